@@ -1,0 +1,150 @@
+use super::{Adapter, AdapterError, AdapterStats, OpenRun, OpenRuns, RunLimits};
+use crate::{AgentEvent, Event, Timestamp};
+
+/// Reads the workspace's own JSON Lines, and closes the tasks in it that never end.
+///
+/// ```
+/// use sre_core::{Adapter, NativeAdapter, RunLimits};
+/// let mut adapter = NativeAdapter::new(RunLimits::default());
+/// let mut events = Vec::new();
+/// let line = br#"{"event":"task_started","time":1790000000,"agent":"support","task":"1"}"#;
+/// adapter.ingest(line, &mut |event| events.push(event)).unwrap();
+/// adapter.finish(&mut |event| events.push(event));
+/// assert!(events[1].is_incomplete());
+/// ```
+#[derive(Debug)]
+pub struct NativeAdapter {
+    open: OpenRuns<()>,
+    /// Tasks closed by time-out, whose own end may still come and must not count again.
+    closed: OpenRuns<()>,
+    latest: Timestamp,
+    key: String,
+    unknown: u64,
+    unmatched: u64,
+}
+
+impl NativeAdapter {
+    /// A reader with nothing open.
+    pub fn new(limits: RunLimits) -> Self {
+        Self {
+            open: OpenRuns::new(limits),
+            closed: OpenRuns::new(limits),
+            latest: Timestamp::default(),
+            key: String::new(),
+            unknown: 0,
+            unmatched: 0,
+        }
+    }
+
+    fn close_overdue(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        for (deadline, run) in self.open.expire(now) {
+            emit(run.incomplete(deadline));
+            let key = key_of(&mut self.key, &run.agent, &run.task);
+            self.closed.open(key, run);
+        }
+    }
+}
+
+/// The key of a task: its agent and its name, in a buffer that is used again.
+fn key_of<'a>(buffer: &'a mut String, agent: &str, task: &str) -> &'a str {
+    buffer.clear();
+    buffer.push_str(agent);
+    buffer.push('\0');
+    buffer.push_str(task);
+    buffer
+}
+
+impl Adapter for NativeAdapter {
+    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        let mut event = AgentEvent::from_json(record)?;
+        if event.time > self.latest {
+            self.latest = event.time;
+            if !self.open.is_empty() {
+                self.close_overdue(self.latest, emit);
+            }
+        }
+        match &mut event.event {
+            Event::TaskStarted { .. } => {
+                let (agent, task) = (event.agent.clone(), event.task_key().to_owned());
+                let key = key_of(&mut self.key, &agent, &task);
+                let run = OpenRun { agent, task, started: event.time, state: () };
+                if let Some((at, displaced)) = self.open.open(key, run) {
+                    emit(displaced.incomplete(at));
+                }
+            }
+            Event::TaskFinished { .. } if !self.open.is_empty() || !self.closed.is_empty() => {
+                let key = key_of(&mut self.key, &event.agent, event.task_key());
+                if self.closed.close(key).is_some() {
+                    self.unmatched += 1;
+                    return Ok(());
+                }
+                let started = self.open.close(key).map(|run| run.started);
+                if let (Some(started), Event::TaskFinished { duration_ms, .. }) = (started, &mut event.event) {
+                    duration_ms.get_or_insert_with(|| event.time.millis_since(started));
+                }
+            }
+            Event::Unknown { .. } => self.unknown += 1,
+            _ => {}
+        }
+        emit(event);
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        self.close_overdue(now, emit);
+    }
+
+    fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
+        for run in self.open.drain() {
+            emit(run.incomplete(self.latest.max(run.started)));
+        }
+    }
+
+    fn stats(&self) -> AdapterStats {
+        AdapterStats {
+            open_runs: self.open.len(),
+            evicted_runs: self.open.evicted(),
+            unknown: self.unknown,
+            unmatched: self.unmatched,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<AgentEvent> {
+        let mut adapter = NativeAdapter::new(RunLimits::default());
+        let mut events = Vec::new();
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event));
+        events
+    }
+
+    #[test]
+    fn a_task_that_never_ends_is_closed_by_its_time_out() {
+        let events = read(&[
+            r#"{"event":"task_started","time":1000,"agent":"a","task":"slow"}"#,
+            r#"{"event":"heartbeat","time":1700,"agent":"a"}"#,
+            r#"{"event":"task_finished","time":1800,"agent":"a","task":"slow","success":true}"#,
+        ]);
+        let finished: Vec<_> = events.iter().filter(|event| event.event.outcome().is_some()).collect();
+        assert_eq!(finished.len(), 1, "its own end came too late and counts once only");
+        assert!(finished[0].is_incomplete());
+        assert_eq!(finished[0].time, Timestamp::from_secs(1600));
+    }
+
+    #[test]
+    fn overlapping_tasks_of_two_agents_are_kept_apart() {
+        let events = read(&[
+            r#"{"event":"task_started","time":1000,"agent":"a","task":"1"}"#,
+            r#"{"event":"task_started","time":1001,"agent":"b","task":"1"}"#,
+            r#"{"event":"task_finished","time":1003,"agent":"a","task":"1","success":true}"#,
+        ]);
+        assert_eq!(events[2].event.duration_ms(), Some(3000.0));
+        assert!(events[3].is_incomplete() && events[3].agent == "b");
+    }
+}

@@ -1,0 +1,240 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::{AgentEvent, Clock, Event, OpenRun, SystemClock, TaskCosts, Timestamp, Usd};
+
+/// Where an instrumented program sends its events. A closure will do.
+pub trait EventSink: Send + Sync {
+    /// Takes one event.
+    fn accept(&self, event: AgentEvent);
+}
+
+impl<F: Fn(AgentEvent) + Send + Sync> EventSink for F {
+    fn accept(&self, event: AgentEvent) {
+        self(event);
+    }
+}
+
+/// What a model call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LlmUsage {
+    /// Tokens that went in.
+    pub input_tokens: u64,
+    /// Tokens that came out.
+    pub output_tokens: u64,
+    /// What the call cost, where known.
+    pub cost_usd: Option<Usd>,
+}
+
+/// Turns calls made by hand into events: what the adapters' `on_…` methods stand on.
+#[derive(Clone)]
+pub struct Recorder {
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn EventSink>,
+    seen: Arc<Mutex<RunTally>>,
+}
+
+impl Recorder {
+    /// Sends events to `sink`, with the system's time.
+    pub fn new(sink: Arc<dyn EventSink>) -> Self {
+        Self::with_clock(sink, Arc::new(SystemClock))
+    }
+
+    /// Sends events to `sink`, with the time of `clock`.
+    pub fn with_clock(sink: Arc<dyn EventSink>, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, sink, seen: Arc::default() }
+    }
+
+    /// Begins a run of `agent`. Runs may overlap; each has a handle of its own.
+    pub fn start(&self, agent: &str) -> Run {
+        let number = {
+            let mut seen = lock(&self.seen);
+            seen.runs += 1;
+            seen.runs
+        };
+        let started = self.clock.now();
+        let task = format!("{agent}-{}-{number}", started.as_nanos());
+        let open = OpenRun { agent: agent.to_owned(), task, started, state: () };
+        let run = Run { recorder: self.clone(), open, depth: 0, ended: false };
+        run.record(Event::TaskStarted { name: Some(agent.to_owned()) });
+        run
+    }
+
+    /// What the runs that have ended add up to.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        lock(&self.seen).snapshot.clone()
+    }
+
+    /// Forgets what the snapshot counts.
+    pub fn clear(&self) {
+        let mut seen = lock(&self.seen);
+        *seen = RunTally { runs: seen.runs, ..RunTally::default() };
+    }
+
+    fn send(&self, event: AgentEvent) {
+        lock(&self.seen).observe(&event);
+        self.sink.accept(event);
+    }
+}
+
+impl Default for Recorder {
+    /// Counts for the snapshot only; events go nowhere.
+    fn default() -> Self {
+        Self::new(Arc::new(|_| {}))
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("snapshot", &self.snapshot()).finish_non_exhaustive()
+    }
+}
+
+/// A run that is going on. Dropped without an end, it counts as incomplete.
+#[derive(Debug)]
+pub struct Run {
+    recorder: Recorder,
+    open: OpenRun<()>,
+    depth: u32,
+    ended: bool,
+}
+
+impl Run {
+    /// The task's name in the events.
+    pub fn task(&self) -> &str {
+        &self.open.task
+    }
+
+    /// The time now, by the recorder's clock.
+    pub fn now(&self) -> Timestamp {
+        self.recorder.clock.now()
+    }
+
+    /// Records any event of this run.
+    pub fn record(&self, event: Event) {
+        self.recorder.send(self.open.event(self.now(), event));
+    }
+
+    /// A step ended; `started` is when it began, where known.
+    pub fn step(&self, name: &str, kind: &str, error: Option<&str>, started: Option<Timestamp>) {
+        self.record(Event::StepFinished {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            success: error.is_none(),
+            error: error.map(str::to_owned),
+            duration_ms: started.map(|started| self.now().millis_since(started)),
+        });
+    }
+
+    /// A tool was called; `error` where it failed.
+    pub fn tool_call(&self, tool: &str, error: Option<&str>) {
+        self.record(Event::ToolCall {
+            tool: tool.to_owned(),
+            arguments_hash: None,
+            success: error.is_none(),
+            correct: None,
+            error: error.map(str::to_owned),
+            duration_ms: None,
+        });
+    }
+
+    /// A model was called.
+    pub fn llm_call(&self, usage: LlmUsage) {
+        self.record(Event::LlmCall {
+            model: None,
+            provider: None,
+            input_tokens: usage.input_tokens,
+            cached_input_tokens: 0,
+            output_tokens: usage.output_tokens,
+            cost_usd: usage.cost_usd,
+            success: true,
+            error: None,
+            duration_ms: None,
+            first_token_ms: None,
+        });
+    }
+
+    /// The task went from one agent to another.
+    pub fn handoff(&mut self, from: &str, to: &str) {
+        self.depth += 1;
+        self.record(Event::Handoff { from: from.to_owned(), to: to.to_owned(), depth: self.depth });
+    }
+
+    /// A guardrail or policy was checked.
+    pub fn policy_check(&self, policy: &str, compliant: bool) {
+        self.record(Event::PolicyCheck { policy: policy.to_owned(), compliant });
+    }
+
+    /// The run ended. An error makes it a failure whatever `success` says.
+    pub fn end(mut self, success: bool, error: Option<&str>) {
+        self.ended = true;
+        let error = error.map(str::to_owned).or_else(|| (!success).then(|| "failed".to_owned()));
+        self.recorder.send(self.open.finished(self.now(), error));
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.recorder.send(self.open.incomplete(self.now()));
+        }
+    }
+}
+
+/// What the runs of an adapter add up to. No data is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AdapterSnapshot {
+    /// Tasks that ended.
+    pub tasks: u64,
+    /// The share of them that succeeded.
+    pub task_success_rate: Option<f64>,
+    /// What they cost: each by its own figure, else by its model calls.
+    pub total_cost_usd: Usd,
+    /// How long they took on average.
+    pub avg_duration_ms: Option<f64>,
+    /// The share of tool calls that succeeded.
+    pub tool_accuracy: Option<f64>,
+}
+
+/// The sums behind the snapshot's means.
+#[derive(Debug, Default)]
+struct RunTally {
+    snapshot: AdapterSnapshot,
+    runs: u64,
+    succeeded: u64,
+    timed: u64,
+    duration_ms: f64,
+    tool_calls: u64,
+    tool_successes: u64,
+    costs: TaskCosts,
+}
+
+impl RunTally {
+    fn observe(&mut self, event: &AgentEvent) {
+        let snapshot = &mut self.snapshot;
+        match &event.event {
+            Event::TaskFinished { success, duration_ms, .. } => {
+                snapshot.tasks += 1;
+                self.succeeded += u64::from(*success);
+                snapshot.task_success_rate = Some(self.succeeded as f64 / snapshot.tasks as f64);
+                if let Some(duration_ms) = duration_ms {
+                    self.timed += 1;
+                    self.duration_ms += duration_ms;
+                    snapshot.avg_duration_ms = Some(self.duration_ms / self.timed as f64);
+                }
+            }
+            Event::ToolCall { success, .. } => {
+                self.tool_calls += 1;
+                self.tool_successes += u64::from(*success);
+                snapshot.tool_accuracy = Some(self.tool_successes as f64 / self.tool_calls as f64);
+            }
+            _ => {}
+        }
+        snapshot.total_cost_usd += self.costs.change(event);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,74 @@
+//! The vocabulary of agent reliability, and the seams between the crates that speak it.
+//!
+//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it, engines ([`Observer`]) draw
+//! conclusions from it and say so by [`Signal`]s, and what an engine is at a moment is a [`Snapshot`]. This crate holds
+//! those types, the traits their implementors share, and the ready-made series that an indicator is built on. It is
+//! pure: no async runtime, no network, no files.
+//!
+//! A custom indicator needs nothing else:
+//!
+//! ```
+//! use sre_core::{AgentEvent, Event, RatioSeries, Sli, SliReading, SliSpec, Timestamp};
+//!
+//! struct RefusalRate(RatioSeries);
+//!
+//! impl Sli for RefusalRate {
+//!     fn spec(&self) -> &SliSpec { self.0.spec() }
+//!
+//!     fn reading(&self, now: Timestamp) -> SliReading { self.0.reading(now) }
+//!
+//!     fn observe(&self, event: &AgentEvent) {
+//!         if let Event::TaskFinished { error, .. } = &event.event {
+//!             self.0.record(event.time, error.as_deref() == Some("refused"));
+//!         }
+//!     }
+//! }
+//!
+//! let refusals = RefusalRate(RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, "24h".parse().unwrap())));
+//! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":false,"error":"refused"}"#;
+//! let event = AgentEvent::from_json(line).unwrap();
+//! refusals.observe(&event);
+//! assert_eq!(refusals.reading(event.time).value, Some(1.0));
+//! ```
+mod adapter;
+mod alert;
+mod channel;
+mod clock;
+mod event;
+mod export;
+mod http_client;
+mod money;
+mod observer;
+mod per_task;
+mod secret;
+mod series;
+mod signal;
+mod sli;
+mod snapshot;
+mod stats;
+mod store;
+mod time;
+mod window;
+
+pub use adapter::{
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, EventSink, LlmUsage, NativeAdapter, OpenRun, OpenRuns,
+    Recorder, Run, RunLimits, Verdict, arguments_hash,
+};
+pub use alert::{Alert, Severity};
+pub use channel::{AlertChannel, ChannelError};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
+pub use export::{ExportError, Exporter};
+pub use http_client::{HttpClient, HttpError};
+pub use money::{InvalidUsd, Usd};
+pub use observer::{Observer, SignalHandler};
+pub use per_task::{PerTask, TaskCosts};
+pub use secret::Secret;
+pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
+pub use signal::{Signal, SignalKind, Status};
+pub use sli::{Goal, Measure, Sli, SliReading, SliSpec};
+pub use snapshot::{BurnAlert, BurnRate, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot, Snapshot, Tally, Totals};
+pub use stats::wilson_interval;
+pub use store::{AlertStore, DeliveryState, LedgerEntry, LedgerStore, StoreError};
+pub use time::{InvalidTime, Timestamp};
+pub use window::{InvalidWindow, Window};

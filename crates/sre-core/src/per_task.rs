@@ -1,0 +1,163 @@
+use std::collections::VecDeque;
+use std::hash::Hasher;
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+use crate::{AgentEvent, Event, Usd};
+
+/// Something kept for each task that is going on, for at most so many tasks.
+#[derive(Debug)]
+pub struct PerTask<T> {
+    capacity: usize,
+    tasks: FxHashMap<u64, T>,
+    /// Keys in the order their tasks were first seen; those of ended tasks are skipped.
+    order: VecDeque<u64>,
+}
+
+impl<T: Default> PerTask<T> {
+    /// Room for `capacity` tasks at a time.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new() }
+    }
+
+    /// What is kept for the task of `event`, made if need be. Where that takes the room of the oldest task, what was
+    /// kept for it is returned too.
+    pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
+        let key = key_of(event);
+        let mut evicted = None;
+        if !self.tasks.contains_key(&key) {
+            if self.tasks.len() >= self.capacity {
+                evicted = self.evict_oldest();
+            }
+            if self.order.len() >= 2 * self.capacity {
+                self.order.retain(|key| self.tasks.contains_key(key));
+            }
+            self.order.push_back(key);
+        }
+        (self.tasks.entry(key).or_default(), evicted)
+    }
+
+    /// The task of `event` has ended: gives up what was kept for it.
+    pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
+        if self.tasks.is_empty() { None } else { self.tasks.remove(&key_of(event)) }
+    }
+
+    /// Gives up what was kept for the oldest task.
+    pub fn evict_oldest(&mut self) -> Option<T> {
+        while let Some(key) = self.order.pop_front() {
+            if let Some(kept) = self.tasks.remove(&key) {
+                return Some(kept);
+            }
+        }
+        None
+    }
+}
+
+fn key_of(event: &AgentEvent) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(event.agent.as_bytes());
+    hasher.write_u8(0);
+    hasher.write(event.task_key().as_bytes());
+    hasher.finish()
+}
+
+/// What tasks cost: each by its own figure where it has one, else by the sum of its model calls; never both.
+#[derive(Debug)]
+pub struct TaskCosts(PerTask<Usd>);
+
+impl TaskCosts {
+    /// Keeps the model calls' costs of at most `capacity` tasks at a time.
+    pub fn new(capacity: usize) -> Self {
+        Self(PerTask::new(capacity))
+    }
+
+    /// Takes an event in; for one that ends a task, what the task cost, where anything is known of it.
+    pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
+        match &event.event {
+            Event::LlmCall { cost_usd: Some(cost), .. } => {
+                *self.0.entry(event).0 += *cost;
+                None
+            }
+            Event::TaskFinished { cost_usd, .. } => {
+                let of_calls = self.0.finish(event);
+                cost_usd.or(of_calls)
+            }
+            _ => None,
+        }
+    }
+
+    /// The change that `event` makes to the cost of everything so far: calls count at once, and a task's own figure
+    /// replaces those of its calls.
+    pub fn change(&mut self, event: &AgentEvent) -> Usd {
+        match &event.event {
+            Event::LlmCall { cost_usd: Some(cost), .. } => {
+                *self.0.entry(event).0 += *cost;
+                *cost
+            }
+            Event::TaskFinished { cost_usd, .. } => {
+                let of_calls = self.0.finish(event).unwrap_or_default();
+                cost_usd.and_then(|own| own.checked_sub(of_calls)).unwrap_or_default()
+            }
+            _ => Usd::ZERO,
+        }
+    }
+}
+
+impl Default for TaskCosts {
+    /// Room for 512 tasks.
+    fn default() -> Self {
+        Self::new(512)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+
+    fn call(task: &str, nanos: i64) -> AgentEvent {
+        let json = format!(
+            r#"{{"event":"llm_call","time":1,"agent":"a","task":"{task}","cost_usd":"{}"}}"#,
+            Usd::from_nanos(nanos)
+        );
+        AgentEvent::from_json(json.as_bytes()).unwrap()
+    }
+
+    fn finished(task: &str, own: Option<Usd>) -> AgentEvent {
+        let event = Event::TaskFinished { success: true, error: None, duration_ms: None, cost_usd: own };
+        AgentEvent::new(Timestamp::default(), "a", event).of_task(task)
+    }
+
+    #[test]
+    fn a_task_costs_its_own_figure_or_its_calls_and_never_both() {
+        let own = Some(Usd::from_nanos(100));
+        let (mut costs, mut total) = (TaskCosts::default(), Usd::ZERO);
+        let mut sums = TaskCosts::default();
+        let events = [
+            call("1", 10),
+            call("2", 20),
+            call("1", 5),
+            finished("1", None),
+            finished("2", own),
+            finished("3", own),
+            finished("4", None),
+        ];
+        let of_tasks: Vec<_> = events.iter().map(|event| costs.observe(event)).collect();
+        assert_eq!(of_tasks[3..], [Some(Usd::from_nanos(15)), own, own, None]);
+        for event in &events {
+            total += sums.change(event);
+        }
+        assert_eq!(total.nanos(), 215);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_said() {
+        let mut tasks = PerTask::<u32>::new(2);
+        for task in 0..1000 {
+            let (count, evicted) = tasks.entry(&call(&task.to_string(), 0));
+            *count += 1;
+            assert_eq!(evicted.is_some(), task >= 2);
+        }
+        assert!(tasks.order.len() <= 4);
+    }
+}

@@ -1,0 +1,93 @@
+use std::sync::{Mutex, PoisonError};
+
+use super::ring::Ring;
+use crate::{SliReading, SliSpec, Timestamp};
+
+/// The series under an indicator whose value is a mean; the largest sample is kept beside it.
+///
+/// A 120th of the window is one bucket: about 4 KiB whatever was recorded.
+#[derive(Debug)]
+pub struct MeanSeries {
+    spec: SliSpec,
+    ring: Mutex<Ring<Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    samples: u64,
+    met: u64,
+    sum: f64,
+    maximum: f64,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self { samples: 0, met: 0, sum: 0.0, maximum: f64::NEG_INFINITY }
+    }
+}
+
+impl MeanSeries {
+    /// An empty series.
+    pub fn new(spec: SliSpec) -> Self {
+        let ring = Ring::covering(spec.window.duration(), 120);
+        Self { spec, ring: Mutex::new(ring) }
+    }
+
+    /// What is measured, and the target.
+    pub fn spec(&self) -> &SliSpec {
+        &self.spec
+    }
+
+    /// Records one sample; one that is no finite number is passed over.
+    pub fn record(&self, time: Timestamp, sample: f64) {
+        if !sample.is_finite() {
+            return;
+        }
+        if let Some(bucket) = self.ring.lock().unwrap_or_else(PoisonError::into_inner).slot(time) {
+            bucket.samples += 1;
+            bucket.met += u64::from(self.spec.is_met_by(sample));
+            bucket.sum += sample;
+            bucket.maximum = bucket.maximum.max(sample);
+        }
+    }
+
+    /// What was recorded in the window up to `now`.
+    pub fn reading(&self, now: Timestamp) -> SliReading {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Bucket::default();
+        for bucket in ring.window(self.spec.window.duration(), now) {
+            all.samples += bucket.samples;
+            all.met += bucket.met;
+            all.sum += bucket.sum;
+            all.maximum = all.maximum.max(bucket.maximum);
+        }
+        let any = all.samples > 0;
+        let count = all.samples as f64;
+        SliReading {
+            value: any.then(|| all.sum / count),
+            compliance: any.then(|| all.met as f64 / count),
+            samples: all.samples,
+            interval: None,
+            maximum: any.then_some(all.maximum),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Measure, Window};
+
+    #[test]
+    fn the_mean_the_maximum_and_the_share_that_met_the_target() {
+        let series = MeanSeries::new(SliSpec::at_most("depth", 3.0, Measure::Count, Window::DAY));
+        let start = Timestamp::from_secs(1_790_000_000);
+        assert_eq!(series.reading(start), SliReading::default());
+        for sample in [1.0, 2.0, 3.0, 6.0, f64::NAN] {
+            series.record(start, sample);
+        }
+        let reading = series.reading(start);
+        assert_eq!((reading.value, reading.compliance, reading.maximum), (Some(3.0), Some(0.75), Some(6.0)));
+        assert_eq!(series.reading(start.saturating_add(Window::days(2).duration())).samples, 0);
+    }
+}

@@ -1,0 +1,239 @@
+use std::sync::{Mutex, PoisonError};
+
+use super::ring::Ring;
+use crate::{SliReading, SliSpec, Timestamp, Window};
+
+/// The series under an indicator whose value is a percentile, such as the 95th of a latency.
+///
+/// Samples are counted in bins whose edges grow by γ = 1.01 / 0.99, so a percentile is within 1 % of the sample it
+/// stands for (DDSketch: Masson, Rim, Lee, VLDB 2019), from 0.1 to 10⁷; outside, it is the nearer end. A tenth of the
+/// window is one bucket, which holds only the bins in use: 40 KiB at the very most, usually a tenth of it.
+///
+/// ```
+/// use sre_core::{Measure, PercentileSeries, SliSpec, Timestamp, Window};
+/// let series = PercentileSeries::new(SliSpec::at_most("latency", 500.0, Measure::Milliseconds, Window::HOUR), 0.95);
+/// let now = Timestamp::from_secs(1_790_000_000);
+/// for ms in 1..=100 {
+///     series.record(now, f64::from(ms));
+/// }
+/// let p95 = series.reading(now).value.unwrap();
+/// assert!((p95 / 95.0 - 1.0).abs() <= 0.01);
+/// ```
+#[derive(Debug)]
+pub struct PercentileSeries {
+    spec: SliSpec,
+    percentile: f64,
+    ring: Mutex<Ring<Sketch>>,
+}
+
+const SLICES: usize = 10;
+const SMALLEST: f64 = 0.1;
+const LARGEST: f64 = 1e7;
+/// ln(1.01 / 0.99)
+const LN_GAMMA: f64 = 0.020_000_666_706_669_543;
+const PER_LN: f64 = 1.0 / LN_GAMMA;
+/// ln(0.1) / ln γ, so that the smallest value falls into bin 0.
+const OFFSET: f64 = -115.125_416_960_395;
+const BINS: usize = 923;
+
+/// The counts of a run of neighbouring bins, and of the samples that met the target.
+#[derive(Clone, Debug, Default)]
+struct Sketch {
+    first: usize,
+    bins: Vec<u32>,
+    met: u64,
+    samples: u64,
+    maximum: f64,
+}
+
+impl PercentileSeries {
+    /// An empty series whose value is the `percentile` (0.95 for p95; above 0, up to 1).
+    pub fn new(spec: SliSpec, percentile: f64) -> Self {
+        let ring = Ring::covering(spec.window.duration(), SLICES);
+        Self { spec, percentile, ring: Mutex::new(ring) }
+    }
+
+    /// What is measured, and the target.
+    pub fn spec(&self) -> &SliSpec {
+        &self.spec
+    }
+
+    /// Records one sample; one that is negative or no finite number is passed over.
+    #[inline]
+    pub fn record(&self, time: Timestamp, sample: f64) {
+        if !(0.0..f64::INFINITY).contains(&sample) {
+            return;
+        }
+        let met = self.spec.is_met_by(sample);
+        if let Some(sketch) = self.ring.lock().unwrap_or_else(PoisonError::into_inner).slot(time) {
+            sketch.add(sample, met);
+        }
+    }
+
+    /// What was recorded in the indicator's window up to `now`. Compliance is exact; the value is within 1 %.
+    pub fn reading(&self, now: Timestamp) -> SliReading {
+        let merged = self.merged(self.spec.window, now);
+        SliReading {
+            value: merged.percentile(self.percentile),
+            compliance: (merged.samples > 0).then(|| merged.met as f64 / merged.samples as f64),
+            samples: merged.samples,
+            interval: None,
+            maximum: (merged.samples > 0).then_some(merged.maximum),
+        }
+    }
+
+    /// Any percentile (above 0, up to 1) over any window up to the indicator's own; `None` without samples.
+    pub fn percentile(&self, percentile: f64, window: Window, now: Timestamp) -> Option<f64> {
+        self.merged(window, now).percentile(percentile)
+    }
+
+    fn merged(&self, window: Window, now: Timestamp) -> Merged {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut merged = Merged { bins: [0; BINS], met: 0, samples: 0, maximum: 0.0 };
+        for sketch in ring.window(window.duration(), now) {
+            merged.met += sketch.met;
+            merged.samples += sketch.samples;
+            merged.maximum = merged.maximum.max(sketch.maximum);
+            for (sum, &count) in merged.bins[sketch.first..].iter_mut().zip(&sketch.bins) {
+                *sum += u64::from(count);
+            }
+        }
+        merged
+    }
+}
+
+impl Sketch {
+    #[inline]
+    fn add(&mut self, sample: f64, met: bool) {
+        let bin = bin_of(sample);
+        match bin.checked_sub(self.first).and_then(|index| self.bins.get_mut(index)) {
+            Some(count) => *count = count.saturating_add(1),
+            None => self.grow_to(bin),
+        }
+        self.samples += 1;
+        self.met += u64::from(met);
+        self.maximum = self.maximum.max(sample);
+    }
+
+    /// Makes room for `bin`, a sixteenth of all bins at a time, and counts it once.
+    #[cold]
+    fn grow_to(&mut self, bin: usize) {
+        const STEP: usize = BINS.div_ceil(16);
+        let low = bin / STEP * STEP;
+        let (first, end) = if self.bins.is_empty() {
+            (low, low + STEP)
+        } else {
+            (self.first.min(low), (self.first + self.bins.len()).max(low + STEP))
+        };
+        let mut bins = vec![0; end.min(BINS) - first];
+        bins[self.first.saturating_sub(first)..][..self.bins.len()].copy_from_slice(&self.bins);
+        bins[bin - first] += 1;
+        (self.first, self.bins) = (first, bins);
+    }
+}
+
+struct Merged {
+    bins: [u64; BINS],
+    met: u64,
+    samples: u64,
+    maximum: f64,
+}
+
+impl Merged {
+    /// The sample of rank ⌈p·n⌉ in order, to within 1 %.
+    fn percentile(&self, percentile: f64) -> Option<f64> {
+        let counted: u64 = self.bins.iter().sum();
+        if counted == 0 {
+            return None;
+        }
+        let rank = ((percentile * counted as f64).ceil() as u64).clamp(1, counted);
+        let mut seen = 0;
+        let bin = self.bins.iter().position(|&count| {
+            seen += count;
+            seen >= rank
+        })?;
+        Some(value_of(bin).min(self.maximum))
+    }
+}
+
+#[inline]
+fn bin_of(sample: f64) -> usize {
+    if sample <= SMALLEST {
+        return 0;
+    }
+    // Bin i holds (γ^(i-1), γ^i] × SMALLEST.
+    ((sample.min(LARGEST).ln() * PER_LN - OFFSET).ceil() as usize).min(BINS - 1)
+}
+
+/// The value whose relative distance to both edges of the bin is the same, 1 %.
+fn value_of(bin: usize) -> f64 {
+    if bin == 0 { SMALLEST } else { SMALLEST * (bin as f64 * LN_GAMMA).exp() * 0.99 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Measure;
+
+    fn series() -> PercentileSeries {
+        PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Measure::Milliseconds, Window::HOUR), 0.95)
+    }
+
+    #[test]
+    fn the_bins_cover_the_range_they_are_said_to() {
+        assert!((LN_GAMMA - (1.01f64 / 0.99).ln()).abs() < 1e-15);
+        assert!((OFFSET - SMALLEST.ln() / LN_GAMMA).abs() < 1e-6);
+        assert_eq!(bin_of(LARGEST), BINS - 1);
+        assert_eq!(bin_of(0.0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_percentile_is_within_one_percent_of_the_sample(
+            samples in prop::collection::vec((-1.0f64..7.0).prop_map(|exponent| 10f64.powf(exponent)), 1..400),
+            percentile in 0.01f64..=1.0,
+        ) {
+            let series = series();
+            let now = Timestamp::from_secs(1_790_000_000);
+            for &sample in &samples {
+                series.record(now, sample);
+            }
+            let mut sorted = samples.clone();
+            sorted.sort_by(f64::total_cmp);
+            let rank = (percentile * sorted.len() as f64).ceil().max(1.0) as usize;
+            let exact = sorted[rank.min(sorted.len()) - 1];
+            let found = series.percentile(percentile, Window::HOUR, now).unwrap();
+            prop_assert!((found / exact - 1.0).abs() <= 0.010_000_1, "{} for {}", found, exact);
+            let met = samples.iter().filter(|&&sample| sample <= 1000.0).count() as f64;
+            prop_assert_eq!(series.reading(now).compliance, Some(met / samples.len() as f64));
+        }
+    }
+
+    #[test]
+    fn a_window_forgets() {
+        let series = series();
+        let start = Timestamp::from_secs(1_790_000_000);
+        series.record(start, 100.0);
+        assert_eq!(series.reading(start.saturating_add(Window::HOUR.duration())).samples, 1);
+        assert_eq!(series.reading(start.saturating_add(Window::hours(2).duration())).value, None);
+    }
+
+    #[test]
+    fn every_bin_of_every_slice_stays_within_its_bound() {
+        let series = series();
+        for slice in 0..40 {
+            let time = Timestamp::from_secs(1_790_000_000 + slice * 360);
+            for bin in 0..BINS {
+                series.record(time, value_of(bin));
+            }
+        }
+        let ring = series.ring.lock().unwrap();
+        let held: usize = ring
+            .window(Window::days(1).duration(), Timestamp::from_secs(1_790_014_040))
+            .map(|sketch| sketch.bins.capacity() * 4 + size_of::<Sketch>())
+            .sum();
+        assert!(held <= 42 * 1024, "{held}");
+    }
+}

@@ -1,0 +1,68 @@
+use std::time::Duration;
+
+use crate::Timestamp;
+use crate::time::nanos;
+
+/// Buckets of equal width over the last `slots × width` of time; older ones are overwritten as time goes on.
+#[derive(Debug)]
+pub(crate) struct Ring<B> {
+    width: i64,
+    slots: Box<[B]>,
+    /// The bucket that starts at `newest × width`; `None` before the first sample.
+    newest: Option<i64>,
+}
+
+impl<B: Default + Clone> Ring<B> {
+    pub(crate) fn new(width: Duration, slots: usize) -> Self {
+        Self { width: nanos(width).max(1), slots: vec![B::default(); slots].into(), newest: None }
+    }
+
+    /// A ring that answers for `window` with buckets of a `parts`th of it.
+    pub(crate) fn covering(window: Duration, parts: usize) -> Self {
+        let width = Duration::from_nanos((nanos(window).unsigned_abs()).div_ceil(parts as u64).max(1));
+        Self::new(width, parts + 1)
+    }
+
+    /// The longest window that the ring answers for.
+    pub(crate) fn reach(&self) -> i64 {
+        self.width.saturating_mul(self.slots.len() as i64 - 1)
+    }
+
+    pub(crate) fn bucket_of(&self, time: Timestamp) -> i64 {
+        time.as_nanos().div_euclid(self.width)
+    }
+
+    /// The bucket that `time` falls into, or `None` when it is older than the ring.
+    pub(crate) fn slot(&mut self, time: Timestamp) -> Option<&mut B> {
+        let bucket = self.bucket_of(time);
+        let count = self.slots.len() as i64;
+        match self.newest {
+            Some(newest) if bucket <= newest => {
+                if bucket <= newest - count {
+                    return None;
+                }
+            }
+            Some(newest) => {
+                let passed = (bucket - newest).min(count);
+                for skipped in bucket - passed + 1..=bucket {
+                    self.slots[skipped.rem_euclid(count) as usize] = B::default();
+                }
+                self.newest = Some(bucket);
+            }
+            None => self.newest = Some(bucket),
+        }
+        Some(&mut self.slots[bucket.rem_euclid(count) as usize])
+    }
+
+    /// The buckets of the window that ends at `now`, the one it begins in whole, in two runs.
+    pub(crate) fn window(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = &B> {
+        let count = self.slots.len() as i64;
+        let newest = self.newest.unwrap_or(i64::MIN / 2);
+        let last = self.bucket_of(now).min(newest);
+        let first = self.bucket_of(now.saturating_sub(window)).max(newest - count + 1);
+        let length = usize::try_from(last - first + 1).unwrap_or(0);
+        let start = first.rem_euclid(count) as usize;
+        let (early, late) = self.slots.split_at(start);
+        late.iter().chain(early).take(length)
+    }
+}

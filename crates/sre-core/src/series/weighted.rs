@@ -1,0 +1,100 @@
+use std::sync::{Mutex, PoisonError};
+
+use super::ring::Ring;
+use crate::{Goal, SliReading, SliSpec, Timestamp, wilson_interval};
+
+/// A share of samples that count by a weight each, such as a judge's confidence.
+///
+/// The value is the weight recorded as `true` over all weight; the interval is Wilson's at the effective sample size
+/// (Σw)² / Σw² (Kish, *Survey Sampling*, 1965).
+#[derive(Debug)]
+pub struct WeightedRatioSeries {
+    spec: SliSpec,
+    ring: Mutex<Ring<Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    samples: u64,
+    weight: f64,
+    hit_weight: f64,
+    squares: f64,
+}
+
+impl WeightedRatioSeries {
+    /// An empty series.
+    pub fn new(spec: SliSpec) -> Self {
+        let ring = Ring::covering(spec.window.duration(), 120);
+        Self { spec, ring: Mutex::new(ring) }
+    }
+
+    /// What is measured, and the target.
+    pub fn spec(&self) -> &SliSpec {
+        &self.spec
+    }
+
+    /// Records one sample of `weight`, 0 to 1; a weight outside counts as the nearer end, one that is no number as 0.
+    pub fn record(&self, time: Timestamp, hit: bool, weight: f64) {
+        let weight = if weight.is_nan() { 0.0 } else { weight.clamp(0.0, 1.0) };
+        if let Some(bucket) = self.ring.lock().unwrap_or_else(PoisonError::into_inner).slot(time) {
+            bucket.samples += 1;
+            bucket.weight += weight;
+            bucket.squares += weight * weight;
+            if hit {
+                bucket.hit_weight += weight;
+            }
+        }
+    }
+
+    /// What was recorded in the window up to `now`.
+    pub fn reading(&self, now: Timestamp) -> SliReading {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = Bucket::default();
+        for bucket in ring.window(self.spec.window.duration(), now) {
+            sum.samples += bucket.samples;
+            sum.weight += bucket.weight;
+            sum.hit_weight += bucket.hit_weight;
+            sum.squares += bucket.squares;
+        }
+        let value = (sum.weight > 0.0).then(|| sum.hit_weight / sum.weight);
+        let effective = if sum.squares > 0.0 { sum.weight * sum.weight / sum.squares } else { 0.0 };
+        SliReading {
+            value,
+            compliance: value.map(|ratio| if self.spec.goal == Goal::AtLeast { ratio } else { 1.0 - ratio }),
+            samples: sum.samples,
+            interval: value.and_then(|ratio| wilson_interval(ratio * effective, effective)),
+            maximum: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Window;
+
+    #[test]
+    fn equal_weights_are_an_ordinary_ratio() {
+        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY));
+        let now = Timestamp::from_secs(1_790_000_000);
+        for sample in 0..10 {
+            series.record(now, sample < 2, 0.5);
+        }
+        let reading = series.reading(now);
+        assert_eq!((reading.value, reading.samples), (Some(0.2), 10));
+        let (low, high) = wilson_interval(2.0, 10.0).unwrap();
+        let found = reading.interval.unwrap();
+        assert!((found.0 - low).abs() < 1e-12 && (found.1 - high).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_doubtful_sample_counts_for_less() {
+        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY));
+        let now = Timestamp::from_secs(1_790_000_000);
+        series.record(now, true, 0.25);
+        series.record(now, false, 0.75);
+        series.record(now, true, f64::NAN);
+        assert_eq!(series.reading(now).value, Some(0.25));
+        assert_eq!(series.reading(now).samples, 3);
+    }
+}

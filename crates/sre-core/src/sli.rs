@@ -1,0 +1,104 @@
+use serde::Serialize;
+
+use crate::{AgentEvent, IndicatorSnapshot, Timestamp, Window};
+
+/// A service level indicator: something measured about an agent, against a target.
+///
+/// Recording takes `&self`, cannot fail, and costs the same whatever has been seen. The crate's front page has a
+/// custom indicator in a dozen lines.
+pub trait Sli: Send + Sync {
+    /// What is measured, and the target.
+    fn spec(&self) -> &SliSpec;
+
+    /// What was measured in the indicator's window up to `now`.
+    fn reading(&self, now: Timestamp) -> SliReading;
+
+    /// Takes from `event` what it measures, and passes over every other event.
+    fn observe(&self, event: &AgentEvent);
+
+    /// The reading with the spec beside it, as reports and exporters show it.
+    fn snapshot(&self, now: Timestamp) -> IndicatorSnapshot {
+        IndicatorSnapshot::new(self.spec(), self.reading(now))
+    }
+}
+
+/// What an indicator measures, and the target it is held against.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SliSpec {
+    /// The indicator's name, in snake_case.
+    pub name: String,
+    /// The value to reach or not to exceed, in the measure's unit.
+    pub target: f64,
+    /// Which side of the target is good.
+    pub goal: Goal,
+    /// What the value is.
+    pub measure: Measure,
+    /// The span of time that the value is about.
+    pub window: Window,
+}
+
+/// Which side of a target is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Higher is better: the target is met from it upwards.
+    AtLeast,
+    /// Lower is better: the target is met up to it.
+    AtMost,
+}
+
+/// The unit of an indicator's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// A share of samples, 0 to 1. Only these have an interval, and an error budget can come from them.
+    Ratio,
+    /// Milliseconds.
+    Milliseconds,
+    /// US dollars.
+    Usd,
+    /// A plain number.
+    Count,
+    /// A difference of two ratios, 0 to 1.
+    Difference,
+}
+
+/// What an indicator measured in its window. No data is `None`, never 0 and never 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SliReading {
+    /// The measured value: the ratio, the mean or the percentile.
+    pub value: Option<f64>,
+    /// The share of samples that met the target.
+    pub compliance: Option<f64>,
+    /// How many samples there were.
+    pub samples: u64,
+    /// The Wilson 95 % interval of a ratio; by effective sample size where samples are weighted.
+    pub interval: Option<(f64, f64)>,
+    /// The largest sample, where the indicator keeps it.
+    pub maximum: Option<f64>,
+}
+
+impl SliSpec {
+    /// A ratio to reach.
+    pub fn ratio_at_least(name: impl Into<String>, target: f64, window: Window) -> Self {
+        Self { name: name.into(), target, goal: Goal::AtLeast, measure: Measure::Ratio, window }
+    }
+
+    /// A ratio not to exceed.
+    pub fn ratio_at_most(name: impl Into<String>, target: f64, window: Window) -> Self {
+        Self { name: name.into(), target, goal: Goal::AtMost, measure: Measure::Ratio, window }
+    }
+
+    /// A value not to exceed.
+    pub fn at_most(name: impl Into<String>, target: f64, measure: Measure, window: Window) -> Self {
+        Self { name: name.into(), target, goal: Goal::AtMost, measure, window }
+    }
+
+    /// Whether `value` meets the target.
+    pub fn is_met_by(&self, value: f64) -> bool {
+        match self.goal {
+            Goal::AtLeast => value >= self.target,
+            Goal::AtMost => value <= self.target,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A moment in nanoseconds since the Unix epoch, from 1970 to 2262.
+///
+/// Written as RFC 3339; read from RFC 3339 or from Unix seconds, fractions kept.
+///
+/// ```
+/// use sre_core::Timestamp;
+/// let time: Timestamp = "2026-11-23T03:02:13.5Z".parse().unwrap();
+/// assert_eq!(time, Timestamp::from_unix_seconds(1_795_402_933.5).unwrap());
+/// assert_eq!(time.to_string(), "2026-11-23T03:02:13.5Z");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// A time that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found {found}, expected RFC 3339 or Unix seconds between 1970 and 2262")]
+pub struct InvalidTime {
+    found: String,
+}
+
+impl Timestamp {
+    /// The moment `nanos` nanoseconds after the Unix epoch.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// The moment `seconds` seconds after the Unix epoch.
+    pub const fn from_secs(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// The moment `seconds` (fractions allowed) after the Unix epoch; refused outside 1970 to 2262.
+    pub fn from_unix_seconds(seconds: f64) -> Result<Self, InvalidTime> {
+        if (0.0..9.2e9).contains(&seconds) {
+            // Apart, because the product of both would be rounded to a quarter of a microsecond.
+            Ok(Self(seconds.trunc() as i64 * 1_000_000_000 + (seconds.fract() * 1e9).round() as i64))
+        } else {
+            Err(InvalidTime { found: seconds.to_string() })
+        }
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds since the Unix epoch.
+    pub fn as_unix_seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Milliseconds since `earlier`; zero when this is not after it.
+    pub fn millis_since(self, earlier: Self) -> f64 {
+        self.since(earlier).as_nanos() as f64 / 1e6
+    }
+
+    /// This moment plus `duration`, stopping at the year 2262.
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+
+    /// This moment less `duration`.
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(duration)))
+    }
+}
+
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(time) => time.fmt(f),
+            Err(_) => write!(f, "{}ns", self.0),
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let invalid = || InvalidTime { found: format!("`{text}`") };
+        let time: jiff::Timestamp = text.parse().map_err(|_| invalid())?;
+        match i64::try_from(time.as_nanosecond()) {
+            Ok(nanos) if nanos >= 0 => Ok(Self(nanos)),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TimeVisitor)
+    }
+}
+
+struct TimeVisitor;
+
+impl de::Visitor<'_> for TimeVisitor {
+    type Value = Timestamp;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time as RFC 3339 or Unix seconds")
+    }
+
+    fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Timestamp, E> {
+        Timestamp::from_unix_seconds(seconds).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Timestamp, E> {
+        let nanos = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000_000));
+        nanos.map(Timestamp).ok_or_else(|| E::custom(InvalidTime { found: seconds.to_string() }))
+    }
+
+    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Timestamp, E> {
+        Err(E::custom(InvalidTime { found: seconds.to_string() }))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read_and_impossible_times_refused() {
+        for (json, nanos) in [
+            ("0", 0),
+            ("1795402823", 1_795_402_823_000_000_000),
+            ("1795402823.25", 1_795_402_823_250_000_000),
+            ("\"2026-11-23T03:00:23+00:00\"", 1_795_402_823_000_000_000),
+            ("\"2026-11-23T04:00:23.000000001+01:00\"", 1_795_402_823_000_000_001),
+        ] {
+            assert_eq!(serde_json::from_str::<Timestamp>(json).unwrap().as_nanos(), nanos, "{json}");
+        }
+        for json in ["-1", "1e300", "1795402823000", "\"yesterday\"", "\"1969-12-31T23:59:59Z\"", "null", "true"] {
+            assert!(serde_json::from_str::<Timestamp>(json).is_err(), "{json}");
+        }
+    }
+}

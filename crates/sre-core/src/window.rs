@@ -1,0 +1,167 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A span of time that a number is about: `5m`, `6h`, `30d`, or any other longer than nothing.
+///
+/// Reads `ms`, `s`, `m`, `h`, `d` and `w`, also joined (`1h30m`); prints the largest unit that divides it, days from
+/// two days on (`24h`, but `3d`).
+///
+/// ```
+/// use sre_core::Window;
+/// let window: Window = "90m".parse().unwrap();
+/// assert_eq!(window, "1h30m".parse().unwrap());
+/// assert_eq!(Window::hours(72).to_string(), "3d");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window(Duration);
+
+/// A text that is no window.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found `{found}`, expected a duration such as 5m, 6h or 30d")]
+pub struct InvalidWindow {
+    found: String,
+}
+
+const UNITS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+
+impl Window {
+    /// Five minutes.
+    pub const FIVE_MINUTES: Self = Self::minutes(5);
+    /// One hour.
+    pub const HOUR: Self = Self::hours(1);
+    /// Twenty-four hours.
+    pub const DAY: Self = Self::hours(24);
+    /// Seven days.
+    pub const WEEK: Self = Self::days(7);
+    /// Thirty days.
+    pub const MONTH: Self = Self::days(30);
+
+    /// `minutes` minutes; one where zero is given.
+    pub const fn minutes(minutes: u64) -> Self {
+        Self(Duration::from_secs(if minutes == 0 { 60 } else { minutes * 60 }))
+    }
+
+    /// `hours` hours; one where zero is given.
+    pub const fn hours(hours: u64) -> Self {
+        Self::minutes(if hours == 0 { 60 } else { hours * 60 })
+    }
+
+    /// `days` days; one where zero is given.
+    pub const fn days(days: u64) -> Self {
+        Self::hours(if days == 0 { 24 } else { days * 24 })
+    }
+
+    /// How long the window is.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// How long the window is, in seconds.
+    pub fn as_secs_f64(self) -> f64 {
+        self.0.as_secs_f64()
+    }
+
+    /// The window a `part`th as long: the short window of a burn alert is a twelfth of the long one. At least 1 ms.
+    pub fn fraction(self, part: u32) -> Self {
+        Self((self.0 / part.max(1)).max(Duration::from_millis(1)))
+    }
+}
+
+impl TryFrom<Duration> for Window {
+    type Error = InvalidWindow;
+
+    fn try_from(duration: Duration) -> Result<Self, InvalidWindow> {
+        if duration < Duration::from_millis(1) || duration > Duration::from_secs(100 * 365 * 86_400) {
+            return Err(InvalidWindow { found: format!("{duration:?}") });
+        }
+        Ok(Self(duration))
+    }
+}
+
+impl FromStr for Window {
+    type Err = InvalidWindow;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWindow> {
+        let invalid = || InvalidWindow { found: text.to_owned() };
+        let (mut rest, mut millis) = (text.trim(), 0u64);
+        if rest.is_empty() {
+            return Err(invalid());
+        }
+        while !rest.is_empty() {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let count: u64 = rest[..digits].parse().map_err(|_| invalid())?;
+            rest = &rest[digits..];
+            let letters = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+            let unit = UNITS.iter().find(|(name, _)| *name == &rest[..letters]).ok_or_else(invalid)?;
+            rest = &rest[letters..];
+            millis = count.checked_mul(unit.1).and_then(|more| millis.checked_add(more)).ok_or_else(invalid)?;
+        }
+        Self::try_from(Duration::from_millis(millis)).map_err(|_| invalid())
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let (unit, size) = match millis {
+            _ if millis % 86_400_000 == 0 && millis > 86_400_000 => UNITS[4],
+            _ if millis % 3_600_000 == 0 => UNITS[3],
+            _ if millis % 60_000 == 0 => UNITS[2],
+            _ if millis % 1_000 == 0 => UNITS[1],
+            _ => UNITS[0],
+        };
+        write!(f, "{}{unit}", millis / size)
+    }
+}
+
+impl Serialize for Window {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Window {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn prints_what_people_write() {
+        for text in ["5m", "30m", "1h", "6h", "24h", "3d", "7d", "30d", "90s", "250ms", "36h"] {
+            assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
+        }
+        assert_eq!("1w".parse::<Window>().unwrap().to_string(), "7d");
+    }
+
+    #[test]
+    fn refuses_what_is_no_duration() {
+        for text in ["", "5", "m", "0s", "30x", "-5m", "5m3", "1.5h", "99999999999999999999d", "9999999999999d"] {
+            assert!(text.parse::<Window>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(millis in 1u64..3_000_000_000_000) {
+            let window = Window::try_from(Duration::from_millis(millis)).unwrap();
+            prop_assert_eq!(window.to_string().parse::<Window>().unwrap(), window);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in ".*") {
+            let _ = text.parse::<Window>();
+        }
+    }
+}

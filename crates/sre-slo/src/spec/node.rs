@@ -1,0 +1,152 @@
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+/// A YAML value that knows on which line it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) line: u64,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Scalar(Value),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+/// A mapping's key, with its line: an unknown one is reported where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Key {
+    pub(crate) line: u64,
+    pub(crate) name: String,
+}
+
+impl Node {
+    /// What somebody finds there, for an error message.
+    pub(crate) fn found(&self) -> String {
+        match &self.kind {
+            Kind::Scalar(Value::Null) => "nothing".to_owned(),
+            Kind::Scalar(Value::String(text)) => text.clone(),
+            Kind::Scalar(value) => value.to_string(),
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Map(_) => "a mapping".to_owned(),
+        }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        self.kind == Kind::Scalar(Value::Null)
+    }
+
+    /// The same without lines.
+    pub(crate) fn to_value(&self) -> Value {
+        match &self.kind {
+            Kind::Scalar(value) => value.clone(),
+            Kind::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
+            Kind::Map(entries) => {
+                Value::Object(entries.iter().map(|(key, node)| (key.name.clone(), node.to_value())).collect())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Kind>::deserialize(deserializer)?;
+        Ok(Self { line: spanned.referenced.line(), kind: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl<'de> Visitor<'de> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Scalar(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Kind, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Kind::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            map.push((Key { line: key.referenced.line(), name: key.value }, entries.next_value()?));
+        }
+        Ok(Kind::Map(map))
+    }
+}
+
+/// Every document of a YAML text; empty ones are passed over.
+pub(crate) fn documents(text: &str) -> Result<Vec<Node>, (u64, String)> {
+    let documents: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| {
+        let line = error.location().map_or(1, |location| location.line());
+        (line, error.without_snippet().to_string())
+    })?;
+    Ok(documents.into_iter().filter(|node| !node.is_null()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_and_key_knows_its_line() {
+        let nodes = documents("a: 1\nb:\n  - x: true\n    y: 2.5\n---\nc: text\n").unwrap();
+        assert_eq!(nodes.len(), 2);
+        let Kind::Map(entries) = &nodes[0].kind else { panic!("a mapping") };
+        assert_eq!((entries[0].0.line, entries[0].1.line, entries[1].0.line), (1, 1, 2));
+        let Kind::List(items) = &entries[1].1.kind else { panic!("a list") };
+        let Kind::Map(inner) = &items[0].kind else { panic!("a mapping") };
+        assert_eq!((inner[0].1.line, inner[1].0.line, inner[1].1.line), (3, 4, 4));
+        assert_eq!(nodes[1].to_value(), serde_json::json!({"c": "text"}));
+        assert_eq!(documents("a: [1\nb: 2").unwrap_err().0, 2);
+    }
+}
