@@ -1,2 +1,42 @@
-//! x
-mod spec { mod node; }
+//! Service level objectives for AI agents: indicators, error budgets, burn-rate alerts, and specs in YAML.
+//!
+//! The arithmetic is that of the SRE Workbook, chapters 2 and 5: an error budget is what the target leaves over, a burn
+//! rate of 1.0 spends it exactly over its window, and a burn alert fires while a long and a short window agree.
+//!
+//! ```
+//! use sre_core::Status;
+//! use sre_slo::{BudgetConfig, ErrorBudget, Slo, TaskSuccessRate};
+//!
+//! let budget = ErrorBudget::new(BudgetConfig { total: Some(0.05), ..Default::default() }).unwrap();
+//! let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.95))]).unwrap().for_agent("support").with_budget(budget);
+//! for task in 0..100 {
+//!     slo.record_event(task % 50 != 0);
+//! }
+//! assert_eq!(slo.budget().remaining().map(|left| (left * 10.0).round() / 10.0), Some(0.6));
+//! assert_eq!(slo.evaluate(), Status::Healthy);
+//! ```
+mod budget;
+mod engine;
+mod good_when;
+mod indicators;
+mod policy;
+mod registry;
+mod slo;
+mod spec;
+mod target;
+
+pub use budget::{BudgetConfig, BudgetReading, ErrorBudget, ExhaustionAction, InvalidBudget};
+pub use engine::{EngineError, SloEngine};
+pub use good_when::GoodWhen;
+pub use indicators::{
+    CalibrationDelta, CostPerTask, DelegationChainDepth, HallucinationRate, PolicyCompliance, RepeatedToolCalls,
+    ResponseLatency, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
+};
+pub use policy::{BurnPolicy, BurnThreshold};
+pub use registry::{IndicatorError, Params, SliRegistry};
+pub use slo::{BuildError, Slo};
+pub use spec::{
+    BudgetPolicySpec, Change, ChangeKind, IndicatorSpec, OpenSloOrigin, SCHEMA, SloSpec, SpecError, diff, from_openslo,
+    load, parse, resolve, to_openslo, to_yaml,
+};
+pub use target::{InvalidTarget, Target};

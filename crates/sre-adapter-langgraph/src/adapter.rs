@@ -1,0 +1,408 @@
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
+use sre_core::{
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
+    Timestamp, arguments_hash,
+};
+
+use crate::by_hand::GraphRun;
+use crate::raised::Raised;
+use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput, ToolOutput};
+
+/// Reads the lines of `astream_events(version="v2")`, and makes the same events from calls made by hand.
+#[derive(Debug)]
+pub struct LangGraphAdapter {
+    runs: OpenRuns<Graph>,
+    raised: Raised,
+    latest: Timestamp,
+    recorder: Recorder,
+    unknown: u64,
+    unmatched: u64,
+}
+
+/// What is open inside a graph's run.
+#[derive(Debug, Default)]
+struct Graph {
+    calls: FxHashMap<String, Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    kind: CallKind,
+    name: String,
+    parent: Option<String>,
+    started: Timestamp,
+    first_token: Option<Timestamp>,
+    arguments_hash: Option<String>,
+    model: Option<String>,
+    provider: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallKind {
+    Model,
+    Tool,
+    Node,
+}
+
+/// At most so many calls and nodes are open in one run; more are counted as unmatched.
+const MAX_OPEN_CALLS: usize = 4_096;
+
+impl LangGraphAdapter {
+    /// An adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
+    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
+        Self {
+            runs: OpenRuns::new(limits),
+            raised: Raised::default(),
+            latest: Timestamp::default(),
+            recorder,
+            unknown: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// A graph began; the run's calls are made on the handle.
+    pub fn on_graph_start(&self, graph: &str) -> GraphRun {
+        GraphRun { run: self.recorder.start(graph), nodes: FxHashMap::default() }
+    }
+
+    /// What the runs recorded by hand add up to.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        self.recorder.snapshot()
+    }
+
+    /// Forgets what the snapshot counts.
+    pub fn clear(&self) {
+        self.recorder.clear();
+    }
+
+    fn start_root(&mut self, run_id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
+        let agent = line.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
+        let run = OpenRun { agent, task: run_id.to_owned(), started: line.time, state: Graph::default() };
+        emit(run.event(line.time, Event::TaskStarted { name: line.name.clone() }));
+        if let Some((at, displaced)) = self.runs.open(run_id, run) {
+            close(&displaced, at, None, emit);
+        }
+    }
+
+    fn raised(&mut self, line: Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
+        let error = match (line.error, line.message) {
+            (Some(error), Some(message)) => format!("{error}: {message}"),
+            (error, message) => error.or(message).unwrap_or_else(|| "raised".to_owned()),
+        };
+        if let Some(run) = line.run_id.as_deref().and_then(|run_id| self.runs.close(run_id)) {
+            self.raised.rule_out(&run.task);
+            return close(&run, line.time, Some(error), emit);
+        }
+        let candidates: BTreeSet<String> = self.runs.iter().map(|(key, _)| key.to_owned()).collect();
+        if candidates.is_empty() {
+            self.unmatched += 1;
+        } else {
+            self.raised.add(line.time, error, candidates);
+            self.settle_raised(false, emit);
+        }
+    }
+
+    fn settle_raised(&mut self, at_end: bool, emit: &mut dyn FnMut(AgentEvent)) {
+        loop {
+            let runs = &self.runs;
+            let oldest_call = |candidates: &BTreeSet<String>| {
+                let started = |run: &OpenRun<Graph>| run.state.calls.values().map(|call| call.started).min();
+                let open = runs.iter().filter(|(key, _)| candidates.contains(*key));
+                open.min_by_key(|(_, run)| started(run).unwrap_or(run.started)).map(|(key, _)| key.to_owned())
+            };
+            let settled = self.raised.settle(if at_end { Some(&oldest_call) } else { None });
+            let Some((time, error, run)) = settled else { return };
+            match self.runs.close(&run) {
+                Some(run) => close(&run, time, Some(error), emit),
+                None => self.unmatched += 1,
+            }
+        }
+    }
+
+    fn in_run(&mut self, root: &str, run_id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
+        let Some(run) = self.runs.get_mut(root) else {
+            self.unmatched += 1;
+            return;
+        };
+        match &*line.event {
+            "on_chat_model_start" | "on_llm_start" => self.unmatched += run.state.open(run_id, CallKind::Model, line),
+            "on_tool_start" => self.unmatched += run.state.open(run_id, CallKind::Tool, line),
+            "on_chain_start" => {
+                let is_node = line.name.is_some() && line.name == line.metadata.langgraph_node;
+                if is_node {
+                    self.unmatched += run.state.open(run_id, CallKind::Node, line);
+                }
+            }
+            "on_chat_model_stream" | "on_llm_stream" => {
+                if let Some(call) = run.state.calls.get_mut(run_id) {
+                    call.first_token.get_or_insert(line.time);
+                }
+            }
+            "on_chat_model_end" | "on_llm_end" | "on_tool_end" | "on_chain_end" => {
+                if let Some(call) = run.state.calls.remove(run_id) {
+                    let error = call.failure_in_answer(line);
+                    emit(call.event(run, run_id, line, error));
+                }
+            }
+            "on_chat_model_error" | "on_llm_error" | "on_tool_error" | "on_chain_error" => {
+                if let Some(call) = run.state.calls.remove(run_id) {
+                    let data: wire::ErrorData = wire::read(line.data);
+                    let error = data.error.as_ref().map_or_else(|| "failed".to_owned(), wire::error_text);
+                    emit(call.event(run, run_id, line, Some(error)));
+                }
+            }
+            name if name.starts_with("on_") => {}
+            _ => self.unknown += 1,
+        }
+    }
+}
+
+impl Default for LangGraphAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default(), Recorder::default())
+    }
+}
+
+impl Adapter for LangGraphAdapter {
+    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        let line: Line<'_> = serde_json::from_slice(record)?;
+        if line.time > self.latest {
+            self.latest = line.time;
+            self.expire(self.latest, emit);
+        }
+        if line.event == "raised" {
+            self.raised(line, emit);
+            return Ok(());
+        }
+        let Some(run_id) = line.run_id.clone() else {
+            self.unknown += 1;
+            return Ok(());
+        };
+        let root = line.parent_ids.first().unwrap_or(&run_id).clone();
+        if !self.raised.is_empty() {
+            self.raised.rule_out(&root);
+            self.settle_raised(false, emit);
+        }
+        match &*line.event {
+            "on_chain_start" if root == run_id => self.start_root(&run_id, &line, emit),
+            "on_chain_end" if root == run_id => match self.runs.close(&run_id) {
+                Some(run) => close(&run, line.time, None, emit),
+                None => self.unmatched += 1,
+            },
+            "on_chain_error" if root == run_id => match self.runs.close(&run_id) {
+                Some(run) => {
+                    let data: wire::ErrorData = wire::read(line.data);
+                    let error = data.error.as_ref().map_or_else(|| "failed".to_owned(), wire::error_text);
+                    close(&run, line.time, Some(error), emit);
+                }
+                None => self.unmatched += 1,
+            },
+            _ => self.in_run(&root, &run_id, &line, emit),
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        for (deadline, run) in self.runs.expire(now) {
+            self.raised.rule_out(&run.task);
+            calls_never_ended(&run, deadline, "incomplete: the task never ended", emit);
+            emit(run.incomplete(deadline));
+        }
+    }
+
+    fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
+        self.settle_raised(true, emit);
+        for run in self.runs.drain() {
+            let at = self.latest.max(run.started);
+            calls_never_ended(&run, at, "incomplete: the task never ended", emit);
+            emit(run.incomplete(at));
+        }
+    }
+
+    fn stats(&self) -> AdapterStats {
+        AdapterStats {
+            open_runs: self.runs.len(),
+            evicted_runs: self.runs.evicted(),
+            unknown: self.unknown,
+            unmatched: self.unmatched,
+        }
+    }
+}
+
+/// The run ended, with an error where it threw; what was open inside ended with it.
+fn close(run: &OpenRun<Graph>, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
+    if let Some(error) = &error {
+        calls_never_ended(run, time, error, emit);
+    }
+    emit(run.finished(time, error));
+}
+
+/// The calls that were open when the run was cut off have failed: LangGraph says nothing more of them.
+fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &mut dyn FnMut(AgentEvent)) {
+    let mut open: Vec<_> = run.state.calls.iter().collect();
+    open.sort_by_key(|(_, call)| std::cmp::Reverse(call.started));
+    for (run_id, call) in open {
+        emit(call.ended(run, run_id, time, Some(error.to_owned()), None));
+    }
+}
+
+impl Graph {
+    /// Opens a call; 1 when there is no room for it.
+    fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> u64 {
+        if self.calls.len() >= MAX_OPEN_CALLS {
+            return 1;
+        }
+        let arguments_hash = match kind {
+            CallKind::Tool => {
+                let data = line.data.and_then(|data| serde_json::from_str::<ToolInput<'_>>(data.get()).ok());
+                data.and_then(|data| data.input).map(|input| arguments_hash(input.get()))
+            }
+            CallKind::Model | CallKind::Node => None,
+        };
+        let call = Call {
+            kind,
+            name: line.name.clone().unwrap_or_default(),
+            parent: line.parent_ids.last().cloned(),
+            started: line.time,
+            first_token: None,
+            arguments_hash,
+            model: line.metadata.ls_model_name.clone(),
+            provider: line.metadata.ls_provider.clone(),
+        };
+        self.calls.insert(run_id.to_owned(), call);
+        0
+    }
+}
+
+impl Call {
+    /// A tool node may turn a tool's exception into an answer whose status is `error`.
+    fn failure_in_answer(&self, line: &Line<'_>) -> Option<String> {
+        if self.kind != CallKind::Tool {
+            return None;
+        }
+        match wire::read::<ToolEnd>(line.data).output {
+            Some(ToolOutput::Message { status }) if status == "error" => {
+                Some("the tool answered with an error".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn event(&self, run: &OpenRun<Graph>, run_id: &str, line: &Line<'_>, error: Option<String>) -> AgentEvent {
+        let end = (self.kind == CallKind::Model && error.is_none()).then(|| wire::read::<ModelEnd>(line.data));
+        self.ended(run, run_id, line.time, error, end)
+    }
+
+    fn ended(
+        &self,
+        run: &OpenRun<Graph>,
+        run_id: &str,
+        time: Timestamp,
+        error: Option<String>,
+        end: Option<ModelEnd>,
+    ) -> AgentEvent {
+        let duration_ms = Some(time.millis_since(self.started));
+        let success = error.is_none();
+        let event = match self.kind {
+            CallKind::Tool => Event::ToolCall {
+                tool: self.name.clone(),
+                arguments_hash: self.arguments_hash.clone(),
+                success,
+                correct: None,
+                error,
+                duration_ms,
+            },
+            CallKind::Node => {
+                Event::StepFinished { name: self.name.clone(), kind: "node".to_owned(), success, error, duration_ms }
+            }
+            CallKind::Model => {
+                let output = end.and_then(|end| end.output).unwrap_or_default();
+                let response = output.response_metadata.unwrap_or_default();
+                let usage = output.usage_metadata.unwrap_or_default();
+                Event::LlmCall {
+                    model: response.model_name.or_else(|| self.model.clone()),
+                    provider: self.provider.clone().or(response.model_provider),
+                    input_tokens: usage.input_tokens,
+                    cached_input_tokens: usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0),
+                    output_tokens: usage.output_tokens,
+                    cost_usd: None,
+                    success,
+                    error,
+                    duration_ms,
+                    first_token_ms: self.first_token.map(|first| first.millis_since(self.started)),
+                }
+            }
+        };
+        let mut event = run.event(time, event);
+        event.span_id = Some(run_id.to_owned());
+        event.parent_span_id.clone_from(&self.parent);
+        event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(event: &str, time: i64, run: &str, root: &str) -> String {
+        let parents = if run == root { "[]".to_owned() } else { format!("[\"{root}\"]") };
+        format!(r#"{{"event":"{event}","time":{time},"name":"support","run_id":"{run}","parent_ids":{parents}}}"#)
+    }
+
+    fn read(lines: &[String]) -> Vec<(String, bool, bool)> {
+        let mut adapter = LangGraphAdapter::default();
+        let mut events = Vec::new();
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event));
+        let finished = events.iter().filter_map(|event| match event.event {
+            Event::TaskFinished { success, .. } => Some((event.task.clone().unwrap(), success, event.is_incomplete())),
+            _ => None,
+        });
+        let mut finished: Vec<_> = finished.collect();
+        finished.sort();
+        finished
+    }
+
+    const RAISED: &str = r#"{"event":"raised","time":20,"error":"E","message":"m"}"#;
+
+    #[test]
+    fn of_runs_that_overlap_the_silent_one_raised() {
+        let finished = read(&[
+            line("on_chain_start", 1, "a", "a"),
+            line("on_chain_start", 2, "b", "b"),
+            line("on_chain_start", 3, "c", "c"),
+            RAISED.to_owned(),
+            line("on_chat_model_start", 21, "x", "a"),
+            line("on_chain_end", 22, "c", "c"),
+            line("on_chain_end", 23, "a", "a"),
+        ]);
+        assert_eq!(finished, [("a".into(), true, false), ("b".into(), false, false), ("c".into(), true, false)]);
+    }
+
+    #[test]
+    fn at_the_end_the_longest_open_call_is_taken_for_the_one_that_raised() {
+        let finished = read(&[
+            line("on_chain_start", 1, "a", "a"),
+            line("on_chain_start", 2, "b", "b"),
+            line("on_chat_model_start", 3, "y", "b"),
+            line("on_chat_model_start", 4, "x", "a"),
+            RAISED.to_owned(),
+        ]);
+        assert_eq!(finished, [("a".into(), false, true), ("b".into(), false, false)]);
+    }
+
+    #[test]
+    fn a_raised_line_may_name_its_run() {
+        let finished = read(&[
+            line("on_chain_start", 1, "a", "a"),
+            line("on_chain_start", 2, "b", "b"),
+            RAISED.replace("\"time\"", "\"run_id\":\"a\",\"time\""),
+            line("on_chain_end", 30, "b", "b"),
+        ]);
+        assert_eq!(finished, [("a".into(), false, false), ("b".into(), true, false)]);
+    }
+}

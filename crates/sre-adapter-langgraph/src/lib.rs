@@ -1,0 +1,41 @@
+//! LangGraph's events as agent events.
+//!
+//! Tap a graph with `async for e in graph.astream_events(input, version="v2"): forward(e)`, add a `time`, and one line
+//! `{"event": "raised", "time": …, "error": …, "message": …}` when the call throws: LangGraph itself reports nothing
+//! then. Where runs overlap, give that line the `run_id` of the graph's root run if you have it.
+//!
+//! ```
+//! use sre_adapter_langgraph::LangGraphAdapter;
+//! use sre_core::{Adapter, Event};
+//! let mut adapter = LangGraphAdapter::default();
+//! let mut events = Vec::new();
+//! for line in [
+//!     r#"{"event":"on_chain_start","time":1790000000,"name":"support","run_id":"1","parent_ids":[]}"#,
+//!     r#"{"event":"on_chain_end","time":1790000002,"name":"support","run_id":"1","parent_ids":[]}"#,
+//! ] {
+//!     adapter.ingest(line.as_bytes(), &mut |event| events.push(event)).unwrap();
+//! }
+//! assert_eq!(events[1].event.duration_ms(), Some(2000.0));
+//! ```
+//!
+//! Without a stream, the same events are made by hand:
+//!
+//! ```
+//! use sre_adapter_langgraph::LangGraphAdapter;
+//! use sre_core::LlmUsage;
+//! let adapter = LangGraphAdapter::default();
+//! let mut run = adapter.on_graph_start("support");
+//! run.on_node_start("retriever");
+//! run.on_tool_call("search", None);
+//! run.on_llm_call(LlmUsage { input_tokens: 100, output_tokens: 50, cost_usd: "0.01".parse().ok() });
+//! run.on_node_end("retriever", None);
+//! run.on_graph_end(true, None);
+//! assert_eq!(adapter.snapshot().task_success_rate, Some(1.0));
+//! ```
+mod adapter;
+mod by_hand;
+mod raised;
+mod wire;
+
+pub use adapter::LangGraphAdapter;
+pub use by_hand::GraphRun;

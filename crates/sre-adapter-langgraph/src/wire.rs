@@ -1,0 +1,105 @@
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sre_core::Timestamp;
+
+/// A line of `astream_events`, of which only what is used is kept.
+#[derive(Deserialize)]
+pub(crate) struct Line<'a> {
+    #[serde(borrow)]
+    pub(crate) event: Cow<'a, str>,
+    pub(crate) time: Timestamp,
+    pub(crate) name: Option<String>,
+    pub(crate) run_id: Option<String>,
+    #[serde(default)]
+    pub(crate) parent_ids: Vec<String>,
+    #[serde(borrow)]
+    pub(crate) data: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(crate) metadata: Metadata,
+    /// Of a `raised` line.
+    pub(crate) error: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) langgraph_node: Option<String>,
+    pub(crate) ls_provider: Option<String>,
+    pub(crate) ls_model_name: Option<String>,
+}
+
+/// `data` of a tool's start.
+#[derive(Deserialize)]
+pub(crate) struct ToolInput<'a> {
+    #[serde(borrow)]
+    pub(crate) input: Option<&'a RawValue>,
+}
+
+/// `data` of an error.
+#[derive(Default, Deserialize)]
+pub(crate) struct ErrorData {
+    pub(crate) error: Option<serde_json::Value>,
+}
+
+/// `data` of a model call's end.
+#[derive(Default, Deserialize)]
+pub(crate) struct ModelEnd {
+    #[serde(default)]
+    pub(crate) output: Option<ModelOutput>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct ModelOutput {
+    pub(crate) usage_metadata: Option<Usage>,
+    #[serde(default)]
+    pub(crate) response_metadata: Option<ResponseMetadata>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct ResponseMetadata {
+    pub(crate) model_name: Option<String>,
+    pub(crate) model_provider: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct Usage {
+    #[serde(default)]
+    pub(crate) input_tokens: u64,
+    #[serde(default)]
+    pub(crate) output_tokens: u64,
+    #[serde(default)]
+    pub(crate) input_token_details: Option<TokenDetails>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct TokenDetails {
+    pub(crate) cache_read: Option<u64>,
+}
+
+/// `data` of a tool's end.
+#[derive(Default, Deserialize)]
+pub(crate) struct ToolEnd {
+    pub(crate) output: Option<ToolOutput>,
+}
+
+/// A tool may return anything; a `ToolMessage` says by its status when the tool's error was made into an answer.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ToolOutput {
+    Message { status: String },
+    Other(serde::de::IgnoredAny),
+}
+
+/// Reads `data` as far as it has the expected shape: what a framework version words otherwise is not known, not wrong.
+pub(crate) fn read<'a, T: Deserialize<'a> + Default>(data: Option<&'a RawValue>) -> T {
+    data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
+}
+
+pub(crate) fn error_text(error: &serde_json::Value) -> String {
+    match (error.as_str(), error["message"].as_str()) {
+        (Some(text), _) | (None, Some(text)) => text.to_owned(),
+        (None, None) => error.to_string(),
+    }
+}

@@ -1,0 +1,233 @@
+use rustc_hash::FxHashMap;
+use sre_core::{
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
+    Timestamp, Verdict, arguments_hash,
+};
+
+use crate::by_hand::AgentRun;
+use crate::wire::{Input, Line, SpanData};
+
+/// Reads what a `TracingProcessor` forwards, and makes the same events from calls made by hand.
+#[derive(Debug)]
+pub struct OpenAiAgentsAdapter {
+    runs: OpenRuns<Trace>,
+    latest: Timestamp,
+    recorder: Recorder,
+    unknown: u64,
+    unmatched: u64,
+}
+
+/// What is known of a trace that has not ended.
+#[derive(Debug, Default)]
+struct Trace {
+    verdict: Verdict,
+    handoffs: u32,
+    /// The spans that have begun: their parents, and whether they are a tool, whose failures the agent may get over.
+    spans: FxHashMap<String, (Option<String>, bool)>,
+}
+
+/// At most so many spans of one trace are remembered for their parents.
+const MAX_SPANS: usize = 16_384;
+
+impl OpenAiAgentsAdapter {
+    /// An adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
+    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
+        Self { runs: OpenRuns::new(limits), latest: Timestamp::default(), recorder, unknown: 0, unmatched: 0 }
+    }
+
+    /// A run of `agent` began; its calls are made on the handle.
+    pub fn on_run_start(&self, agent: &str) -> AgentRun {
+        AgentRun(self.recorder.start(agent))
+    }
+
+    /// What the runs recorded by hand add up to.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        self.recorder.snapshot()
+    }
+
+    /// Forgets what the snapshot counts.
+    pub fn clear(&self) {
+        self.recorder.clear();
+    }
+
+    fn trace_start(&mut self, id: String, workflow: Option<String>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let agent = workflow.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
+        let run = OpenRun { agent, task: id.clone(), started: time, state: Trace::default() };
+        let started = run.event(time, Event::TaskStarted { name: workflow });
+        if let Some((at, displaced)) = self.runs.open(&id, run) {
+            emit(displaced.incomplete(at));
+        }
+        emit(with_trace(started));
+    }
+
+    fn span_start(&mut self, line: Line<'_>) {
+        let run = line.trace_id.as_deref().and_then(|id| self.runs.get_mut(id));
+        match (run, line.id) {
+            (Some(run), Some(id)) if run.state.spans.len() < MAX_SPANS => {
+                let is_tool = line.span_data.is_some_and(|data| data.kind == "function");
+                run.state.spans.insert(id, (line.parent_id, is_tool));
+            }
+            _ => self.unmatched += 1,
+        }
+    }
+
+    fn span_end(&mut self, line: Line<'_>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let Some(run) = line.trace_id.as_deref().and_then(|id| self.runs.get_mut(id)) else {
+            self.unmatched += 1;
+            return;
+        };
+        let Some(data) = line.span_data else {
+            self.unknown += 1;
+            return;
+        };
+        let error = line.error.as_ref().map(crate::wire::SpanError::text);
+        let ended = line.ended_at.unwrap_or(time);
+        let duration_ms = line.started_at.map(|started| ended.millis_since(started));
+        // What happens inside a tool, an agent used as one included, is for the agent to get over.
+        let inside_tool = run.state.is_inside_tool(line.parent_id.as_deref());
+        let kind = data.kind.clone();
+        if kind == "agent"
+            && !inside_tool
+            && let Some(error) = &error
+        {
+            run.state.verdict.fail(error.clone());
+        }
+        if kind == "guardrail" && data.triggered && !inside_tool {
+            run.state.verdict.stop(data.name.as_deref().unwrap_or_default());
+        }
+        if matches!(&*kind, "generation" | "response") && !inside_tool {
+            run.state.verdict.model_call(error.as_deref());
+        }
+        let Some(event) = event_of(data, error, duration_ms, &mut run.state.handoffs) else { return };
+        let mut event = with_trace(run.event(ended, event));
+        event.span_id = line.id;
+        event.parent_span_id = line.parent_id;
+        emit(event);
+    }
+}
+
+fn with_trace(mut event: AgentEvent) -> AgentEvent {
+    event.trace_id.clone_from(&event.task);
+    event
+}
+
+/// The event that a span is; `None` for the wrappers that only repeat what is inside them.
+fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>, handoffs: &mut u32) -> Option<Event> {
+    let success = error.is_none();
+    let step = |name: String, kind: &str, error| {
+        Some(Event::StepFinished { name, kind: kind.to_owned(), success, error, duration_ms })
+    };
+    match &*data.kind {
+        "generation" | "response" => {
+            let usage = data.usage.unwrap_or_default();
+            Some(Event::LlmCall {
+                model: data.model,
+                provider: None,
+                input_tokens: usage.input_tokens,
+                cached_input_tokens: usage.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+                output_tokens: usage.output_tokens,
+                cost_usd: None,
+                success,
+                error,
+                duration_ms,
+                first_token_ms: None,
+            })
+        }
+        "function" => Some(Event::ToolCall {
+            tool: data.name.unwrap_or_default(),
+            arguments_hash: match data.input {
+                Input::Text(arguments) => Some(arguments_hash(&arguments)),
+                Input::Other(_) | Input::Missing => None,
+            },
+            success,
+            correct: None,
+            error,
+            duration_ms,
+        }),
+        "handoff" => {
+            *handoffs += 1;
+            let name = |agent: Option<String>| agent.unwrap_or_default();
+            Some(Event::Handoff { from: name(data.from_agent), to: name(data.to_agent), depth: *handoffs })
+        }
+        "guardrail" => Some(Event::PolicyCheck { policy: data.name.unwrap_or_default(), compliant: !data.triggered }),
+        "custom" => {
+            let custom = data.data.unwrap_or_default();
+            match (custom.sdk_span_type.as_deref(), custom.turn) {
+                (Some("turn"), turn) => step(format!("turn {}", turn.unwrap_or(0)), "turn", error),
+                (Some(_), _) => None,
+                (None, _) => step(data.name.unwrap_or_default(), "custom", error),
+            }
+        }
+        _ => None,
+    }
+}
+
+impl Trace {
+    fn is_inside_tool<'a>(&'a self, mut parent: Option<&'a str>) -> bool {
+        // A parent is always older than its child, so this ends; the bound is for input that says otherwise.
+        for _ in 0..256 {
+            match parent.and_then(|id| self.spans.get(id)) {
+                Some((_, true)) => return true,
+                Some((next, false)) => parent = next.as_deref(),
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Default for OpenAiAgentsAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default(), Recorder::default())
+    }
+}
+
+impl Adapter for OpenAiAgentsAdapter {
+    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        let line: Line<'_> = serde_json::from_slice(record)?;
+        let Some(time) = line.time.or(line.ended_at).or(line.started_at) else {
+            return Err(AdapterError::Malformed(
+                "found no `time`, `ended_at` or `started_at`, expected one".to_owned(),
+            ));
+        };
+        if time > self.latest {
+            self.latest = time;
+            self.expire(time, emit);
+        }
+        match (&*line.event, &line.id) {
+            ("trace_start", Some(_)) => self.trace_start(line.id.unwrap_or_default(), line.workflow_name, time, emit),
+            ("trace_end", Some(id)) => match self.runs.close(id) {
+                Some(mut run) => {
+                    let error = std::mem::take(&mut run.state.verdict).error();
+                    emit(with_trace(run.finished(time, error)));
+                }
+                None => self.unmatched += 1,
+            },
+            ("span_start", Some(_)) => self.span_start(line),
+            ("span_end", Some(_)) => self.span_end(line, time, emit),
+            _ => self.unknown += 1,
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        for (deadline, run) in self.runs.expire(now) {
+            emit(with_trace(run.incomplete(deadline)));
+        }
+    }
+
+    fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
+        for run in self.runs.drain() {
+            emit(with_trace(run.incomplete(self.latest.max(run.started))));
+        }
+    }
+
+    fn stats(&self) -> AdapterStats {
+        AdapterStats {
+            open_runs: self.runs.len(),
+            evicted_runs: self.runs.evicted(),
+            unknown: self.unknown,
+            unmatched: self.unmatched,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+use sre_core::Timestamp;
+
+/// A line of the processor, of which only what is used is kept.
+#[derive(Deserialize)]
+pub(crate) struct Line<'a> {
+    #[serde(borrow)]
+    pub(crate) event: Cow<'a, str>,
+    pub(crate) time: Option<Timestamp>,
+    pub(crate) id: Option<String>,
+    pub(crate) trace_id: Option<String>,
+    pub(crate) parent_id: Option<String>,
+    pub(crate) workflow_name: Option<String>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
+    #[serde(borrow)]
+    pub(crate) span_data: Option<SpanData<'a>>,
+    pub(crate) error: Option<SpanError>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SpanData<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(crate) kind: Cow<'a, str>,
+    pub(crate) name: Option<String>,
+    pub(crate) model: Option<String>,
+    /// Of a function call: the arguments, as JSON in a text. Messages of a model call are passed over.
+    #[serde(default)]
+    pub(crate) input: Input,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) from_agent: Option<String>,
+    pub(crate) to_agent: Option<String>,
+    #[serde(default)]
+    pub(crate) triggered: bool,
+    pub(crate) data: Option<CustomData>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Input {
+    Text(String),
+    Other(serde::de::IgnoredAny),
+    #[default]
+    Missing,
+}
+
+/// What the SDK's own custom spans say of themselves.
+#[derive(Default, Deserialize)]
+pub(crate) struct CustomData {
+    pub(crate) sdk_span_type: Option<String>,
+    pub(crate) turn: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct Usage {
+    #[serde(default)]
+    pub(crate) input_tokens: u64,
+    #[serde(default)]
+    pub(crate) output_tokens: u64,
+    pub(crate) input_tokens_details: Option<TokenDetails>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct TokenDetails {
+    pub(crate) cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SpanError {
+    #[serde(default)]
+    pub(crate) message: String,
+    pub(crate) data: Option<Value>,
+}
+
+impl SpanError {
+    /// The message, with what went wrong below it.
+    pub(crate) fn text(&self) -> String {
+        match self.data.as_ref().and_then(|data| data["error"].as_str()) {
+            Some(cause) => format!("{}: {cause}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}

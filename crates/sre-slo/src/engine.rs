@@ -1,0 +1,201 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustc_hash::FxHashMap;
+use sre_core::{AgentEvent, Observer, Signal, SloSnapshot, Snapshot, Timestamp};
+
+use crate::{BuildError, SliRegistry, Slo, SloSpec};
+
+/// Objectives of any number of agents: a spec that names no service gets an instance for each agent that is seen.
+///
+/// ```
+/// use sre_core::{AgentEvent, Timestamp};
+/// use sre_slo::{SliRegistry, SloEngine, parse};
+/// let registry = SliRegistry::default();
+/// let specs = parse("name: answers\nindicators:\n  - type: task_success_rate\n", "answers.yaml", &registry).unwrap();
+/// let engine = SloEngine::new(specs, registry).unwrap();
+/// let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":true}"#;
+/// engine.record(&AgentEvent::from_json(line).unwrap());
+/// assert_eq!(engine.snapshots(Timestamp::from_secs(1_790_000_000))[0].agent, "support");
+/// ```
+pub struct SloEngine {
+    specs: Vec<SloSpec>,
+    registry: SliRegistry,
+    max_agents: usize,
+    agents: RwLock<Agents>,
+}
+
+type Objectives = Arc<[Slo]>;
+
+#[derive(Default)]
+struct Agents {
+    by_name: FxHashMap<String, Objectives>,
+    /// The agents beyond the limit, together.
+    overflow: Option<Objectives>,
+}
+
+/// The name under which agents beyond the limit are counted together.
+const OVERFLOW: &str = "__overflow__";
+
+/// Specs that no engine can run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// An objective cannot be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Two objectives of one name.
+    #[error("`{0}`: found two objectives of this name, expected one")]
+    Duplicate(String),
+}
+
+impl SloEngine {
+    /// An engine that has seen nobody. Every spec is tried once, so that a wrong one is an error now. At most 1,000
+    /// agents have objectives of their own.
+    pub fn new(specs: Vec<SloSpec>, registry: SliRegistry) -> Result<Self, EngineError> {
+        let mut names = BTreeMap::new();
+        for spec in &specs {
+            if names.insert(spec.name.as_str(), ()).is_some() {
+                return Err(EngineError::Duplicate(spec.name.clone()));
+            }
+        }
+        let engine = Self { specs, registry, max_agents: 1_000, agents: RwLock::default() };
+        for spec in &engine.specs {
+            Slo::from_spec(spec, "", &engine.registry)?;
+            if let Some(service) = spec.service() {
+                engine.objectives_of(service);
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The same engine, with another limit of agents that have objectives of their own.
+    #[must_use]
+    pub fn with_max_agents(mut self, max_agents: usize) -> Self {
+        self.max_agents = max_agents;
+        self
+    }
+
+    /// Takes one event into the objectives of its agent.
+    pub fn record(&self, event: &AgentEvent) {
+        {
+            let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(objectives) = agents.by_name.get(&event.agent) {
+                return objectives.iter().for_each(|slo| slo.observe(event));
+            }
+        }
+        self.objectives_of(&event.agent).iter().for_each(|slo| slo.observe(event));
+    }
+
+    /// Every objective at `now`, by name and agent. A spec for every agent that has seen none yields nothing.
+    pub fn snapshots(&self, now: Timestamp) -> Vec<SloSnapshot> {
+        let mut snapshots: Vec<_> =
+            self.all().iter().flat_map(|slos| slos.iter()).map(|slo| slo.snapshot_at(now)).collect();
+        snapshots.sort_by(|a, b| (&a.name, &a.agent).cmp(&(&b.name, &b.agent)));
+        snapshots
+    }
+
+    fn all(&self) -> Vec<Objectives> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.by_name.values().chain(&agents.overflow).cloned().collect()
+    }
+
+    #[cold]
+    fn objectives_of(&self, agent: &str) -> Objectives {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = agents.by_name.get(agent) {
+            return known.clone();
+        }
+        if agents.by_name.len() >= self.max_agents {
+            return agents.overflow.get_or_insert_with(|| self.make(OVERFLOW)).clone();
+        }
+        let objectives = self.make(agent);
+        agents.by_name.insert(agent.to_owned(), objectives.clone());
+        objectives
+    }
+
+    fn make(&self, agent: &str) -> Objectives {
+        let own = self.specs.iter().filter(|spec| spec.service().is_none_or(|service| service == agent));
+        // What was made once in `new` can be made again: a spec does not depend on the agent's name.
+        own.filter_map(|spec| Slo::from_spec(spec, agent, &self.registry).ok()).collect()
+    }
+}
+
+impl Observer for SloEngine {
+    fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
+        self.record(event);
+    }
+
+    fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
+        for slo in self.all().iter().flat_map(|slos| slos.iter()) {
+            slo.evaluate_at(now, signals);
+        }
+    }
+
+    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
+        self.snapshots(now).into_iter().map(|snapshot| Snapshot::Slo(Box::new(snapshot))).collect()
+    }
+}
+
+impl fmt::Debug for SloEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SloEngine").field("specs", &self.specs).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sre_core::Event;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+    fn engine(yaml: &str) -> SloEngine {
+        let registry = SliRegistry::default();
+        SloEngine::new(crate::parse(yaml, "test.yaml", &registry).unwrap(), registry).unwrap()
+    }
+
+    fn finish(engine: &SloEngine, agent: &str) {
+        let event = Event::TaskFinished { success: true, error: None, duration_ms: None, cost_usd: None };
+        engine.record(&AgentEvent::new(NOW, agent, event));
+    }
+
+    #[test]
+    fn a_spec_without_service_has_an_instance_for_each_agent() {
+        let engine = engine("name: every\ntarget: 0.9\n---\nname: one\nservice: a\ntarget: 0.9\n");
+        for agent in ["a", "b", "b"] {
+            finish(&engine, agent);
+        }
+        let seen: Vec<_> = engine.snapshots(NOW).into_iter().map(|slo| (slo.name, slo.agent, slo.good)).collect();
+        assert_eq!(
+            seen,
+            [("every".into(), "a".into(), 1), ("every".into(), "b".into(), 2), ("one".into(), "a".into(), 1)]
+        );
+    }
+
+    #[test]
+    fn a_service_that_was_never_seen_is_reported_all_the_same() {
+        let snapshots = engine("name: one\nservice: a\ntarget: 0.9\n").snapshots(NOW);
+        assert_eq!((snapshots.len(), snapshots[0].status), (1, sre_core::Status::Unknown));
+    }
+
+    #[test]
+    fn agents_beyond_the_limit_are_counted_together() {
+        let engine = engine("name: every\ntarget: 0.9\n").with_max_agents(2);
+        for agent in ["a", "b", "c", "d"] {
+            finish(&engine, agent);
+        }
+        let seen: Vec<_> = engine.snapshots(NOW).into_iter().map(|slo| (slo.agent, slo.good)).collect();
+        assert_eq!(seen, [(OVERFLOW.into(), 2), ("a".into(), 1), ("b".into(), 1)]);
+    }
+
+    #[test]
+    fn two_objectives_of_one_name_are_refused() {
+        let registry = SliRegistry::default();
+        let specs = crate::parse("name: x\ntarget: 0.9\n---\nname: y\ntarget: 0.9\n", "f", &registry).unwrap();
+        let twice = vec![specs[0].clone(), specs[0].clone()];
+        assert!(SloEngine::new(twice, registry).unwrap_err().to_string().contains("`x`"));
+    }
+}

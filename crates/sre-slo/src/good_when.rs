@@ -1,0 +1,100 @@
+use serde::Serialize;
+use sre_core::{AgentEvent, EventKind, Usd};
+
+/// Which events an objective counts, and when one is good. All conditions that are written must hold.
+///
+/// By default tasks count, and are good when they succeeded. An event that lacks what a condition is about is bad: it
+/// cannot be shown to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoodWhen {
+    /// The events that count; a kind that has an outcome.
+    pub event: EventKind,
+    /// Whether it must have succeeded (or failed).
+    pub success: Option<bool>,
+    /// The longest it may have taken, in milliseconds.
+    pub max_duration_ms: Option<f64>,
+    /// The most it may have cost; a task costs its own figure, else the sum of its model calls.
+    pub max_cost_usd: Option<Usd>,
+}
+
+impl Default for GoodWhen {
+    fn default() -> Self {
+        Self { event: EventKind::TaskFinished, success: None, max_duration_ms: None, max_cost_usd: None }
+    }
+}
+
+impl GoodWhen {
+    /// Whether `event` is good; `None` when it does not count. `cost` is what the task cost, where it is one.
+    #[inline]
+    pub fn judge(&self, event: &AgentEvent, cost: Option<Usd>) -> Option<bool> {
+        if event.event.kind() != self.event {
+            return None;
+        }
+        let outcome = event.event.outcome()?;
+        if self.success.is_none() && self.max_duration_ms.is_none() && self.max_cost_usd.is_none() {
+            return Some(outcome);
+        }
+        let succeeded = self.success.is_none_or(|wanted| outcome == wanted);
+        let in_time =
+            self.max_duration_ms.is_none_or(|most| event.event.duration_ms().is_some_and(|duration| duration <= most));
+        let within_cost = self.max_cost_usd.is_none_or(|most| {
+            let cost = if self.event == EventKind::TaskFinished { cost } else { event.event.cost_usd() };
+            cost.is_some_and(|cost| cost <= most)
+        });
+        Some(succeeded && in_time && within_cost)
+    }
+}
+
+/// The YAML form.
+#[derive(Serialize)]
+struct Wire {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    success: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_duration_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_cost_usd: Option<Usd>,
+}
+
+impl Serialize for GoodWhen {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Wire {
+            event: Some(self.event.to_string()),
+            success: self.success,
+            max_duration_ms: self.max_duration_ms,
+            max_cost_usd: self.max_cost_usd,
+        }
+        .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(json: &str) -> AgentEvent {
+        AgentEvent::from_json(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn all_that_is_written_must_hold() {
+        let slow = event(r#"{"event":"task_finished","time":1,"success":true,"duration_ms":900}"#);
+        let failed = event(r#"{"event":"task_finished","time":1,"success":false,"duration_ms":10}"#);
+        let by_time = GoodWhen { max_duration_ms: Some(500.0), ..Default::default() };
+        let by_both = GoodWhen { success: Some(true), ..by_time.clone() };
+        assert_eq!((by_time.judge(&slow, None), by_time.judge(&failed, None)), (Some(false), Some(true)));
+        assert_eq!((by_both.judge(&slow, None), by_both.judge(&failed, None)), (Some(false), Some(false)));
+        assert_eq!(GoodWhen::default().judge(&slow, None), Some(true));
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_bad_and_what_does_not_count_is_nothing() {
+        let plain = event(r#"{"event":"task_finished","time":1,"success":true}"#);
+        let cheap = GoodWhen { max_cost_usd: Some(Usd::from_nanos(5)), ..Default::default() };
+        assert_eq!(cheap.judge(&plain, None), Some(false));
+        assert_eq!(cheap.judge(&plain, Some(Usd::from_nanos(5))), Some(true));
+        assert_eq!(cheap.judge(&event(r#"{"event":"heartbeat","time":1}"#), None), None);
+    }
+}

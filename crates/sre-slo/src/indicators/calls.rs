@@ -1,0 +1,256 @@
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::sync::{Mutex, PoisonError};
+
+use rustc_hash::{FxHashSet, FxHasher};
+use sre_core::{
+    AgentEvent, Event, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli, SliReading, SliSpec,
+    Timestamp, Window,
+};
+
+use super::Hand;
+
+/// The share of tool calls that chose the right tool, of those where somebody knows. Default target 0.999 over 7d.
+pub struct ToolCallAccuracy {
+    series: RatioSeries,
+    pub(super) hand: Hand,
+}
+
+impl ToolCallAccuracy {
+    /// Against `target`, a ratio, over 7 days.
+    pub fn new(target: f64) -> Self {
+        Self::over(target, Window::WEEK)
+    }
+
+    /// Against `target`, a ratio, over `window`.
+    pub fn over(target: f64, window: Window) -> Self {
+        let series = RatioSeries::new(SliSpec::ratio_at_least("tool_call_accuracy", target, window));
+        Self { series, hand: Hand::system() }
+    }
+
+    /// Records a call of the right tool, or of a wrong one.
+    pub fn record_call(&self, correct: bool) {
+        self.series.record(self.hand.now(), correct);
+    }
+}
+
+impl Default for ToolCallAccuracy {
+    fn default() -> Self {
+        Self::new(0.999)
+    }
+}
+
+impl Sli for ToolCallAccuracy {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::ToolCall { correct: Some(correct), .. } = event.event {
+            self.series.record(event.time, correct);
+        }
+    }
+}
+
+/// A percentile of how long tasks take to answer. Default target p95 of 5000 ms over 1h.
+pub struct ResponseLatency {
+    series: PercentileSeries,
+    pub(super) hand: Hand,
+}
+
+impl ResponseLatency {
+    /// Against `target_ms` for the `percentile` (0.95 for p95) over one hour.
+    pub fn new(target_ms: f64, percentile: f64) -> Self {
+        Self::over(target_ms, percentile, Window::HOUR)
+    }
+
+    /// Against `target_ms` for the `percentile` over `window`.
+    pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
+        let spec = SliSpec::at_most("response_latency", target_ms, Measure::Milliseconds, window);
+        Self { series: PercentileSeries::new(spec, percentile), hand: Hand::system() }
+    }
+
+    /// Records how long an answer took, in milliseconds.
+    pub fn record_latency(&self, latency_ms: f64) {
+        self.series.record(self.hand.now(), latency_ms);
+    }
+
+    /// Any percentile over any window up to the indicator's own.
+    pub fn percentile(&self, percentile: f64, window: Window) -> Option<f64> {
+        self.series.percentile(percentile, window, self.hand.0.now())
+    }
+}
+
+impl Default for ResponseLatency {
+    fn default() -> Self {
+        Self::new(5000.0, 0.95)
+    }
+}
+
+impl Sli for ResponseLatency {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::TaskFinished { duration_ms: Some(duration_ms), .. } = event.event {
+            self.series.record(event.time, duration_ms);
+        }
+    }
+}
+
+/// A percentile of how long model calls take to stream their first token. Default target p95 of 2000 ms over 1h.
+///
+/// A sample is a streamed call; calls that do not stream, and frameworks that do not tell, give none.
+pub struct TimeToFirstToken {
+    series: PercentileSeries,
+    pub(super) hand: Hand,
+}
+
+impl TimeToFirstToken {
+    /// Against `target_ms` for the `percentile` (0.95 for p95) over one hour.
+    pub fn new(target_ms: f64, percentile: f64) -> Self {
+        Self::over(target_ms, percentile, Window::HOUR)
+    }
+
+    /// Against `target_ms` for the `percentile` over `window`.
+    pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
+        let spec = SliSpec::at_most("time_to_first_token", target_ms, Measure::Milliseconds, window);
+        Self { series: PercentileSeries::new(spec, percentile), hand: Hand::system() }
+    }
+
+    /// Records how long a first token took, in milliseconds.
+    pub fn record_first_token(&self, first_token_ms: f64) {
+        self.series.record(self.hand.now(), first_token_ms);
+    }
+}
+
+impl Default for TimeToFirstToken {
+    fn default() -> Self {
+        Self::new(2000.0, 0.95)
+    }
+}
+
+impl Sli for TimeToFirstToken {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::LlmCall { first_token_ms: Some(first_token_ms), .. } = event.event {
+            self.series.record(event.time, first_token_ms);
+        }
+    }
+}
+
+/// How many tool calls of a task repeat an earlier one of it, tool and arguments alike: a loop shows here. Default
+/// target 3 over 24h.
+///
+/// At most 2,048 different calls are remembered, of 256 tasks; a task pushed out is a sample with the repeats it had.
+/// Calls whose arguments are not known cannot be told apart and count for nothing.
+pub struct RepeatedToolCalls {
+    series: MeanSeries,
+    calls: Mutex<Calls>,
+    pub(super) hand: Hand,
+}
+
+const MAX_TASKS: usize = 256;
+const MAX_CALLS: usize = 2_048;
+
+struct Calls {
+    tasks: PerTask<OfTask>,
+    remembered: usize,
+}
+
+#[derive(Default)]
+struct OfTask {
+    seen: FxHashSet<u64>,
+    repeats: u32,
+}
+
+impl RepeatedToolCalls {
+    /// Against `max_repeats` over 24 hours.
+    pub fn new(max_repeats: u32) -> Self {
+        Self::over(max_repeats, Window::DAY)
+    }
+
+    /// Against `max_repeats` over `window`.
+    pub fn over(max_repeats: u32, window: Window) -> Self {
+        let spec = SliSpec::at_most("repeated_tool_calls", f64::from(max_repeats), Measure::Count, window);
+        let calls = Mutex::new(Calls { tasks: PerTask::new(MAX_TASKS), remembered: 0 });
+        Self { series: MeanSeries::new(spec), calls, hand: Hand::system() }
+    }
+
+    /// Records how many calls of a task were repeats.
+    pub fn record_repeats(&self, repeats: u32) {
+        self.series.record(self.hand.now(), f64::from(repeats));
+    }
+}
+
+impl Default for RepeatedToolCalls {
+    fn default() -> Self {
+        Self::new(3)
+    }
+}
+
+impl Sli for RepeatedToolCalls {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        let mut record = |of_task: &OfTask| self.series.record(event.time, f64::from(of_task.repeats));
+        match &event.event {
+            Event::ToolCall { tool, arguments_hash: Some(arguments), .. } => {
+                let call = BuildHasherDefault::<FxHasher>::default().hash_one((tool, arguments));
+                self.calls.lock().unwrap_or_else(PoisonError::into_inner).add(event, call, &mut record);
+            }
+            Event::TaskFinished { .. } => {
+                let ended = self.calls.lock().unwrap_or_else(PoisonError::into_inner).end(event);
+                record(&ended);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Calls {
+    fn add(&mut self, event: &AgentEvent, call: u64, pushed_out: &mut dyn FnMut(&OfTask)) {
+        let (task, evicted) = self.tasks.entry(event);
+        if task.seen.insert(call) {
+            self.remembered += 1;
+        } else {
+            task.repeats = task.repeats.saturating_add(1);
+        }
+        if let Some(evicted) = evicted {
+            self.remembered -= evicted.seen.len();
+            pushed_out(&evicted);
+        }
+        while self.remembered > MAX_CALLS {
+            let Some(oldest) = self.tasks.evict_oldest() else { break };
+            self.remembered -= oldest.seen.len();
+            pushed_out(&oldest);
+        }
+    }
+
+    fn end(&mut self, event: &AgentEvent) -> OfTask {
+        let ended = self.tasks.finish(event).unwrap_or_default();
+        self.remembered -= ended.seen.len();
+        ended
+    }
+}

@@ -1,0 +1,224 @@
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use sre_core::{
+    AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, Timestamp, WeightedRatioSeries,
+    Window,
+};
+
+use super::Hand;
+
+/// The share of answers that were made up, each evaluation weighted by the judge's confidence where it is given.
+/// Default target at most 0.05 over 24h.
+pub struct HallucinationRate {
+    series: WeightedRatioSeries,
+    pub(super) hand: Hand,
+}
+
+impl HallucinationRate {
+    /// Against at most `target`, a ratio, over 24 hours.
+    pub fn new(target: f64) -> Self {
+        Self::over(target, Window::DAY)
+    }
+
+    /// Against at most `target`, a ratio, over `window`.
+    pub fn over(target: f64, window: Window) -> Self {
+        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("hallucination_rate", target, window));
+        Self { series, hand: Hand::system() }
+    }
+
+    /// Records one evaluation; `confidence` is 0 to 1.
+    pub fn record_evaluation(&self, hallucinated: bool, confidence: f64) {
+        self.series.record(self.hand.now(), hallucinated, confidence);
+    }
+}
+
+impl Default for HallucinationRate {
+    fn default() -> Self {
+        Self::new(0.05)
+    }
+}
+
+impl Sli for HallucinationRate {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::Evaluation { metric, confidence, .. } = &event.event
+            && metric == "hallucination"
+            && let Some(passed) = event.event.outcome()
+        {
+            self.series.record(event.time, !passed, confidence.unwrap_or(1.0));
+        }
+    }
+}
+
+/// The share of policy checks that were passed. Default target 1.0 over 24h.
+pub struct PolicyCompliance {
+    series: RatioSeries,
+    pub(super) hand: Hand,
+}
+
+impl PolicyCompliance {
+    /// Against `target`, a ratio, over 24 hours.
+    pub fn new(target: f64) -> Self {
+        Self::over(target, Window::DAY)
+    }
+
+    /// Against `target`, a ratio, over `window`.
+    pub fn over(target: f64, window: Window) -> Self {
+        let series = RatioSeries::new(SliSpec::ratio_at_least("policy_compliance", target, window));
+        Self { series, hand: Hand::system() }
+    }
+
+    /// Records one check.
+    pub fn record_check(&self, compliant: bool) {
+        self.series.record(self.hand.now(), compliant);
+    }
+}
+
+impl Default for PolicyCompliance {
+    fn default() -> Self {
+        Self::new(1.0)
+    }
+}
+
+impl Sli for PolicyCompliance {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::PolicyCheck { compliant, .. } = event.event {
+            self.series.record(event.time, compliant);
+        }
+    }
+}
+
+/// How deep tasks are handed on from agent to agent, on average; the deepest is kept beside it. Default target 3 over
+/// 24h.
+pub struct DelegationChainDepth {
+    series: MeanSeries,
+    pub(super) hand: Hand,
+}
+
+impl DelegationChainDepth {
+    /// Against at most `max_depth` over 24 hours.
+    pub fn new(max_depth: u32) -> Self {
+        Self::over(max_depth, Window::DAY)
+    }
+
+    /// Against at most `max_depth` over `window`.
+    pub fn over(max_depth: u32, window: Window) -> Self {
+        let spec = SliSpec::at_most("delegation_chain_depth", f64::from(max_depth), Measure::Count, window);
+        Self { series: MeanSeries::new(spec), hand: Hand::system() }
+    }
+
+    /// Records how deep a chain was.
+    pub fn record_depth(&self, depth: u32) {
+        self.series.record(self.hand.now(), f64::from(depth));
+    }
+}
+
+impl Default for DelegationChainDepth {
+    fn default() -> Self {
+        Self::new(3)
+    }
+}
+
+impl Sli for DelegationChainDepth {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::Handoff { depth, .. } = event.event {
+            self.series.record(event.time, f64::from(depth));
+        }
+    }
+}
+
+/// How far the agent's confidence is from its success: |mean confidence − mean success|. Default target 0.05 over 30d.
+///
+/// Fed by finished tasks that carry a `confidence` attribute, 0 to 1. Its compliance is whether the difference meets
+/// the target, since a single prediction has none.
+pub struct CalibrationDelta {
+    spec: SliSpec,
+    series: Mutex<[MeanSeries; 2]>,
+    pub(super) hand: Hand,
+}
+
+impl CalibrationDelta {
+    /// Against at most `target` over 30 days.
+    pub fn new(target: f64) -> Self {
+        Self::over(target, Window::MONTH)
+    }
+
+    /// Against at most `target` over `window`.
+    pub fn over(target: f64, window: Window) -> Self {
+        let spec = SliSpec::at_most("calibration_delta", target, Measure::Difference, window);
+        let series = Mutex::new([MeanSeries::new(spec.clone()), MeanSeries::new(spec.clone())]);
+        Self { spec, series, hand: Hand::system() }
+    }
+
+    /// Records how sure the agent was, 0 to 1, and whether it was right. A confidence outside is passed over.
+    pub fn record_prediction(&self, confidence: f64, success: bool) {
+        self.record(self.hand.now(), confidence, success);
+    }
+
+    fn record(&self, time: Timestamp, confidence: f64, success: bool) {
+        if (0.0..=1.0).contains(&confidence) {
+            let [confidences, successes] = &*self.series.lock().unwrap_or_else(PoisonError::into_inner);
+            confidences.record(time, confidence);
+            successes.record(time, f64::from(u8::from(success)));
+        }
+    }
+}
+
+impl Default for CalibrationDelta {
+    fn default() -> Self {
+        Self::new(0.05)
+    }
+}
+
+impl Sli for CalibrationDelta {
+    fn spec(&self) -> &SliSpec {
+        &self.spec
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        // Both are read under one lock, so that they are of the same predictions.
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let [confidence, success] = [series[0].reading(now), series[1].reading(now)];
+        drop(series);
+        let value = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
+        SliReading {
+            value,
+            compliance: value.map(|value| f64::from(u8::from(self.spec.is_met_by(value)))),
+            samples: confidence.samples,
+            interval: None,
+            maximum: None,
+        }
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::TaskFinished { success, .. } = event.event
+            && let Some(confidence) = event.attributes.get("confidence").and_then(Value::as_f64)
+        {
+            self.record(event.time, confidence, success);
+        }
+    }
+}

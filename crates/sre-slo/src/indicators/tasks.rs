@@ -1,0 +1,178 @@
+use std::sync::{Mutex, PoisonError};
+
+use sre_core::{
+    AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, TaskCosts, Timestamp, Usd,
+    Window,
+};
+
+use super::Hand;
+
+/// The share of tasks that succeeded. Default target 0.995 over 30d.
+///
+/// ```
+/// let sli = sre_slo::TaskSuccessRate::new(0.95);
+/// sli.record_task(true);
+/// sli.record_task(false);
+/// assert_eq!(sli.current_value(), Some(0.5));
+/// ```
+pub struct TaskSuccessRate {
+    series: RatioSeries,
+    pub(super) hand: Hand,
+}
+
+impl TaskSuccessRate {
+    /// Against `target`, a ratio, over 30 days.
+    pub fn new(target: f64) -> Self {
+        Self::over(target, Window::MONTH)
+    }
+
+    /// Against `target`, a ratio, over `window`.
+    pub fn over(target: f64, window: Window) -> Self {
+        let series = RatioSeries::new(SliSpec::ratio_at_least("task_success_rate", target, window));
+        Self { series, hand: Hand::system() }
+    }
+
+    /// Records a finished task.
+    pub fn record_task(&self, success: bool) {
+        self.series.record(self.hand.now(), success);
+    }
+}
+
+impl Default for TaskSuccessRate {
+    fn default() -> Self {
+        Self::new(0.995)
+    }
+}
+
+impl Sli for TaskSuccessRate {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    #[inline]
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::TaskFinished { success, .. } = event.event {
+            self.series.record(event.time, success);
+        }
+    }
+}
+
+/// What a task costs on average. Default target $0.50 over 24h.
+///
+/// A task costs its own figure where it has one, else the sum of its model calls; one of which neither is known is no
+/// sample.
+pub struct CostPerTask {
+    series: MeanSeries,
+    costs: Mutex<TaskCosts>,
+    pub(super) hand: Hand,
+}
+
+impl CostPerTask {
+    /// Against `target` dollars over 24 hours.
+    pub fn new(target: Usd) -> Self {
+        Self::over(target, Window::DAY)
+    }
+
+    /// Against `target` dollars over `window`.
+    pub fn over(target: Usd, window: Window) -> Self {
+        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Measure::Usd, window);
+        Self { series: MeanSeries::new(spec), costs: Mutex::default(), hand: Hand::system() }
+    }
+
+    /// Records what a task cost.
+    pub fn record_cost(&self, cost: Usd) {
+        self.series.record(self.hand.now(), cost.as_dollars());
+    }
+}
+
+impl Default for CostPerTask {
+    fn default() -> Self {
+        Self::new(Usd::from_nanos(500_000_000))
+    }
+}
+
+impl Sli for CostPerTask {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if !matches!(event.event, Event::LlmCall { .. } | Event::TaskFinished { .. }) {
+            return;
+        }
+        let cost = self.costs.lock().unwrap_or_else(PoisonError::into_inner).observe(event);
+        if let Some(cost) = cost {
+            self.series.record(event.time, cost.as_dollars());
+        }
+    }
+}
+
+/// How many steps a task takes on average; one that goes in circles takes many. Default target 20 over 24h.
+///
+/// At most 512 tasks are followed at a time; one pushed out is a sample with the steps it had.
+pub struct StepsPerTask {
+    series: MeanSeries,
+    steps: Mutex<PerTask<u32>>,
+    pub(super) hand: Hand,
+}
+
+impl StepsPerTask {
+    /// Against `max_steps` over 24 hours.
+    pub fn new(max_steps: u32) -> Self {
+        Self::over(max_steps, Window::DAY)
+    }
+
+    /// Against `max_steps` over `window`.
+    pub fn over(max_steps: u32, window: Window) -> Self {
+        let spec = SliSpec::at_most("steps_per_task", f64::from(max_steps), Measure::Count, window);
+        Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), hand: Hand::system() }
+    }
+
+    /// Records how many steps a task took.
+    pub fn record_steps(&self, steps: u32) {
+        self.series.record(self.hand.now(), f64::from(steps));
+    }
+}
+
+impl Default for StepsPerTask {
+    fn default() -> Self {
+        Self::new(20)
+    }
+}
+
+impl Sli for StepsPerTask {
+    fn spec(&self) -> &SliSpec {
+        self.series.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.series.reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        let sample = match event.event {
+            Event::StepFinished { .. } => {
+                let mut tasks = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+                let (steps, evicted) = tasks.entry(event);
+                *steps = steps.saturating_add(1);
+                evicted
+            }
+            Event::TaskFinished { .. } => {
+                let mut tasks = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+                Some(tasks.finish(event).unwrap_or(0))
+            }
+            _ => return,
+        };
+        if let Some(steps) = sample {
+            self.series.record(event.time, f64::from(steps));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use serde::Serialize;
+use sre_core::{Severity, Window};
+
+/// When a budget burns so fast that somebody should know: a list of multi-window thresholds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BurnPolicy(pub Vec<BurnThreshold>);
+
+/// Both windows must burn at `rate` or above. Source: SRE Workbook, ch. 5, "Multiwindow, Multi-Burn-Rate Alerts".
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct BurnThreshold {
+    /// The burn rate, above 0.
+    pub rate: f64,
+    /// What it means when it fires.
+    pub severity: Severity,
+    /// The long window; the short one is a twelfth of it.
+    pub window: Window,
+}
+
+impl BurnThreshold {
+    /// The window that shows that it still goes on.
+    pub fn short_window(&self) -> Window {
+        self.window.fraction(12)
+    }
+}
+
+impl BurnPolicy {
+    /// Warning at 2.0 and critical at 10.0, over 1 h and 5 min.
+    pub fn standard() -> Self {
+        Self::with_rates(2.0, 10.0)
+    }
+
+    /// Warning and critical at the given rates, over 1 h and 5 min.
+    pub fn with_rates(warning: f64, critical: f64) -> Self {
+        Self(vec![
+            BurnThreshold { rate: warning, severity: Severity::Warning, window: Window::HOUR },
+            BurnThreshold { rate: critical, severity: Severity::Critical, window: Window::HOUR },
+        ])
+    }
+
+    /// The SRE Workbook's table 5-8: 14.4 over 1 h and 6 over 6 h are critical, 1 over 3 d is a warning.
+    pub fn sre_workbook() -> Self {
+        Self(vec![
+            BurnThreshold { rate: 14.4, severity: Severity::Critical, window: Window::HOUR },
+            BurnThreshold { rate: 6.0, severity: Severity::Critical, window: Window::hours(6) },
+            BurnThreshold { rate: 1.0, severity: Severity::Warning, window: Window::days(3) },
+        ])
+    }
+
+    /// The policy of that name: `sre-workbook`.
+    pub fn named(name: &str) -> Option<Self> {
+        (name == "sre-workbook").then(Self::sre_workbook)
+    }
+}
+
+impl Default for BurnPolicy {
+    fn default() -> Self {
+        Self::standard()
+    }
+}

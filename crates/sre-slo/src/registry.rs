@@ -1,0 +1,232 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sre_core::{IndicatorSnapshot, Sli, Timestamp, Usd, Window};
+
+use crate::spec::IndicatorSpec;
+use crate::{
+    CalibrationDelta, CostPerTask, DelegationChainDepth, HallucinationRate, PolicyCompliance, RepeatedToolCalls,
+    ResponseLatency, StepsPerTask, Target, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
+};
+
+/// The types of indicators by name, and instances of them by agent.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sre_core::{Clock, SystemClock};
+/// use sre_slo::{SliRegistry, TaskSuccessRate};
+/// let mut registry = SliRegistry::default();
+/// let sli = Arc::new(TaskSuccessRate::new(0.95));
+/// registry.register_instance("agent-1", sli.clone());
+/// sli.record_task(true);
+/// assert_eq!(registry.collect("agent-1", SystemClock.now())[0].value, Some(1.0));
+/// ```
+pub struct SliRegistry {
+    types: BTreeMap<String, Factory>,
+    instances: BTreeMap<String, Vec<Arc<dyn Sli>>>,
+}
+
+type Factory = Box<dyn Fn(&mut Params<'_>) -> Result<Box<dyn Sli>, IndicatorError> + Send + Sync>;
+
+/// An indicator that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: found {found}, expected {expected}")]
+pub struct IndicatorError {
+    /// The parameter, or `type`.
+    pub field: String,
+    /// What stands there.
+    pub found: String,
+    /// What should.
+    pub expected: String,
+}
+
+impl SliRegistry {
+    /// A registry without any type.
+    pub fn empty() -> Self {
+        Self { types: BTreeMap::new(), instances: BTreeMap::new() }
+    }
+
+    /// Makes a type of indicator known under `name`; one of the same name is replaced.
+    pub fn register_type(
+        &mut self,
+        name: impl Into<String>,
+        factory: impl Fn(&mut Params<'_>) -> Result<Box<dyn Sli>, IndicatorError> + Send + Sync + 'static,
+    ) {
+        self.types.insert(name.into(), Box::new(factory));
+    }
+
+    /// The names of the known types, in order.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        self.types.keys().map(String::as_str)
+    }
+
+    /// Makes the indicator that `spec` describes. A parameter that its type does not have is an error.
+    pub fn create(&self, spec: &IndicatorSpec) -> Result<Box<dyn Sli>, IndicatorError> {
+        let factory = self.types.get(&spec.kind).ok_or_else(|| IndicatorError {
+            field: "type".to_owned(),
+            found: format!("`{}`", spec.kind),
+            expected: format!("one of {}", self.types().collect::<Vec<_>>().join(", ")),
+        })?;
+        let mut params = Params { given: &spec.params, known: Vec::new() };
+        let indicator = factory(&mut params)?;
+        params.check_all_known()?;
+        Ok(indicator)
+    }
+
+    /// Keeps an indicator of `agent`, to be collected.
+    pub fn register_instance(&mut self, agent: impl Into<String>, indicator: Arc<dyn Sli>) {
+        self.instances.entry(agent.into()).or_default().push(indicator);
+    }
+
+    /// The indicators of `agent`.
+    pub fn instances(&self, agent: &str) -> &[Arc<dyn Sli>] {
+        self.instances.get(agent).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the indicators of `agent` measured.
+    pub fn collect(&self, agent: &str, now: Timestamp) -> Vec<IndicatorSnapshot> {
+        self.instances(agent).iter().map(|indicator| indicator.snapshot(now)).collect()
+    }
+
+    /// What all indicators measured, by agent.
+    pub fn collect_all(&self, now: Timestamp) -> BTreeMap<&str, Vec<IndicatorSnapshot>> {
+        self.instances.keys().map(|agent| (agent.as_str(), self.collect(agent, now))).collect()
+    }
+}
+
+impl Default for SliRegistry {
+    /// With the indicators of this crate.
+    fn default() -> Self {
+        let mut registry = Self::empty();
+        registry.register_type("task_success_rate", |params| {
+            Ok(Box::new(TaskSuccessRate::over(params.ratio("target", 0.995)?, params.window(Window::MONTH)?)))
+        });
+        registry.register_type("tool_call_accuracy", |params| {
+            Ok(Box::new(ToolCallAccuracy::over(params.ratio("target", 0.999)?, params.window(Window::WEEK)?)))
+        });
+        registry.register_type("response_latency", |params| {
+            let (target, percentile) = (params.positive("target_ms", 5000.0)?, params.percentile()?);
+            Ok(Box::new(ResponseLatency::over(target, percentile, params.window(Window::HOUR)?)))
+        });
+        registry.register_type("cost_per_task", |params| {
+            let target = params.usd("target_usd", Usd::from_nanos(500_000_000))?;
+            Ok(Box::new(CostPerTask::over(target, params.window(Window::DAY)?)))
+        });
+        registry.register_type("hallucination_rate", |params| {
+            Ok(Box::new(HallucinationRate::over(params.share("target", 0.05)?, params.window(Window::DAY)?)))
+        });
+        registry.register_type("policy_compliance", |params| {
+            Ok(Box::new(PolicyCompliance::over(params.ratio("target", 1.0)?, params.window(Window::DAY)?)))
+        });
+        registry.register_type("delegation_chain_depth", |params| {
+            Ok(Box::new(DelegationChainDepth::over(params.count("max_depth", 3)?, params.window(Window::DAY)?)))
+        });
+        registry.register_type("calibration_delta", |params| {
+            Ok(Box::new(CalibrationDelta::over(params.share("target", 0.05)?, params.window(Window::MONTH)?)))
+        });
+        registry.register_type("time_to_first_token", |params| {
+            let (target, percentile) = (params.positive("target_ms", 2000.0)?, params.percentile()?);
+            Ok(Box::new(TimeToFirstToken::over(target, percentile, params.window(Window::HOUR)?)))
+        });
+        registry.register_type("steps_per_task", |params| {
+            Ok(Box::new(StepsPerTask::over(params.count("max_steps", 20)?, params.window(Window::DAY)?)))
+        });
+        registry.register_type("repeated_tool_calls", |params| {
+            Ok(Box::new(RepeatedToolCalls::over(params.count("max_repeats", 3)?, params.window(Window::DAY)?)))
+        });
+        registry
+    }
+}
+
+impl fmt::Debug for SliRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SliRegistry").field("types", &self.types.keys()).finish_non_exhaustive()
+    }
+}
+
+/// The parameters of an indicator in a spec, each with its default.
+#[derive(Debug)]
+pub struct Params<'a> {
+    given: &'a BTreeMap<String, Value>,
+    known: Vec<&'static str>,
+}
+
+impl Params<'_> {
+    /// A ratio to reach: above 0 and up to 1, or a percentage above 1, or written `95%`.
+    pub fn ratio(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
+        self.read(field, default, "a ratio such as 0.95 or a percentage such as `95%`", |value| {
+            serde_json::from_value::<Target>(value.clone()).ok().map(Target::ratio)
+        })
+    }
+
+    /// A share not to exceed: from 0 to below 1, or written `5%`.
+    pub fn share(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
+        self.read(field, default, "a share from 0 to below 1, or `5%`", |value| {
+            let share = match value.as_str() {
+                Some(text) => text.trim().strip_suffix('%')?.trim().parse::<f64>().ok()? / 100.0,
+                None => value.as_f64()?,
+            };
+            (0.0..1.0).contains(&share).then_some(share)
+        })
+    }
+
+    /// A number above 0.
+    pub fn positive(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
+        self.read(field, default, "a number above 0", |value| {
+            value.as_f64().filter(|number| *number > 0.0 && number.is_finite())
+        })
+    }
+
+    /// The field `percentile`: above 0, up to 1; 0.95 by default.
+    pub fn percentile(&mut self) -> Result<f64, IndicatorError> {
+        self.read("percentile", 0.95, "a number above 0 and up to 1, such as 0.95", |value| {
+            value.as_f64().filter(|number| *number > 0.0 && *number <= 1.0)
+        })
+    }
+
+    /// A whole number.
+    pub fn count(&mut self, field: &'static str, default: u32) -> Result<u32, IndicatorError> {
+        self.read(field, default, "a whole number", |value| value.as_u64().and_then(|count| count.try_into().ok()))
+    }
+
+    /// An amount of dollars, at least 0.
+    pub fn usd(&mut self, field: &'static str, default: Usd) -> Result<Usd, IndicatorError> {
+        self.read(field, default, "an amount of dollars, at least 0", |value| {
+            serde_json::from_value(value.clone()).ok().filter(|amount: &Usd| !amount.is_negative())
+        })
+    }
+
+    /// The field `window`.
+    pub fn window(&mut self, default: Window) -> Result<Window, IndicatorError> {
+        self.read("window", default, "a duration such as 5m, 6h or 30d", |value| value.as_str()?.parse().ok())
+    }
+
+    fn read<T>(
+        &mut self,
+        field: &'static str,
+        default: T,
+        expected: &str,
+        parse: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T, IndicatorError> {
+        self.known.push(field);
+        let Some(value) = self.given.get(field) else { return Ok(default) };
+        parse(value).ok_or_else(|| IndicatorError {
+            field: field.to_owned(),
+            found: format!("`{}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+            expected: expected.to_owned(),
+        })
+    }
+
+    fn check_all_known(&self) -> Result<(), IndicatorError> {
+        match self.given.keys().find(|field| !self.known.contains(&field.as_str())) {
+            Some(field) => Err(IndicatorError {
+                field: field.clone(),
+                found: "an unknown field".to_owned(),
+                expected: format!("one of type, {}", self.known.join(", ")),
+            }),
+            None => Ok(()),
+        }
+    }
+}

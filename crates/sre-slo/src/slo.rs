@@ -1,0 +1,367 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use sre_core::{
+    AgentEvent, EventKind, Goal, Measure, Observer, Signal, SignalKind, Sli, SloSnapshot, Snapshot, Status, TaskCosts,
+    Timestamp, wilson_interval,
+};
+
+use crate::budget::{BudgetConfig, BudgetReading, ErrorBudget, InvalidBudget};
+use crate::registry::{IndicatorError, SliRegistry};
+use crate::target::without_noise;
+use crate::{GoodWhen, SloSpec};
+
+/// A service level objective of one agent: indicators, and an error budget that its events spend.
+///
+/// [`Slo::observe`] costs the same whatever the objective has seen, and so does its memory: under 64 KiB with a ratio
+/// and a latency indicator.
+pub struct Slo {
+    name: String,
+    agent: String,
+    description: String,
+    labels: BTreeMap<String, String>,
+    indicators: Vec<Box<dyn Sli>>,
+    not_evaluable: Vec<String>,
+    budget: ErrorBudget,
+    /// `None` where every indicator is another system's, whose events never come here.
+    good_when: Option<GoodWhen>,
+    costs: Option<Mutex<TaskCosts>>,
+    status: Mutex<Status>,
+}
+
+/// A spec that no objective can be made from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An indicator's type or parameter.
+    #[error("`{slo}`: {source}")]
+    Indicator {
+        /// The objective.
+        slo: String,
+        /// What is wrong.
+        source: IndicatorError,
+    },
+    /// The error budget.
+    #[error("`{slo}`: {source}")]
+    Budget {
+        /// The objective.
+        slo: String,
+        /// What is wrong.
+        source: InvalidBudget,
+    },
+}
+
+impl Slo {
+    /// An objective that takes its budget from the strictest ratio target among `indicators`: `1 - target`, or the
+    /// target itself where lower is better. Without a ratio there is no budget, and nothing burns.
+    pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
+        let budget = ErrorBudget::new(BudgetConfig { total: strictest_budget(&indicators), ..Default::default() })?;
+        Ok(Self {
+            name: name.into(),
+            agent: String::new(),
+            description: String::new(),
+            labels: BTreeMap::new(),
+            indicators,
+            not_evaluable: Vec::new(),
+            budget,
+            good_when: Some(GoodWhen::default()),
+            costs: None,
+            status: Mutex::new(Status::Unknown),
+        })
+    }
+
+    /// The objective that `spec` describes, of `agent`.
+    pub fn from_spec(spec: &SloSpec, agent: &str, registry: &SliRegistry) -> Result<Self, BuildError> {
+        let (foreign, own): (Vec<_>, Vec<_>) = spec.indicators.iter().partition(|indicator| indicator.is_foreign());
+        let indicators: Result<Vec<_>, _> =
+            own.into_iter().map(|indicator| registry.create(&indicator.for_slo(spec.target))).collect();
+        let indicators = indicators.map_err(|source| BuildError::Indicator { slo: spec.name.clone(), source })?;
+        let config = spec.budget_config(strictest_budget(&indicators));
+        let budget_error = |source| BuildError::Budget { slo: spec.name.clone(), source };
+        let mut not_evaluable: Vec<String> = foreign.iter().map(|indicator| indicator.foreign_name()).collect();
+        not_evaluable.extend(spec.openslo.as_ref().and_then(crate::OpenSloOrigin::not_evaluable));
+        let only_foreign = !foreign.is_empty() && indicators.is_empty() && spec.good_when.is_none();
+        let mut slo = Self::new(spec.name.clone(), indicators)
+            .map_err(budget_error)?
+            .for_agent(agent)
+            .with_description(spec.description.clone().unwrap_or_default())
+            .with_labels(spec.labels.clone())
+            .with_budget(ErrorBudget::new(config).map_err(budget_error)?)
+            .with_good_when(spec.good_when.clone().unwrap_or_default());
+        slo.not_evaluable = not_evaluable;
+        if only_foreign {
+            slo.good_when = None;
+        }
+        Ok(slo)
+    }
+
+    /// The same objective, of `agent`.
+    #[must_use]
+    pub fn for_agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// The same objective, with a budget of its own.
+    #[must_use]
+    pub fn with_budget(mut self, budget: ErrorBudget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The same objective, whose budget counts other events.
+    #[must_use]
+    pub fn with_good_when(mut self, good_when: GoodWhen) -> Self {
+        let needs_costs = good_when.event == EventKind::TaskFinished && good_when.max_cost_usd.is_some();
+        self.costs = needs_costs.then(Mutex::default);
+        self.good_when = Some(good_when);
+        self
+    }
+
+    /// The same objective, with labels for filters and exporters.
+    #[must_use]
+    pub fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// The same objective, described.
+    #[must_use]
+    pub fn with_description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// The objective's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The agent; empty where it is anybody's.
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    /// What the objective is for.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The error budget.
+    pub fn budget(&self) -> &ErrorBudget {
+        &self.budget
+    }
+
+    /// The indicators.
+    pub fn indicators(&self) -> &[Box<dyn Sli>] {
+        &self.indicators
+    }
+
+    /// Counts an event of now in the budget. The indicators are recorded by their own methods, or all at once by
+    /// [`Slo::observe`].
+    pub fn record_event(&self, good: bool) {
+        self.budget.record_event(good);
+    }
+
+    /// Takes one event into the budget and the indicators.
+    #[inline]
+    pub fn observe(&self, event: &AgentEvent) {
+        let cost =
+            self.costs.as_ref().and_then(|costs| costs.lock().unwrap_or_else(PoisonError::into_inner).observe(event));
+        if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
+            self.budget.record(event.time, good);
+        }
+        for indicator in &self.indicators {
+            indicator.observe(event);
+        }
+    }
+
+    /// How the objective stands now.
+    pub fn evaluate(&self) -> Status {
+        self.evaluate_at(self.budget.clock().now(), &mut |_| {})
+    }
+
+    /// How the objective stands at `now`. A change since the last time goes to `signals`, once.
+    pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
+        let BudgetReading { status, budget, .. } = self.budget.reading(now);
+        let before = std::mem::replace(&mut *self.status.lock().unwrap_or_else(PoisonError::into_inner), status);
+        if before != status {
+            signals(Signal {
+                time: now,
+                agent: self.agent.clone(),
+                kind: SignalKind::SloStatusChanged {
+                    slo: self.name.clone(),
+                    from: before,
+                    to: status,
+                    consumed: budget.consumed,
+                    exhaustion_action: self.budget.config().exhaustion_action.to_string(),
+                },
+            });
+        }
+        status
+    }
+
+    /// Everything about the objective at `now`.
+    pub fn snapshot_at(&self, now: Timestamp) -> SloSnapshot {
+        let reading = self.budget.reading(now);
+        let total = self.budget.config().total;
+        SloSnapshot {
+            name: self.name.clone(),
+            agent: self.agent.clone(),
+            status: reading.status,
+            target: total.map(|total| without_noise(1.0 - total)),
+            window: self.budget.config().window,
+            good: reading.counts.good,
+            bad: reading.counts.bad,
+            sli: reading.counts.success_ratio(),
+            interval: wilson_interval(reading.counts.good as f64, reading.counts.total() as f64),
+            error_budget: reading.budget,
+            burn_rates: reading.burn_rates,
+            alerts: reading.alerts,
+            indicators: self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect(),
+            not_evaluable: self.not_evaluable.clone(),
+            labels: self.labels.clone(),
+            dropped: reading.dropped,
+        }
+    }
+}
+
+impl Observer for Slo {
+    fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
+        if self.agent.is_empty() || self.agent == event.agent {
+            Self::observe(self, event);
+        }
+    }
+
+    fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
+        self.evaluate_at(now, signals);
+    }
+
+    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
+        vec![Snapshot::Slo(Box::new(self.snapshot_at(now)))]
+    }
+}
+
+impl fmt::Debug for Slo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slo").field("name", &self.name).field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+/// The smallest budget that a ratio indicator leaves; a latency or a cost never gives one.
+fn strictest_budget(indicators: &[Box<dyn Sli>]) -> Option<f64> {
+    indicators
+        .iter()
+        .map(|indicator| indicator.spec())
+        .filter(|spec| spec.measure == Measure::Ratio)
+        .map(|spec| without_noise(if spec.goal == Goal::AtLeast { 1.0 - spec.target } else { spec.target }))
+        .filter(|budget| (0.0..1.0).contains(budget))
+        .min_by(f64::total_cmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use sre_core::{Clock, Event, ManualClock, Usd};
+
+    use super::*;
+    use crate::{CostPerTask, HallucinationRate, ResponseLatency, TaskSuccessRate};
+
+    fn finished(time: Timestamp, success: bool) -> AgentEvent {
+        AgentEvent::new(
+            time,
+            "support",
+            Event::TaskFinished { success, error: None, duration_ms: Some(10.0), cost_usd: None },
+        )
+    }
+
+    #[test]
+    fn the_budget_comes_from_the_strictest_ratio_and_never_from_a_latency_or_a_cost() {
+        let budget = |indicators| Slo::new("x", indicators).unwrap().budget().config().total;
+        assert_eq!(budget(vec![Box::new(TaskSuccessRate::new(0.9)), Box::new(TaskSuccessRate::new(0.99))]), Some(0.01));
+        assert_eq!(
+            budget(vec![Box::new(TaskSuccessRate::new(0.9)), Box::new(HallucinationRate::new(0.02))]),
+            Some(0.02)
+        );
+        assert_eq!(budget(vec![Box::new(ResponseLatency::default()), Box::new(CostPerTask::default())]), None);
+    }
+
+    #[test]
+    fn every_transition_is_signalled_once() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
+        let budget = ErrorBudget::new(BudgetConfig { total: Some(0.05), ..Default::default() }).unwrap();
+        let slo =
+            Slo::new("answers", vec![]).unwrap().for_agent("support").with_budget(budget.with_clock(clock.clone()));
+        let mut seen = Vec::new();
+        let mut evaluate = |slo: &Slo| {
+            let mut signals = Vec::new();
+            slo.evaluate_at(clock.now(), &mut |signal| signals.push(signal));
+            for signal in signals {
+                let SignalKind::SloStatusChanged { from, to, .. } = signal.kind else { panic!("{signal:?}") };
+                seen.push((from, to));
+            }
+        };
+        evaluate(&slo);
+        (0..1000).for_each(|_| slo.record_event(true));
+        evaluate(&slo);
+        evaluate(&slo);
+        clock.advance(Duration::from_secs(7200));
+        (0..30).for_each(|_| slo.record_event(false));
+        evaluate(&slo);
+        evaluate(&slo);
+        clock.advance(Duration::from_secs(7200));
+        evaluate(&slo);
+        assert_eq!(
+            seen,
+            [
+                (Status::Unknown, Status::Healthy),
+                (Status::Healthy, Status::Critical),
+                (Status::Critical, Status::Healthy)
+            ]
+        );
+    }
+
+    #[test]
+    fn one_event_reaches_the_budget_and_every_indicator() {
+        let slo = Slo::new(
+            "all",
+            vec![
+                Box::new(TaskSuccessRate::new(0.9)),
+                Box::new(ResponseLatency::default()),
+                Box::new(CostPerTask::default()),
+            ],
+        )
+        .unwrap();
+        let now = Timestamp::from_secs(1_790_000_000);
+        slo.observe(&finished(now, true));
+        slo.observe(&finished(now, false));
+        let snapshot = slo.snapshot_at(now);
+        assert_eq!((snapshot.good, snapshot.bad, snapshot.sli, snapshot.target), (1, 1, Some(0.5), Some(0.9)));
+        let samples: Vec<_> = snapshot.indicators.iter().map(|indicator| indicator.samples).collect();
+        assert_eq!(samples, [2, 2, 0]);
+    }
+
+    #[test]
+    fn a_cost_condition_knows_the_calls_of_the_task() {
+        let good_when = GoodWhen { max_cost_usd: Some(Usd::from_nanos(100)), ..Default::default() };
+        let slo = Slo::new("cheap", vec![Box::new(TaskSuccessRate::new(0.5))]).unwrap().with_good_when(good_when);
+        let now = Timestamp::from_secs(1_790_000_000);
+        for (task, nanos) in [("a", 60), ("a", 60), ("b", 60)] {
+            let json = format!(
+                r#"{{"event":"llm_call","time":1790000000,"task":"{task}","cost_usd":"{}"}}"#,
+                Usd::from_nanos(nanos)
+            );
+            slo.observe(&AgentEvent::from_json(json.as_bytes()).unwrap());
+        }
+        for task in ["a", "b"] {
+            let mut event = finished(now, true).of_task(task);
+            event.agent = "default".into();
+            slo.observe(&event);
+        }
+        let snapshot = slo.snapshot_at(now);
+        assert_eq!((snapshot.good, snapshot.bad), (1, 1));
+    }
+}

@@ -1,0 +1,182 @@
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::SloSpec;
+use crate::GoodWhen;
+
+/// What changed between two versions of an objective.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// The objective.
+    pub slo: String,
+    /// The field, with its path; empty where the whole objective came or went.
+    pub field: String,
+    /// The value before.
+    pub from: Value,
+    /// The value now.
+    pub to: Value,
+    /// What the change means.
+    pub kind: ChangeKind,
+}
+
+/// What a change means to those who rely on the objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// Neither harder nor easier to meet.
+    Neutral,
+    /// Easier to meet, or quieter.
+    Loosened,
+    /// Harder to meet, or louder.
+    Tightened,
+    /// What is measured changed: numbers from before cannot be compared with those from now.
+    Breaking,
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Neutral => "neutral",
+            Self::Loosened => "loosened",
+            Self::Tightened => "tightened",
+            Self::Breaking => "breaking",
+        })
+    }
+}
+
+/// What changed from `before` to `after`, by objective and field.
+///
+/// A new objective or indicator tightens; one that is gone breaks. A higher target to reach, a lower value not to
+/// exceed, and a burn threshold that fires earlier tighten; the other way they loosen. Another agent, window, event or
+/// indicator breaks.
+pub fn diff(before: &[SloSpec], after: &[SloSpec]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for old in before {
+        match after.iter().find(|new| new.name == old.name) {
+            Some(new) => compare(old, new, &mut changes),
+            None => changes.push(whole(&old.name, "present", Value::Null, ChangeKind::Breaking)),
+        }
+    }
+    for new in after.iter().filter(|new| before.iter().all(|old| old.name != new.name)) {
+        changes.push(whole(&new.name, "", "present".into(), ChangeKind::Tightened));
+    }
+    changes
+}
+
+fn whole(slo: &str, from: &str, to: Value, kind: ChangeKind) -> Change {
+    let from = if from.is_empty() { Value::Null } else { from.into() };
+    Change { slo: slo.to_owned(), field: String::new(), from, to, kind }
+}
+
+fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
+    let mut note = |field: &str, from: Value, to: Value, kind: ChangeKind| {
+        if from != to {
+            changes.push(Change { slo: old.name.clone(), field: field.to_owned(), from, to, kind });
+        }
+    };
+    note("description", json(&old.description), json(&new.description), ChangeKind::Neutral);
+    note("labels", json(&old.labels), json(&new.labels), ChangeKind::Neutral);
+    note("service", json(&old.service().unwrap_or("")), json(&new.service().unwrap_or("")), ChangeKind::Breaking);
+    note("window", json(&old.window), json(&new.window), ChangeKind::Breaking);
+    let ratio = |spec: &SloSpec| spec.target.map(crate::Target::ratio);
+    note("target", json(&old.target), json(&new.target), by_size(ratio(old), ratio(new), true));
+    compare_good_when(old, new, &mut note);
+    compare_policy(old, new, &mut note);
+    for indicator in &old.indicators {
+        let field = format!("indicators.{}", indicator.kind);
+        let Some(now) = new.indicators.iter().find(|now| now.kind == indicator.kind) else {
+            note(&field, json(indicator), Value::Null, ChangeKind::Breaking);
+            continue;
+        };
+        let names =
+            indicator.params.keys().chain(now.params.keys().filter(|name| !indicator.params.contains_key(*name)));
+        for name in names {
+            let (from, to) = (indicator.params.get(name), now.params.get(name));
+            let kind = match name.as_str() {
+                "target_ms" | "target_usd" | "max_depth" | "max_steps" | "max_repeats" => {
+                    by_size(number(from), number(to), false)
+                }
+                "target" => {
+                    let higher = !matches!(indicator.kind.as_str(), "hallucination_rate" | "calibration_delta");
+                    // A target above 1 is a percentage.
+                    let ratio = |value| number(value).map(|target| if target > 1.0 { target / 100.0 } else { target });
+                    by_size(ratio(from), ratio(to), higher)
+                }
+                "percentile" => by_size(number(from), number(to), true),
+                _ => ChangeKind::Breaking,
+            };
+            note(&format!("{field}.{name}"), json(&from), json(&to), kind);
+        }
+    }
+    for indicator in new.indicators.iter().filter(|now| old.indicators.iter().all(|old| old.kind != now.kind)) {
+        note(&format!("indicators.{}", indicator.kind), Value::Null, json(indicator), ChangeKind::Tightened);
+    }
+}
+
+fn compare_good_when(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Value, Value, ChangeKind)) {
+    let (old, new) = (old.good_when.clone().unwrap_or_default(), new.good_when.clone().unwrap_or_default());
+    note("good_when.event", json(&old.event.to_string()), json(&new.event.to_string()), ChangeKind::Breaking);
+    note("good_when.success", json(&old.success), json(&new.success), ChangeKind::Breaking);
+    let limit = |from: Option<f64>, to: Option<f64>| match (from, to) {
+        (None, Some(_)) => ChangeKind::Tightened,
+        (Some(_), None) => ChangeKind::Loosened,
+        _ => by_size(from, to, false),
+    };
+    let cost = |good_when: &GoodWhen| good_when.max_cost_usd.map(sre_core::Usd::as_dollars);
+    let duration = limit(old.max_duration_ms, new.max_duration_ms);
+    note("good_when.max_duration_ms", json(&old.max_duration_ms), json(&new.max_duration_ms), duration);
+    note("good_when.max_cost_usd", json(&old.max_cost_usd), json(&new.max_cost_usd), limit(cost(&old), cost(&new)));
+}
+
+fn compare_policy(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Value, Value, ChangeKind)) {
+    let [before, after] = [old, new].map(|spec| spec.budget_config(None));
+    let rates = |config: &crate::BudgetConfig| {
+        config.policy.0.iter().map(|threshold| threshold.rate).fold(f64::INFINITY, f64::min)
+    };
+    let kind = if before.policy.0.len() == after.policy.0.len() && rates(&before) != rates(&after) {
+        by_size(Some(rates(&before)), Some(rates(&after)), false)
+    } else if after.policy.0.len() > before.policy.0.len() {
+        ChangeKind::Tightened
+    } else {
+        ChangeKind::Loosened
+    };
+    note("error_budget_policy.thresholds", json(&before.policy.0), json(&after.policy.0), kind);
+    let count = |count: Option<u64>| count.map(|count| count as f64);
+    let fewer_is_louder = by_size(count(before.min_events), count(after.min_events), false);
+    note("error_budget_policy.min_events", json(&before.min_events), json(&after.min_events), fewer_is_louder);
+    let fewer_is_harder = by_size(count(before.expected_events), count(after.expected_events), false);
+    note(
+        "error_budget_policy.expected_events",
+        json(&before.expected_events),
+        json(&after.expected_events),
+        fewer_is_harder,
+    );
+    let (from, to) = (before.exhaustion_action, after.exhaustion_action);
+    note("error_budget_policy.exhaustion_action", json(&from), json(&to), ChangeKind::Neutral);
+}
+
+/// Whether going from one number to another is harder to meet. A number that comes or goes is against a default that is
+/// the indicator's own: which way it went is not known here, so it is taken for the harder.
+fn by_size(from: Option<f64>, to: Option<f64>, higher_is_harder: bool) -> ChangeKind {
+    match (from, to) {
+        (Some(from), Some(to)) if (to > from) != higher_is_harder => ChangeKind::Loosened,
+        _ => ChangeKind::Tightened,
+    }
+}
+
+fn number(value: Option<&Value>) -> Option<f64> {
+    match value? {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+            None => text.parse().ok(),
+        },
+        _ => None,
+    }
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}

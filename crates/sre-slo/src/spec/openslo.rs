@@ -1,0 +1,379 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sre_core::{Severity, Window};
+
+use super::{BudgetPolicySpec, FOREIGN, IndicatorSpec, SloSpec, SpecError, node, read, yaml_document};
+use crate::{BurnThreshold, SliRegistry, Target};
+
+/// Where an objective was imported from: the OpenSLO documents themselves, so that they can go back unharmed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenSloOrigin {
+    /// The document of kind `SLO`.
+    pub document: Value,
+    /// Which of its objectives this is.
+    pub objective: usize,
+    /// The SLI, AlertPolicy and AlertCondition documents that it refers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referenced: Vec<Value>,
+}
+
+/// The type of a metric source that names our own indicators.
+const OWN_SOURCE: &str = "agent-sre";
+const API_VERSION: &str = "openslo/v1";
+
+impl OpenSloOrigin {
+    /// What of the document is not evaluated as it says.
+    pub(crate) fn not_evaluable(&self) -> Option<String> {
+        let spec = &self.document["spec"];
+        let mut parts = Vec::new();
+        if spec["budgetingMethod"].as_str().is_some_and(|method| method != "Occurrences") {
+            parts.push("budgeting by time slices (events are counted instead)");
+        }
+        if spec["timeWindow"][0]["isRolling"] == Value::Bool(false) {
+            parts.push("a calendar-aligned window (a rolling one of the same length is used instead)");
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+/// Reads OpenSLO v1: each objective of an SLO becomes one of ours. SLI, AlertPolicy and AlertCondition documents are
+/// taken in where they are referred to, by name; documents of other kinds are passed over.
+///
+/// A metric source of type `agent-sre` maps to our indicators; any other is kept, and named as not evaluable here.
+pub fn from_openslo(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+    let documents = node::documents(text).map_err(|(line, message)| SpecError::Document {
+        file: file.to_owned(),
+        line,
+        message,
+    })?;
+    let values: Vec<(u64, Value)> = documents.iter().map(|node| (node.line, node.to_value())).collect();
+    import(&values, file, registry)
+}
+
+pub(super) fn import(
+    documents: &[(u64, Value)],
+    file: &str,
+    registry: &SliRegistry,
+) -> Result<Vec<SloSpec>, SpecError> {
+    let mut specs = Vec::new();
+    for (line, document) in documents {
+        let import = Import { file, line: *line, document, documents, registry };
+        if document["apiVersion"] != API_VERSION {
+            return Err(import.error("apiVersion", &document["apiVersion"], API_VERSION));
+        }
+        if document["kind"] == "SLO" {
+            specs.extend(import.objectives()?);
+        }
+    }
+    Ok(specs)
+}
+
+struct Import<'a> {
+    file: &'a str,
+    line: u64,
+    document: &'a Value,
+    documents: &'a [(u64, Value)],
+    registry: &'a SliRegistry,
+}
+
+impl Import<'_> {
+    fn objectives(&self) -> Result<Vec<SloSpec>, SpecError> {
+        let spec = &self.document["spec"];
+        let name = self.text(&self.document["metadata"]["name"], "metadata.name")?;
+        let Some(objectives) = spec["objectives"].as_array().filter(|objectives| !objectives.is_empty()) else {
+            return Err(self.error("spec.objectives", &spec["objectives"], "at least one objective"));
+        };
+        let mut referenced = Vec::new();
+        let (sli_name, sli) = self.indicator(&mut referenced)?;
+        let policy = self.alert_policy(&mut referenced)?;
+        let mut specs = Vec::new();
+        for (index, objective) in objectives.iter().enumerate() {
+            let mut imported = self.own_or_foreign(&sli_name, &sli)?;
+            imported.name =
+                if objectives.len() == 1 { name.clone() } else { format!("{name}-{}", slug(objective, index)) };
+            imported.description = spec["description"].as_str().map(str::to_owned);
+            imported.service = spec["service"].as_str().map(str::to_owned);
+            imported.target = Some(self.target(objective, index)?);
+            imported.window = self.window(&spec["timeWindow"][0])?;
+            imported.labels = labels(&self.document["metadata"]["labels"]);
+            if !policy.is_empty() {
+                let kept = imported.error_budget_policy.get_or_insert_default();
+                if kept.policy.is_none() {
+                    kept.thresholds.clone_from(&policy);
+                }
+            }
+            imported.openslo = Some(OpenSloOrigin {
+                document: self.document.clone(),
+                objective: index,
+                referenced: referenced.clone(),
+            });
+            specs.push(imported);
+        }
+        Ok(specs)
+    }
+
+    /// The SLI, written in the SLO or referred to by name.
+    fn indicator(&self, referenced: &mut Vec<Value>) -> Result<(String, Value), SpecError> {
+        let spec = &self.document["spec"];
+        if let Some(name) = spec["indicatorRef"].as_str() {
+            let document = self.named("SLI", name, "spec.indicatorRef")?;
+            referenced.push(document.clone());
+            return Ok((name.to_owned(), document["spec"].clone()));
+        }
+        let inline = &spec["indicator"];
+        let name = inline["metadata"]["name"].as_str().unwrap_or("indicator");
+        Ok((name.to_owned(), inline["spec"].clone()))
+    }
+
+    fn own_or_foreign(&self, name: &str, sli: &Value) -> Result<SloSpec, SpecError> {
+        let source =
+            ["/ratioMetric/good", "/ratioMetric/bad", "/ratioMetric/total", "/ratioMetric/raw", "/thresholdMetric"]
+                .iter()
+                .find_map(|path| sli.pointer(path))
+                .map_or(&Value::Null, |metric| &metric["metricSource"]);
+        let kind = source["type"].as_str().unwrap_or("none");
+        if kind == OWN_SOURCE {
+            return read::own_fields(&source["spec"], self.file, self.line, self.registry);
+        }
+        let params = [("name", json!(name)), ("source", json!(kind)), ("spec", sli.clone())];
+        let params = params.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
+        Ok(SloSpec { indicators: vec![IndicatorSpec { kind: FOREIGN.to_owned(), params }], ..Default::default() })
+    }
+
+    fn target(&self, objective: &Value, index: usize) -> Result<Target, SpecError> {
+        let field = format!("spec.objectives[{index}].target");
+        let expected = "`target` as a ratio below 1, or `targetPercent`";
+        let ratio = match (objective["target"].as_f64(), objective["targetPercent"].as_f64()) {
+            (Some(ratio), _) => ratio,
+            (None, Some(percent)) => percent / 100.0,
+            (None, None) => return Err(self.error(&field, &objective["target"], expected)),
+        };
+        Target::try_from(ratio).map_err(|_| self.error(&field, &json!(ratio), expected))
+    }
+
+    fn window(&self, window: &Value) -> Result<Option<Window>, SpecError> {
+        let Some(duration) = window["duration"].as_str() else { return Ok(None) };
+        let calendar = window["isRolling"] == Value::Bool(false);
+        duration_of(duration, calendar)
+            .map(Some)
+            .ok_or_else(|| self.error("spec.timeWindow[0].duration", &window["duration"], "such as 28d, 4w, 1M or 1Q"))
+    }
+
+    /// The burn-rate conditions of all alert policies, as thresholds.
+    fn alert_policy(&self, referenced: &mut Vec<Value>) -> Result<Vec<BurnThreshold>, SpecError> {
+        let mut thresholds = Vec::new();
+        for policy in self.document["spec"]["alertPolicies"].as_array().into_iter().flatten() {
+            let name = policy.as_str().or_else(|| policy["alertPolicyRef"].as_str());
+            let policy = match name {
+                Some(name) => self.refer("AlertPolicy", name, "spec.alertPolicies", referenced)?,
+                None => policy.clone(),
+            };
+            for condition in policy["spec"]["conditions"].as_array().into_iter().flatten() {
+                let condition = match condition["conditionRef"].as_str() {
+                    Some(name) => self.refer("AlertCondition", name, "conditionRef", referenced)?,
+                    None => condition.clone(),
+                };
+                let (spec, burn) = (&condition["spec"], &condition["spec"]["condition"]);
+                if burn["kind"] != "burnrate" {
+                    continue;
+                }
+                let rate = burn["threshold"].as_f64().filter(|rate| *rate > 0.0);
+                let window = burn["lookbackWindow"].as_str().and_then(|text| duration_of(text, false));
+                let (Some(rate), Some(window)) = (rate, window) else {
+                    return Err(self.error("condition", burn, "`threshold` above 0 and `lookbackWindow` such as 1h"));
+                };
+                thresholds.push(BurnThreshold { rate, severity: severity_of(&spec["severity"]), window });
+            }
+        }
+        Ok(thresholds)
+    }
+
+    fn refer(&self, kind: &str, name: &str, field: &str, seen: &mut Vec<Value>) -> Result<Value, SpecError> {
+        let document = self.named(kind, name, field)?.clone();
+        seen.push(document.clone());
+        Ok(document)
+    }
+
+    fn named(&self, kind: &str, name: &str, field: &str) -> Result<&Value, SpecError> {
+        self.documents
+            .iter()
+            .map(|(_, document)| document)
+            .find(|document| document["kind"] == kind && document["metadata"]["name"] == name)
+            .ok_or_else(|| self.error(field, &json!(name), &format!("the name of a document of kind {kind} beside it")))
+    }
+
+    fn text(&self, value: &Value, field: &str) -> Result<String, SpecError> {
+        value.as_str().map(str::to_owned).ok_or_else(|| self.error(field, value, "a text"))
+    }
+
+    fn error(&self, field: &str, found: &Value, expected: &str) -> SpecError {
+        SpecError::Field {
+            file: self.file.to_owned(),
+            line: self.line,
+            field: field.to_owned(),
+            found: if found.is_null() { "nothing".to_owned() } else { found.to_string() },
+            expected: expected.to_owned(),
+        }
+    }
+}
+
+/// Writes objectives as OpenSLO v1. What was imported goes back as it came, with the target, window, service and
+/// description that it has now; our own indicators go into a metric source of type `agent-sre`.
+pub fn to_openslo(specs: &[SloSpec]) -> String {
+    let mut documents: Vec<Value> = Vec::new();
+    for spec in specs {
+        match &spec.openslo {
+            Some(origin) => restore(spec, origin, &mut documents),
+            None => documents.extend(compose(spec)),
+        }
+    }
+    documents.iter().map(yaml_document).collect::<Vec<_>>().join("---\n")
+}
+
+fn restore(spec: &SloSpec, origin: &OpenSloOrigin, documents: &mut Vec<Value>) {
+    let same = |document: &Value| document["kind"] == "SLO" && document["metadata"] == origin.document["metadata"];
+    let position = documents.iter().position(same).unwrap_or_else(|| {
+        documents.push(origin.document.clone());
+        documents.len() - 1
+    });
+    let body = &mut documents[position]["spec"];
+    if let Some(objective) = body["objectives"].get_mut(origin.objective)
+        && let Some(target) = spec.target
+    {
+        match objective.get("targetPercent") {
+            Some(percent) if percent.as_f64().map(|percent| percent / 100.0) != Some(target.ratio()) => {
+                objective["targetPercent"] = json!(crate::target::without_noise(target.ratio() * 100.0));
+            }
+            Some(_) => {}
+            None => objective["target"] = json!(target.ratio()),
+        }
+    }
+    for (field, value) in [("description", &spec.description), ("service", &spec.service)] {
+        if let Some(value) = value {
+            body[field] = json!(value);
+        }
+    }
+    if let Some(window) = spec.window
+        && let Some(written) = body["timeWindow"].get_mut(0)
+        && written["duration"].as_str().and_then(|text| duration_of(text, written["isRolling"] == false))
+            != Some(window)
+    {
+        written["duration"] = json!(window.to_string());
+    }
+    for document in &origin.referenced {
+        if !documents.contains(document) {
+            documents.push(document.clone());
+        }
+    }
+}
+
+fn compose(spec: &SloSpec) -> Vec<Value> {
+    let mut fields = BTreeMap::from([("indicators", json!(spec.indicators))]);
+    if let Some(good_when) = &spec.good_when {
+        fields.insert("good_when", json!(good_when));
+    }
+    let policy = spec.error_budget_policy.clone().unwrap_or_default();
+    let beyond = BudgetPolicySpec { thresholds: Vec::new(), ..policy.clone() };
+    if beyond != BudgetPolicySpec::default() {
+        fields.insert("error_budget_policy", json!(beyond));
+    }
+    let source = json!({"metricSource": {"type": OWN_SOURCE, "spec": fields}});
+    let metadata = |name: &str| json!({"name": name});
+    let mut slo = json!({
+        "apiVersion": API_VERSION,
+        "kind": "SLO",
+        "metadata": {"name": spec.name, "labels": spec.labels},
+        "spec": {
+            "service": spec.service.clone().unwrap_or_default(),
+            "indicator": {
+                "metadata": metadata(&format!("{}-sli", spec.name)),
+                "spec": {"ratioMetric": {"good": source, "total": source}},
+            },
+            "timeWindow": [{"duration": spec.window.unwrap_or(Window::MONTH).to_string(), "isRolling": true}],
+            "budgetingMethod": "Occurrences",
+            "objectives": [{"target": spec.target.map_or_else(|| 1.0 - spec_budget(spec), Target::ratio)}],
+        },
+    });
+    if let Some(description) = &spec.description {
+        slo["spec"]["description"] = json!(description);
+    }
+    let mut documents = Vec::new();
+    if !policy.thresholds.is_empty() {
+        let name = format!("{}-burn", spec.name);
+        slo["spec"]["alertPolicies"] = json!([name]);
+        let mut conditions = Vec::new();
+        for (index, threshold) in policy.thresholds.iter().enumerate() {
+            let condition = format!("{name}-{}", index + 1);
+            conditions.push(json!({"conditionRef": condition}));
+            documents.push(json!({
+                "apiVersion": API_VERSION,
+                "kind": "AlertCondition",
+                "metadata": metadata(&condition),
+                "spec": {
+                    "severity": threshold.severity,
+                    "condition": {
+                        "kind": "burnrate",
+                        "op": "gte",
+                        "threshold": threshold.rate,
+                        "lookbackWindow": threshold.window,
+                        "alertAfter": threshold.short_window(),
+                    },
+                },
+            }));
+        }
+        let body = json!({"conditions": conditions});
+        documents
+            .push(json!({"apiVersion": API_VERSION, "kind": "AlertPolicy", "metadata": metadata(&name), "spec": body}));
+    }
+    documents.insert(0, slo);
+    documents
+}
+
+/// The budget that the indicators leave, for an objective that writes no target of its own.
+fn spec_budget(spec: &SloSpec) -> f64 {
+    crate::Slo::from_spec(spec, "", &SliRegistry::default())
+        .ok()
+        .and_then(|slo| slo.budget().config().total)
+        .unwrap_or(0.0)
+}
+
+/// OpenSLO's duration shorthand: minutes, hours, days, weeks, months (30d), quarters and years. A calendar window of
+/// minutes makes no sense, so its `m` is a month, as in the specification's own example.
+fn duration_of(text: &str, calendar: bool) -> Option<Window> {
+    let unit = text.chars().last()?;
+    let days = match unit {
+        'M' => 30,
+        'm' if calendar => 30,
+        'Q' => 90,
+        'Y' => 365,
+        _ => return text.parse().ok(),
+    };
+    let count: u64 = text[..text.len() - 1].parse().ok().filter(|count| (1..=100).contains(count))?;
+    Some(Window::days(count * days))
+}
+
+fn severity_of(severity: &Value) -> Severity {
+    match severity.as_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "page" | "critical" | "high" => Severity::Critical,
+        "info" | "low" => Severity::Info,
+        _ => Severity::Warning,
+    }
+}
+
+fn labels(labels: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    labels.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+fn slug(objective: &Value, index: usize) -> String {
+    let name = objective["displayName"].as_str().unwrap_or_default().to_lowercase();
+    let words: Vec<&str> =
+        name.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() { (index + 1).to_string() } else { words.join("-") }
+}

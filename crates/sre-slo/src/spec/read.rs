@@ -1,0 +1,343 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sre_core::{EventKind, Severity, Usd, Window};
+
+use super::node::{self, Key, Kind, Node};
+use super::openslo::{self, OpenSloOrigin};
+use super::{BudgetPolicySpec, IndicatorSpec, SloSpec, SpecError, resolve};
+use crate::{BurnPolicy, BurnThreshold, ExhaustionAction, GoodWhen, SliRegistry, Target};
+
+/// Reads the objectives of one YAML text: our own documents, and OpenSLO's, side by side. `file` names it in errors.
+pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+    resolve(read(text, file, registry)?)
+}
+
+/// Reads the objectives of files, and of the `.yaml` and `.yml` files of folders, which may inherit from each other.
+pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+    let mut specs: Vec<SloSpec> = Vec::new();
+    for path in paths {
+        for file in files_of(path.as_ref())? {
+            let text = fs::read_to_string(&file).map_err(|source| SpecError::Io { path: file.clone(), source })?;
+            let name = file.display().to_string();
+            for spec in read(&text, &name, registry)? {
+                if specs.iter().any(|known| known.name == spec.name) {
+                    let message = format!("`{}`: found two objectives of this name, expected one", spec.name);
+                    return Err(SpecError::Document { file: name, line: 1, message });
+                }
+                specs.push(spec);
+            }
+        }
+    }
+    resolve(specs)
+}
+
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
+    let io = |source| SpecError::Io { path: path.to_owned(), source };
+    if !fs::metadata(path).map_err(io)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(io)? {
+        let file = entry.map_err(io)?.path();
+        if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+    let documents = node::documents(text).map_err(|(line, message)| SpecError::Document {
+        file: file.to_owned(),
+        line,
+        message,
+    })?;
+    let is_openslo = |node: &&Node| matches!(&node.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.name == "apiVersion"));
+    let (foreign, own): (Vec<&Node>, Vec<&Node>) = documents.iter().partition(is_openslo);
+    let mut specs: Vec<SloSpec> = Vec::new();
+    for document in own {
+        let spec = slo(document, file, registry)?;
+        if specs.iter().any(|known| known.name == spec.name) {
+            let message = format!("`{}`: found two objectives of this name, expected one", spec.name);
+            return Err(SpecError::Document { file: file.to_owned(), line: document.line, message });
+        }
+        specs.push(spec);
+    }
+    if !foreign.is_empty() {
+        let values: Vec<(u64, Value)> = foreign.iter().map(|node| (node.line, node.to_value())).collect();
+        specs.extend(openslo::import(&values, file, registry)?);
+    }
+    Ok(specs)
+}
+
+/// Reads an indicator from a mapping that is no longer YAML: OpenSLO's metric source of our own type.
+pub(super) fn own_fields(value: &Value, file: &str, line: u64, registry: &SliRegistry) -> Result<SloSpec, SpecError> {
+    let mut node = from_value(value, line);
+    if let Kind::Map(entries) = &mut node.kind {
+        let name = Node { line, kind: Kind::Scalar("imported".into()) };
+        entries.push((Key { line, name: "name".to_owned() }, name));
+    }
+    slo(&node, file, registry)
+}
+
+fn from_value(value: &Value, line: u64) -> Node {
+    let kind = match value {
+        Value::Array(items) => Kind::List(items.iter().map(|item| from_value(item, line)).collect()),
+        Value::Object(fields) => Kind::Map(
+            fields.iter().map(|(name, value)| (Key { line, name: name.clone() }, from_value(value, line))).collect(),
+        ),
+        scalar => Kind::Scalar(scalar.clone()),
+    };
+    Node { line, kind }
+}
+
+fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<SloSpec, SpecError> {
+    let mut fields = Fields::new(node, file, "")?;
+    let name = fields.text("name")?.filter(|name| !name.trim().is_empty());
+    let Some(name) = name else {
+        return Err(SpecError::Document {
+            file: file.to_owned(),
+            line: node.line,
+            message: "found no `name`, expected one".to_owned(),
+        });
+    };
+    let spec = SloSpec {
+        name,
+        description: fields.text("description")?,
+        service: fields.text("service")?,
+        target: fields.read("target", "a ratio such as 0.95, or a percentage such as 95 or `95%`", |value| {
+            serde_json::from_value::<Target>(value.clone()).ok()
+        })?,
+        window: fields.window("window")?,
+        indicators: match fields.take("indicators") {
+            Some(node) => fields
+                .items("indicators", node)?
+                .iter()
+                .enumerate()
+                .map(|(index, node)| indicator(node, file, &format!("indicators[{index}]."), registry))
+                .collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        },
+        good_when: fields.take("good_when").map(|node| good_when(node, file)).transpose()?,
+        error_budget_policy: fields.take("error_budget_policy").map(|node| budget_policy(node, file)).transpose()?,
+        labels: fields.labels()?,
+        inherits_from: fields.text("inherits_from")?,
+        openslo: fields.take("openslo").map(|node| origin(node, file)).transpose()?,
+    };
+    fields.finish()?;
+    Ok(spec)
+}
+
+fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, SpecError> {
+    serde_json::from_value(node.to_value()).map_err(|error| SpecError::Field {
+        file: file.to_owned(),
+        line: node.line,
+        field: "openslo".to_owned(),
+        found: node.found(),
+        expected: format!("what `sre slo convert` wrote ({error})"),
+    })
+}
+
+fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Result<IndicatorSpec, SpecError> {
+    let mut fields = Fields::new(node, file, path)?;
+    let Some(kind) = fields.text("type")? else {
+        let message = format!("`{path}type`: found nothing, expected the indicator's type");
+        return Err(SpecError::Document { file: file.to_owned(), line: node.line, message });
+    };
+    let entries = fields.entries.iter().filter(|(key, node)| key.name != "type" && !node.is_null());
+    let params: BTreeMap<String, Value> =
+        entries.clone().map(|(key, node)| (key.name.clone(), node.to_value())).collect();
+    let line_of =
+        |field: &str| fields.entries.iter().find(|(key, _)| key.name == field).map_or(node.line, |(key, _)| key.line);
+    let spec = IndicatorSpec { kind, params };
+    if spec.is_foreign() {
+        return Ok(spec);
+    }
+    match registry.create(&spec) {
+        Ok(_) => Ok(spec),
+        Err(error) if error.found == "an unknown field" => Err(SpecError::UnknownField {
+            file: file.to_owned(),
+            line: line_of(&error.field),
+            field: format!("{path}{}", error.field),
+            expected: error.expected.trim_start_matches("one of ").to_owned(),
+        }),
+        Err(error) => Err(SpecError::Field {
+            file: file.to_owned(),
+            line: line_of(&error.field),
+            field: format!("{path}{}", error.field),
+            found: error.found.trim_matches('`').to_owned(),
+            expected: error.expected,
+        }),
+    }
+}
+
+fn good_when(node: &Node, file: &str) -> Result<GoodWhen, SpecError> {
+    let mut fields = Fields::new(node, file, "good_when.")?;
+    let kinds = "task_finished, step_finished, llm_call, tool_call, policy_check, evaluation or http_request";
+    let good_when = GoodWhen {
+        event: fields
+            .read("event", kinds, |value| value.as_str()?.parse().ok().filter(|kind: &EventKind| kind.has_outcome()))?
+            .unwrap_or(EventKind::TaskFinished),
+        success: fields.read("success", "true or false", Value::as_bool)?,
+        max_duration_ms: fields.read("max_duration_ms", "milliseconds, at least 0", |value| {
+            value.as_f64().filter(|ms| (0.0..f64::INFINITY).contains(ms))
+        })?,
+        max_cost_usd: fields.read("max_cost_usd", "an amount of dollars, at least 0", |value| {
+            serde_json::from_value(value.clone()).ok().filter(|amount: &Usd| !amount.is_negative())
+        })?,
+    };
+    fields.finish()?;
+    Ok(good_when)
+}
+
+fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, SpecError> {
+    let mut fields = Fields::new(node, file, "error_budget_policy.")?;
+    let whole = "a whole number";
+    let policy = BudgetPolicySpec {
+        thresholds: match fields.take("thresholds") {
+            Some(node) => fields
+                .items("thresholds", node)?
+                .iter()
+                .enumerate()
+                .map(|(index, node)| threshold(node, file, &format!("error_budget_policy.thresholds[{index}].")))
+                .collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        },
+        policy: fields.read("policy", "sre-workbook", |value| {
+            value.as_str().filter(|name| BurnPolicy::named(name).is_some()).map(str::to_owned)
+        })?,
+        min_events: fields.read("min_events", whole, Value::as_u64)?,
+        expected_events: fields.read("expected_events", whole, Value::as_u64)?,
+        exhaustion_action: fields.read(
+            "exhaustion_action",
+            "alert, freeze_deployments, circuit_break or throttle",
+            |value| value.as_str()?.parse::<ExhaustionAction>().ok(),
+        )?,
+    };
+    fields.finish()?;
+    if policy.policy.is_some() && !policy.thresholds.is_empty() {
+        let message = "`error_budget_policy`: found both `policy` and `thresholds`, expected one of them".to_owned();
+        return Err(SpecError::Document { file: file.to_owned(), line: node.line, message });
+    }
+    Ok(policy)
+}
+
+fn threshold(node: &Node, file: &str, path: &str) -> Result<BurnThreshold, SpecError> {
+    let mut fields = Fields::new(node, file, path)?;
+    let rate = fields
+        .read("rate", "a burn rate above 0", |value| value.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite()))?;
+    let severity = fields.read("severity", "info, warning or critical", |value| {
+        value.as_str()?.parse().ok().filter(|severity| *severity != Severity::Resolved)
+    })?;
+    let window = fields.window("window")?.unwrap_or(Window::HOUR);
+    fields.finish()?;
+    match (rate, severity) {
+        (Some(rate), Some(severity)) => Ok(BurnThreshold { rate, severity, window }),
+        _ => Err(SpecError::Document {
+            file: file.to_owned(),
+            line: node.line,
+            message: format!("`{}`: expected `rate` and `severity`", path.trim_end_matches('.')),
+        }),
+    }
+}
+
+/// The fields of a mapping, taken by name; what nobody took is unknown.
+struct Fields<'a> {
+    file: &'a str,
+    path: &'a str,
+    entries: Vec<(&'a Key, &'a Node)>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(node: &'a Node, file: &'a str, path: &'a str) -> Result<Self, SpecError> {
+        let Kind::Map(entries) = &node.kind else {
+            let place = if path.is_empty() { "the document" } else { path.trim_end_matches('.') };
+            let message = format!("{place}: found {}, expected a mapping", node.found());
+            return Err(SpecError::Document { file: file.to_owned(), line: node.line, message });
+        };
+        Ok(Self { file, path, entries: entries.iter().map(|(key, node)| (key, node)).collect(), known: Vec::new() })
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.known.push(name);
+        self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| *node).filter(|node| !node.is_null())
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        parse: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, SpecError> {
+        let Some(node) = self.take(name) else { return Ok(None) };
+        let parsed = match &node.kind {
+            Kind::Scalar(value) => parse(value),
+            _ => None,
+        };
+        parsed.map(Some).ok_or_else(|| self.error(name, node, expected))
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<Option<String>, SpecError> {
+        self.read(name, "a text", |value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            _ => None,
+        })
+    }
+
+    fn window(&mut self, name: &'static str) -> Result<Option<Window>, SpecError> {
+        self.read(name, "a duration such as 5m, 6h or 30d", |value| value.as_str()?.parse().ok())
+    }
+
+    fn items(&self, name: &'static str, node: &'a Node) -> Result<&'a [Node], SpecError> {
+        match &node.kind {
+            Kind::List(items) => Ok(items),
+            _ => Err(self.error(name, node, "a list")),
+        }
+    }
+
+    fn labels(&mut self) -> Result<BTreeMap<String, String>, SpecError> {
+        let Some(node) = self.take("labels") else { return Ok(BTreeMap::new()) };
+        let Kind::Map(entries) = &node.kind else {
+            return Err(self.error("labels", node, "a mapping of names to texts"));
+        };
+        let mut labels = BTreeMap::new();
+        for (key, node) in entries {
+            match &node.kind {
+                Kind::Scalar(_) => {
+                    labels.insert(key.name.clone(), if node.is_null() { String::new() } else { node.found() })
+                }
+                _ => return Err(self.error("labels", node, "a text")),
+            };
+        }
+        Ok(labels)
+    }
+
+    fn error(&self, name: &str, node: &Node, expected: &str) -> SpecError {
+        SpecError::Field {
+            file: self.file.to_owned(),
+            line: node.line,
+            field: format!("{}{name}", self.path),
+            found: node.found(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    fn finish(self) -> Result<(), SpecError> {
+        match self.entries.iter().find(|(key, _)| !self.known.contains(&key.name.as_str())) {
+            Some((key, _)) => Err(SpecError::UnknownField {
+                file: self.file.to_owned(),
+                line: key.line,
+                field: format!("{}{}", self.path, key.name),
+                expected: self.known.join(", "),
+            }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What every implementor of a trait must do.
+
+use std::time::Duration;
+
+use sre_core::{Adapter, AgentEvent, Event, Sli, Timestamp};
+
+/// What every indicator must do: no data is no number, no event panics, and nothing is invented.
+///
+/// # Panics
+/// When the indicator does not conform.
+pub fn sli(indicator: &dyn Sli) {
+    let name = &indicator.spec().name;
+    let now = Timestamp::from_secs(1_790_000_000);
+    let empty = indicator.reading(now);
+    assert_eq!(empty.samples, 0, "{name} starts without samples");
+    assert_eq!((empty.value, empty.compliance, empty.interval), (None, None, None), "{name}: no data is no number");
+    for json in EVENTS {
+        let event = AgentEvent::from_json(json.as_bytes()).expect("the suite's own events are valid");
+        indicator.observe(&event);
+    }
+    for moment in [Timestamp::default(), now, Timestamp::from_nanos(i64::MAX)] {
+        let reading = indicator.reading(moment);
+        for ratio in [reading.compliance, reading.interval.map(|(low, _)| low), reading.interval.map(|(_, high)| high)]
+        {
+            assert!(ratio.is_none_or(|ratio| (0.0..=1.0).contains(&ratio)), "{name}: {reading:?}");
+        }
+        assert!(reading.value.is_none_or(f64::is_finite), "{name}: {reading:?}");
+        assert_eq!(reading.value.is_some(), reading.samples > 0, "{name}: {reading:?}");
+    }
+    let later = now.saturating_add(indicator.spec().window.duration() * 3);
+    assert_eq!(indicator.reading(later).samples, 0, "{name} forgets what its window has left behind");
+}
+
+const EVENTS: [&str; 12] = [
+    r#"{"event":"task_started","time":1790000000,"agent":"a","task":"1"}"#,
+    r#"{"event":"llm_call","time":1790000000,"agent":"a","task":"1","cost_usd":"0.01","first_token_ms":10}"#,
+    r#"{"event":"tool_call","time":1790000000,"agent":"a","task":"1","tool":"t","arguments_hash":"1","correct":true}"#,
+    r#"{"event":"step_finished","time":1790000000,"agent":"a","task":"1","name":"n"}"#,
+    r#"{"event":"handoff","time":1790000000,"agent":"a","task":"1","from":"a","to":"b"}"#,
+    r#"{"event":"message","time":1790000000,"agent":"a","task":"1","sender":"a"}"#,
+    r#"{"event":"policy_check","time":1790000000,"agent":"a","task":"1","compliant":false}"#,
+    r#"{"event":"evaluation","time":1790000000,"agent":"a","metric":"hallucination","score":0.9,"confidence":0.5}"#,
+    r#"{"event":"http_request","time":1790000000,"agent":"a","url":"u","status_code":500}"#,
+    r#"{"event":"heartbeat","time":1790000000,"agent":"a"}"#,
+    r#"{"event":"task_finished","time":1790000000,"agent":"a","task":"1","success":true,"duration_ms":5,"attributes":{"confidence":0.9}}"#,
+    r#"{"event":"moon_landing","time":1790000000,"agent":"a"}"#,
+];
+
+/// What every adapter must do with the `records` of a recording, beside yielding its ground truth:
+///
+/// - each task starts before it finishes, and finishes once; its events carry its name;
+/// - bytes that are no record are an error or nothing, never a panic, and change nothing;
+/// - a recording cut short yields its open tasks as incomplete, failed ones, when it ends or by time-out;
+/// - two recordings that interleave yield what they yield one after the other.
+///
+/// # Panics
+/// When the adapter does not conform.
+pub fn adapter(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {
+    let whole = run(&mut *make(), records);
+    tasks_are_well_formed(&whole);
+    rubbish_changes_nothing(make, records, &whole);
+    cut_short_is_incomplete(make, records);
+}
+
+/// Everything an adapter yields for `records`, to the end of the input.
+///
+/// # Panics
+/// When a record is refused.
+pub fn run(adapter: &mut dyn Adapter, records: &[Vec<u8>]) -> Vec<AgentEvent> {
+    let mut events = Vec::new();
+    for (number, record) in records.iter().enumerate() {
+        let result = adapter.ingest(record, &mut |event| events.push(event));
+        result.unwrap_or_else(|error| panic!("record {}: {error}", number + 1));
+    }
+    adapter.finish(&mut |event| events.push(event));
+    assert_eq!(adapter.stats().open_runs, 0, "nothing is open after the end");
+    events
+}
+
+fn tasks_are_well_formed(events: &[AgentEvent]) {
+    let mut open = std::collections::HashSet::new();
+    let mut closed = std::collections::HashSet::new();
+    for event in events {
+        let key = (event.agent.clone(), event.task_key().to_owned());
+        match &event.event {
+            Event::TaskStarted { .. } => assert!(open.insert(key), "started twice: {event:?}"),
+            Event::TaskFinished { success, error, .. } => {
+                assert!(open.contains(&key), "finished before it started: {event:?}");
+                assert!(closed.insert(key), "finished twice: {event:?}");
+                assert_eq!(error.is_some(), !success, "a failure says why: {event:?}");
+                assert!(!(*success && event.is_incomplete()), "incomplete and succeeded: {event:?}");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(open, closed, "every task ends");
+}
+
+fn rubbish_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>], whole: &[AgentEvent]) {
+    let mut adapter = make();
+    let mut events = Vec::new();
+    let rubbish: [&[u8]; 6] = [b"", b"{", b"null", b"[1,2", b"\xff\xfe\x00", b"{\"event\":7}"];
+    for (number, record) in records.iter().enumerate() {
+        let _ = adapter.ingest(rubbish[number % rubbish.len()], &mut |event| events.push(event));
+        let half = &record[..record.len() / 2];
+        if adapter.ingest(half, &mut |event| events.push(event)).is_ok() && !half.is_empty() {
+            // A protobuf body cut at a field's edge is a valid smaller body: what follows cannot be compared.
+            return;
+        }
+        adapter.ingest(record, &mut |event| events.push(event)).expect("a good record after a bad one");
+    }
+    adapter.finish(&mut |event| events.push(event));
+    assert_eq!(events.len(), whole.len(), "bad records between good ones change nothing");
+}
+
+fn cut_short_is_incomplete(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {
+    for length in [1, records.len() / 2, records.len().saturating_sub(1)] {
+        let records = &records[..length.min(records.len())];
+        tasks_are_well_formed(&run(&mut *make(), records));
+        let mut adapter = make();
+        let mut events = Vec::new();
+        for record in records {
+            adapter.ingest(record, &mut |event| events.push(event)).expect("a good record");
+        }
+        let open = adapter.stats().open_runs;
+        let latest = events.iter().map(|event| event.time).max().unwrap_or_default();
+        let before = events.len();
+        adapter.expire(latest.saturating_add(Duration::from_secs(86_400)), &mut |event| events.push(event));
+        assert_eq!(adapter.stats().open_runs, 0, "everything times out in a day");
+        let ended = events[before..].iter().filter(|event| matches!(event.event, Event::TaskFinished { .. })).count();
+        assert_eq!(ended, open, "whatever times out is reported");
+    }
+}

@@ -1,0 +1,131 @@
+//! Recorded runs of real frameworks, and what is true of them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sre_core::{AgentEvent, Event, Tally};
+
+/// The ground truth of a recording: its `NAME.expected.json`.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the totals")]
+pub struct Expected {
+    pub tasks: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub tool_calls: u64,
+    pub tool_errors: u64,
+    pub llm_calls: Option<u64>,
+    pub llm_errors: Option<u64>,
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub handoffs: Option<u64>,
+    pub guardrail_trips: Option<u64>,
+    pub most_repeats_in_a_task: Option<u64>,
+    pub first_token_at_least_ms: Option<Vec<f64>>,
+}
+
+/// A recording in a framework's folder.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The recording's name, without ending.
+    pub name: String,
+    /// The file with an event a line.
+    pub lines: PathBuf,
+    /// The raw bodies of requests, where they were recorded.
+    pub bodies: Vec<PathBuf>,
+    /// What is true of it.
+    pub expected: Expected,
+}
+
+/// The recordings in a folder, by name.
+///
+/// # Panics
+/// When the folder or a file in it cannot be read: a test's own data is broken.
+pub fn in_folder(folder: &Path) -> Vec<Recording> {
+    let mut recordings = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("a readable folder").path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".expected.json")) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).expect("a readable file");
+        let bodies = (0..).map(|part| folder.join(format!("{name}.{part}.bin"))).take_while(|body| body.exists());
+        recordings.push(Recording {
+            name: name.to_owned(),
+            lines: folder.join(format!("{name}.jsonl")),
+            bodies: bodies.collect(),
+            expected: serde_json::from_str(&text).expect("a ground truth"),
+        });
+    }
+    assert!(!recordings.is_empty(), "{} holds no recording", folder.display());
+    recordings.sort_by(|a, b| a.name.cmp(&b.name));
+    recordings
+}
+
+impl Expected {
+    /// Compares what an adapter made of the recording with what is true of it.
+    ///
+    /// # Panics
+    /// When they differ.
+    pub fn assert_matches(&self, events: &[AgentEvent], name: &str) {
+        let mut tally = Tally::default();
+        events.iter().for_each(|event| tally.observe(event));
+        let found = tally.totals();
+        assert_eq!(
+            [found.tasks, found.succeeded, found.failed, found.tool_calls, found.tool_errors],
+            [self.tasks, self.succeeded, self.failed, self.tool_calls, self.tool_errors],
+            "{name}: tasks, succeeded, failed, tool calls, tool errors"
+        );
+        let seen = |wanted: Option<u64>, found: u64, what: &str| {
+            assert!(wanted.is_none_or(|wanted| wanted == found), "{name}: {what}: found {found}, expected {wanted:?}");
+        };
+        seen(self.llm_calls, found.llm_calls, "model calls");
+        seen(self.llm_errors, found.llm_errors, "failed model calls");
+        seen(self.input_tokens, found.input_tokens, "input tokens");
+        seen(self.output_tokens, found.output_tokens, "output tokens");
+        let count =
+            |matches: &dyn Fn(&Event) -> bool| events.iter().filter(|event| matches(&event.event)).count() as u64;
+        if self.handoffs.is_some() {
+            seen(self.handoffs, count(&|event| matches!(event, Event::Handoff { .. })), "hand-offs");
+        }
+        let tripped = count(&|event| matches!(event, Event::PolicyCheck { compliant: false, .. }));
+        seen(self.guardrail_trips, tripped, "guardrail trips");
+        seen(self.most_repeats_in_a_task, most_repeats(events), "most repeats in a task");
+        self.assert_first_tokens(events, name);
+    }
+
+    /// Where the framework tells of first tokens, none came sooner than the server let it.
+    fn assert_first_tokens(&self, events: &[AgentEvent], name: &str) {
+        let Some(at_least) = &self.first_token_at_least_ms else { return };
+        let mut found: Vec<f64> = events
+            .iter()
+            .filter_map(|event| match event.event {
+                Event::LlmCall { first_token_ms, .. } => first_token_ms,
+                _ => None,
+            })
+            .collect();
+        found.sort_by(f64::total_cmp);
+        // A task of several calls has a sample each; the delays of its calls are not recorded.
+        if found.len() == at_least.len() {
+            for (found, at_least) in found.iter().zip(at_least) {
+                assert!(found >= at_least, "{name}: first token after {found} ms, expected at least {at_least}");
+            }
+        }
+    }
+}
+
+/// Counted one by one, as a person would.
+fn most_repeats(events: &[AgentEvent]) -> u64 {
+    let mut calls: HashMap<(&str, &str, &str), u64> = HashMap::new();
+    for event in events {
+        if let Event::ToolCall { tool, arguments_hash: Some(arguments), .. } = &event.event {
+            *calls.entry((event.task_key(), tool, arguments)).or_default() += 1;
+        }
+    }
+    let mut by_task: HashMap<&str, u64> = HashMap::new();
+    for ((task, _, _), count) in calls {
+        *by_task.entry(task).or_default() += count - 1;
+    }
+    by_task.into_values().max().unwrap_or(0)
+}
