@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_adapter_openai_agents::OpenAiAgentsAdapter;
-use sre_core::Adapter;
+use sre_adapter_otel::OtelAdapter;
+use sre_core::{Adapter, Tally};
 use sre_testkit::conformance;
 use sre_testkit::recordings::{Recording, in_folder};
 
@@ -17,7 +19,7 @@ fn lines(recording: &Recording) -> Vec<Vec<u8>> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-/// The ground truth, the conformance suite, and the recording interleaved with another run of itself.
+/// The ground truth, and the conformance suite.
 fn check(name: &str, make: &mut dyn FnMut() -> Box<dyn Adapter>) {
     for recording in in_folder(&folder(name)) {
         let records = lines(&recording);
@@ -36,3 +38,95 @@ fn langgraph() {
 fn openai_agents() {
     check("openai-agents", &mut || Box::new(OpenAiAgentsAdapter::default()));
 }
+
+/// Runs that overlap are kept apart: the recordings of one quarter of an hour, line by line in turn.
+fn check_interleaved(name: &str, make: &dyn Fn() -> Box<dyn Adapter>) {
+    let of_one_time = ["all_ok", "task_failure", "tool_failure_recovered"];
+    let recordings: Vec<_> =
+        in_folder(&folder(name)).into_iter().filter(|recording| of_one_time.contains(&&*recording.name)).collect();
+    let mut queues: Vec<_> = recordings.iter().map(|recording| lines(recording).into_iter()).collect();
+    let mut interleaved = Vec::new();
+    loop {
+        let before = interleaved.len();
+        interleaved.extend(queues.iter_mut().filter_map(Iterator::next));
+        if interleaved.len() == before {
+            break;
+        }
+    }
+    let events = conformance::run(&mut *make(), &interleaved);
+    let sum = |part: &dyn Fn(&Recording) -> u64| recordings.iter().map(part).sum::<u64>();
+    let mut tally = Tally::default();
+    events.iter().for_each(|event| tally.observe(event));
+    let found = tally.totals();
+    assert_eq!(found.succeeded, sum(&|recording| recording.expected.succeeded), "{name}");
+    assert_eq!(found.failed, sum(&|recording| recording.expected.failed), "{name}");
+    assert_eq!(found.incomplete, 0, "{name}");
+    assert_eq!(found.tool_errors, sum(&|recording| recording.expected.tool_errors), "{name}");
+    assert_eq!(found.llm_calls, sum(&|recording| recording.expected.llm_calls.unwrap()), "{name}");
+}
+
+#[test]
+fn interleaved() {
+    check_interleaved("langgraph", &|| Box::new(LangGraphAdapter::default()));
+    check_interleaved("openai-agents", &|| Box::new(OpenAiAgentsAdapter::default()));
+    check_interleaved("otlp-vercel-ai", &|| Box::new(OtelAdapter::default()));
+}
+
+/// Children before parents or after them, in one request or in many: the same run.
+#[test]
+fn otlp_spans_in_any_order() {
+    for dialect in OTLP {
+        for recording in in_folder(&folder(dialect)) {
+            let mut single = Vec::new();
+            for line in lines(&recording) {
+                let request: Value = serde_json::from_slice(&line).unwrap();
+                for resource in request["resourceSpans"].as_array().unwrap() {
+                    for scope in resource["scopeSpans"].as_array().unwrap() {
+                        for span in scope["spans"].as_array().unwrap() {
+                            let scope = json!([{"spans": [span]}]);
+                            let request =
+                                json!({"resourceSpans": [{"resource": resource["resource"], "scopeSpans": scope}]});
+                            single.push((
+                                (span["startTimeUnixNano"].clone()).to_string(),
+                                request.to_string().into_bytes(),
+                            ));
+                        }
+                    }
+                }
+            }
+            single.sort();
+            let by_start: Vec<Vec<u8>> = single.into_iter().map(|(_, request)| request).collect();
+            let events = conformance::run(&mut OtelAdapter::default(), &by_start);
+            recording.expected.assert_matches(&events, &format!("{dialect}/{} by start", recording.name));
+        }
+    }
+}
+
+#[test]
+fn otlp_json() {
+    for dialect in OTLP {
+        check(dialect, &mut || Box::new(OtelAdapter::default()));
+    }
+}
+
+/// The first raw bodies of a recording, against the same requests as JSON.
+#[test]
+fn otlp_protobuf_is_the_same_as_json() {
+    for dialect in OTLP {
+        for recording in in_folder(&folder(dialect)) {
+            let bodies: Vec<Vec<u8>> = recording.bodies.iter().map(|body| std::fs::read(body).unwrap()).collect();
+            assert!(!bodies.is_empty(), "{dialect}/{} has no bodies", recording.name);
+            let json: Vec<Vec<u8>> = lines(&recording).into_iter().take(bodies.len()).collect();
+            let complete = lines(&recording).len() == bodies.len();
+            let from_bodies = conformance::run(&mut OtelAdapter::default(), &bodies);
+            let from_json = conformance::run(&mut OtelAdapter::default(), &json);
+            assert_eq!(from_bodies, from_json, "{dialect}/{}", recording.name);
+            if complete {
+                recording.expected.assert_matches(&from_bodies, &format!("{dialect}/{}", recording.name));
+            }
+        }
+    }
+}
+
+const OTLP: [&str; 5] =
+    ["otlp-langgraph", "otlp-openai-agents", "otlp-semantic-kernel", "otlp-traceloop", "otlp-vercel-ai"];

@@ -1,1 +1,29 @@
-//! x
+//! Agent runs from OpenTelemetry traces, whatever dialect the spans speak.
+//!
+//! Takes the bodies of OTLP export requests, as protobuf or as JSON (OTLP/JSON, and protobuf's own JSON form), in any
+//! order of spans. A trace is read once its root has come and two more seconds of the input's time have passed, so that
+//! what was split over requests is together. The dialects, a table each, are in `dialects.rs`: the GenAI conventions old
+//! and new, OpenInference, OpenLLMetry, the Vercel AI SDK; in spans that carry none, the root is the task.
+//!
+//! ```
+//! use sre_adapter_otel::OtelAdapter;
+//! use sre_core::Adapter;
+//! let mut adapter = OtelAdapter::default();
+//! let mut events = Vec::new();
+//! let body = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{
+//!     "traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"invoke_agent support",
+//!     "startTimeUnixNano":"1790000000000000000","endTimeUnixNano":"1790000002000000000","attributes":[
+//!         {"key":"gen_ai.operation.name","value":{"stringValue":"invoke_agent"}},
+//!         {"key":"gen_ai.agent.name","value":{"stringValue":"support"}}]}]}]}]}"#;
+//! adapter.ingest(body, &mut |event| events.push(event)).unwrap();
+//! adapter.finish(&mut |event| events.push(event));
+//! assert_eq!((events[1].agent.as_str(), events[1].event.outcome()), ("support", Some(true)));
+//! ```
+mod adapter;
+mod dialects;
+mod json;
+mod protobuf;
+mod span;
+mod trace;
+
+pub use adapter::OtelAdapter;

@@ -1,0 +1,212 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sre_core::{Adapter, AdapterError, AdapterStats, AgentEvent, OpenRun, OpenRuns, RunLimits, Timestamp};
+
+use crate::dialects::EVALUATION_EVENT;
+use crate::span::{Known, Span, TraceId};
+use crate::trace::{self, Trace, hex};
+use crate::{json, protobuf};
+
+/// Reads OTLP export requests: traces, and the evaluations among logs.
+#[derive(Debug)]
+pub struct OtelAdapter {
+    traces: OpenRuns<Trace>,
+    /// Traces whose root has come, by the moment at which they are read.
+    settling: BTreeSet<(Timestamp, String)>,
+    /// Traces that were read, for what still comes of them.
+    read: OpenRuns<()>,
+    latest: Timestamp,
+    unknown: u64,
+    unmatched: u64,
+}
+
+/// How long after its root a trace is waited for.
+const SETTLE: Duration = Duration::from_secs(2);
+/// At most so many spans of one trace are held; more are counted as unmatched.
+const MAX_SPANS: usize = 20_000;
+
+impl OtelAdapter {
+    /// An adapter that holds as much as `limits` say.
+    pub fn new(limits: RunLimits) -> Self {
+        Self {
+            traces: OpenRuns::new(limits),
+            settling: BTreeSet::new(),
+            read: OpenRuns::new(limits),
+            latest: Timestamp::default(),
+            unknown: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// Reads the protobuf body of an export request of logs; [`Adapter::ingest`] takes one of traces.
+    pub fn ingest_logs(&mut self, body: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        protobuf::logs(body, &mut Sink { adapter: self, emit })
+    }
+
+    fn add(&mut self, id: TraceId, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
+        self.latest = self.latest.max(span.end);
+        let key = hex(&id);
+        if self.read.get_mut(&key).is_some() {
+            self.late(id, key, span, service, emit);
+            return;
+        }
+        if self.traces.get_mut(&key).is_none() {
+            let state = Trace { id, service: service.map(str::to_owned), ..Default::default() };
+            let run = OpenRun { agent: String::new(), task: key.clone(), started: span.start, state };
+            if let Some((at, displaced)) = self.traces.open(&key, run) {
+                self.emit(displaced.state, at, emit);
+            }
+        }
+        let Some(run) = self.traces.get_mut(&key) else { return };
+        let state = &mut run.state;
+        if state.spans.len() >= MAX_SPANS {
+            self.unmatched += 1;
+            return;
+        }
+        state.latest = state.latest.max(span.end);
+        if span.parent.is_none() {
+            state.has_root = true;
+            self.settling.insert((span.end.saturating_add(SETTLE), key));
+        }
+        state.spans.push(span);
+    }
+
+    /// A span of a trace that was read already. Another root is another task; anything else stands for itself.
+    fn late(&mut self, id: TraceId, key: String, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
+        if span.parent.is_none() {
+            self.unmatched += 1;
+            return;
+        }
+        let agent =
+            self.read.get_mut(&key).map(|run| run.agent.clone()).or(service.map(str::to_owned)).unwrap_or_default();
+        for event in span.evaluations.into_iter().chain(span.event) {
+            let mut event = AgentEvent::new(span.end, agent.clone(), event).of_task(key.clone());
+            event.trace_id = Some(hex(&id));
+            event.span_id = Some(hex(&span.id));
+            event.parent_span_id = span.parent.map(|parent| hex(&parent));
+            emit(event);
+        }
+    }
+
+    fn settle(&mut self, now: Option<Timestamp>, emit: &mut dyn FnMut(AgentEvent)) {
+        while let Some((at, _)) = self.settling.first() {
+            if now.is_some_and(|now| *at > now) {
+                return;
+            }
+            if let Some((at, key)) = self.settling.pop_first()
+                && let Some(run) = self.traces.close(&key)
+            {
+                self.emit(run.state, at, emit);
+            }
+        }
+    }
+
+    fn emit(&mut self, state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let (key, started) = (hex(&state.id), state.latest);
+        let (spans, mut events, mut agent) = (state.spans.len() as u64, 0u64, None);
+        trace::emit(state, at, &mut |event| {
+            events += 1;
+            agent.get_or_insert_with(|| event.agent.clone());
+            emit(event);
+        });
+        if events == 0 {
+            // Nothing of it speaks of an agent, and its root never came.
+            self.unmatched += spans;
+        }
+        // What is pushed out here is only no longer remembered.
+        self.read.open(&key, OpenRun { agent: agent.unwrap_or_default(), task: key.clone(), started, state: () });
+    }
+}
+
+/// Where the readers of both forms put what they find.
+pub(crate) struct Sink<'a> {
+    adapter: &'a mut OtelAdapter,
+    emit: &'a mut dyn FnMut(AgentEvent),
+}
+
+impl Sink<'_> {
+    pub(crate) fn span(&mut self, trace: TraceId, span: Span, service: Option<&str>) {
+        self.adapter.add(trace, span, service, self.emit);
+    }
+
+    /// A span without an id or a time.
+    pub(crate) fn refuse(&mut self) {
+        self.adapter.unmatched += 1;
+    }
+
+    pub(crate) fn log(
+        &mut self,
+        name: &str,
+        time: Option<Timestamp>,
+        trace: Option<TraceId>,
+        known: &Known<'_>,
+        service: Option<&str>,
+    ) {
+        let is_evaluation = name == EVALUATION_EVENT || known.text(&["event.name"]) == Some(EVALUATION_EVENT);
+        let event = if is_evaluation { known.gen_ai_evaluation() } else { None };
+        let (Some(event), Some(time)) = (event, time) else {
+            self.adapter.unknown += 1;
+            return;
+        };
+        self.adapter.latest = self.adapter.latest.max(time);
+        let trace = trace.filter(|id| *id != TraceId::default()).map(|id| hex(&id));
+        let of_trace = trace.as_ref().and_then(|key| self.adapter.read.get_mut(key)).map(|run| run.agent.clone());
+        let named = known.text(&["gen_ai.agent.name"]).or(service).map(str::to_owned);
+        let agent = of_trace.or(named).unwrap_or_else(|| "default".to_owned());
+        let mut event = AgentEvent::new(time, agent, event);
+        event.task.clone_from(&trace);
+        event.trace_id = trace;
+        (self.emit)(event);
+    }
+}
+
+impl Default for OtelAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default())
+    }
+}
+
+impl Adapter for OtelAdapter {
+    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        // No protobuf of OTLP begins with a brace: it would be a group, which OTLP has none of.
+        let is_json = record
+            .iter()
+            .find(|byte| !byte.is_ascii_whitespace())
+            .is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"'));
+        let mut sink = Sink { adapter: self, emit };
+        if is_json {
+            json::ingest(record, &mut sink)?;
+        } else if record.is_empty() {
+            return Err(AdapterError::Malformed("found nothing, expected an OTLP export request".to_owned()));
+        } else {
+            protobuf::traces(record, &mut sink)?;
+        }
+        self.expire(self.latest, emit);
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        self.settle(Some(now), emit);
+        for (deadline, run) in self.traces.expire(now) {
+            self.emit(run.state, deadline, emit);
+        }
+        self.read.expire(now);
+    }
+
+    fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
+        self.settle(None, emit);
+        for run in self.traces.drain() {
+            self.emit(run.state, self.latest, emit);
+        }
+    }
+
+    fn stats(&self) -> AdapterStats {
+        AdapterStats {
+            open_runs: self.traces.len(),
+            evicted_runs: self.traces.evicted(),
+            unknown: self.unknown,
+            unmatched: self.unmatched,
+        }
+    }
+}

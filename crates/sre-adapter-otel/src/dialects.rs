@@ -1,0 +1,225 @@
+//! The dialects that agents speak, a table each. A new dialect is a new table.
+
+use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap;
+
+/// What a span is to an agent's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// An agent or workflow: the topmost of a trace is the task.
+    Agent,
+    /// A step; without a parent it is the task.
+    Chain,
+    Step,
+    ModelCall,
+    ToolCall,
+    Evaluator,
+}
+
+/// How a dialect is told, and where it hides each field. Where a field has several keys, the first that is there counts.
+pub(crate) struct Dialect {
+    /// The attribute that tells the dialect and, by its value, the span's role.
+    pub(crate) told_by: &'static str,
+    pub(crate) roles: &'static [(&'static str, Role)],
+    pub(crate) any_other_role: Role,
+    pub(crate) agent: &'static [&'static str],
+    /// Whether an agent without a name of its own is named like its span.
+    pub(crate) agent_like_span: bool,
+    pub(crate) step: &'static [&'static str],
+    pub(crate) model: &'static [&'static str],
+    pub(crate) provider: &'static [&'static str],
+    pub(crate) input_tokens: &'static [&'static str],
+    pub(crate) output_tokens: &'static [&'static str],
+    pub(crate) cached_input_tokens: &'static [&'static str],
+    pub(crate) cost_usd: &'static [&'static str],
+    pub(crate) tool: &'static [&'static str],
+    pub(crate) arguments: &'static [&'static str],
+    /// The arguments inside of the arguments, where the dialect wraps them.
+    pub(crate) arguments_in: &'static [&'static str],
+    pub(crate) first_token: FirstToken,
+}
+
+pub(crate) enum FirstToken {
+    Seconds(&'static str),
+    Milliseconds(&'static str),
+    /// The time of a span event of that name.
+    SpanEvent(&'static str),
+}
+
+const GEN_AI_MODEL: &[&str] = &["gen_ai.response.model", "gen_ai.request.model"];
+const GEN_AI_PROVIDER: &[&str] = &["gen_ai.provider.name", "gen_ai.system"];
+const GEN_AI_INPUT: &[&str] = &["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"];
+const GEN_AI_OUTPUT: &[&str] = &["gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"];
+const GEN_AI_CACHED: &[&str] = &["gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"];
+const GEN_AI_CHUNK: FirstToken = FirstToken::Seconds("gen_ai.response.time_to_first_chunk");
+
+/// In the order in which they are tried: a span may carry the marks of two.
+pub(crate) static DIALECTS: [Dialect; 4] = [VERCEL_AI, OPEN_INFERENCE, GEN_AI, TRACELOOP];
+
+/// <https://ai-sdk.dev/docs/ai-sdk-core/telemetry>
+const VERCEL_AI: Dialect = Dialect {
+    told_by: "ai.operationId",
+    roles: &[
+        ("ai.generateText", Role::Agent),
+        ("ai.streamText", Role::Agent),
+        ("ai.generateObject", Role::Agent),
+        ("ai.streamObject", Role::Agent),
+        ("ai.generateText.doGenerate", Role::ModelCall),
+        ("ai.streamText.doStream", Role::ModelCall),
+        ("ai.generateObject.doGenerate", Role::ModelCall),
+        ("ai.streamObject.doStream", Role::ModelCall),
+        ("ai.toolCall", Role::ToolCall),
+    ],
+    any_other_role: Role::Step,
+    agent: &["ai.telemetry.functionId", "ai.telemetry.metadata.agent", "ai.telemetry.metadata.agentName"],
+    agent_like_span: false,
+    step: &[],
+    model: &["gen_ai.response.model", "ai.response.model", "gen_ai.request.model", "ai.model.id"],
+    provider: &["gen_ai.system", "ai.model.provider"],
+    input_tokens: &["ai.usage.inputTokens", "gen_ai.usage.input_tokens", "ai.usage.promptTokens"],
+    output_tokens: &["ai.usage.outputTokens", "gen_ai.usage.output_tokens", "ai.usage.completionTokens"],
+    cached_input_tokens: &["ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"],
+    cost_usd: &[],
+    tool: &["ai.toolCall.name"],
+    arguments: &["ai.toolCall.args", "ai.toolCall.input"],
+    arguments_in: &[],
+    first_token: FirstToken::Milliseconds("ai.response.msToFirstChunk"),
+};
+
+/// <https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md>
+const OPEN_INFERENCE: Dialect = Dialect {
+    told_by: "openinference.span.kind",
+    roles: &[
+        ("AGENT", Role::Agent),
+        ("CHAIN", Role::Chain),
+        ("LLM", Role::ModelCall),
+        ("TOOL", Role::ToolCall),
+        ("EVALUATOR", Role::Evaluator),
+    ],
+    any_other_role: Role::Step,
+    agent: &["agent.name", "graph.node.id"],
+    agent_like_span: true,
+    step: &["graph.node.id"],
+    model: &["llm.response.model_name", "llm.model_name"],
+    provider: &["llm.provider", "llm.system"],
+    input_tokens: &["llm.token_count.prompt"],
+    output_tokens: &["llm.token_count.completion"],
+    cached_input_tokens: &["llm.token_count.prompt_details.cache_read"],
+    cost_usd: &["llm.cost.total"],
+    tool: &["tool.name"],
+    // Some instrumentations put the tool's schema into `tool.parameters`, so what went in comes first.
+    arguments: &["input.value", "tool.parameters"],
+    arguments_in: &[],
+    first_token: FirstToken::SpanEvent("First Token Stream Event"),
+};
+
+/// <https://opentelemetry.io/docs/specs/semconv/gen-ai/>, and the names it had before 1.37.
+const GEN_AI: Dialect = Dialect {
+    told_by: "gen_ai.operation.name",
+    roles: &[
+        ("invoke_agent", Role::Agent),
+        ("invoke_workflow", Role::Agent),
+        ("chat", Role::ModelCall),
+        ("text_completion", Role::ModelCall),
+        ("generate_content", Role::ModelCall),
+        ("execute_tool", Role::ToolCall),
+    ],
+    any_other_role: Role::Step,
+    agent: &["gen_ai.agent.name", "gen_ai.workflow.name", "traceloop.workflow.name"],
+    agent_like_span: false,
+    step: &["gen_ai.task.name", "traceloop.entity.name"],
+    model: GEN_AI_MODEL,
+    provider: GEN_AI_PROVIDER,
+    input_tokens: GEN_AI_INPUT,
+    output_tokens: GEN_AI_OUTPUT,
+    cached_input_tokens: GEN_AI_CACHED,
+    cost_usd: &[],
+    tool: &["gen_ai.tool.name", "traceloop.entity.name"],
+    arguments: &["gen_ai.tool.call.arguments", "traceloop.entity.input"],
+    // OpenLLMetry puts the call's metadata, which differs every time, around the arguments.
+    arguments_in: &["inputs", "input_str"],
+    first_token: GEN_AI_CHUNK,
+};
+
+/// <https://www.traceloop.com/docs/openllmetry>, where spans do not speak GenAI.
+const TRACELOOP: Dialect = Dialect {
+    told_by: "traceloop.span.kind",
+    roles: &[("workflow", Role::Agent), ("agent", Role::Agent), ("tool", Role::ToolCall)],
+    any_other_role: Role::Step,
+    agent: &["gen_ai.agent.name", "traceloop.workflow.name", "traceloop.entity.name"],
+    agent_like_span: false,
+    step: &["traceloop.entity.name"],
+    tool: &["traceloop.entity.name"],
+    arguments: &["traceloop.entity.input"],
+    ..GEN_AI
+};
+
+/// An older model call that carries GenAI attributes without an operation.
+pub(crate) const LLM_REQUEST_TYPE: &str = "llm.request.type";
+pub(crate) const GEN_AI_TABLE: &Dialect = &GEN_AI;
+/// A task's verdict of its own: OpenLLMetry's.
+pub(crate) const TASK_STATUS: (&str, &str) = ("gen_ai.task.status", "failure");
+pub(crate) const ERROR_TYPE: &str = "error.type";
+pub(crate) const EVALUATION_EVENT: &str = "gen_ai.evaluation.result";
+pub(crate) const EVALUATION_NAME: &str = "gen_ai.evaluation.name";
+pub(crate) const EVALUATION_SCORE: &str = "gen_ai.evaluation.score.value";
+pub(crate) const EVALUATION_LABEL: &str = "gen_ai.evaluation.score.label";
+/// Where a client span says whom it called.
+pub(crate) const HOST: &[&str] = &["server.address", "net.peer.name", "http.host", "url.full", "http.url"];
+pub(crate) const HTTP_STATUS: &[&str] = &["http.response.status_code", "http.status_code"];
+
+/// Hosts whose HTTP requests are model calls, in spans that speak no dialect.
+const MODEL_HOSTS: [&str; 16] = [
+    "api.openai.com",
+    ".openai.azure.com",
+    "api.anthropic.com",
+    "generativelanguage.googleapis.com",
+    "-aiplatform.googleapis.com",
+    "bedrock-runtime.",
+    "api.mistral.ai",
+    "api.cohere.com",
+    "api.cohere.ai",
+    "api.groq.com",
+    "api.deepseek.com",
+    "api.together.xyz",
+    "api.fireworks.ai",
+    "api.perplexity.ai",
+    "api.x.ai",
+    "openrouter.ai",
+];
+
+pub(crate) fn is_model_host(host: &str) -> bool {
+    MODEL_HOSTS.iter().any(|known| host.contains(known))
+}
+
+/// The same key as the tables have it, or `None` for an attribute that no table knows.
+pub(crate) fn known_key(key: &str) -> Option<&'static str> {
+    static KEYS: LazyLock<FxHashMap<&'static str, &'static str>> = LazyLock::new(|| {
+        let mut keys = vec![LLM_REQUEST_TYPE, TASK_STATUS.0, ERROR_TYPE, "event.name"];
+        keys.extend([EVALUATION_NAME, EVALUATION_SCORE, EVALUATION_LABEL]);
+        keys.extend(HOST);
+        keys.extend(HTTP_STATUS);
+        for dialect in &DIALECTS {
+            keys.push(dialect.told_by);
+            let lists = [
+                dialect.agent,
+                dialect.step,
+                dialect.model,
+                dialect.provider,
+                dialect.input_tokens,
+                dialect.output_tokens,
+                dialect.cached_input_tokens,
+                dialect.cost_usd,
+                dialect.tool,
+                dialect.arguments,
+            ];
+            keys.extend(lists.into_iter().flatten());
+            if let FirstToken::Seconds(key) | FirstToken::Milliseconds(key) = dialect.first_token {
+                keys.push(key);
+            }
+        }
+        keys.into_iter().map(|key| (key, key)).collect()
+    });
+    KEYS.get(key).copied()
+}

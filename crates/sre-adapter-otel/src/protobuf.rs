@@ -1,0 +1,97 @@
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{self as proto};
+use prost::Message;
+use sre_core::{AdapterError, Timestamp};
+
+use crate::adapter::Sink;
+use crate::span::{Known, RawSpan, Scalar, Span, SpanId, TraceId};
+
+pub(crate) fn traces(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterError> {
+    let request = ExportTraceServiceRequest::decode(body).map_err(|error| malformed("traces", &error))?;
+    for resource in &request.resource_spans {
+        let service = service(resource.resource.as_ref().map(|resource| resource.attributes.as_slice()));
+        for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
+            match read(span) {
+                Some((trace, span)) => sink.span(trace, span, service),
+                None => sink.refuse(),
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn logs(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterError> {
+    let request = ExportLogsServiceRequest::decode(body).map_err(|error| malformed("logs", &error))?;
+    for resource in &request.resource_logs {
+        let service = service(resource.resource.as_ref().map(|resource| resource.attributes.as_slice()));
+        for record in resource.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+            let known = known(&record.attributes);
+            let nanos = if record.time_unix_nano == 0 { record.observed_time_unix_nano } else { record.time_unix_nano };
+            let trace = TraceId::try_from(record.trace_id.as_slice()).ok();
+            sink.log(&record.event_name, timestamp(nanos), trace, &known, service);
+        }
+    }
+    Ok(())
+}
+
+fn malformed(what: &str, error: &prost::DecodeError) -> AdapterError {
+    AdapterError::Malformed(format!("found no OTLP {what} as protobuf ({error}), expected an export request"))
+}
+
+fn read(span: &proto::Span) -> Option<(TraceId, Span)> {
+    let raw = RawSpan {
+        id: SpanId::try_from(span.span_id.as_slice()).ok()?,
+        parent: local_parent(SpanId::try_from(span.parent_span_id.as_slice()).ok(), span.flags),
+        name: &span.name,
+        is_client: span.kind == SpanKind::Client as i32,
+        start: timestamp(span.start_time_unix_nano)?,
+        end: timestamp(span.end_time_unix_nano)?,
+        failed: span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32),
+        status_message: span.status.as_ref().map_or("", |status| &status.message),
+    };
+    let events = span.events.iter().filter_map(|event| Some((event.name.as_str(), timestamp(event.time_unix_nano)?)));
+    let read = Span::read(&raw, &known(&span.attributes), events);
+    Some((TraceId::try_from(span.trace_id.as_slice()).ok()?, read))
+}
+
+/// A parent in another process may never come here: the span is a root as far as this input is concerned.
+pub(crate) fn local_parent(parent: Option<SpanId>, flags: u32) -> Option<SpanId> {
+    const HAS_IS_REMOTE: u32 = 0x100;
+    const IS_REMOTE: u32 = 0x200;
+    parent.filter(|id| *id != SpanId::default() && flags & (HAS_IS_REMOTE | IS_REMOTE) != HAS_IS_REMOTE | IS_REMOTE)
+}
+
+pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {
+    i64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Timestamp::from_nanos)
+}
+
+fn known(attributes: &[KeyValue]) -> Known<'_> {
+    let mut known = Known::default();
+    for attribute in attributes {
+        known.add(&attribute.key, scalar(attribute.value.as_ref()));
+    }
+    known
+}
+
+fn scalar(value: Option<&AnyValue>) -> Scalar<'_> {
+    match value.and_then(|value| value.value.as_ref()) {
+        Some(Value::StringValue(text)) => Scalar::Text(text),
+        Some(Value::IntValue(number)) => Scalar::Int(*number),
+        Some(Value::DoubleValue(number)) => Scalar::Float(*number),
+        Some(Value::BoolValue(flag)) => Scalar::Bool(*flag),
+        _ => Scalar::Other,
+    }
+}
+
+fn service(attributes: Option<&[KeyValue]>) -> Option<&str> {
+    let attribute = attributes?.iter().find(|attribute| attribute.key == "service.name")?;
+    match scalar(attribute.value.as_ref()) {
+        Scalar::Text(name) => Some(name),
+        _ => None,
+    }
+}

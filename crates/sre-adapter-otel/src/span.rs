@@ -1,0 +1,302 @@
+use sre_core::{Event, Timestamp, Usd, arguments_hash};
+
+use crate::dialects::{self, DIALECTS, Dialect, FirstToken, Role, known_key};
+
+pub(crate) type SpanId = [u8; 8];
+pub(crate) type TraceId = [u8; 16];
+
+/// A span as it came, whatever it came in.
+pub(crate) struct RawSpan<'a> {
+    pub(crate) id: SpanId,
+    pub(crate) parent: Option<SpanId>,
+    pub(crate) name: &'a str,
+    pub(crate) is_client: bool,
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+    pub(crate) failed: bool,
+    pub(crate) status_message: &'a str,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scalar<'a> {
+    Text(&'a str),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Other,
+}
+
+/// A span as far as it matters to an agent's run.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) id: SpanId,
+    pub(crate) parent: Option<SpanId>,
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+    /// `None` for a span that speaks no dialect.
+    pub(crate) role: Option<Role>,
+    /// What the span is called: the agent's, the tool's, the step's name.
+    pub(crate) name: Option<String>,
+    pub(crate) error: Option<String>,
+    /// The event that the span is; `None` for agents, and for spans that are none.
+    pub(crate) event: Option<Event>,
+    pub(crate) evaluations: Vec<Event>,
+}
+
+/// The attributes that some table knows, and the evaluations that are spread over numbered ones.
+#[derive(Default)]
+pub(crate) struct Known<'a> {
+    found: Vec<(&'static str, Scalar<'a>)>,
+    evaluations: Vec<Judgement<'a>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Judgement<'a> {
+    index: &'a str,
+    name: Option<&'a str>,
+    score: Option<f64>,
+    label: Option<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    pub(crate) fn add(&mut self, key: &'a str, value: Scalar<'a>) {
+        if let Some(key) = known_key(key) {
+            self.found.push((key, value));
+        } else if let Some(rest) = key.strip_prefix("evaluations.").or_else(|| key.strip_prefix("annotations.")) {
+            self.add_evaluation(rest, value);
+        }
+    }
+
+    /// `0.evaluation.score` and its like, as OpenInference flattens lists.
+    fn add_evaluation(&mut self, rest: &'a str, value: Scalar<'a>) {
+        let Some((index, field)) = rest.split_once('.') else { return };
+        let position = self.evaluations.iter().position(|judgement| judgement.index == index).unwrap_or_else(|| {
+            self.evaluations.push(Judgement { index, ..Default::default() });
+            self.evaluations.len() - 1
+        });
+        let judgement = &mut self.evaluations[position];
+        match field.rsplit('.').next() {
+            Some("name") => judgement.name = value.text(),
+            Some("score") => judgement.score = value.number(),
+            Some("label") => judgement.label = value.text(),
+            _ => {}
+        }
+    }
+
+    fn first(&self, keys: &[&'static str]) -> Option<Scalar<'a>> {
+        keys.iter().find_map(|key| self.found.iter().find(|(found, _)| found == key)).map(|(_, value)| *value)
+    }
+
+    pub(crate) fn text(&self, keys: &[&'static str]) -> Option<&'a str> {
+        self.first(keys).and_then(Scalar::text).filter(|text| !text.is_empty())
+    }
+
+    fn owned(&self, keys: &[&'static str]) -> Option<String> {
+        self.text(keys).map(str::to_owned)
+    }
+
+    fn number(&self, keys: &[&'static str]) -> Option<f64> {
+        self.first(keys).and_then(Scalar::number)
+    }
+
+    fn count(&self, keys: &[&'static str]) -> u64 {
+        self.number(keys).filter(|count| *count >= 0.0).unwrap_or(0.0) as u64
+    }
+
+    fn dialect(&self) -> Option<(&'static Dialect, Role)> {
+        let told = DIALECTS.iter().find_map(|dialect| {
+            let told = self.text(&[dialect.told_by])?;
+            let role = dialect.roles.iter().find(|(value, _)| *value == told).map(|(_, role)| *role);
+            Some((dialect, role.unwrap_or(dialect.any_other_role)))
+        });
+        let is_old_call =
+            || self.text(&[dialects::LLM_REQUEST_TYPE]).map(|_| (dialects::GEN_AI_TABLE, Role::ModelCall));
+        told.or_else(is_old_call)
+    }
+
+    /// An evaluation in the GenAI conventions' own attributes.
+    pub(crate) fn gen_ai_evaluation(&self) -> Option<Event> {
+        let judgement = Judgement {
+            index: "",
+            name: self.text(&[dialects::EVALUATION_NAME]),
+            score: self.number(&[dialects::EVALUATION_SCORE]),
+            label: self.text(&[dialects::EVALUATION_LABEL]),
+        };
+        judgement.event()
+    }
+}
+
+impl<'a> Scalar<'a> {
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn number(self) -> Option<f64> {
+        match self {
+            Self::Int(number) => Some(number as f64),
+            Self::Float(number) => Some(number).filter(|number| number.is_finite()),
+            Self::Text(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+            Self::Bool(flag) => Some(f64::from(u8::from(flag))),
+            Self::Other => None,
+        }
+    }
+}
+
+impl Judgement<'_> {
+    fn event(&self) -> Option<Event> {
+        let passed = self.label.and_then(|label| match label.to_ascii_lowercase().as_str() {
+            "pass" | "passed" | "true" | "yes" | "correct" | "relevant" | "factual" | "grounded" | "non-toxic" => {
+                Some(true)
+            }
+            "fail" | "failed" | "false" | "no" | "incorrect" | "irrelevant" | "hallucinated" | "toxic" => Some(false),
+            _ => None,
+        });
+        if passed.is_none() && self.score.is_none() {
+            return None;
+        }
+        Some(Event::Evaluation { metric: self.name?.to_owned(), passed, score: self.score, confidence: None })
+    }
+}
+
+impl Span {
+    /// Reads a span by the tables. `events` are the names and times of its span events.
+    pub(crate) fn read<'a>(
+        raw: &RawSpan<'a>,
+        known: &Known<'a>,
+        events: impl Iterator<Item = (&'a str, Timestamp)>,
+    ) -> Self {
+        let dialect = known.dialect();
+        let error = error_of(raw, known);
+        let mut span = Self {
+            id: raw.id,
+            parent: raw.parent,
+            start: raw.start,
+            end: raw.end,
+            role: dialect.map(|(_, role)| role),
+            name: None,
+            error,
+            event: None,
+            evaluations: known.evaluations.iter().filter_map(Judgement::event).collect(),
+        };
+        match dialect {
+            Some((dialect, role)) => span.fill(raw, known, dialect, role, events),
+            None if raw.is_client => span.event = span.http_request(known),
+            None => {}
+        }
+        span
+    }
+
+    fn fill<'a>(
+        &mut self,
+        raw: &RawSpan<'a>,
+        known: &Known<'a>,
+        dialect: &Dialect,
+        role: Role,
+        events: impl Iterator<Item = (&'a str, Timestamp)>,
+    ) {
+        let duration_ms = Some(self.end.millis_since(self.start));
+        let (success, error) = (self.error.is_none(), self.error.clone());
+        match role {
+            Role::Agent => {
+                let like_span = || dialect.agent_like_span.then(|| raw.name.to_owned());
+                self.name = known.owned(dialect.agent).or_else(like_span);
+            }
+            Role::Chain | Role::Step | Role::Evaluator => {
+                let name = known.owned(dialect.step).unwrap_or_else(|| raw.name.to_owned());
+                let kind = known.text(&[dialect.told_by]).unwrap_or("step").to_lowercase();
+                self.name = (role == Role::Chain).then(|| name.clone());
+                self.event = Some(Event::StepFinished { name, kind, success, error, duration_ms });
+            }
+            Role::ToolCall => {
+                let arguments = known.text(dialect.arguments);
+                self.event = Some(Event::ToolCall {
+                    tool: known.owned(dialect.tool).unwrap_or_else(|| raw.name.to_owned()),
+                    arguments_hash: arguments.map(|text| hash_arguments(text, dialect.arguments_in)),
+                    success,
+                    correct: None,
+                    error,
+                    duration_ms,
+                });
+            }
+            Role::ModelCall => {
+                self.event = Some(Event::LlmCall {
+                    model: known.owned(dialect.model),
+                    provider: known.owned(dialect.provider),
+                    input_tokens: known.count(dialect.input_tokens),
+                    cached_input_tokens: known.count(dialect.cached_input_tokens),
+                    output_tokens: known.count(dialect.output_tokens),
+                    cost_usd: known.number(dialect.cost_usd).and_then(|cost| Usd::try_from(cost).ok()),
+                    success,
+                    error,
+                    duration_ms,
+                    first_token_ms: self.first_token(known, &dialect.first_token, events),
+                });
+            }
+        }
+    }
+
+    fn first_token<'a>(
+        &self,
+        known: &Known<'a>,
+        told: &FirstToken,
+        mut events: impl Iterator<Item = (&'a str, Timestamp)>,
+    ) -> Option<f64> {
+        let found = match told {
+            FirstToken::Seconds(key) => known.number(&[key]).map(|seconds| seconds * 1e3),
+            FirstToken::Milliseconds(key) => known.number(&[key]),
+            FirstToken::SpanEvent(name) => {
+                events.find(|(event, _)| event == name).map(|(_, time)| time.millis_since(self.start))
+            }
+        };
+        found.filter(|ms| *ms >= 0.0)
+    }
+
+    fn http_request(&self, known: &Known<'_>) -> Option<Event> {
+        let url = known.text(dialects::HOST)?;
+        if dialects::is_model_host(url) {
+            return Some(Event::LlmCall {
+                model: None,
+                provider: None,
+                input_tokens: 0,
+                cached_input_tokens: 0,
+                output_tokens: 0,
+                cost_usd: None,
+                success: self.error.is_none(),
+                error: self.error.clone(),
+                duration_ms: Some(self.end.millis_since(self.start)),
+                first_token_ms: None,
+            });
+        }
+        // A query may hold a secret.
+        let url = url.split(['?', '#']).next().unwrap_or(url).to_owned();
+        let status_code = known.number(dialects::HTTP_STATUS).map(|status| status as u16);
+        Some(Event::HttpRequest { url, status_code, error: self.error.clone() })
+    }
+}
+
+/// Why the span failed: by its status, by `error.type`, or by the verdict that OpenLLMetry writes into it.
+fn error_of(raw: &RawSpan<'_>, known: &Known<'_>) -> Option<String> {
+    let kind = known.text(&[dialects::ERROR_TYPE]);
+    let (key, failure) = dialects::TASK_STATUS;
+    if !raw.failed && kind.is_none() && known.text(&[key]) != Some(failure) {
+        return None;
+    }
+    // Some instrumentations put the whole traceback into the message.
+    let message = raw.status_message.lines().next().unwrap_or_default();
+    Some(if message.is_empty() { kind.unwrap_or("failed").to_owned() } else { message.to_owned() })
+}
+
+fn hash_arguments(text: &str, wrapped_in: &[&str]) -> String {
+    if !wrapped_in.is_empty()
+        && let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(text)
+        && fields.contains_key("metadata")
+        && let Some(inner) = wrapped_in.iter().find_map(|key| fields.get(*key))
+    {
+        return arguments_hash(&inner.to_string());
+    }
+    arguments_hash(text)
+}

@@ -1,0 +1,210 @@
+//! From the spans of a trace to the events of its tasks.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use sre_core::{AgentEvent, Event, OpenRun, Timestamp, Verdict};
+
+use crate::dialects::Role;
+use crate::span::{Span, SpanId, TraceId};
+
+/// What is known of a trace that is not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    pub(crate) id: TraceId,
+    pub(crate) spans: Vec<Span>,
+    pub(crate) service: Option<String>,
+    pub(crate) has_root: bool,
+    pub(crate) latest: Timestamp,
+}
+
+/// Yields the events of a trace: for each of its tasks the start, what happened in it, and the end.
+///
+/// `closed_at` is the moment at which a trace without a root is given up: its task is incomplete.
+pub(crate) fn emit(trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+    let tree = Tree::of(&trace.spans);
+    let tasks = tree.tasks();
+    let trace_id = hex(&trace.id);
+    let service = trace.service.as_deref().filter(|name| !name.starts_with("unknown_service"));
+    let mut builders: Vec<Task<'_>> = Vec::new();
+    for (number, &root) in tasks.iter().enumerate() {
+        let span = &trace.spans[root];
+        let task = if number == 0 { trace_id.clone() } else { format!("{trace_id}-{}", hex(&span.id)) };
+        let agent = span.name.as_deref().or(service).unwrap_or("default");
+        let run = OpenRun { agent: agent.to_owned(), task, started: span.start, state: () };
+        builders.push(Task { run, root: Some(span), verdict: Verdict::default(), end: span.end });
+    }
+    let speaks = trace.spans.iter().any(|span| span.role.is_some());
+    if builders.is_empty() && (speaks || trace.has_root) {
+        let started = trace.spans.iter().map(|span| span.start).min().unwrap_or(closed_at);
+        let named =
+            trace.spans.iter().find(|span| span.role == Some(Role::Agent)).and_then(|span| span.name.as_deref());
+        let agent = named.or(service).unwrap_or("default").to_owned();
+        let run = OpenRun { agent, task: trace_id.clone(), started, state: () };
+        builders.push(Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(trace.latest) });
+    }
+    let Some(first) = builders.first() else { return };
+    let fallback = first.run.agent.clone();
+    for task in &builders {
+        let mut event = task.run.event(task.run.started, Event::TaskStarted { name: Some(task.run.agent.clone()) });
+        event.trace_id = Some(trace_id.clone());
+        event.span_id = task.root.map(|root| hex(&root.id));
+        emit(event);
+    }
+    let mut order: Vec<usize> = (0..trace.spans.len()).collect();
+    order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
+    for index in order {
+        let span = &trace.spans[index];
+        let position = tree.task_of(index, &tasks).or((builders.len() == 1).then_some(0));
+        let events = tree.events_of(index, speaks, &tasks);
+        if let Some(position) = position
+            && let Some(Event::LlmCall { error, .. }) =
+                events.iter().find(|event| matches!(event, Event::LlmCall { .. }))
+        {
+            builders[position].verdict.model_call(error.as_deref());
+        }
+        for event in events {
+            let time = if matches!(event, Event::Handoff { .. }) { span.start } else { span.end };
+            let mut event = match position {
+                Some(position) => builders[position].run.event(time, event),
+                None => AgentEvent::new(time, fallback.clone(), event),
+            };
+            event.trace_id = Some(trace_id.clone());
+            event.span_id = Some(hex(&span.id));
+            event.parent_span_id = span.parent.map(|parent| hex(&parent));
+            emit(event);
+        }
+    }
+    for task in builders {
+        task.finish(&trace_id, emit);
+    }
+}
+
+struct Task<'a> {
+    run: OpenRun<()>,
+    /// `None` when it never came.
+    root: Option<&'a Span>,
+    verdict: Verdict,
+    end: Timestamp,
+}
+
+impl Task<'_> {
+    fn finish(mut self, trace_id: &str, emit: &mut dyn FnMut(AgentEvent)) {
+        let mut event = match self.root {
+            Some(root) => {
+                if let Some(error) = &root.error {
+                    self.verdict.fail(error.clone());
+                }
+                self.run.finished(self.end, self.verdict.error())
+            }
+            None => self.run.incomplete(self.end),
+        };
+        event.trace_id = Some(trace_id.to_owned());
+        event.span_id = self.root.map(|root| hex(&root.id));
+        emit(event);
+    }
+}
+
+/// The spans of a trace by who called whom.
+struct Tree<'a> {
+    spans: &'a [Span],
+    by_id: FxHashMap<SpanId, usize>,
+    /// Spans with a model call somewhere below them: wrappers that repeat its usage.
+    above_a_call: FxHashSet<usize>,
+}
+
+impl<'a> Tree<'a> {
+    fn of(spans: &'a [Span]) -> Self {
+        let by_id = spans.iter().enumerate().map(|(index, span)| (span.id, index)).collect();
+        let mut tree = Self { spans, by_id, above_a_call: FxHashSet::default() };
+        for (index, span) in spans.iter().enumerate() {
+            if span.role == Some(Role::ModelCall) {
+                let above: Vec<usize> = tree.ancestors(index).collect();
+                tree.above_a_call.extend(above);
+            }
+        }
+        tree
+    }
+
+    fn parent(&self, index: usize) -> Option<usize> {
+        self.spans[index].parent.and_then(|parent| self.by_id.get(&parent)).copied()
+    }
+
+    /// The spans above, from the nearest on. Bounded, for input whose spans are each other's parents.
+    fn ancestors(&self, index: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.parent(index), |&index| self.parent(index)).take(256)
+    }
+
+    /// The topmost spans that start a task; the root of a trace where none does. Only what hangs below a root that has
+    /// come counts: of the others, the topmost span is yet to come.
+    fn tasks(&self) -> Vec<usize> {
+        let starts = |index: usize| match self.spans[index].role {
+            Some(Role::Agent) => true,
+            Some(Role::Chain) => self.spans[index].parent.is_none(),
+            _ => false,
+        };
+        let under_a_root = |index: usize| {
+            let top = self.ancestors(index).last().unwrap_or(index);
+            self.spans[top].parent.is_none()
+        };
+        let mut tasks: Vec<usize> = (0..self.spans.len())
+            .filter(|&index| starts(index) && under_a_root(index) && !self.ancestors(index).any(starts))
+            .collect();
+        if tasks.is_empty() {
+            tasks.extend((0..self.spans.len()).find(|&index| self.spans[index].parent.is_none()));
+        }
+        tasks.sort_by_key(|&index| (self.spans[index].start, self.spans[index].id));
+        tasks
+    }
+
+    /// Which of `tasks` a span belongs to.
+    fn task_of(&self, index: usize, tasks: &[usize]) -> Option<usize> {
+        std::iter::once(index)
+            .chain(self.ancestors(index))
+            .find_map(|index| tasks.iter().position(|task| *task == index))
+    }
+
+    /// What a span tells. Where some spans speak a dialect, those that do not are plumbing.
+    fn events_of(&self, index: usize, speaks: bool, tasks: &[usize]) -> Vec<Event> {
+        let span = &self.spans[index];
+        let mut events = span.evaluations.clone();
+        match span.role {
+            None if speaks => {}
+            Some(Role::Agent) if !tasks.contains(&index) => self.nested_agent(index, &mut events),
+            Some(Role::Chain) if tasks.contains(&index) => {}
+            Some(Role::ModelCall) if self.above_a_call.contains(&index) => {}
+            _ => events.extend(span.event.clone()),
+        }
+        events
+    }
+
+    /// An agent called by an agent is a step and a hand-off; one of the same name only repeats its parent.
+    fn nested_agent(&self, index: usize, events: &mut Vec<Event>) {
+        let span = &self.spans[index];
+        let is_agent = |index: &usize| self.spans[*index].role == Some(Role::Agent);
+        let from = self.ancestors(index).find(is_agent).and_then(|caller| self.spans[caller].name.clone());
+        if from.is_some() && from == span.name {
+            return;
+        }
+        let name = span.name.clone().unwrap_or_else(|| "agent".to_owned());
+        let depth = u32::try_from(self.ancestors(index).filter(is_agent).count()).unwrap_or(u32::MAX);
+        if let Some(from) = from {
+            events.push(Event::Handoff { from, to: name.clone(), depth });
+        }
+        events.push(Event::StepFinished {
+            name,
+            kind: "agent".to_owned(),
+            success: span.error.is_none(),
+            error: span.error.clone(),
+            duration_ms: Some(span.end.millis_since(span.start)),
+        });
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
