@@ -5,4 +5,5 @@
 //! sre_testkit::conformance::adapter(&mut || Box::new(NativeAdapter::new(RunLimits::default())), &[]);
 //! ```
 pub mod conformance;
+pub mod outside;
 pub mod recordings;

@@ -1,0 +1,43 @@
+//! Reliability engineering for AI agents: everything of the workspace by feature, and the hub that connects it.
+//!
+//! The engines do not know each other. They observe one stream of events, and what they conclude goes as signals to
+//! whoever handles signals; the [`Hub`] does the wiring.
+//!
+//! ```
+//! # #[cfg(feature = "slo")] {
+//! use std::sync::Arc;
+//! use agent_sre::{AgentEvent, Hub, Signal, Timestamp};
+//! use agent_sre::slo::{Slo, TaskSuccessRate};
+//!
+//! let slo = Arc::new(Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5))]).unwrap());
+//! let hub = Hub::builder().observe(slo).handle(Arc::new(|signal: &Signal| println!("{signal:?}"))).build();
+//! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":true}"#;
+//! hub.record(&AgentEvent::from_json(line).unwrap());
+//! hub.evaluate(Timestamp::from_secs(1_790_000_000));
+//! hub.shutdown();
+//! # }
+//! ```
+mod hub;
+
+pub use hub::{HandlerStats, Hub, HubBuilder};
+pub use sre_core::*;
+
+/// Objectives, error budgets and burn-rate alerts.
+#[cfg(feature = "slo")]
+pub use sre_slo as slo;
+
+/// LangGraph's events.
+#[cfg(feature = "langgraph")]
+pub use sre_adapter_langgraph as langgraph;
+
+/// The OpenAI Agents SDK's traces.
+#[cfg(feature = "openai-agents")]
+pub use sre_adapter_openai_agents as openai_agents;
+
+/// OpenTelemetry traces.
+#[cfg(feature = "otel")]
+pub use sre_adapter_otel as otel;
+
+/// Metrics for Prometheus.
+#[cfg(feature = "prometheus")]
+pub use sre_exporter_prometheus as prometheus;

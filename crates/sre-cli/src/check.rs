@@ -1,0 +1,205 @@
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agent_sre::langgraph::LangGraphAdapter;
+use agent_sre::openai_agents::OpenAiAgentsAdapter;
+use agent_sre::otel::OtelAdapter;
+use agent_sre::prometheus::PrometheusExporter;
+use agent_sre::slo::{SliRegistry, SloEngine};
+use agent_sre::{
+    Adapter, AgentEvent, Event, Hub, NativeAdapter, Observer, Recorder, RunLimits, Signal, SloSnapshot, Snapshot,
+    Status, Tally, Timestamp, Totals, Window,
+};
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+
+use crate::input::{self, InputStats};
+use crate::report;
+use crate::timeline::Timelines;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Objectives: YAML files, or folders of them.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
+    slo: Vec<PathBuf>,
+    /// What the input is.
+    #[arg(long, value_enum)]
+    from: Format,
+    /// Files with a record a line (OTLP also: the protobuf body of a request), or `-` for the standard input.
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Exit with 1 when an objective is this bad.
+    #[arg(long, value_enum, default_value_t = FailOn::Critical)]
+    fail_on: FailOn,
+    /// Whose events these are, whatever the input says.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// A task that has not ended after this long counts as failed.
+    #[arg(long, default_value = "10m", value_name = "DURATION")]
+    task_timeout: Window,
+    /// Make a malformed line an error instead of passing over it.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// This project's own JSON Lines.
+    Sre,
+    /// LangGraph's `astream_events`, version 2.
+    Langgraph,
+    /// The OpenAI Agents SDK's traces.
+    OpenaiAgents,
+    /// OpenTelemetry export requests, as JSON lines or a protobuf body.
+    Otlp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A report for people.
+    Text,
+    /// The same for programs.
+    Json,
+    /// Metrics in Prometheus' text format.
+    Prometheus,
+    /// Metrics as OpenMetrics.
+    Openmetrics,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FailOn {
+    Warning,
+    Critical,
+    Exhausted,
+    Never,
+}
+
+impl FailOn {
+    fn is_reached_by(self, status: Status) -> bool {
+        match self {
+            Self::Warning => status >= Status::Warning,
+            Self::Critical => status >= Status::Critical,
+            Self::Exhausted => status >= Status::Exhausted,
+            Self::Never => false,
+        }
+    }
+}
+
+/// What a check found.
+#[derive(serde::Serialize)]
+pub(crate) struct Findings {
+    pub(crate) slos: Vec<SloSnapshot>,
+    pub(crate) totals: Totals,
+    pub(crate) input: InputStats,
+    #[serde(skip)]
+    pub(crate) timelines: Timelines,
+    #[serde(skip)]
+    pub(crate) evaluated_at: Timestamp,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let registry = SliRegistry::default();
+    let specs = agent_sre::slo::load(&args.slo, &registry)?;
+    if specs.is_empty() {
+        bail!("found no objective in {}, expected at least one", args.slo[0].display());
+    }
+    let engine = Arc::new(SloEngine::new(specs, registry)?);
+    let findings = read(args, engine)?;
+    print(args.output, &findings).context("cannot write the report")?;
+    let failed = findings.slos.iter().any(|slo| args.fail_on.is_reached_by(slo.status));
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
+    let counts = Arc::new(Counting::default());
+    let hub = Hub::builder().observe(engine).observe(counts.clone()).build();
+    let mut adapter = args.from.adapter(RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() });
+    let mut latest = Timestamp::default();
+    let (mut events, mut unknown) = (0, 0);
+    let mut take = |mut event: AgentEvent| {
+        if let Some(agent) = &args.agent {
+            event.agent.clone_from(agent);
+        }
+        latest = latest.max(event.time);
+        events += 1;
+        unknown += u64::from(matches!(event.event, Event::Unknown { .. }));
+        hub.record(&event);
+    };
+    let mut input = input::read(&args.input, args.strict, &mut *adapter, &mut take)?;
+    adapter.finish(&mut take);
+    (input.events, input.unknown) = (events, unknown + adapter.stats().unknown);
+    input.unmatched = adapter.stats().unmatched;
+    if input.lines > 0 && input.events == 0 {
+        bail!("found no event in {} lines, expected some: is `--from` right?", input.lines);
+    }
+    let mut findings = Findings {
+        slos: Vec::new(),
+        totals: Totals::default(),
+        input,
+        timelines: Timelines::default(),
+        evaluated_at: latest,
+    };
+    for snapshot in hub.snapshots(latest) {
+        match snapshot {
+            Snapshot::Slo(slo) => findings.slos.push(*slo),
+            Snapshot::Totals(totals) => findings.totals = totals,
+            _ => {}
+        }
+    }
+    findings.timelines = std::mem::take(&mut counts.0.lock().unwrap_or_else(PoisonError::into_inner).1);
+    Ok(findings)
+}
+
+impl Format {
+    fn adapter(self, limits: RunLimits) -> Box<dyn Adapter> {
+        match self {
+            Self::Sre => Box::new(NativeAdapter::new(limits)),
+            Self::Langgraph => Box::new(LangGraphAdapter::new(limits, Recorder::default())),
+            Self::OpenaiAgents => Box::new(OpenAiAgentsAdapter::new(limits, Recorder::default())),
+            Self::Otlp => Box::new(OtelAdapter::new(limits)),
+        }
+    }
+}
+
+/// Adds up the totals, and keeps the course of each agent's errors.
+#[derive(Default)]
+struct Counting(Mutex<(Tally, Timelines)>);
+
+impl Observer for Counting {
+    fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
+        let (tally, timelines) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.observe(event);
+        if let Event::TaskFinished { success, .. } = event.event {
+            timelines.record(&event.agent, event.time, success);
+        }
+    }
+
+    fn snapshot(&self, _now: Timestamp) -> Vec<Snapshot> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![Snapshot::Totals(counts.0.totals().clone())]
+    }
+}
+
+fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {
+    if output == Output::Text {
+        return Ok(report::text(findings, &mut anstream::stdout().lock())?);
+    }
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    if output == Output::Json {
+        serde_json::to_writer_pretty(&mut stdout, findings).map_err(std::io::Error::from)?;
+        writeln!(stdout)?;
+    } else {
+        let mut exporter = PrometheusExporter::new();
+        findings.slos.iter().for_each(|slo| exporter.export_slo(slo));
+        exporter.export_totals(&findings.totals);
+        let text = if output == Output::Prometheus { exporter.render() } else { exporter.render_openmetrics() };
+        stdout.write_all(text.as_bytes())?;
+    }
+    stdout.flush()?;
+    Ok(())
+}

@@ -1,0 +1,166 @@
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use agent_sre::{Adapter, AgentEvent};
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// What was read.
+#[derive(Debug, Default, serde::Serialize)]
+pub(crate) struct InputStats {
+    /// Lines, blank ones left out; a protobuf body counts as one.
+    pub(crate) lines: u64,
+    /// Agent events that came of them.
+    pub(crate) events: u64,
+    /// Malformed lines.
+    pub(crate) skipped: u64,
+    /// Records of a kind that is not known.
+    pub(crate) unknown: u64,
+    /// Records that belong to no open run.
+    pub(crate) unmatched: u64,
+}
+
+/// The longest line, and the largest protobuf body, that is read.
+const MAX_RECORD: u64 = 16 << 20;
+/// From this much input on, a terminal shows a progress bar.
+const LONG_INPUT: u64 = 16 << 20;
+/// So many malformed lines are shown one by one.
+const SHOWN: u64 = 20;
+
+/// Feeds every record of `paths` to `adapter`, and what comes of it to `take`.
+pub(crate) fn read(
+    paths: &[PathBuf],
+    strict: bool,
+    adapter: &mut dyn Adapter,
+    take: &mut dyn FnMut(AgentEvent),
+) -> anyhow::Result<InputStats> {
+    let progress = progress_bar(paths);
+    let mut reader = Reader { stats: InputStats::default(), strict, adapter, take, progress };
+    for path in paths {
+        let name = path.display().to_string();
+        if path.as_os_str() == "-" {
+            reader.source("<stdin>", io::stdin().lock())?;
+        } else {
+            let file = open(path).with_context(|| format!("cannot read {name}"))?;
+            reader.source(&name, BufReader::with_capacity(1 << 18, file))?;
+        }
+    }
+    reader.progress.finish_and_clear();
+    if reader.stats.skipped > SHOWN {
+        anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - SHOWN);
+    }
+    Ok(reader.stats)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder, expected a file"));
+    }
+    Ok(file)
+}
+
+fn progress_bar(paths: &[PathBuf]) -> ProgressBar {
+    let length: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum();
+    if length < LONG_INPUT || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+struct Reader<'a> {
+    stats: InputStats,
+    strict: bool,
+    adapter: &'a mut dyn Adapter,
+    take: &'a mut dyn FnMut(AgentEvent),
+    progress: ProgressBar,
+}
+
+impl Reader<'_> {
+    fn source(&mut self, name: &str, mut input: impl BufRead) -> anyhow::Result<()> {
+        let first = input.fill_buf().with_context(|| format!("cannot read {name}"))?.first().copied();
+        // Lines are JSON; the body of a request begins with the tag of its first field.
+        if first == Some(0x0a) && input.fill_buf()?.iter().any(|byte| *byte < b'\t') {
+            return self.body(name, input);
+        }
+        let mut line = Vec::with_capacity(1 << 12);
+        let mut number = 0;
+        loop {
+            line.clear();
+            let read = input.by_ref().take(MAX_RECORD).read_until(b'\n', &mut line);
+            let read = read.with_context(|| format!("cannot read {name}"))?;
+            if read == 0 {
+                return Ok(());
+            }
+            number += 1;
+            self.progress.inc(read as u64);
+            if line.last() != Some(&b'\n') && read as u64 == MAX_RECORD {
+                self.stats.lines += 1;
+                self.malformed(
+                    name,
+                    number,
+                    &format!("found more than {} MiB, expected a shorter line", MAX_RECORD >> 20),
+                )?;
+                self.skip_line(&mut input).with_context(|| format!("cannot read {name}"))?;
+                continue;
+            }
+            let record = line.trim_ascii();
+            if record.is_empty() {
+                continue;
+            }
+            self.stats.lines += 1;
+            if let Err(error) = self.adapter.ingest(record, self.take) {
+                self.malformed(name, number, &error.to_string())?;
+            }
+        }
+    }
+
+    fn body(&mut self, name: &str, input: impl BufRead) -> anyhow::Result<()> {
+        let mut body = Vec::new();
+        input.take(MAX_RECORD + 1).read_to_end(&mut body).with_context(|| format!("cannot read {name}"))?;
+        self.stats.lines += 1;
+        if body.len() as u64 > MAX_RECORD {
+            return self.malformed(
+                name,
+                1,
+                &format!("found more than {} MiB, expected a smaller body", MAX_RECORD >> 20),
+            );
+        }
+        match self.adapter.ingest(&body, self.take) {
+            Ok(()) => Ok(()),
+            Err(error) => self.malformed(name, 1, &error.to_string()),
+        }
+    }
+
+    fn skip_line(&mut self, input: &mut impl BufRead) -> io::Result<()> {
+        loop {
+            let buffer = input.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(());
+            }
+            let (length, ended) = match memchr::memchr(b'\n', buffer) {
+                Some(end) => (end + 1, true),
+                None => (buffer.len(), false),
+            };
+            input.consume(length);
+            self.progress.inc(length as u64);
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    fn malformed(&mut self, name: &str, number: u64, message: &str) -> anyhow::Result<()> {
+        if self.strict {
+            self.progress.finish_and_clear();
+            bail!("{name}:{number}: {message}");
+        }
+        self.stats.skipped += 1;
+        if self.stats.skipped <= SHOWN {
+            self.progress.suspend(|| anstream::eprintln!("{name}:{number}: skipped: {message}"));
+        }
+        Ok(())
+    }
+}

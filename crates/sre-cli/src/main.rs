@@ -1,0 +1,46 @@
+//! The `sre` command. Exit codes: 0 fine, 1 the fail-on level was reached, 2 the input or the spec is wrong.
+
+mod check;
+mod input;
+mod report;
+mod slo;
+mod timeline;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Reliability engineering for AI agents.
+#[derive(Parser)]
+#[command(name = "sre", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a recorded run against its service level objectives.
+    Check(check::Args),
+    /// Work with objectives as files.
+    #[command(subcommand)]
+    Slo(slo::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Check(args) => check::run(&args),
+        Command::Slo(command) => slo::run(&command),
+    };
+    result.unwrap_or_else(|error| {
+        // Whoever reads the output may go away early: `sre … | head` is no failure of ours.
+        let closed =
+            error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe);
+        if closed {
+            return ExitCode::SUCCESS;
+        }
+        anstream::eprintln!("{}error:{} {error:#}", report::style::ERROR, report::style::PLAIN);
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,17 @@
+use agent_sre::Status;
+use anstyle::{AnsiColor, Reset, Style};
+
+pub(crate) const PLAIN: Reset = Reset;
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+/// The colour of a status. Colours go only where a terminal shows them; the word says the same everywhere.
+pub(crate) const fn of(status: Status) -> Style {
+    match status {
+        Status::Healthy => AnsiColor::Green.on_default().bold(),
+        Status::Unknown => AnsiColor::Cyan.on_default().bold(),
+        Status::Warning => AnsiColor::Yellow.on_default().bold(),
+        Status::Critical | Status::Exhausted => AnsiColor::Red.on_default().bold(),
+    }
+}

@@ -1,0 +1,172 @@
+use std::io::{self, Write};
+
+use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Totals};
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::format::{NOTHING, bar, count, duration, percent, short, sparkline, things, value};
+use super::style::{self, BOLD, DIM, PLAIN};
+use crate::check::Findings;
+
+/// Writes the report; the worst objective comes first.
+pub(crate) fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
+    let mut slos: Vec<&SloSnapshot> = findings.slos.iter().collect();
+    slos.sort_by_key(|slo| std::cmp::Reverse(slo.status));
+    if slos.is_empty() {
+        writeln!(out, "No objective applies: the input names no agent.")?;
+    }
+    for slo in slos {
+        objective(slo, findings, out)?;
+        writeln!(out)?;
+    }
+    totals(findings, out)
+}
+
+fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io::Result<()> {
+    let style = style::of(slo.status);
+    let agent = if slo.agent.is_empty() { String::new() } else { format!(" · {}", slo.agent) };
+    let word = slo.status.as_str().to_uppercase();
+    writeln!(out, "{style} {word} {PLAIN} {BOLD}{}{PLAIN}{agent}", slo.name)?;
+    let events = slo.good + slo.bad;
+    let interval =
+        slo.interval.map_or(String::new(), |(low, high)| format!(" (95 %: {} to {})", percent(low), percent(high)));
+    let target = slo.target.map_or(String::new(), |target| format!(", target {}", percent(target)));
+    match slo.sli {
+        Some(sli) => writeln!(
+            out,
+            "  good      {} of {}{target} over {}{DIM}{interval}{PLAIN}",
+            percent(sli),
+            things(events, "event"),
+            slo.window
+        )?,
+        None => writeln!(out, "  good      no events{target} over {}", slo.window)?,
+    }
+    budget(slo, out)?;
+    if slo.target.is_some() {
+        let rates = slo
+            .burn_rates
+            .iter()
+            .map(|burn| format!("{} {}", burn.window, burn.rate.map_or(NOTHING.to_owned(), short)));
+        writeln!(out, "  burn      {}", rates.collect::<Vec<_>>().join("   "))?;
+    }
+    if slo.status == Status::Unknown && events > 0 {
+        writeln!(out, "  {style}too few events to judge it by{PLAIN}")?;
+    }
+    for alert in slo.alerts.iter().filter(|alert| alert.firing) {
+        let style =
+            style::of(if alert.severity == agent_sre::Severity::Critical { Status::Critical } else { Status::Warning });
+        let (long, short_window) = (alert.long_window, alert.short_window);
+        writeln!(
+            out,
+            "  {style}firing    {}: burns at {} or more over {long} and {short_window}{PLAIN}",
+            alert.severity,
+            short(alert.threshold)
+        )?;
+    }
+    let course = findings.timelines.error_ratios(&slo.agent);
+    if !course.is_empty() {
+        // Errors as high as the budget allows fill half of the height.
+        let scale = 2.0 * slo.error_budget.total.unwrap_or(0.5).max(0.001);
+        writeln!(out, "  errors    {}{DIM} of tasks over the run{PLAIN}", sparkline(&course, scale))?;
+    }
+    if !slo.indicators.is_empty() {
+        writeln!(out, "{}", indicators(&slo.indicators))?;
+    }
+    for missing in &slo.not_evaluable {
+        writeln!(out, "  {DIM}not evaluable here: {missing}{PLAIN}")?;
+    }
+    if slo.dropped > 0 {
+        writeln!(out, "  {DIM}{} came too late to be counted{PLAIN}", things(slo.dropped, "event"))?;
+    }
+    Ok(())
+}
+
+fn budget(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
+    let budget = &slo.error_budget;
+    let Some(remaining) = budget.remaining else {
+        let why = if budget.total.is_none() { "none: no target gives one" } else { "not touched: no events" };
+        return writeln!(out, "  budget    {why}");
+    };
+    let left = if remaining < 0.0 && remaining.is_finite() {
+        format!("overspent by {}", percent(-remaining))
+    } else if remaining < 0.0 {
+        "overspent: the target allows no bad event".to_owned()
+    } else {
+        format!("{} left", percent(remaining))
+    };
+    let when = match budget.spent_in_s {
+        Some(seconds) if seconds > 0.0 => format!(", spent in {} at the last hour's rate", duration(seconds)),
+        _ => String::new(),
+    };
+    let style = style::of(slo.status);
+    writeln!(out, "  budget    {style}{}{PLAIN} {left}{DIM}{when}{PLAIN}", bar(remaining, 24))
+}
+
+fn indicators(indicators: &[IndicatorSnapshot]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["", "indicator", "value", "target", "samples", "met by", "95 % interval", "window"]);
+    for column in [2, 3, 4, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for indicator in indicators {
+        let measure = indicator.measure;
+        let mark = match indicator.is_met() {
+            Some(true) => "✓",
+            Some(false) => "✗",
+            None => " ",
+        };
+        let goal = if indicator.goal == agent_sre::Goal::AtLeast { "≥" } else { "≤" };
+        let interval = indicator.interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
+        let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+        table.add_row([
+            mark.to_owned(),
+            indicator.name.clone(),
+            or_nothing(indicator.value.map(|found| value(found, measure))),
+            format!("{goal} {}", value(indicator.target, measure)),
+            count(indicator.samples),
+            or_nothing(indicator.compliance.map(percent)),
+            or_nothing(interval),
+            indicator.window.to_string(),
+        ]);
+    }
+    table.trim_fmt().lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn totals(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
+    let Totals { tasks, succeeded, failed, incomplete, .. } = findings.totals;
+    let totals = &findings.totals;
+    let of_them = if incomplete > 0 { format!(" ({incomplete} incomplete)") } else { String::new() };
+    writeln!(
+        out,
+        "{BOLD}{}{PLAIN}: {} succeeded, {} failed{of_them}",
+        things(tasks, "task"),
+        count(succeeded),
+        count(failed)
+    )?;
+    writeln!(
+        out,
+        "{} ({} failed), {} ({} failed), {} tokens in, {} out{}",
+        things(totals.llm_calls, "model call"),
+        count(totals.llm_errors),
+        things(totals.tool_calls, "tool call"),
+        count(totals.tool_errors),
+        count(totals.input_tokens),
+        count(totals.output_tokens),
+        if totals.cost_usd == agent_sre::Usd::ZERO { String::new() } else { format!(", ${}", totals.cost_usd) }
+    )?;
+    let input = &findings.input;
+    let mut notes = vec![format!("{} from {}", things(input.events, "event"), things(input.lines, "line"))];
+    for (number, what) in [
+        (input.skipped, "malformed and skipped"),
+        (input.unknown, "of an unknown kind"),
+        (input.unmatched, "of no open run"),
+    ] {
+        if number > 0 {
+            notes.push(format!("{} {what}", count(number)));
+        }
+    }
+    let at = findings.evaluated_at;
+    writeln!(out, "{DIM}{}; evaluated at {at}{PLAIN}", notes.join(", "))
+}

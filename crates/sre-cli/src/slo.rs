@@ -1,0 +1,129 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_sre::slo::{ChangeKind, SCHEMA, SliRegistry, SloEngine, SloSpec, diff, load, to_openslo, to_yaml};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Say whether objectives are valid, and where not.
+    Validate {
+        /// YAML files, ours or OpenSLO, or folders of them.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Show what changed between two versions of objectives.
+    Diff {
+        /// The version before: a file or folder.
+        before: PathBuf,
+        /// The version now: a file or folder.
+        after: PathBuf,
+        /// Exit with 1 when a change is of this kind, or worse.
+        #[arg(long, value_enum, default_value_t = FailOn::Never)]
+        fail_on: FailOn,
+        /// What to print.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Convert objectives between our YAML and OpenSLO v1.
+    Convert {
+        /// YAML files, ours or OpenSLO, or folders of them.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// The form to print.
+        #[arg(long, value_enum)]
+        to: Form,
+    },
+    /// Print the JSON Schema of our YAML, for editors.
+    Schema,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum FailOn {
+    Loosened,
+    Breaking,
+    Never,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Form {
+    Yaml,
+    Openslo,
+}
+
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Validate { paths } => validate(paths),
+        Command::Diff { before, after, fail_on, output } => compare(before, after, *fail_on, *output),
+        Command::Convert { paths, to } => {
+            let specs = load(paths, &SliRegistry::default())?;
+            anstream::print!("{}", if matches!(to, Form::Yaml) { to_yaml(&specs) } else { to_openslo(&specs) });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Schema => {
+            anstream::print!("{SCHEMA}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn validate(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let specs = load(paths, &SliRegistry::default())?;
+    SloEngine::new(specs.clone(), SliRegistry::default())?;
+    for spec in &specs {
+        anstream::println!("{}: valid{}", spec.name, not_evaluable(spec));
+    }
+    anstream::println!("{} objectives, all valid", specs.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn not_evaluable(spec: &SloSpec) -> String {
+    let registry = SliRegistry::default();
+    let slo = agent_sre::slo::Slo::from_spec(spec, "", &registry);
+    let missing = slo.map(|slo| slo.snapshot_at(agent_sre::Timestamp::default()).not_evaluable).unwrap_or_default();
+    if missing.is_empty() { String::new() } else { format!("; not evaluable here: {}", missing.join(", ")) }
+}
+
+fn compare(before: &PathBuf, after: &PathBuf, fail_on: FailOn, output: Output) -> anyhow::Result<ExitCode> {
+    let registry = SliRegistry::default();
+    let changes = diff(&load(&[before], &registry)?, &load(&[after], &registry)?);
+    match output {
+        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&changes)?),
+        Output::Text if changes.is_empty() => anstream::println!("no change"),
+        Output::Text => {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING);
+            for change in &changes {
+                let field = if change.field.is_empty() { "objective" } else { &change.field };
+                table.add_row([
+                    change.kind.to_string(),
+                    change.slo.clone(),
+                    field.to_owned(),
+                    format!("{} → {}", shown(&change.from), shown(&change.to)),
+                ]);
+            }
+            anstream::println!("{table}");
+        }
+    }
+    let failed = changes.iter().any(|change| match fail_on {
+        FailOn::Loosened => matches!(change.kind, ChangeKind::Loosened | ChangeKind::Breaking),
+        FailOn::Breaking => change.kind == ChangeKind::Breaking,
+        FailOn::Never => false,
+    });
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn shown(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "–".to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,258 @@
+//! `sre check` as its users run it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use sre_testkit::outside;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+fn sre(arguments: &[&str], stdin: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
+    command.args(arguments).current_dir(ROOT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Checks lines of our own format against objectives given as text; the exit code and the JSON.
+fn check(slo: &str, lines: &str, more: &[&str]) -> (i32, Value, String) {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), slo).unwrap();
+    let path = file.path().to_str().unwrap();
+    let arguments = [&["check", "--slo", path, "--from", "sre", "--output", "json", "-"], more].concat();
+    let output = sre(&arguments, lines);
+    let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), json, text(&output.stderr))
+}
+
+fn tasks(good: usize, bad: usize) -> String {
+    let line = |(index, success): (usize, bool)| {
+        format!(
+            "{{\"event\":\"task_finished\",\"time\":{},\"agent\":\"a\",\"task\":\"{index}\",\"success\":{success}}}\n",
+            1_790_000_000 + index
+        )
+    };
+    (0..good).map(|_| true).chain((0..bad).map(|_| false)).enumerate().map(line).collect()
+}
+
+const SLO: &str = "name: answers\nindicators:\n  - type: task_success_rate\n    target: 0.95\n";
+
+#[test]
+fn the_exit_code_follows_the_status_and_the_level() {
+    for (good, bad, status, codes) in [
+        (100, 0, "healthy", [0, 0, 0, 0]),
+        (0, 0, "", [0, 0, 0, 0]),
+        (1, 1, "unknown", [0, 0, 0, 0]),
+        (90, 10, "exhausted", [1, 1, 1, 0]),
+    ] {
+        for (level, code) in ["warning", "critical", "exhausted", "never"].iter().zip(codes) {
+            let (found, json, stderr) = check(SLO, &tasks(good, bad), &["--fail-on", level]);
+            assert_eq!(found, code, "{good} good, {bad} bad, {level}: {stderr}");
+            assert_eq!(json["slos"][0]["status"].as_str().unwrap_or(""), status);
+        }
+    }
+}
+
+#[test]
+fn burn_alerts_reach_the_exit_code() {
+    // A month's budget that is far from spent, and an hour that burns at four times what it allows.
+    let slo = format!("{SLO}error_budget_policy: {{expected_events: 100000}}\n");
+    let (code, json, _) = check(&slo, &tasks(80, 20), &["--fail-on", "warning"]);
+    assert_eq!((code, json["slos"][0]["status"].as_str()), (1, Some("warning")), "{json:#}");
+    assert_eq!(json["slos"][0]["burn_rates"][2]["rate"], 4.0);
+    let firing: Vec<bool> =
+        json["slos"][0]["alerts"].as_array().unwrap().iter().map(|alert| alert["firing"] == true).collect();
+    assert_eq!(firing, [true, false]);
+    let (code, json, _) = check(&slo, &tasks(40, 60), &[]);
+    assert_eq!((code, json["slos"][0]["status"].as_str()), (1, Some("critical")));
+}
+
+#[test]
+fn the_json_has_the_documented_shape() {
+    let (_, json, _) = check(SLO, &tasks(19, 1), &[]);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    for (pointer, wanted) in [
+        ("", &["input", "slos", "totals"][..]),
+        (
+            "/slos/0",
+            &[
+                "agent",
+                "alerts",
+                "bad",
+                "burn_rates",
+                "error_budget",
+                "good",
+                "indicators",
+                "interval",
+                "name",
+                "sli",
+                "status",
+                "target",
+                "window",
+            ],
+        ),
+        ("/slos/0/error_budget", &["consumed", "remaining", "spent_in_s", "total"]),
+        ("/slos/0/burn_rates/0", &["bad", "good", "rate", "window"]),
+        ("/slos/0/alerts/0", &["firing", "long_window", "severity", "short_window", "threshold"]),
+        ("/slos/0/indicators/0", &["compliance", "interval", "name", "samples", "target", "value"]),
+        (
+            "/totals",
+            &[
+                "cost_usd",
+                "failed",
+                "incomplete",
+                "input_tokens",
+                "llm_calls",
+                "llm_errors",
+                "output_tokens",
+                "succeeded",
+                "tasks",
+                "tool_calls",
+                "tool_errors",
+            ],
+        ),
+        ("/input", &["events", "lines", "skipped"]),
+    ] {
+        let found = keys(json.pointer(pointer).unwrap());
+        assert!(wanted.iter().all(|key| found.iter().any(|found| found == key)), "{pointer}: {found:?}");
+    }
+    let windows: Vec<_> =
+        json["slos"][0]["burn_rates"].as_array().unwrap().iter().map(|burn| burn["window"].clone()).collect();
+    assert_eq!(windows, ["5m", "30m", "1h", "6h", "24h", "3d"]);
+}
+
+#[test]
+fn numbers_that_do_not_exist_are_null() {
+    let (_, json, _) = check("name: strict\ntarget: 1.0\n", &tasks(1, 1), &["--fail-on", "never"]);
+    let slo = &json["slos"][0];
+    assert_eq!(
+        (&slo["error_budget"]["consumed"], &slo["burn_rates"][0]["rate"]),
+        (&Value::Null, &Value::Null),
+        "infinity"
+    );
+    assert_eq!(slo["status"], "exhausted");
+    let (_, json, _) = check("name: idle\nservice: b\ntarget: 0.9\n", &tasks(1, 0), &[]);
+    assert_eq!((&json["slos"][0]["sli"], &json["slos"][0]["status"]), (&Value::Null, &Value::from("unknown")));
+}
+
+#[test]
+fn malformed_lines_are_named_counted_and_passed_over_unless_strict() {
+    let bad = [
+        "{",
+        r#"{"event":"task_finished","time":"yesterday","agent":"a","success":true}"#,
+        r#"{"event":"task_finished","time":1790000000,"agent":"a","success":true,"duration_ms":-1}"#,
+        r#"{"event":"llm_call","time":1790000000,"agent":"a","cost_usd":"-0.5"}"#,
+        r#"{"event":"llm_call","time":1790000000,"agent":"a","cost_usd":"lots"}"#,
+    ];
+    let lines = format!("{}\n{}", tasks(2, 0), bad.join("\n"));
+    let (code, json, stderr) = check(SLO, &lines, &[]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        (&json["input"]["lines"], &json["input"]["skipped"], &json["input"]["events"]),
+        (&7.into(), &5.into(), &2.into())
+    );
+    for (number, named) in [(4, "EOF"), (5, "yesterday"), (6, "duration_ms"), (7, "cost_usd"), (8, "lots")] {
+        let line = stderr.lines().find(|line| line.starts_with(&format!("<stdin>:{number}: "))).unwrap_or_default();
+        assert!(line.contains(named), "{number}: {line:?} in\n{stderr}");
+    }
+    let (code, _, stderr) = check(SLO, &lines, &["--strict"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("<stdin>:4: "), "{stderr}");
+}
+
+#[test]
+fn wrong_specs_and_wrong_input_exit_with_two() {
+    let (code, _, stderr) = check("name: x\nwindow: 30x\ntarget: 0.9\n", "", &[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains(".yaml:2: `window: 30x`: expected a duration such as 5m, 6h or 30d"), "{stderr}");
+    let (code, _, stderr) = check(SLO, "{\"hello\": 1}\n", &[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("is `--from` right?"), "{stderr}");
+    let missing = sre(&["check", "--slo", "nowhere.yaml", "--from", "sre", "-"], "");
+    assert_eq!(missing.status.code(), Some(2));
+    let missing = sre(&["check", "--slo", "docs/examples/support.yaml", "--from", "sre", "nowhere.jsonl"], "");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("nowhere.jsonl"));
+}
+
+#[test]
+fn tasks_that_never_end_fail_and_are_reported_as_incomplete() {
+    let lines =
+        "{\"event\":\"task_started\",\"time\":1790000000,\"agent\":\"a\",\"task\":\"x\"}\n".to_owned() + &tasks(3, 0);
+    let (_, json, _) = check(SLO, &lines, &[]);
+    let totals = &json["totals"];
+    assert_eq!((&totals["tasks"], &totals["failed"], &totals["incomplete"]), (&4.into(), &1.into(), &1.into()));
+    assert_eq!(json["slos"][0]["bad"], 1);
+}
+
+#[test]
+fn an_agent_may_be_named_by_hand() {
+    let (_, json, _) = check(SLO, &tasks(1, 0), &["--agent", "somebody"]);
+    assert_eq!(json["slos"][0]["agent"], "somebody");
+}
+
+#[test]
+fn several_inputs_and_a_protobuf_body_are_read() {
+    let folder = "tests/recordings/otlp-vercel-ai";
+    let slo = "docs/examples/support.yaml";
+    let [first, second] = ["all_ok.0.bin", "task_failure.jsonl"].map(|file| format!("{folder}/{file}"));
+    let output = sre(&["check", "--slo", slo, "--from", "otlp", "--output", "json", &first, &second], "");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["totals"]["tasks"], &json["totals"]["failed"]), (&8.into(), &1.into()));
+    assert_eq!(json["input"]["lines"], 2);
+}
+
+#[test]
+fn every_recording_comes_out_as_its_ground_truth_says() {
+    for (folder, from) in [
+        ("langgraph", "langgraph"),
+        ("openai-agents", "openai-agents"),
+        ("otlp-langgraph", "otlp"),
+        ("otlp-openai-agents", "otlp"),
+        ("otlp-semantic-kernel", "otlp"),
+        ("otlp-traceloop", "otlp"),
+        ("otlp-vercel-ai", "otlp"),
+    ] {
+        let path = Path::new(ROOT).join("tests/recordings").join(folder);
+        for recording in sre_testkit::recordings::in_folder(&path) {
+            let lines = recording.lines.to_str().unwrap();
+            let arguments =
+                ["check", "--slo", "docs/examples", "--from", from, "--output", "json", "--fail-on", "never", lines];
+            let json: Value = serde_json::from_slice(&sre(&arguments, "").stdout).unwrap();
+            let truth = std::fs::read(path.join(format!("{}.expected.json", recording.name))).unwrap();
+            let truth: Value = serde_json::from_slice(&truth).unwrap();
+            for (field, expected) in truth.as_object().unwrap() {
+                if let Some(found) = json["totals"].get(field) {
+                    assert_eq!(found, expected, "{folder}/{}: {field}", recording.name);
+                }
+            }
+            assert_eq!(json["input"]["skipped"], 0);
+        }
+    }
+}
+
+#[test]
+fn metrics_are_clean_by_promtools_book() {
+    let recording = "tests/recordings/langgraph/long_mixed.jsonl";
+    let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "prometheus", recording];
+    let metrics = sre(&arguments, "").stdout;
+    assert!(text(&metrics).contains("sre_slo_sli_ratio{slo=\"support-answers\",agent=\"support-agent\"} 0.945\n"));
+    let Some(mut promtool) = outside::program("promtool", "metrics_are_clean_by_promtools_book") else { return };
+    let mut child = promtool
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&metrics).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}{}", text(&output.stdout), text(&output.stderr));
+}

@@ -1,0 +1,124 @@
+use sre_core::{IndicatorSnapshot, Measure, SloSnapshot, Snapshot, Status, Totals};
+
+use crate::PrometheusExporter;
+
+impl PrometheusExporter {
+    /// Takes in snapshots of any kind it knows.
+    pub fn export(&mut self, snapshots: &[Snapshot]) {
+        for snapshot in snapshots {
+            match snapshot {
+                Snapshot::Slo(slo) => self.export_slo(slo),
+                Snapshot::Totals(totals) => self.export_totals(totals),
+                _ => {}
+            }
+        }
+    }
+
+    /// An objective, told apart by its name and agent.
+    pub fn export_slo(&mut self, slo: &SloSnapshot) {
+        let of_slo = [("slo", slo.name.as_str()), ("agent", slo.agent.as_str())];
+        let budget = &slo.error_budget;
+        for (name, value, help) in [
+            ("sre_slo_target_ratio", slo.target, "The share of events that should be good."),
+            ("sre_slo_sli_ratio", slo.sli, "The share of events in the objective's window that were good."),
+            ("sre_slo_error_budget_ratio", budget.total, "The share of events that may be bad."),
+            ("sre_slo_error_budget_consumed_ratio", budget.consumed, "The share of the error budget that is spent."),
+            (
+                "sre_slo_error_budget_remaining_ratio",
+                budget.remaining,
+                "The share of the error budget that is left, below 0 when overspent.",
+            ),
+            (
+                "sre_slo_error_budget_exhausts_in_seconds",
+                budget.spent_in_s,
+                "Time until the error budget is spent at the rate of the last hour.",
+            ),
+            ("sre_slo_window_seconds", Some(slo.window.as_secs_f64()), "The objective's window."),
+        ] {
+            self.put(name, value, &of_slo, &[], help);
+        }
+        for (outcome, count) in [("good", slo.good), ("bad", slo.bad)] {
+            let help = "Events in the objective's window.";
+            self.put("sre_slo_window_events", Some(count as f64), &of_slo, &[("outcome", outcome)], help);
+        }
+        for status in [Status::Healthy, Status::Unknown, Status::Warning, Status::Critical, Status::Exhausted] {
+            let is = f64::from(u8::from(slo.status == status));
+            self.put("sre_slo_status", Some(is), &of_slo, &[("status", status.as_str())], "1 for the status it has.");
+        }
+        for burn in &slo.burn_rates {
+            let help = "Error ratio over the window divided by the error budget; 1 spends it exactly.";
+            self.put("sre_slo_burn_rate", burn.rate, &of_slo, &[("window", &burn.window.to_string())], help);
+        }
+        for alert in &slo.alerts {
+            let labels = [
+                ("severity", alert.severity.as_str()),
+                ("long_window", &alert.long_window.to_string()),
+                ("short_window", &alert.short_window.to_string()),
+                ("threshold", &alert.threshold.to_string()),
+            ];
+            let firing = f64::from(u8::from(alert.firing));
+            self.put("sre_slo_alert_firing", Some(firing), &of_slo, &labels, "1 while the burn alert fires.");
+        }
+        for indicator in &slo.indicators {
+            self.export_indicator(indicator, &of_slo);
+        }
+    }
+
+    /// What all events add up to, as counters.
+    pub fn export_totals(&mut self, totals: &Totals) {
+        let outcomes = [
+            ("sre_tasks_total", totals.succeeded, totals.failed, "Tasks that ended."),
+            ("sre_tool_calls_total", totals.tool_calls - totals.tool_errors, totals.tool_errors, "Calls of tools."),
+            (
+                "sre_llm_calls_total",
+                totals.llm_calls - totals.llm_errors,
+                totals.llm_errors,
+                "Calls of language models.",
+            ),
+        ];
+        for (name, succeeded, failed, help) in outcomes {
+            self.count(name, succeeded as f64, &[("outcome", "succeeded")], help);
+            self.count(name, failed as f64, &[("outcome", "failed")], help);
+        }
+        self.count("sre_incomplete_tasks_total", totals.incomplete as f64, &[], "Failed tasks whose end never came.");
+        for (direction, tokens) in [("input", totals.input_tokens), ("output", totals.output_tokens)] {
+            self.count(
+                "sre_llm_tokens_total",
+                tokens as f64,
+                &[("direction", direction)],
+                "Tokens of language models.",
+            );
+        }
+        self.count("sre_cost_dollars_total", totals.cost_usd.as_dollars(), &[], "What tasks cost.");
+    }
+
+    fn export_indicator(&mut self, indicator: &IndicatorSnapshot, of_slo: &[(&str, &str)]) {
+        let (suffix, scale) = match indicator.measure {
+            Measure::Ratio | Measure::Difference => ("_ratio", 1.0),
+            Measure::Milliseconds => ("_seconds", 1e-3),
+            Measure::Usd => ("_dollars", 1.0),
+            Measure::Count => ("", 1.0),
+        };
+        let labels = [("indicator", indicator.name.as_str())];
+        let scaled = |value: f64| value * scale;
+        let value = indicator.value.map(scaled);
+        self.put(&format!("sre_indicator_value{suffix}"), value, of_slo, &labels, "What the indicator measured.");
+        let target = Some(scaled(indicator.target));
+        self.put(&format!("sre_indicator_target{suffix}"), target, of_slo, &labels, "The indicator's target.");
+        let help = "The share of samples that met the indicator's target.";
+        self.put("sre_indicator_compliance_ratio", indicator.compliance, of_slo, &labels, help);
+        let samples = Some(indicator.samples as f64);
+        self.put("sre_indicator_samples", samples, of_slo, &labels, "Samples in the indicator's window.");
+    }
+
+    fn put(&mut self, name: &str, value: Option<f64>, of_slo: &[(&str, &str)], labels: &[(&str, &str)], help: &str) {
+        if let Some(value) = value {
+            // The names above are valid, which is all that can be wrong.
+            let _ = self.set_gauge(name, value, &[of_slo, labels].concat(), help);
+        }
+    }
+
+    fn count(&mut self, name: &str, value: f64, labels: &[(&str, &str)], help: &str) {
+        let _ = self.inc_counter(name, value, labels, help);
+    }
+}

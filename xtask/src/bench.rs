@@ -1,0 +1,3 @@
+pub(crate) fn run(_last: bool) -> anyhow::Result<()> {
+    Ok(())
+}

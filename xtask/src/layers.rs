@@ -1,0 +1,44 @@
+use anyhow::bail;
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Where a crate stands; a crate may depend on those of `allowed` only. See `docs/architecture.md`.
+struct Layer {
+    matches: fn(&str) -> bool,
+    allowed: &'static [&'static str],
+}
+
+const CORE: &str = "sre-core";
+const TESTKIT: &str = "sre-testkit";
+
+const LAYERS: [Layer; 4] = [
+    Layer { matches: |name| name == CORE, allowed: &[] },
+    Layer {
+        matches: |name| matches!(name, "agent-sre" | "sre-server" | "sre-cli" | "sre-tests" | "xtask"),
+        allowed: &["*"],
+    },
+    Layer { matches: |name| name == TESTKIT, allowed: &[CORE] },
+    // Engines, exporters, adapters, stores and the HTTP client.
+    Layer { matches: |_| true, allowed: &[CORE] },
+];
+
+pub(crate) fn check() -> anyhow::Result<()> {
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let members: Vec<String> = metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let mut forbidden = Vec::new();
+    for package in metadata.workspace_packages() {
+        let name = package.name.as_str();
+        let Some(layer) = LAYERS.iter().find(|layer| (layer.matches)(name)) else { continue };
+        for dependency in package.dependencies.iter().filter(|dependency| members.contains(&dependency.name)) {
+            let on = dependency.name.as_str();
+            let in_tests = dependency.kind == DependencyKind::Development && on == TESTKIT;
+            if !in_tests && !layer.allowed.iter().any(|allowed| matches!(*allowed, "*") || *allowed == on) {
+                forbidden.push(format!("{name} depends on {on}, expected nothing but {:?}", layer.allowed));
+            }
+        }
+    }
+    if !forbidden.is_empty() {
+        bail!("{}", forbidden.join("\n"));
+    }
+    eprintln!("the layers hold: {} crates", members.len());
+    Ok(())
+}
