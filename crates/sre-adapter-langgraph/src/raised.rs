@@ -17,6 +17,9 @@ struct Pending {
     candidates: BTreeSet<String>,
 }
 
+/// Chooses one of several runs.
+pub(crate) type Guess<'a> = dyn Fn(&BTreeSet<String>) -> Option<String> + 'a;
+
 impl Raised {
     /// One of `candidates` threw at `time`.
     pub(crate) fn add(&mut self, time: Timestamp, error: String, candidates: BTreeSet<String>) {
@@ -35,10 +38,7 @@ impl Raised {
     }
 
     /// The next run that must be the one that threw; where `guess` is given, it chooses among those left.
-    pub(crate) fn settle(
-        &mut self,
-        guess: Option<&dyn Fn(&BTreeSet<String>) -> Option<String>>,
-    ) -> Option<(Timestamp, String, String)> {
+    pub(crate) fn settle(&mut self, guess: Option<&Guess<'_>>) -> Option<(Timestamp, String, String)> {
         let only = self.pending.iter().position(|pending| pending.candidates.len() <= 1);
         let index = only.or_else(|| (guess.is_some() && !self.pending.is_empty()).then_some(0))?;
         let pending = self.pending.remove(index);

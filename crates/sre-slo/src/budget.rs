@@ -144,7 +144,9 @@ impl ErrorBudget {
         if !(0.0..f64::INFINITY).contains(&config.consumed) {
             return invalid("consumed", config.consumed, "a share of the budget, at least 0");
         }
-        if let Some(threshold) = config.policy.0.iter().find(|threshold| !(threshold.rate > 0.0)) {
+        if let Some(threshold) =
+            config.policy.0.iter().find(|threshold| threshold.rate.is_nan() || threshold.rate <= 0.0)
+        {
             return invalid("rate", threshold.rate, "a burn rate above 0");
         }
         let longest = config.policy.0.iter().map(|threshold| threshold.window).fold(config.window, Window::max);

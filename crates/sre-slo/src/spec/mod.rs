@@ -204,7 +204,7 @@ impl IndicatorSpec {
 
 /// Objectives as YAML, a document each; reading it back gives the same objectives.
 pub fn to_yaml(specs: &[SloSpec]) -> String {
-    let documents: Vec<String> = specs.iter().map(|spec| yaml_document(spec)).collect();
+    let documents: Vec<String> = specs.iter().map(yaml_document).collect();
     documents.join("---\n")
 }
 

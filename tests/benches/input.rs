@@ -1,0 +1,47 @@
+//! What reading input costs, beside the bare decoding of the same bytes.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
+use sre_adapter_otel::OtelAdapter;
+use sre_core::{Adapter, NativeAdapter, RunLimits};
+
+fn otlp(c: &mut Criterion) {
+    for dialect in ["otlp-langgraph", "otlp-openai-agents", "otlp-semantic-kernel", "otlp-traceloop", "otlp-vercel-ai"]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(dialect).join("long_mixed.0.bin");
+        let body = std::fs::read(path).expect("a recording");
+        let mut group = c.benchmark_group(dialect);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function("prost_decode", |b| b.iter(|| ExportTraceServiceRequest::decode(black_box(&*body))));
+        group.bench_function("adapter", |b| {
+            b.iter(|| {
+                let mut adapter = OtelAdapter::default();
+                adapter.ingest(black_box(&body), &mut |event| drop(black_box(event))).expect("a recorded body");
+                adapter.finish(&mut |event| drop(black_box(event)));
+            });
+        });
+        group.finish();
+    }
+}
+
+fn native(c: &mut Criterion) {
+    let mut group = c.benchmark_group("sre");
+    let line = br#"{"event":"llm_call","time":1790000000.123,"agent":"support","task":"task-17","model":"gpt-4o-mini","input_tokens":512,"output_tokens":64,"success":true,"duration_ms":812.5}"#;
+    let mut adapter = NativeAdapter::new(RunLimits::default());
+    group.bench_function("line", |b| {
+        b.iter(|| adapter.ingest(black_box(line), &mut |event| drop(black_box(event))));
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+    targets = otlp, native
+}
+criterion_main!(benches);

@@ -1,0 +1,53 @@
+//! How much an objective holds, and that recording allocates nothing. One test: the heap is the whole process's.
+
+use std::time::Duration;
+
+use sre_core::{AgentEvent, Event, Timestamp};
+use sre_slo::{ResponseLatency, Slo, TaskSuccessRate};
+
+#[global_allocator]
+static HEAP: dhat::Alloc = dhat::Alloc;
+
+const MOST: usize = 64 * 1024;
+
+fn finished(time: Timestamp, duration_ms: f64) -> AgentEvent {
+    let event = Event::TaskFinished { success: true, error: None, duration_ms: Some(duration_ms), cost_usd: None };
+    AgentEvent::new(time, "agent", event)
+}
+
+#[test]
+fn an_objective_is_bounded_and_recording_allocates_nothing() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let before = dhat::HeapStats::get().curr_bytes;
+    let slo =
+        Slo::new("bounded", vec![Box::new(TaskSuccessRate::default()), Box::new(ResponseLatency::default())]).unwrap();
+    let start = Timestamp::from_secs(1_790_000_000);
+    // Two months, every bin of the latency in every slice of its window, by more threads than there are cells.
+    std::thread::scope(|scope| {
+        for thread in 0..10u32 {
+            let slo = &slo;
+            scope.spawn(move || {
+                for step in 0..20_000u32 {
+                    let time = start.saturating_add(Duration::from_secs(u64::from(step) * 260));
+                    slo.observe(&finished(time, 10f64.powf(f64::from(step + thread) % 90.0 / 10.0 - 1.0)));
+                }
+                let end = start.saturating_add(Duration::from_secs(20_000 * 260));
+                for step in 0..50_000u32 {
+                    let time = end.saturating_add(Duration::from_millis(u64::from(step) * 80));
+                    slo.observe(&finished(time, 10f64.powf(f64::from(step % 1000) / 125.0 - 1.0)));
+                }
+            });
+        }
+    });
+    let held = dhat::HeapStats::get().curr_bytes - before + size_of_val(&slo);
+    println!("an objective with a ratio and a latency holds {held} bytes");
+    assert!(held <= MOST, "{held} bytes");
+
+    let event = finished(start.saturating_add(Duration::from_secs(10_000_000)), 100.0);
+    slo.observe(&event);
+    let blocks = dhat::HeapStats::get().total_blocks;
+    for _ in 0..10_000 {
+        slo.observe(&event);
+    }
+    assert_eq!(dhat::HeapStats::get().total_blocks, blocks, "recording allocates nothing");
+}
