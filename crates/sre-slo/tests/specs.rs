@@ -1,0 +1,412 @@
+//! Objectives as text: what is read, what is refused and how, and that nothing is lost on the way back.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sre_core::{EventKind, Severity, Usd, Window};
+use sre_slo::{
+    BudgetPolicySpec, BurnThreshold, ChangeKind, ExhaustionAction, GoodWhen, IndicatorSpec, SCHEMA, SliRegistry, Slo,
+    SloSpec, Target, diff, from_openslo, parse, to_openslo, to_yaml,
+};
+
+fn read(yaml: &str) -> Result<Vec<SloSpec>, String> {
+    parse(yaml, "slos/support.yaml", &SliRegistry::default()).map_err(|error| error.to_string())
+}
+
+const WHOLE: &str = r#"
+name: answers
+description: Tasks succeed.
+service: support
+target: 95%
+window: 7d
+indicators:
+  - type: task_success_rate
+    target: 0.95
+  - type: response_latency
+    target_ms: 5000
+    percentile: 0.99
+    window: 1h
+  - type: cost_per_task
+    target_usd: "0.25"
+  - {type: delegation_chain_depth, max_depth: 2}
+good_when: {event: task_finished, success: true, max_duration_ms: 9000, max_cost_usd: 0.5}
+error_budget_policy:
+  thresholds:
+    - {rate: 3, severity: warning, window: 6h}
+    - {rate: 12, severity: critical}
+  min_events: 30
+  expected_events: 1000
+  exhaustion_action: throttle
+labels: {team: platform, tier: 1}
+"#;
+
+#[test]
+fn every_field_is_read() {
+    let spec = read(WHOLE).unwrap().remove(0);
+    assert_eq!((spec.target.unwrap().ratio(), spec.window), (0.95, Some(Window::WEEK)));
+    assert_eq!(spec.indicators.len(), 4);
+    assert_eq!(spec.indicators[2].params["target_usd"], "0.25");
+    let good_when = spec.good_when.unwrap();
+    assert_eq!((good_when.success, good_when.max_duration_ms), (Some(true), Some(9000.0)));
+    assert_eq!(good_when.max_cost_usd, Some(Usd::from_nanos(500_000_000)));
+    let policy = spec.error_budget_policy.unwrap();
+    assert_eq!(
+        policy.thresholds[0],
+        BurnThreshold { rate: 3.0, severity: Severity::Warning, window: Window::hours(6) }
+    );
+    assert_eq!(policy.exhaustion_action, Some(ExhaustionAction::Throttle));
+    assert_eq!(spec.labels["tier"], "1");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    for (yaml, error) in [
+        (
+            "name: x\nwindow: 30x\ntarget: 0.9\n",
+            "slos/support.yaml:2: `window: 30x`: expected a duration such as 5m, 6h or 30d",
+        ),
+        (
+            "name: x\ntarget: 101\n",
+            "slos/support.yaml:2: `target: 101`: expected a ratio such as 0.95, or a percentage such as 95 or `95%`",
+        ),
+        ("name: x\ntarget: 0.9\n\nwindoww: 5m\n", "slos/support.yaml:4: `windoww`: unknown field"),
+        (
+            "name: x\nindicators:\n  - type: task_success_rate\n    target: 2%%\n",
+            "slos/support.yaml:4: `indicators[0].target: 2%%`",
+        ),
+        (
+            "name: x\nindicators:\n  - type: task_success_rate\n    targett: 1\n",
+            "slos/support.yaml:4: `indicators[0].targett`: unknown field, expected one of type, target, window",
+        ),
+        ("name: x\nindicators:\n  - type: nonsense\n", "slos/support.yaml:3: `indicators[0].type: nonsense`"),
+        ("name: x\ntarget: 0.9\ngood_when:\n  event: heartbeat\n", "slos/support.yaml:4: `good_when.event: heartbeat`"),
+        (
+            "name: x\ntarget: 0.9\nerror_budget_policy:\n  thresholds:\n    - rate: -1\n      severity: warning\n",
+            "slos/support.yaml:5: `error_budget_policy.thresholds[0].rate: -1`",
+        ),
+        (
+            "name: x\ntarget: 0.9\nerror_budget_policy:\n  policy: mine\n",
+            "slos/support.yaml:4: `error_budget_policy.policy: mine`: expected sre-workbook",
+        ),
+        ("target: 0.9\n", "slos/support.yaml:1: found no `name`"),
+        ("name: x\ntarget: [1\n", "slos/support.yaml:"),
+        ("name: x\ntarget: 0.9\n---\nname: x\ntarget: 0.9\n", "found two objectives of this name"),
+        ("name: x\n", "found neither `target` nor `indicators`"),
+        ("- a\n- b\n", "slos/support.yaml:1: the document: found a list, expected a mapping"),
+    ] {
+        let found = read(yaml).unwrap_err();
+        assert!(found.contains(error), "{yaml}\nfound    {found}\nexpected {error}");
+    }
+}
+
+#[test]
+fn a_child_writes_only_what_differs() {
+    let yaml = "
+name: base
+target: 0.9
+window: 7d
+labels: {team: a, tier: gold}
+indicators: [{type: task_success_rate}]
+---
+name: child
+inherits_from: middle
+target: 0.99
+---
+name: middle
+inherits_from: base
+labels: {tier: silver}
+";
+    let specs = read(yaml).unwrap();
+    let child = &specs[1];
+    assert_eq!((child.target.unwrap().ratio(), child.window), (0.99, Some(Window::WEEK)));
+    assert_eq!(child.labels, BTreeMap::from([("team".into(), "a".into()), ("tier".into(), "silver".into())]));
+    assert_eq!(child.indicators.len(), 1);
+    let error = read("name: a\ninherits_from: b\n---\nname: b\ninherits_from: a\n").unwrap_err();
+    assert!(error.contains("cycle"), "{error}");
+    let error = read("name: a\ninherits_from: nobody\ntarget: 0.9\n").unwrap_err();
+    assert!(error.contains("`inherits_from: nobody`: found no objective of this name"), "{error}");
+}
+
+#[test]
+fn the_budget_follows_the_strictest_ratio_else_the_target() {
+    let total = |yaml: &str| {
+        let spec = read(yaml).unwrap().remove(0);
+        Slo::from_spec(&spec, "a", &SliRegistry::default()).unwrap().budget().config().total
+    };
+    assert_eq!(
+        total("name: x\nindicators: [{type: task_success_rate, target: 0.9}, {type: policy_compliance, target: 0.99}]"),
+        Some(0.01)
+    );
+    assert_eq!(total("name: x\ntarget: 0.9\nindicators: [{type: response_latency}]"), Some(0.1));
+    assert_eq!(total("name: x\nindicators: [{type: response_latency}, {type: cost_per_task}]"), None);
+    assert_eq!(
+        total("name: x\ntarget: 0.9\nindicators: [{type: task_success_rate}]"),
+        Some(0.1),
+        "takes the objective's target"
+    );
+    assert_eq!(total("name: x\nindicators: [{type: task_success_rate}]"), Some(0.005));
+}
+
+#[test]
+fn a_custom_type_is_as_good_as_ours() {
+    let mut registry = SliRegistry::default();
+    registry.register_type("refusals", |params| {
+        let spec =
+            sre_core::SliSpec::ratio_at_most("refusals", params.share("target", 0.1)?, params.window(Window::DAY)?);
+        struct Refusals(sre_core::RatioSeries);
+        impl sre_core::Sli for Refusals {
+            fn spec(&self) -> &sre_core::SliSpec {
+                self.0.spec()
+            }
+            fn reading(&self, now: sre_core::Timestamp) -> sre_core::SliReading {
+                self.0.reading(now)
+            }
+            fn observe(&self, _: &sre_core::AgentEvent) {}
+        }
+        Ok(Box::new(Refusals(sre_core::RatioSeries::new(spec))))
+    });
+    let specs = parse("name: x\nindicators: [{type: refusals, target: 5%}]", "x.yaml", &registry).unwrap();
+    let slo = Slo::from_spec(&specs[0], "a", &registry).unwrap();
+    assert_eq!(slo.budget().config().total, Some(0.05));
+}
+
+#[test]
+fn the_schema_accepts_what_is_read_and_knows_the_same_fields() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let specs = read(WHOLE).unwrap();
+    assert!(validator.is_valid(&serde_json::to_value(&specs[0]).unwrap()));
+    assert!(!validator.is_valid(&json!({"name": "x", "windoww": "5m"})));
+    assert!(!validator.is_valid(&json!({"name": "x", "window": "30x"})));
+    let error = read("name: x\nnothing: 1\n").unwrap_err();
+    let known = error.split("expected one of ").nth(1).unwrap().split(", ");
+    let mut known: Vec<&str> = known.collect();
+    let mut described: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    known.sort_unstable();
+    described.sort_unstable();
+    assert_eq!(known, described);
+    let types = schema["$defs"]["indicator"]["properties"]["type"]["examples"].as_array().unwrap();
+    let mut types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
+    types.sort_unstable();
+    assert_eq!(types, SliRegistry::default().types().collect::<Vec<_>>());
+}
+
+#[test]
+fn changes_are_told_by_what_they_mean() {
+    let change = |from: &str, to: &str| {
+        let version = |field: &str| read(&format!("name: x\nservice: s\ntarget: 0.9\n{field}\n")).unwrap();
+        diff(&version(from), &version(to)).into_iter().map(|change| (change.field, change.kind)).collect::<Vec<_>>()
+    };
+    use ChangeKind::{Breaking, Loosened, Neutral, Tightened};
+    for (from, to, field, kind) in [
+        ("", "description: new", "description", Neutral),
+        ("window: 7d", "window: 30d", "window", Breaking),
+        ("good_when: {event: tool_call}", "", "good_when.event", Breaking),
+        ("good_when: {max_duration_ms: 10}", "good_when: {max_duration_ms: 20}", "good_when.max_duration_ms", Loosened),
+        ("", "error_budget_policy: {policy: sre-workbook}", "error_budget_policy.thresholds", Tightened),
+        (
+            "indicators: [{type: response_latency, target_ms: 100}]",
+            "indicators: [{type: response_latency, target_ms: 50}]",
+            "indicators.response_latency.target_ms",
+            Tightened,
+        ),
+        (
+            "indicators: [{type: task_success_rate, target: 95%}]",
+            "indicators: [{type: task_success_rate, target: 0.9}]",
+            "indicators.task_success_rate.target",
+            Loosened,
+        ),
+        (
+            "indicators: [{type: hallucination_rate, target: 0.05}]",
+            "indicators: [{type: hallucination_rate, target: 0.01}]",
+            "indicators.hallucination_rate.target",
+            Tightened,
+        ),
+        ("indicators: [{type: cost_per_task}]", "", "indicators.cost_per_task", Breaking),
+        ("", "indicators: [{type: cost_per_task}]", "indicators.cost_per_task", Tightened),
+    ] {
+        assert_eq!(change(from, to), [(field.to_owned(), kind)], "{from} → {to}");
+    }
+    let [old, new] = ["name: x\ntarget: 0.9\n", "name: x\ntarget: 0.99\n---\nname: y\ntarget: 0.9\n"]
+        .map(|yaml| read(yaml).unwrap());
+    let kinds = |changes: Vec<sre_slo::Change>| changes.into_iter().map(|change| change.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(diff(&old, &new)), [Tightened, Tightened]);
+    assert_eq!(kinds(diff(&new, &old)), [Loosened, Breaking]);
+    assert!(diff(&new, &new).is_empty());
+}
+
+/// The two examples of the specification's own repository.
+#[test]
+fn foreign_openslo_survives_and_is_named_as_not_evaluable() {
+    for (file, names) in [
+        ("occurences-slo.yaml", &["search-slo"][..]),
+        ("timeslices-slo.yaml", &["service-availability-internal-objective", "service-availability-sla"]),
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openslo").join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        let registry = SliRegistry::default();
+        let specs = from_openslo(&text, file, &registry).unwrap();
+        assert_eq!(specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(), names);
+        let slo = Slo::from_spec(&specs[0], "a", &registry).unwrap();
+        let snapshot = slo.snapshot_at(sre_core::Timestamp::default());
+        assert!(snapshot.not_evaluable[0].contains("metric source `Any`"), "{:?}", snapshot.not_evaluable);
+        let document = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
+        assert_eq!(document(&to_openslo(&specs)), document(&text), "{file} goes back as it came");
+        assert_eq!(read(&to_yaml(&specs)).unwrap(), specs, "{file} survives our own YAML");
+    }
+}
+
+#[test]
+fn references_and_alert_policies_of_openslo_are_followed() {
+    let text = "
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: answers, labels: {team: [a, b]}}
+spec:
+  service: support
+  indicatorRef: success
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{targetPercent: 99.5}]
+  alertPolicies: [fast]
+---
+apiVersion: openslo/v1
+kind: SLI
+metadata: {name: success}
+spec:
+  ratioMetric:
+    good: {metricSource: {type: agent-sre, spec: {indicators: [{type: task_success_rate, target: 0.995}]}}}
+    total: {metricSource: {type: agent-sre, spec: {}}}
+---
+apiVersion: openslo/v1
+kind: AlertPolicy
+metadata: {name: fast}
+spec: {conditions: [{conditionRef: burns}]}
+---
+apiVersion: openslo/v1
+kind: AlertCondition
+metadata: {name: burns}
+spec: {severity: page, condition: {kind: burnrate, op: gte, threshold: 14.4, lookbackWindow: 1h, alertAfter: 5m}}
+";
+    let registry = SliRegistry::default();
+    let specs = from_openslo(text, "x.yaml", &registry).unwrap();
+    let spec = &specs[0];
+    assert_eq!(
+        (spec.service(), spec.target.unwrap().ratio(), spec.window),
+        (Some("support"), 0.995, Some(Window::days(28)))
+    );
+    assert_eq!(
+        spec.indicators,
+        [IndicatorSpec { kind: "task_success_rate".into(), params: BTreeMap::from([("target".into(), json!(0.995))]) }]
+    );
+    let threshold = spec.error_budget_policy.as_ref().unwrap().thresholds[0];
+    assert_eq!(threshold, BurnThreshold { rate: 14.4, severity: Severity::Critical, window: Window::HOUR });
+    assert_eq!(spec.labels["team"], "a,b");
+    let again = from_openslo(&to_openslo(&specs), "x.yaml", &registry).unwrap();
+    assert_eq!(again[0].indicators, spec.indicators);
+    assert_eq!(again[0].error_budget_policy, spec.error_budget_policy);
+    let error =
+        from_openslo(&text.replace("indicatorRef: success", "indicatorRef: nothing"), "x.yaml", &registry).unwrap_err();
+    assert!(error.to_string().contains("`spec.indicatorRef: \"nothing\"`"), "{error}");
+}
+
+fn spec_strategy() -> impl Strategy<Value = SloSpec> {
+    let text = "[a-zA-Z0-9 :#'\"%{}\\-é]{0,20}";
+    let name = "[a-z][a-z0-9-]{0,15}";
+    let window =
+        prop::sample::select(vec!["5m", "1h", "24h", "7d", "30d"]).prop_map(|text| text.parse::<Window>().unwrap());
+    let target = (1u32..=1000).prop_map(|thousandths| Target::try_from(f64::from(thousandths) / 1000.0).unwrap());
+    let indicator = prop::sample::select(vec![
+        json!({"type": "task_success_rate", "target": 0.97}),
+        json!({"type": "response_latency", "target_ms": 250.5, "percentile": 0.9, "window": "6h"}),
+        json!({"type": "cost_per_task", "target_usd": "0.125"}),
+        json!({"type": "steps_per_task", "max_steps": 7}),
+        json!({"type": "hallucination_rate"}),
+    ])
+    .prop_map(|value| {
+        let mut params: BTreeMap<String, Value> = serde_json::from_value(value).unwrap();
+        let kind = params.remove("type").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap();
+        IndicatorSpec { kind, params }
+    });
+    let good_when = (prop::option::of(any::<bool>()), prop::option::of(0u32..100_000), prop::option::of(0i64..1 << 40))
+        .prop_map(|(success, duration, cost)| GoodWhen {
+            event: EventKind::TaskFinished,
+            success,
+            max_duration_ms: duration.map(f64::from),
+            max_cost_usd: cost.map(Usd::from_nanos),
+        });
+    let threshold = (1u32..200, any::<bool>(), window.clone()).prop_map(|(tenths, critical, window)| BurnThreshold {
+        rate: f64::from(tenths) / 10.0,
+        severity: if critical { Severity::Critical } else { Severity::Warning },
+        window,
+    });
+    let policy =
+        (prop::collection::vec(threshold, 0..3), prop::option::of(any::<u32>()), prop::option::of(any::<u32>()))
+            .prop_map(|(thresholds, min, expected)| BudgetPolicySpec {
+                thresholds,
+                policy: None,
+                min_events: min.map(u64::from),
+                expected_events: expected.map(u64::from),
+                exhaustion_action: Some(ExhaustionAction::FreezeDeployments),
+            });
+    (
+        name,
+        prop::option::of(text),
+        prop::option::of(text),
+        target,
+        prop::option::of(window),
+        prop::collection::vec(indicator, 0..3),
+        prop::option::of(good_when),
+        prop::option::of(policy),
+        prop::collection::btree_map("[a-z]{1,8}", text, 0..3),
+    )
+        .prop_map(|(name, description, service, target, window, indicators, good_when, policy, labels)| SloSpec {
+            name,
+            description,
+            service,
+            target: Some(target),
+            window,
+            indicators,
+            good_when,
+            error_budget_policy: policy,
+            labels,
+            inherits_from: None,
+            openslo: None,
+        })
+}
+
+proptest! {
+    #[test]
+    fn yaml_round_trips(spec in spec_strategy()) {
+        let yaml = to_yaml(std::slice::from_ref(&spec));
+        prop_assert_eq!(read(&yaml).unwrap(), vec![spec], "{}", yaml);
+    }
+
+    #[test]
+    fn openslo_round_trips_what_it_can_say(spec in spec_strategy()) {
+        let text = to_openslo(std::slice::from_ref(&spec));
+        let back = from_openslo(&text, "x.yaml", &SliRegistry::default()).unwrap().remove(0);
+        prop_assert_eq!(&back.indicators, &spec.indicators);
+        prop_assert_eq!(&back.good_when, &spec.good_when);
+        prop_assert_eq!(&back.error_budget_policy, &spec.error_budget_policy);
+        prop_assert_eq!(back.target, spec.target);
+        prop_assert_eq!(back.window.unwrap_or(Window::MONTH), spec.window.unwrap_or(Window::MONTH));
+        prop_assert_eq!(back.service.unwrap_or_default(), spec.service.unwrap_or_default());
+        prop_assert_eq!(back.labels, spec.labels);
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in ".*") {
+        let _ = read(&text);
+        let _ = from_openslo(&text, "x", &SliRegistry::default());
+    }
+
+    #[test]
+    fn damaged_specs_never_panic(at in 0usize..700, byte in any::<char>()) {
+        let mut damaged: Vec<char> = WHOLE.chars().collect();
+        let at = at.min(damaged.len() - 1);
+        damaged[at] = byte;
+        let _ = read(&damaged.into_iter().collect::<String>());
+    }
+}
