@@ -41,3 +41,13 @@ pub use sre_adapter_otel as otel;
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
 pub use sre_exporter_prometheus as prometheus;
+
+/// The README's example, and those of the pages, compile and hold.
+#[cfg(all(doctest, feature = "full"))]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/adapters.md")]
+    struct Adapters;
+}
