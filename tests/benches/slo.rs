@@ -88,7 +88,7 @@ fn latency(c: &mut Criterion) {
     let indicator = ResponseLatency::default();
     group.bench_function("indicator_record", |b| b.iter(|| indicator.record_latency(black_box(sample()))));
     group.bench_function("p95", |b| {
-        b.iter(|| series.percentile(0.95, black_box(Window::HOUR), SystemClock.coarse_now()))
+        b.iter(|| series.percentile(0.95, black_box(Window::HOUR), SystemClock.coarse_now()));
     });
     group.finish();
 }
