@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     from: Format,
     /// Files with a record a line (OTLP also: the protobuf body of a request), or `-` for the standard input.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "slo")]
     input: Vec<PathBuf>,
     /// What to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -102,14 +102,15 @@ pub(crate) struct Findings {
     pub(crate) evaluated_at: Timestamp,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    args.tell_input_from_objectives()?;
     let registry = SliRegistry::default();
     let specs = agent_sre::slo::load(&args.slo, &registry)?;
     if specs.is_empty() {
         bail!("found no objective in {}, expected at least one", args.slo[0].display());
     }
     let engine = Arc::new(SloEngine::new(specs, registry)?);
-    let findings = read(args, engine)?;
+    let findings = read(&args, engine)?;
     print(args.output, &findings).context("cannot write the report")?;
     let failed = findings.slos.iter().any(|slo| args.fail_on.is_reached_by(slo.status));
     Ok(ExitCode::from(u8::from(failed)))
@@ -153,6 +154,19 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     }
     findings.timelines = std::mem::take(&mut counts.0.lock().unwrap_or_else(PoisonError::into_inner).1);
     Ok(findings)
+}
+
+impl Args {
+    /// `--slo` takes several values, so input that follows it at once ends up there: what is neither YAML nor a folder.
+    fn tell_input_from_objectives(&mut self) -> anyhow::Result<()> {
+        if self.input.is_empty() {
+            let is_yaml = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+            let first_input = self.slo.iter().skip(1).position(|path| !is_yaml(path) && !path.is_dir());
+            let Some(first_input) = first_input else { bail!("found no INPUT, expected files or `-`") };
+            self.input = self.slo.split_off(first_input + 1);
+        }
+        Ok(())
+    }
 }
 
 impl Format {

@@ -30,7 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => check::run(args),
         Command::Slo(command) => slo::run(&command),
     };
     result.unwrap_or_else(|error| {

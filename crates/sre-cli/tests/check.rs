@@ -199,6 +199,21 @@ fn an_agent_may_be_named_by_hand() {
 }
 
 #[test]
+fn input_may_follow_the_objectives_at_once() {
+    for arguments in [
+        ["check", "--from", "sre", "--slo", "docs/examples", "docs/examples/events.jsonl"],
+        ["check", "--slo", "docs/examples", "--from", "sre", "docs/examples/events.jsonl"],
+        ["check", "docs/examples/events.jsonl", "--from", "sre", "--slo", "docs/examples"],
+    ] {
+        let output = sre(&arguments, "");
+        assert!(output.status.success() && text(&output.stdout).contains("40 tasks"), "{arguments:?}");
+    }
+    let output = sre(&["check", "--from", "sre", "--slo", "docs/examples"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("INPUT"));
+}
+
+#[test]
 fn several_inputs_and_a_protobuf_body_are_read() {
     let folder = "tests/recordings/otlp-vercel-ai";
     let slo = "docs/examples/support.yaml";

@@ -79,13 +79,10 @@ impl SloEngine {
 
     /// Takes one event into the objectives of its agent.
     pub fn record(&self, event: &AgentEvent) {
-        {
-            let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(objectives) = agents.by_name.get(&event.agent) {
-                return objectives.iter().for_each(|slo| slo.observe(event));
-            }
-        }
-        self.objectives_of(&event.agent).iter().for_each(|slo| slo.observe(event));
+        // The lock is given back before any indicator runs: those may be anybody's code.
+        let known = self.agents.read().unwrap_or_else(PoisonError::into_inner).by_name.get(&event.agent).cloned();
+        let objectives = known.unwrap_or_else(|| self.objectives_of(&event.agent));
+        objectives.iter().for_each(|slo| slo.observe(event));
     }
 
     /// Every objective at `now`, by name and agent. A spec for every agent that has seen none yields nothing.

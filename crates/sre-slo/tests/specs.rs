@@ -91,8 +91,11 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         ("target: 0.9\n", "slos/support.yaml:1: found no `name`"),
         ("name: x\ntarget: [1\n", "slos/support.yaml:"),
-        ("name: x\ntarget: 0.9\n---\nname: x\ntarget: 0.9\n", "found two objectives of this name"),
-        ("name: x\n", "found neither `target` nor `indicators`"),
+        (
+            "name: x\ntarget: 0.9\n---\nname: x\ntarget: 0.9\n",
+            "slos/support.yaml:4: `name: x`: found a second objective of this name (the first is at slos/support.yaml:1)",
+        ),
+        ("name: x\n", "slos/support.yaml:1: `x`: found neither `target` nor `indicators`"),
         ("- a\n- b\n", "slos/support.yaml:1: the document: found a list, expected a mapping"),
     ] {
         let found = read(yaml).unwrap_err();
@@ -125,7 +128,10 @@ labels: {tier: silver}
     let error = read("name: a\ninherits_from: b\n---\nname: b\ninherits_from: a\n").unwrap_err();
     assert!(error.contains("cycle"), "{error}");
     let error = read("name: a\ninherits_from: nobody\ntarget: 0.9\n").unwrap_err();
-    assert!(error.contains("`inherits_from: nobody`: found no objective of this name"), "{error}");
+    assert!(
+        error.starts_with("slos/support.yaml:2: `inherits_from: nobody`: found no objective of this name"),
+        "{error}"
+    );
 }
 
 #[test]

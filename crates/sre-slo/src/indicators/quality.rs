@@ -153,12 +153,19 @@ impl Sli for DelegationChainDepth {
 
 /// How far the agent's confidence is from its success: |mean confidence − mean success|. Default target 0.05 over 30d.
 ///
-/// Fed by finished tasks that carry a `confidence` attribute, 0 to 1. Its compliance is whether the difference meets
-/// the target, since a single prediction has none.
+/// Fed by finished tasks that carry a `confidence` attribute, 0 to 1. Its compliance is the share of predictions that
+/// were themselves within the target: confident and right, or doubtful and wrong.
 pub struct CalibrationDelta {
     spec: SliSpec,
-    series: Mutex<[MeanSeries; 2]>,
+    series: Mutex<Predictions>,
     pub(super) hand: Hand,
+}
+
+/// Read under one lock, so that all are of the same predictions.
+struct Predictions {
+    confidence: MeanSeries,
+    success: MeanSeries,
+    apart: MeanSeries,
 }
 
 impl CalibrationDelta {
@@ -170,8 +177,9 @@ impl CalibrationDelta {
     /// Against at most `target` over `window`.
     pub fn over(target: f64, window: Window) -> Self {
         let spec = SliSpec::at_most("calibration_delta", target, Measure::Difference, window);
-        let series = Mutex::new([MeanSeries::new(spec.clone()), MeanSeries::new(spec.clone())]);
-        Self { spec, series, hand: Hand::system() }
+        let series = || MeanSeries::new(spec.clone());
+        let predictions = Predictions { confidence: series(), success: series(), apart: series() };
+        Self { series: Mutex::new(predictions), spec, hand: Hand::system() }
     }
 
     /// Records how sure the agent was, 0 to 1, and whether it was right. A confidence outside is passed over.
@@ -181,9 +189,11 @@ impl CalibrationDelta {
 
     fn record(&self, time: Timestamp, confidence: f64, success: bool) {
         if (0.0..=1.0).contains(&confidence) {
-            let [confidences, successes] = &*self.series.lock().unwrap_or_else(PoisonError::into_inner);
-            confidences.record(time, confidence);
-            successes.record(time, f64::from(u8::from(success)));
+            let success = f64::from(u8::from(success));
+            let predictions = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+            predictions.confidence.record(time, confidence);
+            predictions.success.record(time, success);
+            predictions.apart.record(time, (confidence - success).abs());
         }
     }
 }
@@ -200,18 +210,13 @@ impl Sli for CalibrationDelta {
     }
 
     fn reading(&self, now: Timestamp) -> SliReading {
-        // Both are read under one lock, so that they are of the same predictions.
-        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let [confidence, success] = [series[0].reading(now), series[1].reading(now)];
-        drop(series);
+        let predictions = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let confidence = predictions.confidence.reading(now);
+        let success = predictions.success.reading(now);
+        let apart = predictions.apart.reading(now);
+        drop(predictions);
         let value = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
-        SliReading {
-            value,
-            compliance: value.map(|value| f64::from(u8::from(self.spec.is_met_by(value)))),
-            samples: confidence.samples,
-            interval: None,
-            maximum: None,
-        }
+        SliReading { value, compliance: apart.compliance, samples: apart.samples, interval: None, maximum: None }
     }
 
     fn observe(&self, event: &AgentEvent) {

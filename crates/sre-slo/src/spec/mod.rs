@@ -133,8 +133,10 @@ pub enum SpecError {
         message: String,
     },
     /// Objectives that do not fit together.
-    #[error("`{slo}`: `inherits_from: {parent}`: {message}")]
+    #[error("{}`inherits_from: {parent}`: {message}", place_of(slo, place.as_ref()))]
     Inheritance {
+        /// The file and line, where the objective was read from one.
+        place: Option<(String, u64)>,
         /// The objective.
         slo: String,
         /// Its parent.
@@ -150,6 +152,10 @@ pub enum SpecError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn place_of(slo: &str, place: Option<&(String, u64)>) -> String {
+    place.map_or_else(|| format!("`{slo}`: "), |(file, line)| format!("{file}:{line}: "))
 }
 
 impl SloSpec {

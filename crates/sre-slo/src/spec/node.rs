@@ -37,6 +37,12 @@ impl Node {
         }
     }
 
+    /// A mapping's field of that name, with its key.
+    pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Self)> {
+        let Kind::Map(entries) = &self.kind else { return None };
+        entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node))
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         self.kind == Kind::Scalar(Value::Null)
     }

@@ -7,31 +7,27 @@ use sre_core::{EventKind, Severity, Usd, Window};
 
 use super::node::{self, Key, Kind, Node};
 use super::openslo::{self, OpenSloOrigin};
-use super::{BudgetPolicySpec, IndicatorSpec, SloSpec, SpecError, resolve};
+use super::resolve::{Place, Places, resolve_placed};
+use super::{BudgetPolicySpec, IndicatorSpec, SloSpec, SpecError};
 use crate::{BurnPolicy, BurnThreshold, ExhaustionAction, GoodWhen, SliRegistry, Target};
 
 /// Reads the objectives of one YAML text: our own documents, and OpenSLO's, side by side. `file` names it in errors.
 pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
-    resolve(read(text, file, registry)?)
+    let mut loaded = Loaded::default();
+    loaded.read(text, file, registry)?;
+    resolve_placed(&loaded.specs, &loaded.places)
 }
 
 /// Reads the objectives of files, and of the `.yaml` and `.yml` files of folders, which may inherit from each other.
 pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
-    let mut specs: Vec<SloSpec> = Vec::new();
+    let mut loaded = Loaded::default();
     for path in paths {
         for file in files_of(path.as_ref())? {
             let text = fs::read_to_string(&file).map_err(|source| SpecError::Io { path: file.clone(), source })?;
-            let name = file.display().to_string();
-            for spec in read(&text, &name, registry)? {
-                if specs.iter().any(|known| known.name == spec.name) {
-                    let message = format!("`{}`: found two objectives of this name, expected one", spec.name);
-                    return Err(SpecError::Document { file: name, line: 1, message });
-                }
-                specs.push(spec);
-            }
+            loaded.read(&text, &file.display().to_string(), registry)?;
         }
     }
-    resolve(specs)
+    resolve_placed(&loaded.specs, &loaded.places)
 }
 
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
@@ -50,28 +46,48 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
     Ok(files)
 }
 
-fn read(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
-    let documents = node::documents(text).map_err(|(line, message)| SpecError::Document {
-        file: file.to_owned(),
-        line,
-        message,
-    })?;
-    let is_openslo = |node: &&Node| matches!(&node.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.name == "apiVersion"));
-    let (foreign, own): (Vec<&Node>, Vec<&Node>) = documents.iter().partition(is_openslo);
-    let mut specs: Vec<SloSpec> = Vec::new();
-    for document in own {
-        let spec = slo(document, file, registry)?;
-        if specs.iter().any(|known| known.name == spec.name) {
-            let message = format!("`{}`: found two objectives of this name, expected one", spec.name);
-            return Err(SpecError::Document { file: file.to_owned(), line: document.line, message });
+/// What was read so far, as it is written, and where.
+#[derive(Default)]
+struct Loaded {
+    specs: Vec<SloSpec>,
+    places: Places,
+}
+
+impl Loaded {
+    fn read(&mut self, text: &str, file: &str, registry: &SliRegistry) -> Result<(), SpecError> {
+        let documents = node::documents(text).map_err(|(line, message)| SpecError::Document {
+            file: file.to_owned(),
+            line,
+            message,
+        })?;
+        let (foreign, own): (Vec<&Node>, Vec<&Node>) =
+            documents.iter().partition(|node| node.entry("apiVersion").is_some());
+        for document in own {
+            let parent_line = document.entry("inherits_from").map_or(document.line, |(key, _)| key.line);
+            let place = Place { file: file.to_owned(), line: document.line, parent_line };
+            self.add(slo(document, file, registry)?, place)?;
         }
-        specs.push(spec);
+        if let Some(first) = foreign.first() {
+            let place = Place { file: file.to_owned(), line: first.line, parent_line: first.line };
+            let values: Vec<(u64, Value)> = foreign.iter().map(|node| (node.line, node.to_value())).collect();
+            for spec in openslo::import(&values, file, registry)? {
+                self.add(spec, place.clone())?;
+            }
+        }
+        Ok(())
     }
-    if !foreign.is_empty() {
-        let values: Vec<(u64, Value)> = foreign.iter().map(|node| (node.line, node.to_value())).collect();
-        specs.extend(openslo::import(&values, file, registry)?);
+
+    fn add(&mut self, spec: SloSpec, place: Place) -> Result<(), SpecError> {
+        let (file, line) = (place.file.clone(), place.line);
+        if let Some(first) = self.places.insert(spec.name.clone(), place) {
+            let (name, at) = (&spec.name, format!("{}:{}", first.file, first.line));
+            let message =
+                format!("`name: {name}`: found a second objective of this name (the first is at {at}), expected one");
+            return Err(SpecError::Document { file, line, message });
+        }
+        self.specs.push(spec);
+        Ok(())
     }
-    Ok(specs)
 }
 
 /// Reads an indicator from a mapping that is no longer YAML: OpenSLO's metric source of our own type.
