@@ -53,7 +53,8 @@ pub(crate) struct Known<'a> {
 
 #[derive(Clone, Copy, Default)]
 struct Judgement<'a> {
-    index: &'a str,
+    /// The list and the index in it.
+    place: &'a str,
     name: Option<&'a str>,
     score: Option<f64>,
     label: Option<&'a str>,
@@ -63,16 +64,17 @@ impl<'a> Known<'a> {
     pub(crate) fn add(&mut self, key: &'a str, value: Scalar<'a>) {
         if let Some(key) = known_key(key) {
             self.found.push((key, value));
-        } else if let Some(rest) = key.strip_prefix("evaluations.").or_else(|| key.strip_prefix("annotations.")) {
-            self.add_evaluation(rest, value);
+        } else if key.starts_with("evaluations.") || key.starts_with("annotations.") {
+            self.add_evaluation(key, value);
         }
     }
 
-    /// `0.evaluation.score` and its like, as OpenInference flattens lists.
-    fn add_evaluation(&mut self, rest: &'a str, value: Scalar<'a>) {
-        let Some((index, field)) = rest.split_once('.') else { return };
-        let position = self.evaluations.iter().position(|judgement| judgement.index == index).unwrap_or_else(|| {
-            self.evaluations.push(Judgement { index, ..Default::default() });
+    /// `evaluations.0.evaluation.score` and its like, as OpenInference flattens lists.
+    fn add_evaluation(&mut self, key: &'a str, value: Scalar<'a>) {
+        let Some((end, _)) = key.match_indices('.').nth(1) else { return };
+        let (place, field) = key.split_at(end);
+        let position = self.evaluations.iter().position(|judgement| judgement.place == place).unwrap_or_else(|| {
+            self.evaluations.push(Judgement { place, ..Default::default() });
             self.evaluations.len() - 1
         });
         let judgement = &mut self.evaluations[position];
@@ -118,7 +120,7 @@ impl<'a> Known<'a> {
     /// An evaluation in the GenAI conventions' own attributes.
     pub(crate) fn gen_ai_evaluation(&self) -> Option<Event> {
         let judgement = Judgement {
-            index: "",
+            place: "",
             name: self.text(&[dialects::EVALUATION_NAME]),
             score: self.number(&[dialects::EVALUATION_SCORE]),
             label: self.text(&[dialects::EVALUATION_LABEL]),

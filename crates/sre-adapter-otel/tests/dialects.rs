@@ -1,0 +1,276 @@
+//! What the recordings do not show: streams, costs, evaluations, nested agents, plain spans, traces that stay open.
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use prost::Message;
+use serde_json::{Value, json};
+use sre_adapter_otel::OtelAdapter;
+use sre_core::{Adapter, AgentEvent, Event, Timestamp, Usd};
+
+const START: u64 = 1_790_000_000_000_000_000;
+const TRACE: &str = "5b8efff798038103d269b633813fc60c";
+
+/// A span of the trace, from `from` to `to` milliseconds after its start. An id of 0 is no parent.
+fn span(id: u32, parent: u32, name: &str, from: u64, to: u64, attributes: Value) -> Value {
+    let attributes: Vec<Value> = attributes
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, value)| {
+            let value = match value {
+                Value::String(text) => json!({"stringValue": text}),
+                Value::Bool(flag) => json!({"boolValue": flag}),
+                Value::Number(number) if number.is_f64() => json!({"doubleValue": number}),
+                number => json!({"intValue": number.to_string()}),
+            };
+            json!({"key": key, "value": value})
+        })
+        .collect();
+    let parent = if parent == 0 { String::new() } else { format!("{parent:016x}") };
+    json!({
+        "traceId": TRACE, "spanId": format!("{id:016x}"), "parentSpanId": parent, "name": name, "kind": 1,
+        "startTimeUnixNano": (START + from * 1_000_000).to_string(),
+        "endTimeUnixNano": (START + to * 1_000_000).to_string(),
+        "attributes": attributes,
+    })
+}
+
+fn with(mut span: Value, field: &str, value: Value) -> Value {
+    span[field] = value;
+    span
+}
+
+fn failed(span: Value) -> Value {
+    with(span, "status", json!({"code": 2, "message": "boom"}))
+}
+
+fn request(spans: &[Value]) -> Vec<u8> {
+    let resource = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]});
+    json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).to_string().into_bytes()
+}
+
+fn read(spans: &[Value]) -> Vec<AgentEvent> {
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    adapter.ingest(&request(spans), &mut |event| events.push(event)).unwrap();
+    adapter.finish(&mut |event| events.push(event));
+    events
+}
+
+fn finished(events: &[AgentEvent]) -> Vec<(&str, bool, bool)> {
+    let tasks = events.iter().filter(|event| matches!(event.event, Event::TaskFinished { .. }));
+    tasks.map(|event| (event.agent.as_str(), event.event.outcome().unwrap(), event.is_incomplete())).collect()
+}
+
+fn first_tokens(events: &[AgentEvent]) -> Vec<f64> {
+    let of = |event: &AgentEvent| match event.event {
+        Event::LlmCall { first_token_ms, .. } => first_token_ms,
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn each_dialect_hides_its_first_token_elsewhere() {
+    let gen_ai = json!({"gen_ai.operation.name": "chat", "gen_ai.response.time_to_first_chunk": 0.25});
+    let vercel = json!({"ai.operationId": "ai.streamText.doStream", "ai.response.msToFirstChunk": 120.5});
+    let event = json!([{"name": "First Token Stream Event", "timeUnixNano": (START + 80_000_000).to_string()}]);
+    let open_inference = with(
+        span(4, 1, "llm", 10, 500, json!({"openinference.span.kind": "LLM", "llm.cost.total": 0.0125})),
+        "events",
+        event,
+    );
+    let root = span(1, 0, "root", 0, 900, json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}));
+    let spans = [root, span(2, 1, "chat", 10, 400, gen_ai), span(3, 1, "do", 10, 300, vercel), open_inference];
+    let events = read(&spans);
+    assert_eq!(first_tokens(&events), [120.5, 250.0, 70.0], "in the order the calls ended");
+    let cost = events.iter().find_map(|event| event.event.cost_usd());
+    assert_eq!(cost, Some(Usd::from_nanos(12_500_000)));
+}
+
+#[test]
+fn old_and_new_names_of_the_gen_ai_conventions() {
+    let old = json!({
+        "gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-4",
+        "gen_ai.usage.prompt_tokens": 7, "gen_ai.usage.completion_tokens": 3,
+    });
+    let new = json!({
+        "gen_ai.operation.name": "generate_content", "gen_ai.provider.name": "gcp.gemini",
+        "gen_ai.request.model": "asked", "gen_ai.response.model": "answered",
+        "gen_ai.usage.input_tokens": 70, "gen_ai.usage.output_tokens": 30, "gen_ai.usage.cache_read.input_tokens": 50,
+    });
+    let root =
+        span(1, 0, "root", 0, 900, json!({"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "flow"}));
+    let events = read(&[root, span(2, 1, "old", 1, 2, old), span(3, 1, "new", 3, 4, new)]);
+    let calls: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.event {
+            Event::LlmCall { model, provider, input_tokens, cached_input_tokens, output_tokens, .. } => {
+                Some((model.as_deref()?, provider.as_deref()?, *input_tokens, *cached_input_tokens, *output_tokens))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(calls, [("gpt-4", "openai", 7, 0, 3), ("answered", "gcp.gemini", 70, 50, 30)]);
+    assert_eq!(finished(&events), [("flow", true, false)]);
+}
+
+#[test]
+fn of_model_calls_inside_each_other_the_innermost_counts() {
+    let call = |tokens: u32| json!({"openinference.span.kind": "LLM", "llm.token_count.prompt": tokens});
+    let root = span(1, 0, "agent", 0, 900, json!({"openinference.span.kind": "AGENT"}));
+    let events = read(&[root, span(2, 1, "wrapper", 1, 500, call(10)), span(3, 2, "client", 2, 400, call(10))]);
+    let tokens: Vec<u64> = events
+        .iter()
+        .filter_map(|event| match event.event {
+            Event::LlmCall { input_tokens, .. } => Some(input_tokens),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(tokens, [10]);
+}
+
+#[test]
+fn an_agent_called_by_an_agent_is_a_step_and_a_handoff() {
+    let agent = |name: &str| json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name});
+    let spans = [
+        span(1, 0, "a", 0, 900, agent("a")),
+        span(2, 1, "a again", 1, 899, agent("a")),
+        span(3, 2, "b", 2, 800, agent("b")),
+        failed(span(4, 3, "c", 3, 700, agent("c"))),
+    ];
+    let events = read(&spans);
+    assert_eq!(finished(&events), [("a", true, false)], "a failure that the caller got over is none of the task's");
+    let handoffs: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.event {
+            Event::Handoff { from, to, depth } => Some((from.as_str(), to.as_str(), *depth)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(handoffs, [("b", "c", 3), ("a", "b", 2)]);
+    let steps = events.iter().filter(|event| matches!(event.event, Event::StepFinished { .. })).count();
+    assert_eq!(steps, 2, "the agent that repeats its parent is neither");
+}
+
+#[test]
+fn in_plain_spans_the_root_is_the_task() {
+    let client = |span: Value, host: &str| {
+        let attribute = json!([{"key": "server.address", "value": {"stringValue": host}}]);
+        with(with(span, "kind", json!(3)), "attributes", attribute)
+    };
+    let spans = [
+        failed(span(1, 0, "POST /ask", 0, 900, json!({}))),
+        client(span(2, 1, "POST", 10, 500, json!({})), "api.openai.com"),
+        client(span(3, 1, "GET", 510, 520, json!({})), "weather.example"),
+    ];
+    let events = read(&spans);
+    assert_eq!(finished(&events), [("shop", false, false)]);
+    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::LlmCall { .. })).count(), 1);
+    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::HttpRequest { .. })).count(), 1);
+}
+
+#[test]
+fn two_agents_under_one_request_are_two_tasks() {
+    let agent = |name: &str| json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name});
+    let spans = [
+        span(1, 0, "POST /ask", 0, 900, json!({})),
+        span(2, 1, "a", 1, 400, agent("a")),
+        failed(span(3, 1, "b", 401, 800, agent("b"))),
+        span(4, 3, "chat", 402, 500, json!({"gen_ai.operation.name": "chat"})),
+    ];
+    let events = read(&spans);
+    assert_eq!(finished(&events), [("a", true, false), ("b", false, false)]);
+    let call = events.iter().find(|event| matches!(event.event, Event::LlmCall { .. })).unwrap();
+    assert_eq!(call.agent, "b");
+}
+
+#[test]
+fn a_root_without_a_verdict_fails_with_its_last_model_call() {
+    let root = || span(1, 0, "root", 0, 900, json!({"gen_ai.operation.name": "invoke_agent"}));
+    let chat = |id: u32, to: u64| span(id, 1, "chat", 1, to, json!({"gen_ai.operation.name": "chat"}));
+    assert_eq!(finished(&read(&[root(), failed(chat(2, 100)), chat(3, 200)])), [("shop", true, false)]);
+    assert_eq!(finished(&read(&[root(), chat(2, 100), failed(chat(3, 200))])), [("shop", false, false)]);
+}
+
+#[test]
+fn a_parent_in_another_process_makes_a_root_and_a_missing_one_an_incomplete_task() {
+    let agent = span(2, 1, "a", 0, 900, json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}));
+    assert_eq!(finished(&read(&[with(agent.clone(), "flags", json!(0x300))])), [("a", true, false)]);
+    assert_eq!(finished(&read(&[with(agent, "flags", json!(0x100))])), [("a", false, true)]);
+}
+
+#[test]
+fn a_trace_whose_root_never_comes_times_out() {
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    let chat = span(2, 1, "chat", 0, 100, json!({"gen_ai.operation.name": "chat"}));
+    adapter.ingest(&request(&[chat]), &mut |event| events.push(event)).unwrap();
+    let start = Timestamp::from_nanos(START as i64);
+    adapter.expire(start.saturating_add(std::time::Duration::from_secs(599)), &mut |event| events.push(event));
+    assert!(events.is_empty());
+    adapter.expire(start.saturating_add(std::time::Duration::from_secs(601)), &mut |event| events.push(event));
+    assert_eq!(finished(&events), [("shop", false, true)]);
+}
+
+#[test]
+fn evaluations_come_from_spans_and_from_logs() {
+    let judged = json!({
+        "openinference.span.kind": "LLM",
+        "evaluations.0.evaluation.name": "hallucination", "evaluations.0.evaluation.label": "hallucinated",
+        "annotations.0.annotation.name": "relevance", "annotations.0.annotation.score": 0.9,
+    });
+    let root = span(1, 0, "a", 0, 900, json!({"openinference.span.kind": "AGENT"}));
+    let events = read(&[root, span(2, 1, "llm", 1, 2, judged)]);
+    let outcomes = |events: &[AgentEvent]| -> Vec<(String, Option<bool>)> {
+        let of = |event: &AgentEvent| match &event.event {
+            Event::Evaluation { metric, .. } => Some((metric.clone(), event.event.outcome())),
+            _ => None,
+        };
+        events.iter().filter_map(of).collect()
+    };
+    let mut found = outcomes(&events);
+    found.sort();
+    // One index in both lists is two judgements, told apart by their prefix.
+    assert_eq!(found, [("hallucination".to_owned(), Some(false)), ("relevance".to_owned(), Some(true))]);
+
+    let attribute = |key: &str, value: Value| json!({"key": key, "value": value});
+    let log = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{
+        "eventName": "gen_ai.evaluation.result", "timeUnixNano": START.to_string(), "traceId": TRACE,
+        "attributes": [
+            attribute("gen_ai.evaluation.name", json!({"stringValue": "toxicity"})),
+            attribute("gen_ai.evaluation.score.value", json!({"doubleValue": 0.8})),
+        ],
+    }]}]}]});
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    adapter.ingest(log.to_string().as_bytes(), &mut |event| events.push(event)).unwrap();
+    assert_eq!(outcomes(&events), [("toxicity".to_owned(), Some(false))]);
+    assert_eq!(events[0].task.as_deref(), Some(TRACE));
+}
+
+#[test]
+fn evaluations_come_from_logs_as_protobuf_too() {
+    let attribute = |key: &str, value| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..Default::default()
+    };
+    let text = |text: &str| any_value::Value::StringValue(text.to_owned());
+    let record = LogRecord {
+        event_name: "gen_ai.evaluation.result".to_owned(),
+        observed_time_unix_nano: START,
+        attributes: vec![
+            attribute("gen_ai.evaluation.name", text("hallucination")),
+            attribute("gen_ai.evaluation.score.label", text("pass")),
+        ],
+        ..Default::default()
+    };
+    let other = LogRecord { time_unix_nano: START, ..Default::default() };
+    let logs = ScopeLogs { log_records: vec![record, other], ..Default::default() };
+    let resource = ResourceLogs { scope_logs: vec![logs], ..Default::default() };
+    let body = ExportLogsServiceRequest { resource_logs: vec![resource] }.encode_to_vec();
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    adapter.ingest_logs(&body, &mut |event| events.push(event)).unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].event.outcome(), Some(true));
+    assert_eq!(adapter.stats().unknown, 1, "a log that is no evaluation is counted");
+}
