@@ -22,7 +22,7 @@ pub(crate) struct InputStats {
 }
 
 /// The longest line, and the largest protobuf body, that is read.
-const MAX_RECORD: u64 = 16 << 20;
+const MAX_RECORD: usize = 16 << 20;
 /// From this much input on, a terminal shows a progress bar.
 const LONG_INPUT: u64 = 16 << 20;
 /// So many malformed lines are shown one by one.
@@ -36,7 +36,7 @@ pub(crate) fn read(
     take: &mut dyn FnMut(AgentEvent),
 ) -> anyhow::Result<InputStats> {
     let progress = progress_bar(paths);
-    let mut reader = Reader { stats: InputStats::default(), strict, adapter, take, progress };
+    let mut reader = Reader { stats: InputStats::default(), strict, adapter, take, progress, unreported: 0 };
     for path in paths {
         let name = path.display().to_string();
         if path.as_os_str() == "-" {
@@ -76,6 +76,7 @@ struct Reader<'a> {
     adapter: &'a mut dyn Adapter,
     take: &'a mut dyn FnMut(AgentEvent),
     progress: ProgressBar,
+    unreported: u64,
 }
 
 impl Reader<'_> {
@@ -85,43 +86,67 @@ impl Reader<'_> {
         if first == Some(0x0a) && input.fill_buf()?.iter().any(|byte| *byte < b'\t') {
             return self.body(name, input);
         }
-        let mut line = Vec::with_capacity(1 << 12);
-        let mut number = 0;
+        // A line that spans two buffers is put together here; every other is read where it lies.
+        let mut partial: Vec<u8> = Vec::new();
+        let mut number = 1;
         loop {
-            line.clear();
-            let read = input.by_ref().take(MAX_RECORD).read_until(b'\n', &mut line);
-            let read = read.with_context(|| format!("cannot read {name}"))?;
-            if read == 0 {
-                return Ok(());
+            let buffer = input.fill_buf().with_context(|| format!("cannot read {name}"))?;
+            if buffer.is_empty() {
+                return self.line(name, number, &partial);
             }
-            number += 1;
-            self.progress.inc(read as u64);
-            if line.last() != Some(&b'\n') && read as u64 == MAX_RECORD {
-                self.stats.lines += 1;
-                self.malformed(
-                    name,
-                    number,
-                    &format!("found more than {} MiB, expected a shorter line", MAX_RECORD >> 20),
-                )?;
-                self.skip_line(&mut input).with_context(|| format!("cannot read {name}"))?;
-                continue;
+            let end = memchr::memchr(b'\n', buffer);
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            let consumed = part.len() + usize::from(end.is_some());
+            match end {
+                Some(_) if partial.is_empty() => self.line(name, number, part)?,
+                _ => {
+                    // One byte too many is enough to know that the line is too long.
+                    let room = (MAX_RECORD + 1).saturating_sub(partial.len());
+                    partial.extend_from_slice(&part[..part.len().min(room)]);
+                    if end.is_some() {
+                        self.line(name, number, &partial)?;
+                        partial.clear();
+                    }
+                }
             }
-            let record = line.trim_ascii();
-            if record.is_empty() {
-                continue;
-            }
-            self.stats.lines += 1;
-            if let Err(error) = self.adapter.ingest(record, self.take) {
-                self.malformed(name, number, &error.to_string())?;
-            }
+            number += u64::from(end.is_some());
+            input.consume(consumed);
+            self.advance(consumed);
+        }
+    }
+
+    fn line(&mut self, name: &str, number: u64, line: &[u8]) -> anyhow::Result<()> {
+        let record = line.trim_ascii();
+        if record.is_empty() {
+            return Ok(());
+        }
+        self.stats.lines += 1;
+        if line.len() > MAX_RECORD {
+            return self.malformed(
+                name,
+                number,
+                &format!("found more than {} MiB, expected a shorter line", MAX_RECORD >> 20),
+            );
+        }
+        match self.adapter.ingest(record, self.take) {
+            Ok(()) => Ok(()),
+            Err(error) => self.malformed(name, number, &error.to_string()),
+        }
+    }
+
+    /// Tells the progress bar now and then; it would look at the clock each time.
+    fn advance(&mut self, bytes: usize) {
+        self.unreported += bytes as u64;
+        if self.unreported >= 1 << 20 {
+            self.progress.inc(std::mem::take(&mut self.unreported));
         }
     }
 
     fn body(&mut self, name: &str, input: impl BufRead) -> anyhow::Result<()> {
         let mut body = Vec::new();
-        input.take(MAX_RECORD + 1).read_to_end(&mut body).with_context(|| format!("cannot read {name}"))?;
+        input.take(MAX_RECORD as u64 + 1).read_to_end(&mut body).with_context(|| format!("cannot read {name}"))?;
         self.stats.lines += 1;
-        if body.len() as u64 > MAX_RECORD {
+        if body.len() > MAX_RECORD {
             return self.malformed(
                 name,
                 1,
@@ -131,24 +156,6 @@ impl Reader<'_> {
         match self.adapter.ingest(&body, self.take) {
             Ok(()) => Ok(()),
             Err(error) => self.malformed(name, 1, &error.to_string()),
-        }
-    }
-
-    fn skip_line(&mut self, input: &mut impl BufRead) -> io::Result<()> {
-        loop {
-            let buffer = input.fill_buf()?;
-            if buffer.is_empty() {
-                return Ok(());
-            }
-            let (length, ended) = match memchr::memchr(b'\n', buffer) {
-                Some(end) => (end + 1, true),
-                None => (buffer.len(), false),
-            };
-            input.consume(length);
-            self.progress.inc(length as u64);
-            if ended {
-                return Ok(());
-            }
         }
     }
 

@@ -168,6 +168,16 @@ fn malformed_lines_are_named_counted_and_passed_over_unless_strict() {
 }
 
 #[test]
+fn a_line_without_end_does_not_fill_the_memory() {
+    let lines = format!("{}{}\n{}", tasks(1, 0), "x".repeat(17 << 20), tasks(1, 0));
+    let (code, json, stderr) = check(SLO, &lines, &[]);
+    assert_eq!((code, &json["input"]["skipped"], &json["totals"]["tasks"]), (0, &1.into(), &2.into()));
+    assert!(stderr.contains("<stdin>:2: skipped: found more than 16 MiB"), "{stderr}");
+    let (_, json, _) = check(SLO, tasks(3, 0).trim_end(), &[]);
+    assert_eq!(json["input"]["lines"], 3, "the last line needs no end");
+}
+
+#[test]
 fn wrong_specs_and_wrong_input_exit_with_two() {
     let (code, _, stderr) = check("name: x\nwindow: 30x\ntarget: 0.9\n", "", &[]);
     assert_eq!(code, 2);
