@@ -79,7 +79,8 @@ fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
     note("description", json(&old.description), json(&new.description), ChangeKind::Neutral);
     note("labels", json(&old.labels), json(&new.labels), ChangeKind::Neutral);
     note("service", json(&old.service().unwrap_or("")), json(&new.service().unwrap_or("")), ChangeKind::Breaking);
-    note("window", json(&old.window), json(&new.window), ChangeKind::Breaking);
+    let [before, after] = [old, new].map(|spec| spec.budget_config(None).window);
+    note("window", json(&before), json(&after), ChangeKind::Breaking);
     let ratio = |spec: &SloSpec| spec.target.map(crate::Target::ratio);
     note("target", json(&old.target), json(&new.target), by_size(ratio(old), ratio(new), true));
     compare_good_when(old, new, &mut note);

@@ -1,0 +1,56 @@
+//! An agent instrumented by hand: its runs feed an objective live, and whoever handles signals hears of every change.
+//!
+//! `cargo run --example instrumented --features langgraph`
+
+use std::sync::Arc;
+
+use agent_sre::langgraph::LangGraphAdapter;
+use agent_sre::slo::{SliRegistry, SloEngine, parse};
+use agent_sre::{Clock, Hub, LlmUsage, Recorder, RunLimits, Signal, SignalKind, Snapshot, SystemClock};
+
+const OBJECTIVE: &str = "
+name: answers
+target: 90%
+indicators:
+  - type: task_success_rate
+    target: 0.9
+  - type: cost_per_task
+    target_usd: 0.05
+";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let registry = SliRegistry::default();
+    let engine = SloEngine::new(parse(OBJECTIVE, "answers.yaml", &registry)?, registry)?;
+    let tell = |signal: &Signal| {
+        if let SignalKind::SloStatusChanged { slo, from, to, .. } = &signal.kind {
+            println!("{slo} of {}: {from} → {to}", signal.agent);
+        }
+    };
+    let hub = Arc::new(Hub::builder().observe(Arc::new(engine)).handle(Arc::new(tell)).build());
+    let adapter = LangGraphAdapter::new(RunLimits::default(), Recorder::new(hub.clone()));
+    for question in 0..40 {
+        answer(&adapter, question);
+        hub.evaluate(SystemClock.now());
+    }
+    println!("{:?}", adapter.snapshot());
+    for snapshot in hub.snapshots(SystemClock.now()) {
+        if let Snapshot::Slo(slo) = snapshot {
+            println!(
+                "{}: {} good, {} bad, {:?} of the budget left",
+                slo.name, slo.good, slo.bad, slo.error_budget.remaining
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The agent: it fails from the twentieth question on.
+fn answer(adapter: &LangGraphAdapter, question: u32) {
+    let mut run = adapter.on_graph_start("support");
+    run.on_node_start("answer");
+    run.on_llm_call(LlmUsage { input_tokens: 400, output_tokens: 80, cost_usd: "0.012".parse().ok() });
+    run.on_tool_call("search", None);
+    run.on_node_end("answer", None);
+    let error = (question >= 20).then_some("the model is overloaded");
+    run.on_graph_end(error.is_none(), error);
+}
