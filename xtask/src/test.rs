@@ -3,17 +3,22 @@ use std::process::{Command, Stdio};
 
 use crate::cargo;
 
-/// An outside program that some tests use when it is there.
-struct Outside {
-    program: &'static str,
-    debian: &'static str,
+/// Something from outside that some tests use when it is there.
+enum Outside {
+    /// A program of a Debian package.
+    Program { name: &'static str, debian: &'static str },
+    /// A module of Python, by its name there and on PyPI.
+    Module { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 1] = [Outside { program: "promtool", debian: "prometheus" }];
+const OUTSIDE: [Outside; 2] = [
+    Outside::Program { name: "promtool", debian: "prometheus" },
+    Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
+];
 
 pub(crate) fn run(install: bool) -> anyhow::Result<()> {
     if install {
-        OUTSIDE.iter().filter(|outside| !is_there(outside.program)).for_each(fetch);
+        OUTSIDE.iter().filter(|outside| !outside.is_there()).for_each(Outside::fetch);
     }
     // Tests that find no outside program write their names here; see `sre_testkit::outside`.
     let skipped = PathBuf::from("target/skipped-tests.txt");
@@ -28,21 +33,37 @@ pub(crate) fn run(install: bool) -> anyhow::Result<()> {
     tested
 }
 
-fn is_there(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    found.is_ok_and(|status| status.success())
+impl Outside {
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Program { name, .. } => runs(name, &["--version"]),
+            Self::Module { name, .. } => runs("python3", &["-c", &format!("import {name}")]),
+        }
+    }
+
+    /// Tries to install; a test that still finds nothing is skipped and listed.
+    fn fetch(&self) {
+        let fetched = match self {
+            Self::Program { debian, .. } => {
+                eprintln!("$ apt-get install {debian}");
+                runs("apt-get", &["update", "-q"])
+                    && runs("apt-get", &["install", "-y", "-q", "--no-install-recommends", debian])
+            }
+            Self::Module { pypi, .. } => {
+                eprintln!("$ pip install {pypi}");
+                runs("python3", &["-m", "pip", "install", "-q", pypi])
+                    || runs("python3", &["-m", "pip", "install", "-q", "--break-system-packages", pypi])
+            }
+        };
+        if !fetched {
+            eprintln!("that cannot be installed here");
+        }
+    }
 }
 
-/// Tries to install; a test that still finds nothing is skipped and listed.
-fn fetch(outside: &Outside) {
-    eprintln!("$ apt-get install {}", outside.debian);
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).stdin(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let installed = apt(&["update", "-q"]) && apt(&["install", "-y", "-q", "--no-install-recommends", outside.debian]);
-    if !installed {
-        eprintln!("{} cannot be installed here", outside.debian);
-    }
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }

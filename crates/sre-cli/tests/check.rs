@@ -270,14 +270,30 @@ fn metrics_are_clean_by_promtools_book() {
     let metrics = sre(&arguments, "").stdout;
     assert!(text(&metrics).contains("sre_slo_sli_ratio{slo=\"support-answers\",agent=\"support-agent\"} 0.945\n"));
     let Some(mut promtool) = outside::program("promtool", "metrics_are_clean_by_promtools_book") else { return };
-    let mut child = promtool
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(&metrics).unwrap();
+    feed(promtool.args(["check", "metrics"]), &metrics);
+}
+
+#[test]
+fn openmetrics_are_read_by_prometheus_own_parser() {
+    let recording = "tests/recordings/langgraph/long_mixed.jsonl";
+    let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "openmetrics", recording];
+    let metrics = sre(&arguments, "").stdout;
+    let test = "openmetrics_are_read_by_prometheus_own_parser";
+    let Some(mut python) = outside::python_with("prometheus_client", test) else { return };
+    let parse = "import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+families = {family.name: family for family in parse(sys.stdin.read())}
+tasks = {sample.labels['outcome']: sample.value for sample in families['sre_tasks'].samples}
+assert tasks == {'succeeded': 189.0, 'failed': 11.0}, tasks
+assert families['sre_slo_sli_ratio'].unit == 'ratio'";
+    feed(python.args(["-c", parse]), &metrics);
+}
+
+/// Gives `input` to a program, which must have nothing to say against it.
+fn feed(command: &mut Command, input: &[u8]) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }

@@ -8,7 +8,9 @@ use sre_core::{
     Timestamp, Window,
 };
 
-use crate::BurnPolicy;
+use crate::calendar::PeriodCounts;
+use crate::time_slices::OpenSlice;
+use crate::{BurnPolicy, Calendar, TimeSlices};
 
 /// How much may go wrong, over which time, and when to say that it does.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,10 @@ pub struct BudgetConfig {
     pub total: Option<f64>,
     /// The time that the share is about.
     pub window: Window,
+    /// Where the budget begins anew by the calendar: its periods, instead of a window that rolls.
+    pub calendar: Option<Calendar>,
+    /// Where slices of time are counted instead of events.
+    pub time_slices: Option<TimeSlices>,
     /// When it burns too fast.
     pub policy: BurnPolicy,
     /// What should be done once it is spent.
@@ -35,6 +41,8 @@ impl Default for BudgetConfig {
         Self {
             total: None,
             window: Window::MONTH,
+            calendar: None,
+            time_slices: None,
             policy: BurnPolicy::standard(),
             exhaustion_action: ExhaustionAction::Alert,
             min_events: None,
@@ -107,6 +115,8 @@ pub struct InvalidBudget {
 pub struct ErrorBudget {
     config: BudgetConfig,
     counts: RollingCounts,
+    period: Option<PeriodCounts>,
+    slice: Option<OpenSlice>,
     clock: Arc<dyn Clock>,
 }
 
@@ -122,7 +132,7 @@ const EPSILON: f64 = 1e-9;
 pub struct BudgetReading {
     /// How the objective stands.
     pub status: Status,
-    /// What was counted in the budget's window.
+    /// What was counted in the budget's window, or in the calendar's present period.
     pub counts: Counts,
     /// The budget as a report shows it.
     pub budget: ErrorBudgetSnapshot,
@@ -150,7 +160,13 @@ impl ErrorBudget {
             return invalid("rate", threshold.rate, "a burn rate above 0");
         }
         let longest = config.policy.0.iter().map(|threshold| threshold.window).fold(config.window, Window::max);
-        Ok(Self { counts: RollingCounts::new(longest), config, clock: Arc::new(SystemClock) })
+        Ok(Self {
+            counts: RollingCounts::new(longest),
+            period: config.calendar.clone().map(PeriodCounts::new),
+            slice: config.time_slices.map(OpenSlice::new),
+            config,
+            clock: Arc::new(SystemClock),
+        })
     }
 
     /// The same budget, by another clock.
@@ -171,13 +187,29 @@ impl ErrorBudget {
 
     /// Records an event of now.
     pub fn record_event(&self, good: bool) {
-        self.counts.record(self.clock.coarse_now(), good);
+        self.record(self.clock.coarse_now(), good);
     }
 
     /// Records an event of `time`.
     #[inline]
     pub fn record(&self, time: Timestamp, good: bool) {
+        match &self.slice {
+            Some(slice) => slice.record(time, good, &mut |start, good| self.count(start, good)),
+            None => self.count(time, good),
+        }
+    }
+
+    /// Counts the slices that are over at `now`; how many events came too late for theirs.
+    fn judge_slices(&self, now: Timestamp) -> u64 {
+        self.slice.as_ref().map_or(0, |slice| slice.settle(now, &mut |start, good| self.count(start, good)))
+    }
+
+    #[inline]
+    fn count(&self, time: Timestamp, good: bool) {
         self.counts.record(time, good);
+        if let Some(period) = &self.period {
+            period.record(time, good);
+        }
     }
 
     /// The share of the budget that is left, 0 when overspent; `None` without events or without a budget.
@@ -202,7 +234,9 @@ impl ErrorBudget {
 
     /// How fast it was spent over `window`: 1.0 spends it exactly over its own. `None` without events or budget.
     pub fn burn_rate(&self, window: Window) -> Option<f64> {
-        self.config.burn(self.counts.view().sum(window, self.clock.now()))
+        let now = self.clock.now();
+        self.judge_slices(now);
+        self.config.burn(self.counts.view().sum(window, now))
     }
 
     /// The burn alerts that fire now.
@@ -219,7 +253,15 @@ impl ErrorBudget {
 
     /// Everything about the budget at `now`.
     pub fn reading(&self, now: Timestamp) -> BudgetReading {
-        self.config.reading(&self.counts.view(), now)
+        let late = self.judge_slices(now);
+        let view = self.counts.view();
+        let in_window = match &self.period {
+            Some(period) => period.counts(now),
+            None => view.sum(self.config.window, now),
+        };
+        let mut reading = self.config.reading(in_window, &view, now);
+        reading.dropped += late;
+        reading
     }
 }
 
@@ -243,8 +285,7 @@ impl BudgetConfig {
         Some(over_budget(counts.error_ratio()?, self.total?))
     }
 
-    fn reading(&self, view: &RollingView<'_>, now: Timestamp) -> BudgetReading {
-        let counts = view.sum(self.window, now);
+    fn reading(&self, counts: Counts, view: &RollingView<'_>, now: Timestamp) -> BudgetReading {
         let enough = counts.total() >= self.effective_min_events();
         let consumed = self.total.filter(|_| counts.total() > 0).map(|total| {
             let events = counts.total().max(self.expected_events.unwrap_or(0));

@@ -16,6 +16,7 @@
 //! assert_eq!(slo.evaluate(), Status::Healthy);
 //! ```
 mod budget;
+mod calendar;
 mod engine;
 mod good_when;
 mod indicators;
@@ -24,8 +25,10 @@ mod registry;
 mod slo;
 mod spec;
 mod target;
+mod time_slices;
 
 pub use budget::{BudgetConfig, BudgetReading, ErrorBudget, ExhaustionAction, InvalidBudget};
+pub use calendar::{Calendar, CalendarSpec, InvalidCalendar};
 pub use engine::{EngineError, SloEngine};
 pub use good_when::GoodWhen;
 pub use indicators::{
@@ -40,3 +43,4 @@ pub use spec::{
     load, parse, resolve, to_openslo, to_yaml,
 };
 pub use target::{InvalidTarget, Target};
+pub use time_slices::TimeSlices;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sre_core::{EventKind, Severity, Usd, Window};
 use sre_slo::{
-    BudgetPolicySpec, BurnThreshold, ChangeKind, ExhaustionAction, GoodWhen, IndicatorSpec, SCHEMA, SliRegistry, Slo,
-    SloSpec, Target, diff, from_openslo, parse, to_openslo, to_yaml,
+    BudgetPolicySpec, BurnThreshold, CalendarSpec, ChangeKind, ExhaustionAction, GoodWhen, IndicatorSpec, SCHEMA,
+    SliRegistry, Slo, SloSpec, Target, TimeSlices, diff, from_openslo, parse, to_openslo, to_yaml,
 };
 
 fn read(yaml: &str) -> Result<Vec<SloSpec>, String> {
@@ -38,6 +38,8 @@ error_budget_policy:
   min_events: 30
   expected_events: 1000
   exhaustion_action: throttle
+calendar: {start: "2026-01-01 00:00:00", time_zone: Europe/Berlin, period: 1M}
+time_slices: {window: 1m, target: 99%}
 labels: {team: platform, tier: 1}
 "#;
 
@@ -256,11 +258,45 @@ fn foreign_openslo_survives_and_is_named_as_not_evaluable() {
         assert_eq!(specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(), names);
         let slo = Slo::from_spec(&specs[0], "a", &registry).unwrap();
         let snapshot = slo.snapshot_at(sre_core::Timestamp::default());
+        assert_eq!(snapshot.not_evaluable.len(), 1);
         assert!(snapshot.not_evaluable[0].contains("metric source `Any`"), "{:?}", snapshot.not_evaluable);
         let document = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
         assert_eq!(document(&to_openslo(&specs)), document(&text), "{file} goes back as it came");
         assert_eq!(read(&to_yaml(&specs)).unwrap(), specs, "{file} survives our own YAML");
     }
+}
+
+#[test]
+fn time_slices_and_calendar_windows_of_openslo_are_evaluated() {
+    let text = "
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: answers}
+spec:
+  service: support
+  indicator: {metadata: {name: sli}, spec: {ratioMetric: {good: {metricSource: {type: agent-sre, spec: {indicators: []}}}}}}
+  timeWindow: [{duration: 1M, isRolling: false, calendar: {startTime: 2026-01-01 00:00:00, timeZone: UTC}}]
+  budgetingMethod: Timeslices
+  objectives: [{target: 0.5, timeSliceTarget: 0.9, timeSliceWindow: 1m}]
+";
+    let registry = SliRegistry::default();
+    let specs = from_openslo(text, "x.yaml", &registry).unwrap();
+    let slo = Slo::from_spec(&specs[0], "support", &registry).unwrap();
+    let task = |time: &str, success: bool| {
+        let event = sre_core::Event::TaskFinished { success, error: None, duration_ms: None, cost_usd: None };
+        slo.observe(&sre_core::AgentEvent::new(time.parse().unwrap(), "support", event));
+    };
+    task("2026-01-31T23:58:00Z", false);
+    for (second, success) in [(1, true), (2, false), (61, true), (62, true), (121, true)] {
+        task(&format!("2026-02-01T00:{:02}:{:02}Z", second / 60, second % 60), success);
+    }
+    let at = |time: &str| slo.snapshot_at(time.parse().unwrap());
+    let snapshot = at("2026-02-01T00:02:30Z");
+    assert_eq!((snapshot.good, snapshot.bad), (1, 1), "a minute of half, a good one, and one that is not over");
+    assert_eq!(at("2026-02-01T00:03:00Z").good, 2);
+    assert!(snapshot.not_evaluable.is_empty());
+    let back: Value = serde_saphyr::from_str(&to_openslo(&specs)).unwrap();
+    assert_eq!(back, serde_saphyr::from_str::<Value>(text).unwrap());
 }
 
 #[test]
@@ -356,6 +392,13 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
                 expected_events: expected.map(u64::from),
                 exhaustion_action: Some(ExhaustionAction::FreezeDeployments),
             });
+    let calendar = prop::sample::select(vec!["1M", "2w", "1Q"]).prop_map(|period| CalendarSpec {
+        start: "2026-01-01 00:00:00".into(),
+        time_zone: "America/New_York".into(),
+        period: period.into(),
+    });
+    let slices = (window.clone(), target.clone()).prop_map(|(window, target)| TimeSlices { window, target });
+    let budget = (prop::option::of(calendar), prop::option::of(slices));
     (
         name,
         prop::option::of(text),
@@ -366,19 +409,24 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
         prop::option::of(good_when),
         prop::option::of(policy),
         prop::collection::btree_map("[a-z]{1,8}", text, 0..3),
+        budget,
     )
-        .prop_map(|(name, description, service, target, window, indicators, good_when, policy, labels)| SloSpec {
-            name,
-            description,
-            service,
-            target: Some(target),
-            window,
-            indicators,
-            good_when,
-            error_budget_policy: policy,
-            labels,
-            inherits_from: None,
-            openslo: None,
+        .prop_map(|(name, description, service, target, window, indicators, good_when, policy, labels, budget)| {
+            SloSpec {
+                name,
+                description,
+                service,
+                target: Some(target),
+                window,
+                calendar: budget.0,
+                time_slices: budget.1,
+                indicators,
+                good_when,
+                error_budget_policy: policy,
+                labels,
+                inherits_from: None,
+                openslo: None,
+            }
         })
 }
 
@@ -397,7 +445,11 @@ proptest! {
         prop_assert_eq!(&back.good_when, &spec.good_when);
         prop_assert_eq!(&back.error_budget_policy, &spec.error_budget_policy);
         prop_assert_eq!(back.target, spec.target);
-        prop_assert_eq!(back.window.unwrap_or(Window::MONTH), spec.window.unwrap_or(Window::MONTH));
+        if spec.calendar.is_none() {
+            prop_assert_eq!(back.window.unwrap_or(Window::MONTH), spec.window.unwrap_or(Window::MONTH));
+        }
+        prop_assert_eq!(&back.calendar, &spec.calendar);
+        prop_assert_eq!(back.time_slices, spec.time_slices);
         prop_assert_eq!(back.service.unwrap_or_default(), spec.service.unwrap_or_default());
         prop_assert_eq!(back.labels, spec.labels);
     }

@@ -5,16 +5,32 @@ use std::process::{Command, Stdio};
 
 /// The program, when it can be run; else `test` is put on the list of what was skipped.
 pub fn program(name: &str, test: &str) -> Option<Command> {
-    let found = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_ok_and(|status| status.success()) {
+    if runs(Command::new(name).arg("--version")) {
         return Some(Command::new(name));
     }
-    let line = format!("- {test}: no `{name}`\n");
-    eprint!("skipped {line}");
+    skip(&format!("{test}: no `{name}`"));
+    None
+}
+
+/// Python, when it has the module; else `test` is put on the list of what was skipped.
+pub fn python_with(module: &str, test: &str) -> Option<Command> {
+    if runs(Command::new("python3").args(["-c", &format!("import {module}")])) {
+        return Some(Command::new("python3"));
+    }
+    skip(&format!("{test}: no Python with `{module}`"));
+    None
+}
+
+fn runs(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn skip(what: &str) {
+    eprintln!("skipped {what}");
     if let Ok(path) = std::env::var("SRE_SKIPPED") {
         let list = std::fs::OpenOptions::new().create(true).append(true).open(path);
         // A list that cannot be written is no failure of the test.
-        let _ = list.and_then(|mut list| list.write_all(line.as_bytes()));
+        let _ = list.and_then(|mut list| writeln!(list, "- {what}"));
     }
-    None
 }

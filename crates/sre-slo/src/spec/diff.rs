@@ -81,6 +81,13 @@ fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
     note("service", json(&old.service().unwrap_or("")), json(&new.service().unwrap_or("")), ChangeKind::Breaking);
     let [before, after] = [old, new].map(|spec| spec.budget_config(None).window);
     note("window", json(&before), json(&after), ChangeKind::Breaking);
+    note("calendar", json(&old.calendar), json(&new.calendar), ChangeKind::Breaking);
+    let slice = |spec: &SloSpec| spec.time_slices.map(|slices| slices.window);
+    note("time_slices.window", json(&slice(old)), json(&slice(new)), ChangeKind::Breaking);
+    if let Some((old, new)) = old.time_slices.zip(new.time_slices) {
+        let kind = by_size(Some(old.target.ratio()), Some(new.target.ratio()), true);
+        note("time_slices.target", json(&old.target), json(&new.target), kind);
+    }
     let ratio = |spec: &SloSpec| spec.target.map(crate::Target::ratio);
     note("target", json(&old.target), json(&new.target), by_size(ratio(old), ratio(new), true));
     compare_good_when(old, new, &mut note);

@@ -16,7 +16,9 @@ use serde::Serialize;
 use serde_json::Value;
 use sre_core::Window;
 
-use crate::{BudgetConfig, BurnPolicy, BurnThreshold, ExhaustionAction, GoodWhen, Target};
+use crate::{
+    BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, Target, TimeSlices,
+};
 
 /// The JSON Schema of the YAML form, for editors.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -41,6 +43,12 @@ pub struct SloSpec {
     /// The error budget's window; 30d by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    /// Where the budget begins anew by the calendar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<CalendarSpec>,
+    /// Where the budget counts slices of time instead of events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_slices: Option<TimeSlices>,
     /// What is measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub indicators: Vec<IndicatorSpec>,
@@ -169,9 +177,12 @@ impl SloSpec {
         let policy = self.error_budget_policy.clone().unwrap_or_default();
         let named = policy.policy.as_deref().and_then(BurnPolicy::named);
         let written = (!policy.thresholds.is_empty()).then_some(BurnPolicy(policy.thresholds));
+        let calendar = self.calendar.as_ref().and_then(|calendar| Calendar::try_from(calendar).ok());
         BudgetConfig {
             total: of_indicators.or(self.target.map(Target::budget)),
-            window: self.window.unwrap_or(Window::MONTH),
+            window: self.window.or(calendar.as_ref().map(Calendar::nominal_window)).unwrap_or(Window::MONTH),
+            calendar,
+            time_slices: self.time_slices,
             policy: named.or(written).unwrap_or_default(),
             exhaustion_action: policy.exhaustion_action.unwrap_or_default(),
             min_events: policy.min_events,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sre_core::{Severity, Window};
 
 use super::{BudgetPolicySpec, FOREIGN, IndicatorSpec, SloSpec, SpecError, node, read, yaml_document};
-use crate::{BurnThreshold, SliRegistry, Target};
+use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, Target, TimeSlices};
 
 /// Where an objective was imported from: the OpenSLO documents themselves, so that they can go back unharmed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,11 +28,12 @@ impl OpenSloOrigin {
     pub(crate) fn not_evaluable(&self) -> Option<String> {
         let spec = &self.document["spec"];
         let mut parts = Vec::new();
-        if spec["budgetingMethod"].as_str().is_some_and(|method| method != "Occurrences") {
-            parts.push("budgeting by time slices (events are counted instead)");
+        let method = spec["budgetingMethod"].as_str().unwrap_or("Occurrences");
+        if !matches!(method, "Occurrences" | "Timeslices") {
+            parts.push(format!("budgeting method `{method}` (events are counted instead)"));
         }
-        if spec["timeWindow"][0]["isRolling"] == Value::Bool(false) {
-            parts.push("a calendar-aligned window (a rolling one of the same length is used instead)");
+        if spec["timeWindow"].as_array().is_some_and(|windows| windows.len() > 1) {
+            parts.push("more than one time window (the first is used)".to_owned());
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
@@ -97,6 +98,8 @@ impl Import<'_> {
             imported.service = spec["service"].as_str().map(str::to_owned);
             imported.target = Some(self.target(objective, index)?);
             imported.window = self.window(&spec["timeWindow"][0])?;
+            imported.calendar = self.calendar(&spec["timeWindow"][0])?;
+            imported.time_slices = self.time_slices(objective, index)?;
             imported.labels = labels(&self.document["metadata"]["labels"]);
             if !policy.is_empty() {
                 let kept = imported.error_budget_policy.get_or_insert_default();
@@ -159,6 +162,37 @@ impl Import<'_> {
         duration_of(duration, calendar)
             .map(Some)
             .ok_or_else(|| self.error("spec.timeWindow[0].duration", &window["duration"], "such as 28d, 4w, 1M or 1Q"))
+    }
+
+    fn calendar(&self, window: &Value) -> Result<Option<CalendarSpec>, SpecError> {
+        let calendar = &window["calendar"];
+        if window["isRolling"] != Value::Bool(false) || calendar.is_null() {
+            return Ok(None);
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        // A calendar window of minutes makes no sense: see `duration_of`.
+        let period = text(&window["duration"]).replace('m', "M");
+        let zone = calendar["timeZone"].as_str().unwrap_or("UTC").to_owned();
+        let spec = CalendarSpec { start: text(&calendar["startTime"]), time_zone: zone, period };
+        let valid = Calendar::try_from(&spec);
+        valid.map(|_| Some(spec)).map_err(|error| {
+            self.error(&format!("spec.timeWindow[0] ({})", error.field), &json!(error.found), error.expected)
+        })
+    }
+
+    fn time_slices(&self, objective: &Value, index: usize) -> Result<Option<TimeSlices>, SpecError> {
+        if self.document["spec"]["budgetingMethod"] != "Timeslices" {
+            return Ok(None);
+        }
+        let field = |name: &str| format!("spec.objectives[{index}].{name}");
+        let (target, window) = (&objective["timeSliceTarget"], &objective["timeSliceWindow"]);
+        let ratio = target.as_f64().and_then(|ratio| Target::try_from(ratio).ok());
+        let ratio =
+            ratio.ok_or_else(|| self.error(&field("timeSliceTarget"), target, "a ratio above 0 and up to 1"))?;
+        // The window may be a number of minutes.
+        let length = window.as_str().and_then(|text| duration_of(text, false)).or(window.as_u64().map(Window::minutes));
+        let length = length.ok_or_else(|| self.error(&field("timeSliceWindow"), window, "a duration such as 1m"))?;
+        Ok(Some(TimeSlices { window: length, target: ratio }))
     }
 
     /// The burn-rate conditions of all alert policies, as thresholds.
@@ -296,6 +330,18 @@ fn compose(spec: &SloSpec) -> Vec<Value> {
             "objectives": [{"target": spec.target.map_or_else(|| 1.0 - spec_budget(spec), Target::ratio)}],
         },
     });
+    if let Some(slices) = spec.time_slices {
+        slo["spec"]["budgetingMethod"] = json!("Timeslices");
+        slo["spec"]["objectives"][0]["timeSliceTarget"] = json!(slices.target);
+        slo["spec"]["objectives"][0]["timeSliceWindow"] = json!(slices.window);
+    }
+    if let Some(calendar) = &spec.calendar {
+        slo["spec"]["timeWindow"] = json!([{
+            "duration": calendar.period,
+            "isRolling": false,
+            "calendar": {"startTime": calendar.start, "timeZone": calendar.time_zone},
+        }]);
+    }
     if let Some(description) = &spec.description {
         slo["spec"]["description"] = json!(description);
     }

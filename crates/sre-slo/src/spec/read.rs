@@ -9,7 +9,9 @@ use super::node::{self, Key, Kind, Node};
 use super::openslo::{self, OpenSloOrigin};
 use super::resolve::{Place, Places, resolve_placed};
 use super::{BudgetPolicySpec, IndicatorSpec, SloSpec, SpecError};
-use crate::{BurnPolicy, BurnThreshold, ExhaustionAction, GoodWhen, SliRegistry, Target};
+use crate::{
+    BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, SliRegistry, Target, TimeSlices,
+};
 
 /// Reads the objectives of one YAML text: our own documents, and OpenSLO's, side by side. `file` names it in errors.
 pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
@@ -125,10 +127,10 @@ fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<SloSpec, SpecE
         name,
         description: fields.text("description")?,
         service: fields.text("service")?,
-        target: fields.read("target", "a ratio such as 0.95, or a percentage such as 95 or `95%`", |value| {
-            serde_json::from_value::<Target>(value.clone()).ok()
-        })?,
+        target: fields.target()?,
         window: fields.window("window")?,
+        calendar: fields.take("calendar").map(|node| calendar(node, file)).transpose()?,
+        time_slices: fields.take("time_slices").map(|node| time_slices(node, file)).transpose()?,
         indicators: match fields.take("indicators") {
             Some(node) => fields
                 .items("indicators", node)?
@@ -187,6 +189,39 @@ fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Res
             field: format!("{path}{}", error.field),
             found: error.found.trim_matches('`').to_owned(),
             expected: error.expected,
+        }),
+    }
+}
+
+fn calendar(node: &Node, file: &str) -> Result<CalendarSpec, SpecError> {
+    let mut fields = Fields::new(node, file, "calendar.")?;
+    let spec = CalendarSpec {
+        start: fields.text("start")?.unwrap_or_default(),
+        time_zone: fields.text("time_zone")?.unwrap_or_else(|| "UTC".to_owned()),
+        period: fields.text("period")?.unwrap_or_default(),
+    };
+    fields.finish()?;
+    Calendar::try_from(&spec).map(|_| ()).map_err(|error| SpecError::Field {
+        file: file.to_owned(),
+        line: node.entry(error.field).map_or(node.line, |(key, _)| key.line),
+        field: format!("calendar.{}", error.field),
+        found: error.found,
+        expected: error.expected.to_owned(),
+    })?;
+    Ok(spec)
+}
+
+fn time_slices(node: &Node, file: &str) -> Result<TimeSlices, SpecError> {
+    let mut fields = Fields::new(node, file, "time_slices.")?;
+    let window = fields.window("window")?;
+    let target = fields.target()?;
+    fields.finish()?;
+    match (window, target) {
+        (Some(window), Some(target)) => Ok(TimeSlices { window, target }),
+        _ => Err(SpecError::Document {
+            file: file.to_owned(),
+            line: node.line,
+            message: "`time_slices`: expected `window` and `target`".to_owned(),
         }),
     }
 }
@@ -304,6 +339,12 @@ impl<'a> Fields<'a> {
             Value::Number(number) => Some(number.to_string()),
             Value::Bool(flag) => Some(flag.to_string()),
             _ => None,
+        })
+    }
+
+    fn target(&mut self) -> Result<Option<Target>, SpecError> {
+        self.read("target", "a ratio such as 0.95, or a percentage such as 95 or `95%`", |value| {
+            serde_json::from_value(value.clone()).ok()
         })
     }
 

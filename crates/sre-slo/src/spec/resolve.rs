@@ -68,6 +68,8 @@ impl<'a> Family<'a> {
             service: spec.service.clone().or(parent.service),
             target: spec.target.or(parent.target),
             window: spec.window.or(parent.window),
+            calendar: spec.calendar.clone().or(parent.calendar),
+            time_slices: spec.time_slices.or(parent.time_slices),
             indicators: if spec.indicators.is_empty() { parent.indicators } else { spec.indicators.clone() },
             good_when: spec.good_when.clone().or(parent.good_when),
             error_budget_policy: spec.error_budget_policy.clone().or(parent.error_budget_policy),
