@@ -14,7 +14,7 @@ pub struct OtelAdapter {
     traces: OpenRuns<Trace>,
     /// Traces whose root has come, by the moment at which they are read.
     settling: BTreeSet<(Timestamp, String)>,
-    /// Traces that were read, for what still comes of them.
+    /// Traces that were read, and their agents, for what still comes of them.
     read: OpenRuns<()>,
     latest: Timestamp,
     unknown: u64,
@@ -47,15 +47,18 @@ impl OtelAdapter {
     fn add(&mut self, id: TraceId, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
         self.latest = self.latest.max(span.end);
         let key = hex(&id);
-        if self.read.get_mut(&key).is_some() {
-            self.late(id, key, span, service, emit);
-            return;
+        let is_over = |run: &mut OpenRun<Trace>| run.state.settles_at.is_some_and(|at| at <= span.start);
+        if self.traces.get_mut(&key).is_some_and(is_over)
+            && let Some(run) = self.traces.close(&key)
+        {
+            self.emit(&run.state, span.start, emit);
         }
         if self.traces.get_mut(&key).is_none() {
-            let state = Trace { id, service: service.map(str::to_owned), ..Default::default() };
+            let follows = self.read.get_mut(&key).map(|run| run.agent.clone());
+            let state = Trace { id, service: service.map(str::to_owned), follows, ..Default::default() };
             let run = OpenRun { agent: String::new(), task: key.clone(), started: span.start, state };
             if let Some((at, displaced)) = self.traces.open(&key, run) {
-                self.emit(displaced.state, at, emit);
+                self.emit(&displaced.state, at, emit);
             }
         }
         let Some(run) = self.traces.get_mut(&key) else { return };
@@ -66,27 +69,11 @@ impl OtelAdapter {
         }
         state.latest = state.latest.max(span.end);
         if span.parent.is_none() {
-            state.has_root = true;
-            self.settling.insert((span.end.saturating_add(SETTLE), key));
+            let at = span.end.saturating_add(SETTLE).max(state.settles_at.unwrap_or_default());
+            state.settles_at = Some(at);
+            self.settling.insert((at, key));
         }
         state.spans.push(span);
-    }
-
-    /// A span of a trace that was read already. Another root is another task; anything else stands for itself.
-    fn late(&mut self, id: TraceId, key: String, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
-        if span.parent.is_none() {
-            self.unmatched += 1;
-            return;
-        }
-        let agent =
-            self.read.get_mut(&key).map(|run| run.agent.clone()).or(service.map(str::to_owned)).unwrap_or_default();
-        for event in span.evaluations.into_iter().chain(span.event) {
-            let mut event = AgentEvent::new(span.end, agent.clone(), event).of_task(key.clone());
-            event.trace_id = Some(hex(&id));
-            event.span_id = Some(hex(&span.id));
-            event.parent_span_id = span.parent.map(|parent| hex(&parent));
-            emit(event);
-        }
     }
 
     fn settle(&mut self, now: Option<Timestamp>, emit: &mut dyn FnMut(AgentEvent)) {
@@ -94,28 +81,30 @@ impl OtelAdapter {
             if now.is_some_and(|now| *at > now) {
                 return;
             }
+            // Another root may have come since, and with it another moment.
             if let Some((at, key)) = self.settling.pop_first()
+                && self.traces.get_mut(&key).is_some_and(|run| run.state.settles_at == Some(at))
                 && let Some(run) = self.traces.close(&key)
             {
-                self.emit(run.state, at, emit);
+                self.emit(&run.state, at, emit);
             }
         }
     }
 
-    fn emit(&mut self, state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        let (key, started) = (hex(&state.id), state.latest);
-        let (spans, mut events, mut agent) = (state.spans.len() as u64, 0u64, None);
+    fn emit(&mut self, state: &Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let mut agent = None;
         trace::emit(state, at, &mut |event| {
-            events += 1;
             agent.get_or_insert_with(|| event.agent.clone());
             emit(event);
         });
-        if events == 0 {
+        let Some(agent) = agent else {
             // Nothing of it speaks of an agent, and its root never came.
-            self.unmatched += spans;
-        }
+            self.unmatched += state.spans.len() as u64;
+            return;
+        };
+        let key = hex(&state.id);
         // What is pushed out here is only no longer remembered.
-        self.read.open(&key, OpenRun { agent: agent.unwrap_or_default(), task: key.clone(), started, state: () });
+        self.read.open(&key, OpenRun { agent, task: key.clone(), started: state.latest, state: () });
     }
 }
 
@@ -189,7 +178,7 @@ impl Adapter for OtelAdapter {
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle(Some(now), emit);
         for (deadline, run) in self.traces.expire(now) {
-            self.emit(run.state, deadline, emit);
+            self.emit(&run.state, deadline, emit);
         }
         self.read.expire(now);
     }
@@ -197,7 +186,7 @@ impl Adapter for OtelAdapter {
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle(None, emit);
         for run in self.traces.drain() {
-            self.emit(run.state, self.latest, emit);
+            self.emit(&run.state, self.latest, emit);
         }
     }
 

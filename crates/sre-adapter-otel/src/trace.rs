@@ -12,69 +12,93 @@ pub(crate) struct Trace {
     pub(crate) id: TraceId,
     pub(crate) spans: Vec<Span>,
     pub(crate) service: Option<String>,
-    pub(crate) has_root: bool,
+    /// When it is read: a while after its last root; `None` until one has come.
+    pub(crate) settles_at: Option<Timestamp>,
     pub(crate) latest: Timestamp,
+    /// The agent of the same trace's first task, where that was read already: this is what came of it later.
+    pub(crate) follows: Option<String>,
 }
 
 /// Yields the events of a trace: for each of its tasks the start, what happened in it, and the end.
 ///
-/// `closed_at` is the moment at which a trace without a root is given up: its task is incomplete.
-pub(crate) fn emit(trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+/// `closed_at` is the moment at which a trace without a root is given up: its task is incomplete, or, where the trace
+/// only follows one that was read already, there is none.
+pub(crate) fn emit(trace: &Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
     let tree = Tree::of(&trace.spans);
-    let tasks = tree.tasks();
-    let trace_id = hex(&trace.id);
-    let service = trace.service.as_deref().filter(|name| !name.starts_with("unknown_service"));
-    let mut builders: Vec<Task<'_>> = Vec::new();
-    for (number, &root) in tasks.iter().enumerate() {
-        let span = &trace.spans[root];
-        let task = if number == 0 { trace_id.clone() } else { format!("{trace_id}-{}", hex(&span.id)) };
-        let agent = span.name.as_deref().or(service).unwrap_or("default");
-        let run = OpenRun { agent: agent.to_owned(), task, started: span.start, state: () };
-        builders.push(Task { run, root: Some(span), verdict: Verdict::default(), end: span.end });
-    }
+    let roots = tree.tasks();
+    let mut tasks: Vec<Task<'_>> = roots.iter().enumerate().map(|(number, &root)| trace.task(number, root)).collect();
     let speaks = trace.spans.iter().any(|span| span.role.is_some());
-    if builders.is_empty() && (speaks || trace.has_root) {
-        let started = trace.spans.iter().map(|span| span.start).min().unwrap_or(closed_at);
-        let named =
-            trace.spans.iter().find(|span| span.role == Some(Role::Agent)).and_then(|span| span.name.as_deref());
-        let agent = named.or(service).unwrap_or("default").to_owned();
-        let run = OpenRun { agent, task: trace_id.clone(), started, state: () };
-        builders.push(Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(trace.latest) });
+    if tasks.is_empty() && trace.follows.is_none() {
+        if !speaks && trace.settles_at.is_none() {
+            return;
+        }
+        tasks.push(trace.rootless_task(closed_at));
     }
-    let Some(first) = builders.first() else { return };
-    let fallback = first.run.agent.clone();
-    for task in &builders {
-        let mut event = task.run.event(task.run.started, Event::TaskStarted { name: Some(task.run.agent.clone()) });
-        event.trace_id = Some(trace_id.clone());
-        event.span_id = task.root.map(|root| hex(&root.id));
-        emit(event);
+    for task in &tasks {
+        let started = task.run.event(task.run.started, Event::TaskStarted { name: Some(task.run.agent.clone()) });
+        emit(trace.place(started, task.root));
     }
+    let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
     order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
     for index in order {
         let span = &trace.spans[index];
-        let position = tree.task_of(index, &tasks).or((builders.len() == 1).then_some(0));
-        let events = tree.events_of(index, speaks, &tasks);
-        if let Some(position) = position
-            && let Some(Event::LlmCall { error, .. }) =
-                events.iter().find(|event| matches!(event, Event::LlmCall { .. }))
-        {
-            builders[position].verdict.model_call(error.as_deref());
-        }
-        for event in events {
+        let only = (tasks.len() == 1 && trace.follows.is_none()).then_some(0);
+        let position = tree.task_of(index, &roots).or(only);
+        for event in tree.events_of(index, speaks, &roots) {
             let time = if matches!(event, Event::Handoff { .. }) { span.start } else { span.end };
-            let mut event = match position {
-                Some(position) => builders[position].run.event(time, event),
-                None => AgentEvent::new(time, fallback.clone(), event),
+            let event = match position.map(|position| &mut tasks[position]) {
+                Some(task) => {
+                    if let Event::LlmCall { error, .. } = &event {
+                        task.verdict.model_call(error.as_deref());
+                    }
+                    task.run.event(time, event)
+                }
+                None if trace.follows.is_some() => {
+                    AgentEvent::new(time, elsewhere.clone(), event).of_task(hex(&trace.id))
+                }
+                None => AgentEvent::new(time, elsewhere.clone(), event),
             };
-            event.trace_id = Some(trace_id.clone());
-            event.span_id = Some(hex(&span.id));
-            event.parent_span_id = span.parent.map(|parent| hex(&parent));
-            emit(event);
+            emit(trace.place(event, Some(span)));
         }
     }
-    for task in builders {
-        task.finish(&trace_id, emit);
+    for task in tasks {
+        let root = task.root;
+        emit(trace.place(task.finished(), root));
+    }
+}
+
+impl Trace {
+    /// The task that a root is. The first of a trace is named after the trace, any other after its span too.
+    fn task(&self, number: usize, root: usize) -> Task<'_> {
+        let (span, trace_id) = (&self.spans[root], hex(&self.id));
+        let is_first = number == 0 && self.follows.is_none();
+        let task = if is_first { trace_id } else { format!("{trace_id}-{}", hex(&span.id)) };
+        let agent = span.name.as_deref().or(self.service()).unwrap_or("default").to_owned();
+        let run = OpenRun { agent, task, started: span.start, state: () };
+        Task { run, root: Some(span), verdict: Verdict::default(), end: span.end }
+    }
+
+    /// The task of a trace whose root never came.
+    fn rootless_task(&self, closed_at: Timestamp) -> Task<'_> {
+        let started = self.spans.iter().map(|span| span.start).min().unwrap_or(closed_at);
+        let agents = self.spans.iter().filter(|span| span.role == Some(Role::Agent));
+        let named = agents.filter_map(|span| span.name.as_deref()).next();
+        let agent = named.or(self.service()).unwrap_or("default").to_owned();
+        let run = OpenRun { agent, task: hex(&self.id), started, state: () };
+        Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(self.latest) }
+    }
+
+    /// The service's name, unless it is the placeholder that SDKs put there.
+    fn service(&self) -> Option<&str> {
+        self.service.as_deref().filter(|name| !name.starts_with("unknown_service"))
+    }
+
+    fn place(&self, mut event: AgentEvent, span: Option<&Span>) -> AgentEvent {
+        event.trace_id = Some(hex(&self.id));
+        event.span_id = span.map(|span| hex(&span.id));
+        event.parent_span_id = span.and_then(|span| span.parent).map(|parent| hex(&parent));
+        event
     }
 }
 
@@ -87,19 +111,12 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn finish(mut self, trace_id: &str, emit: &mut dyn FnMut(AgentEvent)) {
-        let mut event = match self.root {
-            Some(root) => {
-                if let Some(error) = &root.error {
-                    self.verdict.fail(error.clone());
-                }
-                self.run.finished(self.end, self.verdict.error())
-            }
-            None => self.run.incomplete(self.end),
-        };
-        event.trace_id = Some(trace_id.to_owned());
-        event.span_id = self.root.map(|root| hex(&root.id));
-        emit(event);
+    fn finished(mut self) -> AgentEvent {
+        let Some(root) = self.root else { return self.run.incomplete(self.end) };
+        if let Some(error) = &root.error {
+            self.verdict.fail(error.clone());
+        }
+        self.run.finished(self.end, self.verdict.error())
     }
 }
 

@@ -212,6 +212,28 @@ fn a_trace_whose_root_never_comes_times_out() {
     assert_eq!(finished(&events), [("shop", false, true)]);
 }
 
+/// A distributed trace may call the agent again, and exporters may be late.
+#[test]
+fn a_trace_goes_on_after_it_was_read() {
+    let agent = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"});
+    let chat =
+        |id: u32, parent: u32, to: u64| span(id, parent, "chat", to - 1, to, json!({"gen_ai.operation.name": "chat"}));
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    let mut give = |spans: &[Value]| adapter.ingest(&request(spans), &mut |event| events.push(event)).unwrap();
+    give(&[chat(2, 1, 100), span(1, 0, "first", 0, 900, agent.clone())]);
+    give(&[chat(4, 3, 9_000)]);
+    give(&[chat(5, 1, 500), failed(span(3, 0, "second", 8_000, 9_900, agent))]);
+    adapter.finish(&mut |event| events.push(event));
+    assert_eq!(finished(&events), [("a", true, false), ("a", false, false)]);
+    let tasks: Vec<_> = events
+        .iter()
+        .filter(|event| matches!(event.event, Event::LlmCall { .. }))
+        .map(|event| (event.span_id.as_deref().unwrap().parse::<u32>().unwrap(), event.task.as_deref().unwrap()))
+        .collect();
+    let second = format!("{TRACE}-0000000000000003");
+    assert_eq!(tasks, [(2, TRACE), (5, TRACE), (4, second.as_str())], "a late child stays with the first task");
+}
+
 #[test]
 fn evaluations_come_from_spans_and_from_logs() {
     let judged = json!({
