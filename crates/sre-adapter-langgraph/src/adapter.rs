@@ -227,6 +227,7 @@ impl Adapter for LangGraphAdapter {
             evicted_runs: self.runs.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
+            rejected: 0,
         }
     }
 }

@@ -190,6 +190,12 @@ impl Adapter for OpenAiAgentsAdapter {
                 "found no `time`, `ended_at` or `started_at`, expected one".to_owned(),
             ));
         };
+        if let (Some(started), Some(ended)) = (line.started_at, line.ended_at)
+            && ended < started
+        {
+            let message = format!("`ended_at`: found {ended}, expected a time not before `started_at`, {started}");
+            return Err(AdapterError::Malformed(message));
+        }
         if time > self.latest {
             self.latest = time;
             self.expire(time, emit);
@@ -228,6 +234,7 @@ impl Adapter for OpenAiAgentsAdapter {
             evicted_runs: self.runs.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
+            rejected: 0,
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct OtelAdapter {
     latest: Timestamp,
     unknown: u64,
     unmatched: u64,
+    rejected: u64,
 }
 
 /// How long after its root a trace is waited for.
@@ -36,6 +37,7 @@ impl OtelAdapter {
             latest: Timestamp::default(),
             unknown: 0,
             unmatched: 0,
+            rejected: 0,
         }
     }
 
@@ -119,9 +121,9 @@ impl Sink<'_> {
         self.adapter.add(trace, span, service, self.emit);
     }
 
-    /// A span without an id or a time.
+    /// A span without an id or a time, or with a duration or a cost that cannot be.
     pub(crate) fn refuse(&mut self) {
-        self.adapter.unmatched += 1;
+        self.adapter.rejected += 1;
     }
 
     pub(crate) fn log(
@@ -196,6 +198,7 @@ impl Adapter for OtelAdapter {
             evicted_runs: self.traces.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
+            rejected: self.rejected,
         }
     }
 }

@@ -52,7 +52,7 @@ fn read(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
         status_message: &span.status.message,
     };
     let events = span.events.iter().filter_map(|event| Some((&*event.name, timestamp(event.time_unix_nano.0)?)));
-    let read = Span::read(&raw, &known(&span.attributes), events);
+    let read = Span::read(&raw, &known(&span.attributes), events)?;
     Some((id(&span.trace_id)?, read))
 }
 

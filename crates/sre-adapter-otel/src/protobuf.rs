@@ -55,7 +55,7 @@ fn read(span: &proto::Span) -> Option<(TraceId, Span)> {
         status_message: span.status.as_ref().map_or("", |status| &status.message),
     };
     let events = span.events.iter().filter_map(|event| Some((event.name.as_str(), timestamp(event.time_unix_nano)?)));
-    let read = Span::read(&raw, &known(&span.attributes), events);
+    let read = Span::read(&raw, &known(&span.attributes), events)?;
     Some((TraceId::try_from(span.trace_id.as_slice()).ok()?, read))
 }
 

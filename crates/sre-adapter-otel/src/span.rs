@@ -165,13 +165,17 @@ impl Judgement<'_> {
 }
 
 impl Span {
-    /// Reads a span by the tables. `events` are the names and times of its span events.
+    /// Reads a span by the tables; `None` for a duration or a cost below 0. `events` are the names and times of its span events.
     pub(crate) fn read<'a>(
         raw: &RawSpan<'a>,
         known: &Known<'a>,
         events: impl Iterator<Item = (&'a str, Timestamp)>,
-    ) -> Self {
+    ) -> Option<Self> {
         let dialect = known.dialect();
+        let cost = dialect.and_then(|(dialect, _)| known.number(dialect.cost_usd));
+        if raw.end < raw.start || cost.is_some_and(|cost| cost < 0.0) {
+            return None;
+        }
         let error = error_of(raw, known);
         let mut span = Self {
             id: raw.id,
@@ -189,7 +193,7 @@ impl Span {
             None if raw.is_client => span.event = span.http_request(known),
             None => {}
         }
-        span
+        Some(span)
     }
 
     fn fill<'a>(

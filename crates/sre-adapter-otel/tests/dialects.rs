@@ -235,6 +235,23 @@ fn a_trace_goes_on_after_it_was_read() {
 }
 
 #[test]
+fn a_span_that_cannot_be_is_rejected_and_counted() {
+    let agent = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"});
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    let spans = [
+        span(1, 0, "good", 0, 900, agent.clone()),
+        span(2, 1, "backwards", 500, 400, agent.clone()),
+        with(span(3, 1, "nobody", 1, 2, agent.clone()), "spanId", json!("")),
+        with(span(4, 1, "never", 1, 2, agent), "endTimeUnixNano", json!("0")),
+        span(5, 1, "refund", 1, 2, json!({"openinference.span.kind": "LLM", "llm.cost.total": -0.5})),
+    ];
+    adapter.ingest(&request(&spans), &mut |event| events.push(event)).unwrap();
+    adapter.finish(&mut |event| events.push(event));
+    assert_eq!(adapter.stats().rejected, 4);
+    assert_eq!(finished(&events), [("a", true, false)]);
+}
+
+#[test]
 fn evaluations_come_from_spans_and_from_logs() {
     let judged = json!({
         "openinference.span.kind": "LLM",

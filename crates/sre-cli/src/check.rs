@@ -121,20 +121,19 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     let hub = Hub::builder().observe(engine).observe(counts.clone()).build();
     let mut adapter = args.from.adapter(RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() });
     let mut latest = Timestamp::default();
-    let (mut events, mut unknown) = (0, 0);
+    let mut events = 0;
     let mut take = |mut event: AgentEvent| {
         if let Some(agent) = &args.agent {
             event.agent.clone_from(agent);
         }
         latest = latest.max(event.time);
         events += 1;
-        unknown += u64::from(matches!(event.event, Event::Unknown { .. }));
         hub.record(&event);
     };
     let mut input = input::read(&args.input, args.strict, &mut *adapter, &mut take)?;
     adapter.finish(&mut take);
-    (input.events, input.unknown) = (events, unknown + adapter.stats().unknown);
-    input.unmatched = adapter.stats().unmatched;
+    let stats = adapter.stats();
+    (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
     if input.lines > 0 && input.events == 0 {
         bail!("found no event in {} lines, expected some: is `--from` right?", input.lines);
     }

@@ -36,7 +36,8 @@ pub(crate) fn read(
     take: &mut dyn FnMut(AgentEvent),
 ) -> anyhow::Result<InputStats> {
     let progress = progress_bar(paths);
-    let mut reader = Reader { stats: InputStats::default(), strict, adapter, take, progress, unreported: 0 };
+    let mut reader =
+        Reader { stats: InputStats::default(), strict, adapter, take, progress, unreported: 0, rejected: 0 };
     for path in paths {
         let name = path.display().to_string();
         if path.as_os_str() == "-" {
@@ -77,6 +78,8 @@ struct Reader<'a> {
     take: &'a mut dyn FnMut(AgentEvent),
     progress: ProgressBar,
     unreported: u64,
+    /// What the adapter has rejected so far.
+    rejected: u64,
 }
 
 impl Reader<'_> {
@@ -128,10 +131,20 @@ impl Reader<'_> {
                 &format!("found more than {} MiB, expected a shorter line", MAX_RECORD >> 20),
             );
         }
-        match self.adapter.ingest(record, self.take) {
-            Ok(()) => Ok(()),
-            Err(error) => self.malformed(name, number, &error.to_string()),
+        self.record(name, number, record)
+    }
+
+    fn record(&mut self, name: &str, number: u64, record: &[u8]) -> anyhow::Result<()> {
+        if let Err(error) = self.adapter.ingest(record, self.take) {
+            return self.malformed(name, number, &error.to_string());
         }
+        let rejected = self.adapter.stats().rejected;
+        let more = rejected - std::mem::replace(&mut self.rejected, rejected);
+        if more > 0 {
+            let message = format!("found {more} spans without an id, or with a time, duration or cost that cannot be");
+            return self.malformed(name, number, &message);
+        }
+        Ok(())
     }
 
     /// Tells the progress bar now and then; it would look at the clock each time.
@@ -153,10 +166,7 @@ impl Reader<'_> {
                 &format!("found more than {} MiB, expected a smaller body", MAX_RECORD >> 20),
             );
         }
-        match self.adapter.ingest(&body, self.take) {
-            Ok(()) => Ok(()),
-            Err(error) => self.malformed(name, 1, &error.to_string()),
-        }
+        self.record(name, 1, &body)
     }
 
     fn malformed(&mut self, name: &str, number: u64, message: &str) -> anyhow::Result<()> {

@@ -168,6 +168,14 @@ fn malformed_lines_are_named_counted_and_passed_over_unless_strict() {
 }
 
 #[test]
+fn unknown_events_are_counted_and_make_no_agent() {
+    let lines = format!("{}{{\"event\":\"moon_landing\",\"time\":1790000000}}\n", tasks(2, 0));
+    let (code, json, _) = check(SLO, &lines, &[]);
+    assert_eq!((code, &json["input"]["unknown"], &json["input"]["skipped"]), (0, &1.into(), &0.into()));
+    assert_eq!(json["slos"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_line_without_end_does_not_fill_the_memory() {
     let lines = format!("{}{}\n{}", tasks(1, 0), "x".repeat(17 << 20), tasks(1, 0));
     let (code, json, stderr) = check(SLO, &lines, &[]);

@@ -65,4 +65,6 @@ pub struct AdapterStats {
     pub unknown: u64,
     /// Native events that belong to no open run, or to a run that holds too much already.
     pub unmatched: u64,
+    /// Parts of records that cannot be, and were passed over: a span without an id, or one that ends before it starts.
+    pub rejected: u64,
 }

@@ -83,7 +83,10 @@ impl Adapter for NativeAdapter {
                     duration_ms.get_or_insert_with(|| event.time.millis_since(started));
                 }
             }
-            Event::Unknown { .. } => self.unknown += 1,
+            Event::Unknown { .. } => {
+                self.unknown += 1;
+                return Ok(());
+            }
             _ => {}
         }
         emit(event);
@@ -106,6 +109,7 @@ impl Adapter for NativeAdapter {
             evicted_runs: self.open.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
+            rejected: 0,
         }
     }
 }
