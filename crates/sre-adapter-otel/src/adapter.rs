@@ -53,14 +53,14 @@ impl OtelAdapter {
         if self.traces.get_mut(&key).is_some_and(is_over)
             && let Some(run) = self.traces.close(&key)
         {
-            self.emit(&run.state, span.start, emit);
+            self.emit(run.state, span.start, emit);
         }
         if self.traces.get_mut(&key).is_none() {
             let follows = self.read.get_mut(&key).map(|run| run.agent.clone());
             let state = Trace { id, service: service.map(str::to_owned), follows, ..Default::default() };
             let run = OpenRun { agent: String::new(), task: key.clone(), started: span.start, state };
             if let Some((at, displaced)) = self.traces.open(&key, run) {
-                self.emit(&displaced.state, at, emit);
+                self.emit(displaced.state, at, emit);
             }
         }
         let Some(run) = self.traces.get_mut(&key) else { return };
@@ -88,12 +88,13 @@ impl OtelAdapter {
                 && self.traces.get_mut(&key).is_some_and(|run| run.state.settles_at == Some(at))
                 && let Some(run) = self.traces.close(&key)
             {
-                self.emit(&run.state, at, emit);
+                self.emit(run.state, at, emit);
             }
         }
     }
 
-    fn emit(&mut self, state: &Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+    fn emit(&mut self, state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let (key, started, spans) = (hex(&state.id), state.latest, state.spans.len() as u64);
         let mut agent = None;
         trace::emit(state, at, &mut |event| {
             agent.get_or_insert_with(|| event.agent.clone());
@@ -101,12 +102,11 @@ impl OtelAdapter {
         });
         let Some(agent) = agent else {
             // Nothing of it speaks of an agent, and its root never came.
-            self.unmatched += state.spans.len() as u64;
+            self.unmatched += spans;
             return;
         };
-        let key = hex(&state.id);
         // What is pushed out here is only no longer remembered.
-        self.read.open(&key, OpenRun { agent, task: key.clone(), started: state.latest, state: () });
+        self.read.open(&key, OpenRun { agent, task: key.clone(), started, state: () });
     }
 }
 
@@ -180,7 +180,7 @@ impl Adapter for OtelAdapter {
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle(Some(now), emit);
         for (deadline, run) in self.traces.expire(now) {
-            self.emit(&run.state, deadline, emit);
+            self.emit(run.state, deadline, emit);
         }
         self.read.expire(now);
     }
@@ -188,7 +188,7 @@ impl Adapter for OtelAdapter {
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle(None, emit);
         for run in self.traces.drain() {
-            self.emit(&run.state, self.latest, emit);
+            self.emit(run.state, self.latest, emit);
         }
     }
 

@@ -70,7 +70,7 @@ fn id<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 fn known<'a>(attributes: &'a [Attribute<'_>]) -> Known<'a> {
-    let mut known = Known::default();
+    let mut known = Known::with_capacity(attributes.len());
     for attribute in attributes {
         known.add(&attribute.key, attribute.value.scalar());
     }

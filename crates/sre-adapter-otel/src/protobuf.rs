@@ -71,7 +71,7 @@ pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {
 }
 
 fn known(attributes: &[KeyValue]) -> Known<'_> {
-    let mut known = Known::default();
+    let mut known = Known::with_capacity(attributes.len());
     for attribute in attributes {
         known.add(&attribute.key, scalar(attribute.value.as_ref()));
     }

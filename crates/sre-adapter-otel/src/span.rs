@@ -45,7 +45,6 @@ pub(crate) struct Span {
 }
 
 /// The attributes that some table knows, and the evaluations that are spread over numbered ones.
-#[derive(Default)]
 pub(crate) struct Known<'a> {
     found: Vec<(&'static str, Scalar<'a>)>,
     evaluations: Vec<Judgement<'a>>,
@@ -61,6 +60,10 @@ struct Judgement<'a> {
 }
 
 impl<'a> Known<'a> {
+    pub(crate) fn with_capacity(attributes: usize) -> Self {
+        Self { found: Vec::with_capacity(attributes), evaluations: Vec::new() }
+    }
+
     pub(crate) fn add(&mut self, key: &'a str, value: Scalar<'a>) {
         if let Some(key) = known_key(key) {
             self.found.push((key, value));

@@ -23,7 +23,10 @@ pub(crate) struct Trace {
 ///
 /// `closed_at` is the moment at which a trace without a root is given up: its task is incomplete, or, where the trace
 /// only follows one that was read already, there is none.
-pub(crate) fn emit(trace: &Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+    let mut told: Vec<Told> = trace.spans.iter_mut().map(Told::by).collect();
+    let trace = &trace;
+    let trace_id = hex(&trace.id);
     let tree = Tree::of(&trace.spans);
     let roots = tree.tasks();
     let mut tasks: Vec<Task<'_>> = roots.iter().enumerate().map(|(number, &root)| trace.task(number, root)).collect();
@@ -36,7 +39,7 @@ pub(crate) fn emit(trace: &Trace, closed_at: Timestamp, emit: &mut dyn FnMut(Age
     }
     for task in &tasks {
         let started = task.run.event(task.run.started, Event::TaskStarted { name: Some(task.run.agent.clone()) });
-        emit(trace.place(started, task.root));
+        emit(place(started, &trace_id, task.root));
     }
     let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
@@ -45,7 +48,7 @@ pub(crate) fn emit(trace: &Trace, closed_at: Timestamp, emit: &mut dyn FnMut(Age
         let span = &trace.spans[index];
         let only = (tasks.len() == 1 && trace.follows.is_none()).then_some(0);
         let position = tree.task_of(index, &roots).or(only);
-        for event in tree.events_of(index, speaks, &roots) {
+        for event in tree.events_of(index, speaks, &roots, std::mem::take(&mut told[index])) {
             let time = if matches!(event, Event::Handoff { .. }) { span.start } else { span.end };
             let event = match position.map(|position| &mut tasks[position]) {
                 Some(task) => {
@@ -55,16 +58,16 @@ pub(crate) fn emit(trace: &Trace, closed_at: Timestamp, emit: &mut dyn FnMut(Age
                     task.run.event(time, event)
                 }
                 None if trace.follows.is_some() => {
-                    AgentEvent::new(time, elsewhere.clone(), event).of_task(hex(&trace.id))
+                    AgentEvent::new(time, elsewhere.clone(), event).of_task(trace_id.clone())
                 }
                 None => AgentEvent::new(time, elsewhere.clone(), event),
             };
-            emit(trace.place(event, Some(span)));
+            emit(place(event, &trace_id, Some(span)));
         }
     }
     for task in tasks {
         let root = task.root;
-        emit(trace.place(task.finished(), root));
+        emit(place(task.finished(), &trace_id, root));
     }
 }
 
@@ -93,12 +96,25 @@ impl Trace {
     fn service(&self) -> Option<&str> {
         self.service.as_deref().filter(|name| !name.starts_with("unknown_service"))
     }
+}
 
-    fn place(&self, mut event: AgentEvent, span: Option<&Span>) -> AgentEvent {
-        event.trace_id = Some(hex(&self.id));
-        event.span_id = span.map(|span| hex(&span.id));
-        event.parent_span_id = span.and_then(|span| span.parent).map(|parent| hex(&parent));
-        event
+fn place(mut event: AgentEvent, trace_id: &str, span: Option<&Span>) -> AgentEvent {
+    event.trace_id = Some(trace_id.to_owned());
+    event.span_id = span.map(|span| hex(&span.id));
+    event.parent_span_id = span.and_then(|span| span.parent).map(|parent| hex(&parent));
+    event
+}
+
+/// The events that a span itself told, apart from what its place in the tree adds.
+#[derive(Default)]
+struct Told {
+    event: Option<Event>,
+    evaluations: Vec<Event>,
+}
+
+impl Told {
+    fn by(span: &mut Span) -> Self {
+        Self { event: span.event.take(), evaluations: std::mem::take(&mut span.evaluations) }
     }
 }
 
@@ -180,15 +196,14 @@ impl<'a> Tree<'a> {
     }
 
     /// What a span tells. Where some spans speak a dialect, those that do not are plumbing.
-    fn events_of(&self, index: usize, speaks: bool, tasks: &[usize]) -> Vec<Event> {
-        let span = &self.spans[index];
-        let mut events = span.evaluations.clone();
-        match span.role {
+    fn events_of(&self, index: usize, speaks: bool, tasks: &[usize], told: Told) -> Vec<Event> {
+        let mut events = told.evaluations;
+        match self.spans[index].role {
             None if speaks => {}
             Some(Role::Agent) if !tasks.contains(&index) => self.nested_agent(index, &mut events),
             Some(Role::Chain) if tasks.contains(&index) => {}
             Some(Role::ModelCall) if self.above_a_call.contains(&index) => {}
-            _ => events.extend(span.event.clone()),
+            _ => events.extend(told.event),
         }
         events
     }
