@@ -204,7 +204,11 @@ impl AgentEvent {
 
     /// Reads one line of JSON Lines.
     pub fn from_json(line: &[u8]) -> Result<Self, InvalidEvent> {
-        Ok(serde_json::from_slice(line)?)
+        // Checked as a whole, a line's texts need no check each; what is no UTF-8 gets its error from the reader.
+        Ok(match std::str::from_utf8(line) {
+            Ok(line) => serde_json::from_str(line)?,
+            Err(_) => serde_json::from_slice(line)?,
+        })
     }
 
     /// True for a task that was closed because its end never came.
