@@ -71,12 +71,14 @@ impl TaskCosts {
         Self(PerTask::new(capacity))
     }
 
-    /// Takes an event in; for one that ends a task, what the task cost, where anything is known of it.
+    /// Takes an event in; for one that ends a task, what the task cost, where anything is known of it. A call that takes
+    /// the room of the oldest task yields what that one had cost so far.
     pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
         match &event.event {
             Event::LlmCall { cost_usd: Some(cost), .. } => {
-                *self.0.entry(event).0 += *cost;
-                None
+                let (sum, evicted) = self.0.entry(event);
+                *sum += *cost;
+                evicted
             }
             Event::TaskFinished { cost_usd, .. } => {
                 let of_calls = self.0.finish(event);

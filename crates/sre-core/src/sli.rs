@@ -76,6 +76,8 @@ pub struct SliReading {
     pub interval: Option<(f64, f64)>,
     /// The largest sample, where the indicator keeps it.
     pub maximum: Option<f64>,
+    /// Samples that came later than the indicator's window reaches back, since it began.
+    pub dropped: u64,
 }
 
 impl SliSpec {

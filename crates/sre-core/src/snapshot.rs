@@ -123,6 +123,8 @@ pub struct IndicatorSnapshot {
     pub measure: Measure,
     /// The span of time that the value is about.
     pub window: Window,
+    /// Samples that came later than the window reaches back.
+    pub dropped: u64,
 }
 
 impl IndicatorSnapshot {
@@ -139,6 +141,7 @@ impl IndicatorSnapshot {
             goal: spec.goal,
             measure: spec.measure,
             window: spec.window,
+            dropped: reading.dropped,
         }
     }
 

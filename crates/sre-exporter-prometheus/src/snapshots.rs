@@ -41,6 +41,8 @@ impl PrometheusExporter {
             let help = "Events in the objective's window.";
             self.put("sre_slo_window_events", Some(count as f64), &of_slo, &[("outcome", outcome)], help);
         }
+        let help = "Events that came later than any bucket reaches back.";
+        self.put("sre_slo_dropped_events", Some(slo.dropped as f64), &of_slo, &[], help);
         for status in [Status::Healthy, Status::Unknown, Status::Warning, Status::Critical, Status::Exhausted] {
             let is = f64::from(u8::from(slo.status == status));
             self.put("sre_slo_status", Some(is), &of_slo, &[("status", status.as_str())], "1 for the status it has.");
@@ -120,5 +122,67 @@ impl PrometheusExporter {
 
     fn count(&mut self, name: &str, value: f64, labels: &[(&str, &str)], help: &str) {
         let _ = self.inc_counter(name, value, labels, help);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sre_core::{BurnRate, ErrorBudgetSnapshot, Goal, Window};
+
+    use super::*;
+
+    fn slo() -> SloSnapshot {
+        SloSnapshot {
+            name: "answers".into(),
+            agent: "support".into(),
+            status: Status::Exhausted,
+            target: Some(1.0),
+            window: Window::MONTH,
+            good: 9,
+            bad: 1,
+            sli: Some(0.9),
+            interval: None,
+            error_budget: ErrorBudgetSnapshot { total: Some(0.0), consumed: Some(f64::INFINITY), ..Default::default() },
+            burn_rates: vec![BurnRate { window: Window::HOUR, rate: Some(f64::INFINITY), good: 9, bad: 1 }],
+            alerts: Vec::new(),
+            indicators: vec![IndicatorSnapshot {
+                name: "response_latency".into(),
+                value: Some(1500.0),
+                target: 2000.0,
+                compliance: None,
+                samples: 10,
+                interval: None,
+                maximum: None,
+                goal: Goal::AtMost,
+                measure: Measure::Milliseconds,
+                window: Window::try_from(Duration::from_secs(3600)).unwrap(),
+                dropped: 0,
+            }],
+            not_evaluable: Vec::new(),
+            labels: Default::default(),
+            dropped: 3,
+        }
+    }
+
+    #[test]
+    fn units_are_base_units_and_what_does_not_exist_has_no_sample() {
+        let mut exporter = PrometheusExporter::new();
+        exporter.export(&[Snapshot::Slo(Box::new(slo()))]);
+        let text = exporter.render();
+        let labels = "slo=\"answers\",agent=\"support\"";
+        for line in [
+            format!("sre_indicator_value_seconds{{{labels},indicator=\"response_latency\"}} 1.5"),
+            format!("sre_indicator_target_seconds{{{labels},indicator=\"response_latency\"}} 2"),
+            format!("sre_slo_burn_rate{{{labels},window=\"1h\"}} +Inf"),
+            format!("sre_slo_status{{{labels},status=\"exhausted\"}} 1"),
+            format!("sre_slo_status{{{labels},status=\"healthy\"}} 0"),
+            format!("sre_slo_window_seconds{{{labels}}} 2592000"),
+            format!("sre_slo_dropped_events{{{labels}}} 3"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("exhausts_in") && !text.contains("compliance"));
     }
 }

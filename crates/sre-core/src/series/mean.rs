@@ -69,6 +69,7 @@ impl MeanSeries {
             samples: all.samples,
             interval: None,
             maximum: any.then_some(all.maximum),
+            dropped: ring.dropped(),
         }
     }
 }
@@ -88,6 +89,10 @@ mod tests {
         }
         let reading = series.reading(start);
         assert_eq!((reading.value, reading.compliance, reading.maximum), (Some(3.0), Some(0.75), Some(6.0)));
-        assert_eq!(series.reading(start.saturating_add(Window::days(2).duration())).samples, 0);
+        let later = start.saturating_add(Window::days(2).duration());
+        assert_eq!(series.reading(later).samples, 0);
+        series.record(later, 1.0);
+        series.record(start, 1.0);
+        assert_eq!((series.reading(later).samples, series.reading(later).dropped), (1, 1));
     }
 }

@@ -79,6 +79,7 @@ impl PercentileSeries {
             samples: merged.samples,
             interval: None,
             maximum: (merged.samples > 0).then_some(merged.maximum),
+            dropped: merged.dropped,
         }
     }
 
@@ -89,7 +90,7 @@ impl PercentileSeries {
 
     fn merged(&self, window: Window, now: Timestamp) -> Merged {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut merged = Merged { bins: [0; BINS], met: 0, samples: 0, maximum: 0.0 };
+        let mut merged = Merged { bins: [0; BINS], met: 0, samples: 0, maximum: 0.0, dropped: ring.dropped() };
         for sketch in ring.window(window.duration(), now) {
             merged.met += sketch.met;
             merged.samples += sketch.samples;
@@ -137,6 +138,7 @@ struct Merged {
     met: u64,
     samples: u64,
     maximum: f64,
+    dropped: u64,
 }
 
 impl Merged {

@@ -37,7 +37,8 @@ impl RatioSeries {
 
     /// What was recorded in the window up to `now`. Compliance is the share of samples on the good side.
     pub fn reading(&self, now: Timestamp) -> SliReading {
-        let counts @ Counts { good: hits, .. } = self.counts.view().sum(self.spec.window, now);
+        let view = self.counts.view();
+        let counts @ Counts { good: hits, .. } = view.sum(self.spec.window, now);
         let value = counts.success_ratio();
         SliReading {
             value,
@@ -45,6 +46,7 @@ impl RatioSeries {
             samples: counts.total(),
             interval: wilson_interval(hits as f64, counts.total() as f64),
             maximum: None,
+            dropped: view.dropped(),
         }
     }
 }

@@ -10,11 +10,12 @@ pub(crate) struct Ring<B> {
     slots: Box<[B]>,
     /// The bucket that starts at `newest × width`; `None` before the first sample.
     newest: Option<i64>,
+    dropped: u64,
 }
 
 impl<B: Default + Clone> Ring<B> {
     pub(crate) fn new(width: Duration, slots: usize) -> Self {
-        Self { width: nanos(width).max(1), slots: vec![B::default(); slots].into(), newest: None }
+        Self { width: nanos(width).max(1), slots: vec![B::default(); slots].into(), newest: None, dropped: 0 }
     }
 
     /// A ring that answers for `window` with buckets of a `parts`th of it.
@@ -28,6 +29,11 @@ impl<B: Default + Clone> Ring<B> {
         self.width.saturating_mul(self.slots.len() as i64 - 1)
     }
 
+    /// How often a time was older than the ring.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     pub(crate) fn bucket_of(&self, time: Timestamp) -> i64 {
         time.as_nanos().div_euclid(self.width)
     }
@@ -39,6 +45,7 @@ impl<B: Default + Clone> Ring<B> {
         match self.newest {
             Some(newest) if bucket <= newest => {
                 if bucket <= newest - count {
+                    self.dropped += 1;
                     return None;
                 }
             }

@@ -64,6 +64,7 @@ impl WeightedRatioSeries {
             samples: sum.samples,
             interval: value.and_then(|ratio| wilson_interval(ratio * effective, effective)),
             maximum: None,
+            dropped: ring.dropped(),
         }
     }
 }

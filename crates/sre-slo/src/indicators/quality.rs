@@ -216,7 +216,7 @@ impl Sli for CalibrationDelta {
         let apart = predictions.apart.reading(now);
         drop(predictions);
         let value = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
-        SliReading { value, compliance: apart.compliance, samples: apart.samples, interval: None, maximum: None }
+        SliReading { value, interval: None, maximum: None, ..apart }
     }
 
     fn observe(&self, event: &AgentEvent) {

@@ -64,7 +64,7 @@ impl Sli for TaskSuccessRate {
 /// What a task costs on average. Default target $0.50 over 24h.
 ///
 /// A task costs its own figure where it has one, else the sum of its model calls; one of which neither is known is no
-/// sample.
+/// sample. At most 512 tasks are followed at a time; one pushed out is a sample with the calls it had.
 pub struct CostPerTask {
     series: MeanSeries,
     costs: Mutex<TaskCosts>,
