@@ -67,6 +67,8 @@ impl Adapter for NativeAdapter {
             Event::TaskStarted { .. } => {
                 let (agent, task) = (event.agent.clone(), event.task_key().to_owned());
                 let key = key_of(&mut self.key, &agent, &task);
+                // The end that comes next is this task's, not that of an earlier one of its name.
+                self.closed.close(key);
                 let run = OpenRun { agent, task, started: event.time, state: () };
                 if let Some((at, displaced)) = self.open.open(key, run) {
                     emit(displaced.incomplete(at));
@@ -74,11 +76,11 @@ impl Adapter for NativeAdapter {
             }
             Event::TaskFinished { .. } if !self.open.is_empty() || !self.closed.is_empty() => {
                 let key = key_of(&mut self.key, &event.agent, event.task_key());
-                if self.closed.close(key).is_some() {
+                let started = self.open.close(key).map(|run| run.started);
+                if started.is_none() && self.closed.close(key).is_some() {
                     self.unmatched += 1;
                     return Ok(());
                 }
-                let started = self.open.close(key).map(|run| run.started);
                 if let (Some(started), Event::TaskFinished { duration_ms, .. }) = (started, &mut event.event) {
                     duration_ms.get_or_insert_with(|| event.time.millis_since(started));
                 }
@@ -139,6 +141,17 @@ mod tests {
         assert_eq!(finished.len(), 1, "its own end came too late and counts once only");
         assert!(finished[0].is_incomplete());
         assert_eq!(finished[0].time, Timestamp::from_secs(1600));
+    }
+
+    #[test]
+    fn a_name_may_be_used_again_after_a_time_out() {
+        let events = read(&[
+            r#"{"event":"task_started","time":1000,"agent":"a"}"#,
+            r#"{"event":"task_started","time":1700,"agent":"a"}"#,
+            r#"{"event":"task_finished","time":1701,"agent":"a","success":true}"#,
+        ]);
+        let outcomes: Vec<_> = events.iter().filter_map(|event| event.event.outcome()).collect();
+        assert_eq!(outcomes, [false, true]);
     }
 
     #[test]
