@@ -7,7 +7,7 @@ use sre_core::{
 };
 
 use crate::by_hand::GraphRun;
-use crate::raised::Raised;
+use crate::raised::{Raised, Settled};
 use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput, ToolOutput};
 
 /// Reads the lines of `astream_events(version="v2")`, and makes the same events from calls made by hand.
@@ -82,7 +82,8 @@ impl LangGraphAdapter {
         let run = OpenRun { agent, task: run_id.to_owned(), started: line.time, state: Graph::default() };
         emit(run.event(line.time, Event::TaskStarted { name: line.name.clone() }));
         if let Some((at, displaced)) = self.runs.open(run_id, run) {
-            close(&displaced, at, None, emit);
+            self.raised.rule_out(&displaced.task);
+            close_incomplete(&displaced, at, emit);
         }
     }
 
@@ -112,9 +113,8 @@ impl LangGraphAdapter {
                 let open = runs.iter().filter(|(key, _)| candidates.contains(*key));
                 open.min_by_key(|(_, run)| started(run).unwrap_or(run.started)).map(|(key, _)| key.to_owned())
             };
-            let settled = self.raised.settle(if at_end { Some(&oldest_call) } else { None });
-            let Some((time, error, run)) = settled else { return };
-            match self.runs.close(&run) {
+            let Some(Settled { time, error, run }) = self.raised.settle(at_end, &oldest_call) else { return };
+            match run.and_then(|run| self.runs.close(&run)) {
                 Some(run) => close(&run, time, Some(error), emit),
                 None => self.unmatched += 1,
             }
@@ -207,17 +207,14 @@ impl Adapter for LangGraphAdapter {
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         for (deadline, run) in self.runs.expire(now) {
             self.raised.rule_out(&run.task);
-            calls_never_ended(&run, deadline, "incomplete: the task never ended", emit);
-            emit(run.incomplete(deadline));
+            close_incomplete(&run, deadline, emit);
         }
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle_raised(true, emit);
         for run in self.runs.drain() {
-            let at = self.latest.max(run.started);
-            calls_never_ended(&run, at, "incomplete: the task never ended", emit);
-            emit(run.incomplete(at));
+            close_incomplete(&run, self.latest.max(run.started), emit);
         }
     }
 
@@ -238,6 +235,12 @@ fn close(run: &OpenRun<Graph>, time: Timestamp, error: Option<String>, emit: &mu
         calls_never_ended(run, time, error, emit);
     }
     emit(run.finished(time, error));
+}
+
+/// The run's end never came.
+fn close_incomplete(run: &OpenRun<Graph>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+    calls_never_ended(run, time, "incomplete: the task never ended", emit);
+    emit(run.incomplete(time));
 }
 
 /// The calls that were open when the run was cut off have failed: LangGraph says nothing more of them.
@@ -382,6 +385,37 @@ mod tests {
             line("on_chain_end", 23, "a", "a"),
         ]);
         assert_eq!(finished, [("a".into(), true, false), ("b".into(), false, false), ("c".into(), true, false)]);
+    }
+
+    #[test]
+    fn of_as_many_silent_runs_as_throws_all_threw() {
+        let mut adapter = LangGraphAdapter::default();
+        let mut failed = 0;
+        let lines = [
+            line("on_chain_start", 1, "a", "a"),
+            line("on_chain_start", 2, "b", "b"),
+            line("on_chain_start", 3, "c", "c"),
+            RAISED.to_owned(),
+            RAISED.to_owned(),
+            line("on_chat_model_start", 21, "x", "c"),
+        ];
+        for line in lines {
+            let mut count = |event: AgentEvent| failed += u32::from(event.event.outcome() == Some(false));
+            adapter.ingest(line.as_bytes(), &mut count).unwrap();
+        }
+        assert_eq!(failed, 2, "known before the input ends");
+        assert_eq!(adapter.stats().open_runs, 1);
+    }
+
+    #[test]
+    fn a_run_that_makes_room_is_incomplete() {
+        let limits = RunLimits { max_open_runs: 1, ..Default::default() };
+        let mut adapter = LangGraphAdapter::new(limits, Recorder::default());
+        let mut ended = Vec::new();
+        for line in [line("on_chain_start", 1, "a", "a"), line("on_chain_start", 2, "b", "b")] {
+            adapter.ingest(line.as_bytes(), &mut |event| ended.extend(event.is_incomplete().then_some(event))).unwrap();
+        }
+        assert_eq!(ended[0].task.as_deref(), Some("a"));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use sre_core::Timestamp;
 
 /// Runs that threw, without a word of which: each may be any of those that were open then and silent since.
 ///
-/// A run that shows any sign of life afterwards did not throw, so in the end one is left over.
+/// A run that shows any sign of life afterwards did not throw, so in the end one is left over; or, where several threw,
+/// as many as did.
 #[derive(Debug, Default)]
 pub(crate) struct Raised {
     pending: Vec<Pending>,
@@ -37,16 +38,27 @@ impl Raised {
         }
     }
 
-    /// The next run that must be the one that threw; where `guess` is given, it chooses among those left.
-    pub(crate) fn settle(&mut self, guess: Option<&Guess<'_>>) -> Option<(Timestamp, String, String)> {
-        let only = self.pending.iter().position(|pending| pending.candidates.len() <= 1);
-        let index = only.or_else(|| (guess.is_some() && !self.pending.is_empty()).then_some(0))?;
-        let pending = self.pending.remove(index);
-        let run = match guess {
-            Some(guess) if pending.candidates.len() > 1 => guess(&pending.candidates),
-            _ => pending.candidates.first().cloned(),
-        }?;
-        self.rule_out(&run);
-        Some((pending.time, pending.error, run))
+    /// What threw next, as far as that is certain: of as many candidates as throws, all threw. At the end of the input
+    /// it is whichever `guess` chooses.
+    pub(crate) fn settle(&mut self, at_end: bool, guess: &Guess<'_>) -> Option<Settled> {
+        let is_certain = |pending: &Pending| {
+            let among = self.pending.iter().filter(|other| other.candidates.is_subset(&pending.candidates));
+            among.count() >= pending.candidates.len()
+        };
+        let certain = self.pending.iter().position(is_certain);
+        let index = certain.or_else(|| (at_end && !self.pending.is_empty()).then_some(0))?;
+        let Pending { time, error, candidates } = self.pending.remove(index);
+        let run = guess(&candidates);
+        if let Some(run) = &run {
+            self.rule_out(run);
+        }
+        Some(Settled { time, error, run })
     }
+}
+
+/// A throw, and the run that threw; `None` when all that it could have been are known to have ended.
+pub(crate) struct Settled {
+    pub(crate) time: Timestamp,
+    pub(crate) error: String,
+    pub(crate) run: Option<String>,
 }
