@@ -65,6 +65,60 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
     assert!(count >= 7);
 }
 
+fn schema(name: &str) -> jsonschema::Validator {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("docs/schemas").join(name)).unwrap();
+    jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+#[test]
+fn what_the_command_prints_and_what_the_page_shows_fit_the_schema() {
+    let schema = schema("check.schema.json");
+    for (from, input) in [
+        ("langgraph", "tests/recordings/langgraph/long_mixed.jsonl"),
+        ("openai-agents", "tests/recordings/openai-agents/handoff_and_guardrail.jsonl"),
+        ("otlp", "tests/recordings/otlp-vercel-ai/task_failure.jsonl"),
+        ("sre", "docs/examples/events.jsonl"),
+    ] {
+        let arguments =
+            ["check", "--slo", "docs/examples", "--from", from, "--output", "json", "--fail-on", "never", input];
+        let output = Command::new(env!("CARGO_BIN_EXE_sre")).args(arguments).current_dir(ROOT).output().unwrap();
+        let json = serde_json::from_slice(&output.stdout).unwrap();
+        let errors: Vec<String> =
+            schema.iter_errors(&json).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{input}: {errors:?}");
+    }
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/cli.md")).unwrap();
+    let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let errors: Vec<String> =
+        schema.iter_errors(&serde_json::from_str(example).unwrap()).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "docs/cli.md: {errors:?}");
+}
+
+#[test]
+fn the_schema_of_events_says_what_the_reader_does() {
+    let schema = schema("event.schema.json");
+    let lines = std::fs::read_to_string(Path::new(ROOT).join("docs/examples/events.jsonl")).unwrap();
+    let good = lines.lines().chain([
+        r#"{"event":"heartbeat","time":"2026-11-23T12:00:00Z"}"#,
+        r#"{"event":"evaluation","time":1,"metric":"relevance","score":0.4,"confidence":1}"#,
+        r#"{"event":"tool_call","time":1.5,"tool":"search","more":[1]}"#,
+    ]);
+    let bad = [
+        r#"{"event":"heartbeat"}"#,
+        r#"{"event":"heartbeat","time":-1}"#,
+        r#"{"event":"task_finished","time":1}"#,
+        r#"{"event":"task_finished","time":1,"success":true,"duration_ms":-5}"#,
+        r#"{"event":"llm_call","time":1,"cost_usd":-0.5}"#,
+        r#"{"event":"evaluation","time":1,"metric":"relevance"}"#,
+        r#"{"event":"evaluation","time":1,"metric":"relevance","score":1,"confidence":2}"#,
+        r#"{"event":"handoff","time":1,"from":"a"}"#,
+    ];
+    for (line, valid) in good.map(|line| (line, true)).chain(bad.map(|line| (line, false))) {
+        let read = agent_sre::AgentEvent::from_json(line.as_bytes()).is_ok();
+        assert_eq!((schema.is_valid(&serde_json::from_str(line).unwrap()), read), (valid, valid), "{line}");
+    }
+}
+
 /// The picture in the README shows the numbers that the command prints.
 #[test]
 fn the_picture_shows_what_the_command_prints() {

@@ -3,8 +3,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use sre_core::{
-    AgentEvent, EventKind, Goal, Measure, Observer, Signal, SignalKind, Sli, SloSnapshot, Snapshot, Status, TaskCosts,
-    Timestamp, wilson_interval,
+    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, SignalKind, Sli, SloSnapshot, Snapshot,
+    Status, TaskCosts, Timestamp, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, BudgetReading, ErrorBudget, InvalidBudget};
@@ -200,6 +200,12 @@ impl Slo {
             });
         }
         status
+    }
+
+    /// What every indicator measured, now.
+    pub fn indicator_summary(&self) -> Vec<IndicatorSnapshot> {
+        let now = self.budget.clock().now();
+        self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect()
     }
 
     /// Everything about the objective at `now`.
