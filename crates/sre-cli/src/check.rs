@@ -135,7 +135,7 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     let stats = adapter.stats();
     (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
     if input.lines > 0 && input.events == 0 {
-        bail!("found no event in {} lines, expected some: is `--from` right?", input.lines);
+        bail!("found no event in the input (lines: {}), expected some: is `--from` right?", input.lines);
     }
     let mut findings = Findings {
         slos: Vec::new(),

@@ -57,3 +57,32 @@ impl Default for BurnPolicy {
         Self::standard()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SRE Workbook, table 5-8.
+    #[test]
+    fn the_workbooks_policy_is_the_workbooks() {
+        let written: Vec<String> = BurnPolicy::named("sre-workbook")
+            .unwrap()
+            .0
+            .iter()
+            .map(|threshold| {
+                format!(
+                    "{} at {} over {} and {}",
+                    threshold.severity,
+                    threshold.rate,
+                    threshold.window,
+                    threshold.short_window()
+                )
+            })
+            .collect();
+        assert_eq!(
+            written,
+            ["critical at 14.4 over 1h and 5m", "critical at 6 over 6h and 30m", "warning at 1 over 3d and 6h"]
+        );
+        assert!(BurnPolicy::named("mine").is_none());
+    }
+}

@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Totals};
+use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Timestamp, Totals};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::format::{NOTHING, bar, count, duration, percent, short, sparkline, things, value};
@@ -168,5 +168,6 @@ fn totals(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
         }
     }
     let at = findings.evaluated_at;
-    writeln!(out, "{DIM}{}; evaluated at {at}{PLAIN}", notes.join(", "))
+    let when = if at == Timestamp::default() { String::new() } else { format!("; evaluated at {at}") };
+    writeln!(out, "{DIM}{}{when}{PLAIN}", notes.join(", "))
 }
