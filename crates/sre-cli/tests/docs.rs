@@ -65,6 +65,21 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
     assert!(count >= 7);
 }
 
+/// The page's first YAML shows every field at once; only its parent is not there.
+#[test]
+fn the_objective_on_the_page_is_valid() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/slo.md")).unwrap();
+    let yaml = page.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let own: String =
+        yaml.lines().filter(|line| !line.starts_with("inherits_from")).map(|line| format!("{line}\n")).collect();
+    let registry = agent_sre::slo::SliRegistry::default();
+    let specs = agent_sre::slo::parse(&own, "docs/slo.md", &registry).unwrap();
+    agent_sre::slo::SloEngine::new(specs, registry).unwrap();
+    for kind in agent_sre::slo::SliRegistry::default().types() {
+        assert!(page.contains(&format!("| `{kind}` |")), "{kind} is not in the table");
+    }
+}
+
 fn schema(name: &str) -> jsonschema::Validator {
     let text = std::fs::read_to_string(Path::new(ROOT).join("docs/schemas").join(name)).unwrap();
     jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
