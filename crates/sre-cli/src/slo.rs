@@ -80,7 +80,10 @@ fn validate(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     for spec in &specs {
         anstream::println!("{}: valid{}", spec.name, not_evaluable(spec));
     }
-    anstream::println!("{} objectives, all valid", specs.len());
+    match specs.len() {
+        1 => anstream::println!("1 objective, valid"),
+        count => anstream::println!("{count} objectives, all valid"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
