@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_adapter_openai_agents::OpenAiAgentsAdapter;
 use sre_adapter_otel::OtelAdapter;
-use sre_core::{Adapter, Tally};
+use sre_core::{Adapter, Sli, Tally};
+use sre_slo::{RepeatedToolCalls, StepsPerTask, TimeToFirstToken};
 use sre_testkit::conformance;
 use sre_testkit::recordings::{Recording, in_folder};
 
@@ -63,6 +64,35 @@ fn check_interleaved(name: &str, make: &dyn Fn() -> Box<dyn Adapter>) {
     assert_eq!(found.incomplete, 0, "{name}");
     assert_eq!(found.tool_errors, sum(&|recording| recording.expected.tool_errors), "{name}");
     assert_eq!(found.llm_calls, sum(&|recording| recording.expected.llm_calls.unwrap()), "{name}");
+}
+
+/// The indicators beyond the reference, on the recordings that hold the truth for them.
+#[test]
+fn slow_streams_and_loops_show_in_their_indicators() {
+    let read = |name: &str, adapter: &mut dyn Adapter| {
+        let recording = in_folder(&folder("langgraph")).into_iter().find(|recording| recording.name == name).unwrap();
+        let (first_token, repeats, steps) =
+            (TimeToFirstToken::default(), RepeatedToolCalls::default(), StepsPerTask::default());
+        let events = conformance::run(adapter, &lines(&recording));
+        for event in &events {
+            for indicator in [&first_token as &dyn Sli, &repeats, &steps] {
+                indicator.observe(event);
+            }
+        }
+        let now = events.iter().map(|event| event.time).max().unwrap();
+        (recording.expected, [first_token.reading(now), repeats.reading(now), steps.reading(now)])
+    };
+    let (expected, [first_token, repeats, _]) = read("streamed_slowly", &mut LangGraphAdapter::default());
+    let delays = expected.first_token_at_least_ms.unwrap();
+    assert_eq!(first_token.samples, delays.len() as u64, "a sample each streamed call");
+    assert!(first_token.maximum.unwrap() >= delays[delays.len() - 1]);
+    assert_eq!((repeats.samples, repeats.maximum), (expected.tasks, Some(0.0)));
+    let (expected, [_, repeats, steps]) = read("looping", &mut LangGraphAdapter::default());
+    assert_eq!(repeats.samples, expected.tasks);
+    assert_eq!(repeats.maximum, expected.most_repeats_in_a_task.map(|most| most as f64));
+    // Each of a task's model calls and tool calls is in a node of its own.
+    let nodes = expected.llm_calls.unwrap() + expected.tool_calls;
+    assert_eq!(steps.value, Some(nodes as f64 / expected.tasks as f64));
 }
 
 #[test]

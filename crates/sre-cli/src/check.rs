@@ -132,6 +132,12 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     };
     let mut input = input::read(&args.input, args.strict, &mut *adapter, &mut take)?;
     adapter.finish(&mut take);
+    if hub.observer_panics() > 0 {
+        bail!(
+            "an engine panicked over {} events: the report would be wrong, and this is a bug of ours",
+            hub.observer_panics()
+        );
+    }
     let stats = adapter.stats();
     (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
     if input.lines > 0 && input.events == 0 {
