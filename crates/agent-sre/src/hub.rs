@@ -36,7 +36,7 @@ pub struct HandlerStats {
 }
 
 struct Handler {
-    queue: Option<SyncSender<Signal>>,
+    queue: Option<SyncSender<Arc<Signal>>>,
     counts: Arc<Counts>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -81,14 +81,14 @@ impl Hub {
     /// Hands one event to every observer.
     pub fn record(&self, event: &AgentEvent) {
         for observer in &self.observers {
-            self.guarded(|| observer.observe(event, &mut |signal| self.send(&signal)));
+            self.guarded(|| observer.observe(event, &mut |signal| self.send(signal)));
         }
     }
 
     /// Lets every observer draw the conclusions that time alone can bring.
     pub fn evaluate(&self, now: Timestamp) {
         for observer in &self.observers {
-            self.guarded(|| observer.evaluate(now, &mut |signal| self.send(&signal)));
+            self.guarded(|| observer.evaluate(now, &mut |signal| self.send(signal)));
         }
     }
 
@@ -116,7 +116,8 @@ impl Hub {
         drop(self);
     }
 
-    fn send(&self, signal: &Signal) {
+    fn send(&self, signal: Signal) {
+        let signal = Arc::new(signal);
         for handler in &self.handlers {
             handler.send(signal.clone());
         }
@@ -169,7 +170,7 @@ impl Handler {
         Self { queue: Some(queue), counts, thread: Mutex::new(Some(thread)) }
     }
 
-    fn send(&self, signal: Signal) {
+    fn send(&self, signal: Arc<Signal>) {
         let sent = self.queue.as_ref().map(|queue| queue.try_send(signal));
         if !matches!(sent, Some(Ok(()))) {
             debug_assert!(!matches!(sent, Some(Err(TrySendError::Disconnected(_)))), "the thread outlives its queue");
@@ -186,7 +187,7 @@ impl Handler {
     }
 }
 
-fn work(handler: &dyn SignalHandler, signals: &Receiver<Signal>, counts: &Counts) {
+fn work(handler: &dyn SignalHandler, signals: &Receiver<Arc<Signal>>, counts: &Counts) {
     for signal in signals {
         match catch_unwind(AssertUnwindSafe(|| handler.handle(&signal))) {
             Ok(()) => counts.handled.fetch_add(1, Ordering::Relaxed),

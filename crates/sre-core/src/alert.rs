@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -37,9 +38,12 @@ pub struct Alert {
     /// Alerts of one key are one incident; empty stands for agent, objective and source.
     #[serde(default)]
     pub dedup_key: String,
-    /// When the trouble began.
+    /// When the trouble began; the epoch stands for the moment it is sent.
     #[serde(default)]
     pub starts_at: Timestamp,
+    /// When it was over; for `resolved` only, where nothing stands for the moment it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
     /// What routing and silences match on.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -65,8 +69,18 @@ impl Alert {
             metadata: BTreeMap::new(),
             dedup_key: String::new(),
             starts_at: Timestamp::default(),
+            ends_at: None,
             labels: BTreeMap::new(),
             links: BTreeMap::new(),
+        }
+    }
+
+    /// The key of its incident: `dedup_key`, or agent, objective and source where that is empty.
+    pub fn key(&self) -> Cow<'_, str> {
+        if self.dedup_key.is_empty() {
+            format!("{}/{}/{}", self.agent_id, self.slo_name, self.source).into()
+        } else {
+            self.dedup_key.as_str().into()
         }
     }
 }

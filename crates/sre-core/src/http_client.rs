@@ -1,5 +1,10 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::fmt::rfc2822;
+
+use crate::Timestamp;
 
 /// The one way out: exporters and channels are plain logic over it, and tests hand in their own.
 #[async_trait]
@@ -28,11 +33,19 @@ pub enum HttpError {
         /// The time-out.
         seconds: f64,
     },
+    /// A request that can never be made, such as one without a host.
+    #[error("{what}: expected an absolute http or https URL")]
+    Invalid {
+        /// What is wrong, without the URL.
+        what: String,
+    },
     /// The answer is larger than anybody should read.
-    #[error("the answer of {host} is larger than {limit} bytes")]
+    #[error("the answer of {host} (status {status}) is larger than {limit} bytes")]
     TooLarge {
         /// The host.
         host: String,
+        /// The answer's status: the request did arrive.
+        status: u16,
         /// The limit, in bytes.
         limit: usize,
     },
@@ -41,6 +54,47 @@ pub enum HttpError {
 impl HttpError {
     /// Whether the same request may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::TooLarge { .. })
+        !matches!(self, Self::TooLarge { .. } | Self::Invalid { .. })
+    }
+}
+
+/// The client of those who make no requests: every one fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offline;
+
+#[async_trait]
+impl HttpClient for Offline {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+        let host = request.uri().host().unwrap_or("nowhere").to_owned();
+        Err(HttpError::Unreachable { host, reason: "no HTTP client was given".to_owned() })
+    }
+}
+
+/// How long the answer asks to wait before the next request: its `Retry-After`, in seconds or as a date (RFC 9110).
+pub fn retry_after(headers: &http::HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Timestamp::from_secs(date.as_second()).since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::from_secs(1_445_412_400);
+        let wait = |text: &str| {
+            let headers = http::HeaderMap::from_iter([(http::header::RETRY_AFTER, text.parse().unwrap())]);
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("120"), Some(120));
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Some(80), "the example of RFC 9110, 10.2.3");
+        assert_eq!(wait("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0), "a date in the past");
+        assert_eq!((wait("soon"), wait("-1")), (None, None));
+        assert_eq!(retry_after(&http::HeaderMap::new(), now), None);
     }
 }

@@ -40,6 +40,7 @@ mod http_client;
 mod money;
 mod observer;
 mod per_task;
+mod retry;
 mod secret;
 mod series;
 mod signal;
@@ -55,20 +56,27 @@ pub use adapter::{
     Recorder, Run, RunLimits, Verdict, arguments_hash,
 };
 pub use alert::{Alert, Severity};
-pub use channel::{AlertChannel, ChannelError};
+pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
 pub use export::{ExportError, Exporter};
-pub use http_client::{HttpClient, HttpError};
+pub use http_client::{HttpClient, HttpError, Offline, retry_after};
 pub use money::{InvalidUsd, Usd};
 pub use observer::{Observer, SignalHandler};
 pub use per_task::{PerTask, TaskCosts};
+pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
 pub use signal::{Signal, SignalKind, Status};
 pub use sli::{Goal, Measure, Sli, SliReading, SliSpec};
-pub use snapshot::{BurnAlert, BurnRate, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot, Snapshot, Tally, Totals};
+pub use snapshot::{
+    AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
+    Snapshot, Tally, Totals,
+};
 pub use stats::wilson_interval;
-pub use store::{AlertStore, DeliveryState, LedgerEntry, LedgerStore, StoreError};
+pub use store::{
+    Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, LedgerEntry,
+    LedgerStore, NewAlert, Retention, StoreError,
+};
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};

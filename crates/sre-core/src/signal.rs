@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Severity, Timestamp};
+use crate::{BurnAlert, BurnRate, Severity, Timestamp};
 
 /// What an engine concluded: the only thing that engines say to each other, and never directly.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +35,15 @@ pub enum SignalKind {
         consumed: Option<f64>,
         /// What should be done once the budget is spent: `alert`, `freeze_deployments`, `circuit_break`, `throttle`.
         exhaustion_action: String,
+        /// How fast it burns: over the long window of the worst alert that fires, else over the last hour.
+        burn: Option<BurnRate>,
+        /// The worst burn alert that fires.
+        alert: Option<BurnAlert>,
+        /// Seconds until the budget is spent at the rate of the last hour; 0 when it is, `None` when it never will be.
+        spent_in_s: Option<f64>,
+        /// The objective's labels.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
     },
     /// A conclusion of an engine that this version does not know.
     Custom {

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{AgentEvent, Event, Goal, Measure, Severity, SliReading, SliSpec, Status, TaskCosts, Usd, Window};
+use crate::{
+    AgentEvent, Event, Goal, Measure, Severity, Signal, SignalKind, SliReading, SliSpec, Status, TaskCosts, Timestamp,
+    Usd, Window,
+};
 
 /// What an engine is at a moment, for whoever publishes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,6 +16,8 @@ pub enum Snapshot {
     Slo(Box<SloSnapshot>),
     /// What was counted of all events.
     Totals(Totals),
+    /// How alerts get through.
+    Alerts(AlertsSnapshot),
 }
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
@@ -52,6 +57,26 @@ pub struct SloSnapshot {
     pub labels: BTreeMap<String, String>,
     /// Events that came later than any bucket reaches back.
     pub dropped: u64,
+}
+
+impl SloSnapshot {
+    /// The signal that the objective's status changed to what it is here.
+    pub fn status_changed(&self, from: Status, exhaustion_action: String, at: Timestamp) -> Signal {
+        let alert = self.alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity).copied();
+        let window = alert.map_or(Window::HOUR, |alert| alert.long_window);
+        let kind = SignalKind::SloStatusChanged {
+            slo: self.name.clone(),
+            from,
+            to: self.status,
+            consumed: self.error_budget.consumed,
+            exhaustion_action,
+            burn: self.burn_rates.iter().find(|burn| burn.window == window).copied(),
+            alert,
+            spent_in_s: self.error_budget.spent_in_s,
+            labels: self.labels.clone(),
+        };
+        Signal { time: at, agent: self.agent.clone(), kind }
+    }
 }
 
 /// An error budget at a moment. Ratios; `None` is a number that does not exist, infinity too.
@@ -152,6 +177,56 @@ impl IndicatorSnapshot {
             Goal::AtMost => value <= self.target,
         })
     }
+}
+
+/// How alerts get through, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AlertsSnapshot {
+    /// Alerts that were sent on.
+    pub sent: u64,
+    /// Those that repeated what was sent within the dedup window.
+    pub deduplicated: u64,
+    /// Those that a silence or a maintenance window held.
+    pub silenced: u64,
+    /// Those that no channel wanted.
+    pub unrouted: u64,
+    /// `resolved` ones of which no trigger had been sent.
+    pub not_open: u64,
+    /// Repeats of incidents that went on.
+    pub repeated: u64,
+    /// Incidents that nobody acknowledged in time.
+    pub escalated: u64,
+    /// Incidents that are open now.
+    pub open: u64,
+    /// Open incidents that were forgotten, by age or because there were too many.
+    pub forgotten: u64,
+    /// Times that the store could not be written or read.
+    pub store_failures: u64,
+    /// Each channel.
+    pub channels: Vec<ChannelSnapshot>,
+}
+
+/// How a channel gets on, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ChannelSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait, now.
+    pub queued: u64,
+    /// Alerts that wait in a group or behind the rate limit, now.
+    pub held: u64,
+    /// Messages that it took.
+    pub delivered: u64,
+    /// Messages that were given up.
+    pub failed: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Alerts that found the queue full.
+    pub dropped: u64,
+    /// Alerts that went out within a group or a summary.
+    pub summarised: u64,
+    /// Why the last attempt failed; empty where none has.
+    pub last_error: String,
 }
 
 /// What all events add up to.

@@ -3,11 +3,11 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use sre_core::{
-    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, SignalKind, Sli, SloSnapshot, Snapshot,
-    Status, TaskCosts, Timestamp, wilson_interval,
+    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, Sli, SloSnapshot, Snapshot, Status,
+    TaskCosts, Timestamp, wilson_interval,
 };
 
-use crate::budget::{BudgetConfig, BudgetReading, ErrorBudget, InvalidBudget};
+use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 use crate::registry::{IndicatorError, SliRegistry};
 use crate::target::without_noise;
 use crate::{GoodWhen, SloSpec};
@@ -184,20 +184,11 @@ impl Slo {
 
     /// How the objective stands at `now`. A change since the last time goes to `signals`, once.
     pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
-        let BudgetReading { status, budget, .. } = self.budget.reading(now);
+        let status = self.budget.reading(now).status;
         let before = std::mem::replace(&mut *self.status.lock().unwrap_or_else(PoisonError::into_inner), status);
         if before != status {
-            signals(Signal {
-                time: now,
-                agent: self.agent.clone(),
-                kind: SignalKind::SloStatusChanged {
-                    slo: self.name.clone(),
-                    from: before,
-                    to: status,
-                    consumed: budget.consumed,
-                    exhaustion_action: self.budget.config().exhaustion_action.to_string(),
-                },
-            });
+            let action = self.budget.config().exhaustion_action.to_string();
+            signals(self.snapshot_at(now).status_changed(before, action, now));
         }
         status
     }
@@ -271,7 +262,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use sre_core::{Clock, Event, ManualClock, Usd};
+    use sre_core::{Clock, Event, ManualClock, SignalKind, Usd};
 
     use super::*;
     use crate::{CostPerTask, HallucinationRate, ResponseLatency, TaskSuccessRate};

@@ -1,0 +1,95 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
+
+use super::post::{Post, truncated};
+
+/// Prometheus Alertmanager, by its [API v2](https://prometheus.io/docs/alerting/latest/alerts_api/).
+///
+/// Alertmanager tells alerts apart by their labels, and people route by a label `severity`. An incident so is one alert a
+/// severity, of which at most one fires: a message ends the others by their `endsAt`. As alerts are not posted again and
+/// again, one that fires ends in a year, unless it is resolved before.
+#[derive(Debug)]
+pub struct AlertmanagerChannel {
+    name: String,
+    url: Secret,
+}
+
+const FIRING: Duration = Duration::from_secs(365 * 86_400);
+/// Alertmanager has no limit of its own for texts; this keeps them readable.
+const TEXT: usize = 16_384;
+const LABEL: usize = 1_024;
+
+impl AlertmanagerChannel {
+    /// A channel to the Alertmanager at that URL, such as `http://127.0.0.1:9093`.
+    pub fn new(name: impl Into<String>, url: Secret) -> Self {
+        let endpoint = format!("{}/api/v2/alerts", url.expose().trim_end_matches('/'));
+        Self { name: name.into(), url: Secret::new(endpoint) }
+    }
+}
+
+fn body(alert: &Alert, at: Timestamp) -> Value {
+    let severities = [Severity::Critical, Severity::Warning, Severity::Info];
+    severities.into_iter().map(|severity| of_severity(alert, severity, at)).collect()
+}
+
+fn of_severity(alert: &Alert, severity: Severity, at: Timestamp) -> Value {
+    let ends_at = if severity == alert.severity {
+        at.saturating_add(FIRING)
+    } else {
+        alert.ends_at.unwrap_or(at).min(at).max(alert.starts_at)
+    };
+    let links = alert.links.iter().map(|(name, url)| (label_name(name), url.clone()));
+    let metadata = alert.metadata.iter().map(|(name, text)| (label_name(name), truncated(text, TEXT)));
+    let mut annotations: BTreeMap<String, String> = links.chain(metadata).collect();
+    annotations.insert("summary".to_owned(), truncated(&alert.title, TEXT));
+    annotations.insert("description".to_owned(), truncated(&alert.message, TEXT));
+    annotations.retain(|_, text| !text.is_empty());
+    let mut body = json!({
+        "labels": labels(alert, severity),
+        "annotations": annotations,
+        "startsAt": alert.starts_at.to_string(),
+        "endsAt": ends_at.to_string(),
+    });
+    if let Some(url) = alert.links.values().find(|url| url.starts_with("http")) {
+        body["generatorURL"] = url.as_str().into();
+    }
+    body
+}
+
+fn labels(alert: &Alert, severity: Severity) -> BTreeMap<String, String> {
+    let own = [
+        ("alertname", if alert.slo_name.is_empty() { "AgentAlert" } else { "SloBurn" }),
+        ("agent", &alert.agent_id),
+        ("slo", &alert.slo_name),
+        ("source", &alert.source),
+        ("key", &alert.dedup_key),
+        ("severity", severity.as_str()),
+    ];
+    let others = alert.labels.iter().map(|(name, value)| (label_name(name), truncated(value, LABEL)));
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), truncated(value, LABEL)));
+    others.chain(own).filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// A name that Prometheus takes: letters, digits and underscores, not beginning with a digit.
+fn label_name(text: &str) -> String {
+    let mut name: String = text.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
+    if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
+        name.insert(0, '_');
+    }
+    name
+}
+
+#[async_trait]
+impl AlertChannel for AlertmanagerChannel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+        Post::json(&self.url, &body(notice.alert, notice.at)).send(notice.at, http).await
+    }
+}

@@ -1,0 +1,102 @@
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+
+use super::post::{Post, shortened, truncated};
+
+/// PagerDuty, by its [Events API v2](https://developer.pagerduty.com/docs/events-api-v2-overview): an alert triggers the
+/// incident of its key, an acknowledgement acknowledges it, `resolved` resolves it.
+#[derive(Debug)]
+pub struct PagerDutyChannel {
+    name: String,
+    url: Secret,
+    routing_key: Secret,
+}
+
+const ENDPOINT: &str = "https://events.pagerduty.com/v2/enqueue";
+/// The summary, and the key.
+const SUMMARY: usize = 1_024;
+const KEY: usize = 255;
+/// An event may have 512 KiB; what we send stays far below.
+const DETAIL: usize = 8_192;
+const DETAILS: usize = 40;
+const LINKS: usize = 20;
+
+impl PagerDutyChannel {
+    /// A channel to the integration of that routing key.
+    pub fn new(name: impl Into<String>, routing_key: Secret) -> Self {
+        Self { name: name.into(), url: Secret::new(ENDPOINT), routing_key }
+    }
+
+    /// The same channel with another endpoint, such as `https://events.eu.pagerduty.com/v2/enqueue`.
+    #[must_use]
+    pub fn with_url(mut self, url: Secret) -> Self {
+        self.url = url;
+        self
+    }
+
+    fn body(&self, alert: &Alert, action: &str) -> Value {
+        let mut body = json!({
+            "routing_key": self.routing_key.expose(),
+            "event_action": action,
+            "dedup_key": shortened(&alert.dedup_key, KEY),
+        });
+        if action == "trigger" {
+            body["payload"] = payload(alert);
+            body["client"] = json!("agent-sre");
+            let links: Vec<Value> =
+                alert.links.iter().take(LINKS).map(|(name, url)| json!({"href": url, "text": name})).collect();
+            body["links"] = links.into();
+        }
+        body
+    }
+
+    async fn post(&self, notice: Notice<'_>, action: &str, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+        let body = self.body(notice.alert, action);
+        let post = Post { secrets: &[&self.routing_key], ..Post::json(&self.url, &body) };
+        post.send(notice.at, http).await
+    }
+}
+
+fn payload(alert: &Alert) -> Value {
+    let severity = match alert.severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+        Severity::Info | Severity::Resolved => "info",
+    };
+    let summary = if alert.title.is_empty() { &alert.dedup_key } else { &alert.title };
+    let source = if alert.agent_id.is_empty() { &alert.source } else { &alert.agent_id };
+    let own = [("message", &alert.message), ("slo", &alert.slo_name)];
+    let details = own.into_iter().filter(|(_, value)| !value.is_empty());
+    let others = alert.labels.iter().chain(&alert.metadata).map(|(name, value)| (name.as_str(), value));
+    let details: serde_json::Map<String, Value> = details
+        .chain(others)
+        .take(DETAILS)
+        .map(|(name, value)| (truncated(name, KEY), truncated(value, DETAIL).into()))
+        .collect();
+    json!({
+        "summary": truncated(summary, SUMMARY),
+        "severity": severity,
+        "source": truncated(source, SUMMARY),
+        "timestamp": alert.starts_at.to_string(),
+        "component": truncated(&alert.slo_name, SUMMARY),
+        "class": "slo",
+        "custom_details": details,
+    })
+}
+
+#[async_trait]
+impl AlertChannel for PagerDutyChannel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+        let action = if notice.alert.severity == Severity::Resolved { "resolve" } else { "trigger" };
+        self.post(notice, action, http).await
+    }
+
+    async fn acknowledge(&self, notice: Notice<'_>, _by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
+        self.post(notice, "acknowledge", http).await.map(|_| ())
+    }
+}

@@ -1,0 +1,98 @@
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+
+use super::post::{Post, truncated};
+
+/// Slack, by an [incoming webhook](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks).
+///
+/// The message is in [Block Kit](https://docs.slack.dev/reference/block-kit/blocks): a header, the message, fields, and a
+/// button for every link. Slack has no incidents: a resolution is a message of its own.
+#[derive(Debug)]
+pub struct SlackChannel {
+    name: String,
+    url: Secret,
+}
+
+/// A header's plain text.
+const HEADER: usize = 150;
+/// A section's text.
+const SECTION: usize = 3_000;
+/// A field of a section, and how many it may have.
+const FIELD: usize = 2_000;
+const FIELDS: usize = 10;
+/// The fallback text, for notifications.
+const TEXT: usize = 4_000;
+/// A button's label and URL, and how many buttons we show.
+const BUTTON: usize = 75;
+const BUTTON_URL: usize = 3_000;
+const BUTTONS: usize = 5;
+
+impl SlackChannel {
+    /// A channel to the webhook of that URL, which is a secret.
+    pub fn new(name: impl Into<String>, url: Secret) -> Self {
+        Self { name: name.into(), url }
+    }
+}
+
+fn body(alert: &Alert) -> Value {
+    let mark = match alert.severity {
+        Severity::Critical => "🔴",
+        Severity::Warning => "🟠",
+        Severity::Info => "🔵",
+        Severity::Resolved => "🟢",
+    };
+    let title = format!("{mark} {}", if alert.title.is_empty() { "Alert" } else { &alert.title });
+    let mut blocks = vec![json!({
+        "type": "header",
+        "text": {"type": "plain_text", "text": truncated(&title, HEADER), "emoji": true},
+    })];
+    if !alert.message.is_empty() {
+        blocks.push(json!({"type": "section", "text": markdown(&escaped(&alert.message), SECTION)}));
+    }
+    let of_alert = [("Severity", alert.severity.as_str()), ("Agent", &alert.agent_id), ("Objective", &alert.slo_name)];
+    let labels = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let fields: Vec<Value> = of_alert
+        .into_iter()
+        .chain(labels)
+        .filter(|(_, value)| !value.is_empty())
+        .take(FIELDS)
+        .map(|(name, value)| markdown(&format!("*{}*\n{}", escaped(name), escaped(value)), FIELD))
+        .collect();
+    blocks.push(json!({"type": "section", "fields": fields}));
+    let buttons: Vec<Value> = alert
+        .links
+        .iter()
+        .filter(|(name, url)| !name.is_empty() && url.starts_with("http") && url.chars().count() <= BUTTON_URL)
+        .take(BUTTONS)
+        .map(|(name, url)| {
+            json!({"type": "button", "url": url, "text": {"type": "plain_text", "text": truncated(name, BUTTON)}})
+        })
+        .collect();
+    if !buttons.is_empty() {
+        blocks.push(json!({"type": "actions", "elements": buttons}));
+    }
+    let context = format!("{} · {}", escaped(&alert.source), escaped(&alert.dedup_key));
+    blocks.push(json!({"type": "context", "elements": [markdown(&context, SECTION)]}));
+    json!({"text": truncated(&escaped(&title), TEXT), "blocks": blocks})
+}
+
+fn markdown(text: &str, most: usize) -> Value {
+    json!({"type": "mrkdwn", "text": truncated(text, most)})
+}
+
+/// The three characters that Slack gives a meaning of their own.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[async_trait]
+impl AlertChannel for SlackChannel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+        Post::json(&self.url, &body(notice.alert)).send(notice.at, http).await
+    }
+}

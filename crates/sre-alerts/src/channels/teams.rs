@@ -1,0 +1,106 @@
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+
+use super::post::{Post, truncated};
+
+/// Microsoft Teams, by the webhook of a Workflows flow ("When a Teams webhook request is received") and an
+/// [Adaptive Card](https://adaptivecards.microsoft.com/). The connectors of Office 365 and their message card are retired.
+///
+/// Teams has no incidents: a resolution is a message of its own.
+#[derive(Debug)]
+pub struct TeamsChannel {
+    name: String,
+    url: Secret,
+}
+
+/// A message may have 28 KB in all.
+const PAYLOAD: usize = 28_000;
+const TITLE: usize = 500;
+const MESSAGE: usize = 12_000;
+const FACT: usize = 500;
+const FACTS: usize = 12;
+const LINKS: usize = 5;
+const URL: usize = 1_000;
+
+impl TeamsChannel {
+    /// A channel to the flow of that URL, which is a secret.
+    pub fn new(name: impl Into<String>, url: Secret) -> Self {
+        Self { name: name.into(), url }
+    }
+}
+
+/// The message, with as much of its text as the payload has room for: characters may take several bytes.
+fn body(alert: &Alert) -> Value {
+    let mut most = MESSAGE;
+    loop {
+        let body = card(alert, most);
+        if body.to_string().len() <= PAYLOAD || most < 2 {
+            return body;
+        }
+        most /= 2;
+    }
+}
+
+fn card(alert: &Alert, most: usize) -> Value {
+    let (style, color) = match alert.severity {
+        Severity::Critical => ("attention", "Attention"),
+        Severity::Warning => ("warning", "Warning"),
+        Severity::Info => ("accent", "Accent"),
+        Severity::Resolved => ("good", "Good"),
+    };
+    let of_alert = [("Severity", alert.severity.as_str()), ("Agent", &alert.agent_id), ("Objective", &alert.slo_name)];
+    let labels = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let facts: Vec<Value> = of_alert
+        .into_iter()
+        .chain(labels)
+        .filter(|(_, value)| !value.is_empty())
+        .take(FACTS)
+        .map(|(name, value)| {
+            json!({"title": truncated(name, FACT.min(most)), "value": truncated(value, FACT.min(most))})
+        })
+        .collect();
+    let actions: Vec<Value> = alert
+        .links
+        .iter()
+        .filter(|(_, url)| url.starts_with("http") && url.chars().count() <= URL.min(most))
+        .take(LINKS)
+        .map(|(name, url)| json!({"type": "Action.OpenUrl", "title": truncated(name, FACT.min(most)), "url": url}))
+        .collect();
+    let title = if alert.title.is_empty() { "Alert" } else { &alert.title };
+    let heading = json!({
+        "type": "TextBlock", "size": "Large", "weight": "Bolder", "wrap": true, "color": color,
+        "text": truncated(title, TITLE.min(most)),
+    });
+    let message = json!({"type": "TextBlock", "wrap": true, "text": truncated(&alert.message, most)});
+    json!({
+        "type": "message",
+        "attachments": [{
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "contentUrl": null,
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "msteams": {"width": "Full"},
+                "body": [
+                    {"type": "Container", "style": style, "bleed": true, "items": [heading]},
+                    message,
+                    {"type": "FactSet", "facts": facts},
+                ],
+                "actions": actions,
+            },
+        }],
+    })
+}
+
+#[async_trait]
+impl AlertChannel for TeamsChannel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+        Post::json(&self.url, &body(notice.alert)).send(notice.at, http).await
+    }
+}

@@ -1,0 +1,162 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_core::{Alert, Severity, Timestamp};
+
+use crate::incident::Fingerprint;
+use crate::matcher::field;
+use crate::message::{Message, Outbox};
+use crate::summary;
+
+/// Alerts that share labels, put together into one message: the first waits a moment for others.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    by: Arc<[String]>,
+    wait: Duration,
+    open: BTreeMap<String, Group>,
+    /// In which group an alert is.
+    of: HashMap<Fingerprint, String>,
+}
+
+#[derive(Debug)]
+struct Group {
+    /// What is the same in every message of the group: its key, and what its alerts share.
+    template: Alert,
+    /// What fires, in the order it began.
+    firing: Vec<(Fingerprint, Arc<Alert>)>,
+    /// What the next message will cover.
+    waiting: Vec<Message>,
+    /// The severity at which it was sent, if it was.
+    sent: Option<Severity>,
+    flush_at: Option<Timestamp>,
+}
+
+impl Groups {
+    pub(crate) fn new(by: Arc<[String]>, wait: Duration) -> Self {
+        Self { by, wait, ..Self::default() }
+    }
+
+    /// Puts a message into its group, or hands it back where nothing is grouped.
+    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, out: &mut Outbox) -> Option<Message> {
+        if self.by.is_empty() {
+            return Some(message);
+        }
+        if message.acknowledged_by.is_some() {
+            return Some(self.of_group(message));
+        }
+        let key = match self.of.get(&message.key) {
+            Some(key) => key.clone(),
+            // The trigger went out before there was a group, in an earlier run perhaps.
+            None if message.alert.severity == Severity::Resolved => return Some(message),
+            None => self.key_of(&message.alert),
+        };
+        let group = self.open.entry(key.clone()).or_insert_with(|| Group::new(&key, &self.by, &message.alert));
+        group.firing.retain(|(known, _)| *known != message.key);
+        let severity = message.alert.severity;
+        if severity == Severity::Resolved {
+            self.of.remove(&message.key);
+        } else {
+            self.of.insert(message.key, key.clone());
+            group.firing.push((message.key, message.alert.clone()));
+        }
+        group.waiting.push(message);
+        if group.firing.is_empty() && group.sent.is_none() {
+            for message in std::mem::take(&mut group.waiting) {
+                out.skip(&message, "resolved before its group was sent", now);
+            }
+            self.open.remove(&key);
+            return None;
+        }
+        let is_urgent = group.sent.is_some_and(|sent| severity > sent) || group.firing.is_empty();
+        let flush_at = if is_urgent { now } else { now.saturating_add(self.wait) };
+        group.flush_at = Some(group.flush_at.map_or(flush_at, |planned| planned.min(flush_at)));
+        None
+    }
+
+    /// The messages of the groups whose wait is over; all of them where `at_once`.
+    pub(crate) fn due(
+        &mut self,
+        now: Timestamp,
+        at_once: bool,
+        fingerprint: impl Fn(&str) -> Fingerprint,
+    ) -> Vec<Message> {
+        let is_due = |group: &Group| group.flush_at.is_some_and(|at| at_once || at <= now);
+        let due: Vec<String> =
+            self.open.iter().filter(|(_, group)| is_due(group)).map(|(key, _)| key.clone()).collect();
+        let mut messages = Vec::new();
+        for key in due {
+            let Some(group) = self.open.get_mut(&key) else { continue };
+            messages.push(group.flush(fingerprint(&key), now));
+            if group.firing.is_empty() {
+                self.open.remove(&key);
+            }
+        }
+        messages
+    }
+
+    /// When the next group's wait is over.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.open.values().filter_map(|group| group.flush_at).min()
+    }
+
+    /// How many alerts wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.open.values().map(|group| group.waiting.len()).sum()
+    }
+
+    /// Whoever acknowledges an alert acknowledges the group's message, which is what people see.
+    fn of_group(&self, mut message: Message) -> Message {
+        if let Some(key) = self.of.get(&message.key) {
+            message.alert = Arc::new(Alert { dedup_key: key.clone(), ..(*message.alert).clone() });
+        }
+        message
+    }
+
+    fn key_of(&self, alert: &Alert) -> String {
+        let values: Vec<String> = self.by.iter().map(|name| format!("{name}={}", field(alert, name))).collect();
+        format!("group/{}", values.join(","))
+    }
+}
+
+impl Group {
+    fn new(key: &str, by: &[String], first: &Alert) -> Self {
+        let mut template = Alert { dedup_key: key.to_owned(), ..Alert::new("", "") };
+        for name in by {
+            match name.as_str() {
+                "agent" | "agent_id" => template.agent_id.clone_from(&first.agent_id),
+                "slo" | "slo_name" => template.slo_name.clone_from(&first.slo_name),
+                "source" => template.source.clone_from(&first.source),
+                label => drop(template.labels.insert(label.to_owned(), field(first, label).to_owned())),
+            }
+        }
+        Self { template, firing: Vec::new(), waiting: Vec::new(), sent: None, flush_at: None }
+    }
+
+    fn flush(&mut self, fingerprint: Fingerprint, now: Timestamp) -> Message {
+        self.flush_at = None;
+        let covered = std::mem::take(&mut self.waiting);
+        let firing: Vec<&Alert> = self.firing.iter().map(|(_, alert)| &**alert).collect();
+        let what = self.template.dedup_key.trim_start_matches("group/");
+        let alert = match (&firing[..], covered.last()) {
+            ([], Some(last)) => summary::resolved(&self.template, what, &covered, last, now),
+            ([only], _) => self.alone(only),
+            _ => summary::firing(&self.template, what, &firing, now),
+        };
+        self.sent = Some(alert.severity);
+        Message::covering(fingerprint, Arc::new(alert), &covered, now)
+    }
+
+    /// The only alert of the group, under the group's key.
+    fn alone(&self, alert: &Alert) -> Alert {
+        Alert {
+            title: alert.title.clone(),
+            message: alert.message.clone(),
+            severity: alert.severity,
+            starts_at: alert.starts_at,
+            links: alert.links.clone(),
+            metadata: alert.metadata.clone(),
+            ..self.template.clone()
+        }
+    }
+}

@@ -1,0 +1,219 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_core::{
+    Accepted, Alert, AlertChannel, ChannelError, ChannelSnapshot, Clock, DeliveryState, RetryPolicy, Timestamp,
+};
+
+use crate::group::Groups;
+use crate::incident::Fingerprint;
+use crate::matcher::all_match;
+use crate::message::{Message, Outbox};
+use crate::queue::Queue;
+use crate::throttle::Throttle;
+use crate::{AlertOptions, ChannelConfig, Decision};
+
+/// How many messages of one channel may be on their way at a time.
+const CONCURRENCY: usize = 32;
+
+/// A channel, and what stands between it and an alert: grouping, then the rate limit, then the queue.
+pub(crate) struct Lane {
+    /// Never used again, so that an incident may name it.
+    pub(crate) number: u32,
+    pub(crate) name: Arc<str>,
+    pub(crate) channel: Arc<dyn AlertChannel>,
+    config: ChannelConfig,
+    /// True for those that are told by escalation only.
+    is_escalation_only: bool,
+    groups: Groups,
+    throttle: Throttle,
+    queue: Queue,
+    queue_limit: usize,
+    /// Whether messages wait in the store that had no room here; what follows must wait behind them.
+    pub(crate) has_spilled: bool,
+    stats: ChannelSnapshot,
+    pub(crate) out: Outbox,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        number: u32,
+        channel: Arc<dyn AlertChannel>,
+        config: ChannelConfig,
+        options: &AlertOptions,
+    ) -> Self {
+        let name: Arc<str> = channel.name().into();
+        let clock: &Arc<dyn Clock> = &options.clock;
+        let is_follower =
+            |escalation: &crate::Escalation| escalation.channels.iter().skip(1).any(|follower| **follower == *name);
+        Self {
+            number,
+            channel,
+            is_escalation_only: options.escalations.iter().any(is_follower),
+            groups: Groups::new(options.group_by.clone().into(), options.group_wait),
+            throttle: Throttle::new(config.rate_limit, clock),
+            config,
+            queue: Queue::default(),
+            queue_limit: options.queue_limit,
+            has_spilled: false,
+            stats: ChannelSnapshot { name: name.to_string(), ..ChannelSnapshot::default() },
+            out: Outbox { channel: name.clone(), records: Vec::new() },
+            name,
+        }
+    }
+
+    /// Why an alert is not for this channel, if it is not.
+    pub(crate) fn refusal(&self, alert: &Alert) -> Option<Decision> {
+        if !self.config.enabled {
+            Some(Decision::Disabled)
+        } else if self.is_escalation_only {
+            Some(Decision::OnlyEscalated)
+        } else if alert.severity < self.config.min_severity {
+            Some(Decision::BelowSeverity)
+        } else if !all_match(&self.config.matchers, alert) {
+            Some(Decision::NotMatched)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.config.enabled
+    }
+
+    /// Whether the queue can take another message.
+    pub(crate) fn room(&self) -> usize {
+        self.queue_limit.saturating_sub(self.queue.len())
+    }
+
+    /// Takes a message in, which goes out now, or in a group, or once the rate limit allows it.
+    pub(crate) fn accept(
+        &mut self,
+        message: Message,
+        now: Timestamp,
+        fingerprint: impl Fn(&str) -> Fingerprint,
+    ) -> Decision {
+        let Some(message) = self.groups.accept(message, now, &mut self.out) else {
+            return Decision::Grouped;
+        };
+        let passed = self.throttle.accept(message, now, &mut self.out, fingerprint);
+        if passed.is_empty() {
+            return Decision::HeldBack;
+        }
+        let fits = passed.into_iter().fold(true, |fits, message| self.enqueue(message, now) && fits);
+        if fits { Decision::Queued } else { Decision::QueueFull }
+    }
+
+    /// Lets out what has waited long enough in a group or behind the rate limit; everything where `at_once`.
+    pub(crate) fn release(&mut self, now: Timestamp, at_once: bool, fingerprint: impl Fn(&str) -> Fingerprint) {
+        for message in self.groups.due(now, at_once, &fingerprint) {
+            self.stats.summarised += message.rows.len().max(1) as u64;
+            let passed = self.throttle.accept(message, now, &mut self.out, &fingerprint);
+            passed.into_iter().for_each(|message| {
+                self.enqueue(message, now);
+            });
+        }
+        let held = self.throttle.waiting();
+        if let Some(message) = self.throttle.due(now, at_once, &fingerprint) {
+            self.stats.summarised += if held > 1 { held as u64 } else { 0 };
+            self.enqueue(message, now);
+        }
+    }
+
+    /// When [`Lane::release`] or [`Lane::take`] next has something to do that waits for its time.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let retry = self.queue.next_due().filter(|_| self.queue.running() < CONCURRENCY);
+        [self.groups.next_due(), self.throttle.next_due(), retry].into_iter().flatten().min()
+    }
+
+    /// The next message to try, if another one may be on its way.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Message> {
+        if self.queue.running() >= CONCURRENCY { None } else { self.queue.take(now) }
+    }
+
+    /// Notes how an attempt went, and plans the next where there is one.
+    pub(crate) fn settle(
+        &mut self,
+        mut message: Message,
+        result: Result<Accepted, ChannelError>,
+        now: Timestamp,
+        retry: &RetryPolicy,
+    ) {
+        message.attempts += 1;
+        self.stats.retries += u64::from(message.attempts > 1);
+        let error = match result {
+            Ok(accepted) => {
+                self.stats.delivered += 1;
+                self.out.record(&message, DeliveryState::Delivered, accepted.status, None, now);
+                return self.queue.settle(message.key);
+            }
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        let delay = retry.delay(message.attempts, error.retry_after(), fastrand::f64());
+        match delay.filter(|_| error.is_retryable()) {
+            Some(delay) => {
+                self.queue.retry(message, now.saturating_add(delay.max(Duration::from_millis(1))));
+            }
+            None => {
+                self.stats.failed += 1;
+                self.out.record(&message, DeliveryState::Failed, error.status(), Some(text.clone()), now);
+                self.queue.settle(message.key);
+            }
+        }
+        self.stats.last_error = text;
+    }
+
+    /// Nothing waits and nothing is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.len() == 0 && self.groups.waiting() == 0 && self.throttle.waiting() == 0
+    }
+
+    pub(crate) fn snapshot(&self) -> ChannelSnapshot {
+        ChannelSnapshot {
+            queued: self.queue.len() as u64,
+            held: (self.groups.waiting() + self.throttle.waiting()) as u64,
+            ..self.stats.clone()
+        }
+    }
+
+    pub(crate) fn clear_stats(&mut self) {
+        self.stats = ChannelSnapshot { name: self.name.to_string(), ..ChannelSnapshot::default() };
+    }
+
+    /// What is left when there is no time left counts as dropped, unless a store keeps it.
+    pub(crate) fn abandon(&mut self) -> usize {
+        self.queue.len() + self.groups.waiting() + self.throttle.waiting()
+    }
+
+    /// False where the queue is full and the message is lost or has to wait in the store.
+    fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
+        // What waits in the store must not be overtaken by what resolves it; what no store knows of cannot wait there.
+        if self.room() > 0 && (!self.has_spilled || message.rows.is_empty()) {
+            self.queue.push(message);
+            return true;
+        }
+        if message.rows.is_empty() {
+            self.stats.dropped += 1;
+        } else {
+            self.has_spilled = true;
+            self.out.record(&message, DeliveryState::Released, None, None, now);
+        }
+        false
+    }
+
+    /// Takes in what was adopted from the store; `is_all` where nothing is left there.
+    pub(crate) fn refill(
+        &mut self,
+        messages: Vec<Message>,
+        is_all: bool,
+        now: Timestamp,
+        fingerprint: impl Fn(&str) -> Fingerprint,
+    ) {
+        self.has_spilled = false;
+        for message in messages {
+            self.accept(message, now, &fingerprint);
+        }
+        self.has_spilled |= !is_all;
+    }
+}

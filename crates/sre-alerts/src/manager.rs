@@ -1,0 +1,423 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sre_core::{
+    AgentEvent, Alert, AlertChannel, AlertsSnapshot, Observer, Severity, Signal, SignalHandler, Snapshot, StoreError,
+    Timestamp,
+};
+use tokio::sync::Notify;
+
+use crate::lane::Lane;
+use crate::mute::{InvalidSilence, Silence, SilenceId};
+use crate::state::{Planned, State};
+use crate::worker::Worker;
+use crate::{AlertOptions, ChannelConfig, Sent, Verdict};
+
+/// Takes alerts and gets them to people: once each, in order, and for as long as it takes.
+///
+/// A thread of its own delivers; [`AlertManager::send`] only decides and, with a store, waits until the alert is written.
+/// Dropping the manager waits up to [`AlertOptions::shutdown_timeout`] for what is still to be delivered.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use sre_alerts::{AlertManager, AlertOptions, CallbackChannel, ChannelConfig};
+/// use sre_core::{Alert, Severity};
+///
+/// let (sender, alerts) = mpsc::channel();
+/// let manager = AlertManager::new(AlertOptions::default())?;
+/// let channel = CallbackChannel::new("log", move |alert: &Alert| sender.send(alert.title.clone()).unwrap());
+/// manager.add_channel(channel, ChannelConfig::default())?;
+/// manager.send(&Alert { severity: Severity::Critical, ..Alert::new("Budget spent", "5 % of tasks failed") });
+/// assert_eq!(alerts.recv()?, "Budget spent");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct AlertManager {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the manager and its thread share.
+pub(crate) struct Shared {
+    pub(crate) options: Arc<AlertOptions>,
+    state: Mutex<State>,
+    intake: Mutex<Intake>,
+    /// Held by whoever writes to the store what was taken in: one at a time, in order.
+    committing: Mutex<()>,
+    pub(crate) wake: Notify,
+    pub(crate) is_stopping: AtomicBool,
+    idle: (Mutex<bool>, Condvar),
+}
+
+/// Alerts that wait to be written together.
+#[derive(Default)]
+struct Intake {
+    next: u64,
+    waiting: Vec<(u64, Planned)>,
+    done: HashMap<u64, Sent>,
+}
+
+/// A manager that cannot be what it was asked to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagerError {
+    /// There is a channel of that name already.
+    #[error("channel `{0}`: found a second one of this name, expected one")]
+    DuplicateChannel(String),
+    /// A rate limit of no time.
+    #[error("channel `{0}`: found a rate limit over no time, expected a duration above 0")]
+    EmptyRateLimit(String),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The thread that delivers cannot be started.
+    #[error("cannot start the thread that delivers alerts: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl AlertManager {
+    /// A manager without channels, whose thread runs from now on. With a store, what an earlier run left open is known
+    /// again, and what it did not deliver is delivered once its channel is added.
+    pub fn new(options: AlertOptions) -> Result<Self, ManagerError> {
+        let manager = Self::driven(options)?;
+        let worker = Worker::new(manager.shared.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread =
+            std::thread::Builder::new().name("sre-alerts".to_owned()).spawn(move || runtime.block_on(worker.run()))?;
+        *lock(&manager.thread) = Some(thread);
+        Ok(manager)
+    }
+
+    /// A manager without a thread: whoever holds it calls [`AlertManager::deliver_due`], from a runtime of their own or in
+    /// a test with a manual clock.
+    pub fn driven(options: AlertOptions) -> Result<Self, ManagerError> {
+        let options = Arc::new(options);
+        let shared = Shared {
+            state: Mutex::new(State::new(options.clone())),
+            options,
+            intake: Mutex::default(),
+            committing: Mutex::default(),
+            wake: Notify::new(),
+            is_stopping: AtomicBool::new(false),
+            idle: (Mutex::new(false), Condvar::new()),
+        };
+        Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None) })
+    }
+
+    /// Registers a channel. With a store, incidents that an earlier run sent to a channel of its name go on, and its
+    /// unfinished deliveries are taken up.
+    pub fn add_channel(&self, channel: impl AlertChannel + 'static, config: ChannelConfig) -> Result<(), ManagerError> {
+        self.add_channels(vec![(Arc::new(channel), config)])
+    }
+
+    /// Registers channels, all or none.
+    pub fn add_channels(&self, channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>) -> Result<(), ManagerError> {
+        let mut state = self.shared.state();
+        for (at, (channel, config)) in channels.iter().enumerate() {
+            let name = channel.name();
+            let is_known = state.lanes.iter().any(|lane| &*lane.name == name);
+            if is_known || channels[..at].iter().any(|(other, _)| other.name() == name) {
+                return Err(ManagerError::DuplicateChannel(name.to_owned()));
+            }
+            if config.rate_limit.is_some_and(|limit| (limit.per / limit.messages.get()).is_zero()) {
+                return Err(ManagerError::EmptyRateLimit(name.to_owned()));
+            }
+        }
+        let options = &self.shared.options;
+        for (channel, config) in channels {
+            state.add_lane(|number| Lane::new(number, channel, config, options));
+        }
+        if let Some(store) = &options.store {
+            store.open_incidents()?.into_iter().for_each(|record| state.restore(record));
+        }
+        drop(state);
+        self.shared.adopt(false);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes a channel away; what it has not delivered is not delivered in this run. False where there is none.
+    pub fn remove_channel(&self, name: &str) -> bool {
+        let mut state = self.shared.state();
+        let before = state.lanes.len();
+        state.lanes.retain(|lane| &*lane.name != name);
+        state.lanes.len() < before
+    }
+
+    /// The channels' names, in the order they were added.
+    pub fn list_channels(&self) -> Vec<String> {
+        self.shared.state().lanes.iter().map(|lane| lane.name.to_string()).collect()
+    }
+
+    /// Sends an alert to every channel that wants it, and says what each will do. Never waits for the network; with a
+    /// store, returns once the alert is written there. Where the store fails, the alert goes out all the same.
+    pub fn send(&self, alert: &Alert) -> Sent {
+        let now = self.shared.now();
+        if self.shared.options.store.is_some() {
+            return self
+                .send_all(std::slice::from_ref(alert))
+                .pop()
+                .unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
+        }
+        let mut state = self.shared.state();
+        match state.plan(alert, now) {
+            Ok(planned) => {
+                let sent = state.launch(planned, None, now);
+                drop(state);
+                self.shared.wake.notify_one();
+                sent
+            }
+            Err(sent) => sent,
+        }
+    }
+
+    /// Sends several alerts, which a store writes in one transaction.
+    pub fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
+        let now = self.shared.now();
+        let mut all = Vec::with_capacity(alerts.len());
+        let mut tickets = Vec::new();
+        {
+            let mut state = self.shared.state();
+            let mut intake = lock(&self.shared.intake);
+            for alert in alerts {
+                match state.plan(alert, now) {
+                    Ok(planned) if self.shared.options.store.is_some() => {
+                        tickets.push((all.len(), intake.next));
+                        let ticket = intake.next;
+                        intake.next += 1;
+                        intake.waiting.push((ticket, planned));
+                        all.push(Sent::nothing(Verdict::Accepted));
+                    }
+                    Ok(planned) => all.push(state.launch(planned, None, now)),
+                    Err(sent) => all.push(sent),
+                }
+            }
+        }
+        if !tickets.is_empty() {
+            self.shared.commit();
+            let mut intake = lock(&self.shared.intake);
+            for (at, ticket) in tickets {
+                all[at] = intake.done.remove(&ticket).unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
+            }
+        }
+        self.shared.wake.notify_one();
+        all
+    }
+
+    /// Notes that somebody has taken the incident of that key on: it is not repeated or escalated any more, unless it
+    /// gets worse, and its channels are told. False where no such incident is open.
+    pub fn acknowledge(&self, dedup_key: &str, by: &str) -> Result<bool, StoreError> {
+        let now = self.shared.now();
+        let known = self.shared.state().acknowledge(dedup_key, by, now);
+        self.shared.wake.notify_one();
+        match &self.shared.options.store {
+            Some(store) => Ok(store.acknowledge(dedup_key, by, now)? || known),
+            None => Ok(known),
+        }
+    }
+
+    /// Begins a silence.
+    pub fn silence(&self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
+        self.shared.state().mutes.add(silence)
+    }
+
+    /// Ends a silence; what it held and still fires is sent. False where there is none of that id.
+    pub fn end_silence(&self, id: SilenceId) -> bool {
+        let now = self.shared.now();
+        let mut state = self.shared.state();
+        let is_known = state.mutes.remove(id);
+        state.recheck_mutes(now);
+        drop(state);
+        self.shared.wake.notify_one();
+        is_known
+    }
+
+    /// The silences that are not over.
+    pub fn silences(&self) -> Vec<(SilenceId, Silence)> {
+        let now = self.shared.now();
+        self.shared.state().mutes.silences(now)
+    }
+
+    /// What was sent, held back, delivered and lost since the start.
+    pub fn stats(&self) -> AlertsSnapshot {
+        self.shared.state().snapshot()
+    }
+
+    /// Forgets which alerts were sent, so that every one is news again, and sets the statistics to 0. A store's history
+    /// stays.
+    pub fn clear_history(&self) {
+        self.shared.state().clear();
+    }
+
+    /// Delivers everything that is due by the clock, and returns when nothing more is, or can be, until later.
+    pub async fn deliver_due(&self) {
+        Worker::new(self.shared.clone()).deliver_due().await;
+    }
+
+    /// Waits until nothing is left to deliver, at most so long; false when time ran out. What waits in a group or behind
+    /// a rate limit is sent at once. Needs the manager's thread.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        {
+            let now = self.shared.now();
+            self.shared.state().tick(now, true);
+        }
+        *lock(&self.shared.idle.0) = false;
+        self.shared.wake.notify_one();
+        let deadline = Instant::now() + timeout;
+        let mut is_idle = lock(&self.shared.idle.0);
+        while !*is_idle {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.shared.idle.1.wait_timeout(is_idle, left);
+            is_idle = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Delivers what it can within that time, and ends the thread. What is left waits in the store for the next run;
+    /// without one it is lost, and this returns how much.
+    pub fn shutdown(self, timeout: Duration) -> usize {
+        self.stop(timeout)
+    }
+
+    fn stop(&self, timeout: Duration) -> usize {
+        let Some(thread) = lock(&self.thread).take() else { return 0 };
+        self.flush(timeout);
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+        // The thread contains the panics of channels; it has none of its own to report.
+        let _ = thread.join();
+        let mut state = self.shared.state();
+        let left: usize = state.lanes.iter_mut().map(Lane::abandon).sum();
+        if self.shared.options.store.is_some() { 0 } else { left }
+    }
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
+    /// Writes what was taken in, and sends it on its way. Whoever comes first writes for all who wait.
+    fn commit(&self) {
+        let _committing = lock(&self.committing);
+        let taken = std::mem::take(&mut lock(&self.intake).waiting);
+        if taken.is_empty() {
+            return;
+        }
+        let rows: Vec<_> = {
+            let state = self.state();
+            taken.iter().map(|(_, planned)| state.row(planned)).collect()
+        };
+        let written = self.options.store.as_ref().map(|store| store.append(&rows)).unwrap_or_else(|| Ok(Vec::new()));
+        let now = self.now();
+        let mut state = self.state();
+        let ids = written.as_ref().map(Vec::as_slice).unwrap_or_default();
+        let sent: Vec<(u64, Sent)> = taken
+            .into_iter()
+            .enumerate()
+            .map(|(at, (ticket, planned))| (ticket, state.launch(planned, ids.get(at).copied(), now)))
+            .collect();
+        lock(&self.intake).done.extend(sent);
+        note_store(&mut state, written.map(|_| ()), now);
+    }
+
+    /// Takes from the store what there is room for: what had none before, and what processes left that are no more.
+    pub(crate) fn adopt(&self, only_spilled: bool) {
+        let Some(store) = &self.options.store else { return };
+        // Nothing may be taken in between, or it would overtake what is adopted.
+        let _committing = lock(&self.committing);
+        let wanting: Vec<(Arc<str>, usize)> = {
+            let state = self.state();
+            let half = self.options.queue_limit.div_ceil(2);
+            let wants = |lane: &&Lane| lane.room() >= half && (lane.has_spilled || !only_spilled);
+            state.lanes.iter().filter(wants).map(|lane| (lane.name.clone(), lane.room())).collect()
+        };
+        for (name, room) in wanting {
+            let adopted = store.adopt(&name, room);
+            let now = self.now();
+            let mut state = self.state();
+            match adopted {
+                Ok(records) => {
+                    let is_all = records.len() < room;
+                    state.refill(&name, records, is_all, now);
+                }
+                Err(error) => {
+                    // What is new goes out meanwhile.
+                    state.refill(&name, Vec::new(), true, now);
+                    note_store(&mut state, Err(error), now);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn set_idle(&self, idle: bool) {
+        *lock(&self.idle.0) = idle;
+        if idle {
+            self.idle.1.notify_all();
+        }
+    }
+}
+
+/// Says, as an alert, that the store fails, and that it works again.
+pub(crate) fn note_store(state: &mut State, result: Result<(), StoreError>, now: Timestamp) {
+    let alert = match result {
+        Ok(()) if state.store_failure.is_none() => return,
+        Ok(()) => {
+            state.store_failure = None;
+            Alert { severity: Severity::Resolved, ..Alert::new("The alert history is written again", "") }
+        }
+        Err(error) => {
+            state.counts.store_failures += 1;
+            let message = format!("{error}. Alerts go out all the same, but a restart would forget them.");
+            state.store_failure = Some(error);
+            Alert { severity: Severity::Critical, ..Alert::new("The alert history cannot be written", message) }
+        }
+    };
+    let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
+    if let Ok(planned) = state.plan(&alert, now) {
+        state.launch(planned, None, now);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SignalHandler for AlertManager {
+    fn handle(&self, signal: &Signal) {
+        if let Some(alert) = (self.shared.options.mapping)(signal) {
+            self.send(&alert);
+        }
+    }
+}
+
+/// It observes nothing, but what it is belongs to what exporters publish.
+impl Observer for AlertManager {
+    fn observe(&self, _event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {}
+
+    fn snapshot(&self, _now: Timestamp) -> Vec<Snapshot> {
+        vec![Snapshot::Alerts(self.stats())]
+    }
+}
+
+impl Drop for AlertManager {
+    fn drop(&mut self) {
+        self.stop(self.shared.options.shutdown_timeout);
+    }
+}
+
+impl fmt::Debug for AlertManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlertManager").field("channels", &self.list_channels()).finish_non_exhaustive()
+    }
+}

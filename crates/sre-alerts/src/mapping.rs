@@ -1,0 +1,147 @@
+use std::sync::Arc;
+
+use sre_core::{Alert, BurnAlert, BurnRate, Severity, Signal, SignalKind, Status};
+
+/// What makes an alert of a signal; `None` sends nothing.
+pub type Mapping = Arc<dyn Fn(&Signal) -> Option<Alert> + Send + Sync>;
+
+/// The mapping of a manager that is given none. An objective that turns `warning`, `critical` or `exhausted` is an alert of
+/// one key (`critical` for the latter two), which any better status resolves.
+///
+/// ```
+/// use sre_alerts::default_mapping;
+/// use sre_core::{Severity, Signal, SignalKind, Timestamp};
+/// let kind = SignalKind::Custom { name: "cascade".into(), severity: Severity::Critical, message: "3 of 4 are down".into() };
+/// let signal = Signal { time: Timestamp::from_secs(1_790_000_000), agent: "planner".into(), kind };
+/// assert_eq!(default_mapping(&signal).unwrap().title, "cascade of planner");
+/// ```
+pub fn default_mapping(signal: &Signal) -> Option<Alert> {
+    let mut alert = match &signal.kind {
+        SignalKind::SloStatusChanged {
+            slo, to, consumed, exhaustion_action, burn, alert, spent_in_s, labels, ..
+        } => {
+            let severity = match to {
+                Status::Exhausted | Status::Critical => Severity::Critical,
+                Status::Warning => Severity::Warning,
+                Status::Unknown | Status::Healthy => Severity::Resolved,
+            };
+            let mut sentences = vec![match to {
+                Status::Exhausted => "The error budget is spent.".to_owned(),
+                Status::Critical | Status::Warning => "The error budget burns too fast.".to_owned(),
+                Status::Healthy => "The burn has stopped.".to_owned(),
+                Status::Unknown => "There is too little data left to say that it burns.".to_owned(),
+            }];
+            sentences.extend(burn.as_ref().and_then(|burn| burn_text(burn, alert.as_ref())));
+            sentences.extend(consumed.filter(|share| share.is_finite()).map(spent_text));
+            if *to != Status::Exhausted && severity != Severity::Resolved {
+                sentences.extend(spent_in_s.map(|seconds| format!("At this rate it is spent in {}.", span(seconds))));
+            }
+            if *to == Status::Exhausted && exhaustion_action != "alert" {
+                sentences.push(format!("The objective asks for: {}.", exhaustion_action.replace('_', " ")));
+            }
+            let title = match severity {
+                Severity::Resolved => format!("{slo} of {}: {to} again", signal.agent),
+                _ => format!("{slo} of {}: {to}", signal.agent),
+            };
+            Alert {
+                severity,
+                slo_name: slo.clone(),
+                labels: labels.clone(),
+                dedup_key: format!("slo/{slo}/{}", signal.agent),
+                ..Alert::new(title, sentences.join(" "))
+            }
+        }
+        SignalKind::Custom { name, severity, message } => Alert {
+            severity: *severity,
+            dedup_key: format!("{name}/{}", signal.agent),
+            ..Alert::new(format!("{name} of {}", signal.agent), message)
+        },
+        _ => return None,
+    };
+    alert.agent_id.clone_from(&signal.agent);
+    if alert.severity == Severity::Resolved {
+        alert.ends_at = Some(signal.time);
+    } else {
+        alert.starts_at = signal.time;
+    }
+    Some(alert)
+}
+
+fn burn_text(burn: &BurnRate, alert: Option<&BurnAlert>) -> Option<String> {
+    let rate = burn.rate?;
+    let total = burn.good + burn.bad;
+    let fast = if rate.is_finite() { format!("{rate:.1} times as fast as it may") } else { "at infinity".to_owned() };
+    let limit = alert.map(|alert| format!(", the limit is {}", alert.threshold)).unwrap_or_default();
+    Some(format!("Over the last {} it burnt {fast} ({} of {total} bad{limit}).", burn.window, burn.bad))
+}
+
+fn spent_text(share: f64) -> String {
+    format!("{:.1} % of it is spent.", share * 100.0)
+}
+
+fn span(seconds: f64) -> String {
+    match seconds / 60.0 {
+        minutes if minutes < 1.0 => "less than a minute".to_owned(),
+        minutes if minutes < 90.0 => format!("{minutes:.0} min"),
+        minutes if minutes < 48.0 * 60.0 => format!("{:.0} h", minutes / 60.0),
+        minutes => format!("{:.0} days", minutes / 1_440.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use sre_core::{Timestamp, Window};
+
+    use super::*;
+
+    fn signal(to: Status) -> Signal {
+        let kind = SignalKind::SloStatusChanged {
+            slo: "answers".into(),
+            from: Status::Healthy,
+            to,
+            consumed: Some(0.62),
+            exhaustion_action: "freeze_deployments".into(),
+            burn: Some(BurnRate { window: Window::HOUR, rate: Some(14.4), good: 28, bad: 72 }),
+            alert: Some(BurnAlert {
+                severity: Severity::Critical,
+                threshold: 10.0,
+                long_window: Window::HOUR,
+                short_window: Window::FIVE_MINUTES,
+                firing: true,
+            }),
+            spent_in_s: Some(19.0 * 3_600.0),
+            labels: BTreeMap::from([("team".into(), "search".into())]),
+        };
+        Signal { time: Timestamp::from_secs(1_790_000_000), agent: "support".into(), kind }
+    }
+
+    #[test]
+    fn an_alert_says_what_burns_and_how_fast() {
+        let alert = default_mapping(&signal(Status::Critical)).unwrap();
+        assert_eq!(alert.title, "answers of support: critical");
+        assert_eq!(
+            alert.message,
+            "The error budget burns too fast. Over the last 1h it burnt 14.4 times as fast as it may (72 of 100 bad, the limit is 10). 62.0 % of it is spent. At this rate it is spent in 19 h."
+        );
+        assert_eq!((alert.severity, &*alert.key()), (Severity::Critical, "slo/answers/support"));
+        assert_eq!((&*alert.agent_id, &*alert.slo_name, &*alert.labels["team"]), ("support", "answers", "search"));
+        assert_eq!(alert.starts_at, Timestamp::from_secs(1_790_000_000));
+    }
+
+    #[test]
+    fn every_status_of_an_objective_is_one_incident() {
+        for (status, severity, text) in [
+            (Status::Warning, Severity::Warning, "burns too fast"),
+            (Status::Exhausted, Severity::Critical, "asks for: freeze deployments"),
+            (Status::Healthy, Severity::Resolved, "The burn has stopped"),
+            (Status::Unknown, Severity::Resolved, "too little data"),
+        ] {
+            let alert = default_mapping(&signal(status)).unwrap();
+            assert_eq!((alert.severity, &*alert.dedup_key), (severity, "slo/answers/support"), "{status}");
+            assert!(alert.message.contains(text), "{status}: {}", alert.message);
+            assert_eq!(alert.ends_at.is_some(), severity == Severity::Resolved);
+        }
+    }
+}

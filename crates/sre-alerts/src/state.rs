@@ -1,0 +1,419 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use sre_core::{
+    Accepted, Alert, AlertId, AlertRecord, AlertsSnapshot, ChannelError, DeliveryRecord, DeliveryState, NewAlert,
+    Severity, StoreError, Timestamp,
+};
+
+use crate::incident::{Admission, Detail, Fingerprint, Incidents};
+use crate::lane::Lane;
+use crate::message::Message;
+use crate::mute::Mutes;
+use crate::{AlertOptions, Decision, DeliveryResult, Sent, Verdict};
+
+/// Everything that a manager knows, and every decision it takes; no input or output, and time is handed in.
+pub(crate) struct State {
+    pub(crate) lanes: Vec<Lane>,
+    next_lane: u32,
+    pub(crate) incidents: Incidents,
+    pub(crate) mutes: Mutes,
+    /// What fires and is muted, by key.
+    muted: BTreeMap<Fingerprint, Muted>,
+    follow_ups: BinaryHeap<Reverse<(Timestamp, Fingerprint, FollowUp)>>,
+    pub(crate) counts: AlertsSnapshot,
+    /// The store's last failure, while it lasts.
+    pub(crate) store_failure: Option<StoreError>,
+    options: Arc<AlertOptions>,
+}
+
+/// An alert that is to be sent, before the store knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    key: Fingerprint,
+    pub(crate) alert: Arc<Alert>,
+    at: Timestamp,
+    lanes: Vec<u32>,
+    muted_until: Option<Timestamp>,
+    refused: Vec<DeliveryResult>,
+}
+
+#[derive(Debug)]
+struct Muted {
+    until: Timestamp,
+    message: Message,
+    lanes: Vec<u32>,
+}
+
+/// What is to be done about an incident that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FollowUp {
+    Repeat,
+    /// Tell the channel of this place in this chain.
+    Escalate {
+        chain: usize,
+        place: usize,
+    },
+}
+
+impl State {
+    pub(crate) fn new(options: Arc<AlertOptions>) -> Self {
+        Self {
+            lanes: Vec::new(),
+            next_lane: 0,
+            incidents: Incidents::new(options.dedup_window, options.incident_timeout, options.max_incidents),
+            mutes: Mutes::new(options.maintenance.clone()),
+            muted: BTreeMap::new(),
+            follow_ups: BinaryHeap::new(),
+            counts: AlertsSnapshot::default(),
+            store_failure: None,
+            options,
+        }
+    }
+
+    pub(crate) fn add_lane(&mut self, make: impl FnOnce(u32) -> Lane) {
+        self.lanes.push(make(self.next_lane));
+        self.next_lane += 1;
+    }
+
+    fn lane(&mut self, number: u32) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.number == number)
+    }
+
+    fn numbered(&mut self, name: &str) -> Option<u32> {
+        self.lanes.iter().find(|lane| &*lane.name == name).map(|lane| lane.number)
+    }
+
+    /// Takes an alert in and says what is to become of it; `Err` where that is nothing.
+    pub(crate) fn plan(&mut self, alert: &Alert, now: Timestamp) -> Result<Planned, Sent> {
+        let key = self.incidents.fingerprint(alert);
+        let closed = match self.incidents.admit(key, alert, now) {
+            Admission::Duplicate => {
+                self.counts.deduplicated += 1;
+                return Err(Sent::nothing(Verdict::Duplicate));
+            }
+            Admission::NotOpen => {
+                self.counts.not_open += 1;
+                return Err(Sent::nothing(Verdict::NotOpen));
+            }
+            Admission::Close(incident) => {
+                if let Some(muted) = self.muted.remove(&key) {
+                    self.skip_muted(&muted, "resolved while it was muted", now);
+                }
+                if incident.detail.lanes.is_empty() {
+                    self.counts.not_open += 1;
+                    return Err(Sent::nothing(Verdict::NotOpen));
+                }
+                Some(incident.detail)
+            }
+            Admission::Fire => None,
+        };
+        let trigger = closed.as_ref().and_then(|detail| detail.last.as_ref()).map(|(_, alert)| &**alert);
+        let alert = Arc::new(complete(alert, trigger, now));
+        let mut planned = Planned { key, alert, at: now, lanes: Vec::new(), muted_until: None, refused: Vec::new() };
+        if let Some(detail) = closed {
+            planned.lanes = detail.lanes;
+            return Ok(planned);
+        }
+        planned.muted_until = self.mutes.until(&planned.alert, now);
+        for lane in &self.lanes {
+            match lane.refusal(&planned.alert) {
+                None => planned.lanes.push(lane.number),
+                Some(decision) => planned.refused.push(DeliveryResult { channel: lane.name.clone(), decision }),
+            }
+        }
+        Ok(planned)
+    }
+
+    /// What the store is to know before anything is tried.
+    pub(crate) fn row(&self, planned: &Planned) -> NewAlert {
+        let lanes = self.lanes.iter().filter(|lane| planned.lanes.contains(&lane.number));
+        let deliveries = lanes.map(|lane| (lane.name.clone(), DeliveryState::Pending)).collect();
+        NewAlert { alert: planned.alert.clone(), deliveries, at: planned.at }
+    }
+
+    /// Sends what was planned on its way.
+    pub(crate) fn launch(&mut self, planned: Planned, row: Option<AlertId>, now: Timestamp) -> Sent {
+        let Planned { key, alert, at, lanes, muted_until, refused } = planned;
+        let mut sent = Sent { id: row, verdict: Verdict::Accepted, channels: refused };
+        if lanes.is_empty() {
+            self.counts.unrouted += 1;
+            return sent;
+        }
+        let message = Message::new(key, alert, row, at);
+        if let Some(until) = muted_until {
+            self.counts.silenced += 1;
+            for number in &lanes {
+                if let Some(lane) = self.lane(*number) {
+                    sent.channels
+                        .push(DeliveryResult { channel: lane.name.clone(), decision: Decision::Muted { until } });
+                }
+            }
+            if let Some(before) = self.muted.insert(key, Muted { until, message, lanes }) {
+                self.skip_muted(&before, "followed by a worse one while it was muted", now);
+            }
+            return sent;
+        }
+        self.counts.sent += 1;
+        self.deliver(&message, &lanes, now, &mut sent.channels);
+        sent
+    }
+
+    /// Hands a message to lanes, and remembers for its incident that they know.
+    fn deliver(&mut self, message: &Message, lanes: &[u32], now: Timestamp, results: &mut Vec<DeliveryResult>) {
+        let Self { lanes: all, incidents, .. } = self;
+        for lane in all.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
+            let decision = lane.accept(message.clone(), now, |key| incidents.fingerprint_of(key));
+            results.push(DeliveryResult { channel: lane.name.clone(), decision });
+        }
+        let Some(incident) = self.incidents.get(message.key) else { return };
+        for number in lanes {
+            if !incident.detail.lanes.contains(number) {
+                incident.detail.lanes.push(*number);
+            }
+        }
+        incident.detail.last = Some((message.rows.first().copied(), message.alert.clone()));
+        self.plan_follow_ups(message.key, lanes, now);
+    }
+
+    fn plan_follow_ups(&mut self, key: Fingerprint, lanes: &[u32], now: Timestamp) {
+        let options = self.options.clone();
+        if let Some(interval) = options.repeat_interval {
+            self.follow_ups.push(Reverse((now.saturating_add(interval), key, FollowUp::Repeat)));
+        }
+        for (chain, escalation) in options.escalations.iter().enumerate() {
+            for (place, name) in escalation.channels.iter().enumerate() {
+                let is_told = self.numbered(name).is_some_and(|number| lanes.contains(&number));
+                if is_told && place + 1 < escalation.channels.len() {
+                    let next = FollowUp::Escalate { chain, place: place + 1 };
+                    self.follow_ups.push(Reverse((now.saturating_add(escalation.after), key, next)));
+                }
+            }
+        }
+    }
+
+    /// Does everything that is due; with `at_once`, also what only waits for company.
+    pub(crate) fn tick(&mut self, now: Timestamp, at_once: bool) {
+        self.incidents.expire(now);
+        self.unmute(now);
+        while self.follow_ups.peek().is_some_and(|next| next.0.0 <= now) {
+            if let Some(Reverse((due, key, follow_up))) = self.follow_ups.pop() {
+                self.follow_up(due, key, follow_up, now);
+            }
+        }
+        let Self { lanes, incidents, .. } = self;
+        for lane in lanes {
+            lane.release(now, at_once, |key| incidents.fingerprint_of(key));
+        }
+    }
+
+    /// Sends what still fires once nothing mutes it any more.
+    fn unmute(&mut self, now: Timestamp) {
+        let due: Vec<Fingerprint> =
+            self.muted.iter().filter(|(_, muted)| muted.until <= now).map(|(key, _)| *key).collect();
+        for key in due {
+            let Some(mut muted) = self.muted.remove(&key) else { continue };
+            if let Some(until) = self.mutes.until(&muted.message.alert, now) {
+                muted.until = until;
+                self.muted.insert(key, muted);
+            } else if self.incidents.get(key).is_some() {
+                self.counts.sent += 1;
+                self.deliver(&muted.message, &muted.lanes, now, &mut Vec::new());
+            } else {
+                self.skip_muted(&muted, "its incident was forgotten while it was muted", now);
+            }
+        }
+    }
+
+    /// A silence was taken away: look at once which alerts are still muted.
+    pub(crate) fn recheck_mutes(&mut self, now: Timestamp) {
+        self.muted.values_mut().for_each(|muted| muted.until = now);
+        self.unmute(now);
+    }
+
+    fn skip_muted(&mut self, muted: &Muted, why: &str, now: Timestamp) {
+        for lane in self.lanes.iter_mut().filter(|lane| muted.lanes.contains(&lane.number)) {
+            lane.out.skip(&muted.message, why, now);
+        }
+    }
+
+    fn follow_up(&mut self, due: Timestamp, key: Fingerprint, follow_up: FollowUp, now: Timestamp) {
+        let store = self.options.store.clone();
+        let muted = self.muted.contains_key(&key);
+        let Some(incident) = self.incidents.get(key) else { return };
+        let Some((row, alert)) = incident.detail.last.clone() else { return };
+        // Another process may have taken the acknowledgement.
+        let is_acknowledged = incident.detail.acknowledged
+            || store.is_some_and(|store| matches!(store.acknowledgement(&alert.dedup_key), Ok(Some(_))));
+        incident.detail.acknowledged = is_acknowledged;
+        if is_acknowledged || muted {
+            return;
+        }
+        let told = incident.detail.lanes.clone();
+        let message = Message::new(key, alert, row, due);
+        match follow_up {
+            // It was sent since: the repeat of that one is planned too.
+            FollowUp::Repeat
+                if self.options.repeat_interval.is_some_and(|wait| due < incident.sent().saturating_add(wait)) => {}
+            FollowUp::Repeat => {
+                incident.sent_again(now);
+                self.counts.repeated += 1;
+                self.deliver(&message, &told, now, &mut Vec::new());
+            }
+            FollowUp::Escalate { chain, place } => {
+                let Some(name) =
+                    self.options.escalations.get(chain).and_then(|chain| chain.channels.get(place)).cloned()
+                else {
+                    return;
+                };
+                let next = self.lanes.iter_mut().find(|lane| *lane.name == *name && lane.is_enabled());
+                let Some(lane) = next.filter(|lane| !told.contains(&lane.number)) else { return };
+                let number = lane.number;
+                lane.out.record(&message, DeliveryState::Pending, None, None, now);
+                self.counts.escalated += 1;
+                self.deliver(&message, &[number], now, &mut Vec::new());
+            }
+        }
+    }
+
+    /// Somebody took an incident on: no repeats and no escalation any more, and its channels are told.
+    pub(crate) fn acknowledge(&mut self, key: &str, by: &str, now: Timestamp) -> bool {
+        let fingerprint = self.incidents.fingerprint_of(key);
+        let Some(incident) = self.incidents.get(fingerprint) else { return false };
+        incident.detail.acknowledged = true;
+        let lanes = incident.detail.lanes.clone();
+        // Without one, nothing was sent that anybody could be told of.
+        let Some((_, alert)) = incident.detail.last.clone() else { return true };
+        let message = Message { acknowledged_by: Some(by.into()), ..Message::new(fingerprint, alert, None, now) };
+        let Self { lanes: all, incidents, .. } = self;
+        for lane in all.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
+            lane.accept(message.clone(), now, |key| incidents.fingerprint_of(key));
+        }
+        true
+    }
+
+    /// When [`State::tick`] or a lane next has something to do.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let muted = self.muted.values().map(|muted| muted.until).min();
+        let follow_up = self.follow_ups.peek().map(|next| next.0.0);
+        let lanes = self.lanes.iter().filter_map(Lane::next_due).min();
+        [muted, follow_up, lanes].into_iter().flatten().min()
+    }
+
+    /// The next messages to try, at most `limit`, with the numbers of their lanes.
+    pub(crate) fn take(&mut self, now: Timestamp, limit: usize, into: &mut Vec<(u32, Message)>) {
+        for lane in &mut self.lanes {
+            while into.len() < limit {
+                let Some(message) = lane.take(now) else { break };
+                into.push((lane.number, message));
+            }
+        }
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        lane: u32,
+        message: Message,
+        result: Result<Accepted, ChannelError>,
+        now: Timestamp,
+    ) {
+        let retry = self.options.retry;
+        if let Some(lane) = self.lane(lane) {
+            lane.settle(message, result, now, &retry);
+        }
+    }
+
+    /// What the lanes want written down.
+    pub(crate) fn take_records(&mut self, into: &mut Vec<DeliveryRecord>) {
+        for lane in &mut self.lanes {
+            into.append(&mut lane.out.records);
+        }
+    }
+
+    /// Takes up an incident that an earlier run left open, as far as the channels are there that it was sent to.
+    pub(crate) fn restore(&mut self, record: AlertRecord) {
+        let alert = record.alert;
+        let key = self.incidents.fingerprint(&alert);
+        let told = record.deliveries.iter().filter(|delivery| delivery.state != DeliveryState::Skipped);
+        let lanes: Vec<u32> = told.filter_map(|delivery| self.numbered(&delivery.channel)).collect();
+        if let Some(known) = self.incidents.get(key) {
+            known.detail.lanes.extend(&lanes);
+            known.detail.lanes.sort_unstable();
+            return known.detail.lanes.dedup();
+        }
+        let detail = Detail {
+            lanes: lanes.clone(),
+            last: Some((Some(record.id), Arc::new(alert.clone()))),
+            acknowledged: record.acknowledged.is_some(),
+        };
+        self.incidents.restore(key, &alert, record.at, detail);
+        self.plan_follow_ups(key, &lanes, record.at);
+    }
+
+    /// Puts unfinished deliveries of earlier runs, or what had no room, into a lane.
+    pub(crate) fn refill(&mut self, name: &str, adopted: Vec<AlertRecord>, is_all: bool, now: Timestamp) {
+        let Some(number) = self.numbered(name) else { return };
+        let mut messages = Vec::new();
+        for AlertRecord { id, at, alert, .. } in adopted {
+            let key = self.incidents.fingerprint(&alert);
+            let until = self.mutes.until(&alert, now).filter(|_| alert.severity != Severity::Resolved);
+            let message = Message::new(key, Arc::new(alert), Some(id), at);
+            // What was muted when the process died still is.
+            if let Some(until) = until {
+                let muted = self.muted.entry(key).or_insert_with(|| Muted { until, message, lanes: Vec::new() });
+                muted.lanes.push(number);
+            } else {
+                messages.push(message);
+            }
+        }
+        let Self { lanes, incidents, .. } = self;
+        if let Some(lane) = lanes.iter_mut().find(|lane| lane.number == number) {
+            lane.refill(messages, is_all, now, |key| incidents.fingerprint_of(key));
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lanes.iter().all(Lane::is_idle)
+    }
+
+    pub(crate) fn snapshot(&self) -> AlertsSnapshot {
+        AlertsSnapshot {
+            open: self.incidents.len() as u64,
+            forgotten: self.incidents.forgotten(),
+            channels: self.lanes.iter().map(Lane::snapshot).collect(),
+            ..self.counts.clone()
+        }
+    }
+
+    /// Forgets what was sent, and every count.
+    pub(crate) fn clear(&mut self) {
+        self.incidents.clear();
+        self.follow_ups.clear();
+        self.counts = AlertsSnapshot::default();
+        self.lanes.iter_mut().for_each(Lane::clear_stats);
+    }
+}
+
+/// The alert with its key and times filled in; a resolution also with what tells its trigger apart.
+fn complete(alert: &Alert, trigger: Option<&Alert>, now: Timestamp) -> Alert {
+    let mut alert = alert.clone();
+    if alert.dedup_key.is_empty() {
+        alert.dedup_key = alert.key().into_owned();
+    }
+    if let Some(trigger) = trigger {
+        // Who tells alerts apart by these must find the same ones.
+        alert.agent_id.clone_from(&trigger.agent_id);
+        alert.slo_name.clone_from(&trigger.slo_name);
+        alert.labels.clone_from(&trigger.labels);
+        alert.source.clone_from(&trigger.source);
+        alert.starts_at = trigger.starts_at;
+    }
+    if alert.starts_at == Timestamp::default() {
+        alert.starts_at = now;
+    }
+    if alert.severity == Severity::Resolved {
+        alert.ends_at = alert.ends_at.or(Some(now));
+    }
+    alert
+}

@@ -1,0 +1,170 @@
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::Clock as GovernorClock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use sre_core::{Alert, Clock, Severity, Timestamp};
+
+use crate::incident::Fingerprint;
+use crate::message::{Message, Outbox};
+use crate::summary;
+
+/// How many messages a channel may carry: so many at once, and after that one every `per / messages`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many.
+    pub messages: NonZeroU32,
+    /// In which time; above 0.
+    pub per: Duration,
+}
+
+/// Keeps a channel within its rate: what goes beyond waits, and goes out as one summary. `resolved` is let through; there
+/// are no more of those than there were triggers.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle {
+    limiter: Option<Limiter>,
+    held: Vec<Message>,
+    release_at: Option<Timestamp>,
+    /// The summaries that were sent and of which something still fires.
+    summaries: Vec<Summary>,
+    sent: u64,
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, Ours, NoOpMiddleware<Nanos>>;
+
+#[derive(Debug)]
+struct Summary {
+    template: Alert,
+    firing: HashSet<Fingerprint>,
+    covered: Vec<Message>,
+}
+
+impl Throttle {
+    pub(crate) fn new(limit: Option<RateLimit>, clock: &Arc<dyn Clock>) -> Self {
+        let quota = limit
+            .and_then(|limit| Some(Quota::with_period(limit.per / limit.messages.get())?.allow_burst(limit.messages)));
+        let limiter = quota.map(|quota| RateLimiter::direct_with_clock(quota, Ours(clock.clone())));
+        Self { limiter, ..Self::default() }
+    }
+
+    /// Hands back what may go out now; keeps the others.
+    pub(crate) fn accept(
+        &mut self,
+        message: Message,
+        now: Timestamp,
+        out: &mut Outbox,
+        fingerprint: impl Fn(&str) -> Fingerprint,
+    ) -> Vec<Message> {
+        if self.limiter.is_none() || message.acknowledged_by.is_some() {
+            return vec![message];
+        }
+        if message.alert.severity == Severity::Resolved {
+            return self.resolve(message, now, out, fingerprint);
+        }
+        if self.held.is_empty() && self.has_room(now) {
+            return vec![message];
+        }
+        self.held.push(message);
+        Vec::new()
+    }
+
+    /// What may go out by now, as one message; whatever is held where `at_once`.
+    pub(crate) fn due(
+        &mut self,
+        now: Timestamp,
+        at_once: bool,
+        fingerprint: impl Fn(&str) -> Fingerprint,
+    ) -> Option<Message> {
+        let is_due = at_once || self.release_at.is_some_and(|at| at <= now);
+        if self.held.is_empty() || !is_due || !(self.has_room(now) || at_once) {
+            return None;
+        }
+        self.release_at = None;
+        let held = std::mem::take(&mut self.held);
+        if let [only] = &held[..] {
+            return Some(only.clone());
+        }
+        self.sent += 1;
+        let key = format!("held-back/{}/{}", now.as_nanos(), self.sent);
+        let alerts: Vec<&Alert> = held.iter().map(|message| &*message.alert).collect();
+        let what = "held back by the channel's rate limit";
+        let template = Alert { dedup_key: key, ..Alert::new("", "") };
+        let alert = summary::firing(&template, what, &alerts, now);
+        let message = Message::covering(fingerprint(&template.dedup_key), Arc::new(alert), &held, now);
+        self.summaries.push(Summary {
+            template,
+            firing: held.iter().map(|message| message.key).collect(),
+            covered: held,
+        });
+        Some(message)
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.release_at
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What was never sent needs no resolution; what was part of a summary may end that too.
+    fn resolve(
+        &mut self,
+        message: Message,
+        now: Timestamp,
+        out: &mut Outbox,
+        fingerprint: impl Fn(&str) -> Fingerprint,
+    ) -> Vec<Message> {
+        let (of_it, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.key == message.key);
+        self.held = others;
+        of_it.iter().for_each(|held| out.skip(held, "resolved while the rate limit held it back", now));
+        let mut messages = Vec::new();
+        self.summaries.retain_mut(|summary| {
+            summary.firing.remove(&message.key);
+            if summary.firing.is_empty() {
+                let Summary { template, covered, .. } = summary;
+                let alert = summary::resolved(template, "all that was held back", covered, &message, now);
+                messages.push(Message::new(fingerprint(&template.dedup_key), Arc::new(alert), None, now));
+            }
+            !summary.firing.is_empty()
+        });
+        messages.insert(0, message);
+        messages
+    }
+
+    fn has_room(&mut self, now: Timestamp) -> bool {
+        let Some(limiter) = &self.limiter else { return true };
+        match limiter.check() {
+            Ok(()) => true,
+            Err(until) => {
+                let wait = until.wait_time_from(limiter.clock().now());
+                self.release_at = Some(now.saturating_add(wait.max(Duration::from_millis(1))));
+                false
+            }
+        }
+    }
+}
+
+/// The manager's clock as governor wants it.
+#[derive(Clone)]
+struct Ours(Arc<dyn Clock>);
+
+impl GovernorClock for Ours {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.now().since(Timestamp::default()))
+    }
+}
+
+impl std::fmt::Debug for Ours {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}

@@ -1,0 +1,116 @@
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use reqwest::redirect::Policy;
+use rustls_platform_verifier::BuilderVerifierExt;
+use sre_core::{HttpClient, HttpError};
+
+/// The client over reqwest. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: reqwest::Client,
+    options: Options,
+}
+
+/// How long to wait and how much to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// Until the whole answer is there.
+    pub timeout: Duration,
+    /// The largest answer, in bytes.
+    pub max_answer: usize,
+}
+
+impl Default for Options {
+    /// 5 s to connect, 10 s in all, answers up to 1 MiB.
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(5), timeout: Duration::from_secs(10), max_answer: 1 << 20 }
+    }
+}
+
+/// A client that cannot be made: the system's TLS roots cannot be read, or a proxy of the environment is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the HTTP client: {0}")]
+pub struct BuildError(String);
+
+impl Client {
+    /// A client with connections of its own.
+    pub fn new(options: Options) -> Result<Self, BuildError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_platform_verifier())
+            .map_err(|error| BuildError(error.to_string()))?
+            .with_no_client_auth();
+        let inner = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .connect_timeout(options.connect_timeout)
+            .timeout(options.timeout)
+            .redirect(Policy::none())
+            .user_agent(concat!("agent-sre/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| BuildError(reason(&error.without_url())))?;
+        Ok(Self { inner, options })
+    }
+
+    async fn answer(&self, request: reqwest::Request, host: &str) -> Result<Response<Bytes>, HttpError> {
+        let failed = |error: reqwest::Error| self.failed(&error.without_url(), host);
+        let mut answer = self.inner.execute(request).await.map_err(failed)?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > self.options.max_answer {
+                let (status, limit) = (answer.status().as_u16(), self.options.max_answer);
+                return Err(HttpError::TooLarge { host: host.to_owned(), status, limit });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut response = Response::new(body.freeze());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
+    }
+
+    fn failed(&self, error: &reqwest::Error, host: &str) -> HttpError {
+        let host = host.to_owned();
+        if error.is_timeout() {
+            let limit = if error.is_connect() { self.options.connect_timeout } else { self.options.timeout };
+            return HttpError::TimedOut { host, seconds: limit.as_secs_f64() };
+        }
+        if error.is_builder() {
+            return HttpError::Invalid { what: "a request that cannot be made".to_owned() };
+        }
+        HttpError::Unreachable { host, reason: reason(error) }
+    }
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let Some(host) = request.uri().authority().map(|authority| host_of(authority.as_str())) else {
+            return Err(HttpError::Invalid { what: "a URL without a host".to_owned() });
+        };
+        let invalid = |_| HttpError::Invalid { what: format!("a URL of {host} that cannot be used") };
+        let request = reqwest::Request::try_from(request).map_err(invalid)?;
+        self.answer(request, &host).await
+    }
+}
+
+/// The authority without the user and password that may stand before it.
+fn host_of(authority: &str) -> String {
+    authority.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
+/// The innermost cause, which says most: "connection refused" rather than "error sending request".
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

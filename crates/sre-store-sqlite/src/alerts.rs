@@ -1,0 +1,319 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params, params_from_iter};
+use sre_core::{
+    Acknowledgement, Alert, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert,
+    Retention, StoreError, Timestamp,
+};
+
+use crate::owner::Owner;
+use crate::schema;
+
+/// An [`AlertStore`] in a SQLite file. Beside it, each process that has it open keeps a small file with a lock, by which
+/// the others see that it is alive.
+#[derive(Debug)]
+pub struct SqliteAlertStore {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    owner: Owner,
+}
+
+/// A row of `alerts`, read in this order everywhere.
+const COLUMNS: &str = "a.id, a.at, a.body";
+
+impl SqliteAlertStore {
+    /// Opens a file, which is made where there is none, and brings it to this version's schema. A file that is damaged,
+    /// of a newer version or not writable is an error that says so.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        let failed = |reason| StoreError { store: path.display().to_string(), reason };
+        let connection = schema::open(&path).map_err(failed)?;
+        let owner = Owner::new(&path).map_err(|error| failed(format!("cannot be locked: {error}")))?;
+        Ok(Self { path, connection: Mutex::new(connection), owner })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        StoreError { store: self.path.display().to_string(), reason: error.to_string() }
+    }
+
+    /// Does something within a transaction that writes.
+    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let transact = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        transact().map_err(|error| self.failed(&error))
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        work(&self.connection()).map_err(|error| self.failed(&error))
+    }
+}
+
+impl AlertStore for SqliteAlertStore {
+    fn append(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, StoreError> {
+        self.write(|connection| {
+            let mut alert = connection.prepare_cached(
+                "INSERT INTO alerts (at, severity, agent_id, slo_name, dedup_key, body) VALUES (?, ?, ?, ?, ?, ?)",
+            )?;
+            let mut delivery = connection
+                .prepare_cached("INSERT INTO deliveries (alert, channel, state, owner, at) VALUES (?, ?, ?, ?, ?)")?;
+            let mut ids = Vec::with_capacity(alerts.len());
+            for new in alerts {
+                let body = serde_json::to_string(&*new.alert).unwrap_or_default();
+                let Alert { agent_id, slo_name, .. } = &*new.alert;
+                let (at, severity) = (new.at.as_nanos(), new.alert.severity as u8);
+                let id = alert.insert(params![at, severity, agent_id, slo_name, new.alert.key(), body])?;
+                for (channel, state) in &new.deliveries {
+                    delivery.execute(params![id, channel, code(*state), self.owner.number, at])?;
+                }
+                ids.push(AlertId(id.cast_unsigned()));
+            }
+            Ok(ids)
+        })
+    }
+
+    fn record(&self, results: &[DeliveryRecord]) -> Result<(), StoreError> {
+        self.write(|connection| {
+            // A result for an alert that is no longer in the history has nowhere to go.
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO deliveries (alert, channel, state, owner, attempts, status, error, at)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM alerts WHERE id = ?1)
+                 ON CONFLICT (alert, channel) DO UPDATE SET state = ?3, owner = ?4, attempts = ?5, status = ?6,
+                 error = ?7, at = ?8",
+            )?;
+            for result in results {
+                let DeliveryRecord { alert, channel, state, attempts, status, error, at } = result;
+                let owner = self.owner.number;
+                let id = alert.0.cast_signed();
+                statement.execute(params![id, channel, code(*state), owner, attempts, status, error, at.as_nanos()])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn adopt(&self, channel: &str, limit: usize) -> Result<Vec<AlertRecord>, StoreError> {
+        self.write(|connection| {
+            let mut owners = connection.prepare_cached(
+                "SELECT DISTINCT owner FROM deliveries WHERE channel = ? AND state = 0 AND owner != ?",
+            )?;
+            let owners: Vec<i64> =
+                owners.query_map(params![channel, self.owner.number], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let dead: Vec<i64> = owners.into_iter().filter(|owner| !Owner::is_alive(&self.path, *owner)).collect();
+            let of_dead = vec!["?"; dead.len()].join(", ");
+            let found = format!(
+                "SELECT {COLUMNS} FROM deliveries d JOIN alerts a ON a.id = d.alert
+                 WHERE d.channel = ? AND (d.state = 1 OR (d.state = 0 AND d.owner IN ({of_dead}))) ORDER BY a.id LIMIT ?"
+            );
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let values = std::iter::once(Value::from(channel.to_owned()))
+                .chain(dead.into_iter().map(Value::from))
+                .chain([Value::from(limit)]);
+            let records: Vec<AlertRecord> =
+                connection.prepare(&found)?.query_map(params_from_iter(values), record)?.collect::<Result<_, _>>()?;
+            let mut take =
+                connection.prepare_cached("UPDATE deliveries SET state = 0, owner = ? WHERE alert = ? AND channel = ?")?;
+            for record in &records {
+                take.execute(params![self.owner.number, record.id.0.cast_signed(), channel])?;
+            }
+            Ok(records)
+        })
+    }
+
+    fn open_incidents(&self) -> Result<Vec<AlertRecord>, StoreError> {
+        self.read(|connection| {
+            let mut last = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM alerts a WHERE severity > 0 AND NOT EXISTS
+                 (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id) ORDER BY a.id"
+            ))?;
+            let mut records: Vec<AlertRecord> = last.query_map([], record)?.collect::<Result<_, _>>()?;
+            // Where any alert of the incident went counts, not only where the last one did.
+            let mut of_incident = connection.prepare_cached(
+                "SELECT d.alert, d.channel, d.state, d.attempts, d.status, d.error, d.at
+                 FROM deliveries d JOIN alerts a ON a.id = d.alert WHERE a.dedup_key = ?1 AND a.id >
+                 coalesce((SELECT max(id) FROM alerts WHERE dedup_key = ?1 AND severity = 0), 0) ORDER BY d.alert",
+            )?;
+            for record in &mut records {
+                let key = record.alert.key();
+                let deliveries = of_incident.query_map([&*key], delivery)?;
+                let by_channel: BTreeMap<Arc<str>, DeliveryRecord> = deliveries
+                    .map(|delivery| delivery.map(|delivery| (delivery.channel.clone(), delivery)))
+                    .collect::<Result<_, _>>()?;
+                record.acknowledged = acknowledgement(connection, &key)?;
+                record.deliveries = by_channel.into_values().collect();
+            }
+            Ok(records)
+        })
+    }
+
+    fn query(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
+        let AlertQuery { agent_id, severity, slo_name, since, until, limit } = query;
+        let conditions = [
+            agent_id.as_ref().map(|agent| ("a.agent_id = ?", Value::from(agent.clone()))),
+            severity.map(|severity| ("a.severity = ?", Value::from(i64::from(severity as u8)))),
+            slo_name.as_ref().map(|slo| ("a.slo_name = ?", Value::from(slo.clone()))),
+            since.map(|since| ("a.at >= ?", Value::from(since.as_nanos()))),
+            until.map(|until| ("a.at < ?", Value::from(until.as_nanos()))),
+        ];
+        let (mut clauses, mut values): (Vec<&str>, Vec<Value>) = conditions.into_iter().flatten().unzip();
+        clauses.push("true");
+        values.push(limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)).into());
+        let found = format!(
+            "SELECT {COLUMNS}, k.by, k.at FROM alerts a LEFT JOIN acknowledgements k ON k.alert = a.id
+             WHERE {} ORDER BY a.id DESC LIMIT ?",
+            clauses.join(" AND ")
+        );
+        self.read(|connection| {
+            let with_acknowledgement = |row: &Row<'_>| {
+                let by: Option<String> = row.get(3)?;
+                let acknowledged = match by {
+                    Some(by) => Some(Acknowledgement { by, at: Timestamp::from_nanos(row.get(4)?) }),
+                    None => None,
+                };
+                Ok(AlertRecord { acknowledged, ..record(row)? })
+            };
+            let mut statement = connection.prepare(&found)?;
+            let records = statement.query_map(params_from_iter(values), with_acknowledgement)?;
+            let mut records: Vec<AlertRecord> = records.collect::<Result<_, _>>()?;
+            let mut of_alert = connection.prepare_cached(
+                "SELECT alert, channel, state, attempts, status, error, at FROM deliveries WHERE alert = ? ORDER BY channel",
+            )?;
+            for record in &mut records {
+                let deliveries = of_alert.query_map([record.id.0.cast_signed()], delivery)?;
+                record.deliveries = deliveries.collect::<Result<_, _>>()?;
+            }
+            Ok(records)
+        })
+    }
+
+    fn count(&self) -> Result<u64, StoreError> {
+        let count = self.read(|connection| connection.query_row("SELECT count(*) FROM alerts", [], |row| row.get(0)));
+        count.map(i64::cast_unsigned)
+    }
+
+    fn acknowledge(&self, dedup_key: &str, by: &str, at: Timestamp) -> Result<bool, StoreError> {
+        self.write(|connection| {
+            let last: Option<(i64, u8)> = connection
+                .prepare_cached("SELECT id, severity FROM alerts WHERE dedup_key = ? ORDER BY id DESC LIMIT 1")?
+                .query_row([dedup_key], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((id, _)) = last.filter(|(_, severity)| *severity > 0) else { return Ok(false) };
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO acknowledgements (alert, by, at) VALUES (?, ?, ?)")?
+                .execute(params![id, by, at.as_nanos()])?;
+            Ok(true)
+        })
+    }
+
+    fn acknowledgement(&self, dedup_key: &str) -> Result<Option<Acknowledgement>, StoreError> {
+        self.read(|connection| acknowledgement(connection, dedup_key))
+    }
+
+    fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
+        let oldest = now.saturating_sub(retention.age).as_nanos();
+        let by_age = self.write(|connection| {
+            let deleted =
+                connection.execute(&format!("DELETE FROM alerts AS a WHERE a.at < ? AND {DISPENSABLE}"), [oldest])?;
+            // What nobody could deliver in all that time will go next, with the reason on record until then.
+            connection.execute(
+                "UPDATE deliveries SET state = 3, error = 'not delivered within the retention time'
+                 WHERE state IN (0, 1) AND at < ?",
+                [oldest],
+            )?;
+            Ok(deleted)
+        })?;
+        let mut deleted = by_age as u64;
+        while self.read(used_bytes)? > retention.size {
+            let by_size = self.write(|connection| {
+                connection.execute(
+                    &format!(
+                        "DELETE FROM alerts WHERE id IN
+                         (SELECT a.id FROM alerts a WHERE {DISPENSABLE} ORDER BY a.id LIMIT
+                          (SELECT max(100, count(*) / 10) FROM alerts))"
+                    ),
+                    [],
+                )
+            })?;
+            if by_size == 0 {
+                break;
+            }
+            deleted += by_size as u64;
+        }
+        if deleted > 0 {
+            // It frees a page a step.
+            self.read(|connection| {
+                let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
+                let mut pages = statement.query([])?;
+                while pages.next()?.is_some() {}
+                Ok(())
+            })?;
+        }
+        Ok(deleted)
+    }
+}
+
+/// What the history can do without: neither the last word on an open incident, nor still to be delivered.
+const DISPENSABLE: &str = "(a.severity = 0 OR EXISTS
+      (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id))
+    AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert = a.id AND d.state IN (0, 1))";
+
+fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    Ok(((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?).cast_unsigned())
+}
+
+/// Who took the open incident on, unless it got worse since.
+fn acknowledgement(connection: &Connection, dedup_key: &str) -> rusqlite::Result<Option<Acknowledgement>> {
+    connection
+        .prepare_cached(
+            "SELECT k.by, k.at FROM acknowledgements k JOIN alerts a ON a.id = k.alert
+             WHERE a.dedup_key = ?1 AND NOT EXISTS
+               (SELECT 1 FROM alerts later WHERE later.dedup_key = ?1 AND later.id > a.id
+                AND (later.severity = 0 OR later.severity > a.severity))
+             ORDER BY a.id DESC LIMIT 1",
+        )?
+        .query_row([dedup_key], |row| Ok(Acknowledgement { by: row.get(0)?, at: Timestamp::from_nanos(row.get(1)?) }))
+        .optional()
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<AlertRecord> {
+    let body: String = row.get(2)?;
+    let alert = serde_json::from_str(&body)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
+    let id: i64 = row.get(0)?;
+    let at = Timestamp::from_nanos(row.get(1)?);
+    Ok(AlertRecord { id: AlertId(id.cast_unsigned()), at, alert, deliveries: Vec::new(), acknowledged: None })
+}
+
+fn delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
+    let (alert, state): (i64, u8) = (row.get(0)?, row.get(2)?);
+    Ok(DeliveryRecord {
+        alert: AlertId(alert.cast_unsigned()),
+        channel: row.get(1)?,
+        state: DeliveryState::ALL.get(usize::from(state)).copied().unwrap_or(DeliveryState::Failed),
+        attempts: row.get(3)?,
+        status: row.get(4)?,
+        error: row.get(5)?,
+        at: Timestamp::from_nanos(row.get(6)?),
+    })
+}
+
+/// How a state is written: by its place among all of them.
+const fn code(state: DeliveryState) -> u8 {
+    state as u8
+}

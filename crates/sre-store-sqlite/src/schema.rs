@@ -1,0 +1,103 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// Each brings a file from one version to the next; the version is SQLite's `user_version`.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE alerts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        severity INTEGER NOT NULL,
+        agent_id TEXT NOT NULL,
+        slo_name TEXT NOT NULL,
+        dedup_key TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX alerts_by_time ON alerts (at);
+    CREATE INDEX alerts_by_key ON alerts (dedup_key);
+    CREATE TABLE deliveries (
+        alert INTEGER NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
+        channel TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        owner INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        status INTEGER,
+        error TEXT,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (alert, channel)
+    ) WITHOUT ROWID;
+    CREATE INDEX unfinished ON deliveries (channel, alert) WHERE state IN (0, 1);
+    CREATE TABLE acknowledgements (
+        alert INTEGER PRIMARY KEY REFERENCES alerts (id) ON DELETE CASCADE,
+        by TEXT NOT NULL,
+        at INTEGER NOT NULL
+    );
+"];
+
+/// Files up to this size are checked as a whole when they are opened.
+const CHECKED_BYTES: u64 = 64 << 20;
+
+/// Opens a file and brings it up to date; the error says what to mend.
+pub(crate) fn open(path: &Path) -> Result<Connection, String> {
+    let size = fs::metadata(path).map_or(0, |file| file.len());
+    let connection = Connection::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    prepare(connection, size).map_err(|failure| match failure {
+        Failure::Sqlite(error) if is_corrupt(&error) => {
+            format!("is no usable SQLite file ({error}): move it away, and a new one is begun")
+        }
+        Failure::Sqlite(error) => format!("cannot be used: {error}"),
+        Failure::Corrupt(what) => format!("is damaged ({what}): move it away, and a new one is begun"),
+        Failure::Newer(version) => {
+            format!(
+                "has schema version {version}, expected at most {}: it was made by a newer version",
+                MIGRATIONS.len()
+            )
+        }
+    })
+}
+
+enum Failure {
+    Sqlite(rusqlite::Error),
+    Corrupt(String),
+    Newer(u32),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn prepare(mut connection: Connection, size: u64) -> Result<Connection, Failure> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // Before the first table is made, so that deleted history gives its room back.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    if (1..=CHECKED_BYTES).contains(&size) {
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(Failure::Corrupt(found));
+        }
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version as usize > MIGRATIONS.len() {
+        return Err(Failure::Newer(version));
+    }
+    for (version, migration) in (1u32..).zip(MIGRATIONS).skip(version as usize) {
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+fn is_corrupt(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}

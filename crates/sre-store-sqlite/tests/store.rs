@@ -1,0 +1,235 @@
+//! The store against its trait's promises, on real files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_core::{
+    Alert, AlertId, AlertQuery, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention, Severity, Timestamp,
+};
+use sre_store_sqlite::SqliteAlertStore;
+
+fn open(folder: &Path) -> SqliteAlertStore {
+    SqliteAlertStore::open(folder.join("alerts.db")).unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_secs(1_790_000_000 + seconds)
+}
+
+fn alert(key: &str, severity: Severity, agent: &str) -> Alert {
+    Alert {
+        severity,
+        dedup_key: key.into(),
+        agent_id: agent.into(),
+        slo_name: "answers".into(),
+        ..Alert::new(format!("{key} is {severity}"), "ünïcode \u{1F525} and \"quotes\"")
+    }
+}
+
+fn new(alert: Alert, channels: &[&str], at: Timestamp) -> NewAlert {
+    let deliveries = channels.iter().map(|name| ((*name).into(), DeliveryState::Pending)).collect();
+    NewAlert { alert: Arc::new(alert), deliveries, at }
+}
+
+fn result(alert: AlertId, channel: &str, state: DeliveryState) -> DeliveryRecord {
+    DeliveryRecord { alert, channel: channel.into(), state, attempts: 2, status: Some(200), error: None, at: at(9) }
+}
+
+#[test]
+fn what_is_written_is_found_by_every_filter() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let alerts = [
+        new(alert("a", Severity::Warning, "support"), &["slack"], at(0)),
+        new(alert("b", Severity::Critical, "planner"), &["slack", "pd"], at(10)),
+        new(alert("a", Severity::Critical, "support"), &[], at(20)),
+    ];
+    let ids = store.append(&alerts).unwrap();
+    assert!(ids.is_sorted() && ids.len() == 3);
+    assert_eq!(store.count().unwrap(), 3);
+    let find = |query: AlertQuery| -> Vec<AlertId> {
+        store.query(&query).unwrap().into_iter().map(|record| record.id).collect()
+    };
+    let all = AlertQuery::default();
+    assert_eq!(find(all.clone()), [ids[2], ids[1], ids[0]], "newest first");
+    assert_eq!(find(AlertQuery { limit: Some(1), ..all.clone() }), [ids[2]]);
+    assert_eq!(find(AlertQuery { agent_id: Some("support".into()), ..all.clone() }), [ids[2], ids[0]]);
+    assert_eq!(find(AlertQuery { severity: Some(Severity::Critical), ..all.clone() }), [ids[2], ids[1]]);
+    assert_eq!(find(AlertQuery { slo_name: Some("other".into()), ..all.clone() }), []);
+    assert_eq!(find(AlertQuery { since: Some(at(10)), until: Some(at(20)), ..all.clone() }), [ids[1]]);
+    let record = &store.query(&AlertQuery { agent_id: Some("planner".into()), ..all }).unwrap()[0];
+    assert_eq!((&record.alert, record.at), (&*alerts[1].alert, at(10)));
+    assert_eq!(record.deliveries.len(), 2);
+}
+
+#[test]
+fn results_of_deliveries_stay_with_their_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let ids = store.append(&[new(alert("a", Severity::Warning, "x"), &["slack"], at(0))]).unwrap();
+    let failed = DeliveryRecord {
+        error: Some("answered 400: no".into()),
+        status: Some(400),
+        ..result(ids[0], "slack", DeliveryState::Failed)
+    };
+    let escalated = result(ids[0], "boss", DeliveryState::Delivered);
+    // One of an alert that is gone changes nothing.
+    store.record(&[failed.clone(), escalated.clone(), result(AlertId(99), "slack", DeliveryState::Failed)]).unwrap();
+    let record = store.query(&AlertQuery::default()).unwrap().remove(0);
+    assert_eq!(record.deliveries, [escalated, failed]);
+}
+
+#[test]
+fn only_the_deliveries_of_dead_processes_and_released_ones_are_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mine, other) = (open(folder.path()), open(folder.path()));
+    let ids = mine
+        .append(&[
+            new(alert("a", Severity::Warning, "x"), &["slack"], at(0)),
+            new(alert("b", Severity::Warning, "x"), &["pd"], at(1)),
+        ])
+        .unwrap();
+    assert!(other.adopt("slack", 10).unwrap().is_empty(), "its owner lives");
+    mine.record(&[result(ids[1], "pd", DeliveryState::Released)]).unwrap();
+    assert_eq!(other.adopt("pd", 10).unwrap().len(), 1, "released by its owner");
+    assert!(other.adopt("pd", 10).unwrap().is_empty(), "adopted once");
+    drop(mine);
+    assert!(other.adopt("slack", 0).unwrap().is_empty());
+    let adopted = other.adopt("slack", 10).unwrap();
+    assert_eq!((adopted[0].id, adopted[0].at, &*adopted[0].alert.dedup_key), (ids[0], at(0), "a"));
+    other.record(&[result(ids[0], "slack", DeliveryState::Delivered)]).unwrap();
+    drop(other);
+    assert!(open(folder.path()).adopt("slack", 10).unwrap().is_empty(), "delivered");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("owner")), "{left:?}");
+}
+
+#[test]
+fn an_incident_is_open_until_its_key_is_resolved_and_knows_where_it_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .append(&[
+            new(alert("old", Severity::Critical, "x"), &["pd"], at(0)),
+            new(alert("old", Severity::Resolved, "x"), &["pd"], at(1)),
+            new(alert("old", Severity::Critical, "x"), &["pd", "slack"], at(2)),
+            new(alert("old", Severity::Warning, "x"), &["slack"], at(3)),
+            new(alert("closed", Severity::Warning, "x"), &["slack"], at(4)),
+            new(alert("closed", Severity::Resolved, "x"), &["slack"], at(5)),
+        ])
+        .unwrap();
+    let open = store.open_incidents().unwrap();
+    assert_eq!(open.len(), 1);
+    assert_eq!((&*open[0].alert.dedup_key, open[0].alert.severity), ("old", Severity::Warning));
+    let channels: Vec<&str> = open[0].deliveries.iter().map(|delivery| &*delivery.channel).collect();
+    assert_eq!(channels, ["pd", "slack"]);
+    // An acknowledgement holds until it gets worse.
+    assert!(!store.acknowledge("closed", "ann", at(6)).unwrap());
+    assert!(store.acknowledge("old", "ann", at(6)).unwrap());
+    assert_eq!(store.acknowledgement("old").unwrap().unwrap().by, "ann");
+    assert_eq!(store.open_incidents().unwrap()[0].acknowledged.as_ref().unwrap().at, at(6));
+    store.append(&[new(alert("old", Severity::Warning, "x"), &[], at(7))]).unwrap();
+    assert!(store.acknowledgement("old").unwrap().is_some());
+    store.append(&[new(alert("old", Severity::Critical, "x"), &[], at(8))]).unwrap();
+    assert_eq!(store.acknowledgement("old").unwrap(), None);
+}
+
+#[test]
+fn retention_keeps_what_is_open_or_undelivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let ids = store
+        .append(&[
+            new(alert("open", Severity::Warning, "x"), &[], at(0)),
+            new(alert("closed", Severity::Warning, "x"), &["slack"], at(0)),
+            new(alert("closed", Severity::Resolved, "x"), &["slack"], at(1)),
+            new(alert("waiting", Severity::Warning, "x"), &["slack"], at(1)),
+            new(alert("waiting", Severity::Resolved, "x"), &[], at(2)),
+        ])
+        .unwrap();
+    store
+        .record(&[result(ids[1], "slack", DeliveryState::Delivered), result(ids[2], "slack", DeliveryState::Failed)])
+        .unwrap();
+    let day = Retention { age: Duration::from_secs(86_400), size: u64::MAX };
+    assert_eq!(store.prune(&day, at(60)).unwrap(), 0);
+    assert_eq!(store.prune(&day, at(100_000)).unwrap(), 3, "both of `closed`, and the end of `waiting`");
+    let left = store.query(&AlertQuery::default()).unwrap();
+    assert_eq!(left.iter().map(|record| &*record.alert.dedup_key).collect::<Vec<_>>(), ["waiting", "open"]);
+    let delivery = &left[0].deliveries[0];
+    assert_eq!(
+        (delivery.state, delivery.error.as_deref()),
+        (DeliveryState::Failed, Some("not delivered within the retention time"))
+    );
+}
+
+#[test]
+fn retention_by_size_deletes_the_oldest_and_gives_the_room_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let pairs = (0..2_000).flat_map(|number| {
+        let key = number.to_string();
+        [
+            new(alert(&key, Severity::Warning, "x"), &[], at(number)),
+            new(alert(&key, Severity::Resolved, "x"), &[], at(number)),
+        ]
+    });
+    store.append(&pairs.collect::<Vec<_>>()).unwrap();
+    let size = 256 * 1024;
+    let deleted = store.prune(&Retention { size, ..Retention::default() }, at(2_000)).unwrap();
+    let left = store.query(&AlertQuery::default()).unwrap();
+    assert_eq!(left.len() as u64 + deleted, 4_000);
+    assert!(left.len() > 100 && left[0].at == at(1_999), "the newest stay: {}", left.len());
+    drop(store);
+    let bytes = std::fs::metadata(folder.path().join("alerts.db")).unwrap().len();
+    assert!(bytes <= size + 64 * 1024, "{bytes}");
+}
+
+#[test]
+fn a_file_that_cannot_be_used_says_what_to_mend() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |name: &str| SqliteAlertStore::open(folder.path().join(name)).unwrap_err().to_string();
+    std::fs::write(folder.path().join("text.db"), "not a database at all, but longer than a header".repeat(20))
+        .unwrap();
+    assert!(error("text.db").contains("text.db: is no usable SQLite file"), "{}", error("text.db"));
+    assert!(error("text.db").contains("move it away"));
+    assert!(error("no/such/folder.db").contains("cannot be opened"), "{}", error("no/such/folder.db"));
+
+    let newer = folder.path().join("newer.db");
+    drop(SqliteAlertStore::open(&newer).unwrap());
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    assert!(error("newer.db").contains("has schema version 7, expected at most 1"));
+
+    // A page in the middle that is overwritten.
+    let damaged = folder.path().join("damaged.db");
+    let store = SqliteAlertStore::open(&damaged).unwrap();
+    let many: Vec<_> = (0..500).map(|n| new(alert(&n.to_string(), Severity::Warning, "x"), &["a"], at(n))).collect();
+    store.append(&many).unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[8_192..24_576].fill(0xAB);
+    std::fs::write(&damaged, bytes).unwrap();
+    assert!(
+        error("damaged.db").contains("damaged") || error("damaged.db").contains("no usable"),
+        "{}",
+        error("damaged.db")
+    );
+}
+
+#[test]
+fn threads_and_handles_write_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let store = open(folder.path());
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let key = format!("{writer}/{number}");
+                    store.append(&[new(alert(&key, Severity::Info, "x"), &["slack"], at(number))]).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(open(folder.path()).count().unwrap(), 200);
+    assert_eq!(open(folder.path()).adopt("slack", 1_000).unwrap().len(), 200);
+}
