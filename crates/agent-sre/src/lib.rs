@@ -42,6 +42,18 @@ pub use sre_adapter_otel as otel;
 #[cfg(feature = "prometheus")]
 pub use sre_exporter_prometheus as prometheus;
 
+/// Alerts that arrive.
+#[cfg(feature = "alerts")]
+pub use sre_alerts as alerts;
+
+/// The HTTP client that channels go out by.
+#[cfg(feature = "http")]
+pub use sre_http as http;
+
+/// The history of alerts in a SQLite file.
+#[cfg(feature = "sqlite")]
+pub use sre_store_sqlite as sqlite;
+
 /// The README's example, and those of the pages, compile and hold.
 #[cfg(all(doctest, feature = "full"))]
 mod pages {
@@ -50,4 +62,7 @@ mod pages {
 
     #[doc = include_str!("../../../docs/adapters.md")]
     struct Adapters;
+
+    #[doc = include_str!("../../../docs/alerts.md")]
+    struct Alerts;
 }

@@ -100,7 +100,10 @@ impl Lane {
         if passed.is_empty() {
             return Decision::HeldBack;
         }
-        let fits = passed.into_iter().fold(true, |fits, message| self.enqueue(message, now) && fits);
+        let mut fits = true;
+        for message in passed {
+            fits &= self.enqueue(message, now);
+        }
         if fits { Decision::Queued } else { Decision::QueueFull }
     }
 

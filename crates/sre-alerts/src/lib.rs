@@ -16,8 +16,11 @@
 //! | `webhook` | JSON to any URL, signed by the Standard Webhooks scheme |
 //! | `file` | a file of JSON lines, or the standard output |
 //! | always | [`CallbackChannel`]: a function of this process |
-//! | `full` | all of these |
+//! | `config` | all of these, named in a YAML file: [`NotifyConfig`] |
+//! | `full` | everything |
 mod channels;
+#[cfg(feature = "config")]
+mod config;
 mod group;
 mod incident;
 mod lane;
@@ -50,6 +53,8 @@ pub use channels::slack::SlackChannel;
 pub use channels::teams::TeamsChannel;
 #[cfg(feature = "webhook")]
 pub use channels::webhook::{InvalidSecret, WebhookChannel};
+#[cfg(feature = "config")]
+pub use config::{NotifyConfig, NotifyError, SCHEMA};
 pub use manager::{AlertManager, ManagerError};
 pub use mapping::{Mapping, default_mapping};
 pub use matcher::{InvalidMatcher, Matcher};

@@ -70,6 +70,18 @@ pub enum InvalidSilence {
     Empty,
 }
 
+impl Silence {
+    pub(crate) fn check(&self) -> Result<(), InvalidSilence> {
+        if self.matchers.is_empty() {
+            return Err(InvalidSilence::NoMatchers);
+        }
+        if self.ends_at <= self.starts_at {
+            return Err(InvalidSilence::Empty);
+        }
+        Ok(())
+    }
+}
+
 impl Schedule {
     /// Until when it is open, where it is open at `now`.
     pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
@@ -107,12 +119,7 @@ impl Mutes {
     }
 
     pub(crate) fn add(&mut self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
-        if silence.matchers.is_empty() {
-            return Err(InvalidSilence::NoMatchers);
-        }
-        if silence.ends_at <= silence.starts_at {
-            return Err(InvalidSilence::Empty);
-        }
+        silence.check()?;
         self.next += 1;
         let id = SilenceId(self.next);
         self.silences.push((id, silence));

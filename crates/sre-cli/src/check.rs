@@ -1,23 +1,25 @@
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agent_sre::alerts::default_mapping;
 use agent_sre::langgraph::LangGraphAdapter;
 use agent_sre::openai_agents::OpenAiAgentsAdapter;
 use agent_sre::otel::OtelAdapter;
 use agent_sre::prometheus::PrometheusExporter;
-use agent_sre::slo::{SliRegistry, SloEngine};
+use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    Adapter, AgentEvent, Event, Hub, NativeAdapter, Observer, Recorder, RunLimits, Signal, SloSnapshot, Snapshot,
-    Status, Tally, Timestamp, Totals, Window,
+    Adapter, AgentEvent, Alert, Event, Hub, NativeAdapter, Observer, Recorder, RunLimits, Signal, SloSnapshot,
+    Snapshot, Status, Tally, Timestamp, Totals, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::input::{self, InputStats};
-use crate::report;
 use crate::timeline::Timelines;
+use crate::{notify, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// A task that has not ended after this long counts as failed.
     #[arg(long, default_value = "10m", value_name = "DURATION")]
     task_timeout: Window,
+    /// Send what was found to the channels of this file, and wait until it is delivered.
+    #[arg(long, value_name = "FILE")]
+    notify: Option<PathBuf>,
     /// Make a malformed line an error instead of passing over it.
     #[arg(long)]
     strict: bool,
@@ -109,11 +114,35 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if specs.is_empty() {
         bail!("found no objective in {}, expected at least one", args.slo[0].display());
     }
+    let actions: BTreeMap<String, String> = specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect();
     let engine = Arc::new(SloEngine::new(specs, registry)?);
     let findings = read(&args, engine)?;
     print(args.output, &findings).context("cannot write the report")?;
+    if let Some(path) = &args.notify {
+        let failures = notify::send(path, &findings.alerts(&actions))?;
+        if !failures.is_empty() {
+            bail!("{}", failures.join("\n"));
+        }
+    }
     let failed = findings.slos.iter().any(|slo| args.fail_on.is_reached_by(slo.status));
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// What an objective asks for when its budget is spent.
+fn action(spec: &SloSpec) -> String {
+    let policy = spec.error_budget_policy.as_ref();
+    policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default().to_string()
+}
+
+impl Findings {
+    /// An alert for every objective: of trouble where it is in trouble, else of the end of what was sent before.
+    fn alerts(&self, actions: &BTreeMap<String, String>) -> Vec<Alert> {
+        let signal = |slo: &SloSnapshot| {
+            let action = actions.get(&slo.name).cloned().unwrap_or_default();
+            slo.status_changed(Status::Unknown, action, self.evaluated_at)
+        };
+        self.slos.iter().filter_map(|slo| default_mapping(&signal(slo))).collect()
+    }
 }
 
 fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {

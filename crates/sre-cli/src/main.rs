@@ -1,7 +1,10 @@
-//! The `sre` command. Exit codes: 0 fine, 1 the fail-on level was reached, 2 the input or the spec is wrong.
+//! The `sre` command. Exit codes: 0 fine, 1 the fail-on level was reached, 2 the input or the spec is wrong, or an alert was
+//! not delivered.
 
+mod alerts;
 mod check;
 mod input;
+mod notify;
 mod report;
 mod slo;
 mod timeline;
@@ -25,6 +28,9 @@ enum Command {
     /// Work with objectives as files.
     #[command(subcommand)]
     Slo(slo::Command),
+    /// Work with alerts: test a channel, read the history.
+    #[command(subcommand)]
+    Alerts(alerts::Command),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Check(args) => check::run(args),
         Command::Slo(command) => slo::run(&command),
+        Command::Alerts(command) => alerts::run(command),
     };
     result.unwrap_or_else(|error| {
         // Whoever reads the output may go away early: `sre … | head` is no failure of ours.

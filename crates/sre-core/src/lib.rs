@@ -50,6 +50,8 @@ mod stats;
 mod store;
 mod time;
 mod window;
+#[cfg(feature = "yaml")]
+pub mod yaml;
 
 pub use adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, EventSink, LlmUsage, NativeAdapter, OpenRun, OpenRuns,

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
 
-use super::post::{Post, truncated};
+use super::post::{Post, limited, truncated};
 
 /// Prometheus Alertmanager, by its [API v2](https://prometheus.io/docs/alerting/latest/alerts_api/).
 ///
@@ -20,7 +20,7 @@ pub struct AlertmanagerChannel {
 
 const FIRING: Duration = Duration::from_secs(365 * 86_400);
 /// Alertmanager has no limit of its own for texts; this keeps them readable.
-const TEXT: usize = 16_384;
+const TEXT: usize = 4_096;
 const LABEL: usize = 1_024;
 
 impl AlertmanagerChannel {
@@ -42,9 +42,7 @@ fn of_severity(alert: &Alert, severity: Severity, at: Timestamp) -> Value {
     } else {
         alert.ends_at.unwrap_or(at).min(at).max(alert.starts_at)
     };
-    let links = alert.links.iter().map(|(name, url)| (label_name(name), url.clone()));
-    let metadata = alert.metadata.iter().map(|(name, text)| (label_name(name), truncated(text, TEXT)));
-    let mut annotations: BTreeMap<String, String> = links.chain(metadata).collect();
+    let mut annotations = limited(alert.links.iter().chain(&alert.metadata), label_name, TEXT);
     annotations.insert("summary".to_owned(), truncated(&alert.title, TEXT));
     annotations.insert("description".to_owned(), truncated(&alert.message, TEXT));
     annotations.retain(|_, text| !text.is_empty());
@@ -69,9 +67,9 @@ fn labels(alert: &Alert, severity: Severity) -> BTreeMap<String, String> {
         ("key", &alert.dedup_key),
         ("severity", severity.as_str()),
     ];
-    let others = alert.labels.iter().map(|(name, value)| (label_name(name), truncated(value, LABEL)));
+    let others = limited(&alert.labels, label_name, LABEL);
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), truncated(value, LABEL)));
-    others.chain(own).filter(|(_, value)| !value.is_empty()).collect()
+    others.into_iter().chain(own).filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// A name that Prometheus takes: letters, digits and underscores, not beginning with a digit.

@@ -6,6 +6,8 @@ use sre_core::{Accepted, ChannelError, HttpClient, HttpError, Secret, Timestamp,
 /// So much of what a vendor says goes into errors.
 const MESSAGE_CHARS: usize = 200;
 
+const LONG_ENOUGH_FOR_A_SECRET: usize = 8;
+
 /// A request to a vendor, whose URL or headers may hold a secret.
 pub(super) struct Post<'a> {
     pub(super) url: &'a Secret,
@@ -39,16 +41,31 @@ impl<'a> Post<'a> {
             return Ok(Accepted { status: Some(status) });
         }
         let mut message = String::from_utf8_lossy(answer.body()).split_whitespace().collect::<Vec<_>>().join(" ");
-        for secret in self.secrets.iter().chain([&self.url]) {
-            message = message.replace(secret.expose(), "***");
-        }
-        let path = self.url.expose().splitn(4, '/').nth(3).filter(|path| !path.is_empty());
-        if let Some(path) = path {
-            message = message.replace(path, "***");
+        for secret in self.secrets.iter().map(|secret| secret.expose()).chain(parts(self.url.expose())) {
+            message = message.replace(secret, "***");
         }
         let message = truncated(&message, MESSAGE_CHARS);
         Err(ChannelError::Rejected { status, message, retry_after: retry_after(answer.headers(), at) })
     }
+}
+
+/// The parts of a URL that may be a secret: whatever is long and not the host.
+fn parts(url: &str) -> impl Iterator<Item = &str> {
+    let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
+    let parts = url.split(['/', '?', '&', '=', '@', ':', '#']);
+    parts.filter(move |part| part.len() >= LONG_ENOUGH_FOR_A_SECRET && *part != host)
+}
+
+/// Names and texts of an alert, as many and as much as a vendor should be sent.
+#[cfg(any(feature = "alertmanager", feature = "webhook"))]
+pub(super) fn limited<'a>(
+    texts: impl IntoIterator<Item = (&'a String, &'a String)>,
+    name: impl Fn(&str) -> String,
+    most: usize,
+) -> std::collections::BTreeMap<String, String> {
+    const TEXTS: usize = 64;
+    const NAME: usize = 128;
+    texts.into_iter().take(TEXTS).map(|(key, text)| (truncated(&name(key), NAME), truncated(text, most))).collect()
 }
 
 /// The text, or as much of it as fits into so many characters with a mark at its end.
@@ -63,7 +80,7 @@ pub(super) fn truncated(text: &str, most: usize) -> String {
 }
 
 /// A key as it is, or, where it is too long, its beginning with a digest of the whole: what was apart stays apart.
-#[cfg(any(feature = "opsgenie", feature = "pagerduty"))]
+#[cfg(any(feature = "opsgenie", feature = "pagerduty", feature = "webhook"))]
 pub(super) fn shortened(key: &str, most: usize) -> String {
     use std::hash::Hasher;
 
@@ -90,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(any(feature = "opsgenie", feature = "pagerduty"))]
+    #[cfg(any(feature = "opsgenie", feature = "pagerduty", feature = "webhook"))]
     fn keys_that_are_too_long_stay_apart() {
         let (one, other) = (format!("{}1", "x".repeat(300)), format!("{}2", "x".repeat(300)));
         assert_eq!(shortened(&one, 255).chars().count(), 255);

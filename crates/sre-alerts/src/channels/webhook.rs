@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
 
-use super::post::{Post, truncated};
+use super::post::{Post, limited, shortened, truncated};
 
 /// Any URL that takes JSON, in the form and with the signature of
 /// [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
@@ -31,8 +31,9 @@ pub struct InvalidSecret {
     found: &'static str,
 }
 
-/// The specification recommends bodies below 20 KB.
+/// The specification recommends bodies below 20 KB, which any reasonable alert keeps to by these limits.
 const TEXT: usize = 8_192;
+const DETAIL: usize = 1_024;
 
 impl WebhookChannel {
     /// A channel to that URL, which may be a secret; not signed.
@@ -78,9 +79,21 @@ impl SigningKey {
 }
 
 fn body(alert: &Alert, event: &str, at: Timestamp) -> Value {
-    let mut alert = alert.clone();
-    alert.title = truncated(&alert.title, TEXT);
-    alert.message = truncated(&alert.message, TEXT);
+    let texts = |texts| limited(texts, str::to_owned, DETAIL);
+    let alert = Alert {
+        title: truncated(&alert.title, DETAIL),
+        message: truncated(&alert.message, TEXT),
+        severity: alert.severity,
+        source: truncated(&alert.source, DETAIL),
+        agent_id: truncated(&alert.agent_id, DETAIL),
+        slo_name: truncated(&alert.slo_name, DETAIL),
+        metadata: texts(&alert.metadata),
+        dedup_key: shortened(&alert.dedup_key, DETAIL),
+        starts_at: alert.starts_at,
+        ends_at: alert.ends_at,
+        labels: texts(&alert.labels),
+        links: texts(&alert.links),
+    };
     json!({"type": event, "timestamp": at.to_string(), "data": alert})
 }
 

@@ -1,4 +1,4 @@
-use agent_sre::Status;
+use agent_sre::{Severity, Status};
 use anstyle::{AnsiColor, Reset, Style};
 
 pub(crate) const PLAIN: Reset = Reset;
@@ -13,5 +13,15 @@ pub(crate) const fn of(status: Status) -> Style {
         Status::Unknown => AnsiColor::Cyan.on_default().bold(),
         Status::Warning => AnsiColor::Yellow.on_default().bold(),
         Status::Critical | Status::Exhausted => AnsiColor::Red.on_default().bold(),
+    }
+}
+
+/// The colour of a severity.
+pub(crate) const fn of_severity(severity: Severity) -> Style {
+    match severity {
+        Severity::Resolved => of(Status::Healthy),
+        Severity::Info => of(Status::Unknown),
+        Severity::Warning => of(Status::Warning),
+        Severity::Critical => of(Status::Critical),
     }
 }

@@ -52,8 +52,7 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
         writeln!(out, "  {style}too few events to judge it by{PLAIN}")?;
     }
     for alert in slo.alerts.iter().filter(|alert| alert.firing) {
-        let style =
-            style::of(if alert.severity == agent_sre::Severity::Critical { Status::Critical } else { Status::Warning });
+        let style = style::of_severity(alert.severity);
         let (long, short_window) = (alert.long_window, alert.short_window);
         writeln!(
             out,

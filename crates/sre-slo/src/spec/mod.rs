@@ -1,6 +1,5 @@
 //! Objectives as text: YAML of our own, and OpenSLO.
 mod diff;
-mod node;
 mod openslo;
 mod read;
 mod resolve;
@@ -15,6 +14,7 @@ pub use resolve::resolve;
 use serde::Serialize;
 use serde_json::Value;
 use sre_core::Window;
+use sre_core::yaml::ConfigError;
 
 use crate::{
     BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, Target, TimeSlices,
@@ -104,42 +104,9 @@ pub struct BudgetPolicySpec {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// A field with a value that it cannot have.
-    #[error("{file}:{line}: `{field}: {found}`: expected {expected}")]
-    Field {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: u64,
-        /// The field, with its path.
-        field: String,
-        /// What stands there.
-        found: String,
-        /// What should.
-        expected: String,
-    },
-    /// A field that does not exist.
-    #[error("{file}:{line}: `{field}`: unknown field, expected one of {expected}")]
-    UnknownField {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: u64,
-        /// The field, with its path.
-        field: String,
-        /// The fields that exist.
-        expected: String,
-    },
-    /// Something that is wrong with the whole document.
-    #[error("{file}:{line}: {message}")]
-    Document {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: u64,
-        /// What is wrong, and what was expected.
-        message: String,
-    },
+    /// What is written there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Objectives that do not fit together.
     #[error("{}`inherits_from: {parent}`: {message}", place_of(slo, place.as_ref()))]
     Inheritance {

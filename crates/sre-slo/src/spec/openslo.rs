@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sre_core::yaml::{ConfigError, documents};
 use sre_core::{Severity, Window};
 
-use super::{BudgetPolicySpec, FOREIGN, IndicatorSpec, SloSpec, SpecError, node, read, yaml_document};
+use super::{BudgetPolicySpec, FOREIGN, IndicatorSpec, SloSpec, SpecError, read, yaml_document};
 use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, Target, TimeSlices};
 
 /// Where an objective was imported from: the OpenSLO documents themselves, so that they can go back unharmed.
@@ -44,20 +45,16 @@ impl OpenSloOrigin {
 ///
 /// A metric source of type `agent-sre` maps to our indicators; any other is kept, and named as not evaluable here.
 pub fn from_openslo(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
-    let documents = node::documents(text).map_err(|(line, message)| SpecError::Document {
-        file: file.to_owned(),
-        line,
-        message,
-    })?;
+    let documents = documents(text, file)?;
     let values: Vec<(u64, Value)> = documents.iter().map(|node| (node.line, node.to_value())).collect();
-    import(&values, file, registry)
+    Ok(import(&values, file, registry)?)
 }
 
 pub(super) fn import(
     documents: &[(u64, Value)],
     file: &str,
     registry: &SliRegistry,
-) -> Result<Vec<SloSpec>, SpecError> {
+) -> Result<Vec<SloSpec>, ConfigError> {
     let mut specs = Vec::new();
     for (line, document) in documents {
         let import = Import { file, line: *line, document, documents, registry };
@@ -80,7 +77,7 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn objectives(&self) -> Result<Vec<SloSpec>, SpecError> {
+    fn objectives(&self) -> Result<Vec<SloSpec>, ConfigError> {
         let spec = &self.document["spec"];
         let name = self.text(&self.document["metadata"]["name"], "metadata.name")?;
         let Some(objectives) = spec["objectives"].as_array().filter(|objectives| !objectives.is_empty()) else {
@@ -118,7 +115,7 @@ impl Import<'_> {
     }
 
     /// The SLI, written in the SLO or referred to by name.
-    fn indicator(&self, referenced: &mut Vec<Value>) -> Result<(String, Value), SpecError> {
+    fn indicator(&self, referenced: &mut Vec<Value>) -> Result<(String, Value), ConfigError> {
         let spec = &self.document["spec"];
         if let Some(name) = spec["indicatorRef"].as_str() {
             let document = self.named("SLI", name, "spec.indicatorRef")?;
@@ -130,7 +127,7 @@ impl Import<'_> {
         Ok((name.to_owned(), inline["spec"].clone()))
     }
 
-    fn own_or_foreign(&self, name: &str, sli: &Value) -> Result<SloSpec, SpecError> {
+    fn own_or_foreign(&self, name: &str, sli: &Value) -> Result<SloSpec, ConfigError> {
         let source =
             ["/ratioMetric/good", "/ratioMetric/bad", "/ratioMetric/total", "/ratioMetric/raw", "/thresholdMetric"]
                 .iter()
@@ -145,7 +142,7 @@ impl Import<'_> {
         Ok(SloSpec { indicators: vec![IndicatorSpec { kind: FOREIGN.to_owned(), params }], ..Default::default() })
     }
 
-    fn target(&self, objective: &Value, index: usize) -> Result<Target, SpecError> {
+    fn target(&self, objective: &Value, index: usize) -> Result<Target, ConfigError> {
         let field = format!("spec.objectives[{index}].target");
         let expected = "`target` as a ratio below 1, or `targetPercent`";
         let ratio = match (objective["target"].as_f64(), objective["targetPercent"].as_f64()) {
@@ -156,7 +153,7 @@ impl Import<'_> {
         Target::try_from(ratio).map_err(|_| self.error(&field, &json!(ratio), expected))
     }
 
-    fn window(&self, window: &Value) -> Result<Option<Window>, SpecError> {
+    fn window(&self, window: &Value) -> Result<Option<Window>, ConfigError> {
         let Some(duration) = window["duration"].as_str() else { return Ok(None) };
         let calendar = window["isRolling"] == Value::Bool(false);
         duration_of(duration, calendar)
@@ -164,7 +161,7 @@ impl Import<'_> {
             .ok_or_else(|| self.error("spec.timeWindow[0].duration", &window["duration"], "such as 28d, 4w, 1M or 1Q"))
     }
 
-    fn calendar(&self, window: &Value) -> Result<Option<CalendarSpec>, SpecError> {
+    fn calendar(&self, window: &Value) -> Result<Option<CalendarSpec>, ConfigError> {
         let calendar = &window["calendar"];
         if window["isRolling"] != Value::Bool(false) || calendar.is_null() {
             return Ok(None);
@@ -180,7 +177,7 @@ impl Import<'_> {
         })
     }
 
-    fn time_slices(&self, objective: &Value, index: usize) -> Result<Option<TimeSlices>, SpecError> {
+    fn time_slices(&self, objective: &Value, index: usize) -> Result<Option<TimeSlices>, ConfigError> {
         if self.document["spec"]["budgetingMethod"] != "Timeslices" {
             return Ok(None);
         }
@@ -196,7 +193,7 @@ impl Import<'_> {
     }
 
     /// The burn-rate conditions of all alert policies, as thresholds.
-    fn alert_policy(&self, referenced: &mut Vec<Value>) -> Result<Vec<BurnThreshold>, SpecError> {
+    fn alert_policy(&self, referenced: &mut Vec<Value>) -> Result<Vec<BurnThreshold>, ConfigError> {
         let mut thresholds = Vec::new();
         for policy in self.document["spec"]["alertPolicies"].as_array().into_iter().flatten() {
             let name = policy.as_str().or_else(|| policy["alertPolicyRef"].as_str());
@@ -224,13 +221,13 @@ impl Import<'_> {
         Ok(thresholds)
     }
 
-    fn refer(&self, kind: &str, name: &str, field: &str, seen: &mut Vec<Value>) -> Result<Value, SpecError> {
+    fn refer(&self, kind: &str, name: &str, field: &str, seen: &mut Vec<Value>) -> Result<Value, ConfigError> {
         let document = self.named(kind, name, field)?.clone();
         seen.push(document.clone());
         Ok(document)
     }
 
-    fn named(&self, kind: &str, name: &str, field: &str) -> Result<&Value, SpecError> {
+    fn named(&self, kind: &str, name: &str, field: &str) -> Result<&Value, ConfigError> {
         self.documents
             .iter()
             .map(|(_, document)| document)
@@ -238,12 +235,12 @@ impl Import<'_> {
             .ok_or_else(|| self.error(field, &json!(name), &format!("the name of a document of kind {kind} beside it")))
     }
 
-    fn text(&self, value: &Value, field: &str) -> Result<String, SpecError> {
+    fn text(&self, value: &Value, field: &str) -> Result<String, ConfigError> {
         value.as_str().map(str::to_owned).ok_or_else(|| self.error(field, value, "a text"))
     }
 
-    fn error(&self, field: &str, found: &Value, expected: &str) -> SpecError {
-        SpecError::Field {
+    fn error(&self, field: &str, found: &Value, expected: &str) -> ConfigError {
+        ConfigError::Field {
             file: self.file.to_owned(),
             line: self.line,
             field: field.to_owned(),

@@ -3,9 +3,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sre_core::yaml::{ConfigError, Fields, Key, Kind, Node, documents};
 use sre_core::{EventKind, Severity, Usd, Window};
 
-use super::node::{self, Key, Kind, Node};
 use super::openslo::{self, OpenSloOrigin};
 use super::resolve::{Place, Places, resolve_placed};
 use super::{BudgetPolicySpec, IndicatorSpec, SloSpec, SpecError};
@@ -57,11 +57,7 @@ struct Loaded {
 
 impl Loaded {
     fn read(&mut self, text: &str, file: &str, registry: &SliRegistry) -> Result<(), SpecError> {
-        let documents = node::documents(text).map_err(|(line, message)| SpecError::Document {
-            file: file.to_owned(),
-            line,
-            message,
-        })?;
+        let documents = documents(text, file)?;
         let (foreign, own): (Vec<&Node>, Vec<&Node>) =
             documents.iter().partition(|node| node.entry("apiVersion").is_some());
         for document in own {
@@ -85,7 +81,7 @@ impl Loaded {
             let (name, at) = (&spec.name, format!("{}:{}", first.file, first.line));
             let message =
                 format!("`name: {name}`: found a second objective of this name (the first is at {at}), expected one");
-            return Err(SpecError::Document { file, line, message });
+            return Err(ConfigError::Document { file, line, message }.into());
         }
         self.specs.push(spec);
         Ok(())
@@ -93,7 +89,7 @@ impl Loaded {
 }
 
 /// Reads an indicator from a mapping that is no longer YAML: OpenSLO's metric source of our own type.
-pub(super) fn own_fields(value: &Value, file: &str, line: u64, registry: &SliRegistry) -> Result<SloSpec, SpecError> {
+pub(super) fn own_fields(value: &Value, file: &str, line: u64, registry: &SliRegistry) -> Result<SloSpec, ConfigError> {
     let mut node = from_value(value, line);
     if let Kind::Map(entries) = &mut node.kind {
         let name = Node { line, kind: Kind::Scalar("imported".into()) };
@@ -113,21 +109,17 @@ fn from_value(value: &Value, line: u64) -> Node {
     Node { line, kind }
 }
 
-fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<SloSpec, SpecError> {
+fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<SloSpec, ConfigError> {
     let mut fields = Fields::new(node, file, "")?;
     let name = fields.text("name")?.filter(|name| !name.trim().is_empty());
     let Some(name) = name else {
-        return Err(SpecError::Document {
-            file: file.to_owned(),
-            line: node.line,
-            message: "found no `name`, expected one".to_owned(),
-        });
+        return Err(ConfigError::document(file, node.line, "found no `name`, expected one".to_owned()));
     };
     let spec = SloSpec {
         name,
         description: fields.text("description")?,
         service: fields.text("service")?,
-        target: fields.target()?,
+        target: target(&mut fields)?,
         window: fields.window("window")?,
         calendar: fields.take("calendar").map(|node| calendar(node, file)).transpose()?,
         time_slices: fields.take("time_slices").map(|node| time_slices(node, file)).transpose()?,
@@ -150,8 +142,8 @@ fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<SloSpec, SpecE
     Ok(spec)
 }
 
-fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, SpecError> {
-    serde_json::from_value(node.to_value()).map_err(|error| SpecError::Field {
+fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, ConfigError> {
+    serde_json::from_value(node.to_value()).map_err(|error| ConfigError::Field {
         file: file.to_owned(),
         line: node.line,
         field: "openslo".to_owned(),
@@ -160,11 +152,11 @@ fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, SpecError> {
     })
 }
 
-fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Result<IndicatorSpec, SpecError> {
+fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Result<IndicatorSpec, ConfigError> {
     let mut fields = Fields::new(node, file, path)?;
     let Some(kind) = fields.text("type")? else {
         let message = format!("`{path}type`: found nothing, expected the indicator's type");
-        return Err(SpecError::Document { file: file.to_owned(), line: node.line, message });
+        return Err(ConfigError::document(file, node.line, message));
     };
     let entries = fields.entries.iter().filter(|(key, node)| key.name != "type" && !node.is_null());
     let params: BTreeMap<String, Value> =
@@ -177,13 +169,13 @@ fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Res
     }
     match registry.create(&spec) {
         Ok(_) => Ok(spec),
-        Err(error) if error.found == "an unknown field" => Err(SpecError::UnknownField {
+        Err(error) if error.found == "an unknown field" => Err(ConfigError::UnknownField {
             file: file.to_owned(),
             line: line_of(&error.field),
             field: format!("{path}{}", error.field),
             expected: error.expected.trim_start_matches("one of ").to_owned(),
         }),
-        Err(error) => Err(SpecError::Field {
+        Err(error) => Err(ConfigError::Field {
             file: file.to_owned(),
             line: line_of(&error.field),
             field: format!("{path}{}", error.field),
@@ -193,7 +185,7 @@ fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Res
     }
 }
 
-fn calendar(node: &Node, file: &str) -> Result<CalendarSpec, SpecError> {
+fn calendar(node: &Node, file: &str) -> Result<CalendarSpec, ConfigError> {
     let mut fields = Fields::new(node, file, "calendar.")?;
     let spec = CalendarSpec {
         start: fields.text("start")?.unwrap_or_default(),
@@ -201,7 +193,7 @@ fn calendar(node: &Node, file: &str) -> Result<CalendarSpec, SpecError> {
         period: fields.text("period")?.unwrap_or_default(),
     };
     fields.finish()?;
-    Calendar::try_from(&spec).map(|_| ()).map_err(|error| SpecError::Field {
+    Calendar::try_from(&spec).map(|_| ()).map_err(|error| ConfigError::Field {
         file: file.to_owned(),
         line: node.entry(error.field).map_or(node.line, |(key, _)| key.line),
         field: format!("calendar.{}", error.field),
@@ -211,22 +203,18 @@ fn calendar(node: &Node, file: &str) -> Result<CalendarSpec, SpecError> {
     Ok(spec)
 }
 
-fn time_slices(node: &Node, file: &str) -> Result<TimeSlices, SpecError> {
+fn time_slices(node: &Node, file: &str) -> Result<TimeSlices, ConfigError> {
     let mut fields = Fields::new(node, file, "time_slices.")?;
     let window = fields.window("window")?;
-    let target = fields.target()?;
+    let target = target(&mut fields)?;
     fields.finish()?;
     match (window, target) {
         (Some(window), Some(target)) => Ok(TimeSlices { window, target }),
-        _ => Err(SpecError::Document {
-            file: file.to_owned(),
-            line: node.line,
-            message: "`time_slices`: expected `window` and `target`".to_owned(),
-        }),
+        _ => Err(ConfigError::document(file, node.line, "`time_slices`: expected `window` and `target`".to_owned())),
     }
 }
 
-fn good_when(node: &Node, file: &str) -> Result<GoodWhen, SpecError> {
+fn good_when(node: &Node, file: &str) -> Result<GoodWhen, ConfigError> {
     let mut fields = Fields::new(node, file, "good_when.")?;
     let kinds = "task_finished, step_finished, llm_call, tool_call, policy_check, evaluation or http_request";
     let good_when = GoodWhen {
@@ -245,7 +233,7 @@ fn good_when(node: &Node, file: &str) -> Result<GoodWhen, SpecError> {
     Ok(good_when)
 }
 
-fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, SpecError> {
+fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, ConfigError> {
     let mut fields = Fields::new(node, file, "error_budget_policy.")?;
     let whole = "a whole number";
     let policy = BudgetPolicySpec {
@@ -272,12 +260,18 @@ fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, SpecError>
     fields.finish()?;
     if policy.policy.is_some() && !policy.thresholds.is_empty() {
         let message = "`error_budget_policy`: found both `policy` and `thresholds`, expected one of them".to_owned();
-        return Err(SpecError::Document { file: file.to_owned(), line: node.line, message });
+        return Err(ConfigError::document(file, node.line, message));
     }
     Ok(policy)
 }
 
-fn threshold(node: &Node, file: &str, path: &str) -> Result<BurnThreshold, SpecError> {
+fn target(fields: &mut Fields<'_>) -> Result<Option<Target>, ConfigError> {
+    fields.read("target", "a ratio such as 0.95, or a percentage such as 95 or `95%`", |value| {
+        serde_json::from_value(value.clone()).ok()
+    })
+}
+
+fn threshold(node: &Node, file: &str, path: &str) -> Result<BurnThreshold, ConfigError> {
     let mut fields = Fields::new(node, file, path)?;
     let rate = fields
         .read("rate", "a burn rate above 0", |value| value.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite()))?;
@@ -288,113 +282,9 @@ fn threshold(node: &Node, file: &str, path: &str) -> Result<BurnThreshold, SpecE
     fields.finish()?;
     match (rate, severity) {
         (Some(rate), Some(severity)) => Ok(BurnThreshold { rate, severity, window }),
-        _ => Err(SpecError::Document {
-            file: file.to_owned(),
-            line: node.line,
-            message: format!("`{}`: expected `rate` and `severity`", path.trim_end_matches('.')),
-        }),
-    }
-}
-
-/// The fields of a mapping, taken by name; what nobody took is unknown.
-struct Fields<'a> {
-    file: &'a str,
-    path: &'a str,
-    entries: Vec<(&'a Key, &'a Node)>,
-    known: Vec<&'static str>,
-}
-
-impl<'a> Fields<'a> {
-    fn new(node: &'a Node, file: &'a str, path: &'a str) -> Result<Self, SpecError> {
-        let Kind::Map(entries) = &node.kind else {
-            let place = if path.is_empty() { "the document" } else { path.trim_end_matches('.') };
-            let message = format!("{place}: found {}, expected a mapping", node.found());
-            return Err(SpecError::Document { file: file.to_owned(), line: node.line, message });
-        };
-        Ok(Self { file, path, entries: entries.iter().map(|(key, node)| (key, node)).collect(), known: Vec::new() })
-    }
-
-    fn take(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.known.push(name);
-        self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| *node).filter(|node| !node.is_null())
-    }
-
-    fn read<T>(
-        &mut self,
-        name: &'static str,
-        expected: &str,
-        parse: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Option<T>, SpecError> {
-        let Some(node) = self.take(name) else { return Ok(None) };
-        let parsed = match &node.kind {
-            Kind::Scalar(value) => parse(value),
-            _ => None,
-        };
-        parsed.map(Some).ok_or_else(|| self.error(name, node, expected))
-    }
-
-    fn text(&mut self, name: &'static str) -> Result<Option<String>, SpecError> {
-        self.read(name, "a text", |value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(flag) => Some(flag.to_string()),
-            _ => None,
-        })
-    }
-
-    fn target(&mut self) -> Result<Option<Target>, SpecError> {
-        self.read("target", "a ratio such as 0.95, or a percentage such as 95 or `95%`", |value| {
-            serde_json::from_value(value.clone()).ok()
-        })
-    }
-
-    fn window(&mut self, name: &'static str) -> Result<Option<Window>, SpecError> {
-        self.read(name, "a duration such as 5m, 6h or 30d", |value| value.as_str()?.parse().ok())
-    }
-
-    fn items(&self, name: &'static str, node: &'a Node) -> Result<&'a [Node], SpecError> {
-        match &node.kind {
-            Kind::List(items) => Ok(items),
-            _ => Err(self.error(name, node, "a list")),
-        }
-    }
-
-    fn labels(&mut self) -> Result<BTreeMap<String, String>, SpecError> {
-        let Some(node) = self.take("labels") else { return Ok(BTreeMap::new()) };
-        let Kind::Map(entries) = &node.kind else {
-            return Err(self.error("labels", node, "a mapping of names to texts"));
-        };
-        let mut labels = BTreeMap::new();
-        for (key, node) in entries {
-            match &node.kind {
-                Kind::Scalar(_) => {
-                    labels.insert(key.name.clone(), if node.is_null() { String::new() } else { node.found() })
-                }
-                _ => return Err(self.error("labels", node, "a text")),
-            };
-        }
-        Ok(labels)
-    }
-
-    fn error(&self, name: &str, node: &Node, expected: &str) -> SpecError {
-        SpecError::Field {
-            file: self.file.to_owned(),
-            line: node.line,
-            field: format!("{}{name}", self.path),
-            found: node.found(),
-            expected: expected.to_owned(),
-        }
-    }
-
-    fn finish(self) -> Result<(), SpecError> {
-        match self.entries.iter().find(|(key, _)| !self.known.contains(&key.name.as_str())) {
-            Some((key, _)) => Err(SpecError::UnknownField {
-                file: self.file.to_owned(),
-                line: key.line,
-                field: format!("{}{}", self.path, key.name),
-                expected: self.known.join(", "),
-            }),
-            None => Ok(()),
+        _ => {
+            let message = format!("`{}`: expected `rate` and `severity`", path.trim_end_matches('.'));
+            Err(ConfigError::document(file, node.line, message))
         }
     }
 }

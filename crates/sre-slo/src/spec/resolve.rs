@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use sre_core::yaml::ConfigError;
+
 use super::{SloSpec, SpecError};
 
 /// Where an objective was read from, and where it names its parent.
@@ -28,11 +30,12 @@ pub(super) fn resolve_placed(specs: &[SloSpec], places: &Places) -> Result<Vec<S
     let resolved = resolved?;
     let is_parent = |name: &str| specs.iter().any(|spec| spec.inherits_from.as_deref() == Some(name));
     match resolved.iter().find(|spec| spec.target.is_none() && spec.indicators.is_empty() && !is_parent(&spec.name)) {
-        Some(spec) => Err(SpecError::Document {
+        Some(spec) => Err(ConfigError::Document {
             file: places.get(&spec.name).map_or_else(|| spec.name.clone(), |place| place.file.clone()),
             line: places.get(&spec.name).map_or(1, |place| place.line),
             message: format!("`{}`: found neither `target` nor `indicators`, expected at least one", spec.name),
-        }),
+        }
+        .into()),
         None => Ok(resolved),
     }
 }

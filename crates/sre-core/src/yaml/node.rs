@@ -4,30 +4,40 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use super::ConfigError;
+
 /// A YAML value that knows on which line it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) line: u64,
-    pub(crate) kind: Kind,
+pub struct Node {
+    /// The line, from 1.
+    pub line: u64,
+    /// What stands there.
+    pub kind: Kind,
 }
 
+/// What a YAML value is.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A text, a number, true or false, or nothing.
     Scalar(Value),
+    /// A list.
     List(Vec<Node>),
+    /// A mapping, in the order it is written.
     Map(Vec<(Key, Node)>),
 }
 
 /// A mapping's key, with its line: an unknown one is reported where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Key {
-    pub(crate) line: u64,
-    pub(crate) name: String,
+pub struct Key {
+    /// The line, from 1.
+    pub line: u64,
+    /// The name.
+    pub name: String,
 }
 
 impl Node {
     /// What somebody finds there, for an error message.
-    pub(crate) fn found(&self) -> String {
+    pub fn found(&self) -> String {
         match &self.kind {
             Kind::Scalar(Value::Null) => "nothing".to_owned(),
             Kind::Scalar(Value::String(text)) => text.clone(),
@@ -38,17 +48,18 @@ impl Node {
     }
 
     /// A mapping's field of that name, with its key.
-    pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Self)> {
+    pub fn entry(&self, name: &str) -> Option<(&Key, &Self)> {
         let Kind::Map(entries) = &self.kind else { return None };
         entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node))
     }
 
-    pub(crate) fn is_null(&self) -> bool {
+    /// Nothing stands there.
+    pub fn is_null(&self) -> bool {
         self.kind == Kind::Scalar(Value::Null)
     }
 
     /// The same without lines.
-    pub(crate) fn to_value(&self) -> Value {
+    pub fn to_value(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
             Kind::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
@@ -130,11 +141,11 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 }
 
-/// Every document of a YAML text; empty ones are passed over.
-pub(crate) fn documents(text: &str) -> Result<Vec<Node>, (u64, String)> {
+/// Every document of a YAML text; empty ones are passed over. `file` names it in errors.
+pub fn documents(text: &str, file: &str) -> Result<Vec<Node>, ConfigError> {
     let documents: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
-        (line, error.without_snippet().to_string())
+        ConfigError::document(file, line, error.without_snippet().to_string())
     })?;
     Ok(documents.into_iter().filter(|node| !node.is_null()).collect())
 }
@@ -145,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_value_and_key_knows_its_line() {
-        let nodes = documents("a: 1\nb:\n  - x: true\n    y: 2.5\n---\nc: text\n").unwrap();
+        let nodes = documents("a: 1\nb:\n  - x: true\n    y: 2.5\n---\nc: text\n", "f").unwrap();
         assert_eq!(nodes.len(), 2);
         let Kind::Map(entries) = &nodes[0].kind else { panic!("a mapping") };
         assert_eq!((entries[0].0.line, entries[0].1.line, entries[1].0.line), (1, 1, 2));
@@ -153,6 +164,6 @@ mod tests {
         let Kind::Map(inner) = &items[0].kind else { panic!("a mapping") };
         assert_eq!((inner[0].1.line, inner[1].0.line, inner[1].1.line), (3, 4, 4));
         assert_eq!(nodes[1].to_value(), serde_json::json!({"c": "text"}));
-        assert_eq!(documents("a: [1\nb: 2").unwrap_err().0, 2);
+        assert!(documents("a: [1\nb: 2", "f").unwrap_err().to_string().starts_with("f:2: "));
     }
 }

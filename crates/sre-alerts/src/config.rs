@@ -1,0 +1,401 @@
+//! The file that names the channels; `docs/alerts.md` shows it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::{Time, Weekday};
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use sre_core::yaml::{ConfigError, Fields, Kind, Node, documents};
+use sre_core::{AlertChannel, Retention, Secret, Severity, Timestamp, Window};
+
+use crate::{
+    AlertManager, AlertOptions, AlertmanagerChannel, ChannelConfig, Escalation, FileChannel, MaintenanceWindow,
+    ManagerError, Matcher, OpsgenieChannel, PagerDutyChannel, RateLimit, Schedule, Silence, SlackChannel, TeamsChannel,
+    WebhookChannel,
+};
+
+/// The JSON Schema of the file, for editors.
+pub const SCHEMA: &str = include_str!("notify.schema.json");
+
+/// What a file of channels says.
+pub struct NotifyConfig {
+    /// The channels, in the order they are written.
+    pub channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
+    /// How to route; everything that the file does not say has its default.
+    pub options: AlertOptions,
+    /// What is silenced from the start.
+    pub silences: Vec<Silence>,
+    /// Where the history is kept; relative to the file's folder.
+    pub history: Option<PathBuf>,
+}
+
+/// A file of channels that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotifyError {
+    /// What is written there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It cannot be read at all.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl NotifyConfig {
+    /// Reads a file. `${NAME}` in a text stands for the environment variable of that name.
+    pub fn load(path: &Path) -> Result<Self, NotifyError> {
+        let text = std::fs::read_to_string(path).map_err(|source| NotifyError::Io { path: path.to_owned(), source })?;
+        let mut config = Self::parse(&text, &path.display().to_string(), &|name| std::env::var(name).ok())?;
+        if let Some(history) = &mut config.history {
+            *history = path.parent().unwrap_or(Path::new("")).join(&*history);
+        }
+        Ok(config)
+    }
+
+    /// Reads a text. `file` names it in errors; `environment` says what `${NAME}` stands for.
+    ///
+    /// ```
+    /// use sre_alerts::NotifyConfig;
+    /// let text = "channels:\n  - {type: pagerduty, name: oncall, routing_key: \"${PD_KEY}\", min_severity: critical}\n";
+    /// let config = NotifyConfig::parse(text, "notify.yaml", &|name| Some(format!("the value of {name}"))).unwrap();
+    /// assert_eq!(config.channels[0].0.name(), "oncall");
+    /// ```
+    pub fn parse(text: &str, file: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let documents = documents(text, file)?;
+        let [document] = &documents[..] else {
+            let message = format!("found {} documents, expected one with `channels`", documents.len());
+            return Err(ConfigError::document(file, 1, message));
+        };
+        Reader { file, environment }.read(document)
+    }
+
+    /// A manager with the file's channels and silences. What it needs from outside, an HTTP client and a store, is put
+    /// into [`NotifyConfig::options`] before.
+    pub fn start(self) -> Result<AlertManager, ManagerError> {
+        let manager = AlertManager::new(self.options)?;
+        for silence in self.silences {
+            // Each was found valid when it was read.
+            let _ = manager.silence(silence);
+        }
+        manager.add_channels(self.channels)?;
+        Ok(manager)
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+const DURATION: &str = "a duration such as 30s, 5m or 4h";
+
+impl Reader<'_> {
+    fn read(&self, document: &Node) -> Result<NotifyConfig, ConfigError> {
+        let mut fields = Fields::new(document, self.file, "")?;
+        let channels = self.list(&mut fields, "channels", |node, path| self.channel(node, path))?;
+        let defaults = AlertOptions::default();
+        let options = AlertOptions {
+            dedup_window: fields.window("dedup_window")?.map_or(defaults.dedup_window, Window::duration),
+            group_by: self.list(&mut fields, "group_by", |node, _| Ok(node.found()))?,
+            group_wait: fields.window("group_wait")?.map_or(defaults.group_wait, Window::duration),
+            repeat_interval: fields.window("repeat_interval")?.map(Window::duration),
+            escalations: self.list(&mut fields, "escalations", |node, path| self.escalation(node, path, &channels))?,
+            maintenance: self.list(&mut fields, "maintenance", |node, path| self.maintenance(node, path))?,
+            retention: match fields.take("retention") {
+                Some(node) => self.retention(node)?,
+                None => defaults.retention,
+            },
+            ..defaults
+        };
+        let silences = self.list(&mut fields, "silences", |node, path| self.silence(node, path))?;
+        let history = self.text(&mut fields, "history")?.map(PathBuf::from);
+        fields.finish()?;
+        if channels.is_empty() {
+            return Err(ConfigError::document(
+                self.file,
+                document.line,
+                "`channels`: found none, expected at least one",
+            ));
+        }
+        for (at, (channel, _)) in channels.iter().enumerate() {
+            if channels[..at].iter().any(|(other, _)| other.name() == channel.name()) {
+                let message = format!("`channels[{at}].name: {}`: found a second channel of this name", channel.name());
+                return Err(ConfigError::document(self.file, document.line, message));
+            }
+        }
+        Ok(NotifyConfig { channels, options, silences, history })
+    }
+
+    fn channel(&self, node: &Node, path: &str) -> Result<(Arc<dyn AlertChannel>, ChannelConfig), ConfigError> {
+        let mut fields = Fields::new(node, self.file, path)?;
+        let kinds = "slack, pagerduty, opsgenie, teams, alertmanager, webhook, file or stdout";
+        let kind = fields.text("type")?;
+        let type_error = || match node.entry("type") {
+            Some((_, found)) => fields.error("type", found, kinds),
+            None => {
+                ConfigError::document(self.file, node.line, format!("`{path}type`: found nothing, expected {kinds}"))
+            }
+        };
+        let Some(kind) = kind else { return Err(type_error()) };
+        let error_of_type = type_error();
+        let name = fields.text("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.clone());
+        let channel: Arc<dyn AlertChannel> = match kind.as_str() {
+            "slack" => Arc::new(SlackChannel::new(name, self.url(&mut fields, node, path)?)),
+            "teams" => Arc::new(TeamsChannel::new(name, self.url(&mut fields, node, path)?)),
+            "alertmanager" => Arc::new(AlertmanagerChannel::new(name, self.url(&mut fields, node, path)?)),
+            "pagerduty" => {
+                let key = self.secret(&mut fields, node, path, "routing_key")?;
+                let channel = PagerDutyChannel::new(name, key);
+                Arc::new(match self.optional_url(&mut fields, node, path)? {
+                    Some(url) => channel.with_url(url),
+                    None => channel,
+                })
+            }
+            "opsgenie" => {
+                let key = self.secret(&mut fields, node, path, "api_key")?;
+                let channel = OpsgenieChannel::new(name, key);
+                Arc::new(match self.optional_url(&mut fields, node, path)? {
+                    Some(url) => channel.with_url(url.expose()),
+                    None => channel,
+                })
+            }
+            "webhook" => {
+                let channel = WebhookChannel::new(name, self.url(&mut fields, node, path)?);
+                Arc::new(match self.optional_secret(&mut fields, node, path, "secret")? {
+                    Some(secret) => channel.with_secret(&secret).map_err(|error| {
+                        ConfigError::document(self.file, node.line, format!("`{path}secret`: {error}"))
+                    })?,
+                    None => channel,
+                })
+            }
+            "file" => match self.text(&mut fields, "path")? {
+                Some(file) => Arc::new(FileChannel::new(name, file)),
+                None => return Err(self.missing(node, path, "path", "the file to append to")),
+            },
+            "stdout" => Arc::new(FileChannel::stdout(name)),
+            _ => return Err(error_of_type),
+        };
+        let defaults = ChannelConfig::default();
+        let config = ChannelConfig {
+            min_severity: fields
+                .read("min_severity", "info, warning or critical", |value| {
+                    value.as_str()?.parse().ok().filter(|severity| *severity != Severity::Resolved)
+                })?
+                .unwrap_or(defaults.min_severity),
+            enabled: fields.read("enabled", "true or false", Value::as_bool)?.unwrap_or(defaults.enabled),
+            matchers: self.matchers(&mut fields)?,
+            rate_limit: fields.read("rate_limit", "messages per time, such as 10/1m", rate_limit)?,
+        };
+        fields.finish()?;
+        Ok((channel, config))
+    }
+
+    fn escalation(
+        &self,
+        node: &Node,
+        path: &str,
+        known: &[(Arc<dyn AlertChannel>, ChannelConfig)],
+    ) -> Result<Escalation, ConfigError> {
+        let mut fields = Fields::new(node, self.file, path)?;
+        let after = fields.window("after")?.map(Window::duration);
+        let channels = self.list(&mut fields, "channels", |node, _| {
+            let name = node.found();
+            if known.iter().any(|(channel, _)| channel.name() == name) {
+                Ok(name)
+            } else {
+                let message = format!("`{path}channels: {name}`: expected the name of one of the `channels`");
+                Err(ConfigError::document(self.file, node.line, message))
+            }
+        })?;
+        fields.finish()?;
+        match after {
+            Some(after) if channels.len() >= 2 => Ok(Escalation { channels, after }),
+            Some(_) => Err(self.missing(node, path, "channels", "at least two")),
+            None => Err(self.missing(node, path, "after", DURATION)),
+        }
+    }
+
+    fn silence(&self, node: &Node, path: &str) -> Result<Silence, ConfigError> {
+        let mut fields = Fields::new(node, self.file, path)?;
+        let silence = Silence {
+            matchers: self.matchers(&mut fields)?,
+            starts_at: time(&mut fields, "starts_at")?.unwrap_or_default(),
+            ends_at: match time(&mut fields, "ends_at")? {
+                Some(ends_at) => ends_at,
+                None => return Err(self.missing(node, path, "ends_at", "a time such as 2026-12-24T18:00:00Z")),
+            },
+            author: self.text(&mut fields, "author")?.unwrap_or_default(),
+            comment: self.text(&mut fields, "comment")?.unwrap_or_default(),
+        };
+        fields.finish()?;
+        silence.check().map_err(|error| ConfigError::document(self.file, node.line, format!("{path}{error}")))?;
+        Ok(silence)
+    }
+
+    fn maintenance(&self, node: &Node, path: &str) -> Result<MaintenanceWindow, ConfigError> {
+        let mut fields = Fields::new(node, self.file, path)?;
+        let name = self.text(&mut fields, "name")?.unwrap_or_default();
+        let matchers = self.matchers(&mut fields)?;
+        let schedule = if node.entry("days").is_some() {
+            let days = self.list(&mut fields, "days", |node, _| {
+                weekday(&node.found()).ok_or_else(|| {
+                    let message =
+                        format!("`{path}days: {}`: expected mon, tue, wed, thu, fri, sat or sun", node.found());
+                    ConfigError::document(self.file, node.line, message)
+                })
+            })?;
+            let mut hour =
+                |name| fields.read(name, "a time of day such as 22:00", |value| value.as_str()?.parse().ok());
+            let (from, to): (Option<Time>, Option<Time>) = (hour("from")?, hour("to")?);
+            let time_zone = fields
+                .read("time_zone", "a time zone such as Europe/Berlin", |value| TimeZone::get(value.as_str()?).ok())?;
+            let (Some(from), Some(to)) = (from, to) else {
+                return Err(self.missing(node, path, "from", "`from` and `to`, times of day such as 22:00"));
+            };
+            Schedule::Weekly { days, from, to, time_zone: time_zone.unwrap_or(TimeZone::UTC) }
+        } else {
+            match (time(&mut fields, "from")?, time(&mut fields, "until")?) {
+                (Some(from), Some(until)) => Schedule::Once { from, until },
+                _ => return Err(self.missing(node, path, "from", "`from` and `until`, or `days`, `from` and `to`")),
+            }
+        };
+        fields.finish()?;
+        Ok(MaintenanceWindow { name, matchers, schedule })
+    }
+
+    fn retention(&self, node: &Node) -> Result<Retention, ConfigError> {
+        let mut fields = Fields::new(node, self.file, "retention.")?;
+        let defaults = Retention::default();
+        let retention = Retention {
+            age: fields.window("age")?.map_or(defaults.age, Window::duration),
+            size: fields
+                .read("size_mb", "a number of megabytes above 0", |value| value.as_u64().filter(|size| *size > 0))?
+                .map_or(defaults.size, |megabytes| megabytes.saturating_mul(1_000_000)),
+        };
+        fields.finish()?;
+        Ok(retention)
+    }
+
+    fn matchers(&self, fields: &mut Fields<'_>) -> Result<Vec<Matcher>, ConfigError> {
+        self.list(fields, "matchers", |node, path| {
+            let text = node.found();
+            text.parse().map_err(|error| {
+                ConfigError::document(self.file, node.line, format!("`{}`: {error}", path.trim_end_matches('.')))
+            })
+        })
+    }
+
+    /// The items of a list, each with its path; none where the field is not there.
+    fn list<T>(
+        &self,
+        fields: &mut Fields<'_>,
+        name: &'static str,
+        read: impl Fn(&Node, &str) -> Result<T, ConfigError>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(node) = fields.take(name) else { return Ok(Vec::new()) };
+        let items = fields.items(name, node)?;
+        items.iter().enumerate().map(|(at, node)| read(node, &format!("{name}[{at}]."))).collect()
+    }
+
+    fn text(&self, fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let Some(node) = fields.take(name) else { return Ok(None) };
+        let Some(text) = fields.text(name)? else { return Ok(None) };
+        self.expand(&text)
+            .map(Some)
+            .map_err(|variable| fields.error(name, node, &format!("the environment variable {variable} to be set")))
+    }
+
+    /// A text that no error shows.
+    fn optional_secret(
+        &self,
+        fields: &mut Fields<'_>,
+        node: &Node,
+        path: &str,
+        name: &'static str,
+    ) -> Result<Option<Secret>, ConfigError> {
+        let Some(value) = fields.take(name) else { return Ok(None) };
+        let Kind::Scalar(Value::String(text)) = &value.kind else {
+            return Err(self.missing(node, path, name, "a text"));
+        };
+        let expanded = self.expand(text).map_err(|variable| {
+            self.missing(value, path, name, &format!("the environment variable {variable} to be set"))
+        })?;
+        Ok(Some(Secret::new(expanded)))
+    }
+
+    fn secret(
+        &self,
+        fields: &mut Fields<'_>,
+        node: &Node,
+        path: &str,
+        name: &'static str,
+    ) -> Result<Secret, ConfigError> {
+        let secret = self.optional_secret(fields, node, path, name)?.filter(|secret| !secret.expose().is_empty());
+        secret
+            .ok_or_else(|| self.missing(node, path, name, "the vendor's key, or `${NAME}` of an environment variable"))
+    }
+
+    fn url(&self, fields: &mut Fields<'_>, node: &Node, path: &str) -> Result<Secret, ConfigError> {
+        let url = self.optional_url(fields, node, path)?;
+        url.ok_or_else(|| self.missing(node, path, "url", "an absolute http or https URL"))
+    }
+
+    fn optional_url(&self, fields: &mut Fields<'_>, node: &Node, path: &str) -> Result<Option<Secret>, ConfigError> {
+        let Some(url) = self.optional_secret(fields, node, path, "url")? else { return Ok(None) };
+        let is_absolute = url.expose().parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        if is_absolute { Ok(Some(url)) } else { Err(self.missing(node, path, "url", "an absolute http or https URL")) }
+    }
+
+    /// Puts in what `${NAME}` stands for, or gives the name of what is not set.
+    fn expand(&self, text: &str) -> Result<String, String> {
+        let mut expanded = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let Some((name, after)) = after.split_once('}') else { break };
+            expanded.push_str(before);
+            expanded.push_str(&(self.environment)(name).ok_or_else(|| name.to_owned())?);
+            rest = after;
+        }
+        expanded.push_str(rest);
+        Ok(expanded)
+    }
+
+    /// An error that does not show what stands there.
+    fn missing(&self, node: &Node, path: &str, name: &str, expected: &str) -> ConfigError {
+        ConfigError::document(self.file, node.line, format!("`{path}{name}`: expected {expected}"))
+    }
+}
+
+fn time(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Timestamp>, ConfigError> {
+    fields.read(name, "a time such as 2026-12-24T18:00:00Z", |value| value.as_str()?.parse().ok())
+}
+
+fn rate_limit(value: &Value) -> Option<RateLimit> {
+    let (messages, per) = value.as_str()?.split_once('/')?;
+    let per = per.parse::<Window>().ok()?.duration();
+    let limit = RateLimit { messages: messages.trim().parse().ok()?, per };
+    (per / limit.messages.get() > Duration::ZERO).then_some(limit)
+}
+
+fn weekday(name: &str) -> Option<Weekday> {
+    let days = [
+        ("mon", Weekday::Monday),
+        ("tue", Weekday::Tuesday),
+        ("wed", Weekday::Wednesday),
+        ("thu", Weekday::Thursday),
+        ("fri", Weekday::Friday),
+        ("sat", Weekday::Saturday),
+        ("sun", Weekday::Sunday),
+    ];
+    let name = name.to_lowercase();
+    days.into_iter().find(|(short, _)| name.len() >= 3 && name.starts_with(short)).map(|(_, day)| day)
+}

@@ -1,0 +1,226 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use agent_sre::alerts::{NotifyConfig, SCHEMA};
+use agent_sre::sqlite::SqliteAlertStore;
+use agent_sre::{
+    Alert, AlertQuery, AlertRecord, AlertStore, Clock, DeliveryRecord, DeliveryState, Severity, SystemClock, Timestamp,
+    Window,
+};
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+
+use crate::notify;
+use crate::report::style::{self, PLAIN};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Send a test alert to one channel.
+    Test {
+        /// The file that names the channels.
+        #[arg(long, value_name = "FILE")]
+        notify: PathBuf,
+        /// The channel.
+        #[arg(long, value_name = "NAME")]
+        channel: String,
+        /// How bad it should look.
+        #[arg(long, value_enum, default_value_t = TestSeverity::Warning)]
+        severity: TestSeverity,
+        /// Resolve it at once, so that nobody has to.
+        #[arg(long)]
+        resolve: bool,
+    },
+    /// List the alerts that were sent, newest first, and what became of them.
+    List {
+        #[command(flatten)]
+        history: History,
+        /// Only of this agent.
+        #[arg(long, value_name = "NAME")]
+        agent: Option<String>,
+        /// Only of this severity: info, warning, critical or resolved.
+        #[arg(long, value_parser = severity)]
+        severity: Option<Severity>,
+        /// Only of this objective.
+        #[arg(long, value_name = "NAME")]
+        slo: Option<String>,
+        /// Only of the last so long, such as 24h.
+        #[arg(long, value_name = "DURATION")]
+        since: Option<Window>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// What to print.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Take an open incident on: it is not repeated or escalated any more.
+    Ack {
+        #[command(flatten)]
+        history: History,
+        /// The incident's key, as `sre alerts list` shows it.
+        key: String,
+        /// Who takes it on.
+        #[arg(long, env = "USER", value_name = "NAME")]
+        by: String,
+    },
+    /// Print the JSON Schema of the file that names the channels, for editors.
+    Schema,
+}
+
+#[derive(clap::Args)]
+#[group(required = true)]
+pub(crate) struct History {
+    /// The file that names the channels, and the history.
+    #[arg(long, value_name = "FILE", conflicts_with = "history")]
+    notify: Option<PathBuf>,
+    /// The history itself.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TestSeverity {
+    Info,
+    Warning,
+    Critical,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Test { notify, channel, severity, resolve } => test(&notify, &channel, severity, resolve),
+        Command::List { history, agent, severity, slo, since, limit, output } => {
+            let since = since.map(|window| SystemClock.now().saturating_sub(window.duration()));
+            let limit = Some(limit);
+            let query = AlertQuery { agent_id: agent, severity, slo_name: slo, since, until: None, limit };
+            list(&history.open()?, &query, output)
+        }
+        Command::Ack { history, key, by } => {
+            if !history.open()?.acknowledge(&key, &by, SystemClock.now())? {
+                bail!("`{key}`: found no open incident of this key, expected one that `sre alerts list` shows");
+            }
+            anstream::println!("{key}: acknowledged by {by}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Schema => {
+            anstream::print!("{SCHEMA}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn test(path: &Path, channel: &str, severity: TestSeverity, resolve: bool) -> anyhow::Result<ExitCode> {
+    let mut config = notify::load(path)?;
+    let names: Vec<String> = config.channels.iter().map(|(known, _)| known.name().to_owned()).collect();
+    config.channels.retain(|(known, _)| known.name() == channel);
+    let Some((_, of_channel)) = config.channels.first_mut() else {
+        bail!("{}: found no channel `{channel}`, expected one of {}", path.display(), names.join(", "));
+    };
+    // What keeps alerts from a channel is not what is tested.
+    *of_channel = Default::default();
+    of_channel.min_severity = Severity::Info;
+    let defaults = agent_sre::alerts::AlertOptions::default();
+    config.options =
+        agent_sre::alerts::AlertOptions { http: config.options.http.clone(), retry: config.options.retry, ..defaults };
+    config.silences.clear();
+    let mut alert = Alert {
+        severity: match severity {
+            TestSeverity::Info => Severity::Info,
+            TestSeverity::Warning => Severity::Warning,
+            TestSeverity::Critical => Severity::Critical,
+        },
+        dedup_key: format!("sre-alerts-test/{channel}"),
+        ..Alert::new("Test alert", format!("Somebody ran `sre alerts test` for channel `{channel}`. Nothing is wrong."))
+    };
+    alert.labels.insert("test".to_owned(), "true".to_owned());
+    let mut alerts = vec![alert.clone()];
+    if resolve {
+        alerts.push(Alert { severity: Severity::Resolved, ..alert });
+    }
+    let failures = notify::deliver(config.start()?, &alerts)?;
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    anstream::println!("{channel}: delivered");
+    Ok(ExitCode::SUCCESS)
+}
+
+impl History {
+    fn open(&self) -> anyhow::Result<SqliteAlertStore> {
+        let path = match (&self.history, &self.notify) {
+            (Some(path), _) => path.clone(),
+            (None, Some(notify)) => NotifyConfig::load(notify)?
+                .history
+                .with_context(|| format!("{}: found no `history`, expected the name of a file", notify.display()))?,
+            (None, None) => bail!("expected --notify or --history"),
+        };
+        if !path.exists() {
+            bail!("{}: found no such file: nothing has been sent yet", path.display());
+        }
+        Ok(SqliteAlertStore::open(path)?)
+    }
+}
+
+fn list(store: &SqliteAlertStore, query: &AlertQuery, output: Output) -> anyhow::Result<ExitCode> {
+    let records = store.query(query)?;
+    match output {
+        Output::Json => {
+            let mut stdout = std::io::stdout().lock();
+            serde_json::to_writer_pretty(&mut stdout, &records).map_err(std::io::Error::from)?;
+            writeln!(stdout)?;
+        }
+        Output::Text => {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING);
+            table.set_header(["sent", "severity", "alert", "key", "delivered to"]);
+            for record in &records {
+                table.add_row(row(record));
+            }
+            let mut stdout = anstream::stdout().lock();
+            if !records.is_empty() {
+                writeln!(stdout, "{table}")?;
+            }
+            writeln!(stdout, "{} of {} alerts", records.len(), store.count()?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(record: &AlertRecord) -> [String; 5] {
+    let AlertRecord { at, alert, deliveries, acknowledged, .. } = record;
+    let style = style::of_severity(alert.severity);
+    let mut title = alert.title.clone();
+    if let Some(acknowledged) = acknowledged {
+        title.push_str(&format!("\nacknowledged by {}", acknowledged.by));
+    }
+    let deliveries: Vec<String> = deliveries.iter().map(delivery).collect();
+    let deliveries = if deliveries.is_empty() { "nobody".to_owned() } else { deliveries.join("\n") };
+    [seconds(*at), format!("{style}{}{PLAIN}", alert.severity), title, alert.key().into_owned(), deliveries]
+}
+
+fn delivery(delivery: &DeliveryRecord) -> String {
+    let DeliveryRecord { channel, state, attempts, status, error, .. } = delivery;
+    let status = status.map(|status| format!(" ({status})")).unwrap_or_default();
+    let tries = if *attempts > 1 { format!(", attempt {attempts}") } else { String::new() };
+    match (state, error) {
+        (DeliveryState::Delivered, _) => format!("{channel}{status}{tries}"),
+        (_, Some(error)) => format!("{channel}: {}, {error}", state.as_str()),
+        (_, None) => format!("{channel}: {}", state.as_str()),
+    }
+}
+
+/// A time without its fractions.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_secs(time.as_nanos().div_euclid(1_000_000_000)).to_string()
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    text.parse().map_err(|()| "expected info, warning, critical or resolved".to_owned())
+}

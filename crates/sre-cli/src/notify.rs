@@ -1,0 +1,51 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_sre::alerts::{AlertManager, NotifyConfig};
+use agent_sre::http::Client;
+use agent_sre::sqlite::SqliteAlertStore;
+use agent_sre::{Alert, ChannelSnapshot, RetryPolicy};
+use anyhow::Context;
+
+/// A command does not wait for an hour: it tries for some seconds, and longer only where the other side asks for it.
+const RETRY: RetryPolicy =
+    RetryPolicy { first: Duration::from_millis(500), longest: Duration::from_secs(5), attempts: 5 };
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads a file of channels, and gives it what it needs from outside.
+pub(crate) fn load(path: &Path) -> anyhow::Result<NotifyConfig> {
+    let mut config = NotifyConfig::load(path)?;
+    config.options.http = Arc::new(Client::new(agent_sre::http::Options::default())?);
+    config.options.retry = RETRY;
+    Ok(config)
+}
+
+/// Sends alerts to the channels of a file and waits until they are delivered or given up; says, for people, what was not.
+pub(crate) fn send(path: &Path, alerts: &[Alert]) -> anyhow::Result<Vec<String>> {
+    let mut config = load(path)?;
+    if let Some(history) = &config.history {
+        config.options.store = Some(Arc::new(SqliteAlertStore::open(history)?));
+    }
+    deliver(config.start().with_context(|| path.display().to_string())?, alerts)
+}
+
+/// Sends alerts and waits until they are delivered or given up; says, for people, what was not.
+pub(crate) fn deliver(manager: AlertManager, alerts: &[Alert]) -> anyhow::Result<Vec<String>> {
+    manager.send_all(alerts);
+    manager.flush(PATIENCE);
+    let stats = manager.stats();
+    let mut failures: Vec<String> = stats.channels.iter().filter_map(failure).collect();
+    if stats.store_failures > 0 {
+        failures.push("the alert history could not be written".to_owned());
+    }
+    manager.shutdown(Duration::ZERO);
+    Ok(failures)
+}
+
+fn failure(channel: &ChannelSnapshot) -> Option<String> {
+    let ChannelSnapshot { name, queued, held, delivered, failed, last_error, .. } = channel;
+    let undelivered = queued + held + failed;
+    let all = undelivered + delivered;
+    (undelivered > 0).then(|| format!("channel `{name}`: {undelivered} of {all} not delivered: {last_error}"))
+}
