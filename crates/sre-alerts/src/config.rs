@@ -235,7 +235,10 @@ impl Reader<'_> {
             comment: self.text(&mut fields, "comment")?.unwrap_or_default(),
         };
         fields.finish()?;
-        silence.check().map_err(|error| ConfigError::document(self.file, node.line, format!("{path}{error}")))?;
+        silence.check().map_err(|error| {
+            let error = error.to_string();
+            ConfigError::document(self.file, node.line, format!("`{path}{}", error.trim_start_matches('`')))
+        })?;
         Ok(silence)
     }
 

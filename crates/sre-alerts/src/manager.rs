@@ -131,7 +131,8 @@ impl AlertManager {
             state.add_lane(|number| Lane::new(number, channel, config, options));
         }
         if let Some(store) = &options.store {
-            store.open_incidents()?.into_iter().for_each(|record| state.restore(record));
+            let now = self.shared.now();
+            store.open_incidents()?.into_iter().for_each(|record| state.restore(record, now));
         }
         drop(state);
         self.shared.adopt(false);

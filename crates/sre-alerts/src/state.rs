@@ -332,10 +332,16 @@ impl State {
     }
 
     /// Takes up an incident that an earlier run left open, as far as the channels are there that it was sent to.
-    pub(crate) fn restore(&mut self, record: AlertRecord) {
+    pub(crate) fn restore(&mut self, record: AlertRecord, now: Timestamp) {
         let alert = record.alert;
         let key = self.incidents.fingerprint(&alert);
-        let told = record.deliveries.iter().filter(|delivery| delivery.state != DeliveryState::Skipped);
+        // What is unfinished is on its way, perhaps from another process, unless it is muted.
+        let is_muted = self.mutes.until(&alert, now).is_some();
+        let told = record.deliveries.iter().filter(|delivery| match delivery.state {
+            DeliveryState::Delivered | DeliveryState::Failed => true,
+            DeliveryState::Pending | DeliveryState::Released => !is_muted,
+            DeliveryState::Skipped => false,
+        });
         let lanes: Vec<u32> = told.filter_map(|delivery| self.numbered(&delivery.channel)).collect();
         if let Some(known) = self.incidents.get(key) {
             known.detail.lanes.extend(&lanes);

@@ -18,7 +18,8 @@ pub trait AlertStore: Send + Sync {
     /// deliveries.
     fn adopt(&self, channel: &str, limit: usize) -> Result<Vec<AlertRecord>, StoreError>;
 
-    /// The incidents that are open: of each key whose last alert is not `resolved`, that alert, oldest first.
+    /// The incidents that are open: of each key whose last alert is not `resolved`, that alert, oldest first. The
+    /// deliveries are those of all the incident's alerts, one for each channel, a successful one where there is one.
     fn open_incidents(&self) -> Result<Vec<AlertRecord>, StoreError>;
 
     /// The alerts that match, newest first.

@@ -151,9 +151,14 @@ impl AlertStore for SqliteAlertStore {
             for record in &mut records {
                 let key = record.alert.key();
                 let deliveries = of_incident.query_map([&*key], delivery)?;
-                let by_channel: BTreeMap<Arc<str>, DeliveryRecord> = deliveries
-                    .map(|delivery| delivery.map(|delivery| (delivery.channel.clone(), delivery)))
-                    .collect::<Result<_, _>>()?;
+                let mut by_channel: BTreeMap<Arc<str>, DeliveryRecord> = BTreeMap::new();
+                for delivery in deliveries {
+                    let delivery = delivery?;
+                    let known = by_channel.get(&delivery.channel);
+                    if known.is_none_or(|known| known.state != DeliveryState::Delivered) {
+                        by_channel.insert(delivery.channel.clone(), delivery);
+                    }
+                }
                 record.acknowledged = acknowledgement(connection, &key)?;
                 record.deliveries = by_channel.into_values().collect();
             }

@@ -71,7 +71,7 @@ impl From<rusqlite::Error> for Failure {
 }
 
 fn prepare(mut connection: Connection, size: u64) -> Result<Connection, Failure> {
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     // Before the first table is made, so that deleted history gives its room back.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -26,7 +26,7 @@ struct SigningKey(Vec<u8>);
 
 /// A secret that is not one of Standard Webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`secret`: found {found}, expected `whsec_` and 24 to 64 bytes in base64")]
+#[error("found {found}, expected `whsec_` and 24 to 64 bytes in base64")]
 pub struct InvalidSecret {
     found: &'static str,
 }

@@ -1,0 +1,166 @@
+//! `sre check --notify` and `sre alerts` as their users run them.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const SECRET: &str = "s3cr3t0123456789abcdef0123456789";
+
+/// Runs `sre` with a secret in its environment: code, output, errors.
+fn sre(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
+    let output = command.args(arguments).current_dir(ROOT).env("PD_KEY", SECRET).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+        self.path(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.0.path().join(name)).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Checks so many good and bad tasks, and notifies.
+    fn check(&self, notify: &str, good: usize, bad: usize) -> (i32, String, String) {
+        let line = |(index, success): (usize, bool)| {
+            let time = 1_790_000_000 + index;
+            format!("{{\"event\":\"task_finished\",\"time\":{time},\"agent\":\"a\",\"success\":{success}}}\n")
+        };
+        let tasks = (0..good).map(|_| true).chain((0..bad).map(|_| false)).enumerate();
+        let input = self.write("events.jsonl", &tasks.map(line).collect::<String>());
+        let slo = self.write(
+            "slo.yaml",
+            "name: answers\nindicators:\n  - type: task_success_rate\n    target: 0.95\nlabels: {team: search}\n\
+             error_budget_policy: {exhaustion_action: freeze_deployments}\n",
+        );
+        sre(&["check", "--slo", &slo, "--from", "sre", "--notify", notify, &input])
+    }
+}
+
+#[test]
+fn what_the_check_found_arrives_once_and_its_end_too() {
+    let folder = Folder::new();
+    let notify = folder.write(
+        "notify.yaml",
+        &format!(
+            "channels:\n  - {{type: file, name: log, path: \"{}\"}}\nhistory: alerts.db\n",
+            folder.path("alerts.jsonl")
+        ),
+    );
+    let (code, _, stderr) = folder.check(&notify, 90, 10);
+    assert_eq!((code, &*stderr), (1, ""));
+    assert_eq!(folder.check(&notify, 90, 10).0, 1);
+    let alerts = folder.read("alerts.jsonl");
+    assert_eq!(alerts.len(), 1, "the second check repeats the first: {alerts:?}");
+    assert_eq!((&alerts[0]["title"], &alerts[0]["severity"]), (&"answers of a: exhausted".into(), &"critical".into()));
+    let message = alerts[0]["message"].as_str().unwrap();
+    assert!(message.contains("burnt 2.0 times as fast") && message.contains("freeze deployments"), "{message}");
+    assert_eq!(alerts[0]["labels"]["team"], "search");
+    assert_eq!(folder.check(&notify, 100, 0).0, 0);
+    assert_eq!(folder.check(&notify, 100, 0).0, 0);
+    let alerts = folder.read("alerts.jsonl");
+    assert_eq!((alerts.len(), &alerts[1]["title"]), (2, &"answers of a: healthy again".into()));
+
+    let (code, text, _) = sre(&["alerts", "list", "--notify", &notify]);
+    assert_eq!(code, 0);
+    assert!(text.contains("answers of a: exhausted") && text.ends_with("2 of 2 alerts\n"), "{text}");
+    let (_, json, _) =
+        sre(&["alerts", "list", "--history", &folder.path("alerts.db"), "--severity", "critical", "--output", "json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&json[0]["deliveries"][0]["channel"], &json[0]["deliveries"][0]["state"]),
+        (&"log".into(), &"delivered".into())
+    );
+    let (_, text, _) = sre(&["alerts", "list", "--notify", &notify, "--agent", "nobody"]);
+    assert_eq!(text, "0 of 2 alerts\n");
+}
+
+#[test]
+fn an_incident_can_be_taken_on() {
+    let folder = Folder::new();
+    let notify = folder.write("notify.yaml", "channels: [{type: stdout}]\nhistory: alerts.db\n");
+    let (code, _, stderr) = sre(&["alerts", "list", "--notify", &notify]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("nothing has been sent yet"), "{stderr}");
+    folder.check(&notify, 90, 10);
+    let (code, text, _) = sre(&["alerts", "ack", "slo/answers/a", "--by", "ann", "--notify", &notify]);
+    assert_eq!((code, &*text), (0, "slo/answers/a: acknowledged by ann\n"));
+    assert!(sre(&["alerts", "list", "--notify", &notify]).1.contains("acknowledged by ann"));
+    let (code, _, stderr) = sre(&["alerts", "ack", "other", "--by", "ann", "--notify", &notify]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("`other`: found no open incident"), "{stderr}");
+}
+
+#[test]
+fn a_channel_that_fails_for_good_is_named_and_no_key_is_shown() {
+    let folder = Folder::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(MockServer::start());
+    let echo = ResponseTemplate::new(400).set_body_string(format!("bad routing_key {SECRET}"));
+    runtime.block_on(Mock::given(any()).respond_with(echo).mount(&server));
+    let text = format!(
+        "channels:\n  - {{type: pagerduty, name: oncall, routing_key: \"${{PD_KEY}}\", url: \"{}\"}}\n  - {{type: file, name: log, path: \"{}\"}}\nhistory: alerts.db\n",
+        server.uri(),
+        folder.path("alerts.jsonl")
+    );
+    let notify = folder.write("notify.yaml", &text);
+    let (code, stdout, stderr) = folder.check(&notify, 90, 10);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("channel `oncall`: 1 of 1 not delivered: answered 400: bad routing_key ***"), "{stderr}");
+    assert_eq!(folder.read("alerts.jsonl").len(), 1, "the other channel got it");
+    let (test_code, test_out, test_err) = sre(&["alerts", "test", "--notify", &notify, "--channel", "oncall"]);
+    assert_eq!(test_code, 2);
+    let (_, listed, _) = sre(&["alerts", "list", "--notify", &notify, "--output", "json"]);
+    let sent = runtime.block_on(server.received_requests()).unwrap();
+    let body: Value = serde_json::from_slice(&sent[0].body).unwrap();
+    assert_eq!(body["routing_key"], SECRET, "the vendor does get it");
+    for printed in [stdout, stderr, test_out, test_err, listed] {
+        assert!(!printed.contains(SECRET), "{printed}");
+    }
+    for file in Path::new(&folder.path("")).read_dir().unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(SECRET));
+    }
+}
+
+#[test]
+fn a_test_alert_reaches_one_channel_whatever_else_it_wants() {
+    let folder = Folder::new();
+    let text = format!(
+        "channels:\n  - {{type: file, name: log, path: \"{}\", min_severity: critical, matchers: [\"team=x\"], enabled: false}}\n  - {{type: stdout}}\n",
+        folder.path("alerts.jsonl")
+    );
+    let notify = folder.write("notify.yaml", &text);
+    let (code, text, stderr) = sre(&["alerts", "test", "--notify", &notify, "--channel", "log", "--resolve"]);
+    assert_eq!((code, &*text), (0, "log: delivered\n"), "{stderr}");
+    let alerts = folder.read("alerts.jsonl");
+    assert_eq!(
+        (alerts.len(), &alerts[0]["labels"]["test"], &alerts[1]["severity"]),
+        (2, &"true".into(), &"resolved".into())
+    );
+    let (code, _, stderr) = sre(&["alerts", "test", "--notify", &notify, "--channel", "logs"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("found no channel `logs`, expected one of log, stdout"), "{stderr}");
+    let (code, schema, _) = sre(&["alerts", "schema"]);
+    assert!(code == 0 && serde_json::from_str::<Value>(&schema).is_ok());
+}
