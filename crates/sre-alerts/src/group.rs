@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sre_core::{Alert, Severity, Timestamp};
 
-use crate::incident::Fingerprint;
+use crate::fingerprint::{Fingerprint, Keys};
 use crate::matcher::field;
 use crate::message::{Message, Outbox};
 use crate::summary;
@@ -75,19 +75,14 @@ impl Groups {
     }
 
     /// The messages of the groups whose wait is over; all of them where `at_once`.
-    pub(crate) fn due(
-        &mut self,
-        now: Timestamp,
-        at_once: bool,
-        fingerprint: impl Fn(&str) -> Fingerprint,
-    ) -> Vec<Message> {
+    pub(crate) fn due(&mut self, now: Timestamp, at_once: bool, keys: Keys) -> Vec<Message> {
         let is_due = |group: &Group| group.flush_at.is_some_and(|at| at_once || at <= now);
         let due: Vec<String> =
             self.open.iter().filter(|(_, group)| is_due(group)).map(|(key, _)| key.clone()).collect();
         let mut messages = Vec::new();
         for key in due {
             let Some(group) = self.open.get_mut(&key) else { continue };
-            messages.push(group.flush(fingerprint(&key), now));
+            messages.push(group.flush(keys.of_text(&key), now));
             if group.firing.is_empty() {
                 self.open.remove(&key);
             }
@@ -133,7 +128,7 @@ impl Group {
         Self { template, firing: Vec::new(), waiting: Vec::new(), sent: None, flush_at: None }
     }
 
-    fn flush(&mut self, fingerprint: Fingerprint, now: Timestamp) -> Message {
+    fn flush(&mut self, key: Fingerprint, now: Timestamp) -> Message {
         self.flush_at = None;
         let covered = std::mem::take(&mut self.waiting);
         let firing: Vec<&Alert> = self.firing.iter().map(|(_, alert)| &**alert).collect();
@@ -144,7 +139,7 @@ impl Group {
             _ => summary::firing(&self.template, what, &firing, now),
         };
         self.sent = Some(alert.severity);
-        Message::covering(fingerprint, Arc::new(alert), &covered, now)
+        Message::covering(key, Arc::new(alert), &covered, now)
     }
 
     /// The only alert of the group, under the group's key.

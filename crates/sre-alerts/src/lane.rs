@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::{
-    Accepted, Alert, AlertChannel, ChannelError, ChannelSnapshot, Clock, DeliveryState, RetryPolicy, Timestamp,
+    Accepted, Alert, AlertChannel, ChannelError, ChannelSnapshot, Clock, DeliveryState, RetryPolicy, Severity,
+    Timestamp,
 };
 
+use crate::fingerprint::Keys;
 use crate::group::Groups;
-use crate::incident::Fingerprint;
 use crate::matcher::all_match;
 use crate::message::{Message, Outbox};
 use crate::queue::Queue;
@@ -87,37 +88,35 @@ impl Lane {
     }
 
     /// Takes a message in, which goes out now, or in a group, or once the rate limit allows it.
-    pub(crate) fn accept(
-        &mut self,
-        message: Message,
-        now: Timestamp,
-        fingerprint: impl Fn(&str) -> Fingerprint,
-    ) -> Decision {
+    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, keys: Keys) -> Decision {
         let Some(message) = self.groups.accept(message, now, &mut self.out) else {
             return Decision::Grouped;
         };
-        let passed = self.throttle.accept(message, now, &mut self.out, fingerprint);
-        if passed.is_empty() {
-            return Decision::HeldBack;
+        match self.throttle(message, now, keys) {
+            None => Decision::HeldBack,
+            Some(true) => Decision::Queued,
+            Some(false) => Decision::QueueFull,
         }
-        let mut fits = true;
-        for message in passed {
-            fits &= self.enqueue(message, now);
+    }
+
+    /// Puts into the queue what the rate limit lets through: whether it fitted, or nothing where it holds the message.
+    fn throttle(&mut self, message: Message, now: Timestamp, keys: Keys) -> Option<bool> {
+        let (passed, ends) = self.throttle.accept(message, now, &mut self.out, keys);
+        let fits = passed.map(|message| self.enqueue(message, now));
+        for end in ends {
+            self.enqueue(end, now);
         }
-        if fits { Decision::Queued } else { Decision::QueueFull }
+        fits
     }
 
     /// Lets out what has waited long enough in a group or behind the rate limit; everything where `at_once`.
-    pub(crate) fn release(&mut self, now: Timestamp, at_once: bool, fingerprint: impl Fn(&str) -> Fingerprint) {
-        for message in self.groups.due(now, at_once, &fingerprint) {
+    pub(crate) fn release(&mut self, now: Timestamp, at_once: bool, keys: Keys) {
+        for message in self.groups.due(now, at_once, keys) {
             self.stats.summarised += message.rows.len().max(1) as u64;
-            let passed = self.throttle.accept(message, now, &mut self.out, &fingerprint);
-            passed.into_iter().for_each(|message| {
-                self.enqueue(message, now);
-            });
+            self.throttle(message, now, keys);
         }
         let held = self.throttle.waiting();
-        if let Some(message) = self.throttle.due(now, at_once, &fingerprint) {
+        if let Some(message) = self.throttle.due(now, at_once, keys) {
             self.stats.summarised += if held > 1 { held as u64 } else { 0 };
             self.enqueue(message, now);
         }
@@ -134,37 +133,36 @@ impl Lane {
         if self.queue.running() >= CONCURRENCY { None } else { self.queue.take(now) }
     }
 
-    /// Notes how an attempt went, and plans the next where there is one.
+    /// Notes how an attempt went, and plans the next where there is one; hands back a message that is done with.
     pub(crate) fn settle(
         &mut self,
         mut message: Message,
         result: Result<Accepted, ChannelError>,
         now: Timestamp,
         retry: &RetryPolicy,
-    ) {
+    ) -> Option<Message> {
         message.attempts += 1;
         self.stats.retries += u64::from(message.attempts > 1);
         let error = match result {
             Ok(accepted) => {
                 self.stats.delivered += 1;
                 self.out.record(&message, DeliveryState::Delivered, accepted.status, None, now);
-                return self.queue.settle(message.key);
+                self.queue.settle(message.key);
+                return Some(message);
             }
             Err(error) => error,
         };
         let text = error.to_string();
         let delay = retry.delay(message.attempts, error.retry_after(), fastrand::f64());
-        match delay.filter(|_| error.is_retryable()) {
-            Some(delay) => {
-                self.queue.retry(message, now.saturating_add(delay.max(Duration::from_millis(1))));
-            }
-            None => {
-                self.stats.failed += 1;
-                self.out.record(&message, DeliveryState::Failed, error.status(), Some(text.clone()), now);
-                self.queue.settle(message.key);
-            }
+        self.stats.last_error.clone_from(&text);
+        if let Some(delay) = delay.filter(|_| error.is_retryable()) {
+            self.queue.retry(message, now.saturating_add(delay.max(Duration::from_millis(1))));
+            return None;
         }
-        self.stats.last_error = text;
+        self.stats.failed += 1;
+        self.out.record(&message, DeliveryState::Failed, error.status(), Some(text), now);
+        self.queue.settle(message.key);
+        Some(message)
     }
 
     /// Nothing waits and nothing is on its way.
@@ -191,8 +189,11 @@ impl Lane {
 
     /// False where the queue is full and the message is lost or has to wait in the store.
     fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
+        // An end is never dropped: there are no more of those than there were triggers.
+        let has_room = self.room() > 0 || message.alert.severity == Severity::Resolved;
         // What waits in the store must not be overtaken by what resolves it; what no store knows of cannot wait there.
-        if self.room() > 0 && (!self.has_spilled || message.rows.is_empty()) {
+        let must_wait = self.has_spilled && !message.rows.is_empty();
+        if has_room && !must_wait {
             self.queue.push(message);
             return true;
         }
@@ -206,16 +207,10 @@ impl Lane {
     }
 
     /// Takes in what was adopted from the store; `is_all` where nothing is left there.
-    pub(crate) fn refill(
-        &mut self,
-        messages: Vec<Message>,
-        is_all: bool,
-        now: Timestamp,
-        fingerprint: impl Fn(&str) -> Fingerprint,
-    ) {
+    pub(crate) fn refill(&mut self, messages: Vec<Message>, is_all: bool, now: Timestamp, keys: Keys) {
         self.has_spilled = false;
         for message in messages {
-            self.accept(message, now, &fingerprint);
+            self.accept(message, now, keys);
         }
         self.has_spilled |= !is_all;
     }

@@ -21,6 +21,7 @@
 mod channels;
 #[cfg(feature = "config")]
 mod config;
+mod fingerprint;
 mod group;
 mod incident;
 mod lane;

@@ -11,9 +11,10 @@ use sre_core::{
 };
 use tokio::sync::Notify;
 
+use crate::fingerprint::Keys;
 use crate::lane::Lane;
 use crate::mute::{InvalidSilence, Silence, SilenceId};
-use crate::state::{Planned, State};
+use crate::state::{Planned, State, complete};
 use crate::worker::Worker;
 use crate::{AlertOptions, ChannelConfig, Sent, Verdict};
 
@@ -43,6 +44,7 @@ pub struct AlertManager {
 /// What the manager and its thread share.
 pub(crate) struct Shared {
     pub(crate) options: Arc<AlertOptions>,
+    keys: Keys,
     state: Mutex<State>,
     intake: Mutex<Intake>,
     /// Held by whoever writes to the store what was taken in: one at a time, in order.
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) is_stopping: AtomicBool,
     idle: (Mutex<bool>, Condvar),
 }
+
+const SPINS: u32 = 10_000;
 
 /// Alerts that wait to be written together.
 #[derive(Default)]
@@ -95,8 +99,10 @@ impl AlertManager {
     /// a test with a manual clock.
     pub fn driven(options: AlertOptions) -> Result<Self, ManagerError> {
         let options = Arc::new(options);
+        let keys = Keys::new();
         let shared = Shared {
-            state: Mutex::new(State::new(options.clone())),
+            state: Mutex::new(State::new(options.clone(), keys)),
+            keys,
             options,
             intake: Mutex::default(),
             committing: Mutex::default(),
@@ -156,15 +162,20 @@ impl AlertManager {
     /// Sends an alert to every channel that wants it, and says what each will do. Never waits for the network; with a
     /// store, returns once the alert is written there. Where the store fails, the alert goes out all the same.
     pub fn send(&self, alert: &Alert) -> Sent {
-        let now = self.shared.now();
         if self.shared.options.store.is_some() {
-            return self
-                .send_all(std::slice::from_ref(alert))
-                .pop()
-                .unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
+            let sent = self.send_all(std::slice::from_ref(alert)).pop();
+            return sent.unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
         }
+        let key = self.shared.keys.of(alert);
+        // Whether it is a repetition can be told by a coarser and cheaper time.
+        if self.shared.state().is_repetition(key, alert.severity, self.shared.options.clock.coarse_now()) {
+            return Sent::nothing(Verdict::Duplicate);
+        }
+        // What takes time is done where nobody waits for the lock.
+        let now = self.shared.now();
+        let alert = complete(alert, now);
         let mut state = self.shared.state();
-        match state.plan(alert, now) {
+        match state.plan(key, alert, now) {
             Ok(planned) => {
                 let sent = state.launch(planned, None, now);
                 drop(state);
@@ -178,14 +189,16 @@ impl AlertManager {
     /// Sends several alerts, which a store writes in one transaction.
     pub fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
         let now = self.shared.now();
+        let is_durable = self.shared.options.store.is_some();
+        let complete: Vec<_> = alerts.iter().map(|alert| (self.shared.keys.of(alert), complete(alert, now))).collect();
         let mut all = Vec::with_capacity(alerts.len());
         let mut tickets = Vec::new();
         {
             let mut state = self.shared.state();
             let mut intake = lock(&self.shared.intake);
-            for alert in alerts {
-                match state.plan(alert, now) {
-                    Ok(planned) if self.shared.options.store.is_some() => {
+            for (key, alert) in complete {
+                match state.plan(key, alert, now) {
+                    Ok(planned) if is_durable => {
                         tickets.push((all.len(), intake.next));
                         let ticket = intake.next;
                         intake.next += 1;
@@ -304,6 +317,17 @@ impl Shared {
         lock(&self.state)
     }
 
+    /// The same for the worker, which tries for a while before it goes to sleep: whoever sends would have to wake it.
+    pub(crate) fn state_patiently(&self) -> MutexGuard<'_, State> {
+        for _ in 0..SPINS {
+            if let Ok(state) = self.state.try_lock() {
+                return state;
+            }
+            std::hint::spin_loop();
+        }
+        self.state()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.options.clock.now()
     }
@@ -329,7 +353,7 @@ impl Shared {
             .map(|(at, (ticket, planned))| (ticket, state.launch(planned, ids.get(at).copied(), now)))
             .collect();
         lock(&self.intake).done.extend(sent);
-        note_store(&mut state, written.map(|_| ()), now);
+        self.note_store(&mut state, written.map(|_| ()), now);
     }
 
     /// Takes from the store what there is room for: what had none before, and what processes left that are no more.
@@ -355,9 +379,30 @@ impl Shared {
                 Err(error) => {
                     // What is new goes out meanwhile.
                     state.refill(&name, Vec::new(), true, now);
-                    note_store(&mut state, Err(error), now);
+                    self.note_store(&mut state, Err(error), now);
                 }
             }
+        }
+    }
+
+    /// Says, as an alert, that the store fails, and that it works again.
+    pub(crate) fn note_store(&self, state: &mut State, result: Result<(), StoreError>, now: Timestamp) {
+        let alert = match result {
+            Ok(()) if state.store_failure.is_none() => return,
+            Ok(()) => {
+                state.store_failure = None;
+                Alert { severity: Severity::Resolved, ..Alert::new("The alert history is written again", "") }
+            }
+            Err(error) => {
+                state.counts.store_failures += 1;
+                let message = format!("{error}. Alerts go out all the same, but a restart would forget them.");
+                state.store_failure = Some(error);
+                Alert { severity: Severity::Critical, ..Alert::new("The alert history cannot be written", message) }
+            }
+        };
+        let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
+        if let Ok(planned) = state.plan(self.keys.of(&alert), complete(&alert, now), now) {
+            state.launch(planned, None, now);
         }
     }
 
@@ -366,27 +411,6 @@ impl Shared {
         if idle {
             self.idle.1.notify_all();
         }
-    }
-}
-
-/// Says, as an alert, that the store fails, and that it works again.
-pub(crate) fn note_store(state: &mut State, result: Result<(), StoreError>, now: Timestamp) {
-    let alert = match result {
-        Ok(()) if state.store_failure.is_none() => return,
-        Ok(()) => {
-            state.store_failure = None;
-            Alert { severity: Severity::Resolved, ..Alert::new("The alert history is written again", "") }
-        }
-        Err(error) => {
-            state.counts.store_failures += 1;
-            let message = format!("{error}. Alerts go out all the same, but a restart would forget them.");
-            state.store_failure = Some(error);
-            Alert { severity: Severity::Critical, ..Alert::new("The alert history cannot be written", message) }
-        }
-    };
-    let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
-    if let Ok(planned) = state.plan(&alert, now) {
-        state.launch(planned, None, now);
     }
 }
 

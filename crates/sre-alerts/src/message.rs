@@ -4,7 +4,7 @@ use std::sync::Arc;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use sre_core::{Alert, AlertId, DeliveryRecord, DeliveryState, Timestamp};
 
-use crate::incident::Fingerprint;
+use crate::fingerprint::Fingerprint;
 
 /// Something for a channel to say.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 
 use sre_core::Timestamp;
 
-use crate::incident::Fingerprint;
+use crate::fingerprint::{ByFingerprint, Fingerprint};
 use crate::message::Message;
 
 /// A channel's messages: in order for each key, any order between keys. While one of a key is on its way, or waits to be
@@ -11,8 +11,10 @@ use crate::message::Message;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     ready: VecDeque<Message>,
+    /// Those that were next of their key when the one before them was settled.
+    released: VecDeque<Message>,
     /// The keys of which a message is on its way or waits for its next attempt, with what follows it.
-    busy: HashMap<Fingerprint, VecDeque<Message>>,
+    busy: ByFingerprint<VecDeque<Message>>,
     retries: BinaryHeap<Reverse<Retry>>,
     running: usize,
     len: usize,
@@ -40,8 +42,12 @@ impl Queue {
         self.ready.push_back(message);
     }
 
-    /// The next message to try.
+    /// The next message to try. Each message is looked at twice at most, however long the queue.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Message> {
+        if let Some(message) = self.released.pop_front() {
+            self.running += 1;
+            return Some(message);
+        }
         if self.retries.peek().is_some_and(|retry| retry.0.at <= now) {
             self.running += 1;
             return self.retries.pop().map(|retry| retry.0.message);
@@ -63,9 +69,9 @@ impl Queue {
     pub(crate) fn settle(&mut self, key: Fingerprint) {
         self.running -= 1;
         self.len -= 1;
-        let mut followers = self.busy.remove(&key).unwrap_or_default();
-        while let Some(follower) = followers.pop_back() {
-            self.ready.push_front(follower);
+        match self.busy.get_mut(&key).and_then(VecDeque::pop_front) {
+            Some(next) => self.released.push_back(next),
+            None => drop(self.busy.remove(&key)),
         }
     }
 

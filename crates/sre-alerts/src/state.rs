@@ -7,7 +7,8 @@ use sre_core::{
     Severity, StoreError, Timestamp,
 };
 
-use crate::incident::{Admission, Detail, Fingerprint, Incidents};
+use crate::fingerprint::{Fingerprint, Keys};
+use crate::incident::{Admission, Detail, Incidents};
 use crate::lane::Lane;
 use crate::message::Message;
 use crate::mute::Mutes;
@@ -17,7 +18,8 @@ use crate::{AlertOptions, Decision, DeliveryResult, Sent, Verdict};
 pub(crate) struct State {
     pub(crate) lanes: Vec<Lane>,
     next_lane: u32,
-    pub(crate) incidents: Incidents,
+    keys: Keys,
+    incidents: Incidents,
     pub(crate) mutes: Mutes,
     /// What fires and is muted, by key.
     muted: BTreeMap<Fingerprint, Muted>,
@@ -33,7 +35,7 @@ pub(crate) struct State {
 pub(crate) struct Planned {
     key: Fingerprint,
     pub(crate) alert: Arc<Alert>,
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     lanes: Vec<u32>,
     muted_until: Option<Timestamp>,
     refused: Vec<DeliveryResult>,
@@ -58,10 +60,11 @@ pub(crate) enum FollowUp {
 }
 
 impl State {
-    pub(crate) fn new(options: Arc<AlertOptions>) -> Self {
+    pub(crate) fn new(options: Arc<AlertOptions>, keys: Keys) -> Self {
         Self {
             lanes: Vec::new(),
             next_lane: 0,
+            keys,
             incidents: Incidents::new(options.dedup_window, options.incident_timeout, options.max_incidents),
             mutes: Mutes::new(options.maintenance.clone()),
             muted: BTreeMap::new(),
@@ -85,10 +88,16 @@ impl State {
         self.lanes.iter().find(|lane| &*lane.name == name).map(|lane| lane.number)
     }
 
-    /// Takes an alert in and says what is to become of it; `Err` where that is nothing.
-    pub(crate) fn plan(&mut self, alert: &Alert, now: Timestamp) -> Result<Planned, Sent> {
-        let key = self.incidents.fingerprint(alert);
-        let closed = match self.incidents.admit(key, alert, now) {
+    /// Whether the alert only repeats what was sent a moment ago; counts it then.
+    pub(crate) fn is_repetition(&mut self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
+        let is_repetition = self.incidents.is_repetition(key, severity, now);
+        self.counts.deduplicated += u64::from(is_repetition);
+        is_repetition
+    }
+
+    /// Takes an alert in, [completed](complete) beforehand, and says what is to become of it; `Err` where that is nothing.
+    pub(crate) fn plan(&mut self, key: Fingerprint, mut alert: Alert, now: Timestamp) -> Result<Planned, Sent> {
+        let closed = match self.incidents.admit(key, alert.severity, now) {
             Admission::Duplicate => {
                 self.counts.deduplicated += 1;
                 return Err(Sent::nothing(Verdict::Duplicate));
@@ -109,8 +118,10 @@ impl State {
             }
             Admission::Fire => None,
         };
-        let trigger = closed.as_ref().and_then(|detail| detail.last.as_ref()).map(|(_, alert)| &**alert);
-        let alert = Arc::new(complete(alert, trigger, now));
+        if let Some((_, trigger)) = closed.as_ref().and_then(|detail| detail.last.as_ref()) {
+            identify(&mut alert, trigger);
+        }
+        let alert = Arc::new(alert);
         let mut planned = Planned { key, alert, at: now, lanes: Vec::new(), muted_until: None, refused: Vec::new() };
         if let Some(detail) = closed {
             planned.lanes = detail.lanes;
@@ -162,9 +173,8 @@ impl State {
 
     /// Hands a message to lanes, and remembers for its incident that they know.
     fn deliver(&mut self, message: &Message, lanes: &[u32], now: Timestamp, results: &mut Vec<DeliveryResult>) {
-        let Self { lanes: all, incidents, .. } = self;
-        for lane in all.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
-            let decision = lane.accept(message.clone(), now, |key| incidents.fingerprint_of(key));
+        for lane in self.lanes.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
+            let decision = lane.accept(message.clone(), now, self.keys);
             results.push(DeliveryResult { channel: lane.name.clone(), decision });
         }
         let Some(incident) = self.incidents.get(message.key) else { return };
@@ -202,9 +212,8 @@ impl State {
                 self.follow_up(due, key, follow_up, now);
             }
         }
-        let Self { lanes, incidents, .. } = self;
-        for lane in lanes {
-            lane.release(now, at_once, |key| incidents.fingerprint_of(key));
+        for lane in &mut self.lanes {
+            lane.release(now, at_once, self.keys);
         }
     }
 
@@ -279,16 +288,15 @@ impl State {
 
     /// Somebody took an incident on: no repeats and no escalation any more, and its channels are told.
     pub(crate) fn acknowledge(&mut self, key: &str, by: &str, now: Timestamp) -> bool {
-        let fingerprint = self.incidents.fingerprint_of(key);
+        let fingerprint = self.keys.of_text(key);
         let Some(incident) = self.incidents.get(fingerprint) else { return false };
         incident.detail.acknowledged = true;
         let lanes = incident.detail.lanes.clone();
         // Without one, nothing was sent that anybody could be told of.
         let Some((_, alert)) = incident.detail.last.clone() else { return true };
         let message = Message { acknowledged_by: Some(by.into()), ..Message::new(fingerprint, alert, None, now) };
-        let Self { lanes: all, incidents, .. } = self;
-        for lane in all.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
-            lane.accept(message.clone(), now, |key| incidents.fingerprint_of(key));
+        for lane in self.lanes.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
+            lane.accept(message.clone(), now, self.keys);
         }
         true
     }
@@ -311,16 +319,18 @@ impl State {
         }
     }
 
+    /// Takes in how an attempt went; hands back a message that is done with.
     pub(crate) fn settle(
         &mut self,
         lane: u32,
         message: Message,
         result: Result<Accepted, ChannelError>,
         now: Timestamp,
-    ) {
+    ) -> Option<Message> {
         let retry = self.options.retry;
-        if let Some(lane) = self.lane(lane) {
-            lane.settle(message, result, now, &retry);
+        match self.lane(lane) {
+            Some(lane) => lane.settle(message, result, now, &retry),
+            None => Some(message),
         }
     }
 
@@ -334,7 +344,7 @@ impl State {
     /// Takes up an incident that an earlier run left open, as far as the channels are there that it was sent to.
     pub(crate) fn restore(&mut self, record: AlertRecord, now: Timestamp) {
         let alert = record.alert;
-        let key = self.incidents.fingerprint(&alert);
+        let key = self.keys.of(&alert);
         // What is unfinished is on its way, perhaps from another process, unless it is muted.
         let is_muted = self.mutes.until(&alert, now).is_some();
         let told = record.deliveries.iter().filter(|delivery| match delivery.state {
@@ -362,7 +372,7 @@ impl State {
         let Some(number) = self.numbered(name) else { return };
         let mut messages = Vec::new();
         for AlertRecord { id, at, alert, .. } in adopted {
-            let key = self.incidents.fingerprint(&alert);
+            let key = self.keys.of(&alert);
             let until = self.mutes.until(&alert, now).filter(|_| alert.severity != Severity::Resolved);
             let message = Message::new(key, Arc::new(alert), Some(id), at);
             // What was muted when the process died still is.
@@ -373,9 +383,8 @@ impl State {
                 messages.push(message);
             }
         }
-        let Self { lanes, incidents, .. } = self;
-        if let Some(lane) = lanes.iter_mut().find(|lane| lane.number == number) {
-            lane.refill(messages, is_all, now, |key| incidents.fingerprint_of(key));
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.number == number) {
+            lane.refill(messages, is_all, now, self.keys);
         }
     }
 
@@ -401,19 +410,11 @@ impl State {
     }
 }
 
-/// The alert with its key and times filled in; a resolution also with what tells its trigger apart.
-fn complete(alert: &Alert, trigger: Option<&Alert>, now: Timestamp) -> Alert {
+/// The alert with its key and times filled in.
+pub(crate) fn complete(alert: &Alert, now: Timestamp) -> Alert {
     let mut alert = alert.clone();
     if alert.dedup_key.is_empty() {
         alert.dedup_key = alert.key().into_owned();
-    }
-    if let Some(trigger) = trigger {
-        // Who tells alerts apart by these must find the same ones.
-        alert.agent_id.clone_from(&trigger.agent_id);
-        alert.slo_name.clone_from(&trigger.slo_name);
-        alert.labels.clone_from(&trigger.labels);
-        alert.source.clone_from(&trigger.source);
-        alert.starts_at = trigger.starts_at;
     }
     if alert.starts_at == Timestamp::default() {
         alert.starts_at = now;
@@ -422,4 +423,20 @@ fn complete(alert: &Alert, trigger: Option<&Alert>, now: Timestamp) -> Alert {
         alert.ends_at = alert.ends_at.or(Some(now));
     }
     alert
+}
+
+/// Gives a resolution what tells its trigger apart: who sorts alerts by these must find the same ones.
+fn identify(alert: &mut Alert, trigger: &Alert) {
+    alert.starts_at = trigger.starts_at;
+    let texts = [
+        (&mut alert.agent_id, &trigger.agent_id),
+        (&mut alert.slo_name, &trigger.slo_name),
+        (&mut alert.source, &trigger.source),
+    ];
+    for (own, its) in texts {
+        own.clone_from(its);
+    }
+    if alert.labels != trigger.labels {
+        alert.labels.clone_from(&trigger.labels);
+    }
 }

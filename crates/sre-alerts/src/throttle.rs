@@ -10,7 +10,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use sre_core::{Alert, Clock, Severity, Timestamp};
 
-use crate::incident::Fingerprint;
+use crate::fingerprint::{Fingerprint, Keys};
 use crate::message::{Message, Outbox};
 use crate::summary;
 
@@ -52,34 +52,30 @@ impl Throttle {
         Self { limiter, ..Self::default() }
     }
 
-    /// Hands back what may go out now; keeps the others.
+    /// Hands the message back if it may go out now, with what else it brings about: the ends of summaries.
     pub(crate) fn accept(
         &mut self,
         message: Message,
         now: Timestamp,
         out: &mut Outbox,
-        fingerprint: impl Fn(&str) -> Fingerprint,
-    ) -> Vec<Message> {
+        keys: Keys,
+    ) -> (Option<Message>, Vec<Message>) {
         if self.limiter.is_none() || message.acknowledged_by.is_some() {
-            return vec![message];
+            return (Some(message), Vec::new());
         }
         if message.alert.severity == Severity::Resolved {
-            return self.resolve(message, now, out, fingerprint);
+            let ends = self.resolve(&message, now, out, keys);
+            return (Some(message), ends);
         }
         if self.held.is_empty() && self.has_room(now) {
-            return vec![message];
+            return (Some(message), Vec::new());
         }
         self.held.push(message);
-        Vec::new()
+        (None, Vec::new())
     }
 
     /// What may go out by now, as one message; whatever is held where `at_once`.
-    pub(crate) fn due(
-        &mut self,
-        now: Timestamp,
-        at_once: bool,
-        fingerprint: impl Fn(&str) -> Fingerprint,
-    ) -> Option<Message> {
+    pub(crate) fn due(&mut self, now: Timestamp, at_once: bool, keys: Keys) -> Option<Message> {
         let is_due = at_once || self.release_at.is_some_and(|at| at <= now);
         if self.held.is_empty() || !is_due || !(self.has_room(now) || at_once) {
             return None;
@@ -95,7 +91,7 @@ impl Throttle {
         let what = "held back by the channel's rate limit";
         let template = Alert { dedup_key: key, ..Alert::new("", "") };
         let alert = summary::firing(&template, what, &alerts, now);
-        let message = Message::covering(fingerprint(&template.dedup_key), Arc::new(alert), &held, now);
+        let message = Message::covering(keys.of_text(&template.dedup_key), Arc::new(alert), &held, now);
         self.summaries.push(Summary {
             template,
             firing: held.iter().map(|message| message.key).collect(),
@@ -113,13 +109,7 @@ impl Throttle {
     }
 
     /// What was never sent needs no resolution; what was part of a summary may end that too.
-    fn resolve(
-        &mut self,
-        message: Message,
-        now: Timestamp,
-        out: &mut Outbox,
-        fingerprint: impl Fn(&str) -> Fingerprint,
-    ) -> Vec<Message> {
+    fn resolve(&mut self, message: &Message, now: Timestamp, out: &mut Outbox, keys: Keys) -> Vec<Message> {
         let (of_it, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.held).into_iter().partition(|held| held.key == message.key);
         self.held = others;
@@ -129,12 +119,11 @@ impl Throttle {
             summary.firing.remove(&message.key);
             if summary.firing.is_empty() {
                 let Summary { template, covered, .. } = summary;
-                let alert = summary::resolved(template, "all that was held back", covered, &message, now);
-                messages.push(Message::new(fingerprint(&template.dedup_key), Arc::new(alert), None, now));
+                let alert = summary::resolved(template, "all that was held back", covered, message, now);
+                messages.push(Message::new(keys.of_text(&template.dedup_key), Arc::new(alert), None, now));
             }
             !summary.firing.is_empty()
         });
-        messages.insert(0, message);
         messages
     }
 

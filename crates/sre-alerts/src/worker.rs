@@ -2,23 +2,30 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sre_core::{Accepted, AlertChannel, ChannelError, DeliveryRecord, HttpClient, Notice, Timestamp};
 
-use crate::manager::{Shared, note_store};
+use crate::manager::Shared;
 use crate::message::Message;
 
 /// Delivers what the state says is due, and tells it how that went.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
+    /// What is about to be tried.
+    due: Vec<(u32, Message)>,
     running: FuturesUnordered<BoxFuture<'static, Attempt>>,
+    /// What the state is to be told.
+    finished: Vec<Attempt>,
+    done: Vec<Message>,
     /// What the store is to be told.
     records: Vec<DeliveryRecord>,
     adopted_at: Option<Timestamp>,
     pruned_at: Option<Timestamp>,
+    /// Whether there was something to do since it last waited.
+    was_busy: bool,
 }
 
 /// A finished attempt: whose it was, and how it went.
@@ -33,21 +40,46 @@ const MOST_RECORDS: usize = 65_536;
 /// How often to look for deliveries of processes that are no more.
 const ADOPT_EVERY: Duration = Duration::from_secs(60);
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// Fewer attempts than this are not worth a turn of the loop while alerts come fast.
+const FEW: usize = 16;
+const SPIN: Duration = Duration::from_micros(20);
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, running: FuturesUnordered::new(), records: Vec::new(), adopted_at: None, pruned_at: None }
+        Self {
+            shared,
+            due: Vec::new(),
+            running: FuturesUnordered::new(),
+            finished: Vec::new(),
+            done: Vec::new(),
+            records: Vec::new(),
+            adopted_at: None,
+            pruned_at: None,
+            was_busy: false,
+        }
     }
 
     /// Works until it is told to stop.
     pub(crate) async fn run(mut self) {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
-            let started = self.start_due();
+            // What is settled may set free what waited behind it, so this comes first.
             self.settle_finished();
+            let started = self.start_due();
             let wait = self.wait();
-            if (started > 0 || wait.is_zero()) && self.records.len() < BATCH {
+            if started > 0 || wait.is_zero() {
                 // More may be due already. The connections of the HTTP client live on this thread too.
-                tokio::task::yield_now().await;
+                if self.records.len() >= BATCH {
+                    self.write_records();
+                }
+                if !self.running.is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                if started < FEW {
+                    pause();
+                }
+                continue;
+            }
+            if self.records.is_empty() && self.is_woken_soon() {
                 continue;
             }
             self.write_records();
@@ -56,11 +88,12 @@ impl Worker {
             }
             let shared = self.shared.clone();
             tokio::select! {
-                Some(attempt) = self.running.next() => self.settle(vec![attempt]),
+                Some(attempt) = self.running.next() => self.finished.push(attempt),
                 () = shared.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
+        self.settle_finished();
         self.write_records();
     }
 
@@ -68,32 +101,59 @@ impl Worker {
     pub(crate) async fn deliver_due(mut self) {
         loop {
             let started = self.start_due();
-            match self.running.next().await {
-                Some(attempt) => self.settle(vec![attempt]),
-                None if started == 0 => break,
-                None => {}
+            if self.finished.is_empty() {
+                match self.running.next().await {
+                    Some(attempt) => self.finished.push(attempt),
+                    None if started == 0 => break,
+                    None => {}
+                }
             }
+            self.settle_finished();
         }
         self.write_records();
         self.shared.set_idle(true);
+    }
+
+    /// Whether another alert comes within some microseconds: where many are sent, going to sleep and being woken would
+    /// cost each sender more than its alert.
+    fn is_woken_soon(&mut self) -> bool {
+        if !std::mem::take(&mut self.was_busy) {
+            return false;
+        }
+        let end = Instant::now() + SPIN;
+        while Instant::now() < end {
+            if self.shared.wake.notified().now_or_never().is_some() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Starts every attempt that is due; says how many.
     fn start_due(&mut self) -> usize {
         let now = self.shared.now();
         self.adopt(now);
-        let mut due = Vec::new();
-        let mut state = self.shared.state();
+        let mut state = self.shared.state_patiently();
         state.tick(now, false);
-        state.take(now, LIMIT.saturating_sub(self.running.len()), &mut due);
+        state.take(now, LIMIT.saturating_sub(self.running.len()), &mut self.due);
+        let started = self.due.len();
+        if started == 0 {
+            return 0;
+        }
         let channels: Vec<(u32, Arc<dyn AlertChannel>)> =
             state.lanes.iter().map(|lane| (lane.number, lane.channel.clone())).collect();
         drop(state);
-        let started = due.len();
-        for (number, message) in due {
+        self.was_busy = true;
+        for (number, message) in self.due.drain(..) {
             let Some((_, channel)) = channels.iter().find(|(known, _)| *known == number) else { continue };
             let http = self.shared.options.http.clone();
-            self.running.push(attempt(number, channel.clone(), message, http, now).boxed());
+            let mut attempt = attempt(number, channel.clone(), message, http, now).boxed();
+            // A callback is done at once; what waits for a network is polled again by whoever waits for all.
+            match (&mut attempt).now_or_never() {
+                Some(finished) => self.finished.push(finished),
+                None => self.running.push(attempt),
+            }
         }
         started
     }
@@ -113,7 +173,7 @@ impl Worker {
         if let Some(store) = self.shared.options.store.clone().filter(|_| is_due(self.pruned_at, PRUNE_EVERY)) {
             self.pruned_at = Some(now);
             let pruned = store.prune(&self.shared.options.retention, now);
-            note_store(&mut self.shared.state(), pruned.map(|_| ()), now);
+            self.shared.note_store(&mut self.shared.state(), pruned.map(|_| ()), now);
         }
     }
 
@@ -124,20 +184,21 @@ impl Worker {
 
     /// Takes in every attempt that has finished by now, without waiting.
     fn settle_finished(&mut self) {
-        let mut finished = Vec::new();
         while let Some(Some(attempt)) = self.running.next().now_or_never() {
-            finished.push(attempt);
+            self.finished.push(attempt);
         }
-        self.settle(finished);
-    }
-
-    fn settle(&mut self, finished: Vec<Attempt>) {
+        if self.finished.is_empty() {
+            return;
+        }
         let now = self.shared.now();
-        let mut state = self.shared.state();
-        for (lane, message, result) in finished {
-            state.settle(lane, message, result, now);
-        }
+        let mut state = self.shared.state_patiently();
+        let done =
+            self.finished.drain(..).filter_map(|(lane, message, result)| state.settle(lane, message, result, now));
+        self.done.extend(done);
         state.take_records(&mut self.records);
+        drop(state);
+        // Freed here, where nobody waits for the lock meanwhile.
+        self.done.clear();
     }
 
     fn write_records(&mut self) {
@@ -155,7 +216,7 @@ impl Worker {
             self.records.drain(..beyond);
         }
         let now = self.shared.now();
-        note_store(&mut self.shared.state(), written, now);
+        self.shared.note_store(&mut self.shared.state(), written, now);
     }
 
     /// How long nothing will be due; zero where something is.
@@ -168,7 +229,16 @@ impl Worker {
     }
 
     fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.records.is_empty() && self.shared.state().is_idle()
+        self.running.is_empty() && self.finished.is_empty() && self.records.is_empty() && self.shared.state().is_idle()
+    }
+}
+
+/// Lets some alerts gather while they come fast: to take each one on its own, the worker and the senders would spend their
+/// time waiting for each other's lock.
+fn pause() {
+    let end = Instant::now() + SPIN / 2;
+    while Instant::now() < end {
+        std::hint::spin_loop();
     }
 }
 

@@ -375,3 +375,23 @@ fn a_channel_that_panics_harms_nobody() {
     assert_eq!(manager.shutdown(Duration::from_secs(30)), 0);
     assert_eq!(receiver.recv().unwrap(), "a burns");
 }
+
+/// The thread delivers what waited behind another message of its key, without being woken for it.
+#[test]
+fn the_thread_leaves_nothing_behind() {
+    let count = Arc::new(Mutex::new(0));
+    let counter = count.clone();
+    let manager = AlertManager::new(AlertOptions::default()).unwrap();
+    let channel = sre_alerts::CallbackChannel::new("count", move |_| *counter.lock().unwrap() += 1);
+    manager.add_channel(channel, ChannelConfig::default()).unwrap();
+    for round in 0..200 {
+        for key in ["a", "b", "c"] {
+            for _ in 0..5 {
+                manager.send(&alert(key, Severity::Critical));
+                manager.send(&alert(key, Severity::Resolved));
+            }
+        }
+        assert!(manager.flush(Duration::from_secs(20)), "round {round}: {:?}", manager.stats());
+        assert_eq!(*count.lock().unwrap(), (round + 1) * 30);
+    }
+}

@@ -1,4 +1,4 @@
-use sre_core::{IndicatorSnapshot, Measure, SloSnapshot, Snapshot, Status, Totals};
+use sre_core::{AlertsSnapshot, IndicatorSnapshot, Measure, SloSnapshot, Snapshot, Status, Totals};
 
 use crate::PrometheusExporter;
 
@@ -9,6 +9,7 @@ impl PrometheusExporter {
             match snapshot {
                 Snapshot::Slo(slo) => self.export_slo(slo),
                 Snapshot::Totals(totals) => self.export_totals(totals),
+                Snapshot::Alerts(alerts) => self.export_alerts(alerts),
                 _ => {}
             }
         }
@@ -94,6 +95,47 @@ impl PrometheusExporter {
         self.count("sre_cost_dollars_total", totals.cost_usd.as_dollars(), &[], "What tasks cost.");
     }
 
+    /// How alerts get through.
+    pub fn export_alerts(&mut self, alerts: &AlertsSnapshot) {
+        let help = "Alerts that were taken in, by what became of them.";
+        for (outcome, count) in [
+            ("sent", alerts.sent),
+            ("deduplicated", alerts.deduplicated),
+            ("silenced", alerts.silenced),
+            ("unrouted", alerts.unrouted),
+            ("not_open", alerts.not_open),
+        ] {
+            self.count("sre_alerts_total", count as f64, &[("outcome", outcome)], help);
+        }
+        for (name, count, help) in [
+            ("sre_alert_repeats_total", alerts.repeated, "Repeats of incidents that went on."),
+            ("sre_alert_escalations_total", alerts.escalated, "Incidents that nobody acknowledged in time."),
+            ("sre_alert_incidents_forgotten_total", alerts.forgotten, "Open incidents that were forgotten."),
+            ("sre_alert_store_failures_total", alerts.store_failures, "Times that the history could not be used."),
+        ] {
+            self.count(name, count as f64, &[], help);
+        }
+        self.put("sre_alert_incidents_open", Some(alerts.open as f64), &[], &[], "Incidents that are open.");
+        for channel in &alerts.channels {
+            let of_channel = [("channel", channel.name.as_str())];
+            let help = "Messages that wait for the channel.";
+            self.put("sre_alert_queue_length", Some(channel.queued as f64), &of_channel, &[], help);
+            let help = "Alerts that wait in a group or behind the channel's rate limit.";
+            self.put("sre_alert_held", Some(channel.held as f64), &of_channel, &[], help);
+            let help = "Messages by what became of them.";
+            for (result, count) in
+                [("delivered", channel.delivered), ("failed", channel.failed), ("dropped", channel.dropped)]
+            {
+                let labels = [of_channel[0], ("result", result)];
+                self.count("sre_alert_deliveries_total", count as f64, &labels, help);
+            }
+            let help = "Attempts beyond the first.";
+            self.count("sre_alert_retries_total", channel.retries as f64, &of_channel, help);
+            let help = "Alerts that went out within a group or a summary.";
+            self.count("sre_alert_summarised_total", channel.summarised as f64, &of_channel, help);
+        }
+    }
+
     fn export_indicator(&mut self, indicator: &IndicatorSnapshot, of_slo: &[(&str, &str)]) {
         let (suffix, scale) = match indicator.measure {
             Measure::Ratio | Measure::Difference => ("_ratio", 1.0),
@@ -129,7 +171,7 @@ impl PrometheusExporter {
 mod tests {
     use std::time::Duration;
 
-    use sre_core::{BurnRate, ErrorBudgetSnapshot, Goal, Window};
+    use sre_core::{BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, Goal, Window};
 
     use super::*;
 
@@ -184,5 +226,32 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("exhausts_in") && !text.contains("compliance"));
+    }
+    #[test]
+    fn what_is_lost_of_alerts_is_seen() {
+        let channel = ChannelSnapshot {
+            name: "oncall".into(),
+            queued: 3,
+            failed: 2,
+            dropped: 1,
+            retries: 7,
+            last_error: "answered 400: no".into(),
+            ..ChannelSnapshot::default()
+        };
+        let alerts =
+            AlertsSnapshot { deduplicated: 5, store_failures: 1, channels: vec![channel], ..Default::default() };
+        let mut exporter = PrometheusExporter::new();
+        exporter.export(&[Snapshot::Alerts(alerts)]);
+        let text = exporter.render();
+        for line in [
+            "sre_alerts_total{outcome=\"deduplicated\"} 5",
+            "sre_alert_queue_length{channel=\"oncall\"} 3",
+            "sre_alert_deliveries_total{channel=\"oncall\",result=\"failed\"} 2",
+            "sre_alert_deliveries_total{channel=\"oncall\",result=\"dropped\"} 1",
+            "sre_alert_retries_total{channel=\"oncall\"} 7",
+            "sre_alert_store_failures_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -90,18 +90,22 @@ impl AlertStore for SqliteAlertStore {
 
     fn record(&self, results: &[DeliveryRecord]) -> Result<(), StoreError> {
         self.write(|connection| {
+            let mut known = connection.prepare_cached(
+                "UPDATE deliveries SET state = ?3, owner = ?4, attempts = ?5, status = ?6, error = ?7, at = ?8
+                 WHERE alert = ?1 AND channel = ?2",
+            )?;
             // A result for an alert that is no longer in the history has nowhere to go.
-            let mut statement = connection.prepare_cached(
+            let mut new = connection.prepare_cached(
                 "INSERT INTO deliveries (alert, channel, state, owner, attempts, status, error, at)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM alerts WHERE id = ?1)
-                 ON CONFLICT (alert, channel) DO UPDATE SET state = ?3, owner = ?4, attempts = ?5, status = ?6,
-                 error = ?7, at = ?8",
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM alerts WHERE id = ?1)",
             )?;
             for result in results {
                 let DeliveryRecord { alert, channel, state, attempts, status, error, at } = result;
-                let owner = self.owner.number;
-                let id = alert.0.cast_signed();
-                statement.execute(params![id, channel, code(*state), owner, attempts, status, error, at.as_nanos()])?;
+                let (id, owner, at) = (alert.0.cast_signed(), self.owner.number, at.as_nanos());
+                let values = params![id, channel, code(*state), owner, attempts, status, error, at];
+                if known.execute(values)? == 0 {
+                    new.execute(values)?;
+                }
             }
             Ok(())
         })
@@ -109,8 +113,10 @@ impl AlertStore for SqliteAlertStore {
 
     fn adopt(&self, channel: &str, limit: usize) -> Result<Vec<AlertRecord>, StoreError> {
         self.write(|connection| {
+            // Named as the index is, so that SQLite uses it: finished deliveries are many, unfinished ones few.
             let mut owners = connection.prepare_cached(
-                "SELECT DISTINCT owner FROM deliveries WHERE channel = ? AND state = 0 AND owner != ?",
+                "SELECT DISTINCT owner FROM deliveries
+                 WHERE channel = ? AND state IN (0, 1) AND state = 0 AND owner != ?",
             )?;
             let owners: Vec<i64> =
                 owners.query_map(params![channel, self.owner.number], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -118,7 +124,7 @@ impl AlertStore for SqliteAlertStore {
             let of_dead = vec!["?"; dead.len()].join(", ");
             let found = format!(
                 "SELECT {COLUMNS} FROM deliveries d JOIN alerts a ON a.id = d.alert
-                 WHERE d.channel = ? AND (d.state = 1 OR (d.state = 0 AND d.owner IN ({of_dead}))) ORDER BY a.id LIMIT ?"
+                 WHERE d.channel = ? AND d.state IN (0, 1) AND (d.state = 1 OR d.owner IN ({of_dead})) ORDER BY a.id LIMIT ?"
             );
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let values = std::iter::once(Value::from(channel.to_owned()))

@@ -1,0 +1,83 @@
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+use sre_core::Alert;
+
+/// What stands for the key of an incident: 128 bits, so that two keys never meet, under a seed that nobody knows, so that
+/// nobody can make them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Fingerprint(u128);
+
+/// Makes fingerprints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys(u64, u64);
+
+impl Keys {
+    /// With a seed that nobody knows.
+    pub(crate) fn new() -> Self {
+        Self(fastrand::u64(..), fastrand::u64(..))
+    }
+
+    /// The same in every process.
+    #[cfg(test)]
+    pub(crate) const fn unseeded() -> Self {
+        Self(0, 0)
+    }
+
+    /// The fingerprint of an alert's key; allocates nothing.
+    pub(crate) fn of(self, alert: &Alert) -> Fingerprint {
+        if !alert.dedup_key.is_empty() {
+            return self.of_text(&alert.dedup_key);
+        }
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        for (part, separator) in [(&alert.agent_id, "/"), (&alert.slo_name, "/"), (&alert.source, "")] {
+            hasher.write(part.as_bytes());
+            hasher.write(separator.as_bytes());
+        }
+        Fingerprint(hasher.finish128().as_u128())
+    }
+
+    /// The fingerprint of a key as text.
+    pub(crate) fn of_text(self, key: &str) -> Fingerprint {
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        hasher.write(key.as_bytes());
+        Fingerprint(hasher.finish128().as_u128())
+    }
+}
+
+/// A map whose keys are hashes already.
+pub(crate) type ByFingerprint<T> = HashMap<Fingerprint, T, BuildHasherDefault<AlreadyHashed>>;
+
+/// A fingerprint is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_key_is_agent_objective_and_source() {
+        let keys = Keys::new();
+        let plain = Alert { agent_id: "a".into(), slo_name: "s".into(), ..Alert::new("t", "m") };
+        let keyed = Alert { dedup_key: plain.key().into_owned(), ..plain.clone() };
+        assert_eq!(keys.of(&plain), keys.of(&keyed));
+        assert_eq!(keys.of(&plain), keys.of_text("a/s/agent-sre"));
+        assert_ne!(keys.of(&plain), keys.of(&Alert::new("t", "m")));
+    }
+}
