@@ -26,7 +26,7 @@ enum Bound {
     Nanos(f64),
 }
 
-const ASKED: [Asked; 11] = [
+const ASKED: [Asked; 17] = [
     Asked {
         what: "record an event into an SLO",
         measured: "record/slo_after_1k",
@@ -73,6 +73,20 @@ const ASKED: [Asked; 11] = [
         what: "OTLP protobuf, Vercel AI SDK",
         measured: "otlp-vercel-ai/adapter",
         bound: Bound::Times(2.0, "otlp-vercel-ai/prost_decode"),
+    },
+    Asked { what: "send an alert to a callback", measured: "alerts/send", bound: Bound::Nanos(1_000.0) },
+    Asked { what: "a repetition, of one key", measured: "alerts/dedup_hit/1", bound: Bound::Nanos(150.0) },
+    Asked { what: "a repetition, of a thousand", measured: "alerts/dedup_hit/1000", bound: Bound::Nanos(150.0) },
+    Asked { what: "a repetition, of a million", measured: "alerts/dedup_hit/1000000", bound: Bound::Nanos(150.0) },
+    Asked {
+        what: "an alert through the durable path (50,000 a second)",
+        measured: "alerts_durable/send_all",
+        bound: Bound::Nanos(20_000.0),
+    },
+    Asked {
+        what: "the same, against bare SQLite",
+        measured: "alerts_durable/send_all",
+        bound: Bound::Times(3.0, "alerts_durable/sqlite_bare"),
     },
 ];
 

@@ -11,7 +11,8 @@ enum Outside {
     Module { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 2] = [
+const OUTSIDE: [Outside; 3] = [
+    Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
 ];

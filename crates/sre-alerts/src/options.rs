@@ -27,7 +27,7 @@ pub struct AlertOptions {
     /// How many messages may wait for a channel; 10,000. With a store, further ones wait there; without, they are
     /// dropped, and counted.
     pub queue_limit: usize,
-    /// How many incidents may be open; 100,000, at about 300 bytes each. Beyond, the oldest is forgotten, and counted.
+    /// How many incidents may be open; 100,000, at some 600 bytes each. Beyond, the oldest is forgotten, and counted.
     pub max_incidents: usize,
     /// After how long without news an open incident is forgotten, and counted; 30 days.
     pub incident_timeout: Duration,

@@ -1,7 +1,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use sre_core::{AlertQuery, AlertRecord, AlertStore, StoreError};
+use sre_core::{
+    AgentEvent, AlertQuery, AlertRecord, AlertStore, Observer, Signal, SignalHandler, Snapshot, StoreError, Timestamp,
+};
 
 use crate::{AlertManager, AlertOptions, ManagerError};
 
@@ -35,6 +37,22 @@ impl Deref for PersistentAlertManager {
 
     fn deref(&self) -> &AlertManager {
         &self.manager
+    }
+}
+
+impl SignalHandler for PersistentAlertManager {
+    fn handle(&self, signal: &Signal) {
+        self.manager.handle(signal);
+    }
+}
+
+impl Observer for PersistentAlertManager {
+    fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
+        self.manager.observe(event, signals);
+    }
+
+    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
+        self.manager.snapshot(now)
     }
 }
 

@@ -86,6 +86,9 @@ fn what_the_check_found_arrives_once_and_its_end_too() {
     let (_, json, _) =
         sre(&["alerts", "list", "--history", &folder.path("alerts.db"), "--severity", "critical", "--output", "json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
+    let schema = std::fs::read_to_string(Path::new(ROOT).join("docs/schemas/alerts.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    assert!(schema.is_valid(&json), "{json:#}");
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(
         (&json[0]["deliveries"][0]["channel"], &json[0]["deliveries"][0]["state"]),

@@ -27,8 +27,15 @@ fn commands(page: &str) -> Vec<(String, String)> {
 #[test]
 fn the_commands_in_the_documentation_work() {
     let mut run = 0;
-    for page in ["README.md", "docs/cli.md", "docs/slo.md", "docs/adapters.md", "docs/events.md", "docs/performance.md"]
-    {
+    for page in [
+        "README.md",
+        "docs/cli.md",
+        "docs/slo.md",
+        "docs/adapters.md",
+        "docs/events.md",
+        "docs/performance.md",
+        "docs/alerts.md",
+    ] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
         for (command, expected) in commands(&text) {
             let Some(arguments) =
@@ -54,15 +61,37 @@ fn the_commands_in_the_documentation_work() {
 #[test]
 fn the_options_in_the_documentation_are_those_of_the_command() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/cli.md")).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_sre")).args(["check", "--help"]).output().unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
-    let options = help.split_whitespace().filter(|word| word.starts_with("--") && *word != "--help");
     let mut count = 0;
-    for option in options {
-        assert!(page.contains(&format!("`{option}")), "{option} is not in docs/cli.md");
-        count += 1;
+    for command in [&["check"][..], &["alerts", "test"], &["alerts", "list"], &["alerts", "ack"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sre")).args(command).arg("--help").output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        let options = help.split_whitespace().filter(|word| word.starts_with("--") && *word != "--help");
+        for option in options {
+            assert!(page.contains(&format!("`{option}")), "{option} of {command:?} is not in docs/cli.md");
+            count += 1;
+        }
     }
-    assert!(count >= 7);
+    assert!(count >= 20);
+}
+
+/// The page's first YAML is the example's file, which is valid; every type and field of the reader is in its tables.
+#[test]
+fn the_channels_on_the_page_are_valid() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/alerts.md")).unwrap();
+    let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(yaml, std::fs::read_to_string(Path::new(ROOT).join("docs/examples/alerts/notify.yaml")).unwrap());
+    assert!(yaml.lines().count() <= 10);
+    let environment = |_: &str| Some("https://example.com/".to_owned());
+    let config = agent_sre::alerts::NotifyConfig::parse(yaml, "docs/alerts.md", &environment).unwrap();
+    assert_eq!(config.channels.len(), 2);
+    let schema: serde_json::Value = serde_json::from_str(agent_sre::alerts::SCHEMA).unwrap();
+    let fields = schema["properties"].as_object().unwrap().keys().filter(|field| *field != "channels").cloned();
+    let channels = schema["properties"]["channels"]["items"]["oneOf"].as_array().unwrap();
+    let types = channels.iter().map(|channel| channel["properties"]["type"]["const"].as_str().unwrap().to_owned());
+    let of_channel = channels[7]["properties"].as_object().unwrap().keys().filter(|field| *field != "type").cloned();
+    for name in fields.chain(types).chain(of_channel) {
+        assert!(page.contains(&format!("| `{name}` |")), "{name} is in no table");
+    }
 }
 
 /// The page's first YAML shows every field at once; only its parent is not there.

@@ -157,9 +157,9 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 90 days, 1 GiB.
+    /// 90 days, 1 GB.
     fn default() -> Self {
-        Self { age: Duration::from_secs(90 * 86_400), size: 1 << 30 }
+        Self { age: Duration::from_secs(90 * 86_400), size: 1_000_000_000 }
     }
 }
 
