@@ -25,7 +25,7 @@ impl Run {
         let clock = Arc::new(ManualClock::new(now));
         let store = Arc::new(SqliteAlertStore::open(folder.join("alerts.db")).unwrap());
         let options = AlertOptions { clock: clock.clone(), store: Some(store), ..options };
-        let manager = AlertManager::driven(options).unwrap();
+        let manager = AlertManager::driven(options);
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let channels = ["first", "second"].map(|name| {
             let said = said.clone();

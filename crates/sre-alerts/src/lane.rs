@@ -167,7 +167,7 @@ impl Lane {
 
     /// Nothing waits and nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.len() == 0 && self.groups.waiting() == 0 && self.throttle.waiting() == 0
+        self.left() == 0
     }
 
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
@@ -182,8 +182,8 @@ impl Lane {
         self.stats = ChannelSnapshot { name: self.name.to_string(), ..ChannelSnapshot::default() };
     }
 
-    /// What is left when there is no time left counts as dropped, unless a store keeps it.
-    pub(crate) fn abandon(&mut self) -> usize {
+    /// How many messages and alerts are not delivered yet.
+    pub(crate) fn left(&self) -> usize {
         self.queue.len() + self.groups.waiting() + self.throttle.waiting()
     }
 

@@ -22,6 +22,7 @@ mod channels;
 #[cfg(feature = "config")]
 mod config;
 mod fingerprint;
+mod follow_up;
 mod group;
 mod incident;
 mod lane;
@@ -34,6 +35,7 @@ mod options;
 mod persistent;
 mod queue;
 mod sent;
+mod shared;
 mod state;
 mod summary;
 mod throttle;

@@ -1,20 +1,17 @@
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sre_core::{
-    AgentEvent, Alert, AlertChannel, AlertsSnapshot, Observer, Severity, Signal, SignalHandler, Snapshot, StoreError,
-    Timestamp,
+    AgentEvent, Alert, AlertChannel, AlertsSnapshot, Observer, Signal, SignalHandler, Snapshot, StoreError, Timestamp,
 };
-use tokio::sync::Notify;
 
-use crate::fingerprint::Keys;
 use crate::lane::Lane;
 use crate::mute::{InvalidSilence, Silence, SilenceId};
-use crate::state::{Planned, State, complete};
+use crate::shared::{Shared, lock};
+use crate::state::complete;
 use crate::worker::Worker;
 use crate::{AlertOptions, ChannelConfig, Sent, Verdict};
 
@@ -41,29 +38,6 @@ pub struct AlertManager {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the manager and its thread share.
-pub(crate) struct Shared {
-    pub(crate) options: Arc<AlertOptions>,
-    keys: Keys,
-    state: Mutex<State>,
-    intake: Mutex<Intake>,
-    /// Held by whoever writes to the store what was taken in: one at a time, in order.
-    committing: Mutex<()>,
-    pub(crate) wake: Notify,
-    pub(crate) is_stopping: AtomicBool,
-    idle: (Mutex<bool>, Condvar),
-}
-
-const SPINS: u32 = 10_000;
-
-/// Alerts that wait to be written together.
-#[derive(Default)]
-struct Intake {
-    next: u64,
-    waiting: Vec<(u64, Planned)>,
-    done: HashMap<u64, Sent>,
-}
-
 /// A manager that cannot be what it was asked to be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,7 +60,7 @@ impl AlertManager {
     /// A manager without channels, whose thread runs from now on. With a store, what an earlier run left open is known
     /// again, and what it did not deliver is delivered once its channel is added.
     pub fn new(options: AlertOptions) -> Result<Self, ManagerError> {
-        let manager = Self::driven(options)?;
+        let manager = Self::driven(options);
         let worker = Worker::new(manager.shared.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
@@ -97,20 +71,8 @@ impl AlertManager {
 
     /// A manager without a thread: whoever holds it calls [`AlertManager::deliver_due`], from a runtime of their own or in
     /// a test with a manual clock.
-    pub fn driven(options: AlertOptions) -> Result<Self, ManagerError> {
-        let options = Arc::new(options);
-        let keys = Keys::new();
-        let shared = Shared {
-            state: Mutex::new(State::new(options.clone(), keys)),
-            keys,
-            options,
-            intake: Mutex::default(),
-            committing: Mutex::default(),
-            wake: Notify::new(),
-            is_stopping: AtomicBool::new(false),
-            idle: (Mutex::new(false), Condvar::new()),
-        };
-        Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None) })
+    pub fn driven(options: AlertOptions) -> Self {
+        Self { shared: Arc::new(Shared::new(options)), thread: Mutex::new(None) }
     }
 
     /// Registers a channel. With a store, incidents that an earlier run sent to a channel of its name go on, and its
@@ -162,14 +124,14 @@ impl AlertManager {
     /// Sends an alert to every channel that wants it, and says what each will do. Never waits for the network; with a
     /// store, returns once the alert is written there. Where the store fails, the alert goes out all the same.
     pub fn send(&self, alert: &Alert) -> Sent {
-        if self.shared.options.store.is_some() {
-            let sent = self.send_all(std::slice::from_ref(alert)).pop();
-            return sent.unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
-        }
         let key = self.shared.keys.of(alert);
         // Whether it is a repetition can be told by a coarser and cheaper time.
         if self.shared.state().is_repetition(key, alert.severity, self.shared.options.clock.coarse_now()) {
             return Sent::nothing(Verdict::Duplicate);
+        }
+        if self.shared.options.store.is_some() {
+            let sent = self.send_all(std::slice::from_ref(alert)).pop();
+            return sent.unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
         }
         // What takes time is done where nobody waits for the lock.
         let now = self.shared.now();
@@ -188,37 +150,9 @@ impl AlertManager {
 
     /// Sends several alerts, which a store writes in one transaction.
     pub fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
-        let now = self.shared.now();
-        let is_durable = self.shared.options.store.is_some();
-        let complete: Vec<_> = alerts.iter().map(|alert| (self.shared.keys.of(alert), complete(alert, now))).collect();
-        let mut all = Vec::with_capacity(alerts.len());
-        let mut tickets = Vec::new();
-        {
-            let mut state = self.shared.state();
-            let mut intake = lock(&self.shared.intake);
-            for (key, alert) in complete {
-                match state.plan(key, alert, now) {
-                    Ok(planned) if is_durable => {
-                        tickets.push((all.len(), intake.next));
-                        let ticket = intake.next;
-                        intake.next += 1;
-                        intake.waiting.push((ticket, planned));
-                        all.push(Sent::nothing(Verdict::Accepted));
-                    }
-                    Ok(planned) => all.push(state.launch(planned, None, now)),
-                    Err(sent) => all.push(sent),
-                }
-            }
-        }
-        if !tickets.is_empty() {
-            self.shared.commit();
-            let mut intake = lock(&self.shared.intake);
-            for (at, ticket) in tickets {
-                all[at] = intake.done.remove(&ticket).unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
-            }
-        }
+        let sent = self.shared.send_all(alerts);
         self.shared.wake.notify_one();
-        all
+        sent
     }
 
     /// Notes that somebody has taken the incident of that key on: it is not repeated or escalated any more, unless it
@@ -306,116 +240,10 @@ impl AlertManager {
         self.shared.wake.notify_one();
         // The thread contains the panics of channels; it has none of its own to report.
         let _ = thread.join();
-        let mut state = self.shared.state();
-        let left: usize = state.lanes.iter_mut().map(Lane::abandon).sum();
+        let state = self.shared.state();
+        let left: usize = state.lanes.iter().map(Lane::left).sum();
         if self.shared.options.store.is_some() { 0 } else { left }
     }
-}
-
-impl Shared {
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    /// The same for the worker, which tries for a while before it goes to sleep: whoever sends would have to wake it.
-    pub(crate) fn state_patiently(&self) -> MutexGuard<'_, State> {
-        for _ in 0..SPINS {
-            if let Ok(state) = self.state.try_lock() {
-                return state;
-            }
-            std::hint::spin_loop();
-        }
-        self.state()
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.options.clock.now()
-    }
-
-    /// Writes what was taken in, and sends it on its way. Whoever comes first writes for all who wait.
-    fn commit(&self) {
-        let _committing = lock(&self.committing);
-        let taken = std::mem::take(&mut lock(&self.intake).waiting);
-        if taken.is_empty() {
-            return;
-        }
-        let rows: Vec<_> = {
-            let state = self.state();
-            taken.iter().map(|(_, planned)| state.row(planned)).collect()
-        };
-        let written = self.options.store.as_ref().map(|store| store.append(&rows)).unwrap_or_else(|| Ok(Vec::new()));
-        let now = self.now();
-        let mut state = self.state();
-        let ids = written.as_ref().map(Vec::as_slice).unwrap_or_default();
-        let sent: Vec<(u64, Sent)> = taken
-            .into_iter()
-            .enumerate()
-            .map(|(at, (ticket, planned))| (ticket, state.launch(planned, ids.get(at).copied(), now)))
-            .collect();
-        lock(&self.intake).done.extend(sent);
-        self.note_store(&mut state, written.map(|_| ()), now);
-    }
-
-    /// Takes from the store what there is room for: what had none before, and what processes left that are no more.
-    pub(crate) fn adopt(&self, only_spilled: bool) {
-        let Some(store) = &self.options.store else { return };
-        // Nothing may be taken in between, or it would overtake what is adopted.
-        let _committing = lock(&self.committing);
-        let wanting: Vec<(Arc<str>, usize)> = {
-            let state = self.state();
-            let half = self.options.queue_limit.div_ceil(2);
-            let wants = |lane: &&Lane| lane.room() >= half && (lane.has_spilled || !only_spilled);
-            state.lanes.iter().filter(wants).map(|lane| (lane.name.clone(), lane.room())).collect()
-        };
-        for (name, room) in wanting {
-            let adopted = store.adopt(&name, room);
-            let now = self.now();
-            let mut state = self.state();
-            match adopted {
-                Ok(records) => {
-                    let is_all = records.len() < room;
-                    state.refill(&name, records, is_all, now);
-                }
-                Err(error) => {
-                    // What is new goes out meanwhile.
-                    state.refill(&name, Vec::new(), true, now);
-                    self.note_store(&mut state, Err(error), now);
-                }
-            }
-        }
-    }
-
-    /// Says, as an alert, that the store fails, and that it works again.
-    pub(crate) fn note_store(&self, state: &mut State, result: Result<(), StoreError>, now: Timestamp) {
-        let alert = match result {
-            Ok(()) if state.store_failure.is_none() => return,
-            Ok(()) => {
-                state.store_failure = None;
-                Alert { severity: Severity::Resolved, ..Alert::new("The alert history is written again", "") }
-            }
-            Err(error) => {
-                state.counts.store_failures += 1;
-                let message = format!("{error}. Alerts go out all the same, but a restart would forget them.");
-                state.store_failure = Some(error);
-                Alert { severity: Severity::Critical, ..Alert::new("The alert history cannot be written", message) }
-            }
-        };
-        let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
-        if let Ok(planned) = state.plan(self.keys.of(&alert), complete(&alert, now), now) {
-            state.launch(planned, None, now);
-        }
-    }
-
-    pub(crate) fn set_idle(&self, idle: bool) {
-        *lock(&self.idle.0) = idle;
-        if idle {
-            self.idle.1.notify_all();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SignalHandler for AlertManager {

@@ -1,5 +1,4 @@
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sre_core::{
@@ -8,6 +7,7 @@ use sre_core::{
 };
 
 use crate::fingerprint::{Fingerprint, Keys};
+use crate::follow_up::FollowUps;
 use crate::incident::{Admission, Detail, Incidents};
 use crate::lane::Lane;
 use crate::message::Message;
@@ -18,16 +18,16 @@ use crate::{AlertOptions, Decision, DeliveryResult, Sent, Verdict};
 pub(crate) struct State {
     pub(crate) lanes: Vec<Lane>,
     next_lane: u32,
-    keys: Keys,
-    incidents: Incidents,
+    pub(crate) keys: Keys,
+    pub(crate) incidents: Incidents,
     pub(crate) mutes: Mutes,
     /// What fires and is muted, by key.
-    muted: BTreeMap<Fingerprint, Muted>,
-    follow_ups: BinaryHeap<Reverse<(Timestamp, Fingerprint, FollowUp)>>,
+    pub(crate) muted: BTreeMap<Fingerprint, Muted>,
+    pub(crate) follow_ups: FollowUps,
     pub(crate) counts: AlertsSnapshot,
     /// The store's last failure, while it lasts.
     pub(crate) store_failure: Option<StoreError>,
-    options: Arc<AlertOptions>,
+    pub(crate) options: Arc<AlertOptions>,
 }
 
 /// An alert that is to be sent, before the store knows it.
@@ -42,21 +42,10 @@ pub(crate) struct Planned {
 }
 
 #[derive(Debug)]
-struct Muted {
+pub(crate) struct Muted {
     until: Timestamp,
     message: Message,
     lanes: Vec<u32>,
-}
-
-/// What is to be done about an incident that goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum FollowUp {
-    Repeat,
-    /// Tell the channel of this place in this chain.
-    Escalate {
-        chain: usize,
-        place: usize,
-    },
 }
 
 impl State {
@@ -68,7 +57,7 @@ impl State {
             incidents: Incidents::new(options.dedup_window, options.incident_timeout, options.max_incidents),
             mutes: Mutes::new(options.maintenance.clone()),
             muted: BTreeMap::new(),
-            follow_ups: BinaryHeap::new(),
+            follow_ups: FollowUps::new(),
             counts: AlertsSnapshot::default(),
             store_failure: None,
             options,
@@ -84,7 +73,7 @@ impl State {
         self.lanes.iter_mut().find(|lane| lane.number == number)
     }
 
-    fn numbered(&mut self, name: &str) -> Option<u32> {
+    pub(crate) fn numbered(&self, name: &str) -> Option<u32> {
         self.lanes.iter().find(|lane| &*lane.name == name).map(|lane| lane.number)
     }
 
@@ -172,7 +161,13 @@ impl State {
     }
 
     /// Hands a message to lanes, and remembers for its incident that they know.
-    fn deliver(&mut self, message: &Message, lanes: &[u32], now: Timestamp, results: &mut Vec<DeliveryResult>) {
+    pub(crate) fn deliver(
+        &mut self,
+        message: &Message,
+        lanes: &[u32],
+        now: Timestamp,
+        results: &mut Vec<DeliveryResult>,
+    ) {
         for lane in self.lanes.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
             let decision = lane.accept(message.clone(), now, self.keys);
             results.push(DeliveryResult { channel: lane.name.clone(), decision });
@@ -187,31 +182,11 @@ impl State {
         self.plan_follow_ups(message.key, lanes, now);
     }
 
-    fn plan_follow_ups(&mut self, key: Fingerprint, lanes: &[u32], now: Timestamp) {
-        let options = self.options.clone();
-        if let Some(interval) = options.repeat_interval {
-            self.follow_ups.push(Reverse((now.saturating_add(interval), key, FollowUp::Repeat)));
-        }
-        for (chain, escalation) in options.escalations.iter().enumerate() {
-            for (place, name) in escalation.channels.iter().enumerate() {
-                let is_told = self.numbered(name).is_some_and(|number| lanes.contains(&number));
-                if is_told && place + 1 < escalation.channels.len() {
-                    let next = FollowUp::Escalate { chain, place: place + 1 };
-                    self.follow_ups.push(Reverse((now.saturating_add(escalation.after), key, next)));
-                }
-            }
-        }
-    }
-
     /// Does everything that is due; with `at_once`, also what only waits for company.
     pub(crate) fn tick(&mut self, now: Timestamp, at_once: bool) {
         self.incidents.expire(now);
         self.unmute(now);
-        while self.follow_ups.peek().is_some_and(|next| next.0.0 <= now) {
-            if let Some(Reverse((due, key, follow_up))) = self.follow_ups.pop() {
-                self.follow_up(due, key, follow_up, now);
-            }
-        }
+        self.follow_up_all(now);
         for lane in &mut self.lanes {
             lane.release(now, at_once, self.keys);
         }
@@ -245,60 +220,6 @@ impl State {
         for lane in self.lanes.iter_mut().filter(|lane| muted.lanes.contains(&lane.number)) {
             lane.out.skip(&muted.message, why, now);
         }
-    }
-
-    fn follow_up(&mut self, due: Timestamp, key: Fingerprint, follow_up: FollowUp, now: Timestamp) {
-        let store = self.options.store.clone();
-        let muted = self.muted.contains_key(&key);
-        let Some(incident) = self.incidents.get(key) else { return };
-        let Some((row, alert)) = incident.detail.last.clone() else { return };
-        // Another process may have taken the acknowledgement.
-        let is_acknowledged = incident.detail.acknowledged
-            || store.is_some_and(|store| matches!(store.acknowledgement(&alert.dedup_key), Ok(Some(_))));
-        incident.detail.acknowledged = is_acknowledged;
-        if is_acknowledged || muted {
-            return;
-        }
-        let told = incident.detail.lanes.clone();
-        let message = Message::new(key, alert, row, due);
-        match follow_up {
-            // It was sent since: the repeat of that one is planned too.
-            FollowUp::Repeat
-                if self.options.repeat_interval.is_some_and(|wait| due < incident.sent().saturating_add(wait)) => {}
-            FollowUp::Repeat => {
-                incident.sent_again(now);
-                self.counts.repeated += 1;
-                self.deliver(&message, &told, now, &mut Vec::new());
-            }
-            FollowUp::Escalate { chain, place } => {
-                let Some(name) =
-                    self.options.escalations.get(chain).and_then(|chain| chain.channels.get(place)).cloned()
-                else {
-                    return;
-                };
-                let next = self.lanes.iter_mut().find(|lane| *lane.name == *name && lane.is_enabled());
-                let Some(lane) = next.filter(|lane| !told.contains(&lane.number)) else { return };
-                let number = lane.number;
-                lane.out.record(&message, DeliveryState::Pending, None, None, now);
-                self.counts.escalated += 1;
-                self.deliver(&message, &[number], now, &mut Vec::new());
-            }
-        }
-    }
-
-    /// Somebody took an incident on: no repeats and no escalation any more, and its channels are told.
-    pub(crate) fn acknowledge(&mut self, key: &str, by: &str, now: Timestamp) -> bool {
-        let fingerprint = self.keys.of_text(key);
-        let Some(incident) = self.incidents.get(fingerprint) else { return false };
-        incident.detail.acknowledged = true;
-        let lanes = incident.detail.lanes.clone();
-        // Without one, nothing was sent that anybody could be told of.
-        let Some((_, alert)) = incident.detail.last.clone() else { return true };
-        let message = Message { acknowledged_by: Some(by.into()), ..Message::new(fingerprint, alert, None, now) };
-        for lane in self.lanes.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
-            lane.accept(message.clone(), now, self.keys);
-        }
-        true
     }
 
     /// When [`State::tick`] or a lane next has something to do.

@@ -8,8 +8,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sre_core::{Accepted, AlertChannel, ChannelError, DeliveryRecord, HttpClient, Notice, Timestamp};
 
-use crate::manager::Shared;
 use crate::message::Message;
+use crate::shared::Shared;
 
 /// Delivers what the state says is due, and tells it how that went.
 pub(crate) struct Worker {

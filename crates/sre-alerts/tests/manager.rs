@@ -74,7 +74,7 @@ struct Rig {
 impl Rig {
     fn new(options: AlertOptions, config: ChannelConfig) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let manager = AlertManager::driven(AlertOptions { clock: clock.clone(), ..options }).unwrap();
+        let manager = AlertManager::driven(AlertOptions { clock: clock.clone(), ..options });
         let channel = Memory::new("memory");
         manager.add_channel(channel.clone(), config).unwrap();
         Self { manager, clock, channel }
@@ -352,6 +352,20 @@ async fn a_full_queue_says_so_and_counts() {
     assert_eq!(decisions, [Decision::Queued, Decision::Queued, Decision::QueueFull]);
     assert_eq!(rig.stats().channels[0].dropped, 1);
     assert_eq!(rig.pass(0).await.len(), 2);
+}
+
+#[test]
+fn a_shutdown_says_what_it_could_not_deliver() {
+    let manager = AlertManager::new(AlertOptions { queue_limit: 2, ..AlertOptions::default() }).unwrap();
+    let channel = Memory::new("down");
+    channel.fails_with((0..9).map(|_| rejected(503, None)));
+    manager.add_channel(channel.clone(), ChannelConfig::default()).unwrap();
+    for key in ["a", "b", "c"] {
+        manager.send(&alert(key, Severity::Critical));
+    }
+    assert_eq!(manager.stats().channels[0].dropped, 1);
+    assert_eq!(manager.shutdown(Duration::from_millis(50)), 2);
+    assert!(channel.take().is_empty());
 }
 
 #[test]

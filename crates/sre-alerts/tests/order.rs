@@ -56,7 +56,7 @@ proptest! {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
         let retry = RetryPolicy { attempts: 1_000, ..RetryPolicy::default() };
         let options = AlertOptions { clock: clock.clone(), retry, ..AlertOptions::default() };
-        let manager = AlertManager::driven(options).unwrap();
+        let manager = AlertManager::driven(options);
         let channel = Flaky { said: said.clone(), failures: Mutex::new(failures) };
         let everything = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
         manager.add_channel(channel, everything).unwrap();

@@ -1,0 +1,196 @@
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use sre_core::{Alert, Severity, StoreError, Timestamp};
+use tokio::sync::Notify;
+
+use crate::fingerprint::Keys;
+use crate::lane::Lane;
+use crate::state::{Planned, State, complete};
+use crate::{AlertOptions, Sent, Verdict};
+
+/// What the manager and its thread share.
+pub(crate) struct Shared {
+    pub(crate) options: Arc<AlertOptions>,
+    pub(crate) keys: Keys,
+    state: Mutex<State>,
+    intake: Mutex<Intake>,
+    /// Held by whoever writes to the store what was taken in: one at a time, in order.
+    committing: Mutex<()>,
+    pub(crate) wake: Notify,
+    pub(crate) is_stopping: AtomicBool,
+    pub(crate) idle: (Mutex<bool>, Condvar),
+}
+
+const SPINS: u32 = 10_000;
+
+/// Alerts that wait to be written together.
+#[derive(Default)]
+struct Intake {
+    next: u64,
+    waiting: Vec<(u64, Planned)>,
+    done: HashMap<u64, Sent>,
+}
+
+impl Intake {
+    /// Takes an alert in; the ticket is to fetch by it what became of it.
+    fn take(&mut self, planned: Planned) -> u64 {
+        self.next += 1;
+        self.waiting.push((self.next, planned));
+        self.next
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(options: AlertOptions) -> Self {
+        let (options, keys) = (Arc::new(options), Keys::new());
+        Self {
+            state: Mutex::new(State::new(options.clone(), keys)),
+            keys,
+            options,
+            intake: Mutex::default(),
+            committing: Mutex::default(),
+            wake: Notify::new(),
+            is_stopping: AtomicBool::new(false),
+            idle: (Mutex::new(false), Condvar::new()),
+        }
+    }
+
+    /// Decides on every alert and, where there is a store, writes what is accepted before it goes on its way.
+    pub(crate) fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
+        let now = self.now();
+        let is_durable = self.options.store.is_some();
+        let complete: Vec<_> = alerts.iter().map(|alert| (self.keys.of(alert), complete(alert, now))).collect();
+        let mut all = Vec::with_capacity(alerts.len());
+        let mut tickets = Vec::new();
+        {
+            let mut state = self.state();
+            let mut intake = lock(&self.intake);
+            for (key, alert) in complete {
+                match state.plan(key, alert, now) {
+                    Ok(planned) if is_durable => {
+                        tickets.push((all.len(), intake.take(planned)));
+                        all.push(Sent::nothing(Verdict::Accepted));
+                    }
+                    Ok(planned) => all.push(state.launch(planned, None, now)),
+                    Err(sent) => all.push(sent),
+                }
+            }
+        }
+        if !tickets.is_empty() {
+            self.commit();
+            let mut intake = lock(&self.intake);
+            for (at, ticket) in tickets {
+                if let Some(sent) = intake.done.remove(&ticket) {
+                    all[at] = sent;
+                }
+            }
+        }
+        all
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The same for the worker, which tries for a while before it goes to sleep: whoever sends would have to wake it.
+    pub(crate) fn state_patiently(&self) -> MutexGuard<'_, State> {
+        for _ in 0..SPINS {
+            if let Ok(state) = self.state.try_lock() {
+                return state;
+            }
+            std::hint::spin_loop();
+        }
+        self.state()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
+    /// Writes what was taken in, and sends it on its way. Whoever comes first writes for all who wait.
+    fn commit(&self) {
+        let _committing = lock(&self.committing);
+        let taken = std::mem::take(&mut lock(&self.intake).waiting);
+        if taken.is_empty() {
+            return;
+        }
+        let rows: Vec<_> = {
+            let state = self.state();
+            taken.iter().map(|(_, planned)| state.row(planned)).collect()
+        };
+        let written = self.options.store.as_ref().map(|store| store.append(&rows)).unwrap_or_else(|| Ok(Vec::new()));
+        let now = self.now();
+        let mut state = self.state();
+        let ids = written.as_ref().map(Vec::as_slice).unwrap_or_default();
+        let sent: Vec<(u64, Sent)> = taken
+            .into_iter()
+            .enumerate()
+            .map(|(at, (ticket, planned))| (ticket, state.launch(planned, ids.get(at).copied(), now)))
+            .collect();
+        lock(&self.intake).done.extend(sent);
+        self.note_store(&mut state, written.map(|_| ()), now);
+    }
+
+    /// Takes from the store what there is room for: what had none before, and what processes left that are no more.
+    pub(crate) fn adopt(&self, only_spilled: bool) {
+        let Some(store) = &self.options.store else { return };
+        // Nothing may be taken in between, or it would overtake what is adopted.
+        let _committing = lock(&self.committing);
+        let wanting: Vec<(Arc<str>, usize)> = {
+            let state = self.state();
+            let half = self.options.queue_limit.div_ceil(2);
+            let wants = |lane: &&Lane| lane.room() >= half && (lane.has_spilled || !only_spilled);
+            state.lanes.iter().filter(wants).map(|lane| (lane.name.clone(), lane.room())).collect()
+        };
+        for (name, room) in wanting {
+            let adopted = store.adopt(&name, room);
+            let now = self.now();
+            let mut state = self.state();
+            match adopted {
+                Ok(records) => {
+                    let is_all = records.len() < room;
+                    state.refill(&name, records, is_all, now);
+                }
+                Err(error) => {
+                    // What is new goes out meanwhile.
+                    state.refill(&name, Vec::new(), true, now);
+                    self.note_store(&mut state, Err(error), now);
+                }
+            }
+        }
+    }
+
+    /// Says, as an alert, that the store fails, and that it works again.
+    pub(crate) fn note_store(&self, state: &mut State, result: Result<(), StoreError>, now: Timestamp) {
+        let alert = match result {
+            Ok(()) if state.store_failure.is_none() => return,
+            Ok(()) => {
+                state.store_failure = None;
+                Alert { severity: Severity::Resolved, ..Alert::new("The alert history is written again", "") }
+            }
+            Err(error) => {
+                state.counts.store_failures += 1;
+                let message = format!("{error}. Alerts go out all the same, but a restart would forget them.");
+                state.store_failure = Some(error);
+                Alert { severity: Severity::Critical, ..Alert::new("The alert history cannot be written", message) }
+            }
+        };
+        let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
+        if let Ok(planned) = state.plan(self.keys.of(&alert), complete(&alert, now), now) {
+            state.launch(planned, None, now);
+        }
+    }
+
+    pub(crate) fn set_idle(&self, idle: bool) {
+        *lock(&self.idle.0) = idle;
+        if idle {
+            self.idle.1.notify_all();
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
