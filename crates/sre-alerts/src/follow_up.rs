@@ -72,11 +72,12 @@ impl State {
                 self.deliver(&message, &told, now, &mut Vec::new());
             }
             FollowUp::Escalate { chain, place } => {
-                let Some(name) =
-                    self.options.escalations.get(chain).and_then(|chain| chain.channels.get(place)).cloned()
-                else {
+                let Some(escalation) = self.options.escalations.get(chain) else { return };
+                // It was planned for an incident of the same key that is over.
+                if due < incident.detail.opened_at.saturating_add(escalation.after) {
                     return;
-                };
+                }
+                let Some(name) = escalation.channels.get(place).cloned() else { return };
                 let next = self.lanes.iter_mut().find(|lane| *lane.name == *name && lane.is_enabled());
                 let Some(lane) = next.filter(|lane| !told.contains(&lane.number)) else { return };
                 let number = lane.number;

@@ -55,6 +55,7 @@ impl Last {
 /// What a repetition does not need to know.
 #[derive(Debug, Default)]
 pub(crate) struct Detail {
+    pub(crate) opened_at: Timestamp,
     /// The channels that the trigger went to, by their lanes' numbers.
     pub(crate) lanes: Vec<u32>,
     /// What was sent last: its resolution may say less, and somebody may want it again.
@@ -114,7 +115,8 @@ impl Incidents {
         if self.open.len() >= self.max {
             self.forget_oldest();
         }
-        self.open.insert(key, Incident { last: Last::new(now, severity), detail: Box::default() });
+        let detail = Detail { opened_at: now, ..Detail::default() };
+        self.open.insert(key, Incident { last: Last::new(now, severity), detail: Box::new(detail) });
         self.expiries.push_back((now.saturating_add(self.timeout), key));
         Admission::Fire
     }

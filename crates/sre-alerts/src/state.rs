@@ -280,6 +280,7 @@ impl State {
             return known.detail.lanes.dedup();
         }
         let detail = Detail {
+            opened_at: record.at,
             lanes: lanes.clone(),
             last: Some((Some(record.id), Arc::new(alert.clone()))),
             acknowledged: record.acknowledged.is_some(),

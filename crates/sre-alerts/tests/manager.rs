@@ -341,6 +341,15 @@ async fn nobody_acknowledges_so_the_next_one_is_told() {
     rig.pass(0).await;
     assert_eq!((second.take(), third.take()), (vec!["a resolved".to_owned()], vec!["a resolved".to_owned()]));
     assert_eq!(rig.stats().escalated, 2);
+    // An incident that is over leaves nothing behind for the next of its key.
+    rig.send("c", Severity::Critical);
+    rig.pass(600).await;
+    rig.send("c", Severity::Resolved);
+    rig.send("c", Severity::Critical);
+    rig.pass(899).await;
+    assert!(second.take().is_empty());
+    rig.pass(1).await;
+    assert_eq!(second.take(), ["c critical"]);
 }
 
 #[tokio::test]
