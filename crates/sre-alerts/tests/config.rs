@@ -66,6 +66,23 @@ fn every_field_is_read() {
     assert_eq!(config.history.as_deref(), Some("alerts.db".as_ref()));
 }
 
+/// Ten lines and no field that has a default.
+#[test]
+fn every_kind_of_channel_takes_little() {
+    let text = r#"
+channels:
+  - {type: slack, name: ops, url: "https://hooks.slack.com/services/T/B/x", min_severity: warning}
+  - {type: pagerduty, name: oncall, routing_key: "${PD_KEY}", min_severity: critical}   # url only to override the endpoint
+  - {type: opsgenie, name: og, api_key: "a1b2"}
+  - {type: teams, name: tm, url: "https://example.com/workflows/x"}
+  - {type: alertmanager, name: am, url: "http://127.0.0.1:9093"}
+  - {type: webhook, name: hook, url: "https://example.com/hook", secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+dedup_window: 5m
+history: alerts.db
+"#;
+    assert_eq!(parse(text).unwrap().channels.len(), 6);
+}
+
 #[test]
 fn the_schema_takes_what_the_reader_takes() {
     let schema = jsonschema::validator_for(&serde_json::from_str(sre_alerts::SCHEMA).unwrap()).unwrap();

@@ -418,3 +418,25 @@ fn the_thread_leaves_nothing_behind() {
         assert_eq!(*count.lock().unwrap(), (round + 1) * 30);
     }
 }
+
+#[tokio::test]
+async fn what_signals_say_can_be_said_otherwise() {
+    use sre_core::{Signal, SignalHandler, SignalKind};
+    let mapping = |signal: &Signal| match &signal.kind {
+        SignalKind::Custom { name, .. } if name == "chatter" => None,
+        SignalKind::Custom { name, severity, .. } => {
+            Some(Alert { severity: *severity, dedup_key: name.clone(), ..Alert::new("Hoppla", "Schau mal nach.") })
+        }
+        _ => sre_alerts::default_mapping(signal),
+    };
+    let rig =
+        Rig::new(AlertOptions { mapping: Arc::new(mapping), ..AlertOptions::default() }, ChannelConfig::default());
+    let signal = |name: &str| {
+        let kind = SignalKind::Custom { name: name.into(), severity: Severity::Critical, message: "m".into() };
+        Signal { time: START, agent: "a".into(), kind }
+    };
+    rig.manager.handle(&signal("chatter"));
+    rig.manager.handle(&signal("cascade"));
+    assert_eq!(rig.pass(0).await, ["cascade critical"]);
+    assert_eq!(rig.channel.last().title, "Hoppla");
+}

@@ -70,12 +70,11 @@ pub(crate) enum Command {
 }
 
 #[derive(clap::Args)]
-#[group(required = true)]
 pub(crate) struct History {
     /// The file that names the channels, and the history.
     #[arg(long, value_name = "FILE", conflicts_with = "history")]
     notify: Option<PathBuf>,
-    /// The history itself.
+    /// The history itself; `alerts.db` or `agent_sre_alerts.db` here, unless told otherwise.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
 }
@@ -159,7 +158,11 @@ impl History {
             (None, Some(notify)) => NotifyConfig::load(notify)?
                 .history
                 .with_context(|| format!("{}: found no `history`, expected the name of a file", notify.display()))?,
-            (None, None) => bail!("expected --notify or --history"),
+            (None, None) => {
+                let names = ["alerts.db", SqliteAlertStore::DEFAULT_FILE].map(PathBuf::from);
+                let here = names.into_iter().find(|name| name.exists());
+                here.context("found no alerts.db here, expected --notify FILE or --history FILE")?
+            }
         };
         if !path.exists() {
             bail!("{}: found no such file: nothing has been sent yet", path.display());

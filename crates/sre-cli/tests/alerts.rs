@@ -96,6 +96,9 @@ fn what_the_check_found_arrives_once_and_its_end_too() {
     );
     let (_, text, _) = sre(&["alerts", "list", "--notify", &notify, "--agent", "nobody"]);
     assert_eq!(text, "0 of 2 alerts\n");
+    let mut here = Command::new(env!("CARGO_BIN_EXE_sre"));
+    let output = here.args(["alerts", "list"]).current_dir(folder.path("")).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("2 of 2 alerts\n"));
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub struct SqliteAlertStore {
 const COLUMNS: &str = "a.id, a.at, a.body";
 
 impl SqliteAlertStore {
+    /// The file's name where nobody names another.
+    pub const DEFAULT_FILE: &str = "agent_sre_alerts.db";
+
     /// Opens a file, which is made where there is none, and brings it to this version's schema. A file that is damaged,
     /// of a newer version or not writable is an error that says so.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
