@@ -48,6 +48,19 @@ fn rekey(alert: &mut Alert, key: u64) {
     write!(alert.dedup_key, "slo/answers/agent-{key:07}").unwrap();
 }
 
+/// A walk through so many words that comes to each of them once: what a single access costs to memory that no cache holds,
+/// since each needs the one before it.
+fn cycle(words: usize) -> Vec<usize> {
+    let mut next: Vec<usize> = (0..words).collect();
+    let mut random = 1u64;
+    // Sattolo's shuffle.
+    for last in (1..words).rev() {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        next.swap(last, (random >> 33) as usize % last);
+    }
+    next
+}
+
 fn sending(c: &mut Criterion) {
     let mut group = c.benchmark_group("alerts");
     // A thousand incidents that begin and end: until `send` has said what will be done, and until the callback had it.
@@ -70,7 +83,16 @@ fn sending(c: &mut Criterion) {
             });
         });
     }
-    for keys in [1u64, 1_000, 1_000_000] {
+    let memory = cycle(1 << 23);
+    let mut at = 0;
+    group.bench_function("memory_load", |b| {
+        b.iter(|| {
+            at = memory[at];
+            at
+        });
+    });
+    // `hot`: one key of so many again and again. `dedup_hit`: any of them, in no order that a cache could guess.
+    for (name, keys) in [("hot", 1_000_000u64), ("dedup_hit", 1), ("dedup_hit", 1_000), ("dedup_hit", 1_000_000)] {
         let full = LazyCell::new(|| {
             let (manager, _) = manager(many());
             let mut alert = alert(0);
@@ -81,11 +103,11 @@ fn sending(c: &mut Criterion) {
             assert!(manager.flush(Duration::from_secs(60)));
             manager
         });
-        group.bench_function(BenchmarkId::new("dedup_hit", keys), |b| {
+        group.bench_function(BenchmarkId::new(name, keys), |b| {
             let mut key = 0u64;
             let (manager, alert) = (&*full, alert(0));
             b.iter_custom(|hits| {
-                // The keys in no order that a cache could guess; made beforehand, a thousand at a time.
+                // The keys are made beforehand, a thousand at a time.
                 let mut elapsed = Duration::ZERO;
                 let mut left = hits;
                 let mut alerts: Vec<Alert> = (0..1_000).map(|_| alert.clone()).collect();
@@ -93,7 +115,7 @@ fn sending(c: &mut Criterion) {
                     let round = left.min(1_000);
                     for alert in &mut alerts[..round as usize] {
                         key = key.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                        rekey(alert, (key >> 33) % keys);
+                        rekey(alert, if name == "hot" { keys / 2 } else { (key >> 33) % keys });
                     }
                     let start = Instant::now();
                     for alert in &alerts[..round as usize] {
