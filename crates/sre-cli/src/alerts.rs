@@ -13,7 +13,6 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
 use crate::notify;
-use crate::report::style::{self, PLAIN};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -188,7 +187,7 @@ fn list(store: &SqliteAlertStore, query: &AlertQuery, output: Output) -> anyhow:
             }
             let mut stdout = anstream::stdout().lock();
             if !records.is_empty() {
-                writeln!(stdout, "{table}")?;
+                writeln!(stdout, "{}", table.trim_fmt())?;
             }
             writeln!(stdout, "{} of {} alerts", records.len(), store.count()?)?;
         }
@@ -198,14 +197,13 @@ fn list(store: &SqliteAlertStore, query: &AlertQuery, output: Output) -> anyhow:
 
 fn row(record: &AlertRecord) -> [String; 5] {
     let AlertRecord { at, alert, deliveries, acknowledged, .. } = record;
-    let style = style::of_severity(alert.severity);
     let mut title = alert.title.clone();
     if let Some(acknowledged) = acknowledged {
         title.push_str(&format!("\nacknowledged by {}", acknowledged.by));
     }
     let deliveries: Vec<String> = deliveries.iter().map(delivery).collect();
     let deliveries = if deliveries.is_empty() { "nobody".to_owned() } else { deliveries.join("\n") };
-    [seconds(*at), format!("{style}{}{PLAIN}", alert.severity), title, alert.key().into_owned(), deliveries]
+    [seconds(*at), alert.severity.to_string(), title, alert.key().into_owned(), deliveries]
 }
 
 fn delivery(delivery: &DeliveryRecord) -> String {
