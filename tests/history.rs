@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sre_alerts::{
     AlertManager, AlertOptions, CallbackChannel, ChannelConfig, Escalation, MaintenanceWindow, PersistentAlertManager,
-    Schedule, Verdict,
+    Schedule, Silence, Verdict,
 };
 use sre_core::{Alert, AlertQuery, AlertStore, Clock, DeliveryState, ManualClock, Severity, Timestamp};
 use sre_store_sqlite::SqliteAlertStore;
@@ -102,6 +102,31 @@ async fn what_was_muted_is_still_held_after_a_restart() {
     assert!(run.pass(0).await.is_empty());
     run.send("ends", Severity::Resolved);
     assert_eq!(run.pass(540).await, ["first: goes on warning", "second: goes on warning"]);
+}
+
+#[tokio::test]
+async fn a_silence_outlives_the_process_that_began_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::new(folder.path(), START, AlertOptions::default());
+    let silence = |matcher: &str, seconds| Silence {
+        matchers: vec![matcher.parse().unwrap()],
+        starts_at: START,
+        ends_at: START.saturating_add(Duration::from_secs(seconds)),
+        author: "ann".into(),
+        comment: "known".into(),
+    };
+    let short = run.manager.silence(silence("severity=info", 10)).unwrap();
+    let long = run.manager.silence(silence("severity=~\"warning|info\"", 600)).unwrap();
+    let ended = run.manager.silence(silence("severity=critical", 600)).unwrap();
+    assert!(run.manager.end_silence(ended));
+    drop(run);
+    let run = Run::new(folder.path(), START.saturating_add(Duration::from_secs(60)), AlertOptions::default());
+    let silences = run.manager.silences();
+    assert_eq!(silences, [(long, silence("severity=~\"warning|info\"", 600))], "and not {short:?}, which is over");
+    run.send("a", Severity::Warning);
+    run.send("b", Severity::Critical);
+    assert_eq!(run.pass(539).await, ["first: b critical", "second: b critical"]);
+    assert_eq!(run.pass(1).await, ["first: a warning", "second: a warning"]);
 }
 
 #[tokio::test]

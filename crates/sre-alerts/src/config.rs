@@ -25,8 +25,6 @@ pub struct NotifyConfig {
     pub channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
     /// How to route; everything that the file does not say has its default.
     pub options: AlertOptions,
-    /// What is silenced from the start.
-    pub silences: Vec<Silence>,
     /// Where the history is kept; relative to the file's folder.
     pub history: Option<PathBuf>,
 }
@@ -76,14 +74,10 @@ impl NotifyConfig {
         Reader { file, environment }.read(document)
     }
 
-    /// A manager with the file's channels and silences. What it needs from outside, an HTTP client and a store, is put
+    /// A manager with the file's channels. What it needs from outside, an HTTP client and a store, is put
     /// into [`NotifyConfig::options`] before.
     pub fn start(self) -> Result<AlertManager, ManagerError> {
         let manager = AlertManager::new(self.options)?;
-        for silence in self.silences {
-            // Each was found valid when it was read.
-            let _ = manager.silence(silence);
-        }
         manager.add_channels(self.channels)?;
         Ok(manager)
     }
@@ -107,6 +101,7 @@ impl Reader<'_> {
             group_wait: fields.window("group_wait")?.map_or(defaults.group_wait, Window::duration),
             repeat_interval: fields.window("repeat_interval")?.map(Window::duration),
             escalations: self.list(&mut fields, "escalations", |node, path| self.escalation(node, path, &channels))?,
+            silences: self.list(&mut fields, "silences", |node, path| self.silence(node, path))?,
             maintenance: self.list(&mut fields, "maintenance", |node, path| self.maintenance(node, path))?,
             retention: match fields.take("retention") {
                 Some(node) => self.retention(node)?,
@@ -114,7 +109,6 @@ impl Reader<'_> {
             },
             ..defaults
         };
-        let silences = self.list(&mut fields, "silences", |node, path| self.silence(node, path))?;
         let history = self.text(&mut fields, "history")?.map(PathBuf::from);
         fields.finish()?;
         if channels.is_empty() {
@@ -130,7 +124,7 @@ impl Reader<'_> {
                 return Err(ConfigError::document(self.file, document.line, message));
             }
         }
-        Ok(NotifyConfig { channels, options, silences, history })
+        Ok(NotifyConfig { channels, options, history })
     }
 
     fn channel(&self, node: &Node, path: &str) -> Result<(Arc<dyn AlertChannel>, ChannelConfig), ConfigError> {

@@ -100,6 +100,14 @@ impl AlertManager {
         }
         if let Some(store) = &options.store {
             let now = self.shared.now();
+            for (id, text) in store.silences()? {
+                // One of another version that this cannot read is none; it stays where it is.
+                match serde_json::from_str::<Silence>(&text) {
+                    Ok(silence) if silence.ends_at > now => state.mutes.insert(SilenceId(id), silence),
+                    Ok(_) => store.save_silence(id, None)?,
+                    Err(_) => {}
+                }
+            }
             store.open_incidents()?.into_iter().for_each(|record| state.restore(record, now));
         }
         drop(state);
@@ -167,9 +175,12 @@ impl AlertManager {
         }
     }
 
-    /// Begins a silence.
+    /// Begins a silence; a store keeps it over restarts.
     pub fn silence(&self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
-        self.shared.state().mutes.add(silence)
+        let text = serde_json::to_string(&silence).ok();
+        let id = self.shared.state().mutes.add(silence)?;
+        self.shared.save_silence(id, text.as_deref());
+        Ok(id)
     }
 
     /// Ends a silence; what it held and still fires is sent. False where there is none of that id.
@@ -179,6 +190,7 @@ impl AlertManager {
         let is_known = state.mutes.remove(id);
         state.recheck_mutes(now);
         drop(state);
+        self.shared.save_silence(id, None);
         self.shared.wake.notify_one();
         is_known
     }

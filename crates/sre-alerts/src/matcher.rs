@@ -2,6 +2,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use regex::Regex;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sre_core::Alert;
 
 /// A condition on one field of an alert, in the syntax of Alertmanager: `team=search`, `slo!="latency"`,
@@ -95,6 +97,18 @@ impl fmt::Display for Matcher {
             (Some(_), true) => "!~",
         };
         write!(f, "{}{operator}\"{}\"", self.name, self.value)
+    }
+}
+
+impl Serialize for Matcher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -1,5 +1,6 @@
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 use sre_core::{Alert, Timestamp};
 
 use crate::Matcher;
@@ -7,7 +8,7 @@ use crate::matcher::all_match;
 
 /// Somebody's decision to hear nothing of certain alerts for a while. Alerts that it matches are held, not dropped: what
 /// still fires when it ends is sent then.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
     /// All of them must match; at least one.
     pub matchers: Vec<Matcher>,
@@ -24,6 +25,13 @@ pub struct Silence {
 /// What the manager calls a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SilenceId(pub u64);
+
+impl SilenceId {
+    /// One that no other process gives; every reader of JSON can hold it.
+    fn random() -> Self {
+        Self(fastrand::u64(1..1 << 53))
+    }
+}
 
 /// Times that are planned to be noisy. What still fires when they end is sent then.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,20 +118,26 @@ impl Schedule {
 pub(crate) struct Mutes {
     silences: Vec<(SilenceId, Silence)>,
     windows: Vec<MaintenanceWindow>,
-    next: u64,
 }
 
 impl Mutes {
-    pub(crate) fn new(windows: Vec<MaintenanceWindow>) -> Self {
-        Self { windows, ..Self::default() }
+    pub(crate) fn new(windows: Vec<MaintenanceWindow>, silences: Vec<Silence>) -> Self {
+        let mut mutes = Self { windows, ..Self::default() };
+        silences.into_iter().for_each(|silence| mutes.insert(SilenceId::random(), silence));
+        mutes
     }
 
     pub(crate) fn add(&mut self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
         silence.check()?;
-        self.next += 1;
-        let id = SilenceId(self.next);
-        self.silences.push((id, silence));
+        let id = SilenceId::random();
+        self.insert(id, silence);
         Ok(id)
+    }
+
+    /// Takes in a silence that is known to be valid.
+    pub(crate) fn insert(&mut self, id: SilenceId, silence: Silence) {
+        self.silences.retain(|(known, _)| *known != id);
+        self.silences.push((id, silence));
     }
 
     /// Takes a silence away; false where there is none of that id.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sre_core::{AlertStore, Clock, HttpClient, Offline, Retention, RetryPolicy, Severity, SystemClock};
 
 use crate::mapping::{Mapping, default_mapping};
-use crate::{MaintenanceWindow, Matcher, RateLimit};
+use crate::{MaintenanceWindow, Matcher, RateLimit, Silence};
 
 /// How a manager works; every field has a default.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct AlertOptions {
     pub repeat_interval: Option<Duration>,
     /// Who is told when nobody acknowledges.
     pub escalations: Vec<Escalation>,
+    /// What is silenced from the start; a silence without matchers would silence everything.
+    pub silences: Vec<Silence>,
     /// Times that are planned to be noisy.
     pub maintenance: Vec<MaintenanceWindow>,
     /// When a failed delivery is tried again, and when it is given up.
@@ -53,6 +55,7 @@ impl Default for AlertOptions {
             group_wait: Duration::from_secs(30),
             repeat_interval: None,
             escalations: Vec::new(),
+            silences: Vec::new(),
             maintenance: Vec::new(),
             retry: RetryPolicy::default(),
             queue_limit: 10_000,

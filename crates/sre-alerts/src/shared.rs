@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use crate::fingerprint::Keys;
 use crate::lane::Lane;
 use crate::state::{Planned, State, complete};
-use crate::{AlertOptions, Sent, Verdict};
+use crate::{AlertOptions, Sent, SilenceId, Verdict};
 
 /// What the manager and its thread share.
 pub(crate) struct Shared {
@@ -180,6 +180,14 @@ impl Shared {
         let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
         if let Ok(planned) = state.plan(self.keys.of(&alert), complete(&alert, now), now) {
             state.launch(planned, None, now);
+        }
+    }
+
+    /// Keeps a silence in the store, or takes it away there.
+    pub(crate) fn save_silence(&self, id: SilenceId, text: Option<&str>) {
+        if let Some(store) = &self.options.store {
+            let saved = store.save_silence(id.0, text);
+            self.note_store(&mut self.state(), saved, self.now());
         }
     }
 

@@ -55,7 +55,7 @@ impl State {
             next_lane: 0,
             keys,
             incidents: Incidents::new(options.dedup_window, options.incident_timeout, options.max_incidents),
-            mutes: Mutes::new(options.maintenance.clone()),
+            mutes: Mutes::new(options.maintenance.clone(), options.silences.clone()),
             muted: BTreeMap::new(),
             follow_ups: FollowUps::new(),
             counts: AlertsSnapshot::default(),

@@ -59,7 +59,10 @@ fn every_field_is_read() {
         (&["agent".to_owned(), "team".to_owned()][..], Some(Duration::from_secs(14_400)))
     );
     assert_eq!((options.escalations[0].channels.len(), options.escalations[0].after), (2, Duration::from_secs(900)));
-    assert_eq!((config.silences[0].ends_at, &*config.silences[0].author), (Timestamp::from_secs(1_798_761_600), "ann"));
+    assert_eq!(
+        (options.silences[0].ends_at, &*options.silences[0].author),
+        (Timestamp::from_secs(1_798_761_600), "ann")
+    );
     assert!(matches!(options.maintenance[0].schedule, Schedule::Once { .. }));
     assert!(matches!(&options.maintenance[1].schedule, Schedule::Weekly { days, .. } if days.len() == 2));
     assert_eq!(options.retention.size, 100_000_000);

@@ -127,7 +127,6 @@ fn test(path: &Path, channel: &str, severity: TestSeverity, resolve: bool) -> an
     let defaults = agent_sre::alerts::AlertOptions::default();
     config.options =
         agent_sre::alerts::AlertOptions { http: config.options.http.clone(), retry: config.options.retry, ..defaults };
-    config.silences.clear();
     let mut alert = Alert {
         severity: match severity {
             TestSeverity::Info => Severity::Info,

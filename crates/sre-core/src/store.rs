@@ -34,6 +34,12 @@ pub trait AlertStore: Send + Sync {
     /// Who has taken the open incident of a key on, through whichever process.
     fn acknowledgement(&self, dedup_key: &str) -> Result<Option<Acknowledgement>, StoreError>;
 
+    /// Keeps a silence, as text that only the manager understands; `None` takes it away.
+    fn save_silence(&self, id: u64, text: Option<&str>) -> Result<(), StoreError>;
+
+    /// The silences that are kept.
+    fn silences(&self) -> Result<Vec<(u64, String)>, StoreError>;
+
     /// Deletes what `retention` does not keep, and says how many alerts. Open incidents and unfinished deliveries stay.
     fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u64, StoreError>;
 }

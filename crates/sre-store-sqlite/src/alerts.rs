@@ -238,6 +238,25 @@ impl AlertStore for SqliteAlertStore {
         self.read(|connection| acknowledgement(connection, dedup_key))
     }
 
+    fn save_silence(&self, id: u64, text: Option<&str>) -> Result<(), StoreError> {
+        let id = id.cast_signed();
+        self.write(|connection| {
+            match text {
+                Some(text) => connection.execute("INSERT OR REPLACE INTO silences VALUES (?, ?)", params![id, text])?,
+                None => connection.execute("DELETE FROM silences WHERE id = ?", [id])?,
+            };
+            Ok(())
+        })
+    }
+
+    fn silences(&self) -> Result<Vec<(u64, String)>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT id, text FROM silences ORDER BY id")?;
+            let silences = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))?;
+            silences.collect()
+        })
+    }
+
     fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
         let oldest = now.saturating_sub(retention.age).as_nanos();
         let by_age = self.write(|connection| {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 /// Each brings a file from one version to the next; the version is SQLite's `user_version`.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE alerts (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at INTEGER NOT NULL,
@@ -34,7 +35,9 @@ const MIGRATIONS: [&str; 1] = ["
         by TEXT NOT NULL,
         at INTEGER NOT NULL
     );
-"];
+",
+    "CREATE TABLE silences (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+];
 
 /// Files up to this size are checked as a whole when they are opened.
 const CHECKED_BYTES: u64 = 64 << 20;
@@ -100,4 +103,27 @@ fn prepare(mut connection: Connection, size: u64) -> Result<Connection, Failure>
 fn is_corrupt(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_version_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute("INSERT INTO alerts VALUES (7, 1, 3, 'a', 's', 'k', '{}')", []).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let new = open(&path).unwrap();
+        let version: usize = new.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap() as usize;
+        assert_eq!(version, MIGRATIONS.len());
+        let count = |table: &str| {
+            new.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!((count("alerts"), count("silences")), (1, 0));
+    }
 }
