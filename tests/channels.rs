@@ -133,7 +133,7 @@ impl Rig {
     fn with(channel: Arc<dyn AlertChannel>, folder: &Path, options: AlertOptions) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let store = Arc::new(SqliteAlertStore::open(folder.join("alerts.db")).unwrap());
-        let limits = sre_http::Options { timeout: Duration::from_millis(300), ..Default::default() };
+        let limits = sre_http::Options { timeout: Duration::from_secs(1), ..Default::default() };
         let options = AlertOptions {
             clock: clock.clone(),
             store: Some(store.clone()),
@@ -314,7 +314,7 @@ async fn a_slow_answer_is_no_answer_and_a_huge_one_is_one() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let huge = answer(200).set_body_bytes(vec![b'x'; 8 << 20]);
-        let server = server(vec![answer(200).set_delay(Duration::from_secs(2)), huge]).await;
+        let server = server(vec![answer(200).set_delay(Duration::from_secs(4)), huge]).await;
         let rig = Rig::new((row.make)(&server.uri()), folder.path());
         rig.manager.send(&alert(Severity::Critical));
         rig.pass(0).await;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -48,19 +49,21 @@ fn child() {
     }
 }
 
-/// Lines that the child prints; a line that death cut short is none.
-fn lines(stdout: impl std::io::Read) -> Vec<String> {
-    let mut reader = BufReader::new(stdout);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    while reader.read_line(&mut line).unwrap_or(0) > 0 && line.ends_with('\n') {
-        lines.push(line.trim().to_owned());
-        line.clear();
-    }
-    lines
+/// Hands on what the child prints, line by line; a line that death cut short is none.
+fn lines(child: &mut Child) -> Receiver<String> {
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap_or(0) > 0 && line.ends_with('\n') {
+            let _ = sender.send(line.trim().to_owned());
+            line.clear();
+        }
+    });
+    receiver
 }
 
-fn spawn(url: &str, store: &str, run: &str) -> std::process::Child {
+fn spawn(url: &str, store: &str, run: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture", "--test-threads=1"])
         .env("SRE_KILL_TEST", format!("{url}|{store}|{run}"))
@@ -92,18 +95,22 @@ async fn a_hundred_random_kills_lose_nothing() {
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;
     for run in 0..KILLS {
         let mut child = spawn(&server.uri(), &store, &run.to_string());
+        let printed = lines(&mut child);
+        // Now and then before it has opened its history, or while it does.
+        if run % 5 > 0 {
+            while !printed.recv().unwrap().ends_with("ready") {}
+        }
         // Xorshift: the same kills in every run, as far as a scheduler allows.
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        tokio::time::sleep(Duration::from_micros(8_000 + seed % 60_000)).await;
+        tokio::time::sleep(Duration::from_micros(seed % 40_000)).await;
         child.kill().unwrap();
-        let printed = lines(child.stdout.take().unwrap());
         child.wait().unwrap();
         safe.extend(printed.iter().filter_map(|line| line.strip_prefix("safe ").map(str::to_owned)));
     }
     let mut last = spawn(&server.uri(), &store, "last");
-    let printed = lines(last.stdout.take().unwrap());
+    let printed: Vec<String> = lines(&mut last).iter().collect();
     assert!(last.wait().unwrap().success() && printed.iter().any(|line| line == "flushed"), "{printed:?}");
 
     // In the order in which the server said yes, each key's trigger comes before its end.
@@ -118,9 +125,9 @@ async fn a_hundred_random_kills_lose_nothing() {
         let text = |field: &str| body["data"][field].as_str().unwrap().to_owned();
         arrived.entry(text("dedup_key")).or_default().push(text("severity"));
     }
-    assert!(refused > 10, "{refused} refused");
+    assert!(refused > 5, "{refused} refused");
     let distinct: BTreeSet<&String> = safe.iter().collect();
-    assert!(distinct.len() > 200 && distinct.len() == safe.len(), "{} safe", safe.len());
+    assert!(distinct.len() > 100 && distinct.len() == safe.len(), "{} safe", safe.len());
     let lost: Vec<&String> = safe
         .iter()
         .filter(|line| {
