@@ -68,6 +68,18 @@ pub(super) fn limited<'a>(
     texts.into_iter().take(TEXTS).map(|(key, text)| (truncated(&name(key), NAME), truncated(text, most))).collect()
 }
 
+/// What a message to people shows beside its text: name and value, the values that are there.
+#[cfg(any(feature = "slack", feature = "teams"))]
+pub(super) fn facts(alert: &sre_core::Alert) -> impl Iterator<Item = (&str, &str)> {
+    let own = [
+        ("Severity", alert.severity.as_str()),
+        ("Agent", alert.agent_id.as_str()),
+        ("Objective", alert.slo_name.as_str()),
+    ];
+    let labels = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    own.into_iter().chain(labels).filter(|(_, value)| !value.is_empty())
+}
+
 /// The text, or as much of it as fits into so many characters with a mark at its end.
 pub(super) fn truncated(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
 
-use super::post::{Post, truncated};
+use super::post::{Post, facts, truncated};
 
 /// Slack, by an [incoming webhook](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks).
 ///
@@ -50,12 +50,7 @@ fn body(alert: &Alert) -> Value {
     if !alert.message.is_empty() {
         blocks.push(json!({"type": "section", "text": markdown(&escaped(&alert.message), SECTION)}));
     }
-    let of_alert = [("Severity", alert.severity.as_str()), ("Agent", &alert.agent_id), ("Objective", &alert.slo_name)];
-    let labels = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let fields: Vec<Value> = of_alert
-        .into_iter()
-        .chain(labels)
-        .filter(|(_, value)| !value.is_empty())
+    let fields: Vec<Value> = facts(alert)
         .take(FIELDS)
         .map(|(name, value)| markdown(&format!("*{}*\n{}", escaped(name), escaped(value)), FIELD))
         .collect();

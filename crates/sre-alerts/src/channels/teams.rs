@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
 
-use super::post::{Post, truncated};
+use super::post::{Post, facts, truncated};
 
 /// Microsoft Teams, by the webhook of a Workflows flow ("When a Teams webhook request is received") and an
 /// [Adaptive Card](https://adaptivecards.microsoft.com/). The connectors of Office 365 and their message card are retired.
@@ -49,12 +49,7 @@ fn card(alert: &Alert, most: usize) -> Value {
         Severity::Info => ("accent", "Accent"),
         Severity::Resolved => ("good", "Good"),
     };
-    let of_alert = [("Severity", alert.severity.as_str()), ("Agent", &alert.agent_id), ("Objective", &alert.slo_name)];
-    let labels = alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let facts: Vec<Value> = of_alert
-        .into_iter()
-        .chain(labels)
-        .filter(|(_, value)| !value.is_empty())
+    let facts: Vec<Value> = facts(alert)
         .take(FACTS)
         .map(|(name, value)| {
             json!({"title": truncated(name, FACT.min(most)), "value": truncated(value, FACT.min(most))})
