@@ -38,12 +38,12 @@ impl Groups {
     }
 
     /// Puts a message into its group, or hands it back where nothing is grouped.
-    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, out: &mut Outbox) -> Option<Message> {
+    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, out: &mut Outbox, keys: Keys) -> Option<Message> {
         if self.by.is_empty() {
             return Some(message);
         }
         if message.acknowledged_by.is_some() {
-            return Some(self.of_group(message));
+            return Some(self.of_group(message, keys));
         }
         let key = match self.of.get(&message.key) {
             Some(key) => key.clone(),
@@ -101,8 +101,9 @@ impl Groups {
     }
 
     /// Whoever acknowledges an alert acknowledges the group's message, which is what people see.
-    fn of_group(&self, mut message: Message) -> Message {
+    fn of_group(&self, mut message: Message, keys: Keys) -> Message {
         if let Some(key) = self.of.get(&message.key) {
+            message.key = keys.of_text(key);
             message.alert = Arc::new(Alert { dedup_key: key.clone(), ..(*message.alert).clone() });
         }
         message

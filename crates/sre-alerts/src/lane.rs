@@ -89,7 +89,7 @@ impl Lane {
 
     /// Takes a message in, which goes out now, or in a group, or once the rate limit allows it.
     pub(crate) fn accept(&mut self, message: Message, now: Timestamp, keys: Keys) -> Decision {
-        let Some(message) = self.groups.accept(message, now, &mut self.out) else {
+        let Some(message) = self.groups.accept(message, now, &mut self.out, keys) else {
             return Decision::Grouped;
         };
         match self.throttle(message, now, keys) {
@@ -208,10 +208,12 @@ impl Lane {
 
     /// Takes in what was adopted from the store; `is_all` where nothing is left there.
     pub(crate) fn refill(&mut self, messages: Vec<Message>, is_all: bool, now: Timestamp, keys: Keys) {
+        // What was released meanwhile is not in the store yet, so it was not adopted either.
+        let is_unwritten = self.out.records.iter().any(|record| record.state == DeliveryState::Released);
         self.has_spilled = false;
         for message in messages {
             self.accept(message, now, keys);
         }
-        self.has_spilled |= !is_all;
+        self.has_spilled |= is_unwritten || !is_all;
     }
 }

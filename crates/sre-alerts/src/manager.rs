@@ -95,21 +95,25 @@ impl AlertManager {
             }
         }
         let options = &self.shared.options;
+        let (silences, open) = match &options.store {
+            Some(store) => (store.silences()?, store.open_incidents()?),
+            None => Default::default(),
+        };
         for (channel, config) in channels {
             state.add_lane(|number| Lane::new(number, channel, config, options));
         }
-        if let Some(store) = &options.store {
-            let now = self.shared.now();
-            for (id, text) in store.silences()? {
-                // One of another version that this cannot read is none; it stays where it is.
-                match serde_json::from_str::<Silence>(&text) {
-                    Ok(silence) if silence.ends_at > now => state.mutes.insert(SilenceId(id), silence),
-                    Ok(_) => store.save_silence(id, None)?,
-                    Err(_) => {}
-                }
+        let now = self.shared.now();
+        for (id, text) in silences {
+            // One of another version that this cannot read is none; it stays where it is.
+            let Ok(silence) = serde_json::from_str::<Silence>(&text) else { continue };
+            if silence.ends_at > now {
+                state.mutes.insert(SilenceId(id), silence);
+            } else if let Some(store) = &options.store {
+                // It is over: should it stay in the store, the next start takes it away.
+                let _ = store.save_silence(id, None);
             }
-            store.open_incidents()?.into_iter().for_each(|record| state.restore(record, now));
         }
+        open.into_iter().for_each(|record| state.restore(record, now));
         drop(state);
         self.shared.adopt(false);
         self.shared.wake.notify_one();

@@ -100,8 +100,9 @@ impl Throttle {
         Some(message)
     }
 
+    /// When the rate limit lets out what is held, if anything is.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.release_at
+        self.release_at.filter(|_| !self.held.is_empty())
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -155,5 +156,29 @@ impl GovernorClock for Ours {
 impl std::fmt::Debug for Ours {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sre_core::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_due_once_what_was_held_is_resolved() {
+        let now = Timestamp::from_secs(1_790_000_000);
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now));
+        let limit = RateLimit { messages: NonZeroU32::MIN, per: Duration::from_secs(60) };
+        let (mut throttle, keys) = (Throttle::new(Some(limit), &clock), Keys::new());
+        let mut accept = |key: &str, severity| {
+            let alert = Alert { severity, dedup_key: key.into(), ..Alert::new(key, "") };
+            let message = Message::new(keys.of(&alert), Arc::new(alert), None, now);
+            let passed = throttle.accept(message, now, &mut Outbox::default(), keys).0.is_some();
+            (passed, throttle.next_due())
+        };
+        assert_eq!(accept("a", Severity::Warning), (true, None));
+        assert_eq!(accept("b", Severity::Warning), (false, Some(now.saturating_add(Duration::from_secs(60)))));
+        assert_eq!(accept("b", Severity::Resolved), (true, None));
     }
 }
