@@ -26,7 +26,7 @@ enum Bound {
     Nanos(f64),
 }
 
-const ASKED: [Asked; 19] = [
+const ASKED: [Asked; 28] = [
     Asked {
         what: "record an event into an SLO",
         measured: "record/slo_after_1k",
@@ -94,6 +94,47 @@ const ASKED: [Asked; 19] = [
         measured: "alerts_durable/send_all",
         bound: Bound::Times(3.0, "alerts_durable/sqlite_bare"),
     },
+    Asked {
+        what: "a guarded call, failures in a row",
+        measured: "breaker/consecutive",
+        bound: Bound::Times(1.0, "breaker/recloser"),
+    },
+    Asked {
+        what: "the same by two threads",
+        measured: "breaker/consecutive_two_threads",
+        bound: Bound::Times(1.0 / 3.0, "breaker/recloser_two_threads"),
+    },
+    Asked {
+        what: "a guarded call, window of calls",
+        measured: "breaker/window_of_calls",
+        bound: Bound::Times(1.0, "breaker/recloser"),
+    },
+    Asked {
+        what: "the same by two threads",
+        measured: "breaker/window_of_calls_two_threads",
+        bound: Bound::Times(1.0 / 3.0, "breaker/recloser_two_threads"),
+    },
+    Asked {
+        what: "a guarded call, window of time",
+        measured: "breaker/window_of_time",
+        bound: Bound::Times(1.0, "breaker/recloser"),
+    },
+    Asked {
+        what: "the same by two threads",
+        measured: "breaker/window_of_time_two_threads",
+        bound: Bound::Times(1.0 / 3.0, "breaker/recloser_two_threads"),
+    },
+    Asked {
+        what: "a guarded `tower` service",
+        measured: "breaker_layer/ours",
+        bound: Bound::Times(1.0, "breaker_layer/tower_resilience"),
+    },
+    Asked {
+        what: "check 100,000 agents for a cascade, 1 % open",
+        measured: "cascade/check",
+        bound: Bound::Nanos(1_000_000.0),
+    },
+    Asked { what: "the same, nothing open", measured: "cascade/check_nothing_open", bound: Bound::Nanos(1_000_000.0) },
 ];
 
 pub(crate) fn run(last: bool) -> anyhow::Result<()> {

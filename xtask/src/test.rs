@@ -31,7 +31,10 @@ pub(crate) fn run(install: bool) -> anyhow::Result<()> {
         Ok(list) => eprintln!("\nskipped:\n{list}"),
         Err(_) => eprintln!("\nnothing was skipped"),
     }
-    tested
+    tested?;
+    // Every interleaving of a few threads, with the lock-free parts built on loom's atomics.
+    let loom = [("RUSTFLAGS", "--cfg sre_loom"), ("CARGO_TARGET_DIR", "target/loom")];
+    cargo(&["test", "-p", "sre-cascade", "--release", "--test", "loom"], &loom)
 }
 
 impl Outside {

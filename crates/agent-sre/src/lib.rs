@@ -46,6 +46,10 @@ pub use sre_exporter_prometheus as prometheus;
 #[cfg(feature = "alerts")]
 pub use sre_alerts as alerts;
 
+/// Circuit breakers, and failures that cascade.
+#[cfg(feature = "cascade")]
+pub use sre_cascade as cascade;
+
 /// The HTTP client that channels go out by.
 #[cfg(feature = "http")]
 pub use sre_http as http;

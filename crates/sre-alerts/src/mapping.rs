@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
-use sre_core::{Alert, BurnAlert, BurnRate, Severity, Signal, SignalKind, Status};
+use sre_core::{
+    Alert, BreakerChange, BreakerState, BurnAlert, BurnRate, CascadeReport, Severity, Signal, SignalKind, Status,
+};
 
 /// What makes an alert of a signal; `None` sends nothing.
 pub type Mapping = Arc<dyn Fn(&Signal) -> Option<Alert> + Send + Sync>;
 
 /// The mapping of a manager that is given none. An objective that turns `warning`, `critical` or `exhausted` is an alert of
-/// one key (`critical` for the latter two), which any better status resolves.
+/// one key (`critical` for the latter two), which any better status resolves. An open circuit is a `warning` until it closes,
+/// a cascade `critical` until it is over.
 ///
 /// ```
 /// use sre_alerts::default_mapping;
@@ -51,6 +54,13 @@ pub fn default_mapping(signal: &Signal) -> Option<Alert> {
                 ..Alert::new(title, sentences.join(" "))
             }
         }
+        SignalKind::BreakerChanged(change) => of_breaker(change)?,
+        SignalKind::Cascade(report) => of_cascade(report),
+        SignalKind::CascadeOver { origin } => Alert {
+            severity: Severity::Resolved,
+            dedup_key: format!("cascade/{origin}"),
+            ..Alert::new(format!("cascade from {origin}: over"), "Nothing follows it any more.")
+        },
         SignalKind::Custom { name, severity, message } => Alert {
             severity: *severity,
             dedup_key: format!("{name}/{}", signal.agent),
@@ -65,6 +75,42 @@ pub fn default_mapping(signal: &Signal) -> Option<Alert> {
         alert.starts_at = signal.time;
     }
     Some(alert)
+}
+
+/// An open circuit is an incident until it closes; half-open is neither.
+fn of_breaker(change: &BreakerChange) -> Option<Alert> {
+    let (target, to) = (&change.target, change.to);
+    let severity = match to {
+        BreakerState::Open | BreakerState::ForcedOpen => Severity::Warning,
+        BreakerState::Closed | BreakerState::Disabled => Severity::Resolved,
+        BreakerState::HalfOpen => return None,
+    };
+    let wait =
+        change.retry_after_s.map(|seconds| format!(" Trial calls go out in {seconds:.0} s.")).unwrap_or_default();
+    let message = format!("The circuit breaker is {}: {}.{wait}", to.as_str().replace('_', " "), change.reason);
+    let title = format!("circuit of {target}: {}", to.as_str().replace('_', " "));
+    Some(Alert { severity, dedup_key: format!("breaker/{target}"), ..Alert::new(title, message) })
+}
+
+fn of_cascade(report: &CascadeReport) -> Alert {
+    let path: Vec<String> = report.path.iter().map(|failing| failing.target.to_string()).collect();
+    let mut sentences = vec![match &path[..] {
+        [only] => format!("It began with {only}."),
+        path => format!("Failures went from {}.", path.join(" to ")),
+    }];
+    if !report.open.is_empty() {
+        sentences.push(format!("Open: {}.", count(report.open.len(), "circuit")));
+    }
+    sentences.push(format!("Exposed, since they call what failed: {}.", count(report.exposed, "agent")));
+    Alert {
+        severity: Severity::Critical,
+        dedup_key: format!("cascade/{}", report.origin),
+        ..Alert::new(format!("cascade from {}", report.origin), sentences.join(" "))
+    }
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 fn burn_text(burn: &BurnRate, alert: Option<&BurnAlert>) -> Option<String> {
@@ -92,7 +138,7 @@ fn span(seconds: f64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use sre_core::{Timestamp, Window};
+    use sre_core::{Failing, Target, Timestamp, Window};
 
     use super::*;
 
@@ -128,6 +174,44 @@ mod tests {
         assert_eq!((alert.severity, &*alert.key()), (Severity::Critical, "slo/answers/support"));
         assert_eq!((&*alert.agent_id, &*alert.slo_name, &*alert.labels["team"]), ("support", "answers", "search"));
         assert_eq!(alert.starts_at, Timestamp::from_secs(1_790_000_000));
+    }
+
+    #[test]
+    fn an_open_circuit_and_a_cascade_are_incidents() {
+        let signal = |kind| Signal { time: Timestamp::from_secs(1_790_000_000), agent: String::new(), kind };
+        let change = |to| {
+            signal(SignalKind::BreakerChanged(BreakerChange {
+                target: Target::tool("search"),
+                from: BreakerState::Closed,
+                to,
+                number: 1,
+                reason: "5 failures in a row".into(),
+                retry_after_s: (to == BreakerState::Open).then_some(30.0),
+            }))
+        };
+        let alert = default_mapping(&change(BreakerState::Open)).unwrap();
+        assert_eq!(alert.title, "circuit of tool search: open");
+        assert_eq!(alert.message, "The circuit breaker is open: 5 failures in a row. Trial calls go out in 30 s.");
+        assert!(default_mapping(&change(BreakerState::HalfOpen)).is_none());
+        let closed = default_mapping(&change(BreakerState::Closed)).unwrap();
+        assert_eq!((closed.severity, closed.key()), (Severity::Resolved, alert.key()));
+
+        let since = Timestamp::from_secs(1_790_000_000);
+        let failing = |target| Failing { target, since };
+        let report = CascadeReport {
+            origin: Target::model("gpt-5"),
+            path: vec![failing(Target::model("gpt-5")), failing(Target::agent("planner"))],
+            open: vec![Target::model("gpt-5")],
+            exposed: 7,
+            blast_radius: Vec::new(),
+        };
+        let alert = default_mapping(&signal(SignalKind::Cascade(report))).unwrap();
+        assert_eq!(
+            alert.message,
+            "Failures went from model gpt-5 to agent planner. Open: 1 circuit. Exposed, since they call what failed: 7 agents."
+        );
+        let over = default_mapping(&signal(SignalKind::CascadeOver { origin: Target::model("gpt-5") })).unwrap();
+        assert_eq!((over.severity, over.key()), (Severity::Resolved, alert.key()));
     }
 
     #[test]

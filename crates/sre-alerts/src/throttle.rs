@@ -3,12 +3,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::Clock as GovernorClock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use sre_core::{Alert, Clock, Severity, Timestamp};
+use sre_core::{Alert, Clock, RateLimiter, Severity, Timestamp};
 
 use crate::fingerprint::{Fingerprint, Keys};
 use crate::message::{Message, Outbox};
@@ -27,15 +22,13 @@ pub struct RateLimit {
 /// are no more of those than there were triggers.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    limiter: Option<Limiter>,
+    limiter: Option<RateLimiter>,
     held: Vec<Message>,
     release_at: Option<Timestamp>,
     /// The summaries that were sent and of which something still fires.
     summaries: Vec<Summary>,
     sent: u64,
 }
-
-type Limiter = RateLimiter<NotKeyed, InMemoryState, Ours, NoOpMiddleware<Nanos>>;
 
 #[derive(Debug)]
 struct Summary {
@@ -46,9 +39,8 @@ struct Summary {
 
 impl Throttle {
     pub(crate) fn new(limit: Option<RateLimit>, clock: &Arc<dyn Clock>) -> Self {
-        let quota = limit
-            .and_then(|limit| Some(Quota::with_period(limit.per / limit.messages.get())?.allow_burst(limit.messages)));
-        let limiter = quota.map(|quota| RateLimiter::direct_with_clock(quota, Ours(clock.clone())));
+        let limiter =
+            limit.and_then(|limit| RateLimiter::new(limit.per / limit.messages.get(), limit.messages, clock.clone()));
         Self { limiter, ..Self::default() }
     }
 
@@ -132,30 +124,11 @@ impl Throttle {
         let Some(limiter) = &self.limiter else { return true };
         match limiter.check() {
             Ok(()) => true,
-            Err(until) => {
-                let wait = until.wait_time_from(limiter.clock().now());
+            Err(wait) => {
                 self.release_at = Some(now.saturating_add(wait.max(Duration::from_millis(1))));
                 false
             }
         }
-    }
-}
-
-/// The manager's clock as governor wants it.
-#[derive(Clone)]
-struct Ours(Arc<dyn Clock>);
-
-impl GovernorClock for Ours {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::from(self.0.now().since(Timestamp::default()))
-    }
-}
-
-impl std::fmt::Debug for Ours {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
     }
 }
 

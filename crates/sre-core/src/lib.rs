@@ -32,6 +32,8 @@
 //! ```
 mod adapter;
 mod alert;
+mod breaker;
+mod cascade;
 mod channel;
 mod clock;
 mod event;
@@ -40,6 +42,8 @@ mod http_client;
 mod money;
 mod observer;
 mod per_task;
+#[cfg(feature = "rate")]
+mod rate;
 mod retry;
 mod secret;
 mod series;
@@ -48,6 +52,7 @@ mod sli;
 mod snapshot;
 mod stats;
 mod store;
+mod thread;
 mod time;
 mod window;
 #[cfg(feature = "yaml")]
@@ -58,6 +63,8 @@ pub use adapter::{
     Recorder, Run, RunLimits, Verdict, arguments_hash,
 };
 pub use alert::{Alert, Severity};
+pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKind, WindowedCalls};
+pub use cascade::{CascadeReport, Failing};
 pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
@@ -66,6 +73,8 @@ pub use http_client::{HttpClient, HttpError, Offline, retry_after};
 pub use money::{InvalidUsd, Usd};
 pub use observer::{Observer, SignalHandler};
 pub use per_task::{PerTask, TaskCosts};
+#[cfg(feature = "rate")]
+pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
@@ -80,5 +89,6 @@ pub use store::{
     Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, LedgerEntry,
     LedgerStore, NewAlert, Retention, StoreError,
 };
+pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};

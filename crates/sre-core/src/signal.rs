@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BurnAlert, BurnRate, Severity, Timestamp};
+use crate::{BreakerChange, BurnAlert, BurnRate, CascadeReport, Severity, Target, Timestamp};
 
 /// What an engine concluded: the only thing that engines say to each other, and never directly.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,6 +44,15 @@ pub enum SignalKind {
         /// The objective's labels.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         labels: BTreeMap<String, String>,
+    },
+    /// A circuit breaker turned to another state.
+    BreakerChanged(BreakerChange),
+    /// Failures spread along the call graph, or so many circuits are open that they might as well.
+    Cascade(CascadeReport),
+    /// The cascade is over.
+    CascadeOver {
+        /// Where it had begun.
+        origin: Target,
     },
     /// A conclusion of an engine that this version does not know.
     Custom {

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    AgentEvent, Event, Goal, Measure, Severity, Signal, SignalKind, SliReading, SliSpec, Status, TaskCosts, Timestamp,
-    Usd, Window,
+    AgentEvent, BreakerSnapshot, CascadeReport, Event, Goal, Measure, Severity, Signal, SignalKind, SliReading,
+    SliSpec, Status, TaskCosts, Timestamp, Usd, Window,
 };
 
 /// What an engine is at a moment, for whoever publishes it.
@@ -18,6 +18,10 @@ pub enum Snapshot {
     Totals(Totals),
     /// How alerts get through.
     Alerts(AlertsSnapshot),
+    /// A circuit breaker.
+    Breaker(BreakerSnapshot),
+    /// A cascade that goes on.
+    Cascade(CascadeReport),
 }
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.

@@ -1,4 +1,7 @@
-use sre_core::{AlertsSnapshot, IndicatorSnapshot, Measure, SloSnapshot, Snapshot, Status, Totals};
+use sre_core::{
+    AlertsSnapshot, BreakerSnapshot, BreakerState, CascadeReport, IndicatorSnapshot, Measure, SloSnapshot, Snapshot,
+    Status, Totals,
+};
 
 use crate::PrometheusExporter;
 
@@ -10,6 +13,8 @@ impl PrometheusExporter {
                 Snapshot::Slo(slo) => self.export_slo(slo),
                 Snapshot::Totals(totals) => self.export_totals(totals),
                 Snapshot::Alerts(alerts) => self.export_alerts(alerts),
+                Snapshot::Breaker(breaker) => self.export_breaker(breaker),
+                Snapshot::Cascade(cascade) => self.export_cascade(cascade),
                 _ => {}
             }
         }
@@ -133,6 +138,53 @@ impl PrometheusExporter {
             self.count("sre_alert_retries_total", channel.retries as f64, &of_channel, help);
             let help = "Alerts that went out within a group or a summary.";
             self.count("sre_alert_summarised_total", channel.summarised as f64, &of_channel, help);
+        }
+    }
+
+    /// A circuit breaker, told apart by the kind and name of its target.
+    pub fn export_breaker(&mut self, breaker: &BreakerSnapshot) {
+        let target = [("kind", breaker.target.kind.as_str()), ("target", breaker.target.name.as_str())];
+        for state in [
+            BreakerState::Closed,
+            BreakerState::Open,
+            BreakerState::HalfOpen,
+            BreakerState::ForcedOpen,
+            BreakerState::Disabled,
+        ] {
+            let is = f64::from(u8::from(breaker.state == state));
+            let help = "1 for the state it has.";
+            self.put("sre_breaker_state", Some(is), &target, &[("state", state.as_str())], help);
+        }
+        let rates = breaker.window.map(|window| (window.failure_rate(), window.slow_call_rate())).unwrap_or_default();
+        for (name, value, help) in [
+            ("sre_breaker_failures_in_a_row", Some(f64::from(breaker.failure_count)), "Failures in a row."),
+            ("sre_breaker_failure_rate_ratio", rates.0, "The share of calls in its window that failed."),
+            ("sre_breaker_slow_call_rate_ratio", rates.1, "The share of calls in its window that took too long."),
+            (
+                "sre_breaker_retry_after_seconds",
+                breaker.retry_after_s,
+                "Time until an open one lets trial calls through.",
+            ),
+        ] {
+            self.put(name, value, &target, &[], help);
+        }
+        for (name, count, help) in [
+            ("sre_breaker_opened_total", breaker.opened, "Times that it opened."),
+            ("sre_breaker_rejected_calls_total", breaker.rejected, "Calls that it refused."),
+        ] {
+            self.count(name, count as f64, &target, help);
+        }
+    }
+
+    /// A cascade that goes on.
+    pub fn export_cascade(&mut self, cascade: &CascadeReport) {
+        let origin = [("kind", cascade.origin.kind.as_str()), ("origin", cascade.origin.name.as_str())];
+        for (name, count, help) in [
+            ("sre_cascade_path_length", cascade.path.len(), "How many failed one after the other."),
+            ("sre_cascade_open_circuits", cascade.open.len(), "Circuits that are open."),
+            ("sre_cascade_exposed", cascade.exposed, "How many depend on what failed, and have not failed yet."),
+        ] {
+            self.put(name, Some(count as f64), &origin, &[], help);
         }
     }
 

@@ -1,11 +1,9 @@
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ring::Ring;
 use crate::time::nanos;
-use crate::{Timestamp, Window};
+use crate::{Timestamp, Window, thread_number};
 
 /// Good and bad events over rolling windows, for any number of threads.
 ///
@@ -84,20 +82,6 @@ struct History {
     dropped: u64,
 }
 
-thread_local! {
-    static CELL: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-fn own_cell() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    CELL.with(|cell| {
-        if cell.get() == usize::MAX {
-            cell.set(NEXT.fetch_add(1, Ordering::Relaxed) % CELLS);
-        }
-        cell.get()
-    })
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way; a poisoned one still holds whole numbers.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -114,7 +98,7 @@ impl RollingCounts {
     /// Counts one event of `time`. One older than every bucket is dropped, and counted as such.
     #[inline]
     pub fn record(&self, time: Timestamp, good: bool) {
-        let mut hot = lock(&self.cells[own_cell()].0);
+        let mut hot = lock(&self.cells[thread_number() % CELLS].0);
         if !(hot.start..hot.end).contains(&time.as_nanos()) {
             self.turn_to(&mut hot, time);
         }

@@ -1,0 +1,91 @@
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The callee's: it counts.
+    Failure,
+    /// Nobody's: the callee has a limit and says so. Counts unless [`BreakerConfig::count_rate_limits`] is off.
+    ///
+    /// [`BreakerConfig::count_rate_limits`]: crate::BreakerConfig::count_rate_limits
+    RateLimit,
+    /// The caller's: a bad argument, a missing permission. Says nothing about the callee, and does not count.
+    Caller,
+}
+
+const RATE_LIMIT: [&str; 6] =
+    ["rate limit", "rate_limit", "ratelimit", "too many requests", "toomanyrequests", "resource_exhausted"];
+const CALLER: [&str; 11] = [
+    "bad request",
+    "badrequest",
+    "invalid argument",
+    "invalid_argument",
+    "invalidargument",
+    "invalid request",
+    "invalid_request",
+    "permission denied",
+    "permission_denied",
+    "validation error",
+    "validationerror",
+];
+
+impl ErrorClass {
+    /// What an HTTP status means: 429 is a rate limit, 408 and anything outside 400 to 499 a failure, the others are the
+    /// caller's.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            429 => Self::RateLimit,
+            400..=407 | 409..=499 => Self::Caller,
+            _ => Self::Failure,
+        }
+    }
+
+    /// What an error's text means, by the words that providers and frameworks use for rate limits and bad requests;
+    /// anything else is a failure.
+    ///
+    /// ```
+    /// use sre_cascade::ErrorClass;
+    /// assert_eq!(ErrorClass::of_message("openai.RateLimitError: slow down"), ErrorClass::RateLimit);
+    /// assert_eq!(ErrorClass::of_message("pydantic.ValidationError: city is missing"), ErrorClass::Caller);
+    /// assert_eq!(ErrorClass::of_message("connection reset"), ErrorClass::Failure);
+    /// ```
+    pub fn of_message(message: &str) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| contains_ignoring_case(message, word));
+        if has(&RATE_LIMIT) {
+            Self::RateLimit
+        } else if has(&CALLER) {
+            Self::Caller
+        } else {
+            Self::Failure
+        }
+    }
+}
+
+fn contains_ignoring_case(text: &str, word: &str) -> bool {
+    text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_fault_and_a_rate_limit_are_told_from_a_failure() {
+        for (status, class) in [
+            (400, ErrorClass::Caller),
+            (404, ErrorClass::Caller),
+            (408, ErrorClass::Failure),
+            (429, ErrorClass::RateLimit),
+            (500, ErrorClass::Failure),
+            (503, ErrorClass::Failure),
+        ] {
+            assert_eq!(ErrorClass::of_status(status), class, "{status}");
+        }
+        for (message, class) in [
+            ("", ErrorClass::Failure),
+            ("it took 429 ms", ErrorClass::Failure),
+            ("HTTP 429 Too Many Requests", ErrorClass::RateLimit),
+            ("INVALID_ARGUMENT: no such city", ErrorClass::Caller),
+        ] {
+            assert_eq!(ErrorClass::of_message(message), class, "{message}");
+        }
+    }
+}

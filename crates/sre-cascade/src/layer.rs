@@ -1,0 +1,152 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{CallError, CircuitBreaker, ErrorClass, Permit};
+
+/// Guards a `tower::Service` with a breaker. Services of the same breaker open together.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sre_cascade::{BreakerLayer, CallError, CircuitBreaker, ErrorClass};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// let breaker = Arc::new(CircuitBreaker::new("search"));
+/// // Answers with a status of 500 or more are failures too.
+/// let layer = BreakerLayer::new(breaker.clone()).classify(|answer: &Result<u16, String>| match answer {
+///     Ok(status) if *status < 400 => None,
+///     Ok(status) => Some(ErrorClass::of_status(*status)),
+///     Err(_) => Some(ErrorClass::Failure),
+/// });
+/// let service = layer.layer(service_fn(|_: ()| async { Ok::<u16, String>(503) }));
+/// for _ in 0..5 {
+///     assert_eq!(service.clone().oneshot(()).await, Ok(503));
+/// }
+/// assert!(matches!(service.oneshot(()).await, Err(CallError::Open { .. })));
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct BreakerLayer<C = Errors> {
+    breaker: Arc<CircuitBreaker>,
+    classify: C,
+}
+
+/// A service behind a breaker; see [`BreakerLayer`].
+#[derive(Clone, Debug)]
+pub struct Guarded<S, C = Errors> {
+    inner: S,
+    breaker: Arc<CircuitBreaker>,
+    classify: C,
+}
+
+/// What an answer says about the callee: `None` that it is well, else whose fault it is that it is not.
+pub trait Classify<T, E>: Clone {
+    /// Judges an answer.
+    fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass>;
+}
+
+/// Every error is the callee's failure, and every answer a success.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Errors;
+
+impl<T, E> Classify<T, E> for Errors {
+    fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass> {
+        answer.is_err().then_some(ErrorClass::Failure)
+    }
+}
+
+impl<T, E, F: Fn(&Result<T, E>) -> Option<ErrorClass> + Clone> Classify<T, E> for F {
+    fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass> {
+        self(answer)
+    }
+}
+
+impl BreakerLayer {
+    /// Counts errors of the service as failures.
+    pub fn new(breaker: Arc<CircuitBreaker>) -> Self {
+        Self { breaker, classify: Errors }
+    }
+
+    /// Judges answers by `classify`.
+    pub fn classify<T, E, F: Fn(&Result<T, E>) -> Option<ErrorClass> + Clone>(self, classify: F) -> BreakerLayer<F> {
+        BreakerLayer { breaker: self.breaker, classify }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
+    type Service = Guarded<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Guarded { inner, breaker: self.breaker.clone(), classify: self.classify.clone() }
+    }
+}
+
+impl<S, C, R> Service<R> for Guarded<S, C>
+where
+    S: Service<R>,
+    C: Classify<S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = CallError<S::Error>;
+    type Future = GuardedFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context).map_err(CallError::Inner)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        match self.breaker.try_acquire_owned() {
+            Ok(permit) => {
+                let (call, classify) = (self.inner.call(request), self.classify.clone());
+                GuardedFuture { state: State::Called { call, permit: Some(permit), classify } }
+            }
+            Err(open) => GuardedFuture { state: State::Refused { retry_after: open.retry_after } },
+        }
+    }
+}
+
+pin_project! {
+    /// A guarded call; dropped before it ends, it has failed.
+    #[derive(Debug)]
+    pub struct GuardedFuture<F, C> {
+        #[pin]
+        state: State<F, C>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjection]
+    enum State<F, C> {
+        Called { #[pin] call: F, permit: Option<Permit<Arc<CircuitBreaker>>>, classify: C },
+        Refused { retry_after: std::time::Duration },
+    }
+}
+
+impl<F, C, T, E> Future for GuardedFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Classify<T, E>,
+{
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Refused { retry_after } => Poll::Ready(Err(CallError::Open { retry_after: *retry_after })),
+            StateProjection::Called { call, permit, classify } => {
+                let answer = ready!(call.poll(context));
+                match (permit.take(), classify.classify(&answer)) {
+                    (Some(permit), None) => permit.success(),
+                    (Some(permit), Some(class)) => permit.error(class),
+                    (None, _) => {}
+                }
+                Poll::Ready(answer.map_err(CallError::Inner))
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! How failures are followed from one to the other, and what is done about them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_cascade::{BreakerState, CascadeDetector, DetectorConfig, Precaution, Target};
+use sre_core::{
+    AgentEvent, Clock, ManualClock, Observer, Signal, SignalHandler, SignalKind, Snapshot, Status, Timestamp,
+};
+
+const START: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+fn detector(config: DetectorConfig) -> (CascadeDetector, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(START));
+    (CascadeDetector::with_config(config, clock.clone()).unwrap(), clock)
+}
+
+fn at(seconds: u64) -> Timestamp {
+    START.saturating_add(Duration::from_secs(seconds))
+}
+
+fn event(second: u64, agent: &str, fields: &str) -> AgentEvent {
+    let json = format!(r#"{{"time":"{}","agent":"{agent}",{fields}}}"#, at(second));
+    AgentEvent::from_json(json.as_bytes()).unwrap()
+}
+
+const FAILED_TASK: &str = r#""event":"task_finished","success":false"#;
+const FAILED_CALL: &str = r#""event":"llm_call","model":"gpt-5","success":false,"error":"upstream error 503""#;
+
+/// The names of the signals that come of these events, cascades with their paths.
+fn told(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut tell = |signal: Signal| {
+        told.push(match signal.kind {
+            SignalKind::BreakerChanged(change) => format!("{}: {}", change.target, change.to),
+            SignalKind::Cascade(report) => {
+                let path: Vec<String> = report.path.iter().map(|failing| failing.target.to_string()).collect();
+                format!("cascade: {}", path.join(" > "))
+            }
+            SignalKind::CascadeOver { origin } => format!("over: {origin}"),
+            kind => format!("{kind:?}"),
+        });
+    };
+    events.iter().for_each(|event| detector.observe(event, &mut tell));
+    told
+}
+
+#[test]
+fn failures_that_follow_the_call_graph_are_a_cascade_before_any_circuit_opens() {
+    let (detector, _) = detector(DetectorConfig::default());
+    let handoff = event(0, "planner", r#""event":"handoff","from":"planner","to":"worker","depth":1"#);
+    let mut events = vec![handoff];
+    for round in 0..2 {
+        events.push(event(10 + round * 10, "worker", FAILED_CALL));
+        events.push(event(11 + round * 10, "worker", FAILED_TASK));
+        events.push(event(12 + round * 10, "planner", FAILED_TASK));
+    }
+    assert_eq!(told(&detector, &events[..4]), [""; 0], "one failure that passes up is no cascade");
+    assert_eq!(told(&detector, &events[4..]), ["cascade: model gpt-5 > agent worker > agent planner"]);
+    let report = detector.check_cascade_at(at(30)).unwrap();
+    assert_eq!(report.origin, Target::model("gpt-5"));
+    assert_eq!(report.path[1].since, at(11));
+    assert!(report.open.is_empty() && report.blast_radius.is_empty());
+
+    // Nothing has failed for longer than the window.
+    let mut over = Vec::new();
+    detector.evaluate(at(22 + 301), &mut |signal| over.push(signal.kind));
+    assert_eq!(over, [SignalKind::CascadeOver { origin: Target::model("gpt-5") }]);
+}
+
+#[test]
+fn three_open_circuits_are_a_cascade_whoever_calls_whom() {
+    let (detector, clock) = detector(DetectorConfig::default());
+    detector.add_agents(["a", "b", "c", "d"]);
+    detector.add_call("boss", "b");
+    detector.add_call("owner", "boss");
+    for (second, agent) in [(0, "b"), (1, "a"), (2, "c")] {
+        assert!(detector.check_cascade().is_none());
+        clock.set(at(second));
+        (0..5).for_each(|_| detector.get_breaker(agent).unwrap().record_failure());
+    }
+    let report = detector.check_cascade().unwrap();
+    assert_eq!(report.origin, Target::agent("b"), "it failed first");
+    assert_eq!(report.open, ["b", "a", "c"].map(Target::agent));
+    assert_eq!(report.blast_radius, ["boss", "owner"].map(Target::agent));
+    assert_eq!(detector.get_affected_agents(), ["a", "b", "c"]);
+    assert!(detector.get_breaker("nobody").is_none());
+    // The recovery time is over, whether or not anybody has called since.
+    clock.set(at(31));
+    assert_eq!(detector.get_affected_agents(), ["c"]);
+    detector.reset_all();
+    assert_eq!(detector.get_affected_agents(), [""; 0]);
+}
+
+#[test]
+fn callers_are_learnt_from_parent_spans() {
+    let (detector, _) = detector(DetectorConfig::default());
+    let in_span = |agent: &str, span: &str, parent: &str, fields: &str| {
+        event(5, agent, &format!(r#""trace_id":"t","span_id":"{span}","parent_span_id":"{parent}",{fields}"#))
+    };
+    // Children end before their parents.
+    let events = [
+        in_span("search", "s2", "s1", FAILED_TASK),
+        in_span("writer", "s1", "s0", FAILED_TASK),
+        event(5, "chief", &format!(r#""trace_id":"t","span_id":"s0",{FAILED_TASK}"#)),
+    ];
+    assert_eq!(told(&detector, &events), [""; 0]);
+    assert_eq!(told(&detector, &events), ["cascade: agent search > agent writer > agent chief"]);
+}
+
+#[test]
+fn a_callers_fault_is_not_the_tools() {
+    let (detector, _) = detector(DetectorConfig::default());
+    let call = |error: &str| {
+        event(1, "a", &format!(r#""event":"tool_call","tool":"search","success":false,"error":"{error}""#))
+    };
+    let events: Vec<_> = (0..9).map(|_| call("ValidationError: city is missing")).collect();
+    assert_eq!(told(&detector, &events), [""; 0]);
+    let events: Vec<_> = (0..5).map(|_| call("connection reset")).collect();
+    assert_eq!(told(&detector, &events), ["tool search: open"]);
+    let [Snapshot::Breaker(breaker)] = &detector.snapshot(at(11))[..] else { panic!("the tool's") };
+    assert_eq!((breaker.state, breaker.retry_after_s), (BreakerState::Open, Some(20.0)));
+}
+
+/// A model that three agents call, and a chief that calls one of them; four tools fail for it to be a cascade.
+fn failing(precaution: Precaution) -> (CascadeDetector, Arc<ManualClock>) {
+    let (detector, clock) = detector(DetectorConfig { precaution, cascade_threshold: 1, ..DetectorConfig::default() });
+    for agent in ["one", "two"] {
+        detector.add_call(agent, Target::model("gpt-5"));
+    }
+    detector.add_call("chief", "one");
+    (0..5).for_each(|_| detector.get_breaker(Target::model("gpt-5")).unwrap().record_failure());
+    detector.evaluate(clock.now(), &mut |_| {});
+    (detector, clock)
+}
+
+#[test]
+fn callers_can_be_opened_before_they_fail_too() {
+    let (detector, clock) = failing(Precaution::Open);
+    let state = |agent: &str| detector.get_breaker(agent).unwrap().state();
+    assert_eq!(["one", "two", "chief"].map(state), [BreakerState::Open, BreakerState::Open, BreakerState::Closed]);
+    // What was opened as a precaution spreads no further, and does not feed the cascade.
+    detector.evaluate(clock.now(), &mut |_| {});
+    assert_eq!(state("chief"), BreakerState::Closed);
+    assert_eq!(detector.check_cascade().unwrap().open, [Target::model("gpt-5")]);
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(["one", "two"].map(state), [BreakerState::HalfOpen; 2]);
+}
+
+#[test]
+fn callers_can_be_slowed_down_until_it_is_over() {
+    let (detector, clock) = failing(Precaution::Limit(Duration::from_secs(10)));
+    let call = |agent: &str| detector.get_breaker(agent).unwrap().call(|| Ok::<_, ()>(())).is_ok();
+    assert_eq!((call("one"), call("one"), call("one")), (true, false, false));
+    assert!(call("chief") && call("chief"));
+    clock.advance(Duration::from_secs(10));
+    assert_eq!((call("one"), call("one")), (true, false));
+    detector.get_breaker(Target::model("gpt-5")).unwrap().reset();
+    detector.evaluate(clock.now(), &mut |_| {});
+    assert!(call("one") && call("one"));
+}
+
+#[test]
+fn a_spent_budget_opens_the_circuit_where_its_objective_asks_for_that() {
+    let (detector, _) = detector(DetectorConfig::default());
+    let exhausted = |action: &str| Signal {
+        time: START,
+        agent: "planner".into(),
+        kind: SignalKind::SloStatusChanged {
+            slo: "answers".into(),
+            from: Status::Critical,
+            to: Status::Exhausted,
+            consumed: Some(1.0),
+            exhaustion_action: action.into(),
+            burn: None,
+            alert: None,
+            spent_in_s: Some(0.0),
+            labels: BTreeMap::new(),
+        },
+    };
+    detector.handle(&exhausted("alert"));
+    assert!(detector.get_breaker("planner").is_none());
+    detector.handle(&exhausted("circuit_break"));
+    assert_eq!(detector.get_breaker("planner").unwrap().state(), BreakerState::Open);
+}
+
+#[test]
+fn a_hundred_thousand_agents_in_circles_are_followed() {
+    let (detector, clock) = detector(DetectorConfig::default());
+    let name = |number: u32| format!("agent-{number}");
+    for number in 0..100_000 {
+        detector.add_call(name((number + 1) % 100_000), name(number));
+        detector.add_call(name(number / 2), name(number));
+    }
+    for number in 500..510 {
+        clock.advance(Duration::from_secs(1));
+        (0..2).for_each(|_| detector.get_breaker(name(number)).unwrap().record_failure());
+    }
+    let report = detector.check_cascade().unwrap();
+    let path: Vec<_> = report.path.iter().map(|failing| failing.target.name.clone()).collect();
+    assert_eq!(path, (500..510).map(name).collect::<Vec<_>>());
+    assert_eq!(report.exposed, 100_000 - 10);
+    assert_eq!(report.blast_radius.len(), 100);
+    assert!(report.blast_radius[..12].contains(&Target::agent("agent-510")), "nearest first");
+}
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let (detector, _) = detector(DetectorConfig { max_targets: 2, max_calls: 1, ..DetectorConfig::default() });
+    detector.add_call("a", "b");
+    detector.add_call("b", "a");
+    assert!(detector.add("c").is_none());
+    assert_eq!(detector.overflow(), 2);
+    assert_eq!(told(&detector, &[event(1, "c", FAILED_TASK)]), [""; 0]);
+}
+
+#[test]
+fn a_setting_that_cannot_be_is_named() {
+    for (field, config) in [
+        ("cascade_threshold", DetectorConfig { cascade_threshold: 0, ..DetectorConfig::default() }),
+        ("path_threshold", DetectorConfig { path_threshold: 1, ..DetectorConfig::default() }),
+        ("path_failures", DetectorConfig { path_failures: 0, ..DetectorConfig::default() }),
+        ("window", DetectorConfig { window: Duration::ZERO, ..DetectorConfig::default() }),
+        ("precaution", DetectorConfig { precaution: Precaution::Limit(Duration::ZERO), ..DetectorConfig::default() }),
+    ] {
+        let error = CascadeDetector::with_config(config, Arc::new(ManualClock::default())).unwrap_err();
+        assert_eq!(error.field, field);
+    }
+}

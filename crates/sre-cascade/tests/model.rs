@@ -1,0 +1,350 @@
+//! The breaker against a model of it that is too simple to be wrong: it keeps every result of its state and counts them anew
+//! each time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sre_cascade::{
+    BreakerConfig, BreakerState, CircuitBreaker, ErrorClass, Permit, SlidingWindow, WindowSize, WindowedCalls,
+};
+use sre_core::{Clock, ManualClock, Signal, SignalKind, Timestamp};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Acquire,
+    Finish { which: usize, how: How },
+    Success,
+    Failure,
+    Pass { millis: u64 },
+    Look,
+    Reset,
+    Trip,
+    ForceOpen,
+    Disable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Success,
+    Failure,
+    RateLimit,
+    Caller,
+    Drop,
+}
+
+struct Model {
+    config: BreakerConfig,
+    now: Timestamp,
+    state: BreakerState,
+    number: u64,
+    since: Timestamp,
+    trips: i32,
+    trials: u32,
+    results: Vec<Call>,
+}
+
+#[derive(Clone, Copy)]
+struct Call {
+    slot: i64,
+    failed: bool,
+    slow: bool,
+}
+
+impl Model {
+    fn wait(&self) -> Duration {
+        let seconds = self.config.recovery_timeout.as_secs_f64() * self.config.recovery_multiplier.powi(self.trips - 1);
+        Duration::from_secs_f64(seconds.min(self.config.max_recovery_timeout.as_secs_f64()))
+    }
+
+    fn turn(&mut self, state: BreakerState) {
+        if state == BreakerState::Open {
+            self.trips += 1;
+        } else if state == BreakerState::Closed {
+            self.trips = 0;
+        }
+        (self.state, self.since, self.trials) = (state, self.now, 0);
+        self.number += 1;
+        self.results.clear();
+    }
+
+    /// The number of the state that a call which is let through begins in, and whether it is on trial.
+    fn acquire(&mut self) -> Result<u64, Duration> {
+        self.ripen();
+        match self.state {
+            BreakerState::Open => Err(self.wait() - self.now.since(self.since)),
+            BreakerState::ForcedOpen => Err(Duration::MAX),
+            BreakerState::HalfOpen if self.trials == self.config.half_open_max_calls => Err(Duration::ZERO),
+            _ => {
+                self.trials += 1;
+                Ok(self.number)
+            }
+        }
+    }
+
+    fn ripen(&mut self) {
+        let passed = self.now.since(self.since);
+        if self.state == BreakerState::Open && passed >= self.wait() {
+            self.turn(BreakerState::HalfOpen);
+        } else if self.state == BreakerState::HalfOpen
+            && self.trials > 0
+            && self.config.half_open_timeout.is_some_and(|most| passed >= most)
+        {
+            self.turn(BreakerState::Open);
+        }
+    }
+
+    fn slot(&self) -> i64 {
+        match self.config.window.as_ref().map(|window| window.size) {
+            Some(WindowSize::Time(span)) => self.now.as_nanos() / (span.as_nanos() as i64 / 60),
+            _ => 0,
+        }
+    }
+
+    /// The calls that count now.
+    fn window(&self) -> Vec<Call> {
+        match &self.config.window {
+            Some(SlidingWindow { size: WindowSize::Calls(size), .. }) => {
+                let first = self.results.len().saturating_sub(*size as usize);
+                self.results[first..].to_vec()
+            }
+            Some(_) => self.results.iter().filter(|call| call.slot > self.slot() - 60).copied().collect(),
+            None => self.results.clone(),
+        }
+    }
+
+    fn streak(&self) -> u32 {
+        if self.config.window.is_some() || self.state != BreakerState::Closed {
+            return 0;
+        }
+        self.results.iter().rev().take_while(|call| call.failed).count() as u32
+    }
+
+    fn rates_are_reached(&self, calls: &[Call], minimum: usize) -> bool {
+        let Some(window) = &self.config.window else { return false };
+        let share = |matches: fn(&&Call) -> bool| calls.iter().filter(matches).count() as f64 / calls.len() as f64;
+        calls.len() >= minimum
+            && (share(|call| call.failed) >= window.failure_rate
+                || window.slow_call.is_some() && share(|call| call.slow) >= window.slow_call_rate)
+    }
+
+    fn finish(&mut self, number: Option<u64>, how: How, took: Duration) {
+        self.ripen();
+        if number.is_some_and(|number| number != self.number) {
+            return;
+        }
+        let ignored = how == How::Caller || how == How::RateLimit && !self.config.count_rate_limits;
+        let slow = self.config.window.as_ref().and_then(|window| window.slow_call).is_some_and(|most| took > most);
+        let call = Call { slot: self.slot(), failed: how != How::Success, slow: slow && number.is_some() };
+        match self.state {
+            BreakerState::Closed if !ignored => {
+                self.results.push(call);
+                let calls = self.window();
+                let opens = match &self.config.window {
+                    Some(window) => {
+                        let most = match window.size {
+                            WindowSize::Calls(size) => size,
+                            WindowSize::Time(_) => u32::MAX,
+                        };
+                        self.rates_are_reached(&calls, window.minimum_calls.min(most) as usize)
+                    }
+                    None => self.streak() >= self.config.failure_threshold,
+                };
+                if opens {
+                    self.turn(BreakerState::Open);
+                }
+            }
+            BreakerState::HalfOpen if ignored => self.trials -= 1,
+            BreakerState::HalfOpen => {
+                self.results.push(call);
+                let all_in = self.results.len() >= self.config.half_open_max_calls as usize;
+                let opens = match &self.config.window {
+                    Some(_) => all_in && self.rates_are_reached(&self.results, 1),
+                    None => call.failed,
+                };
+                if opens {
+                    self.turn(BreakerState::Open);
+                } else if all_in {
+                    self.turn(BreakerState::Closed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn shown(&self) -> BreakerState {
+        let is_over = self.state == BreakerState::Open && self.now.since(self.since) >= self.wait();
+        if is_over { BreakerState::HalfOpen } else { self.state }
+    }
+
+    fn counts(&self) -> WindowedCalls {
+        if self.state != BreakerState::Closed {
+            return WindowedCalls::default();
+        }
+        let calls = self.window();
+        let count = |matches: fn(&&Call) -> bool| calls.iter().filter(matches).count() as u64;
+        WindowedCalls { calls: calls.len() as u64, failed: count(|call| call.failed), slow: count(|call| call.slow) }
+    }
+}
+
+fn configs() -> impl Strategy<Value = BreakerConfig> {
+    let size = prop_oneof![
+        (1u32..12).prop_map(WindowSize::Calls),
+        (1u64..4).prop_map(|seconds| WindowSize::Time(Duration::from_secs(seconds))),
+    ];
+    let slow = prop::option::of((50u64..400).prop_map(Duration::from_millis));
+    let rate = prop::sample::select(vec![0.1, 0.25, 0.5, 0.75, 1.0]);
+    let window = (size, 1u32..8, rate.clone(), rate, slow).prop_map(
+        |(size, minimum_calls, failure_rate, slow_call_rate, slow_call)| SlidingWindow {
+            size,
+            minimum_calls,
+            failure_rate,
+            slow_call_rate,
+            slow_call,
+        },
+    );
+    let timeout = prop::option::of((100u64..2_000).prop_map(Duration::from_millis));
+    let multiplier = prop::sample::select(vec![1.0, 2.0]);
+    (1u32..4, 1u32..4, timeout, prop::option::of(window), any::<bool>(), multiplier).prop_map(
+        |(
+            failure_threshold,
+            half_open_max_calls,
+            half_open_timeout,
+            window,
+            count_rate_limits,
+            recovery_multiplier,
+        )| {
+            BreakerConfig {
+                failure_threshold,
+                recovery_timeout: Duration::from_millis(500),
+                recovery_multiplier,
+                max_recovery_timeout: Duration::from_millis(1_500),
+                half_open_max_calls,
+                half_open_timeout,
+                window,
+                count_rate_limits,
+                ..BreakerConfig::default()
+            }
+        },
+    )
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let how = prop::sample::select(vec![
+        How::Success,
+        How::Success,
+        How::Failure,
+        How::Failure,
+        How::RateLimit,
+        How::Caller,
+        How::Drop,
+    ]);
+    let step = prop_oneof![
+        10 => Just(Step::Acquire),
+        10 => (0usize..8, how).prop_map(|(which, how)| Step::Finish { which, how }),
+        3 => Just(Step::Look),
+        3 => Just(Step::Success),
+        3 => Just(Step::Failure),
+        6 => (1u64..600).prop_map(|millis| Step::Pass { millis }),
+        1 => (1u64..20_000).prop_map(|millis| Step::Pass { millis }),
+        1 => prop::sample::select(vec![Step::Reset, Step::Trip, Step::ForceOpen, Step::Disable]),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn the_breaker_does_what_its_model_does(config in configs(), steps in steps()) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        let seen = changes.clone();
+        let handler = Arc::new(move |signal: &Signal| {
+            if let SignalKind::BreakerChanged(change) = &signal.kind {
+                seen.lock().unwrap().push((change.from, change.to));
+            }
+        });
+        let breaker = CircuitBreaker::with_config("agent", config.clone()).unwrap();
+        let breaker = breaker.with_clock(clock.clone()).with_handler(handler);
+        let mut model = Model {
+            config,
+            now: clock.now(),
+            state: BreakerState::Closed,
+            number: 0,
+            since: clock.now(),
+            trips: 0,
+            trials: 0,
+            results: Vec::new(),
+        };
+        let mut permits: Vec<(Permit<&CircuitBreaker>, u64, Timestamp)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Acquire => match (breaker.try_acquire(), model.acquire()) {
+                    (Ok(permit), Ok(number)) => permits.push((permit, number, clock.now())),
+                    (Err(open), Err(wait)) => prop_assert_eq!(open.retry_after, wait),
+                    (found, expected) => prop_assert!(false, "found {found:?}, expected {expected:?}"),
+                },
+                Step::Finish { which, how } => {
+                    if permits.is_empty() {
+                        continue;
+                    }
+                    let (permit, number, started) = permits.swap_remove(which % permits.len());
+                    match how {
+                        How::Success => permit.success(),
+                        How::Failure => permit.failure(),
+                        How::RateLimit => permit.error(ErrorClass::RateLimit),
+                        How::Caller => permit.error(ErrorClass::Caller),
+                        How::Drop => drop(permit),
+                    }
+                    model.finish(Some(number), how, clock.now().since(started));
+                }
+                Step::Success => {
+                    breaker.record_success();
+                    model.finish(None, How::Success, Duration::ZERO);
+                }
+                Step::Failure => {
+                    breaker.record_failure();
+                    model.finish(None, How::Failure, Duration::ZERO);
+                }
+                Step::Pass { millis } => {
+                    clock.advance(Duration::from_millis(millis));
+                    model.now = clock.now();
+                }
+                Step::Look => {
+                    let snapshot = breaker.snapshot();
+                    prop_assert_eq!(snapshot.state, model.shown());
+                    prop_assert_eq!(snapshot.window, model.config.window.is_some().then(|| model.counts()));
+                }
+                Step::Reset => {
+                    breaker.reset();
+                    model.turn(BreakerState::Closed);
+                }
+                Step::Trip => {
+                    breaker.trip("told to");
+                    if matches!(model.state, BreakerState::Closed | BreakerState::HalfOpen) {
+                        model.turn(BreakerState::Open);
+                    }
+                }
+                Step::ForceOpen => {
+                    breaker.force_open();
+                    model.turn(BreakerState::ForcedOpen);
+                }
+                Step::Disable => {
+                    breaker.disable();
+                    model.turn(BreakerState::Disabled);
+                }
+            }
+            prop_assert_eq!(breaker.state(), model.shown());
+            prop_assert_eq!(breaker.failure_count(), model.streak());
+        }
+        // Every change was told, each from where the one before had led to.
+        let changes = changes.lock().unwrap();
+        let mut state = BreakerState::Closed;
+        for (from, to) in changes.iter() {
+            prop_assert_eq!(*from, state);
+            state = *to;
+        }
+        prop_assert_eq!(state, model.state);
+    }
+}
