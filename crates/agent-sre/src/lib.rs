@@ -69,4 +69,7 @@ mod pages {
 
     #[doc = include_str!("../../../docs/alerts.md")]
     struct Alerts;
+
+    #[doc = include_str!("../../../docs/guards.md")]
+    struct Guards;
 }

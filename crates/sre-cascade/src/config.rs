@@ -140,14 +140,14 @@ impl BreakerConfig {
 }
 
 impl SlidingWindow {
-    fn validate(&self) -> Result<(), InvalidConfig> {
+    pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
         const SHARE: &str = "a share above 0 and at most 1";
         let is_share = |share: f64| share > 0.0 && share <= 1.0;
         match self.size {
-            WindowSize::Calls(calls) => check("window", &calls, (1..=65_536).contains(&calls), "1 to 65,536 calls")?,
+            WindowSize::Calls(calls) => check("calls", &calls, (1..=65_536).contains(&calls), "1 to 65,536 calls")?,
             WindowSize::Time(span) => {
                 let fits = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&span);
-                check("window", &span, fits, "1s to 1d")?;
+                check("time", &span, fits, "1s to 1d")?;
             }
         }
         check("minimum_calls", &self.minimum_calls, COUNT.contains(&self.minimum_calls), "1 to 1,000,000")?;
@@ -197,9 +197,9 @@ mod tests {
             ("recovery_jitter", |config, _| config.recovery_jitter = f64::NAN),
             ("half_open_max_calls", |config, _| config.half_open_max_calls = 0),
             ("half_open_timeout", |config, _| config.half_open_timeout = Some(Duration::ZERO)),
-            ("window", |_, window| window.size = WindowSize::Calls(0)),
-            ("window", |_, window| window.size = WindowSize::Calls(u32::MAX)),
-            ("window", |_, window| window.size = WindowSize::Time(Duration::from_millis(10))),
+            ("calls", |_, window| window.size = WindowSize::Calls(0)),
+            ("calls", |_, window| window.size = WindowSize::Calls(u32::MAX)),
+            ("time", |_, window| window.size = WindowSize::Time(Duration::from_millis(10))),
             ("minimum_calls", |_, window| window.minimum_calls = 0),
             ("failure_rate", |_, window| window.failure_rate = 0.0),
             ("failure_rate", |_, window| window.failure_rate = f64::NAN),

@@ -20,6 +20,8 @@ mod machine;
 mod permit;
 mod pulse;
 mod spans;
+#[cfg(feature = "config")]
+mod spec;
 mod spread;
 mod sync;
 mod window;
@@ -32,6 +34,8 @@ pub use detector::{CascadeDetector, DetectorConfig, Precaution};
 #[cfg(feature = "tower")]
 pub use layer::{BreakerLayer, Classify, Errors, Guarded, GuardedFuture};
 pub use permit::Permit;
+#[cfg(feature = "config")]
+pub use spec::{SCHEMA, SpecError};
 pub use sre_core::{
     BreakerChange, BreakerSnapshot, BreakerState, CascadeReport, Failing, Target, TargetKind, WindowedCalls,
 };

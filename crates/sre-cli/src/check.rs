@@ -17,6 +17,7 @@ use agent_sre::{
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
+use crate::breakers::{BreakerFindings, Breakers};
 use crate::input::{self, InputStats};
 use crate::timeline::Timelines;
 use crate::{notify, report};
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// A task that has not ended after this long counts as failed.
     #[arg(long, default_value = "10m", value_name = "DURATION")]
     task_timeout: Window,
+    /// Say when the circuit breakers of this file would have opened.
+    #[arg(long, value_name = "FILE")]
+    breakers: Option<PathBuf>,
     /// Send what was found to the channels of this file, and wait until it is delivered.
     #[arg(long, value_name = "FILE")]
     notify: Option<PathBuf>,
@@ -101,6 +105,8 @@ pub(crate) struct Findings {
     pub(crate) slos: Vec<SloSnapshot>,
     pub(crate) totals: Totals,
     pub(crate) input: InputStats,
+    #[serde(flatten)]
+    pub(crate) breakers: Option<BreakerFindings>,
     #[serde(skip)]
     pub(crate) timelines: Timelines,
     #[serde(skip)]
@@ -147,7 +153,12 @@ impl Findings {
 
 fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     let counts = Arc::new(Counting::default());
-    let hub = Hub::builder().observe(engine).observe(counts.clone()).build();
+    let breakers = args.breakers.as_deref().map(Breakers::load).transpose()?;
+    let mut hub = Hub::builder().observe(engine).observe(counts.clone());
+    if let Some(breakers) = &breakers {
+        hub = hub.observe(breakers.clone());
+    }
+    let hub = hub.build();
     let mut adapter = args.from.adapter(RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() });
     let mut latest = Timestamp::default();
     let mut events = 0;
@@ -176,6 +187,7 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
         slos: Vec::new(),
         totals: Totals::default(),
         input,
+        breakers: breakers.map(|breakers| breakers.findings(latest)),
         timelines: Timelines::default(),
         evaluated_at: latest,
     };

@@ -2,6 +2,7 @@
 //! not delivered.
 
 mod alerts;
+mod breakers;
 mod check;
 mod input;
 mod notify;

@@ -2,35 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use sre_testkit::outside;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+mod common;
 
-fn sre(arguments: &[&str], stdin: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
-    command.args(arguments).current_dir(ROOT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// Checks lines of our own format against objectives given as text; the exit code and the JSON.
-fn check(slo: &str, lines: &str, more: &[&str]) -> (i32, Value, String) {
-    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(file.path(), slo).unwrap();
-    let path = file.path().to_str().unwrap();
-    let arguments = [&["check", "--slo", path, "--from", "sre", "--output", "json", "-"], more].concat();
-    let output = sre(&arguments, lines);
-    let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    (output.status.code().unwrap(), json, text(&output.stderr))
-}
+use common::{ROOT, SLO, check, sre, text};
 
 fn tasks(good: usize, bad: usize) -> String {
     let line = |(index, success): (usize, bool)| {
@@ -41,8 +20,6 @@ fn tasks(good: usize, bad: usize) -> String {
     };
     (0..good).map(|_| true).chain((0..bad).map(|_| false)).enumerate().map(line).collect()
 }
-
-const SLO: &str = "name: answers\nindicators:\n  - type: task_success_rate\n    target: 0.95\n";
 
 #[test]
 fn the_exit_code_follows_the_status_and_the_level() {

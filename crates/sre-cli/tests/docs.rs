@@ -35,6 +35,7 @@ fn the_commands_in_the_documentation_work() {
         "docs/events.md",
         "docs/performance.md",
         "docs/alerts.md",
+        "docs/guards.md",
     ] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
         for (command, expected) in commands(&text) {
@@ -185,4 +186,23 @@ fn the_picture_shows_what_the_command_prints() {
     }
     let letters = |text: &str| text.split_whitespace().collect::<String>();
     assert_eq!(letters(&shown), letters(&printed));
+}
+
+/// The page's YAML of breakers is the example's file, which is valid; its tables and text have every setting there is.
+#[test]
+fn the_breakers_on_the_page_are_valid() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/guards.md")).unwrap();
+    let example = std::fs::read_to_string(Path::new(ROOT).join("docs/examples/guards/breakers.yaml")).unwrap();
+    assert!(page.contains(&example));
+    agent_sre::cascade::DetectorConfig::parse(&example, "breakers.yaml").unwrap();
+    let schema: serde_json::Value = serde_json::from_str(agent_sre::cascade::SCHEMA).unwrap();
+    let properties = |pointer: &str| schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned();
+    let cascade = properties("/properties/cascade/properties");
+    let window = properties("/properties/window/properties").map(|name| format!("window.{name}"));
+    for name in properties("/properties").filter(|name| name != "cascade").chain(cascade) {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+    for name in window {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
 }

@@ -4,6 +4,7 @@ use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Timestamp, Totals};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::format::{NOTHING, bar, count, duration, percent, short, sparkline, things, value};
+use super::guards;
 use super::style::{self, BOLD, DIM, PLAIN};
 use crate::check::Findings;
 
@@ -17,6 +18,9 @@ pub(crate) fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> 
     for slo in slos {
         objective(slo, findings, out)?;
         writeln!(out)?;
+    }
+    if let Some(found) = &findings.breakers {
+        guards::breakers(found, out)?;
     }
     totals(findings, out)
 }

@@ -1,0 +1,295 @@
+//! Breakers from a YAML file; `docs/guards.md` shows it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use sre_core::Window;
+use sre_core::yaml::{ConfigError, Fields, Node, documents};
+
+use crate::{BreakerConfig, DetectorConfig, InvalidConfig, Precaution, SlidingWindow, WindowSize};
+
+/// The JSON Schema of the file, for editors.
+pub const SCHEMA: &str = include_str!("breakers.schema.json");
+
+/// A file of breakers that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// What is written there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It cannot be read at all.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl DetectorConfig {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, SpecError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SpecError::Io { path: path.to_owned(), source })?;
+        Ok(Self::parse(&text, &path.display().to_string())?)
+    }
+
+    /// Reads a text; `file` names it in errors. What is written at the top goes for every breaker, and `agents`, `tools`
+    /// and `models` change it for theirs.
+    ///
+    /// ```
+    /// use sre_cascade::DetectorConfig;
+    /// let config = DetectorConfig::parse("failure_threshold: 3\nmodels: {recovery_timeout: 10s}", "breakers.yaml").unwrap();
+    /// assert_eq!(config.model.failure_threshold, 3);
+    /// let error = DetectorConfig::parse("tools:\n  failure_threshold: 0", "breakers.yaml").unwrap_err();
+    /// assert_eq!(error.to_string(), "breakers.yaml:2: `tools.failure_threshold: 0`: expected 1 to 1,000,000");
+    /// ```
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let documents = documents(text, file)?;
+        let [document] = &documents[..] else {
+            let message = format!("found {} documents, expected one with the settings of breakers", documents.len());
+            return Err(ConfigError::document(file, 1, message));
+        };
+        let mut fields = Fields::new(document, file, "")?;
+        let every = breaker(&mut fields, document, file, "", &BreakerConfig::default())?;
+        let mut of_kind = |name: &'static str| match fields.take(name) {
+            Some(node) => {
+                let path = format!("{name}.");
+                let mut fields = Fields::new(node, file, &path)?;
+                let config = breaker(&mut fields, node, file, &path, &every)?;
+                fields.finish()?;
+                Ok(config)
+            }
+            None => Ok(every.clone()),
+        };
+        let mut config =
+            Self { agent: of_kind("agents")?, tool: of_kind("tools")?, model: of_kind("models")?, ..Self::default() };
+        if let Some(node) = fields.take("cascade") {
+            cascade(&mut config, node, file)?;
+        }
+        fields.finish()?;
+        Ok(config)
+    }
+}
+
+/// The settings of a breaker among `fields`, over those of `base`.
+fn breaker(
+    fields: &mut Fields<'_>,
+    node: &Node,
+    file: &str,
+    path: &str,
+    base: &BreakerConfig,
+) -> Result<BreakerConfig, ConfigError> {
+    let mut config = base.clone();
+    set(&mut config.failure_threshold, count(fields, "failure_threshold")?);
+    set(&mut config.recovery_timeout, duration(fields, "recovery_timeout")?);
+    set(&mut config.recovery_multiplier, number(fields, "recovery_multiplier")?);
+    // A longer recovery time alone is no contradiction.
+    config.max_recovery_timeout = config.max_recovery_timeout.max(config.recovery_timeout);
+    set(&mut config.max_recovery_timeout, duration(fields, "max_recovery_timeout")?);
+    set(&mut config.recovery_jitter, number(fields, "recovery_jitter")?);
+    set(&mut config.half_open_max_calls, count(fields, "half_open_max_calls")?);
+    config.half_open_timeout = duration(fields, "half_open_timeout")?.or(config.half_open_timeout);
+    set(&mut config.count_rate_limits, fields.read("count_rate_limits", "true or false", Value::as_bool)?);
+    if let Some(node) = fields.take("window") {
+        config.window = Some(window(node, file, &format!("{path}window."))?);
+    }
+    checked(config.validate(), node, file, path)?;
+    Ok(config)
+}
+
+fn window(node: &Node, file: &str, path: &str) -> Result<SlidingWindow, ConfigError> {
+    let mut fields = Fields::new(node, file, path)?;
+    let mut window = SlidingWindow::default();
+    let (calls, time) = (count(&mut fields, "calls")?, duration(&mut fields, "time")?);
+    window.size = match (calls, time) {
+        (Some(calls), None) => WindowSize::Calls(calls),
+        (None, Some(time)) => WindowSize::Time(time),
+        _ => {
+            let message = format!("{}: expected either `calls` or `time`", path.trim_end_matches('.'));
+            return Err(ConfigError::document(file, node.line, message));
+        }
+    };
+    set(&mut window.minimum_calls, count(&mut fields, "minimum_calls")?);
+    set(&mut window.failure_rate, number(&mut fields, "failure_rate")?);
+    set(&mut window.slow_call_rate, number(&mut fields, "slow_call_rate")?);
+    window.slow_call = duration(&mut fields, "slow_call")?;
+    fields.finish()?;
+    checked(window.validate(), node, file, path)?;
+    Ok(window)
+}
+
+fn cascade(config: &mut DetectorConfig, node: &Node, file: &str) -> Result<(), ConfigError> {
+    let mut fields = Fields::new(node, file, "cascade.")?;
+    set(&mut config.cascade_threshold, count(&mut fields, "cascade_threshold")?.map(|count| count as usize));
+    set(&mut config.path_threshold, count(&mut fields, "path_threshold")?.map(|count| count as usize));
+    set(&mut config.path_failures, count(&mut fields, "path_failures")?);
+    set(&mut config.window, duration(&mut fields, "window")?);
+    if let Some(every) = duration(&mut fields, "limit_callers")? {
+        config.precaution = Precaution::Limit(every);
+    }
+    if fields.read("open_callers", "true or false", Value::as_bool)? == Some(true) {
+        if config.precaution != Precaution::None {
+            let message = "cascade: expected either `limit_callers` or `open_callers`";
+            return Err(ConfigError::document(file, node.line, message));
+        }
+        config.precaution = Precaution::Open;
+    }
+    fields.finish()?;
+    checked(config.validate(), node, file, "cascade.")
+}
+
+/// Names the place of a setting that cannot be, where `node` has it.
+fn checked(result: Result<(), InvalidConfig>, node: &Node, file: &str, path: &str) -> Result<(), ConfigError> {
+    let Err(error) = result else { return Ok(()) };
+    let placed = node.entry(error.field);
+    Err(ConfigError::Field {
+        file: file.to_owned(),
+        line: placed.map_or(node.line, |(_, value)| value.line),
+        field: format!("{path}{}", error.field),
+        found: placed.map_or(error.found, |(_, value)| value.found()),
+        expected: error.expected.to_owned(),
+    })
+}
+
+fn set<T>(setting: &mut T, written: Option<T>) {
+    if let Some(written) = written {
+        *setting = written;
+    }
+}
+
+fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<u32>, ConfigError> {
+    fields.read(name, "a whole number", |value| u32::try_from(value.as_u64()?).ok())
+}
+
+fn number(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<f64>, ConfigError> {
+    fields.read(name, "a number", Value::as_f64)
+}
+
+fn duration(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Duration>, ConfigError> {
+    Ok(fields.window(name)?.map(Window::duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_can_be_written() {
+        let text = "
+failure_threshold: 3
+recovery_timeout: 20m
+tools:
+  recovery_timeout: 1m
+  recovery_multiplier: 2
+  max_recovery_timeout: 10m
+  recovery_jitter: 0.25
+  half_open_max_calls: 4
+  half_open_timeout: 5m
+  count_rate_limits: false
+  window: {time: 90s, minimum_calls: 10, failure_rate: 0.4, slow_call_rate: 0.9, slow_call: 2s}
+models: {window: {calls: 50}}
+cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m, limit_callers: 10s}
+";
+        let config = DetectorConfig::parse(text, "breakers.yaml").unwrap();
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(config.agent.recovery_timeout, minutes(20));
+        assert_eq!((config.agent.max_recovery_timeout, config.agent.window), (minutes(20), None));
+        let expected = BreakerConfig {
+            failure_threshold: 3,
+            recovery_timeout: minutes(1),
+            recovery_multiplier: 2.0,
+            max_recovery_timeout: minutes(10),
+            recovery_jitter: 0.25,
+            half_open_max_calls: 4,
+            half_open_timeout: Some(minutes(5)),
+            window: Some(SlidingWindow {
+                size: WindowSize::Time(Duration::from_secs(90)),
+                minimum_calls: 10,
+                failure_rate: 0.4,
+                slow_call_rate: 0.9,
+                slow_call: Some(Duration::from_secs(2)),
+            }),
+            count_rate_limits: false,
+            seed: None,
+        };
+        assert_eq!(config.tool, expected);
+        assert_eq!(config.model.window.unwrap().size, WindowSize::Calls(50));
+        assert_eq!((config.cascade_threshold, config.path_threshold, config.path_failures), (5, 4, 1));
+        assert_eq!((config.window, config.precaution), (minutes(1), Precaution::Limit(Duration::from_secs(10))));
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_line() {
+        for (text, expected) in [
+            ("a: 1", "f:1: `a`: unknown field, expected one of failure_threshold"),
+            ("recovery_timeout: 30", "f:1: `recovery_timeout: 30`: expected a duration"),
+            ("\nrecovery_jitter: 2", "f:2: `recovery_jitter: 2`: expected a share of 0 to 1"),
+            ("recovery_jitter: .nan", "f:1: non-finite float `.nan`"),
+            ("window: {calls: 1, time: 5m}", "f:1: window: expected either `calls` or `time`"),
+            (
+                "tools:\n  window:\n    calls: 9\n    failure_rate: 0",
+                "f:4: `tools.window.failure_rate: 0`: expected a share",
+            ),
+            ("window: {time: 10ms}", "f:1: `window.time: 10ms`: expected 1s to 1d"),
+            ("cascade: {path_threshold: 1}", "f:1: `cascade.path_threshold: 1`: expected 2 or more"),
+            ("cascade: {limit_callers: 1s, open_callers: true}", "f:1: cascade: expected either"),
+            ("[]", "f:1: the document: found a list, expected a mapping"),
+            ("", "f:1: found 0 documents"),
+        ] {
+            let error = DetectorConfig::parse(text, "f").unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_the_reader_takes() {
+        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for (text, valid) in [
+            (
+                "{failure_threshold: 3, tools: {window: {calls: 5, failure_rate: 0.1}}, cascade: {open_callers: true}}",
+                true,
+            ),
+            ("{failure_threshold: 0}", false),
+            ("{window: {minimum_calls: 5}}", false),
+            ("{window: {calls: 5, time: 1m}}", false),
+            ("{recovery_jitter: 2}", false),
+            ("{recover: 2}", false),
+            ("{cascade: {path_threshold: 1}}", false),
+        ] {
+            let value: Value = serde_saphyr::from_str(text).unwrap();
+            assert_eq!(validator.is_valid(&value), valid, "{text}");
+            assert_eq!(DetectorConfig::parse(text, "f").is_ok(), valid, "{text}");
+        }
+        let properties = |pointer: &str| schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned();
+        for (pointer, prefix) in [
+            ("/properties", ""),
+            ("/properties/window/properties", "window."),
+            ("/properties/cascade/properties", "cascade."),
+        ] {
+            // The reader names what it takes when it finds what it does not.
+            let nested = match prefix {
+                "" => "nonsense: 1".to_owned(),
+                "window." => "window: {calls: 1, nonsense: 1}".to_owned(),
+                _ => "cascade: {nonsense: 1}".to_owned(),
+            };
+            let error = DetectorConfig::parse(&nested, "f").unwrap_err().to_string();
+            let (_, taken) = error.split_once("expected one of ").unwrap();
+            let mut taken: Vec<&str> = taken.split(", ").collect();
+            taken.sort_unstable();
+            assert_eq!(taken, properties(pointer).collect::<Vec<_>>(), "{prefix}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "(failure_threshold|window|tools|cascade|[a-z{}:\\[\\]0-9. \n-]){0,20}") {
+            let _ = DetectorConfig::parse(&text, "f");
+        }
+    }
+}
