@@ -36,9 +36,11 @@ mod breaker;
 mod cascade;
 mod channel;
 mod clock;
+mod cost;
 mod event;
 mod export;
 mod http_client;
+mod ledger;
 mod money;
 mod observer;
 mod per_task;
@@ -67,9 +69,11 @@ pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKi
 pub use cascade::{CascadeReport, Failing};
 pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
 pub use export::{ExportError, Exporter};
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
+pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore};
 pub use money::{InvalidUsd, Usd};
 pub use observer::{Observer, SignalHandler};
 pub use per_task::{PerTask, TaskCosts};
@@ -86,8 +90,8 @@ pub use snapshot::{
 };
 pub use stats::wilson_interval;
 pub use store::{
-    Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, LedgerEntry,
-    LedgerStore, NewAlert, Retention, StoreError,
+    Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
+    StoreError,
 };
 pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};

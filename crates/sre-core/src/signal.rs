@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BreakerChange, BurnAlert, BurnRate, CascadeReport, Severity, Target, Timestamp};
+use crate::{BreakerChange, BurnAlert, BurnRate, CascadeReport, CostAlert, Severity, Target, Timestamp};
 
 /// What an engine concluded: the only thing that engines say to each other, and never directly.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +54,8 @@ pub enum SignalKind {
         /// Where it had begun.
         origin: Target,
     },
+    /// Something about costs: a threshold, a limit, an anomaly, an agent that is slowed down or refused.
+    Cost(CostAlert),
     /// A conclusion of an engine that this version does not know.
     Custom {
         /// The engine's name for it.

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    AgentEvent, BreakerSnapshot, CascadeReport, Event, Goal, Measure, Severity, Signal, SignalKind, SliReading,
-    SliSpec, Status, TaskCosts, Timestamp, Usd, Window,
+    AgentEvent, BreakerSnapshot, CascadeReport, CostsSnapshot, Event, Goal, Measure, Severity, Signal, SignalKind,
+    SliReading, SliSpec, Status, TaskCosts, Timestamp, Usd, Window,
 };
 
 /// What an engine is at a moment, for whoever publishes it.
@@ -22,6 +22,8 @@ pub enum Snapshot {
     Breaker(BreakerSnapshot),
     /// A cascade that goes on.
     Cascade(CascadeReport),
+    /// Budgets of money.
+    Costs(CostsSnapshot),
 }
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.

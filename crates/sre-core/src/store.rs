@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Alert, Severity, Timestamp, Usd};
+use crate::{Alert, Severity, Timestamp};
 
 /// Where alerts and their deliveries are kept, so that a restart loses none. Several processes may share one store.
 pub trait AlertStore: Send + Sync {
@@ -167,28 +167,6 @@ impl Default for Retention {
     fn default() -> Self {
         Self { age: Duration::from_secs(90 * 86_400), size: 1_000_000_000 }
     }
-}
-
-/// Where spending is kept, so that a restart keeps the day's and the month's.
-pub trait LedgerStore: Send + Sync {
-    /// Adds one amount.
-    fn append(&self, entry: &LedgerEntry) -> Result<(), StoreError>;
-
-    /// What `agent` (everybody, where `None`) spent from `from` on, until before `until`.
-    fn spent(&self, agent: Option<&str>, from: Timestamp, until: Timestamp) -> Result<Usd, StoreError>;
-}
-
-/// One amount that an agent spent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// When.
-    pub time: Timestamp,
-    /// Who.
-    pub agent: String,
-    /// On which task; may be empty.
-    pub task: String,
-    /// How much.
-    pub amount: Usd,
 }
 
 /// A store that cannot be read or written.

@@ -1,0 +1,74 @@
+use crate::{StoreError, Timestamp, Usd};
+
+/// Where spending is kept, so that a restart keeps the day's and the month's. A call returns once what it wrote survives the
+/// death of the process.
+///
+/// Days and months are named by the moment they begin, which whoever keeps the books decides by a time zone.
+pub trait LedgerStore: Send + Sync {
+    /// Enters an amount, and removes the reservation that it settles.
+    fn enter(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError>;
+
+    /// Enters a reservation; its number is the caller's own, and new.
+    fn hold(&self, hold: &LedgerHold) -> Result<(), StoreError>;
+
+    /// Removes a reservation that came to nothing.
+    fn release(&self, number: u64) -> Result<(), StoreError>;
+
+    /// Forgets what an agent (everybody, where `None`) has spent in the day, for its day's limit; the month's stays.
+    fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError>;
+
+    /// What was spent in the day and the month, and the reservations that are open.
+    fn books(&self, day: Timestamp, month: Timestamp) -> Result<LedgerBooks, StoreError>;
+
+    /// Forgets details from before `details`, and sums of days and months that began before `sums`.
+    fn prune(&self, details: Timestamp, sums: Timestamp) -> Result<(), StoreError>;
+}
+
+/// One amount that was spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// When.
+    pub time: Timestamp,
+    /// When the day began that it counts for.
+    pub day: Timestamp,
+    /// When the month began that it counts for.
+    pub month: Timestamp,
+    /// Who.
+    pub agent: String,
+    /// Whose budgets of a day it counts for besides the agent's: teams and models.
+    pub shared: Vec<String>,
+    /// On which task; may be empty.
+    pub task: String,
+    /// Whether it is the task's first of the day.
+    pub is_new_task: bool,
+    /// How much.
+    pub amount: Usd,
+}
+
+/// An amount that is reserved until it is spent, given back, or too old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerHold {
+    /// Which: no other reservation has it.
+    pub number: u64,
+    /// Who.
+    pub agent: String,
+    /// Whose budgets of a day it is held from besides the agent's.
+    pub shared: Vec<String>,
+    /// How much.
+    pub amount: Usd,
+    /// When it comes to nothing by itself.
+    pub expires: Timestamp,
+}
+
+/// What a ledger holds of a day and a month.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerBooks {
+    /// What each agent has spent in the day, and on how many tasks.
+    pub agents: Vec<(String, Usd, u64)>,
+    /// What each team and model has spent in the day.
+    pub shared: Vec<(String, Usd)>,
+    /// What everybody has spent in the month.
+    pub org: Usd,
+    /// The reservations that are open, the expired ones too.
+    pub holds: Vec<LedgerHold>,
+}

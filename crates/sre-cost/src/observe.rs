@@ -1,0 +1,51 @@
+use std::sync::{Mutex, PoisonError};
+
+use sre_core::{AgentEvent, Event, Observer, Signal, Snapshot, TaskCosts, Timestamp};
+
+use crate::CostGuard;
+use crate::books::{Mode, Spend};
+
+/// Enters what events say was spent: calls at once, and where a task has a figure of its own, that instead of its calls'.
+///
+/// Days and months are those of the guard's clock, whatever the events' times are. Do not also record by hand what the events
+/// say.
+#[derive(Debug)]
+pub struct CostObserver {
+    guard: std::sync::Arc<CostGuard>,
+    costs: Mutex<TaskCosts>,
+}
+
+impl CostObserver {
+    /// Enters into this guard's books.
+    pub fn new(guard: std::sync::Arc<CostGuard>) -> Self {
+        Self { guard, costs: Mutex::new(TaskCosts::new(16_384)) }
+    }
+}
+
+impl Observer for CostObserver {
+    fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
+        let amount = self.costs.lock().unwrap_or_else(PoisonError::into_inner).change(event);
+        let (model, breakdown) = match &event.event {
+            Event::LlmCall { model, .. } => (model.as_deref(), model.as_deref().map(|model| [(model, amount)])),
+            _ => (None, None),
+        };
+        if amount != sre_core::Usd::ZERO {
+            let task = Some(event.task_key()).filter(|task| !task.is_empty());
+            let team = event.attributes.get("team").and_then(|team| team.as_str());
+            let breakdown = breakdown.as_ref().map_or(&[][..], |parts| parts);
+            let spend = Spend { agent: &event.agent, task, team, model, amount, breakdown };
+            // What must be entered is never refused.
+            let _ = self.guard.enter(&spend, Mode::Must, None);
+            self.guard.take_pending().into_iter().for_each(signals);
+        }
+    }
+
+    fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
+        self.guard.evaluate_at(now);
+        self.guard.take_pending().into_iter().for_each(signals);
+    }
+
+    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
+        vec![Snapshot::Costs(self.guard.snapshot_at(now))]
+    }
+}

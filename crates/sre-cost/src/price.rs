@@ -1,0 +1,196 @@
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use sre_core::{Timestamp, Usd};
+
+/// What the tokens of a model cost, in dollars per million.
+///
+/// ```
+/// use sre_cost::{ModelPrice, Tokens};
+/// let price = ModelPrice::new("0.15".parse().unwrap(), "0.60".parse().unwrap());
+/// let tokens = Tokens { input: 1_000, cached_input: 0, output: 500 };
+/// assert_eq!(price.cost(tokens).unwrap().to_string(), "0.00045");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelPrice {
+    /// A million tokens that go in; `None` where nobody knows.
+    pub input: Option<Usd>,
+    /// A million of those that come from the provider's cache; as much as others where it is not known.
+    pub cached_input: Option<Usd>,
+    /// A million tokens that come out.
+    pub output: Option<Usd>,
+    /// What calls cost that put in more than so many tokens, by that number.
+    pub above: BTreeMap<u64, ModelPrice>,
+}
+
+/// The tokens of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Those that went in, the cached ones too.
+    pub input: u64,
+    /// Those of them that came from the provider's cache.
+    pub cached_input: u64,
+    /// Those that came out.
+    pub output: u64,
+}
+
+/// The prices of models, each from a day on.
+///
+/// ```
+/// use sre_core::Timestamp;
+/// use sre_cost::{PriceBook, Tokens};
+/// let map = r#"{"gpt-5-mini": {"input_cost_per_token": 2.5e-07, "output_cost_per_token": 2e-06}}"#;
+/// let book = PriceBook::from_litellm(map, "prices.json").unwrap();
+/// let price = book.price(Some("openai"), "gpt-5-mini", Timestamp::default()).unwrap();
+/// assert_eq!(price.cost(Tokens { input: 3, cached_input: 0, output: 1 }).unwrap().nanos(), 2_750);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct PriceBook {
+    /// By model, the oldest first.
+    models: FxHashMap<String, Vec<(Timestamp, ModelPrice)>>,
+}
+
+const MILLION: i128 = 1_000_000;
+
+impl ModelPrice {
+    /// So many dollars per million tokens that go in, and that come out.
+    pub fn new(input: Usd, output: Usd) -> Self {
+        Self { input: Some(input), output: Some(output), ..Self::default() }
+    }
+
+    /// What a call costs, rounded once, half to even; `None` where it has tokens of a kind that no price is known for, or
+    /// costs more than there is.
+    pub fn cost(&self, tokens: Tokens) -> Option<Usd> {
+        let price = self.above.range(..tokens.input).next_back().map_or(self, |(_, price)| price);
+        let cached = tokens.cached_input.min(tokens.input);
+        let of = |count: u64, price: Option<Usd>| match (count, price) {
+            (0, _) => Some(0),
+            (count, Some(price)) => i128::from(count).checked_mul(i128::from(price.nanos())),
+            (_, None) => None,
+        };
+        let sum = of(tokens.input - cached, price.input)?
+            .checked_add(of(cached, price.cached_input.or(price.input))?)?
+            .checked_add(of(tokens.output, price.output)?)?;
+        i64::try_from(round_half_to_even(sum, MILLION)).ok().map(Usd::from_nanos)
+    }
+}
+
+/// `sum / by`, for a sum of at least 0.
+fn round_half_to_even(sum: i128, by: i128) -> i128 {
+    let (whole, rest) = (sum / by, sum % by);
+    match (2 * rest).cmp(&by) {
+        std::cmp::Ordering::Greater => whole + 1,
+        std::cmp::Ordering::Equal => whole + whole % 2,
+        std::cmp::Ordering::Less => whole,
+    }
+}
+
+impl PriceBook {
+    /// Adds what a model costs from a day on; in place of what was known from that day on.
+    pub fn add(&mut self, model: impl Into<String>, from: Timestamp, price: ModelPrice) {
+        let prices = self.models.entry(model.into()).or_default();
+        prices.retain(|(known, _)| *known != from);
+        prices.push((from, price));
+        prices.sort_by_key(|(from, _)| *from);
+    }
+
+    /// The price of a model at a time. A price of `provider/model` is better than that of the bare model, which is better
+    /// than that of what follows the model's last slash.
+    pub fn price(&self, provider: Option<&str>, model: &str, at: Timestamp) -> Option<&ModelPrice> {
+        let of = |name: &str| {
+            let prices = self.models.get(name)?;
+            let since = prices.partition_point(|(from, _)| *from <= at);
+            since.checked_sub(1).map(|newest| &prices[newest].1)
+        };
+        let qualified = provider.filter(|provider| !provider.is_empty()).map(|provider| format!("{provider}/{model}"));
+        qualified
+            .and_then(|name| of(&name))
+            .or_else(|| of(model))
+            .or_else(|| model.rsplit_once('/').and_then(|(_, bare)| of(bare)))
+    }
+
+    /// How many models have a price.
+    pub fn len(&self) -> usize {
+        self.models.len()
+    }
+
+    /// No model has a price.
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
+    /// The same with all of another book; its prices win.
+    #[must_use]
+    pub fn merged(mut self, other: Self) -> Self {
+        for (model, prices) in other.models {
+            for (from, price) in prices {
+                self.add(model.as_str(), from, price);
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn usd(text: &str) -> Usd {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_price_of_the_day_and_the_provider_counts() {
+        let mut book = PriceBook::default();
+        let day = |day: i64| Timestamp::from_secs(1_790_000_000 + day * 86_400);
+        book.add("gpt", day(0), ModelPrice::new(usd("2"), usd("8")));
+        book.add("gpt", day(10), ModelPrice::new(usd("1"), usd("4")));
+        book.add("azure/gpt", day(0), ModelPrice::new(usd("3"), usd("9")));
+        let input = |provider, model, at| book.price(provider, model, at).and_then(|price| price.input);
+        assert_eq!(input(None, "gpt", day(9)), Some(usd("2")));
+        assert_eq!(input(None, "gpt", day(10)), Some(usd("1")));
+        assert_eq!(input(None, "gpt", day(-1)), None);
+        assert_eq!(input(Some("azure"), "gpt", day(1)), Some(usd("3")));
+        assert_eq!(input(Some("openai"), "gpt", day(1)), Some(usd("2")));
+        assert_eq!(input(None, "openai/gpt", day(1)), Some(usd("2")));
+        assert_eq!(input(None, "gpt-4", day(1)), None, "nothing is guessed");
+    }
+
+    #[test]
+    fn a_kind_of_token_without_a_price_is_not_free() {
+        let price = ModelPrice { input: Some(usd("1")), ..ModelPrice::default() };
+        assert_eq!(price.cost(Tokens { input: 5, ..Tokens::default() }), Some(Usd::from_nanos(5_000)));
+        assert_eq!(price.cost(Tokens { output: 1, ..Tokens::default() }), None);
+        assert_eq!(
+            ModelPrice::new(usd("9000000000"), usd("0")).cost(Tokens { input: u64::MAX, ..Tokens::default() }),
+            None
+        );
+    }
+
+    #[test]
+    fn long_calls_and_cached_tokens_have_prices_of_their_own() {
+        let above = BTreeMap::from([(200_000, ModelPrice::new(usd("4"), usd("16")))]);
+        let price = ModelPrice { cached_input: Some(usd("0.5")), above, ..ModelPrice::new(usd("2"), usd("8")) };
+        let cost = |input, cached_input| price.cost(Tokens { input, cached_input, output: 0 }).unwrap();
+        assert_eq!(cost(200_000, 0), usd("0.4"));
+        assert_eq!(cost(200_001, 0), usd("0.800004"));
+        assert_eq!(cost(1_000_000 / 10, 50_000), usd("0.125"));
+    }
+
+    proptest! {
+        /// A call is rounded once: the exact sum in nano-dollars and a millionth, by long division in floats of no rounding.
+        #[test]
+        fn a_call_is_rounded_once_half_to_even(input in 0u64..2_000_000, cached in 0u64..2_000_000, output in 0u64..2_000_000, prices in prop::array::uniform3(0i64..100_000_000_000)) {
+            let [a, b, c] = prices.map(Usd::from_nanos);
+            let price = ModelPrice { cached_input: Some(b), ..ModelPrice::new(a, c) };
+            let found = price.cost(Tokens { input, cached_input: cached, output }).unwrap();
+            let cached = cached.min(input);
+            let exact = i128::from(input - cached) * i128::from(prices[0]) + i128::from(cached) * i128::from(prices[1]) + i128::from(output) * i128::from(prices[2]);
+            let off = exact - i128::from(found.nanos()) * 1_000_000;
+            prop_assert!(off.abs() <= 500_000);
+            prop_assert!(off.abs() < 500_000 || found.nanos() % 2 == 0);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Limits and prices from YAML files; `docs/guards.md` shows them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use sre_core::yaml::{ConfigError, Fields, Kind, Node, documents};
+use sre_core::{Timestamp, Usd, Window};
+
+use crate::{FileError, InvalidLimits, Limits, ModelPrice, PriceBook, ScopeLimits};
+
+/// The JSON Schema of the file of limits, for editors.
+pub const LIMITS_SCHEMA: &str = include_str!("limits.schema.json");
+
+impl Limits {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let text = std::fs::read_to_string(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+        Ok(Self::parse(&text, &path.display().to_string())?)
+    }
+
+    /// Reads a text; `file` names it in errors.
+    ///
+    /// ```
+    /// use sre_cost::Limits;
+    /// let limits = Limits::parse("per_task: 0.50\nteams: {search: {daily: 40}}", "limits.yaml").unwrap();
+    /// assert_eq!(limits.per_task.to_string(), "0.5");
+    /// let error = Limits::parse("kill_at: 95", "limits.yaml").unwrap_err();
+    /// assert_eq!(error.to_string(), "limits.yaml:1: `kill_at: 95`: expected a share above 0 and at most 1");
+    /// ```
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let document = only(text, file, "limits")?;
+        let mut fields = Fields::new(&document, file, "")?;
+        let mut limits = Self::default();
+        set(&mut limits.per_task, amount(&mut fields, "per_task")?);
+        set(&mut limits.per_agent_daily, amount(&mut fields, "per_agent_daily")?);
+        set(&mut limits.org_monthly, amount(&mut fields, "org_monthly")?);
+        set(&mut limits.alert_thresholds, shares(&mut fields, "alert_thresholds")?);
+        set(&mut limits.throttle_at, number(&mut fields, "throttle_at")?);
+        set(&mut limits.kill_at, number(&mut fields, "kill_at")?);
+        set(&mut limits.throttle_every, duration(&mut fields, "throttle_every")?);
+        set(&mut limits.auto_throttle, flag(&mut fields, "auto_throttle")?);
+        set(&mut limits.anomaly_detection, flag(&mut fields, "anomaly_detection")?);
+        set(&mut limits.reservation_timeout, duration(&mut fields, "reservation_timeout")?);
+        let zone = |value: &Value| TimeZone::get(value.as_str()?).ok();
+        set(&mut limits.time_zone, fields.read("time_zone", "a time zone such as Europe/Berlin", zone)?);
+        limits.agents = scopes(&mut fields, "agents", file)?;
+        limits.teams = scopes(&mut fields, "teams", file)?;
+        limits.models = scopes(&mut fields, "models", file)?;
+        set(&mut limits.max_agents, count(&mut fields, "max_agents")?);
+        set(&mut limits.max_tasks, count(&mut fields, "max_tasks")?);
+        fields.finish()?;
+        limits.validate().map_err(|error| placed(error, &document, file))?;
+        Ok(limits)
+    }
+}
+
+impl PriceBook {
+    /// Reads our own YAML: under `prices` a list of models, each with `model`, `input` and `output` in dollars per million
+    /// tokens, and if need be `cached_input`, `provider`, and `from`, the day or moment from which on it holds.
+    ///
+    /// ```
+    /// use sre_cost::PriceBook;
+    /// let text = "prices:\n  - {model: gpt-5, input: 1.25, output: 10}\n  - {model: gpt-5, from: 2026-12-01, input: 1, output: 8}\n";
+    /// let book = PriceBook::from_yaml(text, "prices.yaml").unwrap();
+    /// let price = |day: &str| book.price(None, "gpt-5", day.parse().unwrap()).unwrap().output.unwrap().to_string();
+    /// assert_eq!((price("2026-11-30T23:59:59Z"), price("2026-12-01T00:00:00Z")), ("10".into(), "8".into()));
+    /// ```
+    pub fn from_yaml(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let document = only(text, file, "`prices`")?;
+        let mut fields = Fields::new(&document, file, "")?;
+        let mut book = Self::default();
+        if let Some(list) = fields.take("prices") {
+            for (index, node) in fields.items("prices", list)?.iter().enumerate() {
+                let path = format!("prices[{index}].");
+                let mut of_model = Fields::new(node, file, &path)?;
+                let Some(model) = of_model.text("model")? else {
+                    return Err(ConfigError::document(
+                        file,
+                        node.line,
+                        format!("{path}model: found nothing, expected a name"),
+                    ));
+                };
+                let name = of_model.text("provider")?.map_or(model.clone(), |provider| format!("{provider}/{model}"));
+                let from = of_model.read("from", "a day such as 2026-08-01, or a time", moment)?.unwrap_or_default();
+                let price = ModelPrice {
+                    input: amount(&mut of_model, "input")?,
+                    cached_input: amount(&mut of_model, "cached_input")?,
+                    output: amount(&mut of_model, "output")?,
+                    ..ModelPrice::default()
+                };
+                of_model.finish()?;
+                book.add(name, from, price);
+            }
+        }
+        fields.finish()?;
+        Ok(book)
+    }
+}
+
+fn only(text: &str, file: &str, what: &str) -> Result<Node, ConfigError> {
+    let mut documents = documents(text, file)?;
+    match (documents.pop(), documents.len()) {
+        (Some(document), 0) => Ok(document),
+        (last, before) => {
+            let found = before + usize::from(last.is_some());
+            Err(ConfigError::document(file, 1, format!("found {found} documents, expected one with {what}")))
+        }
+    }
+}
+
+fn scopes(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    file: &str,
+) -> Result<BTreeMap<String, ScopeLimits>, ConfigError> {
+    let Some(node) = fields.take(name) else { return Ok(BTreeMap::new()) };
+    let Kind::Map(entries) = &node.kind else { return Err(fields.error(name, node, "a mapping of names to limits")) };
+    let scope = |node: &Node, path: &str| {
+        let mut fields = Fields::new(node, file, path)?;
+        let scope = ScopeLimits {
+            per_task: amount(&mut fields, "per_task")?,
+            per_agent_daily: amount(&mut fields, "per_agent_daily")?,
+            daily: amount(&mut fields, "daily")?,
+            alert_thresholds: shares(&mut fields, "alert_thresholds")?,
+            throttle_at: number(&mut fields, "throttle_at")?,
+            kill_at: number(&mut fields, "kill_at")?,
+        };
+        fields.finish()?;
+        Ok(scope)
+    };
+    entries.iter().map(|(key, node)| Ok((key.name.clone(), scope(node, &format!("{name}.{}.", key.name))?))).collect()
+}
+
+/// Names the line of a setting that cannot be.
+fn placed(error: InvalidLimits, document: &Node, file: &str) -> ConfigError {
+    let mut node = document;
+    let mut rest = &*error.field;
+    // Names may have dots in them: the longest that is there counts.
+    while let Kind::Map(entries) = &node.kind {
+        let within = |name: &str| rest.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'));
+        let longest =
+            entries.iter().filter(|(key, _)| within(&key.name).is_some()).max_by_key(|(key, _)| key.name.len());
+        let Some((key, next)) = longest else { break };
+        rest = within(&key.name).unwrap_or_default().trim_start_matches('.');
+        node = next;
+    }
+    let found = if rest.is_empty() { node.found() } else { error.found };
+    ConfigError::Field {
+        file: file.to_owned(),
+        line: node.line,
+        field: error.field,
+        found,
+        expected: error.expected.to_owned(),
+    }
+}
+
+fn set<T>(setting: &mut T, written: Option<T>) {
+    if let Some(written) = written {
+        *setting = written;
+    }
+}
+
+fn amount(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Usd>, ConfigError> {
+    fields.read(name, "an amount of dollars such as 0.25, at least 0", |value| {
+        let amount = match value {
+            Value::String(text) => text.parse().ok()?,
+            Value::Number(number) => Usd::try_from(number.as_f64()?).ok()?,
+            _ => return None,
+        };
+        Some(amount).filter(|amount| !amount.is_negative())
+    })
+}
+
+fn shares(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Vec<f64>>, ConfigError> {
+    let Some(node) = fields.take(name) else { return Ok(None) };
+    let items = fields.items(name, node)?;
+    let share = |item: &Node| match &item.kind {
+        Kind::Scalar(value) => value.as_f64().ok_or_else(|| fields.error(name, item, "a number")),
+        _ => Err(fields.error(name, item, "a number")),
+    };
+    items.iter().map(share).collect::<Result<_, _>>().map(Some)
+}
+
+fn number(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<f64>, ConfigError> {
+    fields.read(name, "a number", Value::as_f64)
+}
+
+fn flag(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<bool>, ConfigError> {
+    fields.read(name, "true or false", Value::as_bool)
+}
+
+fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<usize>, ConfigError> {
+    fields.read(name, "a whole number", |value| usize::try_from(value.as_u64()?).ok())
+}
+
+fn duration(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Duration>, ConfigError> {
+    Ok(fields.window(name)?.map(Window::duration))
+}
+
+fn moment(value: &Value) -> Option<Timestamp> {
+    let text = value.as_str()?;
+    text.parse().or_else(|_| format!("{text}T00:00:00Z").parse()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_limit_can_be_written() {
+        let text = r#"
+per_task: "0.50"
+per_agent_daily: 20
+org_monthly: 300.5
+alert_thresholds: [0.6, 1]
+throttle_at: 0.7
+kill_at: 0.9
+throttle_every: 1m
+auto_throttle: false
+anomaly_detection: false
+reservation_timeout: 2m
+time_zone: Europe/Berlin
+agents: {planner: {per_task: 1, per_agent_daily: 50, throttle_at: 0.5}}
+teams: {search: {daily: 70, kill_at: 0.8, alert_thresholds: [0.9]}}
+models: {gpt-5: {daily: 30}}
+max_agents: 10
+max_tasks: 20
+"#;
+        let usd = |text: &str| text.parse::<Usd>().unwrap();
+        let limits = Limits::parse(text, "f").unwrap();
+        let planner = ScopeLimits {
+            per_task: Some(usd("1")),
+            per_agent_daily: Some(usd("50")),
+            throttle_at: Some(0.5),
+            ..ScopeLimits::default()
+        };
+        let search = ScopeLimits {
+            daily: Some(usd("70")),
+            kill_at: Some(0.8),
+            alert_thresholds: Some(vec![0.9]),
+            ..ScopeLimits::default()
+        };
+        let expected = Limits {
+            per_task: usd("0.5"),
+            per_agent_daily: usd("20"),
+            org_monthly: usd("300.5"),
+            alert_thresholds: vec![0.6, 1.0],
+            throttle_at: 0.7,
+            kill_at: 0.9,
+            throttle_every: Duration::from_secs(60),
+            auto_throttle: false,
+            anomaly_detection: false,
+            reservation_timeout: Duration::from_secs(120),
+            time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+            agents: [("planner".to_owned(), planner)].into(),
+            teams: [("search".to_owned(), search)].into(),
+            models: [("gpt-5".to_owned(), ScopeLimits { daily: Some(usd("30")), ..ScopeLimits::default() })].into(),
+            max_agents: 10,
+            max_tasks: 20,
+        };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_line() {
+        for (text, expected) in [
+            ("per_day: 1", "f:1: `per_day`: unknown field, expected one of per_task"),
+            ("\nper_task: -1", "f:2: `per_task: -1`: expected an amount of dollars"),
+            ("per_task: much", "f:1: `per_task: much`: expected an amount of dollars"),
+            ("per_task: 1e300", "f:1: `per_task: 1e+300`: expected an amount of dollars"),
+            ("org_monthly: 2000000000", "f:1: `org_monthly: 2000000000`: expected dollars, from 0 to a billion"),
+            ("alert_thresholds: [0.5,\n  95]", "f:1: `alert_thresholds: a list`: expected a share"),
+            ("alert_thresholds: [x]", "f:1: `alert_thresholds: x`: expected a number"),
+            ("teams:\n  a.b:\n    kill_at: 2", "f:3: `teams.a.b.kill_at: 2`: expected a share"),
+            (
+                "models:\n  gpt-5: {per_task: 1}",
+                "f:2: `models.gpt-5.per_task: 1`: expected none: it means nothing here",
+            ),
+            ("agents: [a]", "f:1: `agents: a list`: expected a mapping of names to limits"),
+            ("time_zone: Mars", "f:1: `time_zone: Mars`: expected a time zone"),
+            ("", "f:1: found 0 documents, expected one with limits"),
+        ] {
+            let error = Limits::parse(text, "f").unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        for (text, expected) in [
+            ("prices: [{input: 1}]", "f:1: prices[0].model: found nothing"),
+            ("prices:\n  - {model: a, input: -1}", "f:2: `prices[0].input: -1`: expected an amount of dollars"),
+            ("prices: [{model: a, from: soon}]", "f:1: `prices[0].from: soon`: expected a day"),
+            ("prices: [{model: a, costs: 1}]", "f:1: `prices[0].costs`: unknown field"),
+        ] {
+            let error = PriceBook::from_yaml(text, "f").unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_the_reader_takes() {
+        let schema: Value = serde_json::from_str(LIMITS_SCHEMA).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for (text, valid) in [
+            ("{per_task: 2, per_agent_daily: \"100\", alert_thresholds: [0.5], agents: {a: {kill_at: 1}}}", true),
+            ("{teams: {a: {daily: 5, per_task: 1}}, models: {m: {daily: 5}}, time_zone: UTC}", true),
+            ("{kill_at: 0}", false),
+            ("{per_task: -1}", false),
+            ("{models: {m: {per_task: 5}}}", false),
+            ("{agents: {m: {daily: 5}}}", false),
+            ("{max_agents: 0}", false),
+            ("{nonsense: 0}", false),
+        ] {
+            let value: Value = serde_saphyr::from_str(text).unwrap();
+            assert_eq!(validator.is_valid(&value), valid, "{text}");
+            assert_eq!(Limits::parse(text, "f").is_ok(), valid, "{text}");
+        }
+        let error = Limits::parse("nonsense: 1", "f").unwrap_err().to_string();
+        let mut taken: Vec<&str> = error.split_once("expected one of ").unwrap().1.split(", ").collect();
+        taken.sort_unstable();
+        let properties: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(taken, properties);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "(per_task|teams|prices|models|kill_at|[a-z{}:\\[\\]0-9. \n-]){0,20}") {
+            let _ = Limits::parse(&text, "f");
+            let _ = PriceBook::from_yaml(&text, "f");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Budgets as their owners see them: thresholds, throttling, days and months, reservations, what is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, ManualClock, Timestamp, Usd};
+use sre_cost::{CostGuard, Limits, Refused, ScopeLimits, Spend};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn usd(text: &str) -> Usd {
+    text.parse().unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A guard at noon of a day in the middle of a month.
+fn guard(limits: Limits) -> (Arc<CostGuard>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(at("2026-11-23T12:00:00Z")));
+    (Arc::new(CostGuard::with_limits(limits).unwrap().with_clock(clock.clone())), clock)
+}
+
+/// An agent may spend ten dollars, on one task if it likes.
+fn ten() -> Limits {
+    Limits { per_agent_daily: usd("10"), per_task: usd("10"), anomaly_detection: false, ..Limits::default() }
+}
+
+fn kinds(alerts: &[CostAlert]) -> Vec<&CostAlertKind> {
+    alerts.iter().map(|alert| &alert.kind).collect()
+}
+
+#[test]
+fn thresholds_throttling_and_killing_come_once_a_day() {
+    let (guard, clock) = guard(ten());
+    let record = |cost: &str| guard.record_cost("a", "t", usd(cost), &[]).unwrap();
+    assert_eq!(record("4.999999999"), []);
+    let alerts = record("0.000000001");
+    assert_eq!(kinds(&alerts), [&CostAlertKind::Threshold { threshold: 0.5 }]);
+    assert_eq!((alerts[0].spent_usd, alerts[0].limit_usd), (usd("5"), usd("10")));
+    assert_eq!(record("2"), []);
+    let alerts = record("1.5");
+    assert_eq!(kinds(&alerts), [&CostAlertKind::Threshold { threshold: 0.75 }, &CostAlertKind::Throttled]);
+    assert!(guard.get_budget("a").throttled);
+    // One task every ten seconds.
+    assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
+    let refused = guard.check_task("a", usd("0.01")).unwrap_err();
+    assert_eq!(refused, Refused::Throttled { agent: "a".into(), retry_after: Duration::from_secs(10) });
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
+    // To 95 % and beyond.
+    let alerts = record("1");
+    let expected = [0.9, 0.95].map(|threshold| CostAlertKind::Threshold { threshold });
+    assert_eq!(kinds(&alerts), [&expected[0], &expected[1], &CostAlertKind::Killed]);
+    assert_eq!(guard.check_task("a", usd("0.01")), Err(Refused::Killed { agent: "a".into() }));
+    assert!(guard.check_task("b", usd("0.01")).is_ok(), "the others go on");
+    // A new day frees it, and everything is told anew.
+    clock.advance(12 * HOUR);
+    assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
+    assert_eq!(kinds(&guard.alerts()[guard.alerts().len() - 1..]), [&CostAlertKind::Freed]);
+    let alerts = guard.record_cost("a", "another", usd("5"), &[]).unwrap();
+    assert_eq!(kinds(&alerts), [&CostAlertKind::Threshold { threshold: 0.5 }]);
+    assert_eq!(guard.org_spent_month(), usd("14.5"));
+}
+
+#[test]
+fn somebodys_order_frees_an_agent() {
+    let (guard, _) = guard(ten());
+    for agent in ["a", "b"] {
+        guard.record_cost(agent, "t", usd("9.5"), &[]).unwrap();
+    }
+    guard.reset_daily(Some("a"));
+    assert_eq!(guard.check_task("a", usd("1")), Ok(()));
+    assert!(guard.get_budget("b").killed);
+    guard.reset_daily(None);
+    assert_eq!(guard.check_task("b", usd("1")), Ok(()));
+    assert_eq!(guard.org_spent_month(), usd("19"), "the month goes on");
+}
+
+#[test]
+fn without_automatic_throttling_only_the_limits_hold() {
+    let (guard, _) = guard(Limits { auto_throttle: false, ..ten() });
+    guard.check_and_charge("a", usd("9.99")).unwrap();
+    assert_eq!(guard.check_and_charge("a", usd("0.01")).map(|_| ()), Ok(()));
+    let refused = guard.check_and_charge("a", usd("0.000000001")).unwrap_err();
+    assert_eq!(refused.to_string(), "agent a has $0 left of $10, and this costs $0.000000001");
+}
+
+#[test]
+fn what_was_spent_is_entered_and_what_goes_beyond_is_told() {
+    let (guard, _) = guard(Limits { org_monthly: usd("11"), alert_thresholds: vec![], ..ten() });
+    let alerts = guard.record_cost("a", "t", usd("12.5"), &[]).unwrap();
+    let excess = |excess: &str| CostAlertKind::Exceeded { excess_usd: usd(excess) };
+    let told: Vec<_> = alerts.iter().map(|alert| (alert.scope.clone(), alert.kind.clone())).collect();
+    let of_agent = CostScope::Agent("a".into());
+    let expected = [
+        (CostScope::Org, excess("1.5")),
+        (of_agent.clone(), CostAlertKind::TaskExceeded { task: "t".into() }),
+        (of_agent.clone(), CostAlertKind::Throttled),
+        (of_agent.clone(), CostAlertKind::Killed),
+        (of_agent, excess("2.5")),
+    ];
+    assert_eq!(told, expected);
+    // Everybody is refused now.
+    let refused = guard.check_and_charge("b", usd("0.1")).unwrap_err();
+    assert_eq!(refused.to_string(), "organisation has $0 left of $11, and this costs $0.1");
+    assert_eq!(guard.org_remaining_month(), Usd::ZERO);
+}
+
+#[test]
+fn a_reservation_is_committed_given_back_or_expires() {
+    let (guard, clock) = guard(ten());
+    let reservation = guard.reserve("a", usd("6")).unwrap();
+    assert!(guard.reserve("a", usd("5")).is_err());
+    assert_eq!(reservation.commit(usd("4")).unwrap(), []);
+    let budget = guard.get_budget("a");
+    assert_eq!((budget.spent_today_usd, budget.reserved_usd), (usd("4"), Usd::ZERO));
+    drop(guard.reserve("a", usd("5")).unwrap());
+    assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("6"));
+    // One that is forgotten comes to nothing in time, and what it cost all the same is entered.
+    let late = guard.reserve_owned(&("a", usd("5")).into()).unwrap();
+    let forgotten = guard.reserve("b", usd("5")).unwrap();
+    std::mem::forget(forgotten);
+    assert_eq!(guard.org_remaining_month(), usd("4986"));
+    clock.advance(Duration::from_secs(15 * 60));
+    assert_eq!(guard.get_budget("b").reserved_usd, Usd::ZERO);
+    assert_eq!(guard.org_remaining_month(), usd("4996"));
+    late.commit(usd("5")).unwrap();
+    assert_eq!(guard.get_budget("a").spent_today_usd, usd("9"));
+}
+
+#[test]
+fn an_actual_that_outran_its_estimate_is_told() {
+    let (guard, _) = guard(Limits { alert_thresholds: vec![], auto_throttle: false, ..ten() });
+    let one = guard.reserve("a", usd("5")).unwrap();
+    let two = guard.reserve("a", usd("5")).unwrap();
+    let alerts = one.commit(usd("5.25")).unwrap();
+    assert_eq!(kinds(&alerts), [&CostAlertKind::Exceeded { excess_usd: usd("0.25") }]);
+    assert_eq!(two.commit(usd("5")).unwrap(), [], "its own estimate was right, and told of is the excess once");
+}
+
+#[test]
+fn months_and_days_roll_over_once_by_the_clock_of_the_zone_even_after_a_long_sleep() {
+    let berlin = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    let limits = Limits { org_monthly: usd("20"), time_zone: berlin, auto_throttle: false, ..ten() };
+    let (guard, clock) = guard(limits);
+    let spend = |agent| guard.check_and_charge(agent, usd("10")).is_ok();
+    clock.set(at("2026-11-30T22:59:59Z"));
+    assert!(spend("a") && spend("b") && !spend("c"));
+    clock.set(at("2026-11-30T23:00:00Z"));
+    assert!(spend("a") && spend("b") && !spend("c"), "December has begun in Berlin");
+    clock.set(at("2026-12-01T23:00:00Z"));
+    assert!(!spend("a"), "a new day, and the month is spent");
+    clock.set(at("2027-03-15T12:00:00Z"));
+    assert!(spend("a") && !spend("a") && spend("b") && !spend("c"), "after a sleep of months, once");
+    // A clock that is set back opens no budget again.
+    clock.set(at("2027-02-10T12:00:00Z"));
+    assert!(!spend("a") && !spend("c"));
+}
+
+#[test]
+fn what_is_reserved_over_midnight_counts_for_the_new_day() {
+    let (guard, clock) = guard(ten());
+    clock.set(at("2026-11-30T23:59:00Z"));
+    let reservation = guard.reserve("a", usd("6")).unwrap();
+    guard.check_and_charge("a", usd("3")).unwrap();
+    clock.set(at("2026-12-01T00:01:00Z"));
+    assert!(guard.check_and_charge("a", usd("5")).is_err());
+    assert!(guard.check_and_charge("a", usd("4")).is_ok());
+    reservation.commit(usd("6")).unwrap();
+    assert_eq!(guard.get_budget("a").spent_today_usd, usd("10"));
+    assert_eq!(guard.org_spent_month(), usd("10"));
+}
+
+#[test]
+fn teams_and_models_have_budgets_and_settings_of_their_own() {
+    let daily = |amount: &str| ScopeLimits { daily: Some(usd(amount)), ..ScopeLimits::default() };
+    let team = ScopeLimits { per_agent_daily: Some(usd("4")), per_task: Some(usd("3")), ..daily("5") };
+    let limits = Limits {
+        teams: [("search".to_owned(), team)].into(),
+        models: [("gpt-5".to_owned(), daily("6"))].into(),
+        alert_thresholds: vec![0.9],
+        ..ten()
+    };
+    let (guard, _) = guard(limits);
+    let spend = |agent, amount: &str| Spend { agent, team: Some("search"), amount: usd(amount), ..Spend::default() };
+    guard.charge(&spend("a", "3")).unwrap();
+    assert_eq!(guard.get_budget("a").daily_limit_usd, usd("4"));
+    assert!(matches!(guard.charge(&spend("b", "3.5")), Err(Refused::Task { .. })));
+    let refused = guard.charge(&spend("b", "2.5")).unwrap_err();
+    assert_eq!(refused.to_string(), "team search has $2 left of $5, and this costs $2.5");
+    let alerts = guard.charge(&spend("b", "2")).unwrap();
+    assert_eq!(alerts[0].scope, CostScope::Team("search".into()));
+    assert_eq!(alerts[0].kind, CostAlertKind::Threshold { threshold: 0.9 });
+    // The team is known from then on.
+    assert!(guard.check_and_charge("b", usd("0.1")).is_err());
+
+    let of_model = |amount: &str| Spend { agent: "c", model: Some("gpt-5"), amount: usd(amount), ..Spend::default() };
+    let reservation = guard.reserve_for(&of_model("6")).unwrap();
+    let refused = guard.charge(&of_model("0.5")).unwrap_err();
+    assert_eq!(refused.to_string(), "model gpt-5 has $0 left of $6, and this costs $0.5");
+    reservation.commit(usd("1")).unwrap();
+    assert!(guard.charge(&of_model("5")).is_ok());
+    assert!(guard.check_and_charge("c", usd("1")).is_ok(), "other models are not held by it");
+}
+
+#[test]
+fn tasks_are_kept_one_by_one() {
+    let (guard, _) = guard(Limits { max_tasks: 640, ..Limits::default() });
+    let parts = |model, tool| [("gpt-5", usd(model)), ("search", usd(tool))];
+    guard.record_cost("a", "t1", usd("0.75"), &parts("0.50", "0.25")).unwrap();
+    guard.record_cost("a", "t1", usd("0.50"), &parts("0.50", "0")).unwrap();
+    guard.record_cost("a", "t2", usd("0.25"), &[]).unwrap();
+    let task = guard.task("a", "t1").unwrap();
+    assert_eq!(task.spent_usd, usd("1.25"));
+    assert_eq!(task.breakdown, [("gpt-5".to_owned(), usd("1")), ("search".to_owned(), usd("0.25"))]);
+    let budget = guard.get_budget("a");
+    assert_eq!((budget.tasks_today, budget.avg_cost_per_task()), (2, Some(usd("0.75"))));
+    assert_eq!(budget.utilization_percent(), Some(1.5));
+    let more = Spend { agent: "a", task: Some("t1"), amount: usd("0.80"), ..Spend::default() };
+    assert_eq!(guard.check(&more), Err(Refused::Task { would_cost: usd("2.05"), limit: usd("2") }));
+    let told = guard.record(&more).unwrap();
+    assert_eq!(kinds(&told), [&CostAlertKind::TaskExceeded { task: "t1".into() }]);
+    assert_eq!(kinds(&guard.record(&more).unwrap()), [] as [&CostAlertKind; 0], "once a task");
+    for number in 0..10_000 {
+        guard.record_cost("a", &number.to_string(), usd("0.001"), &[]).unwrap();
+    }
+    assert_eq!(guard.task("a", "t1"), None, "the oldest make room");
+    assert_eq!(guard.get_budget("a").tasks_today, 10_002);
+}
+
+#[test]
+fn what_cannot_be_spent_is_refused_and_named() {
+    let (guard, _) = guard(Limits::default());
+    for amount in [Usd::from_nanos(-1), Usd::from_nanos(i64::MIN), Usd::from_nanos(i64::MAX), usd("1000000000.01")] {
+        let invalid = |field| Refused::Invalid { field, found: amount };
+        assert_eq!(guard.check_task("a", amount), Err(invalid("estimate")));
+        assert_eq!(guard.reserve("a", amount).map(drop), Err(invalid("estimate")));
+        assert_eq!(guard.check_and_charge("a", amount), Err(invalid("amount")));
+        assert_eq!(guard.record_cost("a", "t", amount, &[]), Err(invalid("cost_usd")));
+        assert_eq!(guard.reserve("a", usd("1")).unwrap().commit(amount), Err(invalid("actual")));
+    }
+    assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("100"), "nothing is left behind");
+    for number in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300] {
+        assert!(Usd::try_from(number).is_err(), "{number}");
+    }
+    // Sums stop, and do not wrap.
+    for _ in 0..20 {
+        guard.record_cost("b", "t", usd("1000000000"), &[]).unwrap();
+    }
+    assert!(guard.check_task("b", Usd::ZERO).is_err());
+    assert!(guard.org_spent_month() > usd("9000000000"));
+}
+
+#[test]
+fn an_unusual_cost_and_a_loop_are_told() {
+    let (guard, clock) = guard(Limits { per_task: usd("50"), ..Limits::default() });
+    let mut told = Vec::new();
+    for number in 0..40i64 {
+        clock.advance(Duration::from_secs(60));
+        told.extend(guard.record_cost("a", "t", Usd::from_nanos(100_000_000 + number % 7 * 1_000_000), &[]).unwrap());
+    }
+    assert_eq!(told, []);
+    let alerts = guard.record_cost("a", "t", usd("0.9"), &[]).unwrap();
+    assert!(matches!(kinds(&alerts)[0], CostAlertKind::Anomaly { score: Some(score), .. } if *score > 3.5));
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..100 {
+        told.extend(guard.record_cost("a", "t", usd("0.1"), &[]).unwrap());
+    }
+    let runaways = told.iter().filter(|alert| matches!(alert.kind, CostAlertKind::Runaway { .. })).count();
+    assert_eq!(runaways, 1, "{told:?}");
+}
+
+#[test]
+fn agents_beyond_the_most_count_for_the_organisation_alone() {
+    let (guard, clock) = guard(Limits { max_agents: 16, org_monthly: usd("5"), ..ten() });
+    let spent = (0..200).filter(|number| guard.check_and_charge(&number.to_string(), usd("0.1")).is_ok()).count();
+    assert_eq!(spent, 50);
+    let snapshot = guard.snapshot_at(clock.now());
+    assert!(snapshot.overflow > 0 && snapshot.budgets.len() <= 65);
+    assert_eq!(guard.org_spent_month(), usd("5"));
+}
+
+#[test]
+fn a_summary_has_everybody() {
+    let (guard, clock) = guard(Limits::default());
+    guard.record_cost("b", "t", usd("20"), &[]).unwrap();
+    guard.record_cost("a", "t", usd("1"), &[]).unwrap();
+    clock.advance(2 * HOUR);
+    guard.record_cost("b", "t", usd("40"), &[]).unwrap();
+    let summary = guard.summary();
+    let agents: Vec<_> = summary.agents.iter().map(|agent| (&*agent.agent, agent.spent_today_usd)).collect();
+    assert_eq!(agents, [("a", usd("1")), ("b", usd("60"))]);
+    assert_eq!(summary.org_remaining_month_usd, usd("4939"));
+    // Sixty dollars in two hours: the forty that are left last for 80 minutes.
+    let snapshot = guard.snapshot_at(clock.now());
+    let of_b = snapshot.budgets.iter().find(|budget| budget.scope == CostScope::Agent("b".into())).unwrap();
+    assert_eq!(of_b.exhausted_at, Some(clock.now().saturating_add(Duration::from_secs(80 * 60))));
+}
