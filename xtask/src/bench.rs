@@ -26,7 +26,7 @@ enum Bound {
     Nanos(f64),
 }
 
-const ASKED: [Asked; 28] = [
+const ASKED: [Asked; 32] = [
     Asked {
         what: "record an event into an SLO",
         measured: "record/slo_after_1k",
@@ -135,6 +135,26 @@ const ASKED: [Asked; 28] = [
         bound: Bound::Nanos(1_000_000.0),
     },
     Asked { what: "the same, nothing open", measured: "cascade/check_nothing_open", bound: Bound::Nanos(1_000_000.0) },
+    Asked {
+        what: "check and charge, 10,000 agents",
+        measured: "charge/guard_1",
+        bound: Bound::Times(2.0, "charge/governor_1"),
+    },
+    Asked {
+        what: "the same by two threads, each for agents of its own",
+        measured: "charge/guard_2",
+        bound: Bound::Times(1.0 / 1.5, "charge/guard_1"),
+    },
+    Asked {
+        what: "the same without anomaly detection, one thread",
+        measured: "charge/guard_without_anomalies_1",
+        bound: Bound::Times(2.0, "charge/governor_1"),
+    },
+    Asked {
+        what: "the same by two threads",
+        measured: "charge/guard_without_anomalies_2",
+        bound: Bound::Times(1.0 / 1.5, "charge/guard_without_anomalies_1"),
+    },
 ];
 
 pub(crate) fn run(last: bool) -> anyhow::Result<()> {

@@ -50,11 +50,15 @@ pub use sre_alerts as alerts;
 #[cfg(feature = "cascade")]
 pub use sre_cascade as cascade;
 
+/// What calls cost, and who may spend how much.
+#[cfg(feature = "cost")]
+pub use sre_cost as cost;
+
 /// The HTTP client that channels go out by.
 #[cfg(feature = "http")]
 pub use sre_http as http;
 
-/// The history of alerts in a SQLite file.
+/// The history of alerts, and the ledger of costs, in SQLite files.
 #[cfg(feature = "sqlite")]
 pub use sre_store_sqlite as sqlite;
 

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use sre_core::{
-    Alert, BreakerChange, BreakerState, BurnAlert, BurnRate, CascadeReport, Severity, Signal, SignalKind, Status,
+    Alert, BreakerChange, BreakerState, BurnAlert, BurnRate, CascadeReport, CostAlert, CostAlertKind, Severity, Signal,
+    SignalKind, Status,
 };
 
 /// What makes an alert of a signal; `None` sends nothing.
@@ -9,7 +10,8 @@ pub type Mapping = Arc<dyn Fn(&Signal) -> Option<Alert> + Send + Sync>;
 
 /// The mapping of a manager that is given none. An objective that turns `warning`, `critical` or `exhausted` is an alert of
 /// one key (`critical` for the latter two), which any better status resolves. An open circuit is a `warning` until it closes,
-/// a cascade `critical` until it is over.
+/// a cascade `critical` until it is over; an agent that is slowed down or refused is one until it works freely again, and
+/// other news of costs are told once.
 ///
 /// ```
 /// use sre_alerts::default_mapping;
@@ -61,6 +63,7 @@ pub fn default_mapping(signal: &Signal) -> Option<Alert> {
             dedup_key: format!("cascade/{origin}"),
             ..Alert::new(format!("cascade from {origin}: over"), "Nothing follows it any more.")
         },
+        SignalKind::Cost(alert) => of_cost(alert),
         SignalKind::Custom { name, severity, message } => Alert {
             severity: *severity,
             dedup_key: format!("{name}/{}", signal.agent),
@@ -109,6 +112,26 @@ fn of_cascade(report: &CascadeReport) -> Alert {
     }
 }
 
+/// What limits work is an incident until the agent works freely again; the rest is told once.
+fn of_cost(cost: &CostAlert) -> Alert {
+    let (scope, spent, limit) = (&cost.scope, cost.spent_usd, cost.limit_usd);
+    let (severity, key) = match &cost.kind {
+        CostAlertKind::Killed => (Severity::Critical, format!("cost/{scope}/status")),
+        CostAlertKind::Throttled => (Severity::Warning, format!("cost/{scope}/status")),
+        CostAlertKind::Freed => (Severity::Resolved, format!("cost/{scope}/status")),
+        CostAlertKind::Exceeded { .. } => (Severity::Critical, format!("cost/{scope}/exceeded")),
+        CostAlertKind::Threshold { threshold } if *threshold < 0.9 => {
+            (Severity::Info, format!("cost/{scope}/{threshold}"))
+        }
+        CostAlertKind::Threshold { threshold } => (Severity::Warning, format!("cost/{scope}/{threshold}")),
+        CostAlertKind::TaskExceeded { task } => (Severity::Warning, format!("cost/{scope}/task/{task}")),
+        CostAlertKind::Runaway { .. } => (Severity::Critical, format!("cost/{scope}/runaway")),
+        _ => (Severity::Warning, format!("cost/{scope}/anomaly")),
+    };
+    let title = format!("costs of {scope}: {}", cost.kind);
+    Alert { severity, dedup_key: key, ..Alert::new(title, format!("${spent} of ${limit} are spent.")) }
+}
+
 fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
@@ -138,7 +161,7 @@ fn span(seconds: f64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use sre_core::{Failing, Target, Timestamp, Window};
+    use sre_core::{CostScope, Failing, Target, Timestamp, Window};
 
     use super::*;
 
@@ -212,6 +235,25 @@ mod tests {
         );
         let over = default_mapping(&signal(SignalKind::CascadeOver { origin: Target::model("gpt-5") })).unwrap();
         assert_eq!((over.severity, over.key()), (Severity::Resolved, alert.key()));
+    }
+
+    #[test]
+    fn an_agent_that_is_refused_is_an_incident_until_it_works_again() {
+        let cost = |kind| {
+            let scope = CostScope::Agent("planner".into());
+            let [spent_usd, limit_usd] = ["96.5", "100"].map(|amount| amount.parse().unwrap());
+            let at = Timestamp::from_secs(1_790_000_000);
+            let kind = SignalKind::Cost(CostAlert { at, scope, spent_usd, limit_usd, kind });
+            default_mapping(&Signal { time: at, agent: "planner".into(), kind }).unwrap()
+        };
+        let killed = cost(CostAlertKind::Killed);
+        assert_eq!(killed.title, "costs of agent planner: refused from now on, as too much of the limit is spent");
+        assert_eq!((killed.severity, &*killed.message), (Severity::Critical, "$96.5 of $100 are spent."));
+        let freed = cost(CostAlertKind::Freed);
+        assert_eq!((freed.severity, freed.key()), (Severity::Resolved, killed.key()));
+        for (threshold, severity) in [(0.5, Severity::Info), (0.9, Severity::Warning)] {
+            assert_eq!(cost(CostAlertKind::Threshold { threshold }).severity, severity);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::breakers::{BreakerFindings, Breakers};
+use crate::costs::{CostFindings, Costs};
 use crate::input::{self, InputStats};
 use crate::timeline::Timelines;
 use crate::{notify, report};
@@ -48,6 +49,12 @@ pub(crate) struct Args {
     /// Say when the circuit breakers of this file would have opened.
     #[arg(long, value_name = "FILE")]
     breakers: Option<PathBuf>,
+    /// Price the models' calls that have no cost by this file: LiteLLM's price map as JSON, or our own YAML.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// Say what the cost limits of this file would have allowed.
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
     /// Send what was found to the channels of this file, and wait until it is delivered.
     #[arg(long, value_name = "FILE")]
     notify: Option<PathBuf>,
@@ -107,6 +114,8 @@ pub(crate) struct Findings {
     pub(crate) input: InputStats,
     #[serde(flatten)]
     pub(crate) breakers: Option<BreakerFindings>,
+    #[serde(flatten)]
+    pub(crate) costs: Option<CostFindings>,
     #[serde(skip)]
     pub(crate) timelines: Timelines,
     #[serde(skip)]
@@ -154,7 +163,11 @@ impl Findings {
 fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     let counts = Arc::new(Counting::default());
     let breakers = args.breakers.as_deref().map(Breakers::load).transpose()?;
+    let costs = Costs::load(args.prices.as_deref(), args.limits.as_deref())?;
     let mut hub = Hub::builder().observe(engine).observe(counts.clone());
+    if let Some(costs) = &costs {
+        hub = hub.observe(costs.clone());
+    }
     if let Some(breakers) = &breakers {
         hub = hub.observe(breakers.clone());
     }
@@ -165,6 +178,9 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
     let mut take = |mut event: AgentEvent| {
         if let Some(agent) = &args.agent {
             event.agent.clone_from(agent);
+        }
+        if let Some(costs) = &costs {
+            costs.pricing.price(&mut event);
         }
         latest = latest.max(event.time);
         events += 1;
@@ -187,6 +203,7 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
         slos: Vec::new(),
         totals: Totals::default(),
         input,
+        costs: costs.map(|costs| costs.findings()),
         breakers: breakers.map(|breakers| breakers.findings(latest)),
         timelines: Timelines::default(),
         evaluated_at: latest,

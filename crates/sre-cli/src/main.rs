@@ -4,6 +4,7 @@
 mod alerts;
 mod breakers;
 mod check;
+mod costs;
 mod input;
 mod notify;
 mod report;

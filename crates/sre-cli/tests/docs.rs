@@ -206,3 +206,28 @@ fn the_breakers_on_the_page_are_valid() {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
 }
+
+/// The page's YAML of limits is the example's file, which is valid, and so is the example's price map; the table has every
+/// setting there is.
+#[test]
+fn the_limits_on_the_page_are_valid() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/guards.md")).unwrap();
+    let folder = Path::new(ROOT).join("docs/examples/guards");
+    let example = std::fs::read_to_string(folder.join("limits.yaml")).unwrap();
+    assert!(page.contains(&example));
+    let limits = agent_sre::cost::Limits::parse(&example, "limits.yaml").unwrap();
+    let named = agent_sre::cost::Limits {
+        agents: limits.agents.clone(),
+        teams: limits.teams.clone(),
+        models: limits.models.clone(),
+        ..agent_sre::cost::Limits::default()
+    };
+    assert_eq!(limits, named, "what it writes are the defaults");
+    assert_eq!(agent_sre::cost::PriceBook::load(&folder.join("prices.json")).unwrap().len(), 3);
+    let prices = page.split("```yaml\n").find(|block| block.starts_with("prices:")).unwrap();
+    agent_sre::cost::PriceBook::from_yaml(prices.split("```").next().unwrap(), "guards.md").unwrap();
+    let schema: serde_json::Value = serde_json::from_str(agent_sre::cost::LIMITS_SCHEMA).unwrap();
+    for name in schema["properties"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}

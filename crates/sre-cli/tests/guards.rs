@@ -94,3 +94,113 @@ fn a_file_of_breakers_that_is_wrong_is_named_with_the_line() {
     assert_eq!(code, 2);
     assert!(stderr.contains(&format!("{path}:2: `failure_threshold: none`: expected a whole number")), "{stderr}");
 }
+
+fn call(second: u64, agent: &str, model: &str, tokens: [u64; 3], cost: &str) -> String {
+    let [input, cached, output] = tokens;
+    format!(
+        "{{\"event\":\"llm_call\",\"time\":{},\"agent\":\"{agent}\",\"task\":\"t\",\"model\":\"{model}\",\"input_tokens\":{input},\
+         \"cached_input_tokens\":{cached},\"output_tokens\":{output},\"cost_usd\":{cost}}}\n",
+        1_790_000_000 + second
+    )
+}
+
+#[test]
+fn prices_fill_the_costs_exactly_and_name_unknown_models() {
+    let prices = file(
+        ".json",
+        r#"{"sample_spec": {}, "m": {"input_cost_per_token": 1.5e-07, "output_cost_per_token": 6e-07, "cache_read_input_token_cost": 7.5e-08}}"#,
+    );
+    let lines = [
+        // 900 × 0.15 + 100 × 0.075 + 7 × 0.6 dollars per million: 0.0001467.
+        call(0, "a", "m", [1_000, 100, 7], "null"),
+        // Its own cost counts, and differs from 0.00015.
+        call(1, "a", "m", [1_000, 0, 0], "\"0.0005\""),
+        call(2, "a", "nobody-knows", [5, 0, 5], "null"),
+        call(3, "a", "nobody-knows", [5, 0, 5], "\"0.25\""),
+    ]
+    .concat();
+    let (code, found, stderr) = check(SLO, &lines, &["--prices", prices.path().to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    fits_the_schema(&found);
+    assert_eq!(found["totals"]["cost_usd"], "0.2506467");
+    let expected = json!({
+        "priced": 1, "unknown_calls": {"nobody-knows": 1}, "mismatched": 1, "difference_usd": "0.00035",
+    });
+    assert_eq!(found["prices"], expected);
+    assert!(found.get("costs").is_none());
+    // A task's own cost stands for its calls.
+    let task = "{\"event\":\"task_finished\",\"time\":1790000009,\"agent\":\"a\",\"task\":\"t\",\"success\":true,\"cost_usd\":1}\n";
+    let (_, found, _) = check(SLO, &(lines + task), &["--prices", prices.path().to_str().unwrap()]);
+    assert_eq!(found["totals"]["cost_usd"], "1");
+}
+
+#[test]
+fn limits_say_what_would_have_been_allowed() {
+    let limits = file(".yaml", "per_task: 50\nper_agent_daily: 10\norg_monthly: 20\nalert_thresholds: [0.5]\n");
+    let more = ["--limits", limits.path().to_str().unwrap()];
+    let mut lines = [
+        call(0, "a", "m", [1, 0, 1], "5"),
+        call(1, "a", "m", [1, 0, 1], "3.5"),
+        call(2, "b", "m", [1, 0, 1], "9.5"),
+        call(3, "c", "m", [1, 0, 1], "1"),
+        call(4, "c", "free?", [1, 0, 1], "null"),
+    ]
+    .concat();
+    let (code, found, stderr) = check(SLO, &lines, &more);
+    assert_eq!(code, 0, "{stderr}");
+    fits_the_schema(&found);
+    let costs = &found["costs"];
+    let agent = |agent, spent, status| json!({"agent": agent, "spent_usd": spent, "limit_usd": "10", "status": status});
+    let agents = [agent("a", "8.5", "throttled"), agent("b", "9.5", "killed"), agent("c", "1", "ok")];
+    assert_eq!(costs["agents"], json!(agents));
+    assert_eq!(costs["org"], json!({"spent_usd": "19", "limit_usd": "20"}));
+    assert_eq!(costs["unknown_models"], json!(["free?"]));
+    let alerts: Vec<String> = costs["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| format!("{} {}", alert["name"].as_str().unwrap_or("org"), alert["alert"].as_str().unwrap()))
+        .collect();
+    let expected =
+        ["a threshold", "a throttled", "org threshold", "b threshold", "b throttled", "b killed"].map(str::to_owned);
+    assert_eq!(alerts.iter().filter(|alert| !alert.ends_with("runaway")).cloned().collect::<Vec<_>>(), expected);
+
+    // The next day begins anew, the month goes on.
+    lines += &call(86_400, "a", "m", [1, 0, 1], "2");
+    let (_, found, _) = check(SLO, &lines, &more);
+    assert_eq!(found["costs"]["agents"][0], agent("a", "2", "ok"));
+    assert_eq!(found["costs"]["agents"][1], agent("b", "0", "ok"));
+    assert_eq!(found["costs"]["org"]["spent_usd"], "21");
+
+    let slo = file(".yaml", SLO);
+    let arguments = ["check", "--slo", slo.path().to_str().unwrap(), "--from", "sre", more[0], more[1], "-"];
+    let report = text(&sre(&arguments, &call(0, "b", "m", [1, 0, 1], "9.5")).stdout);
+    assert!(report.contains(" KILLED  agent b spent $9.5 of $10 on the last day"), "{report}");
+    assert!(report.contains("all agents spent $9.5 of $20 in the last month"), "{report}");
+}
+
+#[test]
+fn files_of_prices_and_limits_that_are_wrong_are_named() {
+    for (option, ending, content, expected) in [
+        (
+            "--limits",
+            ".yaml",
+            "per_task: 1\nkill_at: 95\n",
+            ":2: `kill_at: 95`: expected a share above 0 and at most 1",
+        ),
+        (
+            "--prices",
+            ".json",
+            r#"{"m": {"input_cost_per_token": -1}}"#,
+            ": `m.input_cost_per_token`: found -1, expected",
+        ),
+        ("--prices", ".json", "{", ":1: EOF while parsing"),
+        ("--prices", ".yaml", "prices:\n  - {model: m, input: x}\n", ":2: `prices[0].input: x`: expected an amount"),
+    ] {
+        let wrong = file(ending, content);
+        let path = wrong.path().to_str().unwrap();
+        let (code, _, stderr) = check(SLO, "", &[option, path]);
+        assert_eq!(code, 2);
+        assert!(stderr.contains(&format!("{path}{expected}")), "{stderr}");
+    }
+}

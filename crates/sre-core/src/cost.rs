@@ -95,6 +95,27 @@ pub enum CostAlertKind {
     },
 }
 
+/// What is to be told, in a sentence.
+impl std::fmt::Display for CostAlertKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Threshold { threshold } => write!(f, "{} % of the limit is spent", threshold * 100.0),
+            Self::Throttled => f.write_str("slowed down, as too much of the limit is spent"),
+            Self::Killed => f.write_str("refused from now on, as too much of the limit is spent"),
+            Self::Freed => f.write_str("works freely again"),
+            Self::Exceeded { excess_usd } => write!(f, "${excess_usd} more than the limit is spent"),
+            Self::TaskExceeded { task } => write!(f, "task {task} costs more than a task may"),
+            Self::Anomaly { cost_usd, score, median_usd } => {
+                write!(f, "a cost of ${cost_usd} where half are below ${median_usd}")?;
+                score.map_or(Ok(()), |score| write!(f, " (z = {score:.1})"))
+            }
+            Self::Runaway { minute_usd, usual_usd } => {
+                write!(f, "${minute_usd} within a minute, where ${usual_usd} is usual: is it caught in a loop?")
+            }
+        }
+    }
+}
+
 /// What an agent may do as far as its budget goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

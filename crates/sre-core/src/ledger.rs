@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::{StoreError, Timestamp, Usd};
 
 /// Where spending is kept, so that a restart keeps the day's and the month's. A call returns once what it wrote survives the
@@ -71,4 +74,75 @@ pub struct LedgerBooks {
     pub org: Usd,
     /// The reservations that are open, the expired ones too.
     pub holds: Vec<LedgerHold>,
+}
+
+/// A [`LedgerStore`] in memory, for tests and for whoever restarts a part of a process: sums and reservations, no details.
+#[derive(Debug, Default)]
+pub struct MemoryLedger(Mutex<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    agents: BTreeMap<(Timestamp, String), (Usd, u64)>,
+    shared: BTreeMap<(Timestamp, String), Usd>,
+    months: BTreeMap<Timestamp, Usd>,
+    holds: BTreeMap<u64, LedgerHold>,
+}
+
+impl MemoryLedger {
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LedgerStore for MemoryLedger {
+    fn enter(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError> {
+        let mut sums = self.sums();
+        let agent = sums.agents.entry((entry.day, entry.agent.clone())).or_default();
+        agent.0 += entry.amount;
+        agent.1 += u64::from(entry.is_new_task);
+        for name in &entry.shared {
+            *sums.shared.entry((entry.day, name.clone())).or_default() += entry.amount;
+        }
+        *sums.months.entry(entry.month).or_default() += entry.amount;
+        settles.map(|number| sums.holds.remove(&number));
+        Ok(())
+    }
+
+    fn hold(&self, hold: &LedgerHold) -> Result<(), StoreError> {
+        self.sums().holds.insert(hold.number, hold.clone());
+        Ok(())
+    }
+
+    fn release(&self, number: u64) -> Result<(), StoreError> {
+        self.sums().holds.remove(&number);
+        Ok(())
+    }
+
+    fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError> {
+        let mut sums = self.sums();
+        let is_of = |known: &(Timestamp, String)| known.0 == day && agent.is_none_or(|agent| agent == known.1);
+        sums.agents.iter_mut().filter(|(known, _)| is_of(known)).for_each(|(_, sum)| *sum = Default::default());
+        Ok(())
+    }
+
+    fn books(&self, day: Timestamp, month: Timestamp) -> Result<LedgerBooks, StoreError> {
+        let sums = self.sums();
+        let agents = sums.agents.iter().filter(|((of, _), _)| *of == day);
+        let shared = sums.shared.iter().filter(|((of, _), _)| *of == day);
+        Ok(LedgerBooks {
+            agents: agents.map(|((_, agent), (spent, tasks))| (agent.clone(), *spent, *tasks)).collect(),
+            shared: shared.map(|((_, name), spent)| (name.clone(), *spent)).collect(),
+            org: sums.months.get(&month).copied().unwrap_or_default(),
+            holds: sums.holds.values().cloned().collect(),
+        })
+    }
+
+    fn prune(&self, details: Timestamp, sums: Timestamp) -> Result<(), StoreError> {
+        let mut kept = self.sums();
+        kept.agents.retain(|(day, _), _| *day >= sums);
+        kept.shared.retain(|(day, _), _| *day >= sums);
+        kept.months.retain(|month, _| *month >= sums);
+        kept.holds.retain(|_, hold| hold.expires >= details);
+        Ok(())
+    }
 }

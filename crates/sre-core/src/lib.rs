@@ -73,7 +73,7 @@ pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, 
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
 pub use export::{ExportError, Exporter};
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
-pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore};
+pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
 pub use money::{InvalidUsd, Usd};
 pub use observer::{Observer, SignalHandler};
 pub use per_task::{PerTask, TaskCosts};

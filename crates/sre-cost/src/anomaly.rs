@@ -105,22 +105,21 @@ fn rounded(dollars: f64) -> Usd {
 }
 
 /// What an agent spends a minute, against what it spends in the minutes in which it spends at all: a loop shows in minutes, and
-/// not only at the day's limit.
+/// not only at the day's limit. The usual is a median, so that a loop becomes it only after a quarter of an hour.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     minute: i64,
     spent: i64,
     is_told: bool,
-    /// The last minutes in which it spent, in dollars, but for those that were told.
+    /// The last minutes in which it spent, in dollars.
     minutes: Box<[f32; MINUTES]>,
     count: u32,
     above: i64,
 }
 
 const MINUTES: usize = 30;
-/// So many such minutes must be known; until then, a minute may cost a twentieth of the day's limit.
-const KNOWN: u32 = 10;
-const UNKNOWN_SHARE: i64 = 20;
+/// So many such minutes must be known.
+const KNOWN: u32 = 5;
 /// A runaway spends this many times the usual, and at least this part of the day's limit a minute.
 const TIMES: f64 = 10.0;
 const LEAST_SHARE: i64 = 200;
@@ -145,7 +144,7 @@ impl Pace {
 
     #[cold]
     fn turn(&mut self, minute: i64, daily: Usd) {
-        if self.spent > 0 && !self.is_told {
+        if self.spent > 0 {
             self.minutes[self.count as usize % MINUTES] = Usd::from_nanos(self.spent).as_dollars() as f32;
             self.count += 1;
             if self.count >= 2 * MINUTES as u32 {
@@ -154,7 +153,7 @@ impl Pace {
         }
         (self.minute, self.spent, self.is_told) = (minute, 0, false);
         self.above = if self.count < KNOWN {
-            daily.nanos() / UNKNOWN_SHARE
+            i64::MAX
         } else {
             ((self.usual() * TIMES * 1e9) as i64).max(daily.nanos() / LEAST_SHARE)
         };
@@ -239,11 +238,10 @@ mod tests {
         }
         let [CostAlertKind::Runaway { minute_usd, usual_usd }] = &told[..] else { panic!("{told:?}") };
         assert_eq!((minute_usd.to_string(), usual_usd.to_string()), ("2.05".to_owned(), "0.2".to_owned()));
-        // The loop itself is no history: it is told again in the next minute.
-        assert_eq!((0..200).filter(|_| pace.add(101, usd(0.05), daily)).count(), 1);
-        // An agent without history may spend a twentieth of its day in a minute.
-        let mut new = Pace::default();
-        assert!(!new.add(1, usd(5.0), daily));
-        assert!(new.add(1, usd(0.01), daily));
+        // It is told again in the next minute, until what it does has become usual.
+        let told = (101..140).filter(|minute| (0..200).any(|_| pace.add(*minute, usd(0.05), daily))).count();
+        assert!((10..=15).contains(&told), "{told}");
+        // An agent without history is held by its limits alone.
+        assert!(!Pace::default().add(1, usd(50.0), daily));
     }
 }

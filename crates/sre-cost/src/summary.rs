@@ -21,10 +21,8 @@ pub struct AgentBudget {
     pub reserved_usd: Usd,
     /// On how many tasks.
     pub tasks_today: u64,
-    /// Whether it is slowed down.
-    pub throttled: bool,
-    /// Whether it is refused.
-    pub killed: bool,
+    /// What it may do.
+    pub status: CostStatus,
 }
 
 /// What everybody has spent.
@@ -43,6 +41,16 @@ pub struct CostSummary {
 }
 
 impl AgentBudget {
+    /// Whether it is slowed down.
+    pub fn throttled(&self) -> bool {
+        self.status == CostStatus::Throttled
+    }
+
+    /// Whether it is refused.
+    pub fn killed(&self) -> bool {
+        self.status == CostStatus::Killed
+    }
+
     /// What it may spend today still, less what is reserved.
     pub fn remaining_today_usd(&self) -> Usd {
         let used = self.spent_today_usd + self.reserved_usd;
@@ -69,8 +77,7 @@ impl AgentBudget {
             spent_today_usd: Usd::from_nanos(account.budget.spent),
             reserved_usd: Usd::from_nanos(account.budget.reserved),
             tasks_today: account.rest.tasks,
-            throttled: account.status == CostStatus::Throttled,
-            killed: account.status == CostStatus::Killed,
+            status: account.status,
         }
     }
 }

@@ -42,7 +42,7 @@ fn thresholds_throttling_and_killing_come_once_a_day() {
     assert_eq!(record("2"), []);
     let alerts = record("1.5");
     assert_eq!(kinds(&alerts), [&CostAlertKind::Threshold { threshold: 0.75 }, &CostAlertKind::Throttled]);
-    assert!(guard.get_budget("a").throttled);
+    assert!(guard.get_budget("a").throttled());
     // One task every ten seconds.
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     let refused = guard.check_task("a", usd("0.01")).unwrap_err();
@@ -72,7 +72,7 @@ fn somebodys_order_frees_an_agent() {
     }
     guard.reset_daily(Some("a"));
     assert_eq!(guard.check_task("a", usd("1")), Ok(()));
-    assert!(guard.get_budget("b").killed);
+    assert!(guard.get_budget("b").killed());
     guard.reset_daily(None);
     assert_eq!(guard.check_task("b", usd("1")), Ok(()));
     assert_eq!(guard.org_spent_month(), usd("19"), "the month goes on");

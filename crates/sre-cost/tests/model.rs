@@ -220,7 +220,7 @@ proptest! {
                 let budget = guard.get_budget(agent);
                 prop_assert_eq!(budget.spent_today_usd.nanos(), model.agents[number] * CENT);
                 prop_assert_eq!(budget.reserved_usd.nanos(), model.reserved(|held| held.agent == number) * CENT);
-                prop_assert_eq!(budget.killed, model.killed[number]);
+                prop_assert_eq!(budget.killed(), model.killed[number]);
             }
             prop_assert_eq!(guard.org_spent_month().nanos(), model.org * CENT);
         }

@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use sre_core::{
     Acknowledgement, Alert, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert,
     Retention, StoreError, Timestamp,
 };
 
+use crate::file::StoreFile;
 use crate::owner::Owner;
 use crate::schema;
 
@@ -16,8 +17,7 @@ use crate::schema;
 /// the others see that it is alive.
 #[derive(Debug)]
 pub struct SqliteAlertStore {
-    path: PathBuf,
-    connection: Mutex<Connection>,
+    file: StoreFile,
     owner: Owner,
 }
 
@@ -31,46 +31,20 @@ impl SqliteAlertStore {
     /// Opens a file, which is made where there is none, and brings it to this version's schema. A file that is damaged,
     /// of a newer version or not writable is an error that says so.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let path = path.into();
-        let failed = |reason| StoreError { store: path.display().to_string(), reason };
-        let connection = schema::open(&path).map_err(failed)?;
-        let owner = Owner::new(&path).map_err(|error| failed(format!("cannot be locked: {error}")))?;
-        Ok(Self { path, connection: Mutex::new(connection), owner })
+        let file = StoreFile::open(path.into(), &schema::ALERTS)?;
+        let owner = Owner::new(&file.path).map_err(|error| file.failed(format!("cannot be locked: {error}")))?;
+        Ok(Self { file, owner })
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed(&self, error: &rusqlite::Error) -> StoreError {
-        StoreError { store: self.path.display().to_string(), reason: error.to_string() }
-    }
-
-    /// Does something within a transaction that writes.
-    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let mut connection = self.connection();
-        let transact = || {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        };
-        transact().map_err(|error| self.failed(&error))
-    }
-
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        work(&self.connection()).map_err(|error| self.failed(&error))
+        &self.file.path
     }
 }
 
 impl AlertStore for SqliteAlertStore {
     fn append(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, StoreError> {
-        self.write(|connection| {
+        self.file.write(|connection| {
             let mut alert = connection.prepare_cached(
                 "INSERT INTO alerts (at, severity, agent_id, slo_name, dedup_key, body) VALUES (?, ?, ?, ?, ?, ?)",
             )?;
@@ -92,7 +66,7 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn record(&self, results: &[DeliveryRecord]) -> Result<(), StoreError> {
-        self.write(|connection| {
+        self.file.write(|connection| {
             let mut known = connection.prepare_cached(
                 "UPDATE deliveries SET state = ?3, owner = ?4, attempts = ?5, status = ?6, error = ?7, at = ?8
                  WHERE alert = ?1 AND channel = ?2",
@@ -115,7 +89,7 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn adopt(&self, channel: &str, limit: usize) -> Result<Vec<AlertRecord>, StoreError> {
-        self.write(|connection| {
+        self.file.write(|connection| {
             // Named as the index is, so that SQLite uses it: finished deliveries are many, unfinished ones few.
             let mut owners = connection.prepare_cached(
                 "SELECT DISTINCT owner FROM deliveries
@@ -123,7 +97,7 @@ impl AlertStore for SqliteAlertStore {
             )?;
             let owners: Vec<i64> =
                 owners.query_map(params![channel, self.owner.number], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let dead: Vec<i64> = owners.into_iter().filter(|owner| !Owner::is_alive(&self.path, *owner)).collect();
+            let dead: Vec<i64> = owners.into_iter().filter(|owner| !Owner::is_alive(&self.file.path, *owner)).collect();
             let of_dead = vec!["?"; dead.len()].join(", ");
             let found = format!(
                 "SELECT {COLUMNS} FROM deliveries d JOIN alerts a ON a.id = d.alert
@@ -145,7 +119,7 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn open_incidents(&self) -> Result<Vec<AlertRecord>, StoreError> {
-        self.read(|connection| {
+        self.file.read(|connection| {
             let mut last = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM alerts a WHERE severity > 0 AND NOT EXISTS
                  (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id) ORDER BY a.id"
@@ -192,7 +166,7 @@ impl AlertStore for SqliteAlertStore {
              WHERE {} ORDER BY a.id DESC LIMIT ?",
             clauses.join(" AND ")
         );
-        self.read(|connection| {
+        self.file.read(|connection| {
             let with_acknowledgement = |row: &Row<'_>| {
                 let by: Option<String> = row.get(3)?;
                 let acknowledged = match by {
@@ -216,12 +190,13 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn count(&self) -> Result<u64, StoreError> {
-        let count = self.read(|connection| connection.query_row("SELECT count(*) FROM alerts", [], |row| row.get(0)));
+        let count =
+            self.file.read(|connection| connection.query_row("SELECT count(*) FROM alerts", [], |row| row.get(0)));
         count.map(i64::cast_unsigned)
     }
 
     fn acknowledge(&self, dedup_key: &str, by: &str, at: Timestamp) -> Result<bool, StoreError> {
-        self.write(|connection| {
+        self.file.write(|connection| {
             let last: Option<(i64, u8)> = connection
                 .prepare_cached("SELECT id, severity FROM alerts WHERE dedup_key = ? ORDER BY id DESC LIMIT 1")?
                 .query_row([dedup_key], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -235,12 +210,12 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn acknowledgement(&self, dedup_key: &str) -> Result<Option<Acknowledgement>, StoreError> {
-        self.read(|connection| acknowledgement(connection, dedup_key))
+        self.file.read(|connection| acknowledgement(connection, dedup_key))
     }
 
     fn save_silence(&self, id: u64, text: Option<&str>) -> Result<(), StoreError> {
         let id = id.cast_signed();
-        self.write(|connection| {
+        self.file.write(|connection| {
             match text {
                 Some(text) => connection.execute("INSERT OR REPLACE INTO silences VALUES (?, ?)", params![id, text])?,
                 None => connection.execute("DELETE FROM silences WHERE id = ?", [id])?,
@@ -250,7 +225,7 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn silences(&self) -> Result<Vec<(u64, String)>, StoreError> {
-        self.read(|connection| {
+        self.file.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT id, text FROM silences ORDER BY id")?;
             let silences = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))?;
             silences.collect()
@@ -259,7 +234,7 @@ impl AlertStore for SqliteAlertStore {
 
     fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
         let oldest = now.saturating_sub(retention.age).as_nanos();
-        let by_age = self.write(|connection| {
+        let by_age = self.file.write(|connection| {
             let deleted =
                 connection.execute(&format!("DELETE FROM alerts AS a WHERE a.at < ? AND {DISPENSABLE}"), [oldest])?;
             // What nobody could deliver in all that time will go next, with the reason on record until then.
@@ -271,8 +246,8 @@ impl AlertStore for SqliteAlertStore {
             Ok(deleted)
         })?;
         let mut deleted = by_age as u64;
-        while self.read(used_bytes)? > retention.size {
-            let by_size = self.write(|connection| {
+        while self.file.read(used_bytes)? > retention.size {
+            let by_size = self.file.write(|connection| {
                 connection.execute(
                     &format!(
                         "DELETE FROM alerts WHERE id IN
@@ -289,7 +264,7 @@ impl AlertStore for SqliteAlertStore {
         }
         if deleted > 0 {
             // It frees a page a step.
-            self.read(|connection| {
+            self.file.read(|connection| {
                 let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
                 let mut pages = statement.query([])?;
                 while pages.next()?.is_some() {}

@@ -1,6 +1,6 @@
-//! Alerts and their deliveries in a SQLite file.
+//! What must outlive the process in SQLite files: alerts and their deliveries, and the ledger of costs.
 //!
-//! The file is in WAL mode and synced at every commit, so that what was written survives a crash and a power cut. Several
+//! The file of alerts is in WAL mode and synced at every commit, so that what was written survives a crash and a power cut. Several
 //! processes may have it open: each owns the deliveries it is at work on, and takes over those of processes that died.
 //!
 //! ```
@@ -13,7 +13,10 @@
 //! # Ok::<(), sre_core::StoreError>(())
 //! ```
 mod alerts;
+mod file;
+mod ledger;
 mod owner;
 mod schema;
 
 pub use alerts::SqliteAlertStore;
+pub use ledger::SqliteLedger;

@@ -4,8 +4,20 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-/// Each brings a file from one version to the next; the version is SQLite's `user_version`.
-const MIGRATIONS: [&str; 2] = [
+/// What a kind of file holds.
+pub(crate) struct Schema {
+    /// SQLite's `application_id`, by which a file of another kind is told.
+    pub(crate) id: i32,
+    /// Each brings a file from one version to the next; the version is SQLite's `user_version`.
+    pub(crate) migrations: &'static [&'static str],
+    /// SQLite's `synchronous`: whether a commit outlives a power cut, or the death of the process only.
+    pub(crate) synchronous: &'static str,
+}
+
+/// Alerts and their deliveries.
+pub(crate) const ALERTS: Schema = Schema { id: 0, migrations: &ALERT_MIGRATIONS, synchronous: "FULL" };
+
+const ALERT_MIGRATIONS: [&str; 2] = [
     "
     CREATE TABLE alerts (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,19 +55,20 @@ const MIGRATIONS: [&str; 2] = [
 const CHECKED_BYTES: u64 = 64 << 20;
 
 /// Opens a file and brings it up to date; the error says what to mend.
-pub(crate) fn open(path: &Path) -> Result<Connection, String> {
+pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, String> {
     let size = fs::metadata(path).map_or(0, |file| file.len());
     let connection = Connection::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-    prepare(connection, size).map_err(|failure| match failure {
+    prepare(connection, size, schema).map_err(|failure| match failure {
         Failure::Sqlite(error) if is_corrupt(&error) => {
             format!("is no usable SQLite file ({error}): move it away, and a new one is begun")
         }
         Failure::Sqlite(error) => format!("cannot be used: {error}"),
         Failure::Corrupt(what) => format!("is damaged ({what}): move it away, and a new one is begun"),
+        Failure::Other => "is a SQLite file for something else: name another file".to_owned(),
         Failure::Newer(version) => {
             format!(
                 "has schema version {version}, expected at most {}: it was made by a newer version",
-                MIGRATIONS.len()
+                schema.migrations.len()
             )
         }
     })
@@ -64,6 +77,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, String> {
 enum Failure {
     Sqlite(rusqlite::Error),
     Corrupt(String),
+    Other,
     Newer(u32),
 }
 
@@ -73,12 +87,12 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-fn prepare(mut connection: Connection, size: u64) -> Result<Connection, Failure> {
+fn prepare(mut connection: Connection, size: u64, schema: &Schema) -> Result<Connection, Failure> {
     connection.busy_timeout(Duration::from_secs(5))?;
     // Before the first table is made, so that deleted history gives its room back.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", schema.synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(32);
     if (1..=CHECKED_BYTES).contains(&size) {
@@ -89,10 +103,15 @@ fn prepare(mut connection: Connection, size: u64) -> Result<Connection, Failure>
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version as usize > MIGRATIONS.len() {
+    let id: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if version > 0 && id != schema.id {
+        return Err(Failure::Other);
+    }
+    if version as usize > schema.migrations.len() {
         return Err(Failure::Newer(version));
     }
-    for (version, migration) in (1u32..).zip(MIGRATIONS).skip(version as usize) {
+    transaction.pragma_update(None, "application_id", schema.id)?;
+    for (version, migration) in (1u32..).zip(schema.migrations).skip(version as usize) {
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
     }
@@ -114,13 +133,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("old.db");
         let old = Connection::open(&path).unwrap();
-        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(ALERT_MIGRATIONS[0]).unwrap();
         old.execute("INSERT INTO alerts VALUES (7, 1, 3, 'a', 's', 'k', '{}')", []).unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
-        let new = open(&path).unwrap();
+        let new = open(&path, &ALERTS).unwrap();
         let version: usize = new.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap() as usize;
-        assert_eq!(version, MIGRATIONS.len());
+        assert_eq!(version, ALERT_MIGRATIONS.len());
         let count = |table: &str| {
             new.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
         };

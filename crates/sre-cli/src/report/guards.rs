@@ -1,11 +1,12 @@
 use std::io::{self, Write};
 
-use agent_sre::{BreakerState, Timestamp};
+use agent_sre::{BreakerState, CostStatus, Timestamp};
 use anstyle::{AnsiColor, Style};
 
-use super::format::things;
+use super::format::{count, things};
 use super::style::{BOLD, DIM, PLAIN};
 use crate::breakers::{BreakerFinding, BreakerFindings, CascadeFinding};
+use crate::costs::{AgentFinding, CostFindings};
 
 /// So many breakers and cascades are shown.
 const SHOWN: usize = 10;
@@ -23,6 +24,47 @@ pub(super) fn breakers(findings: &BreakerFindings, out: &mut impl Write) -> io::
         cascade_line(cascade, out)?;
     }
     more(findings.cascades.len(), "cascade", out)?;
+    writeln!(out)
+}
+
+/// What the run cost against its limits.
+pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result<()> {
+    if let Some(prices) = &findings.prices {
+        let mut notes = vec![format!("{} priced", things(prices.priced, "model call"))];
+        if prices.mismatched > 0 {
+            let difference = prices.difference_usd;
+            notes.push(format!("{} say otherwise than the prices, by ${difference}", count(prices.mismatched)));
+        }
+        writeln!(out, "{BOLD}prices{PLAIN}: {}", notes.join(", "))?;
+        for (model, calls) in prices.unknown_calls.iter().take(SHOWN) {
+            let model = if model.is_empty() { "a model without a name" } else { model };
+            writeln!(
+                out,
+                "  {}no price for {model}{PLAIN}: {} not counted",
+                of_status(CostStatus::Throttled),
+                things(*calls, "call")
+            )?;
+        }
+        more(prices.unknown_calls.len(), "model", out)?;
+    }
+    if let Some(costs) = &findings.costs {
+        let mut agents: Vec<_> = costs.agents.iter().collect();
+        agents.sort_by_key(|agent| (std::cmp::Reverse(agent.status), std::cmp::Reverse(agent.spent_usd)));
+        for AgentFinding { agent, spent_usd, limit_usd, status } in agents.iter().take(SHOWN) {
+            let (style, word) = (of_status(*status), status.as_str().to_uppercase());
+            writeln!(
+                out,
+                "{style} {word} {PLAIN} {BOLD}agent {agent}{PLAIN} spent ${spent_usd} of ${limit_usd} on the last day"
+            )?;
+        }
+        more(agents.len(), "agent", out)?;
+        let org = &costs.org;
+        writeln!(out, "all agents spent ${} of ${} in the last month", org.spent_usd, org.limit_usd)?;
+        for alert in costs.alerts.iter().take(SHOWN) {
+            writeln!(out, "{DIM}{}{PLAIN} {}: {}", clock(alert.at), alert.scope, alert.kind)?;
+        }
+        more(costs.alerts.len(), "alert", out)?;
+    }
     writeln!(out)
 }
 
@@ -58,6 +100,14 @@ fn more(count: usize, thing: &str, out: &mut impl Write) -> io::Result<()> {
 fn clock(at: Timestamp) -> String {
     let text = at.to_string();
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+const fn of_status(status: CostStatus) -> Style {
+    match status {
+        CostStatus::Ok => AnsiColor::Green.on_default().bold(),
+        CostStatus::Throttled => AnsiColor::Yellow.on_default().bold(),
+        CostStatus::Killed => AnsiColor::Red.on_default().bold(),
+    }
 }
 
 const fn of(state: BreakerState) -> Style {

@@ -22,6 +22,9 @@ pub(crate) fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> 
     if let Some(found) = &findings.breakers {
         guards::breakers(found, out)?;
     }
+    if let Some(found) = &findings.costs {
+        guards::costs(found, out)?;
+    }
     totals(findings, out)
 }
 

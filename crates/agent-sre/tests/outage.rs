@@ -1,0 +1,14 @@
+//! The example's timeline is the one that the documentation shows.
+
+#[path = "../examples/outage.rs"]
+#[allow(dead_code, reason = "its `main`")]
+mod outage;
+
+#[test]
+fn the_timeline_is_the_documentations() {
+    let mut printed = Vec::new();
+    outage::run(&mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guards.md")).unwrap();
+    assert!(page.contains(&printed), "{printed}");
+}

@@ -1,0 +1,118 @@
+//! What a guard's books keep over a restart, in every form of the ledger.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_core::{LedgerEntry, LedgerHold, LedgerStore, ManualClock, MemoryLedger, Timestamp, Usd};
+use sre_cost::{CostAlertKind, CostGuard, Limits, ScopeLimits, Spend};
+use sre_store_sqlite::{SqliteAlertStore, SqliteLedger};
+
+fn usd(text: &str) -> Usd {
+    text.parse().unwrap()
+}
+
+/// Each form, twice: as it is, and as a restart finds it.
+fn ledgers(folder: &Path) -> Vec<[Arc<dyn LedgerStore>; 2]> {
+    let memory = Arc::new(MemoryLedger::default());
+    let file = || Arc::new(SqliteLedger::open(folder.join("ledger.db")).unwrap());
+    vec![[memory.clone(), memory], [file(), file()]]
+}
+
+fn limits() -> Limits {
+    let daily = ScopeLimits { daily: Some(usd("12")), ..ScopeLimits::default() };
+    Limits {
+        per_agent_daily: usd("10"),
+        per_task: usd("10"),
+        org_monthly: usd("30"),
+        teams: [("search".to_owned(), daily)].into(),
+        anomaly_detection: false,
+        ..Limits::default()
+    }
+}
+
+fn guard(clock: &Arc<ManualClock>, store: Arc<dyn LedgerStore>) -> CostGuard {
+    CostGuard::with_limits(limits()).unwrap().with_clock(clock.clone()).with_store(store).unwrap()
+}
+
+#[test]
+fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
+    let folder = tempfile::tempdir().unwrap();
+    for [store, again] in ledgers(folder.path()) {
+        let clock = Arc::new(ManualClock::new("2026-11-23T12:00:00Z".parse().unwrap()));
+        let before = guard(&clock, store);
+        let spend = |agent, amount| Spend { agent, team: Some("search"), task: Some("t"), amount, ..Spend::default() };
+        let alerts = before.record(&spend("a", usd("5.5"))).unwrap();
+        assert_eq!(alerts[0].kind, CostAlertKind::Threshold { threshold: 0.5 });
+        before.check_and_charge("b", usd("1")).unwrap();
+        before.reserve("b", usd("2")).unwrap().commit(usd("1.5")).unwrap();
+        drop(before.reserve("b", usd("2")).unwrap());
+        // The process dies between a reservation and its commit.
+        std::mem::forget(before.reserve_for(&spend("a", usd("4"))).unwrap());
+        drop(before);
+
+        let after = guard(&clock, again);
+        let budget = after.get_budget("a");
+        assert_eq!((budget.spent_today_usd, budget.reserved_usd, budget.tasks_today), (usd("5.5"), usd("4"), 1));
+        assert_eq!(after.get_budget("b").spent_today_usd, usd("2.5"));
+        assert_eq!((after.org_spent_month(), after.org_remaining_month()), (usd("8"), usd("18")));
+        assert!(after.check_and_charge("a", usd("0.6")).is_err(), "what is reserved stays so");
+        assert!(after.charge(&spend("c", usd("2.6"))).is_err(), "the team's budget too");
+        assert_eq!(after.check_and_charge("a", usd("0.1")).unwrap(), [], "what was told is not told again");
+        clock.advance(Duration::from_secs(15 * 60));
+        assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO, "and expires");
+        after.reset_daily(Some("a"));
+        drop(after);
+    }
+}
+
+#[test]
+fn days_and_months_are_kept_apart_and_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    for [store, again] in ledgers(folder.path()) {
+        let day = |day: u64| Timestamp::from_secs(1_790_000_000).saturating_add(Duration::from_secs(day * 86_400));
+        let entry = |on: Timestamp, amount: i64| LedgerEntry {
+            time: on,
+            day: on,
+            month: day(0),
+            agent: "a".into(),
+            shared: vec!["team x".into()],
+            task: "t".into(),
+            is_new_task: true,
+            amount: Usd::from_nanos(amount),
+        };
+        let hold = LedgerHold {
+            number: 7,
+            agent: "a".into(),
+            shared: vec!["team x".into()],
+            amount: usd("1"),
+            expires: day(1),
+        };
+        store.hold(&hold).unwrap();
+        store.enter(&entry(day(0), 5), None).unwrap();
+        store.enter(&entry(day(1), 6), None).unwrap();
+        store.enter(&entry(day(1), -2), None).unwrap();
+        let books = again.books(day(1), day(0)).unwrap();
+        assert_eq!(books.agents, [("a".to_owned(), Usd::from_nanos(4), 2)]);
+        assert_eq!(books.shared, [("team x".to_owned(), Usd::from_nanos(4))]);
+        assert_eq!((books.org.nanos(), books.holds), (9, vec![hold]));
+        store.enter(&entry(day(1), 0), Some(7)).unwrap();
+        store.reset_day(Some("b"), day(1)).unwrap();
+        assert_eq!(again.books(day(1), day(0)).unwrap().agents[0].1.nanos(), 4);
+        store.reset_day(None, day(1)).unwrap();
+        let books = again.books(day(1), day(0)).unwrap();
+        assert_eq!((books.agents[0].1, books.org.nanos(), books.holds.len()), (Usd::ZERO, 9, 0));
+        store.prune(day(1), day(1)).unwrap();
+        assert_eq!(again.books(day(0), day(0)).unwrap().agents, []);
+        assert_eq!(again.books(day(1), day(0)).unwrap().org, Usd::ZERO);
+    }
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    drop(SqliteAlertStore::open(&path).unwrap());
+    let error = SqliteLedger::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with("is a SQLite file for something else: name another file"), "{error}");
+}
