@@ -1,6 +1,8 @@
 //! What a guard's books keep over a restart, in every form of the ledger.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +65,54 @@ fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
         assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO, "and expires");
         after.reset_daily(Some("a"));
         drop(after);
+    }
+}
+
+const NOON: &str = "2026-11-23T12:00:00Z";
+
+/// The process that is killed: this test itself, started anew. It spends, and holds a reservation, until it dies.
+#[test]
+fn child() {
+    let Ok(file) = std::env::var("SRE_LEDGER_TEST") else { return };
+    let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+    let guard = guard(&clock, Arc::new(SqliteLedger::open(file).unwrap()));
+    let _reservation = guard.reserve("a", usd("2")).unwrap();
+    for number in 0.. {
+        let reservation = guard.reserve("a", usd("0.0002")).unwrap();
+        reservation.commit(usd("0.0001")).unwrap();
+        println!("spent {number}");
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_what_it_spent_and_reservations_that_expire() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let mut told = 0;
+    for kills in 1..=5u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+            .env("SRE_LEDGER_TEST", &file)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        told += lines.filter(|line| line.starts_with("spent")).take(20 + kills as usize * 7).count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+        let after = guard(&clock, Arc::new(SqliteLedger::open(&file).unwrap()));
+        // It may have spent more than it could tell before it died.
+        let budget = after.get_budget("a");
+        let spent = budget.spent_today_usd.nanos() / 100_000;
+        assert!(spent >= told as i64, "told of {told}, found {spent}");
+        told = usize::try_from(spent).unwrap();
+        assert!(budget.reserved_usd >= usd("2"), "{budget:?}");
+        clock.advance(Duration::from_secs(16 * 60));
+        assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO);
+        // For the next one there is room again.
+        let sql = "DELETE FROM holds";
+        rusqlite::Connection::open(&file).unwrap().execute(sql, []).unwrap();
     }
 }
 

@@ -1,27 +1,35 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerBooks, LedgerEntry, Timestamp, Usd};
+use smol_str::SmolStr;
+use sre_core::{
+    Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerBooks, LedgerEntry, Timestamp, Usd, thread_number,
+};
 
 use crate::account::{Account, Hold, Unusual};
-use crate::accounts::{Accounts, Name};
+use crate::accounts::{Accounts, Name, SharedAccount};
 use crate::budget::{Budget, Mark, Marked};
 use crate::org::{Lease, Org, Taken};
 use crate::period::{Calendar, Period};
 use crate::shared::{Places, Shared};
 use crate::tasks::Tasks;
-use crate::{Limits, Refused};
+use crate::{Limits, Refused, Spend};
 
 /// The books of everybody, for any number of threads.
 ///
-/// They are kept in parts, each under a lock of its own; a thread takes the lock of its agent's part, within it those of the
-/// shared budgets, and within those the organisation's, so that what it sees is what it decides by. Where the organisation's
-/// limit or threshold is near, it lets go of its part and takes all of them, in their order.
+/// A thread comes in by a *gate*, which no other uses as long as there are no more threads than gates: behind it are the
+/// accounts that came by it before, and a lease of the organisation's limit. Within the gate's lock it takes its agent's,
+/// within that those of shared budgets, and within those the organisation's, so that what it sees is what it decides by; and
+/// threads that charge different agents touch nothing in common. Where the organisation's limit or threshold is near, and where
+/// a day begins, a thread takes all gates, in their order, and is alone.
 pub(crate) struct Books {
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
     calendar: Calendar,
-    shards: Box<[Part]>,
+    gates: Box<[Gate]>,
+    /// Every account. Locked by who has come in by a gate, or by none, and before an account is.
+    accounts: Mutex<Accounts>,
+    tasks: Box<[Mutex<Tasks>]>,
     org: Mutex<Org>,
     pub(crate) shared: Shared,
     /// When the first reservation expires, in nanoseconds.
@@ -30,40 +38,29 @@ pub(crate) struct Books {
     pub(crate) overflow: AtomicU64,
 }
 
-pub(crate) const SHARDS: usize = 64;
+pub(crate) const GATES: usize = 16;
+const TASK_PARTS: usize = 16;
 
-/// Cache lines of its own, so that threads at work on neighbours do not slow each other.
+/// Cache lines of its own (two, for prefetched pairs).
 #[repr(align(128))]
-struct Part(Mutex<Shard>);
+struct Gate(Mutex<Behind>);
 
-pub(crate) struct Shard {
+/// What is behind a gate.
+struct Behind {
+    /// Some of all accounts.
     accounts: Accounts,
-    tasks: Tasks,
     lease: Lease,
     period: Period,
 }
 
-/// What somebody spends, or wants to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spend<'a> {
-    /// Who.
-    pub agent: &'a str,
-    /// On which task.
-    pub task: Option<&'a str>,
-    /// Of which team; an agent stays with the last one that was named.
-    pub team: Option<&'a str>,
-    /// On which model.
-    pub model: Option<&'a str>,
-    /// How much.
-    pub amount: Usd,
-    /// What for, in parts.
-    pub breakdown: &'a [(&'a str, Usd)],
-}
-
-impl<'a> From<(&'a str, Usd)> for Spend<'a> {
-    fn from((agent, amount): (&'a str, Usd)) -> Self {
-        Self { agent, amount, ..Self::default() }
-    }
+/// What an operation is given to act on.
+struct Inside<'a> {
+    account: Option<MutexGuard<'a, Account>>,
+    lease: &'a mut Lease,
+    period: Period,
+    now: Timestamp,
+    /// It has acted before, without all gates, and could not know.
+    is_again: bool,
 }
 
 /// How an amount is entered.
@@ -104,15 +101,13 @@ impl Books {
         let calendar = Calendar(limits.time_zone.clone());
         let period = calendar.at(clock.now());
         let marks = limits.alert_thresholds.iter().map(|threshold| (*threshold, Marked::Threshold(*threshold)));
-        let shard = || Shard {
-            accounts: Accounts::default(),
-            tasks: Tasks::new(limits.max_tasks / SHARDS),
-            lease: Lease::default(),
-            period,
-        };
+        let behind = || Behind { accounts: Accounts::default(), lease: Lease::default(), period };
+        let tasks_each = limits.max_tasks.div_ceil(TASK_PARTS);
         Self {
             calendar,
-            shards: (0..SHARDS).map(|_| Part(Mutex::new(shard()))).collect(),
+            gates: (0..GATES).map(|_| Gate(Mutex::new(behind()))).collect(),
+            accounts: Mutex::default(),
+            tasks: (0..TASK_PARTS).map(|_| Mutex::new(Tasks::new(tasks_each))).collect(),
             org: Mutex::new(Org::new(Budget::new(limits.org_monthly, marks))),
             shared: Shared::new(&limits),
             next_expiry: AtomicI64::new(i64::MAX),
@@ -123,16 +118,15 @@ impl Books {
     }
 
     pub(crate) fn period(&self) -> Period {
-        lock(&self.shards[0].0).period
+        lock(&self.gates[0].0).period
     }
 
     /// Takes up what a ledger holds. What that has passed already was told before.
     pub(crate) fn take_up(&self, books: LedgerBooks) {
         let now = self.clock.now();
         for (agent, spent, tasks) in books.agents {
-            let name = Name::new(&agent);
-            if let Some(account) = self.account(&mut self.shard(name).accounts, name, &(&*agent, spent).into()) {
-                account.restore(spent, tasks, &self.limits, &self.clock);
+            if let Some(account) = self.account(Name::new(&agent), &(&*agent, spent).into()) {
+                lock(&account).restore(spent, tasks, &self.limits, &self.clock);
             }
         }
         for (name, spent) in books.shared {
@@ -143,10 +137,9 @@ impl Books {
         for hold in books.holds {
             let places = self.shared.places_of(&hold.shared);
             let spend = (&*hold.agent, hold.amount).into();
-            let name = Name::new(&hold.agent);
-            if let Some(account) = self.account(&mut self.shard(name).accounts, name, &spend) {
+            if let Some(account) = self.account(Name::new(&hold.agent), &spend) {
                 let amount = hold.amount.nanos();
-                account.hold(Hold { number: hold.number, amount, places, expires: hold.expires });
+                lock(&account).hold(Hold { number: hold.number, amount, places, expires: hold.expires });
                 self.shared.let_go(places, -amount);
                 lock(&self.org).budget.reserved += amount;
                 self.next_expiry.fetch_min(hold.expires.as_nanos(), Ordering::Relaxed);
@@ -157,11 +150,9 @@ impl Books {
     /// Whether an amount could be entered now.
     pub(crate) fn check(&self, spend: &Spend<'_>) -> (Result<(), Refused>, Alerts) {
         let amount = spend.amount.nanos();
-        let name = Name::new(spend.agent);
-        self.attempt(name, |shard, _, _| {
-            let account = self.account(&mut shard.accounts, name, spend);
-            let places = self.shared.of(account.as_deref(), spend);
-            if let Err(refused) = self.allows(account.as_deref(), &shard.tasks, spend, places) {
+        self.attempt(spend, |inside, _| {
+            let places = self.shared.of(inside.account.as_deref(), spend);
+            if let Err(refused) = self.allows(&inside, spend, places) {
                 return Attempt::Refused(refused);
             }
             let mut org = lock(&self.org);
@@ -184,16 +175,14 @@ impl Books {
         settles: Option<u64>,
     ) -> (Result<Entered, Refused>, Alerts) {
         let amount = spend.amount.nanos();
-        let name = Name::new(spend.agent);
-        self.attempt(name, |shard, now, alerts| {
-            let Shard { accounts, tasks, lease, period } = shard;
-            let mut account = self.account(accounts, name, spend);
-            let places = self.shared.of(account.as_deref(), spend);
+        self.attempt(spend, |inside, alerts| {
+            let places = self.shared.of(inside.account.as_deref(), spend);
             if mode == Mode::Ask
-                && let Err(refused) = self.allows(account.as_deref(), tasks, spend, places)
+                && let Err(refused) = self.allows(&inside, spend, places)
             {
                 return Attempt::Refused(refused);
             }
+            let Inside { mut account, lease, period, now, .. } = inside;
             let hold = settles.and_then(|number| account.as_ref()?.find_hold(number));
             let reserved = hold.map_or(0, |hold| hold.amount);
             if reserved != 0 || !lease.spend(amount) {
@@ -219,29 +208,27 @@ impl Books {
                 tell(scope, &mut budget, &passed, now, alerts);
             }
             let mut is_new_task = false;
-            if let Some(account) = &mut account {
+            if let Some(account) = account.as_deref_mut() {
                 if let Some(hold) = hold {
                     account.let_go(hold.number);
                 }
-                is_new_task = enter_task(account, tasks, spend, now, alerts);
+                is_new_task = self.enter_task(account, spend, now, alerts);
                 self.enter_account(account, spend, now, alerts);
             }
-            Attempt::Done(Entered { places, period: *period, now, is_new_task })
+            Attempt::Done(Entered { places, period, now, is_new_task })
         })
     }
 
     /// Sets an amount aside.
     pub(crate) fn hold(&self, number: u64, spend: &Spend<'_>) -> (Result<Held, Refused>, Alerts) {
         let amount = spend.amount.nanos();
-        let name = Name::new(spend.agent);
-        let (held, alerts) = self.attempt(name, |shard, now, _| {
-            let account = self.account(&mut shard.accounts, name, spend);
-            let places = self.shared.of(account.as_deref(), spend);
-            if let Err(refused) = self.allows(account.as_deref(), &shard.tasks, spend, places) {
+        let (held, alerts) = self.attempt(spend, |inside, _| {
+            let places = self.shared.of(inside.account.as_deref(), spend);
+            if let Err(refused) = self.allows(&inside, spend, places) {
                 return Attempt::Refused(refused);
             }
             // Without books of the agent's there is nothing to hold it in.
-            let Some(account) = account else {
+            let Some(mut account) = inside.account else {
                 return Attempt::Refused(Refused::NoRoom { agent: spend.agent.to_owned() });
             };
             let mut org = lock(&self.org);
@@ -251,7 +238,7 @@ impl Books {
                 Taken::CallIn => return Attempt::CallIn,
             }
             drop(org);
-            let expires = now.saturating_add(self.limits.reservation_timeout);
+            let expires = inside.now.saturating_add(self.limits.reservation_timeout);
             account.hold(Hold { number, amount, places, expires });
             self.shared.let_go(places, -amount);
             Attempt::Done(Held { places, expires })
@@ -264,8 +251,8 @@ impl Books {
 
     /// A reservation came to nothing; false where it is over already.
     pub(crate) fn release(&self, number: u64, agent: &str) -> bool {
-        let name = Name::new(agent);
-        self.shard(name).accounts.get_mut(name).is_some_and(|account| self.let_go(account, number))
+        let account = lock(&self.accounts).get(Name::new(agent)).cloned();
+        account.is_some_and(|account| self.let_go(&mut lock(&account), number))
     }
 
     fn let_go(&self, account: &mut Account, number: u64) -> bool {
@@ -288,13 +275,12 @@ impl Books {
         // Whoever reserves meanwhile puts a time of its own there.
         self.next_expiry.store(i64::MAX, Ordering::Relaxed);
         let mut next = i64::MAX;
-        for shard in &self.shards {
-            for (_, account) in lock(&shard.0).accounts.iter_mut() {
-                for number in account.expired(now) {
-                    self.let_go(account, number);
-                }
-                next = next.min(account.next_expiry().as_nanos());
+        for (_, account) in self.all_accounts() {
+            let mut account = lock(&account);
+            for number in account.expired(now) {
+                self.let_go(&mut account, number);
             }
+            next = next.min(account.next_expiry().as_nanos());
         }
         self.next_expiry.fetch_min(next, Ordering::Relaxed);
     }
@@ -305,8 +291,8 @@ impl Books {
         if now < self.period().day_end {
             return (None, Vec::new());
         }
-        let (mut shards, mut freed) = (self.all(), Vec::new());
-        let before = shards[0].period;
+        let mut gates = self.all();
+        let before = gates[0].period;
         if now < before.day_end {
             return (None, Vec::new());
         }
@@ -315,48 +301,57 @@ impl Books {
             lock(&self.org).begin();
         }
         self.shared.budgets.iter().for_each(|(_, budget)| lock(budget).begin());
-        for shard in &mut shards {
-            shard.period = period;
-            // Who did nothing for a day makes room.
-            shard.accounts.forget_idle();
-            shard.begin_day(None, now, &mut freed);
+        for behind in &mut gates {
+            behind.period = period;
+            behind.accounts.clear();
         }
-        (Some(period), freed)
+        // Who did nothing for a day makes room.
+        lock(&self.accounts).retain(|account| !lock(account).is_idle());
+        (Some(period), self.begin_day(None, now))
     }
 
     /// Begins the day of an agent, or everybody's, anew; the day it is, and who was freed.
     pub(crate) fn reset(&self, agent: Option<&str>, now: Timestamp) -> (Timestamp, Alerts) {
+        (self.period().day, self.begin_day(agent, now))
+    }
+
+    fn begin_day(&self, agent: Option<&str>, now: Timestamp) -> Alerts {
         let mut freed = Vec::new();
-        self.shards.iter().for_each(|part| lock(&part.0).begin_day(agent, now, &mut freed));
-        (self.period().day, freed)
+        for (name, account) in self.all_accounts() {
+            let mut account = lock(&account);
+            if agent.is_none_or(|agent| name == agent) && account.begin() {
+                let scope = CostScope::Agent(name.to_string());
+                freed.push(alert(scope, &account.budget, CostAlertKind::Freed, now));
+            }
+        }
+        freed
     }
 
     /// Reads an agent's books; `None` where it has none.
     pub(crate) fn read<R>(&self, agent: &str, read: impl FnOnce(&Account) -> R) -> Option<R> {
-        let name = Name::new(agent);
-        self.shard(name).accounts.get(name).map(read)
+        let account = lock(&self.accounts).get(Name::new(agent)).cloned();
+        account.map(|account| read(&lock(&account)))
     }
 
     /// Reads every agent's books.
     pub(crate) fn read_all<R>(&self, mut read: impl FnMut(&str, &Account) -> R) -> Vec<R> {
-        let mut all = Vec::new();
-        for shard in &self.shards {
-            let shard = lock(&shard.0);
-            all.extend(shard.accounts.iter().map(|(name, account)| read(name, account)));
-        }
-        all
+        self.all_accounts().iter().map(|(name, account)| read(name, &lock(account))).collect()
+    }
+
+    fn all_accounts(&self) -> Vec<(SmolStr, SharedAccount)> {
+        lock(&self.accounts).iter().map(|(name, account)| (name.into(), account.clone())).collect()
     }
 
     /// Reads the organisation's books, with all leases called in.
     pub(crate) fn read_org<R>(&self, read: impl FnOnce(&Budget) -> R) -> R {
-        let shards = self.all();
+        let gates = self.all();
         let read = read(&lock(&self.org).budget);
-        drop(shards);
+        drop(gates);
         read
     }
 
     pub(crate) fn task(&self, agent: &str, task: &str) -> Option<crate::TaskCost> {
-        self.shard(Name::new(agent)).tasks.get(agent, task).cloned()
+        self.tasks_of(agent).get(agent, task).cloned()
     }
 
     /// What a ledger writes down of an amount that was entered.
@@ -373,35 +368,40 @@ impl Books {
         }
     }
 
-    fn shard(&self, name: Name<'_>) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[name.part(SHARDS)].0)
+    fn tasks_of(&self, agent: &str) -> MutexGuard<'_, Tasks> {
+        lock(&self.tasks[Name::new(agent).part(TASK_PARTS)])
     }
 
-    /// Every part of the books, with all leases called in.
-    fn all(&self) -> Vec<MutexGuard<'_, Shard>> {
-        let mut shards: Vec<_> = self.shards.iter().map(|part| lock(&part.0)).collect();
+    /// What is behind every gate, with all leases called in.
+    fn all(&self) -> Vec<MutexGuard<'_, Behind>> {
+        let mut gates: Vec<_> = self.gates.iter().map(|gate| lock(&gate.0)).collect();
         let (mut org, now) = (lock(&self.org), self.clock.coarse_now());
-        shards.iter_mut().for_each(|shard| org.call_in(&mut shard.lease, now));
-        shards
+        gates.iter_mut().for_each(|behind| org.call_in(&mut behind.lease, now));
+        gates
     }
 
-    /// Acts on an agent's part of the books; where that is not enough to know, on it while nobody can touch the others.
+    /// Acts behind the thread's own gate; where that is not enough to know, while nobody else can come in.
     fn attempt<T>(
         &self,
-        name: Name<'_>,
-        mut act: impl FnMut(&mut Shard, Timestamp, &mut Alerts) -> Attempt<T>,
+        spend: &Spend<'_>,
+        mut act: impl FnMut(Inside<'_>, &mut Alerts) -> Attempt<T>,
     ) -> (Result<T, Refused>, Alerts) {
         let now = self.clock.coarse_now();
         self.expire(now);
-        let (place, mut alerts) = (name.part(SHARDS), Vec::new());
+        let (name, gate, mut alerts) = (Name::new(spend.agent), thread_number() % GATES, Vec::new());
         let mut attempt = {
-            let mut shard = lock(&self.shards[place].0);
-            if now < shard.period.day_end { act(&mut shard, now, &mut alerts) } else { Attempt::CallIn }
+            let mut behind = lock(&self.gates[gate].0);
+            let is_today = now < behind.period.day_end;
+            if is_today {
+                self.act(&mut behind, name, spend, (now, false), &mut act, &mut alerts)
+            } else {
+                Attempt::CallIn
+            }
         };
         if matches!(attempt, Attempt::CallIn) {
             alerts.extend(self.roll(now).1);
-            let mut shards = self.all();
-            attempt = act(&mut shards[place], now, &mut alerts);
+            let mut gates = self.all();
+            attempt = self.act(&mut gates[gate], name, spend, (now, true), &mut act, &mut alerts);
         }
         match attempt {
             Attempt::Done(result) => (Ok(result), alerts),
@@ -410,34 +410,51 @@ impl Books {
         }
     }
 
-    /// The agent's books of today, made if need be, where there is room.
     #[inline]
-    fn account<'a>(&self, accounts: &'a mut Accounts, name: Name<'_>, spend: &Spend<'_>) -> Option<&'a mut Account> {
-        let most = self.limits.max_agents.div_ceil(SHARDS);
-        let new = || Account::new(&self.limits, spend.agent, spend.team);
-        let Some(account) = accounts.get_or_make(name, most, new) else {
-            self.overflow.fetch_add(1, Ordering::Relaxed);
-            return None;
-        };
-        if let Some(team) = spend.team.filter(|team| account.rest.team.as_deref() != Some(*team)) {
+    fn act<T>(
+        &self,
+        behind: &mut Behind,
+        name: Name<'_>,
+        spend: &Spend<'_>,
+        (now, is_again): (Timestamp, bool),
+        act: &mut impl FnMut(Inside<'_>, &mut Alerts) -> Attempt<T>,
+        alerts: &mut Alerts,
+    ) -> Attempt<T> {
+        let Behind { accounts, lease, period } = behind;
+        let mut account = accounts.get_or_add(name, || self.account(name, spend)).map(|account| lock(account));
+        if let (Some(account), Some(team)) = (&mut account, spend.team)
+            && account.rest.team.as_deref() != Some(team)
+        {
             account.move_to(&self.limits, spend.agent, team, &self.clock);
         }
-        Some(account)
+        act(Inside { account, lease, period: *period, now, is_again }, alerts)
+    }
+
+    /// The agent's account, made if need be and there is room.
+    #[cold]
+    fn account(&self, name: Name<'_>, spend: &Spend<'_>) -> Option<SharedAccount> {
+        let mut accounts = lock(&self.accounts);
+        let has_room = accounts.len() < self.limits.max_agents;
+        let make = || {
+            let new = || Arc::new(Mutex::new(Account::new(&self.limits, spend.agent, spend.team)));
+            has_room.then(new)
+        };
+        let account = accounts.get_or_add(name, make).cloned();
+        if account.is_none() {
+            self.overflow.fetch_add(1, Ordering::Relaxed);
+        }
+        account
     }
 
     /// Whether everything but the organisation's limit allows it. Where the agent is slowed down, to be allowed takes its
     /// turn.
-    fn allows(
-        &self,
-        account: Option<&Account>,
-        tasks: &Tasks,
-        spend: &Spend<'_>,
-        places: Places,
-    ) -> Result<(), Refused> {
+    fn allows(&self, inside: &Inside<'_>, spend: &Spend<'_>, places: Places) -> Result<(), Refused> {
+        let account = inside.account.as_deref();
         if let Some(account) = account.filter(|account| account.status == CostStatus::Killed) {
             return account.may_begin(spend.agent);
         }
-        let before = spend.task.and_then(|task| tasks.get(spend.agent, task)).map_or(Usd::ZERO, |task| task.spent_usd);
+        let spent_on = |task| self.tasks_of(spend.agent).get(spend.agent, task).map(|task| task.spent_usd);
+        let before = spend.task.and_then(spent_on).unwrap_or_default();
         let (would_cost, limit) =
             (before + spend.amount, account.map_or(self.limits.per_task, |account| account.per_task));
         if would_cost > limit {
@@ -452,7 +469,26 @@ impl Books {
                 return Err(too_much(scope.clone(), &budget, spend));
             }
         }
-        account.map_or(Ok(()), |account| account.may_begin(spend.agent))
+        // Its turn was taken when it acted before.
+        account.filter(|_| !inside.is_again).map_or(Ok(()), |account| account.may_begin(spend.agent))
+    }
+
+    /// Adds to the task, where one is named; whether it is new.
+    fn enter_task(&self, account: &mut Account, spend: &Spend<'_>, now: Timestamp, alerts: &mut Alerts) -> bool {
+        let Some(task) = spend.task else { return false };
+        let (spent, is_new) = self.tasks_of(spend.agent).add(spend.agent, task, spend.amount, spend.breakdown, now);
+        account.rest.tasks += u64::from(is_new);
+        let before = spent.nanos() - spend.amount.nanos();
+        if spent > account.per_task && before <= account.per_task.nanos() {
+            alerts.push(CostAlert {
+                at: now,
+                scope: CostScope::Agent(spend.agent.to_owned()),
+                spent_usd: spent,
+                limit_usd: account.per_task,
+                kind: CostAlertKind::TaskExceeded { task: task.to_owned() },
+            });
+        }
+        is_new
     }
 
     #[inline]
@@ -471,41 +507,6 @@ impl Books {
             alerts.extend(kinds.into_iter().map(|kind| alert(scope(), &account.budget, kind, now)));
         }
     }
-}
-
-impl Shard {
-    fn begin_day(&mut self, agent: Option<&str>, now: Timestamp, freed: &mut Alerts) {
-        for (name, account) in self.accounts.iter_mut().filter(|(name, _)| agent.is_none_or(|agent| agent == *name)) {
-            if account.begin() {
-                let scope = CostScope::Agent(name.to_string());
-                freed.push(alert(scope, &account.budget, CostAlertKind::Freed, now));
-            }
-        }
-    }
-}
-
-/// Adds to the task, where one is named; whether it is new.
-fn enter_task(
-    account: &mut Account,
-    tasks: &mut Tasks,
-    spend: &Spend<'_>,
-    now: Timestamp,
-    alerts: &mut Alerts,
-) -> bool {
-    let Some(task) = spend.task else { return false };
-    let (spent, is_new) = tasks.add(spend.agent, task, spend.amount, spend.breakdown, now);
-    account.rest.tasks += u64::from(is_new);
-    let before = spent.nanos() - spend.amount.nanos();
-    if spent > account.per_task && before <= account.per_task.nanos() {
-        alerts.push(CostAlert {
-            at: now,
-            scope: CostScope::Agent(spend.agent.to_owned()),
-            spent_usd: spent,
-            limit_usd: account.per_task,
-            kind: CostAlertKind::TaskExceeded { task: task.to_owned() },
-        });
-    }
-    is_new
 }
 
 /// Tells of thresholds that were passed, and of what went beyond the limit.

@@ -7,10 +7,10 @@ use sre_core::{
     Clock, CostAlert, LedgerHold, LedgerStore, Signal, SignalHandler, StoreError, SystemClock, Timestamp, Usd,
 };
 
-use crate::books::{Books, Mode, Spend};
+use crate::books::{Books, Mode};
 use crate::limits::MOST;
 use crate::told::Told;
-use crate::{InvalidLimits, Limits, Refused, Reservation, TaskCost};
+use crate::{InvalidLimits, Limits, Refused, Reservation, Spend, TaskCost};
 
 /// Holds agents to their budgets: what a task may cost, what an agent may spend a day, and everybody a month.
 ///

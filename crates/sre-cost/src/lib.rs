@@ -27,11 +27,11 @@ mod reservation;
 mod shared;
 #[cfg(feature = "config")]
 mod spec;
+mod spend;
 mod summary;
 mod tasks;
 mod told;
 
-pub use books::Spend;
 pub use guard::CostGuard;
 pub use limits::{InvalidLimits, Limits, ScopeLimits};
 pub use observe::CostObserver;
@@ -42,6 +42,7 @@ pub use refused::Refused;
 pub use reservation::Reservation;
 #[cfg(feature = "config")]
 pub use spec::LIMITS_SCHEMA;
+pub use spend::Spend;
 pub use sre_core::{CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot, LedgerStore};
 pub use summary::{AgentBudget, CostSummary};
 pub use tasks::TaskCost;

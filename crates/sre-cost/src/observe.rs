@@ -2,8 +2,8 @@ use std::sync::{Mutex, PoisonError};
 
 use sre_core::{AgentEvent, Event, Observer, Signal, Snapshot, TaskCosts, Timestamp};
 
-use crate::CostGuard;
-use crate::books::{Mode, Spend};
+use crate::books::Mode;
+use crate::{CostGuard, Spend};
 
 /// Enters what events say was spent: calls at once, and where a task has a figure of its own, that instead of its calls'.
 ///

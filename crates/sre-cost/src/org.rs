@@ -35,7 +35,7 @@ pub(crate) enum Taken {
 }
 
 /// A lease is so small a part of what is left that all of them together leave some.
-const PARTS: i64 = 2 * crate::books::SHARDS as i64;
+const PARTS: i64 = 2 * crate::books::GATES as i64;
 /// A lease that is spent after fewer costs than this is not worth it.
 const WORTH: i64 = 4;
 

@@ -3,10 +3,10 @@ use std::sync::Mutex;
 use rustc_hash::FxHashMap;
 use sre_core::CostScope;
 
-use crate::Limits;
 use crate::account::Account;
-use crate::books::{Spend, lock};
+use crate::books::lock;
 use crate::budget::{Budget, Marked};
+use crate::{Limits, Spend};
 
 /// Budgets of several agents: of teams and models, those that have a limit of their own.
 pub(crate) struct Shared {

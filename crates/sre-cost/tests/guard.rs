@@ -64,6 +64,25 @@ fn thresholds_throttling_and_killing_come_once_a_day() {
     assert_eq!(guard.org_spent_month(), usd("14.5"));
 }
 
+/// That the organisation's books must be looked at as a whole takes an agent's turn only once.
+#[test]
+fn an_agent_that_is_slowed_down_has_its_turn_near_the_organisations_threshold_too() {
+    let (guard, clock) = guard(Limits { org_monthly: usd("100"), alert_thresholds: vec![0.2], ..ten() });
+    guard.check_and_charge("a", usd("9")).unwrap();
+    assert!(guard.get_budget("a").throttled());
+    for agent in ["b", "c"] {
+        guard.check_and_charge(agent, usd("5.4")).unwrap();
+    }
+    for _ in 0..8 {
+        clock.advance(Duration::from_secs(10));
+        assert!(guard.check_and_charge("a", usd("0.05")).is_ok());
+        assert!(guard.check_and_charge("a", usd("0.05")).is_err());
+        guard.check_and_charge("b", usd("0.02")).unwrap();
+    }
+    let told = guard.alerts().iter().filter(|alert| alert.scope == CostScope::Org).count();
+    assert_eq!(told, 1);
+}
+
 #[test]
 fn somebodys_order_frees_an_agent() {
     let (guard, _) = guard(ten());
@@ -207,7 +226,7 @@ fn teams_and_models_have_budgets_and_settings_of_their_own() {
 
 #[test]
 fn tasks_are_kept_one_by_one() {
-    let (guard, _) = guard(Limits { max_tasks: 640, ..Limits::default() });
+    let (guard, _) = guard(Limits { max_tasks: 160, ..Limits::default() });
     let parts = |model, tool| [("gpt-5", usd(model)), ("search", usd(tool))];
     guard.record_cost("a", "t1", usd("0.75"), &parts("0.50", "0.25")).unwrap();
     guard.record_cost("a", "t1", usd("0.50"), &parts("0.50", "0")).unwrap();
@@ -278,7 +297,7 @@ fn agents_beyond_the_most_count_for_the_organisation_alone() {
     let spent = (0..200).filter(|number| guard.check_and_charge(&number.to_string(), usd("0.1")).is_ok()).count();
     assert_eq!(spent, 50);
     let snapshot = guard.snapshot_at(clock.now());
-    assert!(snapshot.overflow > 0 && snapshot.budgets.len() <= 65);
+    assert!(snapshot.overflow > 0 && snapshot.budgets.len() <= 17);
     assert_eq!(guard.org_spent_month(), usd("5"));
 }
 
