@@ -159,6 +159,26 @@ fn days_and_months_are_kept_apart_and_pruned() {
 }
 
 #[test]
+fn a_guard_lets_its_ledger_forget_what_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+    let guard = guard(&clock, Arc::new(SqliteLedger::open(&file).unwrap()));
+    guard.check_and_charge("a", usd("1")).unwrap();
+    for _ in 0..40 {
+        clock.advance(Duration::from_secs(86_400));
+        guard.check_and_charge("a", usd("0.1")).unwrap();
+    }
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        rusqlite::Connection::open(&file).unwrap().query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    // Thirty-five days of amounts, and the days of this month.
+    assert_eq!((count("amounts"), count("months")), (36, 1));
+    assert!(count("agent_days") <= 31);
+}
+
+#[test]
 fn a_file_of_something_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts.db");

@@ -11,7 +11,7 @@ use crate::accounts::{Accounts, Name, SharedAccount};
 use crate::budget::{Budget, Mark, Marked};
 use crate::org::{Lease, Org, Taken};
 use crate::period::{Calendar, Period};
-use crate::shared::{Places, Shared};
+use crate::shared::{Locked, NOWHERE, Places, Shared};
 use crate::tasks::Tasks;
 use crate::{Limits, Refused, Spend};
 
@@ -152,7 +152,7 @@ impl Books {
         let amount = spend.amount.nanos();
         self.attempt(spend, |inside, _| {
             let places = self.shared.of(inside.account.as_deref(), spend);
-            if let Err(refused) = self.allows(&inside, spend, places) {
+            if let Err(refused) = self.allows(&inside, spend, &self.shared.lock([places, NOWHERE])) {
                 return Attempt::Refused(refused);
             }
             let mut org = lock(&self.org);
@@ -177,13 +177,16 @@ impl Books {
         let amount = spend.amount.nanos();
         self.attempt(spend, |inside, alerts| {
             let places = self.shared.of(inside.account.as_deref(), spend);
+            let hold = settles.and_then(|number| inside.account.as_ref()?.find_hold(number));
+            // An amount was reserved from the budgets of that time, which need not be those of now.
+            let held_at = hold.map_or(NOWHERE, |hold| hold.places);
+            let mut shared = self.shared.lock([places, held_at]);
             if mode == Mode::Ask
-                && let Err(refused) = self.allows(&inside, spend, places)
+                && let Err(refused) = self.allows(&inside, spend, &shared)
             {
                 return Attempt::Refused(refused);
             }
             let Inside { mut account, lease, period, now, .. } = inside;
-            let hold = settles.and_then(|number| account.as_ref()?.find_hold(number));
             let reserved = hold.map_or(0, |hold| hold.amount);
             if reserved != 0 || !lease.spend(amount) {
                 let mut org = lock(&self.org);
@@ -200,12 +203,10 @@ impl Books {
                     }
                 }
             }
-            // An amount was reserved from the budgets of that time, which need not be those of now.
-            self.shared.let_go(hold.map_or([None; 2], |hold| hold.places), reserved);
-            for (scope, budget) in self.shared.at(places) {
-                let mut budget = lock(budget);
+            shared.at_mut(held_at).for_each(|(_, budget)| budget.reserved -= reserved);
+            for (scope, budget) in shared.at_mut(places) {
                 let passed = budget.spend(amount, now);
-                tell(scope, &mut budget, &passed, now, alerts);
+                tell(scope, budget, &passed, now, alerts);
             }
             let mut is_new_task = false;
             if let Some(account) = account.as_deref_mut() {
@@ -224,7 +225,8 @@ impl Books {
         let amount = spend.amount.nanos();
         let (held, alerts) = self.attempt(spend, |inside, _| {
             let places = self.shared.of(inside.account.as_deref(), spend);
-            if let Err(refused) = self.allows(&inside, spend, places) {
+            let mut shared = self.shared.lock([places, NOWHERE]);
+            if let Err(refused) = self.allows(&inside, spend, &shared) {
                 return Attempt::Refused(refused);
             }
             // Without books of the agent's there is nothing to hold it in.
@@ -240,7 +242,7 @@ impl Books {
             drop(org);
             let expires = inside.now.saturating_add(self.limits.reservation_timeout);
             account.hold(Hold { number, amount, places, expires });
-            self.shared.let_go(places, -amount);
+            shared.at_mut(places).for_each(|(_, budget)| budget.reserved += amount);
             Attempt::Done(Held { places, expires })
         });
         if let Ok(held) = &held {
@@ -285,16 +287,15 @@ impl Books {
         self.next_expiry.fetch_min(next, Ordering::Relaxed);
     }
 
-    /// Begins a new day, and a new month, if it is time: once, however long nobody came. The new period, if there is one, and
-    /// who was freed by it.
-    pub(crate) fn roll(&self, now: Timestamp) -> (Option<Period>, Alerts) {
+    /// Begins a new day, and a new month, if it is time: once, however long nobody came. Who was freed by it.
+    pub(crate) fn roll(&self, now: Timestamp) -> Alerts {
         if now < self.period().day_end {
-            return (None, Vec::new());
+            return Vec::new();
         }
         let mut gates = self.all();
         let before = gates[0].period;
         if now < before.day_end {
-            return (None, Vec::new());
+            return Vec::new();
         }
         let period = self.calendar.at(now);
         if period.month != before.month {
@@ -307,7 +308,7 @@ impl Books {
         }
         // Who did nothing for a day makes room.
         lock(&self.accounts).retain(|account| !lock(account).is_idle());
-        (Some(period), self.begin_day(None, now))
+        self.begin_day(None, now)
     }
 
     /// Begins the day of an agent, or everybody's, anew; the day it is, and who was freed.
@@ -399,7 +400,7 @@ impl Books {
             }
         };
         if matches!(attempt, Attempt::CallIn) {
-            alerts.extend(self.roll(now).1);
+            alerts.extend(self.roll(now));
             let mut gates = self.all();
             attempt = self.act(&mut gates[gate], name, spend, (now, true), &mut act, &mut alerts);
         }
@@ -448,7 +449,7 @@ impl Books {
 
     /// Whether everything but the organisation's limit allows it. Where the agent is slowed down, to be allowed takes its
     /// turn.
-    fn allows(&self, inside: &Inside<'_>, spend: &Spend<'_>, places: Places) -> Result<(), Refused> {
+    fn allows(&self, inside: &Inside<'_>, spend: &Spend<'_>, shared: &Locked<'_>) -> Result<(), Refused> {
         let account = inside.account.as_deref();
         if let Some(account) = account.filter(|account| account.status == CostStatus::Killed) {
             return account.may_begin(spend.agent);
@@ -463,11 +464,8 @@ impl Books {
         if let Some(account) = account.filter(|account| !account.budget.fits(spend.amount.nanos())) {
             return Err(too_much(CostScope::Agent(spend.agent.to_owned()), &account.budget, spend));
         }
-        for (scope, budget) in self.shared.at(places) {
-            let budget = lock(budget);
-            if !budget.fits(spend.amount.nanos()) {
-                return Err(too_much(scope.clone(), &budget, spend));
-            }
+        if let Some((scope, budget)) = shared.all().find(|(_, budget)| !budget.fits(spend.amount.nanos())) {
+            return Err(too_much(scope.clone(), budget, spend));
         }
         // Its turn was taken when it acted before.
         account.filter(|_| !inside.is_again).map_or(Ok(()), |account| account.may_begin(spend.agent))

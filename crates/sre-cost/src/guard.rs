@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sre_core::{
@@ -38,6 +38,8 @@ pub struct CostGuard {
     store: Option<Arc<dyn LedgerStore>>,
     store_failures: AtomicU64,
     next_number: AtomicU64,
+    /// The day on which the ledger was last pruned.
+    pruned: AtomicI64,
 }
 
 /// Details of what was spent are kept in a ledger for so long.
@@ -80,7 +82,14 @@ impl CostGuard {
         // Numbers of this process before a restart are not used again.
         let next_number = AtomicU64::new(clock.now().as_nanos().max(1).unsigned_abs());
         let books = Books::new(limits, clock);
-        Self { books, told: Told::default(), store: None, store_failures: AtomicU64::new(0), next_number }
+        Self {
+            books,
+            told: Told::default(),
+            store: None,
+            store_failures: AtomicU64::new(0),
+            next_number,
+            pruned: AtomicI64::new(0),
+        }
     }
 
     /// What may be spent.
@@ -191,11 +200,9 @@ impl CostGuard {
     }
 
     pub(crate) fn evaluate_at(&self, now: Timestamp) {
-        let (period, freed) = self.books.roll(now);
+        let freed = self.books.roll(now);
         self.told.tell(&freed);
-        if let Some(period) = period {
-            self.stored(|store| store.prune(now.saturating_sub(KEPT), period.month));
-        }
+        self.prune(now);
         self.books.expire(now);
     }
 
@@ -210,6 +217,7 @@ impl CostGuard {
         if self.store.is_some() {
             let entry = self.books.entry(spend, &entered);
             self.stored(|store| store.enter(&entry, settles));
+            self.prune(entry.time);
         }
         Ok(alerts)
     }
@@ -236,6 +244,17 @@ impl CostGuard {
             store.hold(&LedgerHold { number, agent, shared, amount: spend.amount, expires: held.expires })
         });
         Ok(number)
+    }
+
+    /// Lets the ledger forget what is too old, once a day.
+    fn prune(&self, now: Timestamp) {
+        if self.store.is_some() {
+            let period = self.books.period();
+            let day = period.day.as_nanos();
+            if self.pruned.swap(day, Ordering::Relaxed) != day {
+                self.stored(|store| store.prune(now.saturating_sub(KEPT), period.month));
+            }
+        }
     }
 
     fn stored(&self, write: impl FnOnce(&dyn LedgerStore) -> Result<(), StoreError>) {

@@ -1,4 +1,4 @@
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use rustc_hash::FxHashMap;
 use sre_core::CostScope;
@@ -17,6 +17,22 @@ pub(crate) struct Shared {
 
 /// Which of them an amount counts for: the team's and the model's.
 pub(crate) type Places = [Option<u32>; 2];
+
+pub(crate) const NOWHERE: Places = [None; 2];
+
+/// Budgets that are locked, by their places.
+pub(crate) struct Locked<'a>(Vec<(u32, &'a CostScope, MutexGuard<'a, Budget>)>);
+
+impl Locked<'_> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&CostScope, &Budget)> {
+        self.0.iter().map(|(_, scope, budget)| (*scope, &**budget))
+    }
+
+    pub(crate) fn at_mut(&mut self, places: Places) -> impl Iterator<Item = (&CostScope, &mut Budget)> {
+        let is_at = move |place: u32| places.contains(&Some(place));
+        self.0.iter_mut().filter(move |(place, ..)| is_at(*place)).map(|(_, scope, budget)| (*scope, &mut **budget))
+    }
+}
 
 impl Shared {
     pub(crate) fn new(limits: &Limits) -> Self {
@@ -46,6 +62,19 @@ impl Shared {
         let team = spend.team.or_else(|| account?.rest.team.as_deref());
         let find = |places: &FxHashMap<String, u32>, name: Option<&str>| places.get(name?).copied();
         [find(&self.teams, team), find(&self.models, spend.model)]
+    }
+
+    /// Locks what is at all these places, always in the same order. From the look at a budget to what is spent of it, nobody
+    /// else may spend.
+    pub(crate) fn lock(&self, places: [Places; 2]) -> Locked<'_> {
+        let mut places: Vec<u32> = places.into_iter().flatten().flatten().collect();
+        places.sort_unstable();
+        places.dedup();
+        let locked = |place: u32| {
+            let (scope, budget) = &self.budgets[place as usize];
+            (place, scope, lock(budget))
+        };
+        Locked(places.into_iter().map(locked).collect())
     }
 
     pub(crate) fn at(&self, places: Places) -> impl Iterator<Item = &(CostScope, Mutex<Budget>)> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use sre_core::{CostAlertKind, CostScope, ManualClock, Timestamp, Usd};
-use sre_cost::{CostGuard, Limits, Spend};
+use sre_cost::{CostGuard, Limits, ScopeLimits, Spend};
 
 const THREADS: u64 = 8;
 const OPERATIONS: u64 = 100_000;
@@ -26,7 +26,8 @@ fn work(guard: &CostGuard, seed: u64, operations: u64, may_record: bool) -> Vec<
         let amount = Usd::from_nanos(random.i64(0..2_000_000));
         match random.u32(..10) {
             0..5 => {
-                if guard.check_and_charge(&name, amount).is_ok() {
+                let team = agent.is_multiple_of(2).then_some("even");
+                if guard.charge(&Spend { agent: &name, amount, team, ..Spend::default() }).is_ok() {
                     spent[agent as usize] += amount.nanos();
                 }
             }
@@ -86,15 +87,21 @@ fn the_books_balance_while_there_is_room() {
 
 #[test]
 fn no_limit_is_exceeded_where_all_are_reached() {
+    let team = ScopeLimits { daily: Some("45".parse().unwrap()), ..ScopeLimits::default() };
     let limits = Limits {
         per_agent_daily: "4".parse().unwrap(),
         org_monthly: "100".parse().unwrap(),
         per_task: "1000".parse().unwrap(),
         auto_throttle: false,
         anomaly_detection: false,
+        teams: [("even".to_owned(), team)].into(),
         ..Limits::default()
     };
     let guard = guard(limits);
+    for agent in (0..AGENTS).step_by(2) {
+        // From the first amount on, the team is known.
+        guard.check(&Spend { agent: &format!("agent-{agent}"), team: Some("even"), ..Spend::default() }).unwrap();
+    }
     let (done, worst) = (AtomicBool::new(false), AtomicI64::new(0));
     let spent = std::thread::scope(|scope| {
         // Somebody looks on meanwhile.
@@ -128,4 +135,6 @@ fn no_limit_is_exceeded_where_all_are_reached() {
         assert!(matches!(spent[..], [spent] if (at..at + 2_000_000).contains(&spent)), "{threshold}: {spent:?}");
     }
     assert!(!alerts.iter().any(|alert| matches!(alert.kind, CostAlertKind::Exceeded { .. })));
+    let of_team: i64 = spent.iter().step_by(2).sum();
+    assert!((44_990_000_000..=45_000_000_000).contains(&of_team), "so was the team's: {of_team}");
 }
