@@ -1,10 +1,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use sre_core::{AgentEvent, EventSink, Observer, Signal, SignalHandler, Snapshot, Timestamp};
+use sre_core::{AgentEvent, EventSink, Observer, Signal, SignalHandler, Snapshot, Timestamp, lock};
 
 /// Hands every event to every observer, and every signal to every handler.
 ///
@@ -143,7 +143,7 @@ impl Drop for Hub {
             handler.queue = None;
         }
         for handler in &self.handlers {
-            let thread = handler.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let thread = lock(&handler.thread).take();
             if let Some(thread) = thread {
                 // The thread contains its handler's panics; it has none of its own to report.
                 let _ = thread.join();

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use sre_core::{
     AgentEvent, Alert, AlertChannel, AlertsSnapshot, Observer, Signal, SignalHandler, Snapshot, StoreError, Timestamp,
+    lock,
 };
 
 use crate::lane::Lane;
 use crate::mute::{InvalidSilence, Silence, SilenceId};
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::state::complete;
 use crate::worker::Worker;
 use crate::{AlertOptions, ChannelConfig, Sent, Verdict};

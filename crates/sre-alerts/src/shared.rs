@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use sre_core::{Alert, Severity, StoreError, Timestamp};
+use sre_core::{Alert, Severity, StoreError, Timestamp, lock};
 use tokio::sync::Notify;
 
 use crate::fingerprint::Keys;
@@ -197,8 +197,4 @@ impl Shared {
             self.idle.1.notify_all();
         }
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

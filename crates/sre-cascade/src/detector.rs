@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use sre_core::{
     AgentEvent, BreakerState, CascadeReport, Clock, Event, Failing, Observer, Signal, SignalHandler, SignalKind,
-    Snapshot, Status, SystemClock, Target, TargetKind, Timestamp,
+    Snapshot, Status, SystemClock, Target, TargetKind, Timestamp, lock,
 };
 
 use crate::breaker::Settings;
@@ -238,7 +238,7 @@ impl CascadeDetector {
     }
 
     fn ongoing(&self) -> std::sync::MutexGuard<'_, Ongoing> {
-        self.ongoing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ongoing)
     }
 
     fn id(&self, kind: TargetKind, name: &str) -> Option<u32> {
@@ -387,7 +387,7 @@ impl CascadeDetector {
         if (event.span_id.is_some() || event.parent_span_id.is_some())
             && let Some(agent) = agent()
         {
-            let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spans = lock(&self.spans);
             spans.learn(event, agent, |caller, callee| self.connect(Some(caller), Some(callee)));
         }
     }

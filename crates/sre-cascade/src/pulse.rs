@@ -1,8 +1,8 @@
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, SignalKind, Timestamp};
+use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, SignalKind, Timestamp, lock};
 
 use crate::breaker::Watch;
 use crate::spread::FailingSince;
@@ -106,7 +106,7 @@ impl Pulse {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

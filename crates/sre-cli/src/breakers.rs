@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use agent_sre::cascade::{CascadeDetector, DetectorConfig};
 use agent_sre::{
-    AgentEvent, BreakerState, CascadeReport, Observer, Signal, SignalKind, SystemClock, Target, Timestamp,
+    AgentEvent, BreakerState, CascadeReport, Observer, Signal, SignalKind, SystemClock, Target, Timestamp, lock,
 };
 
 /// What breakers would have done during the run, had they guarded its calls.
@@ -64,11 +64,11 @@ impl Breakers {
     /// What was found by `now`, in the order in which breakers opened first.
     pub(crate) fn findings(&self, now: Timestamp) -> BreakerFindings {
         self.evaluate(now, &mut |_| {});
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.seen).clone()
     }
 
     fn take(&self, signal: &Signal) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).take(signal);
+        lock(&self.seen).take(signal);
     }
 }
 

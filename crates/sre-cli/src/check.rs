@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use agent_sre::alerts::default_mapping;
 use agent_sre::langgraph::LangGraphAdapter;
@@ -12,7 +12,7 @@ use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
     Adapter, AgentEvent, Alert, Event, Hub, NativeAdapter, Observer, Recorder, RunLimits, Signal, SloSnapshot,
-    Snapshot, Status, Tally, Timestamp, Totals, Window,
+    Snapshot, Status, Tally, Timestamp, Totals, Window, lock,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -215,7 +215,7 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
             _ => {}
         }
     }
-    findings.timelines = std::mem::take(&mut counts.0.lock().unwrap_or_else(PoisonError::into_inner).1);
+    findings.timelines = std::mem::take(&mut lock(&counts.0).1);
     Ok(findings)
 }
 
@@ -249,7 +249,7 @@ struct Counting(Mutex<(Tally, Timelines)>);
 
 impl Observer for Counting {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
-        let (tally, timelines) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tally, timelines) = &mut *lock(&self.0);
         tally.observe(event);
         if let Event::TaskFinished { success, .. } = event.event {
             timelines.record(&event.agent, event.time, success);
@@ -257,7 +257,7 @@ impl Observer for Counting {
     }
 
     fn snapshot(&self, _now: Timestamp) -> Vec<Snapshot> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = lock(&self.0);
         vec![Snapshot::Totals(counts.0.totals().clone())]
     }
 }

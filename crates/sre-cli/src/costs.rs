@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use agent_sre::cost::{CostGuard, CostObserver, Limits, PriceBook, Pricing};
-use agent_sre::{AgentEvent, CostAlert, CostStatus, Event, ManualClock, Observer, Signal, SignalKind, Timestamp, Usd};
+use agent_sre::{
+    AgentEvent, CostAlert, CostStatus, Event, ManualClock, Observer, Signal, SignalKind, Timestamp, Usd, lock,
+};
 
 /// What the run cost by a price book, and what limits would have said to it.
 pub(crate) struct Costs {
@@ -118,7 +120,7 @@ impl Watched {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        let seen = &mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *lock(&self.seen);
         if event.time > seen.latest {
             seen.latest = event.time;
             self.clock.set(event.time);
@@ -138,7 +140,7 @@ impl Watched {
     }
 
     fn findings(&self, unknown_models: Vec<String>) -> LimitFindings {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         let agent = |name: &String| {
             let budget = self.guard.get_budget(name);
             AgentFinding {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use crate::{StoreError, Timestamp, Usd};
+use crate::{StoreError, Timestamp, Usd, lock};
 
 /// Where spending is kept, so that a restart keeps the day's and the month's. A call returns once what it wrote survives the
 /// death of the process.
@@ -90,7 +90,7 @@ struct Sums {
 
 impl MemoryLedger {
     fn sums(&self) -> MutexGuard<'_, Sums> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -54,6 +54,7 @@ mod sli;
 mod snapshot;
 mod stats;
 mod store;
+mod sync;
 mod thread;
 mod time;
 mod window;
@@ -93,6 +94,7 @@ pub use store::{
     Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
     StoreError,
 };
+pub use sync::lock;
 pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};

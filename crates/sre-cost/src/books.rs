@@ -1,9 +1,10 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol_str::SmolStr;
 use sre_core::{
-    Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerBooks, LedgerEntry, Timestamp, Usd, thread_number,
+    Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerBooks, LedgerEntry, Timestamp, Usd, lock,
+    thread_number,
 };
 
 use crate::account::{Account, Hold, Unusual};
@@ -524,9 +525,4 @@ fn alert(scope: CostScope, budget: &Budget, kind: CostAlertKind, at: Timestamp) 
 
 fn too_much(scope: CostScope, budget: &Budget, spend: &Spend<'_>) -> Refused {
     Refused::Budget { scope, left: budget.left(), limit: Usd::from_nanos(budget.limit), amount: spend.amount }
-}
-
-/// Locks. No user's code runs under these locks, so a poisoned one is whole still.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

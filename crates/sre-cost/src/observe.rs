@@ -1,6 +1,6 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use sre_core::{AgentEvent, Event, Observer, Signal, Snapshot, TaskCosts, Timestamp};
+use sre_core::{AgentEvent, Event, Observer, Signal, Snapshot, TaskCosts, Timestamp, lock};
 
 use crate::books::Mode;
 use crate::{CostGuard, Spend};
@@ -24,7 +24,7 @@ impl CostObserver {
 
 impl Observer for CostObserver {
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
-        let amount = self.costs.lock().unwrap_or_else(PoisonError::into_inner).change(event);
+        let amount = lock(&self.costs).change(event);
         let (model, breakdown) = match &event.event {
             Event::LlmCall { model, .. } => (model.as_deref(), model.as_deref().map(|model| [(model, amount)])),
             _ => (None, None),

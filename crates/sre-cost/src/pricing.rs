@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use sre_core::{AgentEvent, Event, Usd};
+use sre_core::{AgentEvent, Event, Usd, lock};
 
 use crate::{PriceBook, Tokens};
 
@@ -66,7 +66,7 @@ impl Pricing {
         let name = model.as_deref().unwrap_or_default();
         let tokens = Tokens { input: *input_tokens, cached_input: *cached_input_tokens, output: *output_tokens };
         let price = self.book.price(provider.as_deref(), name, at).and_then(|price| price.cost(tokens));
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.found);
         match (*cost_usd, price) {
             (None, Some(price)) => {
                 *cost_usd = Some(price);
@@ -89,7 +89,7 @@ impl Pricing {
 
     /// What came of it so far.
     pub fn report(&self) -> PricingReport {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.found).clone()
     }
 }
 

@@ -1,10 +1,9 @@
 use std::sync::{Mutex, MutexGuard};
 
 use rustc_hash::FxHashMap;
-use sre_core::CostScope;
+use sre_core::{CostScope, lock};
 
 use crate::account::Account;
-use crate::books::lock;
 use crate::budget::{Budget, Marked};
 use crate::{Limits, Spend};
 

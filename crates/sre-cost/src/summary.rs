@@ -1,9 +1,8 @@
 use serde::Serialize;
-use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd};
+use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd, lock};
 
 use crate::CostGuard;
 use crate::account::Account;
-use crate::books::lock;
 use crate::budget::Budget;
 
 /// An agent's budget of a day, as it stands.

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use sre_core::{CostAlert, Signal, SignalHandler, SignalKind};
+use sre_core::{CostAlert, Signal, SignalHandler, SignalKind, lock};
 
 /// Where alerts go: the last ones are kept, and each is a signal.
 #[derive(Default)]
@@ -74,6 +74,6 @@ impl Told {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

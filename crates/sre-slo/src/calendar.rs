@@ -1,11 +1,11 @@
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Unit, Zoned};
 use serde::{Deserialize, Serialize};
-use sre_core::{Counts, Timestamp, Window};
+use sre_core::{Counts, Timestamp, Window, lock};
 
 /// A budget that begins anew by the calendar, as it is written: with each month, say, from a moment in a time zone on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ impl PeriodCounts {
 
     /// Counts an event; one of a period that is over counts no more.
     pub(crate) fn record(&self, time: Timestamp, good: bool) {
-        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut present = lock(&self.present);
         if time >= present.end {
             let (begin, end) = self.calendar.period_at(time);
             *present = Present { begin, end, counts: Counts::default() };
@@ -138,7 +138,7 @@ impl PeriodCounts {
 
     /// What was counted in the period of `now`.
     pub(crate) fn counts(&self, now: Timestamp) -> Counts {
-        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = lock(&self.present);
         if (present.begin..present.end).contains(&now) { present.counts } else { Counts::default() }
     }
 }

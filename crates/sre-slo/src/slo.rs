@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use sre_core::{
     AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, Sli, SloSnapshot, Snapshot, Status,
-    TaskCosts, Timestamp, wilson_interval,
+    TaskCosts, Timestamp, lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
@@ -167,8 +167,7 @@ impl Slo {
     /// Takes one event into the budget and the indicators.
     #[inline]
     pub fn observe(&self, event: &AgentEvent) {
-        let cost =
-            self.costs.as_ref().and_then(|costs| costs.lock().unwrap_or_else(PoisonError::into_inner).observe(event));
+        let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
         if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
             self.budget.record(event.time, good);
         }
@@ -185,7 +184,7 @@ impl Slo {
     /// How the objective stands at `now`. A change since the last time goes to `signals`, once.
     pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
         let status = self.budget.reading(now).status;
-        let before = std::mem::replace(&mut *self.status.lock().unwrap_or_else(PoisonError::into_inner), status);
+        let before = std::mem::replace(&mut *lock(&self.status), status);
         if before != status {
             let action = self.budget.config().exhaustion_action.to_string();
             signals(self.snapshot_at(now).status_changed(before, action, now));

@@ -1,7 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
-use sre_core::{Counts, Timestamp, Window};
+use sre_core::{Counts, Timestamp, Window, lock};
 
 use crate::Target;
 
@@ -38,7 +38,7 @@ impl OpenSlice {
 
     /// Counts an event; the slice before it goes to `judged` once it is over.
     pub(crate) fn record(&self, time: Timestamp, good: bool, judged: &mut dyn FnMut(Timestamp, bool)) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         self.judge(&mut open, time, judged);
         if time.as_nanos() < open.start {
             open.late += 1;
@@ -51,7 +51,7 @@ impl OpenSlice {
 
     /// Judges what is over at `now`; how many events came too late.
     pub(crate) fn settle(&self, now: Timestamp, judged: &mut dyn FnMut(Timestamp, bool)) -> u64 {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         self.judge(&mut open, now, judged);
         open.late
     }

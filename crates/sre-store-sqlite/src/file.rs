@@ -1,8 +1,8 @@
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::{Connection, TransactionBehavior};
-use sre_core::StoreError;
+use sre_core::{StoreError, lock};
 
 use crate::schema::{self, Schema};
 
@@ -42,6 +42,6 @@ impl StoreFile {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.connection)
     }
 }

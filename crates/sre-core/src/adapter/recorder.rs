@@ -1,8 +1,8 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use crate::{AgentEvent, Clock, Event, OpenRun, SystemClock, TaskCosts, Timestamp, Usd};
+use crate::{AgentEvent, Clock, Event, OpenRun, SystemClock, TaskCosts, Timestamp, Usd, lock};
 
 /// Where an instrumented program sends its events. A closure will do.
 pub trait EventSink: Send + Sync {
@@ -233,8 +233,4 @@ impl RunTally {
         }
         snapshot.total_cost_usd += self.costs.change(event);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::ring::Ring;
 use crate::time::nanos;
-use crate::{Timestamp, Window, thread_number};
+use crate::{Timestamp, Window, lock, thread_number};
 
 /// Good and bad events over rolling windows, for any number of threads.
 ///
@@ -80,11 +80,6 @@ struct Hot {
 struct History {
     levels: [Ring<Counts>; 4],
     dropped: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds these locks can panic half-way; a poisoned one still holds whole numbers.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RollingCounts {

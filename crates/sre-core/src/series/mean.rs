@@ -1,7 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::ring::Ring;
-use crate::{SliReading, SliSpec, Timestamp};
+use crate::{SliReading, SliSpec, Timestamp, lock};
 
 /// The series under an indicator whose value is a mean; the largest sample is kept beside it.
 ///
@@ -43,7 +43,7 @@ impl MeanSeries {
         if !sample.is_finite() {
             return;
         }
-        if let Some(bucket) = self.ring.lock().unwrap_or_else(PoisonError::into_inner).slot(time) {
+        if let Some(bucket) = lock(&self.ring).slot(time) {
             bucket.samples += 1;
             bucket.met += u64::from(self.spec.is_met_by(sample));
             bucket.sum += sample;
@@ -53,7 +53,7 @@ impl MeanSeries {
 
     /// What was recorded in the window up to `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = lock(&self.ring);
         let mut all = Bucket::default();
         for bucket in ring.window(self.spec.window.duration(), now) {
             all.samples += bucket.samples;

@@ -1,7 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::ring::Ring;
-use crate::{SliReading, SliSpec, Timestamp, Window};
+use crate::{SliReading, SliSpec, Timestamp, Window, lock};
 
 /// The series under an indicator whose value is a percentile, such as the 95th of a latency.
 ///
@@ -65,7 +65,7 @@ impl PercentileSeries {
             return;
         }
         let met = self.spec.is_met_by(sample);
-        if let Some(sketch) = self.ring.lock().unwrap_or_else(PoisonError::into_inner).slot(time) {
+        if let Some(sketch) = lock(&self.ring).slot(time) {
             sketch.add(sample, met);
         }
     }
@@ -89,7 +89,7 @@ impl PercentileSeries {
     }
 
     fn merged(&self, window: Window, now: Timestamp) -> Merged {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = lock(&self.ring);
         let mut merged = Merged { bins: [0; BINS], met: 0, samples: 0, maximum: 0.0, dropped: ring.dropped() };
         for sketch in ring.window(window.duration(), now) {
             merged.met += sketch.met;

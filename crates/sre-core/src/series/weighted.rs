@@ -1,7 +1,7 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::ring::Ring;
-use crate::{Goal, SliReading, SliSpec, Timestamp, wilson_interval};
+use crate::{Goal, SliReading, SliSpec, Timestamp, lock, wilson_interval};
 
 /// A share of samples that count by a weight each, such as a judge's confidence.
 ///
@@ -36,7 +36,7 @@ impl WeightedRatioSeries {
     /// Records one sample of `weight`, 0 to 1; a weight outside counts as the nearer end, one that is no number as 0.
     pub fn record(&self, time: Timestamp, hit: bool, weight: f64) {
         let weight = if weight.is_nan() { 0.0 } else { weight.clamp(0.0, 1.0) };
-        if let Some(bucket) = self.ring.lock().unwrap_or_else(PoisonError::into_inner).slot(time) {
+        if let Some(bucket) = lock(&self.ring).slot(time) {
             bucket.samples += 1;
             bucket.weight += weight;
             bucket.squares += weight * weight;
@@ -48,7 +48,7 @@ impl WeightedRatioSeries {
 
     /// What was recorded in the window up to `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = lock(&self.ring);
         let mut sum = Bucket::default();
         for bucket in ring.window(self.spec.window.duration(), now) {
             sum.samples += bucket.samples;

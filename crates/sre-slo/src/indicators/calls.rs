@@ -1,10 +1,10 @@
 use std::hash::{BuildHasher, BuildHasherDefault};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustc_hash::{FxHashSet, FxHasher};
 use sre_core::{
     AgentEvent, Event, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli, SliReading, SliSpec,
-    Timestamp, Window,
+    Timestamp, Window, lock,
 };
 
 use super::Hand;
@@ -218,10 +218,10 @@ impl Sli for RepeatedToolCalls {
         match &event.event {
             Event::ToolCall { tool, arguments_hash: Some(arguments), .. } => {
                 let call = BuildHasherDefault::<FxHasher>::default().hash_one((tool, arguments));
-                self.calls.lock().unwrap_or_else(PoisonError::into_inner).add(event, call, &mut record);
+                lock(&self.calls).add(event, call, &mut record);
             }
             Event::TaskFinished { .. } => {
-                let ended = self.calls.lock().unwrap_or_else(PoisonError::into_inner).end(event);
+                let ended = lock(&self.calls).end(event);
                 record(&ended);
             }
             _ => {}

@@ -1,9 +1,9 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde_json::Value;
 use sre_core::{
     AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, Timestamp, WeightedRatioSeries,
-    Window,
+    Window, lock,
 };
 
 use super::Hand;
@@ -190,7 +190,7 @@ impl CalibrationDelta {
     fn record(&self, time: Timestamp, confidence: f64, success: bool) {
         if (0.0..=1.0).contains(&confidence) {
             let success = f64::from(u8::from(success));
-            let predictions = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+            let predictions = lock(&self.series);
             predictions.confidence.record(time, confidence);
             predictions.success.record(time, success);
             predictions.apart.record(time, (confidence - success).abs());
@@ -210,7 +210,7 @@ impl Sli for CalibrationDelta {
     }
 
     fn reading(&self, now: Timestamp) -> SliReading {
-        let predictions = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let predictions = lock(&self.series);
         let confidence = predictions.confidence.reading(now);
         let success = predictions.success.reading(now);
         let apart = predictions.apart.reading(now);

@@ -1,8 +1,8 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use sre_core::{
     AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, TaskCosts, Timestamp, Usd,
-    Window,
+    Window, lock,
 };
 
 use super::Hand;
@@ -108,7 +108,7 @@ impl Sli for CostPerTask {
         if !matches!(event.event, Event::LlmCall { .. } | Event::TaskFinished { .. }) {
             return;
         }
-        let cost = self.costs.lock().unwrap_or_else(PoisonError::into_inner).observe(event);
+        let cost = lock(&self.costs).observe(event);
         if let Some(cost) = cost {
             self.series.record(event.time, cost.as_dollars());
         }
@@ -160,13 +160,13 @@ impl Sli for StepsPerTask {
     fn observe(&self, event: &AgentEvent) {
         let sample = match event.event {
             Event::StepFinished { .. } => {
-                let mut tasks = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut tasks = lock(&self.steps);
                 let (steps, evicted) = tasks.entry(event);
                 *steps = steps.saturating_add(1);
                 evicted
             }
             Event::TaskFinished { .. } => {
-                let mut tasks = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut tasks = lock(&self.steps);
                 Some(tasks.finish(event).unwrap_or(0))
             }
             _ => return,
