@@ -183,7 +183,7 @@ impl Reader<'_> {
                     value.as_str()?.parse().ok().filter(|severity| *severity != Severity::Resolved)
                 })?
                 .unwrap_or(defaults.min_severity),
-            enabled: fields.read("enabled", "true or false", Value::as_bool)?.unwrap_or(defaults.enabled),
+            enabled: fields.flag("enabled")?.unwrap_or(defaults.enabled),
             matchers: self.matchers(&mut fields)?,
             rate_limit: fields.read("rate_limit", "messages per time, such as 10/1m", rate_limit)?,
         };

@@ -1,11 +1,8 @@
 //! Breakers from a YAML file; `docs/guards.md` shows it.
 
 use std::path::Path;
-use std::time::Duration;
 
-use serde_json::Value;
-use sre_core::Window;
-use sre_core::yaml::{ConfigError, Fields, Node, documents};
+use sre_core::yaml::{ConfigError, Fields, Node, document, set};
 
 use crate::{BreakerConfig, DetectorConfig, InvalidConfig, Precaution, SlidingWindow, WindowSize};
 
@@ -47,13 +44,9 @@ impl DetectorConfig {
     /// assert_eq!(error.to_string(), "breakers.yaml:2: `tools.failure_threshold: 0`: expected 1 to 1,000,000");
     /// ```
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
-        let documents = documents(text, file)?;
-        let [document] = &documents[..] else {
-            let message = format!("found {} documents, expected one with the settings of breakers", documents.len());
-            return Err(ConfigError::document(file, 1, message));
-        };
-        let mut fields = Fields::new(document, file, "")?;
-        let every = breaker(&mut fields, document, file, "", &BreakerConfig::default())?;
+        let document = document(text, file, "the settings of breakers")?;
+        let mut fields = Fields::new(&document, file, "")?;
+        let every = breaker(&mut fields, &document, file, "", &BreakerConfig::default())?;
         let mut of_kind = |name: &'static str| match fields.take(name) {
             Some(node) => {
                 let path = format!("{name}.");
@@ -83,16 +76,16 @@ fn breaker(
     base: &BreakerConfig,
 ) -> Result<BreakerConfig, ConfigError> {
     let mut config = base.clone();
-    set(&mut config.failure_threshold, count(fields, "failure_threshold")?);
-    set(&mut config.recovery_timeout, duration(fields, "recovery_timeout")?);
-    set(&mut config.recovery_multiplier, number(fields, "recovery_multiplier")?);
+    set(&mut config.failure_threshold, fields.count("failure_threshold")?);
+    set(&mut config.recovery_timeout, fields.duration("recovery_timeout")?);
+    set(&mut config.recovery_multiplier, fields.number("recovery_multiplier")?);
     // A longer recovery time alone is no contradiction.
     config.max_recovery_timeout = config.max_recovery_timeout.max(config.recovery_timeout);
-    set(&mut config.max_recovery_timeout, duration(fields, "max_recovery_timeout")?);
-    set(&mut config.recovery_jitter, number(fields, "recovery_jitter")?);
-    set(&mut config.half_open_max_calls, count(fields, "half_open_max_calls")?);
-    config.half_open_timeout = duration(fields, "half_open_timeout")?.or(config.half_open_timeout);
-    set(&mut config.count_rate_limits, fields.read("count_rate_limits", "true or false", Value::as_bool)?);
+    set(&mut config.max_recovery_timeout, fields.duration("max_recovery_timeout")?);
+    set(&mut config.recovery_jitter, fields.number("recovery_jitter")?);
+    set(&mut config.half_open_max_calls, fields.count("half_open_max_calls")?);
+    config.half_open_timeout = fields.duration("half_open_timeout")?.or(config.half_open_timeout);
+    set(&mut config.count_rate_limits, fields.flag("count_rate_limits")?);
     if let Some(node) = fields.take("window") {
         config.window = Some(window(node, file, &format!("{path}window."))?);
     }
@@ -103,7 +96,7 @@ fn breaker(
 fn window(node: &Node, file: &str, path: &str) -> Result<SlidingWindow, ConfigError> {
     let mut fields = Fields::new(node, file, path)?;
     let mut window = SlidingWindow::default();
-    let (calls, time) = (count(&mut fields, "calls")?, duration(&mut fields, "time")?);
+    let (calls, time) = (fields.count("calls")?, fields.duration("time")?);
     window.size = match (calls, time) {
         (Some(calls), None) => WindowSize::Calls(calls),
         (None, Some(time)) => WindowSize::Time(time),
@@ -112,10 +105,10 @@ fn window(node: &Node, file: &str, path: &str) -> Result<SlidingWindow, ConfigEr
             return Err(ConfigError::document(file, node.line, message));
         }
     };
-    set(&mut window.minimum_calls, count(&mut fields, "minimum_calls")?);
-    set(&mut window.failure_rate, number(&mut fields, "failure_rate")?);
-    set(&mut window.slow_call_rate, number(&mut fields, "slow_call_rate")?);
-    window.slow_call = duration(&mut fields, "slow_call")?;
+    set(&mut window.minimum_calls, fields.count("minimum_calls")?);
+    set(&mut window.failure_rate, fields.number("failure_rate")?);
+    set(&mut window.slow_call_rate, fields.number("slow_call_rate")?);
+    window.slow_call = fields.duration("slow_call")?;
     fields.finish()?;
     checked(window.validate(), node, file, path)?;
     Ok(window)
@@ -123,14 +116,14 @@ fn window(node: &Node, file: &str, path: &str) -> Result<SlidingWindow, ConfigEr
 
 fn cascade(config: &mut DetectorConfig, node: &Node, file: &str) -> Result<(), ConfigError> {
     let mut fields = Fields::new(node, file, "cascade.")?;
-    set(&mut config.cascade_threshold, count(&mut fields, "cascade_threshold")?.map(|count| count as usize));
-    set(&mut config.path_threshold, count(&mut fields, "path_threshold")?.map(|count| count as usize));
-    set(&mut config.path_failures, count(&mut fields, "path_failures")?);
-    set(&mut config.window, duration(&mut fields, "window")?);
-    if let Some(every) = duration(&mut fields, "limit_callers")? {
+    set(&mut config.cascade_threshold, fields.count("cascade_threshold")?);
+    set(&mut config.path_threshold, fields.count("path_threshold")?);
+    set(&mut config.path_failures, fields.count("path_failures")?);
+    set(&mut config.window, fields.duration("window")?);
+    if let Some(every) = fields.duration("limit_callers")? {
         config.precaution = Precaution::Limit(every);
     }
-    if fields.read("open_callers", "true or false", Value::as_bool)? == Some(true) {
+    if fields.flag("open_callers")? == Some(true) {
         if config.precaution != Precaution::None {
             let message = "cascade: expected either `limit_callers` or `open_callers`";
             return Err(ConfigError::document(file, node.line, message));
@@ -143,38 +136,15 @@ fn cascade(config: &mut DetectorConfig, node: &Node, file: &str) -> Result<(), C
 
 /// Names the place of a setting that cannot be, where `node` has it.
 fn checked(result: Result<(), InvalidConfig>, node: &Node, file: &str, path: &str) -> Result<(), ConfigError> {
-    let Err(error) = result else { return Ok(()) };
-    let placed = node.entry(error.field);
-    Err(ConfigError::Field {
-        file: file.to_owned(),
-        line: placed.map_or(node.line, |(_, value)| value.line),
-        field: format!("{path}{}", error.field),
-        found: placed.map_or(error.found, |(_, value)| value.found()),
-        expected: error.expected.to_owned(),
-    })
-}
-
-fn set<T>(setting: &mut T, written: Option<T>) {
-    if let Some(written) = written {
-        *setting = written;
-    }
-}
-
-fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<u32>, ConfigError> {
-    fields.read(name, "a whole number", |value| u32::try_from(value.as_u64()?).ok())
-}
-
-fn number(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<f64>, ConfigError> {
-    fields.read(name, "a number", Value::as_f64)
-}
-
-fn duration(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Duration>, ConfigError> {
-    Ok(fields.window(name)?.map(Window::duration))
+    result.map_err(|error| ConfigError::invalid(file, node, path, error.field, error.found, error.expected))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use sre_core::yaml::{ConfigError, Fields, Kind, Node, documents};
-use sre_core::{Timestamp, Usd, Window};
+use sre_core::Timestamp;
+use sre_core::yaml::{ConfigError, Fields, Kind, Node, document, set};
 
-use crate::{FileError, InvalidLimits, Limits, ModelPrice, PriceBook, ScopeLimits};
+use crate::{FileError, Limits, ModelPrice, PriceBook, ScopeLimits};
 
 /// The JSON Schema of the file of limits, for editors.
 pub const LIMITS_SCHEMA: &str = include_str!("limits.schema.json");
@@ -31,28 +30,30 @@ impl Limits {
     /// assert_eq!(error.to_string(), "limits.yaml:1: `kill_at: 95`: expected a share above 0 and at most 1");
     /// ```
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
-        let document = only(text, file, "limits")?;
+        let document = document(text, file, "limits")?;
         let mut fields = Fields::new(&document, file, "")?;
         let mut limits = Self::default();
-        set(&mut limits.per_task, amount(&mut fields, "per_task")?);
-        set(&mut limits.per_agent_daily, amount(&mut fields, "per_agent_daily")?);
-        set(&mut limits.org_monthly, amount(&mut fields, "org_monthly")?);
+        set(&mut limits.per_task, fields.usd("per_task")?);
+        set(&mut limits.per_agent_daily, fields.usd("per_agent_daily")?);
+        set(&mut limits.org_monthly, fields.usd("org_monthly")?);
         set(&mut limits.alert_thresholds, shares(&mut fields, "alert_thresholds")?);
-        set(&mut limits.throttle_at, number(&mut fields, "throttle_at")?);
-        set(&mut limits.kill_at, number(&mut fields, "kill_at")?);
-        set(&mut limits.throttle_every, duration(&mut fields, "throttle_every")?);
-        set(&mut limits.auto_throttle, flag(&mut fields, "auto_throttle")?);
-        set(&mut limits.anomaly_detection, flag(&mut fields, "anomaly_detection")?);
-        set(&mut limits.reservation_timeout, duration(&mut fields, "reservation_timeout")?);
+        set(&mut limits.throttle_at, fields.number("throttle_at")?);
+        set(&mut limits.kill_at, fields.number("kill_at")?);
+        set(&mut limits.throttle_every, fields.duration("throttle_every")?);
+        set(&mut limits.auto_throttle, fields.flag("auto_throttle")?);
+        set(&mut limits.anomaly_detection, fields.flag("anomaly_detection")?);
+        set(&mut limits.reservation_timeout, fields.duration("reservation_timeout")?);
         let zone = |value: &Value| TimeZone::get(value.as_str()?).ok();
         set(&mut limits.time_zone, fields.read("time_zone", "a time zone such as Europe/Berlin", zone)?);
         limits.agents = scopes(&mut fields, "agents", file)?;
         limits.teams = scopes(&mut fields, "teams", file)?;
         limits.models = scopes(&mut fields, "models", file)?;
-        set(&mut limits.max_agents, count(&mut fields, "max_agents")?);
-        set(&mut limits.max_tasks, count(&mut fields, "max_tasks")?);
+        set(&mut limits.max_agents, fields.count("max_agents")?);
+        set(&mut limits.max_tasks, fields.count("max_tasks")?);
         fields.finish()?;
-        limits.validate().map_err(|error| placed(error, &document, file))?;
+        limits
+            .validate()
+            .map_err(|error| ConfigError::invalid(file, &document, "", &error.field, error.found, error.expected))?;
         Ok(limits)
     }
 }
@@ -69,7 +70,7 @@ impl PriceBook {
     /// assert_eq!((price("2026-11-30T23:59:59Z"), price("2026-12-01T00:00:00Z")), ("10".into(), "8".into()));
     /// ```
     pub fn from_yaml(text: &str, file: &str) -> Result<Self, ConfigError> {
-        let document = only(text, file, "`prices`")?;
+        let document = document(text, file, "`prices`")?;
         let mut fields = Fields::new(&document, file, "")?;
         let mut book = Self::default();
         if let Some(list) = fields.take("prices") {
@@ -86,9 +87,9 @@ impl PriceBook {
                 let name = of_model.text("provider")?.map_or(model.clone(), |provider| format!("{provider}/{model}"));
                 let from = of_model.read("from", "a day such as 2026-08-01, or a time", moment)?.unwrap_or_default();
                 let price = ModelPrice {
-                    input: amount(&mut of_model, "input")?,
-                    cached_input: amount(&mut of_model, "cached_input")?,
-                    output: amount(&mut of_model, "output")?,
+                    input: of_model.usd("input")?,
+                    cached_input: of_model.usd("cached_input")?,
+                    output: of_model.usd("output")?,
                     ..ModelPrice::default()
                 };
                 of_model.finish()?;
@@ -97,17 +98,6 @@ impl PriceBook {
         }
         fields.finish()?;
         Ok(book)
-    }
-}
-
-fn only(text: &str, file: &str, what: &str) -> Result<Node, ConfigError> {
-    let mut documents = documents(text, file)?;
-    match (documents.pop(), documents.len()) {
-        (Some(document), 0) => Ok(document),
-        (last, before) => {
-            let found = before + usize::from(last.is_some());
-            Err(ConfigError::document(file, 1, format!("found {found} documents, expected one with {what}")))
-        }
     }
 }
 
@@ -121,57 +111,17 @@ fn scopes(
     let scope = |node: &Node, path: &str| {
         let mut fields = Fields::new(node, file, path)?;
         let scope = ScopeLimits {
-            per_task: amount(&mut fields, "per_task")?,
-            per_agent_daily: amount(&mut fields, "per_agent_daily")?,
-            daily: amount(&mut fields, "daily")?,
+            per_task: fields.usd("per_task")?,
+            per_agent_daily: fields.usd("per_agent_daily")?,
+            daily: fields.usd("daily")?,
             alert_thresholds: shares(&mut fields, "alert_thresholds")?,
-            throttle_at: number(&mut fields, "throttle_at")?,
-            kill_at: number(&mut fields, "kill_at")?,
+            throttle_at: fields.number("throttle_at")?,
+            kill_at: fields.number("kill_at")?,
         };
         fields.finish()?;
         Ok(scope)
     };
     entries.iter().map(|(key, node)| Ok((key.name.clone(), scope(node, &format!("{name}.{}.", key.name))?))).collect()
-}
-
-/// Names the line of a setting that cannot be.
-fn placed(error: InvalidLimits, document: &Node, file: &str) -> ConfigError {
-    let mut node = document;
-    let mut rest = &*error.field;
-    // Names may have dots in them: the longest that is there counts.
-    while let Kind::Map(entries) = &node.kind {
-        let within = |name: &str| rest.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'));
-        let longest =
-            entries.iter().filter(|(key, _)| within(&key.name).is_some()).max_by_key(|(key, _)| key.name.len());
-        let Some((key, next)) = longest else { break };
-        rest = within(&key.name).unwrap_or_default().trim_start_matches('.');
-        node = next;
-    }
-    let found = if rest.is_empty() { node.found() } else { error.found };
-    ConfigError::Field {
-        file: file.to_owned(),
-        line: node.line,
-        field: error.field,
-        found,
-        expected: error.expected.to_owned(),
-    }
-}
-
-fn set<T>(setting: &mut T, written: Option<T>) {
-    if let Some(written) = written {
-        *setting = written;
-    }
-}
-
-fn amount(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Usd>, ConfigError> {
-    fields.read(name, "an amount of dollars such as 0.25, at least 0", |value| {
-        let amount = match value {
-            Value::String(text) => text.parse().ok()?,
-            Value::Number(number) => Usd::try_from(number.as_f64()?).ok()?,
-            _ => return None,
-        };
-        Some(amount).filter(|amount| !amount.is_negative())
-    })
 }
 
 fn shares(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Vec<f64>>, ConfigError> {
@@ -184,22 +134,6 @@ fn shares(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Vec<f64>
     items.iter().map(share).collect::<Result<_, _>>().map(Some)
 }
 
-fn number(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<f64>, ConfigError> {
-    fields.read(name, "a number", Value::as_f64)
-}
-
-fn flag(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<bool>, ConfigError> {
-    fields.read(name, "true or false", Value::as_bool)
-}
-
-fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<usize>, ConfigError> {
-    fields.read(name, "a whole number", |value| usize::try_from(value.as_u64()?).ok())
-}
-
-fn duration(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Duration>, ConfigError> {
-    Ok(fields.window(name)?.map(Window::duration))
-}
-
 fn moment(value: &Value) -> Option<Timestamp> {
     let text = value.as_str()?;
     text.parse().or_else(|_| format!("{text}T00:00:00Z").parse()).ok()
@@ -207,7 +141,10 @@ fn moment(value: &Value) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use sre_core::Usd;
 
     use super::*;
 

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{ConfigError, Key, Kind, Node};
-use crate::Window;
+use crate::{Usd, Window};
 
 /// The fields of a mapping, taken by name; what nobody took is unknown.
 pub struct Fields<'a> {
@@ -56,7 +57,39 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A duration.
+    /// A number.
+    pub fn number(&mut self, name: &'static str) -> Result<Option<f64>, ConfigError> {
+        self.read(name, "a number", Value::as_f64)
+    }
+
+    /// A whole number.
+    pub fn count<N: TryFrom<u64>>(&mut self, name: &'static str) -> Result<Option<N>, ConfigError> {
+        self.read(name, "a whole number", |value| N::try_from(value.as_u64()?).ok())
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ConfigError> {
+        self.read(name, "true or false", Value::as_bool)
+    }
+
+    /// Money.
+    pub fn usd(&mut self, name: &'static str) -> Result<Option<Usd>, ConfigError> {
+        self.read(name, "an amount of dollars such as 0.25, at least 0", |value| {
+            let amount = match value {
+                Value::String(text) => text.parse().ok()?,
+                Value::Number(number) => Usd::try_from(number.as_f64()?).ok()?,
+                _ => return None,
+            };
+            Some(amount).filter(|amount| !amount.is_negative())
+        })
+    }
+
+    /// A duration, of days and less.
+    pub fn duration(&mut self, name: &'static str) -> Result<Option<Duration>, ConfigError> {
+        Ok(self.window(name)?.map(Window::duration))
+    }
+
+    /// A window.
     pub fn window(&mut self, name: &'static str) -> Result<Option<Window>, ConfigError> {
         self.read(name, "a duration such as 5m, 6h or 30d", |value| value.as_str()?.parse().ok())
     }

@@ -4,7 +4,7 @@ mod fields;
 mod node;
 
 pub use fields::Fields;
-pub use node::{Key, Kind, Node, documents};
+pub use node::{Key, Kind, Node, document, documents};
 
 /// A file that cannot be used, where, and what to mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,27 @@ pub enum ConfigError {
     },
 }
 
+/// Takes what is written instead of what a setting was.
+pub fn set<T>(setting: &mut T, written: Option<T>) {
+    if let Some(written) = written {
+        *setting = written;
+    }
+}
+
 impl ConfigError {
+    /// That a setting somewhere below `node` cannot be, as whoever knows its meaning found. `field` is its path from there; the
+    /// error names the line where it stands, or the next thing above it that does.
+    pub fn invalid(file: &str, node: &Node, path: &str, field: &str, found: String, expected: &str) -> Self {
+        let (node, is_there) = node.nearest(field);
+        Self::Field {
+            file: file.to_owned(),
+            line: node.line,
+            field: format!("{path}{field}"),
+            found: if is_there { node.found() } else { found },
+            expected: expected.to_owned(),
+        }
+    }
+
     /// Something that is wrong with a whole document, or a part of it.
     pub fn document(file: &str, line: u64, message: impl Into<String>) -> Self {
         Self::Document { file: file.to_owned(), line, message: message.into() }

@@ -53,6 +53,21 @@ impl Node {
         entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node))
     }
 
+    /// What stands at a path of names with dots between them, or the last thing on the way there; and whether it is there.
+    pub(super) fn nearest(&self, path: &str) -> (&Self, bool) {
+        let (mut node, mut rest) = (self, path);
+        // Names may have dots in them: the longest that is there counts.
+        while let Kind::Map(entries) = &node.kind {
+            let within = |name: &str| rest.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'));
+            let longest =
+                entries.iter().filter(|(key, _)| within(&key.name).is_some()).max_by_key(|(key, _)| key.name.len());
+            let Some((key, next)) = longest else { break };
+            rest = within(&key.name).unwrap_or_default().trim_start_matches('.');
+            node = next;
+        }
+        (node, rest.is_empty())
+    }
+
     /// Nothing stands there.
     pub fn is_null(&self) -> bool {
         self.kind == Kind::Scalar(Value::Null)
@@ -148,6 +163,18 @@ pub fn documents(text: &str, file: &str) -> Result<Vec<Node>, ConfigError> {
         ConfigError::document(file, line, error.without_snippet().to_string())
     })?;
     Ok(documents.into_iter().filter(|node| !node.is_null()).collect())
+}
+
+/// The only document of a YAML text; `what` says in errors what it should hold.
+pub fn document(text: &str, file: &str, what: &str) -> Result<Node, ConfigError> {
+    let mut documents = documents(text, file)?;
+    match (documents.pop(), documents.len()) {
+        (Some(document), 0) => Ok(document),
+        (last, before) => {
+            let found = before + usize::from(last.is_some());
+            Err(ConfigError::document(file, 1, format!("found {found} documents, expected one with {what}")))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ fn good_when(node: &Node, file: &str) -> Result<GoodWhen, ConfigError> {
         event: fields
             .read("event", kinds, |value| value.as_str()?.parse().ok().filter(|kind: &EventKind| kind.has_outcome()))?
             .unwrap_or(EventKind::TaskFinished),
-        success: fields.read("success", "true or false", Value::as_bool)?,
+        success: fields.flag("success")?,
         max_duration_ms: fields.read("max_duration_ms", "milliseconds, at least 0", |value| {
             value.as_f64().filter(|ms| (0.0..f64::INFINITY).contains(ms))
         })?,
