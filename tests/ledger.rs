@@ -22,12 +22,14 @@ fn ledgers(folder: &Path) -> Vec<[Arc<dyn LedgerStore>; 2]> {
 }
 
 fn limits() -> Limits {
+    let on_model = ScopeLimits { per_agent_daily: Some(usd("3")), ..ScopeLimits::default() };
     let daily = ScopeLimits { daily: Some(usd("12")), ..ScopeLimits::default() };
     Limits {
         per_agent_daily: usd("10"),
         per_task: usd("10"),
         org_monthly: usd("30"),
         teams: [("search".to_owned(), daily)].into(),
+        models: [("m".to_owned(), on_model)].into(),
         anomaly_detection: false,
         ..Limits::default()
     }
@@ -48,6 +50,9 @@ fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
         assert_eq!(alerts[0].kind, CostAlertKind::Threshold { threshold: 0.5 });
         before.check_and_charge("b", usd("1")).unwrap();
         before.reserve("b", usd("2")).unwrap().commit(usd("1.5")).unwrap();
+        let on_model = |amount| Spend { agent: "d", model: Some("m"), amount, ..Spend::default() };
+        before.record(&on_model(usd("1"))).unwrap();
+        std::mem::forget(before.reserve_for(&on_model(usd("1"))).unwrap());
         drop(before.reserve("b", usd("2")).unwrap());
         // The process dies between a reservation and its commit.
         std::mem::forget(before.reserve_for(&spend("a", usd("4"))).unwrap());
@@ -57,7 +62,9 @@ fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
         let budget = after.get_budget("a");
         assert_eq!((budget.spent_today_usd, budget.reserved_usd, budget.tasks_today), (usd("5.5"), usd("4"), 1));
         assert_eq!(after.get_budget("b").spent_today_usd, usd("2.5"));
-        assert_eq!((after.org_spent_month(), after.org_remaining_month()), (usd("8"), usd("18")));
+        assert_eq!((after.org_spent_month(), after.org_remaining_month()), (usd("9"), usd("16")));
+        assert!(after.charge(&on_model(usd("1.1"))).is_err(), "a dollar of three is spent, and one reserved");
+        assert!(after.charge(&on_model(usd("0.5"))).is_ok());
         assert!(after.check_and_charge("a", usd("0.6")).is_err(), "what is reserved stays so");
         assert!(after.charge(&spend("c", usd("2.6"))).is_err(), "the team's budget too");
         assert_eq!(after.check_and_charge("a", usd("0.1")).unwrap(), [], "what was told is not told again");
@@ -127,6 +134,7 @@ fn days_and_months_are_kept_apart_and_pruned() {
             month: day(0),
             agent: "a".into(),
             shared: vec!["team x".into()],
+            model: Some("m".into()),
             task: "t".into(),
             is_new_task: true,
             amount: Usd::from_nanos(amount),
@@ -135,6 +143,7 @@ fn days_and_months_are_kept_apart_and_pruned() {
             number: 7,
             agent: "a".into(),
             shared: vec!["team x".into()],
+            model: Some("m".into()),
             amount: usd("1"),
             expires: day(1),
         };
@@ -145,13 +154,14 @@ fn days_and_months_are_kept_apart_and_pruned() {
         let books = again.books(day(1), day(0)).unwrap();
         assert_eq!(books.agents, [("a".to_owned(), Usd::from_nanos(4), 2)]);
         assert_eq!(books.shared, [("team x".to_owned(), Usd::from_nanos(4))]);
+        assert_eq!(books.models, [("a".to_owned(), "m".to_owned(), Usd::from_nanos(4))]);
         assert_eq!((books.org.nanos(), books.holds), (9, vec![hold]));
         store.enter(&entry(day(1), 0), Some(7)).unwrap();
         store.reset_day(Some("b"), day(1)).unwrap();
         assert_eq!(again.books(day(1), day(0)).unwrap().agents[0].1.nanos(), 4);
         store.reset_day(None, day(1)).unwrap();
         let books = again.books(day(1), day(0)).unwrap();
-        assert_eq!((books.agents[0].1, books.org.nanos(), books.holds.len()), (Usd::ZERO, 9, 0));
+        assert_eq!((books.agents, books.models, books.org.nanos(), books.holds), (vec![], vec![], 9, vec![]));
         store.prune(day(1), day(1)).unwrap();
         assert_eq!(again.books(day(0), day(0)).unwrap().agents, []);
         assert_eq!(again.books(day(1), day(0)).unwrap().org, Usd::ZERO);

@@ -3,11 +3,19 @@ use serde::Serialize;
 use crate::{Timestamp, Usd};
 
 /// Whose spending something is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(tag = "scope", content = "name", rename_all = "snake_case")]
+///
+/// As JSON `scope` (`agent`, `agent_on_model`, `team`, `model`, `org`), and if need be `name` and `model`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CostScope {
     /// An agent's, a day.
     Agent(String),
+    /// An agent's on a model, a day.
+    AgentOnModel {
+        /// Which agent.
+        agent: String,
+        /// On which model.
+        model: String,
+    },
     /// A team's, a day: that of all its agents.
     Team(String),
     /// A model's, a day: that of all who call it.
@@ -19,7 +27,36 @@ pub enum CostScope {
 impl CostScope {
     /// The agent it is about; empty for what is none.
     pub fn agent_name(&self) -> &str {
-        if let Self::Agent(name) = self { name } else { "" }
+        match self {
+            Self::Agent(agent) | Self::AgentOnModel { agent, .. } => agent,
+            Self::Team(_) | Self::Model(_) | Self::Org => "",
+        }
+    }
+
+    /// What kind it is, its name (empty for the organisation), and the model where it is an agent's on one.
+    pub fn parts(&self) -> (&'static str, &str, Option<&str>) {
+        match self {
+            Self::Agent(name) => ("agent", name, None),
+            Self::AgentOnModel { agent, model } => ("agent_on_model", agent, Some(model)),
+            Self::Team(name) => ("team", name, None),
+            Self::Model(name) => ("model", name, None),
+            Self::Org => ("org", "", None),
+        }
+    }
+}
+
+impl Serialize for CostScope {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            scope: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            name: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            model: Option<&'a str>,
+        }
+        let (scope, name, model) = self.parts();
+        Wire { scope, name, model }.serialize(serializer)
     }
 }
 
@@ -27,6 +64,7 @@ impl std::fmt::Display for CostScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Agent(name) => write!(f, "agent {name}"),
+            Self::AgentOnModel { agent, model } => write!(f, "agent {agent} on model {model}"),
             Self::Team(name) => write!(f, "team {name}"),
             Self::Model(name) => write!(f, "model {name}"),
             Self::Org => f.write_str("organisation"),

@@ -40,6 +40,8 @@ pub struct LedgerEntry {
     pub agent: String,
     /// Whose budgets of a day it counts for besides the agent's: teams and models.
     pub shared: Vec<String>,
+    /// On which model, if each agent has a budget of a day for that.
+    pub model: Option<String>,
     /// On which task; may be empty.
     pub task: String,
     /// Whether it is the task's first of the day.
@@ -57,6 +59,8 @@ pub struct LedgerHold {
     pub agent: String,
     /// Whose budgets of a day it is held from besides the agent's.
     pub shared: Vec<String>,
+    /// On which model, if each agent has a budget of a day for that.
+    pub model: Option<String>,
     /// How much.
     pub amount: Usd,
     /// When it comes to nothing by itself.
@@ -68,6 +72,8 @@ pub struct LedgerHold {
 pub struct LedgerBooks {
     /// What each agent has spent in the day, and on how many tasks.
     pub agents: Vec<(String, Usd, u64)>,
+    /// What agents have spent in the day on models for which each has a budget: agent, model, amount.
+    pub models: Vec<(String, String, Usd)>,
     /// What each team and model has spent in the day.
     pub shared: Vec<(String, Usd)>,
     /// What everybody has spent in the month.
@@ -83,6 +89,7 @@ pub struct MemoryLedger(Mutex<Sums>);
 #[derive(Debug, Default)]
 struct Sums {
     agents: BTreeMap<(Timestamp, String), (Usd, u64)>,
+    models: BTreeMap<(Timestamp, String, String), Usd>,
     shared: BTreeMap<(Timestamp, String), Usd>,
     months: BTreeMap<Timestamp, Usd>,
     holds: BTreeMap<u64, LedgerHold>,
@@ -100,6 +107,9 @@ impl LedgerStore for MemoryLedger {
         let agent = sums.agents.entry((entry.day, entry.agent.clone())).or_default();
         agent.0 += entry.amount;
         agent.1 += u64::from(entry.is_new_task);
+        if let Some(model) = &entry.model {
+            *sums.models.entry((entry.day, entry.agent.clone(), model.clone())).or_default() += entry.amount;
+        }
         for name in &entry.shared {
             *sums.shared.entry((entry.day, name.clone())).or_default() += entry.amount;
         }
@@ -120,17 +130,20 @@ impl LedgerStore for MemoryLedger {
 
     fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError> {
         let mut sums = self.sums();
-        let is_of = |known: &(Timestamp, String)| known.0 == day && agent.is_none_or(|agent| agent == known.1);
-        sums.agents.iter_mut().filter(|(known, _)| is_of(known)).for_each(|(_, sum)| *sum = Default::default());
+        let is_of = |on: Timestamp, name: &str| on == day && agent.is_none_or(|agent| agent == name);
+        sums.agents.retain(|(on, name), _| !is_of(*on, name));
+        sums.models.retain(|(on, name, _), _| !is_of(*on, name));
         Ok(())
     }
 
     fn books(&self, day: Timestamp, month: Timestamp) -> Result<LedgerBooks, StoreError> {
         let sums = self.sums();
         let agents = sums.agents.iter().filter(|((of, _), _)| *of == day);
+        let models = sums.models.iter().filter(|((of, ..), _)| *of == day);
         let shared = sums.shared.iter().filter(|((of, _), _)| *of == day);
         Ok(LedgerBooks {
             agents: agents.map(|((_, agent), (spent, tasks))| (agent.clone(), *spent, *tasks)).collect(),
+            models: models.map(|((_, agent, model), spent)| (agent.clone(), model.clone(), *spent)).collect(),
             shared: shared.map(|((_, name), spent)| (name.clone(), *spent)).collect(),
             org: sums.months.get(&month).copied().unwrap_or_default(),
             holds: sums.holds.values().cloned().collect(),
@@ -140,6 +153,7 @@ impl LedgerStore for MemoryLedger {
     fn prune(&self, details: Timestamp, sums: Timestamp) -> Result<(), StoreError> {
         let mut kept = self.sums();
         kept.agents.retain(|(day, _), _| *day >= sums);
+        kept.models.retain(|(day, ..), _| *day >= sums);
         kept.shared.retain(|(day, _), _| *day >= sums);
         kept.months.retain(|month, _| *month >= sums);
         kept.holds.retain(|_, hold| hold.expires >= details);

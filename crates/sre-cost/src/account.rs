@@ -1,18 +1,16 @@
 use std::sync::Arc;
 
-use sre_core::{Clock, CostAlertKind, CostStatus, RateLimiter, Timestamp, Usd};
+use sre_core::{Clock, CostAlertKind, Timestamp, Usd};
 
+use crate::Limits;
+use crate::allowance::Allowance;
 use crate::anomaly::{Baseline, Pace};
-use crate::budget::{Budget, Mark, Marked};
 use crate::shared::Places;
-use crate::{Limits, Refused};
 
 /// An agent's books of a day.
 #[derive(Debug)]
 pub(crate) struct Account {
-    pub(crate) budget: Budget,
-    pub(crate) per_task: Usd,
-    pub(crate) status: CostStatus,
+    pub(crate) own: Allowance,
     pace: Pace,
     baseline: Baseline,
     /// What a charge need not look at: it is somewhere else, so that more accounts fit into a cache.
@@ -23,7 +21,8 @@ pub(crate) struct Account {
 pub(crate) struct Rest {
     pub(crate) tasks: u64,
     pub(crate) team: Option<String>,
-    limiter: Option<RateLimiter>,
+    /// What it may spend on models that hold each agent to limits of their own, once it has called them.
+    on_models: Vec<(u32, Allowance)>,
     holds: Vec<Hold>,
 }
 
@@ -32,30 +31,15 @@ pub(crate) struct Rest {
 pub(crate) struct Hold {
     pub(crate) number: u64,
     pub(crate) amount: i64,
-    /// Which shared budgets it is held from too.
+    /// Which other budgets it is held from too.
     pub(crate) places: Places,
     pub(crate) expires: Timestamp,
 }
 
 impl Account {
     pub(crate) fn new(limits: &Limits, agent: &str, team: Option<&str>) -> Self {
-        let scopes = [limits.agents.get(agent), team.and_then(|team| limits.teams.get(team))];
-        let first = |of: fn(&crate::ScopeLimits) -> Option<Usd>| scopes.iter().flatten().find_map(|scope| of(scope));
-        let share = |of: fn(&crate::ScopeLimits) -> Option<f64>| scopes.iter().flatten().find_map(|scope| of(scope));
-        let thresholds = scopes.iter().flatten().find_map(|scope| scope.alert_thresholds.as_ref());
-        let mut marks: Vec<(f64, Marked)> = thresholds
-            .unwrap_or(&limits.alert_thresholds)
-            .iter()
-            .map(|threshold| (*threshold, Marked::Threshold(*threshold)))
-            .collect();
-        if limits.auto_throttle {
-            marks.push((share(|scope| scope.throttle_at).unwrap_or(limits.throttle_at), Marked::Throttle));
-            marks.push((share(|scope| scope.kill_at).unwrap_or(limits.kill_at), Marked::Kill));
-        }
         Self {
-            budget: Budget::new(first(|scope| scope.per_agent_daily).unwrap_or(limits.per_agent_daily), marks),
-            per_task: first(|scope| scope.per_task).unwrap_or(limits.per_task),
-            status: CostStatus::Ok,
+            own: Allowance::of_agent(limits, agent, team),
             rest: Box::new(Rest { team: team.map(str::to_owned), ..Rest::default() }),
             pace: Pace::default(),
             baseline: Baseline::default(),
@@ -64,33 +48,51 @@ impl Account {
 
     /// The agent turns out to be of another team: its limits are that team's from now on.
     pub(crate) fn move_to(&mut self, limits: &Limits, agent: &str, team: &str, clock: &Arc<dyn Clock>) {
-        let mut moved = Self::new(limits, agent, Some(team));
-        moved.budget.reserved = self.budget.reserved;
-        moved.rest.holds = std::mem::take(&mut self.rest.holds);
-        moved.pace = std::mem::take(&mut self.pace);
-        moved.baseline = std::mem::take(&mut self.baseline);
-        moved.restore(Usd::from_nanos(self.budget.spent), self.rest.tasks, limits, clock);
-        *self = moved;
+        let mut own = Allowance::of_agent(limits, agent, Some(team));
+        own.budget.reserved = self.own.budget.reserved;
+        own.restore(self.own.budget.spent, limits, clock);
+        self.own = own;
+        self.rest.team = Some(team.to_owned());
     }
 
-    /// What was spent before; what that has passed was told then.
-    pub(crate) fn restore(&mut self, spent: Usd, tasks: u64, limits: &Limits, clock: &Arc<dyn Clock>) {
-        let passed = self.budget.spend(spent.nanos(), clock.now());
-        self.rest.tasks = tasks;
-        self.obey(&passed, limits, clock);
+    /// What it may spend on a model, had from `make` at its first call.
+    pub(crate) fn on_model_mut(&mut self, model: u32, make: impl FnOnce() -> Allowance) -> &mut Allowance {
+        let on_models = &mut self.rest.on_models;
+        let place = on_models.iter().position(|(known, _)| *known == model).unwrap_or_else(|| {
+            on_models.push((model, make()));
+            on_models.len() - 1
+        });
+        &mut on_models[place].1
     }
 
-    /// Begins a new day; says whether that frees the agent.
-    pub(crate) fn begin(&mut self) -> bool {
+    /// What it may spend on a model, if that has been called and holds each agent to limits of its own.
+    #[inline]
+    pub(crate) fn on_model(&self, model: Option<u32>) -> Option<&Allowance> {
+        let model = model?;
+        self.rest.on_models.iter().find(|(known, _)| *known == model).map(|(_, allowance)| allowance)
+    }
+
+    /// What it may spend on each such model.
+    pub(crate) fn on_models(&self) -> impl Iterator<Item = (u32, &Allowance)> {
+        self.rest.on_models.iter().map(|(model, allowance)| (*model, allowance))
+    }
+
+    /// Begins a new day; the allowances that were slowed down or refused, and the model of each that is for one.
+    pub(crate) fn begin(&mut self) -> Vec<(Option<u32>, &Allowance)> {
         self.rest.tasks = 0;
-        self.rest.limiter = None;
-        self.budget.begin();
-        std::mem::take(&mut self.status) != CostStatus::Ok
+        let on_models = self.rest.on_models.iter_mut().map(|(model, allowance)| (Some(*model), allowance));
+        let mut freed = Vec::new();
+        for (model, allowance) in std::iter::once((None, &mut self.own)).chain(on_models) {
+            if allowance.begin() {
+                freed.push((model, &*allowance));
+            }
+        }
+        freed
     }
 
     /// Nothing was spent in the day, and nothing is reserved.
     pub(crate) fn is_idle(&self) -> bool {
-        self.budget.spent == 0 && self.rest.holds.is_empty()
+        self.own.budget.spent == 0 && self.rest.holds.is_empty()
     }
 
     pub(crate) fn find_hold(&self, number: u64) -> Option<Hold> {
@@ -98,7 +100,7 @@ impl Account {
     }
 
     pub(crate) fn hold(&mut self, hold: Hold) {
-        self.budget.reserved += hold.amount;
+        self.reserve(hold.places.on_model, hold.amount);
         self.rest.holds.push(hold);
     }
 
@@ -106,8 +108,14 @@ impl Account {
     pub(crate) fn let_go(&mut self, number: u64) -> Option<Hold> {
         let place = self.rest.holds.iter().position(|hold| hold.number == number)?;
         let hold = self.rest.holds.swap_remove(place);
-        self.budget.reserved -= hold.amount;
+        self.reserve(hold.places.on_model, -hold.amount);
         Some(hold)
+    }
+
+    fn reserve(&mut self, on_model: Option<u32>, amount: i64) {
+        self.own.budget.reserved += amount;
+        let of_model = self.rest.on_models.iter_mut().find(|(model, _)| Some(*model) == on_model);
+        of_model.into_iter().for_each(|(_, allowance)| allowance.budget.reserved += amount);
     }
 
     /// The reservations that are too old.
@@ -119,49 +127,12 @@ impl Account {
         self.rest.holds.iter().map(|hold| hold.expires).min().unwrap_or(Timestamp::from_nanos(i64::MAX))
     }
 
-    /// Whether the agent may begin something at all.
-    #[inline]
-    pub(crate) fn may_begin(&self, agent: &str) -> Result<(), Refused> {
-        match self.status {
-            CostStatus::Ok => Ok(()),
-            CostStatus::Killed => Err(Refused::Killed { agent: agent.to_owned() }),
-            CostStatus::Throttled => self
-                .rest
-                .limiter
-                .as_ref()
-                .map_or(Ok(()), RateLimiter::check)
-                .map_err(|retry_after| Refused::Throttled { agent: agent.to_owned(), retry_after }),
-        }
-    }
-
-    /// Does what the marks say that were passed.
-    pub(crate) fn obey(&mut self, passed: &[Mark], limits: &Limits, clock: &Arc<dyn Clock>) -> Vec<CostAlertKind> {
-        let mut told = Vec::new();
-        for mark in passed {
-            told.push(match mark.what {
-                Marked::Threshold(threshold) => CostAlertKind::Threshold { threshold },
-                Marked::Throttle if self.status < CostStatus::Throttled => {
-                    self.status = CostStatus::Throttled;
-                    let limiter = RateLimiter::new(limits.throttle_every, std::num::NonZeroU32::MIN, clock.clone());
-                    self.rest.limiter = limiter;
-                    CostAlertKind::Throttled
-                }
-                Marked::Kill => {
-                    self.status = CostStatus::Killed;
-                    CostAlertKind::Killed
-                }
-                Marked::Throttle => continue,
-            });
-        }
-        told
-    }
-
-    /// Takes a cost in, and says whether it is unlike the agent's others.
+    /// Takes a cost in, and says how it is unlike the agent's others.
     #[inline]
     pub(crate) fn judge(&mut self, cost: Usd, now: Timestamp) -> Unusual {
         const MINUTE: i64 = 60_000_000_000;
         let anomaly = self.baseline.is_exceeded_by(cost).then(|| Box::new(self.baseline.alert(cost)));
-        let is_runaway = self.pace.add(now.as_nanos() / MINUTE, cost, Usd::from_nanos(self.budget.limit));
+        let is_runaway = self.pace.add(now.as_nanos() / MINUTE, cost, Usd::from_nanos(self.own.budget.limit));
         self.baseline.add(cost);
         Unusual { anomaly, is_runaway }
     }

@@ -34,6 +34,12 @@ pub(crate) enum Marked {
     Kill,
 }
 
+impl Marked {
+    pub(crate) fn thresholds(shares: &[f64]) -> Vec<(f64, Self)> {
+        shares.iter().map(|share| (*share, Self::Threshold(*share))).collect()
+    }
+}
+
 impl Budget {
     pub(crate) fn new(limit: Usd, shares: impl IntoIterator<Item = (f64, Marked)>) -> Self {
         let limit = limit.nanos();

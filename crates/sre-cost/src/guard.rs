@@ -7,8 +7,9 @@ use sre_core::{
     Clock, CostAlert, LedgerHold, LedgerStore, Signal, SignalHandler, StoreError, SystemClock, Timestamp, Usd,
 };
 
-use crate::books::{Books, Mode};
+use crate::books::Books;
 use crate::limits::MOST;
+use crate::operations::Mode;
 use crate::told::Told;
 use crate::{InvalidLimits, Limits, Refused, Reservation, Spend, TaskCost};
 
@@ -240,8 +241,10 @@ impl CostGuard {
         self.told.tell(&alerts);
         let held = held?;
         self.stored(|store| {
-            let (agent, shared) = (spend.agent.to_owned(), self.books.shared.names(held.places));
-            store.hold(&LedgerHold { number, agent, shared, amount: spend.amount, expires: held.expires })
+            let shared = self.books.shared.names(held.places);
+            let model = self.books.shared.model(held.places);
+            let (agent, amount, expires) = (spend.agent.to_owned(), spend.amount, held.expires);
+            store.hold(&LedgerHold { number, agent, shared, model, amount, expires })
         });
         Ok(number)
     }

@@ -11,12 +11,14 @@
 //! ```
 mod account;
 mod accounts;
+mod allowance;
 mod anomaly;
 mod books;
 mod budget;
 mod guard;
 mod limits;
 mod observe;
+mod operations;
 mod org;
 mod period;
 mod price;

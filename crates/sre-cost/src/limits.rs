@@ -42,7 +42,7 @@ pub struct Limits {
     pub agents: BTreeMap<String, ScopeLimits>,
     /// What is different for each agent of a team, by the team's name, and what the team may spend a day.
     pub teams: BTreeMap<String, ScopeLimits>,
-    /// What may be spent on a model a day, by its name.
+    /// What may be spent on a model, by its name.
     pub models: BTreeMap<String, ScopeLimits>,
     /// The most agents that have books of their own: 100,000. What more of them spend counts for the organisation alone.
     pub max_agents: usize,
@@ -50,20 +50,21 @@ pub struct Limits {
     pub max_tasks: usize,
 }
 
-/// What is different for an agent, a team or a model. For its agents, an agent's own settings win over its team's.
+/// What is different for an agent, a team or a model. For its agents, an agent's own settings win over its team's. A model's say
+/// what an agent may spend on it, besides what it may spend in all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScopeLimits {
-    /// What a task may cost. Not for models.
+    /// What a task may cost, or spend on the model.
     pub per_task: Option<Usd>,
-    /// What an agent may spend a day. Not for models.
+    /// What an agent may spend a day, or a day on the model.
     pub per_agent_daily: Option<Usd>,
     /// What all together may spend a day. Not for agents.
     pub daily: Option<Usd>,
     /// The shares of a limit at which to tell.
     pub alert_thresholds: Option<Vec<f64>>,
-    /// The share of its daily limit at which an agent is slowed down. Not for models.
+    /// The share of its daily limit at which an agent is slowed down. A model needs a `per_agent_daily` for this.
     pub throttle_at: Option<f64>,
-    /// The share of its daily limit at which an agent is refused. Not for models.
+    /// The share of its daily limit at which an agent is refused. A model needs a `per_agent_daily` for this.
     pub kill_at: Option<f64>,
 }
 
@@ -143,16 +144,14 @@ impl ScopeLimits {
         thresholds(&path("alert_thresholds"), self.alert_thresholds.as_deref().unwrap_or_default())?;
         share(&path("throttle_at"), self.throttle_at)?;
         share(&path("kill_at"), self.kill_at)?;
-        let is_model = kind == "models";
-        let misplaced = [
-            ("per_task", is_model && self.per_task.is_some()),
-            ("per_agent_daily", is_model && self.per_agent_daily.is_some()),
-            ("throttle_at", is_model && self.throttle_at.is_some()),
-            ("kill_at", is_model && self.kill_at.is_some()),
-            ("daily", kind == "agents" && self.daily.is_some()),
-        ];
-        match misplaced.iter().find(|(_, is_misplaced)| *is_misplaced) {
-            Some((field, _)) => Err(invalid(&path(field), "a value".to_owned(), "none: it means nothing here")),
+        let has_no_limit = kind == "models" && self.per_agent_daily.is_none();
+        for (field, found) in [("throttle_at", self.throttle_at), ("kill_at", self.kill_at)] {
+            if let Some(share) = found.filter(|_| has_no_limit) {
+                return Err(invalid(&path(field), share.to_string(), "`per_agent_daily` beside it, whose share it is"));
+            }
+        }
+        match self.daily.filter(|_| kind == "agents") {
+            Some(daily) => Err(invalid(&path("daily"), daily.to_string(), "`per_agent_daily`: an agent is not many")),
             None => Ok(()),
         }
     }
@@ -208,10 +207,8 @@ mod tests {
             ("teams.search.kill_at", |limits| {
                 limits.teams.insert("search".into(), ScopeLimits { kill_at: Some(-0.5), ..ScopeLimits::default() });
             }),
-            ("models.gpt-5.per_task", |limits| {
-                limits
-                    .models
-                    .insert("gpt-5".into(), ScopeLimits { per_task: Some(Usd::ZERO), ..ScopeLimits::default() });
+            ("models.gpt-5.kill_at", |limits| {
+                limits.models.insert("gpt-5".into(), ScopeLimits { kill_at: Some(0.5), ..ScopeLimits::default() });
             }),
             ("agents.a.daily", |limits| {
                 limits.agents.insert("a".into(), ScopeLimits { daily: Some(Usd::ZERO), ..ScopeLimits::default() });

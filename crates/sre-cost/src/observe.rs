@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use sre_core::{AgentEvent, Event, Observer, Signal, Snapshot, TaskCosts, Timestamp, lock};
 
-use crate::books::Mode;
+use crate::operations::Mode;
 use crate::{CostGuard, Spend};
 
 /// Enters what events say was spent: calls at once, and where a task has a figure of its own, that instead of its calls'.

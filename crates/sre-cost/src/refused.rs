@@ -15,8 +15,10 @@ pub enum Refused {
         found: Usd,
     },
     /// The task would cost more than a task may.
-    #[error("the task would cost ${would_cost}, and a task may cost ${limit}")]
+    #[error("the task would cost ${would_cost}{}, and a task may cost ${limit}", on(.model))]
     Task {
+        /// On which model, where it is that whose limit it is.
+        model: Option<String>,
         /// What it would come to.
         would_cost: Usd,
         /// What it may.
@@ -41,17 +43,21 @@ pub enum Refused {
         agent: String,
     },
     /// The agent is slowed down.
-    #[error("agent {agent} is slowed down: try again in {retry_after:.1?}")]
+    #[error("{scope} is slowed down: try again in {retry_after:.1?}")]
     Throttled {
-        /// Which.
-        agent: String,
+        /// Which, or which on a model.
+        scope: CostScope,
         /// How long to wait.
         retry_after: Duration,
     },
     /// The agent has spent too much of its budget, and is refused until the next day or somebody's order.
-    #[error("agent {agent} is refused: it has spent too much of its budget")]
+    #[error("{scope} is refused: it has spent too much of its budget")]
     Killed {
-        /// Which.
-        agent: String,
+        /// Which, or which on a model.
+        scope: CostScope,
     },
+}
+
+fn on(model: &Option<String>) -> String {
+    model.as_ref().map_or_else(String::new, |model| format!(" on {model}"))
 }

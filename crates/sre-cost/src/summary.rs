@@ -71,12 +71,12 @@ impl AgentBudget {
     fn of(agent: &str, account: &Account) -> Self {
         Self {
             agent: agent.to_owned(),
-            daily_limit_usd: Usd::from_nanos(account.budget.limit),
-            per_task_limit_usd: account.per_task,
-            spent_today_usd: Usd::from_nanos(account.budget.spent),
-            reserved_usd: Usd::from_nanos(account.budget.reserved),
+            daily_limit_usd: Usd::from_nanos(account.own.budget.limit),
+            per_task_limit_usd: account.own.per_task,
+            spent_today_usd: Usd::from_nanos(account.own.budget.spent),
+            reserved_usd: Usd::from_nanos(account.own.budget.reserved),
             tasks_today: account.rest.tasks,
-            status: account.status,
+            status: account.own.status,
         }
     }
 }
@@ -114,8 +114,14 @@ impl CostGuard {
             let exhausted_at = budget.exhausted_at(now, end);
             BudgetSnapshot { scope, spent_usd, reserved_usd, limit_usd, status, exhausted_at }
         };
-        let mut budgets = self.books.read_all(|agent, account| {
-            budget(CostScope::Agent(agent.to_owned()), &account.budget, account.status, period.day_end)
+        let mut budgets = Vec::new();
+        self.books.read_all(|agent, account| {
+            let on_models = account.on_models().filter(|(_, allowance)| allowance.is_limited());
+            let on_models = on_models.map(|(model, allowance)| (Some(model), allowance));
+            for (model, allowance) in std::iter::once((None, &account.own)).chain(on_models) {
+                let scope = self.books.shared.scope(agent, model);
+                budgets.push(budget(scope, &allowance.budget, allowance.status, period.day_end));
+            }
         });
         let shared = self.books.shared.budgets.iter();
         budgets.extend(shared.map(|(scope, of)| budget(scope.clone(), &lock(of), CostStatus::Ok, period.day_end)));

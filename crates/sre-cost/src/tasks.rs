@@ -3,6 +3,8 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use sre_core::{Timestamp, Usd};
 
+use crate::Spend;
+
 /// What a task has cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskCost {
@@ -16,6 +18,22 @@ pub struct TaskCost {
     pub breakdown: Vec<(String, Usd)>,
     /// When the last cost of it came.
     pub last_at: Timestamp,
+    /// What of it was for models that hold tasks to limits of their own, by their places.
+    on_models: Vec<(u32, Usd)>,
+}
+
+/// What a task has cost, with an amount that was added just now.
+pub(crate) struct TaskSpent {
+    pub(crate) all: Usd,
+    pub(crate) on_model: Usd,
+    pub(crate) is_new: bool,
+}
+
+impl TaskCost {
+    /// What was for such a model.
+    pub(crate) fn spent_on(&self, model: Option<u32>) -> Usd {
+        self.on_models.iter().find(|(known, _)| Some(*known) == model).map_or(Usd::ZERO, |(_, spent)| *spent)
+    }
 }
 
 /// The last tasks' costs, one by one.
@@ -38,15 +56,9 @@ impl Tasks {
         self.tasks.get(&key(agent, task)).filter(|known| known.agent == agent && known.task == task)
     }
 
-    /// Adds a cost; the task's sum, and whether it is new.
-    pub(crate) fn add(
-        &mut self,
-        agent: &str,
-        task: &str,
-        amount: Usd,
-        breakdown: &[(&str, Usd)],
-        at: Timestamp,
-    ) -> (Usd, bool) {
+    /// Adds a cost; `on_model` is the place of a model that holds tasks to a limit of its own.
+    pub(crate) fn add(&mut self, task: &str, spend: &Spend<'_>, on_model: Option<u32>, at: Timestamp) -> TaskSpent {
+        let Spend { agent, amount, breakdown, .. } = *spend;
         let key = key(agent, task);
         let is_new = !self.tasks.contains_key(&key);
         if is_new {
@@ -63,6 +75,7 @@ impl Tasks {
             spent_usd: Usd::ZERO,
             breakdown: Vec::new(),
             last_at: at,
+            on_models: Vec::new(),
         });
         known.spent_usd += amount;
         known.last_at = known.last_at.max(at);
@@ -73,7 +86,13 @@ impl Tasks {
                 None => known.breakdown.push(((*name).to_owned(), *part)),
             }
         }
-        (known.spent_usd, is_new)
+        if let Some(model) = on_model {
+            match known.on_models.iter_mut().find(|(known, _)| *known == model) {
+                Some((_, spent)) => *spent += amount,
+                None => known.on_models.push((model, amount)),
+            }
+        }
+        TaskSpent { all: known.spent_usd, on_model: known.spent_on(on_model), is_new }
     }
 }
 

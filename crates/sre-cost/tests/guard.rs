@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, ManualClock, Timestamp, Usd};
+use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Timestamp, Usd};
 use sre_cost::{CostGuard, Limits, Refused, ScopeLimits, Spend};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -46,14 +46,17 @@ fn thresholds_throttling_and_killing_come_once_a_day() {
     // One task every ten seconds.
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     let refused = guard.check_task("a", usd("0.01")).unwrap_err();
-    assert_eq!(refused, Refused::Throttled { agent: "a".into(), retry_after: Duration::from_secs(10) });
+    assert_eq!(
+        refused,
+        Refused::Throttled { scope: CostScope::Agent("a".into()), retry_after: Duration::from_secs(10) }
+    );
     clock.advance(Duration::from_secs(10));
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     // To 95 % and beyond.
     let alerts = record("1");
     let expected = [0.9, 0.95].map(|threshold| CostAlertKind::Threshold { threshold });
     assert_eq!(kinds(&alerts), [&expected[0], &expected[1], &CostAlertKind::Killed]);
-    assert_eq!(guard.check_task("a", usd("0.01")), Err(Refused::Killed { agent: "a".into() }));
+    assert_eq!(guard.check_task("a", usd("0.01")), Err(Refused::Killed { scope: CostScope::Agent("a".into()) }));
     assert!(guard.check_task("b", usd("0.01")).is_ok(), "the others go on");
     // A new day frees it, and everything is told anew.
     clock.advance(12 * HOUR);
@@ -225,6 +228,68 @@ fn teams_and_models_have_budgets_and_settings_of_their_own() {
 }
 
 #[test]
+fn a_model_holds_each_agent_and_task_to_limits_of_its_own() {
+    let on_model = ScopeLimits {
+        per_task: Some(usd("2")),
+        per_agent_daily: Some(usd("4")),
+        alert_thresholds: Some(vec![]),
+        throttle_at: Some(0.5),
+        kill_at: Some(0.75),
+        ..ScopeLimits::default()
+    };
+    let limits = Limits { models: [("gpt-5".to_owned(), on_model)].into(), alert_thresholds: vec![], ..ten() };
+    let (guard, clock) = guard(limits);
+    let spend = |task, model, amount: &str| Spend {
+        agent: "a",
+        task: Some(task),
+        model: Some(model),
+        amount: usd(amount),
+        ..Spend::default()
+    };
+    let scope = CostScope::AgentOnModel { agent: "a".into(), model: "gpt-5".into() };
+    // A task.
+    guard.charge(&spend("t1", "gpt-5", "1.5")).unwrap();
+    guard.charge(&spend("t1", "gpt-5-mini", "1.5")).unwrap();
+    let refused = guard.charge(&spend("t1", "gpt-5", "0.6")).unwrap_err();
+    assert_eq!(refused.to_string(), "the task would cost $2.1 on gpt-5, and a task may cost $2");
+    assert_eq!(guard.task("a", "t1").unwrap().spent_usd, usd("3"));
+    // A day: what is reserved counts, and what is given back does not.
+    let reservation = guard.reserve_for(&spend("t2", "gpt-5", "1.9")).unwrap();
+    let refused = guard.charge(&spend("t3", "gpt-5", "0.7")).unwrap_err();
+    assert_eq!(refused.to_string(), "agent a on model gpt-5 has $0.6 left of $4, and this costs $0.7");
+    drop(reservation);
+    let alerts = guard.charge(&spend("t3", "gpt-5", "0.5")).unwrap();
+    assert_eq!((kinds(&alerts), &alerts[0].scope), (vec![&CostAlertKind::Throttled], &scope));
+    // Slowed down on this model, and nowhere else.
+    guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap();
+    let refused = guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap_err();
+    let retry_after = Duration::from_secs(10);
+    assert_eq!(refused, Refused::Throttled { scope: scope.clone(), retry_after });
+    guard.charge(&spend("t4", "gpt-5-mini", "0.1")).unwrap();
+    // What was spent without asking is told, and refuses.
+    let alerts = guard.record(&spend("t5", "gpt-5", "2.5")).unwrap();
+    let expected = [
+        CostAlertKind::TaskExceeded { task: "t5".into() },
+        CostAlertKind::Killed,
+        CostAlertKind::Exceeded { excess_usd: usd("0.6") },
+    ];
+    assert_eq!(
+        alerts.iter().map(|alert| (&alert.kind, &alert.scope)).collect::<Vec<_>>(),
+        [(&expected[0], &scope), (&expected[1], &scope), (&expected[2], &scope)]
+    );
+    assert_eq!(guard.charge(&spend("t6", "gpt-5", "0.1")), Err(Refused::Killed { scope: scope.clone() }));
+    let snapshot = guard.snapshot_at(clock.now());
+    let budget = snapshot.budgets.iter().find(|budget| budget.scope == scope).unwrap();
+    assert_eq!((budget.spent_usd, budget.limit_usd, budget.status), (usd("4.6"), usd("4"), CostStatus::Killed));
+    let json = serde_json::to_value(budget).unwrap();
+    assert_eq!([&json["scope"], &json["name"], &json["model"]], ["agent_on_model", "a", "gpt-5"]);
+    // Another day, or somebody's order, frees it.
+    guard.reset_daily(Some("a"));
+    assert_eq!(kinds(&guard.alerts()).last(), Some(&&CostAlertKind::Freed));
+    guard.charge(&spend("t7", "gpt-5", "1")).unwrap();
+}
+
+#[test]
 fn tasks_are_kept_one_by_one() {
     let (guard, _) = guard(Limits { max_tasks: 160, ..Limits::default() });
     let parts = |model, tool| [("gpt-5", usd(model)), ("search", usd(tool))];
@@ -238,7 +303,7 @@ fn tasks_are_kept_one_by_one() {
     assert_eq!((budget.tasks_today, budget.avg_cost_per_task()), (2, Some(usd("0.75"))));
     assert_eq!(budget.utilization_percent(), Some(1.5));
     let more = Spend { agent: "a", task: Some("t1"), amount: usd("0.80"), ..Spend::default() };
-    assert_eq!(guard.check(&more), Err(Refused::Task { would_cost: usd("2.05"), limit: usd("2") }));
+    assert_eq!(guard.check(&more), Err(Refused::Task { model: None, would_cost: usd("2.05"), limit: usd("2") }));
     let told = guard.record(&more).unwrap();
     assert_eq!(kinds(&told), [&CostAlertKind::TaskExceeded { task: "t1".into() }]);
     assert_eq!(kinds(&guard.record(&more).unwrap()), [] as [&CostAlertKind; 0], "once a task");

@@ -59,13 +59,17 @@ impl PartialEq for Asked {
     }
 }
 
-/// In cents. An agent may spend 1000 a day and 600 on a task, the team 1400, the model 1200, everybody 2500 a month.
+/// In cents. An agent may spend 1000 a day and 600 on a task, the team 1400, the model 1200, everybody 2500 a month;
+/// on the model an agent may spend 700 a day and 450 on a task.
 #[derive(Default)]
 struct Model {
     now: Timestamp,
     agents: [i64; 3],
     killed: [bool; 3],
+    on_model: [i64; 3],
+    killed_on_model: [bool; 3],
     tasks: BTreeMap<(usize, usize), i64>,
+    tasks_on_model: BTreeMap<(usize, usize), i64>,
     team: i64,
     model: i64,
     org: i64,
@@ -80,10 +84,16 @@ impl Model {
     fn allows(&self, asked: Asked) -> bool {
         let Asked { agent, task, model, cents } = asked;
         let of_task = task.and_then(|task| self.tasks.get(&(agent, task))).copied().unwrap_or(0);
+        let on_model = task.and_then(|task| self.tasks_on_model.get(&(agent, task))).copied().unwrap_or(0);
+        let held_on_model = self.reserved(|held| held.agent == agent && held.model);
         !self.killed[agent]
             && of_task + cents <= 600
             && self.agents[agent] + self.reserved(|held| held.agent == agent) + cents <= 1_000
             && (agent == 2 || self.team + self.reserved(|held| held.agent < 2) + cents <= 1_400)
+            && (!model
+                || !self.killed_on_model[agent]
+                    && on_model + cents <= 450
+                    && self.on_model[agent] + held_on_model + cents <= 700)
             && (!model || self.model + self.reserved(|held| held.model) + cents <= 1_200)
             && self.org + self.reserved(|_| true) + cents <= 2_500
     }
@@ -95,6 +105,13 @@ impl Model {
         if let Some(task) = task {
             *self.tasks.entry((agent, task)).or_default() += cents;
         }
+        if model {
+            self.on_model[agent] += cents;
+            self.killed_on_model[agent] |= self.on_model[agent] >= 630;
+            if let Some(task) = task {
+                *self.tasks_on_model.entry((agent, task)).or_default() += cents;
+            }
+        }
         self.team += if agent < 2 { cents } else { 0 };
         self.model += if model { cents } else { 0 };
         self.org += cents;
@@ -105,6 +122,7 @@ impl Model {
         let month = |at: Timestamp| at.to_string()[..7].to_owned();
         if day(now) != day(self.now) {
             (self.agents, self.killed, self.team, self.model) = ([0; 3], [false; 3], 0, 0);
+            (self.on_model, self.killed_on_model) = ([0; 3], [false; 3]);
         }
         if month(now) != month(self.now) {
             self.org = 0;
@@ -142,6 +160,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn limits() -> Limits {
     let usd = |cents: i64| Usd::from_nanos(cents * CENT);
     let daily = |cents| ScopeLimits { daily: Some(usd(cents)), ..ScopeLimits::default() };
+    let on_model =
+        ScopeLimits { per_task: Some(usd(450)), per_agent_daily: Some(usd(700)), kill_at: Some(0.9), ..daily(1_200) };
     Limits {
         per_task: usd(600),
         per_agent_daily: usd(1_000),
@@ -149,7 +169,7 @@ fn limits() -> Limits {
         throttle_at: 1.0,
         kill_at: 0.95,
         teams: [("team".to_owned(), daily(1_400))].into(),
-        models: [("gpt".to_owned(), daily(1_200))].into(),
+        models: [("gpt".to_owned(), on_model)].into(),
         reservation_timeout: Duration::from_secs(15 * 60),
         ..Limits::default()
     }
@@ -214,6 +234,7 @@ proptest! {
                 Step::Reset { agent } => {
                     guard.reset_daily(Some(AGENTS[agent]));
                     (model.agents[agent], model.killed[agent]) = (0, false);
+                    (model.on_model[agent], model.killed_on_model[agent]) = (0, false);
                 }
             }
             for (number, agent) in AGENTS.iter().enumerate() {

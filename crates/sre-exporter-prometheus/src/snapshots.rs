@@ -1,6 +1,6 @@
 use sre_core::{
-    AlertsSnapshot, BreakerSnapshot, BreakerState, CascadeReport, CostScope, CostStatus, CostsSnapshot,
-    IndicatorSnapshot, Measure, SloSnapshot, Snapshot, Status, Timestamp, Totals,
+    AlertsSnapshot, BreakerSnapshot, BreakerState, CascadeReport, CostStatus, CostsSnapshot, IndicatorSnapshot,
+    Measure, SloSnapshot, Snapshot, Status, Timestamp, Totals,
 };
 
 use crate::PrometheusExporter;
@@ -192,30 +192,26 @@ impl PrometheusExporter {
     /// Budgets of money, told apart by whose they are.
     pub fn export_costs(&mut self, costs: &CostsSnapshot) {
         for budget in &costs.budgets {
-            let (scope, name) = match &budget.scope {
-                CostScope::Agent(name) => ("agent", name.as_str()),
-                CostScope::Team(name) => ("team", name.as_str()),
-                CostScope::Model(name) => ("model", name.as_str()),
-                CostScope::Org => ("org", ""),
-            };
-            let of = [("scope", scope), ("name", name)];
+            let (scope, name, model) = budget.scope.parts();
+            let of = [("scope", scope), ("name", name), ("model", model.unwrap_or_default())];
+            let of = if model.is_some() { &of[..] } else { &of[..2] };
             for (metric, amount, help) in [
                 ("sre_cost_spent_dollars", budget.spent_usd, "What is spent in the day, or the organisation's month."),
                 ("sre_cost_reserved_dollars", budget.reserved_usd, "What is reserved for calls that go on."),
                 ("sre_cost_limit_dollars", budget.limit_usd, "What may be spent."),
             ] {
-                self.put(metric, Some(amount.as_dollars()), &of, &[], help);
+                self.put(metric, Some(amount.as_dollars()), of, &[], help);
             }
-            if scope == "agent" {
+            if !budget.scope.agent_name().is_empty() {
                 for status in [CostStatus::Ok, CostStatus::Throttled, CostStatus::Killed] {
                     let is = f64::from(u8::from(budget.status == status));
                     let help = "1 for what the agent may do.";
-                    self.put("sre_cost_status", Some(is), &of, &[("status", status.as_str())], help);
+                    self.put("sre_cost_status", Some(is), of, &[("status", status.as_str())], help);
                 }
             }
             let at = budget.exhausted_at.map(Timestamp::as_unix_seconds);
             let help = "When it is spent at the pace of the period so far, in Unix time.";
-            self.put("sre_cost_exhausted_timestamp_seconds", at, &of, &[], help);
+            self.put("sre_cost_exhausted_timestamp_seconds", at, of, &[], help);
         }
         for (name, count, help) in [
             ("sre_cost_signals_lost_total", costs.lost_signals, "Signals that nobody took in time."),

@@ -17,7 +17,8 @@ const LEDGER: Schema = Schema {
     // "SREL"
     id: 0x5352_454c,
     synchronous: "NORMAL",
-    migrations: &["
+    migrations: &[
+        "
     CREATE TABLE agent_days (
         agent TEXT NOT NULL,
         day INTEGER NOT NULL,
@@ -41,7 +42,18 @@ const LEDGER: Schema = Schema {
         amount INTEGER NOT NULL,
         expires INTEGER NOT NULL
     );
-"],
+",
+        "
+    CREATE TABLE agent_model_days (
+        agent TEXT NOT NULL,
+        model TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        spent INTEGER NOT NULL,
+        PRIMARY KEY (agent, model, day)
+    ) WITHOUT ROWID;
+    ALTER TABLE holds ADD COLUMN model TEXT;
+",
+    ],
 };
 
 impl SqliteLedger {
@@ -65,6 +77,13 @@ impl LedgerStore for SqliteLedger {
                  ON CONFLICT DO UPDATE SET spent = spent + ?3, tasks = tasks + ?4",
                 params![entry.agent, day, amount, entry.is_new_task],
             )?;
+            if let Some(model) = &entry.model {
+                run(
+                    connection,
+                    "INSERT INTO agent_model_days VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET spent = spent + ?4",
+                    params![entry.agent, model, day, amount],
+                )?;
+            }
             for name in &entry.shared {
                 run(
                     connection,
@@ -87,8 +106,8 @@ impl LedgerStore for SqliteLedger {
         let shared = serde_json::to_string(&hold.shared).unwrap_or_default();
         let (number, amount, expires) = (hold.number.cast_signed(), hold.amount.nanos(), hold.expires.as_nanos());
         self.0.write(|connection| {
-            let values = params![number, hold.agent, shared, amount, expires];
-            run(connection, "INSERT INTO holds VALUES (?, ?, ?, ?, ?)", values)
+            let values = params![number, hold.agent, shared, amount, expires, hold.model];
+            run(connection, "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?)", values)
         })
     }
 
@@ -98,8 +117,9 @@ impl LedgerStore for SqliteLedger {
 
     fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError> {
         self.0.write(|connection| {
-            let sql = "UPDATE agent_days SET spent = 0, tasks = 0 WHERE day = ?1 AND (?2 IS NULL OR agent = ?2)";
-            run(connection, sql, params![day.as_nanos(), agent])
+            let of = params![day.as_nanos(), agent];
+            run(connection, "DELETE FROM agent_days WHERE day = ?1 AND (?2 IS NULL OR agent = ?2)", of)?;
+            run(connection, "DELETE FROM agent_model_days WHERE day = ?1 AND (?2 IS NULL OR agent = ?2)", of)
         })
     }
 
@@ -110,15 +130,20 @@ impl LedgerStore for SqliteLedger {
             let agents = agents.query_map([day.as_nanos()], |row| {
                 Ok((row.get(0)?, Usd::from_nanos(row.get(1)?), row.get::<_, i64>(2)?.cast_unsigned()))
             })?;
+            let mut models =
+                connection.prepare("SELECT agent, model, spent FROM agent_model_days WHERE day = ? ORDER BY 1, 2")?;
+            let models = models
+                .query_map([day.as_nanos()], |row| Ok((row.get(0)?, row.get(1)?, Usd::from_nanos(row.get(2)?))))?;
             let mut shared = connection.prepare("SELECT name, spent FROM shared_days WHERE day = ? ORDER BY name")?;
             let shared = shared.query_map([day.as_nanos()], |row| Ok((row.get(0)?, Usd::from_nanos(row.get(1)?))))?;
-            let mut holds =
-                connection.prepare("SELECT number, agent, shared, amount, expires FROM holds ORDER BY number")?;
+            let mut holds = connection
+                .prepare("SELECT number, agent, shared, amount, expires, model FROM holds ORDER BY number")?;
             let holds = holds.query_map([], read_hold)?;
             let sql = "SELECT coalesce(sum(spent), 0) FROM months WHERE month = ?";
             let org = connection.query_row(sql, [month.as_nanos()], |row| row.get(0))?;
             Ok(LedgerBooks {
                 agents: agents.collect::<Result<_, _>>()?,
+                models: models.collect::<Result<_, _>>()?,
                 shared: shared.collect::<Result<_, _>>()?,
                 org: Usd::from_nanos(org),
                 holds: holds.collect::<Result<_, _>>()?,
@@ -131,6 +156,7 @@ impl LedgerStore for SqliteLedger {
             run(connection, "DELETE FROM amounts WHERE at < ?", [details.as_nanos()])?;
             run(connection, "DELETE FROM holds WHERE expires < ?", [details.as_nanos()])?;
             run(connection, "DELETE FROM agent_days WHERE day < ?", [sums.as_nanos()])?;
+            run(connection, "DELETE FROM agent_model_days WHERE day < ?", [sums.as_nanos()])?;
             run(connection, "DELETE FROM shared_days WHERE day < ?", [sums.as_nanos()])?;
             run(connection, "DELETE FROM months WHERE month < ?", [sums.as_nanos()])
         })?;
@@ -154,5 +180,6 @@ fn read_hold(row: &Row<'_>) -> rusqlite::Result<LedgerHold> {
         shared: serde_json::from_str(&shared).unwrap_or_default(),
         amount: Usd::from_nanos(row.get(3)?),
         expires: Timestamp::from_nanos(row.get(4)?),
+        model: row.get(5)?,
     })
 }
