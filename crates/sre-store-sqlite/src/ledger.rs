@@ -183,3 +183,25 @@ fn read_hold(row: &Row<'_>) -> rusqlite::Result<LedgerHold> {
         model: row.get(5)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_version_keeps_its_sums_and_reservations() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(LEDGER.migrations[0]).unwrap();
+        old.execute_batch("INSERT INTO agent_days VALUES ('a', 1, 5, 2); INSERT INTO holds VALUES (7, 'a', '[]', 3, 9)")
+            .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.pragma_update(None, "application_id", LEDGER.id).unwrap();
+        drop(old);
+        let at = Timestamp::from_nanos(1);
+        let books = SqliteLedger::open(&path).unwrap().books(at, at).unwrap();
+        assert_eq!(books.agents, [("a".to_owned(), Usd::from_nanos(5), 2)]);
+        assert_eq!((books.holds[0].number, &books.holds[0].model), (7, &None));
+    }
+}
