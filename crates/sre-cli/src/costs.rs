@@ -45,6 +45,8 @@ pub(crate) struct PriceFindings {
     pub(crate) priced: u64,
     /// Calls without a cost of models without a price, by model.
     pub(crate) unknown_calls: BTreeMap<String, u64>,
+    /// Calls whose own cost is what the file says.
+    pub(crate) matched: u64,
     /// Calls whose own cost differs from the price by more than 1 %.
     pub(crate) mismatched: u64,
     /// What those differ by, together.
@@ -96,6 +98,7 @@ impl Costs {
             prices: self.has_prices.then_some(PriceFindings {
                 priced: report.priced,
                 unknown_calls: report.unknown_models,
+                matched: report.matched,
                 mismatched: report.mismatched,
                 difference_usd: report.difference,
             }),

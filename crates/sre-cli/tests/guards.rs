@@ -124,7 +124,7 @@ fn prices_fill_the_costs_exactly_and_name_unknown_models() {
     fits_the_schema(&found);
     assert_eq!(found["totals"]["cost_usd"], "0.2506467");
     let expected = json!({
-        "priced": 1, "unknown_calls": {"nobody-knows": 1}, "mismatched": 1, "difference_usd": "0.00035",
+        "priced": 1, "unknown_calls": {"nobody-knows": 1}, "matched": 0, "mismatched": 1, "difference_usd": "0.00035",
     });
     assert_eq!(found["prices"], expected);
     assert!(found.get("costs").is_none());

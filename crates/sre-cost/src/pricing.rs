@@ -33,6 +33,8 @@ pub struct PricingReport {
     /// Calls without a cost of a model that has no price, by model: they count as nothing, and are not free. More than a
     /// thousand models are counted together, under `…`.
     pub unknown_models: BTreeMap<String, u64>,
+    /// Calls whose own cost is the book's, within the tolerance.
+    pub matched: u64,
     /// Calls whose own cost differs from the book's by more than the tolerance. Their own counts.
     pub mismatched: u64,
     /// What those differ by, added up: above 0 where the calls say that they cost more.
@@ -77,6 +79,8 @@ impl Pricing {
                 if off.unsigned_abs() as f64 > price.nanos() as f64 * self.tolerance {
                     found.mismatched += 1;
                     found.difference += Usd::from_nanos(off);
+                } else {
+                    found.matched += 1;
                 }
             }
             (None, None) if tokens != Tokens::default() => {

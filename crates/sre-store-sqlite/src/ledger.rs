@@ -194,8 +194,10 @@ mod tests {
         let path = folder.path().join("old.db");
         let old = Connection::open(&path).unwrap();
         old.execute_batch(LEDGER.migrations[0]).unwrap();
-        old.execute_batch("INSERT INTO agent_days VALUES ('a', 1, 5, 2); INSERT INTO holds VALUES (7, 'a', '[]', 3, 9)")
-            .unwrap();
+        old.execute_batch(
+            "INSERT INTO agent_days VALUES ('a', 1, 5, 2); INSERT INTO holds VALUES (7, 'a', '[]', 3, 9)",
+        )
+        .unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         old.pragma_update(None, "application_id", LEDGER.id).unwrap();
         drop(old);

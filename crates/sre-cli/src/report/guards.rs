@@ -31,6 +31,9 @@ pub(super) fn breakers(findings: &BreakerFindings, out: &mut impl Write) -> io::
 pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result<()> {
     if let Some(prices) = &findings.prices {
         let mut notes = vec![format!("{} priced", things(prices.priced, "model call"))];
+        if prices.matched > 0 {
+            notes.push(format!("{} cost what the prices say", count(prices.matched)));
+        }
         if prices.mismatched > 0 {
             let difference = prices.difference_usd;
             notes.push(format!("{} say otherwise than the prices, by ${difference}", count(prices.mismatched)));
