@@ -26,7 +26,7 @@ enum Bound {
     Nanos(f64),
 }
 
-const ASKED: [Asked; 32] = [
+const ASKED: [Asked; 33] = [
     Asked {
         what: "record an event into an SLO",
         measured: "record/slo_after_1k",
@@ -135,6 +135,11 @@ const ASKED: [Asked; 32] = [
         bound: Bound::Nanos(1_000_000.0),
     },
     Asked { what: "the same, nothing open", measured: "cascade/check_nothing_open", bound: Bound::Nanos(1_000_000.0) },
+    Asked {
+        what: "the same, a hub open and everybody exposed",
+        measured: "cascade/check_all_exposed",
+        bound: Bound::Nanos(1_000_000.0),
+    },
     Asked {
         what: "check and charge, 10,000 agents",
         measured: "charge/guard_1",
