@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use sre_core::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
-    Timestamp, arguments_hash,
+    StateError, StateReader, StateWriter, Timestamp, arguments_hash,
 };
 
 use crate::by_hand::GraphRun;
@@ -22,12 +23,12 @@ pub struct LangGraphAdapter {
 }
 
 /// What is open inside a graph's run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Graph {
     calls: FxHashMap<String, Call>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Call {
     kind: CallKind,
     name: String,
@@ -39,7 +40,7 @@ struct Call {
     provider: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum CallKind {
     Model,
     Tool,
@@ -218,13 +219,25 @@ impl Adapter for LangGraphAdapter {
         }
     }
 
+    fn save(&self, state: &mut StateWriter) {
+        self.runs.save(state);
+        state.put(&(&self.raised, self.latest, self.unknown, self.unmatched));
+    }
+
+    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.runs.restore(state)?;
+        (self.raised, self.latest, self.unknown, self.unmatched) = state.take()?;
+        Ok(())
+    }
+
     fn stats(&self) -> AdapterStats {
         AdapterStats {
+            latest: self.latest,
             open_runs: self.runs.len(),
             evicted_runs: self.runs.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
-            rejected: 0,
+            ..AdapterStats::default()
         }
     }
 }

@@ -1,17 +1,18 @@
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use sre_core::Timestamp;
 
 /// Runs that threw, without a word of which: each may be any of those that were open then and silent since.
 ///
 /// A run that shows any sign of life afterwards did not throw, so in the end one is left over; or, where several threw,
 /// as many as did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Raised {
     pending: Vec<Pending>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     time: Timestamp,
     error: String,

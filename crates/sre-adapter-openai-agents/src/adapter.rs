@@ -1,7 +1,8 @@
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use sre_core::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
-    Timestamp, Verdict, arguments_hash,
+    StateError, StateReader, StateWriter, Timestamp, Verdict, arguments_hash,
 };
 
 use crate::by_hand::AgentRun;
@@ -18,7 +19,7 @@ pub struct OpenAiAgentsAdapter {
 }
 
 /// What is known of a trace that has not ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Trace {
     verdict: Verdict,
     handoffs: u32,
@@ -228,13 +229,25 @@ impl Adapter for OpenAiAgentsAdapter {
         }
     }
 
+    fn save(&self, state: &mut StateWriter) {
+        self.runs.save(state);
+        state.put(&(self.latest, self.unknown, self.unmatched));
+    }
+
+    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.runs.restore(state)?;
+        (self.latest, self.unknown, self.unmatched) = state.take()?;
+        Ok(())
+    }
+
     fn stats(&self) -> AdapterStats {
         AdapterStats {
+            latest: self.latest,
             open_runs: self.runs.len(),
             evicted_runs: self.runs.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
-            rejected: 0,
+            ..AdapterStats::default()
         }
     }
 }

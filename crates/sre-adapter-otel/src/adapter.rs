@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sre_core::{Adapter, AdapterError, AdapterStats, AgentEvent, OpenRun, OpenRuns, RunLimits, Timestamp};
+use sre_core::{
+    Adapter, AdapterError, AdapterStats, AgentEvent, OpenRun, OpenRuns, RunLimits, StateError, StateReader,
+    StateWriter, Timestamp,
+};
 
-use crate::dialects::EVALUATION_EVENT;
-use crate::span::{Known, Span, TraceId};
+use crate::request::{Evaluation, Item, Request};
+use crate::span::{Span, TraceId};
 use crate::trace::{self, Trace, hex};
-use crate::{json, protobuf};
 
 /// Reads OTLP export requests: traces, and the evaluations among logs.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct OtelAdapter {
     unknown: u64,
     unmatched: u64,
     rejected: u64,
+    /// Spans that came a second time.
+    repeated: u64,
 }
 
 /// How long after its root a trace is waited for.
@@ -38,12 +42,30 @@ impl OtelAdapter {
             unknown: 0,
             unmatched: 0,
             rejected: 0,
+            repeated: 0,
         }
     }
 
     /// Reads the protobuf body of an export request of logs; [`Adapter::ingest`] takes one of traces.
     pub fn ingest_logs(&mut self, body: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
-        protobuf::logs(body, &mut Sink { adapter: self, emit })
+        self.take(Request::read_logs(body)?, emit);
+        Ok(())
+    }
+
+    /// Takes in a request that was read before.
+    pub fn take(&mut self, request: Request, emit: &mut dyn FnMut(AgentEvent)) {
+        self.rejected += request.rejected;
+        self.unknown += request.unknown;
+        for item in request.items {
+            match item {
+                Item::Span { trace, span, service } => {
+                    let service = service.and_then(|number| request.services.get(number as usize));
+                    self.add(trace, span, service.map(String::as_str), emit);
+                }
+                Item::Evaluation(evaluation) => self.evaluate(evaluation, emit),
+            }
+        }
+        self.expire(self.latest, emit);
     }
 
     fn add(&mut self, id: TraceId, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
@@ -78,6 +100,17 @@ impl OtelAdapter {
         state.spans.push(span);
     }
 
+    fn evaluate(&mut self, evaluation: Evaluation, emit: &mut dyn FnMut(AgentEvent)) {
+        let Evaluation { time, trace, agent, event: Some(event) } = evaluation else { return };
+        self.latest = self.latest.max(time);
+        let trace = trace.map(|id| hex(&id));
+        let of_trace = trace.as_ref().and_then(|key| self.read.get_mut(key)).map(|run| run.agent.clone());
+        let mut event = AgentEvent::new(time, of_trace.or(agent).unwrap_or_else(|| "default".to_owned()), event);
+        event.task.clone_from(&trace);
+        event.trace_id = trace;
+        emit(event);
+    }
+
     fn settle(&mut self, now: Option<Timestamp>, emit: &mut dyn FnMut(AgentEvent)) {
         while let Some((at, _)) = self.settling.first() {
             if now.is_some_and(|now| *at > now) {
@@ -93,7 +126,8 @@ impl OtelAdapter {
         }
     }
 
-    fn emit(&mut self, state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+    fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        self.repeated += state.drop_repeated();
         let (key, started, spans) = (hex(&state.id), state.latest, state.spans.len() as u64);
         let mut agent = None;
         trace::emit(state, at, &mut |event| {
@@ -110,48 +144,6 @@ impl OtelAdapter {
     }
 }
 
-/// Where the readers of both forms put what they find.
-pub(crate) struct Sink<'a> {
-    adapter: &'a mut OtelAdapter,
-    emit: &'a mut dyn FnMut(AgentEvent),
-}
-
-impl Sink<'_> {
-    pub(crate) fn span(&mut self, trace: TraceId, span: Span, service: Option<&str>) {
-        self.adapter.add(trace, span, service, self.emit);
-    }
-
-    /// A span without an id or a time, or with a duration or a cost that cannot be.
-    pub(crate) fn refuse(&mut self) {
-        self.adapter.rejected += 1;
-    }
-
-    pub(crate) fn log(
-        &mut self,
-        name: &str,
-        time: Option<Timestamp>,
-        trace: Option<TraceId>,
-        known: &Known<'_>,
-        service: Option<&str>,
-    ) {
-        let is_evaluation = name == EVALUATION_EVENT || known.text(&["event.name"]) == Some(EVALUATION_EVENT);
-        let event = if is_evaluation { known.gen_ai_evaluation() } else { None };
-        let (Some(event), Some(time)) = (event, time) else {
-            self.adapter.unknown += 1;
-            return;
-        };
-        self.adapter.latest = self.adapter.latest.max(time);
-        let trace = trace.filter(|id| *id != TraceId::default()).map(|id| hex(&id));
-        let of_trace = trace.as_ref().and_then(|key| self.adapter.read.get_mut(key)).map(|run| run.agent.clone());
-        let named = known.text(&["gen_ai.agent.name"]).or(service).map(str::to_owned);
-        let agent = of_trace.or(named).unwrap_or_else(|| "default".to_owned());
-        let mut event = AgentEvent::new(time, agent, event);
-        event.task.clone_from(&trace);
-        event.trace_id = trace;
-        (self.emit)(event);
-    }
-}
-
 impl Default for OtelAdapter {
     fn default() -> Self {
         Self::new(RunLimits::default())
@@ -160,20 +152,7 @@ impl Default for OtelAdapter {
 
 impl Adapter for OtelAdapter {
     fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
-        // No protobuf of OTLP begins with a brace: it would be a group, which OTLP has none of.
-        let is_json = record
-            .iter()
-            .find(|byte| !byte.is_ascii_whitespace())
-            .is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"'));
-        let mut sink = Sink { adapter: self, emit };
-        if is_json {
-            json::ingest(record, &mut sink)?;
-        } else if record.is_empty() {
-            return Err(AdapterError::Malformed("found nothing, expected an OTLP export request".to_owned()));
-        } else {
-            protobuf::traces(record, &mut sink)?;
-        }
-        self.expire(self.latest, emit);
+        self.take(Request::read(record)?, emit);
         Ok(())
     }
 
@@ -192,13 +171,30 @@ impl Adapter for OtelAdapter {
         }
     }
 
+    fn save(&self, state: &mut StateWriter) {
+        self.traces.save(state);
+        self.read.save(state);
+        state.put(&(self.latest, self.unknown, self.unmatched, self.rejected, self.repeated));
+    }
+
+    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.traces.restore(state)?;
+        self.read.restore(state)?;
+        (self.latest, self.unknown, self.unmatched, self.rejected, self.repeated) = state.take()?;
+        let settles = |(key, run): (&str, &OpenRun<Trace>)| Some((run.state.settles_at?, key.to_owned()));
+        self.settling = self.traces.iter().filter_map(settles).collect();
+        Ok(())
+    }
+
     fn stats(&self) -> AdapterStats {
         AdapterStats {
+            latest: self.latest,
             open_runs: self.traces.len(),
             evicted_runs: self.traces.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
             rejected: self.rejected,
+            repeated: self.repeated,
         }
     }
 }

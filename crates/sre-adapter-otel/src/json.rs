@@ -9,23 +9,20 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use sre_core::AdapterError;
 
-use crate::adapter::Sink;
 use crate::protobuf::{local_parent, timestamp};
+use crate::request::Request as Into;
 use crate::span::{Known, RawSpan, Scalar, Span, TraceId};
 
-pub(crate) fn ingest(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterError> {
+pub(crate) fn read(body: &[u8], into: &mut Into) -> Result<(), AdapterError> {
     let request: Request<'_> = serde_json::from_slice(body)?;
     if request.resource_spans.is_none() && request.resource_logs.is_none() && request.resource_metrics.is_none() {
         let message = "found no `resourceSpans` or `resourceLogs`, expected an OTLP export request";
         return Err(AdapterError::Malformed(message.to_owned()));
     }
     for resource in request.resource_spans.iter().flatten() {
-        let service = resource.resource.service();
+        let service = into.service(resource.resource.service());
         for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            match read(span) {
-                Some((trace, span)) => sink.span(trace, span, service),
-                None => sink.refuse(),
-            }
+            into.add_span(read_span(span), service);
         }
     }
     for resource in request.resource_logs.iter().flatten() {
@@ -34,13 +31,13 @@ pub(crate) fn ingest(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterErro
             let nanos =
                 if record.time_unix_nano.0 == 0 { record.observed_time_unix_nano.0 } else { record.time_unix_nano.0 };
             let trace = id(&record.trace_id);
-            sink.log(&record.event_name, timestamp(nanos), trace, &known(&record.attributes), service);
+            into.add_log(&record.event_name, timestamp(nanos), trace, &known(&record.attributes), service);
         }
     }
     Ok(())
 }
 
-fn read(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
+fn read_span(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
     let raw = RawSpan {
         id: id(&span.span_id)?,
         parent: local_parent(id(&span.parent_span_id), span.flags),

@@ -23,7 +23,9 @@ mod adapter;
 mod dialects;
 mod json;
 mod protobuf;
+mod request;
 mod span;
 mod trace;
 
 pub use adapter::OtelAdapter;
+pub use request::Request;

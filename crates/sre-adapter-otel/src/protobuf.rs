@@ -8,24 +8,22 @@ use opentelemetry_proto::tonic::trace::v1::{self as proto};
 use prost::Message;
 use sre_core::{AdapterError, Timestamp};
 
-use crate::adapter::Sink;
+use crate::request::Request;
 use crate::span::{Known, RawSpan, Scalar, Span, SpanId, TraceId};
 
-pub(crate) fn traces(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterError> {
+pub(crate) fn traces(body: &[u8], into: &mut Request) -> Result<(), AdapterError> {
     let request = ExportTraceServiceRequest::decode(body).map_err(|error| malformed("traces", &error))?;
     for resource in &request.resource_spans {
         let service = service(resource.resource.as_ref().map(|resource| resource.attributes.as_slice()));
+        let service = into.service(service);
         for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            match read(span) {
-                Some((trace, span)) => sink.span(trace, span, service),
-                None => sink.refuse(),
-            }
+            into.add_span(read(span), service);
         }
     }
     Ok(())
 }
 
-pub(crate) fn logs(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterError> {
+pub(crate) fn logs(body: &[u8], into: &mut Request) -> Result<(), AdapterError> {
     let request = ExportLogsServiceRequest::decode(body).map_err(|error| malformed("logs", &error))?;
     for resource in &request.resource_logs {
         let service = service(resource.resource.as_ref().map(|resource| resource.attributes.as_slice()));
@@ -33,7 +31,7 @@ pub(crate) fn logs(body: &[u8], sink: &mut Sink<'_>) -> Result<(), AdapterError>
             let known = known(&record.attributes);
             let nanos = if record.time_unix_nano == 0 { record.observed_time_unix_nano } else { record.time_unix_nano };
             let trace = TraceId::try_from(record.trace_id.as_slice()).ok();
-            sink.log(&record.event_name, timestamp(nanos), trace, &known, service);
+            into.add_log(&record.event_name, timestamp(nanos), trace, &known, service);
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-use sre_core::{Event, Timestamp, Usd, arguments_hash};
+use serde::{Deserialize, Serialize};
+use sre_core::{Event, Timestamp, Usd, arguments_hash, compact_event};
 
 use crate::dialects::{self, DIALECTS, Dialect, FirstToken, Role, known_key};
 
@@ -28,7 +29,7 @@ pub(crate) enum Scalar<'a> {
 }
 
 /// A span as far as it matters to an agent's run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Span {
     pub(crate) id: SpanId,
     pub(crate) parent: Option<SpanId>,
@@ -40,7 +41,9 @@ pub(crate) struct Span {
     pub(crate) name: Option<String>,
     pub(crate) error: Option<String>,
     /// The event that the span is; `None` for agents, and for spans that are none.
+    #[serde(with = "compact_event")]
     pub(crate) event: Option<Event>,
+    #[serde(with = "compact_event")]
     pub(crate) evaluations: Vec<Event>,
 }
 

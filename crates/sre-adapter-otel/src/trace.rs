@@ -1,13 +1,14 @@
 //! From the spans of a trace to the events of its tasks.
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
 use sre_core::{AgentEvent, Event, OpenRun, Timestamp, Verdict};
 
 use crate::dialects::Role;
 use crate::span::{Span, SpanId, TraceId};
 
 /// What is known of a trace that is not read yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) id: TraceId,
     pub(crate) spans: Vec<Span>,
@@ -72,6 +73,13 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
 }
 
 impl Trace {
+    /// Drops the spans that came a second time, as after a request that was sent again; how many.
+    pub(crate) fn drop_repeated(&mut self) -> u64 {
+        let (before, mut seen) = (self.spans.len(), FxHashSet::default());
+        self.spans.retain(|span| seen.insert(span.id));
+        (before - self.spans.len()) as u64
+    }
+
     /// The task that a root is. The first of a trace is named after the trace, any other after its span too.
     fn task(&self, number: usize, root: usize) -> Task<'_> {
         let (span, trace_id) = (&self.spans[root], hex(&self.id));

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{StoreError, Timestamp, Usd, lock};
 
 /// Where spending is kept, so that a restart keeps the day's and the month's. A call returns once what it wrote survives the
@@ -51,7 +53,7 @@ pub struct LedgerEntry {
 }
 
 /// An amount that is reserved until it is spent, given back, or too old.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerHold {
     /// Which: no other reservation has it.
     pub number: u64,
@@ -68,7 +70,7 @@ pub struct LedgerHold {
 }
 
 /// What a ledger holds of a day and a month.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerBooks {
     /// What each agent has spent in the day, and on how many tasks.
     pub agents: Vec<(String, Usd, u64)>,

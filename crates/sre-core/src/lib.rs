@@ -52,6 +52,7 @@ mod series;
 mod signal;
 mod sli;
 mod snapshot;
+mod state;
 mod stats;
 mod store;
 mod sync;
@@ -71,6 +72,7 @@ pub use cascade::{CascadeReport, Failing};
 pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
+pub use event::compact as compact_event;
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
 pub use export::{ExportError, Exporter};
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
@@ -89,6 +91,7 @@ pub use snapshot::{
     AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
     Snapshot, Tally, Totals,
 };
+pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
 pub use store::{
     Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,

@@ -158,15 +158,20 @@ impl Sum for Usd {
     }
 }
 
+/// A decimal string where people may read it, nano-dollars elsewhere.
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for Usd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UsdVisitor)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(UsdVisitor)
+        } else {
+            i64::deserialize(deserializer).map(Self)
+        }
     }
 }
 

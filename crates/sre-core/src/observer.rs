@@ -1,4 +1,4 @@
-use crate::{AgentEvent, Signal, Snapshot, Timestamp};
+use crate::{AgentEvent, Signal, Snapshot, StateError, StateReader, StateWriter, Timestamp};
 
 /// An engine: it reads the stream of events and draws conclusions.
 pub trait Observer: Send + Sync {
@@ -11,6 +11,14 @@ pub trait Observer: Send + Sync {
     /// What the engine is at `now`.
     fn snapshot(&self, _now: Timestamp) -> Vec<Snapshot> {
         Vec::new()
+    }
+
+    /// Writes what the engine has concluded, so that it outlives a restart. An engine that does not begins anew.
+    fn save(&self, _state: &mut StateWriter) {}
+
+    /// Takes up what was saved; nothing was observed yet.
+    fn restore(&self, _state: &mut StateReader<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 }
 

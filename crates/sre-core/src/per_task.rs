@@ -2,8 +2,10 @@ use std::collections::VecDeque;
 use std::hash::Hasher;
 
 use rustc_hash::{FxHashMap, FxHasher};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::{AgentEvent, Event, Usd};
+use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 
 /// Something kept for each task that is going on, for at most so many tasks.
 #[derive(Debug)]
@@ -40,6 +42,36 @@ impl<T: Default> PerTask<T> {
     /// The task of `event` has ended: gives up what was kept for it.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
         if self.tasks.is_empty() { None } else { self.tasks.remove(&key_of(event)) }
+    }
+
+    /// What is kept, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.tasks.values()
+    }
+
+    /// Writes what is kept, the oldest task first.
+    pub fn save(&self, state: &mut StateWriter)
+    where
+        T: Serialize,
+    {
+        let tasks = self.order.iter().filter_map(|key| Some((key, self.tasks.get(key)?)));
+        state.put(&tasks.collect::<Vec<_>>());
+    }
+
+    /// Puts back what was saved.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
+    where
+        T: DeserializeOwned,
+    {
+        for (key, kept) in state.take::<Vec<(u64, T)>>()? {
+            if self.tasks.insert(key, kept).is_none() {
+                self.order.push_back(key);
+            }
+        }
+        while self.tasks.len() > self.capacity {
+            self.evict_oldest();
+        }
+        Ok(())
     }
 
     /// Gives up what was kept for the oldest task.
@@ -86,6 +118,16 @@ impl TaskCosts {
             }
             _ => None,
         }
+    }
+
+    /// Writes the costs of the tasks that go on.
+    pub fn save(&self, state: &mut StateWriter) {
+        self.0.save(state);
+    }
+
+    /// Puts back what was saved.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.0.restore(state)
     }
 
     /// The change that `event` makes to the cost of everything so far: calls count at once, and a task's own figure

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use crate::{AgentEvent, IndicatorSnapshot, Timestamp, Window};
+use crate::{AgentEvent, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp, Window};
 
 /// A service level indicator: something measured about an agent, against a target.
 ///
@@ -15,6 +15,14 @@ pub trait Sli: Send + Sync {
 
     /// Takes from `event` what it measures, and passes over every other event.
     fn observe(&self, event: &AgentEvent);
+
+    /// Writes what was measured, so that it outlives a restart. An indicator that does not begins anew.
+    fn save(&self, _state: &mut StateWriter) {}
+
+    /// Adds what was saved.
+    fn restore(&self, _state: &mut StateReader<'_>) -> Result<(), StateError> {
+        Ok(())
+    }
 
     /// The reading with the spec beside it, as reports and exporters show it.
     fn snapshot(&self, now: Timestamp) -> IndicatorSnapshot {

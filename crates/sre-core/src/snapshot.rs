@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     AgentEvent, BreakerSnapshot, CascadeReport, CostsSnapshot, Event, Goal, Measure, Severity, Signal, SignalKind,
-    SliReading, SliSpec, Status, TaskCosts, Timestamp, Usd, Window,
+    SliReading, SliSpec, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Usd, Window,
 };
 
 /// What an engine is at a moment, for whoever publishes it.
@@ -236,7 +236,7 @@ pub struct ChannelSnapshot {
 }
 
 /// What all events add up to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Tasks that ended, well or not, or were closed as incomplete.
     pub tasks: u64,
@@ -293,6 +293,18 @@ impl Tally {
             _ => return,
         }
         totals.cost_usd += self.costs.change(event);
+    }
+
+    /// Writes the sums.
+    pub fn save(&self, state: &mut StateWriter) {
+        state.put(&self.totals);
+        self.costs.save(state);
+    }
+
+    /// Takes up what was saved.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.totals = state.take()?;
+        self.costs.restore(state)
     }
 
     /// The sums so far.

@@ -102,15 +102,20 @@ impl FromStr for Timestamp {
     }
 }
 
+/// RFC 3339 where people may read it, nanoseconds elsewhere.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TimeVisitor)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(TimeVisitor)
+        } else {
+            i64::deserialize(deserializer).map(Self)
+        }
     }
 }
 

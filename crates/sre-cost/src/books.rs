@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol_str::SmolStr;
-use sre_core::{Clock, CostAlertKind, LedgerBooks, Timestamp, lock, thread_number};
+use sre_core::{Clock, CostAlertKind, LedgerBooks, Timestamp, Usd, lock, thread_number};
 
 use crate::account::{Account, Hold};
 use crate::accounts::{Accounts, Name, SharedAccount};
@@ -133,6 +133,22 @@ impl Books {
                 self.next_expiry.fetch_min(hold.expires.as_nanos(), Ordering::Relaxed);
             }
         }
+    }
+
+    /// What a ledger would hold of it, reservations left out.
+    pub(crate) fn held(&self) -> LedgerBooks {
+        let mut books = LedgerBooks { org: self.read_org(|org| Usd::from_nanos(org.spent)), ..LedgerBooks::default() };
+        self.read_all(|agent, account| {
+            let spent = Usd::from_nanos(account.own.budget.spent);
+            books.agents.push((agent.to_owned(), spent, account.rest.tasks));
+            for (model, allowance) in account.on_models() {
+                let spent = Usd::from_nanos(allowance.budget.spent);
+                books.models.push((agent.to_owned(), self.shared.model_at(model).to_owned(), spent));
+            }
+        });
+        let shared = self.shared.budgets.iter();
+        books.shared = shared.map(|(scope, of)| (scope.to_string(), Usd::from_nanos(lock(of).spent))).collect();
+        books
     }
 
     /// Lets go of reservations that are too old. A ledger needs no word of it: they are too old there as well.

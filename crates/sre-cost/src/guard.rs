@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sre_core::{
-    Clock, CostAlert, LedgerHold, LedgerStore, Signal, SignalHandler, StoreError, SystemClock, Timestamp, Usd,
+    Clock, CostAlert, LedgerBooks, LedgerHold, LedgerStore, Signal, SignalHandler, StateError, StateReader,
+    StateWriter, StoreError, SystemClock, Timestamp, Usd,
 };
 
 use crate::books::Books;
@@ -77,6 +78,26 @@ impl CostGuard {
         self.books.take_up(store.books(period.day, period.month)?);
         self.store = Some(store);
         Ok(self)
+    }
+
+    /// Writes the day's and the month's sums, for a guard without a ledger; reservations and what is usual are left out.
+    pub(crate) fn save(&self, state: &mut StateWriter) {
+        let period = self.books.period();
+        state.put(&(period.day, period.month, self.books.held()));
+    }
+
+    /// Takes up what was saved of the present day and month.
+    pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        let (day, month, mut books): (Timestamp, Timestamp, LedgerBooks) = state.take()?;
+        let period = self.books.period();
+        if day != period.day {
+            books = LedgerBooks { org: books.org, ..LedgerBooks::default() };
+        }
+        if month != period.month {
+            books.org = Usd::ZERO;
+        }
+        self.books.take_up(books);
+        Ok(())
     }
 
     fn build(limits: Limits, clock: Arc<dyn Clock>) -> Self {

@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
-use sre_core::{AgentEvent, Event, Observer, Signal, Snapshot, TaskCosts, Timestamp, lock};
+use sre_core::{
+    AgentEvent, Event, Observer, Signal, Snapshot, StateError, StateReader, StateWriter, TaskCosts, Timestamp, lock,
+};
 
 use crate::operations::Mode;
 use crate::{CostGuard, Spend};
@@ -8,7 +10,7 @@ use crate::{CostGuard, Spend};
 /// Enters what events say was spent: calls at once, and where a task has a figure of its own, that instead of its calls'.
 ///
 /// Days and months are those of the guard's clock, whatever the events' times are. Do not also record by hand what the events
-/// say.
+/// say. What it saves holds the sums of the guard too: leave that without a ledger then.
 #[derive(Debug)]
 pub struct CostObserver {
     guard: std::sync::Arc<CostGuard>,
@@ -43,6 +45,16 @@ impl Observer for CostObserver {
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         self.guard.evaluate_at(now);
         self.guard.take_pending().into_iter().for_each(signals);
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        lock(&self.costs).save(state);
+        self.guard.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        lock(&self.costs).restore(state)?;
+        self.guard.restore(state)
     }
 
     fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {

@@ -94,8 +94,8 @@ impl Shared {
     /// Whose allowance it is.
     pub(crate) fn scope(&self, agent: &str, on_model: Option<u32>) -> CostScope {
         let agent = agent.to_owned();
-        match on_model.map(|place| &self.each[place as usize].0) {
-            Some(model) => CostScope::AgentOnModel { agent, model: model.clone() },
+        match on_model {
+            Some(place) => CostScope::AgentOnModel { agent, model: self.model_at(place).to_owned() },
             None => CostScope::Agent(agent),
         }
     }
@@ -124,7 +124,11 @@ impl Shared {
 
     /// The model by whose name a ledger knows what the agent may spend on it.
     pub(crate) fn model(&self, places: Places) -> Option<String> {
-        places.on_model.map(|place| self.each[place as usize].0.clone())
+        places.on_model.map(|place| self.model_at(place).to_owned())
+    }
+
+    pub(crate) fn model_at(&self, place: u32) -> &str {
+        &self.each[place as usize].0
     }
 
     pub(crate) fn places_of(&self, names: &[String], model: Option<&str>) -> Places {

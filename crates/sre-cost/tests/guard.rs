@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Timestamp, Usd};
-use sre_cost::{CostGuard, Limits, Refused, ScopeLimits, Spend};
+use sre_core::{
+    AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Observer, StateReader,
+    StateWriter, Timestamp, Usd,
+};
+use sre_cost::{CostGuard, CostObserver, Limits, Refused, ScopeLimits, Spend};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -381,4 +384,44 @@ fn a_summary_has_everybody() {
     let snapshot = guard.snapshot_at(clock.now());
     let of_b = snapshot.budgets.iter().find(|budget| budget.scope == CostScope::Agent("b".into())).unwrap();
     assert_eq!(of_b.exhausted_at, Some(clock.now().saturating_add(Duration::from_secs(80 * 60))));
+}
+
+#[test]
+fn what_an_observer_saves_is_taken_up_by_another() {
+    let on_model = ScopeLimits { per_agent_daily: Some(usd("3")), ..ScopeLimits::default() };
+    let limits =
+        || Limits { models: [("gpt-5".to_owned(), on_model.clone())].into(), per_agent_daily: usd("2"), ..ten() };
+    let (old, clock) = guard(limits());
+    let observe = |guard: &Arc<CostGuard>, observer: &CostObserver, json: &str| {
+        let event = AgentEvent::from_json(json.as_bytes()).unwrap();
+        observer.observe(&event, &mut |_| {});
+        guard.get_budget("a").spent_today_usd
+    };
+    let call = r#"{"event":"llm_call","time":1,"agent":"a","task":"t","model":"gpt-5","cost_usd":"1.5"}"#;
+    let before = CostObserver::new(old.clone());
+    observe(&old, &before, call);
+    let saved = || {
+        let mut state = StateWriter::default();
+        before.save(&mut state);
+        state.finish().unwrap()
+    };
+    let restored = |clock: &Arc<ManualClock>| {
+        let guard = Arc::new(CostGuard::with_limits(limits()).unwrap().with_clock(clock.clone()));
+        let observer = CostObserver::new(guard.clone());
+        observer.restore(&mut StateReader::new(&saved())).unwrap();
+        (guard, observer)
+    };
+    let (new, after) = restored(&clock);
+    assert_eq!(new.snapshot_at(clock.now()).budgets.len(), old.snapshot_at(clock.now()).budgets.len());
+    assert_eq!(kinds(&new.alerts()), Vec::<&CostAlertKind>::new(), "what was told is not told again");
+    // The task's own figure replaces that of its calls, also of those from before the restart.
+    let end = r#"{"event":"task_finished","time":2,"agent":"a","task":"t","success":true,"cost_usd":"1.25"}"#;
+    assert_eq!(observe(&new, &after, end), usd("1.25"));
+    assert_eq!(new.org_spent_month(), usd("1.25"));
+    // Another day, another month.
+    clock.advance(24 * HOUR);
+    let (next_day, _) = restored(&clock);
+    assert_eq!((next_day.get_budget("a").spent_today_usd, next_day.org_spent_month()), (Usd::ZERO, usd("1.5")));
+    clock.advance(31 * 24 * HOUR);
+    assert_eq!(restored(&clock).0.org_spent_month(), Usd::ZERO);
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sre_core::{
-    BurnAlert, BurnRate, Clock, Counts, ErrorBudgetSnapshot, RollingCounts, RollingView, Severity, Status, SystemClock,
-    Timestamp, Window,
+    BurnAlert, BurnRate, Clock, Counts, ErrorBudgetSnapshot, RollingCounts, RollingView, Severity, StateError,
+    StateReader, StateWriter, Status, SystemClock, Timestamp, Window,
 };
 
 use crate::calendar::PeriodCounts;
@@ -249,6 +249,35 @@ impl ErrorBudget {
     /// Seconds until it is spent at the rate of the last hour; 0 when it is, `None` when it never will be.
     pub fn spent_in_seconds(&self) -> Option<f64> {
         self.reading(self.clock.now()).budget.spent_in_s
+    }
+
+    /// Writes what was counted.
+    pub(crate) fn save(&self, state: &mut StateWriter) {
+        state.put(&self.kind());
+        self.counts.save(state);
+        self.period.iter().for_each(|period| period.save(state));
+        self.slice.iter().for_each(|slice| slice.save(state));
+    }
+
+    /// Adds what was saved; what a budget of another kind has counted is no use.
+    pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        if state.take::<(bool, bool)>()? != self.kind() {
+            return Ok(());
+        }
+        self.counts.restore(state)?;
+        self.period.iter().try_for_each(|period| period.restore(state))?;
+        self.slice.iter().try_for_each(|slice| slice.restore(state))
+    }
+
+    /// Whether it begins anew by the calendar, and whether it counts slices of time.
+    fn kind(&self) -> (bool, bool) {
+        (self.period.is_some(), self.slice.is_some())
+    }
+
+    /// What was counted over `window` up to `now`, bucket by bucket; see [`RollingView::course`].
+    pub fn course(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
+        self.judge_slices(now);
+        self.counts.view().course(window, now)
     }
 
     /// Everything about the budget at `now`.

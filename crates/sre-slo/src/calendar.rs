@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Unit, Zoned};
 use serde::{Deserialize, Serialize};
-use sre_core::{Counts, Timestamp, Window, lock};
+use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window, lock};
 
 /// A budget that begins anew by the calendar, as it is written: with each month, say, from a moment in a time zone on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ pub(crate) struct PeriodCounts {
     present: Mutex<Present>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Present {
     begin: Timestamp,
     end: Timestamp,
@@ -118,6 +118,15 @@ struct Present {
 impl PeriodCounts {
     pub(crate) fn new(calendar: Calendar) -> Self {
         Self { calendar, present: Mutex::default() }
+    }
+
+    pub(crate) fn save(&self, state: &mut StateWriter) {
+        state.put(&*lock(&self.present));
+    }
+
+    pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        *lock(&self.present) = state.take()?;
+        Ok(())
     }
 
     /// Counts an event; one of a period that is over counts no more.

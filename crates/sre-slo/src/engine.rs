@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
-use sre_core::{AgentEvent, Observer, Signal, SloSnapshot, Snapshot, Timestamp};
+use sre_core::{AgentEvent, Observer, Signal, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Timestamp};
 
 use crate::{BuildError, SliRegistry, Slo, SloSpec};
 
@@ -93,6 +93,16 @@ impl SloEngine {
         snapshots
     }
 
+    /// The objective of that name and agent.
+    pub fn with_objective<R>(&self, name: &str, agent: &str, read: impl FnOnce(&Slo) -> R) -> Option<R> {
+        let of_agent = {
+            let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+            let known = agents.by_name.get(agent);
+            known.or(agents.overflow.as_ref().filter(|_| agent == OVERFLOW)).cloned()
+        };
+        of_agent?.iter().find(|slo| slo.name() == name).map(read)
+    }
+
     fn all(&self) -> Vec<Objectives> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         agents.by_name.values().chain(&agents.overflow).cloned().collect()
@@ -105,11 +115,17 @@ impl SloEngine {
             return known.clone();
         }
         if agents.by_name.len() >= self.max_agents {
-            return agents.overflow.get_or_insert_with(|| self.make(OVERFLOW)).clone();
+            drop(agents);
+            return self.overflow();
         }
         let objectives = self.make(agent);
         agents.by_name.insert(agent.to_owned(), objectives.clone());
         objectives
+    }
+
+    fn overflow(&self) -> Objectives {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        agents.overflow.get_or_insert_with(|| self.make(OVERFLOW)).clone()
     }
 
     fn make(&self, agent: &str) -> Objectives {
@@ -128,6 +144,26 @@ impl Observer for SloEngine {
         for slo in self.all().iter().flat_map(|slos| slos.iter()) {
             slo.evaluate_at(now, signals);
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        for slo in self.all().iter().flat_map(|slos| slos.iter()) {
+            state.put(&(slo.name(), slo.agent()));
+            state.section("objective", |state| slo.save(state));
+        }
+    }
+
+    /// Takes up the objectives that are still there, by their names and agents; the others are forgotten.
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        while !state.is_empty() {
+            let (name, agent): (String, String) = state.take()?;
+            let (_, mut objective) = state.section()?;
+            let objectives = if agent == OVERFLOW { self.overflow() } else { self.objectives_of(&agent) };
+            if let Some(slo) = objectives.iter().find(|slo| slo.name() == name) {
+                slo.restore(&mut objective)?;
+            }
+        }
+        Ok(())
     }
 
     fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {

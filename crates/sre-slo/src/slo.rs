@@ -3,8 +3,8 @@ use std::fmt;
 use std::sync::Mutex;
 
 use sre_core::{
-    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, Sli, SloSnapshot, Snapshot, Status,
-    TaskCosts, Timestamp, lock, wilson_interval,
+    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, Sli, SliSpec, SloSnapshot, Snapshot,
+    StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
@@ -223,6 +223,46 @@ impl Slo {
     }
 }
 
+/// The parts of an objective's state that are no indicator's.
+const BUDGET: &str = "budget";
+const COSTS: &str = "costs";
+
+impl Slo {
+    /// Writes what was counted, so that it outlives a restart.
+    pub fn save(&self, state: &mut StateWriter) {
+        state.put(&*lock(&self.status));
+        state.section(BUDGET, |state| self.budget.save(state));
+        if let Some(costs) = &self.costs {
+            state.section(COSTS, |state| lock(costs).save(state));
+        }
+        for indicator in &self.indicators {
+            state.section(&section_of(indicator.spec()), |state| indicator.save(state));
+        }
+    }
+
+    /// Adds what was saved, also by an objective with other targets or indicators: an indicator that was not there, or had
+    /// another window, begins anew.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        *lock(&self.status) = state.take()?;
+        for section in state.sections() {
+            let (name, mut section) = section?;
+            match (name, &self.costs) {
+                (BUDGET, _) => self.budget.restore(&mut section)?,
+                (COSTS, Some(costs)) => lock(costs).restore(&mut section)?,
+                _ => {
+                    let mut own = self.indicators.iter().filter(|own| section_of(own.spec()) == name);
+                    own.next().map_or(Ok(()), |own| own.restore(&mut section))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn section_of(spec: &SliSpec) -> String {
+    format!("{} over {}", spec.name, spec.window)
+}
+
 impl Observer for Slo {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
         if self.agent.is_empty() || self.agent == event.agent {
@@ -236,6 +276,14 @@ impl Observer for Slo {
 
     fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
         vec![Snapshot::Slo(Box::new(self.snapshot_at(now)))]
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        Self::save(self, state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        Self::restore(self, state)
     }
 }
 

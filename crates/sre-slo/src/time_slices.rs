@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
-use serde::Serialize;
-use sre_core::{Counts, Timestamp, Window, lock};
+use serde::{Deserialize, Serialize};
+use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window, lock};
 
 use crate::Target;
 
@@ -24,7 +24,7 @@ pub(crate) struct OpenSlice {
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Open {
     start: i64,
     counts: Counts,
@@ -34,6 +34,15 @@ struct Open {
 impl OpenSlice {
     pub(crate) fn new(slices: TimeSlices) -> Self {
         Self { slices, open: Mutex::default() }
+    }
+
+    pub(crate) fn save(&self, state: &mut StateWriter) {
+        state.put(&*lock(&self.open));
+    }
+
+    pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        *lock(&self.open) = state.take()?;
+        Ok(())
     }
 
     /// Counts an event; the slice before it goes to `judged` once it is over.

@@ -1,6 +1,6 @@
 //! What every implementor of a trait must do.
 
-use sre_core::{Adapter, AgentEvent, Event, Sli, Timestamp};
+use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
 /// What every indicator must do: no data is no number, no event panics, and nothing is invented.
 ///
@@ -48,6 +48,7 @@ const EVENTS: [&str; 12] = [
 ///
 /// - each task starts before it finishes, and finishes once; its events carry its name;
 /// - bytes that are no record are an error or nothing, never a panic, and change nothing;
+/// - a restart in the middle of a recording changes nothing;
 /// - a recording cut short yields its open tasks as incomplete, failed ones, when it ends or by time-out.
 ///
 /// # Panics
@@ -56,6 +57,7 @@ pub fn adapter(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) 
     let whole = run(&mut *make(), records);
     tasks_are_well_formed(&whole);
     rubbish_changes_nothing(make, records, &whole);
+    a_restart_changes_nothing(make, records, &whole);
     cut_short_is_incomplete(make, records);
 }
 
@@ -108,6 +110,29 @@ fn rubbish_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: 
     }
     adapter.finish(&mut |event| events.push(event));
     assert_eq!(events.len(), whole.len(), "bad records between good ones change nothing");
+}
+
+fn a_restart_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>], whole: &[AgentEvent]) {
+    for part in 1..8 {
+        let (before, after) = records.split_at(records.len() * part / 8);
+        let (mut old, mut new) = (make(), make());
+        let mut events = Vec::new();
+        for record in before {
+            old.ingest(record, &mut |event| events.push(event)).expect("a good record");
+        }
+        let mut state = StateWriter::default();
+        old.save(&mut state);
+        let state = state.finish().expect("a state that can be written");
+        let mut state = StateReader::new(&state);
+        new.restore(&mut state).expect("the state that was just written");
+        assert!(state.is_empty(), "all that was written is read");
+        assert_eq!(new.stats(), old.stats(), "what is open, and what was counted, is kept");
+        for record in after {
+            new.ingest(record, &mut |event| events.push(event)).expect("a good record");
+        }
+        new.finish(&mut |event| events.push(event));
+        assert!(events == whole, "a restart after {part}/8 of the records changes what comes of them");
+    }
 }
 
 fn cut_short_is_incomplete(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {

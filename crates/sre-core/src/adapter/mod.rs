@@ -11,7 +11,9 @@ pub use open_runs::{OpenRun, OpenRuns, RunLimits};
 pub use recorder::{AdapterSnapshot, EventSink, LlmUsage, Recorder, Run};
 pub use verdict::Verdict;
 
-use crate::{AgentEvent, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads a framework's native events and yields [`AgentEvent`]s.
 ///
@@ -29,6 +31,12 @@ pub trait Adapter: Send {
 
     /// The input has ended: closes every open run as incomplete.
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent));
+
+    /// Writes what is open, so that it outlives a restart.
+    fn save(&self, state: &mut StateWriter);
+
+    /// Takes up what was saved; nothing was read yet.
+    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>;
 
     /// What is open, and what could not be used.
     fn stats(&self) -> AdapterStats;
@@ -55,8 +63,10 @@ impl From<crate::InvalidEvent> for AdapterError {
 }
 
 /// What an adapter holds, and what it could not use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterStats {
+    /// The latest time that the input has told.
+    pub latest: Timestamp,
     /// Runs that have begun and not ended.
     pub open_runs: usize,
     /// Runs closed early because too many were open.
@@ -67,4 +77,6 @@ pub struct AdapterStats {
     pub unmatched: u64,
     /// Parts of records that cannot be, and were passed over: a span without an id, or one that ends before it starts.
     pub rejected: u64,
+    /// Parts of records that had come before: a span that was sent again.
+    pub repeated: u64,
 }

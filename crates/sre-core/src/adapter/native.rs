@@ -1,5 +1,5 @@
 use super::{Adapter, AdapterError, AdapterStats, OpenRun, OpenRuns, RunLimits};
-use crate::{AgentEvent, Event, Timestamp};
+use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the workspace's own JSON Lines, and closes the tasks in it that never end.
 ///
@@ -105,13 +105,27 @@ impl Adapter for NativeAdapter {
         }
     }
 
+    fn save(&self, state: &mut StateWriter) {
+        self.open.save(state);
+        self.closed.save(state);
+        state.put(&(self.latest, self.unknown, self.unmatched));
+    }
+
+    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.open.restore(state)?;
+        self.closed.restore(state)?;
+        (self.latest, self.unknown, self.unmatched) = state.take()?;
+        Ok(())
+    }
+
     fn stats(&self) -> AdapterStats {
         AdapterStats {
+            latest: self.latest,
             open_runs: self.open.len(),
             evicted_runs: self.open.evicted(),
             unknown: self.unknown,
             unmatched: self.unmatched,
-            rejected: 0,
+            ..AdapterStats::default()
         }
     }
 }

@@ -2,9 +2,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentEvent, Event, Timestamp};
+use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp};
 
 /// How much an adapter may hold, and how long a run may take.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,7 @@ pub struct OpenRuns<S> {
 }
 
 /// A run that has begun and not ended.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct OpenRun<S> {
     /// Who runs.
     pub agent: String,
@@ -100,6 +102,27 @@ impl<S> OpenRuns<S> {
     /// Removes every run, the oldest first.
     pub fn drain(&mut self) -> Vec<OpenRun<S>> {
         std::mem::take(&mut self.by_start).into_iter().filter_map(|(_, key)| self.runs.remove(&key)).collect()
+    }
+
+    /// Writes the open runs.
+    pub fn save(&self, state: &mut StateWriter)
+    where
+        S: Serialize,
+    {
+        let runs = self.by_start.iter().filter_map(|(_, key)| Some((key, self.runs.get(key)?)));
+        state.put(&(self.evicted, runs.collect::<Vec<_>>()));
+    }
+
+    /// Takes up what was saved.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
+    where
+        S: DeserializeOwned,
+    {
+        let (evicted, runs): (u64, Vec<(String, OpenRun<S>)>) = state.take()?;
+        self.evicted = evicted;
+        self.by_start = runs.iter().map(|(key, run)| (run.started, key.clone())).collect();
+        self.runs = runs.into_iter().collect();
+        Ok(())
     }
 
     /// The open runs, in no particular order.

@@ -1,6 +1,8 @@
+use serde::{Deserialize, Serialize};
+
 /// How a task went, where its root does not say: it failed when a guardrail stopped it or its last model call failed.
 /// A tool's failure that the agent got over is none of the task's.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     root: Option<String>,
     guardrail: Option<String>,

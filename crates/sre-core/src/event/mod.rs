@@ -1,3 +1,4 @@
+pub mod compact;
 mod wire;
 
 use std::collections::BTreeMap;

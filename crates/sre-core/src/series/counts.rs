@@ -1,9 +1,11 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::ring::Ring;
 use crate::time::nanos;
-use crate::{Timestamp, Window, lock, thread_number};
+use crate::{StateError, StateReader, StateWriter, Timestamp, Window, lock, thread_number};
 
 /// Good and bad events over rolling windows, for any number of threads.
 ///
@@ -28,7 +30,7 @@ pub struct RollingCounts {
 }
 
 /// How many good and bad events there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Events that count for the objective.
     pub good: u64,
@@ -104,6 +106,26 @@ impl RollingCounts {
         }
     }
 
+    /// Writes what was counted.
+    pub fn save(&self, state: &mut StateWriter) {
+        let view = self.view();
+        state.put(&view.history.dropped);
+        view.history.levels.iter().for_each(|level| level.save(state, |counts| *counts != Counts::default()));
+    }
+
+    /// Adds what was saved.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        let mut history = lock(&self.history);
+        history.dropped += state.take::<u64>()?;
+        for level in &mut history.levels {
+            level.restore(state, |bucket, saved| {
+                bucket.add(saved);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// The counts, held still for as many windows as one evaluation asks for. Recording threads wait only when they
     /// turn to another five seconds meanwhile.
     pub fn view(&self) -> RollingView<'_> {
@@ -154,13 +176,22 @@ pub struct RollingView<'a> {
 impl RollingView<'_> {
     /// What was counted in the window that ends at `now`.
     pub fn sum(&self, window: Window, now: Timestamp) -> Counts {
-        let wanted = nanos(window.duration());
-        let [finer @ .., coarsest] = &self.history.levels;
-        let level = finer.iter().find(|level| level.reach() >= wanted).unwrap_or(coarsest);
-        level.window(window.duration(), now).fold(Counts::default(), |mut sum, bucket| {
+        self.level(window).window(window.duration(), now).fold(Counts::default(), |mut sum, bucket| {
             sum.add(*bucket);
             sum
         })
+    }
+
+    /// What was counted, bucket by bucket, in the window that ends at `now`: each with the moment it begins, the oldest first.
+    /// The finest resolution that reaches back so far.
+    pub fn course(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
+        self.level(window).course(window.duration(), now).map(|(at, counts)| (at, *counts)).collect()
+    }
+
+    fn level(&self, window: Window) -> &Ring<Counts> {
+        let wanted = nanos(window.duration());
+        let [finer @ .., coarsest] = &self.history.levels;
+        finer.iter().find(|level| level.reach() >= wanted).unwrap_or(coarsest)
     }
 
     /// How many events came too late to be counted.

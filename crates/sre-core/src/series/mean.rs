@@ -1,7 +1,9 @@
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+
 use super::ring::Ring;
-use crate::{SliReading, SliSpec, Timestamp, lock};
+use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock};
 
 /// The series under an indicator whose value is a mean; the largest sample is kept beside it.
 ///
@@ -12,7 +14,7 @@ pub struct MeanSeries {
     ring: Mutex<Ring<Bucket>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Bucket {
     samples: u64,
     met: u64,
@@ -23,6 +25,15 @@ struct Bucket {
 impl Default for Bucket {
     fn default() -> Self {
         Self { samples: 0, met: 0, sum: 0.0, maximum: f64::NEG_INFINITY }
+    }
+}
+
+impl Bucket {
+    fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.met += other.met;
+        self.sum += other.sum;
+        self.maximum = self.maximum.max(other.maximum);
     }
 }
 
@@ -51,16 +62,24 @@ impl MeanSeries {
         }
     }
 
+    /// Writes what was recorded.
+    pub fn save(&self, state: &mut StateWriter) {
+        lock(&self.ring).save(state, |bucket| bucket.samples > 0);
+    }
+
+    /// Adds what was saved.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        lock(&self.ring).restore(state, |bucket, saved| {
+            bucket.add(&saved);
+            Ok(())
+        })
+    }
+
     /// What was recorded in the window up to `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let ring = lock(&self.ring);
         let mut all = Bucket::default();
-        for bucket in ring.window(self.spec.window.duration(), now) {
-            all.samples += bucket.samples;
-            all.met += bucket.met;
-            all.sum += bucket.sum;
-            all.maximum = all.maximum.max(bucket.maximum);
-        }
+        ring.window(self.spec.window.duration(), now).for_each(|bucket| all.add(bucket));
         let any = all.samples > 0;
         let count = all.samples as f64;
         SliReading {

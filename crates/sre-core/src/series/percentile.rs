@@ -1,7 +1,9 @@
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+
 use super::ring::Ring;
-use crate::{SliReading, SliSpec, Timestamp, Window, lock};
+use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock};
 
 /// The series under an indicator whose value is a percentile, such as the 95th of a latency.
 ///
@@ -37,7 +39,7 @@ const OFFSET: f64 = -115.125_416_960_395;
 const BINS: usize = 923;
 
 /// The counts of a run of neighbouring bins, and of the samples that met the target.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sketch {
     first: usize,
     bins: Vec<u32>,
@@ -68,6 +70,16 @@ impl PercentileSeries {
         if let Some(sketch) = lock(&self.ring).slot(time) {
             sketch.add(sample, met);
         }
+    }
+
+    /// Writes what was recorded.
+    pub fn save(&self, state: &mut StateWriter) {
+        lock(&self.ring).save(state, |sketch| sketch.samples > 0);
+    }
+
+    /// Adds what was saved.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        lock(&self.ring).restore(state, Sketch::merge)
     }
 
     /// What was recorded in the indicator's window up to `now`. Compliance is exact; the value is within 1 %.
@@ -116,9 +128,31 @@ impl Sketch {
         self.maximum = self.maximum.max(sample);
     }
 
-    /// Makes room for `bin`, a sixteenth of all bins at a time, and counts it once.
+    fn merge(&mut self, other: Self) -> Result<(), StateError> {
+        let end = other.first.checked_add(other.bins.len()).filter(|end| *end <= BINS);
+        let end = end.ok_or_else(|| StateError::new(format!("found more than {BINS} bins")))?;
+        for bin in [other.first, end.saturating_sub(1)] {
+            if bin.checked_sub(self.first).is_none_or(|index| index >= self.bins.len()) {
+                self.make_room_for(bin);
+            }
+        }
+        for (count, more) in self.bins[other.first - self.first..].iter_mut().zip(&other.bins) {
+            *count = count.saturating_add(*more);
+        }
+        self.samples += other.samples;
+        self.met += other.met;
+        self.maximum = self.maximum.max(other.maximum);
+        Ok(())
+    }
+
     #[cold]
     fn grow_to(&mut self, bin: usize) {
+        self.make_room_for(bin);
+        self.bins[bin - self.first] += 1;
+    }
+
+    /// Makes room for `bin`, a sixteenth of all bins at a time.
+    fn make_room_for(&mut self, bin: usize) {
         const STEP: usize = BINS.div_ceil(16);
         let low = bin / STEP * STEP;
         let (first, end) = if self.bins.is_empty() {
@@ -128,7 +162,6 @@ impl Sketch {
         };
         let mut bins = vec![0; end.min(BINS) - first];
         bins[self.first.saturating_sub(first)..][..self.bins.len()].copy_from_slice(&self.bins);
-        bins[bin - first] += 1;
         (self.first, self.bins) = (first, bins);
     }
 }

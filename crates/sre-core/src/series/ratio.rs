@@ -1,5 +1,5 @@
 use super::counts::{Counts, RollingCounts};
-use crate::{Goal, SliReading, SliSpec, Timestamp, wilson_interval};
+use crate::{Goal, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, wilson_interval};
 
 /// The series under a ratio indicator: a share of samples over a rolling window.
 ///
@@ -33,6 +33,16 @@ impl RatioSeries {
     #[inline]
     pub fn record(&self, time: Timestamp, hit: bool) {
         self.counts.record(time, hit);
+    }
+
+    /// Writes what was recorded.
+    pub fn save(&self, state: &mut StateWriter) {
+        self.counts.save(state);
+    }
+
+    /// Adds what was saved.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.counts.restore(state)
     }
 
     /// What was recorded in the window up to `now`. Compliance is the share of samples on the good side.

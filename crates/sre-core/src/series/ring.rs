@@ -1,7 +1,10 @@
 use std::time::Duration;
 
-use crate::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::time::nanos;
+use crate::{StateError, StateReader, StateWriter, Timestamp};
 
 /// Buckets of equal width over the last `slots × width` of time; older ones are overwritten as time goes on.
 #[derive(Debug)]
@@ -59,6 +62,50 @@ impl<B: Default + Clone> Ring<B> {
             None => self.newest = Some(bucket),
         }
         Some(&mut self.slots[bucket.rem_euclid(count) as usize])
+    }
+
+    /// Writes the buckets in use, the oldest first, each with the moment it begins.
+    pub(crate) fn save(&self, state: &mut StateWriter, is_used: impl Fn(&B) -> bool)
+    where
+        B: Serialize,
+    {
+        let count = self.slots.len() as i64;
+        let newest = self.newest.unwrap_or(i64::MIN / 2);
+        let buckets = (newest - count + 1..=newest).filter(|_| self.newest.is_some());
+        let used = buckets.map(|bucket| (bucket, &self.slots[bucket.rem_euclid(count) as usize]));
+        let used: Vec<(i64, &B)> = used
+            .filter(|(_, held)| is_used(held))
+            .map(|(bucket, held)| (bucket.saturating_mul(self.width), held))
+            .collect();
+        state.put(&(self.dropped, used));
+    }
+
+    /// Puts back what was saved, also by a ring of other buckets; `add` joins a saved bucket with the one it falls into, or
+    /// says that it cannot be.
+    pub(crate) fn restore(
+        &mut self,
+        state: &mut StateReader<'_>,
+        mut add: impl FnMut(&mut B, B) -> Result<(), StateError>,
+    ) -> Result<(), StateError>
+    where
+        B: DeserializeOwned,
+    {
+        let (dropped, used): (u64, Vec<(i64, B)>) = state.take()?;
+        for (begin, held) in used {
+            if let Some(bucket) = self.slot(Timestamp::from_nanos(begin)) {
+                add(bucket, held)?;
+            }
+        }
+        self.dropped = dropped;
+        Ok(())
+    }
+
+    /// The buckets of the window that ends at `now`, each with the moment it begins, the empty ones too.
+    pub(crate) fn course(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = (Timestamp, &B)> {
+        let newest = self.newest.unwrap_or(i64::MIN / 2);
+        let first = self.bucket_of(now.saturating_sub(window)).max(newest - self.slots.len() as i64 + 1);
+        let begins = (first..).map(|bucket| Timestamp::from_nanos(bucket.saturating_mul(self.width)));
+        begins.zip(self.window(window, now))
     }
 
     /// The buckets of the window that ends at `now`, the one it begins in whole, in two runs.

@@ -1,7 +1,9 @@
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+
 use super::ring::Ring;
-use crate::{Goal, SliReading, SliSpec, Timestamp, lock, wilson_interval};
+use crate::{Goal, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock, wilson_interval};
 
 /// A share of samples that count by a weight each, such as a judge's confidence.
 ///
@@ -13,12 +15,21 @@ pub struct WeightedRatioSeries {
     ring: Mutex<Ring<Bucket>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bucket {
     samples: u64,
     weight: f64,
     hit_weight: f64,
     squares: f64,
+}
+
+impl Bucket {
+    fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.weight += other.weight;
+        self.hit_weight += other.hit_weight;
+        self.squares += other.squares;
+    }
 }
 
 impl WeightedRatioSeries {
@@ -46,16 +57,24 @@ impl WeightedRatioSeries {
         }
     }
 
+    /// Writes what was recorded.
+    pub fn save(&self, state: &mut StateWriter) {
+        lock(&self.ring).save(state, |bucket| bucket.samples > 0);
+    }
+
+    /// Adds what was saved.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        lock(&self.ring).restore(state, |bucket, saved| {
+            bucket.add(&saved);
+            Ok(())
+        })
+    }
+
     /// What was recorded in the window up to `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let ring = lock(&self.ring);
         let mut sum = Bucket::default();
-        for bucket in ring.window(self.spec.window.duration(), now) {
-            sum.samples += bucket.samples;
-            sum.weight += bucket.weight;
-            sum.hit_weight += bucket.hit_weight;
-            sum.squares += bucket.squares;
-        }
+        ring.window(self.spec.window.duration(), now).for_each(|bucket| sum.add(bucket));
         let value = (sum.weight > 0.0).then(|| sum.hit_weight / sum.weight);
         let effective = if sum.squares > 0.0 { sum.weight * sum.weight / sum.squares } else { 0.0 };
         SliReading {

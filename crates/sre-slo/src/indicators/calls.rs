@@ -2,9 +2,10 @@ use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Mutex;
 
 use rustc_hash::{FxHashSet, FxHasher};
+use serde::{Deserialize, Serialize};
 use sre_core::{
     AgentEvent, Event, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli, SliReading, SliSpec,
-    Timestamp, Window, lock,
+    StateError, StateReader, StateWriter, Timestamp, Window, lock,
 };
 
 use super::Hand;
@@ -52,6 +53,14 @@ impl Sli for ToolCallAccuracy {
         if let Event::ToolCall { correct: Some(correct), .. } = event.event {
             self.series.record(event.time, correct);
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
     }
 }
 
@@ -104,6 +113,14 @@ impl Sli for ResponseLatency {
             self.series.record(event.time, duration_ms);
         }
     }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
+    }
 }
 
 /// A percentile of how long model calls take to stream their first token. Default target p95 of 2000 ms over 1h.
@@ -152,6 +169,14 @@ impl Sli for TimeToFirstToken {
             self.series.record(event.time, first_token_ms);
         }
     }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
+    }
 }
 
 /// How many tool calls of a task repeat an earlier one of it, tool and arguments alike: a loop shows here. Default
@@ -173,7 +198,7 @@ struct Calls {
     remembered: usize,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct OfTask {
     seen: FxHashSet<u64>,
     repeats: u32,
@@ -226,6 +251,19 @@ impl Sli for RepeatedToolCalls {
             }
             _ => {}
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+        lock(&self.calls).tasks.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)?;
+        let mut calls = lock(&self.calls);
+        calls.tasks.restore(state)?;
+        calls.remembered = calls.tasks.iter().map(|task| task.seen.len()).sum();
+        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, Timestamp, WeightedRatioSeries,
-    Window, lock,
+    AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
+    StateWriter, Timestamp, WeightedRatioSeries, Window, lock,
 };
 
 use super::Hand;
@@ -56,6 +56,14 @@ impl Sli for HallucinationRate {
             self.series.record(event.time, !passed, confidence.unwrap_or(1.0));
         }
     }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
+    }
 }
 
 /// The share of policy checks that were passed. Default target 1.0 over 24h.
@@ -101,6 +109,14 @@ impl Sli for PolicyCompliance {
         if let Event::PolicyCheck { compliant, .. } = event.event {
             self.series.record(event.time, compliant);
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
     }
 }
 
@@ -149,6 +165,14 @@ impl Sli for DelegationChainDepth {
             self.series.record(event.time, f64::from(depth));
         }
     }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
+    }
 }
 
 /// How far the agent's confidence is from its success: |mean confidence − mean success|. Default target 0.05 over 30d.
@@ -166,6 +190,12 @@ struct Predictions {
     confidence: MeanSeries,
     success: MeanSeries,
     apart: MeanSeries,
+}
+
+impl Predictions {
+    fn all(&self) -> [&MeanSeries; 3] {
+        [&self.confidence, &self.success, &self.apart]
+    }
 }
 
 impl CalibrationDelta {
@@ -225,5 +255,13 @@ impl Sli for CalibrationDelta {
         {
             self.record(event.time, confidence, success);
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        lock(&self.series).all().into_iter().for_each(|series| series.save(state));
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        lock(&self.series).all().into_iter().try_for_each(|series| series.restore(state))
     }
 }

@@ -1,8 +1,8 @@
 use std::sync::Mutex;
 
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, TaskCosts, Timestamp, Usd,
-    Window, lock,
+    AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
+    StateWriter, TaskCosts, Timestamp, Usd, Window, lock,
 };
 
 use super::Hand;
@@ -59,6 +59,14 @@ impl Sli for TaskSuccessRate {
             self.series.record(event.time, success);
         }
     }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)
+    }
 }
 
 /// What a task costs on average. Default target $0.50 over 24h.
@@ -112,6 +120,16 @@ impl Sli for CostPerTask {
         if let Some(cost) = cost {
             self.series.record(event.time, cost.as_dollars());
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+        lock(&self.costs).save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)?;
+        lock(&self.costs).restore(state)
     }
 }
 
@@ -174,5 +192,15 @@ impl Sli for StepsPerTask {
         if let Some(steps) = sample {
             self.series.record(event.time, f64::from(steps));
         }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        self.series.save(state);
+        lock(&self.steps).save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.series.restore(state)?;
+        lock(&self.steps).restore(state)
     }
 }

@@ -1,0 +1,110 @@
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Where something writes what it keeps over a restart, one value after the other.
+///
+/// Values are in [postcard](https://postcard.jamesmunns.com)'s form, which does not describe itself: whoever reads them back
+/// takes the same types in the same order. A part that may change, or be missing later, is a [`section`](Self::section).
+///
+/// ```
+/// use sre_core::{StateReader, StateWriter};
+/// let mut state = StateWriter::default();
+/// state.put(&7_u64);
+/// state.section("names", |names| names.put(&["a", "b"]));
+/// let bytes = state.finish().unwrap();
+///
+/// let mut state = StateReader::new(&bytes);
+/// assert_eq!(state.take::<u64>().unwrap(), 7);
+/// let (name, mut names) = state.section().unwrap();
+/// assert_eq!((name, names.take::<[String; 2]>().unwrap()), ("names", ["a".to_owned(), "b".to_owned()]));
+/// ```
+#[derive(Debug, Default)]
+pub struct StateWriter {
+    bytes: Vec<u8>,
+    failure: Option<postcard::Error>,
+}
+
+/// Reads what a [`StateWriter`] wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct StateReader<'a>(&'a [u8]);
+
+/// State that cannot be written or read back.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}, expected the state of this version")]
+pub struct StateError(String);
+
+impl StateError {
+    /// Says what was found.
+    pub fn new(found: impl Into<String>) -> Self {
+        Self(found.into())
+    }
+}
+
+impl From<postcard::Error> for StateError {
+    fn from(error: postcard::Error) -> Self {
+        Self(format!("found something else ({error})"))
+    }
+}
+
+impl StateWriter {
+    /// Writes a value.
+    pub fn put<T: Serialize + ?Sized>(&mut self, value: &T) {
+        match postcard::to_extend(value, std::mem::take(&mut self.bytes)) {
+            Ok(bytes) => self.bytes = bytes,
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    /// Writes a part with a name, which a reader may pass over.
+    pub fn section(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
+        let mut section = Self::default();
+        write(&mut section);
+        self.failure = self.failure.take().or(section.failure);
+        self.put(&(name, Bytes(&section.bytes)));
+    }
+
+    /// What was written; an error where a value was of a type that this form cannot hold.
+    pub fn finish(self) -> Result<Vec<u8>, StateError> {
+        self.failure.map_or(Ok(self.bytes), |error| Err(error.into()))
+    }
+}
+
+/// Written by length, and read back without a copy.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Bytes<'a>(#[serde(serialize_with = "as_bytes")] &'a [u8]);
+
+fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+impl<'a> StateReader<'a> {
+    /// Reads from the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next value.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, StateError> {
+        let (value, rest) = postcard::take_from_bytes(self.0)?;
+        self.0 = rest;
+        Ok(value)
+    }
+
+    /// The next part and its name.
+    pub fn section(&mut self) -> Result<(&'a str, Self), StateError> {
+        let ((name, section), rest) = postcard::take_from_bytes::<(&str, &[u8])>(self.0)?;
+        self.0 = rest;
+        Ok((name, Self(section)))
+    }
+
+    /// Every part that is left, with its name.
+    pub fn sections(mut self) -> impl Iterator<Item = Result<(&'a str, Self), StateError>> {
+        std::iter::from_fn(move || (!self.is_empty()).then(|| self.section().inspect_err(|_| self.0 = &[])))
+    }
+
+    /// Whether everything was read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
