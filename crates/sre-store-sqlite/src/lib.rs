@@ -1,4 +1,4 @@
-//! What must outlive the process in SQLite files: alerts and their deliveries, and the ledger of costs.
+//! What must outlive the process in SQLite files: alerts and their deliveries, the ledger of costs, and a service's journal.
 //!
 //! The file of alerts is in WAL mode and synced at every commit, so that what was written survives a crash and a power cut. Several
 //! processes may have it open: each owns the deliveries it is at work on, and takes over those of processes that died.
@@ -14,9 +14,11 @@
 //! ```
 mod alerts;
 mod file;
+mod journal;
 mod ledger;
 mod owner;
 mod schema;
 
 pub use alerts::SqliteAlertStore;
+pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
