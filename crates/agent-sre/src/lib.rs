@@ -17,8 +17,10 @@
 //! hub.shutdown();
 //! # }
 //! ```
+mod format;
 mod hub;
 
+pub use format::{Format, UnknownFormat};
 pub use hub::{HandlerStats, Hub, HubBuilder};
 pub use sre_core::*;
 

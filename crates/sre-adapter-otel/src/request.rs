@@ -94,6 +94,16 @@ impl Request {
         self.unknown
     }
 
+    /// Passes over what ends after `time`, as told by a clock that must be wrong.
+    pub fn drop_after(&mut self, time: Timestamp) {
+        let before = self.items.len();
+        self.items.retain(|item| match item {
+            Item::Span { span, .. } => span.end <= time,
+            Item::Evaluation(evaluation) => evaluation.time <= time,
+        });
+        self.rejected += (before - self.items.len()) as u64;
+    }
+
     /// Remembers a service's name; spans of it say only its number.
     pub(crate) fn service(&mut self, name: Option<&str>) -> Option<u32> {
         self.services.push(name?.to_owned());

@@ -5,14 +5,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use agent_sre::alerts::default_mapping;
-use agent_sre::langgraph::LangGraphAdapter;
-use agent_sre::openai_agents::OpenAiAgentsAdapter;
-use agent_sre::otel::OtelAdapter;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    Adapter, AgentEvent, Alert, Event, Hub, NativeAdapter, Observer, Recorder, RunLimits, Signal, SloSnapshot,
-    Snapshot, Status, Tally, Timestamp, Totals, Window, lock,
+    AgentEvent, Alert, Event, Format, Hub, Observer, RunLimits, Signal, SloSnapshot, Snapshot, Status, Tally,
+    Timestamp, Totals, Window, lock,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -29,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
     slo: Vec<PathBuf>,
     /// What the input is.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = input::formats())]
     from: Format,
     /// Files with a record a line (OTLP also: the protobuf body of a request), or `-` for the standard input.
     #[arg(required_unless_present = "slo")]
@@ -61,18 +58,6 @@ pub(crate) struct Args {
     /// Make a malformed line an error instead of passing over it.
     #[arg(long)]
     strict: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// This project's own JSON Lines.
-    Sre,
-    /// LangGraph's `astream_events`, version 2.
-    Langgraph,
-    /// The OpenAI Agents SDK's traces.
-    OpenaiAgents,
-    /// OpenTelemetry export requests, as JSON lines or a protobuf body.
-    Otlp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -229,17 +214,6 @@ impl Args {
             self.input = self.slo.split_off(first_input + 1);
         }
         Ok(())
-    }
-}
-
-impl Format {
-    fn adapter(self, limits: RunLimits) -> Box<dyn Adapter> {
-        match self {
-            Self::Sre => Box::new(NativeAdapter::new(limits)),
-            Self::Langgraph => Box::new(LangGraphAdapter::new(limits, Recorder::default())),
-            Self::OpenaiAgents => Box::new(OpenAiAgentsAdapter::new(limits, Recorder::default())),
-            Self::Otlp => Box::new(OtelAdapter::new(limits)),
-        }
     }
 }
 

@@ -2,8 +2,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use agent_sre::{Adapter, AgentEvent};
+use agent_sre::{Adapter, AgentEvent, Format};
 use anyhow::{Context, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// What was read.
@@ -52,6 +53,12 @@ pub(crate) fn read(
         anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - SHOWN);
     }
     Ok(reader.stats)
+}
+
+/// The formats by their names, with a line on each.
+pub(crate) fn formats() -> impl TypedValueParser<Value = Format> {
+    let values = Format::ALL.iter().map(|format| PossibleValue::new(format.as_str()).help(format.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -4,10 +4,15 @@
 mod alerts;
 mod breakers;
 mod check;
+mod config;
 mod costs;
+mod demo;
+mod events;
+mod gate;
 mod input;
 mod notify;
 mod report;
+mod serve;
 mod slo;
 mod timeline;
 
@@ -27,6 +32,15 @@ struct Cli {
 enum Command {
     /// Check a recorded run against its service level objectives.
     Check(check::Args),
+    /// Print the events that an adapter makes of a recorded run, as our own JSON Lines.
+    Events(events::Args),
+    /// Run the live service: take events in over HTTP, keep objectives, alerts and costs, and show them.
+    Serve(serve::Args),
+    /// Ask the live service whether a deploy may go on: exit code 0 if so, 1 if not.
+    Gate(gate::Args),
+    /// Work with the live service's settings.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Work with objectives as files.
     #[command(subcommand)]
     Slo(slo::Command),
@@ -39,6 +53,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Check(args) => check::run(args),
+        Command::Events(args) => events::run(&args),
+        Command::Serve(args) => serve::run(args),
+        Command::Gate(args) => gate::run(args),
+        Command::Config(command) => config::run(command),
         Command::Slo(command) => slo::run(&command),
         Command::Alerts(command) => alerts::run(command),
     };

@@ -84,8 +84,21 @@ pub struct SliReading {
     pub interval: Option<(f64, f64)>,
     /// The largest sample, where the indicator keeps it.
     pub maximum: Option<f64>,
+    /// The usual percentiles, where the indicator keeps a distribution.
+    pub percentiles: Option<Percentiles>,
     /// Samples that came later than the indicator's window reaches back, since it began.
     pub dropped: u64,
+}
+
+/// The usual percentiles of a distribution, in the measure's unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Half of the samples are at most this.
+    pub p50: f64,
+    /// 95 % are.
+    pub p95: f64,
+    /// 99 % are.
+    pub p99: f64,
 }
 
 impl SliSpec {

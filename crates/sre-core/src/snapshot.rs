@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentEvent, BreakerSnapshot, CascadeReport, CostsSnapshot, Event, Goal, Measure, Severity, Signal, SignalKind,
-    SliReading, SliSpec, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Usd, Window,
+    AgentEvent, BreakerSnapshot, CascadeReport, CostsSnapshot, Event, Goal, Measure, Percentiles, Severity, Signal,
+    SignalKind, SliReading, SliSpec, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Usd, Window,
 };
 
 /// What an engine is at a moment, for whoever publishes it.
@@ -148,6 +148,9 @@ pub struct IndicatorSnapshot {
     /// The largest sample, where it is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<f64>,
+    /// The usual percentiles, where a distribution is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percentiles: Option<Percentiles>,
     /// Which side of the target is good.
     pub goal: Goal,
     /// The unit.
@@ -169,6 +172,7 @@ impl IndicatorSnapshot {
             samples: reading.samples,
             interval: reading.interval,
             maximum: reading.maximum,
+            percentiles: reading.percentiles,
             goal: spec.goal,
             measure: spec.measure,
             window: spec.window,

@@ -88,6 +88,7 @@ impl MeanSeries {
             samples: all.samples,
             interval: None,
             maximum: any.then_some(all.maximum),
+            percentiles: None,
             dropped: ring.dropped(),
         }
     }

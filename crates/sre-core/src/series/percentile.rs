@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ring::Ring;
-use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock};
+use crate::{Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock};
 
 /// The series under an indicator whose value is a percentile, such as the 95th of a latency.
 ///
@@ -91,6 +91,7 @@ impl PercentileSeries {
             samples: merged.samples,
             interval: None,
             maximum: (merged.samples > 0).then_some(merged.maximum),
+            percentiles: merged.percentiles(),
             dropped: merged.dropped,
         }
     }
@@ -175,6 +176,11 @@ struct Merged {
 }
 
 impl Merged {
+    fn percentiles(&self) -> Option<Percentiles> {
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|percentile| self.percentile(percentile));
+        Some(Percentiles { p50: p50?, p95: p95?, p99: p99? })
+    }
+
     /// The sample of rank ⌈p·n⌉ in order, to within 1 %.
     fn percentile(&self, percentile: f64) -> Option<f64> {
         let counted: u64 = self.bins.iter().sum();

@@ -83,6 +83,7 @@ impl WeightedRatioSeries {
             samples: sum.samples,
             interval: value.and_then(|ratio| wilson_interval(ratio * effective, effective)),
             maximum: None,
+            percentiles: None,
             dropped: ring.dropped(),
         }
     }

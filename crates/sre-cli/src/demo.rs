@@ -1,0 +1,135 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent_sre::http::{Client, Options};
+use agent_sre::{AgentEvent, Clock, Event, HttpClient, SystemClock, Timestamp};
+use anyhow::{Context, ensure};
+
+/// Real runs of three agents; `demo/README.md` says how they were made.
+const RUNS: &str = include_str!("../demo/runs.jsonl");
+
+/// A run, whose events' times are how long after its start they came.
+struct Run {
+    events: Vec<(Duration, AgentEvent)>,
+}
+
+/// The days before today that are made to have gone as the recorded runs went.
+const DAYS: u64 = 6;
+const DAY: Duration = Duration::from_secs(86_400);
+/// A task begins so often.
+const EVERY: Duration = Duration::from_millis(700);
+/// Of each so many tasks that are streamed, this agent's all fail in the last third: somebody's provider is down.
+const CYCLE: u64 = 240;
+const FAILING: &str = "billing";
+
+/// Fills the last days with recorded runs, and goes on as if the agents were at work now.
+pub(crate) async fn stream(url: String) {
+    if let Err(error) = play(&url).await {
+        tracing::error!("the demo ends: {error:#}");
+    }
+}
+
+async fn play(url: &str) -> anyhow::Result<()> {
+    let runs = runs();
+    let client = Client::new(Options::default())?;
+    let now = SystemClock.now();
+    for day in (1..=DAYS).rev() {
+        let morning = now.saturating_sub(DAY * day as u32);
+        let part = DAY / runs.len() as u32;
+        let times = (0..).map(|number: u32| morning.saturating_add(part * number));
+        let events = runs.iter().zip(times).flat_map(|(run, at)| run.at(at, &format!("day-{day}")));
+        // What an earlier start of the demo has filled in is not counted again.
+        send(&client, url, &lines(events), Some(&format!("demo-day-{day}"))).await?;
+    }
+    let failed: Vec<&Run> = runs.iter().filter(|run| run.agent() == FAILING && run.has_failed()).collect();
+    let mut ticks = tokio::time::interval(EVERY);
+    for number in 0_u64.. {
+        ticks.tick().await;
+        let mut run = &runs[number as usize * 37 % runs.len()];
+        if number % CYCLE >= CYCLE * 2 / 3 && run.agent() == FAILING {
+            run = failed[number as usize % failed.len()];
+        }
+        let at = SystemClock.now().saturating_sub(run.length());
+        let unique = format!("{}-{number}", now.as_nanos());
+        send(&client, url, &lines(run.at(at, &unique).into_iter()), None).await?;
+    }
+    Ok(())
+}
+
+fn runs() -> Vec<Run> {
+    let mut by_task: BTreeMap<(String, String), Vec<AgentEvent>> = BTreeMap::new();
+    for line in RUNS.lines() {
+        let event = AgentEvent::from_json(line.as_bytes()).expect("what is shipped can be read");
+        by_task.entry((event.agent.clone(), event.task_key().to_owned())).or_default().push(event);
+    }
+    let runs = by_task.into_values().map(|events| {
+        let start = events.iter().map(|event| event.time).min().unwrap_or_default();
+        Run { events: events.into_iter().map(|event| (event.time.since(start), event)).collect() }
+    });
+    // By their tasks' names, which are random: so the agents' runs are mixed.
+    let mut runs: Vec<Run> = runs.collect();
+    runs.sort_by_key(|run| run.events[0].1.task.clone());
+    runs
+}
+
+impl Run {
+    fn agent(&self) -> &str {
+        &self.events[0].1.agent
+    }
+
+    fn length(&self) -> Duration {
+        self.events.iter().map(|(offset, _)| *offset).max().unwrap_or_default()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event.event, Event::TaskFinished { success: false, .. }))
+    }
+
+    /// The same run at another time, as another task.
+    fn at(&self, start: Timestamp, unique: &str) -> Vec<AgentEvent> {
+        let moved = |(offset, event): &(Duration, AgentEvent)| {
+            let mut event = event.clone();
+            event.time = start.saturating_add(*offset);
+            event.task = Some(format!("{}-{unique}", event.task_key()));
+            event
+        };
+        self.events.iter().map(moved).collect()
+    }
+}
+
+fn lines(events: impl Iterator<Item = AgentEvent>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for event in events {
+        // An event that was read can be written.
+        let _ = serde_json::to_writer(&mut lines, &event);
+        lines.push(b'\n');
+    }
+    lines
+}
+
+async fn send(client: &Client, url: &str, lines: &[u8], key: Option<&str>) -> anyhow::Result<()> {
+    let mut request = http::Request::post(format!("{url}/v1/events/sre"));
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    let response = client.send(request.body(lines.to_vec().into())?).await.context("the service does not answer")?;
+    ensure!(response.status().is_success(), "the service answers {}", response.status());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_runs_are_whole() {
+        let runs = runs();
+        assert!(runs.len() > 200, "{}", runs.len());
+        for run in &runs {
+            let ends = run.events.iter().filter(|(_, event)| matches!(event.event, Event::TaskFinished { .. })).count();
+            assert_eq!(ends, 1);
+            assert!(run.length() < Duration::from_secs(60));
+        }
+        assert!(runs.iter().any(|run| run.agent() == FAILING && run.has_failed()));
+    }
+}

@@ -1,0 +1,47 @@
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_sre::cost::{PriceBook, Pricing};
+use agent_sre::{AgentEvent, Format, RunLimits, Window};
+
+use crate::input;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What the input is.
+    #[arg(long, value_parser = input::formats())]
+    from: Format,
+    /// Files with a record a line (OTLP also: the protobuf body of a request), or `-` for the standard input.
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+    /// Price the models' calls that have no cost by this file: LiteLLM's price map as JSON, or our own YAML.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// A task that has not ended after this long counts as failed.
+    #[arg(long, default_value = "10m", value_name = "DURATION")]
+    task_timeout: Window,
+    /// Make a malformed line an error instead of passing over it.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Prints the events that an adapter makes of a recording.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
+    let mut adapter = args.from.adapter(limits);
+    let pricing = Pricing::new(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default());
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    let mut print = |mut event: AgentEvent| {
+        pricing.price(&mut event);
+        if written.is_ok() {
+            written = serde_json::to_writer(&mut out, &event).map_err(Into::into).and_then(|()| out.write_all(b"\n"));
+        }
+    };
+    input::read(&args.input, args.strict, &mut *adapter, &mut print)?;
+    adapter.finish(&mut print);
+    written?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

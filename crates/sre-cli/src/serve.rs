@@ -1,0 +1,78 @@
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_sre::Window;
+use anyhow::Context;
+use sre_server::{Config, Server};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::demo;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The service's settings, a YAML file; `sre config schema` describes it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen; 127.0.0.1:4318, unless told otherwise.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The folder to keep everything in; ./sre-data, unless told otherwise.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Objectives: YAML files, or folders of them.
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    slo: Vec<PathBuf>,
+    /// Stream a recorded agent's run in, as if it happened now, to see what there is to see.
+    #[arg(long)]
+    demo: bool,
+    /// Stop after so long.
+    #[arg(long, value_name = "DURATION", hide = true)]
+    stop_after: Option<Window>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // What is logged is for whoever operates it; what is printed, for who started it.
+    let filter = EnvFilter::try_from_env("SRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
+    let mut config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.data = args.data.unwrap_or(config.data);
+    if !args.slo.is_empty() {
+        (config.slos, config.slos_given) = (args.slo, true);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(serve(config, args.demo, args.stop_after))
+}
+
+async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow::Result<ExitCode> {
+    let data = config.data.display().to_string();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let server = Server::start(config).await?;
+    let objectives = match server.objectives() {
+        1 => "1 objective".to_owned(),
+        number => format!("{number} objectives"),
+    };
+    // The one line, for people and for whoever waits for it.
+    writeln!(std::io::stdout(), "ready: {} ({objectives}, data in {data})", server.url())?;
+    let demo = demo.then(|| tokio::spawn(demo::stream(server.url())));
+    let stopped = async {
+        match stop_after {
+            Some(after) => tokio::time::sleep(after.duration()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for signals")?,
+        _ = terminate.recv() => {}
+        () = stopped => {}
+    }
+    if let Some(demo) = demo {
+        demo.abort();
+    }
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,110 @@
+use std::sync::Arc;
+
+use agent_sre::lock;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, Uri, header};
+
+use super::Context;
+use super::error::ApiError;
+use crate::{Scope, Token};
+
+/// Lets those through who may send.
+pub(crate) async fn ingest(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    match allowed(&context, request.headers(), Scope::Ingest) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Lets those through who may read.
+pub(crate) async fn read(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    match allowed(&context, request.headers(), Scope::Read) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn allowed(context: &Context, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
+    let tokens = lock(&context.tokens);
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = presented.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let unauthorized = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, message);
+    let bearer = bearer.ok_or_else(|| unauthorized("found no bearer token, expected `Authorization: Bearer …`"))?;
+    let token = Token::find(&tokens, bearer).ok_or_else(|| unauthorized("found a token that is not known"))?;
+    if token.scope != scope {
+        let message = format!("this token is for `{}`, expected one for `{}`", token.scope.as_str(), scope.as_str());
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    Ok(())
+}
+
+/// Without tokens, whoever is on this machine may do everything; but a page of somebody else's, open in a browser here, is not
+/// on this machine. So names are refused that may be made to stand for it (DNS rebinding), and requests of other pages.
+pub(crate) async fn own_host(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    if lock(&context.tokens).is_empty()
+        && let Err(error) = is_own(request.headers(), request.uri())
+    {
+        return error.into_response();
+    }
+    next.run(request).await
+}
+
+fn is_own(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
+    let forbidden = |message: String| Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(host) = text(header::HOST).or(uri.authority().map(http::uri::Authority::as_str))
+        && !is_local(host)
+    {
+        return forbidden(format!(
+            "found `Host: {host}`, expected localhost or a loopback address: tokens allow others"
+        ));
+    }
+    if let Some(origin) = text(header::ORIGIN)
+        && !origin.split_once("://").is_some_and(|(_, host)| is_local(host))
+    {
+        return forbidden(format!(
+            "found `Origin: {origin}`, expected a page of this machine's own: tokens allow others"
+        ));
+    }
+    Ok(())
+}
+
+fn is_local(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_anybody_can_turn_here_is_not_local() {
+        for (host, local) in [
+            ("localhost", true),
+            ("localhost:4318", true),
+            ("127.0.0.1:4318", true),
+            ("127.9.9.9", true),
+            ("[::1]:4318", true),
+            ("[::1]", true),
+            ("evil.example:4318", false),
+            ("localhost.evil.example", false),
+            ("10.0.0.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_local(host), local, "{host}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+use std::io::Read;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use flate2::bufread::GzDecoder;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Context;
+use super::error::ApiError;
+
+/// A request's body, whole and decompressed, with the room that it takes until it is dropped.
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Reads a body within the bounds of size, time and of what all bodies may hold together.
+pub(crate) async fn whole(context: &Context, headers: &HeaderMap, body: Body) -> Result<Whole, ApiError> {
+    let bounds = &context.config.bounds;
+    let encoding =
+        headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
+    let is_gzip = match encoding.as_deref() {
+        None | Some("" | "identity") => false,
+        Some("gzip" | "x-gzip") => true,
+        Some(other) => {
+            let message = format!("found `Content-Encoding: {other}`, expected gzip or none");
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+    };
+    let mut room = Room::new(context.in_flight.clone());
+    let reading = collect(body, bounds.max_body, &mut room);
+    let sent = tokio::time::timeout(bounds.client_timeout, reading)
+        .await
+        .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))??;
+    let bytes = if is_gzip { decompress(&sent, bounds.max_body, &mut room)? } else { sent };
+    Ok(Whole { bytes, _room: room.held })
+}
+
+async fn collect(mut body: Body, most: usize, room: &mut Room) -> Result<Bytes, ApiError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("the body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > most {
+            return Err(too_large(most));
+        }
+        room.take(data.len())?;
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+fn decompress(sent: &[u8], most: usize, room: &mut Room) -> Result<Bytes, ApiError> {
+    let mut decoder = GzDecoder::new(sent);
+    let mut whole = Vec::new();
+    let mut part = vec![0; 64 << 10];
+    loop {
+        let length =
+            decoder.read(&mut part).map_err(|error| ApiError::bad_request(format!("found no gzip: {error}")))?;
+        if length == 0 {
+            return Ok(whole.into());
+        }
+        if whole.len() + length > most {
+            return Err(too_large(most));
+        }
+        room.take(length)?;
+        whole.extend_from_slice(&part[..length]);
+    }
+}
+
+fn too_large(most: usize) -> ApiError {
+    let message = format!("found more than {most} bytes, expected a smaller body (`max_body`)");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+/// Takes room in steps, so that a body is refused before it has filled the memory.
+struct Room {
+    of: Arc<Semaphore>,
+    held: OwnedSemaphorePermit,
+    /// Bytes for which there is room already.
+    left: usize,
+}
+
+const STEP: usize = 64 << 10;
+
+impl Room {
+    fn new(of: Arc<Semaphore>) -> Self {
+        let held =
+            of.clone().try_acquire_many_owned(0).expect("no permits are always to be had, as it is never closed");
+        Self { of, held, left: 0 }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), ApiError> {
+        if bytes > self.left {
+            let wanted = (bytes - self.left).div_ceil(STEP) * STEP;
+            let permits = u32::try_from(wanted >> 10).unwrap_or(u32::MAX);
+            let more = self.of.clone().try_acquire_many_owned(permits).map_err(|_| ApiError::busy())?;
+            self.held.merge(more);
+            self.left += wanted;
+        }
+        self.left -= bytes;
+        Ok(())
+    }
+}

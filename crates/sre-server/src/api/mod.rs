@@ -1,0 +1,76 @@
+//! What the service answers, address by address.
+
+mod access;
+mod body;
+mod error;
+mod gate;
+mod ingest;
+mod metrics;
+mod page;
+mod read;
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+pub(crate) use self::read::{cost_report, slo_list};
+use crate::live::Live;
+use crate::pipeline::Pipeline;
+use crate::shared::Shared;
+use crate::{Config, Token};
+
+/// The API's description for programs.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// What every answer is made from.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) live: Live,
+    /// May change while the service runs.
+    pub(crate) tokens: Mutex<Vec<Token>>,
+    /// What bodies may hold together, in KiB.
+    in_flight: Arc<Semaphore>,
+}
+
+impl Context {
+    pub(crate) fn new(config: Config, shared: Arc<Shared>, pipeline: Pipeline, live: Live) -> Self {
+        let in_flight = Arc::new(Semaphore::new(config.bounds.max_in_flight >> 10));
+        Self { tokens: Mutex::new(config.tokens.clone()), config, shared, pipeline, live, in_flight }
+    }
+}
+
+pub(crate) fn router(context: Arc<Context>) -> Router {
+    let ingest = Router::new()
+        .route("/v1/traces", post(ingest::traces))
+        .route("/v1/logs", post(ingest::logs))
+        .route("/v1/metrics", post(ingest::metrics))
+        .route("/v1/events/{format}", post(ingest::events))
+        .route_layer(from_fn_with_state(context.clone(), access::ingest));
+    let read = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/slos", get(read::slos))
+        .route("/v1/slos/{name}", get(read::slo))
+        .route("/v1/agents", get(read::agents))
+        .route("/v1/alerts", get(read::alerts))
+        .route("/v1/costs", get(read::costs))
+        .route("/v1/live", get(page::live))
+        .route("/v1/gate", post(gate::gate))
+        .route_layer(from_fn_with_state(context.clone(), access::read));
+    // Without these, nobody's data is told: a page's shell, the API's description, whether the service is up.
+    Router::new()
+        .merge(ingest)
+        .merge(read)
+        .route("/healthz", get(read::healthz))
+        .route("/readyz", get(read::readyz))
+        .route("/openapi.json", get(page::openapi))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
+        .fallback(error::no_such_address)
+        .layer(from_fn_with_state(context.clone(), access::own_host))
+        .with_state(context)
+}

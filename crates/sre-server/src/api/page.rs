@@ -1,0 +1,66 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio_stream::StreamExt;
+
+use super::error::ApiError;
+use super::{Context, OPENAPI};
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page's files; nothing of it comes from anywhere else.
+const FILES: [(&str, &str, &str); 6] = [
+    ("style.css", CSS, include_str!("../../page/style.css")),
+    ("app.js", SCRIPT, include_str!("../../page/app.js")),
+    ("list.js", SCRIPT, include_str!("../../page/list.js")),
+    ("detail.js", SCRIPT, include_str!("../../page/detail.js")),
+    ("uPlot.css", CSS, include_str!("../../page/uPlot.min.css")),
+    ("uPlot.js", SCRIPT, include_str!("../../page/uPlot.iife.min.js")),
+];
+
+/// Nothing from outside, and nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    let headers: [(HeaderName, &str); 4] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    let headers: HeaderMap = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+    let version = HeaderValue::from_static(concat!("\"", env!("CARGO_PKG_VERSION"), "\""));
+    (headers, [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache")), (header::ETAG, version)], text)
+        .into_response()
+}
+
+pub(crate) async fn index() -> Response {
+    asset(HTML, include_str!("../../page/index.html"))
+}
+
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+    let found = FILES.iter().find(|(known, ..)| *known == name);
+    found
+        .map(|(_, kind, text)| asset(kind, text))
+        .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("found no file `{name}`")))
+}
+
+pub(crate) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// Everything that the page shows, and from then on what changes, as server-sent events.
+pub(crate) async fn live(
+    State(context): State<Arc<Context>>,
+) -> Sse<impl Stream<Item = Result<Event, std::convert::Infallible>>> {
+    let updates = crate::live::updates(&context).map(|update| update.map(|update| Event::default().data(update)));
+    Sse::new(updates).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}

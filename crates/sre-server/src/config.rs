@@ -1,0 +1,322 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_sre::Window;
+use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
+use serde_json::Value;
+
+use crate::token::{Scope, Token};
+
+/// How the service is set up. What is not set has the default.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens; `127.0.0.1:4318`, OTLP/HTTP's port on this machine only.
+    pub listen: SocketAddr,
+    /// The folder that it keeps its journal and its alerts in; `sre-data`.
+    pub data: PathBuf,
+    /// Files of objectives, or folders of them; without any, every agent is held to one that comes with the service.
+    pub slos: Vec<PathBuf>,
+    /// Whether `slos` were given on the command line, and stay whatever the file says later.
+    pub slos_given: bool,
+    /// The file of channels, where alerts go; without one they are only kept, shown and logged.
+    pub notify: Option<PathBuf>,
+    /// The file of cost limits.
+    pub limits: Option<PathBuf>,
+    /// The file of prices.
+    pub prices: Option<PathBuf>,
+    /// Who may send and who may read. Needed to listen on any address that is not this machine's own.
+    pub tokens: Vec<Token>,
+    /// The certificate and its key, as PEM files, for HTTPS.
+    pub tls: Option<Tls>,
+    /// How much it may hold.
+    pub bounds: Bounds,
+    /// The file that this was read from, which is watched for changes.
+    pub file: Option<PathBuf>,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, with those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How much the service may hold and how long it waits. Beyond, it refuses, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The largest body, also after it was decompressed, in bytes; 16 MiB.
+    pub max_body: usize,
+    /// All bodies that are being taken in together, in bytes; 64 MiB.
+    pub max_in_flight: usize,
+    /// Connections at a time; 512.
+    pub max_connections: usize,
+    /// How long a client may take to send a request, and to take the answer; 30 s.
+    pub client_timeout: Duration,
+    /// Agents that are told apart, and as many models; 1,000. The others are counted together.
+    pub max_agents: usize,
+    /// Runs and traces that are open at a time, of each format; 10,000. The oldest are closed as incomplete.
+    pub max_open_runs: usize,
+    /// A task that has not ended after this long counts as failed; 10 min.
+    pub task_timeout: Duration,
+    /// The journal, in bytes; 2 GiB.
+    pub max_journal: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_body: 16 << 20,
+            max_in_flight: 64 << 20,
+            max_connections: 512,
+            client_timeout: Duration::from_secs(30),
+            max_agents: 1_000,
+            max_open_runs: 10_000,
+            task_timeout: Duration::from_secs(600),
+            max_journal: 2 << 30,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4318)),
+            data: "sre-data".into(),
+            slos: Vec::new(),
+            slos_given: false,
+            notify: None,
+            limits: None,
+            prices: None,
+            tokens: Vec::new(),
+            tls: None,
+            bounds: Bounds::default(),
+            file: None,
+        }
+    }
+}
+
+/// The JSON Schema of the file, for editors.
+pub const CONFIG_SCHEMA: &str = include_str!("config.schema.json");
+
+const BYTES: &str = "a number of bytes such as 16MiB, above 0";
+
+impl Config {
+    /// Reads `sre.yaml`. Files that it names are relative to its folder.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::document(&file, 1, format!("cannot be read: {error}")))?;
+        let mut config = Self::parse(&text, &file)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let relative = |path: &mut PathBuf| *path = folder.join(&*path);
+        relative(&mut config.data);
+        config.slos.iter_mut().for_each(relative);
+        [&mut config.notify, &mut config.limits, &mut config.prices].into_iter().flatten().for_each(relative);
+        config.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(relative);
+        config.file = Some(path.to_owned());
+        Ok(config)
+    }
+
+    /// Reads a text; `file` names it in errors.
+    ///
+    /// ```
+    /// use sre_server::Config;
+    /// let config = Config::parse("listen: 127.0.0.1:9000\nmax_body: 1MiB", "sre.yaml").unwrap();
+    /// assert_eq!((config.listen.port(), config.bounds.max_body), (9000, 1 << 20));
+    /// let error = Config::parse("listen: here", "sre.yaml").unwrap_err();
+    /// assert_eq!(error.to_string(), "sre.yaml:1: `listen: here`: expected an address such as 127.0.0.1:4318");
+    /// ```
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(config);
+        }
+        let document = document(text, file, "the service's settings")?;
+        let mut fields = Fields::new(&document, file, "")?;
+        let address = |value: &Value| value.as_str()?.parse().ok();
+        set(&mut config.listen, fields.read("listen", "an address such as 127.0.0.1:4318", address)?);
+        set(&mut config.data, path(&mut fields, "data")?);
+        config.slos = paths(&mut fields, "slos")?;
+        config.notify = path(&mut fields, "notify")?;
+        config.limits = path(&mut fields, "limits")?;
+        config.prices = path(&mut fields, "prices")?;
+        if let Some(node) = fields.take("tokens") {
+            let tokens = fields.items("tokens", node)?.iter().enumerate();
+            config.tokens = tokens.map(|(number, node)| token(node, file, number)).collect::<Result<_, _>>()?;
+        }
+        config.tls = fields.take("tls").map(|node| tls(node, file)).transpose()?;
+        let bounds = &mut config.bounds;
+        set(&mut bounds.max_body, bytes(&mut fields, "max_body")?);
+        set(&mut bounds.max_in_flight, bytes(&mut fields, "max_in_flight")?);
+        set(&mut bounds.max_journal, bytes(&mut fields, "max_journal")?);
+        let above_0 = |value: &Value| usize::try_from(value.as_u64()?).ok().filter(|number| *number > 0);
+        for (setting, name) in [
+            (&mut bounds.max_connections, "max_connections"),
+            (&mut bounds.max_agents, "max_agents"),
+            (&mut bounds.max_open_runs, "max_open_runs"),
+        ] {
+            set(setting, fields.read(name, "a whole number above 0", above_0)?);
+        }
+        set(&mut bounds.client_timeout, fields.window("client_timeout")?.map(Window::duration));
+        set(&mut bounds.task_timeout, fields.window("task_timeout")?.map(Window::duration));
+        fields.finish()?;
+        if bounds.max_in_flight < bounds.max_body {
+            let found = bounds.max_in_flight.to_string();
+            return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, "at least `max_body`"));
+        }
+        Ok(config)
+    }
+
+    /// The files that it names, itself included: what a change of means that it should be read again.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let single = [&self.file, &self.notify, &self.limits, &self.prices].into_iter().flatten().cloned();
+        let tls = self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
+        let mut files: Vec<PathBuf> = single.chain(tls).collect();
+        for path in &self.slos {
+            match std::fs::read_dir(path) {
+                Ok(folder) => files.extend(folder.flatten().map(|entry| entry.path())),
+                Err(_) => files.push(path.clone()),
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+fn path(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    let text = |value: &Value| value.as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
+    fields.read(name, "a path", text)
+}
+
+fn paths(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<PathBuf>, ConfigError> {
+    let Some(node) = fields.take(name) else { return Ok(Vec::new()) };
+    let path = |item: &Node| match &item.kind {
+        Kind::Scalar(Value::String(path)) if !path.is_empty() => Ok(path.into()),
+        _ => Err(fields.error(name, item, "a path")),
+    };
+    fields.items(name, node)?.iter().map(path).collect()
+}
+
+fn token(node: &Node, file: &str, number: usize) -> Result<Token, ConfigError> {
+    let path = format!("tokens[{number}].");
+    let mut fields = Fields::new(node, file, &path)?;
+    let missing = |field: &str, expected: &str| {
+        ConfigError::document(file, node.line, format!("{path}{field}: found nothing, expected {expected}"))
+    };
+    const SCOPE: &str = "`ingest` or `read`";
+    const HASH: &str = "64 hex digits, as `sre config token` prints them";
+    let scope = fields.read("scope", SCOPE, |value| Scope::named(value.as_str()?))?;
+    let sha256 = fields.read("sha256", HASH, |value| Token::hash_from_hex(value.as_str()?))?;
+    let name = fields.text("name")?.ok_or_else(|| missing("name", "whose it is"))?;
+    fields.finish()?;
+    let scope = scope.ok_or_else(|| missing("scope", SCOPE))?;
+    Ok(Token { name, scope, sha256: sha256.ok_or_else(|| missing("sha256", HASH))? })
+}
+
+fn tls(node: &Node, file: &str) -> Result<Tls, ConfigError> {
+    let mut fields = Fields::new(node, file, "tls.")?;
+    let found = (path(&mut fields, "certificate")?, path(&mut fields, "key")?);
+    fields.finish()?;
+    match found {
+        (Some(certificate), Some(key)) => Ok(Tls { certificate, key }),
+        _ => Err(ConfigError::document(file, node.line, "tls: expected `certificate` and `key`")),
+    }
+}
+
+fn bytes<N: TryFrom<u64>>(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<N>, ConfigError> {
+    const UNITS: [(&str, u64); 6] =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    fields.read(name, BYTES, |value| {
+        let number = match value {
+            Value::Number(number) => number.as_u64()?,
+            Value::String(text) => {
+                let unit = UNITS.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)));
+                let (number, size) = unit.unwrap_or((text, 1));
+                number.trim().parse::<u64>().ok()?.checked_mul(size)?
+            }
+            _ => return None,
+        };
+        N::try_from(number).ok().filter(|_| number > 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "
+listen: 0.0.0.0:4318
+data: data
+slos: [slos, more.yaml]
+notify: channels.yaml
+limits: limits.yaml
+prices: prices.json
+tokens:
+  - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
+tls: {certificate: cert.pem, key: key.pem}
+max_body: 1MiB
+max_in_flight: 8000000
+max_connections: 7
+client_timeout: 5s
+max_agents: 8
+max_open_runs: 9
+task_timeout: 2m
+max_journal: 1GB
+";
+
+    #[test]
+    fn every_setting_can_be_written() {
+        let config = Config::parse(WHOLE, "sre.yaml").unwrap();
+        assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
+        assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
+        let bounds = Bounds {
+            max_body: 1 << 20,
+            max_in_flight: 8_000_000,
+            max_connections: 7,
+            client_timeout: Duration::from_secs(5),
+            max_agents: 8,
+            max_open_runs: 9,
+            task_timeout: Duration::from_secs(120),
+            max_journal: 1_000_000_000,
+        };
+        assert_eq!(config.bounds, bounds);
+        assert!(Config::parse("# nothing yet\n", "sre.yaml").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_line() {
+        for (text, expected) in [
+            ("\nlisten: 4318", "f:2: `listen: 4318`: expected an address"),
+            ("max_body: 0", "f:1: `max_body: 0`: expected a number of bytes"),
+            ("max_body: 5 MiBs", "f:1: `max_body: 5 MiBs`: expected a number of bytes"),
+            ("max_body: 99999999999999GiB", "f:1: `max_body: 99999999999999GiB`: expected"),
+            ("max_in_flight: 1MiB", "f:1: `max_in_flight: 1MiB`: expected at least `max_body`"),
+            ("max_agents: none", "f:1: `max_agents: none`: expected a whole number above 0"),
+            ("slos: objectives.yaml", "f:1: `slos: objectives.yaml`: expected a list"),
+            ("tokens: [{name: a, scope: all}]", "f:1: `tokens[0].scope: all`: expected `ingest` or `read`"),
+            ("tokens: [{name: a, scope: read, sha256: secret}]", "f:1: `tokens[0].sha256: secret`: expected 64 hex"),
+            ("tokens: [{name: a, scope: read}]", "f:1: tokens[0].sha256: found nothing"),
+            ("tls: {key: a}", "f:1: tls: expected `certificate` and `key`"),
+            ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),
+        ] {
+            let error = Config::parse(text, "f").unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_the_reader_takes() {
+        let schema: Value = serde_json::from_str(CONFIG_SCHEMA).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let whole = agent_sre::yaml::document(WHOLE, "f", "").unwrap().to_value();
+        assert!(validator.is_valid(&whole), "{:?}", validator.iter_errors(&whole).next());
+        let error = Config::parse("nonsense: 1", "f").unwrap_err().to_string();
+        let mut taken: Vec<&str> = error.split_once("expected one of ").unwrap().1.split(", ").collect();
+        taken.sort_unstable();
+        let properties: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(taken, properties);
+    }
+}

@@ -1,0 +1,273 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use agent_sre::otel::OtelAdapter;
+use agent_sre::{
+    Adapter, AdapterStats, AgentEvent, EventKind, Format, RunLimits, StateError, StateReader, StateWriter, Timestamp,
+    lock,
+};
+use rustc_hash::FxHashSet;
+use serde::Serialize;
+
+use crate::batch::{Batch, Content, Key};
+use crate::engines::Engines;
+use crate::shared::Shared;
+
+/// Takes batches in, in order, and is at any moment what has come of them.
+pub(crate) struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    otlp: Fed<OtelAdapter>,
+    lines: Vec<(Format, Fed<dyn Adapter>)>,
+    keys: Keys,
+    /// When what indicators measured was last looked at for its course.
+    sampled: Option<Timestamp>,
+}
+
+/// An adapter, and when it was last given something, by the service's clock.
+///
+/// Runs time out by the input's time, which goes on with the service's while nothing comes: so a recording of last week
+/// can be read as if it were now.
+struct Fed<A: ?Sized> {
+    adapter: Box<A>,
+    at: Timestamp,
+}
+
+/// What came of a batch.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Taken {
+    /// Records of which something could be made, or may yet be.
+    pub(crate) accepted: u64,
+    /// Records that could not be read.
+    pub(crate) rejected: u64,
+    /// The first of these, with their lines, from 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<LineError>,
+    /// It had come before, and counts once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) repeated: bool,
+}
+
+/// A line that could not be read.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct LineError {
+    pub(crate) line: u64,
+    pub(crate) error: String,
+}
+
+/// What was taken in, by how it went.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) batches: AtomicU64,
+    pub(crate) repeated_batches: AtomicU64,
+    /// Spans, lines and log records, those that could not be read too.
+    pub(crate) records: AtomicU64,
+    pub(crate) events: AtomicU64,
+    /// Records that could not be read.
+    pub(crate) rejected: AtomicU64,
+    /// Events from further ahead than clocks differ.
+    pub(crate) ahead: AtomicU64,
+}
+
+/// So many malformed lines are told one by one.
+const TOLD: usize = 20;
+/// Clocks of agents may be so much ahead.
+const AHEAD: Duration = Duration::from_secs(300);
+/// How often objectives are looked at for their course.
+const SAMPLE: Duration = Duration::from_secs(30);
+/// The state's form; another is not read.
+const VERSION: u32 = 1;
+
+impl Engine {
+    pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
+        let lines = Format::ALL.iter().filter(|format| **format != Format::Otlp);
+        Self {
+            shared,
+            otlp: Fed { adapter: Box::new(OtelAdapter::new(limits)), at: Timestamp::default() },
+            lines: lines
+                .map(|format| (*format, Fed { adapter: format.adapter(limits), at: Timestamp::default() }))
+                .collect(),
+            keys: Keys::default(),
+            sampled: None,
+        }
+    }
+
+    /// Takes a batch in.
+    pub(crate) fn take(&mut self, batch: Batch) -> Taken {
+        let Batch { received, key, content, .. } = batch;
+        let counts = &self.shared.counts;
+        counts.batches.fetch_add(1, Ordering::Relaxed);
+        if key.is_some_and(|key| !self.keys.is_new(key)) {
+            counts.repeated_batches.fetch_add(1, Ordering::Relaxed);
+            return Taken { repeated: true, ..Taken::default() };
+        }
+        self.shared.clock.set(received);
+        let engines = self.shared.engines();
+        let mut sink = |event| accept(event, received, &engines, counts);
+        let taken = match content {
+            Content::Otlp(mut request) => {
+                // One clock that is far ahead would end everybody's runs.
+                request.drop_after(received.saturating_add(AHEAD));
+                let rejected = request.rejected();
+                let accepted = (request.spans() + request.evaluations()) as u64;
+                self.otlp.at = received;
+                self.otlp.adapter.take(request, &mut sink);
+                Taken { accepted, rejected, ..Taken::default() }
+            }
+            Content::Lines(Format::Otlp, text) => {
+                self.otlp.at = received;
+                read_lines(&mut *self.otlp.adapter, &text, &mut sink)
+            }
+            Content::Lines(format, text) => {
+                let known = self.lines.iter_mut().find(|(known, _)| *known == format);
+                let (_, fed) = known.expect("every format has an adapter");
+                fed.at = received;
+                read_lines(&mut *fed.adapter, &text, &mut sink)
+            }
+        };
+        counts.records.fetch_add(taken.accepted + taken.rejected, Ordering::Relaxed);
+        counts.rejected.fetch_add(taken.rejected, Ordering::Relaxed);
+        taken
+    }
+
+    /// Lets time pass: runs end that have been open for too long, and every engine concludes what time alone can bring.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        self.shared.clock.set(now);
+        let (engines, counts) = (self.shared.engines(), &self.shared.counts);
+        let mut sink = |event| accept(event, now, &engines, counts);
+        self.otlp.expire(now, &mut sink);
+        self.lines.iter_mut().for_each(|(_, fed)| fed.expire(now, &mut sink));
+        engines.hub.evaluate(now);
+        *lock(&self.shared.adapters) = self.stats();
+        if self.sampled.is_none_or(|sampled| now.since(sampled) >= SAMPLE) {
+            self.sampled = Some(now);
+            lock(&self.shared.history).sample(&engines.slos.snapshots(now), now);
+        }
+    }
+
+    fn stats(&self) -> Vec<(Format, AdapterStats)> {
+        let lines = self.lines.iter().map(|(format, fed)| (*format, fed.adapter.stats()));
+        lines.chain([(Format::Otlp, self.otlp.adapter.stats())]).collect()
+    }
+
+    /// Everything that must outlive a restart.
+    pub(crate) fn save(&self) -> Result<Vec<u8>, StateError> {
+        let mut state = StateWriter::default();
+        state.put(&VERSION);
+        state.section("keys", |state| state.put(&self.keys.order));
+        state.section("history", |state| lock(&self.shared.history).save(state));
+        state.section("otlp", |state| self.otlp.save(state));
+        for (format, fed) in &self.lines {
+            state.section(format.as_str(), |state| fed.save(state));
+        }
+        self.shared.engines().save(&mut state);
+        state.finish()
+    }
+
+    /// Takes up what was saved. Parts that this version does not know are passed over.
+    pub(crate) fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        let mut state = StateReader::new(state);
+        let version: u32 = state.take()?;
+        if version != VERSION {
+            return Err(StateError::new(format!("found state of version {version}")));
+        }
+        let engines = self.shared.engines();
+        for section in state.sections() {
+            let (name, mut state) = section?;
+            if name == "keys" {
+                self.keys = Keys::from(state.take::<VecDeque<Key>>()?);
+            } else if name == "history" {
+                lock(&self.shared.history).restore(&mut state)?;
+            } else if name == "otlp" {
+                self.otlp.restore(&mut state)?;
+            } else if let Some((_, fed)) = self.lines.iter_mut().find(|(format, _)| format.as_str() == name) {
+                fed.restore(&mut state)?;
+            } else if !engines.restore(name, &mut state)? {
+                tracing::warn!(part = name, "the saved state has a part that this version does not know");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn accept(mut event: AgentEvent, now: Timestamp, engines: &Engines, counts: &Counts) {
+    if event.time > now.saturating_add(AHEAD) {
+        counts.ahead.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    if event.event.kind() == EventKind::LlmCall {
+        engines.pricing.price(&mut event);
+    }
+    counts.events.fetch_add(1, Ordering::Relaxed);
+    engines.hub.record(&event);
+}
+
+fn read_lines(adapter: &mut dyn Adapter, text: &[u8], sink: &mut dyn FnMut(AgentEvent)) -> Taken {
+    let mut taken = Taken::default();
+    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+        let record = line.trim_ascii();
+        if record.is_empty() {
+            continue;
+        }
+        match adapter.ingest(record, sink) {
+            Ok(()) => taken.accepted += 1,
+            Err(error) => {
+                taken.rejected += 1;
+                if taken.errors.len() < TOLD {
+                    taken.errors.push(LineError { line: number, error: error.to_string() });
+                }
+            }
+        }
+    }
+    taken
+}
+
+impl<A: Adapter + ?Sized> Fed<A> {
+    fn expire(&mut self, now: Timestamp, sink: &mut dyn FnMut(AgentEvent)) {
+        let latest = self.adapter.stats().latest;
+        if latest != Timestamp::default() {
+            self.adapter.expire(latest.saturating_add(now.since(self.at)), sink);
+        }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        state.put(&self.at);
+        self.adapter.save(state);
+    }
+
+    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.at = state.take()?;
+        self.adapter.restore(state)
+    }
+}
+
+/// The keys of the last batches.
+#[derive(Debug, Default)]
+struct Keys {
+    order: VecDeque<Key>,
+    known: FxHashSet<Key>,
+}
+
+const MAX_KEYS: usize = 16_384;
+
+impl Keys {
+    fn is_new(&mut self, key: Key) -> bool {
+        if !self.known.insert(key) {
+            return false;
+        }
+        self.order.push_back(key);
+        if self.order.len() > MAX_KEYS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl From<VecDeque<Key>> for Keys {
+    fn from(order: VecDeque<Key>) -> Self {
+        Self { known: order.iter().copied().collect(), order }
+    }
+}

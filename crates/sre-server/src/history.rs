@@ -1,0 +1,158 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use agent_sre::{SloSnapshot, StateError, StateReader, StateWriter, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The course of what indicators measured, sample by sample: every five minutes of a day, and every two hours of a month.
+///
+/// What the error budget's course is made from are counts, which objectives keep themselves.
+#[derive(Debug, Default)]
+pub(crate) struct History(BTreeMap<(String, String), Course>);
+
+/// An objective's.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Course {
+    /// What is sampled: an indicator's value under its name, and its percentiles under that and theirs.
+    columns: Vec<String>,
+    levels: [VecDeque<Sample>; 2],
+}
+
+/// What was measured at a moment; not a number where nothing was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Sample {
+    at: Timestamp,
+    values: Box<[f32]>,
+}
+
+/// A column's course, as the API has it.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct ColumnCourse {
+    /// Unix seconds.
+    at: Vec<i64>,
+    values: BTreeMap<String, Vec<Option<f32>>>,
+}
+
+const LEVELS: [(Duration, usize); 2] = [(Duration::from_secs(300), 288), (Duration::from_secs(7_200), 360)];
+
+impl History {
+    /// Samples objectives, those for which it is time; forgets those that are no more.
+    pub(crate) fn sample(&mut self, objectives: &[SloSnapshot], now: Timestamp) {
+        let is_known = |key: &(String, String)| {
+            objectives.binary_search_by(|slo| (&slo.name, &slo.agent).cmp(&(&key.0, &key.1))).is_ok()
+        };
+        self.0.retain(|key, _| is_known(key));
+        for slo in objectives {
+            self.0.entry((slo.name.clone(), slo.agent.clone())).or_default().sample(slo, now);
+        }
+    }
+
+    /// What was measured of an objective since `from`, the oldest first, as fine as it is kept that far back.
+    pub(crate) fn course(&self, name: &str, agent: &str, from: Timestamp, now: Timestamp) -> Option<ColumnCourse> {
+        let course = self.0.get(&(name.to_owned(), agent.to_owned()))?;
+        let reaches = |(_, (every, most)): &(&VecDeque<Sample>, (Duration, usize))| {
+            now.saturating_sub(*every * *most as u32) <= from
+        };
+        let levels = || course.levels.iter().zip(LEVELS);
+        let (samples, _) = levels().find(reaches).or(levels().next_back())?;
+        let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.at >= from).collect();
+        let column = |number: usize| {
+            let value = |sample: &&Sample| sample.values.get(number).copied().filter(|value| value.is_finite());
+            samples.iter().map(value).collect()
+        };
+        Some(ColumnCourse {
+            at: samples.iter().map(|sample| sample.at.as_nanos().div_euclid(1_000_000_000)).collect(),
+            values: (0..).zip(&course.columns).map(|(number, name)| (name.clone(), column(number))).collect(),
+        })
+    }
+
+    pub(crate) fn save(&self, state: &mut StateWriter) {
+        state.put(&self.0);
+    }
+
+    pub(crate) fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.0 = state.take()?;
+        Ok(())
+    }
+}
+
+impl Course {
+    fn sample(&mut self, slo: &SloSnapshot, now: Timestamp) {
+        let is_due = |level: usize, samples: &VecDeque<Sample>| {
+            samples.back().is_none_or(|last| now.since(last.at) >= LEVELS[level].0)
+        };
+        let due = [is_due(0, &self.levels[0]), is_due(1, &self.levels[1])];
+        if due == [false, false] {
+            return;
+        }
+        let (columns, values) = measured(slo);
+        if columns != self.columns {
+            // Indicators have come or gone: what their samples were called is no longer so.
+            *self = Self { columns, ..Self::default() };
+        }
+        for ((samples, (_, most)), is_due) in self.levels.iter_mut().zip(LEVELS).zip(due) {
+            if is_due || samples.is_empty() {
+                if samples.len() >= most {
+                    samples.pop_front();
+                }
+                samples.push_back(Sample { at: now, values: values.clone() });
+            }
+        }
+    }
+}
+
+fn measured(slo: &SloSnapshot) -> (Vec<String>, Box<[f32]>) {
+    let mut columns = Vec::new();
+    let mut values = Vec::new();
+    let mut add = |column: String, value: Option<f64>| {
+        columns.push(column);
+        values.push(value.map_or(f32::NAN, |value| value as f32));
+    };
+    for indicator in &slo.indicators {
+        add(indicator.name.clone(), indicator.value);
+        if indicator.measure == agent_sre::Measure::Milliseconds {
+            let of = |name| format!("{} {name}", indicator.name);
+            let percentiles = indicator.percentiles;
+            add(of("p50"), percentiles.map(|percentiles| percentiles.p50));
+            add(of("p95"), percentiles.map(|percentiles| percentiles.p95));
+            add(of("p99"), percentiles.map(|percentiles| percentiles.p99));
+        }
+    }
+    (columns, values.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_sre::slo::{ResponseLatency, Slo};
+
+    use super::*;
+
+    #[test]
+    fn a_course_is_as_fine_as_it_is_kept_and_bounded() {
+        let slo = Slo::new("x", vec![Box::new(ResponseLatency::default())]).unwrap();
+        let mut history = History::default();
+        let start = Timestamp::from_secs(1_790_000_000);
+        let at = |minutes: u64| start.saturating_add(Duration::from_secs(60 * minutes));
+        for minute in 0..40 * 1_440 {
+            history.sample(&[slo.snapshot_at(at(minute))], at(minute));
+        }
+        let now = at(40 * 1_440);
+        let length = |hours: u64| {
+            let from = now.saturating_sub(Duration::from_secs(3_600 * hours));
+            history.course("x", "", from, now).unwrap().at.len()
+        };
+        assert_eq!((length(1), length(24), length(48), length(9_999)), (12, 288, 24, 360));
+        let columns: Vec<_> = history.course("x", "", start, now).unwrap().values.into_keys().collect();
+        assert_eq!(
+            columns,
+            ["response_latency", "response_latency p50", "response_latency p95", "response_latency p99"]
+        );
+        let mut state = StateWriter::default();
+        history.save(&mut state);
+        let mut again = History::default();
+        again.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        assert_eq!(again.course("x", "", start, now), history.course("x", "", start, now));
+        history.sample(&[], now);
+        assert_eq!(history.course("x", "", start, now), None);
+    }
+}

@@ -1,0 +1,41 @@
+//! The live service: takes agents' runs in over HTTP, keeps their objectives, alerts and costs, and shows them.
+//!
+//! What it has acknowledged survives: a batch is in the journal before its sender hears of it, and state is a snapshot and
+//! the journal's entries after it. Two threads do that, in order: one writes what waits to the journal, the other takes it
+//! in. Everything else answers from what they have made of it.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use sre_server::{Config, Server};
+//! # let folder = tempfile::tempdir()?;
+//! let config = Config { listen: "127.0.0.1:0".parse()?, data: folder.path().into(), ..Config::default() };
+//! let server = Server::start(config).await?;
+//! println!("{}", server.url());
+//! server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+mod agents;
+mod api;
+mod batch;
+mod config;
+mod engine;
+mod engines;
+mod history;
+mod listen;
+mod live;
+mod pipeline;
+mod rules;
+mod server;
+mod shared;
+mod token;
+mod watch;
+
+pub use agent_sre::yaml::ConfigError;
+pub use api::OPENAPI;
+pub use config::{Bounds, CONFIG_SCHEMA, Config, Tls};
+pub use engines::EnginesError;
+pub use rules::RulesError;
+pub use server::{Server, StartError};
+pub use token::{Scope, Token};

@@ -1,0 +1,118 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::config::{Bounds, Tls};
+
+/// A certificate that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("{file}: {source}, expected a PEM file")]
+    Pem { file: String, source: rustls::pki_types::pem::Error },
+    #[error("{file}: {source}")]
+    Unusable { file: String, source: rustls::Error },
+}
+
+/// Reads a certificate and its key.
+pub(crate) fn tls(files: &Tls) -> Result<TlsAcceptor, TlsError> {
+    let pem = |path: &std::path::Path| {
+        let file = path.display().to_string();
+        move |source| TlsError::Pem { file, source }
+    };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate).and_then(Iterator::collect);
+    let certificates = certificates.map_err(pem(&files.certificate))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
+        .map_err(|source| TlsError::Unusable { file: files.certificate.display().to_string(), source })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Connections that go on when the service stops have so long to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Accepts connections until it is told to stop, and then waits for the requests that are under way.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    bounds: Bounds,
+    mut stop: watch::Receiver<bool>,
+) {
+    let connections = Arc::new(Semaphore::new(bounds.max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let permit = tokio::select! {
+            permit = connections.clone().acquire_owned() => permit,
+            _ = stop.wait_for(|stopping| *stopping) => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stopping| *stopping) => break,
+        };
+        let (stream, _) = match accepted {
+            Ok(accepted) => accepted,
+            // Out of file handles, or the other side has gone already: the next one may do better.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            match tls {
+                None => connection(stream, router, bounds, watcher).await,
+                Some(tls) => {
+                    // A client that does not even greet must not hold its place for long.
+                    let greeted = tokio::time::timeout(bounds.client_timeout, tls.accept(stream)).await;
+                    if let Ok(Ok(stream)) = greeted {
+                        connection(stream, router, bounds, watcher).await;
+                    }
+                }
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some clients did not end in time");
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    bounds: Bounds,
+    watcher: Watcher,
+) {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move { Ok::<Response<Body>, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.client_timeout);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(bounds.client_timeout));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    // What goes wrong on a connection is its client's affair.
+    let _: Result<(), Box<dyn std::error::Error + Send + Sync>> = watcher.watch(connection).await;
+}

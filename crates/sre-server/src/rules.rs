@@ -1,0 +1,96 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use agent_sre::alerts::{NotifyConfig, NotifyError};
+use agent_sre::cost::{FileError, InvalidLimits, Limits, PriceBook};
+use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecError};
+
+use crate::Config;
+
+/// What the files say that the settings name: read and checked as a whole, so that a wrong one changes nothing.
+pub(crate) struct Rules {
+    pub(crate) specs: Vec<SloSpec>,
+    pub(crate) notify: NotifyConfig,
+    pub(crate) limits: Limits,
+    pub(crate) prices: PriceBook,
+}
+
+/// A file that cannot be used; says which line, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// Objectives.
+    #[error(transparent)]
+    Slos(#[from] SpecError),
+    /// Objectives that cannot be run together.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Channels.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    /// Limits or prices.
+    #[error(transparent)]
+    Costs(#[from] FileError),
+    /// Limits that cannot be.
+    #[error(transparent)]
+    Limits(#[from] InvalidLimits),
+    /// A folder or list of objectives without any.
+    #[error("{}: found no objective, expected at least one", .0.display())]
+    NoObjectives(PathBuf),
+    /// A certificate or its key.
+    #[error("{0}")]
+    Tls(String),
+}
+
+/// What agents are held to where nobody said anything else.
+pub(crate) const DEFAULT_SLOS: &str = include_str!("default.yaml");
+
+impl Rules {
+    pub(crate) fn load(config: &Config) -> Result<Self, RulesError> {
+        let registry = SliRegistry::default();
+        let specs = match &config.slos[..] {
+            [] => agent_sre::slo::parse(DEFAULT_SLOS, "default.yaml", &registry)?,
+            paths => agent_sre::slo::load(paths, &registry)?,
+        };
+        if specs.is_empty() {
+            return Err(RulesError::NoObjectives(config.slos[0].clone()));
+        }
+        let rules = Self {
+            specs,
+            notify: match &config.notify {
+                Some(path) => NotifyConfig::load(path)?,
+                None => NotifyConfig { channels: Vec::new(), options: Default::default(), history: None },
+            },
+            limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
+            prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default(),
+        };
+        rules.engine(1)?;
+        rules.limits.validate()?;
+        Ok(rules)
+    }
+
+    /// The objectives, of at most so many agents.
+    pub(crate) fn engine(&self, most_agents: usize) -> Result<SloEngine, EngineError> {
+        Ok(SloEngine::new(self.specs.clone(), SliRegistry::default())?.with_max_agents(most_agents))
+    }
+
+    /// What each objective asks for when its budget is spent, by its name.
+    pub(crate) fn exhaustion_actions(&self) -> BTreeMap<String, agent_sre::slo::ExhaustionAction> {
+        let action = |spec: &SloSpec| {
+            let policy = spec.error_budget_policy.as_ref();
+            policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default()
+        };
+        self.specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect()
+    }
+}
+
+impl Config {
+    /// Reads every file that the settings name; how many objectives there are.
+    pub fn check(&self) -> Result<usize, RulesError> {
+        let rules = Rules::load(self)?;
+        if let Some(tls) = &self.tls {
+            crate::listen::tls(tls).map_err(|error| RulesError::Tls(error.to_string()))?;
+        }
+        Ok(rules.specs.len())
+    }
+}

@@ -1,0 +1,68 @@
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use agent_sre::{AdapterStats, Clock, Format, ManualClock, Timestamp};
+
+use crate::engine::Counts;
+use crate::engines::Engines;
+use crate::history::History;
+
+/// What those who take in and those who answer have in common.
+pub(crate) struct Shared {
+    /// Replaced as a whole when the rules change.
+    engines: RwLock<Arc<Engines>>,
+    pub(crate) counts: Counts,
+    pub(crate) adapters: Mutex<Vec<(Format, AdapterStats)>>,
+    pub(crate) history: Mutex<History>,
+    pub(crate) journal: JournalHealth,
+    /// Data points of metrics and log records that came and are of no use here.
+    pub(crate) unused: AtomicU64,
+    /// Requests that were refused because too much was under way.
+    pub(crate) refused: AtomicU64,
+    /// The last error in the files that the settings name; they were left as they had been.
+    pub(crate) rules_error: Mutex<Option<String>>,
+    /// The time by which costs are counted: that of the batch which is taken in, also when the journal is read again.
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) started: Timestamp,
+    pub(crate) is_stopping: AtomicBool,
+}
+
+/// How the journal gets on.
+#[derive(Debug, Default)]
+pub(crate) struct JournalHealth {
+    /// Why the last write failed; `None` while it works.
+    pub(crate) failure: Mutex<Option<String>>,
+    pub(crate) failures: AtomicU64,
+    /// The number of the last entry.
+    pub(crate) last: AtomicU64,
+    /// The number of the last entry that the snapshot covers.
+    pub(crate) covered: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(engines: Engines, clock: Arc<ManualClock>) -> Self {
+        Self {
+            engines: RwLock::new(Arc::new(engines)),
+            counts: Counts::default(),
+            adapters: Mutex::default(),
+            history: Mutex::default(),
+            journal: JournalHealth::default(),
+            unused: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            rules_error: Mutex::default(),
+            started: clock.now(),
+            clock,
+            is_stopping: AtomicBool::default(),
+        }
+    }
+
+    pub(crate) fn engines(&self) -> Arc<Engines> {
+        self.engines.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other engines in the place of the present ones, which are returned.
+    pub(crate) fn replace(&self, engines: Engines) -> Arc<Engines> {
+        std::mem::replace(&mut *self.engines.write().unwrap_or_else(PoisonError::into_inner), Arc::new(engines))
+    }
+}
