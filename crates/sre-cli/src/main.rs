@@ -67,7 +67,16 @@ fn main() -> ExitCode {
         if closed {
             return ExitCode::SUCCESS;
         }
-        anstream::eprintln!("{}error:{} {error:#}", report::style::ERROR, report::style::PLAIN);
+        anstream::eprintln!("{}error:{} {}", report::style::ERROR, report::style::PLAIN, message(&error));
         ExitCode::from(2)
+    })
+}
+
+/// The error with its causes, each told once: many messages hold their cause already.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match () {
+        () if message.is_empty() => cause,
+        () if message.contains(&cause) => message,
+        () => format!("{message}: {cause}"),
     })
 }

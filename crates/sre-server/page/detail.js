@@ -1,0 +1,209 @@
+// An objective of an agent: its numbers, and their course over time.
+import { ask, element, $ } from "./base.js";
+import { lasts, number, percent, rate, statusText } from "./list.js";
+
+const WINDOWS = ["1h", "6h", "24h", "7d", "30d"];
+const seconds = (window) => parseInt(window) * (window.endsWith("d") ? 86400 : 3600);
+const EVERY = 5_000;
+
+let shown;
+let chosen = "24h";
+let charts = [];
+let timer;
+
+export function leaveDetail() {
+  clearTimeout(timer);
+  shown = undefined;
+  charts.forEach((chart) => chart.destroy());
+  charts = [];
+  $("detail").replaceChildren();
+}
+
+export async function showDetail(name, agent) {
+  const key = `${name}\n${agent}`;
+  if (shown !== key) leaveDetail();
+  shown = key;
+  clearTimeout(timer);
+  try {
+    const path = `/v1/slos/${encodeURIComponent(name)}?agent=${encodeURIComponent(agent)}&window=${chosen}`;
+    const { slos } = await (await ask(path)).json();
+    if (shown !== key) return;
+    if (slos.length) show(slos[0]);
+    else $("detail").replaceChildren(element("p", `Nothing is known of ${name} of ${agent}.`));
+  } catch (error) {
+    if (shown === key && !charts.length) $("detail").replaceChildren(element("p", error.message));
+  }
+  if (shown === key) timer = setTimeout(() => showDetail(name, agent), EVERY);
+}
+
+function show(slo) {
+  // What somebody looks at closely stays as it is.
+  if (charts.some((chart) => chart.isZoomed)) return;
+  const focused = document.activeElement?.dataset?.window;
+  const open = [...document.querySelectorAll("#detail details")].map((details) => details.open);
+  charts.forEach((chart) => chart.destroy());
+  charts = [];
+  const back = element("a", "← All objectives");
+  back.href = "#/";
+  const title = element("h2", slo.agent ? `${slo.name} of ${slo.agent} ` : `${slo.name} `);
+  title.append(element("span", statusText(slo.status), `badge ${slo.status}`));
+  const line = element("p");
+  line.append(back);
+  $("detail").replaceChildren(line, title, element("p", slo.description, "soft"), facts(slo), windows(slo));
+  const { events, indicators } = slo.history;
+  // uPlot wants a time for each value; buckets without events have no ratio.
+  const total = events.good.map((good, at) => good + events.bad[at]);
+  chart("Share of bad events", events.at, [
+    { label: "bad", values: total.map((all, at) => (all ? (events.bad[at] / all) * 100 : null)), color: "--critical", bars: true },
+  ], "%", 0);
+  if (slo.error_budget.total) {
+    const allowed = total.reduce((sum, all) => sum + all, 0) * slo.error_budget.total;
+    let bad = 0;
+    const left = events.bad.map((count) => (bad += count, allowed ? (1 - bad / allowed) * 100 : null));
+    const title = slo.window === slo.history.window ? "Budget left" : `Budget left, of what ${slo.history.window} may spend`;
+    chart(title, events.at, [{ label: "left", values: left, color: "--healthy" }], "%");
+  }
+  const columns = Object.keys(indicators?.values ?? {});
+  for (const indicator of slo.indicators) {
+    const percentiles = columns.filter((column) => column.startsWith(`${indicator.name} p`));
+    const own = percentiles.length ? percentiles : columns.filter((column) => column === indicator.name);
+    const colors = ["--healthy", "--warning", "--critical"];
+    const scale = indicator.measure === "ratio" ? 100 : 1;
+    const unit = { ratio: "%", milliseconds: "ms", usd: "$", count: "", difference: "" }[indicator.measure];
+    const series = own.map((column, at) => ({
+      label: column.slice(indicator.name.length).trim() || "value",
+      values: indicators.values[column].map((value) => (value === null ? null : value * scale)),
+      color: colors[at % colors.length],
+    }));
+    if (series.length) chart(indicator.name.replaceAll("_", " "), indicators.at, series, unit, percentiles.length ? 0 : undefined);
+  }
+  document.querySelectorAll("#detail details").forEach((details, at) => { details.open = open[at] ?? false; });
+  if (focused) document.querySelector(`[data-window="${focused}"]`)?.focus();
+}
+
+function facts(slo) {
+  const budget = slo.error_budget;
+  const list = element("dl", undefined, "facts");
+  const add = (term, text) => {
+    const pair = element("div");
+    pair.append(element("dt", term), element("dd", text));
+    list.append(pair);
+  };
+  add("Good", `${percent(slo.sli)} of ${number(slo.good + slo.bad)}, target ${percent(slo.target)} over ${slo.window}`);
+  if (slo.interval) add("95 % interval", `${percent(slo.interval[0])} to ${percent(slo.interval[1])}`);
+  add("Budget left", [percent(budget.remaining, 1), lasts(budget.spent_in_s)].filter(Boolean).join(", "));
+  for (const alert of slo.alerts) {
+    const burnt = (window) => rate(slo.burn_rates.find((burn) => burn.window === window)?.rate ?? null);
+    add(`${alert.severity} at ${rate(alert.threshold)} over ${alert.long_window} and ${alert.short_window}`,
+      `${burnt(alert.long_window)} and ${burnt(alert.short_window)}${alert.firing ? ", alerting" : ""}`);
+  }
+  for (const indicator of slo.indicators) {
+    const unit = (value) => {
+      if (value === null || value === undefined) return "no data";
+      return { ratio: percent(value), milliseconds: `${number(Math.round(value))} ms`, usd: `$${value.toFixed(4)}` }[indicator.measure] ?? rate(value);
+    };
+    const side = indicator.goal === "at_least" ? "≥" : "≤";
+    add(`${indicator.name.replaceAll("_", " ")}, ${indicator.window}`, `${unit(indicator.value)}, target ${side} ${unit(indicator.target)}`);
+  }
+  add("When the budget is spent", slo.exhaustion_action.replaceAll("_", " "));
+  return list;
+}
+
+function windows(slo) {
+  const group = element("div", undefined, "windows");
+  group.setAttribute("role", "group");
+  group.setAttribute("aria-label", "Over which time");
+  for (const window of WINDOWS) {
+    const button = element("button", window);
+    button.dataset.window = window;
+    button.setAttribute("aria-pressed", window === chosen);
+    button.addEventListener("click", () => {
+      chosen = window;
+      charts.forEach((chart) => { chart.isZoomed = false; });
+      showDetail(slo.name, slo.agent);
+    });
+    group.append(button);
+  }
+  const reset = element("button", "whole time again");
+  reset.id = "reset";
+  reset.hidden = true;
+  reset.addEventListener("click", () => {
+    charts.forEach((chart) => { chart.isZoomed = false; });
+    showDetail(slo.name, slo.agent);
+  });
+  group.append(reset);
+  return group;
+}
+
+/** A chart with a cursor that says the values, drag to zoom, and the same as a table. */
+function chart(title, at, series, unit, least) {
+  const holder = element("div", undefined, "chart");
+  $("detail").append(element("h3", title), holder);
+  const values = series.flatMap((one) => one.values).filter((value) => value !== null);
+  if (!values.length) {
+    holder.append(element("p", "Nothing was measured in this time.", "soft"));
+    return;
+  }
+  const style = getComputedStyle(document.documentElement);
+  const color = (name) => style.getPropertyValue(name).trim();
+  const text = (value) => (value === null || value === undefined ? "–" : `${+value.toFixed(2)} ${unit}`.trim());
+  const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
+  // The whole time is shown, also where nothing was measured in most of it.
+  const to = Date.now() / 1000;
+  const padded = [[to - seconds(chosen), ...at, to], ...series.map((one) => [null, ...one.values, null])];
+  const plot = new uPlot({
+    width: holder.clientWidth - 16,
+    height: 190,
+    cursor: { sync: { key: "objective" }, drag: { x: true, y: false } },
+    scales: { y: { range: (_, low, high) => [least ?? Math.min(low, 0), Math.max(high, (least ?? low) + 1) * 1.05] } },
+    axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(2)}${unit && ` ${unit}`}`) }],
+    series: [{ label: "time" }, ...series.map((one) => ({
+      label: one.label,
+      stroke: color(one.color),
+      fill: one.bars ? `${color(one.color)}66` : undefined,
+      paths: one.bars ? uPlot.paths.bars({ size: [0.8, 40], align: 1 }) : undefined,
+      width: one.bars ? 1 : 1.5,
+      spanGaps: true,
+      points: { show: !one.bars && values.length < 60, size: 4 },
+      value: (_, value) => text(value),
+    }))],
+    hooks: { setSelect: [(own) => {
+      if (own.select.width > 0) {
+        charts.forEach((chart) => { chart.isZoomed = true; });
+        $("reset").hidden = false;
+      }
+    }] },
+  }, padded, holder);
+  plot.root.setAttribute("role", "img");
+  const last = series.map((one) => `${one.label} ${text(one.values.findLast((value) => value !== null))}`).join(", ");
+  plot.root.setAttribute("aria-label", `${title}: at last ${last}; the table below has every value`);
+  charts.push(plot);
+  holder.append(table(at, series, text));
+}
+
+function table(at, series, text) {
+  const details = element("details");
+  details.append(element("summary", "As a table"));
+  // Made when somebody wants it: most never do.
+  details.addEventListener("toggle", () => {
+    if (!details.open || details.querySelector("table")) return;
+    const made = element("table");
+    const head = made.createTHead().insertRow();
+    for (const name of ["time", ...series.map((one) => one.label)]) head.append(element("th", name));
+    const body = made.createTBody();
+    at.forEach((time, number) => {
+      const measured = series.map((one) => one.values[number]);
+      if (measured.every((value) => value === null)) return;
+      const row = body.insertRow();
+      row.append(element("td", new Date(time * 1000).toLocaleString()), ...measured.map((value) => element("td", text(value))));
+    });
+    const holder = element("div", undefined, "wide");
+    holder.append(made);
+    details.append(holder);
+  });
+  return details;
+}
+
+addEventListener("resize", () => {
+  for (const chart of charts) chart.setSize({ width: chart.root.parentElement.clientWidth - 16, height: 190 });
+});

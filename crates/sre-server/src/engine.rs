@@ -178,7 +178,10 @@ impl Engine {
             if name == "keys" {
                 self.keys = Keys::from(state.take::<VecDeque<Key>>()?);
             } else if name == "history" {
-                lock(&self.shared.history).restore(&mut state)?;
+                // A course is no count: what cannot be read any more begins anew.
+                if let Err(error) = lock(&self.shared.history).restore(&mut state) {
+                    tracing::warn!(%error, "the course of indicators begins anew");
+                }
             } else if name == "otlp" {
                 self.otlp.restore(&mut state)?;
             } else if let Some((_, fed)) = self.lines.iter_mut().find(|(format, _)| format.as_str() == name) {

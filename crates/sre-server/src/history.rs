@@ -4,7 +4,8 @@ use std::time::Duration;
 use agent_sre::{SloSnapshot, StateError, StateReader, StateWriter, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The course of what indicators measured, sample by sample: every five minutes of a day, and every two hours of a month.
+/// The course of what indicators measured, sample by sample: every half minute of two hours, every five minutes of a day, and
+/// every two hours of a month.
 ///
 /// What the error budget's course is made from are counts, which objectives keep themselves.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(crate) struct History(BTreeMap<(String, String), Course>);
 struct Course {
     /// What is sampled: an indicator's value under its name, and its percentiles under that and theirs.
     columns: Vec<String>,
-    levels: [VecDeque<Sample>; 2],
+    levels: [VecDeque<Sample>; 3],
 }
 
 /// What was measured at a moment; not a number where nothing was.
@@ -33,7 +34,8 @@ pub(crate) struct ColumnCourse {
     values: BTreeMap<String, Vec<Option<f32>>>,
 }
 
-const LEVELS: [(Duration, usize); 2] = [(Duration::from_secs(300), 288), (Duration::from_secs(7_200), 360)];
+const LEVELS: [(Duration, usize); 3] =
+    [(Duration::from_secs(30), 240), (Duration::from_secs(300), 288), (Duration::from_secs(7_200), 360)];
 
 impl History {
     /// Samples objectives, those for which it is time; forgets those that are no more.
@@ -78,20 +80,13 @@ impl History {
 
 impl Course {
     fn sample(&mut self, slo: &SloSnapshot, now: Timestamp) {
-        let is_due = |level: usize, samples: &VecDeque<Sample>| {
-            samples.back().is_none_or(|last| now.since(last.at) >= LEVELS[level].0)
-        };
-        let due = [is_due(0, &self.levels[0]), is_due(1, &self.levels[1])];
-        if due == [false, false] {
-            return;
-        }
         let (columns, values) = measured(slo);
         if columns != self.columns {
             // Indicators have come or gone: what their samples were called is no longer so.
             *self = Self { columns, ..Self::default() };
         }
-        for ((samples, (_, most)), is_due) in self.levels.iter_mut().zip(LEVELS).zip(due) {
-            if is_due || samples.is_empty() {
+        for (samples, (every, most)) in self.levels.iter_mut().zip(LEVELS) {
+            if samples.back().is_none_or(|last| now.since(last.at) >= every) {
                 if samples.len() >= most {
                     samples.pop_front();
                 }
@@ -141,7 +136,7 @@ mod tests {
             let from = now.saturating_sub(Duration::from_secs(3_600 * hours));
             history.course("x", "", from, now).unwrap().at.len()
         };
-        assert_eq!((length(1), length(24), length(48), length(9_999)), (12, 288, 24, 360));
+        assert_eq!((length(1), length(24), length(48), length(9_999)), (60, 288, 24, 360));
         let columns: Vec<_> = history.course("x", "", start, now).unwrap().values.into_keys().collect();
         assert_eq!(
             columns,
