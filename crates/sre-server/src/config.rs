@@ -49,7 +49,7 @@ pub struct Tls {
 pub struct Bounds {
     /// The largest body, also after it was decompressed, in bytes; 16 MiB.
     pub max_body: usize,
-    /// All bodies that are being taken in together, in bytes; 64 MiB.
+    /// All bodies that are being taken in together, in bytes, at least twice `max_body`; 64 MiB.
     pub max_in_flight: usize,
     /// Connections at a time; 512.
     pub max_connections: usize,
@@ -163,9 +163,10 @@ impl Config {
         set(&mut bounds.client_timeout, fields.window("client_timeout")?.map(Window::duration));
         set(&mut bounds.task_timeout, fields.window("task_timeout")?.map(Window::duration));
         fields.finish()?;
-        if bounds.max_in_flight < bounds.max_body {
+        // As it came, and decompressed.
+        if bounds.max_in_flight / 2 < bounds.max_body {
             let found = bounds.max_in_flight.to_string();
-            return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, "at least `max_body`"));
+            return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, "at least twice `max_body`"));
         }
         Ok(config)
     }
@@ -293,7 +294,7 @@ max_journal: 1GB
             ("max_body: 0", "f:1: `max_body: 0`: expected a number of bytes"),
             ("max_body: 5 MiBs", "f:1: `max_body: 5 MiBs`: expected a number of bytes"),
             ("max_body: 99999999999999GiB", "f:1: `max_body: 99999999999999GiB`: expected"),
-            ("max_in_flight: 1MiB", "f:1: `max_in_flight: 1MiB`: expected at least `max_body`"),
+            ("max_in_flight: 1MiB", "f:1: `max_in_flight: 1MiB`: expected at least twice `max_body`"),
             ("max_agents: none", "f:1: `max_agents: none`: expected a whole number above 0"),
             ("slos: objectives.yaml", "f:1: `slos: objectives.yaml`: expected a list"),
             ("tokens: [{name: a, scope: all}]", "f:1: `tokens[0].scope: all`: expected `ingest` or `read`"),

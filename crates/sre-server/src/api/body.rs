@@ -30,6 +30,10 @@ pub(crate) async fn whole(context: &Context, headers: &HeaderMap, body: Body) ->
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > bounds.max_body) {
+        return Err(too_large(bounds.max_body));
+    }
     let mut room = Room::new(context.in_flight.clone());
     let reading = collect(body, bounds.max_body, &mut room);
     let sent = tokio::time::timeout(bounds.client_timeout, reading)

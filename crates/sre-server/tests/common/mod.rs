@@ -1,0 +1,97 @@
+//! A service of a test's own, and the way to it.
+#![allow(dead_code, reason = "each test uses what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use agent_sre::HttpClient;
+use agent_sre::http::{Client, Options};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde_json::Value;
+use sre_server::{Config, Server};
+
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+pub(crate) struct Service {
+    pub(crate) server: Server,
+    client: Client,
+    pub(crate) token: Option<String>,
+}
+
+pub(crate) fn recordings(framework: &str) -> PathBuf {
+    Path::new(ROOT).join("tests/recordings").join(framework)
+}
+
+/// A service on a free port, with its data in `folder`.
+pub(crate) fn config(folder: &Path) -> Config {
+    Config { listen: "127.0.0.1:0".parse().unwrap(), data: folder.join("data"), ..Config::default() }
+}
+
+impl Service {
+    pub(crate) async fn start(config: Config) -> Self {
+        let server = Server::start(config).await.unwrap();
+        Self { server, client: Client::new(Options::default()).unwrap(), token: None }
+    }
+
+    pub(crate) async fn send(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Response<Bytes> {
+        let request = match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        self.client.send(request.body(body.into()).unwrap()).await.unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.url())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let response = self.send(Request::get(self.url(path)), "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}: {:?}", response.body());
+        serde_json::from_slice(response.body()).unwrap()
+    }
+
+    pub(crate) async fn get_raw(&self, path: &str) -> Response<Bytes> {
+        self.send(Request::get(self.url(path)), "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, kind: &str, body: impl Into<Bytes>) -> Response<Bytes> {
+        self.send(self.request(path, kind), body).await
+    }
+
+    pub(crate) fn request(&self, path: &str, kind: &str) -> http::request::Builder {
+        Request::post(self.url(path)).header("content-type", kind)
+    }
+
+    pub(crate) async fn events(&self, lines: &str) -> Value {
+        let response = self.post("/v1/events/sre", "application/x-ndjson", lines.to_owned()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
+        serde_json::from_slice(response.body()).unwrap()
+    }
+
+    pub(crate) async fn totals(&self) -> Value {
+        self.get("/v1/slos").await["totals"].take()
+    }
+
+    /// Asks again until it is so; a service concludes some things a second or two later.
+    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let answer = self.get(path).await;
+            if is_so(&answer) {
+                return answer;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{path} still answers {answer:#}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// A task of an agent that has just ended, as a line.
+pub(crate) fn finished(agent: &str, task: usize, success: bool) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    format!(
+        "{{\"event\":\"task_finished\",\"time\":{now:.3},\"agent\":\"{agent}\",\"task\":\"{task}\",\"success\":{success},\"duration_ms\":20}}\n"
+    )
+}

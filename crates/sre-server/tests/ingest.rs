@@ -1,0 +1,271 @@
+//! What agents send, in every form, and what comes of it.
+
+mod common;
+
+use std::io::Write;
+use std::time::Duration;
+
+use common::{Service, config, finished, recordings};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::StatusCode;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use prost::Message;
+use serde_json::{Value, json};
+use sre_server::{Bounds, Config};
+use sre_testkit::recordings::{Expected, Recording, in_folder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+fn matches(totals: &Value, expected: &Expected) -> bool {
+    let count = |field: &str| totals[field].as_u64();
+    [("tasks", expected.tasks), ("succeeded", expected.succeeded), ("failed", expected.failed)]
+        .into_iter()
+        .chain([("tool_calls", expected.tool_calls), ("tool_errors", expected.tool_errors)])
+        .all(|(field, wanted)| count(field) == Some(wanted))
+        && expected.llm_calls.is_none_or(|calls| count("llm_calls") == Some(calls))
+        && expected.input_tokens.is_none_or(|tokens| count("input_tokens") == Some(tokens))
+}
+
+#[tokio::test]
+async fn every_framework_comes_out_as_its_ground_truth_says() {
+    let frameworks = [
+        ("langgraph", "langgraph"),
+        ("openai-agents", "openai-agents"),
+        ("otlp", "otlp-langgraph"),
+        ("otlp", "otlp-openai-agents"),
+        ("otlp", "otlp-semantic-kernel"),
+        ("otlp", "otlp-traceloop"),
+        ("otlp", "otlp-vercel-ai"),
+    ];
+    let each = frameworks.into_iter().flat_map(|(format, framework)| {
+        in_folder(&recordings(framework)).into_iter().map(move |recording| comes_out(format, framework, recording))
+    });
+    futures_util::future::join_all(each).await;
+}
+
+async fn comes_out(format: &str, framework: &str, recording: Recording) {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let text = std::fs::read_to_string(&recording.lines).unwrap();
+    if format == "otlp" {
+        for line in text.lines() {
+            let response = service.post("/v1/traces", JSON, line.to_owned()).await;
+            assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
+        }
+    } else {
+        let response = service.post(&format!("/v1/events/{format}"), "application/x-ndjson", text).await;
+        let taken: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(taken["rejected"], 0, "{taken}");
+    }
+    let found = service.until("/v1/slos", |slos| matches(&slos["totals"], &recording.expected)).await;
+    assert_eq!(found["totals"]["incomplete"], 0, "{framework}/{}", recording.name);
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn protobuf_gzip_and_chunks_are_one_and_the_same() {
+    let recording =
+        in_folder(&recordings("otlp-semantic-kernel")).into_iter().find(|one| one.name == "all_ok").unwrap();
+    let body = std::fs::read(&recording.bodies[0]).unwrap();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&body).unwrap();
+    let gzip = gzip.finish().unwrap();
+
+    for form in ["plain", "gzip", "chunked"] {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start(config(folder.path())).await;
+        match form {
+            "plain" => {
+                let response = service.post("/v1/traces", PROTOBUF, body.clone()).await;
+                assert_eq!(response.headers()["content-type"], PROTOBUF);
+                let answer = ExportTraceServiceResponse::decode(response.body().clone()).unwrap();
+                assert_eq!(answer.partial_success, None);
+            }
+            "gzip" => {
+                let request = service.request("/v1/traces", PROTOBUF).header("content-encoding", "gzip");
+                assert_eq!(service.send(request, gzip.clone()).await.status(), StatusCode::OK);
+            }
+            _ => {
+                let mut stream = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
+                let head = format!(
+                    "POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: {PROTOBUF}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                for chunk in body.chunks(777) {
+                    stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await.unwrap();
+                    stream.write_all(chunk).await.unwrap();
+                    stream.write_all(b"\r\n").await.unwrap();
+                }
+                stream.write_all(b"0\r\n\r\n").await.unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).await.unwrap();
+                assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{:?}", String::from_utf8_lossy(&answer));
+            }
+        }
+        service.until("/v1/slos", |slos| matches(&slos["totals"], &recording.expected)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_told_as_otlp_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    // Of two spans, one has no id.
+    let body = std::fs::read(recordings("otlp-semantic-kernel").join("all_ok.0.bin")).unwrap();
+    let mut request = ExportTraceServiceRequest::decode(&*body).unwrap();
+    request.resource_spans[0].scope_spans[0].spans[0].span_id.clear();
+    let response = service.post("/v1/traces", PROTOBUF, request.encode_to_vec()).await;
+    let answer = ExportTraceServiceResponse::decode(response.body().clone()).unwrap();
+    let partial = answer.partial_success.unwrap();
+    assert_eq!((partial.rejected_spans, partial.error_message.contains("without an id")), (1, true));
+    let span = json!({"traceId": "5b8efff798038103d269b633813fc60c", "name": "no id"});
+    let as_json = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string();
+    let response = service.post("/v1/traces", JSON, as_json).await;
+    let answer: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(answer["partialSuccess"]["rejectedSpans"], "1");
+
+    for (path, kind, body, status, message) in [
+        ("/v1/traces", PROTOBUF, &b"\xff\xff"[..], 400, "found no OTLP traces as protobuf"),
+        ("/v1/traces", JSON, b"{", 400, "EOF while parsing"),
+        ("/v1/traces", JSON, b"{}", 400, "found no `resourceSpans`"),
+        ("/v1/logs", PROTOBUF, b"\xff\xff", 400, "found no OTLP logs as protobuf"),
+        ("/v1/metrics", PROTOBUF, b"\xff\xff", 400, "found no OTLP metrics as protobuf"),
+        ("/v1/metrics", JSON, b"[1,", 400, "EOF while parsing"),
+        ("/v1/traces", "text/plain", b"", 415, "found `Content-Type: text/plain`, expected application/x-protobuf"),
+        ("/v1/events/fax", "text/plain", b"", 404, "found `fax`, expected one of sre, langgraph"),
+        ("/v1/nothing", JSON, b"", 404, "found nothing at /v1/nothing"),
+    ] {
+        let response = service.post(path, kind, body).await;
+        assert_eq!(response.status().as_u16(), status, "{path} {message}");
+        let text = String::from_utf8_lossy(response.body());
+        assert!(text.contains(message), "{path}: {text}");
+    }
+    // The form of an error is that of the request.
+    let response = service.post("/v1/traces", PROTOBUF, &b"\xff\xff"[..]).await;
+    assert_eq!(response.headers()["content-type"], PROTOBUF);
+    // Empty requests of an SDK that has nothing to tell.
+    for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
+        assert_eq!(service.post(path, PROTOBUF, "").await.status(), StatusCode::OK, "{path}");
+    }
+    let broken = service.request("/v1/traces", PROTOBUF).header("content-encoding", "gzip");
+    assert_eq!(service.send(broken, "no gzip").await.status(), StatusCode::BAD_REQUEST);
+    let other = service.request("/v1/traces", PROTOBUF).header("content-encoding", "br");
+    assert_eq!(service.send(other, "x").await.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn logs_and_metrics_find_an_answer_and_evaluations_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let slo = folder.path().join("slo.yaml");
+    std::fs::write(&slo, "name: honest\nindicators: [{type: hallucination_rate}]\n").unwrap();
+    let service = Service::start(Config { slos: vec![slo], ..config(folder.path()) }).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string();
+    let attribute = |key: &str, value: Value| json!({"key": key, "value": value});
+    let record = json!({"timeUnixNano": now, "eventName": "gen_ai.evaluation.result", "attributes": [
+        attribute("gen_ai.evaluation.name", json!({"stringValue": "hallucination"})),
+        attribute("gen_ai.evaluation.score.value", json!({"doubleValue": 0.9})),
+        attribute("gen_ai.agent.name", json!({"stringValue": "support"})),
+    ]});
+    let other = json!({"timeUnixNano": now, "body": {"stringValue": "hello"}});
+    let logs = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [record, other]}]}]}).to_string();
+    assert_eq!(service.post("/v1/logs", JSON, logs).await.status(), StatusCode::OK);
+    let found = service.until("/v1/slos", |slos| slos["slos"][0]["indicators"][0]["samples"] == 1).await;
+    assert_eq!(
+        (&found["slos"][0]["agent"], &found["slos"][0]["indicators"][0]["value"]),
+        (&json!("support"), &json!(1.0))
+    );
+    let points = json!([{"asInt": "1"}, {"asInt": "2"}]);
+    let metric = json!({"name": "x", "sum": {"dataPoints": points}});
+    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).to_string();
+    assert_eq!(service.post("/v1/metrics", JSON, metrics).await.body(), "{}");
+    let metrics = service.get_raw("/metrics").await;
+    let text = String::from_utf8_lossy(metrics.body());
+    assert!(text.contains("\nsre_server_unused_total 3\n"), "{text}");
+}
+
+#[tokio::test]
+async fn lines_that_cannot_be_read_are_named_and_the_others_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let ahead = "{\"event\":\"task_finished\",\"time\":4000000000,\"agent\":\"a\",\"success\":true}\n";
+    let lines = format!("{}nonsense\n\n{{\"event\":\"task_finished\",\"time\":1}}\n{ahead}", finished("a", 1, true));
+    let taken = service.events(&lines).await;
+    assert_eq!((&taken["accepted"], &taken["rejected"]), (&json!(2), &json!(2)));
+    assert_eq!((&taken["errors"][0]["line"], &taken["errors"][1]["line"]), (&json!(2), &json!(4)));
+    assert!(taken["errors"][1]["error"].as_str().unwrap().contains("success"));
+    let slos = service.get("/v1/slos").await;
+    assert_eq!(slos["totals"]["tasks"], 1, "an event from far ahead is none");
+    assert_eq!(slos["input"], json!({"lines": 4, "events": 1, "skipped": 2, "unknown": 0, "unmatched": 0}));
+}
+
+#[tokio::test]
+async fn what_is_sent_again_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let body = std::fs::read(recordings("otlp-semantic-kernel").join("all_ok.0.bin")).unwrap();
+    for _ in 0..3 {
+        assert_eq!(service.post("/v1/traces", PROTOBUF, body.clone()).await.status(), StatusCode::OK);
+    }
+    let keyed = |key: &str| service.request("/v1/events/sre", "application/x-ndjson").header("idempotency-key", key);
+    let line = finished("other", 1, true);
+    for (key, repeated) in [("one", false), ("one", true), ("two", false)] {
+        let response = service.send(keyed(key), line.clone()).await;
+        let taken: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(taken.get("repeated").is_some(), repeated);
+    }
+    let of_recording =
+        in_folder(&recordings("otlp-semantic-kernel")).into_iter().find(|one| one.name == "all_ok").unwrap();
+    let wanted = of_recording.expected.tasks + 2;
+    service.until("/v1/slos", |slos| slos["totals"]["tasks"] == wanted).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(service.totals().await["tasks"], wanted);
+}
+
+#[tokio::test]
+async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let bounds = Bounds {
+        max_body: 1 << 20,
+        max_in_flight: 2 << 20,
+        client_timeout: Duration::from_secs(2),
+        ..Bounds::default()
+    };
+    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let huge = service.post("/v1/events/sre", "text/plain", vec![b' '; (1 << 20) + 1]).await;
+    assert_eq!(huge.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // A small body that grows to a gigabyte.
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    (0..1_024).for_each(|_| gzip.write_all(&vec![0; 1 << 20]).unwrap());
+    let bomb = service.request("/v1/traces", PROTOBUF).header("content-encoding", "gzip");
+    assert_eq!(service.send(bomb, gzip.finish().unwrap()).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+
+    // Clients that have sent nearly all, and wait: their bodies take the room that there is.
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut client = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
+        let head = "POST /v1/events/sre HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b' '; 950_000]).await.unwrap();
+        slow.push(client);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let refused = service.post("/v1/events/sre", "text/plain", vec![b' '; 300_000]).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "there is no room for more");
+    assert_eq!(refused.headers()["retry-after"], "1");
+    // They are told that they took too long, and the room is there again.
+    let mut answer = vec![0; 100];
+    for client in &mut slow {
+        let length = client.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(service.events(&finished("a", 1, true)).await["accepted"], 1);
+
+    // One that does not even finish its head.
+    let mut silent = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
+    silent.write_all(b"POST /v1/tra").await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut answer)).await;
+    assert!(closed.is_ok(), "it is hung up on");
+}
