@@ -63,6 +63,8 @@ pub struct Bounds {
     pub task_timeout: Duration,
     /// The journal, in bytes; 2 GiB.
     pub max_journal: u64,
+    /// What came is written down as state, and leaves the journal, once it is so many bytes, and every minute; 256 MiB.
+    pub snapshot_after: u64,
 }
 
 impl Default for Bounds {
@@ -76,6 +78,7 @@ impl Default for Bounds {
             max_open_runs: 10_000,
             task_timeout: Duration::from_secs(600),
             max_journal: 2 << 30,
+            snapshot_after: 256 << 20,
         }
     }
 }
@@ -152,6 +155,7 @@ impl Config {
         set(&mut bounds.max_body, bytes(&mut fields, "max_body")?);
         set(&mut bounds.max_in_flight, bytes(&mut fields, "max_in_flight")?);
         set(&mut bounds.max_journal, bytes(&mut fields, "max_journal")?);
+        set(&mut bounds.snapshot_after, bytes(&mut fields, "snapshot_after")?);
         let above_0 = |value: &Value| usize::try_from(value.as_u64()?).ok().filter(|number| *number > 0);
         for (setting, name) in [
             (&mut bounds.max_connections, "max_connections"),
@@ -266,6 +270,7 @@ max_agents: 8
 max_open_runs: 9
 task_timeout: 2m
 max_journal: 1GB
+snapshot_after: 1MB
 ";
 
     #[test]
@@ -282,6 +287,7 @@ max_journal: 1GB
             max_open_runs: 9,
             task_timeout: Duration::from_secs(120),
             max_journal: 1_000_000_000,
+            snapshot_after: 1_000_000,
         };
         assert_eq!(config.bounds, bounds);
         assert!(Config::parse("# nothing yet\n", "sre.yaml").is_ok());

@@ -55,14 +55,13 @@ enum Work {
 const QUEUE: usize = 256;
 /// As much is written at once at most.
 const MAX_COMMIT: usize = 8 << 20;
-/// The engine's state is written once so many bytes came since it was, or after so long if anything came at all.
-const SNAPSHOT_BYTES: u64 = 256 << 20;
+/// The engine's state is written after so long, if anything came at all.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 impl Pipeline {
     /// Starts the two threads. `engine` has taken up everything that is in the journal.
-    pub(crate) fn start(engine: Engine, journal: Arc<dyn JournalStore>) -> std::io::Result<Self> {
+    pub(crate) fn start(engine: Engine, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> std::io::Result<Self> {
         let (to_journal, jobs) = sync_channel(QUEUE);
         let (to_engine, work) = sync_channel(QUEUE);
         let inlets = Inlets { journal: to_journal, engine: to_engine.clone() };
@@ -71,7 +70,7 @@ impl Pipeline {
             |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run);
         let threads = vec![
             spawn("sre-journal", Box::new(move || write(&jobs, &to_engine, &*of_writer, &shared)))?,
-            spawn("sre-engine", Box::new(move || EngineThread::new(engine, journal).run(&work)))?,
+            spawn("sre-engine", Box::new(move || EngineThread::new(engine, journal, snapshot_after).run(&work)))?,
         ];
         Ok(Self { inlets: Mutex::new(Some(inlets)), threads: Mutex::new(threads) })
     }
@@ -149,13 +148,14 @@ struct EngineThread {
     /// The last entry that the engine has taken in, and what came since the last snapshot.
     last: u64,
     bytes: u64,
+    snapshot_after: u64,
     snapshot_at: Instant,
 }
 
 impl EngineThread {
-    fn new(engine: Engine, journal: Arc<dyn JournalStore>) -> Self {
+    fn new(engine: Engine, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
         let last = engine.shared.journal.last.load(Ordering::Relaxed);
-        Self { engine, journal, last, bytes: 0, snapshot_at: Instant::now() }
+        Self { engine, journal, last, bytes: 0, snapshot_after, snapshot_at: Instant::now() }
     }
 
     fn run(mut self, work: &Receiver<Work>) {
@@ -178,7 +178,7 @@ impl EngineThread {
                 }
             }
             let is_full = lock(&self.engine.shared.journal.failure).is_some();
-            let is_due = is_full || self.bytes >= SNAPSHOT_BYTES || self.snapshot_at.elapsed() >= SNAPSHOT_EVERY;
+            let is_due = is_full || self.bytes >= self.snapshot_after || self.snapshot_at.elapsed() >= SNAPSHOT_EVERY;
             if is_due && self.bytes > 0 {
                 self.snapshot();
             }

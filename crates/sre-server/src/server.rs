@@ -184,7 +184,7 @@ fn recover(config: Config) -> Result<(Config, Arc<Shared>, Pipeline), StartError
     }
     let (last, engine) = replay(&*journal, last, engine)?;
     shared.journal.last.store(last, Ordering::Relaxed);
-    let pipeline = Pipeline::start(engine, journal)?;
+    let pipeline = Pipeline::start(engine, journal, config.bounds.snapshot_after)?;
     Ok((config, shared, pipeline))
 }
 

@@ -1,0 +1,157 @@
+//! `sre serve` killed at any moment, under load: nothing that it acknowledged is lost, and nothing counts twice.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_sre::HttpClient;
+use agent_sre::http::{Client, Options};
+use http::Request;
+use serde_json::{Value, json};
+
+const KILLS: u64 = 50;
+const SENDERS: u64 = 3;
+/// Tasks in a request.
+const EACH: u64 = 10;
+
+struct Service {
+    child: Child,
+    url: String,
+}
+
+impl Service {
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
+            .args(["serve", "--config"])
+            .arg(folder.join("sre.yaml"))
+            .env("SRE_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url =
+            line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("one line when it is ready");
+        Self { child, url: url.to_owned() }
+    }
+
+    /// As `kill -9` does it.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// A request that no other is like: spans of tasks, or the same as our own events.
+fn request(url: &str, sender: u64, number: u64, start: u64) -> Request<bytes::Bytes> {
+    let unique = sender * 1_000_000 + number;
+    if number % 2 == 0 {
+        let span = |task: u64| {
+            let begin = (start + number) * 1_000_000_000;
+            json!({
+                "traceId": format!("{:032x}", unique * 100 + task + 1), "spanId": format!("{:016x}", task + 1),
+                "name": "invoke_agent", "startTimeUnixNano": begin.to_string(), "endTimeUnixNano": (begin + 1).to_string(),
+                "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}},
+                    {"key": "gen_ai.agent.name", "value": {"stringValue": format!("otlp-{sender}")}}],
+            })
+        };
+        let spans: Vec<Value> = (0..EACH).map(span).collect();
+        let body = json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).to_string();
+        return Request::post(format!("{url}/v1/traces"))
+            .header("content-type", "application/json")
+            .body(body.into())
+            .unwrap();
+    }
+    let line = |task: u64| {
+        let (time, task) = (start + number, unique * 100 + task);
+        format!(
+            "{{\"event\":\"task_finished\",\"time\":{time},\"agent\":\"own-{sender}\",\"task\":\"{task}\",\"success\":true}}\n"
+        )
+    };
+    Request::post(format!("{url}/v1/events/sre"))
+        .header("idempotency-key", format!("{unique}"))
+        .body((0..EACH).map(line).collect::<String>().into())
+        .unwrap()
+}
+
+async fn totals(client: &Client, url: &str) -> Value {
+    let answer = client.send(Request::get(format!("{url}/v1/slos")).body("".into()).unwrap()).await.unwrap();
+    serde_json::from_slice::<Value>(answer.body()).unwrap()["totals"].take()
+}
+
+/// Sends one request after the other; what was not acknowledged is sent again, as exporters do.
+async fn load(
+    sender: u64,
+    start: u64,
+    url: Arc<Mutex<String>>,
+    acknowledged: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> u64 {
+    let client = Client::new(Options { connect_timeout: Duration::from_secs(1), ..Options::default() }).unwrap();
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        loop {
+            let at = url.lock().unwrap().clone();
+            match client.send(request(&at, sender, number, start)).await {
+                Ok(response) if response.status().is_success() => break,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+        acknowledged.fetch_add(EACH, Ordering::SeqCst);
+        number += 1;
+    }
+    number * EACH
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nothing_counts_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    // State is written down again and again, so that kills meet that too.
+    std::fs::write(folder.path().join("sre.yaml"), "listen: 127.0.0.1:0\ndata: data\nsnapshot_after: 20kB\n").unwrap();
+    let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 3_600;
+    let mut random = fastrand::Rng::with_seed(7);
+    let client = Client::new(Options::default()).unwrap();
+    let mut service = Service::start(folder.path());
+    let url = Arc::new(Mutex::new(service.url.clone()));
+    let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| tokio::spawn(load(sender, start, url.clone(), acknowledged.clone(), stop.clone())))
+        .collect();
+    for kill in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(random.u64(1..80))).await;
+        service.kill();
+        let before = acknowledged.load(Ordering::SeqCst);
+        service = Service::start(folder.path());
+        // Tasks of OTLP are told once their traces have settled; those of our own at once.
+        let own = totals(&client, &service.url).await["tasks"].as_u64().unwrap();
+        assert!(own <= before + SENDERS * EACH, "kill {kill}: {before} were acknowledged, and {own} are counted");
+        *url.lock().unwrap() = service.url.clone();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut sent = 0;
+    for sender in senders {
+        sent += sender.await.unwrap();
+    }
+    assert_eq!(sent, acknowledged.load(Ordering::SeqCst));
+    assert!(sent > KILLS * EACH, "it was under load: {sent}");
+    let mut found = totals(&client, &service.url).await;
+    for _ in 0..100 {
+        if found["tasks"].as_u64().unwrap() >= sent {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        found = totals(&client, &service.url).await;
+    }
+    assert_eq!((found["tasks"].as_u64().unwrap(), found["failed"].as_u64().unwrap()), (sent, 0));
+    // And it is the same after one more.
+    service.kill();
+    let service = Service::start(folder.path());
+    assert_eq!(totals(&client, &service.url).await["tasks"], sent);
+    eprintln!("{KILLS} kills, {sent} tasks");
+    service.kill();
+}

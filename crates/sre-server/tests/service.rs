@@ -1,0 +1,326 @@
+//! What the service keeps, whom it lets in, how it changes its rules, and what it answers.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{ROOT, Service, config, finished};
+use http::{Request, StatusCode};
+use serde_json::{Value, json};
+use sre_server::{Bounds, Config, OPENAPI, Scope, Server, StartError, Tls, Token};
+use sre_testkit::outside;
+
+const BUSY: &str = "name: answers\nlabels: {team: search}\nindicators: [{type: task_success_rate, target: 0.9}]\n\
+                    error_budget_policy: {exhaustion_action: freeze_deployments}\n";
+
+fn tasks(agent: &str, count: usize, failed: usize) -> String {
+    (0..count).map(|task| finished(agent, task, task >= failed)).collect()
+}
+
+fn own_slos(folder: &std::path::Path, text: &str) -> Config {
+    std::fs::write(folder.join("slo.yaml"), text).unwrap();
+    Config { slos: vec![folder.join("slo.yaml")], ..config(folder) }
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_service_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), BUSY)).await;
+    service.events(&tasks("a", 40, 10)).await;
+    let call = "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"a\",\"task\":\"open\",\"model\":\"gpt-5\",\"cost_usd\":\"0.75\"}\n";
+    service.events(call).await;
+    let begun = finished("a", 999, true).replace("task_finished", "task_started");
+    service.events(&begun).await;
+    service.until("/v1/slos", |slos| slos["slos"][0]["status"] == "exhausted").await;
+    service.until("/v1/alerts", |alerts| alerts["alerts"].as_array().unwrap().len() == 1).await;
+    let (slos, costs) = (service.get("/v1/slos").await, service.get("/v1/costs").await);
+    service.server.stop().await;
+
+    let service = Service::start(own_slos(folder.path(), BUSY)).await;
+    let again = service.get("/v1/slos").await;
+    assert_eq!((&again["slos"][0]["good"], &again["slos"][0]["bad"]), (&json!(30), &json!(10)));
+    assert_eq!(again["totals"], slos["totals"]);
+    assert_eq!(again["slos"][0]["indicators"], slos["slos"][0]["indicators"]);
+    assert_eq!(service.get("/v1/costs").await["models"], costs["models"]);
+    assert_eq!(service.get("/v1/agents").await["agents"][0]["tasks"], 40);
+    // A run that was open goes on, and what goes on is not told again.
+    service.events(&finished("a", 999, true)).await;
+    assert_eq!(service.totals().await["tasks"], 41);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(service.get("/v1/alerts").await["alerts"].as_array().unwrap().len(), 1);
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_gone_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    // The journal is as large as a disk would be that is full soon.
+    let bounds = Bounds { max_journal: 1 << 20, ..Bounds::default() };
+    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let mut lines = tasks("a", 1_000, 0);
+    lines.push_str(&" ".repeat(500_000));
+    let mut taken = 0;
+    let refused = loop {
+        let response = service.post("/v1/events/sre", "text/plain", lines.clone()).await;
+        if response.status() != StatusCode::OK {
+            break response;
+        }
+        taken += 1;
+        assert!(taken < 5, "two of these fill it");
+    };
+    assert_eq!(
+        (refused.status(), &refused.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"5".parse().unwrap())
+    );
+    assert!(String::from_utf8_lossy(refused.body()).contains("full"));
+    // The engine writes its state down, which makes room.
+    let mut patience = 0;
+    while service.post("/v1/events/sre", "text/plain", lines.clone()).await.status() != StatusCode::OK {
+        patience += 1;
+        assert!(patience < 100, "there never is room again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let ready = service.get("/readyz").await;
+    assert_eq!(ready, json!({"ready": true}));
+    assert_eq!(service.totals().await["tasks"], (taken + 1) * 1_000);
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn another_service_at_work_in_the_folder_is_not_disturbed() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let Err(error) = Server::start(config(folder.path())).await else { panic!("it is in use") };
+    assert!(matches!(error, StartError::Journal(_)) && error.to_string().contains("locked"), "{error}");
+    service.events(&finished("a", 1, true)).await;
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_say_who_may_do_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ingest, ingest_digest) = Token::generate().unwrap();
+    let (read, read_digest) = Token::generate().unwrap();
+    let settings = format!(
+        "listen: 127.0.0.1:0\ntokens:\n  - {{name: agents, scope: ingest, sha256: {ingest_digest}}}\n  - {{name: people, scope: read, sha256: {read_digest}}}\n"
+    );
+    let config = Config { data: folder.path().join("data"), ..Config::parse(&settings, "sre.yaml").unwrap() };
+    let mut service = Service::start(config.clone()).await;
+    let line = finished("a", 1, true);
+    for (token, send, ask, open) in [
+        (None, 401, 401, 200),
+        (Some("sre_wrong".to_owned()), 401, 401, 200),
+        (Some(read), 403, 200, 200),
+        (Some(ingest.clone()), 200, 403, 200),
+    ] {
+        service.token = token;
+        let sent = service.post("/v1/events/sre", "text/plain", line.clone()).await;
+        let otlp = service.post("/v1/traces", "application/x-protobuf", "").await;
+        let asked = service.get_raw("/v1/slos").await;
+        let gate = service.post("/v1/gate", "application/json", "{}").await;
+        let metrics = service.get_raw("/metrics").await;
+        let live = service.get_raw("/healthz").await;
+        let found = [&sent, &otlp, &asked, &gate, &metrics, &live].map(|response| response.status().as_u16());
+        assert_eq!(found, [send, send, ask, ask, ask, open]);
+        for response in [sent, asked] {
+            assert!(!String::from_utf8_lossy(response.body()).contains(ingest.trim_start_matches("sre_")));
+        }
+    }
+    // With tokens, other names for this machine are fine.
+    let request = Request::get(format!("{}/healthz", service.server.url())).header("host", "sre.example");
+    assert_eq!(service.send(request, "").await.status(), StatusCode::OK);
+    let open = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: Vec::new(), ..config.clone() };
+    let Err(error) = Server::start(open).await else { panic!("everybody could come in") };
+    assert!(error.to_string().contains("`tokens` are needed for both scopes"), "{error}");
+    let half = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: config.tokens[..1].to_vec(), ..config };
+    assert!(matches!(Server::start(half).await, Err(StartError::Open(_))));
+    assert_eq!(service.server.address().ip().to_string(), "127.0.0.1");
+    assert_eq!(Scope::named("read"), Some(Scope::Read));
+}
+
+#[tokio::test]
+async fn a_page_of_somebody_elses_cannot_reach_a_service_without_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let url = format!("{}/v1/slos", service.server.url());
+    for (header, value, status) in [
+        ("host", "evil.example", 403),
+        ("host", "localhost:4318", 200),
+        ("origin", "https://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://localhost:3000", 200),
+    ] {
+        let response = service.send(Request::get(&url).header(header, value), "").await;
+        assert_eq!(response.status().as_u16(), status, "{header}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn https_works_with_a_certificate_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let tls = Tls { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    std::fs::write(&tls.certificate, own.cert.pem()).unwrap();
+    std::fs::write(&tls.key, own.signing_key.serialize_pem()).unwrap();
+    let service = Service::start(Config { tls: Some(tls.clone()), ..config(folder.path()) }).await;
+    let Some(mut curl) = outside::program("curl", "https_works_with_a_certificate_of_ones_own") else { return };
+    let port = service.server.address().port();
+    curl.args(["-sS", "--max-time", "20", "--resolve", &format!("localhost:{port}:127.0.0.1"), "--cacert"]);
+    curl.arg(&tls.certificate).arg(format!("https://localhost:{port}/healthz"));
+    let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n", "{}", String::from_utf8_lossy(&output.stderr));
+    service.server.stop().await;
+    std::fs::write(&tls.key, "no key").unwrap();
+    let Err(error) = Server::start(Config { tls: Some(tls), ..config(folder.path()) }).await else { panic!("no key") };
+    assert!(error.to_string().contains("key.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn rules_change_without_losing_counts_and_a_wrong_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sre.yaml");
+    std::fs::write(folder.path().join("slo.yaml"), BUSY).unwrap();
+    std::fs::write(&file, "listen: 127.0.0.1:0\nslos: [slo.yaml]\n").unwrap();
+    let service = Service::start(Config::load(&file).unwrap()).await;
+    service.events(&tasks("a", 20, 1)).await;
+    let changed = format!("{}---\nname: cheap\nindicators: [{{type: cost_per_task}}]\n", BUSY.replace("0.9", "0.5"));
+    std::fs::write(folder.path().join("slo.yaml"), changed).unwrap();
+    // It sees by itself that the file has changed.
+    let slos = service.until("/v1/slos", |slos| slos["slos"].as_array().unwrap().len() == 2).await;
+    let answers = &slos["slos"][0];
+    assert_eq!((&answers["name"], &answers["target"], &answers["good"]), (&json!("answers"), &json!(0.5), &json!(19)));
+
+    std::fs::write(folder.path().join("slo.yaml"), "name: answers\nlabel: {}\n").unwrap();
+    let ready = service.until("/readyz", |ready| ready.get("warnings").is_some()).await;
+    let warning = ready["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("slo.yaml:2: `label`: unknown field"), "{warning}");
+    assert_eq!(service.server.reload().await.unwrap_err(), warning.split_once(": ").unwrap().1);
+    service.events(&finished("a", 100, true)).await;
+    assert_eq!(service.get("/v1/slos").await["slos"][0]["good"], 20, "those from before go on");
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deploy_may_go_on_unless_an_objective_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), BUSY)).await;
+    service.events(&(tasks("good", 20, 0) + &tasks("bad", 20, 19))).await;
+    let ask = async |question: Value| {
+        let response = service.post("/v1/gate", "application/json", question.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
+        serde_json::from_slice::<Value>(response.body()).unwrap()
+    };
+    let whole = ask(json!({})).await;
+    assert_eq!((&whole["allowed"], &whole["checked"]), (&json!(false), &json!(2)));
+    assert!(whole["reasons"][0].as_str().unwrap().starts_with("answers of bad is exhausted, and freezes"));
+    assert_eq!(ask(json!({"service": "good"})).await, json!({"allowed": true, "reasons": [], "checked": 1}));
+    assert_eq!(ask(json!({"slos": ["answers"], "labels": {"team": "search"}})).await["allowed"], false);
+    assert_eq!(ask(json!({"labels": {"team": "other"}})).await["checked"], 0);
+    for question in ["{\"slos\": [\"nothing\"]}", "{\"slo\": \"answers\"}", "nonsense"] {
+        let response = service.post("/v1/gate", "application/json", question).await;
+        assert!(response.status().is_client_error(), "{question}");
+    }
+}
+
+#[tokio::test]
+async fn agents_beyond_the_limit_share_a_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let bounds = Bounds { max_agents: 3, ..Bounds::default() };
+    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let lines: String = (0..50).map(|agent| finished(&format!("agent-{agent}"), agent, true)).collect();
+    service.events(&lines).await;
+    let slos = service.get("/v1/slos").await;
+    let agents: Vec<&str> = slos["slos"].as_array().unwrap().iter().map(|slo| slo["agent"].as_str().unwrap()).collect();
+    assert_eq!(agents, ["__overflow__", "agent-0", "agent-1", "agent-2"]);
+    assert_eq!(slos["slos"][0]["good"], 47);
+    let agents = service.get("/v1/agents").await;
+    assert_eq!((agents["agents"].as_array().unwrap().len(), &agents["agents"][0]["tasks"]), (4, &json!(47)));
+}
+
+#[tokio::test]
+async fn answers_are_what_the_schemas_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), BUSY)).await;
+    let call =
+        "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"a\",\"task\":\"t\",\"model\":\"gpt-5\",\"input_tokens\":5}\n";
+    service.events(&(tasks("a", 40, 30) + call)).await;
+    service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
+
+    let check: Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{ROOT}/docs/schemas/check.schema.json")).unwrap())
+            .unwrap();
+    let slos = service.get("/v1/slos").await;
+    let errors: Vec<String> =
+        jsonschema::validator_for(&check).unwrap().iter_errors(&slos).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+
+    let api: Value = serde_json::from_str(OPENAPI).unwrap();
+    let schema_of = |path: &str, method: &str| {
+        let mut schema =
+            api["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"].clone();
+        schema["components"] = api["components"].clone();
+        schema
+    };
+    for (path, asked) in [
+        ("/v1/slos", "/v1/slos"),
+        ("/v1/slos/{name}", "/v1/slos/answers?agent=a&window=1h"),
+        ("/v1/agents", "/v1/agents"),
+        ("/v1/alerts", "/v1/alerts?severity=critical&since=1h&limit=5"),
+        ("/v1/costs", "/v1/costs"),
+        ("/readyz", "/readyz"),
+    ] {
+        let answer = service.get(asked).await;
+        let validator = jsonschema::validator_for(&schema_of(path, "get")).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{path}: {errors:?}");
+    }
+    let detail = service.get("/v1/slos/answers?agent=a&window=1h").await;
+    let events = &detail["slos"][0]["history"]["events"];
+    let sum = |field: &str| events[field].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("good"), sum("bad")), (10, 30));
+    assert_eq!(service.get("/v1/costs").await["unknown_models"], json!({"gpt-5": 1}));
+    // Every address that is described is there, and none is that is not.
+    for (path, methods) in api["paths"].as_object().unwrap() {
+        let path = path.replace("{name}", "answers").replace("{format}", "sre");
+        let response = if methods.get("post").is_some() {
+            service.post(&path, "application/json", "").await
+        } else if path == "/v1/live" {
+            continue;
+        } else {
+            service.get_raw(&path).await
+        };
+        assert_ne!(response.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    for query in ["window=forever", "limit=many"] {
+        let path = if query.starts_with("limit") { "/v1/alerts" } else { "/v1/slos/answers" };
+        assert_eq!(service.get_raw(&format!("{path}?{query}")).await.status(), StatusCode::BAD_REQUEST);
+    }
+    assert_eq!(service.get_raw("/v1/slos/nothing").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn prometheus_reads_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), BUSY)).await;
+    service.events(&tasks("a", 40, 30)).await;
+    let text = service.get_raw("/metrics").await;
+    assert_eq!(text.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let body = String::from_utf8(text.body().to_vec()).unwrap();
+    for line in [
+        "sre_slo_window_events{slo=\"answers\",agent=\"a\",outcome=\"bad\"} 30",
+        "sre_server_records_total 40",
+        "sre_server_open_runs{format=\"sre\"} 0",
+    ] {
+        assert!(body.contains(line), "{line} is not in\n{body}");
+    }
+    let request = Request::get(format!("{}/metrics", service.server.url()));
+    let open = service.send(request.header("accept", "application/openmetrics-text;version=1.0.0"), "").await;
+    assert!(open.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(open.body().ends_with(b"# EOF\n"));
+    let Some(mut promtool) = outside::program("promtool", "prometheus_reads_the_metrics") else { return };
+    let file = folder.path().join("metrics.txt");
+    std::fs::write(&file, body).unwrap();
+    promtool.args(["check", "metrics"]).stdin(std::fs::File::open(file).unwrap());
+    let output = promtool.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
