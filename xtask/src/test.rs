@@ -11,7 +11,9 @@ enum Outside {
     Module { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 3] = [
+const OUTSIDE: [Outside; 5] = [
+    Outside::Program { name: "chromium", debian: "chromium" },
+    Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },

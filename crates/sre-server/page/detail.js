@@ -8,6 +8,8 @@ const EVERY = 5_000;
 
 let shown;
 let chosen = "24h";
+/** Another time was chosen, and is shown whatever the pointer is at. */
+let chosenAnew = false;
 let charts = [];
 let timer;
 
@@ -38,7 +40,8 @@ export async function showDetail(name, agent) {
 
 function show(slo) {
   // What somebody looks at closely stays as it is.
-  if (charts.some((chart) => chart.isZoomed)) return;
+  if (charts.some((chart) => chart.isZoomed || (chart.cursor.left >= 0 && !chosenAnew))) return;
+  chosenAnew = false;
   const focused = document.activeElement?.dataset?.window;
   const open = [...document.querySelectorAll("#detail details")].map((details) => details.open);
   charts.forEach((chart) => chart.destroy());
@@ -118,7 +121,7 @@ function windows(slo) {
     button.dataset.window = window;
     button.setAttribute("aria-pressed", window === chosen);
     button.addEventListener("click", () => {
-      chosen = window;
+      [chosen, chosenAnew] = [window, true];
       charts.forEach((chart) => { chart.isZoomed = false; });
       showDetail(slo.name, slo.agent);
     });
@@ -128,6 +131,7 @@ function windows(slo) {
   reset.id = "reset";
   reset.hidden = true;
   reset.addEventListener("click", () => {
+    chosenAnew = true;
     charts.forEach((chart) => { chart.isZoomed = false; });
     showDetail(slo.name, slo.agent);
   });
@@ -154,7 +158,7 @@ function chart(title, at, series, unit, least) {
   const plot = new uPlot({
     width: holder.clientWidth - 16,
     height: 190,
-    cursor: { sync: { key: "objective" }, drag: { x: true, y: false } },
+    cursor: { sync: { key: "objective" }, drag: { x: true, y: false }, dataIdx: nearestValue },
     scales: { y: { range: (_, low, high) => [least ?? Math.min(low, 0), Math.max(high, (least ?? low) + 1) * 1.05] } },
     axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(2)}${unit && ` ${unit}`}`) }],
     series: [{ label: "time" }, ...series.map((one) => ({
@@ -179,6 +183,17 @@ function chart(title, at, series, unit, least) {
   plot.root.setAttribute("aria-label", `${title}: at last ${last}; the table below has every value`);
   charts.push(plot);
   holder.append(table(at, series, text));
+}
+
+/** Where the cursor says a value: the nearest moment at which there is one. */
+function nearestValue(plot, series, at) {
+  const values = plot.data[series];
+  const is = (number) => values[number] !== null && values[number] !== undefined;
+  for (let away = 0; series > 0 && away < values.length; away += 1) {
+    if (is(at - away)) return at - away;
+    if (is(at + away)) return at + away;
+  }
+  return at;
 }
 
 function table(at, series, text) {

@@ -49,23 +49,24 @@ impl History {
         }
     }
 
-    /// What was measured of an objective since `from`, the oldest first, as fine as it is kept that far back.
-    pub(crate) fn course(&self, name: &str, agent: &str, from: Timestamp, now: Timestamp) -> Option<ColumnCourse> {
-        let course = self.0.get(&(name.to_owned(), agent.to_owned()))?;
-        let reaches = |(_, (every, most)): &(&VecDeque<Sample>, (Duration, usize))| {
-            now.saturating_sub(*every * *most as u32) <= from
-        };
-        let levels = || course.levels.iter().zip(LEVELS);
-        let (samples, _) = levels().find(reaches).or(levels().next_back())?;
-        let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.at >= from).collect();
+    /// What was measured of an objective since `from`, the oldest first, as fine as it is kept that far back, and what is
+    /// measured `now`.
+    pub(crate) fn course(&self, slo: &SloSnapshot, from: Timestamp, now: Timestamp) -> ColumnCourse {
+        let (columns, values) = measured(slo);
+        let own = self.0.get(&(slo.name.clone(), slo.agent.clone())).filter(|course| course.columns == columns);
+        let reaches = |(every, most): (Duration, usize)| now.saturating_sub(every * most as u32) <= from;
+        let level = LEVELS.iter().position(|level| reaches(*level)).unwrap_or(LEVELS.len() - 1);
+        let kept = own.iter().flat_map(|course| &course.levels[level]).filter(|sample| sample.at >= from);
+        let present = Sample { at: now, values };
+        let samples: Vec<&Sample> = kept.chain([&present]).collect();
         let column = |number: usize| {
             let value = |sample: &&Sample| sample.values.get(number).copied().filter(|value| value.is_finite());
             samples.iter().map(value).collect()
         };
-        Some(ColumnCourse {
+        ColumnCourse {
             at: samples.iter().map(|sample| sample.at.as_nanos().div_euclid(1_000_000_000)).collect(),
-            values: (0..).zip(&course.columns).map(|(number, name)| (name.clone(), column(number))).collect(),
-        })
+            values: (0..).zip(&columns).map(|(number, name)| (name.clone(), column(number))).collect(),
+        }
     }
 
     pub(crate) fn save(&self, state: &mut StateWriter) {
@@ -132,12 +133,13 @@ mod tests {
             history.sample(&[slo.snapshot_at(at(minute))], at(minute));
         }
         let now = at(40 * 1_440);
-        let length = |hours: u64| {
-            let from = now.saturating_sub(Duration::from_secs(3_600 * hours));
-            history.course("x", "", from, now).unwrap().at.len()
+        let present = slo.snapshot_at(now);
+        let course = |history: &History, hours: u64| {
+            history.course(&present, now.saturating_sub(Duration::from_secs(3_600 * hours)), now)
         };
-        assert_eq!((length(1), length(24), length(48), length(9_999)), (60, 288, 24, 360));
-        let columns: Vec<_> = history.course("x", "", start, now).unwrap().values.into_keys().collect();
+        let length = |hours: u64| course(&history, hours).at.len();
+        assert_eq!((length(1), length(24), length(48), length(9_999)), (61, 289, 25, 361));
+        let columns: Vec<_> = course(&history, 1).values.into_keys().collect();
         assert_eq!(
             columns,
             ["response_latency", "response_latency p50", "response_latency p95", "response_latency p99"]
@@ -146,8 +148,8 @@ mod tests {
         history.save(&mut state);
         let mut again = History::default();
         again.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
-        assert_eq!(again.course("x", "", start, now), history.course("x", "", start, now));
-        history.sample(&[], now);
-        assert_eq!(history.course("x", "", start, now), None);
+        assert_eq!(course(&again, 24), course(&history, 24));
+        again.sample(&[], now);
+        assert_eq!(course(&again, 24).at.len(), 1, "only what is measured now");
     }
 }

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -59,6 +60,7 @@ pub(crate) async fn serve(
 ) {
     let connections = Arc::new(Semaphore::new(bounds.max_connections));
     let graceful = GracefulShutdown::new();
+    let mut open = JoinSet::new();
     loop {
         let permit = tokio::select! {
             permit = connections.clone().acquire_owned() => permit,
@@ -77,9 +79,11 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        // Those that have ended are done with.
+        while open.try_join_next().is_some() {}
         let _ = stream.set_nodelay(true);
         let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
-        tokio::spawn(async move {
+        open.spawn(async move {
             let _permit = permit;
             match tls {
                 None => connection(stream, router, bounds, watcher).await,
@@ -96,6 +100,7 @@ pub(crate) async fn serve(
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("some clients did not end in time");
+        open.shutdown().await;
     }
 }
 

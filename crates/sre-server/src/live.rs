@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::{AlertQuery, BurnAlert, BurnRate, Clock, SloSnapshot, Status, SystemClock, Timestamp, lock};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
@@ -140,8 +139,8 @@ pub(crate) async fn publish(context: Arc<Context>, mut stop: watch::Receiver<boo
             continue;
         }
         let Some(parts) = collect(&context).await else { continue };
-        // Who has come since gets everything by itself: what is told here need only be what is different.
-        if let Some(changes) = before.as_ref().and_then(|before| parts.changes(Some(before))) {
+        // The first to come is told everything twice: something may have happened since the first time.
+        if let Some(changes) = parts.changes(before.as_ref()) {
             // Nobody is left to hear it: that is no failure.
             let _ = context.live.0.send(changes.into());
         }
@@ -154,10 +153,11 @@ async fn collect(context: &Arc<Context>) -> Option<Parts> {
     tokio::task::spawn_blocking(move || Parts::collect(&context, SystemClock.now())).await.ok()
 }
 
-/// Everything, and from then on what changes.
+/// Everything, and from then on what changes, until the service stops.
 pub(crate) fn updates(context: &Arc<Context>) -> impl Stream<Item = Result<Arc<str>, Infallible>> + use<> {
     let context = context.clone();
     let changes = BroadcastStream::new(context.live.0.subscribe());
+    let mut stop = context.stop.clone();
     let first = {
         let context = context.clone();
         futures_util::stream::once(async move { whole(&context).await })
@@ -172,6 +172,10 @@ pub(crate) fn updates(context: &Arc<Context>) -> impl Stream<Item = Result<Arc<s
                 }
             }
         }))
+        .take_until(async move {
+            // A service that is gone without a word has stopped too.
+            let _ = stop.wait_for(|stopping| *stopping).await;
+        })
         .map(Ok)
 }
 

@@ -16,7 +16,6 @@ use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::engines::{Engines, EnginesError};
 use crate::listen;
-use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::rules::{Rules, RulesError};
 use crate::shared::Shared;
@@ -108,9 +107,8 @@ impl Server {
         let recovering = tokio::task::spawn_blocking(move || recover(config));
         let (config, shared, pipeline) =
             recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        let live = Live::default();
-        let context = Arc::new(Context::new(config, shared, pipeline, live));
         let (stopping, stop) = watch::channel(false);
+        let context = Arc::new(Context::new(config, shared, pipeline, stop.clone()));
         let tasks = vec![
             tokio::spawn(listen::serve(
                 listener,

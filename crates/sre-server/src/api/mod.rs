@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::read::{cost_report, slo_list};
 use crate::live::Live;
@@ -33,14 +33,24 @@ pub(crate) struct Context {
     pub(crate) live: Live,
     /// May change while the service runs.
     pub(crate) tokens: Mutex<Vec<Token>>,
+    /// True once the service is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
     /// What bodies may hold together, in KiB.
     in_flight: Arc<Semaphore>,
 }
 
 impl Context {
-    pub(crate) fn new(config: Config, shared: Arc<Shared>, pipeline: Pipeline, live: Live) -> Self {
+    pub(crate) fn new(config: Config, shared: Arc<Shared>, pipeline: Pipeline, stop: watch::Receiver<bool>) -> Self {
         let in_flight = Arc::new(Semaphore::new(config.bounds.max_in_flight >> 10));
-        Self { tokens: Mutex::new(config.tokens.clone()), config, shared, pipeline, live, in_flight }
+        Self {
+            tokens: Mutex::new(config.tokens.clone()),
+            config,
+            shared,
+            pipeline,
+            live: Live::default(),
+            stop,
+            in_flight,
+        }
     }
 }
 

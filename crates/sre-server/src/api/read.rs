@@ -76,9 +76,8 @@ struct History {
     window: Window,
     /// Good and bad events, bucket by bucket, the oldest first; `at` is when a bucket begins, in Unix seconds.
     events: Events,
-    /// What indicators measured, where anything was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    indicators: Option<ColumnCourse>,
+    /// What indicators measured.
+    indicators: ColumnCourse,
 }
 
 #[derive(Serialize)]
@@ -114,7 +113,7 @@ pub(crate) async fn slo(
             bad: course.iter().map(|(_, counts)| counts.bad).collect(),
         };
         let from = now.saturating_sub(window.duration());
-        let indicators = lock(&context.shared.history).course(&slo.name, &slo.agent, from, now);
+        let indicators = lock(&context.shared.history).course(&slo, from, now);
         let history = History { window, events, indicators };
         SloDetail { slo, description, exhaustion_action: action.as_str(), history }
     };

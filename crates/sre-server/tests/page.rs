@@ -1,0 +1,252 @@
+//! The page, in a real browser: Chromium, driven by WebDriver.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Service, config, finished};
+use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use sre_server::{Bounds, Config};
+use sre_testkit::outside;
+
+/// A browser, and the driver behind it, which ends with it.
+struct Browser {
+    client: Client,
+    driver: Child,
+}
+
+impl Browser {
+    async fn open(test: &str) -> Option<Self> {
+        outside::program("chromium", test)?;
+        let mut driver = outside::program("chromedriver", test)?
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines
+            .filter_map(|line| {
+                line.split_once("successfully on port ").map(|(_, rest)| rest.trim_end_matches('.').to_owned())
+            })
+            .next()
+            .expect("a driver that says its port");
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1200,1000",
+        ];
+        let wanted = json!({"goog:chromeOptions": {"args": arguments}});
+        let wanted = wanted.as_object().unwrap().clone();
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(wanted)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("a browser");
+        Some(Self { client, driver })
+    }
+
+    async fn script(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// Asks the page again until it is so.
+    async fn until(&self, script: &str, wanted: impl Into<Value>) {
+        let (begun, wanted) = (Instant::now(), wanted.into());
+        loop {
+            let found = self.script(&format!("return {script}")).await;
+            if found == wanted {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{script}: found {found}, expected {wanted}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn close(self) {
+        self.client.clone().close().await.unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// An address that is free now, for a service that is to come back to it.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn tasks(agent: &str, from: usize, count: usize, success: bool) -> String {
+    (from..from + count).map(|task| finished(agent, task, success)).collect()
+}
+
+const ROWS: &str = "[...document.querySelectorAll('#slos .slo')].map(row => \
+                    [row.querySelector('.badge').textContent.split(' ')[1], row.querySelector('.name').textContent.trim()])";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_what_the_api_says_and_lives() {
+    let Some(browser) = Browser::open("the_page_shows_what_the_api_says_and_lives").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let listen = free_address();
+    let own = || Config { listen, ..config(folder.path()) };
+    let service = Service::start(own()).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.getElementById('no-slos').hidden", false).await;
+    browser.until("document.getElementById('connection').textContent", "live").await;
+
+    // Without being loaded again it shows agents as they come, the most urgent first.
+    service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 30, true) + &tasks("spent", 30, 10, false))).await;
+    let call = "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"well\",\"task\":\"t\",\"model\":\"gpt-5\",\"input_tokens\":1234,\"cost_usd\":\"2.5\"}\n";
+    service.events(call).await;
+    browser.until(ROWS, json!([["exhausted", "answers of spent"], ["healthy", "answers of well"]])).await;
+    let slos = service.get("/v1/slos").await;
+    let remaining = slos["slos"][0]["error_budget"]["remaining"].as_f64().unwrap();
+    let shown = format!("{} % of the budget left, spent", (remaining * 1000.0).round() / 10.0);
+    browser.until("document.querySelector('#slos .slo .bar + span').textContent", shown).await;
+    browser.until("document.getElementById('summary').textContent", "1 exhausted, 1 healthy").await;
+    browser
+        .until(
+            "[...document.querySelectorAll('#agents tr')].map(row => [...row.children].slice(0, 6).map(cell => cell.textContent))",
+            json!([["spent", "40", "10", "0", "0", "$0"], ["well", "40", "0", "1", "0", "$2.5"]]),
+        )
+        .await;
+    browser
+        .until(
+            "[...document.querySelectorAll('#models tr')].map(row => row.textContent)",
+            json!(["gpt-5101,2340$2.5–"]),
+        )
+        .await;
+    browser.until("document.querySelector('#alerts .badge').textContent", "critical").await;
+    browser.until("document.querySelector('#alerts .soft').textContent", "log delivered").await;
+    browser
+        .until(
+            "document.getElementById('totals').textContent",
+            "80 tasks, 10 failed · 1 model calls · 0 tool calls · $2.5",
+        )
+        .await;
+
+    // What one looks for.
+    browser.client.find(Locator::Id("find")).await.unwrap().send_keys("well healthy").await.unwrap();
+    browser.until("[...document.querySelectorAll('#slos .slo')].map(row => row.hidden)", json!([true, false])).await;
+    browser
+        .script("const find = document.getElementById('find'); find.value = ''; find.dispatchEvent(new Event('input'))")
+        .await;
+
+    // An objective's own page, by keyboard.
+    browser.script("document.querySelector('#slos a').focus()").await;
+    browser.client.active_element().await.unwrap().send_keys(&Key::Enter.to_string()).await.unwrap();
+    browser.until("location.hash", "#/slo/answers/spent").await;
+    browser.until("document.activeElement.id", "main").await;
+    browser.until("document.querySelectorAll('#detail canvas').length >= 3", true).await;
+    let titles = "[...document.querySelectorAll('#detail h3')].map(title => title.textContent)";
+    let expected = [
+        "Share of bad events",
+        "Budget left, of what 24h may spend",
+        "task success rate",
+        "response latency",
+        "repeated tool calls",
+    ];
+    browser.until(titles, json!(expected)).await;
+
+    // The cursor says the value; a stretch of time can be drawn out, and stays so until one has seen enough.
+    browser.script("document.querySelector('.u-over').scrollIntoView({block: 'center'})").await;
+    let chart = browser.script("const box = document.querySelector('.u-over').getBoundingClientRect(); return [box.left, box.top, box.width, box.height]").await;
+    let [left, top, width, height] = [0, 1, 2, 3].map(|number| chart[number].as_f64().unwrap());
+    let at = |part: f64| PointerAction::MoveTo { duration: None, x: left + width * part, y: top + height / 2.0 };
+    let mouse = || MouseActions::new("mouse".to_owned());
+    browser.client.perform_actions(mouse().then(at(0.997))).await.unwrap();
+    browser.until("document.querySelectorAll('.u-legend .u-value')[1].textContent", "25 %").await;
+    let drag = mouse()
+        .then(at(0.5))
+        .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
+        .then(at(0.9))
+        .then(PointerAction::Up { button: MOUSE_BUTTON_LEFT });
+    browser.client.perform_actions(drag).await.unwrap();
+    browser.until("document.getElementById('reset').hidden", false).await;
+    browser.script("document.getElementById('reset').click()").await;
+    browser.until("document.getElementById('reset').hidden", true).await;
+    browser.script("document.querySelector('#detail summary').click()").await;
+    browser.until("document.querySelector('#detail details td + td').textContent", "25 %").await;
+    browser
+        .script("[...document.querySelectorAll('.windows button')].find(button => button.textContent === '1h').click()")
+        .await;
+    browser.until("document.querySelectorAll('#detail h3')[1].textContent", "Budget left, of what 1h may spend").await;
+    browser.client.find(Locator::LinkText("← All objectives")).await.unwrap().click().await.unwrap();
+    browser.until("document.getElementById('overview').hidden", false).await;
+
+    // The service goes away, and comes back.
+    service.server.stop().await;
+    browser.until("document.getElementById('connection').textContent", "no connection: trying again").await;
+    let service = Service::start(own()).await;
+    browser.until("document.getElementById('connection').textContent", "live").await;
+    service.events(&tasks("new", 0, 1, true)).await;
+    browser.until(&format!("{ROWS}.length"), 3).await;
+    assert_eq!(
+        browser.script("return performance.getEntriesByType('navigation').length").await,
+        1,
+        "it was never loaded again"
+    );
+    let outside =
+        "performance.getEntriesByType('resource').filter(entry => !entry.name.startsWith(location.origin)).length";
+    assert_eq!(browser.script(&format!("return {outside}")).await, 0, "nothing is from elsewhere");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
+    let Some(browser) = Browser::open("a_thousand_objectives_fit_and_so_does_a_narrow_screen").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let service =
+        Service::start(Config { bounds: Bounds { max_agents: 2_000, ..Bounds::default() }, ..config(folder.path()) })
+            .await;
+    let lines: String =
+        (0..1_000).map(|agent| finished(&format!("agent-with-a-long-name-{agent:04}"), 0, agent % 9 != 0)).collect();
+    service.events(&lines).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelectorAll('#slos .slo').length", 1_000).await;
+    browser.client.set_window_size(400, 900).await.unwrap();
+    browser.until("document.scrollingElement.scrollWidth <= window.innerWidth", true).await;
+    browser.client.goto(&format!("{}/#/slo/answers/agent-with-a-long-name-0000", service.server.url())).await.unwrap();
+    browser.until("document.querySelectorAll('#detail canvas').length >= 2", true).await;
+    browser.until("document.scrollingElement.scrollWidth <= window.innerWidth", true).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_tokens_the_page_asks_for_one() {
+    let Some(browser) = Browser::open("with_tokens_the_page_asks_for_one").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (token, digest) = sre_server::Token::generate().unwrap();
+    let settings = format!("tokens: [{{name: people, scope: read, sha256: {digest}}}]");
+    let tokens = Config::parse(&settings, "sre.yaml").unwrap().tokens;
+    let service = Service::start(Config { tokens, ..config(folder.path()) }).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.getElementById('token').hidden", false).await;
+    let secret = browser.client.find(Locator::Id("secret")).await.unwrap();
+    secret.send_keys("sre_wrong").await.unwrap();
+    secret.send_keys(&Key::Enter.to_string()).await.unwrap();
+    browser.until("document.getElementById('secret').value", "").await;
+    browser.until("document.getElementById('token').hidden", false).await;
+    secret.send_keys(&token).await.unwrap();
+    secret.send_keys(&Key::Enter.to_string()).await.unwrap();
+    browser.until("document.getElementById('connection').textContent", "live").await;
+    browser.until("document.getElementById('token').hidden", true).await;
+    browser.close().await;
+}
