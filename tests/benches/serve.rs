@@ -1,0 +1,337 @@
+//! What `sre serve` takes in, from another process on loopback. Prints rows for `docs/performance.md`, and leaves them in
+//! `target/bench-serve.md` for `cargo xtask bench`.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+
+/// Spans in a body.
+const SPANS: usize = 1_000;
+const AGENTS: u64 = 1_000;
+const OBJECTIVES: usize = 200;
+const CONNECTIONS: usize = 4;
+/// Stands for an agent's name, which takes as many bytes.
+const AGENT: &str = "support";
+
+/// A body that is made anew by writing other ids and names into the same bytes.
+#[derive(Clone)]
+struct Template {
+    bytes: Vec<u8>,
+    /// Where each trace's ids stand, and where its agent's names do.
+    traces: Vec<(Vec<usize>, Vec<usize>)>,
+}
+
+impl Template {
+    /// The spans of the Vercel AI SDK's recording, as many as a body has, as if they were of now.
+    fn new() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/otlp-vercel-ai/long_mixed.0.bin");
+        let recorded =
+            ExportTraceServiceRequest::decode(&*std::fs::read(path).expect("a recording")).expect("a request");
+        let resource = recorded.resource_spans[0].clone();
+        let recorded: Vec<Span> = resource.scope_spans.iter().flat_map(|scope| scope.spans.clone()).collect();
+        let first = recorded.iter().map(|span| span.start_time_unix_nano).min().unwrap_or_default();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+        let mut ids: Vec<Vec<u8>> = Vec::new();
+        let mut spans = Vec::new();
+        for (copy, span) in (0_u8..).flat_map(|copy| recorded.iter().map(move |span| (copy, span))).take(SPANS) {
+            let mut span = span.clone();
+            // The copies' ids differ, and none is like anything else in the body.
+            span.trace_id.iter_mut().for_each(|byte| *byte ^= copy.wrapping_mul(37));
+            for time in [&mut span.start_time_unix_nano, &mut span.end_time_unix_nano] {
+                *time = now - 2_000_000_000 + (*time - first) % 1_000_000_000;
+            }
+            span.end_time_unix_nano = span.end_time_unix_nano.max(span.start_time_unix_nano);
+            for attribute in &mut span.attributes {
+                if attribute.key == "ai.telemetry.functionId"
+                    && let Some(Value::StringValue(name)) =
+                        attribute.value.as_mut().and_then(|value| value.value.as_mut())
+                {
+                    *name = AGENT.to_owned();
+                }
+            }
+            if !ids.contains(&span.trace_id) {
+                ids.push(span.trace_id.clone());
+            }
+            spans.push(span);
+        }
+        let scope_spans = vec![ScopeSpans { spans, ..resource.scope_spans[0].clone() }];
+        let request = ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..resource }] };
+        let bytes = request.encode_to_vec();
+        let all = |wanted: &[u8]| -> Vec<usize> {
+            bytes.windows(wanted.len()).enumerate().filter(|(_, found)| *found == wanted).map(|(at, _)| at).collect()
+        };
+        let names = all(AGENT.as_bytes());
+        let traces: Vec<(Vec<usize>, Vec<usize>)> = ids
+            .iter()
+            .map(|id| {
+                let ids = all(id);
+                // A span's attributes stand between its own id and the next one's.
+                (ids, Vec::new())
+            })
+            .collect();
+        let mut template = Self { bytes, traces };
+        for name in names {
+            let before = |(ids, _): &(Vec<usize>, Vec<usize>)| ids.iter().filter(|id| **id < name).max().copied();
+            let nearest = (0..template.traces.len()).max_by_key(|trace| before(&template.traces[*trace]));
+            template.traces[nearest.expect("a trace")].1.push(name);
+        }
+        template
+    }
+
+    /// Body number so many: other traces, of other agents.
+    fn renew(&mut self, number: u64) {
+        let Self { bytes, traces } = self;
+        for (trace, (ids, names)) in (0_u64..).zip(traces) {
+            let unique = (number << 16 | trace).to_be_bytes();
+            ids.iter().for_each(|at| bytes[*at..*at + 8].copy_from_slice(&unique));
+            let name = format!("ag-{:04}", (number * 7 + trace) % AGENTS);
+            names.iter().for_each(|at| bytes[*at..*at + AGENT.len()].copy_from_slice(name.as_bytes()));
+        }
+    }
+}
+
+struct Service {
+    child: Child,
+    address: String,
+    ready_after: Duration,
+}
+
+impl Service {
+    fn start(folder: &Path) -> Self {
+        let begun = Instant::now();
+        let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/sre"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(folder.join("sre.yaml"))
+            .env("SRE_LOG", "warn")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("`cargo build --release --bin sre` first");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next()).expect("ready").to_owned();
+        Self { child, address, ready_after: begun.elapsed() }
+    }
+
+    /// Resident memory, in MiB: now, and the most so far.
+    fn memory(&self) -> [f64; 2] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        ["VmRSS:", "VmHWM:"].map(|field| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+            line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1_024.0
+        })
+    }
+
+    fn get(&self, path: &str) -> (Duration, String) {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(&self.address).expect("a service");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        (begun.elapsed(), answer)
+    }
+
+    fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a load came to.
+struct Load {
+    spans: u64,
+    refused: u64,
+    elapsed: Duration,
+    /// How long each acknowledgement took, from the moment at which the body was to be sent.
+    acknowledged: Vec<Duration>,
+}
+
+impl Load {
+    fn rate(&self) -> f64 {
+        self.spans as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn percentile(&self, share: f64) -> Duration {
+        let mut sorted = self.acknowledged.clone();
+        sorted.sort_unstable();
+        sorted.get((sorted.len() as f64 * share) as usize).copied().unwrap_or_default()
+    }
+}
+
+/// Sends bodies over a few connections for a while: as fast as they are taken, or so many bodies a second.
+fn load(address: &str, template: &Template, next: &Arc<AtomicU64>, time: Duration, rate: Option<f64>) -> Load {
+    let begun = Instant::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (refused, acknowledged) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let first = next.load(Ordering::SeqCst);
+    let senders: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let (mut template, address, next, stop) =
+                (template.clone(), address.to_owned(), next.clone(), stop.clone());
+            let (refused, acknowledged) = (refused.clone(), acknowledged.clone());
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(TcpStream::connect(address).expect("a service"));
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    template.renew(number);
+                    let due = rate.map_or_else(Instant::now, |rate| {
+                        begun + Duration::from_secs_f64((number - first) as f64 / rate)
+                    });
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    match post(&mut stream, &template.bytes) {
+                        200 => acknowledged.lock().expect("a list").push(due.elapsed()),
+                        _ => {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    std::thread::sleep(time);
+    stop.store(true, Ordering::Relaxed);
+    senders.into_iter().for_each(|sender| sender.join().expect("a sender"));
+    let acknowledged = std::mem::take(&mut *acknowledged.lock().expect("a list"));
+    let spans = (acknowledged.len() * SPANS) as u64;
+    Load { spans, refused: refused.load(Ordering::SeqCst), elapsed: begun.elapsed(), acknowledged }
+}
+
+fn post(stream: &mut BufReader<TcpStream>, body: &[u8]) -> u16 {
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.get_mut().write_all(head.as_bytes()).expect("a connection");
+    stream.get_mut().write_all(body).expect("a connection");
+    let (mut status, mut length, mut line) = (0, 0, String::new());
+    loop {
+        line.clear();
+        stream.read_line(&mut line).expect("an answer");
+        let trimmed = line.trim();
+        if trimmed.is_empty() {
+            break;
+        }
+        if status == 0 {
+            status = trimmed.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(1);
+        } else if let Some(value) = trimmed.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let mut rest = vec![0; length];
+    stream.read_exact(&mut rest).expect("an answer");
+    status
+}
+
+/// 200 objectives of 200 agents; the other agents have none.
+fn write_settings(folder: &Path, more: &str) {
+    let objectives: Vec<String> = (0..OBJECTIVES)
+        .map(|agent| {
+            format!(
+                "name: answers-{agent}\nservice: ag-{agent:04}\ntarget: 0.95\nindicators: [{{type: task_success_rate}}, {{type: response_latency}}]\n"
+            )
+        })
+        .collect();
+    std::fs::write(folder.join("slos.yaml"), objectives.join("---\n")).expect("a file");
+    std::fs::write(folder.join("sre.yaml"), format!("data: data\nslos: [slos.yaml]\n{more}")).expect("a file");
+}
+
+fn row(rows: &mut String, what: &str, measured: &str, asked: &str, met: bool) {
+    let mark = if met { "met" } else { "**missed**" };
+    writeln!(rows, "| {what} | {measured} | {asked} | – | – | {mark} |").expect("a text takes a line");
+}
+
+fn main() {
+    // `cargo test --benches` only wants to know that it builds.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let seconds = |name: &str, usual: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (most, half) = (seconds("SRE_BENCH_SECONDS", 20), seconds("SRE_BENCH_STEADY", 60));
+    let template = Template::new();
+    let megabytes = template.bytes.len() as f64 / 1e6;
+    let folder = tempfile::tempdir().expect("a folder");
+    write_settings(folder.path(), "");
+    let next = Arc::new(AtomicU64::new(1));
+    let mut rows = String::new();
+
+    let service = Service::start(folder.path());
+    load(&service.address, &template, &next, Duration::from_secs(3), None);
+    let fastest = load(&service.address, &template, &next, Duration::from_secs(most), None);
+    row(
+        &mut rows,
+        &format!("spans taken in durably, {SPANS} in {megabytes:.2} MB each"),
+        &format!("{:.0} a second", fastest.rate()),
+        "≥ 60,000 a second",
+        fastest.rate() >= 60_000.0,
+    );
+    assert_eq!(fastest.refused, 0, "nothing is refused");
+    let bodies = 30.0;
+    let steady = load(&service.address, &template, &next, Duration::from_secs(half), Some(bodies));
+    let p99 = steady.percentile(0.99);
+    row(
+        &mut rows,
+        "acknowledgement at 30,000 spans a second, p99",
+        &format!("{:.1} ms (p50 {:.1} ms)", p99.as_secs_f64() * 1e3, steady.percentile(0.5).as_secs_f64() * 1e3),
+        "< 250 ms",
+        p99 < Duration::from_millis(250),
+    );
+    let before = service.memory()[0];
+    load(&service.address, &template, &next, Duration::from_secs(half), Some(bodies));
+    let [after, peak] = service.memory();
+    row(
+        &mut rows,
+        &format!("resident memory, {AGENTS} agents and {OBJECTIVES} objectives"),
+        &format!("{after:.0} MiB (at most {peak:.0}; {before:.0} {half} s before)"),
+        "< 200 MiB, flat",
+        peak < 200.0 && after < before * 1.1 + 4.0,
+    );
+    service.kill();
+
+    // A journal of a million spans that no snapshot covers.
+    let folder = tempfile::tempdir().expect("a folder");
+    write_settings(folder.path(), "snapshot_after: 8GiB\nmax_journal: 8GiB\n");
+    let service = Service::start(folder.path());
+    let mut stream = BufReader::new(TcpStream::connect(&service.address).expect("a service"));
+    let mut renewed = template.clone();
+    for number in 0..1_000 {
+        renewed.renew(10_000_000 + number);
+        assert_eq!(post(&mut stream, &renewed.bytes), 200);
+    }
+    service.kill();
+    let service = Service::start(folder.path());
+    row(
+        &mut rows,
+        "start to ready, a million spans in the journal",
+        &format!("{:.2} s", service.ready_after.as_secs_f64()),
+        "< 2 s",
+        service.ready_after < Duration::from_secs(2),
+    );
+    let (mut times, mut series) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let (time, answer) = service.get("/metrics");
+        series = answer.lines().filter(|line| line.starts_with("sre_")).count();
+        times.push(time);
+    }
+    times.sort_unstable();
+    let per_series = times[10] * 10_000 / u32::try_from(series).expect("a few");
+    row(
+        &mut rows,
+        "`/metrics`, 10,000 series",
+        &format!("{:.1} ms ({series} in {:.1} ms)", per_series.as_secs_f64() * 1e3, times[10].as_secs_f64() * 1e3),
+        "< 20 ms",
+        per_series < Duration::from_millis(20),
+    );
+    service.kill();
+    print!("{rows}");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench-serve.md"), rows).expect("a file");
+}
