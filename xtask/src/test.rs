@@ -28,6 +28,9 @@ pub(crate) fn run(install: bool) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(&skipped);
     std::fs::create_dir_all("target")?;
     let path = std::path::absolute(&skipped)?;
+    if install {
+        install_taps();
+    }
     let tested = cargo(&["test", "--workspace", "--all-features"], &[("SRE_SKIPPED", &path.to_string_lossy())]);
     match std::fs::read_to_string(&skipped) {
         Ok(list) => eprintln!("\nskipped:\n{list}"),
@@ -37,6 +40,24 @@ pub(crate) fn run(install: bool) -> anyhow::Result<()> {
     // Every interleaving of a few threads, with the lock-free parts built on loom's atomics.
     let loom = [("RUSTFLAGS", "--cfg sre_loom"), ("CARGO_TARGET_DIR", "target/loom")];
     cargo(&["test", "-p", "sre-cascade", "--release", "--test", "loom"], &loom)
+}
+
+/// The agents' frameworks that the taps of `docs/serve.md` are tried with, in folders of their own.
+fn install_taps() {
+    let folder = PathBuf::from("target/taps");
+    let (venv, node) = (folder.join("venv"), folder.join("node"));
+    eprintln!("$ pip and npm install what tests/taps wants");
+    let (venv_path, node_path) = (venv.to_string_lossy(), node.to_string_lossy());
+    let python = venv.join("bin/python").to_string_lossy().into_owned();
+    let pip = ["-m", "pip", "install", "-q", "-r", "tests/taps/requirements.txt"];
+    let npm = ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &*node_path];
+    let has_python = (venv.exists() || runs("python3", &["-m", "venv", &venv_path])) && runs(&python, &pip);
+    let has_node = std::fs::create_dir_all(&node).is_ok()
+        && std::fs::copy("tests/taps/package.json", node.join("package.json")).is_ok()
+        && runs("npm", &npm);
+    if !has_python || !has_node {
+        eprintln!("not all of that can be installed here");
+    }
 }
 
 impl Outside {

@@ -44,7 +44,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.slo.is_empty() {
         (config.slos, config.slos_given) = (args.slo, true);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    // Bodies are read on the blocking threads: more of them than that only take memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .build()
+        .context("cannot start")?;
     runtime.block_on(serve(config, args.demo, args.stop_after))
 }
 

@@ -1,6 +1,7 @@
 //! Programs from outside of the workspace, which tests use when they are there.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The program, when it can be run; else `test` is put on the list of what was skipped.
@@ -18,6 +19,20 @@ pub fn python_with(module: &str, test: &str) -> Option<Command> {
         return Some(Command::new("python3"));
     }
     skip(&format!("{test}: no Python with `{module}`"));
+    None
+}
+
+/// An interpreter that runs `check`, such as the import of what it needs; else `test` is put on the list of what was skipped.
+pub fn interpreter_with(interpreter: &Path, check: &[&str], test: &str) -> Option<Command> {
+    interpreter_in(Path::new("."), interpreter, check, test)
+}
+
+/// The same, in a folder.
+pub fn interpreter_in(folder: &Path, interpreter: &Path, check: &[&str], test: &str) -> Option<Command> {
+    if runs(Command::new(interpreter).args(check).current_dir(folder)) {
+        return Some(Command::new(interpreter));
+    }
+    skip(&format!("{test}: `{}` lacks what it needs", interpreter.display()));
     None
 }
 

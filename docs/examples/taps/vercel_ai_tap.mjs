@@ -1,0 +1,12 @@
+// Sends the Vercel AI SDK's spans to `sre serve`. Load it first: `node --import ./vercel_ai_tap.mjs agent.mjs`,
+// and give each call its agent's name: `telemetry: { functionId: "support" }`.
+import { OpenTelemetry } from "@ai-sdk/otel";
+import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
+import { NodeSDK } from "@opentelemetry/sdk-node";
+import { registerTelemetry } from "ai";
+
+const traceExporter = new OTLPTraceExporter({ url: process.env.SRE_URL ?? "http://127.0.0.1:4318/v1/traces" });
+const sdk = new NodeSDK({ serviceName: "support", traceExporter });
+sdk.start();
+registerTelemetry(new OpenTelemetry());
+process.once("beforeExit", () => sdk.shutdown());
