@@ -12,6 +12,7 @@ mod gate;
 mod input;
 mod notify;
 mod report;
+mod rules;
 mod serve;
 mod slo;
 mod timeline;

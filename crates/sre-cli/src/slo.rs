@@ -5,6 +5,8 @@ use agent_sre::slo::{ChangeKind, SCHEMA, SliRegistry, SloEngine, SloSpec, diff, 
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
+use crate::rules;
+
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Say whether objectives are valid, and where not.
@@ -35,6 +37,14 @@ pub(crate) enum Command {
         #[arg(long, value_enum)]
         to: Form,
     },
+    /// Print alert rules for Prometheus, over what `sre serve` exposes.
+    Rules {
+        /// YAML files, ours or OpenSLO, or folders of them.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Print a dashboard for Grafana, over what `sre serve` exposes.
+    Dashboard,
     /// Print the JSON Schema of our YAML, for editors.
     Schema,
 }
@@ -65,6 +75,15 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Convert { paths, to } => {
             let specs = load(paths, &SliRegistry::default())?;
             anstream::print!("{}", if matches!(to, Form::Yaml) { to_yaml(&specs) } else { to_openslo(&specs) });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Rules { paths } => {
+            let rules = rules::rules(&load(paths, &SliRegistry::default())?)?;
+            anstream::print!("{}", serde_saphyr::to_string(&rules)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Dashboard => {
+            anstream::print!("{}", include_str!("dashboard.json"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Schema => {

@@ -50,7 +50,7 @@ impl Service {
 /// A request that no other is like: spans of tasks, or the same as our own events.
 fn request(url: &str, sender: u64, number: u64, start: u64) -> Request<bytes::Bytes> {
     let unique = sender * 1_000_000 + number;
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let span = |task: u64| {
             let begin = (start + number) * 1_000_000_000;
             json!({
