@@ -93,8 +93,10 @@ impl OtelAdapter {
         }
         state.latest = state.latest.max(span.end);
         if span.parent.is_none() {
-            let at = span.end.saturating_add(SETTLE).max(state.settles_at.unwrap_or_default());
+            let before = state.settles_at;
+            let at = span.end.saturating_add(SETTLE).max(before.unwrap_or_default());
             state.settles_at = Some(at);
+            before.map(|before| self.settling.remove(&(before, key.clone())));
             self.settling.insert((at, key));
         }
         state.spans.push(span);
@@ -116,9 +118,7 @@ impl OtelAdapter {
             if now.is_some_and(|now| *at > now) {
                 return;
             }
-            // Another root may have come since, and with it another moment.
             if let Some((at, key)) = self.settling.pop_first()
-                && self.traces.get_mut(&key).is_some_and(|run| run.state.settles_at == Some(at))
                 && let Some(run) = self.traces.close(&key)
             {
                 self.emit(run.state, at, emit);
@@ -129,6 +129,8 @@ impl OtelAdapter {
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.repeated += state.drop_repeated();
         let (key, started, spans) = (hex(&state.id), state.latest, state.spans.len() as u64);
+        // It may have been pushed out before its time.
+        state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
         let mut agent = None;
         trace::emit(state, at, &mut |event| {
             agent.get_or_insert_with(|| event.agent.clone());
@@ -196,5 +198,27 @@ impl Adapter for OtelAdapter {
             rejected: self.rejected,
             repeated: self.repeated,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_held_than_open_traces_where_time_stands_still() {
+        let mut adapter = OtelAdapter::new(RunLimits { max_open_runs: 100, ..RunLimits::default() });
+        for number in 0..1_000_u32 {
+            let span = |id: u32| {
+                format!(
+                    r#"{{"traceId":"{number:032x}","spanId":"{id:016x}","name":"n","startTimeUnixNano":"1790000000000000000",
+                    "endTimeUnixNano":"1790000001000000000"}}"#
+                )
+            };
+            let (one, other) = (span(1), span(2));
+            let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{one},{other}]}}]}}]}}"#);
+            adapter.ingest(body.as_bytes(), &mut |_| {}).unwrap();
+        }
+        assert_eq!((adapter.traces.len(), adapter.settling.len(), adapter.read.len()), (100, 100, 100));
     }
 }

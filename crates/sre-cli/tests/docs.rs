@@ -36,6 +36,7 @@ fn the_commands_in_the_documentation_work() {
         "docs/performance.md",
         "docs/alerts.md",
         "docs/guards.md",
+        "docs/serve.md",
     ] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
         for (command, expected) in commands(&text) {
@@ -44,8 +45,13 @@ fn the_commands_in_the_documentation_work() {
             else {
                 continue;
             };
+            // The service runs until it is told to stop.
+            let folder = tempfile::tempdir().unwrap();
+            let data = folder.path().to_str().unwrap();
+            let is_service = arguments.starts_with("serve");
+            let bounded = ["--stop-after", "2s", "--listen", "127.0.0.1:0", "--data", data];
             let output = Command::new(env!("CARGO_BIN_EXE_sre"))
-                .args(arguments.split_whitespace())
+                .args(arguments.split_whitespace().chain(bounded.into_iter().filter(|_| is_service)))
                 .current_dir(ROOT)
                 .output()
                 .unwrap();
@@ -63,7 +69,16 @@ fn the_commands_in_the_documentation_work() {
 fn the_options_in_the_documentation_are_those_of_the_command() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/cli.md")).unwrap();
     let mut count = 0;
-    for command in [&["check"][..], &["alerts", "test"], &["alerts", "list"], &["alerts", "ack"]] {
+    for command in [
+        &["check"][..],
+        &["events"],
+        &["serve"],
+        &["gate"],
+        &["config", "token"],
+        &["alerts", "test"],
+        &["alerts", "list"],
+        &["alerts", "ack"],
+    ] {
         let output = Command::new(env!("CARGO_BIN_EXE_sre")).args(command).arg("--help").output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
         let options = help.split_whitespace().filter(|word| word.starts_with("--") && *word != "--help");
@@ -227,6 +242,33 @@ fn the_limits_on_the_page_are_valid() {
     let prices = page.split("```yaml\n").find(|block| block.starts_with("prices:")).unwrap();
     agent_sre::cost::PriceBook::from_yaml(prices.split("```").next().unwrap(), "guards.md").unwrap();
     let schema: serde_json::Value = serde_json::from_str(agent_sre::cost::LIMITS_SCHEMA).unwrap();
+    for name in schema["properties"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+/// The page's taps are those that `tests/taps.rs` tries, its settings are the example's, and its table has every one there is.
+#[test]
+fn the_taps_and_settings_on_the_page_are_those_that_are_tried() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/serve.md")).unwrap();
+    let examples = Path::new(ROOT).join("docs/examples");
+    let mut taps = 0;
+    for tap in std::fs::read_dir(examples.join("taps")).unwrap() {
+        let path = tap.unwrap().path();
+        if path.is_file() {
+            assert!(page.contains(&std::fs::read_to_string(&path).unwrap()), "{}", path.display());
+            taps += 1;
+        }
+    }
+    assert_eq!(taps, 4);
+    let settings = std::fs::read_to_string(examples.join("serve/sre.yaml")).unwrap();
+    assert!(page.contains(&settings));
+    let config = sre_server::Config::load(&examples.join("serve/sre.yaml")).unwrap();
+    assert_eq!(config.tokens.len(), 2);
+    for file in config.slos.iter().chain(&config.notify).chain(&config.limits).chain(&config.prices) {
+        assert!(file.exists(), "{}", file.display());
+    }
+    let schema: serde_json::Value = serde_json::from_str(sre_server::CONFIG_SCHEMA).unwrap();
     for name in schema["properties"].as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }

@@ -25,12 +25,14 @@ pub(crate) struct Engine {
     sampled: Option<Timestamp>,
 }
 
-/// An adapter, and when it was last given something, by the service's clock.
+/// An adapter, and the time as its input tells it.
 ///
-/// Runs time out by the input's time, which goes on with the service's while nothing comes: so a recording of last week
-/// can be read as if it were now.
+/// Runs time out by the input's time, which goes on with the service's where the input does not tell of a later one: so a
+/// recording of last week can be read as if it were now.
 struct Fed<A: ?Sized> {
     adapter: Box<A>,
+    now: Timestamp,
+    /// When that was, by the service's clock.
     at: Timestamp,
 }
 
@@ -84,10 +86,8 @@ impl Engine {
         let lines = Format::ALL.iter().filter(|format| **format != Format::Otlp);
         Self {
             shared,
-            otlp: Fed { adapter: Box::new(OtelAdapter::new(limits)), at: Timestamp::default() },
-            lines: lines
-                .map(|format| (*format, Fed { adapter: format.adapter(limits), at: Timestamp::default() }))
-                .collect(),
+            otlp: Fed::new(Box::new(OtelAdapter::new(limits))),
+            lines: lines.map(|format| (*format, Fed::new(format.adapter(limits)))).collect(),
             keys: Keys::default(),
             sampled: None,
         }
@@ -111,18 +111,13 @@ impl Engine {
                 request.drop_after(received.saturating_add(AHEAD));
                 let rejected = request.rejected();
                 let accepted = (request.spans() + request.evaluations()) as u64;
-                self.otlp.at = received;
                 self.otlp.adapter.take(request, &mut sink);
                 Taken { accepted, rejected, ..Taken::default() }
             }
-            Content::Lines(Format::Otlp, text) => {
-                self.otlp.at = received;
-                read_lines(&mut *self.otlp.adapter, &text, &mut sink)
-            }
+            Content::Lines(Format::Otlp, text) => read_lines(&mut *self.otlp.adapter, &text, &mut sink),
             Content::Lines(format, text) => {
                 let known = self.lines.iter_mut().find(|(known, _)| *known == format);
                 let (_, fed) = known.expect("every format has an adapter");
-                fed.at = received;
                 read_lines(&mut *fed.adapter, &text, &mut sink)
             }
         };
@@ -227,20 +222,28 @@ fn read_lines(adapter: &mut dyn Adapter, text: &[u8], sink: &mut dyn FnMut(Agent
 }
 
 impl<A: Adapter + ?Sized> Fed<A> {
+    fn new(adapter: Box<A>) -> Self {
+        Self { adapter, now: Timestamp::default(), at: Timestamp::default() }
+    }
+
     fn expire(&mut self, now: Timestamp, sink: &mut dyn FnMut(AgentEvent)) {
         let latest = self.adapter.stats().latest;
-        if latest != Timestamp::default() {
-            self.adapter.expire(latest.saturating_add(now.since(self.at)), sink);
+        if latest == Timestamp::default() {
+            return;
         }
+        let passed = if self.at == Timestamp::default() { Duration::ZERO } else { now.since(self.at) };
+        self.now = self.now.saturating_add(passed).max(latest);
+        self.at = now;
+        self.adapter.expire(self.now, sink);
     }
 
     fn save(&self, state: &mut StateWriter) {
-        state.put(&self.at);
+        state.put(&(self.now, self.at));
         self.adapter.save(state);
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        self.at = state.take()?;
+        (self.now, self.at) = state.take()?;
         self.adapter.restore(state)
     }
 }
