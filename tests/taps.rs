@@ -101,6 +101,14 @@ fn with_a_tool() -> Value {
     })
 }
 
+/// Four tasks without tools, of which one fails with its model.
+fn without_tools() -> Value {
+    json!({
+        "agent": "support", "tasks": 4, "succeeded": 3, "failed": 1, "incomplete": 0,
+        "llm_calls": 4, "llm_errors": 1, "input_tokens": 150, "output_tokens": 30,
+    })
+}
+
 fn python(module: &str, agent: &str, test: &str) -> Option<Command> {
     let python = Path::new(INSTALLED).join("venv/bin/python");
     let mut command = outside::interpreter_with(&python, &["-c", &format!("import {module}")], test)?;
@@ -127,11 +135,14 @@ async fn openai_agents() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_opentelemetry() {
     let Some(agent) = python("opentelemetry.sdk", "otel_agent.py", "taps: plain_opentelemetry") else { return };
-    let expected = json!({
-        "agent": "support", "tasks": 4, "succeeded": 3, "failed": 1, "incomplete": 0,
-        "llm_calls": 4, "llm_errors": 1, "input_tokens": 150, "output_tokens": 30,
-    });
-    tried(agent, "/v1/traces", expected).await;
+    tried(agent, "/v1/traces", without_tools()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opentelemetry_over_grpc() {
+    let module = "opentelemetry.exporter.otlp.proto.grpc";
+    let Some(agent) = python(module, "otel_grpc_agent.py", "taps: opentelemetry_over_grpc") else { return };
+    tried(agent, "", without_tools()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Option<PathBuf>,
     /// The file of prices.
     pub prices: Option<PathBuf>,
+    /// How long alerts are kept; as the file of channels says, which is 90 days where it says nothing.
+    pub retention: Option<Duration>,
     /// Who may send and who may read. Needed to listen on any address that is not this machine's own.
     pub tokens: Vec<Token>,
     /// The certificate and its key, as PEM files, for HTTPS.
@@ -93,6 +95,7 @@ impl Default for Config {
             notify: None,
             limits: None,
             prices: None,
+            retention: None,
             tokens: Vec::new(),
             tls: None,
             bounds: Bounds::default(),
@@ -146,6 +149,7 @@ impl Config {
         config.notify = path(&mut fields, "notify")?;
         config.limits = path(&mut fields, "limits")?;
         config.prices = path(&mut fields, "prices")?;
+        config.retention = fields.duration("retention")?;
         if let Some(node) = fields.take("tokens") {
             let tokens = fields.items("tokens", node)?.iter().enumerate();
             config.tokens = tokens.map(|(number, node)| token(node, file, number)).collect::<Result<_, _>>()?;
@@ -259,6 +263,7 @@ slos: [slos, more.yaml]
 notify: channels.yaml
 limits: limits.yaml
 prices: prices.json
+retention: 30d
 tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 tls: {certificate: cert.pem, key: key.pem}
@@ -277,6 +282,7 @@ snapshot_after: 1MB
     fn every_setting_can_be_written() {
         let config = Config::parse(WHOLE, "sre.yaml").unwrap();
         assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
+        assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
         let bounds = Bounds {
             max_body: 1 << 20,

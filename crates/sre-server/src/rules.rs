@@ -55,7 +55,7 @@ impl Rules {
         if specs.is_empty() {
             return Err(RulesError::NoObjectives(config.slos[0].clone()));
         }
-        let rules = Self {
+        let mut rules = Self {
             specs,
             notify: match &config.notify {
                 Some(path) => NotifyConfig::load(path)?,
@@ -64,6 +64,9 @@ impl Rules {
             limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
             prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default(),
         };
+        if let Some(retention) = config.retention {
+            rules.notify.options.retention.age = retention;
+        }
         rules.engine(1)?;
         rules.limits.validate()?;
         Ok(rules)

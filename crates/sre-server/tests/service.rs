@@ -9,6 +9,7 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use sre_server::{Bounds, Config, OPENAPI, Scope, Server, StartError, Tls, Token};
 use sre_testkit::outside;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BUSY: &str = "name: answers\nlabels: {team: search}\nindicators: [{type: task_success_rate, target: 0.9}]\n\
                     error_budget_policy: {exhaustion_action: freeze_deployments}\n";
@@ -84,6 +85,32 @@ async fn a_full_disk_is_told_and_gone_once_there_is_room() {
     assert_eq!(ready, json!({"ready": true}));
     assert_eq!(service.totals().await["tasks"], (taken + 1) * 1_000);
     service.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_when_it_stops_is_answered_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let mut under_way = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
+    let line = finished("a", 1, true);
+    let head = format!("POST /v1/events/sre HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", line.len());
+    under_way.write_all((head + &line[..20]).as_bytes()).await.unwrap();
+    // Its head is there before the service is told to stop.
+    service.get("/v1/slos").await;
+    let address = service.server.address();
+    let stopping = tokio::spawn(service.server.stop());
+    let mut refused = tokio::net::TcpStream::connect(address).await;
+    while refused.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        refused = tokio::net::TcpStream::connect(address).await;
+    }
+    under_way.write_all(&line.as_bytes()[20..]).await.unwrap();
+    let mut answer = Vec::new();
+    under_way.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    stopping.await.unwrap();
+    let service = Service::start(config(folder.path())).await;
+    assert_eq!(service.totals().await["tasks"], 1);
 }
 
 #[tokio::test]

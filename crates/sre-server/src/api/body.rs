@@ -43,6 +43,14 @@ pub(crate) async fn whole(context: &Context, headers: &HeaderMap, body: Body) ->
     Ok(Whole { bytes, _room: room.held })
 }
 
+/// A body that was read elsewhere, with the room that it takes.
+#[cfg(feature = "grpc")]
+pub(crate) fn with_room(context: &Context, bytes: Bytes) -> Result<Whole, ApiError> {
+    let mut room = Room::new(context.in_flight.clone());
+    room.take(bytes.len())?;
+    Ok(Whole { bytes, _room: room.held })
+}
+
 async fn collect(mut body: Body, most: usize, room: &mut Room) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -68,7 +68,7 @@ async fn otlp(
     })
 }
 
-fn count_refusal(context: &Context, error: &ApiError) {
+pub(crate) fn count_refusal(context: &Context, error: &ApiError) {
     if error.status == StatusCode::TOO_MANY_REQUESTS {
         context.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -106,7 +106,7 @@ pub(crate) async fn logs(State(context): Ctx, headers: HeaderMap, body: Body) ->
             Form::Json => OtlpRequest::read(bytes),
         };
         let (rejected, unused) = take_otlp(&context, body, read).await?;
-        context.shared.unused.fetch_add(unused, Ordering::Relaxed);
+        count_unused(&context, unused);
         let message = rejection(rejected);
         Ok(form.answer(
             || {
@@ -134,7 +134,7 @@ pub(crate) async fn metrics(State(context): Ctx, headers: HeaderMap, body: Body)
                 .map(|request| points_as_json(&request))
                 .map_err(|error| error.to_string()),
         };
-        context.shared.unused.fetch_add(points.map_err(ApiError::bad_request)?, Ordering::Relaxed);
+        count_unused(&context, points.map_err(ApiError::bad_request)?);
         Ok(form.answer(|| ExportMetricsServiceResponse::default().encode_to_vec(), || json!({})))
     })
     .await
@@ -160,7 +160,7 @@ pub(crate) async fn events(
 }
 
 /// Reads and takes in a request: how many records were passed over, and how many were of no use.
-async fn take_otlp(
+pub(crate) async fn take_otlp(
     context: &Context,
     body: Whole,
     read: impl FnOnce(&[u8]) -> Result<OtlpRequest, agent_sre::AdapterError> + Send + 'static,
@@ -192,7 +192,7 @@ async fn send(context: &Context, batch: Batch) -> Result<Taken, ApiError> {
     Ok(outcome?)
 }
 
-fn rejection(rejected: u64) -> String {
+pub(crate) fn rejection(rejected: u64) -> String {
     if rejected == 0 {
         return String::new();
     }
@@ -206,7 +206,12 @@ fn partial(field: &str, rejected: u64, message: &str) -> Value {
     json!({"partialSuccess": {field: rejected.to_string(), "errorMessage": message}})
 }
 
-fn points(request: &ExportMetricsServiceRequest) -> u64 {
+/// Counts what is of no use here.
+pub(crate) fn count_unused(context: &Context, records: u64) {
+    context.shared.unused.fetch_add(records, Ordering::Relaxed);
+}
+
+pub(crate) fn points(request: &ExportMetricsServiceRequest) -> u64 {
     let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
     let points = scopes.flat_map(|scope| &scope.metrics).map(|metric| match &metric.data {
         Some(Data::Gauge(data)) => data.data_points.len(),

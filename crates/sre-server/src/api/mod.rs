@@ -4,6 +4,8 @@ mod access;
 mod body;
 mod error;
 mod gate;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod ingest;
 mod metrics;
 mod page;
@@ -59,8 +61,10 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/traces", post(ingest::traces))
         .route("/v1/logs", post(ingest::logs))
         .route("/v1/metrics", post(ingest::metrics))
-        .route("/v1/events/{format}", post(ingest::events))
-        .route_layer(from_fn_with_state(context.clone(), access::ingest));
+        .route("/v1/events/{format}", post(ingest::events));
+    #[cfg(feature = "grpc")]
+    let ingest = ingest.merge(grpc::routes());
+    let ingest = ingest.route_layer(from_fn_with_state(context.clone(), access::ingest));
     let read = Router::new()
         .route("/metrics", get(metrics::metrics))
         .route("/v1/slos", get(read::slos))

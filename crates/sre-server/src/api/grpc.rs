@@ -1,0 +1,183 @@
+//! OTLP/gRPC, on the same address: HTTP/2 without TLS is told by its first bytes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use agent_sre::AdapterError;
+use agent_sre::otel::Request as OtlpRequest;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::routing::post;
+use bytes::{Buf, BufMut, Bytes};
+use http::StatusCode;
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use prost::Message;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::Grpc;
+use tonic::{Code, Status};
+
+use super::error::ApiError;
+use super::{Context, body, ingest};
+
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+pub(crate) fn routes() -> Router<Arc<Context>> {
+    Router::new().route(TRACES, post(export)).route(LOGS, post(export)).route(METRICS, post(export))
+}
+
+async fn export(State(context): State<Arc<Context>>, request: Request) -> http::Response<Body> {
+    let path = request.uri().path().to_owned();
+    let mut grpc = Grpc::new(Raw)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(context.config.bounds.max_body);
+    grpc.unary(Export { context, path }, request).await.map(Body::new)
+}
+
+/// Messages as their bytes: an adapter reads them, and nobody else need.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+#[derive(Clone)]
+struct Export {
+    context: Arc<Context>,
+    path: String,
+}
+
+impl tower::Service<tonic::Request<Bytes>> for Export {
+    type Response = tonic::Response<Vec<u8>>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        let Self { context, path } = self.clone();
+        Box::pin(async move {
+            let taken = take(&context, &path, request.into_inner()).await;
+            taken.map(tonic::Response::new).map_err(|error| {
+                ingest::count_refusal(&context, &error);
+                status(&error)
+            })
+        })
+    }
+}
+
+/// Takes a request in; the answer's bytes.
+async fn take(context: &Context, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
+    let message = ingest::rejection;
+    let body = body::with_room(context, bytes)?;
+    let read: fn(&[u8]) -> Result<OtlpRequest, AdapterError> = match path {
+        TRACES => OtlpRequest::read_traces,
+        LOGS => OtlpRequest::read_logs,
+        _ => {
+            let request = ExportMetricsServiceRequest::decode(body.bytes);
+            let request = request.map_err(|error| ApiError::bad_request(format!("found no OTLP metrics ({error})")))?;
+            ingest::count_unused(context, ingest::points(&request));
+            return Ok(ExportMetricsServiceResponse::default().encode_to_vec());
+        }
+    };
+    let (rejected, unused) = ingest::take_otlp(context, body, read).await?;
+    ingest::count_unused(context, unused);
+    let count = rejected.cast_signed();
+    Ok(if path == TRACES {
+        let partial = ExportTracePartialSuccess { rejected_spans: count, error_message: message(rejected) };
+        ExportTraceServiceResponse { partial_success: (rejected > 0).then_some(partial) }.encode_to_vec()
+    } else {
+        let partial = ExportLogsPartialSuccess { rejected_log_records: count, error_message: message(rejected) };
+        ExportLogsServiceResponse { partial_success: (rejected > 0).then_some(partial) }.encode_to_vec()
+    })
+}
+
+/// As OTLP/gRPC tells errors; what may be tried again says when.
+fn status(error: &ApiError) -> Status {
+    let code = match error.status {
+        // With a time to wait, this too may be tried again.
+        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::OutOfRange,
+        status if status.is_client_error() => Code::InvalidArgument,
+        _ => Code::Internal,
+    };
+    match error.retry_after {
+        None => Status::new(code, &error.message),
+        Some(after) => Status::with_details(code, &error.message, retry_info(code, &error.message, after).into()),
+    }
+}
+
+/// `google.rpc.Status` with a `google.rpc.RetryInfo` in its details, which is where exporters look for how long to wait.
+fn retry_info(code: Code, message: &str, after: Duration) -> Vec<u8> {
+    #[derive(Message)]
+    struct Span {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+    }
+    #[derive(Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        retry_delay: Option<Span>,
+    }
+    #[derive(Message)]
+    struct Any {
+        #[prost(string, tag = "1")]
+        type_url: String,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+    #[derive(Message)]
+    struct RpcStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Any>,
+    }
+    let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX).max(1);
+    let info = RetryInfo { retry_delay: Some(Span { seconds }) };
+    let any = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
+    RpcStatus { code: code as i32, message: message.to_owned(), details: vec![any] }.encode_to_vec()
+}
