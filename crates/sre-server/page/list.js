@@ -109,36 +109,65 @@ class Row {
 
 const rows = new Map();
 
+/** What is still to be shown, by what it is about: so much at a time that the page never stands still. */
+const jobs = new Map();
+const SLICE_MS = 8;
+
+function later(about, job) {
+  if (jobs.size === 0) requestAnimationFrame(work);
+  // What was to be shown of it before is out of date.
+  jobs.delete(about);
+  jobs.set(about, job);
+}
+
+function work() {
+  const end = performance.now() + SLICE_MS;
+  for (const [about, job] of jobs) {
+    jobs.delete(about);
+    job();
+    if (performance.now() > end) break;
+  }
+  if (jobs.size) requestAnimationFrame(work);
+}
+
 export function showList(parts, changed, gone) {
   const isSlo = (key) => key.startsWith("slo ");
   for (const key of gone.filter(isSlo)) {
     rows.get(key)?.item.remove();
     rows.delete(key);
   }
+  for (const key of gone) jobs.delete(key);
   for (const key of changed) {
     if (!isSlo(key)) continue;
-    if (!rows.has(key)) rows.set(key, new Row(key));
-    rows.get(key).show(parts.get(key));
+    const slo = parts.get(key);
+    later(key, () => {
+      if (!rows.has(key)) rows.set(key, new Row(key));
+      rows.get(key).show(slo);
+    });
   }
-  if ([...changed, ...gone].some(isSlo) || rows.size === 0) order();
+  if ([...changed, ...gone].some(isSlo) || rows.size === 0) later("order", order);
   if (changed.has("totals")) showTotals(parts.get("totals"));
   if (changed.has("alerts")) showAlerts(parts.get("alerts"));
   if (changed.has("agents") || changed.has("costs")) showAgents(parts.get("agents"), parts.get("costs"));
   if (changed.has("costs")) showCosts(parts.get("costs"));
 }
 
-/** The most urgent first; moves only what is not where it belongs. */
+/** Moves only what is not where it belongs. */
+function arrange(list, items) {
+  let at = list.firstElementChild;
+  for (const item of items) {
+    if (item === at) at = at.nextElementSibling;
+    else list.insertBefore(item, at);
+  }
+}
+
+/** The most urgent first. */
 function order() {
   const urgency = (row) => URGENCY.indexOf(row.slo.status);
   const left = (row) => row.slo.remaining ?? 1;
   const sorted = [...rows.values()].sort((a, b) =>
-    urgency(a) - urgency(b) || left(a) - left(b) || a.key.localeCompare(b.key));
-  const list = $("slos");
-  let at = list.firstElementChild;
-  for (const row of sorted) {
-    if (row.item === at) at = at.nextElementSibling;
-    else list.insertBefore(row.item, at);
-  }
+    urgency(a) - urgency(b) || left(a) - left(b) || (a.key < b.key ? -1 : 1));
+  arrange($("slos"), sorted.map((row) => row.item));
   const counts = URGENCY.map((status) => [status, sorted.filter((row) => row.slo.status === status).length]);
   $("summary").textContent = counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ");
   $("no-slos").hidden = sorted.length > 0;
@@ -195,13 +224,30 @@ function ofLimit(budget) {
   return holder;
 }
 
+const agentRows = new Map();
+
 function showAgents(agents, costs) {
   const budgets = new Map(costs.budgets.filter((budget) => budget.scope === "agent").map((budget) => [budget.name, budget]));
-  $("agents").replaceChildren(...agents.map((agent) => {
-    const budget = budgets.get(agent.agent);
-    return cells(agent.agent, number(agent.tasks), number(agent.failed), number(agent.llm_calls), number(agent.tool_calls),
-      dollars(budget?.spent_usd ?? 0), ofLimit(budget), since(agent.last_event));
-  }));
+  const known = new Set(agents.map((agent) => agent.agent));
+  for (const [name, row] of agentRows) {
+    if (known.has(name)) continue;
+    row.remove();
+    agentRows.delete(name);
+    jobs.delete(`agent ${name}`);
+  }
+  for (const agent of agents) {
+    later(`agent ${agent.agent}`, () => {
+      const budget = budgets.get(agent.agent);
+      const row = cells(agent.agent, number(agent.tasks), number(agent.failed), number(agent.llm_calls),
+        number(agent.tool_calls), dollars(budget?.spent_usd ?? 0), ofLimit(budget), since(agent.last_event));
+      const old = agentRows.get(agent.agent);
+      agentRows.set(agent.agent, row);
+      if (old) old.replaceWith(row);
+      else $("agents").append(row);
+    });
+  }
+  // They come by name.
+  later("agents", () => arrange($("agents"), agents.map((agent) => agentRows.get(agent.agent))));
 }
 
 function showCosts(costs) {

@@ -24,6 +24,10 @@ struct Browser {
 
 impl Browser {
     async fn open(test: &str) -> Option<Self> {
+        Self::open_with(test, &[]).await
+    }
+
+    async fn open_with(test: &str, more: &[&str]) -> Option<Self> {
         outside::program("chromium", test)?;
         let mut driver = outside::program("chromedriver", test)?
             .arg("--port=0")
@@ -49,6 +53,7 @@ impl Browser {
             "--disable-sync",
             "--window-size=1200,1000",
         ];
+        let arguments = [&arguments, more].concat();
         let wanted = json!({"goog:chromeOptions": {"args": arguments}});
         let wanted = wanted.as_object().unwrap().clone();
         let client = ClientBuilder::new(HttpConnector::new())
@@ -86,6 +91,19 @@ impl Drop for Browser {
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
+}
+
+/// What axe-core has to say against the page, where it is installed (`cargo xtask test --install`).
+async fn complaints(browser: &Browser, test: &str) -> Option<Value> {
+    let path = format!("{}/target/taps/node/node_modules/axe-core/axe.min.js", common::ROOT);
+    let Ok(axe) = std::fs::read_to_string(&path) else {
+        outside::skip(&format!("{test}: no axe-core"));
+        return None;
+    };
+    browser.script(&axe).await;
+    let run = "const done = arguments[arguments.length - 1]; axe.run(document, {resultTypes: ['violations']}).then(found => \
+               done(found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html)])))";
+    Some(browser.client.execute_async(run, Vec::new()).await.unwrap())
 }
 
 /// An address that is free now, for a service that is to come back to it.
@@ -221,11 +239,69 @@ async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
     service.events(&lines).await;
     browser.client.goto(&service.server.url()).await.unwrap();
     browser.until("document.querySelectorAll('#slos .slo').length", 1_000).await;
+    // How long the page keeps the browser busy while every objective changes every second: for docs/performance.md.
+    let watch = "window.busy = []; new PerformanceObserver(list => busy.push(...list.getEntries().map(entry => entry.duration)))\
+                 .observe({type: 'longtask'})";
+    browser.script(watch).await;
+    for round in 1..=5 {
+        let lines: String =
+            (0..1_000).map(|agent| finished(&format!("agent-with-a-long-name-{agent:04}"), round, true)).collect();
+        service.events(&lines).await;
+        let last = "[...document.querySelectorAll('#agents tr')].every(row => +row.children[1].textContent > ";
+        browser.until(&format!("{last}{round})"), true).await;
+    }
+    let busy = browser.script("return busy").await;
+    let longest = busy.as_array().unwrap().iter().filter_map(Value::as_f64).fold(0.0, f64::max);
+    eprintln!("1,000 objectives that all change: no task longer than {longest:.0} ms (0: none above 50)");
     browser.client.set_window_size(400, 900).await.unwrap();
     browser.until("document.scrollingElement.scrollWidth <= window.innerWidth", true).await;
     browser.client.goto(&format!("{}/#/slo/answers/agent-with-a-long-name-0000", service.server.url())).await.unwrap();
     browser.until("document.querySelectorAll('#detail canvas').length >= 2", true).await;
     browser.until("document.scrollingElement.scrollWidth <= window.innerWidth", true).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_hears_the_page_or_has_no_mouse_can_use_it() {
+    let test = "whoever_hears_the_page_or_has_no_mouse_can_use_it";
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 40, false))).await;
+    service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
+    for (scheme, is_dark) in
+        [("--blink-settings=preferredColorScheme=0", true), ("--blink-settings=preferredColorScheme=1", false)]
+    {
+        let Some(browser) = Browser::open_with(test, &[scheme]).await else { return };
+        for (path, ready) in [
+            (
+                "/",
+                "document.querySelectorAll('#slos .slo').length === 2 && document.querySelectorAll('#alerts li').length > 0",
+            ),
+            ("/#/slo/answers/spent", "document.querySelectorAll('#detail canvas').length >= 3"),
+        ] {
+            browser.client.goto("about:blank").await.unwrap();
+            browser.client.goto(&format!("{}{path}", service.server.url())).await.unwrap();
+            browser.until(ready, true).await;
+            browser.until("matchMedia('(prefers-color-scheme: dark)').matches", is_dark).await;
+            let Some(found) = complaints(&browser, test).await else { return };
+            assert_eq!(found, json!([]), "{path}, dark: {is_dark}");
+        }
+        browser.close().await;
+    }
+    let Some(browser) = Browser::open(test).await else { return };
+    // By keyboard: first to the content, then from one objective to the next.
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelectorAll('#slos .slo').length", 2).await;
+    let press =
+        async |key: Key| browser.client.active_element().await.unwrap().send_keys(&key.to_string()).await.unwrap();
+    press(Key::Tab).await;
+    browser.until("document.activeElement.className", "skip").await;
+    let mut reached = Vec::new();
+    for _ in 0..6 {
+        press(Key::Tab).await;
+        reached.push(browser.script("return document.activeElement.id || document.activeElement.textContent").await);
+    }
+    assert!(reached.contains(&json!("find")) && reached.contains(&json!("answers")), "{reached:?}");
     browser.close().await;
 }
 
