@@ -283,6 +283,7 @@ mod tests {
                 samples: 10,
                 interval: None,
                 maximum: None,
+                percentiles: None,
                 goal: Goal::AtMost,
                 measure: Measure::Milliseconds,
                 window: Window::try_from(Duration::from_secs(3600)).unwrap(),

@@ -76,6 +76,8 @@ pub(crate) struct Counts {
 const TOLD: usize = 20;
 /// Clocks of agents may be so much ahead.
 const AHEAD: Duration = Duration::from_secs(300);
+/// An agent's name is cut to so many bytes: it becomes a label.
+const MAX_NAME: usize = 256;
 /// How often objectives are looked at for their course.
 const SAMPLE: Duration = Duration::from_secs(30);
 /// The state's form; another is not read.
@@ -193,6 +195,9 @@ fn accept(mut event: AgentEvent, now: Timestamp, engines: &Engines, counts: &Cou
     if event.time > now.saturating_add(AHEAD) {
         counts.ahead.fetch_add(1, Ordering::Relaxed);
         return;
+    }
+    if event.agent.len() > MAX_NAME {
+        event.agent.truncate(event.agent.floor_char_boundary(MAX_NAME));
     }
     if event.event.kind() == EventKind::LlmCall {
         engines.pricing.price(&mut event);

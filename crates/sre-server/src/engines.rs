@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::alerts::{AlertManager, CallbackChannel, ChannelConfig, ManagerError};
-use agent_sre::cost::{CostGuard, CostObserver, InvalidLimits, Pricing};
+use agent_sre::cost::{CostGuard, CostObserver, InvalidLimits, Limits, Pricing};
 use agent_sre::http::{BuildError, Client};
 use agent_sre::slo::{EngineError, ExhaustionAction, SloEngine};
 use agent_sre::sqlite::SqliteAlertStore;
@@ -73,7 +73,9 @@ impl Engines {
             CallbackChannel::new(LOG, log),
             ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() },
         )?;
-        let costs = Arc::new(CostGuard::with_limits(rules.limits)?.with_clock(clock));
+        // Agents beyond the limit count for the organisation alone.
+        let limits = Limits { max_agents: rules.limits.max_agents.min(max_agents), ..rules.limits };
+        let costs = Arc::new(CostGuard::with_limits(limits)?.with_clock(clock));
         let cost_observer = Arc::new(CostObserver::new(costs.clone()));
         let agents = Arc::new(Agents::new(max_agents));
         let to_alerts = alerts.clone();

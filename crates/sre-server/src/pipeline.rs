@@ -128,7 +128,9 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
                 let first = last + 1 - waiting.len() as u64;
                 for (number, job) in (first..).zip(waiting) {
                     // Gone only when the engine's thread has panicked: what is in the journal is not lost.
-                    let _ = engine.send(Work::Take(number, job));
+                    if engine.send(Work::Take(number, job)).is_err() {
+                        shared.is_engine_gone.store(true, Ordering::Relaxed);
+                    }
                 }
             }
             Err(error) => {

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) started: Timestamp,
     pub(crate) is_stopping: AtomicBool,
+    /// What was sent is kept, and comes to nothing before a restart.
+    pub(crate) is_engine_gone: AtomicBool,
 }
 
 /// How the journal gets on.
@@ -54,6 +56,7 @@ impl Shared {
             started: clock.now(),
             clock,
             is_stopping: AtomicBool::default(),
+            is_engine_gone: AtomicBool::default(),
         }
     }
 

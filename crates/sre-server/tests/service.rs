@@ -254,14 +254,17 @@ async fn agents_beyond_the_limit_share_a_series() {
     let folder = tempfile::tempdir().unwrap();
     let bounds = Bounds { max_agents: 3, ..Bounds::default() };
     let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
-    let lines: String = (0..50).map(|agent| finished(&format!("agent-{agent}"), agent, true)).collect();
-    service.events(&lines).await;
+    let spends = |agent| finished(&format!("agent-{agent}"), agent, true).replace("20}", "20,\"cost_usd\":\"0.5\"}");
+    service.events(&(0..50).map(spends).collect::<String>()).await;
     let slos = service.get("/v1/slos").await;
     let agents: Vec<&str> = slos["slos"].as_array().unwrap().iter().map(|slo| slo["agent"].as_str().unwrap()).collect();
     assert_eq!(agents, ["__overflow__", "agent-0", "agent-1", "agent-2"]);
     assert_eq!(slos["slos"][0]["good"], 47);
     let agents = service.get("/v1/agents").await;
     assert_eq!((agents["agents"].as_array().unwrap().len(), &agents["agents"][0]["tasks"]), (4, &json!(47)));
+    let costs = service.get("/v1/costs").await;
+    let budgets = costs["budgets"].as_array().unwrap();
+    assert_eq!((budgets.len(), &budgets[3]["spent_usd"]), (4, &json!("25")), "three agents and everybody");
 }
 
 #[tokio::test]

@@ -39,8 +39,24 @@ pub(crate) async fn whole(context: &Context, headers: &HeaderMap, body: Body) ->
     let sent = tokio::time::timeout(bounds.client_timeout, reading)
         .await
         .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))??;
-    let bytes = if is_gzip { decompress(&sent, bounds.max_body, &mut room)? } else { sent };
-    Ok(Whole { bytes, _room: room.held })
+    if !is_gzip {
+        return Ok(Whole { bytes: sent, _room: room.held });
+    }
+    let most = bounds.max_body;
+    off_the_runtime(sent.len(), move || {
+        let bytes = decompress(&sent, most, &mut room)?;
+        Ok(Whole { bytes, _room: room.held })
+    })
+    .await
+}
+
+/// Works on a body; on a large one where that keeps nobody waiting.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    const LARGE: usize = 64 << 10;
+    if bytes < LARGE {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// A body that was read elsewhere, with the room that it takes.

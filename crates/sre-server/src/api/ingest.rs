@@ -16,7 +16,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::body::{Whole, whole};
+use super::body::{Whole, off_the_runtime, whole};
 use super::error::ApiError;
 use crate::batch::{Batch, key_of};
 use crate::engine::Taken;
@@ -174,15 +174,6 @@ pub(crate) async fn take_otlp(
     let (unknown, batch) = read.map_err(|error| ApiError::bad_request(error.to_string()))?;
     let batch = batch.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok((send(context, batch).await?.rejected, unknown))
-}
-
-/// A large body is read where it keeps nobody waiting.
-async fn off_the_runtime<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    const LARGE: usize = 64 << 10;
-    if bytes < LARGE {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 async fn send(context: &Context, batch: Batch) -> Result<Taken, ApiError> {

@@ -215,6 +215,9 @@ pub(crate) async fn readyz(State(context): Ctx) -> Response {
     if shared.is_stopping.load(Ordering::Relaxed) {
         reasons.push("the service is about to stop".to_owned());
     }
+    if shared.is_engine_gone.load(Ordering::Relaxed) {
+        reasons.push("what is sent is kept and not taken in, which takes a restart: this is a bug of ours".to_owned());
+    }
     if let Some(failure) = &*lock(&shared.journal.failure) {
         reasons.push(format!("the journal cannot be written: {failure}"));
     }
