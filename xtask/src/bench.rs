@@ -164,6 +164,8 @@ const ASKED: [Asked; 33] = [
 
 pub(crate) fn run(last: bool) -> anyhow::Result<()> {
     if !last {
+        // The service that `benches/serve.rs` loads.
+        cargo(&["build", "--release", "--bin", "sre"], &[])?;
         cargo(&["bench", "-p", "sre-tests"], &[])?;
     }
     let mut table =
@@ -172,6 +174,7 @@ pub(crate) fn run(last: bool) -> anyhow::Result<()> {
         table.push_str(&row(asked)?);
     }
     table.push_str(&check_a_long_input()?);
+    table.push_str(&fs::read_to_string("target/bench-serve.md").context("run `cargo xtask bench` first")?);
     println!("{table}");
     Ok(())
 }

@@ -38,7 +38,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { file } => {
             let config = Config::load(&file)?;
             let objectives = config.check()?;
-            anstream::println!("{}: fine, with {objectives} objectives", file.display());
+            let counted = if objectives == 1 { "objective" } else { "objectives" };
+            anstream::println!("{}: fine, with {objectives} {counted}", file.display());
         }
         Command::Token { scope, name } => {
             let scope = match scope {

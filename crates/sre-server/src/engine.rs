@@ -9,7 +9,7 @@ use agent_sre::{
     lock,
 };
 use rustc_hash::FxHashSet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Content, Key};
 use crate::engines::Engines;
@@ -106,21 +106,22 @@ impl Engine {
         }
         self.shared.clock.set(received);
         let engines = self.shared.engines();
+        // One clock that is far ahead would end everybody's runs.
+        let latest = received.saturating_add(AHEAD);
         let mut sink = |event| accept(event, received, &engines, counts);
         let taken = match content {
             Content::Otlp(mut request) => {
-                // One clock that is far ahead would end everybody's runs.
-                request.drop_after(received.saturating_add(AHEAD));
+                request.drop_after(latest);
                 let rejected = request.rejected();
                 let accepted = (request.spans() + request.evaluations()) as u64;
                 self.otlp.adapter.take(request, &mut sink);
                 Taken { accepted, rejected, ..Taken::default() }
             }
-            Content::Lines(Format::Otlp, text) => read_lines(&mut *self.otlp.adapter, &text, &mut sink),
+            Content::Lines(Format::Otlp, text) => read_lines(&mut *self.otlp.adapter, &text, latest, &mut sink),
             Content::Lines(format, text) => {
                 let known = self.lines.iter_mut().find(|(known, _)| *known == format);
                 let (_, fed) = known.expect("every format has an adapter");
-                read_lines(&mut *fed.adapter, &text, &mut sink)
+                read_lines(&mut *fed.adapter, &text, latest, &mut sink)
             }
         };
         counts.records.fetch_add(taken.accepted + taken.rejected, Ordering::Relaxed);
@@ -206,19 +207,43 @@ fn accept(mut event: AgentEvent, now: Timestamp, engines: &Engines, counts: &Cou
     engines.hub.record(&event);
 }
 
-fn read_lines(adapter: &mut dyn Adapter, text: &[u8], sink: &mut dyn FnMut(AgentEvent)) -> Taken {
+/// The times that a line may tell, in whatever format.
+#[derive(Deserialize)]
+struct Times {
+    time: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+}
+
+/// Gives an adapter a line, unless that is of later than `latest`.
+fn read_line(
+    adapter: &mut dyn Adapter,
+    record: &[u8],
+    latest: Timestamp,
+    sink: &mut dyn FnMut(AgentEvent),
+) -> Result<(), String> {
+    // What has no such times is the adapter's to judge.
+    if let Ok(Times { time, started_at, ended_at }) = serde_json::from_slice(record)
+        && let Some(ahead) = [time, started_at, ended_at].into_iter().flatten().find(|time| *time > latest)
+    {
+        return Err(format!("found the time {ahead}, expected none that is more than five minutes ahead"));
+    }
+    adapter.ingest(record, sink).map_err(|error| error.to_string())
+}
+
+fn read_lines(adapter: &mut dyn Adapter, text: &[u8], latest: Timestamp, sink: &mut dyn FnMut(AgentEvent)) -> Taken {
     let mut taken = Taken::default();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let record = line.trim_ascii();
         if record.is_empty() {
             continue;
         }
-        match adapter.ingest(record, sink) {
+        match read_line(adapter, record, latest, sink) {
             Ok(()) => taken.accepted += 1,
             Err(error) => {
                 taken.rejected += 1;
                 if taken.errors.len() < TOLD {
-                    taken.errors.push(LineError { line: number, error: error.to_string() });
+                    taken.errors.push(LineError { line: number, error });
                 }
             }
         }

@@ -47,6 +47,8 @@ pub(crate) fn tls(files: &Tls) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Requests at a time on a connection.
+const MAX_STREAMS: u32 = 32;
 /// Connections that go on when the service stops have so long to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -116,7 +118,8 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.client_timeout);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(bounds.client_timeout));
+    let http2 = &mut builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(Some(bounds.client_timeout)).max_concurrent_streams(MAX_STREAMS);
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     // What goes wrong on a connection is its client's affair.
     let _: Result<(), Box<dyn std::error::Error + Send + Sync>> = watcher.watch(connection).await;

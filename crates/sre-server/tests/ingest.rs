@@ -193,12 +193,18 @@ async fn lines_that_cannot_be_read_are_named_and_the_others_count() {
     let ahead = "{\"event\":\"task_finished\",\"time\":4000000000,\"agent\":\"a\",\"success\":true}\n";
     let lines = format!("{}nonsense\n\n{{\"event\":\"task_finished\",\"time\":1}}\n{ahead}", finished("a", 1, true));
     let taken = service.events(&lines).await;
-    assert_eq!((&taken["accepted"], &taken["rejected"]), (&json!(2), &json!(2)));
+    assert_eq!((&taken["accepted"], &taken["rejected"]), (&json!(1), &json!(3)));
     assert_eq!((&taken["errors"][0]["line"], &taken["errors"][1]["line"]), (&json!(2), &json!(4)));
     assert!(taken["errors"][1]["error"].as_str().unwrap().contains("success"));
+    assert!(
+        taken["errors"][2]["error"].as_str().unwrap().contains("expected none that is more than five minutes ahead")
+    );
     let slos = service.get("/v1/slos").await;
-    assert_eq!(slos["totals"]["tasks"], 1, "an event from far ahead is none");
-    assert_eq!(slos["input"], json!({"lines": 4, "events": 1, "skipped": 2, "unknown": 0, "unmatched": 0}));
+    assert_eq!(slos["input"], json!({"lines": 4, "events": 1, "skipped": 3, "unknown": 0, "unmatched": 0}));
+    // A clock that is far ahead ends nobody's runs.
+    let begun = finished("a", 2, true).replace("task_finished", "task_started");
+    service.events(&(begun + ahead + &finished("a", 2, true))).await;
+    assert_eq!((&service.totals().await["tasks"], &service.totals().await["incomplete"]), (&json!(2), &json!(0)));
 }
 
 #[tokio::test]

@@ -87,6 +87,25 @@ async fn a_full_disk_is_told_and_gone_once_there_is_room() {
     service.server.stop().await;
 }
 
+#[tokio::test]
+async fn what_cannot_be_kept_is_refused_and_readiness_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let bounds = Bounds { max_journal: 1 << 20, ..Bounds::default() };
+    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    // More than the disk has room for, whatever else goes.
+    let refused = service.post("/v1/events/sre", "text/plain", vec![b' '; 2 << 20]).await;
+    assert_eq!(
+        (refused.status(), refused.headers().contains_key("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, true)
+    );
+    let ready = service.get_raw("/readyz").await;
+    let answer: Value = serde_json::from_slice(ready.body()).unwrap();
+    assert_eq!((ready.status(), &answer["ready"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(false)));
+    assert!(answer["reasons"][0].as_str().unwrap().starts_with("the journal cannot be written"), "{answer}");
+    service.events(&finished("a", 1, true)).await;
+    assert_eq!(service.get("/readyz").await, json!({"ready": true}));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_under_way_when_it_stops_is_answered_and_kept() {
     let folder = tempfile::tempdir().unwrap();

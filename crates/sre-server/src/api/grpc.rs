@@ -18,27 +18,36 @@ use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, 
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
+use tokio::sync::Semaphore;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::Grpc;
 use tonic::{Code, Status};
 
 use super::error::ApiError;
 use super::{Context, body, ingest};
+use crate::Bounds;
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
-pub(crate) fn routes() -> Router<Arc<Context>> {
-    Router::new().route(TRACES, post(export)).route(LOGS, post(export)).route(METRICS, post(export))
+pub(crate) fn routes(bounds: &Bounds) -> Router<Arc<Context>> {
+    // A message is read whole before anybody knows how large it is: no more of them at a time than all bodies may hold.
+    let turns = Arc::new(Semaphore::new((bounds.max_in_flight / bounds.max_body.max(1)).max(1)));
+    let export = post(move |State(context), request| export(context, turns.clone(), request));
+    Router::new().route(TRACES, export.clone()).route(LOGS, export.clone()).route(METRICS, export)
 }
 
-async fn export(State(context): State<Arc<Context>>, request: Request) -> http::Response<Body> {
+async fn export(context: Arc<Context>, turns: Arc<Semaphore>, request: Request) -> http::Response<Body> {
+    let bounds = context.config.bounds;
     let path = request.uri().path().to_owned();
-    let mut grpc = Grpc::new(Raw)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(context.config.bounds.max_body);
-    grpc.unary(Export { context, path }, request).await.map(Body::new)
+    let mut grpc =
+        Grpc::new(Raw).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(bounds.max_body);
+    let _turn = turns.acquire().await;
+    match tokio::time::timeout(bounds.client_timeout, grpc.unary(Export { context, path }, request)).await {
+        Ok(answer) => answer.map(Body::new),
+        Err(_) => Status::deadline_exceeded("the message did not come in time").into_http(),
+    }
 }
 
 /// Messages as their bytes: an adapter reads them, and nobody else need.

@@ -63,7 +63,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/metrics", post(ingest::metrics))
         .route("/v1/events/{format}", post(ingest::events));
     #[cfg(feature = "grpc")]
-    let ingest = ingest.merge(grpc::routes());
+    let ingest = ingest.merge(grpc::routes(&context.config.bounds));
     let ingest = ingest.route_layer(from_fn_with_state(context.clone(), access::ingest));
     let read = Router::new()
         .route("/metrics", get(metrics::metrics))

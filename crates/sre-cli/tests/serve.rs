@@ -1,0 +1,155 @@
+//! The live service from the command line: its settings, its signals, and what a pipeline asks of it.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agent_sre::HttpClient;
+use agent_sre::http::{Client, Options};
+use common::{SLO, sre, text};
+use http::Request;
+use serde_json::Value;
+
+struct Service {
+    child: Child,
+    url: String,
+}
+
+impl Service {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
+            .arg("serve")
+            .args(arguments)
+            .env("SRE_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        let url =
+            line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("one line when it is ready");
+        Self { child, url: url.to_owned() }
+    }
+
+    async fn ask(&self, path: &str) -> Value {
+        let client = Client::new(Options::default()).unwrap();
+        let request = Request::get(format!("{}{path}", self.url)).body(bytes::Bytes::new()).unwrap();
+        serde_json::from_slice(client.send(request).await.unwrap().body()).unwrap()
+    }
+
+    async fn send(&self, lines: &str) {
+        let client = Client::new(Options::default()).unwrap();
+        let request = Request::post(format!("{}/v1/events/sre", self.url)).body(lines.to_owned().into()).unwrap();
+        assert!(client.send(request).await.unwrap().status().is_success());
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tasks(agent: &str, success: bool) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let line = |task: u32| {
+        format!(
+            "{{\"event\":\"task_finished\",\"time\":{now},\"agent\":\"{agent}\",\"task\":\"{task}\",\"success\":{success}}}\n"
+        )
+    };
+    (0..40).map(line).collect()
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    std::fs::write(folder.join(name), text).unwrap();
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_asks_whether_a_deploy_may_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let slo = SLO.to_owned() + "labels: {tier: one}\nerror_budget_policy: {exhaustion_action: freeze_deployments}\n";
+    let (slo, data) = (write(folder.path(), "slo.yaml", &slo), folder.path().join("data").display().to_string());
+    let service = Service::start(&["--listen", "127.0.0.1:0", "--data", &data, "--slo", &slo]);
+    service.send(&(tasks("good", true) + &tasks("bad", false))).await;
+    for (arguments, code, printed) in [
+        (&["--service", "good"][..], 0, "go on: 1 objective asked\n"),
+        (&["--slo", "answers", "--label", "tier=two"], 0, "go on: 0 objectives asked\n"),
+        (&["--label", "tier=one"], 1, "do not deploy: 2 objectives asked\n"),
+        (&["--slo", "nothing"], 2, ""),
+        (&["--label", "tier"], 2, ""),
+    ] {
+        let output = sre(&[&["gate", "--url", &service.url], arguments].concat(), "");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).ends_with(printed), "{arguments:?}: {}", text(&output.stdout));
+    }
+    let output = sre(&["gate", "--url", &service.url], "");
+    assert!(text(&output.stdout).starts_with("answers of bad is exhausted, and freezes deployments"));
+    let nobody = sre(&["gate", "--url", "http://127.0.0.1:1"], "");
+    assert_eq!(nobody.status.code(), Some(2), "nobody knows, so it should not");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_reads_its_files_again_when_told_and_stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "slo.yaml", SLO);
+    let config = write(folder.path(), "sre.yaml", "listen: 127.0.0.1:0\nslos: [slo.yaml]\ndata: data\n");
+    let mut service = Service::start(&["--config", &config]);
+    service.send(&tasks("a", true)).await;
+    write(folder.path(), "slo.yaml", &SLO.replace("0.95", "0.5"));
+    service.signal("HUP");
+    let begun = Instant::now();
+    let slos = loop {
+        let slos = service.ask("/v1/slos").await;
+        if slos["slos"][0]["target"] == 0.5 {
+            break slos;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{slos}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(slos["slos"][0]["good"], 40, "what was counted stays");
+    service.signal("TERM");
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
+    let service = Service::start(&["--config", &config]);
+    assert_eq!(service.ask("/v1/slos").await["slos"][0]["good"], 40);
+}
+
+#[test]
+fn settings_are_checked_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "slo.yaml", SLO);
+    let check = |settings: &str| {
+        let file = write(folder.path(), "sre.yaml", settings);
+        let output = sre(&["config", "check", &file], "");
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, printed) = check("slos: [slo.yaml]\n");
+    assert_eq!((code, printed.ends_with("sre.yaml: fine, with 1 objective\n")), (0, true), "{printed}");
+    write(folder.path(), "limits.yaml", "per_task: 2\nkill_at: 95\n");
+    for (settings, expected) in [
+        ("slos: [slo.yaml]\nmax_body: lots\n", "sre.yaml:2: `max_body: lots`: expected a number of bytes"),
+        ("limits: limits.yaml\n", "limits.yaml:2: `kill_at: 95`: expected a share above 0"),
+        ("slos: [nothing.yaml]\n", "nothing.yaml: No such file or directory"),
+        ("tls: {certificate: slo.yaml, key: slo.yaml}\n", "slo.yaml"),
+    ] {
+        let (code, printed) = check(settings);
+        assert!(code == 2 && printed.contains(expected), "{settings}: {printed}");
+    }
+    let output = sre(&["config", "token", "--scope", "read", "--name", "people"], "");
+    let (token, lines) = (text(&output.stdout), text(&output.stderr));
+    assert!(token.starts_with("sre_") && !lines.contains(token.trim()), "the token is printed once");
+    let line = lines.lines().last().unwrap();
+    let settings = format!("tokens:\n{line}\nslos: [slo.yaml]\n");
+    assert_eq!(check(&settings).0, 0, "{settings}");
+    let open = sre(&["serve", "--listen", "0.0.0.0:0", "--data", folder.path().join("data").to_str().unwrap()], "");
+    assert!(open.status.code() == Some(2) && text(&open.stderr).contains("`tokens` are needed"));
+}
