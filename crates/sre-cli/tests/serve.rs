@@ -20,13 +20,13 @@ struct Service {
 
 impl Service {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
-            .arg("serve")
-            .args(arguments)
-            .env("SRE_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
+        command.arg("serve").args(arguments).env("SRE_LOG", "error").stdout(Stdio::piped());
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().unwrap().unwrap();
         let url =
@@ -152,4 +152,27 @@ fn settings_are_checked_with_file_and_line() {
     assert_eq!(check(&settings).0, 0, "{settings}");
     let open = sre(&["serve", "--listen", "0.0.0.0:0", "--data", folder.path().join("data").to_str().unwrap()], "");
     assert!(open.status.code() == Some(2) && text(&open.stderr).contains("`tokens` are needed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_gets_into_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (token, digest) = sre_server::Token::generate().unwrap();
+    let settings = format!("listen: 127.0.0.1:0\ndata: data\ntokens: [{{name: a, scope: read, sha256: {digest}}}]\n");
+    let config = write(folder.path(), "sre.yaml", &settings);
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
+    command.args(["serve", "--config", &config]).env("SRE_LOG", "trace").stdout(Stdio::piped()).stderr(log);
+    let service = Service::of(command);
+    let client = Client::new(Options::default()).unwrap();
+    for (path, token) in [("/v1/slos", token.as_str()), ("/v1/slos", "sre_wrong"), ("/v1/traces", token.as_str())] {
+        let request = Request::get(format!("{}{path}", service.url)).header("authorization", format!("Bearer {token}"));
+        client.send(request.body(bytes::Bytes::new()).unwrap()).await.unwrap();
+    }
+    service.signal("TERM");
+    drop(service);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    for secret in [&token[4..], &digest, "sre_wrong"] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }

@@ -64,10 +64,13 @@ impl Batch {
     }
 }
 
-/// The key of something with these bytes.
-pub(crate) fn key_of(bytes: &[u8]) -> Key {
+/// The key of something that is made of these parts.
+pub(crate) fn key_of(parts: &[&[u8]]) -> Key {
     let mut hasher = SipHasher13::new();
-    hasher.write(bytes);
+    for part in parts {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    }
     hasher.finish128().as_bytes()
 }
 
@@ -83,7 +86,7 @@ mod tests {
             {"key":"gen_ai.operation.name","value":{"stringValue":"chat"}}]}]}]}]}"#;
         let received = Timestamp::from_secs(7);
         let batches = [
-            Batch::otlp(Request::read(body).unwrap(), Some(key_of(body)), received).unwrap(),
+            Batch::otlp(Request::read(body).unwrap(), Some(key_of(&[body])), received).unwrap(),
             Batch::lines(Format::Sre, Bytes::from_static(b"{}\n"), None, received),
         ];
         for batch in batches {

@@ -151,7 +151,10 @@ pub(crate) async fn events(
         format.parse().map_err(|error| ApiError::new(StatusCode::NOT_FOUND, format!("the format: {error}")))?;
     let outcome = async {
         let body = whole(&context, &headers, body).await?;
-        let key = headers.get("idempotency-key").map(|key| key_of(key.as_bytes()));
+        // With its body: a key that somebody else uses too must not swallow anything.
+        let key = headers
+            .get("idempotency-key")
+            .map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &body.bytes]));
         let batch = Batch::lines(format, body.bytes.clone(), key, SystemClock.now());
         send(&context, batch).await
     }
@@ -168,8 +171,9 @@ pub(crate) async fn take_otlp(
     let received = SystemClock.now();
     let bytes = body.bytes.clone();
     // Exporters send the same bytes again when they have heard nothing: those count once.
-    let work =
-        move || read(&bytes).map(|request| (request.unknown(), Batch::otlp(request, Some(key_of(&bytes)), received)));
+    let work = move || {
+        read(&bytes).map(|request| (request.unknown(), Batch::otlp(request, Some(key_of(&[&bytes])), received)))
+    };
     let read = off_the_runtime(body.bytes.len(), work).await;
     let (unknown, batch) = read.map_err(|error| ApiError::bad_request(error.to_string()))?;
     let batch = batch.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
