@@ -1,5 +1,6 @@
 use std::fmt;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -45,20 +46,13 @@ impl Token {
         use std::io::Read as _;
         let mut secret = [0; 32];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
-        let token = format!("sre_{}", hex(&secret));
-        let digest = hex(&Self::hash(&token));
+        let token = format!("sre_{}", HEXLOWER_PERMISSIVE.encode(&secret));
+        let digest = HEXLOWER_PERMISSIVE.encode(&Self::hash(&token));
         Ok((token, digest))
     }
 
     pub(crate) fn hash_from_hex(text: &str) -> Option<[u8; 32]> {
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return None;
-        }
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
-        Some(bytes)
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
     }
 
     fn hash(token: &str) -> [u8; 32] {
@@ -78,10 +72,6 @@ impl fmt::Debug for Token {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +88,7 @@ mod tests {
         assert_eq!(Token::find(&tokens, "sre_00"), None);
         assert_ne!(Token::generate().unwrap().0, secret);
         assert!(!format!("{tokens:?}").contains(&digest[..8]));
-        for text in ["", "00", "zz", &"é".repeat(32)] {
+        for text in ["", "00", "zz", &"é".repeat(32), &"+f".repeat(32)] {
             assert_eq!(Token::hash_from_hex(text), None);
         }
     }

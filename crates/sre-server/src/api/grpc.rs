@@ -6,17 +6,12 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use agent_sre::AdapterError;
-use agent_sre::otel::Request as OtlpRequest;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::post;
 use bytes::{Buf, BufMut, Bytes};
 use http::StatusCode;
-use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -24,6 +19,7 @@ use tonic::server::Grpc;
 use tonic::{Code, Status};
 
 use super::error::ApiError;
+use super::otlp::{Form, Signal};
 use super::{Context, body, ingest};
 use crate::Bounds;
 
@@ -117,28 +113,13 @@ impl tower::Service<tonic::Request<Bytes>> for Export {
 
 /// Takes a request in; the answer's bytes.
 async fn take(context: &Context, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
-    let message = ingest::rejection;
-    let body = body::with_room(context, bytes)?;
-    let read: fn(&[u8]) -> Result<OtlpRequest, AdapterError> = match path {
-        TRACES => OtlpRequest::read_traces,
-        LOGS => OtlpRequest::read_logs,
-        _ => {
-            let request = ExportMetricsServiceRequest::decode(body.bytes);
-            let request = request.map_err(|error| ApiError::bad_request(format!("found no OTLP metrics ({error})")))?;
-            ingest::count_unused(context, ingest::points(&request));
-            return Ok(ExportMetricsServiceResponse::default().encode_to_vec());
-        }
+    let signal = match path {
+        TRACES => Signal::Traces,
+        LOGS => Signal::Logs,
+        _ => Signal::Metrics,
     };
-    let (rejected, unused) = ingest::take_otlp(context, body, read).await?;
-    ingest::count_unused(context, unused);
-    let count = rejected.cast_signed();
-    Ok(if path == TRACES {
-        let partial = ExportTracePartialSuccess { rejected_spans: count, error_message: message(rejected) };
-        ExportTraceServiceResponse { partial_success: (rejected > 0).then_some(partial) }.encode_to_vec()
-    } else {
-        let partial = ExportLogsPartialSuccess { rejected_log_records: count, error_message: message(rejected) };
-        ExportLogsServiceResponse { partial_success: (rejected > 0).then_some(partial) }.encode_to_vec()
-    })
+    let rejected = signal.take(context, body::with_room(context, bytes)?, Form::Protobuf).await?;
+    Ok(signal.protobuf(rejected))
 }
 
 /// As OTLP/gRPC tells errors; what may be tried again says when.

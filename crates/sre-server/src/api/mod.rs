@@ -8,6 +8,7 @@ mod gate;
 mod grpc;
 mod ingest;
 mod metrics;
+mod otlp;
 mod page;
 mod read;
 
@@ -58,9 +59,9 @@ impl Context {
 
 pub(crate) fn router(context: Arc<Context>) -> Router {
     let ingest = Router::new()
-        .route("/v1/traces", post(ingest::traces))
-        .route("/v1/logs", post(ingest::logs))
-        .route("/v1/metrics", post(ingest::metrics))
+        .route("/v1/traces", post(otlp::traces))
+        .route("/v1/logs", post(otlp::logs))
+        .route("/v1/metrics", post(otlp::metrics))
         .route("/v1/events/{format}", post(ingest::events));
     #[cfg(feature = "grpc")]
     let ingest = ingest.merge(grpc::routes(&context.config.bounds));
