@@ -1,6 +1,7 @@
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use agent_sre::Window;
@@ -56,7 +57,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow::Result<ExitCode> {
     let data = config.data.display().to_string();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let server = Server::start(config).await?;
+    let mut asked_to_stop = pin!(async {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for signals"),
+            _ = terminate.recv() => Ok(()),
+        }
+    });
+    let server = tokio::select! {
+        started = Server::start(config) => started?,
+        asked = &mut asked_to_stop => return asked.map(|()| ExitCode::SUCCESS),
+    };
     let objectives = match server.objectives() {
         1 => "1 objective".to_owned(),
         number => format!("{number} objectives"),
@@ -71,8 +81,7 @@ async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow
         }
     };
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for signals")?,
-        _ = terminate.recv() => {}
+        asked = asked_to_stop => asked?,
         () = stopped => {}
     }
     if let Some(demo) = demo {

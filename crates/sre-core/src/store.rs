@@ -177,4 +177,6 @@ pub struct StoreError {
     pub store: String,
     /// What went wrong, and what to mend.
     pub reason: String,
+    /// Whether another process holds it, so that it may be free later.
+    pub is_locked: bool,
 }

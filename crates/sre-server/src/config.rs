@@ -6,6 +6,7 @@ use agent_sre::Window;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use serde_json::Value;
 
+use crate::rules::RulesError;
 use crate::token::{Scope, Token};
 
 /// How the service is set up. What is not set has the default.
@@ -55,7 +56,7 @@ pub struct Bounds {
     pub max_in_flight: usize,
     /// Connections at a time; 512.
     pub max_connections: usize,
-    /// How long a client may take to send a request, and to take the answer; 30 s.
+    /// How long a client may take to send a request, or take nothing of its answer; 30 s.
     pub client_timeout: Duration,
     /// Agents that are told apart, and as many models; 1,000. The others are counted together.
     pub max_agents: usize,
@@ -179,6 +180,15 @@ impl Config {
         Ok(config)
     }
 
+    /// That nobody unknown can reach the service: only this machine does, or there are tokens for both scopes.
+    pub(crate) fn check_access(&self) -> Result<(), RulesError> {
+        let has = |scope| self.tokens.iter().any(|token| token.scope == scope);
+        if self.listen.ip().is_loopback() || (has(Scope::Ingest) && has(Scope::Read)) {
+            return Ok(());
+        }
+        Err(RulesError::Open(self.listen))
+    }
+
     /// The files that it names, itself included: what a change of means that it should be read again.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let single = [&self.file, &self.notify, &self.limits, &self.prices].into_iter().flatten().cloned();
@@ -218,11 +228,18 @@ fn token(node: &Node, file: &str, number: usize) -> Result<Token, ConfigError> {
     const SCOPE: &str = "`ingest` or `read`";
     const HASH: &str = "64 hex digits, as `sre config token` prints them";
     let scope = fields.read("scope", SCOPE, |value| Scope::named(value.as_str()?))?;
-    let sha256 = fields.read("sha256", HASH, |value| Token::hash_from_hex(value.as_str()?))?;
+    let sha256 = fields.take("sha256").map(|node| match &node.kind {
+        Kind::Scalar(Value::String(text)) => Token::hash_from_hex(text),
+        _ => None,
+    });
+    if sha256 == Some(None) {
+        // What stands there may be the token itself.
+        return Err(ConfigError::document(file, node.line, format!("`{path}sha256: ***`: expected {HASH}")));
+    }
     let name = fields.text("name")?.ok_or_else(|| missing("name", "whose it is"))?;
     fields.finish()?;
     let scope = scope.ok_or_else(|| missing("scope", SCOPE))?;
-    Ok(Token { name, scope, sha256: sha256.ok_or_else(|| missing("sha256", HASH))? })
+    Ok(Token { name, scope, sha256: sha256.flatten().ok_or_else(|| missing("sha256", HASH))? })
 }
 
 fn tls(node: &Node, file: &str) -> Result<Tls, ConfigError> {
@@ -310,7 +327,7 @@ snapshot_after: 1MB
             ("max_agents: none", "f:1: `max_agents: none`: expected a whole number above 0"),
             ("slos: objectives.yaml", "f:1: `slos: objectives.yaml`: expected a list"),
             ("tokens: [{name: a, scope: all}]", "f:1: `tokens[0].scope: all`: expected `ingest` or `read`"),
-            ("tokens: [{name: a, scope: read, sha256: secret}]", "f:1: `tokens[0].sha256: secret`: expected 64 hex"),
+            ("tokens: [{name: a, scope: read, sha256: secret}]", "f:1: `tokens[0].sha256: ***`: expected 64 hex"),
             ("tokens: [{name: a, scope: read}]", "f:1: tokens[0].sha256: found nothing"),
             ("tls: {key: a}", "f:1: tls: expected `certificate` and `key`"),
             ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),

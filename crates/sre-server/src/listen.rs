@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -52,11 +53,12 @@ const MAX_STREAMS: u32 = 32;
 /// Connections that go on when the service stops have so long to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Accepts connections until it is told to stop, and then waits for the requests that are under way.
+/// Accepts connections until it is told to stop, and then waits for the requests that are under way. Each connection is met
+/// with the certificate of its time, and each request with the routes of its.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
+    tls: watch::Receiver<Option<TlsAcceptor>>,
+    router: watch::Receiver<Router>,
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -84,7 +86,7 @@ pub(crate) async fn serve(
         // Those that have ended are done with.
         while open.try_join_next().is_some() {}
         let _ = stream.set_nodelay(true);
-        let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
+        let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.borrow().clone());
         open.spawn(async move {
             let _permit = permit;
             match tls {
@@ -108,19 +110,22 @@ pub(crate) async fn serve(
 
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    router: Router,
+    router: watch::Receiver<Router>,
     bounds: Bounds,
     watcher: Watcher,
 ) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+        let router = router.borrow().clone();
         async move { Ok::<Response<Body>, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.client_timeout);
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(Some(bounds.client_timeout)).max_concurrent_streams(MAX_STREAMS);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    // Who does not take what it asked for holds a place just as well.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(bounds.client_timeout));
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
     // What goes wrong on a connection is its client's affair.
     let _: Result<(), Box<dyn std::error::Error + Send + Sync>> = watcher.watch(connection).await;
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use agent_sre::{Clock, JournalEntry, JournalStore, StoreError, SystemClock, lock};
+use agent_sre::{Clock, JournalEntry, JournalStore, StateReader, StateWriter, StoreError, SystemClock, lock};
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
@@ -47,8 +47,8 @@ struct Job {
 /// What the engine's thread is given to do.
 enum Work {
     Take(u64, Job),
-    /// Other rules: these engines take up what the present ones hold.
-    Replace(Box<Engines>, oneshot::Sender<()>),
+    /// Other rules: these engines take up what the present ones hold, or it is said why they cannot.
+    Replace(Box<Engines>, oneshot::Sender<Result<(), String>>),
 }
 
 /// Batches that wait for the journal, and for the engine; what they hold is bounded by who brings them.
@@ -87,7 +87,7 @@ impl Pipeline {
     }
 
     /// Goes on with other engines, which take up what the present ones hold.
-    pub(crate) fn replace(&self, engines: Engines) -> oneshot::Receiver<()> {
+    pub(crate) fn replace(&self, engines: Engines) -> oneshot::Receiver<Result<(), String>> {
         let (done, replaced) = oneshot::channel();
         let engine = lock(&self.inlets).as_ref().map(|inlets| inlets.engine.clone());
         // Where it is about to stop, the receiver learns that nothing was done.
@@ -121,7 +121,7 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
         let entries: Vec<JournalEntry<'_>> = waiting.iter().map(|job| job.batch.entry()).collect();
         let written = journal.append(&entries);
         drop(entries);
-        *lock(&shared.journal.failure) = written.as_ref().err().map(ToString::to_string);
+        *lock(&shared.journal.failure) = written.as_ref().err().map(|error| error.reason.clone());
         match written {
             Ok(last) => {
                 shared.journal.last.store(last, Ordering::Relaxed);
@@ -166,8 +166,7 @@ impl EngineThread {
             match work.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(Work::Take(number, job)) => self.take(number, job),
                 Ok(Work::Replace(engines, done)) => {
-                    self.replace(*engines);
-                    let _ = done.send(());
+                    let _ = done.send(self.replace(*engines));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -179,44 +178,51 @@ impl EngineThread {
                     self.engine.shared.journal.bytes.store(bytes, Ordering::Relaxed);
                 }
             }
-            let is_full = lock(&self.engine.shared.journal.failure).is_some();
-            let is_due = is_full || self.bytes >= self.snapshot_after || self.snapshot_at.elapsed() >= SNAPSHOT_EVERY;
-            if is_due && self.bytes > 0 {
+            if self.is_snapshot_due() {
                 self.snapshot();
             }
         }
-        if self.bytes > 0 {
+        if self.is_behind() {
             self.snapshot();
         }
     }
 
+    /// Whether anything came that the last snapshot does not cover.
+    fn is_behind(&self) -> bool {
+        self.last > self.engine.shared.journal.covered.load(Ordering::Relaxed)
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let age = self.snapshot_at.elapsed();
+        // One that could not be written is tried again, but not with every batch.
+        let is_urgent = || self.bytes >= self.snapshot_after || lock(&self.engine.shared.journal.failure).is_some();
+        self.is_behind() && (age >= SNAPSHOT_EVERY || (age >= TICK && is_urgent()))
+    }
+
     fn take(&mut self, number: u64, job: Job) {
         self.last = number;
-        self.bytes += job.batch.size() as u64 + 1;
+        self.bytes += job.batch.size() as u64;
         let taken = self.engine.take(job.batch);
         // Who brought it may have gone away.
         let _ = job.done.send(Ok(taken));
     }
 
-    fn replace(&mut self, engines: Engines) {
+    fn replace(&mut self, engines: Engines) -> Result<(), String> {
         let before = self.engine.shared.engines();
-        let mut state = agent_sre::StateWriter::default();
+        let mut state = StateWriter::default();
         before.save(&mut state);
         let restored = state.finish().and_then(|state| {
-            for section in agent_sre::StateReader::new(&state).sections() {
+            for section in StateReader::new(&state).sections() {
                 let (name, mut part) = section?;
                 engines.restore(name, &mut part)?;
             }
             Ok(())
         });
-        match restored {
-            Ok(()) => {
-                let old = self.engine.shared.replace(engines);
-                // What it still has to deliver may take a while.
-                std::thread::spawn(move || drop((old, before)));
-            }
-            Err(error) => tracing::error!(%error, "other rules cannot take up what was counted: they are not used"),
-        }
+        restored.map_err(|error| format!("other rules cannot take up what was counted: {error}"))?;
+        let old = self.engine.shared.replace(engines);
+        // What it still has to deliver may take a while.
+        std::thread::spawn(move || drop((old, before)));
+        Ok(())
     }
 
     fn snapshot(&mut self) {

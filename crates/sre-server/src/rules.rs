@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use agent_sre::alerts::{NotifyConfig, NotifyError};
 use agent_sre::cost::{FileError, InvalidLimits, Limits, PriceBook};
 use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecError};
+use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
 
@@ -37,6 +39,12 @@ pub enum RulesError {
     /// A folder or list of objectives without any.
     #[error("{}: found no objective, expected at least one", .0.display())]
     NoObjectives(PathBuf),
+    /// An address that others reach, without tokens.
+    #[error(
+        "`listen: {0}`: others reach this address, so that `tokens` are needed for both scopes \
+         (`sre config token` makes them); expected them, or an address of this machine's own such as 127.0.0.1"
+    )]
+    Open(SocketAddr),
     /// A certificate or its key.
     #[error("{0}")]
     Tls(String),
@@ -90,10 +98,14 @@ impl Rules {
 impl Config {
     /// Reads every file that the settings name; how many objectives there are.
     pub fn check(&self) -> Result<usize, RulesError> {
-        let rules = Rules::load(self)?;
-        if let Some(tls) = &self.tls {
-            crate::listen::tls(tls).map_err(|error| RulesError::Tls(error.to_string()))?;
-        }
-        Ok(rules.specs.len())
+        self.check_access()?;
+        self.acceptor()?;
+        Ok(Rules::load(self)?.specs.len())
+    }
+
+    /// What meets connections, where that is TLS.
+    pub(crate) fn acceptor(&self) -> Result<Option<TlsAcceptor>, RulesError> {
+        let acceptor = self.tls.as_ref().map(crate::listen::tls).transpose();
+        acceptor.map_err(|error| RulesError::Tls(error.to_string()))
     }
 }

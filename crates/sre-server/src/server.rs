@@ -1,14 +1,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use agent_sre::alerts::ManagerError;
 use agent_sre::sqlite::SqliteJournal;
 use agent_sre::{Clock, JournalStore, ManualClock, RunLimits, StateError, StoreError, SystemClock, lock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
 use crate::api::{self, Context};
@@ -43,7 +45,7 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A file that the settings name.
+    /// The settings, or a file that they name.
     #[error(transparent)]
     Rules(#[from] RulesError),
     /// What reads events.
@@ -76,47 +78,51 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// An address that others reach, without tokens.
-    #[error(
-        "`listen: {0}`: others reach this address, so that `tokens` are needed for both scopes \
-         (`sre config token` makes them); expected them, or an address of this machine's own such as 127.0.0.1"
-    )]
-    Open(SocketAddr),
-    /// The certificate.
-    #[error("{0}")]
-    Tls(String),
     /// A thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-impl Server {
-    /// Takes up what an earlier run has left, and listens.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let has = |scope| config.tokens.iter().any(|token| token.scope == scope);
-        let is_guarded = has(crate::Scope::Ingest) && has(crate::Scope::Read);
-        if !config.listen.ip().is_loopback() && !is_guarded {
-            return Err(StartError::Open(config.listen));
+impl StartError {
+    /// Another process holds what it needs, and may be done later.
+    fn is_locked(&self) -> bool {
+        match self {
+            Self::Journal(error)
+            | Self::Engines(EnginesError::History(error) | EnginesError::Alerts(ManagerError::Store(error))) => {
+                error.is_locked
+            }
+            _ => false,
         }
-        let tls =
-            config.tls.as_ref().map(listen::tls).transpose().map_err(|error| StartError::Tls(error.to_string()))?;
+    }
+}
+
+impl Server {
+    /// Listens, and takes up what an earlier run has left. While it does that, and as long as another process holds the
+    /// folder's files, whoever asks is told to try again.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.check_access()?;
+        let config = Arc::new(config);
+        let (tls, acceptor) = watch::channel(config.acceptor()?);
         let address = config.listen;
         let listener =
             tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
         let address = listener.local_addr()?;
-        let recovering = tokio::task::spawn_blocking(move || recover(config));
-        let (config, shared, pipeline) =
-            recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         let (stopping, stop) = watch::channel(false);
-        let context = Arc::new(Context::new(config, shared, pipeline, stop.clone()));
+        let is_locked = Arc::new(AtomicBool::new(false));
+        let (routes, router) = watch::channel(api::starting(is_locked.clone()));
+        let listening = tokio::spawn(listen::serve(listener, acceptor, router, config.bounds, stop.clone()));
+        let (shared, pipeline) = match recover_when_free(&config, &is_locked).await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                let _ = stopping.send(true);
+                let _ = listening.await;
+                return Err(error);
+            }
+        };
+        let context = Arc::new(Context::new(config, tls, shared, pipeline, stop.clone()));
+        let _ = routes.send_replace(api::router(context.clone()));
         let tasks = vec![
-            tokio::spawn(listen::serve(
-                listener,
-                tls,
-                api::router(context.clone()),
-                context.config.bounds,
-                stop.clone(),
-            )),
+            listening,
             tokio::spawn(crate::live::publish(context.clone(), stop.clone())),
             tokio::spawn(files::reload_on_change(context.clone(), stop)),
         ];
@@ -160,9 +166,31 @@ impl Server {
     }
 }
 
-/// Takes up what an earlier run has left in its folder.
-fn recover(config: Config) -> Result<(Config, Arc<Shared>, Pipeline), StartError> {
-    let rules = Rules::load(&config)?;
+/// How long to wait before looking again whether another process still holds the files.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Takes up what an earlier run has left in its folder, once no other process holds it.
+async fn recover_when_free(
+    config: &Arc<Config>,
+    is_locked: &AtomicBool,
+) -> Result<(Arc<Shared>, Pipeline), StartError> {
+    loop {
+        let config = config.clone();
+        let recovering = tokio::task::spawn_blocking(move || recover(&config));
+        match recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
+            Err(error) if error.is_locked() => {
+                if !is_locked.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{error}: another process is at work on it, whose end is waited for");
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            recovered => return recovered,
+        }
+    }
+}
+
+fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
+    let rules = Rules::load(config)?;
     let in_data = |source| StartError::Data { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(in_data)?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
@@ -183,7 +211,7 @@ fn recover(config: Config) -> Result<(Config, Arc<Shared>, Pipeline), StartError
     let (last, engine) = replay(&*journal, last, engine)?;
     shared.journal.last.store(last, Ordering::Relaxed);
     let pipeline = Pipeline::start(engine, journal, config.bounds.snapshot_after)?;
-    Ok((config, shared, pipeline))
+    Ok((shared, pipeline))
 }
 
 /// Takes in what came after the snapshot: one thread reads, another takes in.
@@ -209,6 +237,7 @@ fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<
         let engine = taking.join().map_err(|_| StoreError {
             store: "the journal".to_owned(),
             reason: format!("what stands there after entry {after} cannot be taken in: this is a bug of ours"),
+            is_locked: false,
         })?;
         Ok((last, engine))
     })
@@ -217,39 +246,73 @@ fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<
 impl Context {
     /// Reads the files that the settings name again.
     pub(crate) async fn reload(&self) -> Result<(), String> {
-        let settings = match &self.config.file {
-            Some(file) => Config::load(file).map_err(|error| error.to_string()),
-            None => Ok(self.config.clone()),
-        };
-        let changed = settings.map(|settings| self.keeping_own(settings));
-        let (data, bounds, clock) = (self.config.data.clone(), self.config.bounds, self.shared.clock.clone());
-        let started = match changed {
-            Ok(settings) => tokio::task::spawn_blocking(move || {
-                let rules = Rules::load(&settings).map_err(|error| error.to_string())?;
-                let engines = Engines::start(rules, &data, bounds.max_agents, clock).map_err(|error| error.to_string());
-                engines.map(|engines| (settings, engines))
-            })
-            .await
-            .unwrap_or_else(|error| Err(error.to_string())),
-            Err(error) => Err(error),
-        };
-        let outcome = match started {
-            Ok((settings, engines)) => {
-                *lock(&self.tokens) = settings.tokens;
-                self.pipeline.replace(engines).await.map_err(|_| "the service is about to stop".to_owned())
-            }
-            Err(error) => Err(error),
-        };
+        let outcome = self.try_reload().await;
         *lock(&self.shared.rules_error) = outcome.as_ref().err().cloned();
         outcome
     }
 
-    /// What a running service cannot change stays: its address, its folder, its certificate and its bounds.
-    fn keeping_own(&self, changed: Config) -> Config {
-        let own = &self.config;
-        if (changed.listen, &changed.data, changed.bounds) != (own.listen, &own.data, own.bounds) {
-            tracing::warn!("`listen`, `data` and bounds have changed: that takes a restart");
+    async fn try_reload(&self) -> Result<(), String> {
+        let (own, clock) = (self.config.clone(), self.shared.clock.clone());
+        let read = tokio::task::spawn_blocking(move || read_again(&own, clock));
+        let (settings, acceptor, engines) = read.await.unwrap_or_else(|error| Err(error.to_string()))?;
+        self.pipeline.replace(engines).await.unwrap_or_else(|_| Err("the service is about to stop".to_owned()))?;
+        self.tls.send_replace(acceptor);
+        self.change_settings(settings);
+        Ok(())
+    }
+}
+
+fn read_again(own: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, Engines), String> {
+    let settings = match &own.file {
+        Some(file) => Config::load(file).map_err(|error| error.to_string())?,
+        None => own.clone(),
+    };
+    let settings = keep_own(settings, own);
+    settings.check_access().map_err(|error| error.to_string())?;
+    let acceptor = settings.acceptor().map_err(|error| error.to_string())?;
+    let rules = Rules::load(&settings).map_err(|error| error.to_string())?;
+    let engines = Engines::start(rules, &own.data, own.bounds.max_agents, clock).map_err(|error| error.to_string())?;
+    Ok((settings, acceptor, engines))
+}
+
+/// What a running service cannot change stays: its address, its folder, its bounds, and whether it speaks TLS.
+fn keep_own(changed: Config, own: &Config) -> Config {
+    let is_same_tls = changed.tls.is_some() == own.tls.is_some();
+    if !is_same_tls || (changed.listen, &changed.data, changed.bounds) != (own.listen, &own.data, own.bounds) {
+        tracing::warn!("`listen`, `data`, `tls` or a bound has changed: that takes a restart");
+    }
+    Config {
+        listen: own.listen,
+        data: own.data.clone(),
+        bounds: own.bounds,
+        tls: if is_same_tls { changed.tls } else { own.tls.clone() },
+        slos: if own.slos_given { own.slos.clone() } else { changed.slos },
+        slos_given: own.slos_given,
+        ..changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_would_let_everybody_in_are_not_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sre.yaml");
+        let token = |scope| format!("  - {{name: a, scope: {scope}, sha256: {}}}\n", "0f".repeat(32));
+        let guarded = format!("listen: 0.0.0.0:4318\ntokens:\n{}{}", token("ingest"), token("read"));
+        std::fs::write(&file, &guarded).unwrap();
+        let own = Config::load(&file).unwrap();
+        let read = || read_again(&own, Arc::new(ManualClock::new(SystemClock.now()))).map(|(settings, ..)| settings);
+        std::fs::create_dir(&own.data).unwrap();
+        assert_eq!(read().unwrap().tokens, own.tokens);
+        for text in
+            ["listen: 0.0.0.0:4318\n".to_owned(), guarded.replace("read", "ingest"), "listen: 127.0.0.1:1".to_owned()]
+        {
+            std::fs::write(&file, &text).unwrap();
+            let error = read().expect_err("everybody could come in");
+            assert!(error.contains("`tokens` are needed for both scopes"), "{text}: {error}");
         }
-        Config { slos: if own.slos_given { own.slos.clone() } else { changed.slos }, ..changed }
     }
 }

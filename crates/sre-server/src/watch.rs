@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// another folder, as Kubernetes does it, and works on every file system.
 pub(crate) async fn reload_on_change(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
-    let mut seen = fingerprint(context.config.files()).await;
+    let mut seen = fingerprint(context.settings().files()).await;
     loop {
         let asked = async {
             match &mut hangups {
@@ -29,7 +29,7 @@ pub(crate) async fn reload_on_change(context: Arc<Context>, mut stop: watch::Rec
             () = tokio::time::sleep(EVERY) => false,
             _ = stop.wait_for(|stopping| *stopping) => return,
         };
-        let now = fingerprint(context.config.files()).await;
+        let now = fingerprint(context.settings().files()).await;
         if is_asked || now != seen {
             seen = now;
             match context.reload().await {

@@ -277,4 +277,17 @@ async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
     silent.write_all(b"POST /v1/tra").await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut answer)).await;
     assert!(closed.is_ok(), "it is hung up on");
+
+    // One that asks for much, and takes nothing of it.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let (mut answers, mut questions) = socket.connect(service.server.address()).await.unwrap().into_split();
+    let asking = tokio::spawn(async move {
+        let question = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        while questions.write_all(question).await.is_ok() {}
+    });
+    let hung_up_on = tokio::time::timeout(Duration::from_secs(20), asking).await;
+    assert!(hung_up_on.is_ok(), "it is hung up on");
+    let mut rest = Vec::new();
+    let _ = answers.read_to_end(&mut rest).await;
 }

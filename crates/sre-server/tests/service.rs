@@ -4,10 +4,14 @@ mod common;
 
 use std::time::Duration;
 
+use agent_sre::http::{Client, Options};
+use agent_sre::sqlite::SqliteJournal;
+use agent_sre::{Clock, HttpClient, JournalEntry, JournalStore, SystemClock};
+use bytes::Bytes;
 use common::{ROOT, Service, config, finished};
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
-use sre_server::{Bounds, Config, OPENAPI, Scope, Server, StartError, Tls, Token};
+use sre_server::{Bounds, Config, OPENAPI, RulesError, Scope, Server, StartError, Tls, Token};
 use sre_testkit::outside;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -132,14 +136,67 @@ async fn what_is_under_way_when_it_stops_is_answered_and_kept() {
     assert_eq!(service.totals().await["tasks"], 1);
 }
 
-#[tokio::test]
-async fn another_service_at_work_in_the_folder_is_not_disturbed() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_whose_files_another_one_holds_says_so_and_takes_over_when_they_are_free() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(config(folder.path())).await;
-    let Err(error) = Server::start(config(folder.path())).await else { panic!("it is in use") };
-    assert!(matches!(error, StartError::Journal(_)) && error.to_string().contains("locked"), "{error}");
-    service.events(&finished("a", 1, true)).await;
-    service.server.stop().await;
+    let first = Service::start(config(folder.path())).await;
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let waiting = tokio::spawn(Server::start(Config { listen, ..config(folder.path()) }));
+    let client = Client::new(Options::default()).unwrap();
+    let ask = async |method: &str, path: &str, kind: &str| {
+        let request = Request::builder().method(method).uri(format!("http://{listen}{path}"));
+        client.send(request.header("content-type", kind).body(Bytes::new()).unwrap()).await
+    };
+    // At first it does not know yet why it has to wait.
+    let ready = loop {
+        match ask("GET", "/readyz", "").await {
+            Ok(ready) if String::from_utf8_lossy(ready.body()).contains("locked") => break ready,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let answer: Value = serde_json::from_slice(ready.body()).unwrap();
+    assert_eq!(answer, json!({"ready": false, "reasons": ["the journal is locked by another process"]}));
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask("GET", "/healthz", "").await.unwrap().status(), StatusCode::OK);
+    for (method, path, kind) in [
+        ("POST", "/v1/traces", "application/x-protobuf"),
+        ("POST", "/v1/events/sre", "text/plain"),
+        ("GET", "/v1/slos", "text/plain"),
+    ] {
+        let refused = ask(method, path, kind).await.unwrap();
+        let told = (refused.status(), &refused.headers()["retry-after"]);
+        assert_eq!(told, (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap()), "{path}");
+    }
+    // Nobody disturbs the one that is at work.
+    first.events(&finished("a", 1, true)).await;
+    first.server.stop().await;
+    let second = Service::of(waiting.await.unwrap().unwrap());
+    second.events(&finished("a", 2, true)).await;
+    assert_eq!(second.totals().await["tasks"], 2);
+}
+
+#[tokio::test]
+async fn a_journal_that_was_full_when_the_service_was_killed_is_not_full_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let lines = tasks("a", 1_000, 0) + &" ".repeat(400_000);
+    let bounds = Bounds { max_journal: 1 << 20, ..Bounds::default() };
+    {
+        let path = folder.path().join("data").join(SqliteJournal::DEFAULT_FILE);
+        let journal = SqliteJournal::open(path, bounds.max_journal).unwrap();
+        let received = SystemClock.now();
+        let entry = JournalEntry { received, format: "sre", key: None, body: lines.as_bytes() };
+        while journal.append(&[entry]).is_ok() {}
+    }
+    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let kept = service.totals().await["tasks"].as_u64().unwrap();
+    let mut patience = 0;
+    while service.post("/v1/events/sre", "text/plain", lines.clone()).await.status() != StatusCode::OK {
+        patience += 1;
+        assert!(patience < 100, "there never is room again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(service.totals().await["tasks"], kept + 1_000);
 }
 
 #[tokio::test]
@@ -176,10 +233,11 @@ async fn tokens_say_who_may_do_what() {
     let request = Request::get(format!("{}/healthz", service.server.url())).header("host", "sre.example");
     assert_eq!(service.send(request, "").await.status(), StatusCode::OK);
     let open = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: Vec::new(), ..config.clone() };
+    assert!(matches!(open.check(), Err(RulesError::Open(_))));
     let Err(error) = Server::start(open).await else { panic!("everybody could come in") };
     assert!(error.to_string().contains("`tokens` are needed for both scopes"), "{error}");
     let half = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: config.tokens[..1].to_vec(), ..config };
-    assert!(matches!(Server::start(half).await, Err(StartError::Open(_))));
+    assert!(matches!(Server::start(half).await, Err(StartError::Rules(RulesError::Open(_)))));
     assert_eq!(service.server.address().ip().to_string(), "127.0.0.1");
     assert_eq!(Scope::named("read"), Some(Scope::Read));
 }
@@ -204,17 +262,25 @@ async fn a_page_of_somebody_elses_cannot_reach_a_service_without_tokens() {
 #[tokio::test]
 async fn https_works_with_a_certificate_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
-    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let tls = Tls { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
-    std::fs::write(&tls.certificate, own.cert.pem()).unwrap();
-    std::fs::write(&tls.key, own.signing_key.serialize_pem()).unwrap();
+    let renew = || {
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&tls.certificate, own.cert.pem()).unwrap();
+        std::fs::write(&tls.key, own.signing_key.serialize_pem()).unwrap();
+    };
+    renew();
     let service = Service::start(Config { tls: Some(tls.clone()), ..config(folder.path()) }).await;
-    let Some(mut curl) = outside::program("curl", "https_works_with_a_certificate_of_ones_own") else { return };
     let port = service.server.address().port();
-    curl.args(["-sS", "--max-time", "20", "--resolve", &format!("localhost:{port}:127.0.0.1"), "--cacert"]);
-    curl.arg(&tls.certificate).arg(format!("https://localhost:{port}/healthz"));
-    let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n", "{}", String::from_utf8_lossy(&output.stderr));
+    for _ in 0..2 {
+        let Some(mut curl) = outside::program("curl", "https_works_with_a_certificate_of_ones_own") else { return };
+        curl.args(["-sS", "--max-time", "20", "--resolve", &format!("localhost:{port}:127.0.0.1"), "--cacert"]);
+        curl.arg(&tls.certificate).arg(format!("https://localhost:{port}/healthz"));
+        let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n", "{}", String::from_utf8_lossy(&output.stderr));
+        // A certificate that is renewed takes no restart.
+        renew();
+        service.server.reload().await.unwrap();
+    }
     service.server.stop().await;
     std::fs::write(&tls.key, "no key").unwrap();
     let Err(error) = Server::start(Config { tls: Some(tls), ..config(folder.path()) }).await else { panic!("no key") };
@@ -238,11 +304,19 @@ async fn rules_change_without_losing_counts_and_a_wrong_file_changes_nothing() {
 
     std::fs::write(folder.path().join("slo.yaml"), "name: answers\nlabel: {}\n").unwrap();
     let ready = service.until("/readyz", |ready| ready.get("warnings").is_some()).await;
-    let warning = ready["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("slo.yaml:2: `label`: unknown field"), "{warning}");
-    assert_eq!(service.server.reload().await.unwrap_err(), warning.split_once(": ").unwrap().1);
+    assert_eq!(ready["warnings"][0], "the files cannot be used, those from before are: the log says why");
+    let error = service.server.reload().await.unwrap_err();
+    assert!(error.contains("slo.yaml:2: `label`: unknown field"), "{error}");
     service.events(&finished("a", 100, true)).await;
     assert_eq!(service.get("/v1/slos").await["slos"][0]["good"], 20, "those from before go on");
+
+    // A file that was not named at first is looked at like the others.
+    std::fs::write(folder.path().join("more.yaml"), BUSY).unwrap();
+    std::fs::write(&file, "listen: 127.0.0.1:0\nslos: [more.yaml]\n").unwrap();
+    service.until("/v1/slos", |slos| slos["slos"][0]["target"] == 0.9).await;
+    std::fs::write(folder.path().join("more.yaml"), BUSY.replace("0.9", "0.8")).unwrap();
+    let slos = service.until("/v1/slos", |slos| slos["slos"][0]["target"] == 0.8).await;
+    assert_eq!((slos["slos"].as_array().unwrap().len(), &slos["slos"][0]["good"]), (1, &json!(20)));
     service.server.stop().await;
 }
 

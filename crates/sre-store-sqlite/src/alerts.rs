@@ -32,7 +32,7 @@ impl SqliteAlertStore {
     /// of a newer version or not writable is an error that says so.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let file = StoreFile::open(path.into(), &schema::ALERTS)?;
-        let owner = Owner::new(&file.path).map_err(|error| file.failed(format!("cannot be locked: {error}")))?;
+        let owner = Owner::new(&file.path).map_err(|error| file.failed(format!("cannot be locked: {error}"), false))?;
         Ok(Self { file, owner })
     }
 

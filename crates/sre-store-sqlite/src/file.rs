@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, TransactionBehavior};
 use sre_core::{StoreError, lock};
 
-use crate::schema::{self, Schema};
+use crate::schema::{self, Schema, is_locked};
 
 /// A SQLite file, used by one thread at a time.
 #[derive(Debug)]
@@ -15,10 +15,8 @@ pub(crate) struct StoreFile {
 
 impl StoreFile {
     pub(crate) fn open(path: PathBuf, schema: &Schema) -> Result<Self, StoreError> {
-        match schema::open(&path, schema) {
-            Ok(connection) => Ok(Self { path, connection: Mutex::new(connection) }),
-            Err(reason) => Err(StoreError { store: path.display().to_string(), reason }),
-        }
+        let connection = Mutex::new(schema::open(&path, schema)?);
+        Ok(Self { path, connection })
     }
 
     /// Does something within a transaction that writes.
@@ -30,15 +28,15 @@ impl StoreFile {
             transaction.commit()?;
             Ok(result)
         };
-        transact().map_err(|error: rusqlite::Error| self.failed(error.to_string()))
+        transact().map_err(|error: rusqlite::Error| self.failed(error.to_string(), is_locked(&error)))
     }
 
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        work(&self.connection()).map_err(|error| self.failed(error.to_string()))
+        work(&self.connection()).map_err(|error| self.failed(error.to_string(), is_locked(&error)))
     }
 
-    pub(crate) fn failed(&self, reason: String) -> StoreError {
-        StoreError { store: self.path.display().to_string(), reason }
+    pub(crate) fn failed(&self, reason: String, is_locked: bool) -> StoreError {
+        StoreError { store: self.path.display().to_string(), reason, is_locked }
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

@@ -165,7 +165,8 @@ mod tests {
         let path = folder.path().join("journal.db");
         let first = SqliteJournal::open(&path, 1 << 20).unwrap();
         let second = std::thread::spawn(move || SqliteJournal::open(path, 1 << 20).map(drop)).join().unwrap();
-        assert!(second.unwrap_err().reason.contains("locked"));
+        let error = second.unwrap_err();
+        assert!(error.is_locked && error.reason.contains("locked"), "{error}");
         drop(first);
     }
 }

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use sre_core::StoreError;
 
 /// What a kind of file holds.
 pub(crate) struct Schema {
@@ -55,22 +56,27 @@ const ALERT_MIGRATIONS: [&str; 2] = [
 const CHECKED_BYTES: u64 = 64 << 20;
 
 /// Opens a file and brings it up to date; the error says what to mend.
-pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, String> {
+pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
     let size = fs::metadata(path).map_or(0, |file| file.len());
-    let connection = Connection::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-    prepare(connection, size, schema).map_err(|failure| match failure {
-        Failure::Sqlite(error) if is_corrupt(&error) => {
-            format!("is no usable SQLite file ({error}): move it away, and a new one is begun")
-        }
-        Failure::Sqlite(error) => format!("cannot be used: {error}"),
-        Failure::Corrupt(what) => format!("is damaged ({what}): move it away, and a new one is begun"),
-        Failure::Other => "is a SQLite file for something else: name another file".to_owned(),
-        Failure::Newer(version) => {
-            format!(
-                "has schema version {version}, expected at most {}: it was made by a newer version",
-                schema.migrations.len()
-            )
-        }
+    let failed = |reason, is_locked| StoreError { store: path.display().to_string(), reason, is_locked };
+    let connection = Connection::open(path).map_err(|error| failed(format!("cannot be opened: {error}"), false))?;
+    prepare(connection, size, schema).map_err(|failure| {
+        let is_locked = matches!(&failure, Failure::Sqlite(error) if is_locked(error));
+        let reason = match failure {
+            Failure::Sqlite(error) if is_corrupt(&error) => {
+                format!("is no usable SQLite file ({error}): move it away, and a new one is begun")
+            }
+            Failure::Sqlite(error) => format!("cannot be used: {error}"),
+            Failure::Corrupt(what) => format!("is damaged ({what}): move it away, and a new one is begun"),
+            Failure::Other => "is a SQLite file for something else: name another file".to_owned(),
+            Failure::Newer(version) => {
+                format!(
+                    "has schema version {version}, expected at most {}: it was made by a newer version",
+                    schema.migrations.len()
+                )
+            }
+        };
+        failed(reason, is_locked)
     })
 }
 
@@ -117,6 +123,12 @@ fn prepare(mut connection: Connection, size: u64, schema: &Schema) -> Result<Con
     }
     transaction.commit()?;
     Ok(connection)
+}
+
+/// Whether another process holds the file.
+pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
 fn is_corrupt(error: &rusqlite::Error) -> bool {

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use agent_sre::lock;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -27,7 +26,7 @@ pub(crate) async fn read(State(context): State<Arc<Context>>, request: Request, 
 }
 
 fn allowed(context: &Context, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
-    let tokens = lock(&context.tokens);
+    let tokens = &context.settings().tokens;
     if tokens.is_empty() {
         return Ok(());
     }
@@ -38,7 +37,7 @@ fn allowed(context: &Context, headers: &HeaderMap, scope: Scope) -> Result<(), A
     });
     let unauthorized = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, message);
     let bearer = bearer.ok_or_else(|| unauthorized("found no bearer token, expected `Authorization: Bearer …`"))?;
-    let token = Token::find(&tokens, bearer).ok_or_else(|| unauthorized("found a token that is not known"))?;
+    let token = Token::find(tokens, bearer).ok_or_else(|| unauthorized("found a token that is not known"))?;
     if token.scope != scope {
         let message = format!("this token is for `{}`, expected one for `{}`", token.scope.as_str(), scope.as_str());
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
@@ -49,7 +48,7 @@ fn allowed(context: &Context, headers: &HeaderMap, scope: Scope) -> Result<(), A
 /// Without tokens, whoever is on this machine may do everything; but a page of somebody else's, open in a browser here, is not
 /// on this machine. So names are refused that may be made to stand for it (DNS rebinding), and requests of other pages.
 pub(crate) async fn own_host(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    if lock(&context.tokens).is_empty()
+    if context.settings().tokens.is_empty()
         && let Err(error) = is_own(request.headers(), request.uri())
     {
         return error.into_response();

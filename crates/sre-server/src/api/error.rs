@@ -47,6 +47,11 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, message).after(Duration::from_secs(1))
     }
 
+    /// It cannot be done now, and perhaps after a while.
+    pub(crate) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).after(retry_after)
+    }
+
     fn after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }
@@ -93,12 +98,9 @@ impl From<NotTaken> for ApiError {
             NotTaken::Journal(error) => {
                 // The path of a file is nobody's affair outside.
                 let message = format!("what was sent cannot be kept ({}): try again", error.reason);
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).after(Duration::from_secs(5))
+                Self::unavailable(message, Duration::from_secs(5))
             }
-            NotTaken::Stopping => {
-                let message = "the service is about to stop: try again";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).after(Duration::from_secs(2))
-            }
+            NotTaken::Stopping => Self::unavailable("the service is about to stop: try again", Duration::from_secs(2)),
         }
     }
 }

@@ -11,31 +11,38 @@ mod metrics;
 mod otlp;
 mod page;
 mod read;
+mod starting;
 
 use std::sync::{Arc, Mutex};
 
+use agent_sre::lock;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::read::{cost_report, slo_list};
+pub(crate) use self::starting::router as starting;
+use crate::Config;
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::shared::Shared;
-use crate::{Config, Token};
 
 /// The API's description for programs.
 pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// What every answer is made from.
 pub(crate) struct Context {
-    pub(crate) config: Config,
+    /// The settings as of the start, some of which hold until the end.
+    pub(crate) config: Arc<Config>,
+    /// The settings as of when they were last read.
+    settings: Mutex<Arc<Config>>,
+    /// What new connections are met with.
+    pub(crate) tls: watch::Sender<Option<TlsAcceptor>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pipeline: Pipeline,
     pub(crate) live: Live,
-    /// May change while the service runs.
-    pub(crate) tokens: Mutex<Vec<Token>>,
     /// True once the service is to stop.
     pub(crate) stop: watch::Receiver<bool>,
     /// What bodies may hold together, in KiB.
@@ -43,17 +50,24 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(config: Config, shared: Arc<Shared>, pipeline: Pipeline, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        tls: watch::Sender<Option<TlsAcceptor>>,
+        shared: Arc<Shared>,
+        pipeline: Pipeline,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let in_flight = Arc::new(Semaphore::new(config.bounds.max_in_flight >> 10));
-        Self {
-            tokens: Mutex::new(config.tokens.clone()),
-            config,
-            shared,
-            pipeline,
-            live: Live::default(),
-            stop,
-            in_flight,
-        }
+        let settings = Mutex::new(config.clone());
+        Self { config, settings, tls, shared, pipeline, live: Live::default(), stop, in_flight }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Config> {
+        lock(&self.settings).clone()
+    }
+
+    pub(crate) fn change_settings(&self, settings: Config) {
+        *lock(&self.settings) = Arc::new(settings);
     }
 }
 

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use agent_sre::{
-    AlertQuery, AlertRecord, BudgetSnapshot, Clock, CostAlert, Severity, SloSnapshot, SystemClock, Timestamp, Totals,
-    Usd, Window, lock,
+    AlertQuery, AlertRecord, BudgetSnapshot, Clock, CostAlert, Severity, SloSnapshot, StoreError, SystemClock,
+    Timestamp, Totals, Usd, Window, lock,
 };
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -160,8 +161,8 @@ pub(crate) async fn alerts(
     };
     let found = tokio::task::spawn_blocking(move || context.shared.engines().alert_history(&query)).await;
     let found = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let unavailable = |reason| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason);
-    Ok(Json(AlertList { alerts: found.map_err(|error| unavailable(error.reason))? }))
+    let unavailable = |error: StoreError| ApiError::unavailable(error.reason, Duration::from_secs(5));
+    Ok(Json(AlertList { alerts: found.map_err(unavailable)? }))
 }
 
 /// What is spent, by whom and on what, against the limits.
@@ -198,18 +199,32 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// Whether what is sent now would be taken; anybody may ask.
 #[derive(Serialize)]
-struct Readiness {
+pub(super) struct Readiness {
     ready: bool,
+    /// Why not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
     /// What is wrong, and does not keep it from working.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<[&'static str; 1]>,
 }
 
-/// Whether what is sent now would be taken.
-pub(crate) async fn readyz(State(context): Ctx) -> Response {
+impl Readiness {
+    pub(super) fn new(reasons: Vec<String>, warning: Option<&'static str>) -> Self {
+        Self { ready: reasons.is_empty(), reasons, warnings: warning.map(|warning| [warning]) }
+    }
+}
+
+impl IntoResponse for Readiness {
+    fn into_response(self) -> Response {
+        let status = if self.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Json(self)).into_response()
+    }
+}
+
+pub(crate) async fn readyz(State(context): Ctx) -> Readiness {
     let shared = &context.shared;
     let mut reasons = Vec::new();
     if shared.is_stopping.load(Ordering::Relaxed) {
@@ -221,8 +236,7 @@ pub(crate) async fn readyz(State(context): Ctx) -> Response {
     if let Some(failure) = &*lock(&shared.journal.failure) {
         reasons.push(format!("the journal cannot be written: {failure}"));
     }
-    let warnings = lock(&shared.rules_error).iter().map(|error| format!("the files cannot be used: {error}")).collect();
-    let ready = reasons.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, reasons, warnings })).into_response()
+    // What stands in them is not for everybody.
+    let is_wrong = lock(&shared.rules_error).is_some();
+    Readiness::new(reasons, is_wrong.then_some("the files cannot be used, those from before are: the log says why"))
 }

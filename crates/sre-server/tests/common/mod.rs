@@ -30,7 +30,10 @@ pub(crate) fn config(folder: &Path) -> Config {
 
 impl Service {
     pub(crate) async fn start(config: Config) -> Self {
-        let server = Server::start(config).await.unwrap();
+        Self::of(Server::start(config).await.unwrap())
+    }
+
+    pub(crate) fn of(server: Server) -> Self {
         Self { server, client: Client::new(Options::default()).unwrap(), token: None }
     }
 
