@@ -52,6 +52,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let token = args.token.map(Secret::new);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(ask(&args.url, token.as_ref(), &question))?;
+    if answer.checked == 0 {
+        // A name that is mistyped must not let anything pass.
+        bail!("found no objective to ask, expected one that /v1/slos lists; an agent is there from its first event on");
+    }
     for reason in &answer.reasons {
         anstream::println!("{reason}");
     }

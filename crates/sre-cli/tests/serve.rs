@@ -83,7 +83,8 @@ async fn a_pipeline_asks_whether_a_deploy_may_go_on() {
     service.send(&(tasks("good", true) + &tasks("bad", false))).await;
     for (arguments, code, printed) in [
         (&["--service", "good"][..], 0, "go on: 1 objective asked\n"),
-        (&["--slo", "answers", "--label", "tier=two"], 0, "go on: 0 objectives asked\n"),
+        (&["--slo", "answers", "--label", "tier=two"], 2, ""),
+        (&["--service", "godo"], 2, ""),
         (&["--label", "tier=one"], 1, "do not deploy: 2 objectives asked\n"),
         (&["--slo", "nothing"], 2, ""),
         (&["--label", "tier"], 2, ""),

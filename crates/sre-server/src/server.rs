@@ -180,7 +180,7 @@ async fn recover_when_free(
         match recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
             Err(error) if error.is_locked() => {
                 if !is_locked.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("{error}: another process is at work on it, whose end is waited for");
+                    tracing::warn!("{error}: waiting for the process that holds it");
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
