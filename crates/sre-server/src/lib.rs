@@ -4,6 +4,9 @@
 //! the journal's entries after it. Two threads do that, in order: one writes what waits to the journal, the other takes it
 //! in. Everything else answers from what they have made of it.
 //!
+//! Bodies of megabytes come and go all the time. The `sre` command has jemalloc for its allocator, under which memory stays flat;
+//! a program of your own that runs a server should have one like it.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
