@@ -218,7 +218,7 @@ fn delivery(delivery: &DeliveryRecord) -> String {
 
 /// A time without its fractions.
 fn seconds(time: Timestamp) -> String {
-    Timestamp::from_secs(time.as_nanos().div_euclid(1_000_000_000)).to_string()
+    Timestamp::from_secs(time.as_secs()).to_string()
 }
 
 fn severity(text: &str) -> Result<Severity, String> {

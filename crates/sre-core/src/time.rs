@@ -50,6 +50,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(1_000_000_000)
+    }
+
     /// Seconds since the Unix epoch.
     pub fn as_unix_seconds(self) -> f64 {
         self.0 as f64 / 1e9

@@ -64,7 +64,7 @@ impl History {
             samples.iter().map(value).collect()
         };
         ColumnCourse {
-            at: samples.iter().map(|sample| sample.at.as_nanos().div_euclid(1_000_000_000)).collect(),
+            at: samples.iter().map(|sample| sample.at.as_secs()).collect(),
             values: (0..).zip(&columns).map(|(number, name)| (name.clone(), column(number))).collect(),
         }
     }

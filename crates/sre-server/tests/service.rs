@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_sre::http::{Client, Options};
 use agent_sre::sqlite::SqliteJournal;
@@ -148,11 +148,13 @@ async fn a_service_whose_files_another_one_holds_says_so_and_takes_over_when_the
         client.send(request.header("content-type", kind).body(Bytes::new()).unwrap()).await
     };
     // At first it does not know yet why it has to wait.
+    let begun = Instant::now();
     let ready = loop {
         match ask("GET", "/readyz", "").await {
             Ok(ready) if String::from_utf8_lossy(ready.body()).contains("locked") => break ready,
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never says why it has to wait");
     };
     let answer: Value = serde_json::from_slice(ready.body()).unwrap();
     assert_eq!(answer, json!({"ready": false, "reasons": ["the journal is locked by another process"]}));

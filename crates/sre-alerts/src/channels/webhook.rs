@@ -56,7 +56,7 @@ impl WebhookChannel {
     async fn post(&self, event: &str, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
         let id = format!("msg_{:032x}", notice.id);
         let mut post = Post::json(&self.url, &body(notice.alert, event, notice.at));
-        let seconds = notice.at.as_nanos().div_euclid(1_000_000_000).to_string();
+        let seconds = notice.at.as_secs().to_string();
         if let Some(key) = &self.key {
             let signature = key.sign(&id, &seconds, &post.body);
             post.headers.push((HeaderName::from_static("webhook-signature"), signature));

@@ -109,7 +109,7 @@ pub(crate) async fn slo(
         });
         let (course, description) = own.unwrap_or_default();
         let events = Events {
-            at: course.iter().map(|(at, _)| at.as_nanos().div_euclid(1_000_000_000)).collect(),
+            at: course.iter().map(|(at, _)| at.as_secs()).collect(),
             good: course.iter().map(|(_, counts)| counts.good).collect(),
             bad: course.iter().map(|(_, counts)| counts.bad).collect(),
         };
