@@ -1,10 +1,14 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use sre_core::{StoreError, lock};
 
 use crate::schema::{self, Schema, is_locked};
+
+/// How long to wait for another process that was waited for in vain before.
+const PATIENCE_WHILE_HELD: Duration = Duration::from_millis(100);
 
 /// A SQLite file, used by one thread at a time.
 #[derive(Debug)]
@@ -28,7 +32,13 @@ impl StoreFile {
             transaction.commit()?;
             Ok(result)
         };
-        transact().map_err(|error: rusqlite::Error| self.failed(error.to_string(), is_locked(&error)))
+        let result: rusqlite::Result<T> = transact();
+        // Who holds the file for long is waited for once, and not again by everything that comes meanwhile.
+        let is_held = result.as_ref().is_err_and(is_locked);
+        connection
+            .busy_timeout(if is_held { PATIENCE_WHILE_HELD } else { schema::PATIENCE })
+            .and(result)
+            .map_err(|error| self.failed(error.to_string(), is_locked(&error)))
     }
 
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -41,5 +51,27 @@ impl StoreFile {
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         lock(&self.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_holds_the_file_is_waited_for_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.db");
+        let file = StoreFile::open(path.clone(), &schema::ALERTS).unwrap();
+        let add = |id| file.write(|connection| connection.execute("INSERT INTO silences VALUES (?, '')", [id]));
+        let other = Connection::open(path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let begun = Instant::now();
+        assert!((0..20).all(|id| add(id).unwrap_err().is_locked));
+        assert!(begun.elapsed() < Duration::from_secs(60), "not five seconds each");
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(add(7), Ok(1));
     }
 }

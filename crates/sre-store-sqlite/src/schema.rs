@@ -52,6 +52,9 @@ const ALERT_MIGRATIONS: [&str; 2] = [
     "CREATE TABLE silences (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
 ];
 
+/// How long to wait for another process that holds the file.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Files up to this size are checked as a whole when they are opened.
 const CHECKED_BYTES: u64 = 64 << 20;
 
@@ -94,7 +97,7 @@ impl From<rusqlite::Error> for Failure {
 }
 
 fn prepare(mut connection: Connection, size: u64, schema: &Schema) -> Result<Connection, Failure> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(PATIENCE)?;
     // Before the first table is made, so that deleted history gives its room back.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
