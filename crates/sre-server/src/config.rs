@@ -228,18 +228,13 @@ fn token(node: &Node, file: &str, number: usize) -> Result<Token, ConfigError> {
     const SCOPE: &str = "`ingest` or `read`";
     const HASH: &str = "64 hex digits, as `sre config token` prints them";
     let scope = fields.read("scope", SCOPE, |value| Scope::named(value.as_str()?))?;
-    let sha256 = fields.take("sha256").map(|node| match &node.kind {
-        Kind::Scalar(Value::String(text)) => Token::hash_from_hex(text),
-        _ => None,
-    });
-    if sha256 == Some(None) {
-        // What stands there may be the token itself.
-        return Err(ConfigError::document(file, node.line, format!("`{path}sha256: ***`: expected {HASH}")));
-    }
+    // What stands there may be the token itself.
+    let sha256 = fields.read("sha256", HASH, |value| Token::hash_from_hex(value.as_str()?));
+    let sha256 = sha256.map_err(ConfigError::masked)?;
     let name = fields.text("name")?.ok_or_else(|| missing("name", "whose it is"))?;
     fields.finish()?;
     let scope = scope.ok_or_else(|| missing("scope", SCOPE))?;
-    Ok(Token { name, scope, sha256: sha256.flatten().ok_or_else(|| missing("sha256", HASH))? })
+    Ok(Token { name, scope, sha256: sha256.ok_or_else(|| missing("sha256", HASH))? })
 }
 
 fn tls(node: &Node, file: &str) -> Result<Tls, ConfigError> {

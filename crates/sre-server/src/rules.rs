@@ -98,9 +98,14 @@ impl Rules {
 impl Config {
     /// Reads every file that the settings name; how many objectives there are.
     pub fn check(&self) -> Result<usize, RulesError> {
+        let (rules, _) = self.read()?;
+        Ok(rules.specs.len())
+    }
+
+    /// Everything that the settings name: nothing is used unless all of it can be.
+    pub(crate) fn read(&self) -> Result<(Rules, Option<TlsAcceptor>), RulesError> {
         self.check_access()?;
-        self.acceptor()?;
-        Ok(Rules::load(self)?.specs.len())
+        Ok((Rules::load(self)?, self.acceptor()?))
     }
 
     /// What meets connections, where that is TLS.

@@ -268,9 +268,7 @@ fn read_again(own: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<T
         None => own.clone(),
     };
     let settings = keep_own(settings, own);
-    settings.check_access().map_err(|error| error.to_string())?;
-    let acceptor = settings.acceptor().map_err(|error| error.to_string())?;
-    let rules = Rules::load(&settings).map_err(|error| error.to_string())?;
+    let (rules, acceptor) = settings.read().map_err(|error| error.to_string())?;
     let engines = Engines::start(rules, &own.data, own.bounds.max_agents, clock).map_err(|error| error.to_string())?;
     Ok((settings, acceptor, engines))
 }

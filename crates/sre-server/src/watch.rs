@@ -31,6 +31,7 @@ pub(crate) async fn reload_on_change(context: Arc<Context>, mut stop: watch::Rec
         };
         let now = fingerprint(context.settings().files()).await;
         if is_asked || now != seen {
+            // Where other files are named after that, it is done once more: they may have changed while they were read.
             seen = now;
             match context.reload().await {
                 Ok(()) => tracing::info!("read the files again"),

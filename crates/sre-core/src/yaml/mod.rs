@@ -69,6 +69,14 @@ impl ConfigError {
         }
     }
 
+    /// The same without what stands there, which may be a secret.
+    pub fn masked(mut self) -> Self {
+        if let Self::Field { found, .. } = &mut self {
+            "***".clone_into(found);
+        }
+        self
+    }
+
     /// Something that is wrong with a whole document, or a part of it.
     pub fn document(file: &str, line: u64, message: impl Into<String>) -> Self {
         Self::Document { file: file.to_owned(), line, message: message.into() }

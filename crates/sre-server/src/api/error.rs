@@ -20,11 +20,44 @@ pub(crate) struct ApiError {
 
 /// The form in which OTLP tells errors, as protobuf: `google.rpc.Status`.
 #[derive(Message)]
-struct Status {
+pub(crate) struct RpcStatus {
     #[prost(int32, tag = "1")]
-    code: i32,
+    pub(crate) code: i32,
     #[prost(string, tag = "2")]
     message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`: how long to wait, which exporters over gRPC look for in a status's details.
+#[derive(Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<WireDuration>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Message)]
+struct WireDuration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
+impl RetryInfo {
+    fn after(time: Duration) -> Any {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
+        let info = Self { retry_delay: Some(WireDuration { seconds }) };
+        Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() }
+    }
 }
 
 #[derive(Serialize)]
@@ -58,7 +91,7 @@ impl ApiError {
 
     /// As an OTLP exporter understands it.
     pub(crate) fn into_otlp(self, as_protobuf: bool) -> Response {
-        let status = Status { code: self.grpc_code(), message: self.message.clone() };
+        let status = self.rpc_status();
         let body = if as_protobuf {
             ([(header::CONTENT_TYPE, "application/x-protobuf")], status.encode_to_vec()).into_response()
         } else {
@@ -67,16 +100,20 @@ impl ApiError {
         self.around(body)
     }
 
-    fn grpc_code(&self) -> i32 {
-        match self.status {
+    /// As OTLP tells errors, over gRPC and in bodies over HTTP.
+    pub(crate) fn rpc_status(&self) -> RpcStatus {
+        let code = match self.status {
             StatusCode::TOO_MANY_REQUESTS => 8,
             StatusCode::SERVICE_UNAVAILABLE => 14,
+            StatusCode::PAYLOAD_TOO_LARGE => 11,
             StatusCode::REQUEST_TIMEOUT => 4,
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
             status if status.is_client_error() => 3,
             _ => 13,
-        }
+        };
+        let details = self.retry_after.map(RetryInfo::after).into_iter().collect();
+        RpcStatus { code, message: self.message.clone(), details }
     }
 
     fn around(&self, mut response: Response) -> Response {
@@ -113,4 +150,23 @@ impl IntoResponse for ApiError {
 
 pub(crate) async fn no_such_address(OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("found nothing at {}: /openapi.json lists the addresses", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exporters_over_grpc_are_told_when_to_try_again() {
+        let told = ApiError::busy().rpc_status().encode_to_vec();
+        // As protobuf's own rules have it: code 8 in field 1, the message in 2, and in 3 a type's address and a second.
+        let message = b"too much is being taken in at the moment: try again";
+        let kind = b"type.googleapis.com/google.rpc.RetryInfo";
+        let mut expected = vec![0x08, 8, 0x12, message.len() as u8];
+        expected.extend(message);
+        expected.extend([0x1a, kind.len() as u8 + 8, 0x0a, kind.len() as u8]);
+        expected.extend(kind);
+        expected.extend([0x12, 4, 0x0a, 2, 0x08, 1]);
+        assert_eq!(told, expected);
+    }
 }

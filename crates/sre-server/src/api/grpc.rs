@@ -4,14 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::post;
 use bytes::{Buf, BufMut, Bytes};
-use http::StatusCode;
 use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -122,52 +120,7 @@ async fn take(context: &Context, path: &str, bytes: Bytes) -> Result<Vec<u8>, Ap
     Ok(signal.protobuf(rejected))
 }
 
-/// As OTLP/gRPC tells errors; what may be tried again says when.
 fn status(error: &ApiError) -> Status {
-    let code = match error.status {
-        // With a time to wait, this too may be tried again.
-        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
-        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
-        StatusCode::PAYLOAD_TOO_LARGE => Code::OutOfRange,
-        status if status.is_client_error() => Code::InvalidArgument,
-        _ => Code::Internal,
-    };
-    match error.retry_after {
-        None => Status::new(code, &error.message),
-        Some(after) => Status::with_details(code, &error.message, retry_info(code, &error.message, after).into()),
-    }
-}
-
-/// `google.rpc.Status` with a `google.rpc.RetryInfo` in its details, which is where exporters look for how long to wait.
-fn retry_info(code: Code, message: &str, after: Duration) -> Vec<u8> {
-    #[derive(Message)]
-    struct Span {
-        #[prost(int64, tag = "1")]
-        seconds: i64,
-    }
-    #[derive(Message)]
-    struct RetryInfo {
-        #[prost(message, optional, tag = "1")]
-        retry_delay: Option<Span>,
-    }
-    #[derive(Message)]
-    struct Any {
-        #[prost(string, tag = "1")]
-        type_url: String,
-        #[prost(bytes = "vec", tag = "2")]
-        value: Vec<u8>,
-    }
-    #[derive(Message)]
-    struct RpcStatus {
-        #[prost(int32, tag = "1")]
-        code: i32,
-        #[prost(string, tag = "2")]
-        message: String,
-        #[prost(message, repeated, tag = "3")]
-        details: Vec<Any>,
-    }
-    let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX).max(1);
-    let info = RetryInfo { retry_delay: Some(Span { seconds }) };
-    let any = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
-    RpcStatus { code: code as i32, message: message.to_owned(), details: vec![any] }.encode_to_vec()
+    let told = error.rpc_status();
+    Status::with_details(Code::from_i32(told.code), &error.message, told.encode_to_vec().into())
 }
