@@ -2,8 +2,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Metric, MetricUnit};
+
 /// Something that can be called and can fail: an agent, or what agents depend on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// What it is.
     pub kind: TargetKind,
@@ -100,6 +102,9 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::Disabled];
+
     /// The lower-case name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -124,7 +129,7 @@ impl fmt::Display for BreakerState {
 }
 
 /// A breaker turned to another state.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BreakerChange {
     /// Whose breaker.
     pub target: Target,
@@ -141,7 +146,7 @@ pub struct BreakerChange {
 }
 
 /// A circuit breaker at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BreakerSnapshot {
     /// Whose breaker.
     #[serde(flatten)]
@@ -151,7 +156,7 @@ pub struct BreakerSnapshot {
     /// Failures in a row; 0 where a sliding window decides.
     pub failure_count: u32,
     /// What the sliding window holds, where one decides.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowedCalls>,
     /// Seconds until trial calls are let through, while it is open.
     pub retry_after_s: Option<f64>,
@@ -163,8 +168,43 @@ pub struct BreakerSnapshot {
     pub late: u64,
 }
 
+impl BreakerSnapshot {
+    /// Emits the breaker's metrics, labelled with the `kind` and name of its `target`.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        let target = [("kind", self.target.kind.as_str()), ("target", self.target.name.as_str())];
+        for state in BreakerState::ALL {
+            let is = f64::from(u8::from(self.state == state));
+            let metric = Metric::gauge("sre.breaker.state", is).with_labels(&target);
+            emit(metric.with_label("state", state.as_str()).with_help("1 for the current state."));
+        }
+        let rates = self.window.map(|window| (window.failure_rate(), window.slow_call_rate())).unwrap_or_default();
+        let failures = Some(f64::from(self.failure_count));
+        for (name, value, unit, help) in [
+            ("sre.breaker.consecutive_failures", failures, MetricUnit::None, "Consecutive failures."),
+            ("sre.breaker.failure_rate", rates.0, MetricUnit::Ratio, "Share of failed calls in the sliding window."),
+            ("sre.breaker.slow_call_rate", rates.1, MetricUnit::Ratio, "Share of slow calls in the sliding window."),
+            (
+                "sre.breaker.retry_after",
+                self.retry_after_s,
+                MetricUnit::Seconds,
+                "Time until an open breaker lets probes through.",
+            ),
+        ] {
+            if let Some(value) = value {
+                emit(Metric::gauge(name, value).with_unit(unit).with_labels(&target).with_help(help));
+            }
+        }
+        for (name, count, help) in [
+            ("sre.breaker.opened", self.opened, "Times the breaker opened."),
+            ("sre.breaker.rejected_calls", self.rejected, "Calls the breaker rejected."),
+        ] {
+            emit(Metric::counter(name, count as f64).with_labels(&target).with_help(help));
+        }
+    }
+}
+
 /// The calls of a sliding window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowedCalls {
     /// All of them.
     pub calls: u64,

@@ -1,9 +1,9 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Target, Timestamp};
+use crate::{Metric, Target, Timestamp};
 
 /// Failures that spread: where they began, whom they reached, and whom they can reach.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CascadeReport {
     /// What failed first: nothing that it calls failed before it.
     pub origin: Target,
@@ -18,8 +18,22 @@ pub struct CascadeReport {
     pub blast_radius: Vec<Target>,
 }
 
+impl CascadeReport {
+    /// Emits the cascade's metrics, labelled with the `kind` and name of its `origin`.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        let origin = [("kind", self.origin.kind.as_str()), ("origin", self.origin.name.as_str())];
+        for (name, count, help) in [
+            ("sre.cascade.path_length", self.path.len(), "Length of the path along which failures spread."),
+            ("sre.cascade.open_circuits", self.open.len(), "Circuits that are open."),
+            ("sre.cascade.exposed", self.exposed, "Callers of what failed that have not failed yet."),
+        ] {
+            emit(Metric::gauge(name, count as f64).with_labels(&origin).with_help(help));
+        }
+    }
+}
+
 /// Something that fails, and since when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failing {
     /// What.
     #[serde(flatten)]

@@ -1,6 +1,8 @@
-use serde::Serialize;
+use std::borrow::Cow;
 
-use crate::{Timestamp, Usd};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{Metric, MetricUnit, Timestamp, Usd};
 
 /// Whose spending something is about.
 ///
@@ -45,18 +47,37 @@ impl CostScope {
     }
 }
 
+/// The JSON form of a scope.
+#[derive(Serialize, Deserialize)]
+struct ScopeFields<'a> {
+    scope: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    name: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<Cow<'a, str>>,
+}
+
 impl Serialize for CostScope {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Wire<'a> {
-            scope: &'a str,
-            #[serde(skip_serializing_if = "str::is_empty")]
-            name: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            model: Option<&'a str>,
-        }
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (scope, name, model) = self.parts();
-        Wire { scope, name, model }.serialize(serializer)
+        ScopeFields { scope: scope.into(), name: name.into(), model: model.map(Cow::from) }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CostScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ScopeFields { scope, name, model } = ScopeFields::deserialize(deserializer)?;
+        let name = name.into_owned();
+        match (&*scope, model) {
+            ("agent", None) => Ok(Self::Agent(name)),
+            ("agent_on_model", Some(model)) => Ok(Self::AgentOnModel { agent: name, model: model.into_owned() }),
+            ("team", None) => Ok(Self::Team(name)),
+            ("model", None) => Ok(Self::Model(name)),
+            ("org", None) => Ok(Self::Org),
+            _ => Err(de::Error::custom(format!(
+                "`scope`: found {scope}, expected agent, agent_on_model (with `model`), team, model or org"
+            ))),
+        }
     }
 }
 
@@ -73,7 +94,7 @@ impl std::fmt::Display for CostScope {
 }
 
 /// Something about costs that somebody should know.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostAlert {
     /// When it came to be so.
     pub at: Timestamp,
@@ -90,7 +111,7 @@ pub struct CostAlert {
 }
 
 /// What there is to know about costs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "alert", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CostAlertKind {
@@ -155,7 +176,7 @@ impl std::fmt::Display for CostAlertKind {
 }
 
 /// What an agent may do as far as its budget goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostStatus {
     /// Whatever fits its limits.
@@ -168,6 +189,9 @@ pub enum CostStatus {
 }
 
 impl CostStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Throttled, Self::Killed];
+
     /// The lower-case name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -185,7 +209,7 @@ impl std::fmt::Display for CostStatus {
 }
 
 /// A budget at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetSnapshot {
     /// Whose.
     #[serde(flatten)]
@@ -203,7 +227,7 @@ pub struct BudgetSnapshot {
 }
 
 /// All budgets at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostsSnapshot {
     /// Agents', teams' and models', by name, and the organisation's last.
     pub budgets: Vec<BudgetSnapshot>,
@@ -213,4 +237,42 @@ pub struct CostsSnapshot {
     pub store_failures: u64,
     /// Amounts of agents that found no room, and counted for the organisation alone.
     pub overflow: u64,
+}
+
+impl CostsSnapshot {
+    /// Emits the metrics of every budget, labelled with its `scope`, `name` and, of an agent on a model, `model`.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        for budget in &self.budgets {
+            let (scope, name, model) = budget.scope.parts();
+            let of = [("scope", scope), ("name", name), ("model", model.unwrap_or_default())];
+            let of = if model.is_some() { &of[..] } else { &of[..2] };
+            for (metric, amount, help) in [
+                ("sre.cost.spent", budget.spent_usd, "Spent in the day, or in the organisation's month."),
+                ("sre.cost.reserved", budget.reserved_usd, "Reserved for calls in flight."),
+                ("sre.cost.limit", budget.limit_usd, "Limit of the budget."),
+            ] {
+                let metric = Metric::gauge(metric, amount.as_dollars()).with_unit(MetricUnit::Dollars);
+                emit(metric.with_labels(of).with_help(help));
+            }
+            if !budget.scope.agent_name().is_empty() {
+                for status in CostStatus::ALL {
+                    let is = f64::from(u8::from(budget.status == status));
+                    let metric = Metric::gauge("sre.cost.status", is).with_labels(of);
+                    emit(metric.with_label("status", status.as_str()).with_help("1 for the agent's current status."));
+                }
+            }
+            if let Some(at) = budget.exhausted_at {
+                let metric = Metric::gauge("sre.cost.exhausted_timestamp", at.as_unix_seconds());
+                let help = "Forecast time at which the budget is spent, in Unix time.";
+                emit(metric.with_unit(MetricUnit::Seconds).with_labels(of).with_help(help));
+            }
+        }
+        for (name, count, help) in [
+            ("sre.cost.signals_lost", self.lost_signals, "Signals dropped because nothing took them."),
+            ("sre.cost.store_failures", self.store_failures, "Failed writes of the cost ledger."),
+            ("sre.cost.overflow", self.overflow, "Costs of agents beyond the agent limit."),
+        ] {
+            emit(Metric::counter(name, count as f64).with_help(help));
+        }
+    }
 }

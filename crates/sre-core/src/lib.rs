@@ -1,6 +1,6 @@
 //! The vocabulary of agent reliability, and the seams between the crates that speak it.
 //!
-//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it, engines ([`Observer`]) draw
+//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it, engines ([`Observe`]) draw
 //! conclusions from it and say so by [`Signal`]s, and what an engine is at a moment is a [`Snapshot`]. This crate holds
 //! those types, the traits their implementors share, and the ready-made series that an indicator is built on. It is
 //! pure: no async runtime, no network, no files.
@@ -37,13 +37,14 @@ mod cascade;
 mod channel;
 mod clock;
 mod cost;
+mod engine;
 mod event;
 mod export;
 mod http_client;
 mod journal;
 mod ledger;
+mod metric;
 mod money;
-mod observer;
 mod per_task;
 #[cfg(feature = "rate")]
 mod rate;
@@ -53,6 +54,7 @@ mod series;
 mod signal;
 mod sli;
 mod snapshot;
+mod spool;
 mod state;
 mod stats;
 mod store;
@@ -73,26 +75,28 @@ pub use cascade::{CascadeReport, Failing};
 pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
+pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::compact as compact_event;
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
-pub use export::{ExportError, Exporter};
+pub use export::{ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants};
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
+pub use metric::{ExponentialHistogram, Metric, MetricUnit, MetricValue};
 pub use money::{InvalidUsd, Usd};
-pub use observer::{Observer, SignalHandler};
 pub use per_task::{PerTask, TaskCosts};
 #[cfg(feature = "rate")]
 pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
-pub use signal::{Signal, SignalKind, Status};
+pub use signal::{ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalSink, Status};
 pub use sli::{Goal, Measure, Percentiles, Sli, SliReading, SliSpec};
 pub use snapshot::{
     AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
     Snapshot, Tally, Totals,
 };
+pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
 pub use store::{

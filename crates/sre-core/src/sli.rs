@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{AgentEvent, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp, Window};
 
@@ -46,7 +46,7 @@ pub struct SliSpec {
 }
 
 /// Which side of a target is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// Higher is better: the target is met from it upwards.
@@ -56,7 +56,7 @@ pub enum Goal {
 }
 
 /// The unit of an indicator's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// A share of samples, 0 to 1. Only these have an interval, and an error budget can come from them.
@@ -91,7 +91,7 @@ pub struct SliReading {
 }
 
 /// The usual percentiles of a distribution, in the measure's unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Half of the samples are at most this.
     pub p50: f64,

@@ -1,0 +1,106 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::{AgentEvent, Metric, Signal, SignalSink, Snapshot, StateError, StateReader, StateWriter, Timestamp};
+
+/// The conclusions of an engine: it reads the stream of events and raises signals.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use sre_core::{AgentEvent, EventKind, Observe, Severity, Signal};
+///
+/// /// Raises a signal for every tenth handoff.
+/// #[derive(Default)]
+/// struct Handoffs(AtomicU64);
+///
+/// impl Observe for Handoffs {
+///     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
+///         if event.event.kind() == EventKind::Handoff {
+///             let count = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+///             if count % 10 == 0 {
+///                 let key = format!("handoffs/{count}");
+///                 signals(Signal::one_off("handoffs", key, Severity::Info, event.time).with_agent(&event.agent));
+///             }
+///         }
+///     }
+/// }
+/// ```
+pub trait Observe: Send + Sync {
+    /// Takes one event. Must be quick and cannot fail; conclusions that cannot wait go to `signals` at once.
+    fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal));
+
+    /// Draws the conclusions that time alone brings. Called every few seconds.
+    fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {}
+
+    /// Sends the last signal of every incident once more, unchanged: after a restart and every minute, so that one that
+    /// was lost on its way is made good. Receivers know repeats by [`Signal::repeats`].
+    fn reassert(&self, _signals: &mut dyn FnMut(Signal)) {}
+
+    /// Hands the engine a sink for signals that it raises outside of these calls, such as on a caller's thread. Called
+    /// once, before the first event.
+    fn connect(&self, _signals: Arc<dyn SignalSink>) {}
+}
+
+/// What something with a state tells exporters about itself: engines, alert managers, exporters themselves.
+///
+/// ```
+/// use sre_core::{Collect, Metric, Timestamp};
+///
+/// struct Queue(Vec<u8>);
+///
+/// impl Collect for Queue {
+///     fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+///         emit(Metric::gauge("app.queue.length", self.0.len() as f64).with_help("Items waiting."));
+///     }
+/// }
+/// ```
+pub trait Collect: Send + Sync {
+    /// Returns typed snapshots of the state at `now`.
+    fn snapshots(&self, _now: Timestamp) -> Vec<Snapshot> {
+        Vec::new()
+    }
+
+    /// Emits every metric at `now`; by default those of the snapshots.
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        self.snapshots(now).iter().for_each(|snapshot| snapshot.metrics(emit));
+    }
+}
+
+/// State that outlives a restart, written and read by name.
+pub trait Persist: Send + Sync {
+    /// The name under which the state is kept. Unique among everything that is kept together, and never changed.
+    fn name(&self) -> Cow<'_, str>;
+
+    /// Writes the state.
+    fn save(&self, state: &mut StateWriter);
+
+    /// Reads what was saved, by this version or an earlier one. Nothing was observed yet.
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError>;
+}
+
+/// Reacts to signals: sends alerts, opens breakers, freezes deploys.
+pub trait SignalHandler: Send + Sync {
+    /// Handles signals in the order in which they were raised. May be slow; a panic is contained by the caller.
+    ///
+    /// Signals of the handler's own go to `emit`, which hands them to every other handler. A signal that
+    /// [repeats](Signal::repeats) an earlier one must change nothing.
+    fn handle(&self, signals: &[Signal], emit: &mut dyn FnMut(Signal));
+}
+
+impl<F: Fn(&Signal) + Send + Sync> SignalHandler for F {
+    fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
+        signals.iter().for_each(self);
+    }
+}
+
+/// Changes events before engines see them: adds prices, bounds names, redacts.
+pub trait EventStage: Send + Sync {
+    /// Changes the event; false drops it, which is counted.
+    fn apply(&self, event: &mut AgentEvent) -> bool;
+}
+
+impl<F: Fn(&mut AgentEvent) -> bool + Send + Sync> EventStage for F {
+    fn apply(&self, event: &mut AgentEvent) -> bool {
+        self(event)
+    }
+}

@@ -1,0 +1,290 @@
+use std::borrow::Cow;
+
+/// A measurement with everything that an exporter needs to publish it.
+///
+/// Names are dotted, in OpenTelemetry's style, without unit or `_total`: exporters add what their format wants.
+///
+/// ```
+/// use sre_core::{Metric, MetricUnit};
+/// let metric = Metric::gauge("sre.slo.target", 0.95).with_unit(MetricUnit::Ratio).with_label("slo", "answers");
+/// assert_eq!(metric.prometheus_name(), "sre_slo_target_ratio");
+/// assert_eq!(Metric::counter("sre.tasks", 7.0).prometheus_name(), "sre_tasks_total");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Metric<'a> {
+    /// The dotted name, in lower case.
+    pub name: Cow<'a, str>,
+    /// What it measures, in one sentence.
+    pub help: Cow<'a, str>,
+    /// The unit of the value.
+    pub unit: MetricUnit,
+    /// Label names and values, in the order they were added.
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The value, which says of which kind the metric is.
+    pub value: MetricValue,
+}
+
+/// The unit of a metric: base units only, as OpenTelemetry and Prometheus want them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MetricUnit {
+    /// A plain number, such as a count.
+    #[default]
+    None,
+    /// A ratio, 1 being the whole.
+    Ratio,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// US dollars.
+    Dollars,
+}
+
+/// The value of a metric, by kind.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum MetricValue {
+    /// A value that goes up and down.
+    Gauge(f64),
+    /// A sum that only grows, from 0 when its source was first started.
+    Counter(f64),
+    /// A distribution of everything seen since its source was first started.
+    Histogram(ExponentialHistogram),
+}
+
+/// A distribution in exponential buckets: bucket `i` counts values in (base^i, base^(i+1)], base = 2^(2^-scale).
+///
+/// Source: OpenTelemetry metrics data model, `ExponentialHistogram`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ExponentialHistogram {
+    /// The resolution: a bucket more for each doubling is 0, 32 for each doubling is 5.
+    pub scale: i32,
+    /// How many values were 0, or too small to tell from it.
+    pub zero_count: u64,
+    /// The index of the first bucket.
+    pub offset: i32,
+    /// The counts of the buckets from `offset` on.
+    pub buckets: Vec<u64>,
+    /// How many values there were.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
+
+impl<'a> Metric<'a> {
+    /// Returns a value that goes up and down.
+    pub fn gauge(name: impl Into<Cow<'a, str>>, value: f64) -> Self {
+        Self::new(name.into(), MetricValue::Gauge(value))
+    }
+
+    /// Returns a sum that only grows.
+    pub fn counter(name: impl Into<Cow<'a, str>>, value: f64) -> Self {
+        Self::new(name.into(), MetricValue::Counter(value))
+    }
+
+    /// Returns a distribution.
+    pub fn histogram(name: impl Into<Cow<'a, str>>, value: ExponentialHistogram) -> Self {
+        Self::new(name.into(), MetricValue::Histogram(value))
+    }
+
+    fn new(name: Cow<'a, str>, value: MetricValue) -> Self {
+        Self { name, help: Cow::Borrowed(""), unit: MetricUnit::None, labels: Vec::new(), value }
+    }
+
+    /// Returns the metric with a sentence that says what it measures.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<Cow<'a, str>>) -> Self {
+        self.help = help.into();
+        self
+    }
+
+    /// Returns the metric with a unit.
+    #[must_use]
+    pub fn with_unit(mut self, unit: MetricUnit) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// Returns the metric with one more label.
+    #[must_use]
+    pub fn with_label(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Returns the metric with more labels.
+    #[must_use]
+    pub fn with_labels(mut self, labels: &[(&'a str, &'a str)]) -> Self {
+        self.labels.extend(labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))));
+        self
+    }
+
+    /// Returns the name as Prometheus has it: underscores, the unit, and `_total` for a counter.
+    pub fn prometheus_name(&self) -> String {
+        let mut name = self.name.replace('.', "_");
+        if let Some(suffix) = self.unit.prometheus_suffix()
+            && !name.ends_with(suffix)
+        {
+            name.push('_');
+            name.push_str(suffix);
+        }
+        if matches!(self.value, MetricValue::Counter(_)) {
+            name.push_str("_total");
+        }
+        name
+    }
+
+    /// Returns the metric with texts of its own, for whoever keeps it.
+    pub fn into_owned(self) -> Metric<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Metric {
+            name: own(self.name),
+            help: own(self.help),
+            unit: self.unit,
+            labels: self.labels.into_iter().map(|(name, value)| (own(name), own(value))).collect(),
+            value: self.value,
+        }
+    }
+}
+
+impl MetricUnit {
+    /// Returns the unit in OpenTelemetry's notation (UCUM), such as `s`; empty for a plain number.
+    pub const fn ucum(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Ratio => "1",
+            Self::Seconds => "s",
+            Self::Bytes => "By",
+            Self::Dollars => "{USD}",
+        }
+    }
+
+    /// Returns the ending of names in Prometheus, such as `seconds`.
+    pub const fn prometheus_suffix(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Ratio => Some("ratio"),
+            Self::Seconds => Some("seconds"),
+            Self::Bytes => Some("bytes"),
+            Self::Dollars => Some("dollars"),
+        }
+    }
+}
+
+impl ExponentialHistogram {
+    /// Returns an empty distribution of that resolution.
+    pub fn new(scale: i32) -> Self {
+        Self { scale, ..Self::default() }
+    }
+
+    /// Counts a value; one that is negative or not finite is ignored.
+    pub fn record(&mut self, value: f64) {
+        if !(0.0..f64::INFINITY).contains(&value) {
+            return;
+        }
+        self.count += 1;
+        self.sum += value;
+        if value < f64::MIN_POSITIVE {
+            self.zero_count += 1;
+            return;
+        }
+        let index = self.index_of(value);
+        if self.buckets.is_empty() {
+            self.offset = index;
+        }
+        if index < self.offset {
+            let missing = (self.offset - index) as usize;
+            self.buckets.splice(0..0, std::iter::repeat_n(0, missing));
+            self.offset = index;
+        }
+        let place = (index - self.offset) as usize;
+        if place >= self.buckets.len() {
+            self.buckets.resize(place + 1, 0);
+        }
+        self.buckets[place] += 1;
+    }
+
+    /// Returns the upper bound of the bucket of that index.
+    pub fn upper_bound(&self, index: i32) -> f64 {
+        (f64::from(index.saturating_add(1)) * (-f64::from(self.scale)).exp2()).exp2()
+    }
+
+    /// Returns the same distribution in at most `most` buckets, by halving the resolution as often as needed.
+    #[must_use]
+    pub fn with_at_most(mut self, most: usize) -> Self {
+        while self.buckets.len() > most.max(1) {
+            let first = self.offset.div_euclid(2);
+            let last = (self.offset + self.buckets.len() as i32 - 1).div_euclid(2);
+            let mut merged = vec![0; (last - first + 1) as usize];
+            for (index, count) in (self.offset..).zip(&self.buckets) {
+                merged[(index.div_euclid(2) - first) as usize] += count;
+            }
+            (self.scale, self.offset, self.buckets) = (self.scale - 1, first, merged);
+        }
+        self
+    }
+
+    /// The bucket is open below and closed above: an exact power of the base belongs to the bucket that it bounds.
+    fn index_of(&self, value: f64) -> i32 {
+        (value.log2() * f64::from(self.scale).exp2()).ceil() as i32 - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_end_as_prometheus_wants_them() {
+        for (metric, name) in [
+            (Metric::gauge("sre.slo.burn_rate", 1.0), "sre_slo_burn_rate"),
+            (Metric::counter("sre.cost", 1.0).with_unit(MetricUnit::Dollars), "sre_cost_dollars_total"),
+            (Metric::gauge("sre.window", 1.0).with_unit(MetricUnit::Seconds), "sre_window_seconds"),
+            (
+                Metric::gauge("process.start_time_seconds", 1.0).with_unit(MetricUnit::Seconds),
+                "process_start_time_seconds",
+            ),
+        ] {
+            assert_eq!(metric.prometheus_name(), name);
+        }
+    }
+
+    #[test]
+    fn buckets_are_closed_above() {
+        let mut histogram = ExponentialHistogram::new(0);
+        for value in [1.0, 1.5, 2.0, 2.1, 4.0, 0.0] {
+            histogram.record(value);
+        }
+        // (0.5, 1], (1, 2], (2, 4]
+        assert_eq!((histogram.offset, &histogram.buckets[..], histogram.zero_count), (-1, &[1, 2, 2][..], 1));
+        assert_eq!([-1, 0, 1].map(|index| histogram.upper_bound(index)), [1.0, 2.0, 4.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_lies_in_its_bucket_at_every_resolution(
+            values in prop::collection::vec(1e-3..1e7_f64, 1..100), most in 1_usize..40,
+        ) {
+            let mut histogram = ExponentialHistogram::new(5);
+            values.iter().for_each(|value| histogram.record(*value));
+            let coarse = histogram.clone().with_at_most(most);
+            prop_assert!(coarse.buckets.len() <= most.max(1) || coarse.buckets.len() == 1);
+            for histogram in [histogram, coarse] {
+                prop_assert_eq!(histogram.buckets.iter().sum::<u64>(), values.len() as u64);
+                for (index, count) in (histogram.offset..).zip(&histogram.buckets) {
+                    let bounds = (histogram.upper_bound(index - 1), histogram.upper_bound(index));
+                    // The logarithm may round a value that lies on a bound, within its precision, to either side.
+                    let slack = 1.0 + 1e-12;
+                    let surely = values.iter().filter(|v| **v > bounds.0 * slack && **v <= bounds.1 / slack).count();
+                    let maybe = values.iter().filter(|v| **v > bounds.0 / slack && **v <= bounds.1 * slack).count();
+                    prop_assert!((surely as u64..=maybe as u64).contains(count));
+                }
+            }
+        }
+    }
+}

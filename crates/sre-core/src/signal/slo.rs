@@ -1,0 +1,145 @@
+use super::{ExhaustionAction, Signal, SignalKind, Status};
+use crate::{BurnAlert, BurnRate, Severity, SloSnapshot, Timestamp, Window};
+
+impl SloSnapshot {
+    /// Returns the signal that the objective's status, now that of the snapshot, has been so since `since`. One incident
+    /// per objective and agent: key `slo/NAME/AGENT`.
+    pub fn status_changed(&self, from: Status, exhaustion_action: ExhaustionAction, since: Timestamp) -> Signal {
+        let alert = self.alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity).copied();
+        let window = alert.map_or(Window::HOUR, |alert| alert.long_window);
+        let burn = self.burn_rates.iter().find(|burn| burn.window == window).copied();
+        let key = format!("slo/{}/{}", self.name, self.agent);
+        let (to, of) = (self.status, format!("{} of {}", self.name, self.agent));
+        let mut signal = match to {
+            Status::Exhausted | Status::Critical => Signal::firing("slo", key, Severity::Critical, since),
+            Status::Warning => Signal::firing("slo", key, Severity::Warning, since),
+            Status::Unknown | Status::Healthy => Signal::resolved("slo", key, since),
+        };
+        signal.title = match to {
+            Status::Unknown | Status::Healthy => format!("{of}: {to} again"),
+            _ => format!("{of}: {to}"),
+        };
+        signal.message = self.sentences(burn, alert, exhaustion_action).join(" ");
+        signal.state = to.as_str().into();
+        signal.agent.clone_from(&self.agent);
+        signal.slo.clone_from(&self.name);
+        signal.labels.clone_from(&self.labels);
+        let error_budget = &self.error_budget;
+        let (consumed, spent_in_s) = (error_budget.consumed, error_budget.spent_in_s);
+        signal.kind = SignalKind::SloStatusChanged { from, to, consumed, exhaustion_action, burn, alert, spent_in_s };
+        signal
+    }
+
+    fn sentences(&self, burn: Option<BurnRate>, alert: Option<BurnAlert>, action: ExhaustionAction) -> Vec<String> {
+        let status = self.status;
+        let mut sentences = vec![match status {
+            Status::Exhausted => "The error budget is exhausted.".to_owned(),
+            Status::Critical | Status::Warning => "The error budget is burning too fast.".to_owned(),
+            Status::Healthy => "The error budget no longer burns too fast.".to_owned(),
+            Status::Unknown => "Too little data to tell whether the error budget still burns too fast.".to_owned(),
+        }];
+        sentences.extend(burn.and_then(|burn| burn_sentence(burn, alert)));
+        let consumed = self.error_budget.consumed.filter(|share| share.is_finite());
+        sentences.extend(consumed.map(|share| format!("{:.1} % of the budget is consumed.", share * 100.0)));
+        if matches!(status, Status::Warning | Status::Critical) {
+            let spent_in = self.error_budget.spent_in_s;
+            sentences.extend(spent_in.map(|seconds| format!("At this rate it is exhausted in {}.", span(seconds))));
+        }
+        if status == Status::Exhausted && action != ExhaustionAction::Alert {
+            sentences.push(format!("Exhaustion action: {}.", action.as_str().replace('_', " ")));
+        }
+        sentences
+    }
+}
+
+fn burn_sentence(burn: BurnRate, alert: Option<BurnAlert>) -> Option<String> {
+    let rate = burn.rate?;
+    let rate = if rate.is_finite() { format!("{rate:.1}") } else { "infinite".to_owned() };
+    let threshold = alert.map(|alert| format!(" (threshold {})", alert.threshold)).unwrap_or_default();
+    let total = burn.good + burn.bad;
+    Some(format!("Burn rate {rate} over the last {}{threshold}: {} of {total} events bad.", burn.window, burn.bad))
+}
+
+fn span(seconds: f64) -> String {
+    match seconds / 60.0 {
+        minutes if minutes < 1.0 => "less than a minute".to_owned(),
+        minutes if minutes < 90.0 => format!("{minutes:.0} min"),
+        minutes if minutes < 48.0 * 60.0 => format!("{:.0} h", minutes / 60.0),
+        minutes => format!("{:.0} days", minutes / 1_440.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{ErrorBudgetSnapshot, Phase};
+
+    const SINCE: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+    fn snapshot(status: Status) -> SloSnapshot {
+        SloSnapshot {
+            name: "answers".into(),
+            agent: "support".into(),
+            status,
+            target: Some(0.95),
+            window: Window::DAY,
+            good: 28,
+            bad: 72,
+            sli: Some(0.28),
+            interval: None,
+            error_budget: ErrorBudgetSnapshot {
+                total: Some(0.05),
+                consumed: Some(0.62),
+                remaining: Some(0.38),
+                spent_in_s: Some(19.0 * 3_600.0),
+            },
+            burn_rates: vec![BurnRate { window: Window::HOUR, rate: Some(14.4), good: 28, bad: 72 }],
+            alerts: vec![BurnAlert {
+                severity: Severity::Critical,
+                threshold: 10.0,
+                long_window: Window::HOUR,
+                short_window: Window::FIVE_MINUTES,
+                firing: status >= Status::Critical,
+            }],
+            indicators: Vec::new(),
+            not_evaluable: Vec::new(),
+            labels: BTreeMap::from([("team".into(), "search".into())]),
+            dropped: 0,
+        }
+    }
+
+    fn signal(status: Status) -> Signal {
+        snapshot(status).status_changed(Status::Healthy, ExhaustionAction::FreezeDeployments, SINCE)
+    }
+
+    #[test]
+    fn a_signal_says_what_burns_and_how_fast() {
+        let signal = signal(Status::Critical);
+        assert_eq!(signal.title, "answers of support: critical");
+        assert_eq!(
+            signal.message,
+            "The error budget is burning too fast. Burn rate 14.4 over the last 1h (threshold 10): 72 of 100 events bad. \
+             62.0 % of the budget is consumed. At this rate it is exhausted in 19 h."
+        );
+        assert_eq!((signal.severity, &*signal.key), (Severity::Critical, "slo/answers/support"));
+        assert_eq!((&*signal.agent, &*signal.slo, &*signal.labels["team"]), ("support", "answers", "search"));
+        assert_eq!(signal.time, SINCE);
+    }
+
+    #[test]
+    fn every_status_is_of_one_incident() {
+        for (status, phase, severity, text) in [
+            (Status::Warning, Phase::Firing, Severity::Warning, "burning too fast"),
+            (Status::Exhausted, Phase::Firing, Severity::Critical, "Exhaustion action: freeze deployments"),
+            (Status::Healthy, Phase::Resolved, Severity::Resolved, "no longer burns too fast"),
+            (Status::Unknown, Phase::Resolved, Severity::Resolved, "Too little data"),
+        ] {
+            let signal = signal(status);
+            assert_eq!((signal.phase, signal.severity, &*signal.state), (phase, severity, status.as_str()));
+            assert_eq!(signal.key, "slo/answers/support");
+            assert!(signal.message.contains(text), "{status}: {}", signal.message);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+mod alerts;
+mod slo;
+mod totals;
+
+pub use alerts::{AlertsSnapshot, ChannelSnapshot};
+pub use slo::{BurnAlert, BurnRate, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot};
+pub use totals::{Tally, Totals};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BreakerSnapshot, CascadeReport, CostsSnapshot, Metric};
+
+/// The state of an engine at a moment, typed, for the API and for backends that want more than metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "snapshot", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Snapshot {
+    /// An objective of an agent.
+    Slo(Box<SloSnapshot>),
+    /// Sums over all events.
+    Totals(Totals),
+    /// The state of alerting.
+    Alerts(AlertsSnapshot),
+    /// A circuit breaker.
+    Breaker(BreakerSnapshot),
+    /// A cascade that goes on.
+    Cascade(CascadeReport),
+    /// Budgets of money.
+    Costs(CostsSnapshot),
+}
+
+impl Snapshot {
+    /// Emits the snapshot's metrics.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        match self {
+            Self::Slo(slo) => slo.metrics(emit),
+            Self::Totals(totals) => totals.metrics(emit),
+            Self::Alerts(alerts) => alerts.metrics(emit),
+            Self::Breaker(breaker) => breaker.metrics(emit),
+            Self::Cascade(cascade) => cascade.metrics(emit),
+            Self::Costs(costs) => costs.metrics(emit),
+        }
+    }
+}

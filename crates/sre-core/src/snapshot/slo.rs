@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Goal, Measure, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Window};
+
+/// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SloSnapshot {
+    /// The objective's name.
+    pub name: String,
+    /// The agent.
+    pub agent: String,
+    /// How it stands.
+    pub status: Status,
+    /// The share of good events to reach; `None` where the objective has no budget.
+    pub target: Option<f64>,
+    /// The budget's window.
+    pub window: Window,
+    /// Good events in the window.
+    pub good: u64,
+    /// Bad events in the window.
+    pub bad: u64,
+    /// The share of good events.
+    pub sli: Option<f64>,
+    /// Its Wilson 95 % interval.
+    pub interval: Option<(f64, f64)>,
+    /// The error budget.
+    pub error_budget: ErrorBudgetSnapshot,
+    /// Burn rates over 5m, 30m, 1h, 6h, 24h and 3d.
+    pub burn_rates: Vec<BurnRate>,
+    /// The policy's alerts.
+    pub alerts: Vec<BurnAlert>,
+    /// The indicators.
+    pub indicators: Vec<IndicatorSnapshot>,
+    /// Indicators of other systems, which cannot be evaluated here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_evaluable: Vec<String>,
+    /// The objective's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Events that came later than any bucket reaches back.
+    pub dropped: u64,
+}
+
+impl SloSnapshot {
+    /// Emits the objective's metrics, labelled `slo` and `agent`.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        let of_slo = [("slo", self.name.as_str()), ("agent", self.agent.as_str())];
+        let budget = &self.error_budget;
+        let window = Some(self.window.as_secs_f64());
+        for (name, value, unit, help) in [
+            ("sre.slo.target", self.target, MetricUnit::Ratio, "Target share of good events."),
+            ("sre.slo.sli", self.sli, MetricUnit::Ratio, "Share of good events in the objective's window."),
+            ("sre.slo.error_budget", budget.total, MetricUnit::Ratio, "Share of events that may be bad."),
+            ("sre.slo.error_budget.consumed", budget.consumed, MetricUnit::Ratio, "Share of the error budget spent."),
+            (
+                "sre.slo.error_budget.remaining",
+                budget.remaining,
+                MetricUnit::Ratio,
+                "Share of the error budget left; negative when overspent.",
+            ),
+            (
+                "sre.slo.error_budget.exhausts_in",
+                budget.spent_in_s,
+                MetricUnit::Seconds,
+                "Time until the error budget is spent at the burn rate of the last hour.",
+            ),
+            ("sre.slo.window", window, MetricUnit::Seconds, "Length of the objective's window."),
+        ] {
+            if let Some(value) = value {
+                emit(Metric::gauge(name, value).with_unit(unit).with_labels(&of_slo).with_help(help));
+            }
+        }
+        let gauge = |name, value: f64, help| Metric::gauge(name, value).with_labels(&of_slo).with_help(help);
+        for (outcome, count) in [("good", self.good), ("bad", self.bad)] {
+            let events = gauge("sre.slo.window_events", count as f64, "Events in the objective's window.");
+            emit(events.with_label("outcome", outcome));
+        }
+        emit(gauge("sre.slo.dropped_events", self.dropped as f64, "Events too late for any bucket."));
+        for status in Status::ALL {
+            let is = f64::from(u8::from(self.status == status));
+            emit(gauge("sre.slo.status", is, "1 for the current status.").with_label("status", status.as_str()));
+        }
+        for burn in &self.burn_rates {
+            if let Some(rate) = burn.rate {
+                let help = "Error ratio over the window divided by the error budget; 1 spends the budget exactly.";
+                emit(gauge("sre.slo.burn_rate", rate, help).with_label("window", burn.window.to_string()));
+            }
+        }
+        for alert in &self.alerts {
+            let firing = f64::from(u8::from(alert.firing));
+            let metric = gauge("sre.slo.alert_firing", firing, "1 while the burn-rate alert fires.");
+            emit(
+                metric
+                    .with_label("severity", alert.severity.as_str())
+                    .with_label("long_window", alert.long_window.to_string())
+                    .with_label("short_window", alert.short_window.to_string())
+                    .with_label("threshold", alert.threshold.to_string()),
+            );
+        }
+        self.indicators.iter().for_each(|indicator| indicator.metrics(&of_slo, emit));
+    }
+}
+
+/// An error budget at a moment. Ratios; `None` is a number that does not exist, infinity too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBudgetSnapshot {
+    /// The share of events that may be bad.
+    pub total: Option<f64>,
+    /// The share of the budget that is spent; above 1 when overspent.
+    #[serde(serialize_with = "finite")]
+    pub consumed: Option<f64>,
+    /// What is left of it; below 0 when overspent.
+    #[serde(serialize_with = "finite")]
+    pub remaining: Option<f64>,
+    /// Seconds until it is spent at the rate of the last hour; 0 when it is spent, `None` when it never will be.
+    #[serde(serialize_with = "finite")]
+    pub spent_in_s: Option<f64>,
+}
+
+/// How fast a budget was spent over a window: 1.0 spends it exactly over its own window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BurnRate {
+    /// Over which time.
+    pub window: Window,
+    /// The rate; infinite for anything bad against a target of 1.0.
+    #[serde(serialize_with = "finite")]
+    pub rate: Option<f64>,
+    /// Good events in the window.
+    pub good: u64,
+    /// Bad events in the window.
+    pub bad: u64,
+}
+
+/// A multi-window burn alert: it fires while both windows burn at the threshold or above.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BurnAlert {
+    /// What it means when it fires.
+    pub severity: Severity,
+    /// The burn rate that both windows must reach.
+    pub threshold: f64,
+    /// The window that shows it matters.
+    pub long_window: Window,
+    /// The window that shows it still goes on: a twelfth of the long one.
+    pub short_window: Window,
+    /// Whether it fires.
+    pub firing: bool,
+}
+
+/// An indicator at a moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IndicatorSnapshot {
+    /// The indicator's name.
+    pub name: String,
+    /// The measured value, in the measure's unit.
+    pub value: Option<f64>,
+    /// The value to reach or not to exceed.
+    pub target: f64,
+    /// The share of samples that met the target.
+    pub compliance: Option<f64>,
+    /// How many samples there were.
+    pub samples: u64,
+    /// The Wilson 95 % interval of a ratio.
+    pub interval: Option<(f64, f64)>,
+    /// The largest sample, where it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<f64>,
+    /// The usual percentiles, where a distribution is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentiles: Option<Percentiles>,
+    /// Which side of the target is good.
+    pub goal: Goal,
+    /// The unit.
+    pub measure: Measure,
+    /// The span of time that the value is about.
+    pub window: Window,
+    /// Samples that came later than the window reaches back.
+    pub dropped: u64,
+}
+
+impl IndicatorSnapshot {
+    /// Joins what is measured with what was measured.
+    pub fn new(spec: &SliSpec, reading: SliReading) -> Self {
+        Self {
+            name: spec.name.clone(),
+            value: reading.value,
+            target: spec.target,
+            compliance: reading.compliance,
+            samples: reading.samples,
+            interval: reading.interval,
+            maximum: reading.maximum,
+            percentiles: reading.percentiles,
+            goal: spec.goal,
+            measure: spec.measure,
+            window: spec.window,
+            dropped: reading.dropped,
+        }
+    }
+
+    fn metrics(&self, of_slo: &[(&str, &str)], emit: &mut dyn FnMut(Metric<'_>)) {
+        let (unit, scale) = match self.measure {
+            Measure::Ratio | Measure::Difference => (MetricUnit::Ratio, 1.0),
+            Measure::Milliseconds => (MetricUnit::Seconds, 1e-3),
+            Measure::Usd => (MetricUnit::Dollars, 1.0),
+            Measure::Count => (MetricUnit::None, 1.0),
+        };
+        let value = self.value.map(|value| value * scale);
+        let samples = self.samples as f64;
+        for (name, value, unit, help) in [
+            ("sre.indicator.value", value, unit, "Measured value of the indicator."),
+            ("sre.indicator.target", Some(self.target * scale), unit, "Target of the indicator."),
+            ("sre.indicator.compliance", self.compliance, MetricUnit::Ratio, "Share of samples that met the target."),
+            ("sre.indicator.samples", Some(samples), MetricUnit::None, "Samples in the indicator's window."),
+        ] {
+            if let Some(value) = value {
+                let metric = Metric::gauge(name, value).with_unit(unit).with_labels(of_slo).with_help(help);
+                emit(metric.with_label("indicator", self.name.as_str()));
+            }
+        }
+    }
+
+    /// Whether the value meets the target; `None` without a value.
+    pub fn is_met(&self) -> Option<bool> {
+        self.value.map(|value| match self.goal {
+            Goal::AtLeast => value >= self.target,
+            Goal::AtMost => value <= self.target,
+        })
+    }
+}
+
+/// JSON has no infinity; a number that does not exist is `null`.
+fn finite<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.filter(|value| value.is_finite()).serialize(serializer)
+}

@@ -1,0 +1,104 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentEvent, Event, Metric, MetricUnit, StateError, StateReader, StateWriter, TaskCosts, Usd};
+
+/// What all events add up to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Tasks that ended, well or not, or were closed as incomplete.
+    pub tasks: u64,
+    /// Those that succeeded.
+    pub succeeded: u64,
+    /// Those that failed, the incomplete ones included.
+    pub failed: u64,
+    /// Those whose end never came.
+    pub incomplete: u64,
+    /// Calls of tools.
+    pub tool_calls: u64,
+    /// Those that failed.
+    pub tool_errors: u64,
+    /// Calls of language models.
+    pub llm_calls: u64,
+    /// Those that failed.
+    pub llm_errors: u64,
+    /// Tokens that went into them.
+    pub input_tokens: u64,
+    /// Tokens that came out.
+    pub output_tokens: u64,
+    /// What the tasks cost: each by its own figure, else by its model calls.
+    pub cost_usd: Usd,
+}
+
+impl Totals {
+    /// Emits the sums as counters.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        for (name, all, failed, help) in [
+            ("sre.tasks", self.tasks, self.failed, "Finished tasks, by outcome."),
+            ("sre.tool_calls", self.tool_calls, self.tool_errors, "Tool calls, by outcome."),
+            ("sre.llm_calls", self.llm_calls, self.llm_errors, "Language model calls, by outcome."),
+        ] {
+            for (outcome, count) in [("succeeded", all.saturating_sub(failed)), ("failed", failed)] {
+                emit(Metric::counter(name, count as f64).with_label("outcome", outcome).with_help(help));
+            }
+        }
+        let incomplete = Metric::counter("sre.incomplete_tasks", self.incomplete as f64);
+        emit(incomplete.with_help("Failed tasks that never reported an end."));
+        for (direction, tokens) in [("input", self.input_tokens), ("output", self.output_tokens)] {
+            let tokens = Metric::counter("sre.llm_tokens", tokens as f64).with_label("direction", direction);
+            emit(tokens.with_help("Tokens of language model calls."));
+        }
+        let cost = Metric::counter("sre.cost", self.cost_usd.as_dollars()).with_unit(MetricUnit::Dollars);
+        emit(cost.with_help("Cost of tasks."));
+    }
+}
+
+/// Adds events up to [`Totals`].
+#[derive(Debug, Default)]
+pub struct Tally {
+    totals: Totals,
+    costs: TaskCosts,
+}
+
+impl Tally {
+    /// Counts one event.
+    pub fn observe(&mut self, event: &AgentEvent) {
+        let totals = &mut self.totals;
+        match &event.event {
+            Event::TaskFinished { success, .. } => {
+                totals.tasks += 1;
+                totals.succeeded += u64::from(*success);
+                totals.failed += u64::from(!success);
+                totals.incomplete += u64::from(event.is_incomplete());
+            }
+            Event::ToolCall { success, .. } => {
+                totals.tool_calls += 1;
+                totals.tool_errors += u64::from(!success);
+            }
+            Event::LlmCall { success, input_tokens, output_tokens, .. } => {
+                totals.llm_calls += 1;
+                totals.llm_errors += u64::from(!success);
+                totals.input_tokens = totals.input_tokens.saturating_add(*input_tokens);
+                totals.output_tokens = totals.output_tokens.saturating_add(*output_tokens);
+            }
+            _ => return,
+        }
+        totals.cost_usd += self.costs.change(event);
+    }
+
+    /// Writes the sums.
+    pub fn save(&self, state: &mut StateWriter) {
+        state.put(&self.totals);
+        self.costs.save(state);
+    }
+
+    /// Takes up what was saved.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.totals = state.take()?;
+        self.costs.restore(state)
+    }
+
+    /// The sums so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+}
