@@ -1,27 +1,28 @@
-//! Reliability engineering for AI agents: everything of the workspace by feature, and the hub that connects it.
+//! Reliability engineering for AI agents: everything of the workspace by feature, and the runtime that connects it.
 //!
-//! The engines do not know each other. They observe one stream of events, and what they conclude goes as signals to
-//! whoever handles signals; the [`Hub`] does the wiring.
+//! Engines do not know each other. They observe one stream of events and raise signals, which go to every handler of
+//! signals; the [`Runtime`] connects them.
 //!
 //! ```
 //! # #[cfg(feature = "slo")] {
 //! use std::sync::Arc;
-//! use agent_sre::{AgentEvent, Hub, Signal, Timestamp};
+//! use agent_sre::{AgentEvent, Runtime, Signal, Timestamp};
 //! use agent_sre::slo::{Slo, TaskSuccessRate};
 //!
 //! let slo = Arc::new(Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5))]).unwrap());
-//! let hub = Hub::builder().observe(slo).handle(Arc::new(|signal: &Signal| println!("{signal:?}"))).build();
+//! let log = Arc::new(|signal: &Signal| println!("{}: {}", signal.title, signal.message));
+//! let runtime = Runtime::builder().engine(slo).handle("log", log).build().unwrap();
 //! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":true}"#;
-//! hub.record(&AgentEvent::from_json(line).unwrap());
-//! hub.evaluate(Timestamp::from_secs(1_790_000_000));
-//! hub.shutdown();
+//! runtime.record(AgentEvent::from_json(line).unwrap());
+//! runtime.evaluate(Timestamp::from_secs(1_790_000_000));
+//! runtime.shutdown();
 //! # }
 //! ```
 mod format;
-mod hub;
+mod runtime;
 
 pub use format::{Format, UnknownFormat};
-pub use hub::{HandlerStats, Hub, HubBuilder};
+pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 pub use sre_core::*;
 
 /// Objectives, error budgets and burn-rate alerts.

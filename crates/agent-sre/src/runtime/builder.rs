@@ -1,0 +1,126 @@
+use std::any::{Any, TypeId};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use sre_core::{Collect, EventStage, Observe, Persist, SignalHandler, SignalSink, Spool};
+
+use super::Runtime;
+use super::dispatch::Dispatcher;
+
+/// Sets up a [`Runtime`]. The order of calls does not matter, but for stages, observers and handlers among themselves.
+#[derive(Default)]
+pub struct RuntimeBuilder {
+    stages: Vec<Arc<dyn EventStage>>,
+    observers: Vec<Arc<dyn Observe>>,
+    collectors: Vec<Arc<dyn Collect>>,
+    persisted: Vec<Arc<dyn Persist>>,
+    handlers: Vec<(String, Arc<dyn SignalHandler>)>,
+    taps: Vec<Arc<dyn SignalSink>>,
+    spool: Option<Arc<dyn Spool>>,
+    parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+/// A runtime that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// Two handlers, or two parts whose state is kept, have one name.
+    #[error("`{0}`: found two parts of this name, expected one")]
+    DuplicateName(String),
+    /// A handler's thread does not start.
+    #[error("cannot start a handler's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl RuntimeBuilder {
+    /// Plugs in an engine in all of its roles: it observes, is published, and its state is kept.
+    #[must_use]
+    pub fn engine<E: Observe + Collect + Persist + 'static>(self, engine: Arc<E>) -> Self {
+        self.observe(engine.clone()).collect(engine.clone()).persist(engine.clone()).provide(engine)
+    }
+
+    /// Plugs in what only observes.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observe>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Plugs in what is only published.
+    #[must_use]
+    pub fn collect(mut self, collector: Arc<dyn Collect>) -> Self {
+        self.collectors.push(collector);
+        self
+    }
+
+    /// Plugs in what only has state to keep.
+    #[must_use]
+    pub fn persist(mut self, part: Arc<dyn Persist>) -> Self {
+        self.persisted.push(part);
+        self
+    }
+
+    /// Adds a stage that changes events before the observers see them, after the stages that were added before.
+    #[must_use]
+    pub fn stage(mut self, stage: Arc<dyn EventStage>) -> Self {
+        self.stages.push(stage);
+        self
+    }
+
+    /// Adds a handler of signals under a name for metrics and its spool.
+    #[must_use]
+    pub fn handle(mut self, name: impl Into<String>, handler: Arc<dyn SignalHandler>) -> Self {
+        self.handlers.push((name.into(), handler));
+        self
+    }
+
+    /// Adds a sink that gets every signal at once, on the thread that raises it, repeats included. It must be quick.
+    #[must_use]
+    pub fn tap(mut self, sink: Arc<dyn SignalSink>) -> Self {
+        self.taps.push(sink);
+        self
+    }
+
+    /// Sets where one-off signals wait that a slow handler leaves no room for in memory. Without it they are dropped, and
+    /// counted.
+    #[must_use]
+    pub fn spool(mut self, spool: Arc<dyn Spool>) -> Self {
+        self.spool = Some(spool);
+        self
+    }
+
+    /// Makes something available by its type, through [`Runtime::get`].
+    #[must_use]
+    pub fn provide<T: Send + Sync + 'static>(mut self, part: Arc<T>) -> Self {
+        self.parts.insert(TypeId::of::<T>(), part);
+        self
+    }
+
+    /// Connects everything and starts the handlers' threads.
+    pub fn build(self) -> Result<Runtime, RuntimeError> {
+        let mut names = BTreeSet::new();
+        let handlers = self.handlers.iter().map(|(name, _)| format!("handler {name}"));
+        let persisted = self.persisted.iter().map(|part| part.name().into_owned());
+        if let Some(twice) = handlers.chain(persisted).find(|name| !names.insert(name.clone())) {
+            return Err(RuntimeError::DuplicateName(twice));
+        }
+        let (dispatcher, threads) = Dispatcher::start(self.handlers, self.taps, self.spool)?;
+        for observer in &self.observers {
+            observer.connect(dispatcher.clone());
+        }
+        Ok(Runtime {
+            stages: self.stages,
+            observers: self.observers,
+            collectors: self.collectors,
+            persisted: self.persisted,
+            parts: self.parts,
+            dispatcher,
+            threads,
+            events: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            reasserted: AtomicI64::new(i64::MIN),
+        })
+    }
+}

@@ -1,0 +1,189 @@
+mod builder;
+mod dispatch;
+mod queue;
+
+pub use builder::{RuntimeBuilder, RuntimeError};
+pub use dispatch::HandlerStats;
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sre_core::{
+    AgentEvent, Collect, EventSink, EventStage, Metric, Observe, Persist, Signal, SignalSink, Snapshot, StateError,
+    StateReader, StateWriter, Timestamp,
+};
+
+use dispatch::Dispatcher;
+
+/// Everything that one stream of events runs through, connected: stages, engines, handlers of signals, what is published
+/// and what is kept.
+///
+/// Engines do not know each other. An event goes through the stages and then to every engine; a signal that an engine
+/// raises goes to every handler, each on a thread of its own behind a queue that loses none: repeats of a state are
+/// coalesced by incident, so that a queue is never larger than what there are incidents, and one-offs beyond 10,000 wait in
+/// the [spool](RuntimeBuilder::spool). A part that panics harms no other; that is counted.
+pub struct Runtime {
+    stages: Vec<Arc<dyn EventStage>>,
+    observers: Vec<Arc<dyn Observe>>,
+    collectors: Vec<Arc<dyn Collect>>,
+    persisted: Vec<Arc<dyn Persist>>,
+    parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    dispatcher: Arc<Dispatcher>,
+    threads: Vec<JoinHandle<()>>,
+    events: AtomicU64,
+    dropped: AtomicU64,
+    panics: AtomicU64,
+    /// When incidents were asserted again last, in nanoseconds.
+    reasserted: AtomicI64,
+}
+
+/// How often incidents are asserted again.
+const REASSERT_EVERY: Duration = Duration::from_secs(60);
+
+impl Runtime {
+    /// Returns a builder with nothing plugged in.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Takes one event through the stages to every engine.
+    pub fn record(&self, mut event: AgentEvent) {
+        for stage in &self.stages {
+            if !self.guarded(|| stage.apply(&mut event)).unwrap_or(true) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        self.events.fetch_add(1, Ordering::Relaxed);
+        for observer in &self.observers {
+            self.guarded(|| observer.observe(&event, &mut |signal| self.dispatcher.send(signal)));
+        }
+    }
+
+    /// Lets every engine draw the conclusions that time alone brings, and once a minute assert its incidents again. To be
+    /// called every few seconds.
+    pub fn evaluate(&self, now: Timestamp) {
+        let mut send = |signal| self.dispatcher.send(signal);
+        for observer in &self.observers {
+            self.guarded(|| observer.evaluate(now, &mut send));
+        }
+        let last = Timestamp::from_nanos(self.reasserted.load(Ordering::Relaxed).max(0));
+        if now.since(last) >= REASSERT_EVERY {
+            self.reasserted.store(now.as_nanos(), Ordering::Relaxed);
+            for observer in &self.observers {
+                self.guarded(|| observer.reassert(&mut send));
+            }
+        }
+    }
+
+    /// Hands a signal to every handler.
+    pub fn signal(&self, signal: Signal) {
+        self.dispatcher.send(signal);
+    }
+
+    /// Returns the sink that signals raised outside of events go to.
+    pub fn signal_sink(&self) -> Arc<dyn SignalSink> {
+        self.dispatcher.clone()
+    }
+
+    /// Returns the first part of that type that was plugged in or [provided](RuntimeBuilder::provide).
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.parts.get(&TypeId::of::<T>())?.clone().downcast().ok()
+    }
+
+    /// Writes the state of every part, each under its name.
+    pub fn save(&self, state: &mut StateWriter) {
+        for part in &self.persisted {
+            state.section(&part.name(), |state| part.save(state));
+        }
+    }
+
+    /// Reads the state of the part of that name; false where there is none.
+    pub fn restore(&self, name: &str, state: &mut StateReader<'_>) -> Result<bool, StateError> {
+        match self.persisted.iter().find(|part| part.name() == name) {
+            Some(part) => part.restore(state).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Returns how the handlers are doing, in the order in which they were added.
+    pub fn handler_stats(&self) -> Vec<HandlerStats> {
+        self.dispatcher.stats()
+    }
+
+    /// Returns how often a stage, an engine or a collector panicked.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every signal is handled, at most so long; false when time ran out.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.dispatcher.flush(Some(timeout))
+    }
+
+    /// Waits until every signal is handled. Dropping the runtime does the same.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    #[inline]
+    fn guarded<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        let result = catch_unwind(AssertUnwindSafe(call)).ok();
+        if result.is_none() {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// Of everything that is plugged in, and of the runtime itself.
+impl Collect for Runtime {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
+        self.collectors.iter().filter_map(|part| self.guarded(|| part.snapshots(now))).flatten().collect()
+    }
+
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        for part in &self.collectors {
+            self.guarded(|| part.metrics(now, emit));
+        }
+        for (name, counter, help) in [
+            ("sre.events", &self.events, "Events that reached the engines."),
+            ("sre.dropped_events", &self.dropped, "Events that a stage dropped."),
+            ("sre.panics", &self.panics, "Panics of stages, engines and collectors."),
+        ] {
+            emit(Metric::counter(name, counter.load(Ordering::Relaxed) as f64).with_help(help));
+        }
+        self.handler_stats().iter().for_each(|stats| stats.metrics(emit));
+    }
+}
+
+impl EventSink for Runtime {
+    fn accept(&self, event: AgentEvent) {
+        self.record(event);
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.dispatcher.flush(None);
+        self.dispatcher.close();
+        for thread in self.threads.drain(..) {
+            // A thread contains the panics of its handler; it has none of its own to report.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("observers", &self.observers.len())
+            .field("handlers", &self.handler_stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,261 @@
+//! What is plugged into a runtime is connected, and loses no signal, whatever handlers do.
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use agent_sre::{
+    AgentEvent, Collect, Event, MemorySpool, Metric, Observe, Persist, Phase, Runtime, RuntimeError, Severity, Signal,
+    SignalHandler, StateError, StateReader, StateWriter, Timestamp,
+};
+
+const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+/// An engine with as many incidents as it is told to fail or to recover.
+struct Objectives {
+    count: usize,
+    is_failing: AtomicBool,
+}
+
+impl Objectives {
+    fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self { count, is_failing: AtomicBool::new(false) })
+    }
+
+    fn signal(&self, number: usize) -> Signal {
+        let key = format!("slo/{number}");
+        match self.is_failing.load(Ordering::SeqCst) {
+            true => Signal::firing("test", key, Severity::Critical, NOW),
+            false => Signal::resolved("test", key, NOW),
+        }
+    }
+}
+
+impl Observe for Objectives {
+    fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
+        self.is_failing.store(event.agent == "failing", Ordering::SeqCst);
+        (0..self.count).for_each(|number| signals(self.signal(number)));
+    }
+
+    fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
+        (0..self.count).for_each(|number| signals(self.signal(number)));
+    }
+}
+
+impl Collect for Objectives {
+    fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        emit(Metric::gauge("test.objectives", self.count as f64));
+    }
+}
+
+impl Persist for Objectives {
+    fn name(&self) -> Cow<'_, str> {
+        "objectives".into()
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        state.put(&self.is_failing.load(Ordering::SeqCst));
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.is_failing.store(state.take()?, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn event(agent: &str) -> AgentEvent {
+    AgentEvent::new(NOW, agent, Event::Heartbeat)
+}
+
+/// Keeps the phases that it was told of, by key.
+#[derive(Default)]
+struct Receiver(Mutex<BTreeMap<String, Vec<Phase>>>);
+
+impl SignalHandler for Receiver {
+    fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
+        let mut seen = self.0.lock().unwrap();
+        for signal in signals {
+            seen.entry(signal.key.clone()).or_default().push(signal.phase);
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_incidents_in_one_tick_reach_a_slow_handler_and_one_that_panics() {
+    const COUNT: usize = 10_000;
+    std::panic::set_hook(Box::new(|_| {}));
+    let engine = Objectives::new(COUNT);
+    let (slow, panicking) = (Arc::new(Receiver::default()), Arc::new(Receiver::default()));
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let (to_slow, to_panicking) = (slow.clone(), panicking.clone());
+    let batches = AtomicU64::new(0);
+    struct Slow<F>(F);
+    impl<F: Fn(&[Signal]) + Send + Sync> SignalHandler for Slow<F> {
+        fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
+            self.0(signals);
+        }
+    }
+    let runtime = Runtime::builder()
+        .engine(engine)
+        .handle(
+            "slow",
+            Arc::new(Slow(move |signals: &[Signal]| {
+                let _ = gate.lock().unwrap().recv();
+                to_slow.handle(signals, &mut |_| {});
+            })),
+        )
+        .handle(
+            "panicking",
+            Arc::new(Slow(move |signals: &[Signal]| {
+                // Once in three, before it has done anything.
+                assert!(batches.fetch_add(1, Ordering::SeqCst) % 3 != 0, "a handler's mistake");
+                to_panicking.handle(signals, &mut |_| {});
+            })),
+        )
+        .build()
+        .unwrap();
+    runtime.record(event("failing"));
+    runtime.record(event("recovered"));
+    drop(open);
+    // What the panics took away is asserted again, a minute later each time.
+    for minute in 0.. {
+        assert!(runtime.flush(std::time::Duration::from_secs(60)));
+        let seen = panicking.0.lock().unwrap();
+        if seen.len() == COUNT && seen.values().all(|phases| phases.last() == Some(&Phase::Resolved)) {
+            break;
+        }
+        assert!(minute < 50, "{} of {COUNT} were resolved: {:?}", seen.len(), runtime.handler_stats());
+        drop(seen);
+        runtime.evaluate(Timestamp::from_secs(NOW.as_secs() + 60 * minute));
+    }
+    runtime.shutdown();
+    let slow = slow.0.lock().unwrap();
+    assert_eq!(slow.len(), COUNT);
+    assert!(slow.values().all(|phases| phases[..] == [Phase::Firing, Phase::Resolved]), "one begin, one end");
+}
+
+#[test]
+fn after_a_restart_what_still_fires_is_asserted_again() {
+    let engine = Objectives::new(2);
+    engine.is_failing.store(true, Ordering::SeqCst);
+    let mut state = StateWriter::default();
+    Runtime::builder().engine(engine).build().unwrap().save(&mut state);
+    let state = state.finish().unwrap();
+
+    let (engine, receiver) = (Objectives::new(2), Arc::new(Receiver::default()));
+    let runtime = Runtime::builder().engine(engine).handle("receiver", receiver.clone()).build().unwrap();
+    for section in StateReader::new(&state).sections() {
+        let (name, mut part) = section.unwrap();
+        assert!(runtime.restore(name, &mut part).unwrap());
+    }
+    for second in [0, 30, 59, 60, 130] {
+        runtime.evaluate(Timestamp::from_secs(NOW.as_secs() + second));
+    }
+    let stats = runtime.handler_stats().remove(0);
+    runtime.shutdown();
+    let seen = receiver.0.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.values().all(|phases| phases[..] == [Phase::Firing]), "once, however often it is asserted");
+    assert!(stats.coalesced >= 2, "{stats:?}");
+}
+
+/// Freezes deploys while anything fires, and says so.
+struct Freeze;
+
+impl SignalHandler for Freeze {
+    fn handle(&self, signals: &[Signal], emit: &mut dyn FnMut(Signal)) {
+        for signal in signals.iter().filter(|signal| signal.source == "test") {
+            emit(match signal.phase {
+                Phase::Firing => Signal::firing("freeze", "freeze", Severity::Warning, signal.time),
+                _ => Signal::resolved("freeze", "freeze", signal.time),
+            });
+        }
+    }
+}
+
+#[test]
+fn a_handler_may_raise_signals_which_every_other_handler_gets() {
+    let (receiver, raised) = (Arc::new(Receiver::default()), Arc::new(AtomicU64::new(0)));
+    let runtime = Runtime::builder().engine(Objectives::new(1)).handle("receiver", receiver.clone());
+    let own = raised.clone();
+    struct Counting(Freeze, Arc<AtomicU64>);
+    impl SignalHandler for Counting {
+        fn handle(&self, signals: &[Signal], emit: &mut dyn FnMut(Signal)) {
+            let own = signals.iter().filter(|signal| signal.source == "freeze").count();
+            self.1.fetch_add(own as u64, Ordering::SeqCst);
+            self.0.handle(signals, emit);
+        }
+    }
+    let runtime = runtime.handle("freeze", Arc::new(Counting(Freeze, own))).build().unwrap();
+    runtime.record(event("failing"));
+    runtime.record(event("recovered"));
+    runtime.shutdown();
+    assert_eq!(receiver.0.lock().unwrap()["freeze"], [Phase::Firing, Phase::Resolved]);
+    assert_eq!(raised.load(Ordering::SeqCst), 0, "no handler is given what it raised itself");
+}
+
+#[test]
+fn one_offs_beyond_what_memory_holds_wait_in_the_spool() {
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let seen = handled.clone();
+    let handler = move |signal: &Signal| {
+        let _ = gate.lock().unwrap().recv();
+        seen.lock().unwrap().push(signal.time.as_secs());
+    };
+    let spool = Arc::new(MemorySpool::default());
+    let runtime = Runtime::builder().handle("gated", Arc::new(handler)).spool(spool).build().unwrap();
+    for number in 0..25_000 {
+        runtime.signal(Signal::one_off("test", "one", Severity::Info, Timestamp::from_secs(number)));
+    }
+    assert!(runtime.handler_stats()[0].spooled > 10_000, "{:?}", runtime.handler_stats());
+    drop(open);
+    runtime.shutdown();
+    assert!(handled.lock().unwrap().iter().copied().eq(0..25_000), "all of them, in order");
+}
+
+#[test]
+fn stages_change_and_drop_events_and_a_panicking_engine_harms_no_other() {
+    struct Broken;
+    impl Observe for Broken {
+        fn observe(&self, _: &AgentEvent, _: &mut dyn FnMut(Signal)) {
+            panic!("an engine's mistake");
+        }
+    }
+    std::panic::set_hook(Box::new(|_| {}));
+    let receiver = Arc::new(Receiver::default());
+    let runtime = Runtime::builder()
+        .observe(Arc::new(Broken))
+        .engine(Objectives::new(1))
+        .stage(Arc::new(|event: &mut AgentEvent| event.agent != "dropped"))
+        .stage(Arc::new(|event: &mut AgentEvent| {
+            event.agent = "failing".into();
+            true
+        }))
+        .handle("receiver", receiver.clone())
+        .build()
+        .unwrap();
+    runtime.record(event("dropped"));
+    runtime.record(event("renamed"));
+    let mut values = BTreeMap::new();
+    runtime.metrics(NOW, &mut |metric| {
+        values.insert(metric.prometheus_name(), metric.value);
+    });
+    let counter = |value| agent_sre::MetricValue::Counter(value);
+    assert_eq!(values["sre_events_total"], counter(1.0));
+    assert_eq!(values["sre_dropped_events_total"], counter(1.0));
+    assert_eq!(values["sre_panics_total"], counter(1.0));
+    assert_eq!(values["test_objectives"], agent_sre::MetricValue::Gauge(1.0));
+    assert_eq!(runtime.get::<Objectives>().unwrap().count, 1);
+    runtime.shutdown();
+    assert_eq!(receiver.0.lock().unwrap()["slo/0"], [Phase::Firing]);
+}
+
+#[test]
+fn two_parts_of_one_name_are_refused() {
+    let twice = Runtime::builder().engine(Objectives::new(1)).engine(Objectives::new(2)).build();
+    assert!(matches!(twice, Err(RuntimeError::DuplicateName(name)) if name == "objectives"));
+}
