@@ -1,7 +1,7 @@
-//! Snapshots as metrics, in Prometheus' text exposition format and in OpenMetrics.
+//! Metrics in Prometheus' text exposition format and in OpenMetrics.
 //!
-//! Names, units and labels follow the Prometheus convention: base units (seconds, ratios, dollars), `_total` on
-//! counters, and every objective is told apart by the labels `slo` and `agent`. A number that does not exist has no
+//! An exporter formats whatever says its metrics itself ([`Collect`](sre_core::Collect)): dots become underscores, and names
+//! end in their unit (`_seconds`, `_ratio`, `_dollars`) and, of counters, in `_total`. A value that does not exist has no
 //! sample; an infinite burn rate is `+Inf`.
 //!
 //! ```
@@ -12,6 +12,5 @@
 //! assert!(exporter.render().contains("queue_length{queue=\"alerts\"} 3\n"));
 //! ```
 mod exporter;
-mod snapshots;
 
 pub use exporter::{InvalidMetric, PrometheusExporter};

@@ -93,7 +93,7 @@ impl RuntimeBuilder {
     /// Makes something available by its type, through [`Runtime::get`].
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, part: Arc<T>) -> Self {
-        self.parts.insert(TypeId::of::<T>(), part);
+        self.parts.entry(TypeId::of::<T>()).or_insert(part);
         self
     }
 
