@@ -182,13 +182,18 @@ impl ExponentialHistogram {
 
     /// Counts a value; one that is negative or not finite is ignored.
     pub fn record(&mut self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    /// Counts a value so many times.
+    pub fn record_many(&mut self, value: f64, times: u64) {
         if !(0.0..f64::INFINITY).contains(&value) {
             return;
         }
-        self.count += 1;
-        self.sum += value;
+        self.count += times;
+        self.sum += value * times as f64;
         if value < f64::MIN_POSITIVE {
-            self.zero_count += 1;
+            self.zero_count += times;
             return;
         }
         let index = self.index_of(value);
@@ -204,7 +209,7 @@ impl ExponentialHistogram {
         if place >= self.buckets.len() {
             self.buckets.resize(place + 1, 0);
         }
-        self.buckets[place] += 1;
+        self.buckets[place] += times;
     }
 
     /// Returns the upper bound of the bucket of that index.

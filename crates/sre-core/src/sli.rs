@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentEvent, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp, Window};
+use crate::{
+    AgentEvent, ExponentialHistogram, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp, Window,
+};
 
 /// A service level indicator: something measured about an agent, against a target.
 ///
@@ -15,6 +17,11 @@ pub trait Sli: Send + Sync {
 
     /// Takes from `event` what it measures, and passes over every other event.
     fn observe(&self, event: &AgentEvent);
+
+    /// Returns the distribution of every sample since the indicator began, in base units; `None` where none is kept.
+    fn histogram(&self) -> Option<ExponentialHistogram> {
+        None
+    }
 
     /// Writes what was measured, so that it outlives a restart. An indicator that does not begins anew.
     fn save(&self, _state: &mut StateWriter) {}

@@ -51,7 +51,7 @@ pub struct InvalidMetric {
 }
 
 /// A histogram is rendered in at most so many buckets.
-const MAX_BUCKETS: usize = 32;
+const MAX_BUCKETS: usize = 16;
 
 impl PrometheusExporter {
     /// Returns an exporter with nothing to scrape yet.

@@ -1,11 +1,9 @@
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use sre_core::{
-    BurnAlert, BurnRate, Clock, Counts, ErrorBudgetSnapshot, RollingCounts, RollingView, Severity, StateError,
-    StateReader, StateWriter, Status, SystemClock, Timestamp, Window,
+    BurnAlert, BurnRate, Clock, Counts, ErrorBudgetSnapshot, ExhaustionAction, RollingCounts, RollingView, Severity,
+    StateError, StateReader, StateWriter, Status, SystemClock, Timestamp, Window,
 };
 
 use crate::calendar::PeriodCounts;
@@ -49,46 +47,6 @@ impl Default for BudgetConfig {
             expected_events: None,
             consumed: 0.0,
         }
-    }
-}
-
-/// What should be done once a budget is spent. Whoever handles signals does it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each is the word for what is done")]
-pub enum ExhaustionAction {
-    #[default]
-    Alert,
-    FreezeDeployments,
-    CircuitBreak,
-    Throttle,
-}
-
-impl ExhaustionAction {
-    const ALL: [Self; 4] = [Self::Alert, Self::FreezeDeployments, Self::CircuitBreak, Self::Throttle];
-
-    /// The name in snake_case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alert => "alert",
-            Self::FreezeDeployments => "freeze_deployments",
-            Self::CircuitBreak => "circuit_break",
-            Self::Throttle => "throttle",
-        }
-    }
-}
-
-impl fmt::Display for ExhaustionAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ExhaustionAction {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|action| action.as_str() == name).ok_or(())
     }
 }
 

@@ -1,9 +1,13 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
-use sre_core::{AgentEvent, Observer, Signal, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Timestamp};
+use sre_core::{
+    AgentEvent, Collect, Metric, Observe, Persist, Signal, SloSnapshot, Snapshot, StateError, StateReader, StateWriter,
+    Timestamp,
+};
 
 use crate::{BuildError, SliRegistry, Slo, SloSpec};
 
@@ -103,6 +107,10 @@ impl SloEngine {
         of_agent?.iter().find(|slo| slo.name() == name).map(read)
     }
 
+    fn each(&self, mut call: impl FnMut(&Slo)) {
+        self.all().iter().flat_map(|slos| slos.iter()).for_each(&mut call);
+    }
+
     fn all(&self) -> Vec<Objectives> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         agents.by_name.values().chain(&agents.overflow).cloned().collect()
@@ -135,25 +143,45 @@ impl SloEngine {
     }
 }
 
-impl Observer for SloEngine {
+impl Observe for SloEngine {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
         self.record(event);
     }
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
-        for slo in self.all().iter().flat_map(|slos| slos.iter()) {
+        self.each(|slo| {
             slo.evaluate_at(now, signals);
-        }
+        });
+    }
+
+    fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
+        self.each(|slo| slo.reassert(signals));
+    }
+}
+
+impl Collect for SloEngine {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
+        Self::snapshots(self, now).into_iter().map(|snapshot| Snapshot::Slo(Box::new(snapshot))).collect()
+    }
+
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        self.each(|slo| slo.metrics(now, emit));
+    }
+}
+
+impl Persist for SloEngine {
+    fn name(&self) -> Cow<'_, str> {
+        "slos".into()
     }
 
     fn save(&self, state: &mut StateWriter) {
-        for slo in self.all().iter().flat_map(|slos| slos.iter()) {
+        self.each(|slo| {
             state.put(&(slo.name(), slo.agent()));
             state.section("objective", |state| slo.save(state));
-        }
+        });
     }
 
-    /// Takes up the objectives that are still there, by their names and agents; the others are forgotten.
+    /// Restores the objectives that are still there, by their names and agents; the others are forgotten.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         while !state.is_empty() {
             let (name, agent): (String, String) = state.take()?;
@@ -164,10 +192,6 @@ impl Observer for SloEngine {
             }
         }
         Ok(())
-    }
-
-    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
-        self.snapshots(now).into_iter().map(|snapshot| Snapshot::Slo(Box::new(snapshot))).collect()
     }
 }
 

@@ -27,7 +27,7 @@ mod spec;
 mod target;
 mod time_slices;
 
-pub use budget::{BudgetConfig, BudgetReading, ErrorBudget, ExhaustionAction, InvalidBudget};
+pub use budget::{BudgetConfig, BudgetReading, ErrorBudget, InvalidBudget};
 pub use calendar::{Calendar, CalendarSpec, InvalidCalendar};
 pub use engine::{EngineError, SloEngine};
 pub use good_when::GoodWhen;
@@ -42,5 +42,6 @@ pub use spec::{
     BudgetPolicySpec, Change, ChangeKind, IndicatorSpec, OpenSloOrigin, SCHEMA, SloSpec, SpecError, diff, from_openslo,
     load, parse, resolve, to_openslo, to_yaml,
 };
+pub use sre_core::ExhaustionAction;
 pub use target::{InvalidTarget, Target};
 pub use time_slices::TimeSlices;

@@ -1,10 +1,12 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 
 use sre_core::{
-    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, Sli, SliSpec, SloSnapshot, Snapshot,
-    StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, lock, wilson_interval,
+    AgentEvent, Collect, EventKind, Goal, IndicatorSnapshot, Measure, Metric, MetricUnit, Observe, Persist, Phase,
+    Signal, Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp,
+    lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
@@ -27,7 +29,15 @@ pub struct Slo {
     /// `None` where every indicator is another system's, whose events never come here.
     good_when: Option<GoodWhen>,
     costs: Option<Mutex<TaskCosts>>,
-    status: Mutex<Status>,
+    transition: Mutex<Transition>,
+}
+
+/// The last change of status that was signalled.
+#[derive(Debug, Default)]
+struct Transition {
+    status: Status,
+    /// The signal of it, once there was an incident.
+    signal: Option<Box<Signal>>,
 }
 
 /// A spec that no objective can be made from.
@@ -67,7 +77,7 @@ impl Slo {
             budget,
             good_when: Some(GoodWhen::default()),
             costs: None,
-            status: Mutex::new(Status::Unknown),
+            transition: Mutex::default(),
         })
     }
 
@@ -176,18 +186,22 @@ impl Slo {
         }
     }
 
-    /// How the objective stands now.
+    /// Returns the status now. Reading it changes nothing: transitions are signalled by [`Slo::evaluate_at`].
     pub fn evaluate(&self) -> Status {
-        self.evaluate_at(self.budget.clock().now(), &mut |_| {})
+        self.budget.reading(self.budget.clock().now()).status
     }
 
-    /// How the objective stands at `now`. A change since the last time goes to `signals`, once.
+    /// Returns the status at `now`, and sends a signal where it has changed since the last call.
     pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
         let status = self.budget.reading(now).status;
-        let before = std::mem::replace(&mut *lock(&self.status), status);
-        if before != status {
-            let action = self.budget.config().exhaustion_action.to_string();
-            signals(self.snapshot_at(now).status_changed(before, action, now));
+        let mut transition = lock(&self.transition);
+        if transition.status != status {
+            let signal =
+                self.snapshot_at(now).status_changed(transition.status, self.budget.config().exhaustion_action, now);
+            let is_incident = signal.phase == Phase::Firing || transition.signal.is_some();
+            *transition = Transition { status, signal: is_incident.then(|| Box::new(signal.clone())) };
+            drop(transition);
+            signals(signal);
         }
         status
     }
@@ -230,7 +244,10 @@ const COSTS: &str = "costs";
 impl Slo {
     /// Writes what was counted, so that it outlives a restart.
     pub fn save(&self, state: &mut StateWriter) {
-        state.put(&*lock(&self.status));
+        let transition = lock(&self.transition);
+        let signal = transition.signal.as_ref().and_then(|signal| serde_json::to_string(signal).ok());
+        state.put(&(transition.status, signal));
+        drop(transition);
         state.section(BUDGET, |state| self.budget.save(state));
         if let Some(costs) = &self.costs {
             state.section(COSTS, |state| lock(costs).save(state));
@@ -243,7 +260,10 @@ impl Slo {
     /// Adds what was saved, also by an objective with other targets or indicators: an indicator that was not there, or had
     /// another window, begins anew.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        *lock(&self.status) = state.take()?;
+        let (status, signal): (Status, Option<String>) = state.take()?;
+        let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
+        let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
+        *lock(&self.transition) = Transition { status, signal };
         for section in state.sections() {
             let (name, mut section) = section?;
             match (name, &self.costs) {
@@ -263,7 +283,7 @@ fn section_of(spec: &SliSpec) -> String {
     format!("{} over {}", spec.name, spec.window)
 }
 
-impl Observer for Slo {
+impl Observe for Slo {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
         if self.agent.is_empty() || self.agent == event.agent {
             Self::observe(self, event);
@@ -274,8 +294,38 @@ impl Observer for Slo {
         self.evaluate_at(now, signals);
     }
 
-    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
+    fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
+        let signal = lock(&self.transition).signal.clone();
+        signal.into_iter().for_each(|signal| signals(*signal));
+    }
+}
+
+impl Collect for Slo {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
         vec![Snapshot::Slo(Box::new(self.snapshot_at(now)))]
+    }
+
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        self.snapshot_at(now).metrics(emit);
+        for indicator in &self.indicators {
+            let Some(histogram) = indicator.histogram() else { continue };
+            let spec = indicator.spec();
+            let unit = match spec.measure {
+                Measure::Milliseconds => MetricUnit::Seconds,
+                Measure::Usd => MetricUnit::Dollars,
+                Measure::Ratio | Measure::Difference => MetricUnit::Ratio,
+                Measure::Count => MetricUnit::None,
+            };
+            let metric = Metric::histogram("sre.indicator.distribution", histogram).with_unit(unit);
+            let labels = [("slo", &*self.name), ("agent", &*self.agent), ("indicator", &*spec.name)];
+            emit(metric.with_labels(&labels).with_help("Distribution of the indicator's samples."));
+        }
+    }
+}
+
+impl Persist for Slo {
+    fn name(&self) -> Cow<'_, str> {
+        if self.agent.is_empty() { (&*self.name).into() } else { format!("{}/{}", self.name, self.agent).into() }
     }
 
     fn save(&self, state: &mut StateWriter) {
@@ -366,6 +416,38 @@ mod tests {
                 (Status::Critical, Status::Healthy)
             ]
         );
+    }
+
+    #[test]
+    fn reading_the_status_by_hand_swallows_no_transition_and_an_incident_is_asserted_again_as_it_was() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
+        let budget = ErrorBudget::new(BudgetConfig { total: Some(0.05), ..Default::default() }).unwrap();
+        let slo = Slo::new("answers", vec![]).unwrap().with_budget(budget.with_clock(clock.clone()));
+        let signals = |slo: &Slo, call: fn(&Slo, Timestamp, &mut dyn FnMut(Signal))| {
+            let mut signals = Vec::new();
+            call(slo, clock.now(), &mut |signal| signals.push(signal));
+            signals
+        };
+        let (evaluate, reassert) = (
+            |slo: &Slo, now, signals: &mut dyn FnMut(Signal)| Observe::evaluate(slo, now, signals),
+            |slo: &Slo, _, signals: &mut dyn FnMut(Signal)| slo.reassert(signals),
+        );
+        assert_eq!(signals(&slo, reassert), [], "nothing has ever fired");
+        (0..30).for_each(|_| slo.record_event(false));
+        assert_eq!(slo.evaluate(), Status::Exhausted);
+        let begun = signals(&slo, evaluate);
+        assert_eq!((begun.len(), begun[0].phase), (1, Phase::Firing));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(signals(&slo, reassert), begun);
+        let mut state = StateWriter::default();
+        slo.save(&mut state);
+        let restored = Slo::new("answers", vec![]).unwrap();
+        restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        assert_eq!(signals(&restored, reassert), begun, "after a restart too");
+        clock.advance(Duration::from_secs(40 * 86_400));
+        let over = signals(&slo, evaluate);
+        assert_eq!((over.len(), over[0].phase), (1, Phase::Resolved));
+        assert_eq!(signals(&slo, reassert), over, "so is its end");
     }
 
     #[test]

@@ -3,7 +3,10 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ring::Ring;
-use crate::{Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock};
+use crate::{
+    ExponentialHistogram, Measure, Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp,
+    Window, lock,
+};
 
 /// The series under an indicator whose value is a percentile, such as the 95th of a latency.
 ///
@@ -25,7 +28,15 @@ use crate::{Percentiles, SliReading, SliSpec, StateError, StateReader, StateWrit
 pub struct PercentileSeries {
     spec: SliSpec,
     percentile: f64,
-    ring: Mutex<Ring<Sketch>>,
+    recorded: Mutex<Recorded>,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    ring: Ring<Sketch>,
+    /// Of every sample since the series began, by bin; empty before the first one.
+    total: Vec<u64>,
+    sum: f64,
 }
 
 const SLICES: usize = 10;
@@ -52,7 +63,7 @@ impl PercentileSeries {
     /// An empty series whose value is the `percentile` (0.95 for p95; above 0, up to 1).
     pub fn new(spec: SliSpec, percentile: f64) -> Self {
         let ring = Ring::covering(spec.window.duration(), SLICES);
-        Self { spec, percentile, ring: Mutex::new(ring) }
+        Self { spec, percentile, recorded: Mutex::new(Recorded { ring, total: Vec::new(), sum: 0.0 }) }
     }
 
     /// What is measured, and the target.
@@ -67,19 +78,37 @@ impl PercentileSeries {
             return;
         }
         let met = self.spec.is_met_by(sample);
-        if let Some(sketch) = lock(&self.ring).slot(time) {
-            sketch.add(sample, met);
+        let Recorded { ring, total, sum } = &mut *lock(&self.recorded);
+        if let Some(sketch) = ring.slot(time) {
+            let bin = bin_of(sample);
+            sketch.add(bin, sample, met);
+            if total.is_empty() {
+                *total = vec![0; BINS];
+            }
+            total[bin] += 1;
+            *sum += sample;
         }
     }
 
     /// Writes what was recorded.
     pub fn save(&self, state: &mut StateWriter) {
-        lock(&self.ring).save(state, |sketch| sketch.samples > 0);
+        let recorded = lock(&self.recorded);
+        recorded.ring.save(state, |sketch| sketch.samples > 0);
+        state.put(&(&recorded.total, recorded.sum));
     }
 
     /// Adds what was saved.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        lock(&self.ring).restore(state, Sketch::merge)
+        let recorded = &mut *lock(&self.recorded);
+        recorded.ring.restore(state, Sketch::merge)?;
+        let (total, sum): (Vec<u64>, f64) = state.take()?;
+        if !matches!(total.len(), 0 | BINS) {
+            return Err(StateError::new(format!("found {} bins", total.len())));
+        }
+        recorded.total.resize(total.len().max(recorded.total.len()), 0);
+        recorded.total.iter_mut().zip(total).for_each(|(count, more)| *count += more);
+        recorded.sum += sum;
+        Ok(())
     }
 
     /// What was recorded in the indicator's window up to `now`. Compliance is exact; the value is within 1 %.
@@ -101,8 +130,21 @@ impl PercentileSeries {
         self.merged(window, now).percentile(percentile)
     }
 
+    /// Returns the distribution of every sample since the series began, in base units (seconds, not milliseconds). A sample
+    /// is counted in the bucket of a value that is within 1 % of it. The resolution is 5.
+    pub fn histogram(&self) -> ExponentialHistogram {
+        let factor = if self.spec.measure == Measure::Milliseconds { 1e-3 } else { 1.0 };
+        let recorded = lock(&self.recorded);
+        let mut histogram = ExponentialHistogram::new(5);
+        for (bin, count) in recorded.total.iter().enumerate().filter(|(_, count)| **count > 0) {
+            histogram.record_many(value_of(bin) * factor, *count);
+        }
+        histogram.sum = recorded.sum * factor;
+        histogram
+    }
+
     fn merged(&self, window: Window, now: Timestamp) -> Merged {
-        let ring = lock(&self.ring);
+        let ring = &lock(&self.recorded).ring;
         let mut merged = Merged { bins: [0; BINS], met: 0, samples: 0, maximum: 0.0, dropped: ring.dropped() };
         for sketch in ring.window(window.duration(), now) {
             merged.met += sketch.met;
@@ -118,8 +160,7 @@ impl PercentileSeries {
 
 impl Sketch {
     #[inline]
-    fn add(&mut self, sample: f64, met: bool) {
-        let bin = bin_of(sample);
+    fn add(&mut self, bin: usize, sample: f64, met: bool) {
         match bin.checked_sub(self.first).and_then(|index| self.bins.get_mut(index)) {
             Some(count) => *count = count.saturating_add(1),
             None => self.grow_to(bin),
@@ -216,7 +257,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Measure;
 
     fn series() -> PercentileSeries {
         PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Measure::Milliseconds, Window::HOUR), 0.95)
@@ -253,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn the_histogram_counts_everything_in_base_units() {
+        let series = series();
+        let start = Timestamp::from_secs(1_790_000_000);
+        for (hours, ms) in [(0, 100.0), (5, 2_000.0), (10, 2_000.0)] {
+            series.record(start.saturating_add(Window::hours(hours.max(1)).duration()), ms);
+        }
+        let histogram = series.histogram();
+        assert_eq!((histogram.count, histogram.sum), (3, 4.1));
+        let filled = (histogram.offset..).zip(&histogram.buckets).filter(|(_, count)| **count > 0);
+        let bounds: Vec<_> = filled.map(|(index, count)| (histogram.upper_bound(index), *count)).collect();
+        assert_eq!(bounds.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 2]);
+        for ((bound, _), seconds) in bounds.iter().zip([0.1, 2.0]) {
+            // A bucket is 2^(1/32) wide, and the value stands for samples within 1 %.
+            assert!((0.989..=1.033).contains(&(bound / seconds)), "{bound} for {seconds}");
+        }
+    }
+
+    #[test]
     fn a_window_forgets() {
         let series = series();
         let start = Timestamp::from_secs(1_790_000_000);
@@ -270,8 +328,9 @@ mod tests {
                 series.record(time, value_of(bin));
             }
         }
-        let ring = series.ring.lock().unwrap();
-        let held: usize = ring
+        let recorded = series.recorded.lock().unwrap();
+        let held: usize = recorded
+            .ring
             .window(Window::days(1).duration(), Timestamp::from_secs(1_790_014_040))
             .map(|sketch| sketch.bins.capacity() * 4 + size_of::<Sketch>())
             .sum();

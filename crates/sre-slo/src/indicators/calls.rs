@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use rustc_hash::{FxHashSet, FxHasher};
 use serde::{Deserialize, Serialize};
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli, SliReading, SliSpec,
-    StateError, StateReader, StateWriter, Timestamp, Window, lock,
+    AgentEvent, Event, ExponentialHistogram, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli,
+    SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock,
 };
 
 use super::Hand;
@@ -108,6 +108,10 @@ impl Sli for ResponseLatency {
         self.series.reading(now)
     }
 
+    fn histogram(&self) -> Option<ExponentialHistogram> {
+        Some(self.series.histogram())
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::TaskFinished { duration_ms: Some(duration_ms), .. } = event.event {
             self.series.record(event.time, duration_ms);
@@ -162,6 +166,10 @@ impl Sli for TimeToFirstToken {
 
     fn reading(&self, now: Timestamp) -> SliReading {
         self.series.reading(now)
+    }
+
+    fn histogram(&self) -> Option<ExponentialHistogram> {
+        Some(self.series.histogram())
     }
 
     fn observe(&self, event: &AgentEvent) {
