@@ -1,7 +1,7 @@
 //! A restart in the middle of a run changes no number.
 
 use proptest::prelude::*;
-use sre_core::{AgentEvent, Observe, Persist, StateReader, StateWriter, Tally, Timestamp};
+use sre_core::{AgentEvent, Persist, StateReader, StateWriter, Tally, Timestamp};
 use sre_slo::{SliRegistry, SloEngine, parse};
 
 const OBJECTIVES: &str = "
