@@ -1,4 +1,4 @@
-//! What a guard's books keep over a restart, in every form of the ledger.
+//! The ledger stores, and what a guard keeps in them over a restart.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,7 +14,7 @@ fn usd(text: &str) -> Usd {
     text.parse().unwrap()
 }
 
-/// Each form, twice: as it is, and as a restart finds it.
+/// Opens each store twice: before and after a restart.
 fn ledgers(folder: &Path) -> Vec<[Arc<dyn LedgerStore>; 2]> {
     let memory = Arc::new(MemoryLedger::default());
     let file = || Arc::new(SqliteLedger::open(folder.join("ledger.db")).unwrap());
@@ -40,7 +40,7 @@ fn guard(clock: &Arc<ManualClock>, store: Arc<dyn LedgerStore>) -> CostGuard {
 }
 
 #[test]
-fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
+fn a_restart_keeps_the_day_the_month_and_the_reservations() {
     let folder = tempfile::tempdir().unwrap();
     for [store, again] in ledgers(folder.path()) {
         let clock = Arc::new(ManualClock::new("2026-11-23T12:00:00Z".parse().unwrap()));
@@ -63,11 +63,11 @@ fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
         assert_eq!((budget.spent_today_usd, budget.reserved_usd, budget.tasks_today), (usd("5.5"), usd("4"), 1));
         assert_eq!(after.get_budget("b").spent_today_usd, usd("2.5"));
         assert_eq!((after.org_spent_month(), after.org_remaining_month()), (usd("9"), usd("16")));
-        assert!(after.charge(&on_model(usd("1.1"))).is_err(), "a dollar of three is spent, and one reserved");
+        assert!(after.charge(&on_model(usd("1.1"))).is_err(), "one dollar of three is spent, and one reserved");
         assert!(after.charge(&on_model(usd("0.5"))).is_ok());
-        assert!(after.check_and_charge("a", usd("0.6")).is_err(), "what is reserved stays so");
-        assert!(after.charge(&spend("c", usd("2.6"))).is_err(), "the team's budget too");
-        assert_eq!(after.check_and_charge("a", usd("0.1")).unwrap(), [], "what was told is not told again");
+        assert!(after.check_and_charge("a", usd("0.6")).is_err(), "reservations are kept");
+        assert!(after.charge(&spend("c", usd("2.6"))).is_err(), "the team's budget is kept");
+        assert_eq!(after.check_and_charge("a", usd("0.1")).unwrap(), [], "alerts from before are not sent again");
         clock.advance(Duration::from_secs(15 * 60));
         assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO, "and expires");
         after.reset_daily(Some("a"));
@@ -77,7 +77,7 @@ fn a_restart_keeps_the_day_the_month_and_what_is_reserved() {
 
 const NOON: &str = "2026-11-23T12:00:00Z";
 
-/// The process that is killed: this test itself, started anew. It spends, and holds a reservation, until it dies.
+/// The process that the next test kills: this test binary. It charges, with one reservation open, until it dies.
 #[test]
 fn child() {
     let Ok(file) = std::env::var("SRE_LEDGER_TEST") else { return };
@@ -92,10 +92,10 @@ fn child() {
 }
 
 #[test]
-fn a_process_that_is_killed_leaves_what_it_spent_and_reservations_that_expire() {
+fn a_killed_process_leaves_its_charges_and_reservations_that_expire() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
-    let mut told = 0;
+    let mut charged = 0;
     for kills in 1..=5u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
@@ -104,20 +104,20 @@ fn a_process_that_is_killed_leaves_what_it_spent_and_reservations_that_expire() 
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        told += lines.filter(|line| line.starts_with("spent")).take(20 + kills as usize * 7).count();
+        charged += lines.filter(|line| line.starts_with("spent")).take(20 + kills as usize * 7).count();
         child.kill().unwrap();
         child.wait().unwrap();
         let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
         let after = guard(&clock, Arc::new(SqliteLedger::open(&file).unwrap()));
-        // It may have spent more than it could tell before it died.
+        // It may have charged more than it printed before it died.
         let budget = after.get_budget("a");
         let spent = budget.spent_today_usd.nanos() / 100_000;
-        assert!(spent >= told as i64, "told of {told}, found {spent}");
-        told = usize::try_from(spent).unwrap();
+        assert!(spent >= charged as i64, "printed {charged}, found {spent}");
+        charged = usize::try_from(spent).unwrap();
         assert!(budget.reserved_usd >= usd("2"), "{budget:?}");
         clock.advance(Duration::from_secs(16 * 60));
         assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO);
-        // For the next one there is room again.
+        // Makes room for the next process.
         let sql = "DELETE FROM holds";
         rusqlite::Connection::open(&file).unwrap().execute(sql, []).unwrap();
     }
@@ -169,7 +169,7 @@ fn days_and_months_are_kept_apart_and_pruned() {
 }
 
 #[test]
-fn a_guard_lets_its_ledger_forget_what_is_old() {
+fn a_guard_prunes_its_store() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
     let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
@@ -189,7 +189,7 @@ fn a_guard_lets_its_ledger_forget_what_is_old() {
 }
 
 #[test]
-fn a_file_of_something_else_is_refused() {
+fn a_file_of_another_kind_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts.db");
     drop(SqliteAlertStore::open(&path).unwrap());

@@ -1,4 +1,4 @@
-//! What it costs to ask a budget, beside governor's keyed rate limiter.
+//! The time of a charge, compared with governor's keyed rate limiter.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -16,7 +16,7 @@ thread_local! {
 
 const AGENTS: usize = 10_000;
 
-/// Names in no order, so that each is somewhere else in memory.
+/// Names in random order, so that their accounts are scattered in memory.
 fn names() -> Vec<String> {
     (0..AGENTS as u64).map(|number| format!("agent-{:05}", number * 7_919 % AGENTS as u64)).collect()
 }
@@ -27,7 +27,7 @@ fn guard(limits: Limits) -> CostGuard {
     CostGuard::with_limits(limits).unwrap()
 }
 
-/// How long so many threads take for `calls` together, each for agents of its own.
+/// Measures how long `threads` threads take for `calls` in total, each with agents of its own.
 fn on_threads(threads: usize, calls: u64, names: &[String], call: &(dyn Fn(&str) + Sync)) -> Duration {
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -54,7 +54,7 @@ fn charge(c: &mut Criterion) {
     let quota = Quota::per_second(NonZeroU32::MAX);
     let limiter: DefaultKeyedRateLimiter<String> = RateLimiter::keyed(quota);
     bench("governor", &|name| {
-        // Governor looks up a `String`; a thread has one, so that none is made each time.
+        // Governor looks up a `String`: reuse one per thread instead of allocating.
         KEY.with_borrow_mut(|key| {
             key.clear();
             key.push_str(name);

@@ -247,7 +247,7 @@ mod tests {
             default_mapping(&Signal { time: at, agent: "planner".into(), kind }).unwrap()
         };
         let killed = cost(CostAlertKind::Killed);
-        assert_eq!(killed.title, "costs of agent planner: refused from now on, as too much of the limit is spent");
+        assert_eq!(killed.title, "costs of agent planner: blocked: the limit is nearly spent");
         assert_eq!((killed.severity, &*killed.message), (Severity::Critical, "$96.5 of $100 are spent."));
         let freed = cost(CostAlertKind::Freed);
         assert_eq!((freed.severity, freed.key()), (Severity::Resolved, killed.key()));

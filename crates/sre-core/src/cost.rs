@@ -4,30 +4,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Metric, MetricUnit, Timestamp, Usd};
 
-/// Whose spending something is about.
+/// Whose budget something is about.
 ///
-/// As JSON `scope` (`agent`, `agent_on_model`, `team`, `model`, `org`), and if need be `name` and `model`.
+/// In JSON: `scope` (`agent`, `agent_on_model`, `team`, `model` or `org`), `name`, and for an agent on a model, `model`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CostScope {
-    /// An agent's, a day.
+    /// The daily budget of an agent.
     Agent(String),
-    /// An agent's on a model, a day.
+    /// The daily budget of an agent on one model.
     AgentOnModel {
-        /// Which agent.
+        /// The agent.
         agent: String,
-        /// On which model.
+        /// The model.
         model: String,
     },
-    /// A team's, a day: that of all its agents.
+    /// The daily budget of a team, shared by its agents.
     Team(String),
-    /// A model's, a day: that of all who call it.
+    /// The daily budget of a model, shared by all agents.
     Model(String),
-    /// Everybody's, a month.
+    /// The monthly budget of the organisation.
     Org,
 }
 
 impl CostScope {
-    /// The agent it is about; empty for what is none.
+    /// Returns the agent's name, or an empty string if the scope is not an agent's.
     pub fn agent_name(&self) -> &str {
         match self {
             Self::Agent(agent) | Self::AgentOnModel { agent, .. } => agent,
@@ -35,7 +35,7 @@ impl CostScope {
         }
     }
 
-    /// What kind it is, its name (empty for the organisation), and the model where it is an agent's on one.
+    /// Returns the kind of scope as in JSON, the name (empty for the organisation), and the model of an agent on a model.
     pub fn parts(&self) -> (&'static str, &str, Option<&str>) {
         match self {
             Self::Agent(name) => ("agent", name, None),
@@ -93,98 +93,98 @@ impl std::fmt::Display for CostScope {
     }
 }
 
-/// Something about costs that somebody should know.
+/// An alert about costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostAlert {
-    /// When it came to be so.
+    /// Time of detection.
     pub at: Timestamp,
-    /// Whose spending it is about.
+    /// The budget.
     #[serde(flatten)]
     pub scope: CostScope,
-    /// What they have spent in the day or month; for a task, what the task has.
+    /// The amount spent in the day or month; for [`CostAlertKind::TaskExceeded`], by the task.
     pub spent_usd: Usd,
-    /// What they may spend.
+    /// The limit of the budget or task.
     pub limit_usd: Usd,
-    /// What it is.
+    /// What was detected.
     #[serde(flatten)]
     pub kind: CostAlertKind,
 }
 
-/// What there is to know about costs.
+/// What a [`CostAlert`] reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "alert", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CostAlertKind {
-    /// So much of the limit is spent, as a share; told once a day or month.
+    /// A share of the limit is spent. Reported once per day or month.
     Threshold {
-        /// The share that was reached.
+        /// The share, from 0 to 1.
         threshold: f64,
     },
-    /// The agent is slowed down from now on.
+    /// The agent is throttled from now on.
     Throttled,
-    /// The agent is refused from now on.
+    /// The agent is blocked from now on.
     Killed,
-    /// A new day, or somebody's order, lets the agent work freely again.
+    /// The agent is neither throttled nor blocked any more: a new day began, or the day was reset.
     Freed,
-    /// More than the limit is spent: an actual cost outran its estimate, or nobody had asked.
+    /// More than the limit is spent: an actual cost was above its estimate, or was recorded without a check.
     Exceeded {
-        /// By how much.
+        /// The excess that was not reported before.
         excess_usd: Usd,
     },
-    /// A task has cost more than a task may.
+    /// A task has cost more than the limit per task.
     TaskExceeded {
-        /// Which.
+        /// The task.
         task: String,
     },
-    /// One cost is far outside of what the agent's costs are.
+    /// A single cost is far above the agent's other costs.
     Anomaly {
         /// The cost.
         cost_usd: Usd,
-        /// How many standard deviations it lies above the median, estimated robustly; `None` where all were the same.
+        /// The modified z-score: standard deviations above the median, estimated from the median absolute deviation. `None`
+        /// if the standard deviation is 0.
         score: Option<f64>,
-        /// The median.
+        /// The median of the agent's recent costs.
         median_usd: Usd,
     },
-    /// The agent spends so much a minute, against its own history, that it may be caught in a loop.
+    /// The agent spends far more per minute than usual, possibly in a loop.
     Runaway {
-        /// What it has spent in the last minute.
+        /// The amount spent in the current minute.
         minute_usd: Usd,
-        /// What it spends in a usual minute in which it spends at all.
+        /// The median of the minutes with any spending.
         usual_usd: Usd,
     },
 }
 
-/// What is to be told, in a sentence.
 impl std::fmt::Display for CostAlertKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Threshold { threshold } => write!(f, "{} % of the limit is spent", threshold * 100.0),
-            Self::Throttled => f.write_str("slowed down, as too much of the limit is spent"),
-            Self::Killed => f.write_str("refused from now on, as too much of the limit is spent"),
-            Self::Freed => f.write_str("works freely again"),
-            Self::Exceeded { excess_usd } => write!(f, "${excess_usd} more than the limit is spent"),
-            Self::TaskExceeded { task } => write!(f, "task {task} costs more than a task may"),
+            Self::Threshold { threshold } => write!(f, "{} % of the limit spent", threshold * 100.0),
+            Self::Throttled => f.write_str("throttled: the limit is nearly spent"),
+            Self::Killed => f.write_str("blocked: the limit is nearly spent"),
+            Self::Freed => f.write_str("no longer throttled or blocked"),
+            Self::Exceeded { excess_usd } => write!(f, "limit exceeded by ${excess_usd}"),
+            Self::TaskExceeded { task } => write!(f, "task {task} exceeded the limit per task"),
             Self::Anomaly { cost_usd, score, median_usd } => {
-                write!(f, "a cost of ${cost_usd} where half are below ${median_usd}")?;
+                write!(f, "unusual cost of ${cost_usd}, the median is ${median_usd}")?;
                 score.map_or(Ok(()), |score| write!(f, " (z = {score:.1})"))
             }
             Self::Runaway { minute_usd, usual_usd } => {
-                write!(f, "${minute_usd} within a minute, where ${usual_usd} is usual: is it caught in a loop?")
+                write!(f, "runaway spending: ${minute_usd} in a minute, ${usual_usd} is usual; check for a loop")
             }
         }
     }
 }
 
-/// What an agent may do as far as its budget goes.
+/// What an agent may do, by its budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostStatus {
-    /// Whatever fits its limits.
+    /// Anything within its limits.
     #[default]
     Ok,
-    /// One task every so often.
+    /// One call or task per interval.
     Throttled,
-    /// Nothing, until the next day or somebody's order.
+    /// Nothing, until the next day or a reset.
     Killed,
 }
 
@@ -192,7 +192,7 @@ impl CostStatus {
     /// Every status.
     pub const ALL: [Self; 3] = [Self::Ok, Self::Throttled, Self::Killed];
 
-    /// The lower-case name.
+    /// Returns the lower-case name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -211,31 +211,31 @@ impl std::fmt::Display for CostStatus {
 /// A budget at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetSnapshot {
-    /// Whose.
+    /// Whose budget.
     #[serde(flatten)]
     pub scope: CostScope,
-    /// What is spent in the day, or month.
+    /// The amount spent in the day or month.
     pub spent_usd: Usd,
-    /// What is reserved for calls that go on.
+    /// The amount reserved for calls in progress.
     pub reserved_usd: Usd,
-    /// What may be spent.
+    /// The limit.
     pub limit_usd: Usd,
-    /// What its owner may do.
+    /// Whether the agent is throttled or blocked; `ok` for shared budgets.
     pub status: CostStatus,
-    /// When it is spent at the rate of the period so far; `None` when it lasts.
+    /// When the budget will be spent at the rate of the period so far; `None` if it lasts until the end of the period.
     pub exhausted_at: Option<Timestamp>,
 }
 
 /// All budgets at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostsSnapshot {
-    /// Agents', teams' and models', by name, and the organisation's last.
+    /// By scope: agents, teams and models by name, the organisation last.
     pub budgets: Vec<BudgetSnapshot>,
-    /// Signals that nobody took in time.
+    /// Signals that were dropped because too many were pending.
     pub lost_signals: u64,
-    /// Times that the ledger could not be written.
+    /// Writes to the ledger store that failed.
     pub store_failures: u64,
-    /// Amounts of agents that found no room, and counted for the organisation alone.
+    /// Charges of agents beyond the maximum number of agents, which have no budget of their own.
     pub overflow: u64,
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An amount of US dollars, counted in nano-dollars (10⁻⁹ $), from −9.2 to 9.2 billion.
 ///
-/// Written as a decimal string; read from a string or a number, and rounded half to even where it has more than nine
-/// decimals. Sums stop at the ends of the range instead of wrapping.
+/// Serialised as a decimal string. Deserialised from a string or a number, rounded half to even to nine decimals. Sums saturate
+/// instead of wrapping.
 ///
 /// ```
 /// use sre_core::Usd;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd(i64);
 
-/// An amount that cannot be.
+/// An amount that is not a number, or out of range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found {found}, expected an amount of dollars such as 0.25, at most 9.2 billion")]
 pub struct InvalidUsd {
@@ -29,35 +29,35 @@ pub struct InvalidUsd {
 const NANOS: i64 = 1_000_000_000;
 
 impl Usd {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Self = Self(0);
 
-    /// So many nano-dollars.
+    /// Creates an amount from nano-dollars.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// The amount in nano-dollars.
+    /// Returns the amount in nano-dollars.
     pub const fn nanos(self) -> i64 {
         self.0
     }
 
-    /// The amount in dollars, for a chart or a mean; ledgers count in [`Usd`].
+    /// Returns the amount in dollars, for charts and means. Keep sums in [`Usd`], which is exact.
     pub fn as_dollars(self) -> f64 {
         self.0 as f64 / NANOS as f64
     }
 
-    /// The sum, or `None` outside the range.
+    /// Returns the sum, or `None` if it is out of range.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
-    /// The difference, or `None` outside the range.
+    /// Returns the difference, or `None` if it is out of range.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).map(Self)
     }
 
-    /// True below zero.
+    /// Returns whether the amount is below zero.
     pub const fn is_negative(self) -> bool {
         self.0 < 0
     }
@@ -67,7 +67,7 @@ impl TryFrom<f64> for Usd {
     type Error = InvalidUsd;
 
     fn try_from(dollars: f64) -> Result<Self, InvalidUsd> {
-        // The shortest text that reads back as the same number is what its author wrote.
+        // The shortest decimal that parses to the same float is what its author wrote.
         if dollars.is_finite() { format!("{dollars}").parse() } else { Err(InvalidUsd { found: dollars.to_string() }) }
     }
 }
@@ -95,7 +95,7 @@ impl FromStr for Usd {
     }
 }
 
-/// `whole.fraction × 10^exponent` dollars in nano-dollars, half to even.
+/// Returns `whole.fraction × 10^exponent` dollars in nano-dollars, rounded half to even.
 fn round_to_nanos(whole: &str, fraction: &str, exponent: i32) -> Option<i64> {
     let kept = i64::try_from(whole.len()).ok()? + i64::from(exponent) + 9;
     let (mut nanos, mut first_cut, mut rest_cut) = (0i64, 0u8, false);
@@ -158,7 +158,7 @@ impl Sum for Usd {
     }
 }
 
-/// A decimal string where people may read it, nano-dollars elsewhere.
+/// A decimal string in human-readable formats, nano-dollars in others.
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }

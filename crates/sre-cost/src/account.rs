@@ -2,157 +2,161 @@ use std::sync::Arc;
 
 use sre_core::{Clock, CostAlertKind, Timestamp, Usd};
 
-use crate::Limits;
-use crate::allowance::Allowance;
-use crate::anomaly::{Baseline, Pace};
-use crate::shared::Places;
+use crate::agent_budget::AgentBudgetState;
+use crate::anomaly::{Baseline, SpendRate};
+use crate::limits::Limits;
+use crate::shared_budgets::BudgetIds;
 
-/// An agent's books of a day.
+/// An agent's spending of the day, its open reservations, and its usual costs.
 #[derive(Debug)]
 pub(crate) struct Account {
-    pub(crate) own: Allowance,
-    pace: Pace,
+    pub(crate) overall: AgentBudgetState,
+    rate: SpendRate,
     baseline: Baseline,
-    /// What a charge need not look at: it is somewhere else, so that more accounts fit into a cache.
-    pub(crate) rest: Box<Rest>,
+    /// What most charges do not read. Boxed, so that more accounts fit into a cache.
+    pub(crate) details: Box<Details>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Rest {
-    pub(crate) tasks: u64,
+pub(crate) struct Details {
+    pub(crate) tasks_today: u64,
     pub(crate) team: Option<String>,
-    /// What it may spend on models that hold each agent to limits of their own, once it has called them.
-    on_models: Vec<(u32, Allowance)>,
-    holds: Vec<Hold>,
+    /// The agent's budgets on models with per-agent limits, by model id, from the first call of each.
+    on_models: Vec<(u32, AgentBudgetState)>,
+    reservations: Vec<OpenReservation>,
 }
 
-/// An amount that is reserved.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hold {
-    pub(crate) number: u64,
+pub(crate) struct OpenReservation {
+    pub(crate) id: u64,
     pub(crate) amount: i64,
-    /// Which other budgets it is held from too.
-    pub(crate) places: Places,
+    /// The budgets it is reserved from, besides the agent's and the organisation's.
+    pub(crate) budgets: BudgetIds,
     pub(crate) expires: Timestamp,
 }
 
 impl Account {
     pub(crate) fn new(limits: &Limits, agent: &str, team: Option<&str>) -> Self {
         Self {
-            own: Allowance::of_agent(limits, agent, team),
-            rest: Box::new(Rest { team: team.map(str::to_owned), ..Rest::default() }),
-            pace: Pace::default(),
+            overall: AgentBudgetState::overall(limits, agent, team),
+            details: Box::new(Details { team: team.map(str::to_owned), ..Details::default() }),
+            rate: SpendRate::default(),
             baseline: Baseline::default(),
         }
     }
 
-    /// The agent turns out to be of another team: its limits are that team's from now on.
-    pub(crate) fn move_to(&mut self, limits: &Limits, agent: &str, team: &str, clock: &Arc<dyn Clock>) {
-        let mut own = Allowance::of_agent(limits, agent, Some(team));
-        own.budget.reserved = self.own.budget.reserved;
-        own.restore(self.own.budget.spent, limits, clock);
-        self.own = own;
-        self.rest.team = Some(team.to_owned());
+    /// Moves the agent to another team, whose limits apply from now on.
+    pub(crate) fn set_team(&mut self, limits: &Limits, agent: &str, team: &str, clock: &Arc<dyn Clock>) {
+        let mut overall = AgentBudgetState::overall(limits, agent, Some(team));
+        overall.budget.reserved = self.overall.budget.reserved;
+        overall.restore(self.overall.budget.spent, limits, clock);
+        self.overall = overall;
+        self.details.team = Some(team.to_owned());
     }
 
-    /// What it may spend on a model, had from `make` at its first call.
-    pub(crate) fn on_model_mut(&mut self, model: u32, make: impl FnOnce() -> Allowance) -> &mut Allowance {
-        let on_models = &mut self.rest.on_models;
-        let place = on_models.iter().position(|(known, _)| *known == model).unwrap_or_else(|| {
+    /// Returns the agent's budget on a model, created by `make` on first use.
+    pub(crate) fn on_model_mut(
+        &mut self,
+        model: u32,
+        make: impl FnOnce() -> AgentBudgetState,
+    ) -> &mut AgentBudgetState {
+        let on_models = &mut self.details.on_models;
+        let index = on_models.iter().position(|(known, _)| *known == model).unwrap_or_else(|| {
             on_models.push((model, make()));
             on_models.len() - 1
         });
-        &mut on_models[place].1
+        &mut on_models[index].1
     }
 
-    /// What it may spend on a model, if that has been called and holds each agent to limits of its own.
+    /// Returns the agent's budget on a model, if the model has per-agent limits and the agent has called it.
     #[inline]
-    pub(crate) fn on_model(&self, model: Option<u32>) -> Option<&Allowance> {
+    pub(crate) fn on_model(&self, model: Option<u32>) -> Option<&AgentBudgetState> {
         let model = model?;
-        self.rest.on_models.iter().find(|(known, _)| *known == model).map(|(_, allowance)| allowance)
+        self.details.on_models.iter().find(|(known, _)| *known == model).map(|(_, state)| state)
     }
 
-    /// What it may spend on each such model.
-    pub(crate) fn on_models(&self) -> impl Iterator<Item = (u32, &Allowance)> {
-        self.rest.on_models.iter().map(|(model, allowance)| (*model, allowance))
+    pub(crate) fn on_models(&self) -> impl Iterator<Item = (u32, &AgentBudgetState)> {
+        self.details.on_models.iter().map(|(model, state)| (*model, state))
     }
 
-    /// Begins a new day; the allowances that were slowed down or refused, and the model of each that is for one.
-    pub(crate) fn begin(&mut self) -> Vec<(Option<u32>, &Allowance)> {
-        self.rest.tasks = 0;
-        let on_models = self.rest.on_models.iter_mut().map(|(model, allowance)| (Some(*model), allowance));
+    /// Starts a new day. Returns the budgets that were throttled or killed until now, each with its model, if any.
+    pub(crate) fn start_day(&mut self) -> Vec<(Option<u32>, &AgentBudgetState)> {
+        self.details.tasks_today = 0;
+        let on_models = self.details.on_models.iter_mut().map(|(model, state)| (Some(*model), state));
         let mut freed = Vec::new();
-        for (model, allowance) in std::iter::once((None, &mut self.own)).chain(on_models) {
-            if allowance.begin() {
-                freed.push((model, &*allowance));
+        for (model, state) in std::iter::once((None, &mut self.overall)).chain(on_models) {
+            if state.start_day() {
+                freed.push((model, &*state));
             }
         }
         freed
     }
 
-    /// Nothing was spent in the day, and nothing is reserved.
+    /// Returns whether nothing was spent today and nothing is reserved.
     pub(crate) fn is_idle(&self) -> bool {
-        self.own.budget.spent == 0 && self.rest.holds.is_empty()
+        self.overall.budget.spent == 0 && self.details.reservations.is_empty()
     }
 
-    pub(crate) fn find_hold(&self, number: u64) -> Option<Hold> {
-        self.rest.holds.iter().find(|hold| hold.number == number).copied()
+    pub(crate) fn reservation(&self, id: u64) -> Option<OpenReservation> {
+        self.details.reservations.iter().find(|open| open.id == id).copied()
     }
 
-    pub(crate) fn hold(&mut self, hold: Hold) {
-        self.reserve(hold.places.on_model, hold.amount);
-        self.rest.holds.push(hold);
+    /// Reserves from the agent's own budgets.
+    pub(crate) fn reserve(&mut self, reservation: OpenReservation) {
+        self.add_reserved(reservation.budgets.on_model, reservation.amount);
+        self.details.reservations.push(reservation);
     }
 
-    /// Ends a reservation, in these books.
-    pub(crate) fn let_go(&mut self, number: u64) -> Option<Hold> {
-        let place = self.rest.holds.iter().position(|hold| hold.number == number)?;
-        let hold = self.rest.holds.swap_remove(place);
-        self.reserve(hold.places.on_model, -hold.amount);
-        Some(hold)
+    /// Ends a reservation in the agent's own budgets; `None` if it has ended already.
+    pub(crate) fn release(&mut self, id: u64) -> Option<OpenReservation> {
+        let index = self.details.reservations.iter().position(|open| open.id == id)?;
+        let ended = self.details.reservations.swap_remove(index);
+        self.add_reserved(ended.budgets.on_model, -ended.amount);
+        Some(ended)
     }
 
-    fn reserve(&mut self, on_model: Option<u32>, amount: i64) {
-        self.own.budget.reserved += amount;
-        let of_model = self.rest.on_models.iter_mut().find(|(model, _)| Some(*model) == on_model);
-        of_model.into_iter().for_each(|(_, allowance)| allowance.budget.reserved += amount);
+    fn add_reserved(&mut self, model: Option<u32>, amount: i64) {
+        self.overall.budget.reserved += amount;
+        let on_model = self.details.on_models.iter_mut().find(|(known, _)| Some(*known) == model);
+        on_model.into_iter().for_each(|(_, state)| state.budget.reserved += amount);
     }
 
-    /// The reservations that are too old.
+    /// Returns the ids of the reservations that have expired.
     pub(crate) fn expired(&self, now: Timestamp) -> Vec<u64> {
-        self.rest.holds.iter().filter(|hold| hold.expires <= now).map(|hold| hold.number).collect()
+        self.details.reservations.iter().filter(|open| open.expires <= now).map(|open| open.id).collect()
     }
 
     pub(crate) fn next_expiry(&self) -> Timestamp {
-        self.rest.holds.iter().map(|hold| hold.expires).min().unwrap_or(Timestamp::from_nanos(i64::MAX))
+        let expiries = self.details.reservations.iter().map(|open| open.expires);
+        expiries.min().unwrap_or(Timestamp::from_nanos(i64::MAX))
     }
 
-    /// Takes a cost in, and says how it is unlike the agent's others.
+    /// Adds a cost to the agent's history. Returns how it deviates from the costs before it.
     #[inline]
-    pub(crate) fn judge(&mut self, cost: Usd, now: Timestamp) -> Unusual {
+    pub(crate) fn assess(&mut self, cost: Usd, now: Timestamp) -> Deviation {
         const MINUTE: i64 = 60_000_000_000;
         let anomaly = self.baseline.is_exceeded_by(cost).then(|| Box::new(self.baseline.alert(cost)));
-        let is_runaway = self.pace.add(now.as_nanos() / MINUTE, cost, Usd::from_nanos(self.own.budget.limit));
+        let daily_limit = Usd::from_nanos(self.overall.budget.limit);
+        let is_runaway = self.rate.add(now.as_nanos() / MINUTE, cost, daily_limit);
         self.baseline.add(cost);
-        Unusual { anomaly, is_runaway }
+        Deviation { anomaly, is_runaway }
     }
 
-    /// What to tell of it.
-    pub(crate) fn tell_unusual(&self, unusual: Unusual) -> impl Iterator<Item = CostAlertKind> {
-        let anomaly = unusual.anomaly.map(|anomaly| *anomaly);
-        anomaly.into_iter().chain(unusual.is_runaway.then(|| self.pace.alert()))
+    pub(crate) fn deviation_alerts(&self, deviation: Deviation) -> impl Iterator<Item = CostAlertKind> {
+        let anomaly = deviation.anomaly.map(|anomaly| *anomaly);
+        anomaly.into_iter().chain(deviation.is_runaway.then(|| self.rate.alert()))
     }
 }
 
-/// How a cost is unlike others.
+/// How a cost deviates from the agent's usual ones.
 #[derive(Debug, Default)]
-pub(crate) struct Unusual {
-    /// Seldom there, so kept out of the way.
+pub(crate) struct Deviation {
+    /// Boxed because it is rarely set.
     anomaly: Option<Box<CostAlertKind>>,
     is_runaway: bool,
 }
 
-impl Unusual {
+impl Deviation {
     pub(crate) fn is_any(&self) -> bool {
         self.anomaly.is_some() || self.is_runaway
     }

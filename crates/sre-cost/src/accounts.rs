@@ -8,49 +8,52 @@ use smol_str::SmolStr;
 
 use crate::account::Account;
 
-/// Accounts by their agents' names. A short name lies in the table itself, so that to find one takes a single look into
-/// memory.
+/// Accounts by agent name. Short names are stored in the table itself, so that a lookup is a single memory access.
 #[derive(Default)]
 pub(crate) struct Accounts(HashTable<(SmolStr, SharedAccount)>);
 
 pub(crate) type SharedAccount = Arc<Mutex<Account>>;
 
-/// A name and its hash, made once an operation.
+/// An agent's name with its hash, computed once per operation.
 #[derive(Clone, Copy)]
-pub(crate) struct Name<'a> {
-    text: &'a str,
+pub(crate) struct AgentKey<'a> {
+    name: &'a str,
     hash: u64,
 }
 
-impl<'a> Name<'a> {
+impl<'a> AgentKey<'a> {
     #[inline]
-    pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, hash: hash_of(text) }
+    pub(crate) fn new(name: &'a str) -> Self {
+        Self { name, hash: hash_of(name) }
     }
 
-    /// One of so many parts, by other bits than those that place it in a table.
-    pub(crate) fn part(self, of: usize) -> usize {
-        (self.hash >> 40) as usize % of
+    pub(crate) fn name(self) -> &'a str {
+        self.name
+    }
+
+    /// Returns one of `count` partitions, by other bits of the hash than those that select a slot in a table.
+    pub(crate) fn partition(self, count: usize) -> usize {
+        (self.hash >> 40) as usize % count
     }
 }
 
 impl Accounts {
     #[inline]
-    pub(crate) fn get(&self, name: Name<'_>) -> Option<&SharedAccount> {
-        self.0.find(name.hash, |(known, _)| known == name.text).map(|(_, account)| account)
+    pub(crate) fn get(&self, key: AgentKey<'_>) -> Option<&SharedAccount> {
+        self.0.find(key.hash, |(known, _)| known == key.name).map(|(_, account)| account)
     }
 
-    /// The account, had from `make` if it is not there, and there is one to be had.
+    /// Returns the account, inserted from `make` if absent; `None` if `make` returns none.
     #[inline]
-    pub(crate) fn get_or_add(
+    pub(crate) fn get_or_insert(
         &mut self,
-        name: Name<'_>,
+        key: AgentKey<'_>,
         make: impl FnOnce() -> Option<SharedAccount>,
     ) -> Option<&SharedAccount> {
-        let is_it = |(known, _): &(SmolStr, SharedAccount)| known == name.text;
-        match self.0.entry(name.hash, is_it, |(known, _)| hash_of(known)) {
+        let is_match = |(known, _): &(SmolStr, SharedAccount)| known == key.name;
+        match self.0.entry(key.hash, is_match, |(known, _)| hash_of(known)) {
             Entry::Occupied(entry) => Some(&entry.into_mut().1),
-            Entry::Vacant(entry) => Some(&entry.insert((name.text.into(), make()?)).into_mut().1),
+            Entry::Vacant(entry) => Some(&entry.insert((key.name.into(), make()?)).into_mut().1),
         }
     }
 

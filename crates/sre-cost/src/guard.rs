@@ -8,21 +8,23 @@ use sre_core::{
     StateWriter, StoreError, SystemClock, Timestamp, Usd,
 };
 
-use crate::books::Books;
-use crate::limits::MOST;
-use crate::operations::Mode;
-use crate::told::Told;
-use crate::{InvalidLimits, Limits, Refused, Reservation, Spend, TaskCost};
+use crate::denied::Denied;
+use crate::ledger::Ledger;
+use crate::limits::{InvalidLimits, Limits, MAX_AMOUNT};
+use crate::notifier::Notifier;
+use crate::operations::ChargeMode;
+use crate::spend::Spend;
+use crate::tasks::TaskCost;
 
-/// Holds agents to their budgets: what a task may cost, what an agent may spend a day, and everybody a month.
+/// Enforces limits on cost: per task, per agent and day, and for the organisation per month.
 ///
-/// Whoever wants to spend asks: [`check_and_charge`](Self::check_and_charge) where the cost is known before,
-/// [`reserve`](Self::reserve) where it is not. However many threads ask at once, what is spent and reserved never exceeds a
-/// limit, unless an actual cost outruns its estimate; then the excess is told. [`record_cost`](Self::record_cost) enters what
-/// was spent already.
+/// Call [`check_and_charge`](Self::check_and_charge) if the cost of a call is known before it is made,
+/// [`reserve`](Self::reserve) if it is not, and [`record_cost`](Self::record_cost) for what was spent already. Under any
+/// concurrency, the sum of what is spent and reserved never exceeds a limit, unless an actual cost is higher than its estimate
+/// or was recorded afterwards; then an alert reports the excess.
 ///
 /// ```
-/// use sre_cost::{CostGuard, Refused};
+/// use sre_cost::{CostGuard, Denied};
 /// let guard = CostGuard::new();
 /// guard.check_task("planner", "0.50".parse().unwrap())?;
 /// let reservation = guard.reserve("planner", "0.50".parse().unwrap())?;
@@ -30,22 +32,22 @@ use crate::{InvalidLimits, Limits, Refused, Reservation, Spend, TaskCost};
 /// reservation.commit("0.45".parse().unwrap())?;
 /// let budget = guard.get_budget("planner");
 /// assert_eq!(budget.spent_today_usd.to_string(), "0.45");
-/// let refused = guard.check_task("planner", "2.01".parse().unwrap()).unwrap_err();
-/// assert_eq!(refused.to_string(), "the task would cost $2.01, and a task may cost $2");
-/// # Ok::<(), Refused>(())
+/// let denied = guard.check_task("planner", "2.01".parse().unwrap()).unwrap_err();
+/// assert_eq!(denied.to_string(), "task limit exceeded: the task would cost $2.01, the limit is $2");
+/// # Ok::<(), Denied>(())
 /// ```
 pub struct CostGuard {
-    pub(crate) books: Books,
-    pub(crate) told: Told,
+    pub(crate) ledger: Ledger,
+    pub(crate) notifier: Notifier,
     store: Option<Arc<dyn LedgerStore>>,
     store_failures: AtomicU64,
-    next_number: AtomicU64,
-    /// The day on which the ledger was last pruned.
-    pruned: AtomicI64,
+    next_id: AtomicU64,
+    /// The day on which the store was last pruned.
+    pruned_on: AtomicI64,
 }
 
-/// Details of what was spent are kept in a ledger for so long.
-const KEPT: Duration = Duration::from_secs(35 * 86_400);
+/// How long a store keeps single amounts.
+const RETENTION: Duration = Duration::from_secs(35 * 86_400);
 
 impl Default for CostGuard {
     fn default() -> Self {
@@ -54,234 +56,230 @@ impl Default for CostGuard {
 }
 
 impl CostGuard {
-    /// A guard with the default limits.
+    /// Creates a guard with the default limits.
     pub fn new() -> Self {
         Self::build(Limits::default(), Arc::new(SystemClock))
     }
 
-    /// A guard with other limits; the error names the setting that cannot be.
+    /// Creates a guard with other limits.
+    ///
+    /// # Errors
+    /// Returns the first setting that is out of range.
     pub fn with_limits(limits: Limits) -> Result<Self, InvalidLimits> {
         limits.validate()?;
         Ok(Self::build(limits, Arc::new(SystemClock)))
     }
 
-    /// The same by another clock, with empty books.
+    /// Replaces the clock. Discards what was spent so far.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self::build(self.books.limits, clock)
+        Self::build(self.ledger.limits, clock)
     }
 
-    /// The same with a ledger: takes up what it holds of the day and the month, and enters there all that is spent from now
-    /// on, before the spender goes on.
+    /// Adds a store: restores what it holds of the current day and month, and from now on writes each charge and reservation
+    /// to it before the call returns.
     pub fn with_store(mut self, store: Arc<dyn LedgerStore>) -> Result<Self, StoreError> {
-        let period = self.books.period();
-        self.books.take_up(store.books(period.day, period.month)?);
+        let period = self.ledger.period();
+        self.ledger.restore(store.books(period.day, period.month)?);
         self.store = Some(store);
         Ok(self)
     }
 
-    /// Writes the day's and the month's sums, for a guard without a ledger; reservations and what is usual are left out.
+    /// Saves the totals of the day and month, for a guard without a store. Reservations and cost baselines are not saved.
     pub(crate) fn save(&self, state: &mut StateWriter) {
-        let period = self.books.period();
-        state.put(&(period.day, period.month, self.books.held()));
+        let period = self.ledger.period();
+        state.put(&(period.day, period.month, self.ledger.totals()));
     }
 
-    /// Takes up what was saved of the present day and month.
+    /// Restores the saved totals, if they are of the current day and month.
     pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        let (day, month, mut books): (Timestamp, Timestamp, LedgerBooks) = state.take()?;
-        let period = self.books.period();
+        let (day, month, mut totals): (Timestamp, Timestamp, LedgerBooks) = state.take()?;
+        let period = self.ledger.period();
         if day != period.day {
-            books = LedgerBooks { org: books.org, ..LedgerBooks::default() };
+            totals = LedgerBooks { org: totals.org, ..LedgerBooks::default() };
         }
         if month != period.month {
-            books.org = Usd::ZERO;
+            totals.org = Usd::ZERO;
         }
-        self.books.take_up(books);
+        self.ledger.restore(totals);
         Ok(())
     }
 
     fn build(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        // Numbers of this process before a restart are not used again.
-        let next_number = AtomicU64::new(clock.now().as_nanos().max(1).unsigned_abs());
-        let books = Books::new(limits, clock);
+        // Starts at the time, so that ids from before a restart are not used again.
+        let next_id = AtomicU64::new(clock.now().as_nanos().max(1).unsigned_abs());
         Self {
-            books,
-            told: Told::default(),
+            ledger: Ledger::new(limits, clock),
+            notifier: Notifier::default(),
             store: None,
             store_failures: AtomicU64::new(0),
-            next_number,
-            pruned: AtomicI64::new(0),
+            next_id,
+            pruned_on: AtomicI64::new(0),
         }
     }
 
-    /// What may be spent.
+    /// Returns the limits.
     pub fn limits(&self) -> &Limits {
-        &self.books.limits
+        &self.ledger.limits
     }
 
-    /// Tells `handler` of every alert at once, as a [`SignalKind::Cost`](sre_core::SignalKind::Cost); else signals wait for the
-    /// next event or evaluation. Only the first handler counts: false for a later one.
+    /// Sends every alert to `handler` at once, as a [`SignalKind::Cost`](sre_core::SignalKind::Cost). Without a handler,
+    /// signals wait for the next event or evaluation. Returns false if there is a handler already, which is kept.
     pub fn forward_alerts(&self, handler: Arc<dyn SignalHandler>) -> bool {
-        self.told.set_handler(handler)
+        self.notifier.set_handler(handler)
     }
 
-    /// Whether the agent may begin a task that is thought to cost so much. Nothing is reserved; but where the agent is slowed
-    /// down, to be allowed takes its turn.
-    pub fn check_task(&self, agent: &str, estimate: Usd) -> Result<(), Refused> {
-        self.check(&(agent, estimate).into())
+    /// Checks whether the agent may start a task with this estimated cost. Nothing is reserved, but if the agent is throttled,
+    /// success consumes its rate-limit token.
+    pub fn check_task(&self, agent: &str, estimate: Usd) -> Result<(), Denied> {
+        self.check(&Spend::new(agent, estimate))
     }
 
-    /// The same with more said about it.
-    pub fn check(&self, spend: &Spend<'_>) -> Result<(), Refused> {
-        valid("estimate", spend.amount)?;
-        let (result, alerts) = self.books.check(spend);
-        self.told.tell(&alerts);
+    /// Like [`check_task`](Self::check_task), with the task, team and model known.
+    pub fn check(&self, spend: &Spend<'_>) -> Result<(), Denied> {
+        validate("estimate", spend.amount)?;
+        let (result, alerts) = self.ledger.check(spend);
+        self.notifier.notify(&alerts);
         result
     }
 
-    /// Spends, if every limit allows it, before the call is made: its cost is known. What is to be told of it.
+    /// Charges an amount that is known before the call is made, if every limit allows it. Returns the alerts that this raises.
     #[inline]
-    pub fn check_and_charge(&self, agent: &str, amount: Usd) -> Result<Vec<CostAlert>, Refused> {
-        self.charge(&(agent, amount).into())
+    pub fn check_and_charge(&self, agent: &str, amount: Usd) -> Result<Vec<CostAlert>, Denied> {
+        self.charge(&Spend::new(agent, amount))
     }
 
-    /// The same with more said about it.
-    pub fn charge(&self, spend: &Spend<'_>) -> Result<Vec<CostAlert>, Refused> {
-        valid("amount", spend.amount)?;
-        self.enter(spend, Mode::Ask, None)
+    /// Like [`check_and_charge`](Self::check_and_charge), with the task, team and model known.
+    pub fn charge(&self, spend: &Spend<'_>) -> Result<Vec<CostAlert>, Denied> {
+        validate("amount", spend.amount)?;
+        self.charge_with(spend, ChargeMode::Limited, None)
     }
 
-    /// Enters what was spent already, whatever the limits say; what goes beyond them is told.
+    /// Records what was spent already, whatever the limits. Returns the alerts that this raises.
+    ///
+    /// # Errors
+    /// Returns [`Denied::InvalidAmount`] only.
     pub fn record_cost(
         &self,
         agent: &str,
         task: &str,
         cost_usd: Usd,
         breakdown: &[(&str, Usd)],
-    ) -> Result<Vec<CostAlert>, Refused> {
-        self.record(&Spend { agent, task: Some(task), amount: cost_usd, breakdown, ..Spend::default() })
+    ) -> Result<Vec<CostAlert>, Denied> {
+        self.record(&Spend { task: Some(task), breakdown, ..Spend::new(agent, cost_usd) })
     }
 
-    /// The same with more said about it.
-    pub fn record(&self, spend: &Spend<'_>) -> Result<Vec<CostAlert>, Refused> {
-        valid("cost_usd", spend.amount)?;
-        self.enter(spend, Mode::Must, None)
+    /// Like [`record_cost`](Self::record_cost), with the team and model known.
+    pub fn record(&self, spend: &Spend<'_>) -> Result<Vec<CostAlert>, Denied> {
+        validate("cost_usd", spend.amount)?;
+        self.charge_with(spend, ChargeMode::Unlimited, None)
     }
 
-    /// Sets an amount aside for a call, if every limit allows it. Commit it with what the call cost; dropped, it is given
-    /// back, and one that is forgotten expires.
-    pub fn reserve(&self, agent: &str, estimate: Usd) -> Result<Reservation<&Self>, Refused> {
-        self.reserve_for(&(agent, estimate).into())
-    }
-
-    /// The same with more said about it.
-    pub fn reserve_for(&self, spend: &Spend<'_>) -> Result<Reservation<&Self>, Refused> {
-        self.hold(spend).map(|number| Reservation::new(self, number, spend))
-    }
-
-    /// The same for a reservation that must outlive the borrow.
-    pub fn reserve_owned(self: &Arc<Self>, spend: &Spend<'_>) -> Result<Reservation<Arc<Self>>, Refused> {
-        self.hold(spend).map(|number| Reservation::new(self.clone(), number, spend))
-    }
-
-    /// Begins the day of an agent (everybody's, where `None`) anew: nothing is spent, and it is neither slowed down nor refused.
-    /// What is reserved stays so, and the organisation's month goes on.
+    /// Restarts the day of an agent, or of all if `None`: nothing is spent, and nobody is throttled or killed. Reservations
+    /// stay, and so does the organisation's month.
     pub fn reset_daily(&self, agent: Option<&str>) {
-        let now = self.books.clock.now();
+        let now = self.ledger.clock.now();
         self.evaluate_at(now);
-        let (day, freed) = self.books.reset(agent, now);
-        self.stored(|store| store.reset_day(agent, day));
-        self.told.tell(&freed);
+        let (day, alerts) = self.ledger.reset_day(agent, now);
+        self.write(|store| store.reset_day(agent, day));
+        self.notifier.notify(&alerts);
     }
 
-    /// What a task has cost, and what for; the oldest tasks are forgotten.
+    /// Returns what a task has cost, if it is one of the [`Limits::max_tasks`] most recent.
     pub fn task(&self, agent: &str, task: &str) -> Option<TaskCost> {
-        self.books.task(agent, task)
+        self.ledger.task(agent, task)
     }
 
-    /// The last thousand alerts, the oldest first.
+    /// Returns the last 1,000 alerts, oldest first.
     pub fn alerts(&self) -> Vec<CostAlert> {
-        self.told.alerts()
+        self.notifier.alerts()
     }
 
-    /// What everybody has spent this month.
+    /// Returns what the organisation has spent this month.
     pub fn org_spent_month(&self) -> Usd {
-        self.evaluate_at(self.books.clock.now());
-        self.books.read_org(|budget| Usd::from_nanos(budget.spent))
+        self.evaluate_at(self.ledger.clock.now());
+        self.ledger.read_org(|budget| Usd::from_nanos(budget.spent))
     }
 
-    /// What everybody may spend this month still, less what is reserved.
+    /// Returns what the organisation has neither spent nor reserved this month.
     pub fn org_remaining_month(&self) -> Usd {
-        self.evaluate_at(self.books.clock.now());
-        self.books.read_org(crate::budget::Budget::left)
+        self.evaluate_at(self.ledger.clock.now());
+        self.ledger.read_org(crate::budget::Budget::left)
     }
 
-    /// Signals that nobody took in time, and times that the ledger could not be written.
+    /// Returns how many signals were dropped because nobody took them, and how many writes to the store failed.
     pub fn failures(&self) -> (u64, u64) {
-        (self.told.lost(), self.store_failures.load(Ordering::Relaxed))
+        (self.notifier.lost(), self.store_failures.load(Ordering::Relaxed))
     }
 
+    /// Starts a new day or month if it is time, and releases expired reservations.
     pub(crate) fn evaluate_at(&self, now: Timestamp) {
-        let freed = self.books.roll(now);
-        self.told.tell(&freed);
+        let alerts = self.ledger.roll_over(now);
+        self.notifier.notify(&alerts);
         self.prune(now);
-        self.books.expire(now);
+        self.ledger.expire(now);
     }
 
     pub(crate) fn take_pending(&self) -> Vec<Signal> {
-        self.told.take_pending()
+        self.notifier.take_pending()
     }
 
-    pub(crate) fn enter(&self, spend: &Spend<'_>, mode: Mode, settles: Option<u64>) -> Result<Vec<CostAlert>, Refused> {
-        let (result, alerts) = self.books.enter(spend, mode, settles);
-        self.told.tell(&alerts);
-        let entered = result?;
+    pub(crate) fn charge_with(
+        &self,
+        spend: &Spend<'_>,
+        mode: ChargeMode,
+        reservation: Option<u64>,
+    ) -> Result<Vec<CostAlert>, Denied> {
+        let (result, alerts) = self.ledger.charge(spend, mode, reservation);
+        self.notifier.notify(&alerts);
+        let charged = result?;
         if self.store.is_some() {
-            let entry = self.books.entry(spend, &entered);
-            self.stored(|store| store.enter(&entry, settles));
+            let entry = self.ledger.entry(spend, &charged);
+            self.write(|store| store.enter(&entry, reservation));
             self.prune(entry.time);
         }
         Ok(alerts)
     }
 
-    pub(crate) fn commit(&self, number: u64, spend: &Spend<'_>) -> Result<Vec<CostAlert>, Refused> {
-        valid("actual", spend.amount)?;
-        self.enter(spend, Mode::Must, Some(number))
+    pub(crate) fn commit(&self, reservation: u64, spend: &Spend<'_>) -> Result<Vec<CostAlert>, Denied> {
+        validate("actual", spend.amount)?;
+        self.charge_with(spend, ChargeMode::Unlimited, Some(reservation))
     }
 
-    pub(crate) fn release(&self, number: u64, agent: &str) {
-        if self.books.release(number, agent) {
-            self.stored(|store| store.release(number));
+    pub(crate) fn release(&self, reservation: u64, agent: &str) {
+        if self.ledger.release(reservation, agent) {
+            self.write(|store| store.release(reservation));
         }
     }
 
-    fn hold(&self, spend: &Spend<'_>) -> Result<u64, Refused> {
-        valid("estimate", spend.amount)?;
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let (held, alerts) = self.books.hold(number, spend);
-        self.told.tell(&alerts);
-        let held = held?;
-        self.stored(|store| {
-            let shared = self.books.shared.names(held.places);
-            let model = self.books.shared.model(held.places);
-            let (agent, amount, expires) = (spend.agent.to_owned(), spend.amount, held.expires);
-            store.hold(&LedgerHold { number, agent, shared, model, amount, expires })
+    /// Reserves an amount. Returns the reservation's id.
+    pub(crate) fn reserve_id(&self, spend: &Spend<'_>) -> Result<u64, Denied> {
+        validate("estimate", spend.amount)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (result, alerts) = self.ledger.reserve(id, spend);
+        self.notifier.notify(&alerts);
+        let reserved = result?;
+        self.write(|store| {
+            let shared = self.ledger.shared.names(reserved.budgets);
+            let model = reserved.budgets.on_model.map(|id| self.ledger.shared.model_name(id).to_owned());
+            let (agent, amount, expires) = (spend.agent.to_owned(), spend.amount, reserved.expires);
+            store.hold(&LedgerHold { number: id, agent, shared, model, amount, expires })
         });
-        Ok(number)
+        Ok(id)
     }
 
-    /// Lets the ledger forget what is too old, once a day.
+    /// Removes old amounts and totals from the store, once a day.
     fn prune(&self, now: Timestamp) {
         if self.store.is_some() {
-            let period = self.books.period();
+            let period = self.ledger.period();
             let day = period.day.as_nanos();
-            if self.pruned.swap(day, Ordering::Relaxed) != day {
-                self.stored(|store| store.prune(now.saturating_sub(KEPT), period.month));
+            if self.pruned_on.swap(day, Ordering::Relaxed) != day {
+                self.write(|store| store.prune(now.saturating_sub(RETENTION), period.month));
             }
         }
     }
 
-    fn stored(&self, write: impl FnOnce(&dyn LedgerStore) -> Result<(), StoreError>) {
+    fn write(&self, write: impl FnOnce(&dyn LedgerStore) -> Result<(), StoreError>) {
         if let Some(store) = &self.store
             && write(&**store).is_err()
         {
@@ -290,15 +288,15 @@ impl CostGuard {
     }
 }
 
-fn valid(field: &'static str, amount: Usd) -> Result<(), Refused> {
-    if amount.is_negative() || amount > MOST {
-        return Err(Refused::Invalid { field, found: amount });
+fn validate(field: &'static str, amount: Usd) -> Result<(), Denied> {
+    if amount.is_negative() || amount > MAX_AMOUNT {
+        return Err(Denied::InvalidAmount { field, found: amount });
     }
     Ok(())
 }
 
 impl fmt::Debug for CostGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CostGuard").field("limits", &self.books.limits).finish_non_exhaustive()
+        f.debug_struct("CostGuard").field("limits", &self.ledger.limits).finish_non_exhaustive()
     }
 }

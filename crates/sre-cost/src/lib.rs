@@ -1,22 +1,24 @@
-//! Cost guards for AI agents: what calls cost, and who may spend how much.
+//! Cost guards for AI agents: model prices, and limits on what agents, teams and the organisation spend.
 //!
 //! ```
 //! use sre_core::Usd;
-//! use sre_cost::{CostGuard, Refused};
+//! use sre_cost::{CostGuard, Denied};
 //! let guard = CostGuard::new();
 //! let usd = |text: &str| text.parse::<Usd>().unwrap();
 //! guard.check_and_charge("planner", usd("0.25")).unwrap();
 //! assert_eq!(guard.org_spent_month(), usd("0.25"));
-//! assert!(matches!(guard.check_and_charge("planner", usd("2.50")), Err(Refused::Task { .. })));
+//! assert!(matches!(guard.check_and_charge("planner", usd("2.50")), Err(Denied::Task { .. })));
 //! ```
 mod account;
 mod accounts;
-mod allowance;
+mod agent_budget;
 mod anomaly;
-mod books;
 mod budget;
+mod denied;
 mod guard;
+mod ledger;
 mod limits;
+mod notifier;
 mod observe;
 mod operations;
 mod org;
@@ -24,23 +26,21 @@ mod period;
 mod price;
 mod price_file;
 mod pricing;
-mod refused;
 mod reservation;
-mod shared;
+mod shared_budgets;
 #[cfg(feature = "config")]
 mod spec;
 mod spend;
 mod summary;
 mod tasks;
-mod told;
 
+pub use denied::Denied;
 pub use guard::CostGuard;
 pub use limits::{InvalidLimits, Limits, ScopeLimits};
 pub use observe::CostObserver;
 pub use price::{ModelPrice, PriceBook, Tokens};
 pub use price_file::FileError;
 pub use pricing::{Pricing, PricingReport};
-pub use refused::Refused;
 pub use reservation::Reservation;
 #[cfg(feature = "config")]
 pub use spec::LIMITS_SCHEMA;

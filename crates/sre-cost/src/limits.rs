@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use sre_core::Usd;
 
-/// What may be spent. What is not set has the default.
+/// The limits of a guard. A daily limit applies to an agent, the monthly one to the organisation.
 ///
 /// ```
 /// use sre_cost::{CostGuard, Limits, ScopeLimits};
@@ -16,67 +16,69 @@ use sre_core::Usd;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// What a task may cost: $2.
+    /// The limit per task. Default: $2.
     pub per_task: Usd,
-    /// What an agent may spend a day: $100.
+    /// The limit per agent and day. Default: $100.
     pub per_agent_daily: Usd,
-    /// What everybody together may spend a month: $5,000.
+    /// The organisation's limit per month. Default: $5,000.
     pub org_monthly: Usd,
-    /// The shares of a limit at which to tell: 0.5, 0.75, 0.9 and 0.95.
+    /// The shares of a limit at which an alert is sent. Default: 0.5, 0.75, 0.9 and 0.95.
     pub alert_thresholds: Vec<f64>,
-    /// The share of its daily limit at which an agent is slowed down: 0.85.
+    /// The share of its daily limit at which an agent is throttled. Default: 0.85.
     pub throttle_at: f64,
-    /// The share of its daily limit at which an agent is refused: 0.95.
+    /// The share of its daily limit at which an agent is killed: blocked until the next day or a reset. Default: 0.95.
     pub kill_at: f64,
-    /// How often a slowed-down agent may begin something: once every 10 s.
+    /// How often a throttled agent may start a call or task. Default: every 10 s.
     pub throttle_every: Duration,
-    /// Whether agents are slowed down and refused at those shares: yes. The limits themselves hold in any case.
+    /// Whether agents are throttled and killed at those shares. The limits apply in any case. Default: true.
     pub auto_throttle: bool,
-    /// Whether unusual costs and runaway spending are told: yes.
+    /// Whether unusual costs and runaway spending raise alerts. Default: true.
     pub anomaly_detection: bool,
-    /// After how long a reservation that nobody settles comes to nothing: 15 min.
+    /// When a reservation that is neither committed nor released expires. Default: 15 min.
     pub reservation_timeout: Duration,
-    /// Whose days and months: UTC's.
+    /// The time zone of days and months. Default: UTC.
     pub time_zone: TimeZone,
-    /// What is different for an agent, by its name.
+    /// Settings of single agents, by name.
     pub agents: BTreeMap<String, ScopeLimits>,
-    /// What is different for each agent of a team, by the team's name, and what the team may spend a day.
+    /// Settings of each agent of a team, and the team's daily limit, by the team's name.
     pub teams: BTreeMap<String, ScopeLimits>,
-    /// What may be spent on a model, by its name.
+    /// Limits for models, by name.
     pub models: BTreeMap<String, ScopeLimits>,
-    /// The most agents that have books of their own: 100,000. What more of them spend counts for the organisation alone.
+    /// The maximum number of agents with an account. What further agents spend counts toward shared budgets and the
+    /// organisation's only, and they cannot reserve. Default: 100,000.
     pub max_agents: usize,
-    /// The most tasks whose costs are kept one by one: 16,384. The oldest make room.
+    /// The maximum number of tasks with a cost of their own; the oldest are evicted. Default: 16,384.
     pub max_tasks: usize,
 }
 
-/// What is different for an agent, a team or a model. For its agents, an agent's own settings win over its team's. A model's say
-/// what an agent may spend on it, besides what it may spend in all.
+/// Settings of an agent, a team or a model. An agent's own settings take precedence over its team's. A model's settings limit
+/// what each agent spends on it, in addition to the agent's overall limits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScopeLimits {
-    /// What a task may cost, or spend on the model.
+    /// The limit per task, or per task on the model.
     pub per_task: Option<Usd>,
-    /// What an agent may spend a day, or a day on the model.
+    /// The limit per agent and day, overall or on the model.
     pub per_agent_daily: Option<Usd>,
-    /// What all together may spend a day. Not for agents.
+    /// The limit per day for all agents together. Not for agents.
     pub daily: Option<Usd>,
-    /// The shares of a limit at which to tell.
+    /// The shares of a limit at which an alert is sent.
     pub alert_thresholds: Option<Vec<f64>>,
-    /// The share of its daily limit at which an agent is slowed down. A model needs a `per_agent_daily` for this.
+    /// The share of its daily limit at which an agent is throttled. For a model, requires `per_agent_daily`.
     pub throttle_at: Option<f64>,
-    /// The share of its daily limit at which an agent is refused. A model needs a `per_agent_daily` for this.
+    /// The share of its daily limit at which an agent is killed. For a model, requires `per_agent_daily`.
     pub kill_at: Option<f64>,
 }
 
-/// A setting that cannot be.
+/// A setting that is out of range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 #[error("`{field}`: found {found}, expected {expected}")]
 pub struct InvalidLimits {
-    /// Which, with its path.
+    /// The path of the setting.
     pub field: String,
-    /// What it was.
+    /// The value.
     pub found: String,
-    /// What it may be.
+    /// The valid values.
     pub expected: &'static str,
 }
 
@@ -104,11 +106,14 @@ impl Default for Limits {
     }
 }
 
-/// The most that a limit or a single amount may be: a billion dollars, so that sums stay within what an amount can hold.
-pub(crate) const MOST: Usd = Usd::from_nanos(1_000_000_000 * 1_000_000_000);
+/// The maximum of a limit or a single amount: a billion dollars, so that sums of several fit into a [`Usd`].
+pub(crate) const MAX_AMOUNT: Usd = Usd::from_nanos(1_000_000_000 * 1_000_000_000);
 
 impl Limits {
-    /// That every setting can be; the error names the first that cannot.
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Returns the first setting that is out of range.
     pub fn validate(&self) -> Result<(), InvalidLimits> {
         amount("per_task", Some(self.per_task))?;
         amount("per_agent_daily", Some(self.per_agent_daily))?;
@@ -120,11 +125,11 @@ impl Limits {
             [("throttle_every", self.throttle_every), ("reservation_timeout", self.reservation_timeout)]
         {
             if time.is_zero() || time > Duration::from_secs(31 * 86_400) {
-                return Err(invalid(field, format!("{time:?}"), "more than nothing, at most a month"));
+                return Err(invalid(field, format!("{time:?}"), "above 0, at most 31 days"));
             }
         }
-        for (field, most) in [("max_agents", self.max_agents), ("max_tasks", self.max_tasks)] {
-            if most == 0 {
+        for (field, maximum) in [("max_agents", self.max_agents), ("max_tasks", self.max_tasks)] {
+            if maximum == 0 {
                 return Err(invalid(field, "0".to_owned(), "1 or more"));
             }
         }
@@ -147,11 +152,17 @@ impl ScopeLimits {
         let has_no_limit = kind == "models" && self.per_agent_daily.is_none();
         for (field, found) in [("throttle_at", self.throttle_at), ("kill_at", self.kill_at)] {
             if let Some(share) = found.filter(|_| has_no_limit) {
-                return Err(invalid(&path(field), share.to_string(), "`per_agent_daily` beside it, whose share it is"));
+                return Err(invalid(
+                    &path(field),
+                    share.to_string(),
+                    "`per_agent_daily` beside it, of which this is a share",
+                ));
             }
         }
         match self.daily.filter(|_| kind == "agents") {
-            Some(daily) => Err(invalid(&path("daily"), daily.to_string(), "`per_agent_daily`: an agent is not many")),
+            Some(daily) => {
+                Err(invalid(&path("daily"), daily.to_string(), "`per_agent_daily`, as `daily` is for teams and models"))
+            }
             None => Ok(()),
         }
     }
@@ -162,7 +173,7 @@ fn invalid(field: &str, found: String, expected: &'static str) -> InvalidLimits 
 }
 
 fn amount(field: &str, found: Option<Usd>) -> Result<(), InvalidLimits> {
-    match found.filter(|amount| amount.is_negative() || *amount > MOST) {
+    match found.filter(|amount| amount.is_negative() || *amount > MAX_AMOUNT) {
         Some(amount) => Err(invalid(field, amount.to_string(), "dollars, from 0 to a billion")),
         None => Ok(()),
     }
@@ -184,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_is_refused_and_named() {
+    fn a_setting_out_of_range_is_named() {
         let of = |change: fn(&mut Limits)| {
             let mut limits = Limits::default();
             change(&mut limits);

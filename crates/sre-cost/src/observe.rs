@@ -1,26 +1,31 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use sre_core::{
-    AgentEvent, Event, Observer, Signal, Snapshot, StateError, StateReader, StateWriter, TaskCosts, Timestamp, lock,
+    AgentEvent, Event, Observer, Signal, Snapshot, StateError, StateReader, StateWriter, TaskCosts, Timestamp, Usd,
+    lock,
 };
 
-use crate::operations::Mode;
-use crate::{CostGuard, Spend};
+use crate::guard::CostGuard;
+use crate::operations::ChargeMode;
+use crate::spend::Spend;
 
-/// Enters what events say was spent: calls at once, and where a task has a figure of its own, that instead of its calls'.
+/// Records the costs in a stream of events: of each model call, and of tasks that report a total of their own, which replaces
+/// the sum of their calls.
 ///
-/// Days and months are those of the guard's clock, whatever the events' times are. Do not also record by hand what the events
-/// say. What it saves holds the sums of the guard too: leave that without a ledger then.
+/// Days and months follow the guard's clock, not the times of the events. Do not record by hand what is in the events. The
+/// saved state includes the guard's totals, so use it for a guard without a store.
 #[derive(Debug)]
 pub struct CostObserver {
-    guard: std::sync::Arc<CostGuard>,
+    guard: Arc<CostGuard>,
     costs: Mutex<TaskCosts>,
 }
 
+const MAX_OPEN_TASKS: usize = 16_384;
+
 impl CostObserver {
-    /// Enters into this guard's books.
-    pub fn new(guard: std::sync::Arc<CostGuard>) -> Self {
-        Self { guard, costs: Mutex::new(TaskCosts::new(16_384)) }
+    /// Creates an observer that records into `guard`.
+    pub fn new(guard: Arc<CostGuard>) -> Self {
+        Self { guard, costs: Mutex::new(TaskCosts::new(MAX_OPEN_TASKS)) }
     }
 }
 
@@ -31,13 +36,13 @@ impl Observer for CostObserver {
             Event::LlmCall { model, .. } => (model.as_deref(), model.as_deref().map(|model| [(model, amount)])),
             _ => (None, None),
         };
-        if amount != sre_core::Usd::ZERO {
+        if amount != Usd::ZERO {
             let task = Some(event.task_key()).filter(|task| !task.is_empty());
             let team = event.attributes.get("team").and_then(|team| team.as_str());
             let breakdown = breakdown.as_ref().map_or(&[][..], |parts| parts);
             let spend = Spend { agent: &event.agent, task, team, model, amount, breakdown };
-            // What must be entered is never refused.
-            let _ = self.guard.enter(&spend, Mode::Must, None);
+            // An unlimited charge is never denied. A task's total below the sum of its calls is a negative amount.
+            let _ = self.guard.charge_with(&spend, ChargeMode::Unlimited, None);
             self.guard.take_pending().into_iter().for_each(signals);
         }
     }

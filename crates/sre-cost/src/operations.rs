@@ -2,244 +2,219 @@ use std::sync::atomic::Ordering;
 
 use sre_core::{CostAlert, CostAlertKind, CostScope, CostStatus, LedgerEntry, Timestamp, Usd, lock};
 
-use crate::account::{Account, Hold, Unusual};
-use crate::accounts::Name;
-use crate::allowance::Allowance;
-use crate::books::{Attempt, Books, Inside};
-use crate::budget::{Budget, Mark, Marked};
-use crate::org::Taken;
+use crate::account::{Account, Deviation, OpenReservation};
+use crate::agent_budget::AgentBudgetState;
+use crate::budget::{Budget, Threshold, ThresholdAction};
+use crate::denied::Denied;
+use crate::ledger::{Alerts, ChargeContext, ChargeError, Ledger};
+use crate::org::OrgError;
 use crate::period::Period;
-use crate::shared::{Locked, Places};
-use crate::{Refused, Spend};
+use crate::shared_budgets::{BudgetIds, LockedBudgets};
+use crate::spend::Spend;
 
-/// How an amount is entered.
+/// Whether limits apply to a charge.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Mode {
-    /// If every limit allows it.
-    Ask,
-    /// In any case: it was spent already.
-    Must,
+pub(crate) enum ChargeMode {
+    /// Denied if a limit would be exceeded.
+    Limited,
+    /// Never denied: the amount was spent already.
+    Unlimited,
 }
 
-/// An amount that was entered, for the ledger.
-pub(crate) struct Entered {
-    places: Places,
+/// A charge that was made, for the ledger store.
+pub(crate) struct Charged {
+    budgets: BudgetIds,
     period: Period,
     now: Timestamp,
     is_new_task: bool,
 }
 
-/// An amount that was set aside.
-pub(crate) struct Held {
-    pub(crate) places: Places,
+/// A reservation that was made, for the ledger store.
+pub(crate) struct Reserved {
+    pub(crate) budgets: BudgetIds,
     pub(crate) expires: Timestamp,
 }
 
-pub(crate) type Alerts = Vec<CostAlert>;
-
-/// What is done with amounts: each is one step, of which nobody sees a part.
-impl Books {
-    /// Whether an amount could be entered now.
-    pub(crate) fn check(&self, spend: &Spend<'_>) -> (Result<(), Refused>, Alerts) {
+/// Checks, charges and reservations. Each is atomic.
+impl Ledger {
+    /// Checks whether an amount could be spent now.
+    pub(crate) fn check(&self, spend: &Spend<'_>) -> (Result<(), Denied>, Alerts) {
         let amount = spend.amount.nanos();
-        self.attempt(spend, |inside, _| {
-            let places = self.shared.of(inside.account.as_deref(), spend);
-            if let Err(refused) = self.allows(&inside, spend, places, &self.shared.lock([places, Places::default()])) {
-                return Attempt::Refused(refused);
-            }
+        self.run(spend, |context, _| {
+            let ids = self.budget_ids(&context, spend);
+            self.check_budgets(&context, spend, ids, &self.shared.lock([ids, BudgetIds::default()]))?;
             let mut org = lock(&self.org);
-            match org.reserve(amount) {
-                Taken::Done(_) => {
-                    org.budget.reserved -= amount;
-                    Attempt::Done(())
-                }
-                Taken::Refused => Attempt::Refused(too_much(CostScope::Org, &org.budget, spend)),
-                Taken::CallIn => Attempt::CallIn,
-            }
+            org.reserve(amount).map_err(|error| org_error(error, &org.budget, spend))?;
+            org.budget.reserved -= amount;
+            Ok(())
         })
     }
 
-    /// Enters an amount, and ends the reservation that was made for it, in one step.
-    pub(crate) fn enter(
+    /// Charges an amount and ends the reservation that was made for it, if any.
+    pub(crate) fn charge(
         &self,
         spend: &Spend<'_>,
-        mode: Mode,
-        settles: Option<u64>,
-    ) -> (Result<Entered, Refused>, Alerts) {
+        mode: ChargeMode,
+        reservation: Option<u64>,
+    ) -> (Result<Charged, Denied>, Alerts) {
         let amount = spend.amount.nanos();
-        self.attempt(spend, |inside, alerts| {
-            let places = self.shared.of(inside.account.as_deref(), spend);
-            let hold = settles.and_then(|number| inside.account.as_ref()?.find_hold(number));
-            // An amount was reserved from the budgets of that time, which need not be those of now.
-            let held_at = hold.map_or(Places::default(), |hold| hold.places);
-            let mut shared = self.shared.lock([places, held_at]);
-            if mode == Mode::Ask
-                && let Err(refused) = self.allows(&inside, spend, places, &shared)
-            {
-                return Attempt::Refused(refused);
+        self.run(spend, |context, alerts| {
+            let ids = self.budget_ids(&context, spend);
+            let reservation = reservation.and_then(|id| context.account.as_ref()?.reservation(id));
+            // The agent may have changed its team since: what was reserved returns to the budgets of that time.
+            let reserved_ids = reservation.map_or(BudgetIds::default(), |reservation| reservation.budgets);
+            let mut shared = self.shared.lock([ids, reserved_ids]);
+            if mode == ChargeMode::Limited {
+                self.check_budgets(&context, spend, ids, &shared)?;
             }
-            let Inside { mut account, lease, period, now, .. } = inside;
-            let reserved = hold.map_or(0, |hold| hold.amount);
-            if reserved != 0 || !lease.spend(amount) {
+            let ChargeContext { mut account, lease, period, now, .. } = context;
+            let reserved = reservation.map_or(0, |reservation| reservation.amount);
+            if reserved != 0 || !lease.try_spend(amount) {
                 let mut org = lock(&self.org);
                 org.budget.reserved -= reserved;
-                match org.spend(lease, amount, mode == Mode::Must, now) {
-                    Taken::Done(passed) => tell(&CostScope::Org, &mut org.budget, &passed, now, alerts),
-                    Taken::Refused => {
+                match org.spend(lease, amount, mode == ChargeMode::Unlimited, now) {
+                    Ok(crossed) => push_alerts(&CostScope::Org, &mut org.budget, &crossed, now, alerts),
+                    Err(error) => {
                         org.budget.reserved += reserved;
-                        return Attempt::Refused(too_much(CostScope::Org, &org.budget, spend));
-                    }
-                    Taken::CallIn => {
-                        org.budget.reserved += reserved;
-                        return Attempt::CallIn;
+                        return Err(org_error(error, &org.budget, spend));
                     }
                 }
             }
-            shared.at_mut(held_at).for_each(|(_, budget)| budget.reserved -= reserved);
-            for (scope, budget) in shared.at_mut(places) {
-                let passed = budget.spend(amount, now);
-                tell(scope, budget, &passed, now, alerts);
+            shared.iter_mut(reserved_ids).for_each(|(_, budget)| budget.reserved -= reserved);
+            for (scope, budget) in shared.iter_mut(ids) {
+                let crossed = budget.spend(amount, now);
+                push_alerts(scope, budget, &crossed, now, alerts);
             }
             let mut is_new_task = false;
             if let Some(account) = account.as_deref_mut() {
-                if let Some(hold) = hold {
-                    account.let_go(hold.number);
+                if let Some(reservation) = reservation {
+                    account.release(reservation.id);
                 }
-                is_new_task = self.enter_task(account, spend, places, now, alerts);
-                self.enter_account(account, spend, places, now, alerts);
+                is_new_task = self.charge_task(account, spend, ids, now, alerts);
+                self.charge_account(account, spend, ids, now, alerts);
             }
-            Attempt::Done(Entered { places, period, now, is_new_task })
+            Ok(Charged { budgets: ids, period, now, is_new_task })
         })
     }
 
-    /// Sets an amount aside.
-    pub(crate) fn hold(&self, number: u64, spend: &Spend<'_>) -> (Result<Held, Refused>, Alerts) {
+    /// Reserves an amount.
+    pub(crate) fn reserve(&self, id: u64, spend: &Spend<'_>) -> (Result<Reserved, Denied>, Alerts) {
         let amount = spend.amount.nanos();
-        let (held, alerts) = self.attempt(spend, |inside, _| {
-            let places = self.shared.of(inside.account.as_deref(), spend);
-            let mut shared = self.shared.lock([places, Places::default()]);
-            if let Err(refused) = self.allows(&inside, spend, places, &shared) {
-                return Attempt::Refused(refused);
-            }
-            // Without books of the agent's there is nothing to hold it in.
-            let Some(mut account) = inside.account else {
-                return Attempt::Refused(Refused::NoRoom { agent: spend.agent.to_owned() });
+        let (reserved, alerts) = self.run(spend, |context, _| {
+            let budgets = self.budget_ids(&context, spend);
+            let mut shared = self.shared.lock([budgets, BudgetIds::default()]);
+            self.check_budgets(&context, spend, budgets, &shared)?;
+            let Some(mut account) = context.account else {
+                return Err(Denied::AgentLimit { agent: spend.agent.to_owned() }.into());
             };
-            let mut org = lock(&self.org);
-            match org.reserve(amount) {
-                Taken::Done(_) => {}
-                Taken::Refused => return Attempt::Refused(too_much(CostScope::Org, &org.budget, spend)),
-                Taken::CallIn => return Attempt::CallIn,
+            {
+                let mut org = lock(&self.org);
+                org.reserve(amount).map_err(|error| org_error(error, &org.budget, spend))?;
             }
-            drop(org);
-            let expires = inside.now.saturating_add(self.limits.reservation_timeout);
-            account.hold(Hold { number, amount, places, expires });
-            shared.at_mut(places).for_each(|(_, budget)| budget.reserved += amount);
-            Attempt::Done(Held { places, expires })
+            let expires = context.now.saturating_add(self.limits.reservation_timeout);
+            account.reserve(OpenReservation { id, amount, budgets, expires });
+            shared.iter_mut(budgets).for_each(|(_, budget)| budget.reserved += amount);
+            Ok(Reserved { budgets, expires })
         });
-        if let Ok(held) = &held {
-            self.next_expiry.fetch_min(held.expires.as_nanos(), Ordering::Relaxed);
+        if let Ok(reserved) = &reserved {
+            self.next_expiry.fetch_min(reserved.expires.as_nanos(), Ordering::Relaxed);
         }
-        (held, alerts)
+        (reserved, alerts)
     }
 
-    /// A reservation came to nothing; false where it is over already.
-    pub(crate) fn release(&self, number: u64, agent: &str) -> bool {
-        let account = lock(&self.accounts).get(Name::new(agent)).cloned();
-        account.is_some_and(|account| self.let_go(&mut lock(&account), number))
-    }
-
-    pub(crate) fn let_go(&self, account: &mut Account, number: u64) -> bool {
-        let Some(hold) = account.let_go(number) else { return false };
-        self.shared.let_go(hold.places, hold.amount);
-        lock(&self.org).budget.reserved -= hold.amount;
-        true
-    }
-
-    /// What a ledger writes down of an amount that was entered.
-    pub(crate) fn entry(&self, spend: &Spend<'_>, entered: &Entered) -> LedgerEntry {
+    /// Returns a charge as a ledger store keeps it.
+    pub(crate) fn entry(&self, spend: &Spend<'_>, charged: &Charged) -> LedgerEntry {
         LedgerEntry {
-            time: entered.now,
-            day: entered.period.day,
-            month: entered.period.month,
+            time: charged.now,
+            day: charged.period.day,
+            month: charged.period.month,
             agent: spend.agent.to_owned(),
-            shared: self.shared.names(entered.places),
-            model: self.shared.model(entered.places),
+            shared: self.shared.names(charged.budgets),
+            model: charged.budgets.on_model.map(|id| self.shared.model_name(id).to_owned()),
             task: spend.task.unwrap_or_default().to_owned(),
-            is_new_task: entered.is_new_task,
+            is_new_task: charged.is_new_task,
             amount: spend.amount,
         }
     }
 
-    /// Whether everything but the organisation's limit allows it. Where the agent is slowed down, to be allowed takes its
-    /// turn.
-    fn allows(
+    #[inline]
+    fn budget_ids(&self, context: &ChargeContext<'_>, spend: &Spend<'_>) -> BudgetIds {
+        let team = || spend.team.or_else(|| context.account.as_ref()?.details.team.as_deref());
+        self.shared.ids(team, spend.model)
+    }
+
+    /// Checks every limit but the organisation's. Consumes a throttled agent's rate-limit token last.
+    fn check_budgets(
         &self,
-        inside: &Inside<'_>,
+        context: &ChargeContext<'_>,
         spend: &Spend<'_>,
-        places: Places,
-        shared: &Locked<'_>,
-    ) -> Result<(), Refused> {
+        ids: BudgetIds,
+        shared: &LockedBudgets<'_>,
+    ) -> Result<(), Denied> {
         let amount = spend.amount.nanos();
-        let account = inside.account.as_deref();
-        let own = account.map(|account| (None, &account.own));
-        let on_model = account.and_then(|account| Some((places.on_model, account.on_model(places.on_model)?)));
-        let allowances = || own.into_iter().chain(on_model);
-        let may_begin = |(model, allowance): (Option<u32>, &Allowance)| {
-            allowance.may_begin(|| self.shared.scope(spend.agent, model))
+        let account = context.account.as_deref();
+        let overall = account.map(|account| &account.overall);
+        let on_model = account.and_then(|account| account.on_model(ids.on_model));
+        let states = || {
+            let overall = overall.map(|state| (None, state));
+            overall.into_iter().chain(on_model.map(|state| (ids.on_model, state)))
         };
-        if let Some(killed) = allowances().find(|(_, allowance)| allowance.status == CostStatus::Killed) {
-            return may_begin(killed);
+        let try_start = |(model, state): (Option<u32>, &AgentBudgetState)| {
+            state.try_start(|| self.shared.agent_scope(spend.agent, model))
+        };
+        if let Some(killed) = states().find(|(_, state)| state.status == CostStatus::Killed) {
+            return try_start(killed);
         }
-        self.task_allows(spend, places, own, on_model)?;
-        if let Some((model, allowance)) = allowances().find(|(_, allowance)| !allowance.budget.fits(amount)) {
-            return Err(too_much(self.shared.scope(spend.agent, model), &allowance.budget, spend));
+        self.check_task(spend, ids, overall, on_model)?;
+        if let Some((model, state)) = states().find(|(_, state)| !state.budget.fits(amount)) {
+            return Err(over_budget(self.shared.agent_scope(spend.agent, model), &state.budget, spend));
         }
-        if let Some((scope, budget)) = shared.all().find(|(_, budget)| !budget.fits(amount)) {
-            return Err(too_much(scope.clone(), budget, spend));
+        if let Some((scope, budget)) = shared.iter().find(|(_, budget)| !budget.fits(amount)) {
+            return Err(over_budget(scope.clone(), budget, spend));
         }
-        // Its turn was taken when it acted before.
-        if inside.is_again { Ok(()) } else { allowances().try_for_each(may_begin) }
+        // The first attempt consumed the token.
+        if context.is_retry { Ok(()) } else { states().try_for_each(try_start) }
     }
 
-    /// Whether the task may cost so much more, all in all and on the model.
-    fn task_allows(
+    /// Checks the limits per task, overall and on the model.
+    fn check_task(
         &self,
         spend: &Spend<'_>,
-        places: Places,
-        own: Option<(Option<u32>, &Allowance)>,
-        on_model: Option<(Option<u32>, &Allowance)>,
-    ) -> Result<(), Refused> {
-        let before = spend.task.and_then(|task| {
+        ids: BudgetIds,
+        overall: Option<&AgentBudgetState>,
+        on_model: Option<&AgentBudgetState>,
+    ) -> Result<(), Denied> {
+        let spent = spend.task.and_then(|task| {
             let tasks = self.tasks_of(spend.agent);
-            tasks.get(spend.agent, task).map(|task| (task.spent_usd, task.spent_on(places.on_model)))
+            tasks.get(spend.agent, task).map(|task| (task.spent_usd, task.spent_on(ids.on_model)))
         });
-        let (all, of_model) = before.unwrap_or_default();
-        let may = |model: Option<&str>, would_cost, limit| {
-            let refused = || Refused::Task { model: model.map(str::to_owned), would_cost, limit };
-            if would_cost > limit { Err(refused()) } else { Ok(()) }
+        let (spent_overall, spent_on_model) = spent.unwrap_or_default();
+        let check = |model: Option<&str>, would_cost, limit| {
+            let denied = || Denied::Task { model: model.map(str::to_owned), would_cost, limit };
+            if would_cost > limit { Err(denied()) } else { Ok(()) }
         };
-        may(None, all + spend.amount, own.map_or(self.limits.per_task, |(_, own)| own.per_task))?;
-        on_model.map_or(Ok(()), |(_, allowance)| may(spend.model, of_model + spend.amount, allowance.per_task))
+        let per_task = overall.map_or(self.limits.per_task, |state| state.per_task);
+        check(None, spent_overall + spend.amount, per_task)?;
+        on_model.map_or(Ok(()), |state| check(spend.model, spent_on_model + spend.amount, state.per_task))
     }
 
-    /// Adds to the task, where one is named; whether it is new.
-    fn enter_task(
+    /// Adds a charge to its task, if it has one. Returns whether the task is new.
+    fn charge_task(
         &self,
         account: &mut Account,
         spend: &Spend<'_>,
-        places: Places,
+        ids: BudgetIds,
         now: Timestamp,
         alerts: &mut Alerts,
     ) -> bool {
         let Some(task) = spend.task else { return false };
-        let spent = self.tasks_of(spend.agent).add(task, spend, places.on_model, now);
-        account.rest.tasks += u64::from(spent.is_new);
-        let on_model = account.on_model(places.on_model).map(|allowance| (places.on_model, spent.on_model, allowance));
-        for (model, spent, allowance) in std::iter::once((None, spent.all, &account.own)).chain(on_model) {
-            let limit = allowance.per_task;
+        let spent = self.tasks_of(spend.agent).add(task, spend, ids.on_model, now);
+        account.details.tasks_today += u64::from(spent.is_new);
+        let on_model = account.on_model(ids.on_model).map(|state| (ids.on_model, spent.on_model, state));
+        for (model, spent, state) in std::iter::once((None, spent.overall, &account.overall)).chain(on_model) {
+            let limit = state.per_task;
             if spent > limit && spent.nanos() - spend.amount.nanos() <= limit.nanos() {
-                let scope = self.shared.scope(spend.agent, model);
+                let scope = self.shared.agent_scope(spend.agent, model);
                 let kind = CostAlertKind::TaskExceeded { task: task.to_owned() };
                 alerts.push(CostAlert { at: now, scope, spent_usd: spent, limit_usd: limit, kind });
             }
@@ -248,50 +223,52 @@ impl Books {
     }
 
     #[inline]
-    fn enter_account(
+    fn charge_account(
         &self,
         account: &mut Account,
         spend: &Spend<'_>,
-        places: Places,
+        ids: BudgetIds,
         now: Timestamp,
         alerts: &mut Alerts,
     ) {
         let amount = spend.amount.nanos();
-        let mut kinds = account.own.spend(amount, now, &self.limits, &self.clock);
-        let unusual = if self.limits.anomaly_detection && amount > 0 {
-            account.judge(spend.amount, now)
+        let mut kinds = account.overall.spend(amount, now, &self.limits, &self.clock);
+        let deviation = if self.limits.anomaly_detection && amount > 0 {
+            account.assess(spend.amount, now)
         } else {
-            Unusual::default()
+            Deviation::default()
         };
-        if !kinds.is_empty() || unusual.is_any() {
-            kinds.extend(account.tell_unusual(unusual));
+        if !kinds.is_empty() || deviation.is_any() {
+            kinds.extend(account.deviation_alerts(deviation));
             let scope = || CostScope::Agent(spend.agent.to_owned());
-            alerts.extend(kinds.into_iter().map(|kind| alert(scope(), &account.own.budget, kind, now)));
+            alerts.extend(kinds.into_iter().map(|kind| account.overall.budget.alert(scope(), kind, now)));
         }
-        if let Some(model) = places.on_model {
-            let allowance = account.on_model_mut(model, || self.shared.allowance(&self.limits, model));
-            let kinds = allowance.spend(amount, now, &self.limits, &self.clock);
-            let scope = || self.shared.scope(spend.agent, Some(model));
-            alerts.extend(kinds.into_iter().map(|kind| alert(scope(), &allowance.budget, kind, now)));
+        if let Some(model) = ids.on_model {
+            let state = account.on_model_mut(model, || self.shared.new_agent_budget(&self.limits, model));
+            let kinds = state.spend(amount, now, &self.limits, &self.clock);
+            let scope = || self.shared.agent_scope(spend.agent, Some(model));
+            alerts.extend(kinds.into_iter().map(|kind| state.budget.alert(scope(), kind, now)));
         }
     }
 }
 
-/// Tells of thresholds that were passed, and of what went beyond the limit.
-fn tell(scope: &CostScope, budget: &mut Budget, passed: &[Mark], now: Timestamp, alerts: &mut Alerts) {
-    let thresholds = passed.iter().filter_map(|mark| match mark.what {
-        Marked::Threshold(threshold) => Some(CostAlertKind::Threshold { threshold }),
-        Marked::Throttle | Marked::Kill => None,
+/// Adds alerts for the thresholds that were crossed, and for an excess over the limit.
+fn push_alerts(scope: &CostScope, budget: &mut Budget, crossed: &[Threshold], now: Timestamp, alerts: &mut Alerts) {
+    let thresholds = crossed.iter().filter_map(|threshold| match threshold.action {
+        ThresholdAction::Alert(threshold) => Some(CostAlertKind::Threshold { threshold }),
+        ThresholdAction::Throttle | ThresholdAction::Kill => None,
     });
-    let kinds = thresholds.chain(budget.excess()).collect::<Vec<_>>();
-    alerts.extend(kinds.into_iter().map(|kind| alert(scope.clone(), budget, kind, now)));
+    let kinds = thresholds.chain(budget.new_excess()).collect::<Vec<_>>();
+    alerts.extend(kinds.into_iter().map(|kind| budget.alert(scope.clone(), kind, now)));
 }
 
-pub(crate) fn alert(scope: CostScope, budget: &Budget, kind: CostAlertKind, at: Timestamp) -> CostAlert {
-    let [spent_usd, limit_usd] = [budget.spent, budget.limit].map(Usd::from_nanos);
-    CostAlert { at, scope, spent_usd, limit_usd, kind }
+fn org_error(error: OrgError, budget: &Budget, spend: &Spend<'_>) -> ChargeError {
+    match error {
+        OrgError::LimitReached => over_budget(CostScope::Org, budget, spend).into(),
+        OrgError::LeasesOutstanding => ChargeError::LeasesOutstanding,
+    }
 }
 
-fn too_much(scope: CostScope, budget: &Budget, spend: &Spend<'_>) -> Refused {
-    Refused::Budget { scope, left: budget.left(), limit: Usd::from_nanos(budget.limit), amount: spend.amount }
+fn over_budget(scope: CostScope, budget: &Budget, spend: &Spend<'_>) -> Denied {
+    Denied::Budget { scope, left: budget.left(), limit: Usd::from_nanos(budget.limit), amount: spend.amount }
 }

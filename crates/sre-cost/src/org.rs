@@ -1,48 +1,44 @@
 use sre_core::Timestamp;
 
-use crate::budget::{Budget, Mark};
+use crate::budget::{Budget, Threshold};
 
-/// The organisation's books of a month.
+/// The organisation's monthly budget.
 ///
-/// That every agent's every cost counts against one limit would make all threads write one place. So parts of the books take
-/// a *lease*: a piece of what is left, to spend without asking. Leases never reach the next threshold or the limit, so that
-/// the moment something is to be told or refused is known to the nano-dollar: near it all leases are called in, and each cost
-/// asks.
+/// If every charge of every agent updated one budget, all threads would contend for it. So each shard of the ledger takes a
+/// *lease*: a part of what is left, which it spends without asking. Leases never reach the next threshold or the limit. Near
+/// those, all leases are revoked and each charge updates the budget itself, so that alerts and denials are exact.
 #[derive(Debug)]
-pub(crate) struct Org {
+pub(crate) struct OrgBudget {
     pub(crate) budget: Budget,
-    /// What is in leases: not spent yet, or spent and not accounted for.
-    out: i64,
+    /// The amount in leases: unspent, or spent and not yet in `budget`.
+    leased: i64,
+    /// The largest share of what is left that a lease takes is one in so many.
+    lease_divisor: i64,
 }
 
-/// What a part of the books may spend without asking.
+/// An amount that a shard may spend without updating the organisation's budget.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     left: i64,
-    /// Spent from it, and not in the organisation's books yet.
+    /// Spent from the lease, and not yet in the organisation's budget.
     spent: i64,
 }
 
-/// What became of an amount.
+/// Why the organisation's budget did not take an amount.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    /// It is spent; these marks were passed.
-    Done(Vec<Mark>),
-    /// Too little is left.
-    Refused,
-    /// All leases must be called in to know.
-    CallIn,
+pub(crate) enum OrgError {
+    LimitReached,
+    /// The decision depends on what is spent of other leases: revoke all of them and try again.
+    LeasesOutstanding,
 }
 
-/// A lease is so small a part of what is left that all of them together leave some.
-const PARTS: i64 = 2 * crate::books::GATES as i64;
-/// A lease that is spent after fewer costs than this is not worth it.
-const WORTH: i64 = 4;
+/// A lease too small for this many charges like the last one is not handed out.
+const MIN_CHARGES: i64 = 4;
 
 impl Lease {
-    /// Spends from the lease, if it is enough.
+    /// Spends from the lease. Returns false if it is too small.
     #[inline]
-    pub(crate) fn spend(&mut self, amount: i64) -> bool {
+    pub(crate) fn try_spend(&mut self, amount: i64) -> bool {
         let is_enough = (1..=self.left).contains(&amount);
         if is_enough {
             self.left -= amount;
@@ -52,58 +48,65 @@ impl Lease {
     }
 }
 
-impl Org {
-    pub(crate) fn new(budget: Budget) -> Self {
-        Self { budget, out: 0 }
+impl OrgBudget {
+    /// Creates a budget that leases parts of itself to so many shards. All leases together leave half of what is left.
+    pub(crate) fn new(budget: Budget, shards: usize) -> Self {
+        Self { budget, leased: 0, lease_divisor: 2 * shards as i64 }
     }
 
-    /// Takes a lease back, and enters what was spent from it.
-    pub(crate) fn call_in(&mut self, lease: &mut Lease, now: Timestamp) {
+    /// Takes a lease back, and adds what was spent from it.
+    pub(crate) fn revoke(&mut self, lease: &mut Lease, now: Timestamp) {
         let Lease { left, spent } = std::mem::take(lease);
-        self.out -= left + spent;
+        self.leased -= left + spent;
         if spent > 0 {
-            let passed = self.budget.spend(spent, now);
-            debug_assert!(passed.is_empty(), "leases end before the next mark");
+            let crossed = self.budget.spend(spent, now);
+            debug_assert!(crossed.is_empty(), "leases end before the next threshold");
         }
     }
 
-    /// A new month. Every lease must have been called in.
-    pub(crate) fn begin(&mut self) {
-        debug_assert_eq!(self.out, 0);
-        self.budget.begin();
+    /// Starts a new month. Every lease must have been revoked.
+    pub(crate) fn start_month(&mut self) {
+        debug_assert_eq!(self.leased, 0);
+        self.budget.start_period();
     }
 
-    /// Spends an amount, in any case where it `must`, and gives out a lease for the next ones.
-    pub(crate) fn spend(&mut self, lease: &mut Lease, amount: i64, must: bool, now: Timestamp) -> Taken {
-        self.call_in(lease, now);
-        let with_leases = self.out.saturating_add(amount);
-        let reaches_mark = self.budget.spent.saturating_add(with_leases) >= self.budget.next_mark;
-        if self.out > 0 && (reaches_mark || !self.budget.fits(with_leases)) {
-            return Taken::CallIn;
+    /// Spends an amount, beyond the limit if `force`, and renews the lease. Returns the thresholds that were crossed.
+    pub(crate) fn spend(
+        &mut self,
+        lease: &mut Lease,
+        amount: i64,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Threshold>, OrgError> {
+        self.revoke(lease, now);
+        let with_leases = self.leased.saturating_add(amount);
+        let may_cross = self.budget.spent.saturating_add(with_leases) >= self.budget.next_threshold;
+        if self.leased > 0 && (may_cross || !self.budget.fits(with_leases)) {
+            return Err(OrgError::LeasesOutstanding);
         }
-        if !must && !self.budget.fits(amount) {
-            return Taken::Refused;
+        if !force && !self.budget.fits(amount) {
+            return Err(OrgError::LimitReached);
         }
-        let passed = self.budget.spend(amount, now);
-        let before_mark = self.budget.next_mark.saturating_sub(1).saturating_sub(self.budget.spent);
-        let before_limit = self.budget.limit.saturating_sub(self.budget.used());
-        let part = before_mark.min(before_limit).saturating_sub(self.out) / PARTS;
-        if part > 0 && part >= amount.saturating_mul(WORTH) {
+        let crossed = self.budget.spend(amount, now);
+        let to_threshold = self.budget.next_threshold.saturating_sub(1).saturating_sub(self.budget.spent);
+        let to_limit = self.budget.limit.saturating_sub(self.budget.used());
+        let part = to_threshold.min(to_limit).saturating_sub(self.leased) / self.lease_divisor;
+        if part > 0 && part >= amount.saturating_mul(MIN_CHARGES) {
             lease.left = part;
-            self.out += part;
+            self.leased += part;
         }
-        Taken::Done(passed)
+        Ok(crossed)
     }
 
-    /// Reserves an amount, if there is room for it.
-    pub(crate) fn reserve(&mut self, amount: i64) -> Taken {
-        if self.budget.fits(self.out.saturating_add(amount)) {
+    /// Reserves an amount, if the limit allows it.
+    pub(crate) fn reserve(&mut self, amount: i64) -> Result<(), OrgError> {
+        if self.budget.fits(self.leased.saturating_add(amount)) {
             self.budget.reserved += amount;
-            Taken::Done(Vec::new())
-        } else if self.out > 0 {
-            Taken::CallIn
+            Ok(())
+        } else if self.leased > 0 {
+            Err(OrgError::LeasesOutstanding)
         } else {
-            Taken::Refused
+            Err(OrgError::LimitReached)
         }
     }
 }

@@ -3,11 +3,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use sre_core::Timestamp;
 
-/// Days and months of a time zone.
+/// The days and months of a time zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Calendar(pub(crate) TimeZone);
 
-/// The day and the month of a moment.
+/// A day and its month, each from its start to the start of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period {
     pub(crate) day: Timestamp,
@@ -29,7 +29,7 @@ impl Calendar {
         }
     }
 
-    /// When a day begins: at midnight, or as soon after it as there is a time.
+    /// Returns the start of a day: midnight, or where a clock change skips midnight, the first instant after it.
     fn start(&self, date: Date) -> Timestamp {
         let nanos = date.to_zoned(self.0.clone()).map_or(i128::MAX, |start| start.timestamp().as_nanosecond());
         Timestamp::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_and_months_begin_by_the_zones_clock() {
+    fn days_and_months_start_by_the_zones_clock() {
         for (zone, now, expected) in [
             (
                 "UTC",
@@ -53,13 +53,13 @@ mod tests {
                 "2026-11-30T23:30:00Z",
                 ["2026-11-30T23:00:00Z", "2026-12-01T23:00:00Z", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z"],
             ),
-            // The day on which the clock goes back has 25 hours.
+            // The day on which clocks go back has 25 hours.
             (
                 "Europe/Berlin",
                 "2026-10-25T12:00:00Z",
                 ["2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z"],
             ),
-            // In Beirut it goes on at midnight: that day begins at one.
+            // In Beirut clocks go forward at midnight: that day starts at one.
             (
                 "Asia/Beirut",
                 "2026-03-29T12:00:00Z",

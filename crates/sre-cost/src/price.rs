@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 use sre_core::{Timestamp, Usd};
 
-/// What the tokens of a model cost, in dollars per million.
+/// The price of a model's tokens, in dollars per million.
 ///
 /// ```
 /// use sre_cost::{ModelPrice, Tokens};
@@ -13,28 +13,28 @@ use sre_core::{Timestamp, Usd};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelPrice {
-    /// A million tokens that go in; `None` where nobody knows.
+    /// The price of input tokens; `None` if unknown.
     pub input: Option<Usd>,
-    /// A million of those that come from the provider's cache; as much as others where it is not known.
+    /// The price of input tokens from the provider's cache; if `None`, that of other input tokens.
     pub cached_input: Option<Usd>,
-    /// A million tokens that come out.
+    /// The price of output tokens; `None` if unknown.
     pub output: Option<Usd>,
-    /// What calls cost that put in more than so many tokens, by that number.
+    /// The prices of calls with more input tokens than the key.
     pub above: BTreeMap<u64, ModelPrice>,
 }
 
-/// The tokens of a call.
+/// The number of tokens of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// Those that went in, the cached ones too.
+    /// Input tokens, cached ones included.
     pub input: u64,
-    /// Those of them that came from the provider's cache.
+    /// Input tokens from the provider's cache.
     pub cached_input: u64,
-    /// Those that came out.
+    /// Output tokens.
     pub output: u64,
 }
 
-/// The prices of models, each from a day on.
+/// The prices of models over time.
 ///
 /// ```
 /// use sre_core::Timestamp;
@@ -46,20 +46,20 @@ pub struct Tokens {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct PriceBook {
-    /// By model, the oldest first.
+    /// By model, oldest first.
     models: FxHashMap<String, Vec<(Timestamp, ModelPrice)>>,
 }
 
 const MILLION: i128 = 1_000_000;
 
 impl ModelPrice {
-    /// So many dollars per million tokens that go in, and that come out.
+    /// Creates a price of input and output tokens, in dollars per million.
     pub fn new(input: Usd, output: Usd) -> Self {
         Self { input: Some(input), output: Some(output), ..Self::default() }
     }
 
-    /// What a call costs, rounded once, half to even; `None` where it has tokens of a kind that no price is known for, or
-    /// costs more than there is.
+    /// Returns the cost of a call, rounded once, half to even; `None` if it has tokens without a known price, or the cost is
+    /// out of range.
     pub fn cost(&self, tokens: Tokens) -> Option<Usd> {
         let price = self.above.range(..tokens.input).next_back().map_or(self, |(_, price)| price);
         let cached = tokens.cached_input.min(tokens.input);
@@ -75,7 +75,7 @@ impl ModelPrice {
     }
 }
 
-/// `sum / by`, for a sum of at least 0.
+/// Returns `sum / by`, for a non-negative sum.
 fn round_half_to_even(sum: i128, by: i128) -> i128 {
     let (whole, rest) = (sum / by, sum % by);
     match (2 * rest).cmp(&by) {
@@ -86,7 +86,7 @@ fn round_half_to_even(sum: i128, by: i128) -> i128 {
 }
 
 impl PriceBook {
-    /// Adds what a model costs from a day on; in place of what was known from that day on.
+    /// Adds the price of a model from a time on. Replaces a price from the same time.
     pub fn add(&mut self, model: impl Into<String>, from: Timestamp, price: ModelPrice) {
         let prices = self.models.entry(model.into()).or_default();
         prices.retain(|(known, _)| *known != from);
@@ -94,8 +94,8 @@ impl PriceBook {
         prices.sort_by_key(|(from, _)| *from);
     }
 
-    /// The price of a model at a time. A price of `provider/model` is better than that of the bare model, which is better
-    /// than that of what follows the model's last slash.
+    /// Returns the price of a model at a time: of `provider/model` if there is one, else of `model`, else of what follows the
+    /// last slash in `model`.
     pub fn price(&self, provider: Option<&str>, model: &str, at: Timestamp) -> Option<&ModelPrice> {
         let of = |name: &str| {
             let prices = self.models.get(name)?;
@@ -109,17 +109,17 @@ impl PriceBook {
             .or_else(|| model.rsplit_once('/').and_then(|(_, bare)| of(bare)))
     }
 
-    /// How many models have a price.
+    /// Returns the number of models with a price.
     pub fn len(&self) -> usize {
         self.models.len()
     }
 
-    /// No model has a price.
+    /// Returns whether no model has a price.
     pub fn is_empty(&self) -> bool {
         self.models.is_empty()
     }
 
-    /// The same with all of another book; its prices win.
+    /// Adds all prices of another book, which take precedence.
     #[must_use]
     pub fn merged(mut self, other: Self) -> Self {
         for (model, prices) in other.models {

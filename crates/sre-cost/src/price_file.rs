@@ -6,46 +6,46 @@ use sre_core::{Timestamp, Usd};
 
 use crate::{ModelPrice, PriceBook};
 
-/// A file of prices or limits that cannot be used.
+/// Why a file of prices or limits was not loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// It cannot be read at all.
+    /// The file could not be read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is no JSON.
+    /// The file is not valid JSON.
     #[error("{file}:{}: {source}", source.line())]
     Json {
         /// The file.
         file: String,
-        /// Where, and why.
+        /// The cause, with its line.
         source: serde_json::Error,
     },
-    /// A price that cannot be.
+    /// A price is invalid.
     #[error("{file}: `{field}`: found {found}, expected {expected}")]
     Price {
         /// The file.
         file: String,
         /// The model and field.
         field: String,
-        /// What stands there.
+        /// The value.
         found: String,
-        /// What should.
+        /// The valid values.
         expected: &'static str,
     },
-    /// What is written in a YAML file.
+    /// A YAML file is invalid.
     #[cfg(feature = "config")]
     #[error(transparent)]
     Config(#[from] sre_core::yaml::ConfigError),
 }
 
 impl PriceBook {
-    /// Reads a file: LiteLLM's price map where it ends in `.json`, else our own YAML.
+    /// Reads a file: LiteLLM's price map if its name ends in `.json`, else YAML as [`from_yaml`](Self::from_yaml) reads it.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let text = std::fs::read_to_string(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         let file = path.display().to_string();
@@ -56,15 +56,15 @@ impl PriceBook {
         Self::from_litellm(&text, &file)
     }
 
-    /// Reads LiteLLM's price map: an object with an entry a model, of which `input_cost_per_token`,
+    /// Reads LiteLLM's price map: an object with an entry per model, of which `input_cost_per_token`,
     /// `output_cost_per_token`, `cache_read_input_token_cost` and their forms with `_above_200k_tokens` are read. Entries
-    /// without any of these (images, audio) are passed over. `file` names it in errors.
+    /// without any of these (images, audio) are skipped. `file` is the name used in errors.
     pub fn from_litellm(text: &str, file: &str) -> Result<Self, FileError> {
         let models: Map<String, Value> =
             serde_json::from_str(text).map_err(|source| FileError::Json { file: file.to_owned(), source })?;
         let mut book = Self::default();
         for (model, entry) in &models {
-            // The map documents itself in an entry of this name.
+            // An entry of this name documents the format.
             if model == "sample_spec" {
                 continue;
             }

@@ -5,8 +5,8 @@ use sre_core::{AgentEvent, Event, Usd, lock};
 
 use crate::{PriceBook, Tokens};
 
-/// Prices the calls in a stream of events: those without a cost of their own get the book's, and those with one are
-/// compared with it.
+/// Adds a cost to each model call in a stream of events that has none, and compares the cost of the others with the price
+/// book.
 ///
 /// ```
 /// use sre_core::AgentEvent;
@@ -22,22 +22,23 @@ use crate::{PriceBook, Tokens};
 pub struct Pricing {
     book: PriceBook,
     tolerance: f64,
-    found: Mutex<PricingReport>,
+    report: Mutex<PricingReport>,
 }
 
-/// What came of pricing, since the start.
+/// Counts of priced calls since the start.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct PricingReport {
-    /// Calls that got their cost from the book.
+    /// Calls that got their cost from the price book.
     pub priced: u64,
-    /// Calls without a cost of a model that has no price, by model: they count as nothing, and are not free. More than a
-    /// thousand models are counted together, under `…`.
+    /// Calls without a cost whose model has no price, by model. Their cost is unknown, not 0. After 1,000 models, further
+    /// ones are counted together as `…`.
     pub unknown_models: BTreeMap<String, u64>,
-    /// Calls whose own cost is the book's, within the tolerance.
+    /// Calls whose own cost agrees with the price book, within the tolerance.
     pub matched: u64,
-    /// Calls whose own cost differs from the book's by more than the tolerance. Their own counts.
+    /// Calls whose own cost differs by more than the tolerance. Their own cost is kept.
     pub mismatched: u64,
-    /// What those differ by, added up: above 0 where the calls say that they cost more.
+    /// The sum of those differences: positive if the calls' own costs are higher.
     pub difference: Usd,
 }
 
@@ -45,19 +46,19 @@ const MAX_MODELS: usize = 1_000;
 const OTHERS: &str = "…";
 
 impl Pricing {
-    /// By these prices; a call's own cost may differ from them by 1 %.
+    /// Creates a stage that uses these prices, with a tolerance of 1 %.
     pub fn new(book: PriceBook) -> Self {
-        Self { book, tolerance: 0.01, found: Mutex::default() }
+        Self { book, tolerance: 0.01, report: Mutex::default() }
     }
 
-    /// By how much a call's own cost may differ from its price before that is reported, as a share of the price.
+    /// Sets how much a call's own cost may differ from the price book to count as matched, as a share of the price.
     #[must_use]
     pub fn with_tolerance(mut self, share: f64) -> Self {
         self.tolerance = share;
         self
     }
 
-    /// Gives a call its cost, if it has none and its model has a price.
+    /// Sets the cost of a model call that has none, if its model has a price.
     pub fn price(&self, event: &mut AgentEvent) {
         let at = event.time;
         let Event::LlmCall { model, provider, input_tokens, cached_input_tokens, output_tokens, cost_usd, .. } =
@@ -68,32 +69,32 @@ impl Pricing {
         let name = model.as_deref().unwrap_or_default();
         let tokens = Tokens { input: *input_tokens, cached_input: *cached_input_tokens, output: *output_tokens };
         let price = self.book.price(provider.as_deref(), name, at).and_then(|price| price.cost(tokens));
-        let mut found = lock(&self.found);
+        let mut report = lock(&self.report);
         match (*cost_usd, price) {
             (None, Some(price)) => {
                 *cost_usd = Some(price);
-                found.priced += 1;
+                report.priced += 1;
             }
             (Some(own), Some(price)) => {
-                let off = own.nanos().saturating_sub(price.nanos());
-                if off.unsigned_abs() as f64 > price.nanos() as f64 * self.tolerance {
-                    found.mismatched += 1;
-                    found.difference += Usd::from_nanos(off);
+                let difference = own.nanos().saturating_sub(price.nanos());
+                if difference.unsigned_abs() as f64 > price.nanos() as f64 * self.tolerance {
+                    report.mismatched += 1;
+                    report.difference += Usd::from_nanos(difference);
                 } else {
-                    found.matched += 1;
+                    report.matched += 1;
                 }
             }
             (None, None) if tokens != Tokens::default() => {
-                let has_room = found.unknown_models.len() < MAX_MODELS || found.unknown_models.contains_key(name);
-                *found.unknown_models.entry(if has_room { name } else { OTHERS }.to_owned()).or_default() += 1;
+                let is_tracked = report.unknown_models.len() < MAX_MODELS || report.unknown_models.contains_key(name);
+                *report.unknown_models.entry(if is_tracked { name } else { OTHERS }.to_owned()).or_default() += 1;
             }
             _ => {}
         }
     }
 
-    /// What came of it so far.
+    /// Returns the counts so far.
     pub fn report(&self) -> PricingReport {
-        lock(&self.found).clone()
+        lock(&self.report).clone()
     }
 }
 
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calls_own_cost_counts_and_is_reconciled() {
+    fn a_calls_own_cost_is_kept_and_compared() {
         let mut book = PriceBook::default();
         let price = ModelPrice::new("1".parse().unwrap(), "1".parse().unwrap());
         book.add("known", sre_core::Timestamp::default(), price);

@@ -1,4 +1,4 @@
-//! Limits and prices from YAML files; `docs/guards.md` shows them.
+//! Limits and prices from YAML files, as `docs/guards.md` shows them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,17 +10,17 @@ use sre_core::yaml::{ConfigError, Fields, Kind, Node, document, set};
 
 use crate::{FileError, Limits, ModelPrice, PriceBook, ScopeLimits};
 
-/// The JSON Schema of the file of limits, for editors.
+/// The JSON Schema of a limits file, for editors.
 pub const LIMITS_SCHEMA: &str = include_str!("limits.schema.json");
 
 impl Limits {
-    /// Reads a file.
+    /// Reads a YAML file of limits.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let text = std::fs::read_to_string(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         Ok(Self::parse(&text, &path.display().to_string())?)
     }
 
-    /// Reads a text; `file` names it in errors.
+    /// Reads YAML; `file` is the name used in errors.
     ///
     /// ```
     /// use sre_cost::Limits;
@@ -59,8 +59,9 @@ impl Limits {
 }
 
 impl PriceBook {
-    /// Reads our own YAML: under `prices` a list of models, each with `model`, `input` and `output` in dollars per million
-    /// tokens, and if need be `cached_input`, `provider`, and `from`, the day or moment from which on it holds.
+    /// Reads YAML: under `prices` a list of models, each with `model`, `input` and `output` in dollars per million tokens, and
+    /// optionally `cached_input`, `provider`, and `from`, the day or time from which the price applies. `file` is the name
+    /// used in errors.
     ///
     /// ```
     /// use sre_cost::PriceBook;
@@ -204,7 +205,7 @@ max_tasks: 20
     }
 
     #[test]
-    fn what_cannot_be_is_named_with_its_line() {
+    fn an_invalid_value_is_named_with_its_line() {
         for (text, expected) in [
             ("per_day: 1", "f:1: `per_day`: unknown field, expected one of per_task"),
             ("\nper_task: -1", "f:2: `per_task: -1`: expected an amount of dollars"),
@@ -237,7 +238,7 @@ max_tasks: 20
     }
 
     #[test]
-    fn the_schema_says_what_the_reader_takes() {
+    fn the_schema_and_the_parser_agree() {
         let schema: Value = serde_json::from_str(LIMITS_SCHEMA).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for (text, valid) in [

@@ -1,24 +1,37 @@
 use sre_core::Usd;
 
-/// What somebody spends, or wants to.
+/// An amount that an agent spends, or asks to spend.
+///
+/// ```
+/// use sre_cost::{CostGuard, Spend};
+/// let spend = Spend { task: Some("t-1"), model: Some("gpt-5"), ..Spend::new("planner", "0.25".parse().unwrap()) };
+/// CostGuard::new().charge(&spend).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spend<'a> {
-    /// Who.
+    /// The agent.
     pub agent: &'a str,
-    /// On which task.
+    /// The task.
     pub task: Option<&'a str>,
-    /// Of which team; an agent stays with the last one that was named.
+    /// The agent's team. An agent stays in the last team that was named.
     pub team: Option<&'a str>,
-    /// On which model.
+    /// The model.
     pub model: Option<&'a str>,
-    /// How much.
+    /// The amount.
     pub amount: Usd,
-    /// What for, in parts.
+    /// Parts of the amount by what they pay for, such as a model or a tool.
     pub breakdown: &'a [(&'a str, Usd)],
+}
+
+impl<'a> Spend<'a> {
+    /// Creates an amount without task, team, model and breakdown.
+    pub fn new(agent: &'a str, amount: Usd) -> Self {
+        Self { agent, amount, ..Self::default() }
+    }
 }
 
 impl<'a> From<(&'a str, Usd)> for Spend<'a> {
     fn from((agent, amount): (&'a str, Usd)) -> Self {
-        Self { agent, amount, ..Self::default() }
+        Self::new(agent, amount)
     }
 }

@@ -1,68 +1,70 @@
 use serde::Serialize;
 use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd, lock};
 
-use crate::CostGuard;
 use crate::account::Account;
 use crate::budget::Budget;
+use crate::guard::CostGuard;
 
-/// An agent's budget of a day, as it stands.
+/// An agent's daily budget at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct AgentBudget {
-    /// Whose.
+    /// The agent.
     pub agent: String,
-    /// What it may spend a day.
+    /// The limit per day.
     pub daily_limit_usd: Usd,
-    /// What a task of its may cost.
+    /// The limit per task.
     pub per_task_limit_usd: Usd,
-    /// What it has spent today.
+    /// The amount spent today.
     pub spent_today_usd: Usd,
-    /// What is reserved for calls that go on.
+    /// The amount reserved for calls in progress.
     pub reserved_usd: Usd,
-    /// On how many tasks.
+    /// The number of tasks with costs today.
     pub tasks_today: u64,
-    /// What it may do.
+    /// Whether the agent is throttled or killed.
     pub status: CostStatus,
 }
 
-/// What everybody has spent.
+/// What all agents have spent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CostSummary {
-    /// Every agent that has spent something today or the day before, by name.
+    /// Every agent that spent something today or on the previous day, by name.
     pub agents: Vec<AgentBudget>,
-    /// What everybody has spent this month.
+    /// The amount that the organisation has spent this month.
     pub org_spent_month_usd: Usd,
-    /// What everybody may spend this month still, less what is reserved.
+    /// The amount that the organisation has neither spent nor reserved this month.
     pub org_remaining_month_usd: Usd,
-    /// What everybody may spend a month.
+    /// The organisation's limit per month.
     pub org_monthly_limit_usd: Usd,
-    /// The alerts that are kept.
+    /// The number of alerts that [`CostGuard::alerts`] returns.
     pub alerts: usize,
 }
 
 impl AgentBudget {
-    /// Whether it is slowed down.
+    /// Returns whether the agent is throttled.
     pub fn throttled(&self) -> bool {
         self.status == CostStatus::Throttled
     }
 
-    /// Whether it is refused.
+    /// Returns whether the agent is killed: blocked until the next day or a reset.
     pub fn killed(&self) -> bool {
         self.status == CostStatus::Killed
     }
 
-    /// What it may spend today still, less what is reserved.
+    /// Returns what the agent has neither spent nor reserved today.
     pub fn remaining_today_usd(&self) -> Usd {
         let used = self.spent_today_usd + self.reserved_usd;
         self.daily_limit_usd.checked_sub(used).unwrap_or_default().max(Usd::ZERO)
     }
 
-    /// What it has spent of its daily limit, in percent; `None` where the limit is nothing.
+    /// Returns the spent part of the daily limit in percent; `None` if the limit is 0.
     pub fn utilization_percent(&self) -> Option<f64> {
         let limit = self.daily_limit_usd.as_dollars();
         (limit > 0.0).then(|| self.spent_today_usd.as_dollars() / limit * 100.0)
     }
 
-    /// What a task has cost today, on average; `None` without tasks.
+    /// Returns the mean cost of today's tasks; `None` without tasks.
     pub fn avg_cost_per_task(&self) -> Option<Usd> {
         let tasks = i64::try_from(self.tasks_today).ok().filter(|tasks| *tasks > 0)?;
         Some(Usd::from_nanos(self.spent_today_usd.nanos() / tasks))
@@ -71,31 +73,31 @@ impl AgentBudget {
     fn of(agent: &str, account: &Account) -> Self {
         Self {
             agent: agent.to_owned(),
-            daily_limit_usd: Usd::from_nanos(account.own.budget.limit),
-            per_task_limit_usd: account.own.per_task,
-            spent_today_usd: Usd::from_nanos(account.own.budget.spent),
-            reserved_usd: Usd::from_nanos(account.own.budget.reserved),
-            tasks_today: account.rest.tasks,
-            status: account.own.status,
+            daily_limit_usd: Usd::from_nanos(account.overall.budget.limit),
+            per_task_limit_usd: account.overall.per_task,
+            spent_today_usd: Usd::from_nanos(account.overall.budget.spent),
+            reserved_usd: Usd::from_nanos(account.overall.budget.reserved),
+            tasks_today: account.details.tasks_today,
+            status: account.overall.status,
         }
     }
 }
 
 impl CostGuard {
-    /// An agent's budget; for one that has spent nothing, what it may spend.
+    /// Returns an agent's budget, also for an agent that has spent nothing yet.
     pub fn get_budget(&self, agent: &str) -> AgentBudget {
-        self.evaluate_at(self.books.clock.now());
-        self.books
+        self.evaluate_at(self.ledger.clock.now());
+        self.ledger
             .read(agent, |account| AgentBudget::of(agent, account))
-            .unwrap_or_else(|| AgentBudget::of(agent, &Account::new(&self.books.limits, agent, None)))
+            .unwrap_or_else(|| AgentBudget::of(agent, &Account::new(&self.ledger.limits, agent, None)))
     }
 
-    /// What everybody has spent.
+    /// Returns what all agents have spent.
     pub fn summary(&self) -> CostSummary {
-        self.evaluate_at(self.books.clock.now());
-        let mut agents = self.books.read_all(AgentBudget::of);
+        self.evaluate_at(self.ledger.clock.now());
+        let mut agents = self.ledger.read_all(AgentBudget::of);
         agents.sort_by(|one, other| one.agent.cmp(&other.agent));
-        self.books.read_org(|org| CostSummary {
+        self.ledger.read_org(|org| CostSummary {
             agents,
             org_spent_month_usd: Usd::from_nanos(org.spent),
             org_remaining_month_usd: org.left(),
@@ -104,10 +106,10 @@ impl CostGuard {
         })
     }
 
-    /// All budgets, and when they run out.
+    /// Returns every budget, and when it will be spent at the current rate.
     pub fn snapshot_at(&self, now: Timestamp) -> CostsSnapshot {
         self.evaluate_at(now);
-        let period = self.books.period();
+        let period = self.ledger.period();
         let budget = |scope, budget: &Budget, status, end| {
             let [spent_usd, reserved_usd, limit_usd] =
                 [budget.spent, budget.reserved, budget.limit].map(Usd::from_nanos);
@@ -115,20 +117,20 @@ impl CostGuard {
             BudgetSnapshot { scope, spent_usd, reserved_usd, limit_usd, status, exhausted_at }
         };
         let mut budgets = Vec::new();
-        self.books.read_all(|agent, account| {
-            let on_models = account.on_models().filter(|(_, allowance)| allowance.is_limited());
-            let on_models = on_models.map(|(model, allowance)| (Some(model), allowance));
-            for (model, allowance) in std::iter::once((None, &account.own)).chain(on_models) {
-                let scope = self.books.shared.scope(agent, model);
-                budgets.push(budget(scope, &allowance.budget, allowance.status, period.day_end));
+        self.ledger.read_all(|agent, account| {
+            let on_models = account.on_models().filter(|(_, state)| state.is_limited());
+            let on_models = on_models.map(|(model, state)| (Some(model), state));
+            for (model, state) in std::iter::once((None, &account.overall)).chain(on_models) {
+                let scope = self.ledger.shared.agent_scope(agent, model);
+                budgets.push(budget(scope, &state.budget, state.status, period.day_end));
             }
         });
-        let shared = self.books.shared.budgets.iter();
+        let shared = self.ledger.shared.budgets.iter();
         budgets.extend(shared.map(|(scope, of)| budget(scope.clone(), &lock(of), CostStatus::Ok, period.day_end)));
-        budgets.push(self.books.read_org(|org| budget(CostScope::Org, org, CostStatus::Ok, period.month_end)));
+        budgets.push(self.ledger.read_org(|org| budget(CostScope::Org, org, CostStatus::Ok, period.month_end)));
         budgets.sort_by(|one, other| one.scope.cmp(&other.scope));
         let (lost_signals, store_failures) = self.failures();
-        let overflow = self.books.overflow.load(std::sync::atomic::Ordering::Relaxed);
+        let overflow = self.ledger.overflow.load(std::sync::atomic::Ordering::Relaxed);
         CostsSnapshot { budgets, lost_signals, store_failures, overflow }
     }
 }

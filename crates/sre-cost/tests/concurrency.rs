@@ -1,4 +1,4 @@
-//! Whatever threads do at once, nothing exceeds a limit, and the books balance to the nano-dollar.
+//! Under concurrency, no limit is exceeded, and totals are exact to the nano-dollar.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -15,7 +15,7 @@ fn guard(limits: Limits) -> CostGuard {
     CostGuard::with_limits(limits).unwrap().with_clock(clock)
 }
 
-/// Charges, reserves, commits, drops and records as chance has it; what each agent was charged by this thread's own count.
+/// Charges, reserves, commits, drops and records at random. Returns what this thread charged each agent.
 fn work(guard: &CostGuard, seed: u64, operations: u64, may_record: bool) -> Vec<i64> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut spent = vec![0; AGENTS as usize];
@@ -56,7 +56,7 @@ fn work(guard: &CostGuard, seed: u64, operations: u64, may_record: bool) -> Vec<
     spent
 }
 
-/// What all threads together spent, by agent.
+/// Runs all threads. Returns what they charged each agent.
 fn all(guard: &CostGuard, may_record: bool) -> Vec<i64> {
     let threads = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -78,7 +78,7 @@ fn assert_balanced(guard: &CostGuard, spent: &[i64]) {
 }
 
 #[test]
-fn the_books_balance_while_there_is_room() {
+fn totals_are_exact_below_the_limits() {
     let guard = guard(Limits { anomaly_detection: false, ..Limits::default() });
     let spent = all(&guard, true);
     assert!(spent.iter().sum::<i64>() > 100_000_000_000);
@@ -86,7 +86,7 @@ fn the_books_balance_while_there_is_room() {
 }
 
 #[test]
-fn no_limit_is_exceeded_where_all_are_reached() {
+fn no_limit_is_exceeded_when_all_are_reached() {
     let team = ScopeLimits { daily: Some("45".parse().unwrap()), ..ScopeLimits::default() };
     let limits = Limits {
         per_agent_daily: "4".parse().unwrap(),
@@ -99,12 +99,12 @@ fn no_limit_is_exceeded_where_all_are_reached() {
     };
     let guard = guard(limits);
     for agent in (0..AGENTS).step_by(2) {
-        // From the first amount on, the team is known.
+        // The team is known from the first amount on.
         guard.check(&Spend { agent: &format!("agent-{agent}"), team: Some("even"), ..Spend::default() }).unwrap();
     }
     let (done, worst) = (AtomicBool::new(false), AtomicI64::new(0));
     let spent = std::thread::scope(|scope| {
-        // Somebody looks on meanwhile.
+        // Another thread reads meanwhile.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let over = guard.org_spent_month().nanos() - 100_000_000_000;
@@ -123,8 +123,8 @@ fn no_limit_is_exceeded_where_all_are_reached() {
     assert_eq!(worst.into_inner(), 0);
     assert_balanced(&guard, &spent);
     let total: i64 = spent.iter().sum();
-    assert!((99_990_000_000..=100_000_000_000).contains(&total), "the limit was reached, and kept: {total}");
-    // Each threshold was told once, with what was spent when it was reached: not a charge later.
+    assert!((99_990_000_000..=100_000_000_000).contains(&total), "the limit was reached and not exceeded: {total}");
+    // Each threshold was reported once, with what was spent when it was crossed, not a charge later.
     let alerts = guard.alerts();
     for threshold in [0.5, 0.75, 0.9, 0.95] {
         let of_org = alerts
@@ -136,5 +136,5 @@ fn no_limit_is_exceeded_where_all_are_reached() {
     }
     assert!(!alerts.iter().any(|alert| matches!(alert.kind, CostAlertKind::Exceeded { .. })));
     let of_team: i64 = spent.iter().step_by(2).sum();
-    assert!((44_990_000_000..=45_000_000_000).contains(&of_team), "so was the team's: {of_team}");
+    assert!((44_990_000_000..=45_000_000_000).contains(&of_team), "the team's limit too: {of_team}");
 }

@@ -1,4 +1,4 @@
-//! Budgets as their owners see them: thresholds, throttling, days and months, reservations, what is told.
+//! The behaviour of a guard: thresholds, throttling, days and months, reservations, alerts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use sre_core::{
     AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Observer, StateReader,
     StateWriter, Timestamp, Usd,
 };
-use sre_cost::{CostGuard, CostObserver, Limits, Refused, ScopeLimits, Spend};
+use sre_cost::{CostGuard, CostObserver, Denied, Limits, ScopeLimits, Spend};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -19,13 +19,13 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A guard at noon of a day in the middle of a month.
+/// Creates a guard at noon of a day in the middle of a month.
 fn guard(limits: Limits) -> (Arc<CostGuard>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(at("2026-11-23T12:00:00Z")));
     (Arc::new(CostGuard::with_limits(limits).unwrap().with_clock(clock.clone())), clock)
 }
 
-/// An agent may spend ten dollars, on one task if it likes.
+/// Ten dollars per agent and day, and per task.
 fn ten() -> Limits {
     Limits { per_agent_daily: usd("10"), per_task: usd("10"), anomaly_detection: false, ..Limits::default() }
 }
@@ -35,7 +35,7 @@ fn kinds(alerts: &[CostAlert]) -> Vec<&CostAlertKind> {
 }
 
 #[test]
-fn thresholds_throttling_and_killing_come_once_a_day() {
+fn thresholds_throttling_and_killing_happen_once_a_day() {
     let (guard, clock) = guard(ten());
     let record = |cost: &str| guard.record_cost("a", "t", usd(cost), &[]).unwrap();
     assert_eq!(record("4.999999999"), []);
@@ -46,22 +46,19 @@ fn thresholds_throttling_and_killing_come_once_a_day() {
     let alerts = record("1.5");
     assert_eq!(kinds(&alerts), [&CostAlertKind::Threshold { threshold: 0.75 }, &CostAlertKind::Throttled]);
     assert!(guard.get_budget("a").throttled());
-    // One task every ten seconds.
+    // One task per ten seconds.
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
-    let refused = guard.check_task("a", usd("0.01")).unwrap_err();
-    assert_eq!(
-        refused,
-        Refused::Throttled { scope: CostScope::Agent("a".into()), retry_after: Duration::from_secs(10) }
-    );
+    let denied = guard.check_task("a", usd("0.01")).unwrap_err();
+    assert_eq!(denied, Denied::Throttled { scope: CostScope::Agent("a".into()), retry_after: Duration::from_secs(10) });
     clock.advance(Duration::from_secs(10));
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     // To 95 % and beyond.
     let alerts = record("1");
     let expected = [0.9, 0.95].map(|threshold| CostAlertKind::Threshold { threshold });
     assert_eq!(kinds(&alerts), [&expected[0], &expected[1], &CostAlertKind::Killed]);
-    assert_eq!(guard.check_task("a", usd("0.01")), Err(Refused::Killed { scope: CostScope::Agent("a".into()) }));
-    assert!(guard.check_task("b", usd("0.01")).is_ok(), "the others go on");
-    // A new day frees it, and everything is told anew.
+    assert_eq!(guard.check_task("a", usd("0.01")), Err(Denied::Killed { scope: CostScope::Agent("a".into()) }));
+    assert!(guard.check_task("b", usd("0.01")).is_ok(), "other agents are not affected");
+    // A new day frees it, and thresholds are reported again.
     clock.advance(12 * HOUR);
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     assert_eq!(kinds(&guard.alerts()[guard.alerts().len() - 1..]), [&CostAlertKind::Freed]);
@@ -70,9 +67,9 @@ fn thresholds_throttling_and_killing_come_once_a_day() {
     assert_eq!(guard.org_spent_month(), usd("14.5"));
 }
 
-/// That the organisation's books must be looked at as a whole takes an agent's turn only once.
+/// A retry with all leases revoked must not consume a second rate-limit token.
 #[test]
-fn an_agent_that_is_slowed_down_has_its_turn_near_the_organisations_threshold_too() {
+fn a_throttled_agent_keeps_its_rate_near_a_threshold_of_the_organisation() {
     let (guard, clock) = guard(Limits { org_monthly: usd("100"), alert_thresholds: vec![0.2], ..ten() });
     guard.check_and_charge("a", usd("9")).unwrap();
     assert!(guard.get_budget("a").throttled());
@@ -85,12 +82,12 @@ fn an_agent_that_is_slowed_down_has_its_turn_near_the_organisations_threshold_to
         assert!(guard.check_and_charge("a", usd("0.05")).is_err());
         guard.check_and_charge("b", usd("0.02")).unwrap();
     }
-    let told = guard.alerts().iter().filter(|alert| alert.scope == CostScope::Org).count();
-    assert_eq!(told, 1);
+    let reported = guard.alerts().iter().filter(|alert| alert.scope == CostScope::Org).count();
+    assert_eq!(reported, 1);
 }
 
 #[test]
-fn somebodys_order_frees_an_agent() {
+fn a_reset_frees_an_agent() {
     let (guard, _) = guard(ten());
     for agent in ["a", "b"] {
         guard.record_cost(agent, "t", usd("9.5"), &[]).unwrap();
@@ -104,20 +101,20 @@ fn somebodys_order_frees_an_agent() {
 }
 
 #[test]
-fn without_automatic_throttling_only_the_limits_hold() {
+fn without_auto_throttle_only_the_limits_apply() {
     let (guard, _) = guard(Limits { auto_throttle: false, ..ten() });
     guard.check_and_charge("a", usd("9.99")).unwrap();
     assert_eq!(guard.check_and_charge("a", usd("0.01")).map(|_| ()), Ok(()));
-    let refused = guard.check_and_charge("a", usd("0.000000001")).unwrap_err();
-    assert_eq!(refused.to_string(), "agent a has $0 left of $10, and this costs $0.000000001");
+    let denied = guard.check_and_charge("a", usd("0.000000001")).unwrap_err();
+    assert_eq!(denied.to_string(), "agent a: budget exceeded: $0.000000001 requested, $0 of $10 left");
 }
 
 #[test]
-fn what_was_spent_is_entered_and_what_goes_beyond_is_told() {
+fn recorded_costs_beyond_a_limit_are_charged_and_reported() {
     let (guard, _) = guard(Limits { org_monthly: usd("11"), alert_thresholds: vec![], ..ten() });
     let alerts = guard.record_cost("a", "t", usd("12.5"), &[]).unwrap();
     let excess = |excess: &str| CostAlertKind::Exceeded { excess_usd: usd(excess) };
-    let told: Vec<_> = alerts.iter().map(|alert| (alert.scope.clone(), alert.kind.clone())).collect();
+    let reported: Vec<_> = alerts.iter().map(|alert| (alert.scope.clone(), alert.kind.clone())).collect();
     let of_agent = CostScope::Agent("a".into());
     let expected = [
         (CostScope::Org, excess("1.5")),
@@ -126,15 +123,15 @@ fn what_was_spent_is_entered_and_what_goes_beyond_is_told() {
         (of_agent.clone(), CostAlertKind::Killed),
         (of_agent, excess("2.5")),
     ];
-    assert_eq!(told, expected);
-    // Everybody is refused now.
-    let refused = guard.check_and_charge("b", usd("0.1")).unwrap_err();
-    assert_eq!(refused.to_string(), "organisation has $0 left of $11, and this costs $0.1");
+    assert_eq!(reported, expected);
+    // Every agent is denied now.
+    let denied = guard.check_and_charge("b", usd("0.1")).unwrap_err();
+    assert_eq!(denied.to_string(), "organisation: budget exceeded: $0.1 requested, $0 of $11 left");
     assert_eq!(guard.org_remaining_month(), Usd::ZERO);
 }
 
 #[test]
-fn a_reservation_is_committed_given_back_or_expires() {
+fn a_reservation_is_committed_released_or_expires() {
     let (guard, clock) = guard(ten());
     let reservation = guard.reserve("a", usd("6")).unwrap();
     assert!(guard.reserve("a", usd("5")).is_err());
@@ -143,10 +140,10 @@ fn a_reservation_is_committed_given_back_or_expires() {
     assert_eq!((budget.spent_today_usd, budget.reserved_usd), (usd("4"), Usd::ZERO));
     drop(guard.reserve("a", usd("5")).unwrap());
     assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("6"));
-    // One that is forgotten comes to nothing in time, and what it cost all the same is entered.
+    // A leaked one expires, and a commit after that is still charged.
     let late = guard.reserve_owned(&("a", usd("5")).into()).unwrap();
-    let forgotten = guard.reserve("b", usd("5")).unwrap();
-    std::mem::forget(forgotten);
+    let leaked = guard.reserve("b", usd("5")).unwrap();
+    std::mem::forget(leaked);
     assert_eq!(guard.org_remaining_month(), usd("4986"));
     clock.advance(Duration::from_secs(15 * 60));
     assert_eq!(guard.get_budget("b").reserved_usd, Usd::ZERO);
@@ -156,13 +153,13 @@ fn a_reservation_is_committed_given_back_or_expires() {
 }
 
 #[test]
-fn an_actual_that_outran_its_estimate_is_told() {
+fn an_actual_cost_above_its_estimate_is_reported() {
     let (guard, _) = guard(Limits { alert_thresholds: vec![], auto_throttle: false, ..ten() });
     let one = guard.reserve("a", usd("5")).unwrap();
     let two = guard.reserve("a", usd("5")).unwrap();
     let alerts = one.commit(usd("5.25")).unwrap();
     assert_eq!(kinds(&alerts), [&CostAlertKind::Exceeded { excess_usd: usd("0.25") }]);
-    assert_eq!(two.commit(usd("5")).unwrap(), [], "its own estimate was right, and told of is the excess once");
+    assert_eq!(two.commit(usd("5")).unwrap(), [], "the excess is reported once");
 }
 
 #[test]
@@ -176,16 +173,16 @@ fn months_and_days_roll_over_once_by_the_clock_of_the_zone_even_after_a_long_sle
     clock.set(at("2026-11-30T23:00:00Z"));
     assert!(spend("a") && spend("b") && !spend("c"), "December has begun in Berlin");
     clock.set(at("2026-12-01T23:00:00Z"));
-    assert!(!spend("a"), "a new day, and the month is spent");
+    assert!(!spend("a"), "a new day, but the month is spent");
     clock.set(at("2027-03-15T12:00:00Z"));
-    assert!(spend("a") && !spend("a") && spend("b") && !spend("c"), "after a sleep of months, once");
-    // A clock that is set back opens no budget again.
+    assert!(spend("a") && !spend("a") && spend("b") && !spend("c"), "once after months of sleep");
+    // A clock that is set back does not reset a budget.
     clock.set(at("2027-02-10T12:00:00Z"));
     assert!(!spend("a") && !spend("c"));
 }
 
 #[test]
-fn what_is_reserved_over_midnight_counts_for_the_new_day() {
+fn a_reservation_over_midnight_counts_for_the_new_day() {
     let (guard, clock) = guard(ten());
     clock.set(at("2026-11-30T23:59:00Z"));
     let reservation = guard.reserve("a", usd("6")).unwrap();
@@ -212,9 +209,9 @@ fn teams_and_models_have_budgets_and_settings_of_their_own() {
     let spend = |agent, amount: &str| Spend { agent, team: Some("search"), amount: usd(amount), ..Spend::default() };
     guard.charge(&spend("a", "3")).unwrap();
     assert_eq!(guard.get_budget("a").daily_limit_usd, usd("4"));
-    assert!(matches!(guard.charge(&spend("b", "3.5")), Err(Refused::Task { .. })));
-    let refused = guard.charge(&spend("b", "2.5")).unwrap_err();
-    assert_eq!(refused.to_string(), "team search has $2 left of $5, and this costs $2.5");
+    assert!(matches!(guard.charge(&spend("b", "3.5")), Err(Denied::Task { .. })));
+    let denied = guard.charge(&spend("b", "2.5")).unwrap_err();
+    assert_eq!(denied.to_string(), "team search: budget exceeded: $2.5 requested, $2 of $5 left");
     let alerts = guard.charge(&spend("b", "2")).unwrap();
     assert_eq!(alerts[0].scope, CostScope::Team("search".into()));
     assert_eq!(alerts[0].kind, CostAlertKind::Threshold { threshold: 0.9 });
@@ -223,15 +220,15 @@ fn teams_and_models_have_budgets_and_settings_of_their_own() {
 
     let of_model = |amount: &str| Spend { agent: "c", model: Some("gpt-5"), amount: usd(amount), ..Spend::default() };
     let reservation = guard.reserve_for(&of_model("6")).unwrap();
-    let refused = guard.charge(&of_model("0.5")).unwrap_err();
-    assert_eq!(refused.to_string(), "model gpt-5 has $0 left of $6, and this costs $0.5");
+    let denied = guard.charge(&of_model("0.5")).unwrap_err();
+    assert_eq!(denied.to_string(), "model gpt-5: budget exceeded: $0.5 requested, $0 of $6 left");
     reservation.commit(usd("1")).unwrap();
     assert!(guard.charge(&of_model("5")).is_ok());
-    assert!(guard.check_and_charge("c", usd("1")).is_ok(), "other models are not held by it");
+    assert!(guard.check_and_charge("c", usd("1")).is_ok(), "other models are not limited");
 }
 
 #[test]
-fn a_model_holds_each_agent_and_task_to_limits_of_its_own() {
+fn a_model_limits_each_agent_and_task() {
     let on_model = ScopeLimits {
         per_task: Some(usd("2")),
         per_agent_daily: Some(usd("4")),
@@ -253,23 +250,23 @@ fn a_model_holds_each_agent_and_task_to_limits_of_its_own() {
     // A task.
     guard.charge(&spend("t1", "gpt-5", "1.5")).unwrap();
     guard.charge(&spend("t1", "gpt-5-mini", "1.5")).unwrap();
-    let refused = guard.charge(&spend("t1", "gpt-5", "0.6")).unwrap_err();
-    assert_eq!(refused.to_string(), "the task would cost $2.1 on gpt-5, and a task may cost $2");
+    let denied = guard.charge(&spend("t1", "gpt-5", "0.6")).unwrap_err();
+    assert_eq!(denied.to_string(), "task limit exceeded: the task would cost $2.1 on gpt-5, the limit is $2");
     assert_eq!(guard.task("a", "t1").unwrap().spent_usd, usd("3"));
-    // A day: what is reserved counts, and what is given back does not.
+    // A day: what is reserved counts, and what is released does not.
     let reservation = guard.reserve_for(&spend("t2", "gpt-5", "1.9")).unwrap();
-    let refused = guard.charge(&spend("t3", "gpt-5", "0.7")).unwrap_err();
-    assert_eq!(refused.to_string(), "agent a on model gpt-5 has $0.6 left of $4, and this costs $0.7");
+    let denied = guard.charge(&spend("t3", "gpt-5", "0.7")).unwrap_err();
+    assert_eq!(denied.to_string(), "agent a on model gpt-5: budget exceeded: $0.7 requested, $0.6 of $4 left");
     drop(reservation);
     let alerts = guard.charge(&spend("t3", "gpt-5", "0.5")).unwrap();
     assert_eq!((kinds(&alerts), &alerts[0].scope), (vec![&CostAlertKind::Throttled], &scope));
-    // Slowed down on this model, and nowhere else.
+    // Throttled on this model only.
     guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap();
-    let refused = guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap_err();
+    let denied = guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap_err();
     let retry_after = Duration::from_secs(10);
-    assert_eq!(refused, Refused::Throttled { scope: scope.clone(), retry_after });
+    assert_eq!(denied, Denied::Throttled { scope: scope.clone(), retry_after });
     guard.charge(&spend("t4", "gpt-5-mini", "0.1")).unwrap();
-    // What was spent without asking is told, and refuses.
+    // A recorded excess is reported, and kills.
     let alerts = guard.record(&spend("t5", "gpt-5", "2.5")).unwrap();
     let expected = [
         CostAlertKind::TaskExceeded { task: "t5".into() },
@@ -280,20 +277,20 @@ fn a_model_holds_each_agent_and_task_to_limits_of_its_own() {
         alerts.iter().map(|alert| (&alert.kind, &alert.scope)).collect::<Vec<_>>(),
         [(&expected[0], &scope), (&expected[1], &scope), (&expected[2], &scope)]
     );
-    assert_eq!(guard.charge(&spend("t6", "gpt-5", "0.1")), Err(Refused::Killed { scope: scope.clone() }));
+    assert_eq!(guard.charge(&spend("t6", "gpt-5", "0.1")), Err(Denied::Killed { scope: scope.clone() }));
     let snapshot = guard.snapshot_at(clock.now());
     let budget = snapshot.budgets.iter().find(|budget| budget.scope == scope).unwrap();
     assert_eq!((budget.spent_usd, budget.limit_usd, budget.status), (usd("4.6"), usd("4"), CostStatus::Killed));
     let json = serde_json::to_value(budget).unwrap();
     assert_eq!([&json["scope"], &json["name"], &json["model"]], ["agent_on_model", "a", "gpt-5"]);
-    // Another day, or somebody's order, frees it.
+    // A reset frees it.
     guard.reset_daily(Some("a"));
     assert_eq!(kinds(&guard.alerts()).last(), Some(&&CostAlertKind::Freed));
     guard.charge(&spend("t7", "gpt-5", "1")).unwrap();
 }
 
 #[test]
-fn tasks_are_kept_one_by_one() {
+fn the_cost_of_each_task_is_kept() {
     let (guard, _) = guard(Limits { max_tasks: 160, ..Limits::default() });
     let parts = |model, tool| [("gpt-5", usd(model)), ("search", usd(tool))];
     guard.record_cost("a", "t1", usd("0.75"), &parts("0.50", "0.25")).unwrap();
@@ -306,33 +303,33 @@ fn tasks_are_kept_one_by_one() {
     assert_eq!((budget.tasks_today, budget.avg_cost_per_task()), (2, Some(usd("0.75"))));
     assert_eq!(budget.utilization_percent(), Some(1.5));
     let more = Spend { agent: "a", task: Some("t1"), amount: usd("0.80"), ..Spend::default() };
-    assert_eq!(guard.check(&more), Err(Refused::Task { model: None, would_cost: usd("2.05"), limit: usd("2") }));
-    let told = guard.record(&more).unwrap();
-    assert_eq!(kinds(&told), [&CostAlertKind::TaskExceeded { task: "t1".into() }]);
-    assert_eq!(kinds(&guard.record(&more).unwrap()), [] as [&CostAlertKind; 0], "once a task");
+    assert_eq!(guard.check(&more), Err(Denied::Task { model: None, would_cost: usd("2.05"), limit: usd("2") }));
+    let reported = guard.record(&more).unwrap();
+    assert_eq!(kinds(&reported), [&CostAlertKind::TaskExceeded { task: "t1".into() }]);
+    assert_eq!(kinds(&guard.record(&more).unwrap()), [] as [&CostAlertKind; 0], "once per task");
     for number in 0..10_000 {
         guard.record_cost("a", &number.to_string(), usd("0.001"), &[]).unwrap();
     }
-    assert_eq!(guard.task("a", "t1"), None, "the oldest make room");
+    assert_eq!(guard.task("a", "t1"), None, "the oldest are evicted");
     assert_eq!(guard.get_budget("a").tasks_today, 10_002);
 }
 
 #[test]
-fn what_cannot_be_spent_is_refused_and_named() {
+fn an_invalid_amount_is_denied_and_named() {
     let (guard, _) = guard(Limits::default());
     for amount in [Usd::from_nanos(-1), Usd::from_nanos(i64::MIN), Usd::from_nanos(i64::MAX), usd("1000000000.01")] {
-        let invalid = |field| Refused::Invalid { field, found: amount };
+        let invalid = |field| Denied::InvalidAmount { field, found: amount };
         assert_eq!(guard.check_task("a", amount), Err(invalid("estimate")));
         assert_eq!(guard.reserve("a", amount).map(drop), Err(invalid("estimate")));
         assert_eq!(guard.check_and_charge("a", amount), Err(invalid("amount")));
         assert_eq!(guard.record_cost("a", "t", amount, &[]), Err(invalid("cost_usd")));
         assert_eq!(guard.reserve("a", usd("1")).unwrap().commit(amount), Err(invalid("actual")));
     }
-    assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("100"), "nothing is left behind");
+    assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("100"), "nothing stays charged or reserved");
     for number in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300] {
         assert!(Usd::try_from(number).is_err(), "{number}");
     }
-    // Sums stop, and do not wrap.
+    // Sums saturate.
     for _ in 0..20 {
         guard.record_cost("b", "t", usd("1000000000"), &[]).unwrap();
     }
@@ -341,26 +338,27 @@ fn what_cannot_be_spent_is_refused_and_named() {
 }
 
 #[test]
-fn an_unusual_cost_and_a_loop_are_told() {
+fn an_unusual_cost_and_a_loop_are_reported() {
     let (guard, clock) = guard(Limits { per_task: usd("50"), ..Limits::default() });
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for number in 0..40i64 {
         clock.advance(Duration::from_secs(60));
-        told.extend(guard.record_cost("a", "t", Usd::from_nanos(100_000_000 + number % 7 * 1_000_000), &[]).unwrap());
+        reported
+            .extend(guard.record_cost("a", "t", Usd::from_nanos(100_000_000 + number % 7 * 1_000_000), &[]).unwrap());
     }
-    assert_eq!(told, []);
+    assert_eq!(reported, []);
     let alerts = guard.record_cost("a", "t", usd("0.9"), &[]).unwrap();
     assert!(matches!(kinds(&alerts)[0], CostAlertKind::Anomaly { score: Some(score), .. } if *score > 3.5));
     clock.advance(Duration::from_secs(60));
     for _ in 0..100 {
-        told.extend(guard.record_cost("a", "t", usd("0.1"), &[]).unwrap());
+        reported.extend(guard.record_cost("a", "t", usd("0.1"), &[]).unwrap());
     }
-    let runaways = told.iter().filter(|alert| matches!(alert.kind, CostAlertKind::Runaway { .. })).count();
-    assert_eq!(runaways, 1, "{told:?}");
+    let runaways = reported.iter().filter(|alert| matches!(alert.kind, CostAlertKind::Runaway { .. })).count();
+    assert_eq!(runaways, 1, "{reported:?}");
 }
 
 #[test]
-fn agents_beyond_the_most_count_for_the_organisation_alone() {
+fn agents_beyond_the_maximum_count_for_the_organisation_only() {
     let (guard, clock) = guard(Limits { max_agents: 16, org_monthly: usd("5"), ..ten() });
     let spent = (0..200).filter(|number| guard.check_and_charge(&number.to_string(), usd("0.1")).is_ok()).count();
     assert_eq!(spent, 50);
@@ -370,7 +368,7 @@ fn agents_beyond_the_most_count_for_the_organisation_alone() {
 }
 
 #[test]
-fn a_summary_has_everybody() {
+fn a_summary_has_every_agent() {
     let (guard, clock) = guard(Limits::default());
     guard.record_cost("b", "t", usd("20"), &[]).unwrap();
     guard.record_cost("a", "t", usd("1"), &[]).unwrap();
@@ -380,14 +378,14 @@ fn a_summary_has_everybody() {
     let agents: Vec<_> = summary.agents.iter().map(|agent| (&*agent.agent, agent.spent_today_usd)).collect();
     assert_eq!(agents, [("a", usd("1")), ("b", usd("60"))]);
     assert_eq!(summary.org_remaining_month_usd, usd("4939"));
-    // Sixty dollars in two hours: the forty that are left last for 80 minutes.
+    // Sixty dollars in two hours: the remaining forty last 80 minutes.
     let snapshot = guard.snapshot_at(clock.now());
     let of_b = snapshot.budgets.iter().find(|budget| budget.scope == CostScope::Agent("b".into())).unwrap();
     assert_eq!(of_b.exhausted_at, Some(clock.now().saturating_add(Duration::from_secs(80 * 60))));
 }
 
 #[test]
-fn what_an_observer_saves_is_taken_up_by_another() {
+fn an_observer_restores_what_another_saved() {
     let on_model = ScopeLimits { per_agent_daily: Some(usd("3")), ..ScopeLimits::default() };
     let limits =
         || Limits { models: [("gpt-5".to_owned(), on_model.clone())].into(), per_agent_daily: usd("2"), ..ten() };
@@ -413,8 +411,8 @@ fn what_an_observer_saves_is_taken_up_by_another() {
     };
     let (new, after) = restored(&clock);
     assert_eq!(new.snapshot_at(clock.now()).budgets.len(), old.snapshot_at(clock.now()).budgets.len());
-    assert_eq!(kinds(&new.alerts()), Vec::<&CostAlertKind>::new(), "what was told is not told again");
-    // The task's own figure replaces that of its calls, also of those from before the restart.
+    assert_eq!(kinds(&new.alerts()), Vec::<&CostAlertKind>::new(), "alerts from before are not sent again");
+    // The task's own total replaces the sum of its calls, also of those from before the restart.
     let end = r#"{"event":"task_finished","time":2,"agent":"a","task":"t","success":true,"cost_usd":"1.25"}"#;
     assert_eq!(observe(&new, &after, end), usd("1.25"));
     assert_eq!(new.org_spent_month(), usd("1.25"));

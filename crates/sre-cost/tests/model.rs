@@ -1,4 +1,4 @@
-//! The guard against books too simple to be wrong: every operation of several spenders in any order, on virtual time.
+//! The guard against a simple model: any sequence of operations of several agents, on a manual clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use sre_cost::{CostGuard, Limits, Reservation, ScopeLimits, Spend};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Check(Asked),
-    Charge(Asked),
-    Record(Asked),
-    Reserve(Asked),
+    Check(Request),
+    Charge(Request),
+    Record(Request),
+    Reserve(Request),
     Commit { which: usize, percent: i64 },
     Drop { which: usize },
     Forget { which: usize },
@@ -22,7 +22,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Request {
     agent: usize,
     task: Option<usize>,
     model: bool,
@@ -33,7 +33,7 @@ const AGENTS: [&str; 3] = ["a", "b", "c"];
 const TASKS: [&str; 2] = ["one", "two"];
 const CENT: i64 = 10_000_000;
 
-impl Asked {
+impl Request {
     fn spend(self) -> Spend<'static> {
         Spend {
             agent: AGENTS[self.agent],
@@ -47,19 +47,13 @@ impl Asked {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Held {
-    asked: Asked,
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    request: Request,
     expires: Timestamp,
 }
 
-impl PartialEq for Asked {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-/// In cents. An agent may spend 1000 a day and 600 on a task, the team 1400, the model 1200, everybody 2500 a month;
+/// Amounts are in cents. An agent may spend 1000 a day and 600 on a task, the team 1400, the model 1200, the organisation 2500 a month;
 /// on the model an agent may spend 700 a day and 450 on a task.
 #[derive(Default)]
 struct Model {
@@ -73,33 +67,33 @@ struct Model {
     team: i64,
     model: i64,
     org: i64,
-    held: BTreeMap<u64, Held>,
+    open: BTreeMap<u64, Open>,
 }
 
 impl Model {
-    fn reserved(&self, counts: impl Fn(&Asked) -> bool) -> i64 {
-        self.held.values().filter(|held| counts(&held.asked)).map(|held| held.asked.cents).sum()
+    fn reserved(&self, counts: impl Fn(&Request) -> bool) -> i64 {
+        self.open.values().filter(|open| counts(&open.request)).map(|open| open.request.cents).sum()
     }
 
-    fn allows(&self, asked: Asked) -> bool {
-        let Asked { agent, task, model, cents } = asked;
+    fn allows(&self, request: Request) -> bool {
+        let Request { agent, task, model, cents } = request;
         let of_task = task.and_then(|task| self.tasks.get(&(agent, task))).copied().unwrap_or(0);
         let on_model = task.and_then(|task| self.tasks_on_model.get(&(agent, task))).copied().unwrap_or(0);
-        let held_on_model = self.reserved(|held| held.agent == agent && held.model);
+        let reserved_on_model = self.reserved(|open| open.agent == agent && open.model);
         !self.killed[agent]
             && of_task + cents <= 600
-            && self.agents[agent] + self.reserved(|held| held.agent == agent) + cents <= 1_000
-            && (agent == 2 || self.team + self.reserved(|held| held.agent < 2) + cents <= 1_400)
+            && self.agents[agent] + self.reserved(|open| open.agent == agent) + cents <= 1_000
+            && (agent == 2 || self.team + self.reserved(|open| open.agent < 2) + cents <= 1_400)
             && (!model
                 || !self.killed_on_model[agent]
                     && on_model + cents <= 450
-                    && self.on_model[agent] + held_on_model + cents <= 700)
-            && (!model || self.model + self.reserved(|held| held.model) + cents <= 1_200)
+                    && self.on_model[agent] + reserved_on_model + cents <= 700)
+            && (!model || self.model + self.reserved(|open| open.model) + cents <= 1_200)
             && self.org + self.reserved(|_| true) + cents <= 2_500
     }
 
-    fn spend(&mut self, asked: Asked, cents: i64) {
-        let Asked { agent, task, model, .. } = asked;
+    fn spend(&mut self, request: Request, cents: i64) {
+        let Request { agent, task, model, .. } = request;
         self.agents[agent] += cents;
         self.killed[agent] |= self.agents[agent] >= 950;
         if let Some(task) = task {
@@ -128,14 +122,14 @@ impl Model {
             self.org = 0;
         }
         self.now = now;
-        self.held.retain(|_, held| held.expires > now);
+        self.open.retain(|_, open| open.expires > now);
     }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let task = prop::option::of(0usize..2);
-    let asked = || {
-        (0usize..3, task.clone(), any::<bool>(), 0i64..400).prop_map(|(agent, task, model, cents)| Asked {
+    let request = || {
+        (0usize..3, task.clone(), any::<bool>(), 0i64..400).prop_map(|(agent, task, model, cents)| Request {
             agent,
             task,
             model,
@@ -143,10 +137,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         })
     };
     let step = prop_oneof![
-        2 => asked().prop_map(Step::Check),
-        5 => asked().prop_map(Step::Charge),
-        1 => asked().prop_map(Step::Record),
-        5 => asked().prop_map(Step::Reserve),
+        2 => request().prop_map(Step::Check),
+        5 => request().prop_map(Step::Charge),
+        1 => request().prop_map(Step::Record),
+        5 => request().prop_map(Step::Reserve),
         4 => (0usize..9, 0i64..130).prop_map(|(which, percent)| Step::Commit { which, percent }),
         2 => (0usize..9).prop_map(|which| Step::Drop { which }),
         1 => (0usize..9).prop_map(|which| Step::Forget { which }),
@@ -179,49 +173,49 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn the_guard_does_what_its_model_does(steps in steps()) {
+    fn the_guard_agrees_with_its_model(steps in steps()) {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
         let guard = CostGuard::with_limits(limits()).unwrap().with_clock(clock.clone());
         let mut model = Model { now: clock.now(), ..Model::default() };
-        let mut open: Vec<(u64, Asked, Reservation<&CostGuard>)> = Vec::new();
+        let mut open: Vec<(u64, Request, Reservation<&CostGuard>)> = Vec::new();
         let mut next = 0;
         for step in steps {
             match step {
-                Step::Check(asked) => {
-                    prop_assert_eq!(guard.check(&asked.spend()).is_ok(), model.allows(asked), "{:?}", asked);
+                Step::Check(request) => {
+                    prop_assert_eq!(guard.check(&request.spend()).is_ok(), model.allows(request), "{:?}", request);
                 }
-                Step::Charge(asked) => {
-                    let allowed = model.allows(asked);
-                    prop_assert_eq!(guard.charge(&asked.spend()).is_ok(), allowed, "{:?}", asked);
+                Step::Charge(request) => {
+                    let allowed = model.allows(request);
+                    prop_assert_eq!(guard.charge(&request.spend()).is_ok(), allowed, "{:?}", request);
                     if allowed {
-                        model.spend(asked, asked.cents);
+                        model.spend(request, request.cents);
                     }
                 }
-                Step::Record(asked) => {
-                    guard.record(&asked.spend()).unwrap();
-                    model.spend(asked, asked.cents);
+                Step::Record(request) => {
+                    guard.record(&request.spend()).unwrap();
+                    model.spend(request, request.cents);
                 }
-                Step::Reserve(asked) => match (guard.reserve_for(&asked.spend()), model.allows(asked)) {
+                Step::Reserve(request) => match (guard.reserve_for(&request.spend()), model.allows(request)) {
                     (Ok(reservation), true) => {
                         next += 1;
-                        open.push((next, asked, reservation));
+                        open.push((next, request, reservation));
                         let expires = clock.now().saturating_add(Duration::from_secs(15 * 60));
-                        model.held.insert(next, Held { asked, expires });
+                        model.open.insert(next, Open { request, expires });
                     }
                     (Err(_), false) => {}
-                    (found, expected) => prop_assert!(false, "{asked:?}: found {found:?}, expected {expected}"),
+                    (found, expected) => prop_assert!(false, "{request:?}: found {found:?}, expected {expected}"),
                 },
                 Step::Commit { which, percent } if !open.is_empty() => {
-                    let (number, asked, reservation) = open.swap_remove(which % open.len());
-                    let actual = asked.cents * percent / 100;
+                    let (number, request, reservation) = open.swap_remove(which % open.len());
+                    let actual = request.cents * percent / 100;
                     reservation.commit(Usd::from_nanos(actual * CENT)).unwrap();
-                    model.held.remove(&number);
-                    model.spend(asked, actual);
+                    model.open.remove(&number);
+                    model.spend(request, actual);
                 }
                 Step::Drop { which } if !open.is_empty() => {
                     let (number, _, reservation) = open.swap_remove(which % open.len());
                     drop(reservation);
-                    model.held.remove(&number);
+                    model.open.remove(&number);
                 }
                 Step::Forget { which } if !open.is_empty() => {
                     std::mem::forget(open.swap_remove(which % open.len()));
@@ -240,7 +234,7 @@ proptest! {
             for (number, agent) in AGENTS.iter().enumerate() {
                 let budget = guard.get_budget(agent);
                 prop_assert_eq!(budget.spent_today_usd.nanos(), model.agents[number] * CENT);
-                prop_assert_eq!(budget.reserved_usd.nanos(), model.reserved(|held| held.agent == number) * CENT);
+                prop_assert_eq!(budget.reserved_usd.nanos(), model.reserved(|open| open.agent == number) * CENT);
                 prop_assert_eq!(budget.killed(), model.killed[number]);
             }
             prop_assert_eq!(guard.org_spent_month().nanos(), model.org * CENT);

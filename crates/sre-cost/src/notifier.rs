@@ -3,9 +3,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use sre_core::{CostAlert, Signal, SignalHandler, SignalKind, lock};
 
-/// Where alerts go: the last ones are kept, and each is a signal.
+/// Keeps the most recent alerts, and sends each as a signal.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct Notifier {
     state: Mutex<State>,
     handler: OnceLock<Arc<dyn SignalHandler>>,
 }
@@ -13,7 +13,7 @@ pub(crate) struct Told {
 #[derive(Default)]
 struct State {
     alerts: VecDeque<CostAlert>,
-    /// What no handler has taken.
+    /// Signals for the next caller of `take_pending`, while there is no handler.
     pending: Vec<Signal>,
     lost: u64,
 }
@@ -21,21 +21,21 @@ struct State {
 const MAX_ALERTS: usize = 1_000;
 const MAX_PENDING: usize = 4_096;
 
-impl Told {
+impl Notifier {
     pub(crate) fn set_handler(&self, handler: Arc<dyn SignalHandler>) -> bool {
         self.handler.set(handler).is_ok()
     }
 
-    /// Only where no lock is held: a handler is a user's code.
+    /// Records and sends alerts. Must be called without a lock held: a handler is the user's code.
     #[inline]
-    pub(crate) fn tell(&self, alerts: &[CostAlert]) {
+    pub(crate) fn notify(&self, alerts: &[CostAlert]) {
         if !alerts.is_empty() {
-            self.tell_all(alerts);
+            self.notify_all(alerts);
         }
     }
 
     #[cold]
-    fn tell_all(&self, alerts: &[CostAlert]) {
+    fn notify_all(&self, alerts: &[CostAlert]) {
         let signals = alerts.iter().map(|alert| Signal {
             time: alert.at,
             agent: alert.scope.agent_name().to_owned(),
@@ -43,8 +43,8 @@ impl Told {
         });
         let mut state = self.state();
         state.alerts.extend(alerts.iter().cloned());
-        let too_many = state.alerts.len().saturating_sub(MAX_ALERTS);
-        state.alerts.drain(..too_many);
+        let excess = state.alerts.len().saturating_sub(MAX_ALERTS);
+        state.alerts.drain(..excess);
         if let Some(handler) = self.handler.get() {
             drop(state);
             signals.for_each(|signal| handler.handle(&signal));
@@ -59,7 +59,7 @@ impl Told {
         }
     }
 
-    /// The last thousand, the oldest first.
+    /// Returns the most recent alerts, oldest first.
     pub(crate) fn alerts(&self) -> Vec<CostAlert> {
         self.state().alerts.iter().cloned().collect()
     }
@@ -68,7 +68,7 @@ impl Told {
         std::mem::take(&mut self.state().pending)
     }
 
-    /// Signals that nobody took in time.
+    /// Returns how many signals were dropped because too many were pending.
     pub(crate) fn lost(&self) -> u64 {
         self.state().lost
     }
