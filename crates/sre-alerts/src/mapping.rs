@@ -161,7 +161,7 @@ fn span(seconds: f64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use sre_core::{CostScope, Failing, Target, Timestamp, Window};
+    use sre_core::{CostScope, FailingTarget, Target, Timestamp, Window};
 
     use super::*;
 
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!((closed.severity, closed.key()), (Severity::Resolved, alert.key()));
 
         let since = Timestamp::from_secs(1_790_000_000);
-        let failing = |target| Failing { target, since };
+        let failing = |target| FailingTarget { target, since };
         let report = CascadeReport {
             origin: Target::model("gpt-5"),
             path: vec![failing(Target::model("gpt-5")), failing(Target::agent("planner"))],

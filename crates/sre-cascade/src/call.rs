@@ -91,7 +91,7 @@ impl CircuitBreaker {
     /// ```
     /// use sre_cascade::{CallError, CircuitBreaker, ErrorClass};
     /// let breaker = CircuitBreaker::new("search");
-    /// let by_status = breaker.classify(|status: &u16| ErrorClass::of_status(*status));
+    /// let by_status = breaker.classify(|status: &u16| ErrorClass::from_status(*status));
     /// for _ in 0..10 {
     ///     assert_eq!(by_status.call(|| Err::<(), _>(404)), Err(CallError::Inner(404)));
     /// }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use sre_core::{
-    AgentEvent, BreakerState, CascadeReport, Clock, Event, Failing, Observer, Signal, SignalHandler, SignalKind,
+    AgentEvent, BreakerState, CascadeReport, Clock, Event, FailingTarget, Observer, Signal, SignalHandler, SignalKind,
     Snapshot, Status, SystemClock, Target, TargetKind, Timestamp, lock,
 };
 
 use crate::breaker::Settings;
-use crate::directory::Directory;
-use crate::pulse::{Found, Pulse};
+use crate::call_graph::CallGraph;
+use crate::failure_tracker::{FailingTargets, FailureTracker};
+use crate::propagation::longest_path;
 use crate::spans::Spans;
-use crate::spread::longest_path;
 use crate::{BreakerConfig, CircuitBreaker, ErrorClass, InvalidConfig};
 
 /// Finds failures that cascade: a breaker for each agent, tool and model, who calls whom, and how failures went from one
@@ -37,8 +37,8 @@ use crate::{BreakerConfig, CircuitBreaker, ErrorClass, InvalidConfig};
 pub struct CascadeDetector {
     config: DetectorConfig,
     settings: [Arc<Settings>; 3],
-    pulse: Arc<Pulse>,
-    directory: RwLock<Directory>,
+    tracker: Arc<FailureTracker>,
+    graph: RwLock<CallGraph>,
     spans: Mutex<Spans>,
     ongoing: Mutex<Ongoing>,
 }
@@ -62,7 +62,7 @@ pub struct DetectorConfig {
     /// The models' breakers.
     pub model: BreakerConfig,
     /// What to do to those who call what has failed, before they fail too: nothing.
-    pub precaution: Precaution,
+    pub mitigation: Mitigation,
     /// The most agents, tools and models that are watched: 200,000. More are counted, and not watched.
     pub max_targets: usize,
     /// The most pairs of caller and callee that are known: 1,000,000.
@@ -71,7 +71,7 @@ pub struct DetectorConfig {
 
 /// What is done to the callers of what has failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precaution {
+pub enum Mitigation {
     /// Nothing.
     #[default]
     None,
@@ -85,11 +85,11 @@ pub enum Precaution {
 #[derive(Default)]
 struct Ongoing {
     origin: Option<Target>,
-    treated: FxHashSet<u32>,
+    mitigated: FxHashSet<u32>,
 }
 
 /// The blast radius names so many, the nearest.
-const NAMED: usize = 100;
+const MAX_BLAST_RADIUS: usize = 100;
 
 impl Default for DetectorConfig {
     fn default() -> Self {
@@ -101,7 +101,7 @@ impl Default for DetectorConfig {
             agent: BreakerConfig::default(),
             tool: BreakerConfig::default(),
             model: BreakerConfig::default(),
-            precaution: Precaution::None,
+            mitigation: Mitigation::None,
             max_targets: 200_000,
             max_calls: 1_000_000,
         }
@@ -121,7 +121,7 @@ impl DetectorConfig {
         if self.window.is_zero() {
             return Err(InvalidConfig { field: "window", found: "0s".into(), expected: "more than nothing" });
         }
-        if self.precaution == Precaution::Limit(Duration::ZERO) {
+        if self.mitigation == Mitigation::Limit(Duration::ZERO) {
             return Err(InvalidConfig { field: "precaution", found: "0s".into(), expected: "more than nothing" });
         }
         [&self.agent, &self.tool, &self.model].into_iter().try_for_each(BreakerConfig::validate)
@@ -143,14 +143,14 @@ impl CascadeDetector {
     }
 
     fn build(config: DetectorConfig, clock: Arc<dyn Clock>) -> Self {
-        let pulse = Arc::new(Pulse::new(config.window, config.path_failures));
+        let tracker = Arc::new(FailureTracker::new(config.window, config.path_failures));
         let settings = [&config.agent, &config.tool, &config.model]
-            .map(|breaker| Arc::new(Settings::new(breaker.clone(), clock.clone(), Some(pulse.clone()))));
+            .map(|breaker| Arc::new(Settings::new(breaker.clone(), clock.clone(), Some(tracker.clone()))));
         Self {
-            directory: RwLock::new(Directory::new(config.max_targets, config.max_calls)),
+            graph: RwLock::new(CallGraph::new(config.max_targets, config.max_calls)),
             config,
             settings,
-            pulse,
+            tracker,
             spans: Mutex::default(),
             ongoing: Mutex::default(),
         }
@@ -159,7 +159,7 @@ impl CascadeDetector {
     /// Tells `handler` of every change of a breaker at once; else those changes wait for the next event or evaluation.
     /// Only the first handler counts: false for a later one.
     pub fn forward_changes(&self, handler: Arc<dyn SignalHandler>) -> bool {
-        self.pulse.set_handler(handler)
+        self.tracker.set_handler(handler)
     }
 
     /// Watches these agents too.
@@ -177,8 +177,8 @@ impl CascadeDetector {
     /// The breaker of a target that is watched; a text is an agent's name.
     pub fn get_breaker(&self, target: impl Into<Target>) -> Option<Arc<CircuitBreaker>> {
         let target = target.into();
-        let directory = self.read();
-        directory.find(target.kind, &target.name).map(|id| directory.breaker(id).clone())
+        let graph = self.read();
+        graph.find(target.kind, &target.name).map(|id| graph.breaker(id).clone())
     }
 
     /// `caller` calls `callee`. Both are watched from now on.
@@ -203,9 +203,9 @@ impl CascadeDetector {
 
     /// The agents whose circuits are open, in the order of their names.
     pub fn get_affected_agents(&self) -> Vec<String> {
-        let open = self.pulse.look(self.clock().now()).open;
-        let directory = self.read();
-        let targets = open.iter().map(|id| directory.breaker(*id).target());
+        let open = self.tracker.look(self.clock().now()).open;
+        let graph = self.read();
+        let targets = open.iter().map(|id| graph.breaker(*id).target());
         let mut agents: Vec<String> =
             targets.filter(|target| target.kind == TargetKind::Agent).map(|target| target.name.clone()).collect();
         agents.sort_unstable();
@@ -217,24 +217,24 @@ impl CascadeDetector {
         // Outside the lock, since breakers tell of it.
         let breakers = self.read().breakers().to_vec();
         breakers.iter().for_each(|breaker| breaker.reset());
-        self.ongoing().treated.clear();
+        self.ongoing().mitigated.clear();
     }
 
     /// Targets and pairs that found no room, and changes that nobody took in time.
     pub fn overflow(&self) -> u64 {
-        self.read().overflow + self.pulse.lost()
+        self.read().overflow + self.tracker.lost()
     }
 
     fn clock(&self) -> &dyn Clock {
         &*self.settings[0].clock
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
-        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, CallGraph> {
+        self.graph.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Directory> {
-        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, CallGraph> {
+        self.graph.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ongoing(&self) -> std::sync::MutexGuard<'_, Ongoing> {
@@ -255,18 +255,18 @@ impl CascadeDetector {
     }
 
     fn detect(&self, now: Timestamp) -> Option<Cascade> {
-        let Found { mut failing, mut open } = self.pulse.look(now);
-        if self.config.precaution == Precaution::Open {
+        let FailingTargets { mut failing, mut open } = self.tracker.look(now);
+        if self.config.mitigation == Mitigation::Open {
             // What was opened as a precaution proves nothing.
             let ongoing = self.ongoing();
-            open.retain(|id| !ongoing.treated.contains(id));
-            failing.retain(|id, _| !ongoing.treated.contains(id));
+            open.retain(|id| !ongoing.mitigated.contains(id));
+            failing.retain(|id, _| !ongoing.mitigated.contains(id));
         }
         if open.len() < self.config.cascade_threshold && failing.len() < self.config.path_threshold {
             return None;
         }
-        let directory = self.read();
-        let mut path = longest_path(&failing, |id| directory.callers(id));
+        let graph = self.read();
+        let mut path = longest_path(&failing, |id| graph.callers(id));
         if open.len() < self.config.cascade_threshold && path.len() < self.config.path_threshold {
             return None;
         }
@@ -275,18 +275,18 @@ impl CascadeDetector {
         {
             path = vec![*first];
         }
-        let target = |id: &u32| directory.breaker(*id).target().clone();
-        let path_targets: Vec<Failing> = path
+        let target = |id: &u32| graph.breaker(*id).target().clone();
+        let path_targets: Vec<FailingTarget> = path
             .iter()
-            .map(|id| Failing { target: target(id), since: failing.get(id).copied().unwrap_or(now) })
+            .map(|id| FailingTarget { target: target(id), since: failing.get(id).copied().unwrap_or(now) })
             .collect();
         let reached: Vec<u32> = path.iter().chain(&open).copied().collect();
-        let exposed = directory.all_callers(&reached);
-        let callers = match self.config.precaution {
-            Precaution::None => FxHashSet::default(),
+        let exposed = graph.all_callers(&reached);
+        let callers = match self.config.mitigation {
+            Mitigation::None => FxHashSet::default(),
             // Whatever is open is among the failing.
             _ => {
-                let callers = reached.iter().flat_map(|id| directory.callers(*id)).copied();
+                let callers = reached.iter().flat_map(|id| graph.callers(*id)).copied();
                 callers.filter(|id| !failing.contains_key(id)).collect()
             }
         };
@@ -295,7 +295,7 @@ impl CascadeDetector {
             path: path_targets,
             open: open.iter().map(target).collect(),
             exposed: exposed.len(),
-            blast_radius: exposed.iter().take(NAMED).map(target).collect(),
+            blast_radius: exposed.iter().take(MAX_BLAST_RADIUS).map(target).collect(),
         };
         Some(Cascade { report, callers })
     }
@@ -303,13 +303,13 @@ impl CascadeDetector {
     /// Says what began and what is over, and acts on it.
     fn conclude(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         let cascade = self.detect(now);
-        let mut told = self.pulse.take_pending();
-        let (treat, release) = {
+        let mut pending = self.tracker.take_pending();
+        let (apply, release) = {
             let mut ongoing = self.ongoing();
             let origin = cascade.as_ref().map(|cascade| &cascade.report.origin);
             if ongoing.origin.as_ref() != origin {
                 let mut tell = |origin: &Target, kind| {
-                    told.push(Signal { time: now, agent: origin.agent_name().to_owned(), kind });
+                    pending.push(Signal { time: now, agent: origin.agent_name().to_owned(), kind });
                 };
                 if let Some(origin) = ongoing.origin.take() {
                     tell(&origin.clone(), SignalKind::CascadeOver { origin });
@@ -319,39 +319,39 @@ impl CascadeDetector {
                     tell(&report.origin, SignalKind::Cascade(report.clone()));
                 }
             }
-            self.precautions(&mut ongoing, cascade.map(|cascade| cascade.callers).unwrap_or_default())
+            self.update_mitigated(&mut ongoing, cascade.map(|cascade| cascade.callers).unwrap_or_default())
         };
-        told.into_iter().for_each(&mut *signals);
+        pending.into_iter().for_each(&mut *signals);
         let breakers = |ids: Vec<u32>| {
-            let directory = self.read();
-            ids.iter().map(|id| directory.breaker(*id).clone()).collect::<Vec<_>>()
+            let graph = self.read();
+            ids.iter().map(|id| graph.breaker(*id).clone()).collect::<Vec<_>>()
         };
-        for breaker in breakers(treat) {
-            match self.config.precaution {
-                Precaution::None => {}
-                Precaution::Open => breaker.trip("what it calls has failed"),
-                Precaution::Limit(every) => breaker.limit(Some(every)),
+        for breaker in breakers(apply) {
+            match self.config.mitigation {
+                Mitigation::None => {}
+                Mitigation::Open => breaker.trip("what it calls has failed"),
+                Mitigation::Limit(every) => breaker.limit(Some(every)),
             }
         }
         breakers(release).iter().for_each(|breaker| breaker.limit(None));
-        self.pulse.take_pending().into_iter().for_each(signals);
+        self.tracker.take_pending().into_iter().for_each(signals);
     }
 
     /// Whom to act on, and whom to let go.
-    fn precautions(&self, ongoing: &mut Ongoing, callers: FxHashSet<u32>) -> (Vec<u32>, Vec<u32>) {
-        match self.config.precaution {
-            Precaution::None => (Vec::new(), Vec::new()),
-            Precaution::Open => {
-                let directory = self.read();
-                ongoing.treated.retain(|id| directory.breaker(*id).state() != BreakerState::Closed);
-                let treat: Vec<u32> = callers.into_iter().filter(|id| ongoing.treated.insert(*id)).collect();
-                (treat, Vec::new())
+    fn update_mitigated(&self, ongoing: &mut Ongoing, callers: FxHashSet<u32>) -> (Vec<u32>, Vec<u32>) {
+        match self.config.mitigation {
+            Mitigation::None => (Vec::new(), Vec::new()),
+            Mitigation::Open => {
+                let graph = self.read();
+                ongoing.mitigated.retain(|id| graph.breaker(*id).state() != BreakerState::Closed);
+                let apply: Vec<u32> = callers.into_iter().filter(|id| ongoing.mitigated.insert(*id)).collect();
+                (apply, Vec::new())
             }
-            Precaution::Limit(_) => {
-                let release = ongoing.treated.difference(&callers).copied().collect();
-                let treat = callers.difference(&ongoing.treated).copied().collect();
-                ongoing.treated = callers;
-                (treat, release)
+            Mitigation::Limit(_) => {
+                let release = ongoing.mitigated.difference(&callers).copied().collect();
+                let apply = callers.difference(&ongoing.mitigated).copied().collect();
+                ongoing.mitigated = callers;
+                (apply, release)
             }
         }
     }
@@ -360,7 +360,7 @@ impl CascadeDetector {
     fn record(&self, callee: Option<u32>, event: &AgentEvent, success: bool, error: Option<&str>) {
         let Some(callee) = callee else { return };
         let breaker = self.read().breaker(callee).clone();
-        let class = (!success).then(|| ErrorClass::of_message(error.unwrap_or_default()));
+        let class = (!success).then(|| ErrorClass::from_message(error.unwrap_or_default()));
         let took = event.event.duration_ms().and_then(|millis| Duration::try_from_secs_f64(millis / 1e3).ok());
         breaker.record_observed(class, took, event.time);
     }
@@ -402,25 +402,25 @@ struct Cascade {
 impl Observer for CascadeDetector {
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
         self.learn(event);
-        if self.pulse.take_news() {
+        if self.tracker.take_changed() {
             self.conclude(event.time, signals);
         }
     }
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         let opened: Vec<_> = {
-            let directory = self.read();
-            self.pulse.opened().into_iter().map(|id| directory.breaker(id).clone()).collect()
+            let graph = self.read();
+            self.tracker.opened().into_iter().map(|id| graph.breaker(id).clone()).collect()
         };
-        opened.iter().for_each(|breaker| breaker.ripen_at(now));
+        opened.iter().for_each(|breaker| breaker.advance_to(now));
         self.conclude(now, signals);
     }
 
     /// The breakers of whatever has ever failed, and the cascade that goes on.
     fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
         let mut failed: Vec<_> = {
-            let directory = self.read();
-            self.pulse.ever_failed().into_iter().map(|id| directory.breaker(id).clone()).collect()
+            let graph = self.read();
+            self.tracker.ever_failed().into_iter().map(|id| graph.breaker(id).clone()).collect()
         };
         failed.sort_by(|one, other| one.target().cmp(other.target()));
         let breakers = failed.iter().map(|breaker| Snapshot::Breaker(breaker.snapshot_at(now)));

@@ -20,7 +20,7 @@ use crate::{CallError, CircuitBreaker, ErrorClass, Permit};
 /// // Answers with a status of 500 or more are failures too.
 /// let layer = BreakerLayer::new(breaker.clone()).classify(|answer: &Result<u16, String>| match answer {
 ///     Ok(status) if *status < 400 => None,
-///     Ok(status) => Some(ErrorClass::of_status(*status)),
+///     Ok(status) => Some(ErrorClass::from_status(*status)),
 ///     Err(_) => Some(ErrorClass::Failure),
 /// });
 /// let service = layer.layer(service_fn(|_: ()| async { Ok::<u16, String>(503) }));
@@ -31,14 +31,14 @@ use crate::{CallError, CircuitBreaker, ErrorClass, Permit};
 /// # });
 /// ```
 #[derive(Clone, Debug)]
-pub struct BreakerLayer<C = Errors> {
+pub struct BreakerLayer<C = ErrorsAsFailures> {
     breaker: Arc<CircuitBreaker>,
     classify: C,
 }
 
 /// A service behind a breaker; see [`BreakerLayer`].
 #[derive(Clone, Debug)]
-pub struct Guarded<S, C = Errors> {
+pub struct BreakerService<S, C = ErrorsAsFailures> {
     inner: S,
     breaker: Arc<CircuitBreaker>,
     classify: C,
@@ -52,9 +52,9 @@ pub trait Classify<T, E>: Clone {
 
 /// Every error is the callee's failure, and every answer a success.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Errors;
+pub struct ErrorsAsFailures;
 
-impl<T, E> Classify<T, E> for Errors {
+impl<T, E> Classify<T, E> for ErrorsAsFailures {
     fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass> {
         answer.is_err().then_some(ErrorClass::Failure)
     }
@@ -69,7 +69,7 @@ impl<T, E, F: Fn(&Result<T, E>) -> Option<ErrorClass> + Clone> Classify<T, E> fo
 impl BreakerLayer {
     /// Counts errors of the service as failures.
     pub fn new(breaker: Arc<CircuitBreaker>) -> Self {
-        Self { breaker, classify: Errors }
+        Self { breaker, classify: ErrorsAsFailures }
     }
 
     /// Judges answers by `classify`.
@@ -79,21 +79,21 @@ impl BreakerLayer {
 }
 
 impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = Guarded<S, C>;
+    type Service = BreakerService<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Guarded { inner, breaker: self.breaker.clone(), classify: self.classify.clone() }
+        BreakerService { inner, breaker: self.breaker.clone(), classify: self.classify.clone() }
     }
 }
 
-impl<S, C, R> Service<R> for Guarded<S, C>
+impl<S, C, R> Service<R> for BreakerService<S, C>
 where
     S: Service<R>,
     C: Classify<S::Response, S::Error>,
 {
     type Response = S::Response;
     type Error = CallError<S::Error>;
-    type Future = GuardedFuture<S::Future, C>;
+    type Future = ResponseFuture<S::Future, C>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context).map_err(CallError::Inner)
@@ -103,9 +103,9 @@ where
         match self.breaker.try_acquire_owned() {
             Ok(permit) => {
                 let (call, classify) = (self.inner.call(request), self.classify.clone());
-                GuardedFuture { state: State::Called { call, permit: Some(permit), classify } }
+                ResponseFuture { state: State::Called { call, permit: Some(permit), classify } }
             }
-            Err(open) => GuardedFuture { state: State::Refused { retry_after: open.retry_after } },
+            Err(open) => ResponseFuture { state: State::Refused { retry_after: open.retry_after } },
         }
     }
 }
@@ -113,7 +113,7 @@ where
 pin_project! {
     /// A guarded call; dropped before it ends, it has failed.
     #[derive(Debug)]
-    pub struct GuardedFuture<F, C> {
+    pub struct ResponseFuture<F, C> {
         #[pin]
         state: State<F, C>,
     }
@@ -128,7 +128,7 @@ pin_project! {
     }
 }
 
-impl<F, C, T, E> Future for GuardedFuture<F, C>
+impl<F, C, T, E> Future for ResponseFuture<F, C>
 where
     F: Future<Output = Result<T, E>>,
     C: Classify<T, E>,

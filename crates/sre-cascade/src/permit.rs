@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use sre_core::Timestamp;
 
-use crate::machine::{Ended, Ticket};
+use crate::state_machine::{Admission, Outcome};
 use crate::{CircuitBreaker, ErrorClass};
 
 /// A call that a breaker let through. Tell it how the call ended; dropped without a word, the call has failed: that is what
@@ -12,10 +12,10 @@ use crate::{CircuitBreaker, ErrorClass};
 #[must_use = "a permit that is dropped counts as a failed call"]
 pub struct Permit<B: Deref<Target = CircuitBreaker>> {
     breaker: B,
-    ticket: Ticket,
+    admission: Admission,
     /// Where slow calls count.
     started: Option<Timestamp>,
-    is_settled: bool,
+    is_recorded: bool,
 }
 
 /// From this length on, what is slow is measured by the coarse clock.
@@ -23,22 +23,22 @@ const COARSE: Duration = Duration::from_secs(1);
 
 impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
     #[inline]
-    pub(crate) fn new(breaker: B, ticket: Ticket) -> Self {
+    pub(crate) fn new(breaker: B, admission: Admission) -> Self {
         let started = if breaker.window().is_some_and(|window| window.slow_call.is_some()) {
             Some(watch(&breaker))
         } else {
             None
         };
-        Self { breaker, ticket, started, is_settled: false }
+        Self { breaker, admission, started, is_recorded: false }
     }
 
     /// The call succeeded.
     #[inline]
     pub fn success(mut self) {
-        self.is_settled = true;
+        self.is_recorded = true;
         let is_slow = self.started.is_some() && self.is_slow();
-        if is_slow || !self.breaker.note_well(self.ticket) {
-            self.settle(Ended::Counted { failed: false, slow: is_slow });
+        if is_slow || !self.breaker.count_success(self.admission) {
+            self.record(Outcome::Counted { failed: false, slow: is_slow });
         }
     }
 
@@ -49,12 +49,12 @@ impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
 
     /// The call brought an error of that class.
     pub fn error(mut self, class: ErrorClass) {
-        self.is_settled = true;
-        let ended = match self.breaker.ended_by(class) {
-            Ended::Counted { failed, .. } => Ended::Counted { failed, slow: self.is_slow() },
-            Ended::Ignored => Ended::Ignored,
+        self.is_recorded = true;
+        let outcome = match self.breaker.outcome_of(class) {
+            Outcome::Counted { failed, .. } => Outcome::Counted { failed, slow: self.is_slow() },
+            Outcome::Ignored => Outcome::Ignored,
         };
-        self.settle(ended);
+        self.record(outcome);
     }
 
     fn is_slow(&self) -> bool {
@@ -63,16 +63,16 @@ impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
     }
 
     #[cold]
-    fn settle(&self, ended: Ended) {
-        self.breaker.settle(Some(self.ticket), ended, self.breaker.clock().now());
+    fn record(&self, outcome: Outcome) {
+        self.breaker.record(Some(self.admission), outcome, self.breaker.clock().now());
     }
 }
 
 impl<B: Deref<Target = CircuitBreaker>> Drop for Permit<B> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.settle(Ended::Counted { failed: true, slow: self.is_slow() });
+        if !self.is_recorded {
+            self.record(Outcome::Counted { failed: true, slow: self.is_slow() });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sre_core::yaml::{ConfigError, Fields, Node, document, set};
 
-use crate::{BreakerConfig, DetectorConfig, InvalidConfig, Precaution, SlidingWindow, WindowSize};
+use crate::{BreakerConfig, DetectorConfig, InvalidConfig, Mitigation, SlidingWindow, WindowSize};
 
 /// The JSON Schema of the file, for editors.
 pub const SCHEMA: &str = include_str!("breakers.schema.json");
@@ -121,14 +121,14 @@ fn cascade(config: &mut DetectorConfig, node: &Node, file: &str) -> Result<(), C
     set(&mut config.path_failures, fields.count("path_failures")?);
     set(&mut config.window, fields.duration("window")?);
     if let Some(every) = fields.duration("limit_callers")? {
-        config.precaution = Precaution::Limit(every);
+        config.mitigation = Mitigation::Limit(every);
     }
     if fields.flag("open_callers")? == Some(true) {
-        if config.precaution != Precaution::None {
+        if config.mitigation != Mitigation::None {
             let message = "cascade: expected either `limit_callers` or `open_callers`";
             return Err(ConfigError::document(file, node.line, message));
         }
-        config.precaution = Precaution::Open;
+        config.mitigation = Mitigation::Open;
     }
     fields.finish()?;
     checked(config.validate(), node, file, "cascade.")
@@ -190,7 +190,7 @@ cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m,
         assert_eq!(config.tool, expected);
         assert_eq!(config.model.window.unwrap().size, WindowSize::Calls(50));
         assert_eq!((config.cascade_threshold, config.path_threshold, config.path_failures), (5, 4, 1));
-        assert_eq!((config.window, config.precaution), (minutes(1), Precaution::Limit(Duration::from_secs(10))));
+        assert_eq!((config.window, config.mitigation), (minutes(1), Mitigation::Limit(Duration::from_secs(10))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{SlidingWindow, WindowSize};
 
 /// The last calls, counted exactly: the last so many, or those of the last sixty slots of time.
 #[derive(Debug)]
-pub(crate) enum Ring {
+pub(crate) enum WindowCounts {
     Calls(Calls),
     Time(Slots),
 }
@@ -35,12 +35,12 @@ impl SlidingWindow {
 
     /// Whether the next call must be judged even if it is a good one: it may make the calls enough to conclude from, or be the
     /// first after good ones have left the window.
-    pub(crate) fn is_close(&self, calls: WindowedCalls) -> bool {
+    pub(crate) fn must_check_success(&self, calls: WindowedCalls) -> bool {
         calls.failed + calls.slow > 0 && (calls.calls < self.minimum() || self.exceeded(calls).is_some())
     }
 
     /// Why these calls are reason to open, if they are.
-    pub(crate) fn verdict(&self, calls: WindowedCalls) -> Option<String> {
+    pub(crate) fn open_reason(&self, calls: WindowedCalls) -> Option<String> {
         let exceeded = if calls.calls < self.minimum() { None } else { self.exceeded(calls) };
         exceeded.map(|(count, what)| format!("{count} of the last {} calls {what}", calls.calls))
     }
@@ -62,7 +62,7 @@ impl SlidingWindow {
     }
 }
 
-impl Ring {
+impl WindowCounts {
     pub(crate) fn new(window: &SlidingWindow) -> Self {
         match window.size {
             WindowSize::Calls(calls) => Self::Calls(Calls::new(calls as usize)),
@@ -80,7 +80,7 @@ impl Ring {
     /// Counts calls that were well, in the newest slot.
     pub(crate) fn add_good(&mut self, count: u64) {
         match self {
-            Self::Calls(calls) => calls.forget_next(count),
+            Self::Calls(calls) => calls.add_good(count),
             Self::Time(slots) => slots.newest().calls += count,
         }
     }
@@ -135,7 +135,7 @@ impl Calls {
 
     fn add(&mut self, failed: bool, slow: bool) {
         let (word, bit) = (self.next / 64, 1 << (self.next % 64));
-        self.forget_next(1);
+        self.add_good(1);
         if failed {
             self.failed[word] |= bit;
             self.counts.failed += 1;
@@ -147,7 +147,7 @@ impl Calls {
     }
 
     /// Puts so many good calls in the place of the oldest.
-    fn forget_next(&mut self, count: u64) {
+    fn add_good(&mut self, count: u64) {
         if self.counts.failed + self.counts.slow > 0 {
             let oldest = usize::try_from(count).map_or(self.size, |count| count.min(self.size));
             for place in (self.next..self.next + oldest).map(|place| place % self.size) {
@@ -206,7 +206,7 @@ mod tests {
             size in 1u32..200,
             steps in prop::collection::vec((0u64..300, any::<bool>(), any::<bool>()), 1..60),
         ) {
-            let mut ring = Ring::new(&SlidingWindow { size: WindowSize::Calls(size), ..SlidingWindow::default() });
+            let mut ring = WindowCounts::new(&SlidingWindow { size: WindowSize::Calls(size), ..SlidingWindow::default() });
             let mut calls = VecDeque::new();
             for (good, failed, slow) in steps {
                 ring.add_good(good);
@@ -223,7 +223,7 @@ mod tests {
         /// Against the calls themselves, with the slot of each.
         #[test]
         fn a_window_of_time_counts_its_slots(steps in prop::collection::vec((0u64..90, 0u64..9, any::<bool>()), 1..60)) {
-            let mut ring = Ring::Time(Slots::default());
+            let mut ring = WindowCounts::Time(Slots::default());
             let (mut calls, mut slot) = (Vec::new(), 1_000_000);
             for (passed, good, failed) in steps {
                 slot += passed;

@@ -93,7 +93,7 @@ fn every_change_is_a_signal() {
     clock.advance(30 * SECOND);
     breaker.call(|| Ok::<_, ()>(())).unwrap();
     let signals = signals.lock().unwrap();
-    let told: Vec<_> = signals
+    let changes: Vec<_> = signals
         .iter()
         .map(|signal| {
             let SignalKind::BreakerChanged(change) = &signal.kind else { panic!("{signal:?}") };
@@ -102,7 +102,7 @@ fn every_change_is_a_signal() {
         })
         .collect();
     assert_eq!(
-        told,
+        changes,
         [
             (BreakerState::Open, "5 failures in a row", 1, Some(30.0)),
             (BreakerState::HalfOpen, "the recovery time is over", 2, None),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_cascade::{BreakerState, CascadeDetector, DetectorConfig, Precaution, Target};
+use sre_cascade::{BreakerState, CascadeDetector, DetectorConfig, Mitigation, Target};
 use sre_core::{
     AgentEvent, Clock, ManualClock, Observer, Signal, SignalHandler, SignalKind, Snapshot, Status, Timestamp,
 };
@@ -29,10 +29,10 @@ const FAILED_TASK: &str = r#""event":"task_finished","success":false"#;
 const FAILED_CALL: &str = r#""event":"llm_call","model":"gpt-5","success":false,"error":"upstream error 503""#;
 
 /// The names of the signals that come of these events, cascades with their paths.
-fn told(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
-    let mut told = Vec::new();
+fn signals_of(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
+    let mut signals = Vec::new();
     let mut tell = |signal: Signal| {
-        told.push(match signal.kind {
+        signals.push(match signal.kind {
             SignalKind::BreakerChanged(change) => format!("{}: {}", change.target, change.to),
             SignalKind::Cascade(report) => {
                 let path: Vec<String> = report.path.iter().map(|failing| failing.target.to_string()).collect();
@@ -43,7 +43,7 @@ fn told(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
         });
     };
     events.iter().for_each(|event| detector.observe(event, &mut tell));
-    told
+    signals
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn failures_that_follow_the_call_graph_are_a_cascade_before_any_circuit_opens() 
         events.push(event(11 + round * 10, "worker", FAILED_TASK));
         events.push(event(12 + round * 10, "planner", FAILED_TASK));
     }
-    assert_eq!(told(&detector, &events[..4]), [""; 0], "one failure that passes up is no cascade");
-    assert_eq!(told(&detector, &events[4..]), ["cascade: model gpt-5 > agent worker > agent planner"]);
+    assert_eq!(signals_of(&detector, &events[..4]), [""; 0], "one failure that passes up is no cascade");
+    assert_eq!(signals_of(&detector, &events[4..]), ["cascade: model gpt-5 > agent worker > agent planner"]);
     let report = detector.check_cascade_at(at(30)).unwrap();
     assert_eq!(report.origin, Target::model("gpt-5"));
     assert_eq!(report.path[1].since, at(11));
@@ -105,8 +105,8 @@ fn callers_are_learnt_from_parent_spans() {
         in_span("writer", "s1", "s0", FAILED_TASK),
         event(5, "chief", &format!(r#""trace_id":"t","span_id":"s0",{FAILED_TASK}"#)),
     ];
-    assert_eq!(told(&detector, &events), [""; 0]);
-    assert_eq!(told(&detector, &events), ["cascade: agent search > agent writer > agent chief"]);
+    assert_eq!(signals_of(&detector, &events), [""; 0]);
+    assert_eq!(signals_of(&detector, &events), ["cascade: agent search > agent writer > agent chief"]);
 }
 
 #[test]
@@ -116,16 +116,16 @@ fn a_callers_fault_is_not_the_tools() {
         event(1, "a", &format!(r#""event":"tool_call","tool":"search","success":false,"error":"{error}""#))
     };
     let events: Vec<_> = (0..9).map(|_| call("ValidationError: city is missing")).collect();
-    assert_eq!(told(&detector, &events), [""; 0]);
+    assert_eq!(signals_of(&detector, &events), [""; 0]);
     let events: Vec<_> = (0..5).map(|_| call("connection reset")).collect();
-    assert_eq!(told(&detector, &events), ["tool search: open"]);
+    assert_eq!(signals_of(&detector, &events), ["tool search: open"]);
     let [Snapshot::Breaker(breaker)] = &detector.snapshot(at(11))[..] else { panic!("the tool's") };
     assert_eq!((breaker.state, breaker.retry_after_s), (BreakerState::Open, Some(20.0)));
 }
 
 /// A model that three agents call, and a chief that calls one of them; four tools fail for it to be a cascade.
-fn failing(precaution: Precaution) -> (CascadeDetector, Arc<ManualClock>) {
-    let (detector, clock) = detector(DetectorConfig { precaution, cascade_threshold: 1, ..DetectorConfig::default() });
+fn failing(mitigation: Mitigation) -> (CascadeDetector, Arc<ManualClock>) {
+    let (detector, clock) = detector(DetectorConfig { mitigation, cascade_threshold: 1, ..DetectorConfig::default() });
     for agent in ["one", "two"] {
         detector.add_call(agent, Target::model("gpt-5"));
     }
@@ -137,7 +137,7 @@ fn failing(precaution: Precaution) -> (CascadeDetector, Arc<ManualClock>) {
 
 #[test]
 fn callers_can_be_opened_before_they_fail_too() {
-    let (detector, clock) = failing(Precaution::Open);
+    let (detector, clock) = failing(Mitigation::Open);
     let state = |agent: &str| detector.get_breaker(agent).unwrap().state();
     assert_eq!(["one", "two", "chief"].map(state), [BreakerState::Open, BreakerState::Open, BreakerState::Closed]);
     // What was opened as a precaution spreads no further, and does not feed the cascade.
@@ -150,7 +150,7 @@ fn callers_can_be_opened_before_they_fail_too() {
 
 #[test]
 fn callers_can_be_slowed_down_until_it_is_over() {
-    let (detector, clock) = failing(Precaution::Limit(Duration::from_secs(10)));
+    let (detector, clock) = failing(Mitigation::Limit(Duration::from_secs(10)));
     let call = |agent: &str| detector.get_breaker(agent).unwrap().call(|| Ok::<_, ()>(())).is_ok();
     assert_eq!((call("one"), call("one"), call("one")), (true, false, false));
     assert!(call("chief") && call("chief"));
@@ -212,7 +212,7 @@ fn what_finds_no_room_is_counted() {
     detector.add_call("b", "a");
     assert!(detector.add("c").is_none());
     assert_eq!(detector.overflow(), 2);
-    assert_eq!(told(&detector, &[event(1, "c", FAILED_TASK)]), [""; 0]);
+    assert_eq!(signals_of(&detector, &[event(1, "c", FAILED_TASK)]), [""; 0]);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_setting_that_cannot_be_is_named() {
         ("path_threshold", DetectorConfig { path_threshold: 1, ..DetectorConfig::default() }),
         ("path_failures", DetectorConfig { path_failures: 0, ..DetectorConfig::default() }),
         ("window", DetectorConfig { window: Duration::ZERO, ..DetectorConfig::default() }),
-        ("precaution", DetectorConfig { precaution: Precaution::Limit(Duration::ZERO), ..DetectorConfig::default() }),
+        ("precaution", DetectorConfig { mitigation: Mitigation::Limit(Duration::ZERO), ..DetectorConfig::default() }),
     ] {
         let error = CascadeDetector::with_config(config, Arc::new(ManualClock::default())).unwrap_err();
         assert_eq!(error.field, field);

@@ -39,8 +39,8 @@ struct Model {
     state: BreakerState,
     number: u64,
     since: Timestamp,
-    trips: i32,
-    trials: u32,
+    consecutive_opens: i32,
+    probes: u32,
     results: Vec<Call>,
 }
 
@@ -53,44 +53,45 @@ struct Call {
 
 impl Model {
     fn wait(&self) -> Duration {
-        let seconds = self.config.recovery_timeout.as_secs_f64() * self.config.recovery_multiplier.powi(self.trips - 1);
+        let seconds = self.config.recovery_timeout.as_secs_f64()
+            * self.config.recovery_multiplier.powi(self.consecutive_opens - 1);
         Duration::from_secs_f64(seconds.min(self.config.max_recovery_timeout.as_secs_f64()))
     }
 
-    fn turn(&mut self, state: BreakerState) {
+    fn transition(&mut self, state: BreakerState) {
         if state == BreakerState::Open {
-            self.trips += 1;
+            self.consecutive_opens += 1;
         } else if state == BreakerState::Closed {
-            self.trips = 0;
+            self.consecutive_opens = 0;
         }
-        (self.state, self.since, self.trials) = (state, self.now, 0);
+        (self.state, self.since, self.probes) = (state, self.now, 0);
         self.number += 1;
         self.results.clear();
     }
 
     /// The number of the state that a call which is let through begins in, and whether it is on trial.
     fn acquire(&mut self) -> Result<u64, Duration> {
-        self.ripen();
+        self.advance();
         match self.state {
             BreakerState::Open => Err(self.wait() - self.now.since(self.since)),
             BreakerState::ForcedOpen => Err(Duration::MAX),
-            BreakerState::HalfOpen if self.trials == self.config.half_open_max_calls => Err(Duration::ZERO),
+            BreakerState::HalfOpen if self.probes == self.config.half_open_max_calls => Err(Duration::ZERO),
             _ => {
-                self.trials += 1;
+                self.probes += 1;
                 Ok(self.number)
             }
         }
     }
 
-    fn ripen(&mut self) {
+    fn advance(&mut self) {
         let passed = self.now.since(self.since);
         if self.state == BreakerState::Open && passed >= self.wait() {
-            self.turn(BreakerState::HalfOpen);
+            self.transition(BreakerState::HalfOpen);
         } else if self.state == BreakerState::HalfOpen
-            && self.trials > 0
+            && self.probes > 0
             && self.config.half_open_timeout.is_some_and(|most| passed >= most)
         {
-            self.turn(BreakerState::Open);
+            self.transition(BreakerState::Open);
         }
     }
 
@@ -113,7 +114,7 @@ impl Model {
         }
     }
 
-    fn streak(&self) -> u32 {
+    fn consecutive_failures(&self) -> u32 {
         if self.config.window.is_some() || self.state != BreakerState::Closed {
             return 0;
         }
@@ -129,7 +130,7 @@ impl Model {
     }
 
     fn finish(&mut self, number: Option<u64>, how: How, took: Duration) {
-        self.ripen();
+        self.advance();
         if number.is_some_and(|number| number != self.number) {
             return;
         }
@@ -148,13 +149,13 @@ impl Model {
                         };
                         self.rates_are_reached(&calls, window.minimum_calls.min(most) as usize)
                     }
-                    None => self.streak() >= self.config.failure_threshold,
+                    None => self.consecutive_failures() >= self.config.failure_threshold,
                 };
                 if opens {
-                    self.turn(BreakerState::Open);
+                    self.transition(BreakerState::Open);
                 }
             }
-            BreakerState::HalfOpen if ignored => self.trials -= 1,
+            BreakerState::HalfOpen if ignored => self.probes -= 1,
             BreakerState::HalfOpen => {
                 self.results.push(call);
                 let all_in = self.results.len() >= self.config.half_open_max_calls as usize;
@@ -163,9 +164,9 @@ impl Model {
                     None => call.failed,
                 };
                 if opens {
-                    self.turn(BreakerState::Open);
+                    self.transition(BreakerState::Open);
                 } else if all_in {
-                    self.turn(BreakerState::Closed);
+                    self.transition(BreakerState::Closed);
                 }
             }
             _ => {}
@@ -273,8 +274,8 @@ proptest! {
             state: BreakerState::Closed,
             number: 0,
             since: clock.now(),
-            trips: 0,
-            trials: 0,
+            consecutive_opens: 0,
+            probes: 0,
             results: Vec::new(),
         };
         let mut permits: Vec<(Permit<&CircuitBreaker>, u64, Timestamp)> = Vec::new();
@@ -318,25 +319,25 @@ proptest! {
                 }
                 Step::Reset => {
                     breaker.reset();
-                    model.turn(BreakerState::Closed);
+                    model.transition(BreakerState::Closed);
                 }
                 Step::Trip => {
                     breaker.trip("told to");
                     if matches!(model.state, BreakerState::Closed | BreakerState::HalfOpen) {
-                        model.turn(BreakerState::Open);
+                        model.transition(BreakerState::Open);
                     }
                 }
                 Step::ForceOpen => {
                     breaker.force_open();
-                    model.turn(BreakerState::ForcedOpen);
+                    model.transition(BreakerState::ForcedOpen);
                 }
                 Step::Disable => {
                     breaker.disable();
-                    model.turn(BreakerState::Disabled);
+                    model.transition(BreakerState::Disabled);
                 }
             }
             prop_assert_eq!(breaker.state(), model.shown());
-            prop_assert_eq!(breaker.failure_count(), model.streak());
+            prop_assert_eq!(breaker.failure_count(), model.consecutive_failures());
         }
         // Every change was told, each from where the one before had led to.
         let changes = changes.lock().unwrap();

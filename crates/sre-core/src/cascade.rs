@@ -9,7 +9,7 @@ pub struct CascadeReport {
     pub origin: Target,
     /// How the failures went on from there: each entry calls the one before it. The origin alone where the call graph
     /// explains nothing.
-    pub path: Vec<Failing>,
+    pub path: Vec<FailingTarget>,
     /// Everything whose circuit is open, what failed first in front.
     pub open: Vec<Target>,
     /// How many call something of the path or of the open ones, directly or not, without having failed themselves.
@@ -20,7 +20,7 @@ pub struct CascadeReport {
 
 /// Something that fails, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failing {
+pub struct FailingTarget {
     /// What.
     #[serde(flatten)]
     pub target: Target,

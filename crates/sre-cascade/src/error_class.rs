@@ -30,7 +30,7 @@ const CALLER: [&str; 11] = [
 impl ErrorClass {
     /// What an HTTP status means: 429 is a rate limit, 408 and anything outside 400 to 499 a failure, the others are the
     /// caller's.
-    pub const fn of_status(status: u16) -> Self {
+    pub const fn from_status(status: u16) -> Self {
         match status {
             429 => Self::RateLimit,
             400..=407 | 409..=499 => Self::Caller,
@@ -43,11 +43,11 @@ impl ErrorClass {
     ///
     /// ```
     /// use sre_cascade::ErrorClass;
-    /// assert_eq!(ErrorClass::of_message("openai.RateLimitError: slow down"), ErrorClass::RateLimit);
-    /// assert_eq!(ErrorClass::of_message("pydantic.ValidationError: city is missing"), ErrorClass::Caller);
-    /// assert_eq!(ErrorClass::of_message("connection reset"), ErrorClass::Failure);
+    /// assert_eq!(ErrorClass::from_message("openai.RateLimitError: slow down"), ErrorClass::RateLimit);
+    /// assert_eq!(ErrorClass::from_message("pydantic.ValidationError: city is missing"), ErrorClass::Caller);
+    /// assert_eq!(ErrorClass::from_message("connection reset"), ErrorClass::Failure);
     /// ```
-    pub fn of_message(message: &str) -> Self {
+    pub fn from_message(message: &str) -> Self {
         let has = |words: &[&str]| words.iter().any(|word| contains_ignoring_case(message, word));
         if has(&RATE_LIMIT) {
             Self::RateLimit
@@ -77,7 +77,7 @@ mod tests {
             (500, ErrorClass::Failure),
             (503, ErrorClass::Failure),
         ] {
-            assert_eq!(ErrorClass::of_status(status), class, "{status}");
+            assert_eq!(ErrorClass::from_status(status), class, "{status}");
         }
         for (message, class) in [
             ("", ErrorClass::Failure),
@@ -85,7 +85,7 @@ mod tests {
             ("HTTP 429 Too Many Requests", ErrorClass::RateLimit),
             ("INVALID_ARGUMENT: no such city", ErrorClass::Caller),
         ] {
-            assert_eq!(ErrorClass::of_message(message), class, "{message}");
+            assert_eq!(ErrorClass::from_message(message), class, "{message}");
         }
     }
 }

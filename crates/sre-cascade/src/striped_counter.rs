@@ -7,17 +7,17 @@ use crate::sync::{AtomicU64, Ordering, thread_number};
 /// comes with a tag that is over finds that out by its own write, and takes the lock. So no call is counted for a state it
 /// did not begin in, and none is lost between two.
 #[derive(Debug)]
-pub(crate) struct Cells([Cell; CELLS]);
+pub(crate) struct StripedCounter([Stripe; STRIPES]);
 
 #[cfg(not(sre_loom))]
-const CELLS: usize = 8;
+const STRIPES: usize = 8;
 #[cfg(sre_loom)]
-const CELLS: usize = 2;
+const STRIPES: usize = 2;
 
 /// A cache line of its own (two, for prefetched pairs).
 #[derive(Debug)]
 #[repr(align(128))]
-struct Cell(AtomicU64);
+struct Stripe(AtomicU64);
 
 /// What a count belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,21 +38,21 @@ impl Tag {
     }
 }
 
-impl Cells {
+impl StripedCounter {
     pub(crate) fn new(tag: Tag) -> Self {
-        Self(std::array::from_fn(|_| Cell(AtomicU64::new(tag.0))))
+        Self(std::array::from_fn(|_| Stripe(AtomicU64::new(tag.0))))
     }
 
     /// Counts one call in the calling thread's cell; false where the cell belongs to something else, or is full.
     #[inline]
     pub(crate) fn add(&self, tag: Tag) -> bool {
-        let cell = &self.0[thread_number() % CELLS].0;
-        let mut found = cell.load(Ordering::Relaxed);
+        let stripe = &self.0[thread_number() % STRIPES].0;
+        let mut found = stripe.load(Ordering::Relaxed);
         loop {
             if found & !COUNT != tag.0 || found & COUNT == COUNT {
                 return false;
             }
-            match cell.compare_exchange_weak(found, found + 1, Ordering::AcqRel, Ordering::Relaxed) {
+            match stripe.compare_exchange_weak(found, found + 1, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => found = now,
             }
@@ -60,7 +60,7 @@ impl Cells {
     }
 
     /// Turns every cell to `tag`, and takes what they had counted. Only for who holds the lock.
-    pub(crate) fn turn(&self, tag: Tag) -> u64 {
-        self.0.iter().map(|cell| cell.0.swap(tag.0, Ordering::AcqRel) & COUNT).sum()
+    pub(crate) fn transition(&self, tag: Tag) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.swap(tag.0, Ordering::AcqRel) & COUNT).sum()
     }
 }

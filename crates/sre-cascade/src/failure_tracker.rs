@@ -4,12 +4,12 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, SignalKind, Timestamp, lock};
 
-use crate::breaker::Watch;
-use crate::spread::FailingSince;
+use crate::breaker::BreakerListener;
+use crate::propagation::FailingSince;
 
 /// What the breakers of a detector tell it: who fails and whose circuit is open.
 #[derive(Default)]
-pub(crate) struct Pulse {
+pub(crate) struct FailureTracker {
     window: Duration,
     /// So many failures within the window make somebody fail.
     min_failures: u32,
@@ -19,11 +19,11 @@ pub(crate) struct Pulse {
 
 #[derive(Default)]
 struct State {
-    failing: FxHashMap<u32, Episode>,
+    failing: FxHashMap<u32, FailureEpisode>,
     /// Until when each open circuit stays so.
     open: FxHashMap<u32, Timestamp>,
     /// Something began to fail, opened or closed since the last look.
-    is_new: bool,
+    has_changed: bool,
     /// Whatever has failed, since the start.
     ever_failed: FxHashSet<u32>,
     /// Changes that no handler has taken.
@@ -33,14 +33,14 @@ struct State {
 
 /// Failures that follow each other closely.
 #[derive(Clone, Copy)]
-struct Episode {
+struct FailureEpisode {
     since: Timestamp,
     last: Timestamp,
     failures: u32,
 }
 
 /// What was found at a moment.
-pub(crate) struct Found {
+pub(crate) struct FailingTargets {
     /// What has failed often enough within the window, or is open.
     pub(crate) failing: FailingSince,
     /// What is open.
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 
 const MAX_PENDING: usize = 4_096;
 
-impl Pulse {
+impl FailureTracker {
     pub(crate) fn new(window: Duration, min_failures: u32) -> Self {
         Self { window, min_failures, ..Self::default() }
     }
@@ -60,8 +60,8 @@ impl Pulse {
     }
 
     /// Whether anything began to fail, opened or closed since this was asked last.
-    pub(crate) fn take_news(&self) -> bool {
-        std::mem::take(&mut self.state().is_new)
+    pub(crate) fn take_changed(&self) -> bool {
+        std::mem::take(&mut self.state().has_changed)
     }
 
     /// The changes that no handler has taken, in their order.
@@ -75,7 +75,7 @@ impl Pulse {
     }
 
     /// Who fails at `now`; forgets who has recovered.
-    pub(crate) fn look(&self, now: Timestamp) -> Found {
+    pub(crate) fn look(&self, now: Timestamp) -> FailingTargets {
         let mut state = self.state();
         let State { failing, open: all_open, .. } = &mut *state;
         failing.retain(|id, episode| now.since(episode.last) <= self.window || all_open.contains_key(id));
@@ -85,7 +85,7 @@ impl Pulse {
             .map(|(id, _)| (failing.get(id).map_or(now, |episode| episode.since), *id))
             .collect();
         open.sort_unstable();
-        Found {
+        FailingTargets {
             failing: failing
                 .iter()
                 .filter(|(id, episode)| episode.failures >= self.min_failures || all_open.contains_key(id))
@@ -111,27 +111,27 @@ impl Pulse {
 }
 
 impl State {
-    fn fails(&mut self, id: u32, at: Timestamp, pulse: &Pulse) {
+    fn fails(&mut self, id: u32, at: Timestamp, tracker: &FailureTracker) {
         self.ever_failed.insert(id);
-        let begins = Episode { since: at, last: at, failures: 0 };
+        let begins = FailureEpisode { since: at, last: at, failures: 0 };
         let episode = self.failing.entry(id).or_insert(begins);
-        if at.since(episode.last) > pulse.window {
+        if at.since(episode.last) > tracker.window {
             *episode = begins;
         }
         episode.last = episode.last.max(at);
         episode.failures = episode.failures.saturating_add(1);
-        self.is_new |= episode.failures == pulse.min_failures;
+        self.has_changed |= episode.failures == tracker.min_failures;
     }
 }
 
-impl Watch for Pulse {
+impl BreakerListener for FailureTracker {
     fn failed(&self, id: u32, at: Timestamp) {
         self.state().fails(id, at, self);
     }
 
     fn changed(&self, id: u32, at: Timestamp, change: BreakerChange) {
         let mut state = self.state();
-        state.is_new = true;
+        state.has_changed = true;
         match change.to {
             BreakerState::Open => {
                 state.fails(id, at, self);

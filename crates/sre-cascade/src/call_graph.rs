@@ -11,7 +11,7 @@ use crate::breaker::Settings;
 
 /// Everything that is watched, by name and by number, and who calls whom.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct CallGraph {
     breakers: Vec<Arc<CircuitBreaker>>,
     ids: HashTable<u32>,
     /// Who calls those that anybody calls.
@@ -26,9 +26,9 @@ pub(crate) struct Directory {
 }
 
 /// No list: nobody calls it.
-const NOBODY: u32 = u32::MAX;
+const NO_CALLERS: u32 = u32::MAX;
 
-impl Directory {
+impl CallGraph {
     pub(crate) fn new(max_targets: usize, max_calls: usize) -> Self {
         Self {
             breakers: Vec::new(),
@@ -62,7 +62,7 @@ impl Directory {
         };
         let target = Target { kind, name: name.to_owned() };
         self.breakers.push(Arc::new(CircuitBreaker::shared(target, id, settings.clone())));
-        self.list_of.push(NOBODY);
+        self.list_of.push(NO_CALLERS);
         let breakers = &self.breakers;
         self.ids.insert_unique(hash(kind, name), id, |id| {
             let target = breakers[*id as usize].target();
@@ -93,7 +93,7 @@ impl Directory {
         }
         self.calls.insert((caller, callee));
         let list = &mut self.list_of[callee as usize];
-        if *list == NOBODY {
+        if *list == NO_CALLERS {
             *list = self.callers.len() as u32;
             self.callers.push(Vec::new());
         }
