@@ -1,13 +1,15 @@
-/// Whose fault an error is.
+/// Classifies an error by whether it counts as a failure of the callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorClass {
-    /// The callee's: it counts.
+    /// The callee failed. Counts as a failure.
     Failure,
-    /// Nobody's: the callee has a limit and says so. Counts unless [`BreakerConfig::count_rate_limits`] is off.
+    /// The callee rejected the call because of a rate limit. Counts as a failure unless
+    /// [`BreakerConfig::count_rate_limits`] is off.
     ///
     /// [`BreakerConfig::count_rate_limits`]: crate::BreakerConfig::count_rate_limits
     RateLimit,
-    /// The caller's: a bad argument, a missing permission. Says nothing about the callee, and does not count.
+    /// The caller made a mistake, such as an invalid argument or a missing permission. Does not count.
     Caller,
 }
 
@@ -28,8 +30,8 @@ const CALLER: [&str; 11] = [
 ];
 
 impl ErrorClass {
-    /// What an HTTP status means: 429 is a rate limit, 408 and anything outside 400 to 499 a failure, the others are the
-    /// caller's.
+    /// Classifies an HTTP status: 429 is a rate limit, other statuses from 400 to 499 except 408 are the caller's, and all
+    /// others are failures.
     pub const fn from_status(status: u16) -> Self {
         match status {
             429 => Self::RateLimit,
@@ -38,8 +40,8 @@ impl ErrorClass {
         }
     }
 
-    /// What an error's text means, by the words that providers and frameworks use for rate limits and bad requests;
-    /// anything else is a failure.
+    /// Classifies an error message by the words that providers and frameworks use for rate limits and bad requests. All
+    /// other messages are failures.
     ///
     /// ```
     /// use sre_cascade::ErrorClass;
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_callers_fault_and_a_rate_limit_are_told_from_a_failure() {
+    fn rate_limits_and_caller_errors_are_distinguished_from_failures() {
         for (status, class) in [
             (400, ErrorClass::Caller),
             (404, ErrorClass::Caller),

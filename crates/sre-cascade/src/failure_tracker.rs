@@ -2,16 +2,16 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, SignalKind, Timestamp, lock};
+use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, Timestamp, lock};
 
-use crate::breaker::BreakerListener;
 use crate::propagation::FailingSince;
+use crate::settings::{BreakerListener, change_signal};
 
-/// What the breakers of a detector tell it: who fails and whose circuit is open.
+/// Tracks which targets of a detector are failing and whose circuits are open. It listens to their breakers.
 #[derive(Default)]
 pub(crate) struct FailureTracker {
     window: Duration,
-    /// So many failures within the window make somebody fail.
+    /// Number of failures within the window that make a target failing.
     min_failures: u32,
     state: Mutex<State>,
     handler: OnceLock<Arc<dyn SignalHandler>>,
@@ -19,19 +19,19 @@ pub(crate) struct FailureTracker {
 
 #[derive(Default)]
 struct State {
-    failing: FxHashMap<u32, FailureEpisode>,
-    /// Until when each open circuit stays so.
-    open: FxHashMap<u32, Timestamp>,
-    /// Something began to fail, opened or closed since the last look.
+    episodes: FxHashMap<u32, FailureEpisode>,
+    /// When the recovery timeout of each open circuit elapses.
+    open_until: FxHashMap<u32, Timestamp>,
+    /// A target began to fail, or a breaker changed state, since [`FailureTracker::take_changed`].
     has_changed: bool,
-    /// Whatever has failed, since the start.
+    /// Targets that have failed since the start.
     ever_failed: FxHashSet<u32>,
-    /// Changes that no handler has taken.
+    /// State transitions not yet taken, when there is no handler.
     pending: Vec<Signal>,
-    lost: u64,
+    dropped: u64,
 }
 
-/// Failures that follow each other closely.
+/// Failures with no gap longer than the window.
 #[derive(Clone, Copy)]
 struct FailureEpisode {
     since: Timestamp,
@@ -39,11 +39,11 @@ struct FailureEpisode {
     failures: u32,
 }
 
-/// What was found at a moment.
+/// The failing targets at one moment.
 pub(crate) struct FailingTargets {
-    /// What has failed often enough within the window, or is open.
+    /// Targets with enough failures, or with an open circuit.
     pub(crate) failing: FailingSince,
-    /// What is open.
+    /// Targets with an open circuit, ordered by their first failure.
     pub(crate) open: Vec<u32>,
 }
 
@@ -54,53 +54,53 @@ impl FailureTracker {
         Self { window, min_failures, ..Self::default() }
     }
 
-    /// From now on, changes go to `handler` at once; false where there is one already.
+    /// Sends later state transitions to `handler` immediately. Returns false if a handler is already set.
     pub(crate) fn set_handler(&self, handler: Arc<dyn SignalHandler>) -> bool {
         self.handler.set(handler).is_ok()
     }
 
-    /// Whether anything began to fail, opened or closed since this was asked last.
+    /// Returns true if a target began to fail or a breaker changed state since the last call.
     pub(crate) fn take_changed(&self) -> bool {
         std::mem::take(&mut self.state().has_changed)
     }
 
-    /// The changes that no handler has taken, in their order.
+    /// Removes and returns the pending state transitions, oldest first.
     pub(crate) fn take_pending(&self) -> Vec<Signal> {
         std::mem::take(&mut self.state().pending)
     }
 
-    /// Changes that were lost because nobody took them.
-    pub(crate) fn lost(&self) -> u64 {
-        self.state().lost
+    /// Returns the number of state transitions dropped because too many were pending.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state().dropped
     }
 
-    /// Who fails at `now`; forgets who has recovered.
-    pub(crate) fn look(&self, now: Timestamp) -> FailingTargets {
+    /// Returns what is failing at `now`, and forgets targets that have recovered.
+    pub(crate) fn failing_at(&self, now: Timestamp) -> FailingTargets {
         let mut state = self.state();
-        let State { failing, open: all_open, .. } = &mut *state;
-        failing.retain(|id, episode| now.since(episode.last) <= self.window || all_open.contains_key(id));
-        let mut open: Vec<(Timestamp, u32)> = all_open
+        let State { episodes, open_until, .. } = &mut *state;
+        episodes.retain(|id, episode| now.since(episode.last) <= self.window || open_until.contains_key(id));
+        let mut open: Vec<(Timestamp, u32)> = open_until
             .iter()
             .filter(|(_, until)| **until > now)
-            .map(|(id, _)| (failing.get(id).map_or(now, |episode| episode.since), *id))
+            .map(|(id, _)| (episodes.get(id).map_or(now, |episode| episode.since), *id))
             .collect();
         open.sort_unstable();
         FailingTargets {
-            failing: failing
+            failing: episodes
                 .iter()
-                .filter(|(id, episode)| episode.failures >= self.min_failures || all_open.contains_key(id))
+                .filter(|(id, episode)| episode.failures >= self.min_failures || open_until.contains_key(id))
                 .map(|(id, episode)| (*id, episode.since))
                 .collect(),
             open: open.into_iter().map(|(_, id)| id).collect(),
         }
     }
 
-    /// Every circuit that is open or was until its time was over.
+    /// Returns the targets whose breakers opened and have made no transition since, including those due to become half-open.
     pub(crate) fn opened(&self) -> Vec<u32> {
-        self.state().open.keys().copied().collect()
+        self.state().open_until.keys().copied().collect()
     }
 
-    /// Whatever has failed since the start.
+    /// Returns the targets that have failed since the start.
     pub(crate) fn ever_failed(&self) -> Vec<u32> {
         self.state().ever_failed.iter().copied().collect()
     }
@@ -111,12 +111,12 @@ impl FailureTracker {
 }
 
 impl State {
-    fn fails(&mut self, id: u32, at: Timestamp, tracker: &FailureTracker) {
+    fn record_failure(&mut self, id: u32, at: Timestamp, tracker: &FailureTracker) {
         self.ever_failed.insert(id);
-        let begins = FailureEpisode { since: at, last: at, failures: 0 };
-        let episode = self.failing.entry(id).or_insert(begins);
+        let new = FailureEpisode { since: at, last: at, failures: 0 };
+        let episode = self.episodes.entry(id).or_insert(new);
         if at.since(episode.last) > tracker.window {
-            *episode = begins;
+            *episode = new;
         }
         episode.last = episode.last.max(at);
         episode.failures = episode.failures.saturating_add(1);
@@ -125,40 +125,39 @@ impl State {
 }
 
 impl BreakerListener for FailureTracker {
-    fn failed(&self, id: u32, at: Timestamp) {
-        self.state().fails(id, at, self);
+    fn on_failure(&self, id: u32, at: Timestamp) {
+        self.state().record_failure(id, at, self);
     }
 
-    fn changed(&self, id: u32, at: Timestamp, change: BreakerChange) {
+    fn on_change(&self, id: u32, at: Timestamp, change: BreakerChange) {
         let mut state = self.state();
         state.has_changed = true;
         match change.to {
             BreakerState::Open => {
-                state.fails(id, at, self);
-                let wait = Duration::try_from_secs_f64(change.retry_after_s.unwrap_or(0.0)).unwrap_or(Duration::MAX);
-                state.open.insert(id, at.saturating_add(wait));
+                state.record_failure(id, at, self);
+                let timeout = Duration::try_from_secs_f64(change.retry_after_s.unwrap_or(0.0)).unwrap_or(Duration::MAX);
+                state.open_until.insert(id, at.saturating_add(timeout));
             }
             BreakerState::ForcedOpen => {
-                state.fails(id, at, self);
-                state.open.insert(id, Timestamp::from_nanos(i64::MAX));
+                state.record_failure(id, at, self);
+                state.open_until.insert(id, Timestamp::from_nanos(i64::MAX));
             }
             BreakerState::Closed | BreakerState::Disabled => {
-                state.open.remove(&id);
-                state.failing.remove(&id);
+                state.open_until.remove(&id);
+                state.episodes.remove(&id);
             }
             BreakerState::HalfOpen => {
-                state.open.remove(&id);
+                state.open_until.remove(&id);
             }
         }
-        let agent = change.target.agent_name().to_owned();
-        let signal = Signal { time: at, agent, kind: SignalKind::BreakerChanged(change) };
+        let signal = change_signal(at, change);
         match self.handler.get() {
             Some(handler) => {
                 drop(state);
                 handler.handle(&signal);
             }
             None if state.pending.len() < MAX_PENDING => state.pending.push(signal),
-            None => state.lost += 1,
+            None => state.dropped += 1,
         }
     }
 }

@@ -11,13 +11,17 @@ mod call;
 mod call_graph;
 mod config;
 mod detector;
+mod detector_config;
 mod error_class;
 mod failure_tracker;
 #[cfg(feature = "tower")]
 mod layer;
+mod mitigation;
 mod packed_state;
 mod permit;
 mod propagation;
+mod settings;
+mod shared_machine;
 mod spans;
 #[cfg(feature = "config")]
 mod spec;
@@ -29,10 +33,12 @@ mod window;
 pub use breaker::CircuitBreaker;
 pub use call::{CallError, CircuitOpen, Classified};
 pub use config::{BreakerConfig, InvalidConfig, SlidingWindow, WindowSize};
-pub use detector::{CascadeDetector, DetectorConfig, Mitigation};
+pub use detector::CascadeDetector;
+pub use detector_config::DetectorConfig;
 pub use error_class::ErrorClass;
 #[cfg(feature = "tower")]
 pub use layer::{BreakerLayer, BreakerService, Classify, ErrorsAsFailures, ResponseFuture};
+pub use mitigation::Mitigation;
 pub use permit::Permit;
 #[cfg(feature = "config")]
 pub use spec::{SCHEMA, SpecError};

@@ -6,33 +6,35 @@ use sre_core::Timestamp;
 use crate::state_machine::{Admission, Outcome};
 use crate::{CircuitBreaker, ErrorClass};
 
-/// A call that a breaker let through. Tell it how the call ended; dropped without a word, the call has failed: that is what
-/// a panic or a cancelled future does to it.
+/// An admitted call, whose result is reported with [`success`](Self::success), [`failure`](Self::failure) or
+/// [`error`](Self::error).
+///
+/// A permit dropped without a result counts as a failure, so that panics and cancelled futures do.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped counts as a failed call"]
 pub struct Permit<B: Deref<Target = CircuitBreaker>> {
     breaker: B,
     admission: Admission,
-    /// Where slow calls count.
+    /// Set when slow calls count.
     started: Option<Timestamp>,
     is_recorded: bool,
 }
 
-/// From this length on, what is slow is measured by the coarse clock.
-const COARSE: Duration = Duration::from_secs(1);
+/// Slow-call thresholds from this length on are measured with the coarse clock.
+const COARSE_THRESHOLD: Duration = Duration::from_secs(1);
 
 impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
     #[inline]
     pub(crate) fn new(breaker: B, admission: Admission) -> Self {
         let started = if breaker.window().is_some_and(|window| window.slow_call.is_some()) {
-            Some(watch(&breaker))
+            Some(read_clock(&breaker))
         } else {
             None
         };
         Self { breaker, admission, started, is_recorded: false }
     }
 
-    /// The call succeeded.
+    /// Records that the call succeeded.
     #[inline]
     pub fn success(mut self) {
         self.is_recorded = true;
@@ -42,12 +44,12 @@ impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
         }
     }
 
-    /// The call failed.
+    /// Records that the call failed.
     pub fn failure(self) {
         self.error(ErrorClass::Failure);
     }
 
-    /// The call brought an error of that class.
+    /// Records that the call ended with an error of the given class.
     pub fn error(mut self, class: ErrorClass) {
         self.is_recorded = true;
         let outcome = match self.breaker.outcome_of(class) {
@@ -58,8 +60,8 @@ impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
     }
 
     fn is_slow(&self) -> bool {
-        let took = self.started.map(|started| watch(&self.breaker).since(started));
-        self.breaker.window().is_some_and(|window| window.is_slow(took))
+        let duration = self.started.map(|started| read_clock(&self.breaker).since(started));
+        self.breaker.window().is_some_and(|window| window.is_slow(duration))
     }
 
     #[cold]
@@ -77,10 +79,10 @@ impl<B: Deref<Target = CircuitBreaker>> Drop for Permit<B> {
     }
 }
 
-/// The time, as exact as telling slow calls needs it.
-fn watch(breaker: &CircuitBreaker) -> Timestamp {
+/// Reads the cheapest clock that is exact enough to detect slow calls.
+fn read_clock(breaker: &CircuitBreaker) -> Timestamp {
     match breaker.window().and_then(|window| window.slow_call) {
-        Some(most) if most < COARSE => breaker.clock().now(),
+        Some(threshold) if threshold < COARSE_THRESHOLD => breaker.clock().now(),
         _ => breaker.clock().coarse_now(),
     }
 }

@@ -2,28 +2,45 @@ use serde::Serialize;
 
 use crate::{Target, Timestamp};
 
-/// Failures that spread: where they began, whom they reached, and whom they can reach.
+/// A cascading failure: its origin, its path through the call graph and its blast radius.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CascadeReport {
-    /// What failed first: nothing that it calls failed before it.
+    /// The target that failed first: none of its callees failed before it.
     pub origin: Target,
-    /// How the failures went on from there: each entry calls the one before it. The origin alone where the call graph
-    /// explains nothing.
+    /// The targets that failed one after the other, each a caller of the one before it. Only the origin when the call graph
+    /// does not connect the failures.
     pub path: Vec<FailingTarget>,
-    /// Everything whose circuit is open, what failed first in front.
+    /// Targets whose circuit is open, ordered by their first failure.
     pub open: Vec<Target>,
-    /// How many call something of the path or of the open ones, directly or not, without having failed themselves.
+    /// Number of targets in the full blast radius.
     pub exposed: usize,
-    /// Who they are, nearest first: the first hundred.
+    /// Direct and indirect callers of the path and of the open targets that are in neither, nearest first. At most 100 are
+    /// listed; `exposed` counts all.
     pub blast_radius: Vec<Target>,
 }
 
-/// Something that fails, and since when.
+impl CascadeReport {
+    /// Creates a report that has only an origin.
+    pub const fn new(origin: Target) -> Self {
+        Self { origin, path: Vec::new(), open: Vec::new(), exposed: 0, blast_radius: Vec::new() }
+    }
+}
+
+/// A failing target and the time of its first failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct FailingTarget {
-    /// What.
+    /// The target.
     #[serde(flatten)]
     pub target: Target,
-    /// When it began to fail.
+    /// Time of the first failure.
     pub since: Timestamp,
+}
+
+impl FailingTarget {
+    /// Creates an entry for a target that has failed since `since`.
+    pub const fn new(target: Target, since: Timestamp) -> Self {
+        Self { target, since }
+    }
 }

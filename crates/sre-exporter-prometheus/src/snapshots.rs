@@ -164,7 +164,7 @@ impl PrometheusExporter {
             (
                 "sre_breaker_retry_after_seconds",
                 breaker.retry_after_s,
-                "Time until an open one lets trial calls through.",
+                "Time until an open breaker admits probe calls.",
             ),
         ] {
             self.put(name, value, &target, &[], help);
