@@ -1,4 +1,4 @@
-//! How much an idle breaker holds, and that a guarded call allocates nothing. One test: the heap is the whole process's.
+//! Memory of an idle breaker, and allocations of a protected call. A single test, since heap statistics are per process.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 
 const AGENTS: usize = 100_000;
 
-fn held() -> usize {
+fn heap_bytes() -> usize {
     dhat::HeapStats::get().curr_bytes
 }
 
 #[test]
 fn guards_are_small_and_calls_allocate_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    let before = held();
+    let before = heap_bytes();
     let detector = CascadeDetector::new((0..AGENTS).map(|number| format!("agent-{number:05}")));
-    let each = (held() - before) / AGENTS;
-    println!("an idle breaker of a detector holds {each} bytes, its name and its place in the call graph included");
+    let each = (heap_bytes() - before) / AGENTS;
+    println!("an idle breaker of a detector takes {each} bytes, including its name and call graph entry");
     assert!(each <= 256, "{each} bytes");
     drop(detector);
 
@@ -31,10 +31,10 @@ fn guards_are_small_and_calls_allocate_nothing() {
         let call = |number: u64| {
             let _ = std::hint::black_box(breaker.call(|| if number.is_multiple_of(10) { Err(()) } else { Ok(number) }));
         };
-        // The first call of a sliding window makes its counters.
+        // The first call creates the counters of a sliding window.
         call(1);
         let blocks = dhat::HeapStats::get().total_blocks;
         (0..10_000).for_each(call);
-        assert_eq!(dhat::HeapStats::get().total_blocks, blocks, "a call allocates nothing, whatever comes of it");
+        assert_eq!(dhat::HeapStats::get().total_blocks, blocks, "a call allocates nothing, whatever its result");
     }
 }

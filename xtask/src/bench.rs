@@ -95,7 +95,7 @@ const ASKED: [Asked; 33] = [
         bound: Bound::Times(3.0, "alerts_durable/sqlite_bare"),
     },
     Asked {
-        what: "a guarded call, failures in a row",
+        what: "a protected call, consecutive failures",
         measured: "breaker/consecutive",
         bound: Bound::Times(1.0, "breaker/recloser"),
     },

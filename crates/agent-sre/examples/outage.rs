@@ -95,9 +95,9 @@ impl World {
         let mut lines = Vec::new();
         act(&mut |signal: Signal| {
             lines.push(match signal.kind {
-                // Trial calls that fail are many; what matters is when a circuit opens, and when it closes.
+                // Many probe calls fail: only the first opening and the closing are shown.
                 SignalKind::BreakerChanged(change) if change.to == BreakerState::HalfOpen => return,
-                SignalKind::BreakerChanged(change) if change.from == BreakerState::HalfOpen && change.to.refuses() => {
+                SignalKind::BreakerChanged(change) if change.from == BreakerState::HalfOpen && change.to.is_open() => {
                     return;
                 }
                 SignalKind::BreakerChanged(change) => {

@@ -89,7 +89,7 @@ fn of_breaker(change: &BreakerChange) -> Option<Alert> {
         BreakerState::HalfOpen => return None,
     };
     let wait =
-        change.retry_after_s.map(|seconds| format!(" Trial calls go out in {seconds:.0} s.")).unwrap_or_default();
+        change.retry_after_s.map(|seconds| format!(" Probe calls are admitted in {seconds:.0} s.")).unwrap_or_default();
     let message = format!("The circuit breaker is {}: {}.{wait}", to.as_str().replace('_', " "), change.reason);
     let title = format!("circuit of {target}: {}", to.as_str().replace('_', " "));
     Some(Alert { severity, dedup_key: format!("breaker/{target}"), ..Alert::new(title, message) })
@@ -161,7 +161,7 @@ fn span(seconds: f64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use sre_core::{CostScope, Failing, Target, Timestamp, Window};
+    use sre_core::{CostScope, FailingTarget, Target, Timestamp, Window};
 
     use super::*;
 
@@ -203,31 +203,27 @@ mod tests {
     fn an_open_circuit_and_a_cascade_are_incidents() {
         let signal = |kind| Signal { time: Timestamp::from_secs(1_790_000_000), agent: String::new(), kind };
         let change = |to| {
-            signal(SignalKind::BreakerChanged(BreakerChange {
-                target: Target::tool("search"),
-                from: BreakerState::Closed,
-                to,
-                number: 1,
-                reason: "5 failures in a row".into(),
-                retry_after_s: (to == BreakerState::Open).then_some(30.0),
-            }))
+            let target = Target::tool("search");
+            let mut change = BreakerChange::new(target, BreakerState::Closed, to, 1, "5 consecutive failures");
+            change.retry_after_s = (to == BreakerState::Open).then_some(30.0);
+            signal(SignalKind::BreakerChanged(change))
         };
         let alert = default_mapping(&change(BreakerState::Open)).unwrap();
         assert_eq!(alert.title, "circuit of tool search: open");
-        assert_eq!(alert.message, "The circuit breaker is open: 5 failures in a row. Trial calls go out in 30 s.");
+        assert_eq!(
+            alert.message,
+            "The circuit breaker is open: 5 consecutive failures. Probe calls are admitted in 30 s."
+        );
         assert!(default_mapping(&change(BreakerState::HalfOpen)).is_none());
         let closed = default_mapping(&change(BreakerState::Closed)).unwrap();
         assert_eq!((closed.severity, closed.key()), (Severity::Resolved, alert.key()));
 
         let since = Timestamp::from_secs(1_790_000_000);
-        let failing = |target| Failing { target, since };
-        let report = CascadeReport {
-            origin: Target::model("gpt-5"),
-            path: vec![failing(Target::model("gpt-5")), failing(Target::agent("planner"))],
-            open: vec![Target::model("gpt-5")],
-            exposed: 7,
-            blast_radius: Vec::new(),
-        };
+        let mut report = CascadeReport::new(Target::model("gpt-5"));
+        report.path =
+            [Target::model("gpt-5"), Target::agent("planner")].map(|target| FailingTarget::new(target, since)).into();
+        report.open = vec![Target::model("gpt-5")];
+        report.exposed = 7;
         let alert = default_mapping(&signal(SignalKind::Cascade(report))).unwrap();
         assert_eq!(
             alert.message,

@@ -1,25 +1,23 @@
 use std::fmt;
-use std::num::NonZeroU64;
-use std::sync::{Arc, OnceLock};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::{
-    BreakerChange, BreakerSnapshot, BreakerState, Clock, RateLimiter, Signal, SignalHandler, SignalKind, SystemClock,
-    Target, Timestamp,
+    BreakerChange, BreakerSnapshot, BreakerState, Clock, RateLimiter, SignalHandler, SystemClock, Target, Timestamp,
 };
 
-use crate::cells::{Cells, Tag};
-use crate::gate::Gate;
-use crate::machine::{Changes, Ended, Machine, Ticket};
-use crate::sync::{AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::settings::{Settings, SignalForwarder};
+use crate::shared_machine::{Guarded, SharedMachine};
+use crate::state_machine::{Admission, Outcome, Transition};
+use crate::sync::{AtomicU64, Ordering};
 use crate::{BreakerConfig, CircuitOpen, ErrorClass, InvalidConfig, Permit, SlidingWindow};
 
-/// Lets calls through while the callee is well, and refuses them for a while when it is not, so that callers fail at once
-/// instead of waiting and the callee gets a rest (M. Nygard, *Release It!*).
+/// A circuit breaker: admits calls while the callee is healthy and rejects them for a while when it fails, so that callers
+/// fail fast and the callee can recover (M. Nygard, *Release It!*).
 ///
-/// While all is well a call costs a read before it, and after it another read (or, with a sliding window, a write to memory
-/// that no other thread touches). Failures and changes of state take a lock, and are exact: a result counts for the state its
-/// call began in, and for no other.
+/// A successful call through a closed breaker takes no lock. Failures and state transitions take one, and are counted exactly:
+/// a result counts only for the state in which its call began.
 ///
 /// ```
 /// use sre_cascade::{CallError, CircuitBreaker};
@@ -33,225 +31,166 @@ use crate::{BreakerConfig, CircuitOpen, ErrorClass, InvalidConfig, Permit, Slidi
 /// ```
 pub struct CircuitBreaker {
     target: Target,
-    /// What its watcher calls it.
+    /// Identifies this breaker to its listener.
     id: u32,
     settings: Arc<Settings>,
-    /// A [`Gate`]; written under the lock.
-    gate: AtomicU64,
-    /// When an open breaker opened, and when it lets trial calls through, in nanoseconds; written under the lock.
-    opened_at: AtomicI64,
-    retry_at: AtomicI64,
+    machine: SharedMachine,
     rejected: AtomicU64,
-    /// Made by the first call, where a window needs them.
-    cells: OnceLock<Box<Cells>>,
-    inner: Mutex<Inner>,
 }
-
-struct Inner {
-    machine: Machine,
-    limiter: Option<Box<RateLimiter>>,
-}
-
-/// What many breakers may share.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) config: BreakerConfig,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) watcher: Option<Arc<dyn Watch>>,
-    /// Of the window, where that is one of time.
-    slot_width: Option<NonZeroU64>,
-}
-
-impl Settings {
-    pub(crate) fn new(config: BreakerConfig, clock: Arc<dyn Clock>, watcher: Option<Arc<dyn Watch>>) -> Self {
-        let slot_width = config.window.as_ref().and_then(SlidingWindow::slot_width);
-        Self { config, clock, watcher, slot_width }
-    }
-
-    /// In which slot of time a moment is. Where calls are counted there is only one.
-    #[inline]
-    fn slot_of(&self, now: impl FnOnce(&dyn Clock) -> Timestamp) -> u64 {
-        self.slot_width.map_or(0, |width| now(&*self.clock).as_nanos().max(0).unsigned_abs() / width)
-    }
-}
-
-/// Somebody who is told of failures and changes, after the breaker's lock is released.
-pub(crate) trait Watch: Send + Sync {
-    fn failed(&self, _id: u32, _at: Timestamp) {}
-
-    fn changed(&self, id: u32, at: Timestamp, change: BreakerChange);
-}
-
-struct Forward(Arc<dyn SignalHandler>);
-
-impl Watch for Forward {
-    fn changed(&self, _id: u32, at: Timestamp, change: BreakerChange) {
-        let agent = change.target.agent_name().to_owned();
-        self.0.handle(&Signal { time: at, agent, kind: SignalKind::BreakerChanged(change) });
-    }
-}
-
-/// How far the coarse clock may be behind.
-const LAG: Duration = Duration::from_millis(10);
 
 impl CircuitBreaker {
-    /// A breaker with the defaults: five failures in a row open it for 30 s, then one trial call decides.
+    /// Creates a breaker with the default configuration: it opens for 30 s after five consecutive failures, and then one
+    /// probe call decides whether it closes.
     pub fn new(target: impl Into<Target>) -> Self {
         let settings = Settings::new(BreakerConfig::default(), Arc::new(SystemClock), None);
-        Self::shared(target.into(), 0, Arc::new(settings))
+        Self::from_settings(target.into(), 0, Arc::new(settings))
     }
 
-    /// A breaker of other settings; the error names the one that cannot be.
+    /// Creates a breaker with the given configuration.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the first invalid field of `config`.
     pub fn with_config(target: impl Into<Target>, config: BreakerConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self::shared(target.into(), 0, Arc::new(Settings::new(config, Arc::new(SystemClock), None))))
+        let settings = Settings::new(config, Arc::new(SystemClock), None);
+        Ok(Self::from_settings(target.into(), 0, Arc::new(settings)))
     }
 
-    /// The same by another clock.
+    /// Replaces the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         Arc::make_mut(&mut self.settings).clock = clock;
         self
     }
 
-    /// The same, which tells `handler` of every change of state, as a [`SignalKind::BreakerChanged`]. It is called by the
-    /// thread that brought the change about, after the change.
+    /// Sends every state transition to `handler`, as a [`SignalKind::BreakerChanged`](sre_core::SignalKind::BreakerChanged).
+    /// The thread that causes a transition calls the handler after it.
     #[must_use]
     pub fn with_handler(mut self, handler: Arc<dyn SignalHandler>) -> Self {
-        Arc::make_mut(&mut self.settings).watcher = Some(Arc::new(Forward(handler)));
+        Arc::make_mut(&mut self.settings).listener = Some(Arc::new(SignalForwarder(handler)));
         self
     }
 
-    pub(crate) fn shared(target: Target, id: u32, settings: Arc<Settings>) -> Self {
-        let machine = Machine::new(&settings.config);
-        Self {
-            target,
-            id,
-            gate: AtomicU64::new(machine.gate(false).0),
-            opened_at: AtomicI64::new(0),
-            retry_at: AtomicI64::new(0),
-            rejected: AtomicU64::new(0),
-            cells: OnceLock::new(),
-            inner: Mutex::new(Inner { machine, limiter: None }),
-            settings,
-        }
+    pub(crate) fn from_settings(target: Target, id: u32, settings: Arc<Settings>) -> Self {
+        let machine = SharedMachine::new(&settings.config);
+        Self { target, id, settings, machine, rejected: AtomicU64::new(0) }
     }
 
-    /// Whose breaker it is.
+    /// Returns the callee that this breaker protects.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// What it does with calls now. An open breaker whose recovery time is over is half-open, although it turns to that
-    /// (and says so) only with the next call.
+    /// Returns the current state. An open breaker whose recovery timeout has elapsed is reported as half-open, although the
+    /// transition happens, and is signalled, with the next call.
     pub fn state(&self) -> BreakerState {
-        match self.gate().state() {
-            BreakerState::Open if self.time_left().is_none() => BreakerState::HalfOpen,
+        match self.machine.packed().state() {
+            BreakerState::Open if self.machine.time_left(self.clock()).is_none() => BreakerState::HalfOpen,
             state => state,
         }
     }
 
-    /// Failures in a row; 0 where a sliding window decides.
+    /// Returns the number of consecutive failures; 0 when a sliding window is configured.
     pub fn failure_count(&self) -> u32 {
-        self.gate().streak()
+        self.machine.packed().consecutive_failures()
     }
 
-    /// Lets a call through: its outcome goes to the permit. A permit that is dropped without one counts as a failure.
+    /// Admits a call, whose result must be reported to the returned permit. A permit dropped without a result counts as a
+    /// failure.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the time to wait when the call is rejected.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<&Self>, CircuitOpen> {
-        self.admit().map(|ticket| Permit::new(self, ticket))
+        self.admit().map(|admission| Permit::new(self, admission))
     }
 
-    /// The same for a permit that must outlive the borrow.
+    /// Like [`try_acquire`](Self::try_acquire), with a permit that owns its breaker.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the time to wait when the call is rejected.
     pub fn try_acquire_owned(self: &Arc<Self>) -> Result<Permit<Arc<Self>>, CircuitOpen> {
-        self.admit().map(|ticket| Permit::new(self.clone(), ticket))
+        self.admit().map(|admission| Permit::new(self.clone(), admission))
     }
 
-    /// A call that was made without asking succeeded.
+    /// Records the success of a call made without a permit.
     pub fn record_success(&self) {
-        let gate = self.gate();
-        let ticket = Ticket { generation: gate.generation(), is_trial: false };
-        if gate.state() != BreakerState::Closed || !self.note_well(ticket) {
-            self.settle(None, Ended::Counted { failed: false, slow: false }, self.settings.clock.now());
+        let packed = self.machine.packed();
+        let admission = Admission { generation: packed.generation(), is_probe: false };
+        if packed.state() != BreakerState::Closed || !self.count_success(admission) {
+            self.record(None, Outcome::Counted { failed: false, slow: false }, self.clock().now());
         }
     }
 
-    /// A call that was made without asking failed.
+    /// Records the failure of a call made without a permit.
     pub fn record_failure(&self) {
-        self.settle(None, Ended::Counted { failed: true, slow: false }, self.settings.clock.now());
+        self.record(None, Outcome::Counted { failed: true, slow: false }, self.clock().now());
     }
 
-    /// Closes it and forgets everything, also where it was forced open, disabled or limited.
+    /// Closes the breaker and clears its counts, also when it is forced open, disabled or rate limited.
     pub fn reset(&self) {
-        self.order(|inner, now, changes| {
-            inner.limiter = None;
-            inner.machine.turn(BreakerState::Closed, now, "reset".to_owned(), changes);
+        self.update(self.clock().now(), |guarded, now, transitions| {
+            guarded.limiter = None;
+            guarded.machine.transition_to(BreakerState::Closed, now, "reset".to_owned(), transitions);
         });
     }
 
-    /// Opens it now, for the recovery time, as failures would. Nothing happens where it refuses calls already, or is disabled.
+    /// Opens a closed or half-open breaker for the recovery timeout, as failures would. Other states stay as they are.
     pub fn trip(&self, reason: &str) {
-        self.order(|inner, now, changes| {
-            if matches!(inner.machine.state(), BreakerState::Closed | BreakerState::HalfOpen) {
-                inner.machine.open(&self.settings.config, now, reason.to_owned(), changes);
+        self.update(self.clock().now(), |guarded, now, transitions| {
+            if matches!(guarded.machine.state(), BreakerState::Closed | BreakerState::HalfOpen) {
+                guarded.machine.open(&self.settings.config, now, reason.to_owned(), transitions);
             }
         });
     }
 
-    /// Refuses every call until [`reset`](Self::reset).
+    /// Rejects every call until [`reset`](Self::reset).
     pub fn force_open(&self) {
-        self.order(|inner, now, changes| {
-            inner.machine.turn(BreakerState::ForcedOpen, now, "forced open".to_owned(), changes);
+        self.update(self.clock().now(), |guarded, now, transitions| {
+            guarded.machine.transition_to(BreakerState::ForcedOpen, now, "forced open".to_owned(), transitions);
         });
     }
 
-    /// Lets every call through, and counts nothing, until [`reset`](Self::reset).
+    /// Admits every call and counts no results until [`reset`](Self::reset).
     pub fn disable(&self) {
-        self.order(|inner, now, changes| {
-            inner.machine.turn(BreakerState::Disabled, now, "disabled".to_owned(), changes);
+        self.update(self.clock().now(), |guarded, now, transitions| {
+            guarded.machine.transition_to(BreakerState::Disabled, now, "disabled".to_owned(), transitions);
         });
     }
 
-    /// While it is closed, lets one call through every so often (`None`: as many as come). A rate below once a nanosecond
-    /// is none.
-    pub fn limit(&self, every: Option<Duration>) {
+    /// Limits a closed breaker to one call per `interval`. `None` and intervals below 1 ns remove the limit.
+    pub fn limit(&self, interval: Option<Duration>) {
         let clock = self.settings.clock.clone();
-        self.order(|inner, _, _| {
-            let limiter = every.and_then(|every| RateLimiter::new(every, std::num::NonZeroU32::MIN, clock));
-            inner.limiter = limiter.map(Box::new);
+        self.update(self.clock().now(), |guarded, _, _| {
+            let limiter = interval.and_then(|interval| RateLimiter::new(interval, NonZeroU32::MIN, clock));
+            guarded.limiter = limiter.map(Box::new);
         });
     }
 
-    /// What it is at the moment.
+    /// Returns the current state and counters.
     pub fn snapshot(&self) -> BreakerSnapshot {
-        self.snapshot_at(self.settings.clock.now())
+        self.snapshot_at(self.clock().now())
     }
 
     pub(crate) fn snapshot_at(&self, now: Timestamp) -> BreakerSnapshot {
-        let mut inner = lock(&self.inner);
-        self.freeze(&mut inner, now);
-        let machine = &inner.machine;
-        let left = machine.open_between().map(|(_, until)| until.since(now)).filter(|left| !left.is_zero());
-        let snapshot = BreakerSnapshot {
-            target: self.target.clone(),
-            state: if machine.state() == BreakerState::Open && left.is_none() {
-                BreakerState::HalfOpen
-            } else {
-                machine.state()
-            },
-            failure_count: machine.gate(false).streak(),
-            window: self.settings.config.window.is_some().then(|| machine.counts()),
-            retry_after_s: left.map(|left| left.as_secs_f64()),
-            opened: machine.opened(),
-            rejected: self.rejected.load(Ordering::Relaxed),
-            late: machine.late(),
-        };
-        self.publish(inner);
-        snapshot
-    }
-
-    fn gate(&self) -> Gate {
-        Gate(self.gate.load(Ordering::Acquire))
+        self.update(now, |Guarded { machine, .. }, now, _| {
+            let left = machine.open_period().map(|(_, until)| until.since(now)).filter(|left| !left.is_zero());
+            let state = match machine.state() {
+                BreakerState::Open if left.is_none() => BreakerState::HalfOpen,
+                state => state,
+            };
+            let mut snapshot = BreakerSnapshot::new(self.target.clone(), state);
+            snapshot.failure_count = machine.packed(false).consecutive_failures();
+            snapshot.window = self.window().map(|_| machine.counts());
+            snapshot.retry_after_s = left.map(|left| left.as_secs_f64());
+            snapshot.opened = machine.opened();
+            snapshot.rejected = self.rejected.load(Ordering::Relaxed);
+            snapshot.late = machine.late();
+            snapshot
+        })
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -263,31 +202,31 @@ impl CircuitBreaker {
     }
 
     #[inline]
-    fn admit(&self) -> Result<Ticket, CircuitOpen> {
-        let gate = self.gate();
-        if gate.is_free() {
-            return Ok(Ticket { generation: gate.generation(), is_trial: false });
+    fn admit(&self) -> Result<Admission, CircuitOpen> {
+        let packed = self.machine.packed();
+        if packed.admits_all() {
+            return Ok(Admission { generation: packed.generation(), is_probe: false });
         }
-        self.admit_slowly(gate)
+        self.admit_slow(packed.state())
     }
 
     #[cold]
-    fn admit_slowly(&self, gate: Gate) -> Result<Ticket, CircuitOpen> {
-        // Under a storm of calls, an open breaker refuses without its lock.
-        let refused = match gate.state() {
-            BreakerState::Open => self.time_left(),
+    fn admit_slow(&self, state: BreakerState) -> Result<Admission, CircuitOpen> {
+        // An open breaker rejects without the lock, so that many rejected callers do not contend for it.
+        let retry_after = match state {
+            BreakerState::Open => self.machine.time_left(self.clock()),
             BreakerState::ForcedOpen => Some(Duration::MAX),
             _ => None,
         };
-        let admitted = match refused {
+        let admitted = match retry_after {
             Some(retry_after) => Err(retry_after),
-            None => self.locked(self.settings.clock.now(), |inner, now, changes| {
-                inner.machine.ripen(&self.settings.config, now, changes);
-                match &inner.limiter {
-                    Some(limiter) if inner.machine.state() == BreakerState::Closed => limiter.check()?,
+            None => self.update(self.clock().now(), |guarded, now, transitions| {
+                guarded.machine.advance(&self.settings.config, now, transitions);
+                match &guarded.limiter {
+                    Some(limiter) if guarded.machine.state() == BreakerState::Closed => limiter.check()?,
                     _ => {}
                 }
-                inner.machine.admit(&self.settings.config, now)
+                guarded.machine.admit(&self.settings.config, now)
             }),
         };
         admitted.map_err(|retry_after| {
@@ -296,121 +235,64 @@ impl CircuitBreaker {
         })
     }
 
-    /// How long an open breaker stays so; `None` where it is time for trial calls, and where the clock was set back, which
-    /// is seen to under the lock.
-    fn time_left(&self) -> Option<Duration> {
-        let now = self.settings.clock.coarse_now();
-        // The coarse clock may lag behind the one that opened it.
-        let was_set_back = now.saturating_add(LAG).as_nanos() < self.opened_at.load(Ordering::Relaxed);
-        let left = Timestamp::from_nanos(self.retry_at.load(Ordering::Relaxed)).since(now);
-        (!left.is_zero() && !was_set_back).then_some(left)
-    }
-
-    /// What an error of that class is to it.
-    pub(crate) fn ended_by(&self, class: ErrorClass) -> Ended {
+    /// Returns how an error of `class` counts.
+    pub(crate) fn outcome_of(&self, class: ErrorClass) -> Outcome {
         match class {
-            ErrorClass::Failure => Ended::Counted { failed: true, slow: false },
-            ErrorClass::RateLimit if self.settings.config.count_rate_limits => {
-                Ended::Counted { failed: true, slow: false }
-            }
-            ErrorClass::RateLimit | ErrorClass::Caller => Ended::Ignored,
+            ErrorClass::RateLimit if !self.settings.config.count_rate_limits => Outcome::Ignored,
+            ErrorClass::Caller => Outcome::Ignored,
+            ErrorClass::Failure | ErrorClass::RateLimit => Outcome::Counted { failed: true, slow: false },
         }
     }
 
-    /// Counts a call that went well without the lock; false where that takes the lock.
+    /// Counts a success without the lock. Returns false if the success must be recorded under the lock instead.
     #[inline]
-    pub(crate) fn note_well(&self, ticket: Ticket) -> bool {
-        if self.settings.config.window.is_none() {
-            return self.gate().is_well(ticket.generation);
-        }
-        let slot = self.settings.slot_of(|clock| clock.coarse_now());
-        self.cells.get().is_some_and(|cells| cells.add(Tag::new(ticket.generation, slot, false)))
+    pub(crate) fn count_success(&self, admission: Admission) -> bool {
+        self.machine.count_success(&self.settings, admission)
     }
 
-    /// Takes the outcome of a call in; one without a ticket counts for the state it ends in.
-    pub(crate) fn settle(&self, ticket: Option<Ticket>, ended: Ended, now: Timestamp) {
-        self.locked(now, |inner, now, changes| {
-            let machine = &mut inner.machine;
-            machine.ripen(&self.settings.config, now, changes);
-            let ticket = ticket.unwrap_or_else(|| machine.ticket());
-            machine.settle(&self.settings.config, ticket, ended, now, changes);
+    /// Records the outcome of a call. Without an admission it counts for the current state.
+    pub(crate) fn record(&self, admission: Option<Admission>, outcome: Outcome, now: Timestamp) {
+        self.update(now, |Guarded { machine, .. }, now, transitions| {
+            machine.advance(&self.settings.config, now, transitions);
+            let admission = admission.unwrap_or_else(|| machine.unguarded_admission());
+            machine.record(&self.settings.config, admission, outcome, now, transitions);
         });
-        if let (Some(watcher), Ended::Counted { failed: true, .. }) = (&self.settings.watcher, ended) {
-            watcher.failed(self.id, now);
+        if let (Some(listener), Outcome::Counted { failed: true, .. }) = (&self.settings.listener, outcome) {
+            listener.on_failure(self.id, now);
         }
     }
 
-    /// Takes in the result of a call that somebody else made and told of later.
-    pub(crate) fn record_observed(&self, fault: Option<ErrorClass>, took: Option<Duration>, at: Timestamp) {
-        let slow = self.window().is_some_and(|window| window.is_slow(took));
-        let ended = match fault.map(|class| self.ended_by(class)) {
-            None => Ended::Counted { failed: false, slow },
-            Some(Ended::Counted { failed, .. }) => Ended::Counted { failed, slow },
-            Some(Ended::Ignored) => Ended::Ignored,
+    /// Records the result of a call that was made elsewhere and reported later; `error` is `None` for a success.
+    pub(crate) fn record_observed(&self, error: Option<ErrorClass>, duration: Option<Duration>, at: Timestamp) {
+        let slow = self.window().is_some_and(|window| window.is_slow(duration));
+        let outcome = match error.map(|class| self.outcome_of(class)) {
+            None => Outcome::Counted { failed: false, slow },
+            Some(Outcome::Counted { failed, .. }) => Outcome::Counted { failed, slow },
+            Some(Outcome::Ignored) => Outcome::Ignored,
         };
-        self.settle(None, ended, at);
+        self.record(None, outcome, at);
     }
 
-    /// Turns to what time alone brings.
-    pub(crate) fn ripen_at(&self, now: Timestamp) {
-        if !matches!(self.gate().state(), BreakerState::Closed | BreakerState::Disabled | BreakerState::ForcedOpen) {
-            self.locked(now, |inner, now, changes| inner.machine.ripen(&self.settings.config, now, changes));
+    /// Makes the transitions that are due at `now`.
+    pub(crate) fn advance_to(&self, now: Timestamp) {
+        if matches!(self.machine.packed().state(), BreakerState::Open | BreakerState::HalfOpen) {
+            self.update(now, |guarded, now, transitions| {
+                guarded.machine.advance(&self.settings.config, now, transitions);
+            });
         }
     }
 
-    fn order(&self, act: impl FnOnce(&mut Inner, Timestamp, &mut Changes)) {
-        self.locked(self.settings.clock.now(), act);
-    }
-
-    /// Acts on the machine, publishes what came of it, and tells of the changes once the lock is released.
-    fn locked<R>(&self, now: Timestamp, act: impl FnOnce(&mut Inner, Timestamp, &mut Changes) -> R) -> R {
-        let mut inner = lock(&self.inner);
-        self.freeze(&mut inner, now);
-        let mut changes = Changes::new();
-        let result = act(&mut inner, now, &mut changes);
-        self.publish(inner);
-        if let Some(watcher) = &self.settings.watcher {
-            for change in changes {
-                let retry_after_s = change.wait.map(|wait| wait.as_secs_f64());
-                let (from, to, number, reason) = (change.from, change.to, change.number, change.reason);
-                let target = self.target.clone();
-                watcher.changed(self.id, now, BreakerChange { target, from, to, number, reason, retry_after_s });
+    /// Runs `act` under the lock, then reports the transitions it made.
+    fn update<R>(&self, now: Timestamp, act: impl FnOnce(&mut Guarded, Timestamp, &mut Vec<Transition>) -> R) -> R {
+        let (result, transitions) = self.machine.update(&self.settings, now, act);
+        if let Some(listener) = &self.settings.listener {
+            for Transition { from, to, number, reason, open_for } in transitions {
+                let mut change = BreakerChange::new(self.target.clone(), from, to, number, reason);
+                change.retry_after_s = open_for.map(|open_for| open_for.as_secs_f64());
+                listener.on_change(self.id, now, change);
             }
         }
         result
-    }
-
-    /// Brings the calls that threads have counted into the machine, and lets none be counted until [`Self::publish`].
-    fn freeze(&self, inner: &mut Inner, now: Timestamp) {
-        if let Some(window) = &self.settings.config.window
-            && inner.machine.state() == BreakerState::Closed
-        {
-            let good = self.cells.get().map_or(0, |cells| cells.turn(inner.machine.frozen_tag()));
-            inner.machine.slide(window, good, self.settings.slot_of(|_| now));
-        }
-    }
-
-    /// Shows the machine's state to those who come without the lock, and releases it.
-    fn publish(&self, inner: MutexGuard<'_, Inner>) {
-        let machine = &inner.machine;
-        if let Some((opened_at, retry_at)) = machine.open_between() {
-            self.opened_at.store(opened_at.as_nanos(), Ordering::Relaxed);
-            self.retry_at.store(retry_at.as_nanos(), Ordering::Relaxed);
-        }
-        self.gate.store(machine.gate(inner.limiter.is_some()).0, Ordering::Release);
-        if let Some(window) = &self.settings.config.window
-            && machine.state() == BreakerState::Closed
-        {
-            let tag = machine.tag(window);
-            match self.cells.get() {
-                Some(cells) => {
-                    cells.turn(tag);
-                }
-                None => {
-                    self.cells.get_or_init(|| Box::new(Cells::new(tag)));
-                }
-            }
-        }
     }
 }
 

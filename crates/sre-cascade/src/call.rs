@@ -2,36 +2,37 @@ use std::time::Duration;
 
 use crate::{CircuitBreaker, ErrorClass};
 
-/// Why a guarded call brought no answer.
+/// The error of a call through a circuit breaker.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError<E> {
-    /// It was not made: the circuit is open.
-    #[error("the circuit is open{}", retry_text(*retry_after))]
+    /// The call was rejected without being made.
+    #[error("circuit open: {}", retry_advice(*retry_after))]
     Open {
-        /// How long to wait: until the recovery time is over; nothing while trial calls are under way, which end it at any
-        /// moment; [`Duration::MAX`] where it was forced open.
+        /// How long to wait: until the recovery timeout elapses; zero while probe calls are in flight, since their results can
+        /// close the breaker at any moment; [`Duration::MAX`] when the breaker is forced open.
         retry_after: Duration,
     },
-    /// It was made, and this came of it.
+    /// The call was made and returned this error.
     #[error(transparent)]
     Inner(E),
 }
 
-/// The circuit is open: the call was not let through.
+/// The error of a call that a circuit breaker rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the circuit is open{}", retry_text(*retry_after))]
+#[error("circuit open: {}", retry_advice(*retry_after))]
+#[non_exhaustive]
 pub struct CircuitOpen {
     /// How long to wait; see [`CallError::Open`].
     pub retry_after: Duration,
 }
 
-fn retry_text(after: Duration) -> String {
+fn retry_advice(after: Duration) -> String {
     if after == Duration::MAX {
-        " until it is reset".to_owned()
+        "forced open until it is reset".to_owned()
     } else if after.is_zero() {
-        ": trial calls are under way".to_owned()
+        "probe calls are in flight; retry when they have ended".to_owned()
     } else {
-        format!(": try again in {after:.1?}")
+        format!("retry in {after:.1?}")
     }
 }
 
@@ -41,39 +42,45 @@ impl<E> From<CircuitOpen> for CallError<E> {
     }
 }
 
-/// A breaker that tells errors apart; see [`CircuitBreaker::classify`].
+/// A breaker with an error classifier; see [`CircuitBreaker::classify`].
 #[derive(Clone, Copy, Debug)]
 pub struct Classified<'a, C> {
     breaker: &'a CircuitBreaker,
-    class: C,
+    classify: C,
 }
 
 impl CircuitBreaker {
-    /// Makes a call if the circuit lets it. Every error counts as the callee's failure.
+    /// Makes a call unless the breaker rejects it. Every error counts as a failure.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Open`] if the call is rejected, and otherwise the error of the call.
     #[inline]
     pub fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
-        self.classify(failure).call(call)
+        self.classify(every_error_is_a_failure).call(call)
     }
 
-    /// The same, with `fallback` for an open circuit. An error of the call itself stays one.
+    /// Like [`call`](Self::call), but returns the result of `fallback` for a rejected call. Errors of the call itself are
+    /// returned.
     #[inline]
     pub fn call_or<T, E>(
         &self,
         call: impl FnOnce() -> Result<T, E>,
         fallback: impl FnOnce(CircuitOpen) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.classify(failure).call_or(call, fallback)
+        self.classify(every_error_is_a_failure).call_or(call, fallback)
     }
 
-    /// Makes a call that is a future if the circuit lets it. Dropped before it ends, it has failed.
+    /// Like [`call`](Self::call), for a future. A future dropped before it completes counts as a failure.
     pub async fn call_async<T, E, F>(&self, call: impl FnOnce() -> F) -> Result<T, CallError<E>>
     where
         F: Future<Output = Result<T, E>>,
     {
-        self.classify(failure).call_async(call).await
+        self.classify(every_error_is_a_failure).call_async(call).await
     }
 
-    /// The same, with `fallback` for an open circuit. An error of the call itself stays one.
+    /// Like [`call_async`](Self::call_async), but returns the result of `fallback` for a rejected call. Errors of the call
+    /// itself are returned.
     pub async fn call_async_or<T, E, F, G>(
         &self,
         call: impl FnOnce() -> F,
@@ -83,27 +90,27 @@ impl CircuitBreaker {
         F: Future<Output = Result<T, E>>,
         G: Future<Output = Result<T, E>>,
     {
-        self.classify(failure).call_async_or(call, fallback).await
+        self.classify(every_error_is_a_failure).call_async_or(call, fallback).await
     }
 
-    /// The same breaker for calls whose errors are not all the callee's fault.
+    /// Returns this breaker with a classifier, for calls whose errors are not all failures of the callee.
     ///
     /// ```
     /// use sre_cascade::{CallError, CircuitBreaker, ErrorClass};
     /// let breaker = CircuitBreaker::new("search");
-    /// let by_status = breaker.classify(|status: &u16| ErrorClass::of_status(*status));
+    /// let by_status = breaker.classify(|status: &u16| ErrorClass::from_status(*status));
     /// for _ in 0..10 {
     ///     assert_eq!(by_status.call(|| Err::<(), _>(404)), Err(CallError::Inner(404)));
     /// }
     /// assert_eq!(breaker.failure_count(), 0);
     /// ```
     #[inline]
-    pub fn classify<E, C: Fn(&E) -> ErrorClass>(&self, class: C) -> Classified<'_, C> {
-        Classified { breaker: self, class }
+    pub fn classify<E, C: Fn(&E) -> ErrorClass>(&self, classify: C) -> Classified<'_, C> {
+        Classified { breaker: self, classify }
     }
 }
 
-fn failure<E>(_: &E) -> ErrorClass {
+fn every_error_is_a_failure<E>(_: &E) -> ErrorClass {
     ErrorClass::Failure
 }
 
@@ -121,7 +128,7 @@ impl<C> Classified<'_, C> {
                 Ok(answer)
             }
             Err(error) => {
-                permit.error((self.class)(&error));
+                permit.error((self.classify)(&error));
                 Err(CallError::Inner(error))
             }
         }
@@ -157,7 +164,7 @@ impl<C> Classified<'_, C> {
                 Ok(answer)
             }
             Err(error) => {
-                permit.error((self.class)(&error));
+                permit.error((self.classify)(&error));
                 Err(CallError::Inner(error))
             }
         }

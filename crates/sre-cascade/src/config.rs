@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// When a breaker opens, and how it comes back. What is not set has the default.
+/// Configures when a breaker opens and how it recovers. Set the fields that differ and take the others from the default:
 ///
 /// ```
 /// use std::time::Duration;
@@ -11,63 +11,65 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BreakerConfig {
-    /// So many failures in a row open it: 5. Not read where a `window` decides.
+    /// Number of consecutive failures that open the breaker. Ignored when `window` is set. Default: 5.
     pub failure_threshold: u32,
-    /// How long it stays open before it lets trial calls through: 30 s.
+    /// How long the breaker stays open before it admits probe calls. Default: 30 s.
     pub recovery_timeout: Duration,
-    /// By how much longer it stays open each time that the trial calls fail: 1, the same time again.
+    /// Multiplies the recovery timeout each time the probe calls fail. Default: 1, a constant timeout.
     pub recovery_multiplier: f64,
-    /// The longest that it stays open: 10 min.
+    /// Upper bound of the recovery timeout. Default: 10 min.
     pub max_recovery_timeout: Duration,
-    /// The share of that time by which chance makes it shorter or longer, so that many breakers do not try again at once:
-    /// 0, exactly that time.
+    /// Randomly shortens or lengthens the recovery timeout by up to this ratio (0–1), so that many breakers do not probe at
+    /// the same moment. Default: 0.
     pub recovery_jitter: f64,
-    /// So many trial calls are let through while it is half-open: 1. All must succeed for it to close and the first
-    /// failure opens it again; where a `window` decides, its rates judge them once all are in.
+    /// Number of probe calls admitted while the breaker is half-open. It closes when all succeed and opens again at the first
+    /// failure; when `window` is set, its rates are applied once all have ended. Default: 1.
     pub half_open_max_calls: u32,
-    /// Trial calls that have not ended after this long have failed: no limit.
+    /// Opens the breaker again if its probe calls have not ended after this time. Default: no limit.
     pub half_open_timeout: Option<Duration>,
-    /// Decides by rates over the last calls instead of failures in a row: no.
+    /// Opens the breaker by failure and slow-call rates instead of consecutive failures. Default: none.
     pub window: Option<SlidingWindow>,
-    /// Whether a rate limit that the callee names counts as its failure: yes.
+    /// Whether [`ErrorClass::RateLimit`](crate::ErrorClass::RateLimit) counts as a failure. Default: true.
     pub count_rate_limits: bool,
-    /// Makes the jitter repeatable, for tests.
+    /// Seed of the random jitter, for reproducible tests. Default: none.
     pub seed: Option<u64>,
 }
 
-/// Opens a breaker by the share of the last calls that failed or were slow. The words and defaults are Resilience4j's.
+/// Opens a breaker when the rate of failed or slow calls in a sliding window reaches a threshold. Terms and defaults are those
+/// of Resilience4j.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlidingWindow {
-    /// What counts as the last calls: 100 calls.
+    /// How far back the window reaches. Default: 100 calls.
     pub size: WindowSize,
-    /// With fewer calls than this, nothing is concluded: 100.
+    /// Number of calls in the window below which the breaker does not open. Default: 100.
     pub minimum_calls: u32,
-    /// The share of failed calls that opens it, above 0 and at most 1: 0.5.
+    /// Ratio of failed calls that opens the breaker, above 0 and at most 1. Default: 0.5.
     pub failure_rate: f64,
-    /// The share of slow calls that opens it, above 0 and at most 1: 1.
+    /// Ratio of slow calls that opens the breaker, above 0 and at most 1. Default: 1.
     pub slow_call_rate: f64,
-    /// A call that takes longer is slow: none is. At a second or more it is measured to within 10 ms.
+    /// Duration above which a call is slow. From 1 s on, durations are measured to within 10 ms. Default: no call is slow.
     pub slow_call: Option<Duration>,
 }
 
-/// How far back a sliding window reaches.
+/// The extent of a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowSize {
-    /// So many calls: 1 to 65,536.
+    /// The last 1 to 65,536 calls.
     Calls(u32),
-    /// So much time, in sixtieths of it: 1 s to 1 day.
+    /// The calls of the last 1 s to 1 day, in 60 buckets.
     Time(Duration),
 }
 
-/// A setting that cannot be.
+/// An invalid field of a configuration.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("`{field}`: found {found}, expected {expected}")]
+#[non_exhaustive]
 pub struct InvalidConfig {
-    /// Which.
+    /// The name of the field.
     pub field: &'static str,
-    /// What it was.
+    /// Its value.
     pub found: String,
-    /// What it may be.
+    /// The valid values.
     pub expected: &'static str,
 }
 
@@ -104,12 +106,16 @@ const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const COUNT: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 
 impl BreakerConfig {
-    /// That every setting can be; the error names the first that cannot.
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the first invalid field.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        const TIME: &str = "more than nothing, at most a year";
+        const TIMEOUT: &str = "above 0 and at most 1 year";
         let longest = self.max_recovery_timeout;
         check("failure_threshold", &self.failure_threshold, COUNT.contains(&self.failure_threshold), "1 to 1,000,000")?;
-        check("recovery_timeout", &self.recovery_timeout, is_wait(self.recovery_timeout), TIME)?;
+        check("recovery_timeout", &self.recovery_timeout, is_timeout(self.recovery_timeout), TIMEOUT)?;
         check(
             "recovery_multiplier",
             &self.recovery_multiplier,
@@ -119,14 +125,14 @@ impl BreakerConfig {
         check(
             "max_recovery_timeout",
             &longest,
-            is_wait(longest) && longest >= self.recovery_timeout,
-            "at least `recovery_timeout`, at most a year",
+            is_timeout(longest) && longest >= self.recovery_timeout,
+            "at least `recovery_timeout`, at most 1 year",
         )?;
         check(
             "recovery_jitter",
             &self.recovery_jitter,
             (0.0..=1.0).contains(&self.recovery_jitter),
-            "a share of 0 to 1",
+            "a ratio from 0 to 1",
         )?;
         check(
             "half_open_max_calls",
@@ -134,40 +140,40 @@ impl BreakerConfig {
             COUNT.contains(&self.half_open_max_calls),
             "1 to 1,000,000",
         )?;
-        check("half_open_timeout", &self.half_open_timeout, self.half_open_timeout.is_none_or(is_wait), TIME)?;
+        check("half_open_timeout", &self.half_open_timeout, self.half_open_timeout.is_none_or(is_timeout), TIMEOUT)?;
         self.window.as_ref().map_or(Ok(()), SlidingWindow::validate)
     }
 }
 
 impl SlidingWindow {
     pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
-        const SHARE: &str = "a share above 0 and at most 1";
-        let is_share = |share: f64| share > 0.0 && share <= 1.0;
+        const RATIO: &str = "a ratio above 0 and at most 1";
+        let is_ratio = |ratio: f64| ratio > 0.0 && ratio <= 1.0;
         match self.size {
             WindowSize::Calls(calls) => check("calls", &calls, (1..=65_536).contains(&calls), "1 to 65,536 calls")?,
             WindowSize::Time(span) => {
-                let fits = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&span);
-                check("time", &span, fits, "1s to 1d")?;
+                let is_valid = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&span);
+                check("time", &span, is_valid, "1s to 1d")?;
             }
         }
         check("minimum_calls", &self.minimum_calls, COUNT.contains(&self.minimum_calls), "1 to 1,000,000")?;
-        check("failure_rate", &self.failure_rate, is_share(self.failure_rate), SHARE)?;
-        check("slow_call_rate", &self.slow_call_rate, is_share(self.slow_call_rate), SHARE)?;
-        check("slow_call", &self.slow_call, self.slow_call.is_none_or(is_wait), "more than nothing, at most a year")
+        check("failure_rate", &self.failure_rate, is_ratio(self.failure_rate), RATIO)?;
+        check("slow_call_rate", &self.slow_call_rate, is_ratio(self.slow_call_rate), RATIO)?;
+        check("slow_call", &self.slow_call, self.slow_call.is_none_or(is_timeout), "above 0 and at most 1 year")
     }
 }
 
-fn is_wait(wait: Duration) -> bool {
-    wait > Duration::ZERO && wait <= YEAR
+fn is_timeout(timeout: Duration) -> bool {
+    timeout > Duration::ZERO && timeout <= YEAR
 }
 
 fn check(
     field: &'static str,
     found: &dyn std::fmt::Debug,
-    fits: bool,
+    is_valid: bool,
     expected: &'static str,
 ) -> Result<(), InvalidConfig> {
-    if fits { Ok(()) } else { Err(InvalidConfig { field, found: format!("{found:?}"), expected }) }
+    if is_valid { Ok(()) } else { Err(InvalidConfig { field, found: format!("{found:?}"), expected }) }
 }
 
 #[cfg(test)]
@@ -175,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_is_refused_and_named() {
+    fn an_invalid_field_is_named() {
         let with = |change: fn(&mut BreakerConfig, &mut SlidingWindow)| {
             let (mut config, mut window) = (BreakerConfig::default(), SlidingWindow::default());
             change(&mut config, &mut window);

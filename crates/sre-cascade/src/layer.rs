@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use crate::{CallError, CircuitBreaker, ErrorClass, Permit};
 
-/// Guards a `tower::Service` with a breaker. Services of the same breaker open together.
+/// Protects a `tower::Service` with a circuit breaker. Services with the same breaker share its state.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::{CallError, CircuitBreaker, ErrorClass, Permit};
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 /// # runtime.block_on(async {
 /// let breaker = Arc::new(CircuitBreaker::new("search"));
-/// // Answers with a status of 500 or more are failures too.
-/// let layer = BreakerLayer::new(breaker.clone()).classify(|answer: &Result<u16, String>| match answer {
+/// // Responses with an error status count too.
+/// let layer = BreakerLayer::new(breaker.clone()).classify(|result: &Result<u16, String>| match result {
 ///     Ok(status) if *status < 400 => None,
-///     Ok(status) => Some(ErrorClass::of_status(*status)),
+///     Ok(status) => Some(ErrorClass::from_status(*status)),
 ///     Err(_) => Some(ErrorClass::Failure),
 /// });
 /// let service = layer.layer(service_fn(|_: ()| async { Ok::<u16, String>(503) }));
@@ -31,69 +31,69 @@ use crate::{CallError, CircuitBreaker, ErrorClass, Permit};
 /// # });
 /// ```
 #[derive(Clone, Debug)]
-pub struct BreakerLayer<C = Errors> {
+pub struct BreakerLayer<C = ErrorsAsFailures> {
     breaker: Arc<CircuitBreaker>,
     classify: C,
 }
 
-/// A service behind a breaker; see [`BreakerLayer`].
+/// A service protected by a circuit breaker; see [`BreakerLayer`].
 #[derive(Clone, Debug)]
-pub struct Guarded<S, C = Errors> {
+pub struct BreakerService<S, C = ErrorsAsFailures> {
     inner: S,
     breaker: Arc<CircuitBreaker>,
     classify: C,
 }
 
-/// What an answer says about the callee: `None` that it is well, else whose fault it is that it is not.
+/// Classifies the results of a service.
 pub trait Classify<T, E>: Clone {
-    /// Judges an answer.
-    fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass>;
+    /// Returns `None` for a success, and the class of error otherwise.
+    fn classify(&self, result: &Result<T, E>) -> Option<ErrorClass>;
 }
 
-/// Every error is the callee's failure, and every answer a success.
+/// Counts every error as a failure and every response as a success.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Errors;
+pub struct ErrorsAsFailures;
 
-impl<T, E> Classify<T, E> for Errors {
-    fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass> {
-        answer.is_err().then_some(ErrorClass::Failure)
+impl<T, E> Classify<T, E> for ErrorsAsFailures {
+    fn classify(&self, result: &Result<T, E>) -> Option<ErrorClass> {
+        result.is_err().then_some(ErrorClass::Failure)
     }
 }
 
 impl<T, E, F: Fn(&Result<T, E>) -> Option<ErrorClass> + Clone> Classify<T, E> for F {
-    fn classify(&self, answer: &Result<T, E>) -> Option<ErrorClass> {
-        self(answer)
+    fn classify(&self, result: &Result<T, E>) -> Option<ErrorClass> {
+        self(result)
     }
 }
 
 impl BreakerLayer {
-    /// Counts errors of the service as failures.
+    /// Creates a layer that counts every error of the service as a failure.
     pub fn new(breaker: Arc<CircuitBreaker>) -> Self {
-        Self { breaker, classify: Errors }
+        Self { breaker, classify: ErrorsAsFailures }
     }
 
-    /// Judges answers by `classify`.
+    /// Classifies results with `classify` instead.
     pub fn classify<T, E, F: Fn(&Result<T, E>) -> Option<ErrorClass> + Clone>(self, classify: F) -> BreakerLayer<F> {
         BreakerLayer { breaker: self.breaker, classify }
     }
 }
 
 impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = Guarded<S, C>;
+    type Service = BreakerService<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Guarded { inner, breaker: self.breaker.clone(), classify: self.classify.clone() }
+        BreakerService { inner, breaker: self.breaker.clone(), classify: self.classify.clone() }
     }
 }
 
-impl<S, C, R> Service<R> for Guarded<S, C>
+impl<S, C, R> Service<R> for BreakerService<S, C>
 where
     S: Service<R>,
     C: Classify<S::Response, S::Error>,
 {
     type Response = S::Response;
     type Error = CallError<S::Error>;
-    type Future = GuardedFuture<S::Future, C>;
+    type Future = ResponseFuture<S::Future, C>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context).map_err(CallError::Inner)
@@ -103,17 +103,17 @@ where
         match self.breaker.try_acquire_owned() {
             Ok(permit) => {
                 let (call, classify) = (self.inner.call(request), self.classify.clone());
-                GuardedFuture { state: State::Called { call, permit: Some(permit), classify } }
+                ResponseFuture { state: State::InFlight { call, permit: Some(permit), classify } }
             }
-            Err(open) => GuardedFuture { state: State::Refused { retry_after: open.retry_after } },
+            Err(open) => ResponseFuture { state: State::Rejected { retry_after: open.retry_after } },
         }
     }
 }
 
 pin_project! {
-    /// A guarded call; dropped before it ends, it has failed.
+    /// The future of a [`BreakerService`]. Dropped before it completes, it counts as a failure.
     #[derive(Debug)]
-    pub struct GuardedFuture<F, C> {
+    pub struct ResponseFuture<F, C> {
         #[pin]
         state: State<F, C>,
     }
@@ -123,12 +123,12 @@ pin_project! {
     #[derive(Debug)]
     #[project = StateProjection]
     enum State<F, C> {
-        Called { #[pin] call: F, permit: Option<Permit<Arc<CircuitBreaker>>>, classify: C },
-        Refused { retry_after: std::time::Duration },
+        InFlight { #[pin] call: F, permit: Option<Permit<Arc<CircuitBreaker>>>, classify: C },
+        Rejected { retry_after: std::time::Duration },
     }
 }
 
-impl<F, C, T, E> Future for GuardedFuture<F, C>
+impl<F, C, T, E> Future for ResponseFuture<F, C>
 where
     F: Future<Output = Result<T, E>>,
     C: Classify<T, E>,
@@ -137,15 +137,17 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Refused { retry_after } => Poll::Ready(Err(CallError::Open { retry_after: *retry_after })),
-            StateProjection::Called { call, permit, classify } => {
-                let answer = ready!(call.poll(context));
-                match (permit.take(), classify.classify(&answer)) {
+            StateProjection::Rejected { retry_after } => {
+                Poll::Ready(Err(CallError::Open { retry_after: *retry_after }))
+            }
+            StateProjection::InFlight { call, permit, classify } => {
+                let result = ready!(call.poll(context));
+                match (permit.take(), classify.classify(&result)) {
                     (Some(permit), None) => permit.success(),
                     (Some(permit), Some(class)) => permit.error(class),
                     (None, _) => {}
                 }
-                Poll::Ready(answer.map_err(CallError::Inner))
+                Poll::Ready(result.map_err(CallError::Inner))
             }
         }
     }

@@ -8,34 +8,40 @@
 //! ```
 mod breaker;
 mod call;
-mod cells;
-mod class;
+mod call_graph;
 mod config;
 mod detector;
-mod directory;
-mod gate;
+mod detector_config;
+mod error_class;
+mod failure_tracker;
 #[cfg(feature = "tower")]
 mod layer;
-mod machine;
+mod mitigation;
+mod packed_state;
 mod permit;
-mod pulse;
+mod propagation;
+mod settings;
+mod shared_machine;
 mod spans;
 #[cfg(feature = "config")]
 mod spec;
-mod spread;
+mod state_machine;
+mod striped_counter;
 mod sync;
 mod window;
 
 pub use breaker::CircuitBreaker;
 pub use call::{CallError, CircuitOpen, Classified};
-pub use class::ErrorClass;
 pub use config::{BreakerConfig, InvalidConfig, SlidingWindow, WindowSize};
-pub use detector::{CascadeDetector, DetectorConfig, Precaution};
+pub use detector::CascadeDetector;
+pub use detector_config::DetectorConfig;
+pub use error_class::ErrorClass;
 #[cfg(feature = "tower")]
-pub use layer::{BreakerLayer, Classify, Errors, Guarded, GuardedFuture};
+pub use layer::{BreakerLayer, BreakerService, Classify, ErrorsAsFailures, ResponseFuture};
+pub use mitigation::Mitigation;
 pub use permit::Permit;
 #[cfg(feature = "config")]
 pub use spec::{SCHEMA, SpecError};
 pub use sre_core::{
-    BreakerChange, BreakerSnapshot, BreakerState, CascadeReport, Failing, Target, TargetKind, WindowedCalls,
+    BreakerChange, BreakerSnapshot, BreakerState, CascadeReport, FailingTarget, Target, TargetKind, WindowedCalls,
 };

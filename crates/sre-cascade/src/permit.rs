@@ -3,84 +3,86 @@ use std::time::Duration;
 
 use sre_core::Timestamp;
 
-use crate::machine::{Ended, Ticket};
+use crate::state_machine::{Admission, Outcome};
 use crate::{CircuitBreaker, ErrorClass};
 
-/// A call that a breaker let through. Tell it how the call ended; dropped without a word, the call has failed: that is what
-/// a panic or a cancelled future does to it.
+/// An admitted call, whose result is reported with [`success`](Self::success), [`failure`](Self::failure) or
+/// [`error`](Self::error).
+///
+/// A permit dropped without a result counts as a failure, so that panics and cancelled futures do.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped counts as a failed call"]
 pub struct Permit<B: Deref<Target = CircuitBreaker>> {
     breaker: B,
-    ticket: Ticket,
-    /// Where slow calls count.
+    admission: Admission,
+    /// Set when slow calls count.
     started: Option<Timestamp>,
-    is_settled: bool,
+    is_recorded: bool,
 }
 
-/// From this length on, what is slow is measured by the coarse clock.
-const COARSE: Duration = Duration::from_secs(1);
+/// Slow-call thresholds from this length on are measured with the coarse clock.
+const COARSE_THRESHOLD: Duration = Duration::from_secs(1);
 
 impl<B: Deref<Target = CircuitBreaker>> Permit<B> {
     #[inline]
-    pub(crate) fn new(breaker: B, ticket: Ticket) -> Self {
+    pub(crate) fn new(breaker: B, admission: Admission) -> Self {
         let started = if breaker.window().is_some_and(|window| window.slow_call.is_some()) {
-            Some(watch(&breaker))
+            Some(read_clock(&breaker))
         } else {
             None
         };
-        Self { breaker, ticket, started, is_settled: false }
+        Self { breaker, admission, started, is_recorded: false }
     }
 
-    /// The call succeeded.
+    /// Records that the call succeeded.
     #[inline]
     pub fn success(mut self) {
-        self.is_settled = true;
+        self.is_recorded = true;
         let is_slow = self.started.is_some() && self.is_slow();
-        if is_slow || !self.breaker.note_well(self.ticket) {
-            self.settle(Ended::Counted { failed: false, slow: is_slow });
+        if is_slow || !self.breaker.count_success(self.admission) {
+            self.record(Outcome::Counted { failed: false, slow: is_slow });
         }
     }
 
-    /// The call failed.
+    /// Records that the call failed.
     pub fn failure(self) {
         self.error(ErrorClass::Failure);
     }
 
-    /// The call brought an error of that class.
+    /// Records that the call ended with an error of the given class.
     pub fn error(mut self, class: ErrorClass) {
-        self.is_settled = true;
-        let ended = match self.breaker.ended_by(class) {
-            Ended::Counted { failed, .. } => Ended::Counted { failed, slow: self.is_slow() },
-            Ended::Ignored => Ended::Ignored,
+        self.is_recorded = true;
+        let outcome = match self.breaker.outcome_of(class) {
+            Outcome::Counted { failed, .. } => Outcome::Counted { failed, slow: self.is_slow() },
+            Outcome::Ignored => Outcome::Ignored,
         };
-        self.settle(ended);
+        self.record(outcome);
     }
 
     fn is_slow(&self) -> bool {
-        let took = self.started.map(|started| watch(&self.breaker).since(started));
-        self.breaker.window().is_some_and(|window| window.is_slow(took))
+        let duration = self.started.map(|started| read_clock(&self.breaker).since(started));
+        self.breaker.window().is_some_and(|window| window.is_slow(duration))
     }
 
     #[cold]
-    fn settle(&self, ended: Ended) {
-        self.breaker.settle(Some(self.ticket), ended, self.breaker.clock().now());
+    fn record(&self, outcome: Outcome) {
+        self.breaker.record(Some(self.admission), outcome, self.breaker.clock().now());
     }
 }
 
 impl<B: Deref<Target = CircuitBreaker>> Drop for Permit<B> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.settle(Ended::Counted { failed: true, slow: self.is_slow() });
+        if !self.is_recorded {
+            self.record(Outcome::Counted { failed: true, slow: self.is_slow() });
         }
     }
 }
 
-/// The time, as exact as telling slow calls needs it.
-fn watch(breaker: &CircuitBreaker) -> Timestamp {
+/// Reads the cheapest clock that is exact enough to detect slow calls.
+fn read_clock(breaker: &CircuitBreaker) -> Timestamp {
     match breaker.window().and_then(|window| window.slow_call) {
-        Some(most) if most < COARSE => breaker.clock().now(),
+        Some(threshold) if threshold < COARSE_THRESHOLD => breaker.clock().now(),
         _ => breaker.clock().coarse_now(),
     }
 }

@@ -4,8 +4,8 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 use sre_core::AgentEvent;
 
-/// Which agent each of the last spans belongs to: an event whose parent span is another agent's was called by that one.
-/// Children often come before their parents, so both ways round are waited for.
+/// Maps recent spans to their agents, to learn who calls whom: an agent whose span has a parent span of another agent was
+/// called by that agent. Children often arrive before their parents, so either order works.
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     spans: FxHashMap<u64, Span>,
@@ -15,16 +15,16 @@ pub(crate) struct Spans {
 #[derive(Debug, Default)]
 struct Span {
     agent: Option<u32>,
-    /// Agents with a span below this one, whose own agent is not known yet.
-    waiting: Vec<u32>,
+    /// Agents of child spans that arrived before this span's agent was known.
+    pending_callees: Vec<u32>,
 }
 
 const MAX_SPANS: usize = 65_536;
-const MAX_WAITING: usize = 64;
+const MAX_PENDING_CALLEES: usize = 64;
 
 impl Spans {
-    /// Takes in an event of `agent`; `found` gets each caller and callee that become known by it.
-    pub(crate) fn learn(&mut self, event: &AgentEvent, agent: u32, mut found: impl FnMut(u32, u32)) {
+    /// Records the spans of an event of `agent`. Calls `on_call` with every caller and callee that it reveals.
+    pub(crate) fn record(&mut self, event: &AgentEvent, agent: u32, mut on_call: impl FnMut(u32, u32)) {
         let key = |span: &str| {
             let mut hasher = FxHasher::default();
             (event.trace_id.as_deref(), span).hash(&mut hasher);
@@ -33,15 +33,17 @@ impl Spans {
         if let Some(span) = event.span_id.as_deref() {
             let own = self.span(key(span));
             own.agent = Some(agent);
-            own.waiting.drain(..).filter(|callee| *callee != agent).for_each(|callee| found(agent, callee));
+            own.pending_callees.drain(..).filter(|callee| *callee != agent).for_each(|callee| on_call(agent, callee));
         }
         if let Some(parent) = event.parent_span_id.as_deref() {
             let parent = self.span(key(parent));
             match parent.agent {
-                Some(caller) if caller != agent => found(caller, agent),
+                Some(caller) if caller != agent => on_call(caller, agent),
                 Some(_) => {}
-                None if parent.waiting.len() < MAX_WAITING && !parent.waiting.contains(&agent) => {
-                    parent.waiting.push(agent);
+                None if parent.pending_callees.len() < MAX_PENDING_CALLEES
+                    && !parent.pending_callees.contains(&agent) =>
+                {
+                    parent.pending_callees.push(agent);
                 }
                 None => {}
             }
@@ -80,14 +82,14 @@ mod tests {
     fn callers_follow_from_spans_in_either_order() {
         let mut spans = Spans::default();
         let mut calls = Vec::new();
-        let mut learn = |event, agent| spans.learn(&event, agent, |caller, callee| calls.push((caller, callee)));
-        learn(event(Some("child"), Some("root")), 2);
-        learn(event(Some("own"), Some("root")), 1);
-        learn(event(Some("root"), None), 1);
-        learn(event(None, Some("child")), 3);
+        let mut record = |event, agent| spans.record(&event, agent, |caller, callee| calls.push((caller, callee)));
+        record(event(Some("child"), Some("root")), 2);
+        record(event(Some("own"), Some("root")), 1);
+        record(event(Some("root"), None), 1);
+        record(event(None, Some("child")), 3);
         assert_eq!(calls, [(1, 2), (2, 3)]);
         for number in 0..2 * MAX_SPANS {
-            spans.learn(&event(Some(&number.to_string()), None), 1, |_, _| {});
+            spans.record(&event(Some(&number.to_string()), None), 1, |_, _| {});
         }
         assert!(spans.spans.len() <= MAX_SPANS && spans.order.len() <= MAX_SPANS);
     }

@@ -1,40 +1,48 @@
-//! Breakers from a YAML file; `docs/guards.md` shows it.
+//! Reads the settings of breakers from a YAML file, described in `docs/guards.md`.
 
 use std::path::Path;
 
 use sre_core::yaml::{ConfigError, Fields, Node, document, set};
 
-use crate::{BreakerConfig, DetectorConfig, InvalidConfig, Precaution, SlidingWindow, WindowSize};
+use crate::{BreakerConfig, DetectorConfig, InvalidConfig, Mitigation, SlidingWindow, WindowSize};
 
-/// The JSON Schema of the file, for editors.
+/// The JSON Schema of the breakers file.
 pub const SCHEMA: &str = include_str!("breakers.schema.json");
 
-/// A file of breakers that cannot be used.
+/// An error from loading a breakers file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// What is written there.
+    /// The content is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// It cannot be read at all.
+    /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl DetectorConfig {
-    /// Reads a file.
+    /// Reads the configuration from a file.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be read or its content is invalid.
     pub fn load(path: &Path) -> Result<Self, SpecError> {
         let text = std::fs::read_to_string(path).map_err(|source| SpecError::Io { path: path.to_owned(), source })?;
         Ok(Self::parse(&text, &path.display().to_string())?)
     }
 
-    /// Reads a text; `file` names it in errors. What is written at the top goes for every breaker, and `agents`, `tools`
-    /// and `models` change it for theirs.
+    /// Reads the configuration from YAML text; `file` is its name in error messages. Settings at the top level apply to every
+    /// breaker; `agents`, `tools` and `models` override them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the line and the field that is invalid.
     ///
     /// ```
     /// use sre_cascade::DetectorConfig;
@@ -67,7 +75,7 @@ impl DetectorConfig {
     }
 }
 
-/// The settings of a breaker among `fields`, over those of `base`.
+/// Takes the settings of a breaker from `fields`, with defaults from `base`.
 fn breaker(
     fields: &mut Fields<'_>,
     node: &Node,
@@ -79,7 +87,7 @@ fn breaker(
     set(&mut config.failure_threshold, fields.count("failure_threshold")?);
     set(&mut config.recovery_timeout, fields.duration("recovery_timeout")?);
     set(&mut config.recovery_multiplier, fields.number("recovery_multiplier")?);
-    // A longer recovery time alone is no contradiction.
+    // Raising `recovery_timeout` above the default maximum raises the maximum too.
     config.max_recovery_timeout = config.max_recovery_timeout.max(config.recovery_timeout);
     set(&mut config.max_recovery_timeout, fields.duration("max_recovery_timeout")?);
     set(&mut config.recovery_jitter, fields.number("recovery_jitter")?);
@@ -121,20 +129,20 @@ fn cascade(config: &mut DetectorConfig, node: &Node, file: &str) -> Result<(), C
     set(&mut config.path_failures, fields.count("path_failures")?);
     set(&mut config.window, fields.duration("window")?);
     if let Some(every) = fields.duration("limit_callers")? {
-        config.precaution = Precaution::Limit(every);
+        config.mitigation = Mitigation::Limit(every);
     }
     if fields.flag("open_callers")? == Some(true) {
-        if config.precaution != Precaution::None {
+        if config.mitigation != Mitigation::None {
             let message = "cascade: expected either `limit_callers` or `open_callers`";
             return Err(ConfigError::document(file, node.line, message));
         }
-        config.precaution = Precaution::Open;
+        config.mitigation = Mitigation::Open;
     }
     fields.finish()?;
     checked(config.validate(), node, file, "cascade.")
 }
 
-/// Names the place of a setting that cannot be, where `node` has it.
+/// Adds the position of the invalid field to an error.
 fn checked(result: Result<(), InvalidConfig>, node: &Node, file: &str, path: &str) -> Result<(), ConfigError> {
     result.map_err(|error| ConfigError::invalid(file, node, path, error.field, error.found, error.expected))
 }
@@ -149,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_can_be_written() {
+    fn every_setting_is_read() {
         let text = "
 failure_threshold: 3
 recovery_timeout: 20m
@@ -190,20 +198,20 @@ cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m,
         assert_eq!(config.tool, expected);
         assert_eq!(config.model.window.unwrap().size, WindowSize::Calls(50));
         assert_eq!((config.cascade_threshold, config.path_threshold, config.path_failures), (5, 4, 1));
-        assert_eq!((config.window, config.precaution), (minutes(1), Precaution::Limit(Duration::from_secs(10))));
+        assert_eq!((config.window, config.mitigation), (minutes(1), Mitigation::Limit(Duration::from_secs(10))));
     }
 
     #[test]
-    fn what_cannot_be_is_named_with_its_line() {
+    fn an_invalid_setting_is_named_with_its_line() {
         for (text, expected) in [
             ("a: 1", "f:1: `a`: unknown field, expected one of failure_threshold"),
             ("recovery_timeout: 30", "f:1: `recovery_timeout: 30`: expected a duration"),
-            ("\nrecovery_jitter: 2", "f:2: `recovery_jitter: 2`: expected a share of 0 to 1"),
+            ("\nrecovery_jitter: 2", "f:2: `recovery_jitter: 2`: expected a ratio from 0 to 1"),
             ("recovery_jitter: .nan", "f:1: non-finite float `.nan`"),
             ("window: {calls: 1, time: 5m}", "f:1: window: expected either `calls` or `time`"),
             (
                 "tools:\n  window:\n    calls: 9\n    failure_rate: 0",
-                "f:4: `tools.window.failure_rate: 0`: expected a share",
+                "f:4: `tools.window.failure_rate: 0`: expected a ratio",
             ),
             ("window: {time: 10ms}", "f:1: `window.time: 10ms`: expected 1s to 1d"),
             ("cascade: {path_threshold: 1}", "f:1: `cascade.path_threshold: 1`: expected 2 or more"),
@@ -217,7 +225,7 @@ cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m,
     }
 
     #[test]
-    fn the_schema_says_what_the_reader_takes() {
+    fn the_schema_and_the_parser_agree() {
         let schema: Value = serde_json::from_str(SCHEMA).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for (text, valid) in [
@@ -242,17 +250,17 @@ cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m,
             ("/properties/window/properties", "window."),
             ("/properties/cascade/properties", "cascade."),
         ] {
-            // The reader names what it takes when it finds what it does not.
+            // The error for an unknown field lists the known ones.
             let nested = match prefix {
                 "" => "nonsense: 1".to_owned(),
                 "window." => "window: {calls: 1, nonsense: 1}".to_owned(),
                 _ => "cascade: {nonsense: 1}".to_owned(),
             };
             let error = DetectorConfig::parse(&nested, "f").unwrap_err().to_string();
-            let (_, taken) = error.split_once("expected one of ").unwrap();
-            let mut taken: Vec<&str> = taken.split(", ").collect();
-            taken.sort_unstable();
-            assert_eq!(taken, properties(pointer).collect::<Vec<_>>(), "{prefix}");
+            let (_, known) = error.split_once("expected one of ").unwrap();
+            let mut known: Vec<&str> = known.split(", ").collect();
+            known.sort_unstable();
+            assert_eq!(known, properties(pointer).collect::<Vec<_>>(), "{prefix}");
         }
     }
 

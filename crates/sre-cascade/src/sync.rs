@@ -1,4 +1,4 @@
-//! What the lock-free parts are built on: the standard library's, or loom's when it explores how threads interleave.
+//! Synchronization primitives: the standard library's, or loom's in its model tests.
 
 #[cfg(not(sre_loom))]
 pub(crate) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -13,12 +13,13 @@ pub(crate) use loom::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 #[cfg(sre_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 
-/// Locks. Nothing that holds one of these locks runs code of a user's, so a poisoned one is whole still.
+/// Locks a mutex, ignoring poisoning: no user code runs under these locks, so the data is consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// loom's threads all run on one of the system's. Each execution counts its own, since it must repeat exactly.
+/// Numbers loom's threads, which all run on one system thread. Numbers begin at 0 in each execution, since loom replays
+/// executions exactly.
 #[cfg(sre_loom)]
 pub(crate) fn thread_number() -> usize {
     loom::lazy_static! {

@@ -5,48 +5,48 @@ use sre_core::WindowedCalls;
 
 use crate::{SlidingWindow, WindowSize};
 
-/// The last calls, counted exactly: the last so many, or those of the last sixty slots of time.
+/// Exact counts over a sliding window: of the last N calls, or of the last 60 time buckets.
 #[derive(Debug)]
-pub(crate) enum Ring {
-    Calls(Calls),
-    Time(Slots),
+pub(crate) enum WindowCounts {
+    Calls(CallRing),
+    Time(BucketRing),
 }
 
-const SLOTS: usize = 60;
+const BUCKETS: usize = 60;
 
 impl SlidingWindow {
-    /// How long a slot of time is, in nanoseconds; `None` where calls are counted.
-    pub(crate) fn slot_width(&self) -> Option<NonZeroU64> {
+    /// Returns the width of a time bucket in nanoseconds; `None` for a window of calls.
+    pub(crate) fn bucket_width(&self) -> Option<NonZeroU64> {
         match self.size {
             WindowSize::Calls(_) => None,
             WindowSize::Time(span) => {
-                NonZeroU64::new(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) / SLOTS as u64)
+                NonZeroU64::new(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) / BUCKETS as u64)
             }
         }
     }
 
-    /// The calls without which nothing is concluded: a window of fewer calls is content with those.
-    fn minimum(&self) -> u64 {
+    /// Returns how many calls the rates need: `minimum_calls`, but no more than the window holds.
+    fn required_calls(&self) -> u64 {
         match self.size {
             WindowSize::Calls(calls) => u64::from(self.minimum_calls.min(calls)),
             WindowSize::Time(_) => u64::from(self.minimum_calls),
         }
     }
 
-    /// Whether the next call must be judged even if it is a good one: it may make the calls enough to conclude from, or be the
-    /// first after good ones have left the window.
-    pub(crate) fn is_close(&self, calls: WindowedCalls) -> bool {
-        calls.failed + calls.slow > 0 && (calls.calls < self.minimum() || self.exceeded(calls).is_some())
+    /// Returns true when the next call may open the breaker even if it succeeds: it may complete the required calls, or the
+    /// rates may exceed their thresholds since older successes left the window.
+    pub(crate) fn success_may_open(&self, calls: WindowedCalls) -> bool {
+        calls.failed + calls.slow > 0 && (calls.calls < self.required_calls() || self.exceeded_rate(calls).is_some())
     }
 
-    /// Why these calls are reason to open, if they are.
-    pub(crate) fn verdict(&self, calls: WindowedCalls) -> Option<String> {
-        let exceeded = if calls.calls < self.minimum() { None } else { self.exceeded(calls) };
+    /// Returns the reason to open the breaker, if these calls exceed a threshold.
+    pub(crate) fn reason_to_open(&self, calls: WindowedCalls) -> Option<String> {
+        let exceeded = if calls.calls < self.required_calls() { None } else { self.exceeded_rate(calls) };
         exceeded.map(|(count, what)| format!("{count} of the last {} calls {what}", calls.calls))
     }
 
-    /// The rate that is too high: of how many calls, and which.
-    fn exceeded(&self, calls: WindowedCalls) -> Option<(u64, &'static str)> {
+    /// Returns the number of failed or slow calls, and how they ended, if their rate reaches its threshold.
+    fn exceeded_rate(&self, calls: WindowedCalls) -> Option<(u64, &'static str)> {
         if calls.failure_rate() >= Some(self.failure_rate) {
             Some((calls.failed, "failed"))
         } else if self.slow_call.is_some() && calls.slow_call_rate() >= Some(self.slow_call_rate) {
@@ -56,70 +56,70 @@ impl SlidingWindow {
         }
     }
 
-    /// Whether a call of that length is slow.
-    pub(crate) fn is_slow(&self, took: Option<Duration>) -> bool {
-        self.slow_call.zip(took).is_some_and(|(most, took)| took > most)
+    /// Returns true for the duration of a slow call.
+    pub(crate) fn is_slow(&self, duration: Option<Duration>) -> bool {
+        self.slow_call.zip(duration).is_some_and(|(threshold, duration)| duration > threshold)
     }
 }
 
-impl Ring {
+impl WindowCounts {
     pub(crate) fn new(window: &SlidingWindow) -> Self {
         match window.size {
-            WindowSize::Calls(calls) => Self::Calls(Calls::new(calls as usize)),
-            WindowSize::Time(_) => Self::Time(Slots::default()),
+            WindowSize::Calls(calls) => Self::Calls(CallRing::new(calls as usize)),
+            WindowSize::Time(_) => Self::Time(BucketRing::default()),
         }
     }
 
     pub(crate) fn clear(&mut self) {
         match self {
-            Self::Calls(calls) => *calls = Calls::new(calls.size),
-            Self::Time(slots) => slots.slots.fill(WindowedCalls::default()),
+            Self::Calls(calls) => *calls = CallRing::new(calls.size),
+            Self::Time(time) => time.buckets.fill(WindowedCalls::default()),
         }
     }
 
-    /// Counts calls that were well, in the newest slot.
-    pub(crate) fn add_good(&mut self, count: u64) {
+    /// Adds fast successes to the newest bucket.
+    pub(crate) fn add_successes(&mut self, count: u64) {
         match self {
-            Self::Calls(calls) => calls.forget_next(count),
-            Self::Time(slots) => slots.newest().calls += count,
+            Self::Calls(calls) => calls.add_successes(count),
+            Self::Time(time) => time.newest().calls += count,
         }
     }
 
-    /// Counts one call, in the newest slot.
+    /// Adds one call to the newest bucket.
     pub(crate) fn add(&mut self, failed: bool, slow: bool) {
         match self {
             Self::Calls(calls) => calls.add(failed, slow),
-            Self::Time(slots) => {
-                let slot = slots.newest();
-                slot.calls += 1;
-                slot.failed += u64::from(failed);
-                slot.slow += u64::from(slow);
+            Self::Time(time) => {
+                let bucket = time.newest();
+                bucket.calls += 1;
+                bucket.failed += u64::from(failed);
+                bucket.slow += u64::from(slow);
             }
         }
     }
 
-    /// Time has come to `slot`.
-    pub(crate) fn advance(&mut self, slot: u64) {
-        if let Self::Time(slots) = self {
-            slots.advance(slot);
+    /// Makes `bucket` the newest one, dropping those that leave the window.
+    pub(crate) fn advance(&mut self, bucket: u64) {
+        if let Self::Time(time) = self {
+            time.advance(bucket);
         }
     }
 
     pub(crate) fn counts(&self) -> WindowedCalls {
         match self {
             Self::Calls(calls) => calls.counts,
-            Self::Time(slots) => slots.slots.iter().fold(WindowedCalls::default(), |sum, slot| WindowedCalls {
-                calls: sum.calls + slot.calls,
-                failed: sum.failed + slot.failed,
-                slow: sum.slow + slot.slow,
+            Self::Time(time) => time.buckets.iter().fold(WindowedCalls::default(), |sum, bucket| WindowedCalls {
+                calls: sum.calls + bucket.calls,
+                failed: sum.failed + bucket.failed,
+                slow: sum.slow + bucket.slow,
             }),
         }
     }
 }
 
-/// A bit for each of the last calls that failed or was slow; the next call takes the place of the oldest.
+/// Two bits per call, failed and slow, in a ring that overwrites the oldest call.
 #[derive(Debug)]
-pub(crate) struct Calls {
+pub(crate) struct CallRing {
     size: usize,
     next: usize,
     failed: Box<[u64]>,
@@ -127,7 +127,7 @@ pub(crate) struct Calls {
     counts: WindowedCalls,
 }
 
-impl Calls {
+impl CallRing {
     fn new(size: usize) -> Self {
         let bits = || vec![0; size.div_ceil(64)].into_boxed_slice();
         Self { size, next: 0, failed: bits(), slow: bits(), counts: WindowedCalls::default() }
@@ -135,7 +135,7 @@ impl Calls {
 
     fn add(&mut self, failed: bool, slow: bool) {
         let (word, bit) = (self.next / 64, 1 << (self.next % 64));
-        self.forget_next(1);
+        self.add_successes(1);
         if failed {
             self.failed[word] |= bit;
             self.counts.failed += 1;
@@ -146,12 +146,12 @@ impl Calls {
         }
     }
 
-    /// Puts so many good calls in the place of the oldest.
-    fn forget_next(&mut self, count: u64) {
+    /// Overwrites the `count` oldest calls with fast successes.
+    fn add_successes(&mut self, count: u64) {
         if self.counts.failed + self.counts.slow > 0 {
-            let oldest = usize::try_from(count).map_or(self.size, |count| count.min(self.size));
-            for place in (self.next..self.next + oldest).map(|place| place % self.size) {
-                let (word, bit) = (place / 64, 1 << (place % 64));
+            let overwritten = usize::try_from(count).map_or(self.size, |count| count.min(self.size));
+            for index in (self.next..self.next + overwritten).map(|index| index % self.size) {
+                let (word, bit) = (index / 64, 1 << (index % 64));
                 self.counts.failed -= u64::from(self.failed[word] & bit != 0);
                 self.counts.slow -= u64::from(self.slow[word] & bit != 0);
                 self.failed[word] &= !bit;
@@ -164,29 +164,29 @@ impl Calls {
     }
 }
 
-/// Counts by slot of time, the newest and those before it.
+/// Counts per time bucket, in a ring that overwrites the oldest bucket.
 #[derive(Debug)]
-pub(crate) struct Slots {
-    slots: Box<[WindowedCalls]>,
+pub(crate) struct BucketRing {
+    buckets: Box<[WindowedCalls]>,
     newest: u64,
 }
 
-impl Default for Slots {
+impl Default for BucketRing {
     fn default() -> Self {
-        Self { slots: vec![WindowedCalls::default(); SLOTS].into(), newest: 0 }
+        Self { buckets: vec![WindowedCalls::default(); BUCKETS].into(), newest: 0 }
     }
 }
 
-impl Slots {
+impl BucketRing {
     fn newest(&mut self) -> &mut WindowedCalls {
-        &mut self.slots[(self.newest % SLOTS as u64) as usize]
+        &mut self.buckets[(self.newest % BUCKETS as u64) as usize]
     }
 
-    fn advance(&mut self, slot: u64) {
-        let passed = slot.saturating_sub(self.newest).min(SLOTS as u64);
-        self.newest = self.newest.max(slot);
+    fn advance(&mut self, bucket: u64) {
+        let passed = bucket.saturating_sub(self.newest).min(BUCKETS as u64);
+        self.newest = self.newest.max(bucket);
         for back in 0..passed {
-            self.slots[((self.newest - back) % SLOTS as u64) as usize] = WindowedCalls::default();
+            self.buckets[((self.newest - back) % BUCKETS as u64) as usize] = WindowedCalls::default();
         }
     }
 }
@@ -200,42 +200,42 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against the calls themselves, kept in a list.
+        /// Compares with a list of all calls.
         #[test]
-        fn a_window_of_calls_counts_the_last_ones(
+        fn a_window_of_calls_counts_the_last_calls(
             size in 1u32..200,
             steps in prop::collection::vec((0u64..300, any::<bool>(), any::<bool>()), 1..60),
         ) {
-            let mut ring = Ring::new(&SlidingWindow { size: WindowSize::Calls(size), ..SlidingWindow::default() });
+            let mut window = WindowCounts::new(&SlidingWindow { size: WindowSize::Calls(size), ..SlidingWindow::default() });
             let mut calls = VecDeque::new();
-            for (good, failed, slow) in steps {
-                ring.add_good(good);
-                ring.add(failed, slow);
-                calls.extend((0..good).map(|_| (false, false)));
+            for (successes, failed, slow) in steps {
+                window.add_successes(successes);
+                window.add(failed, slow);
+                calls.extend((0..successes).map(|_| (false, false)));
                 calls.push_back((failed, slow));
                 calls.drain(..calls.len().saturating_sub(size as usize));
                 let count = |matches: fn(&&(bool, bool)) -> bool| calls.iter().filter(matches).count() as u64;
                 let expected = WindowedCalls { calls: calls.len() as u64, failed: count(|call| call.0), slow: count(|call| call.1) };
-                prop_assert_eq!(ring.counts(), expected);
+                prop_assert_eq!(window.counts(), expected);
             }
         }
 
-        /// Against the calls themselves, with the slot of each.
+        /// Compares with a list of all calls and their buckets.
         #[test]
-        fn a_window_of_time_counts_its_slots(steps in prop::collection::vec((0u64..90, 0u64..9, any::<bool>()), 1..60)) {
-            let mut ring = Ring::Time(Slots::default());
-            let (mut calls, mut slot) = (Vec::new(), 1_000_000);
-            for (passed, good, failed) in steps {
-                slot += passed;
-                ring.advance(slot);
-                ring.add_good(good);
-                ring.add(failed, !failed);
-                calls.extend((0..good).map(|_| (slot, false, false)));
-                calls.push((slot, failed, !failed));
-                calls.retain(|call| call.0 > slot - SLOTS as u64);
+        fn a_window_of_time_counts_its_buckets(steps in prop::collection::vec((0u64..90, 0u64..9, any::<bool>()), 1..60)) {
+            let mut window = WindowCounts::Time(BucketRing::default());
+            let (mut calls, mut bucket) = (Vec::new(), 1_000_000);
+            for (passed, successes, failed) in steps {
+                bucket += passed;
+                window.advance(bucket);
+                window.add_successes(successes);
+                window.add(failed, !failed);
+                calls.extend((0..successes).map(|_| (bucket, false, false)));
+                calls.push((bucket, failed, !failed));
+                calls.retain(|call| call.0 > bucket - BUCKETS as u64);
                 let count = |matches: fn(&&(u64, bool, bool)) -> bool| calls.iter().filter(matches).count() as u64;
                 let expected = WindowedCalls { calls: calls.len() as u64, failed: count(|call| call.1), slow: count(|call| call.2) };
-                prop_assert_eq!(ring.counts(), expected);
+                prop_assert_eq!(window.counts(), expected);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What users see: calls, fallbacks, futures, panics, signals.
+//! The public API: calls, fallbacks, futures, panics and signals.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -21,17 +21,17 @@ fn open() -> (Arc<CircuitBreaker>, Arc<ManualClock>) {
 }
 
 #[test]
-fn five_failures_open_it_for_thirty_seconds_and_one_trial_call_decides() {
+fn five_failures_open_it_for_thirty_seconds_and_one_probe_call_decides() {
     let (breaker, clock) = open();
     assert_eq!(breaker.state(), BreakerState::Open);
     clock.advance(SECOND);
-    let refused = breaker.call(|| Ok::<_, ()>(1));
-    assert_eq!(refused, Err(CallError::Open { retry_after: 29 * SECOND }));
+    let rejected = breaker.call(|| Ok::<_, ()>(1));
+    assert_eq!(rejected, Err(CallError::Open { retry_after: 29 * SECOND }));
     clock.advance(29 * SECOND);
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    let trial = breaker.try_acquire().unwrap();
+    let probe = breaker.try_acquire().unwrap();
     assert_eq!(breaker.call(|| Ok::<_, ()>(1)), Err(CallError::Open { retry_after: Duration::ZERO }));
-    trial.failure();
+    probe.failure();
     assert_eq!(breaker.call(|| Ok::<_, ()>(1)), Err(CallError::Open { retry_after: 30 * SECOND }));
     clock.advance(30 * SECOND);
     assert_eq!(breaker.call(|| Ok::<_, ()>(1)), Ok(1));
@@ -60,7 +60,7 @@ async fn futures_are_guarded_too_and_a_cancelled_one_has_failed() {
     assert_eq!(breaker.state(), BreakerState::Open);
     let answer = breaker.call_async_or(|| async { Ok::<_, ()>(1) }, |_| async { Ok(2) }).await;
     assert_eq!(answer, Ok(2));
-    // A cancelled trial call gives its place back, as a failure.
+    // A cancelled probe call counts as a failure.
     clock.advance(30 * SECOND);
     drop(breaker.try_acquire_owned().unwrap());
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -93,7 +93,7 @@ fn every_change_is_a_signal() {
     clock.advance(30 * SECOND);
     breaker.call(|| Ok::<_, ()>(())).unwrap();
     let signals = signals.lock().unwrap();
-    let told: Vec<_> = signals
+    let changes: Vec<_> = signals
         .iter()
         .map(|signal| {
             let SignalKind::BreakerChanged(change) = &signal.kind else { panic!("{signal:?}") };
@@ -102,11 +102,11 @@ fn every_change_is_a_signal() {
         })
         .collect();
     assert_eq!(
-        told,
+        changes,
         [
-            (BreakerState::Open, "5 failures in a row", 1, Some(30.0)),
-            (BreakerState::HalfOpen, "the recovery time is over", 2, None),
-            (BreakerState::Closed, "the trial calls succeeded", 3, None),
+            (BreakerState::Open, "5 consecutive failures", 1, Some(30.0)),
+            (BreakerState::HalfOpen, "recovery timeout elapsed", 2, None),
+            (BreakerState::Closed, "probe calls succeeded", 3, None),
         ]
     );
 }
@@ -126,12 +126,12 @@ fn the_recovery_time_grows_and_varies_and_stays_bounded() {
         breaker.record_failure();
         let wait = breaker.snapshot().retry_after_s.unwrap();
         assert!((expected * 0.8..=f64::min(expected * 1.2, 100.0)).contains(&wait), "{wait}");
-        assert!(wait != expected || expected == 100.0, "chance has a hand in it");
+        assert!(wait != expected || expected == 100.0, "jitter applies");
         clock.advance(Duration::from_secs_f64(wait));
     }
     breaker.record_success();
     breaker.record_failure();
-    assert!(breaker.snapshot().retry_after_s.unwrap() <= 36.0, "a recovery begins anew");
+    assert!(breaker.snapshot().retry_after_s.unwrap() <= 36.0, "closing resets the multiplier");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn threads_lose_no_call_and_no_failure() {
 #[test]
 fn errors_say_what_to_do() {
     let text = |retry_after| CallError::<std::io::Error>::Open { retry_after }.to_string();
-    assert_eq!(text(Duration::from_millis(12_340)), "the circuit is open: try again in 12.3s");
-    assert_eq!(text(Duration::ZERO), "the circuit is open: trial calls are under way");
-    assert_eq!(text(Duration::MAX), "the circuit is open until it is reset");
+    assert_eq!(text(Duration::from_millis(12_340)), "circuit open: retry in 12.3s");
+    assert_eq!(text(Duration::ZERO), "circuit open: probe calls are in flight; retry when they have ended");
+    assert_eq!(text(Duration::MAX), "circuit open: forced open until it is reset");
 }

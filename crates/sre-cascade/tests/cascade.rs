@@ -1,10 +1,10 @@
-//! How failures are followed from one to the other, and what is done about them.
+//! Detection and mitigation of cascades.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_cascade::{BreakerState, CascadeDetector, DetectorConfig, Precaution, Target};
+use sre_cascade::{BreakerState, CascadeDetector, DetectorConfig, Mitigation, Target};
 use sre_core::{
     AgentEvent, Clock, ManualClock, Observer, Signal, SignalHandler, SignalKind, Snapshot, Status, Timestamp,
 };
@@ -28,11 +28,11 @@ fn event(second: u64, agent: &str, fields: &str) -> AgentEvent {
 const FAILED_TASK: &str = r#""event":"task_finished","success":false"#;
 const FAILED_CALL: &str = r#""event":"llm_call","model":"gpt-5","success":false,"error":"upstream error 503""#;
 
-/// The names of the signals that come of these events, cascades with their paths.
-fn told(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
-    let mut told = Vec::new();
+/// Describes the signals that these events cause.
+fn signals_of(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
+    let mut signals = Vec::new();
     let mut tell = |signal: Signal| {
-        told.push(match signal.kind {
+        signals.push(match signal.kind {
             SignalKind::BreakerChanged(change) => format!("{}: {}", change.target, change.to),
             SignalKind::Cascade(report) => {
                 let path: Vec<String> = report.path.iter().map(|failing| failing.target.to_string()).collect();
@@ -43,7 +43,7 @@ fn told(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
         });
     };
     events.iter().for_each(|event| detector.observe(event, &mut tell));
-    told
+    signals
 }
 
 #[test]
@@ -56,14 +56,14 @@ fn failures_that_follow_the_call_graph_are_a_cascade_before_any_circuit_opens() 
         events.push(event(11 + round * 10, "worker", FAILED_TASK));
         events.push(event(12 + round * 10, "planner", FAILED_TASK));
     }
-    assert_eq!(told(&detector, &events[..4]), [""; 0], "one failure that passes up is no cascade");
-    assert_eq!(told(&detector, &events[4..]), ["cascade: model gpt-5 > agent worker > agent planner"]);
+    assert_eq!(signals_of(&detector, &events[..4]), [""; 0], "a single failure that propagates is no cascade");
+    assert_eq!(signals_of(&detector, &events[4..]), ["cascade: model gpt-5 > agent worker > agent planner"]);
     let report = detector.check_cascade_at(at(30)).unwrap();
     assert_eq!(report.origin, Target::model("gpt-5"));
     assert_eq!(report.path[1].since, at(11));
     assert!(report.open.is_empty() && report.blast_radius.is_empty());
 
-    // Nothing has failed for longer than the window.
+    // The window has passed since the last failure.
     let mut over = Vec::new();
     detector.evaluate(at(22 + 301), &mut |signal| over.push(signal.kind));
     assert_eq!(over, [SignalKind::CascadeOver { origin: Target::model("gpt-5") }]);
@@ -81,12 +81,12 @@ fn three_open_circuits_are_a_cascade_whoever_calls_whom() {
         (0..5).for_each(|_| detector.get_breaker(agent).unwrap().record_failure());
     }
     let report = detector.check_cascade().unwrap();
-    assert_eq!(report.origin, Target::agent("b"), "it failed first");
+    assert_eq!(report.origin, Target::agent("b"), "failed first");
     assert_eq!(report.open, ["b", "a", "c"].map(Target::agent));
     assert_eq!(report.blast_radius, ["boss", "owner"].map(Target::agent));
     assert_eq!(detector.get_affected_agents(), ["a", "b", "c"]);
     assert!(detector.get_breaker("nobody").is_none());
-    // The recovery time is over, whether or not anybody has called since.
+    // The recovery timeout has elapsed, although no call has been made since.
     clock.set(at(31));
     assert_eq!(detector.get_affected_agents(), ["c"]);
     detector.reset_all();
@@ -94,7 +94,7 @@ fn three_open_circuits_are_a_cascade_whoever_calls_whom() {
 }
 
 #[test]
-fn callers_are_learnt_from_parent_spans() {
+fn callers_are_learned_from_parent_spans() {
     let (detector, _) = detector(DetectorConfig::default());
     let in_span = |agent: &str, span: &str, parent: &str, fields: &str| {
         event(5, agent, &format!(r#""trace_id":"t","span_id":"{span}","parent_span_id":"{parent}",{fields}"#))
@@ -105,27 +105,27 @@ fn callers_are_learnt_from_parent_spans() {
         in_span("writer", "s1", "s0", FAILED_TASK),
         event(5, "chief", &format!(r#""trace_id":"t","span_id":"s0",{FAILED_TASK}"#)),
     ];
-    assert_eq!(told(&detector, &events), [""; 0]);
-    assert_eq!(told(&detector, &events), ["cascade: agent search > agent writer > agent chief"]);
+    assert_eq!(signals_of(&detector, &events), [""; 0]);
+    assert_eq!(signals_of(&detector, &events), ["cascade: agent search > agent writer > agent chief"]);
 }
 
 #[test]
-fn a_callers_fault_is_not_the_tools() {
+fn errors_of_the_caller_do_not_count_for_the_tool() {
     let (detector, _) = detector(DetectorConfig::default());
     let call = |error: &str| {
         event(1, "a", &format!(r#""event":"tool_call","tool":"search","success":false,"error":"{error}""#))
     };
     let events: Vec<_> = (0..9).map(|_| call("ValidationError: city is missing")).collect();
-    assert_eq!(told(&detector, &events), [""; 0]);
+    assert_eq!(signals_of(&detector, &events), [""; 0]);
     let events: Vec<_> = (0..5).map(|_| call("connection reset")).collect();
-    assert_eq!(told(&detector, &events), ["tool search: open"]);
+    assert_eq!(signals_of(&detector, &events), ["tool search: open"]);
     let [Snapshot::Breaker(breaker)] = &detector.snapshot(at(11))[..] else { panic!("the tool's") };
     assert_eq!((breaker.state, breaker.retry_after_s), (BreakerState::Open, Some(20.0)));
 }
 
-/// A model that three agents call, and a chief that calls one of them; four tools fail for it to be a cascade.
-fn failing(precaution: Precaution) -> (CascadeDetector, Arc<ManualClock>) {
-    let (detector, clock) = detector(DetectorConfig { precaution, cascade_threshold: 1, ..DetectorConfig::default() });
+/// Two agents call a failing model, and a third agent calls one of them. One open circuit makes a cascade.
+fn failing(mitigation: Mitigation) -> (CascadeDetector, Arc<ManualClock>) {
+    let (detector, clock) = detector(DetectorConfig { mitigation, cascade_threshold: 1, ..DetectorConfig::default() });
     for agent in ["one", "two"] {
         detector.add_call(agent, Target::model("gpt-5"));
     }
@@ -137,10 +137,10 @@ fn failing(precaution: Precaution) -> (CascadeDetector, Arc<ManualClock>) {
 
 #[test]
 fn callers_can_be_opened_before_they_fail_too() {
-    let (detector, clock) = failing(Precaution::Open);
+    let (detector, clock) = failing(Mitigation::Open);
     let state = |agent: &str| detector.get_breaker(agent).unwrap().state();
     assert_eq!(["one", "two", "chief"].map(state), [BreakerState::Open, BreakerState::Open, BreakerState::Closed]);
-    // What was opened as a precaution spreads no further, and does not feed the cascade.
+    // A circuit opened by the mitigation does not propagate further and is no part of the cascade.
     detector.evaluate(clock.now(), &mut |_| {});
     assert_eq!(state("chief"), BreakerState::Closed);
     assert_eq!(detector.check_cascade().unwrap().open, [Target::model("gpt-5")]);
@@ -149,8 +149,8 @@ fn callers_can_be_opened_before_they_fail_too() {
 }
 
 #[test]
-fn callers_can_be_slowed_down_until_it_is_over() {
-    let (detector, clock) = failing(Precaution::Limit(Duration::from_secs(10)));
+fn callers_can_be_limited_until_the_cascade_ends() {
+    let (detector, clock) = failing(Mitigation::Limit(Duration::from_secs(10)));
     let call = |agent: &str| detector.get_breaker(agent).unwrap().call(|| Ok::<_, ()>(())).is_ok();
     assert_eq!((call("one"), call("one"), call("one")), (true, false, false));
     assert!(call("chief") && call("chief"));
@@ -162,7 +162,7 @@ fn callers_can_be_slowed_down_until_it_is_over() {
 }
 
 #[test]
-fn a_spent_budget_opens_the_circuit_where_its_objective_asks_for_that() {
+fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
     let (detector, _) = detector(DetectorConfig::default());
     let exhausted = |action: &str| Signal {
         time: START,
@@ -186,7 +186,7 @@ fn a_spent_budget_opens_the_circuit_where_its_objective_asks_for_that() {
 }
 
 #[test]
-fn a_hundred_thousand_agents_in_circles_are_followed() {
+fn failures_are_followed_through_cycles_of_a_hundred_thousand_agents() {
     let (detector, clock) = detector(DetectorConfig::default());
     let name = |number: u32| format!("agent-{number}");
     for number in 0..100_000 {
@@ -206,23 +206,23 @@ fn a_hundred_thousand_agents_in_circles_are_followed() {
 }
 
 #[test]
-fn what_finds_no_room_is_counted() {
+fn targets_and_calls_beyond_the_limits_are_counted() {
     let (detector, _) = detector(DetectorConfig { max_targets: 2, max_calls: 1, ..DetectorConfig::default() });
     detector.add_call("a", "b");
     detector.add_call("b", "a");
     assert!(detector.add("c").is_none());
     assert_eq!(detector.overflow(), 2);
-    assert_eq!(told(&detector, &[event(1, "c", FAILED_TASK)]), [""; 0]);
+    assert_eq!(signals_of(&detector, &[event(1, "c", FAILED_TASK)]), [""; 0]);
 }
 
 #[test]
-fn a_setting_that_cannot_be_is_named() {
+fn an_invalid_field_is_named() {
     for (field, config) in [
         ("cascade_threshold", DetectorConfig { cascade_threshold: 0, ..DetectorConfig::default() }),
         ("path_threshold", DetectorConfig { path_threshold: 1, ..DetectorConfig::default() }),
         ("path_failures", DetectorConfig { path_failures: 0, ..DetectorConfig::default() }),
         ("window", DetectorConfig { window: Duration::ZERO, ..DetectorConfig::default() }),
-        ("precaution", DetectorConfig { precaution: Precaution::Limit(Duration::ZERO), ..DetectorConfig::default() }),
+        ("mitigation", DetectorConfig { mitigation: Mitigation::Limit(Duration::ZERO), ..DetectorConfig::default() }),
     ] {
         let error = CascadeDetector::with_config(config, Arc::new(ManualClock::default())).unwrap_err();
         assert_eq!(error.field, field);

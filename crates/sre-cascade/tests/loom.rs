@@ -8,7 +8,7 @@ use loom::thread;
 use sre_cascade::{BreakerConfig, BreakerState, CircuitBreaker, SlidingWindow, WindowSize};
 use sre_core::{ManualClock, Timestamp};
 
-/// A breaker that opens when one of two calls, or more, fail; its cells are made already.
+/// A breaker that opens when half of at least three calls have failed. Its counter already exists.
 fn windowed() -> (Arc<CircuitBreaker>, Arc<ManualClock>) {
     let window = SlidingWindow { size: WindowSize::Calls(4), minimum_calls: 3, ..SlidingWindow::default() };
     let breaker = with(BreakerConfig { window: Some(window), ..BreakerConfig::default() });
@@ -30,12 +30,12 @@ fn both(breaker: &Arc<CircuitBreaker>, one: fn(&CircuitBreaker), other: fn(&Circ
 }
 
 #[test]
-fn the_call_that_makes_them_enough_decides_whoever_counts_it() {
+fn the_call_that_completes_the_minimum_opens_the_breaker_in_any_order() {
     loom::model(|| {
         let (breaker, _) = windowed();
         breaker.record_failure();
         both(&breaker, CircuitBreaker::record_success, CircuitBreaker::record_failure);
-        // Two of three failed, in whatever order.
+        // Two of three calls failed.
         assert_eq!(breaker.state(), BreakerState::Open);
     });
 }
@@ -53,7 +53,7 @@ fn a_first_failure_and_a_success_are_both_counted() {
 }
 
 #[test]
-fn what_began_before_a_reset_is_not_counted_after_it() {
+fn a_call_admitted_before_a_reset_is_not_counted_after_it() {
     loom::model(|| {
         let (breaker, _) = windowed();
         let permit = breaker.try_acquire_owned().unwrap();
@@ -68,7 +68,7 @@ fn what_began_before_a_reset_is_not_counted_after_it() {
 }
 
 #[test]
-fn one_trial_call_is_let_through() {
+fn one_probe_call_is_admitted() {
     loom::model(|| {
         let (breaker, clock) = with(BreakerConfig { failure_threshold: 1, ..BreakerConfig::default() });
         breaker.record_failure();
@@ -87,7 +87,7 @@ fn one_trial_call_is_let_through() {
 }
 
 #[test]
-fn failures_in_a_row_are_all_counted() {
+fn consecutive_failures_are_all_counted() {
     loom::model(|| {
         let (breaker, _) = with(BreakerConfig { failure_threshold: 2, ..BreakerConfig::default() });
         both(&breaker, CircuitBreaker::record_failure, CircuitBreaker::record_failure);
@@ -96,7 +96,7 @@ fn failures_in_a_row_are_all_counted() {
 }
 
 #[test]
-fn a_success_ends_a_row_or_comes_before_it() {
+fn a_success_resets_the_failure_count_or_precedes_the_failure() {
     loom::model(|| {
         let (breaker, _) = with(BreakerConfig { failure_threshold: 2, ..BreakerConfig::default() });
         breaker.record_failure();

@@ -1,5 +1,4 @@
-//! The breaker against a model of it that is too simple to be wrong: it keeps every result of its state and counts them anew
-//! each time.
+//! Compares the breaker with a simple model that keeps every result of the current state and counts them each time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,90 +36,91 @@ struct Model {
     config: BreakerConfig,
     now: Timestamp,
     state: BreakerState,
-    number: u64,
+    generation: u64,
     since: Timestamp,
-    trips: i32,
-    trials: u32,
+    consecutive_opens: i32,
+    probes: u32,
     results: Vec<Call>,
 }
 
 #[derive(Clone, Copy)]
 struct Call {
-    slot: i64,
+    bucket: i64,
     failed: bool,
     slow: bool,
 }
 
 impl Model {
-    fn wait(&self) -> Duration {
-        let seconds = self.config.recovery_timeout.as_secs_f64() * self.config.recovery_multiplier.powi(self.trips - 1);
+    fn open_for(&self) -> Duration {
+        let seconds = self.config.recovery_timeout.as_secs_f64()
+            * self.config.recovery_multiplier.powi(self.consecutive_opens - 1);
         Duration::from_secs_f64(seconds.min(self.config.max_recovery_timeout.as_secs_f64()))
     }
 
-    fn turn(&mut self, state: BreakerState) {
+    fn transition(&mut self, state: BreakerState) {
         if state == BreakerState::Open {
-            self.trips += 1;
+            self.consecutive_opens += 1;
         } else if state == BreakerState::Closed {
-            self.trips = 0;
+            self.consecutive_opens = 0;
         }
-        (self.state, self.since, self.trials) = (state, self.now, 0);
-        self.number += 1;
+        (self.state, self.since, self.probes) = (state, self.now, 0);
+        self.generation += 1;
         self.results.clear();
     }
 
-    /// The number of the state that a call which is let through begins in, and whether it is on trial.
+    /// Returns the generation in which the call is admitted, or how long to wait.
     fn acquire(&mut self) -> Result<u64, Duration> {
-        self.ripen();
+        self.advance();
         match self.state {
-            BreakerState::Open => Err(self.wait() - self.now.since(self.since)),
+            BreakerState::Open => Err(self.open_for() - self.now.since(self.since)),
             BreakerState::ForcedOpen => Err(Duration::MAX),
-            BreakerState::HalfOpen if self.trials == self.config.half_open_max_calls => Err(Duration::ZERO),
+            BreakerState::HalfOpen if self.probes == self.config.half_open_max_calls => Err(Duration::ZERO),
             _ => {
-                self.trials += 1;
-                Ok(self.number)
+                self.probes += 1;
+                Ok(self.generation)
             }
         }
     }
 
-    fn ripen(&mut self) {
+    fn advance(&mut self) {
         let passed = self.now.since(self.since);
-        if self.state == BreakerState::Open && passed >= self.wait() {
-            self.turn(BreakerState::HalfOpen);
+        if self.state == BreakerState::Open && passed >= self.open_for() {
+            self.transition(BreakerState::HalfOpen);
         } else if self.state == BreakerState::HalfOpen
-            && self.trials > 0
+            && self.probes > 0
             && self.config.half_open_timeout.is_some_and(|most| passed >= most)
         {
-            self.turn(BreakerState::Open);
+            self.transition(BreakerState::Open);
         }
     }
 
-    fn slot(&self) -> i64 {
+    fn bucket(&self) -> i64 {
         match self.config.window.as_ref().map(|window| window.size) {
             Some(WindowSize::Time(span)) => self.now.as_nanos() / (span.as_nanos() as i64 / 60),
             _ => 0,
         }
     }
 
-    /// The calls that count now.
+    /// Returns the calls in the window.
     fn window(&self) -> Vec<Call> {
         match &self.config.window {
             Some(SlidingWindow { size: WindowSize::Calls(size), .. }) => {
                 let first = self.results.len().saturating_sub(*size as usize);
                 self.results[first..].to_vec()
             }
-            Some(_) => self.results.iter().filter(|call| call.slot > self.slot() - 60).copied().collect(),
+            Some(_) => self.results.iter().filter(|call| call.bucket > self.bucket() - 60).copied().collect(),
             None => self.results.clone(),
         }
     }
 
-    fn streak(&self) -> u32 {
+    fn consecutive_failures(&self) -> u32 {
         if self.config.window.is_some() || self.state != BreakerState::Closed {
             return 0;
         }
         self.results.iter().rev().take_while(|call| call.failed).count() as u32
     }
 
-    fn rates_are_reached(&self, calls: &[Call], minimum: usize) -> bool {
+    fn rates_reach_thresholds(&self, calls: &[Call], minimum: usize) -> bool {
         let Some(window) = &self.config.window else { return false };
         let share = |matches: fn(&&Call) -> bool| calls.iter().filter(matches).count() as f64 / calls.len() as f64;
         calls.len() >= minimum
@@ -128,14 +128,14 @@ impl Model {
                 || window.slow_call.is_some() && share(|call| call.slow) >= window.slow_call_rate)
     }
 
-    fn finish(&mut self, number: Option<u64>, how: How, took: Duration) {
-        self.ripen();
-        if number.is_some_and(|number| number != self.number) {
+    fn finish(&mut self, generation: Option<u64>, how: How, took: Duration) {
+        self.advance();
+        if generation.is_some_and(|generation| generation != self.generation) {
             return;
         }
         let ignored = how == How::Caller || how == How::RateLimit && !self.config.count_rate_limits;
         let slow = self.config.window.as_ref().and_then(|window| window.slow_call).is_some_and(|most| took > most);
-        let call = Call { slot: self.slot(), failed: how != How::Success, slow: slow && number.is_some() };
+        let call = Call { bucket: self.bucket(), failed: how != How::Success, slow: slow && generation.is_some() };
         match self.state {
             BreakerState::Closed if !ignored => {
                 self.results.push(call);
@@ -146,34 +146,34 @@ impl Model {
                             WindowSize::Calls(size) => size,
                             WindowSize::Time(_) => u32::MAX,
                         };
-                        self.rates_are_reached(&calls, window.minimum_calls.min(most) as usize)
+                        self.rates_reach_thresholds(&calls, window.minimum_calls.min(most) as usize)
                     }
-                    None => self.streak() >= self.config.failure_threshold,
+                    None => self.consecutive_failures() >= self.config.failure_threshold,
                 };
                 if opens {
-                    self.turn(BreakerState::Open);
+                    self.transition(BreakerState::Open);
                 }
             }
-            BreakerState::HalfOpen if ignored => self.trials -= 1,
+            BreakerState::HalfOpen if ignored => self.probes -= 1,
             BreakerState::HalfOpen => {
                 self.results.push(call);
                 let all_in = self.results.len() >= self.config.half_open_max_calls as usize;
                 let opens = match &self.config.window {
-                    Some(_) => all_in && self.rates_are_reached(&self.results, 1),
+                    Some(_) => all_in && self.rates_reach_thresholds(&self.results, 1),
                     None => call.failed,
                 };
                 if opens {
-                    self.turn(BreakerState::Open);
+                    self.transition(BreakerState::Open);
                 } else if all_in {
-                    self.turn(BreakerState::Closed);
+                    self.transition(BreakerState::Closed);
                 }
             }
             _ => {}
         }
     }
 
-    fn shown(&self) -> BreakerState {
-        let is_over = self.state == BreakerState::Open && self.now.since(self.since) >= self.wait();
+    fn visible_state(&self) -> BreakerState {
+        let is_over = self.state == BreakerState::Open && self.now.since(self.since) >= self.open_for();
         if is_over { BreakerState::HalfOpen } else { self.state }
     }
 
@@ -256,7 +256,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn the_breaker_does_what_its_model_does(config in configs(), steps in steps()) {
+    fn the_breaker_behaves_like_its_model(config in configs(), steps in steps()) {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
         let changes = Arc::new(Mutex::new(Vec::new()));
         let seen = changes.clone();
@@ -271,17 +271,17 @@ proptest! {
             config,
             now: clock.now(),
             state: BreakerState::Closed,
-            number: 0,
+            generation: 0,
             since: clock.now(),
-            trips: 0,
-            trials: 0,
+            consecutive_opens: 0,
+            probes: 0,
             results: Vec::new(),
         };
         let mut permits: Vec<(Permit<&CircuitBreaker>, u64, Timestamp)> = Vec::new();
         for step in steps {
             match step {
                 Step::Acquire => match (breaker.try_acquire(), model.acquire()) {
-                    (Ok(permit), Ok(number)) => permits.push((permit, number, clock.now())),
+                    (Ok(permit), Ok(generation)) => permits.push((permit, generation, clock.now())),
                     (Err(open), Err(wait)) => prop_assert_eq!(open.retry_after, wait),
                     (found, expected) => prop_assert!(false, "found {found:?}, expected {expected:?}"),
                 },
@@ -289,7 +289,7 @@ proptest! {
                     if permits.is_empty() {
                         continue;
                     }
-                    let (permit, number, started) = permits.swap_remove(which % permits.len());
+                    let (permit, generation, started) = permits.swap_remove(which % permits.len());
                     match how {
                         How::Success => permit.success(),
                         How::Failure => permit.failure(),
@@ -297,7 +297,7 @@ proptest! {
                         How::Caller => permit.error(ErrorClass::Caller),
                         How::Drop => drop(permit),
                     }
-                    model.finish(Some(number), how, clock.now().since(started));
+                    model.finish(Some(generation), how, clock.now().since(started));
                 }
                 Step::Success => {
                     breaker.record_success();
@@ -313,32 +313,32 @@ proptest! {
                 }
                 Step::Look => {
                     let snapshot = breaker.snapshot();
-                    prop_assert_eq!(snapshot.state, model.shown());
+                    prop_assert_eq!(snapshot.state, model.visible_state());
                     prop_assert_eq!(snapshot.window, model.config.window.is_some().then(|| model.counts()));
                 }
                 Step::Reset => {
                     breaker.reset();
-                    model.turn(BreakerState::Closed);
+                    model.transition(BreakerState::Closed);
                 }
                 Step::Trip => {
-                    breaker.trip("told to");
+                    breaker.trip("by hand");
                     if matches!(model.state, BreakerState::Closed | BreakerState::HalfOpen) {
-                        model.turn(BreakerState::Open);
+                        model.transition(BreakerState::Open);
                     }
                 }
                 Step::ForceOpen => {
                     breaker.force_open();
-                    model.turn(BreakerState::ForcedOpen);
+                    model.transition(BreakerState::ForcedOpen);
                 }
                 Step::Disable => {
                     breaker.disable();
-                    model.turn(BreakerState::Disabled);
+                    model.transition(BreakerState::Disabled);
                 }
             }
-            prop_assert_eq!(breaker.state(), model.shown());
-            prop_assert_eq!(breaker.failure_count(), model.streak());
+            prop_assert_eq!(breaker.state(), model.visible_state());
+            prop_assert_eq!(breaker.failure_count(), model.consecutive_failures());
         }
-        // Every change was told, each from where the one before had led to.
+        // Every transition was signalled, and each begins in the state where the one before ended.
         let changes = changes.lock().unwrap();
         let mut state = BreakerState::Closed;
         for (from, to) in changes.iter() {

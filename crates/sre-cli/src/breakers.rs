@@ -7,19 +7,19 @@ use agent_sre::{
     AgentEvent, BreakerState, CascadeReport, Observer, Signal, SignalKind, SystemClock, Target, Timestamp, lock,
 };
 
-/// What breakers would have done during the run, had they guarded its calls.
+/// Replays a run through circuit breakers that observe its calls.
 pub(crate) struct Breakers {
     detector: CascadeDetector,
-    seen: Mutex<BreakerFindings>,
+    findings: Mutex<BreakerFindings>,
 }
 
-/// When which breaker would have opened, and which cascades there were.
+/// Breakers that would have opened, ordered by their first opening, and cascades.
 #[derive(Clone, Default, serde::Serialize)]
 pub(crate) struct BreakerFindings {
     pub(crate) breakers: Vec<BreakerFinding>,
     pub(crate) cascades: Vec<CascadeFinding>,
     #[serde(skip)]
-    places: BTreeMap<Target, usize>,
+    index: BTreeMap<Target, usize>,
 }
 
 /// A breaker that would have opened.
@@ -27,11 +27,11 @@ pub(crate) struct BreakerFindings {
 pub(crate) struct BreakerFinding {
     #[serde(flatten)]
     pub(crate) target: Target,
-    /// As of the input's end.
+    /// The state at the end of the input.
     pub(crate) state: BreakerState,
-    /// How often it opened.
+    /// Number of times the breaker opened.
     pub(crate) opened: u64,
-    /// The first hundred times.
+    /// The first [`MAX_LISTED`] times.
     pub(crate) openings: Vec<Opening>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Opening {
     pub(crate) reason: String,
 }
 
-/// A cascade, as it was when it was found.
+/// A cascade, as of its detection.
 #[derive(Clone, serde::Serialize)]
 pub(crate) struct CascadeFinding {
     pub(crate) found_at: Timestamp,
@@ -51,50 +51,50 @@ pub(crate) struct CascadeFinding {
     pub(crate) report: CascadeReport,
 }
 
-/// So many openings of a breaker, and so many cascades, are told of one by one.
-const TOLD: usize = 100;
+/// Maximum number of openings listed per breaker, and of cascades.
+const MAX_LISTED: usize = 100;
 
 impl Breakers {
     pub(crate) fn load(path: &Path) -> anyhow::Result<Arc<Self>> {
         let config = DetectorConfig::load(path)?;
         let detector = CascadeDetector::with_config(config, Arc::new(SystemClock))?;
-        Ok(Arc::new(Self { detector, seen: Mutex::default() }))
+        Ok(Arc::new(Self { detector, findings: Mutex::default() }))
     }
 
-    /// What was found by `now`, in the order in which breakers opened first.
+    /// Returns the findings up to `now`.
     pub(crate) fn findings(&self, now: Timestamp) -> BreakerFindings {
         self.evaluate(now, &mut |_| {});
-        lock(&self.seen).clone()
+        lock(&self.findings).clone()
     }
 
-    fn take(&self, signal: &Signal) {
-        lock(&self.seen).take(signal);
+    fn record(&self, signal: &Signal) {
+        lock(&self.findings).record(signal);
     }
 }
 
 impl Observer for Breakers {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
-        self.detector.observe(event, &mut |signal| self.take(&signal));
+        self.detector.observe(event, &mut |signal| self.record(&signal));
     }
 
     fn evaluate(&self, now: Timestamp, _signals: &mut dyn FnMut(Signal)) {
-        self.detector.evaluate(now, &mut |signal| self.take(&signal));
+        self.detector.evaluate(now, &mut |signal| self.record(&signal));
     }
 }
 
 impl BreakerFindings {
-    fn take(&mut self, signal: &Signal) {
+    fn record(&mut self, signal: &Signal) {
         match &signal.kind {
             SignalKind::BreakerChanged(change) => {
-                let place = *self.places.entry(change.target.clone()).or_insert(self.breakers.len());
-                if place == self.breakers.len() {
+                let index = *self.index.entry(change.target.clone()).or_insert(self.breakers.len());
+                if index == self.breakers.len() {
                     let target = change.target.clone();
                     let finding = BreakerFinding { target, state: change.to, opened: 0, openings: Vec::new() };
                     self.breakers.push(finding);
                 }
-                self.breakers[place].turn(change.to, signal.time, &change.reason);
+                self.breakers[index].transition_to(change.to, signal.time, &change.reason);
             }
-            SignalKind::Cascade(report) if self.cascades.len() < TOLD => {
+            SignalKind::Cascade(report) if self.cascades.len() < MAX_LISTED => {
                 let (found_at, report) = (signal.time, report.clone());
                 self.cascades.push(CascadeFinding { found_at, over_at: None, report });
             }
@@ -109,15 +109,15 @@ impl BreakerFindings {
 }
 
 impl BreakerFinding {
-    fn turn(&mut self, to: BreakerState, at: Timestamp, reason: &str) {
+    fn transition_to(&mut self, to: BreakerState, at: Timestamp, reason: &str) {
         self.state = to;
         if to == BreakerState::Open {
             self.opened += 1;
-            if self.openings.len() < TOLD {
+            if self.openings.len() < MAX_LISTED {
                 self.openings.push(Opening { opened_at: at, closed_at: None, reason: reason.to_owned() });
             }
         } else if to == BreakerState::Closed && self.opened as usize == self.openings.len() {
-            // It opened again after each trial that failed; the last trial closes all of these.
+            // Failed probe calls reopen the breaker: closing it ends all of those openings.
             self.openings.iter_mut().for_each(|opening| {
                 opening.closed_at.get_or_insert(at);
             });

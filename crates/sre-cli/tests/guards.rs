@@ -53,7 +53,7 @@ fn breakers_say_when_they_would_have_opened() {
         "openings": [{
             "opened_at": "2026-09-21T14:13:24Z",
             "closed_at": "2026-09-21T14:14:10Z",
-            "reason": "5 failures in a row",
+            "reason": "5 consecutive failures",
         }],
     }]);
     assert_eq!(found["breakers"], expected);
@@ -82,7 +82,7 @@ fn the_report_names_breakers_and_cascades() {
     let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
     let arguments = ["check", "--slo", &path(&slo), "--from", "sre", "--breakers", &path(&breakers), "-"];
     let report = text(&sre(&arguments, &lines).stdout);
-    let line = "OPEN  tool search would have opened 1 time, first at 2026-09-21T14:13:20Z: 2 failures in a row";
+    let line = "OPEN  tool search would have opened 1 time, first at 2026-09-21T14:13:20Z: 2 consecutive failures";
     assert!(report.contains(line), "{report}");
 }
 

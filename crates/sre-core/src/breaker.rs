@@ -2,20 +2,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Metric, MetricUnit};
-
-/// Something that can be called and can fail: an agent, or what agents depend on.
+/// A callee that can fail: an agent, or a tool or model that agents depend on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target {
-    /// What it is.
+    /// The kind of callee.
     pub kind: TargetKind,
-    /// Its name among those of its kind.
+    /// The name, unique within its kind.
     pub name: String,
 }
 
-/// What can be called.
+/// The kind of a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum TargetKind {
     /// An agent.
     Agent,
@@ -26,7 +25,7 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    /// The lower-case name.
+    /// Returns the `snake_case` name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
@@ -37,35 +36,35 @@ impl TargetKind {
 }
 
 impl Target {
-    /// An agent.
+    /// Creates the target for an agent.
     pub fn agent(name: impl Into<String>) -> Self {
         Self { kind: TargetKind::Agent, name: name.into() }
     }
 
-    /// A tool.
+    /// Creates the target for a tool.
     pub fn tool(name: impl Into<String>) -> Self {
         Self { kind: TargetKind::Tool, name: name.into() }
     }
 
-    /// A language model.
+    /// Creates the target for a language model.
     pub fn model(name: impl Into<String>) -> Self {
         Self { kind: TargetKind::Model, name: name.into() }
     }
 
-    /// The agent that a signal about it is about; empty for what is none.
+    /// Returns the name of an agent, or an empty string for a tool or a model. This is the agent of signals about the target.
     pub fn agent_name(&self) -> &str {
         if self.kind == TargetKind::Agent { &self.name } else { "" }
     }
 }
 
-/// A text is an agent's name.
+/// Creates an agent target.
 impl From<&str> for Target {
     fn from(name: &str) -> Self {
         Self::agent(name)
     }
 }
 
-/// A text is an agent's name.
+/// Creates an agent target.
 impl From<String> for Target {
     fn from(name: String) -> Self {
         Self::agent(name)
@@ -84,20 +83,20 @@ impl fmt::Display for Target {
     }
 }
 
-/// What a circuit breaker does with calls.
+/// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
-    /// Lets them through, and watches.
+    /// Admits calls and counts their results.
     #[default]
     Closed,
-    /// Refuses them until the recovery time is over.
+    /// Rejects calls until the recovery timeout elapses.
     Open,
-    /// Lets a few through to see whether they succeed.
+    /// Admits a few probe calls, whose results decide whether the breaker closes or opens again.
     HalfOpen,
-    /// Refuses them until somebody resets it.
+    /// Rejects calls until the breaker is reset.
     ForcedOpen,
-    /// Lets them through without watching, until somebody resets it.
+    /// Admits calls without counting their results, until the breaker is reset.
     Disabled,
 }
 
@@ -105,7 +104,7 @@ impl BreakerState {
     /// Every state.
     pub const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::Disabled];
 
-    /// The lower-case name.
+    /// Returns the `snake_case` name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -116,8 +115,8 @@ impl BreakerState {
         }
     }
 
-    /// True where calls are refused.
-    pub const fn refuses(self) -> bool {
+    /// Returns true for the states that reject every call: `Open` and `ForcedOpen`.
+    pub const fn is_open(self) -> bool {
         matches!(self, Self::Open | Self::ForcedOpen)
     }
 }
@@ -128,99 +127,80 @@ impl fmt::Display for BreakerState {
     }
 }
 
-/// A breaker turned to another state.
+/// A state transition of a circuit breaker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BreakerChange {
-    /// Whose breaker.
+    /// The callee that the breaker protects.
     pub target: Target,
     /// The state before.
     pub from: BreakerState,
-    /// The state now.
+    /// The state after.
     pub to: BreakerState,
-    /// How many times it has changed, this one included: what two threads say at once can be put in order by it.
+    /// Increases with every transition of this breaker: orders transitions reported by concurrent threads.
     pub number: u32,
-    /// Why, for people: `5 failures in a row`.
+    /// The cause, for people: `5 consecutive failures`.
     pub reason: String,
-    /// Seconds until trial calls are let through; `None` where no time is set.
+    /// Seconds until probe calls are admitted; `None` unless the breaker opened for a limited time.
     pub retry_after_s: Option<f64>,
 }
 
-/// A circuit breaker at a moment.
+impl BreakerChange {
+    /// Creates a transition without `retry_after_s`.
+    pub fn new(target: Target, from: BreakerState, to: BreakerState, number: u32, reason: impl Into<String>) -> Self {
+        Self { target, from, to, number, reason: reason.into(), retry_after_s: None }
+    }
+}
+
+/// The state and counters of a circuit breaker at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BreakerSnapshot {
-    /// Whose breaker.
+    /// The callee that the breaker protects.
     #[serde(flatten)]
     pub target: Target,
-    /// What it does with calls.
+    /// The state.
     pub state: BreakerState,
-    /// Failures in a row; 0 where a sliding window decides.
+    /// Consecutive failures; 0 when a sliding window is configured.
     pub failure_count: u32,
-    /// What the sliding window holds, where one decides.
+    /// Calls in the sliding window, when one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowedCalls>,
-    /// Seconds until trial calls are let through, while it is open.
+    /// Seconds until probe calls are admitted, while the breaker is open.
     pub retry_after_s: Option<f64>,
-    /// Times that it opened, since the start.
+    /// Number of times the breaker has opened since it was created.
     pub opened: u64,
-    /// Calls that it refused.
+    /// Number of rejected calls.
     pub rejected: u64,
-    /// Results that came after the state they began in was over, and decided nothing.
+    /// Number of results ignored because the state in which their call began had ended.
     pub late: u64,
 }
 
 impl BreakerSnapshot {
-    /// Emits the breaker's metrics, labelled with the `kind` and name of its `target`.
-    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
-        let target = [("kind", self.target.kind.as_str()), ("target", self.target.name.as_str())];
-        for state in BreakerState::ALL {
-            let is = f64::from(u8::from(self.state == state));
-            let metric = Metric::gauge("sre.breaker.state", is).with_labels(&target);
-            emit(metric.with_label("state", state.as_str()).with_help("1 for the current state."));
-        }
-        let rates = self.window.map(|window| (window.failure_rate(), window.slow_call_rate())).unwrap_or_default();
-        let failures = Some(f64::from(self.failure_count));
-        for (name, value, unit, help) in [
-            ("sre.breaker.consecutive_failures", failures, MetricUnit::None, "Consecutive failures."),
-            ("sre.breaker.failure_rate", rates.0, MetricUnit::Ratio, "Share of failed calls in the sliding window."),
-            ("sre.breaker.slow_call_rate", rates.1, MetricUnit::Ratio, "Share of slow calls in the sliding window."),
-            (
-                "sre.breaker.retry_after",
-                self.retry_after_s,
-                MetricUnit::Seconds,
-                "Time until an open breaker lets probes through.",
-            ),
-        ] {
-            if let Some(value) = value {
-                emit(Metric::gauge(name, value).with_unit(unit).with_labels(&target).with_help(help));
-            }
-        }
-        for (name, count, help) in [
-            ("sre.breaker.opened", self.opened, "Times the breaker opened."),
-            ("sre.breaker.rejected_calls", self.rejected, "Calls the breaker rejected."),
-        ] {
-            emit(Metric::counter(name, count as f64).with_labels(&target).with_help(help));
-        }
+    /// Creates a snapshot whose counters are zero.
+    pub const fn new(target: Target, state: BreakerState) -> Self {
+        Self { target, state, failure_count: 0, window: None, retry_after_s: None, opened: 0, rejected: 0, late: 0 }
     }
 }
 
-/// The calls of a sliding window.
+/// Counts of the calls in a sliding window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowedCalls {
-    /// All of them.
+    /// All calls.
     pub calls: u64,
-    /// Those that failed.
+    /// Failed calls.
     pub failed: u64,
-    /// Those that took too long, failed or not.
+    /// Slow calls, failed or not.
     pub slow: u64,
 }
 
 impl WindowedCalls {
-    /// The share of calls that failed; `None` without calls.
+    /// Returns the ratio of failed calls, or `None` when there are no calls.
     pub fn failure_rate(self) -> Option<f64> {
         (self.calls > 0).then(|| self.failed as f64 / self.calls as f64)
     }
 
-    /// The share of calls that took too long; `None` without calls.
+    /// Returns the ratio of slow calls, or `None` when there are no calls.
     pub fn slow_call_rate(self) -> Option<f64> {
         (self.calls > 0).then(|| self.slow as f64 / self.calls as f64)
     }

@@ -1,43 +1,46 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Metric, Target, Timestamp};
+use crate::{Target, Timestamp};
 
-/// Failures that spread: where they began, whom they reached, and whom they can reach.
+/// A cascading failure: its origin, its path through the call graph and its blast radius.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CascadeReport {
-    /// What failed first: nothing that it calls failed before it.
+    /// The target that failed first: none of its callees failed before it.
     pub origin: Target,
-    /// How the failures went on from there: each entry calls the one before it. The origin alone where the call graph
-    /// explains nothing.
-    pub path: Vec<Failing>,
-    /// Everything whose circuit is open, what failed first in front.
+    /// The targets that failed one after the other, each a caller of the one before it. Only the origin when the call graph
+    /// does not connect the failures.
+    pub path: Vec<FailingTarget>,
+    /// Targets whose circuit is open, ordered by their first failure.
     pub open: Vec<Target>,
-    /// How many call something of the path or of the open ones, directly or not, without having failed themselves.
+    /// Number of targets in the full blast radius.
     pub exposed: usize,
-    /// Who they are, nearest first: the first hundred.
+    /// Direct and indirect callers of the path and of the open targets that are in neither, nearest first. At most 100 are
+    /// listed; `exposed` counts all.
     pub blast_radius: Vec<Target>,
 }
 
 impl CascadeReport {
-    /// Emits the cascade's metrics, labelled with the `kind` and name of its `origin`.
-    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
-        let origin = [("kind", self.origin.kind.as_str()), ("origin", self.origin.name.as_str())];
-        for (name, count, help) in [
-            ("sre.cascade.path_length", self.path.len(), "Length of the path along which failures spread."),
-            ("sre.cascade.open_circuits", self.open.len(), "Circuits that are open."),
-            ("sre.cascade.exposed", self.exposed, "Callers of what failed that have not failed yet."),
-        ] {
-            emit(Metric::gauge(name, count as f64).with_labels(&origin).with_help(help));
-        }
+    /// Creates a report that has only an origin.
+    pub const fn new(origin: Target) -> Self {
+        Self { origin, path: Vec::new(), open: Vec::new(), exposed: 0, blast_radius: Vec::new() }
     }
 }
 
-/// Something that fails, and since when.
+/// A failing target and the time of its first failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failing {
-    /// What.
+#[non_exhaustive]
+pub struct FailingTarget {
+    /// The target.
     #[serde(flatten)]
     pub target: Target,
-    /// When it began to fail.
+    /// Time of the first failure.
     pub since: Timestamp,
+}
+
+impl FailingTarget {
+    /// Creates an entry for a target that has failed since `since`.
+    pub const fn new(target: Target, since: Timestamp) -> Self {
+        Self { target, since }
+    }
 }

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Metric, MetricUnit, Timestamp, Usd};
+use crate::{Timestamp, Usd};
 
 /// Whose budget something is about.
 ///
@@ -237,42 +237,4 @@ pub struct CostsSnapshot {
     pub store_failures: u64,
     /// Charges of agents beyond the maximum number of agents, which have no budget of their own.
     pub overflow: u64,
-}
-
-impl CostsSnapshot {
-    /// Emits the metrics of every budget, labelled with its `scope`, `name` and, of an agent on a model, `model`.
-    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
-        for budget in &self.budgets {
-            let (scope, name, model) = budget.scope.parts();
-            let of = [("scope", scope), ("name", name), ("model", model.unwrap_or_default())];
-            let of = if model.is_some() { &of[..] } else { &of[..2] };
-            for (metric, amount, help) in [
-                ("sre.cost.spent", budget.spent_usd, "Spent in the day, or in the organisation's month."),
-                ("sre.cost.reserved", budget.reserved_usd, "Reserved for calls in flight."),
-                ("sre.cost.limit", budget.limit_usd, "Limit of the budget."),
-            ] {
-                let metric = Metric::gauge(metric, amount.as_dollars()).with_unit(MetricUnit::Dollars);
-                emit(metric.with_labels(of).with_help(help));
-            }
-            if !budget.scope.agent_name().is_empty() {
-                for status in CostStatus::ALL {
-                    let is = f64::from(u8::from(budget.status == status));
-                    let metric = Metric::gauge("sre.cost.status", is).with_labels(of);
-                    emit(metric.with_label("status", status.as_str()).with_help("1 for the agent's current status."));
-                }
-            }
-            if let Some(at) = budget.exhausted_at {
-                let metric = Metric::gauge("sre.cost.exhausted_timestamp", at.as_unix_seconds());
-                let help = "Forecast time at which the budget is spent, in Unix time.";
-                emit(metric.with_unit(MetricUnit::Seconds).with_labels(of).with_help(help));
-            }
-        }
-        for (name, count, help) in [
-            ("sre.cost.signals_lost", self.lost_signals, "Signals dropped because nothing took them."),
-            ("sre.cost.store_failures", self.store_failures, "Failed writes of the cost ledger."),
-            ("sre.cost.overflow", self.overflow, "Costs of agents beyond the agent limit."),
-        ] {
-            emit(Metric::counter(name, count as f64).with_help(help));
-        }
-    }
 }

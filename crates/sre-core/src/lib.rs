@@ -71,7 +71,7 @@ pub use adapter::{
 };
 pub use alert::{Alert, Severity};
 pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKind, WindowedCalls};
-pub use cascade::{CascadeReport, Failing};
+pub use cascade::{CascadeReport, FailingTarget};
 pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};

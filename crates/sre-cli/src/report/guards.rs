@@ -8,43 +8,43 @@ use super::style::{BOLD, DIM, PLAIN};
 use crate::breakers::{BreakerFinding, BreakerFindings, CascadeFinding};
 use crate::costs::{AgentFinding, CostFindings};
 
-/// So many breakers and cascades are shown.
-const SHOWN: usize = 10;
+/// Maximum number of items shown of each kind.
+const MAX_SHOWN: usize = 10;
 
-/// When which breaker would have opened.
+/// Writes the breakers that would have opened, and the cascades.
 pub(super) fn breakers(findings: &BreakerFindings, out: &mut impl Write) -> io::Result<()> {
     if findings.breakers.is_empty() {
         writeln!(out, "{BOLD}breakers{PLAIN}: none would have opened")?;
     }
-    for breaker in findings.breakers.iter().take(SHOWN) {
+    for breaker in findings.breakers.iter().take(MAX_SHOWN) {
         breaker_line(breaker, out)?;
     }
     more(findings.breakers.len(), "breaker", out)?;
-    for cascade in findings.cascades.iter().take(SHOWN) {
+    for cascade in findings.cascades.iter().take(MAX_SHOWN) {
         cascade_line(cascade, out)?;
     }
     more(findings.cascades.len(), "cascade", out)?;
     writeln!(out)
 }
 
-/// What the run cost against its limits.
+/// Writes prices, costs and cost alerts.
 pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result<()> {
     if let Some(prices) = &findings.prices {
         let mut notes = vec![format!("{} priced", things(prices.priced, "model call"))];
         if prices.matched > 0 {
-            notes.push(format!("{} cost what the prices say", count(prices.matched)));
+            notes.push(format!("{} cost as priced", count(prices.matched)));
         }
         if prices.mismatched > 0 {
             let difference = prices.difference_usd;
-            notes.push(format!("{} say otherwise than the prices, by ${difference}", count(prices.mismatched)));
+            notes.push(format!("{} differ from the prices by ${difference} in total", count(prices.mismatched)));
         }
         writeln!(out, "{BOLD}prices{PLAIN}: {}", notes.join(", "))?;
-        for (model, calls) in prices.unknown_calls.iter().take(SHOWN) {
-            let model = if model.is_empty() { "a model without a name" } else { model };
+        for (model, calls) in prices.unknown_calls.iter().take(MAX_SHOWN) {
+            let model = if model.is_empty() { "an unnamed model" } else { model };
             writeln!(
                 out,
-                "  {}no price for {model}{PLAIN}: {} not counted",
-                of_status(CostStatus::Throttled),
+                "  {}no price for {model}{PLAIN}: {} not priced",
+                cost_style(CostStatus::Throttled),
                 things(*calls, "call")
             )?;
         }
@@ -53,8 +53,8 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
     if let Some(costs) = &findings.costs {
         let mut agents: Vec<_> = costs.agents.iter().collect();
         agents.sort_by_key(|agent| (std::cmp::Reverse(agent.status), std::cmp::Reverse(agent.spent_usd)));
-        for AgentFinding { agent, spent_usd, limit_usd, status } in agents.iter().take(SHOWN) {
-            let (style, word) = (of_status(*status), status.as_str().to_uppercase());
+        for AgentFinding { agent, spent_usd, limit_usd, status } in agents.iter().take(MAX_SHOWN) {
+            let (style, word) = (cost_style(*status), status.as_str().to_uppercase());
             writeln!(
                 out,
                 "{style} {word} {PLAIN} {BOLD}agent {agent}{PLAIN} spent ${spent_usd} of ${limit_usd} on the last day"
@@ -63,7 +63,7 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
         more(agents.len(), "agent", out)?;
         let org = &costs.org;
         writeln!(out, "all agents spent ${} of ${} in the last month", org.spent_usd, org.limit_usd)?;
-        for alert in costs.alerts.iter().take(SHOWN) {
+        for alert in costs.alerts.iter().take(MAX_SHOWN) {
             writeln!(out, "{DIM}{}{PLAIN} {}: {}", clock(alert.at), alert.scope, alert.kind)?;
         }
         more(costs.alerts.len(), "alert", out)?;
@@ -73,7 +73,7 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
 
 fn breaker_line(breaker: &BreakerFinding, out: &mut impl Write) -> io::Result<()> {
     let BreakerFinding { target, state, opened, openings } = breaker;
-    let style = of(*state);
+    let style = breaker_style(*state);
     let word = state.as_str().replace('_', " ").to_uppercase();
     write!(out, "{style} {word} {PLAIN} {BOLD}{target}{PLAIN} would have opened {}", things(*opened, "time"))?;
     if let Some(first) = openings.first() {
@@ -85,27 +85,27 @@ fn breaker_line(breaker: &BreakerFinding, out: &mut impl Write) -> io::Result<()
 fn cascade_line(cascade: &CascadeFinding, out: &mut impl Write) -> io::Result<()> {
     let path: Vec<String> = cascade.report.path.iter().map(|failing| failing.target.to_string()).collect();
     let style = AnsiColor::Red.on_default().bold();
-    let until = cascade.over_at.map_or_else(|| "goes on".to_owned(), |at| format!("over at {}", clock(at)));
-    let found = clock(cascade.found_at);
-    write!(out, "{style} CASCADE {PLAIN} {BOLD}{}{PLAIN} found at {found}, {until}", path.join(" → "))?;
+    let end = cascade.over_at.map_or_else(|| "ongoing".to_owned(), |at| format!("ended at {}", clock(at)));
+    let detected = clock(cascade.found_at);
+    write!(out, "{style} CASCADE {PLAIN} {BOLD}{}{PLAIN} detected at {detected}, {end}", path.join(" → "))?;
     let (open, exposed) = (cascade.report.open.len() as u64, cascade.report.exposed as u64);
     writeln!(out, "{DIM}; {} open, {} exposed{PLAIN}", things(open, "circuit"), things(exposed, "agent"))
 }
 
 fn more(count: usize, thing: &str, out: &mut impl Write) -> io::Result<()> {
-    match count.saturating_sub(SHOWN) {
+    match count.saturating_sub(MAX_SHOWN) {
         0 => Ok(()),
         left => writeln!(out, "{DIM}… and {}{PLAIN}", things(left as u64, &format!("more {thing}"))),
     }
 }
 
-/// To the second, which is enough for people.
+/// Formats a time to the second.
 fn clock(at: Timestamp) -> String {
     let text = at.to_string();
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-const fn of_status(status: CostStatus) -> Style {
+const fn cost_style(status: CostStatus) -> Style {
     match status {
         CostStatus::Ok => AnsiColor::Green.on_default().bold(),
         CostStatus::Throttled => AnsiColor::Yellow.on_default().bold(),
@@ -113,7 +113,7 @@ const fn of_status(status: CostStatus) -> Style {
     }
 }
 
-const fn of(state: BreakerState) -> Style {
+const fn breaker_style(state: BreakerState) -> Style {
     match state {
         BreakerState::Closed | BreakerState::Disabled => AnsiColor::Green.on_default().bold(),
         BreakerState::HalfOpen => AnsiColor::Yellow.on_default().bold(),

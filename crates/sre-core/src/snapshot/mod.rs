@@ -1,4 +1,5 @@
 mod alerts;
+mod guards;
 mod slo;
 mod totals;
 

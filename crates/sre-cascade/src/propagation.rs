@@ -1,35 +1,35 @@
 use rustc_hash::FxHashMap;
 use sre_core::Timestamp;
 
-/// Who fails, and since when.
+/// Failing targets and the times of their first failures.
 pub(crate) type FailingSince = FxHashMap<u32, Timestamp>;
 
-/// The longest way that failures can have gone: each of it calls the one before it, and did not fail before that one did.
-/// Of ways of the same length, the one whose end failed first; among equals the lowest number.
+/// Returns the longest path along which failures can have propagated: each target on it calls the one before it and did not fail
+/// before it. Of paths of equal length, it returns the one whose last target failed first, then the one with the lowest id.
 ///
-/// Takes time in proportion to the failing ones and their callers.
+/// Takes time proportional to the number of failing targets and their callers.
 pub(crate) fn longest_path<'a>(failing: &FailingSince, callers: impl Fn(u32) -> &'a [u32]) -> Vec<u32> {
     let mut order: Vec<(Timestamp, u32)> = failing.iter().map(|(id, since)| (*since, *id)).collect();
     order.sort_unstable();
-    let place: FxHashMap<u32, usize> = order.iter().enumerate().map(|(place, (_, id))| (*id, place)).collect();
-    // Whom a failure can have come to from each, by place in that order: those who did not fail earlier.
-    let reached = |from: usize| {
+    let index: FxHashMap<u32, usize> = order.iter().enumerate().map(|(index, (_, id))| (*id, index)).collect();
+    // Edges lead from a target to the callers that did not fail before it, by index in `order`.
+    let edges_from = |from: usize| {
         let (since, id) = order[from];
-        let later = callers(id).iter().filter_map(|caller| place.get(caller).copied());
+        let later = callers(id).iter().filter_map(|caller| index.get(caller).copied());
         later.filter(|to| order[*to].0 >= since && *to != from).collect::<Vec<usize>>()
     };
-    let edges: Vec<Vec<usize>> = (0..order.len()).map(reached).collect();
-    let mut waits_for = vec![0u32; order.len()];
-    edges.iter().flatten().for_each(|to| waits_for[*to] += 1);
+    let edges: Vec<Vec<usize>> = (0..order.len()).map(edges_from).collect();
+    let mut incoming = vec![0u32; order.len()];
+    edges.iter().flatten().for_each(|to| incoming[*to] += 1);
 
-    let mut before: Vec<Option<usize>> = vec![None; order.len()];
+    let mut predecessor: Vec<Option<usize>> = vec![None; order.len()];
     let mut length = vec![1u32; order.len()];
     let mut is_done = vec![false; order.len()];
-    let mut ready: Vec<usize> = (0..order.len()).filter(|place| waits_for[*place] == 0).rev().collect();
+    let mut ready: Vec<usize> = (0..order.len()).filter(|index| incoming[*index] == 0).rev().collect();
     let mut next = 0;
     loop {
         let Some(from) = ready.pop() else {
-            // What is left calls itself in a circle, all of it failing since the same moment: it is cut at the first.
+            // Only cycles remain, whose targets failed at the same moment: start from the first of them.
             while next < order.len() && is_done[next] {
                 next += 1;
             }
@@ -44,20 +44,20 @@ pub(crate) fn longest_path<'a>(failing: &FailingSince, callers: impl Fn(u32) -> 
         }
         for &to in edges[from].iter().filter(|to| !is_done[**to]) {
             if length[from] + 1 > length[to] {
-                (length[to], before[to]) = (length[from] + 1, Some(from));
+                (length[to], predecessor[to]) = (length[from] + 1, Some(from));
             }
-            waits_for[to] = waits_for[to].saturating_sub(1);
-            if waits_for[to] == 0 {
+            incoming[to] = incoming[to].saturating_sub(1);
+            if incoming[to] == 0 {
                 ready.push(to);
             }
         }
     }
 
     let mut path = Vec::new();
-    let mut at = (0..order.len()).max_by_key(|place| (length[*place], std::cmp::Reverse(*place)));
-    while let Some(place) = at {
-        path.push(order[place].1);
-        at = before[place];
+    let mut last = (0..order.len()).max_by_key(|index| (length[*index], std::cmp::Reverse(*index)));
+    while let Some(index) = last {
+        path.push(order[index].1);
+        last = predecessor[index];
     }
     path.reverse();
     path
@@ -82,31 +82,31 @@ mod tests {
     }
 
     #[test]
-    fn failures_go_from_the_callee_to_its_callers() {
+    fn failures_propagate_from_callee_to_caller() {
         let chain = [(2, 1), (1, 0)];
         assert_eq!(path(&chain, &[(0, 10), (1, 11), (2, 12)]), [0, 1, 2]);
-        assert_eq!(path(&chain, &[(0, 10), (1, 10), (2, 10)]), [0, 1, 2], "at once counts too");
-        assert_eq!(path(&chain, &[(2, 10), (1, 11), (0, 12)]), [2], "the other way is no cascade");
-        assert_eq!(path(&chain, &[(0, 10), (2, 12)]), [0], "a gap ends it");
+        assert_eq!(path(&chain, &[(0, 10), (1, 10), (2, 10)]), [0, 1, 2], "simultaneous failures");
+        assert_eq!(path(&chain, &[(2, 10), (1, 11), (0, 12)]), [2], "failures from caller to callee");
+        assert_eq!(path(&chain, &[(0, 10), (2, 12)]), [0], "a caller in between did not fail");
         assert_eq!(path(&[], &[]), [0; 0]);
     }
 
     #[test]
-    fn a_circle_has_the_first_failure_as_its_origin() {
-        let circle = [(1, 0), (2, 1), (0, 2)];
-        assert_eq!(path(&circle, &[(0, 12), (1, 10), (2, 11)]), [1, 2, 0]);
-        assert_eq!(path(&circle, &[(0, 10), (1, 10), (2, 10)]).len(), 3, "cut at one of them");
+    fn the_path_through_a_cycle_starts_at_the_first_failure() {
+        let cycle = [(1, 0), (2, 1), (0, 2)];
+        assert_eq!(path(&cycle, &[(0, 12), (1, 10), (2, 11)]), [1, 2, 0]);
+        assert_eq!(path(&cycle, &[(0, 10), (1, 10), (2, 10)]).len(), 3, "any start");
     }
 
-    /// Every way there is, by trying all of them.
-    fn longest_by_brute_force(callers: &[Vec<u32>], failing: &FailingSince, way: &mut Vec<u32>) -> usize {
-        let last = *way.last().unwrap();
-        let mut longest = way.len();
+    /// Tries every path.
+    fn longest_by_brute_force(callers: &[Vec<u32>], failing: &FailingSince, path: &mut Vec<u32>) -> usize {
+        let last = *path.last().unwrap();
+        let mut longest = path.len();
         for caller in &callers[last as usize] {
-            if !way.contains(caller) && failing.get(caller).is_some_and(|since| *since >= failing[&last]) {
-                way.push(*caller);
-                longest = longest.max(longest_by_brute_force(callers, failing, way));
-                way.pop();
+            if !path.contains(caller) && failing.get(caller).is_some_and(|since| *since >= failing[&last]) {
+                path.push(*caller);
+                longest = longest.max(longest_by_brute_force(callers, failing, path));
+                path.pop();
             }
         }
         longest
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_way_is_longer(
+        fn no_path_is_longer(
             calls in prop::collection::vec((0u32..8, 0u32..8), 0..20),
             times in Just((0i64..8).collect::<Vec<i64>>()).prop_shuffle(),
             fails in prop::collection::vec(any::<bool>(), 8),
@@ -133,9 +133,9 @@ mod tests {
             }
         }
 
-        /// Among failures of the same moment nobody can say which came first; the way is a way all the same.
+        /// The order of simultaneous failures is unknown, so only the path's validity is checked.
         #[test]
-        fn ties_and_circles_end(calls in prop::collection::vec((0u32..8, 0u32..8), 0..40), times in prop::collection::vec(0i64..3, 8)) {
+        fn ties_and_cycles_terminate(calls in prop::collection::vec((0u32..8, 0u32..8), 0..40), times in prop::collection::vec(0i64..3, 8)) {
             let callers = graph(&calls);
             let failing: FailingSince = (0u32..8).map(|id| (id, Timestamp::from_secs(times[id as usize]))).collect();
             let found = longest_path(&failing, |id| &callers[id as usize]);

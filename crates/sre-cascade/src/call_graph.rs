@@ -7,62 +7,61 @@ use rustc_hash::{FxHashSet, FxHasher};
 use sre_core::{Target, TargetKind};
 
 use crate::CircuitBreaker;
-use crate::breaker::Settings;
+use crate::settings::Settings;
 
-/// Everything that is watched, by name and by number, and who calls whom.
+/// All monitored targets, by name and by id, and who calls whom.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct CallGraph {
     breakers: Vec<Arc<CircuitBreaker>>,
     ids: HashTable<u32>,
-    /// Who calls those that anybody calls.
+    /// Lists of callers, only for targets that have any.
     callers: Vec<Vec<u32>>,
-    /// For each target, which of these lists is its own.
-    list_of: Vec<u32>,
+    /// Index into `callers` by target id, or [`NO_CALLERS`].
+    caller_list: Vec<u32>,
     calls: FxHashSet<(u32, u32)>,
     max_targets: usize,
     max_calls: usize,
-    /// Targets and calls that found no room.
-    pub(crate) overflow: u64,
+    /// Targets and calls rejected by the limits.
+    pub(crate) rejected: u64,
 }
 
-/// No list: nobody calls it.
-const NOBODY: u32 = u32::MAX;
+const NO_CALLERS: u32 = u32::MAX;
 
-impl Directory {
+impl CallGraph {
     pub(crate) fn new(max_targets: usize, max_calls: usize) -> Self {
         Self {
             breakers: Vec::new(),
             ids: HashTable::new(),
             callers: Vec::new(),
-            list_of: Vec::new(),
+            caller_list: Vec::new(),
             calls: FxHashSet::default(),
             max_targets,
             max_calls,
-            overflow: 0,
+            rejected: 0,
         }
     }
 
     pub(crate) fn find(&self, kind: TargetKind, name: &str) -> Option<u32> {
-        let is_it = |id: &u32| {
+        let matches = |id: &u32| {
             let target = self.breakers[*id as usize].target();
             target.kind == kind && target.name == name
         };
-        self.ids.find(hash(kind, name), is_it).copied()
+        self.ids.find(hash(kind, name), matches).copied()
     }
 
-    /// The number of a target, which is made if need be; `None` where there is no room for it.
+    /// Returns the id of a target, adding it if it is new; `None` if `max_targets` is reached.
     pub(crate) fn add(&mut self, kind: TargetKind, name: &str, settings: &Arc<Settings>) -> Option<u32> {
         if let Some(id) = self.find(kind, name) {
             return Some(id);
         }
         let id = u32::try_from(self.breakers.len()).ok().filter(|id| (*id as usize) < self.max_targets);
         let Some(id) = id else {
-            self.overflow += 1;
+            self.rejected += 1;
             return None;
         };
         let target = Target { kind, name: name.to_owned() };
-        self.breakers.push(Arc::new(CircuitBreaker::shared(target, id, settings.clone())));
-        self.list_of.push(NOBODY);
+        self.breakers.push(Arc::new(CircuitBreaker::from_settings(target, id, settings.clone())));
+        self.caller_list.push(NO_CALLERS);
         let breakers = &self.breakers;
         self.ids.insert_unique(hash(kind, name), id, |id| {
             let target = breakers[*id as usize].target();
@@ -88,12 +87,12 @@ impl Directory {
             return;
         }
         if self.calls.len() >= self.max_calls {
-            self.overflow += 1;
+            self.rejected += 1;
             return;
         }
         self.calls.insert((caller, callee));
-        let list = &mut self.list_of[callee as usize];
-        if *list == NOBODY {
+        let list = &mut self.caller_list[callee as usize];
+        if *list == NO_CALLERS {
             *list = self.callers.len() as u32;
             self.callers.push(Vec::new());
         }
@@ -101,23 +100,23 @@ impl Directory {
     }
 
     pub(crate) fn callers(&self, id: u32) -> &[u32] {
-        self.callers.get(self.list_of[id as usize] as usize).map_or(&[], Vec::as_slice)
+        self.callers.get(self.caller_list[id as usize] as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Whoever calls one of `from`, directly or not, nearest first and without `from` itself.
-    pub(crate) fn all_callers(&self, from: &[u32]) -> Vec<u32> {
-        let mut seen = vec![0u64; self.breakers.len().div_ceil(64)];
-        let mut see = |id: u32| {
+    /// Returns the direct and indirect callers of `callees`, nearest first and without `callees` themselves.
+    pub(crate) fn all_callers(&self, callees: &[u32]) -> Vec<u32> {
+        let mut visited = vec![0u64; self.breakers.len().div_ceil(64)];
+        let mut visit = |id: u32| {
             let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
-            let is_new = seen[word] & bit == 0;
-            seen[word] |= bit;
+            let is_new = visited[word] & bit == 0;
+            visited[word] |= bit;
             is_new
         };
-        let mut queue: VecDeque<u32> = from.iter().copied().filter(|id| see(*id)).collect();
+        let mut queue: VecDeque<u32> = callees.iter().copied().filter(|id| visit(*id)).collect();
         let mut found = Vec::new();
         while let Some(id) = queue.pop_front() {
             for &caller in self.callers(id) {
-                if see(caller) {
+                if visit(caller) {
                     found.push(caller);
                     queue.push_back(caller);
                 }

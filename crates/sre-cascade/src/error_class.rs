@@ -1,13 +1,15 @@
-/// Whose fault an error is.
+/// Classifies an error by whether it counts as a failure of the callee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorClass {
-    /// The callee's: it counts.
+    /// The callee failed. Counts as a failure.
     Failure,
-    /// Nobody's: the callee has a limit and says so. Counts unless [`BreakerConfig::count_rate_limits`] is off.
+    /// The callee rejected the call because of a rate limit. Counts as a failure unless
+    /// [`BreakerConfig::count_rate_limits`] is off.
     ///
     /// [`BreakerConfig::count_rate_limits`]: crate::BreakerConfig::count_rate_limits
     RateLimit,
-    /// The caller's: a bad argument, a missing permission. Says nothing about the callee, and does not count.
+    /// The caller made a mistake, such as an invalid argument or a missing permission. Does not count.
     Caller,
 }
 
@@ -28,9 +30,9 @@ const CALLER: [&str; 11] = [
 ];
 
 impl ErrorClass {
-    /// What an HTTP status means: 429 is a rate limit, 408 and anything outside 400 to 499 a failure, the others are the
-    /// caller's.
-    pub const fn of_status(status: u16) -> Self {
+    /// Classifies an HTTP status: 429 is a rate limit, other statuses from 400 to 499 except 408 are the caller's, and all
+    /// others are failures.
+    pub const fn from_status(status: u16) -> Self {
         match status {
             429 => Self::RateLimit,
             400..=407 | 409..=499 => Self::Caller,
@@ -38,16 +40,16 @@ impl ErrorClass {
         }
     }
 
-    /// What an error's text means, by the words that providers and frameworks use for rate limits and bad requests;
-    /// anything else is a failure.
+    /// Classifies an error message by the words that providers and frameworks use for rate limits and bad requests. All
+    /// other messages are failures.
     ///
     /// ```
     /// use sre_cascade::ErrorClass;
-    /// assert_eq!(ErrorClass::of_message("openai.RateLimitError: slow down"), ErrorClass::RateLimit);
-    /// assert_eq!(ErrorClass::of_message("pydantic.ValidationError: city is missing"), ErrorClass::Caller);
-    /// assert_eq!(ErrorClass::of_message("connection reset"), ErrorClass::Failure);
+    /// assert_eq!(ErrorClass::from_message("openai.RateLimitError: slow down"), ErrorClass::RateLimit);
+    /// assert_eq!(ErrorClass::from_message("pydantic.ValidationError: city is missing"), ErrorClass::Caller);
+    /// assert_eq!(ErrorClass::from_message("connection reset"), ErrorClass::Failure);
     /// ```
-    pub fn of_message(message: &str) -> Self {
+    pub fn from_message(message: &str) -> Self {
         let has = |words: &[&str]| words.iter().any(|word| contains_ignoring_case(message, word));
         if has(&RATE_LIMIT) {
             Self::RateLimit
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_callers_fault_and_a_rate_limit_are_told_from_a_failure() {
+    fn rate_limits_and_caller_errors_are_distinguished_from_failures() {
         for (status, class) in [
             (400, ErrorClass::Caller),
             (404, ErrorClass::Caller),
@@ -77,7 +79,7 @@ mod tests {
             (500, ErrorClass::Failure),
             (503, ErrorClass::Failure),
         ] {
-            assert_eq!(ErrorClass::of_status(status), class, "{status}");
+            assert_eq!(ErrorClass::from_status(status), class, "{status}");
         }
         for (message, class) in [
             ("", ErrorClass::Failure),
@@ -85,7 +87,7 @@ mod tests {
             ("HTTP 429 Too Many Requests", ErrorClass::RateLimit),
             ("INVALID_ARGUMENT: no such city", ErrorClass::Caller),
         ] {
-            assert_eq!(ErrorClass::of_message(message), class, "{message}");
+            assert_eq!(ErrorClass::from_message(message), class, "{message}");
         }
     }
 }

@@ -1,0 +1,163 @@
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, Timestamp, lock};
+
+use crate::propagation::FailingSince;
+use crate::settings::{BreakerListener, change_signal};
+
+/// Tracks which targets of a detector are failing and whose circuits are open. It listens to their breakers.
+#[derive(Default)]
+pub(crate) struct FailureTracker {
+    window: Duration,
+    /// Number of failures within the window that make a target failing.
+    min_failures: u32,
+    state: Mutex<State>,
+    handler: OnceLock<Arc<dyn SignalHandler>>,
+}
+
+#[derive(Default)]
+struct State {
+    episodes: FxHashMap<u32, FailureEpisode>,
+    /// When the recovery timeout of each open circuit elapses.
+    open_until: FxHashMap<u32, Timestamp>,
+    /// A target began to fail, or a breaker changed state, since [`FailureTracker::take_changed`].
+    has_changed: bool,
+    /// Targets that have failed since the start.
+    ever_failed: FxHashSet<u32>,
+    /// State transitions not yet taken, when there is no handler.
+    pending: Vec<Signal>,
+    dropped: u64,
+}
+
+/// Failures with no gap longer than the window.
+#[derive(Clone, Copy)]
+struct FailureEpisode {
+    since: Timestamp,
+    last: Timestamp,
+    failures: u32,
+}
+
+/// The failing targets at one moment.
+pub(crate) struct FailingTargets {
+    /// Targets with enough failures, or with an open circuit.
+    pub(crate) failing: FailingSince,
+    /// Targets with an open circuit, ordered by their first failure.
+    pub(crate) open: Vec<u32>,
+}
+
+const MAX_PENDING: usize = 4_096;
+
+impl FailureTracker {
+    pub(crate) fn new(window: Duration, min_failures: u32) -> Self {
+        Self { window, min_failures, ..Self::default() }
+    }
+
+    /// Sends later state transitions to `handler` immediately. Returns false if a handler is already set.
+    pub(crate) fn set_handler(&self, handler: Arc<dyn SignalHandler>) -> bool {
+        self.handler.set(handler).is_ok()
+    }
+
+    /// Returns true if a target began to fail or a breaker changed state since the last call.
+    pub(crate) fn take_changed(&self) -> bool {
+        std::mem::take(&mut self.state().has_changed)
+    }
+
+    /// Removes and returns the pending state transitions, oldest first.
+    pub(crate) fn take_pending(&self) -> Vec<Signal> {
+        std::mem::take(&mut self.state().pending)
+    }
+
+    /// Returns the number of state transitions dropped because too many were pending.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state().dropped
+    }
+
+    /// Returns what is failing at `now`, and forgets targets that have recovered.
+    pub(crate) fn failing_at(&self, now: Timestamp) -> FailingTargets {
+        let mut state = self.state();
+        let State { episodes, open_until, .. } = &mut *state;
+        episodes.retain(|id, episode| now.since(episode.last) <= self.window || open_until.contains_key(id));
+        let mut open: Vec<(Timestamp, u32)> = open_until
+            .iter()
+            .filter(|(_, until)| **until > now)
+            .map(|(id, _)| (episodes.get(id).map_or(now, |episode| episode.since), *id))
+            .collect();
+        open.sort_unstable();
+        FailingTargets {
+            failing: episodes
+                .iter()
+                .filter(|(id, episode)| episode.failures >= self.min_failures || open_until.contains_key(id))
+                .map(|(id, episode)| (*id, episode.since))
+                .collect(),
+            open: open.into_iter().map(|(_, id)| id).collect(),
+        }
+    }
+
+    /// Returns the targets whose breakers opened and have made no transition since, including those due to become half-open.
+    pub(crate) fn opened(&self) -> Vec<u32> {
+        self.state().open_until.keys().copied().collect()
+    }
+
+    /// Returns the targets that have failed since the start.
+    pub(crate) fn ever_failed(&self) -> Vec<u32> {
+        self.state().ever_failed.iter().copied().collect()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    fn record_failure(&mut self, id: u32, at: Timestamp, tracker: &FailureTracker) {
+        self.ever_failed.insert(id);
+        let new = FailureEpisode { since: at, last: at, failures: 0 };
+        let episode = self.episodes.entry(id).or_insert(new);
+        if at.since(episode.last) > tracker.window {
+            *episode = new;
+        }
+        episode.last = episode.last.max(at);
+        episode.failures = episode.failures.saturating_add(1);
+        self.has_changed |= episode.failures == tracker.min_failures;
+    }
+}
+
+impl BreakerListener for FailureTracker {
+    fn on_failure(&self, id: u32, at: Timestamp) {
+        self.state().record_failure(id, at, self);
+    }
+
+    fn on_change(&self, id: u32, at: Timestamp, change: BreakerChange) {
+        let mut state = self.state();
+        state.has_changed = true;
+        match change.to {
+            BreakerState::Open => {
+                state.record_failure(id, at, self);
+                let timeout = Duration::try_from_secs_f64(change.retry_after_s.unwrap_or(0.0)).unwrap_or(Duration::MAX);
+                state.open_until.insert(id, at.saturating_add(timeout));
+            }
+            BreakerState::ForcedOpen => {
+                state.record_failure(id, at, self);
+                state.open_until.insert(id, Timestamp::from_nanos(i64::MAX));
+            }
+            BreakerState::Closed | BreakerState::Disabled => {
+                state.open_until.remove(&id);
+                state.episodes.remove(&id);
+            }
+            BreakerState::HalfOpen => {
+                state.open_until.remove(&id);
+            }
+        }
+        let signal = change_signal(at, change);
+        match self.handler.get() {
+            Some(handler) => {
+                drop(state);
+                handler.handle(&signal);
+            }
+            None if state.pending.len() < MAX_PENDING => state.pending.push(signal),
+            None => state.dropped += 1,
+        }
+    }
+}
