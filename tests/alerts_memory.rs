@@ -31,7 +31,7 @@ fn incidents_are_bounded_in_number_and_time_and_a_repetition_allocates_nothing()
     let _profiler = dhat::Profiler::builder().testing().build();
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
     let options = AlertOptions { clock: clock.clone(), max_incidents: INCIDENTS, ..AlertOptions::default() };
-    let manager = AlertManager::driven(AlertOptions { queue_limit: INCIDENTS, ..options });
+    let manager = AlertManager::without_thread(AlertOptions { queue_limit: INCIDENTS, ..options });
     manager.add_channel(CallbackChannel::new("nobody", |_| {}), ChannelConfig::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let send = |range: std::ops::Range<usize>| {

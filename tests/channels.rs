@@ -141,7 +141,7 @@ impl Rig {
             retry: RetryPolicy { attempts: 3, ..RetryPolicy::default() },
             ..options
         };
-        let manager = AlertManager::driven(options);
+        let manager = AlertManager::without_thread(options);
         manager.add_channels(vec![(channel, ChannelConfig::default())]).unwrap();
         Self { manager, clock, store }
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sre_alerts::{
-    AlertManager, AlertOptions, CallbackChannel, ChannelConfig, Escalation, MaintenanceWindow, PersistentAlertManager,
-    Schedule, Silence, Verdict,
+    AlertManager, AlertOptions, CallbackChannel, ChannelConfig, EscalationPolicy, MaintenanceWindow,
+    PersistentAlertManager, Schedule, Silence, Verdict,
 };
 use sre_core::{Alert, AlertQuery, AlertStore, Clock, DeliveryState, ManualClock, Severity, Timestamp};
 use sre_store_sqlite::SqliteAlertStore;
@@ -25,7 +25,7 @@ impl Run {
         let clock = Arc::new(ManualClock::new(now));
         let store = Arc::new(SqliteAlertStore::open(folder.join("alerts.db")).unwrap());
         let options = AlertOptions { clock: clock.clone(), store: Some(store), ..options };
-        let manager = AlertManager::driven(options);
+        let manager = AlertManager::without_thread(options);
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let channels = ["first", "second"].map(|name| {
             let said = said.clone();
@@ -134,7 +134,7 @@ async fn an_escalation_goes_on_after_a_restart_unless_somebody_acknowledged_mean
     let folder = tempfile::tempdir().unwrap();
     let options = || {
         let after = Duration::from_secs(900);
-        let escalation = Escalation { channels: vec!["first".into(), "second".into()], after };
+        let escalation = EscalationPolicy { channels: vec!["first".into(), "second".into()], after };
         AlertOptions { escalations: vec![escalation], ..AlertOptions::default() }
     };
     let run = Run::new(folder.path(), START, options());

@@ -11,7 +11,7 @@ use sre_core::yaml::{ConfigError, Fields, Kind, Node, documents};
 use sre_core::{AlertChannel, Retention, Secret, Severity, Timestamp, Window};
 
 use crate::{
-    AlertManager, AlertOptions, AlertmanagerChannel, ChannelConfig, Escalation, FileChannel, MaintenanceWindow,
+    AlertManager, AlertOptions, AlertmanagerChannel, ChannelConfig, EscalationPolicy, FileChannel, MaintenanceWindow,
     ManagerError, Matcher, OpsgenieChannel, PagerDutyChannel, RateLimit, Schedule, Silence, SlackChannel, TeamsChannel,
     WebhookChannel,
 };
@@ -196,7 +196,7 @@ impl Reader<'_> {
         node: &Node,
         path: &str,
         known: &[(Arc<dyn AlertChannel>, ChannelConfig)],
-    ) -> Result<Escalation, ConfigError> {
+    ) -> Result<EscalationPolicy, ConfigError> {
         let mut fields = Fields::new(node, self.file, path)?;
         let after = fields.window("after")?.map(Window::duration);
         let channels = self.list(&mut fields, "channels", |node, _| {
@@ -210,7 +210,7 @@ impl Reader<'_> {
         })?;
         fields.finish()?;
         match after {
-            Some(after) if channels.len() >= 2 => Ok(Escalation { channels, after }),
+            Some(after) if channels.len() >= 2 => Ok(EscalationPolicy { channels, after }),
             Some(_) => Err(self.missing(node, path, "channels", "at least two")),
             None => Err(self.missing(node, path, "after", DURATION)),
         }

@@ -11,9 +11,9 @@ pub(crate) struct Fingerprint(u128);
 
 /// Makes fingerprints.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Keys(u64, u64);
+pub(crate) struct Fingerprinter(u64, u64);
 
-impl Keys {
+impl Fingerprinter {
     /// With a seed that nobody knows.
     pub(crate) fn new() -> Self {
         Self(fastrand::u64(..), fastrand::u64(..))
@@ -28,7 +28,7 @@ impl Keys {
     /// The fingerprint of an alert's key; allocates nothing.
     pub(crate) fn of(self, alert: &Alert) -> Fingerprint {
         if !alert.dedup_key.is_empty() {
-            return self.of_text(&alert.dedup_key);
+            return self.of_key(&alert.dedup_key);
         }
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         for (part, separator) in [(&alert.agent_id, "/"), (&alert.slo_name, "/"), (&alert.source, "")] {
@@ -39,7 +39,7 @@ impl Keys {
     }
 
     /// The fingerprint of a key as text.
-    pub(crate) fn of_text(self, key: &str) -> Fingerprint {
+    pub(crate) fn of_key(self, key: &str) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         hasher.write(key.as_bytes());
         Fingerprint(hasher.finish128().as_u128())
@@ -73,11 +73,11 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_agent_objective_and_source() {
-        let keys = Keys::new();
+        let fingerprinter = Fingerprinter::new();
         let plain = Alert { agent_id: "a".into(), slo_name: "s".into(), ..Alert::new("t", "m") };
         let keyed = Alert { dedup_key: plain.key().into_owned(), ..plain.clone() };
-        assert_eq!(keys.of(&plain), keys.of(&keyed));
-        assert_eq!(keys.of(&plain), keys.of_text("a/s/agent-sre"));
-        assert_ne!(keys.of(&plain), keys.of(&Alert::new("t", "m")));
+        assert_eq!(fingerprinter.of(&plain), fingerprinter.of(&keyed));
+        assert_eq!(fingerprinter.of(&plain), fingerprinter.of_key("a/s/agent-sre"));
+        assert_ne!(fingerprinter.of(&plain), fingerprinter.of(&Alert::new("t", "m")));
     }
 }

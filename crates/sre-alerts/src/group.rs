@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use sre_core::{Alert, Severity, Timestamp};
 
-use crate::fingerprint::{Fingerprint, Keys};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::matcher::field;
-use crate::message::{Message, Outbox};
+use crate::message::{DeliveryLog, Message};
 use crate::summary;
 
 /// Alerts that share labels, put together into one message: the first waits a moment for others.
@@ -38,12 +38,18 @@ impl Groups {
     }
 
     /// Puts a message into its group, or hands it back where nothing is grouped.
-    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, out: &mut Outbox, keys: Keys) -> Option<Message> {
+    pub(crate) fn accept(
+        &mut self,
+        message: Message,
+        now: Timestamp,
+        out: &mut DeliveryLog,
+        fingerprinter: Fingerprinter,
+    ) -> Option<Message> {
         if self.by.is_empty() {
             return Some(message);
         }
         if message.acknowledged_by.is_some() {
-            return Some(self.of_group(message, keys));
+            return Some(self.of_group(message, fingerprinter));
         }
         let key = match self.of.get(&message.key) {
             Some(key) => key.clone(),
@@ -74,15 +80,15 @@ impl Groups {
         None
     }
 
-    /// The messages of the groups whose wait is over; all of them where `at_once`.
-    pub(crate) fn due(&mut self, now: Timestamp, at_once: bool, keys: Keys) -> Vec<Message> {
-        let is_due = |group: &Group| group.flush_at.is_some_and(|at| at_once || at <= now);
+    /// The messages of the groups whose wait is over; all of them where `flush`.
+    pub(crate) fn due(&mut self, now: Timestamp, flush: bool, fingerprinter: Fingerprinter) -> Vec<Message> {
+        let is_due = |group: &Group| group.flush_at.is_some_and(|at| flush || at <= now);
         let due: Vec<String> =
             self.open.iter().filter(|(_, group)| is_due(group)).map(|(key, _)| key.clone()).collect();
         let mut messages = Vec::new();
         for key in due {
             let Some(group) = self.open.get_mut(&key) else { continue };
-            messages.push(group.flush(keys.of_text(&key), now));
+            messages.push(group.flush(fingerprinter.of_key(&key), now));
             if group.firing.is_empty() {
                 self.open.remove(&key);
             }
@@ -101,9 +107,9 @@ impl Groups {
     }
 
     /// Whoever acknowledges an alert acknowledges the group's message, which is what people see.
-    fn of_group(&self, mut message: Message, keys: Keys) -> Message {
+    fn of_group(&self, mut message: Message, fingerprinter: Fingerprinter) -> Message {
         if let Some(key) = self.of.get(&message.key) {
-            message.key = keys.of_text(key);
+            message.key = fingerprinter.of_key(key);
             message.alert = Arc::new(Alert { dedup_key: key.clone(), ..(*message.alert).clone() });
         }
         message

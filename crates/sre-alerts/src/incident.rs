@@ -56,8 +56,8 @@ impl Last {
 #[derive(Debug, Default)]
 pub(crate) struct Detail {
     pub(crate) opened_at: Timestamp,
-    /// The channels that the trigger went to, by their lanes' numbers.
-    pub(crate) lanes: Vec<u32>,
+    /// The channels that the trigger went to, by their pipelines' numbers.
+    pub(crate) pipelines: Vec<u32>,
     /// What was sent last: its resolution may say less, and somebody may want it again.
     pub(crate) last: Option<(Option<AlertId>, Arc<Alert>)>,
     pub(crate) acknowledged: bool,
@@ -89,7 +89,7 @@ impl Incidents {
     }
 
     /// Whether the same was sent a moment ago, and was no less bad.
-    pub(crate) fn is_repetition(&self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
+    pub(crate) fn is_duplicate(&self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
         severity != Severity::Resolved
             && self.open.get(&key).is_some_and(|incident| {
                 severity <= incident.last.severity() && now < incident.last.at().saturating_add(self.dedup_window)
@@ -101,7 +101,7 @@ impl Incidents {
         if severity == Severity::Resolved {
             return self.open.remove(&key).map_or(Admission::NotOpen, Admission::Close);
         }
-        if self.is_repetition(key, severity, now) {
+        if self.is_duplicate(key, severity, now) {
             return Admission::Duplicate;
         }
         if let Some(incident) = self.open.get_mut(&key) {
@@ -184,7 +184,7 @@ impl Incident {
     }
 
     /// It is sent again by ourselves, which counts for the dedup window.
-    pub(crate) fn sent_again(&mut self, now: Timestamp) {
+    pub(crate) fn mark_sent(&mut self, now: Timestamp) {
         self.last = Last::new(now, self.last.severity());
     }
 }
@@ -192,7 +192,7 @@ impl Incident {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::Keys;
+    use crate::fingerprint::Fingerprinter;
 
     const WINDOW: Duration = Duration::from_secs(300);
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn admit(incidents: &mut Incidents, key: &str, severity: Severity, seconds: i64) -> &'static str {
-        let key = Keys::unseeded().of_text(key);
+        let key = Fingerprinter::unseeded().of_key(key);
         match incidents.admit(key, severity, Timestamp::from_secs(seconds)) {
             Admission::Duplicate => "duplicate",
             Admission::NotOpen => "not open",

@@ -18,27 +18,27 @@
 //! | always | [`CallbackChannel`]: a function of this process |
 //! | `config` | all of these, named in a YAML file: [`NotifyConfig`] |
 //! | `full` | everything |
+mod channel_pipeline;
 mod channels;
 #[cfg(feature = "config")]
 mod config;
+mod escalation;
 mod fingerprint;
-mod follow_up;
 mod group;
 mod incident;
-mod lane;
 mod manager;
 mod mapping;
 mod matcher;
 mod message;
-mod mute;
 mod options;
 mod persistent;
 mod queue;
-mod sent;
+mod rate_limit;
+mod send_report;
 mod shared;
+mod silence;
 mod state;
 mod summary;
-mod throttle;
 mod worker;
 
 #[cfg(feature = "alertmanager")]
@@ -61,8 +61,8 @@ pub use config::{NotifyConfig, NotifyError, SCHEMA};
 pub use manager::{AlertManager, ManagerError};
 pub use mapping::{Mapping, default_mapping};
 pub use matcher::{InvalidMatcher, Matcher};
-pub use mute::{InvalidSilence, MaintenanceWindow, Schedule, Silence, SilenceId};
-pub use options::{AlertOptions, ChannelConfig, Escalation};
+pub use options::{AlertOptions, ChannelConfig, EscalationPolicy};
 pub use persistent::PersistentAlertManager;
-pub use sent::{Decision, DeliveryResult, Sent, Verdict};
-pub use throttle::RateLimit;
+pub use rate_limit::RateLimit;
+pub use send_report::{ChannelDecision, Decision, SendReport, Verdict};
+pub use silence::{InvalidSilence, MaintenanceWindow, Schedule, Silence, SilenceId};

@@ -9,12 +9,12 @@ use sre_core::{
     lock,
 };
 
-use crate::lane::Lane;
-use crate::mute::{InvalidSilence, Silence, SilenceId};
+use crate::channel_pipeline::ChannelPipeline;
 use crate::shared::Shared;
+use crate::silence::{InvalidSilence, Silence, SilenceId};
 use crate::state::complete;
 use crate::worker::Worker;
-use crate::{AlertOptions, ChannelConfig, Sent, Verdict};
+use crate::{AlertOptions, ChannelConfig, SendReport, Verdict};
 
 /// Takes alerts and gets them to people: once each, in order, and for as long as it takes.
 ///
@@ -61,7 +61,7 @@ impl AlertManager {
     /// A manager without channels, whose thread runs from now on. With a store, what an earlier run left open is known
     /// again, and what it did not deliver is delivered once its channel is added.
     pub fn new(options: AlertOptions) -> Result<Self, ManagerError> {
-        let manager = Self::driven(options);
+        let manager = Self::without_thread(options);
         let worker = Worker::new(manager.shared.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
@@ -72,7 +72,7 @@ impl AlertManager {
 
     /// A manager without a thread: whoever holds it calls [`AlertManager::deliver_due`], from a runtime of their own or in
     /// a test with a manual clock.
-    pub fn driven(options: AlertOptions) -> Self {
+    pub fn without_thread(options: AlertOptions) -> Self {
         Self { shared: Arc::new(Shared::new(options)), thread: Mutex::new(None) }
     }
 
@@ -87,7 +87,7 @@ impl AlertManager {
         let mut state = self.shared.state();
         for (at, (channel, config)) in channels.iter().enumerate() {
             let name = channel.name();
-            let is_known = state.lanes.iter().any(|lane| &*lane.name == name);
+            let is_known = state.pipelines.iter().any(|pipeline| &*pipeline.name == name);
             if is_known || channels[..at].iter().any(|(other, _)| other.name() == name) {
                 return Err(ManagerError::DuplicateChannel(name.to_owned()));
             }
@@ -101,14 +101,14 @@ impl AlertManager {
             None => Default::default(),
         };
         for (channel, config) in channels {
-            state.add_lane(|number| Lane::new(number, channel, config, options));
+            state.add_pipeline(|number| ChannelPipeline::new(number, channel, config, options));
         }
         let now = self.shared.now();
         for (id, text) in silences {
             // One of another version that this cannot read is none; it stays where it is.
             let Ok(silence) = serde_json::from_str::<Silence>(&text) else { continue };
             if silence.ends_at > now {
-                state.mutes.insert(SilenceId(id), silence);
+                state.silencer.insert(SilenceId(id), silence);
             } else if let Some(store) = &options.store {
                 // It is over: should it stay in the store, the next start takes it away.
                 let _ = store.save_silence(id, None);
@@ -124,27 +124,27 @@ impl AlertManager {
     /// Takes a channel away; what it has not delivered is not delivered in this run. False where there is none.
     pub fn remove_channel(&self, name: &str) -> bool {
         let mut state = self.shared.state();
-        let before = state.lanes.len();
-        state.lanes.retain(|lane| &*lane.name != name);
-        state.lanes.len() < before
+        let before = state.pipelines.len();
+        state.pipelines.retain(|pipeline| &*pipeline.name != name);
+        state.pipelines.len() < before
     }
 
     /// The channels' names, in the order they were added.
     pub fn list_channels(&self) -> Vec<String> {
-        self.shared.state().lanes.iter().map(|lane| lane.name.to_string()).collect()
+        self.shared.state().pipelines.iter().map(|pipeline| pipeline.name.to_string()).collect()
     }
 
     /// Sends an alert to every channel that wants it, and says what each will do. Never waits for the network; with a
     /// store, returns once the alert is written there. Where the store fails, the alert goes out all the same.
-    pub fn send(&self, alert: &Alert) -> Sent {
-        let key = self.shared.keys.of(alert);
+    pub fn send(&self, alert: &Alert) -> SendReport {
+        let key = self.shared.fingerprinter.of(alert);
         // Whether it is a repetition can be told by a coarser and cheaper time.
-        if self.shared.state().is_repetition(key, alert.severity, self.shared.options.clock.coarse_now()) {
-            return Sent::nothing(Verdict::Duplicate);
+        if self.shared.state().is_duplicate(key, alert.severity, self.shared.options.clock.coarse_now()) {
+            return SendReport::nothing(Verdict::Duplicate);
         }
         if self.shared.options.store.is_some() {
             let sent = self.send_all(std::slice::from_ref(alert)).pop();
-            return sent.unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
+            return sent.unwrap_or_else(|| SendReport::nothing(Verdict::Accepted));
         }
         // What takes time is done where nobody waits for the lock.
         let now = self.shared.now();
@@ -152,7 +152,7 @@ impl AlertManager {
         let mut state = self.shared.state();
         match state.plan(key, alert, now) {
             Ok(planned) => {
-                let sent = state.launch(planned, None, now);
+                let sent = state.dispatch(planned, None, now);
                 drop(state);
                 self.shared.wake.notify_one();
                 sent
@@ -162,7 +162,7 @@ impl AlertManager {
     }
 
     /// Sends several alerts, which a store writes in one transaction.
-    pub fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
+    pub fn send_all(&self, alerts: &[Alert]) -> Vec<SendReport> {
         let sent = self.shared.send_all(alerts);
         self.shared.wake.notify_one();
         sent
@@ -183,7 +183,7 @@ impl AlertManager {
     /// Begins a silence; a store keeps it over restarts.
     pub fn silence(&self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
         let text = serde_json::to_string(&silence).ok();
-        let id = self.shared.state().mutes.add(silence)?;
+        let id = self.shared.state().silencer.add(silence)?;
         self.shared.save_silence(id, text.as_deref());
         Ok(id)
     }
@@ -192,8 +192,8 @@ impl AlertManager {
     pub fn end_silence(&self, id: SilenceId) -> bool {
         let now = self.shared.now();
         let mut state = self.shared.state();
-        let is_known = state.mutes.remove(id);
-        state.recheck_mutes(now);
+        let is_known = state.silencer.remove(id);
+        state.recheck_silences(now);
         drop(state);
         self.shared.save_silence(id, None);
         self.shared.wake.notify_one();
@@ -203,7 +203,7 @@ impl AlertManager {
     /// The silences that are not over.
     pub fn silences(&self) -> Vec<(SilenceId, Silence)> {
         let now = self.shared.now();
-        self.shared.state().mutes.silences(now)
+        self.shared.state().silencer.silences(now)
     }
 
     /// What was sent, held back, delivered and lost since the start.
@@ -258,7 +258,7 @@ impl AlertManager {
         // The thread contains the panics of channels; it has none of its own to report.
         let _ = thread.join();
         let state = self.shared.state();
-        let left: usize = state.lanes.iter().map(Lane::left).sum();
+        let left: usize = state.pipelines.iter().map(ChannelPipeline::undelivered).sum();
         if self.shared.options.store.is_some() { 0 } else { left }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Message {
     pub(crate) key: Fingerprint,
     pub(crate) alert: Arc<Alert>,
     /// The alerts of the store that it covers.
-    pub(crate) rows: Vec<AlertId>,
+    pub(crate) alert_ids: Vec<AlertId>,
     /// When it was sent.
     pub(crate) at: Timestamp,
     /// Who acknowledged, where that is the message.
@@ -24,13 +24,13 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn new(key: Fingerprint, alert: Arc<Alert>, row: Option<AlertId>, at: Timestamp) -> Self {
-        Self { key, alert, rows: row.into_iter().collect(), at, acknowledged_by: None, attempts: 0 }
+        Self { key, alert, alert_ids: row.into_iter().collect(), at, acknowledged_by: None, attempts: 0 }
     }
 
     /// One that stands for several.
     pub(crate) fn covering(key: Fingerprint, alert: Arc<Alert>, covered: &[Self], at: Timestamp) -> Self {
-        let rows = covered.iter().flat_map(|message| message.rows.iter().copied()).collect();
-        Self { key, alert, rows, at, acknowledged_by: None, attempts: 0 }
+        let alert_ids = covered.iter().flat_map(|message| message.alert_ids.iter().copied()).collect();
+        Self { key, alert, alert_ids, at, acknowledged_by: None, attempts: 0 }
     }
 
     /// What tells it from every other message, in this run and the next: the same key, severity and time give the same.
@@ -43,14 +43,14 @@ impl Message {
     }
 }
 
-/// Where a lane writes down how deliveries went.
+/// Where a pipeline writes down how deliveries went.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct DeliveryLog {
     pub(crate) channel: Arc<str>,
     pub(crate) records: Vec<DeliveryRecord>,
 }
 
-impl Outbox {
+impl DeliveryLog {
     /// The message is no longer needed.
     pub(crate) fn skip(&mut self, message: &Message, why: &str, now: Timestamp) {
         self.record(message, DeliveryState::Skipped, None, Some(why.to_owned()), now);
@@ -64,7 +64,7 @@ impl Outbox {
         error: Option<String>,
         now: Timestamp,
     ) {
-        self.records.extend(message.rows.iter().map(|row| DeliveryRecord {
+        self.records.extend(message.alert_ids.iter().map(|row| DeliveryRecord {
             alert: *row,
             channel: self.channel.clone(),
             state,

@@ -19,7 +19,7 @@ pub struct AlertOptions {
     /// After how long an incident that is neither resolved nor acknowledged is sent again; never, unless set.
     pub repeat_interval: Option<Duration>,
     /// Who is told when nobody acknowledges.
-    pub escalations: Vec<Escalation>,
+    pub escalations: Vec<EscalationPolicy>,
     /// What is silenced from the start; a silence without matchers would silence everything.
     pub silences: Vec<Silence>,
     /// Times that are planned to be noisy.
@@ -105,7 +105,7 @@ impl Default for ChannelConfig {
 /// Channels that are told one after the other until somebody acknowledges. The first is told as any channel is; the
 /// others only by escalation, whatever their least severity and matchers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Escalation {
+pub struct EscalationPolicy {
     /// Their names, in order.
     pub channels: Vec<String>,
     /// How long each has.

@@ -5,19 +5,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use sre_core::{Alert, Severity, StoreError, Timestamp, lock};
 use tokio::sync::Notify;
 
-use crate::fingerprint::Keys;
-use crate::lane::Lane;
-use crate::state::{Planned, State, complete};
-use crate::{AlertOptions, Sent, SilenceId, Verdict};
+use crate::channel_pipeline::ChannelPipeline;
+use crate::fingerprint::Fingerprinter;
+use crate::state::{PlannedAlert, State, complete};
+use crate::{AlertOptions, SendReport, SilenceId, Verdict};
 
 /// What the manager and its thread share.
 pub(crate) struct Shared {
     pub(crate) options: Arc<AlertOptions>,
-    pub(crate) keys: Keys,
+    pub(crate) fingerprinter: Fingerprinter,
     state: Mutex<State>,
-    intake: Mutex<Intake>,
+    intake: Mutex<CommitQueue>,
     /// Held by whoever writes to the store what was taken in: one at a time, in order.
-    committing: Mutex<()>,
+    commit_lock: Mutex<()>,
     pub(crate) wake: Notify,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) idle: (Mutex<bool>, Condvar),
@@ -27,15 +27,15 @@ const SPINS: u32 = 10_000;
 
 /// Alerts that wait to be written together.
 #[derive(Default)]
-struct Intake {
+struct CommitQueue {
     next: u64,
-    waiting: Vec<(u64, Planned)>,
-    done: HashMap<u64, Sent>,
+    waiting: Vec<(u64, PlannedAlert)>,
+    done: HashMap<u64, SendReport>,
 }
 
-impl Intake {
+impl CommitQueue {
     /// Takes an alert in; the ticket is to fetch by it what became of it.
-    fn take(&mut self, planned: Planned) -> u64 {
+    fn take(&mut self, planned: PlannedAlert) -> u64 {
         self.next += 1;
         self.waiting.push((self.next, planned));
         self.next
@@ -44,13 +44,13 @@ impl Intake {
 
 impl Shared {
     pub(crate) fn new(options: AlertOptions) -> Self {
-        let (options, keys) = (Arc::new(options), Keys::new());
+        let (options, fingerprinter) = (Arc::new(options), Fingerprinter::new());
         Self {
-            state: Mutex::new(State::new(options.clone(), keys)),
-            keys,
+            state: Mutex::new(State::new(options.clone(), fingerprinter)),
+            fingerprinter,
             options,
             intake: Mutex::default(),
-            committing: Mutex::default(),
+            commit_lock: Mutex::default(),
             wake: Notify::new(),
             is_stopping: AtomicBool::new(false),
             idle: (Mutex::new(false), Condvar::new()),
@@ -58,10 +58,11 @@ impl Shared {
     }
 
     /// Decides on every alert and, where there is a store, writes what is accepted before it goes on its way.
-    pub(crate) fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
+    pub(crate) fn send_all(&self, alerts: &[Alert]) -> Vec<SendReport> {
         let now = self.now();
         let is_durable = self.options.store.is_some();
-        let complete: Vec<_> = alerts.iter().map(|alert| (self.keys.of(alert), complete(alert, now))).collect();
+        let complete: Vec<_> =
+            alerts.iter().map(|alert| (self.fingerprinter.of(alert), complete(alert, now))).collect();
         let mut all = Vec::with_capacity(alerts.len());
         let mut tickets = Vec::new();
         {
@@ -71,9 +72,9 @@ impl Shared {
                 match state.plan(key, alert, now) {
                     Ok(planned) if is_durable => {
                         tickets.push((all.len(), intake.take(planned)));
-                        all.push(Sent::nothing(Verdict::Accepted));
+                        all.push(SendReport::nothing(Verdict::Accepted));
                     }
-                    Ok(planned) => all.push(state.launch(planned, None, now)),
+                    Ok(planned) => all.push(state.dispatch(planned, None, now)),
                     Err(sent) => all.push(sent),
                 }
             }
@@ -95,7 +96,7 @@ impl Shared {
     }
 
     /// The same for the worker, which tries for a while before it goes to sleep: whoever sends would have to wake it.
-    pub(crate) fn state_patiently(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock_state_spinning(&self) -> MutexGuard<'_, State> {
         for _ in 0..SPINS {
             if let Ok(state) = self.state.try_lock() {
                 return state;
@@ -111,23 +112,24 @@ impl Shared {
 
     /// Writes what was taken in, and sends it on its way. Whoever comes first writes for all who wait.
     fn commit(&self) {
-        let _committing = lock(&self.committing);
+        let _commit = lock(&self.commit_lock);
         let taken = std::mem::take(&mut lock(&self.intake).waiting);
         if taken.is_empty() {
             return;
         }
-        let rows: Vec<_> = {
+        let alert_ids: Vec<_> = {
             let state = self.state();
             taken.iter().map(|(_, planned)| state.row(planned)).collect()
         };
-        let written = self.options.store.as_ref().map(|store| store.append(&rows)).unwrap_or_else(|| Ok(Vec::new()));
+        let written =
+            self.options.store.as_ref().map(|store| store.append(&alert_ids)).unwrap_or_else(|| Ok(Vec::new()));
         let now = self.now();
         let mut state = self.state();
         let ids = written.as_ref().map(Vec::as_slice).unwrap_or_default();
-        let sent: Vec<(u64, Sent)> = taken
+        let sent: Vec<(u64, SendReport)> = taken
             .into_iter()
             .enumerate()
-            .map(|(at, (ticket, planned))| (ticket, state.launch(planned, ids.get(at).copied(), now)))
+            .map(|(at, (ticket, planned))| (ticket, state.dispatch(planned, ids.get(at).copied(), now)))
             .collect();
         lock(&self.intake).done.extend(sent);
         self.note_store(&mut state, written.map(|_| ()), now);
@@ -137,12 +139,19 @@ impl Shared {
     pub(crate) fn adopt(&self, only_spilled: bool) {
         let Some(store) = &self.options.store else { return };
         // Nothing may be taken in between, or it would overtake what is adopted.
-        let _committing = lock(&self.committing);
+        let _commit = lock(&self.commit_lock);
         let wanting: Vec<(Arc<str>, usize)> = {
             let state = self.state();
             let half = self.options.queue_limit.div_ceil(2);
-            let wants = |lane: &&Lane| lane.room() >= half && (lane.has_spilled || !only_spilled);
-            state.lanes.iter().filter(wants).map(|lane| (lane.name.clone(), lane.room())).collect()
+            let wants = |pipeline: &&ChannelPipeline| {
+                pipeline.free_capacity() >= half && (pipeline.has_spilled || !only_spilled)
+            };
+            state
+                .pipelines
+                .iter()
+                .filter(wants)
+                .map(|pipeline| (pipeline.name.clone(), pipeline.free_capacity()))
+                .collect()
         };
         for (name, room) in wanting {
             let adopted = store.adopt(&name, room);
@@ -151,11 +160,11 @@ impl Shared {
             match adopted {
                 Ok(records) => {
                     let is_all = records.len() < room;
-                    state.refill(&name, records, is_all, now);
+                    state.enqueue_adopted(&name, records, is_all, now);
                 }
                 Err(error) => {
                     // What is new goes out meanwhile.
-                    state.refill(&name, Vec::new(), true, now);
+                    state.enqueue_adopted(&name, Vec::new(), true, now);
                     self.note_store(&mut state, Err(error), now);
                 }
             }
@@ -178,8 +187,8 @@ impl Shared {
             }
         };
         let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
-        if let Ok(planned) = state.plan(self.keys.of(&alert), complete(&alert, now), now) {
-            state.launch(planned, None, now);
+        if let Ok(planned) = state.plan(self.fingerprinter.of(&alert), complete(&alert, now), now) {
+            state.dispatch(planned, None, now);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sre_core::{Accepted, AlertChannel, ChannelError, DeliveryRecord, HttpClient, Notice, Timestamp};
+use sre_core::{AlertChannel, ChannelError, DeliveryReceipt, DeliveryRecord, HttpClient, Notification, Timestamp};
 
 use crate::message::Message;
 use crate::shared::Shared;
@@ -29,7 +29,7 @@ pub(crate) struct Worker {
 }
 
 /// A finished attempt: whose it was, and how it went.
-type Attempt = (u32, Message, Result<Accepted, ChannelError>);
+type Attempt = (u32, Message, Result<DeliveryReceipt, ChannelError>);
 
 /// How many attempts may run at a time, over all channels.
 const LIMIT: usize = 256;
@@ -134,7 +134,7 @@ impl Worker {
     fn start_due(&mut self) -> usize {
         let now = self.shared.now();
         self.adopt(now);
-        let mut state = self.shared.state_patiently();
+        let mut state = self.shared.lock_state_spinning();
         state.tick(now, false);
         state.take(now, LIMIT.saturating_sub(self.running.len()), &mut self.due);
         let started = self.due.len();
@@ -142,7 +142,7 @@ impl Worker {
             return 0;
         }
         let channels: Vec<(u32, Arc<dyn AlertChannel>)> =
-            state.lanes.iter().map(|lane| (lane.number, lane.channel.clone())).collect();
+            state.pipelines.iter().map(|pipeline| (pipeline.number, pipeline.channel.clone())).collect();
         drop(state);
         self.was_busy = true;
         for (number, message) in self.due.drain(..) {
@@ -179,7 +179,7 @@ impl Worker {
 
     fn has_spilled(&self) -> bool {
         let half = self.shared.options.queue_limit.div_ceil(2);
-        self.shared.state().lanes.iter().any(|lane| lane.has_spilled && lane.room() >= half)
+        self.shared.state().pipelines.iter().any(|pipeline| pipeline.has_spilled && pipeline.free_capacity() >= half)
     }
 
     /// Takes in every attempt that has finished by now, without waiting.
@@ -191,9 +191,11 @@ impl Worker {
             return;
         }
         let now = self.shared.now();
-        let mut state = self.shared.state_patiently();
-        let done =
-            self.finished.drain(..).filter_map(|(lane, message, result)| state.settle(lane, message, result, now));
+        let mut state = self.shared.lock_state_spinning();
+        let done = self
+            .finished
+            .drain(..)
+            .filter_map(|(pipeline, message, result)| state.settle(pipeline, message, result, now));
         self.done.extend(done);
         state.take_records(&mut self.records);
         drop(state);
@@ -244,25 +246,26 @@ fn pause() {
 
 /// Makes one attempt; a panic of the channel is an error like any other.
 async fn attempt(
-    lane: u32,
+    pipeline: u32,
     channel: Arc<dyn AlertChannel>,
     message: Message,
     http: Arc<dyn HttpClient>,
     at: Timestamp,
 ) -> Attempt {
-    let notice = Notice { alert: &message.alert, id: message.id(), at };
+    let notification = Notification { alert: &message.alert, id: message.id(), at };
     let outcome = AssertUnwindSafe(async {
         match &message.acknowledged_by {
-            Some(by) => channel.acknowledge(notice, by, &*http).await.map(|()| Accepted::default()),
-            None => channel.deliver(notice, &*http).await,
+            Some(by) => channel.acknowledge(notification, by, &*http).await.map(|()| DeliveryReceipt::default()),
+            None => channel.deliver(notification, &*http).await,
         }
     });
-    let result = outcome.catch_unwind().await.unwrap_or_else(|panic| Err(ChannelError::Panicked(said(&*panic))));
-    (lane, message, result)
+    let result =
+        outcome.catch_unwind().await.unwrap_or_else(|panic| Err(ChannelError::Panicked(panic_message(&*panic))));
+    (pipeline, message, result)
 }
 
 /// What a panic says.
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "for a reason that is no text".to_owned())

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sre_alerts::{
-    AlertManager, AlertOptions, ChannelConfig, Decision, Escalation, MaintenanceWindow, RateLimit, Schedule, Silence,
-    Verdict,
+    AlertManager, AlertOptions, ChannelConfig, Decision, EscalationPolicy, MaintenanceWindow, RateLimit, Schedule,
+    Silence, Verdict,
 };
 use sre_core::{
-    Accepted, Alert, AlertChannel, AlertsSnapshot, ChannelError, HttpClient, ManualClock, Notice, RetryPolicy,
-    Severity, Timestamp,
+    Alert, AlertChannel, AlertsSnapshot, ChannelError, DeliveryReceipt, HttpClient, ManualClock, Notification,
+    RetryPolicy, Severity, Timestamp,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -50,17 +50,26 @@ impl AlertChannel for Memory {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, _http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        _http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
         if let Some(error) = self.failures.lock().unwrap().pop_front() {
             return Err(error);
         }
-        self.said.lock().unwrap().push(format!("{} {}", notice.alert.dedup_key, notice.alert.severity));
-        self.alerts.lock().unwrap().push(notice.alert.clone());
-        Ok(Accepted::default())
+        self.said.lock().unwrap().push(format!("{} {}", notification.alert.dedup_key, notification.alert.severity));
+        self.alerts.lock().unwrap().push(notification.alert.clone());
+        Ok(DeliveryReceipt::default())
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, by: &str, _http: &dyn HttpClient) -> Result<(), ChannelError> {
-        self.said.lock().unwrap().push(format!("{} acknowledged by {by}", notice.alert.dedup_key));
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        by: &str,
+        _http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        self.said.lock().unwrap().push(format!("{} acknowledged by {by}", notification.alert.dedup_key));
         Ok(())
     }
 }
@@ -74,7 +83,7 @@ struct Rig {
 impl Rig {
     fn new(options: AlertOptions, config: ChannelConfig) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let manager = AlertManager::driven(AlertOptions { clock: clock.clone(), ..options });
+        let manager = AlertManager::without_thread(AlertOptions { clock: clock.clone(), ..options });
         let channel = Memory::new("memory");
         manager.add_channel(channel.clone(), config).unwrap();
         Self { manager, clock, channel }
@@ -210,7 +219,7 @@ async fn a_silence_holds_and_what_still_fires_is_sent_when_it_ends() {
     let until = silence.ends_at;
     let id = rig.manager.silence(silence.clone()).unwrap();
     let sent = rig.manager.send(&alert("support/goes on", Severity::Critical));
-    assert_eq!(sent.channels[0].decision, Decision::Muted { until });
+    assert_eq!(sent.channels[0].decision, Decision::Silenced { until });
     rig.send("support/ends", Severity::Critical);
     rig.send("planner/1", Severity::Critical);
     assert_eq!(rig.pass(599).await, ["planner/1 critical"]);
@@ -321,14 +330,14 @@ async fn an_incident_is_repeated_until_somebody_acknowledges() {
 async fn nobody_acknowledges_so_the_next_one_is_told() {
     let after = Duration::from_secs(900);
     let channels = ["memory", "second", "third"].map(str::to_owned).to_vec();
-    let options = AlertOptions { escalations: vec![Escalation { channels, after }], ..AlertOptions::default() };
+    let options = AlertOptions { escalations: vec![EscalationPolicy { channels, after }], ..AlertOptions::default() };
     let rig = Rig::new(options, ChannelConfig::default());
     let (second, third) = (Memory::new("second"), Memory::new("third"));
     rig.manager.add_channel(second.clone(), ChannelConfig::default()).unwrap();
     rig.manager.add_channel(third.clone(), ChannelConfig::default()).unwrap();
     let sent = rig.manager.send(&alert("a", Severity::Critical));
     assert_eq!(sent.receivers().collect::<Vec<_>>(), ["memory"]);
-    assert_eq!(sent.channels.iter().filter(|result| result.decision == Decision::OnlyEscalated).count(), 2);
+    assert_eq!(sent.channels.iter().filter(|result| result.decision == Decision::EscalationOnly).count(), 2);
     rig.send("b", Severity::Critical);
     assert_eq!(rig.pass(899).await.len(), 2);
     assert!(rig.manager.acknowledge("b", "ann").unwrap());

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use sre_alerts::{AlertManager, AlertOptions, ChannelConfig, Verdict};
 use sre_core::{
-    Accepted, Alert, AlertChannel, ChannelError, HttpClient, ManualClock, Notice, RetryPolicy, Severity, Timestamp,
+    Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, ManualClock, Notification, RetryPolicy, Severity,
+    Timestamp,
 };
 
 /// Fails whenever the next of its flags says so.
@@ -23,13 +24,17 @@ impl AlertChannel for Flaky {
         "flaky"
     }
 
-    async fn deliver(&self, notice: Notice<'_>, _http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        _http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
         if self.failures.lock().unwrap().pop().unwrap_or(false) {
             return Err(ChannelError::Rejected { status: 503, message: "no".into(), retry_after: None });
         }
         tokio::task::yield_now().await;
-        self.said.lock().unwrap().push((notice.alert.dedup_key.clone(), notice.alert.severity));
-        Ok(Accepted::default())
+        self.said.lock().unwrap().push((notification.alert.dedup_key.clone(), notification.alert.severity));
+        Ok(DeliveryReceipt::default())
     }
 }
 
@@ -56,7 +61,7 @@ proptest! {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
         let retry = RetryPolicy { attempts: 1_000, ..RetryPolicy::default() };
         let options = AlertOptions { clock: clock.clone(), retry, ..AlertOptions::default() };
-        let manager = AlertManager::driven(options);
+        let manager = AlertManager::without_thread(options);
         let channel = Flaky { said: said.clone(), failures: Mutex::new(failures) };
         let everything = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
         manager.add_channel(channel, everything).unwrap();

@@ -12,17 +12,26 @@ pub trait AlertChannel: Send + Sync {
 
     /// Sends one alert, once; one of severity `resolved` ends the incident of its key. Order, retries and durability are
     /// the alert manager's.
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError>;
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError>;
 
     /// Tells the other side that somebody has taken the incident on. Channels without such a notion do nothing.
-    async fn acknowledge(&self, _notice: Notice<'_>, _by: &str, _http: &dyn HttpClient) -> Result<(), ChannelError> {
+    async fn acknowledge(
+        &self,
+        _notice: Notification<'_>,
+        _by: &str,
+        _http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
         Ok(())
     }
 }
 
 /// What is to be delivered, as one attempt sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Notice<'a> {
+pub struct Notification<'a> {
     /// The alert; its `dedup_key` and `starts_at` are always set.
     pub alert: &'a Alert,
     /// What tells this message from every other one; the same at every attempt, after a restart too.
@@ -33,7 +42,7 @@ pub struct Notice<'a> {
 
 /// What the other side said when it took an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accepted {
+pub struct DeliveryReceipt {
     /// The HTTP status, where there is one.
     pub status: Option<u16>,
 }

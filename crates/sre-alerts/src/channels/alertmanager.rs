@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
+use sre_core::{
+    Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity, Timestamp,
+};
 
 use super::post::{Post, limited, truncated};
 
@@ -87,7 +89,11 @@ impl AlertChannel for AlertmanagerChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        Post::json(&self.url, &body(notice.alert, notice.at)).send(notice.at, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        Post::json(&self.url, &body(notification.alert, notification.at)).send(notification.at, http).await
     }
 }

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use sre_core::{Accepted, AlertChannel, ChannelError, HttpClient, Notice};
+use sre_core::{AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification};
 
 /// A file that gets a line of JSON an alert, or the standard output, which gets a line of text: for the first hour.
 #[derive(Debug)]
@@ -36,8 +36,12 @@ impl AlertChannel for FileChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, _http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let alert = notice.alert;
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        _http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let alert = notification.alert;
         let written = match &self.target {
             Target::File(path) => {
                 let line = serde_json::to_string(alert).map_err(|error| ChannelError::Local(error.to_string()))?;
@@ -52,6 +56,6 @@ impl AlertChannel for FileChannel {
                 writeln!(stdout, "[{}] {}: {message}", alert.severity, alert.title).map_err(|error| error.to_string())
             }
         };
-        written.map(|()| Accepted::default()).map_err(ChannelError::Local)
+        written.map(|()| DeliveryReceipt::default()).map_err(ChannelError::Local)
     }
 }

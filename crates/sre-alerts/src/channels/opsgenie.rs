@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, shortened, truncated};
 
@@ -47,13 +47,13 @@ impl OpsgenieChannel {
         &self,
         path: &str,
         body: &Value,
-        notice: Notice<'_>,
+        notification: Notification<'_>,
         http: &dyn HttpClient,
-    ) -> Result<Accepted, ChannelError> {
+    ) -> Result<DeliveryReceipt, ChannelError> {
         let url = Secret::new(format!("{}/v2/alerts{path}", self.url.trim_end_matches('/')));
         let headers = vec![(AUTHORIZATION, format!("GenieKey {}", self.api_key.expose()))];
         let post = Post { headers, secrets: &[&self.api_key], ..Post::json(&url, body) };
-        post.send(notice.at, http).await
+        post.send(notification.at, http).await
     }
 }
 
@@ -102,18 +102,27 @@ impl AlertChannel for OpsgenieChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let alert = notice.alert;
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let alert = notification.alert;
         if alert.severity == Severity::Resolved {
             let note =
                 json!({"source": truncated(&alert.source, SOURCE), "note": truncated(&alert.message, DESCRIPTION)});
-            return self.post(&by_alias(alert, "close"), &note, notice, http).await;
+            return self.post(&by_alias(alert, "close"), &note, notification, http).await;
         }
-        self.post("", &body(alert), notice, http).await
+        self.post("", &body(alert), notification, http).await
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
-        let note = json!({"user": truncated(by, SOURCE), "source": truncated(&notice.alert.source, SOURCE)});
-        self.post(&by_alias(notice.alert, "acknowledge"), &note, notice, http).await.map(|_| ())
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        by: &str,
+        http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        let note = json!({"user": truncated(by, SOURCE), "source": truncated(&notification.alert.source, SOURCE)});
+        self.post(&by_alias(notification.alert, "acknowledge"), &note, notification, http).await.map(|_| ())
     }
 }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, shortened, truncated};
 
@@ -51,10 +51,15 @@ impl PagerDutyChannel {
         body
     }
 
-    async fn post(&self, notice: Notice<'_>, action: &str, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let body = self.body(notice.alert, action);
+    async fn post(
+        &self,
+        notification: Notification<'_>,
+        action: &str,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let body = self.body(notification.alert, action);
         let post = Post { secrets: &[&self.routing_key], ..Post::json(&self.url, &body) };
-        post.send(notice.at, http).await
+        post.send(notification.at, http).await
     }
 }
 
@@ -91,12 +96,21 @@ impl AlertChannel for PagerDutyChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let action = if notice.alert.severity == Severity::Resolved { "resolve" } else { "trigger" };
-        self.post(notice, action, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let action = if notification.alert.severity == Severity::Resolved { "resolve" } else { "trigger" };
+        self.post(notification, action, http).await
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, _by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
-        self.post(notice, "acknowledge", http).await.map(|_| ())
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        _by: &str,
+        http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        self.post(notification, "acknowledge", http).await.map(|_| ())
     }
 }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::{HeaderName, Request};
 use serde_json::Value;
-use sre_core::{Accepted, ChannelError, HttpClient, HttpError, Secret, Timestamp, retry_after};
+use sre_core::{ChannelError, DeliveryReceipt, HttpClient, HttpError, Secret, Timestamp, retry_after};
 
 /// So much of what a vendor says goes into errors.
 const MESSAGE_CHARS: usize = 200;
@@ -22,7 +22,7 @@ impl<'a> Post<'a> {
         Self { url, headers: Vec::new(), body: body.to_string().into_bytes(), secrets: &[] }
     }
 
-    pub(super) async fn send(self, at: Timestamp, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+    pub(super) async fn send(self, at: Timestamp, http: &dyn HttpClient) -> Result<DeliveryReceipt, ChannelError> {
         let mut request = Request::post(self.url.expose()).header(http::header::CONTENT_TYPE, "application/json");
         for (name, value) in self.headers {
             request = request.header(name, value);
@@ -32,13 +32,13 @@ impl<'a> Post<'a> {
         let answer = match http.send(request).await {
             // The vendor took it, whatever else it had to say.
             Err(HttpError::TooLarge { status, .. }) if (200..300).contains(&status) => {
-                return Ok(Accepted { status: Some(status) });
+                return Ok(DeliveryReceipt { status: Some(status) });
             }
             answer => answer?,
         };
         let status = answer.status().as_u16();
         if answer.status().is_success() {
-            return Ok(Accepted { status: Some(status) });
+            return Ok(DeliveryReceipt { status: Some(status) });
         }
         let mut message = String::from_utf8_lossy(answer.body()).split_whitespace().collect::<Vec<_>>().join(" ");
         for secret in self.secrets.iter().map(|secret| secret.expose()).chain(parts(self.url.expose())) {

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, facts, truncated};
 
@@ -95,7 +95,11 @@ impl AlertChannel for TeamsChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        Post::json(&self.url, &body(notice.alert)).send(notice.at, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        Post::json(&self.url, &body(notification.alert)).send(notification.at, http).await
     }
 }

@@ -5,7 +5,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderName;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
+use sre_core::{
+    Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity, Timestamp,
+};
 
 use super::post::{Post, limited, shortened, truncated};
 
@@ -53,17 +55,22 @@ impl WebhookChannel {
         Ok(self)
     }
 
-    async fn post(&self, event: &str, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let id = format!("msg_{:032x}", notice.id);
-        let mut post = Post::json(&self.url, &body(notice.alert, event, notice.at));
-        let seconds = notice.at.as_secs().to_string();
+    async fn post(
+        &self,
+        event: &str,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let id = format!("msg_{:032x}", notification.id);
+        let mut post = Post::json(&self.url, &body(notification.alert, event, notification.at));
+        let seconds = notification.at.as_secs().to_string();
         if let Some(key) = &self.key {
             let signature = key.sign(&id, &seconds, &post.body);
             post.headers.push((HeaderName::from_static("webhook-signature"), signature));
         }
         post.headers.push((HeaderName::from_static("webhook-id"), id));
         post.headers.push((HeaderName::from_static("webhook-timestamp"), seconds));
-        post.send(notice.at, http).await
+        post.send(notification.at, http).await
     }
 }
 
@@ -103,13 +110,22 @@ impl AlertChannel for WebhookChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let resolved = notice.alert.severity == Severity::Resolved;
-        self.post(if resolved { "alert.resolved" } else { "alert.triggered" }, notice, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let resolved = notification.alert.severity == Severity::Resolved;
+        self.post(if resolved { "alert.resolved" } else { "alert.triggered" }, notification, http).await
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, _by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
-        self.post("alert.acknowledged", notice, http).await.map(|_| ())
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        _by: &str,
+        http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        self.post("alert.acknowledged", notification, http).await.map(|_| ())
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sre_core::{Alert, Clock, RateLimiter, Severity, Timestamp};
 
-use crate::fingerprint::{Fingerprint, Keys};
-use crate::message::{Message, Outbox};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
+use crate::message::{DeliveryLog, Message};
 use crate::summary;
 
 /// How many messages a channel may carry: so many at once, and after that one every `per / messages`.
@@ -21,7 +21,7 @@ pub struct RateLimit {
 /// Keeps a channel within its rate: what goes beyond waits, and goes out as one summary. `resolved` is let through; there
 /// are no more of those than there were triggers.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle {
+pub(crate) struct ChannelRateLimiter {
     limiter: Option<RateLimiter>,
     held: Vec<Message>,
     release_at: Option<Timestamp>,
@@ -37,7 +37,7 @@ struct Summary {
     covered: Vec<Message>,
 }
 
-impl Throttle {
+impl ChannelRateLimiter {
     pub(crate) fn new(limit: Option<RateLimit>, clock: &Arc<dyn Clock>) -> Self {
         let limiter =
             limit.and_then(|limit| RateLimiter::new(limit.per / limit.messages.get(), limit.messages, clock.clone()));
@@ -49,14 +49,14 @@ impl Throttle {
         &mut self,
         message: Message,
         now: Timestamp,
-        out: &mut Outbox,
-        keys: Keys,
+        out: &mut DeliveryLog,
+        fingerprinter: Fingerprinter,
     ) -> (Option<Message>, Vec<Message>) {
         if self.limiter.is_none() || message.acknowledged_by.is_some() {
             return (Some(message), Vec::new());
         }
         if message.alert.severity == Severity::Resolved {
-            let ends = self.resolve(&message, now, out, keys);
+            let ends = self.resolve(&message, now, out, fingerprinter);
             return (Some(message), ends);
         }
         if self.held.is_empty() && self.has_room(now) {
@@ -66,10 +66,10 @@ impl Throttle {
         (None, Vec::new())
     }
 
-    /// What may go out by now, as one message; whatever is held where `at_once`.
-    pub(crate) fn due(&mut self, now: Timestamp, at_once: bool, keys: Keys) -> Option<Message> {
-        let is_due = at_once || self.release_at.is_some_and(|at| at <= now);
-        if self.held.is_empty() || !is_due || !(self.has_room(now) || at_once) {
+    /// What may go out by now, as one message; whatever is held where `flush`.
+    pub(crate) fn due(&mut self, now: Timestamp, flush: bool, fingerprinter: Fingerprinter) -> Option<Message> {
+        let is_due = flush || self.release_at.is_some_and(|at| at <= now);
+        if self.held.is_empty() || !is_due || !(self.has_room(now) || flush) {
             return None;
         }
         self.release_at = None;
@@ -83,7 +83,7 @@ impl Throttle {
         let what = "held back by the channel's rate limit";
         let template = Alert { dedup_key: key, ..Alert::new("", "") };
         let alert = summary::firing(&template, what, &alerts, now);
-        let message = Message::covering(keys.of_text(&template.dedup_key), Arc::new(alert), &held, now);
+        let message = Message::covering(fingerprinter.of_key(&template.dedup_key), Arc::new(alert), &held, now);
         self.summaries.push(Summary {
             template,
             firing: held.iter().map(|message| message.key).collect(),
@@ -102,7 +102,13 @@ impl Throttle {
     }
 
     /// What was never sent needs no resolution; what was part of a summary may end that too.
-    fn resolve(&mut self, message: &Message, now: Timestamp, out: &mut Outbox, keys: Keys) -> Vec<Message> {
+    fn resolve(
+        &mut self,
+        message: &Message,
+        now: Timestamp,
+        out: &mut DeliveryLog,
+        fingerprinter: Fingerprinter,
+    ) -> Vec<Message> {
         let (of_it, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.held).into_iter().partition(|held| held.key == message.key);
         self.held = others;
@@ -113,7 +119,7 @@ impl Throttle {
             if summary.firing.is_empty() {
                 let Summary { template, covered, .. } = summary;
                 let alert = summary::resolved(template, "all that was held back", covered, message, now);
-                messages.push(Message::new(keys.of_text(&template.dedup_key), Arc::new(alert), None, now));
+                messages.push(Message::new(fingerprinter.of_key(&template.dedup_key), Arc::new(alert), None, now));
             }
             !summary.firing.is_empty()
         });
@@ -143,11 +149,11 @@ mod tests {
         let now = Timestamp::from_secs(1_790_000_000);
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now));
         let limit = RateLimit { messages: NonZeroU32::MIN, per: Duration::from_secs(60) };
-        let (mut throttle, keys) = (Throttle::new(Some(limit), &clock), Keys::new());
+        let (mut throttle, fingerprinter) = (ChannelRateLimiter::new(Some(limit), &clock), Fingerprinter::new());
         let mut accept = |key: &str, severity| {
             let alert = Alert { severity, dedup_key: key.into(), ..Alert::new(key, "") };
-            let message = Message::new(keys.of(&alert), Arc::new(alert), None, now);
-            let passed = throttle.accept(message, now, &mut Outbox::default(), keys).0.is_some();
+            let message = Message::new(fingerprinter.of(&alert), Arc::new(alert), None, now);
+            let passed = throttle.accept(message, now, &mut DeliveryLog::default(), fingerprinter).0.is_some();
             (passed, throttle.next_due())
         };
         assert_eq!(accept("a", Severity::Warning), (true, None));

@@ -115,16 +115,16 @@ impl Schedule {
 
 /// Every silence and maintenance window of a manager.
 #[derive(Debug, Default)]
-pub(crate) struct Mutes {
+pub(crate) struct Silencer {
     silences: Vec<(SilenceId, Silence)>,
     windows: Vec<MaintenanceWindow>,
 }
 
-impl Mutes {
+impl Silencer {
     pub(crate) fn new(windows: Vec<MaintenanceWindow>, silences: Vec<Silence>) -> Self {
-        let mut mutes = Self { windows, ..Self::default() };
-        silences.into_iter().for_each(|silence| mutes.insert(SilenceId::random(), silence));
-        mutes
+        let mut silencer = Self { windows, ..Self::default() };
+        silences.into_iter().for_each(|silence| silencer.insert(SilenceId::random(), silence));
+        silencer
     }
 
     pub(crate) fn add(&mut self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
@@ -153,7 +153,7 @@ impl Mutes {
         self.silences.clone()
     }
 
-    /// Until when the alert is muted, where it is. What mutes it then may be followed by something else that does.
+    /// Until when the alert is silenced, where it is. What silencer it then may be followed by something else that does.
     pub(crate) fn until(&self, alert: &Alert, now: Timestamp) -> Option<Timestamp> {
         let silences = self.silences.iter().filter_map(|(_, silence)| {
             let in_force = silence.starts_at <= now && now < silence.ends_at;
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn only_what_matches_is_muted_and_only_in_its_time() {
-        let mut mutes = Mutes::default();
+        let mut silencer = Silencer::default();
         let (start, end) = (Timestamp::from_secs(100), Timestamp::from_secs(200));
         let silence = Silence {
             matchers: vec![Matcher::equal("agent", "support")],
@@ -205,16 +205,16 @@ mod tests {
             author: "ann".into(),
             comment: String::new(),
         };
-        assert_eq!(mutes.add(Silence { matchers: vec![], ..silence.clone() }), Err(InvalidSilence::NoMatchers));
-        assert_eq!(mutes.add(Silence { ends_at: start, ..silence.clone() }), Err(InvalidSilence::Empty));
-        let id = mutes.add(silence).unwrap();
+        assert_eq!(silencer.add(Silence { matchers: vec![], ..silence.clone() }), Err(InvalidSilence::NoMatchers));
+        assert_eq!(silencer.add(Silence { ends_at: start, ..silence.clone() }), Err(InvalidSilence::Empty));
+        let id = silencer.add(silence).unwrap();
         let alert = Alert { agent_id: "support".into(), ..Alert::new("t", "m") };
-        assert_eq!(mutes.until(&alert, Timestamp::from_secs(99)), None);
-        assert_eq!(mutes.until(&alert, start), Some(end));
-        assert_eq!(mutes.until(&alert, end), None);
-        assert_eq!(mutes.until(&Alert::new("t", "m"), start), None);
-        assert_eq!(mutes.silences(start).len(), 1);
-        assert!(mutes.remove(id) && !mutes.remove(id));
-        assert_eq!(mutes.until(&alert, start), None);
+        assert_eq!(silencer.until(&alert, Timestamp::from_secs(99)), None);
+        assert_eq!(silencer.until(&alert, start), Some(end));
+        assert_eq!(silencer.until(&alert, end), None);
+        assert_eq!(silencer.until(&Alert::new("t", "m"), start), None);
+        assert_eq!(silencer.silences(start).len(), 1);
+        assert!(silencer.remove(id) && !silencer.remove(id));
+        assert_eq!(silencer.until(&alert, start), None);
     }
 }

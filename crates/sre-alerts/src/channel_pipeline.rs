@@ -2,23 +2,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::{
-    Accepted, Alert, AlertChannel, ChannelError, ChannelSnapshot, Clock, DeliveryState, RetryPolicy, Severity,
+    Alert, AlertChannel, ChannelError, ChannelSnapshot, Clock, DeliveryReceipt, DeliveryState, RetryPolicy, Severity,
     Timestamp,
 };
 
-use crate::fingerprint::Keys;
+use crate::fingerprint::Fingerprinter;
 use crate::group::Groups;
 use crate::matcher::all_match;
-use crate::message::{Message, Outbox};
+use crate::message::{DeliveryLog, Message};
 use crate::queue::Queue;
-use crate::throttle::Throttle;
+use crate::rate_limit::ChannelRateLimiter;
 use crate::{AlertOptions, ChannelConfig, Decision};
 
 /// How many messages of one channel may be on their way at a time.
 const CONCURRENCY: usize = 32;
 
 /// A channel, and what stands between it and an alert: grouping, then the rate limit, then the queue.
-pub(crate) struct Lane {
+pub(crate) struct ChannelPipeline {
     /// Never used again, so that an incident may name it.
     pub(crate) number: u32,
     pub(crate) name: Arc<str>,
@@ -27,16 +27,16 @@ pub(crate) struct Lane {
     /// True for those that are told by escalation only.
     is_escalation_only: bool,
     groups: Groups,
-    throttle: Throttle,
+    rate_limiter: ChannelRateLimiter,
     queue: Queue,
     queue_limit: usize,
     /// Whether messages wait in the store that had no room here; what follows must wait behind them.
     pub(crate) has_spilled: bool,
     stats: ChannelSnapshot,
-    pub(crate) out: Outbox,
+    pub(crate) out: DeliveryLog,
 }
 
-impl Lane {
+impl ChannelPipeline {
     pub(crate) fn new(
         number: u32,
         channel: Arc<dyn AlertChannel>,
@@ -45,30 +45,31 @@ impl Lane {
     ) -> Self {
         let name: Arc<str> = channel.name().into();
         let clock: &Arc<dyn Clock> = &options.clock;
-        let is_follower =
-            |escalation: &crate::Escalation| escalation.channels.iter().skip(1).any(|follower| **follower == *name);
+        let is_follower = |escalation: &crate::EscalationPolicy| {
+            escalation.channels.iter().skip(1).any(|follower| **follower == *name)
+        };
         Self {
             number,
             channel,
             is_escalation_only: options.escalations.iter().any(is_follower),
             groups: Groups::new(options.group_by.clone().into(), options.group_wait),
-            throttle: Throttle::new(config.rate_limit, clock),
+            rate_limiter: ChannelRateLimiter::new(config.rate_limit, clock),
             config,
             queue: Queue::default(),
             queue_limit: options.queue_limit,
             has_spilled: false,
             stats: ChannelSnapshot { name: name.to_string(), ..ChannelSnapshot::default() },
-            out: Outbox { channel: name.clone(), records: Vec::new() },
+            out: DeliveryLog { channel: name.clone(), records: Vec::new() },
             name,
         }
     }
 
     /// Why an alert is not for this channel, if it is not.
-    pub(crate) fn refusal(&self, alert: &Alert) -> Option<Decision> {
+    pub(crate) fn skip_reason(&self, alert: &Alert) -> Option<Decision> {
         if !self.config.enabled {
             Some(Decision::Disabled)
         } else if self.is_escalation_only {
-            Some(Decision::OnlyEscalated)
+            Some(Decision::EscalationOnly)
         } else if alert.severity < self.config.min_severity {
             Some(Decision::BelowSeverity)
         } else if !all_match(&self.config.matchers, alert) {
@@ -83,25 +84,25 @@ impl Lane {
     }
 
     /// Whether the queue can take another message.
-    pub(crate) fn room(&self) -> usize {
+    pub(crate) fn free_capacity(&self) -> usize {
         self.queue_limit.saturating_sub(self.queue.len())
     }
 
     /// Takes a message in, which goes out now, or in a group, or once the rate limit allows it.
-    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, keys: Keys) -> Decision {
-        let Some(message) = self.groups.accept(message, now, &mut self.out, keys) else {
+    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, fingerprinter: Fingerprinter) -> Decision {
+        let Some(message) = self.groups.accept(message, now, &mut self.out, fingerprinter) else {
             return Decision::Grouped;
         };
-        match self.throttle(message, now, keys) {
-            None => Decision::HeldBack,
+        match self.throttle(message, now, fingerprinter) {
+            None => Decision::RateLimited,
             Some(true) => Decision::Queued,
             Some(false) => Decision::QueueFull,
         }
     }
 
     /// Puts into the queue what the rate limit lets through: whether it fitted, or nothing where it holds the message.
-    fn throttle(&mut self, message: Message, now: Timestamp, keys: Keys) -> Option<bool> {
-        let (passed, ends) = self.throttle.accept(message, now, &mut self.out, keys);
+    fn throttle(&mut self, message: Message, now: Timestamp, fingerprinter: Fingerprinter) -> Option<bool> {
+        let (passed, ends) = self.rate_limiter.accept(message, now, &mut self.out, fingerprinter);
         let fits = passed.map(|message| self.enqueue(message, now));
         for end in ends {
             self.enqueue(end, now);
@@ -109,23 +110,23 @@ impl Lane {
         fits
     }
 
-    /// Lets out what has waited long enough in a group or behind the rate limit; everything where `at_once`.
-    pub(crate) fn release(&mut self, now: Timestamp, at_once: bool, keys: Keys) {
-        for message in self.groups.due(now, at_once, keys) {
-            self.stats.summarised += message.rows.len().max(1) as u64;
-            self.throttle(message, now, keys);
+    /// Lets out what has waited long enough in a group or behind the rate limit; everything where `flush`.
+    pub(crate) fn release(&mut self, now: Timestamp, flush: bool, fingerprinter: Fingerprinter) {
+        for message in self.groups.due(now, flush, fingerprinter) {
+            self.stats.summarised += message.alert_ids.len().max(1) as u64;
+            self.throttle(message, now, fingerprinter);
         }
-        let held = self.throttle.waiting();
-        if let Some(message) = self.throttle.due(now, at_once, keys) {
+        let held = self.rate_limiter.waiting();
+        if let Some(message) = self.rate_limiter.due(now, flush, fingerprinter) {
             self.stats.summarised += if held > 1 { held as u64 } else { 0 };
             self.enqueue(message, now);
         }
     }
 
-    /// When [`Lane::release`] or [`Lane::take`] next has something to do that waits for its time.
+    /// When [`ChannelPipeline::release`] or [`ChannelPipeline::take`] next has something to do that waits for its time.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let retry = self.queue.next_due().filter(|_| self.queue.running() < CONCURRENCY);
-        [self.groups.next_due(), self.throttle.next_due(), retry].into_iter().flatten().min()
+        [self.groups.next_due(), self.rate_limiter.next_due(), retry].into_iter().flatten().min()
     }
 
     /// The next message to try, if another one may be on its way.
@@ -137,7 +138,7 @@ impl Lane {
     pub(crate) fn settle(
         &mut self,
         mut message: Message,
-        result: Result<Accepted, ChannelError>,
+        result: Result<DeliveryReceipt, ChannelError>,
         now: Timestamp,
         retry: &RetryPolicy,
     ) -> Option<Message> {
@@ -167,13 +168,13 @@ impl Lane {
 
     /// Nothing waits and nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.left() == 0
+        self.undelivered() == 0
     }
 
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
         ChannelSnapshot {
             queued: self.queue.len() as u64,
-            held: (self.groups.waiting() + self.throttle.waiting()) as u64,
+            held: (self.groups.waiting() + self.rate_limiter.waiting()) as u64,
             ..self.stats.clone()
         }
     }
@@ -183,21 +184,21 @@ impl Lane {
     }
 
     /// How many messages and alerts are not delivered yet.
-    pub(crate) fn left(&self) -> usize {
-        self.queue.len() + self.groups.waiting() + self.throttle.waiting()
+    pub(crate) fn undelivered(&self) -> usize {
+        self.queue.len() + self.groups.waiting() + self.rate_limiter.waiting()
     }
 
     /// False where the queue is full and the message is lost or has to wait in the store.
     fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
         // An end is never dropped: there are no more of those than there were triggers.
-        let has_room = self.room() > 0 || message.alert.severity == Severity::Resolved;
+        let has_room = self.free_capacity() > 0 || message.alert.severity == Severity::Resolved;
         // What waits in the store must not be overtaken by what resolves it; what no store knows of cannot wait there.
-        let must_wait = self.has_spilled && !message.rows.is_empty();
+        let must_wait = self.has_spilled && !message.alert_ids.is_empty();
         if has_room && !must_wait {
             self.queue.push(message);
             return true;
         }
-        if message.rows.is_empty() {
+        if message.alert_ids.is_empty() {
             self.stats.dropped += 1;
         } else {
             self.has_spilled = true;
@@ -207,12 +208,18 @@ impl Lane {
     }
 
     /// Takes in what was adopted from the store; `is_all` where nothing is left there.
-    pub(crate) fn refill(&mut self, messages: Vec<Message>, is_all: bool, now: Timestamp, keys: Keys) {
+    pub(crate) fn enqueue_adopted(
+        &mut self,
+        messages: Vec<Message>,
+        is_all: bool,
+        now: Timestamp,
+        fingerprinter: Fingerprinter,
+    ) {
         // What was released meanwhile is not in the store yet, so it was not adopted either.
         let is_unwritten = self.out.records.iter().any(|record| record.state == DeliveryState::Released);
         self.has_spilled = false;
         for message in messages {
-            self.accept(message, now, keys);
+            self.accept(message, now, fingerprinter);
         }
         self.has_spilled |= is_unwritten || !is_all;
     }

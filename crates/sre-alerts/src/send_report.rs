@@ -5,13 +5,13 @@ use sre_core::{AlertId, Timestamp};
 
 /// What became of an alert that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sent {
+pub struct SendReport {
     /// The store's name for it; `None` without a store, and while the store fails.
     pub id: Option<AlertId>,
     /// Whether it is news.
     pub verdict: Verdict,
     /// What each channel will do; empty where the alert is no news.
-    pub channels: Vec<DeliveryResult>,
+    pub channels: Vec<ChannelDecision>,
 }
 
 /// Whether an alert is news.
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// What a channel will do with an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DeliveryResult {
+pub struct ChannelDecision {
     /// The channel's name.
     pub channel: Arc<str>,
     /// What it will do.
@@ -44,9 +44,9 @@ pub enum Decision {
     /// Deliver it with others that share its labels, after a short wait.
     Grouped,
     /// Deliver it within a summary, once the rate limit allows it.
-    HeldBack,
-    /// Deliver it when what mutes it ends, should it still fire then.
-    Muted {
+    RateLimited,
+    /// Deliver it when what silencer it ends, should it still fire then.
+    Silenced {
         /// When that is.
         until: Timestamp,
     },
@@ -59,10 +59,10 @@ pub enum Decision {
     /// Nothing: its matchers do not match.
     NotMatched,
     /// Nothing, unless nobody acknowledges.
-    OnlyEscalated,
+    EscalationOnly,
 }
 
-impl Sent {
+impl SendReport {
     /// An alert of which nothing becomes.
     pub(crate) fn nothing(verdict: Verdict) -> Self {
         Self { id: None, verdict, channels: Vec::new() }
@@ -71,7 +71,7 @@ impl Sent {
     /// The channels that will deliver it, now or later.
     pub fn receivers(&self) -> impl Iterator<Item = &str> {
         let will = |decision: Decision| {
-            matches!(decision, Decision::Queued | Decision::Grouped | Decision::HeldBack | Decision::Muted { .. })
+            matches!(decision, Decision::Queued | Decision::Grouped | Decision::RateLimited | Decision::Silenced { .. })
         };
         self.channels.iter().filter(move |result| will(result.decision)).map(|result| &*result.channel)
     }
