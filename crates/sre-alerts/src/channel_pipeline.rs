@@ -2,69 +2,72 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::{
-    Alert, AlertChannel, ChannelError, ChannelSnapshot, Clock, DeliveryReceipt, DeliveryState, RetryPolicy, Severity,
+    Alert, AlertChannel, ChannelError, ChannelSnapshot, DeliveryReceipt, DeliveryState, RetryPolicy, Severity,
     Timestamp,
 };
 
+use crate::delivery_log::DeliveryLog;
+use crate::escalation::EscalationPolicy;
 use crate::fingerprint::Fingerprinter;
 use crate::group::Groups;
 use crate::matcher::all_match;
-use crate::message::{DeliveryLog, Message};
+use crate::message::Message;
 use crate::queue::Queue;
 use crate::rate_limit::ChannelRateLimiter;
 use crate::{AlertOptions, ChannelConfig, Decision};
 
-/// How many messages of one channel may be on their way at a time.
+/// How many attempts one channel may have in flight.
 const CONCURRENCY: usize = 32;
 
-/// A channel, and what stands between it and an alert: grouping, then the rate limit, then the queue.
+/// The stages between an alert and its channel: grouping, then the rate limit, then the queue.
 pub(crate) struct ChannelPipeline {
-    /// Never used again, so that an incident may name it.
-    pub(crate) number: u32,
+    pub(crate) id: ChannelId,
     pub(crate) name: Arc<str>,
     pub(crate) channel: Arc<dyn AlertChannel>,
     config: ChannelConfig,
-    /// True for those that are told by escalation only.
+    /// True for the later channels of an escalation policy.
     is_escalation_only: bool,
     groups: Groups,
     rate_limiter: ChannelRateLimiter,
     queue: Queue,
     queue_limit: usize,
-    /// Whether messages wait in the store that had no room here; what follows must wait behind them.
+    /// Whether messages that did not fit into the queue wait in the store; later ones must wait behind them.
     pub(crate) has_spilled: bool,
     stats: ChannelSnapshot,
-    pub(crate) out: DeliveryLog,
+    pub(crate) log: DeliveryLog,
 }
+
+/// Identifies a registered channel; never reused, so incidents may refer to it after the channel is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChannelId(pub(crate) u32);
 
 impl ChannelPipeline {
     pub(crate) fn new(
-        number: u32,
+        id: ChannelId,
         channel: Arc<dyn AlertChannel>,
         config: ChannelConfig,
         options: &AlertOptions,
     ) -> Self {
         let name: Arc<str> = channel.name().into();
-        let clock: &Arc<dyn Clock> = &options.clock;
-        let is_follower = |escalation: &crate::EscalationPolicy| {
-            escalation.channels.iter().skip(1).any(|follower| **follower == *name)
-        };
+        let escalates_to_it =
+            |policy: &EscalationPolicy| policy.channels.iter().skip(1).any(|channel| **channel == *name);
         Self {
-            number,
+            id,
             channel,
-            is_escalation_only: options.escalations.iter().any(is_follower),
+            is_escalation_only: options.escalations.iter().any(escalates_to_it),
             groups: Groups::new(options.group_by.clone().into(), options.group_wait),
-            rate_limiter: ChannelRateLimiter::new(config.rate_limit, clock),
+            rate_limiter: ChannelRateLimiter::new(config.rate_limit, &options.clock),
             config,
             queue: Queue::default(),
             queue_limit: options.queue_limit,
             has_spilled: false,
             stats: ChannelSnapshot { name: name.to_string(), ..ChannelSnapshot::default() },
-            out: DeliveryLog { channel: name.clone(), records: Vec::new() },
+            log: DeliveryLog { channel: name.clone(), records: Vec::new() },
             name,
         }
     }
 
-    /// Why an alert is not for this channel, if it is not.
+    /// Returns why the alert is not routed to this channel; `None` if it is.
     pub(crate) fn skip_reason(&self, alert: &Alert) -> Option<Decision> {
         if !self.config.enabled {
             Some(Decision::Disabled)
@@ -83,59 +86,54 @@ impl ChannelPipeline {
         self.config.enabled
     }
 
-    /// Whether the queue can take another message.
+    /// Returns how many more messages the queue can hold.
     pub(crate) fn free_capacity(&self) -> usize {
         self.queue_limit.saturating_sub(self.queue.len())
     }
 
-    /// Takes a message in, which goes out now, or in a group, or once the rate limit allows it.
+    /// Accepts a message for delivery: now, with its group, or once the rate limit allows it.
     pub(crate) fn accept(&mut self, message: Message, now: Timestamp, fingerprinter: Fingerprinter) -> Decision {
-        let Some(message) = self.groups.accept(message, now, &mut self.out, fingerprinter) else {
-            return Decision::Grouped;
-        };
-        match self.throttle(message, now, fingerprinter) {
-            None => Decision::RateLimited,
-            Some(true) => Decision::Queued,
-            Some(false) => Decision::QueueFull,
+        match self.groups.accept(message, now, &mut self.log, fingerprinter) {
+            Some(message) => self.rate_limit(message, now, fingerprinter),
+            None => Decision::Grouped,
         }
     }
 
-    /// Puts into the queue what the rate limit lets through: whether it fitted, or nothing where it holds the message.
-    fn throttle(&mut self, message: Message, now: Timestamp, fingerprinter: Fingerprinter) -> Option<bool> {
-        let (passed, ends) = self.rate_limiter.accept(message, now, &mut self.out, fingerprinter);
-        let fits = passed.map(|message| self.enqueue(message, now));
-        for end in ends {
-            self.enqueue(end, now);
+    fn rate_limit(&mut self, message: Message, now: Timestamp, fingerprinter: Fingerprinter) -> Decision {
+        let (admitted, resolutions) = self.rate_limiter.accept(message, now, &mut self.log, fingerprinter);
+        let decision = admitted.map_or(Decision::RateLimited, |message| self.enqueue(message, now));
+        for resolution in resolutions {
+            self.enqueue(resolution, now);
         }
-        fits
+        decision
     }
 
-    /// Lets out what has waited long enough in a group or behind the rate limit; everything where `flush`.
+    /// Enqueues the groups whose wait is over and what the rate limit allows by now; everything if `flush`.
     pub(crate) fn release(&mut self, now: Timestamp, flush: bool, fingerprinter: Fingerprinter) {
         for message in self.groups.due(now, flush, fingerprinter) {
             self.stats.summarised += message.alert_ids.len().max(1) as u64;
-            self.throttle(message, now, fingerprinter);
+            self.rate_limit(message, now, fingerprinter);
         }
-        let held = self.rate_limiter.waiting();
+        let held = self.rate_limiter.held();
         if let Some(message) = self.rate_limiter.due(now, flush, fingerprinter) {
             self.stats.summarised += if held > 1 { held as u64 } else { 0 };
             self.enqueue(message, now);
         }
     }
 
-    /// When [`ChannelPipeline::release`] or [`ChannelPipeline::take`] next has something to do that waits for its time.
+    /// Returns when a group, the rate limit or a retry is next due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let retry = self.queue.next_due().filter(|_| self.queue.running() < CONCURRENCY);
         [self.groups.next_due(), self.rate_limiter.next_due(), retry].into_iter().flatten().min()
     }
 
-    /// The next message to try, if another one may be on its way.
+    /// Takes the next message to attempt, if another attempt may start.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Message> {
         if self.queue.running() >= CONCURRENCY { None } else { self.queue.take(now) }
     }
 
-    /// Notes how an attempt went, and plans the next where there is one; hands back a message that is done with.
-    pub(crate) fn settle(
+    /// Records the result of an attempt. Returns the message if it is finished, `None` if it will be retried.
+    pub(crate) fn finish_attempt(
         &mut self,
         mut message: Message,
         result: Result<DeliveryReceipt, ChannelError>,
@@ -145,10 +143,10 @@ impl ChannelPipeline {
         message.attempts += 1;
         self.stats.retries += u64::from(message.attempts > 1);
         let error = match result {
-            Ok(accepted) => {
+            Ok(receipt) => {
                 self.stats.delivered += 1;
-                self.out.record(&message, DeliveryState::Delivered, accepted.status, None, now);
-                self.queue.settle(message.key);
+                self.log.record(&message, DeliveryState::Delivered, receipt.status, None, now);
+                self.queue.finish(message.key);
                 return Some(message);
             }
             Err(error) => error,
@@ -161,12 +159,11 @@ impl ChannelPipeline {
             return None;
         }
         self.stats.failed += 1;
-        self.out.record(&message, DeliveryState::Failed, error.status(), Some(text), now);
-        self.queue.settle(message.key);
+        self.log.record(&message, DeliveryState::Failed, error.status(), Some(text), now);
+        self.queue.finish(message.key);
         Some(message)
     }
 
-    /// Nothing waits and nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
         self.undelivered() == 0
     }
@@ -174,7 +171,7 @@ impl ChannelPipeline {
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
         ChannelSnapshot {
             queued: self.queue.len() as u64,
-            held: (self.groups.waiting() + self.rate_limiter.waiting()) as u64,
+            held: (self.groups.waiting() + self.rate_limiter.held()) as u64,
             ..self.stats.clone()
         }
     }
@@ -183,44 +180,43 @@ impl ChannelPipeline {
         self.stats = ChannelSnapshot { name: self.name.to_string(), ..ChannelSnapshot::default() };
     }
 
-    /// How many messages and alerts are not delivered yet.
+    /// Returns how many messages are queued, in flight or held by a group or the rate limit.
     pub(crate) fn undelivered(&self) -> usize {
-        self.queue.len() + self.groups.waiting() + self.rate_limiter.waiting()
+        self.queue.len() + self.groups.waiting() + self.rate_limiter.held()
     }
 
-    /// False where the queue is full and the message is lost or has to wait in the store.
-    fn enqueue(&mut self, message: Message, now: Timestamp) -> bool {
-        // An end is never dropped: there are no more of those than there were triggers.
-        let has_room = self.free_capacity() > 0 || message.alert.severity == Severity::Resolved;
-        // What waits in the store must not be overtaken by what resolves it; what no store knows of cannot wait there.
+    fn enqueue(&mut self, message: Message, now: Timestamp) -> Decision {
+        // A resolution always fits: there are no more of them than there were triggers.
+        let fits = self.free_capacity() > 0 || message.alert.severity == Severity::Resolved;
+        // Nothing may overtake what has spilled; a message that the store does not know cannot spill.
         let must_wait = self.has_spilled && !message.alert_ids.is_empty();
-        if has_room && !must_wait {
+        if fits && !must_wait {
             self.queue.push(message);
-            return true;
+            return Decision::Queued;
         }
         if message.alert_ids.is_empty() {
             self.stats.dropped += 1;
         } else {
             self.has_spilled = true;
-            self.out.record(&message, DeliveryState::Released, None, None, now);
+            self.log.record(&message, DeliveryState::Released, None, None, now);
         }
-        false
+        Decision::QueueFull
     }
 
-    /// Takes in what was adopted from the store; `is_all` where nothing is left there.
-    pub(crate) fn enqueue_adopted(
+    /// Accepts messages adopted from the store; `is_last` if the store has no more of them.
+    pub(crate) fn accept_adopted(
         &mut self,
         messages: Vec<Message>,
-        is_all: bool,
+        is_last: bool,
         now: Timestamp,
         fingerprinter: Fingerprinter,
     ) {
-        // What was released meanwhile is not in the store yet, so it was not adopted either.
-        let is_unwritten = self.out.records.iter().any(|record| record.state == DeliveryState::Released);
+        // A release that is not written yet could not be adopted either.
+        let has_unwritten = self.log.records.iter().any(|record| record.state == DeliveryState::Released);
         self.has_spilled = false;
         for message in messages {
             self.accept(message, now, fingerprinter);
         }
-        self.has_spilled |= is_unwritten || !is_all;
+        self.has_spilled |= has_unwritten || !is_last;
     }
 }

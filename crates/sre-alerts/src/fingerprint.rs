@@ -4,28 +4,27 @@ use std::hash::{BuildHasherDefault, Hasher};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use sre_core::Alert;
 
-/// What stands for the key of an incident: 128 bits, so that two keys never meet, under a seed that nobody knows, so that
-/// nobody can make them.
+/// A hash of an incident's dedup key: 128 bits under a random seed, so that collisions neither happen nor can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Fingerprint(u128);
 
-/// Makes fingerprints.
+/// Computes fingerprints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fingerprinter(u64, u64);
 
 impl Fingerprinter {
-    /// With a seed that nobody knows.
+    /// Creates a fingerprinter with a random seed.
     pub(crate) fn new() -> Self {
         Self(fastrand::u64(..), fastrand::u64(..))
     }
 
-    /// The same in every process.
+    /// Creates a fingerprinter with a fixed seed.
     #[cfg(test)]
     pub(crate) const fn unseeded() -> Self {
         Self(0, 0)
     }
 
-    /// The fingerprint of an alert's key; allocates nothing.
+    /// Returns the fingerprint of an alert's [key](Alert::key) without allocating.
     pub(crate) fn of(self, alert: &Alert) -> Fingerprint {
         if !alert.dedup_key.is_empty() {
             return self.of_key(&alert.dedup_key);
@@ -38,7 +37,7 @@ impl Fingerprinter {
         Fingerprint(hasher.finish128().as_u128())
     }
 
-    /// The fingerprint of a key as text.
+    /// Returns the fingerprint of a dedup key.
     pub(crate) fn of_key(self, key: &str) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         hasher.write(key.as_bytes());
@@ -46,14 +45,14 @@ impl Fingerprinter {
     }
 }
 
-/// A map whose keys are hashes already.
-pub(crate) type ByFingerprint<T> = HashMap<Fingerprint, T, BuildHasherDefault<AlreadyHashed>>;
+/// A map by fingerprint, which does not hash again.
+pub(crate) type ByFingerprint<T> = HashMap<Fingerprint, T, BuildHasherDefault<IdentityHasher>>;
 
-/// A fingerprint is a hash already.
+/// Takes the low bits of a fingerprint as its hash.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AlreadyHashed(u64);
+pub(crate) struct IdentityHasher(u64);
 
-impl Hasher for AlreadyHashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -3,76 +3,79 @@ use std::sync::Arc;
 use serde::Serialize;
 use sre_core::{AlertId, Timestamp};
 
-/// What became of an alert that was sent.
+/// What the manager decided about an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SendReport {
-    /// The store's name for it; `None` without a store, and while the store fails.
+    /// The alert's id in the store; `None` without a store, and while the store fails.
     pub id: Option<AlertId>,
-    /// Whether it is news.
+    /// Whether the alert was accepted.
     pub verdict: Verdict,
-    /// What each channel will do; empty where the alert is no news.
+    /// The decision for each channel; empty unless the alert was accepted.
     pub channels: Vec<ChannelDecision>,
 }
 
-/// Whether an alert is news.
+/// Whether an alert was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Verdict {
-    /// It is.
+    /// The alert was accepted and routed.
     Accepted,
-    /// The same was sent within the dedup window.
+    /// An alert of the same key and at least the same severity was sent within the dedup window.
     Duplicate,
-    /// It resolves what is not open.
+    /// The alert resolves an incident that is not open.
     NotOpen,
 }
 
-/// What a channel will do with an alert.
+/// The decision about an alert for one channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ChannelDecision {
     /// The channel's name.
     pub channel: Arc<str>,
-    /// What it will do.
+    /// What happens with the alert there.
     pub decision: Decision,
 }
 
-/// What a channel will do with an alert.
+/// What happens with an alert in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Decision {
-    /// Deliver it now.
+    /// Queued for delivery.
     Queued,
-    /// Deliver it with others that share its labels, after a short wait.
+    /// Delivered with its group after [`AlertOptions::group_wait`](crate::AlertOptions::group_wait).
     Grouped,
-    /// Deliver it within a summary, once the rate limit allows it.
+    /// Over the channel's rate limit: delivered in a summary once the limit allows it.
     RateLimited,
-    /// Deliver it when what silencer it ends, should it still fire then.
+    /// Silenced, or within a maintenance window: delivered when that ends, if the alert still fires then.
     Silenced {
-        /// When that is.
+        /// When the silence or the window ends.
         until: Timestamp,
     },
-    /// Its queue is full: deliver it from the store when there is room, or never where there is no store.
+    /// The queue is full: delivered from the store once there is room; dropped without a store.
     QueueFull,
-    /// Nothing: it is off.
+    /// Not delivered: the channel is disabled.
     Disabled,
-    /// Nothing: it wants worse ones only.
+    /// Not delivered: less severe than the channel's minimum.
     BelowSeverity,
-    /// Nothing: its matchers do not match.
+    /// Not delivered: the channel's matchers do not match.
     NotMatched,
-    /// Nothing, unless nobody acknowledges.
+    /// Delivered only if the incident is not acknowledged in time.
     EscalationOnly,
 }
 
 impl SendReport {
-    /// An alert of which nothing becomes.
-    pub(crate) fn nothing(verdict: Verdict) -> Self {
+    pub(crate) fn new(verdict: Verdict) -> Self {
         Self { id: None, verdict, channels: Vec::new() }
     }
 
-    /// The channels that will deliver it, now or later.
+    /// Returns the names of the channels that deliver the alert, now or later.
     pub fn receivers(&self) -> impl Iterator<Item = &str> {
-        let will = |decision: Decision| {
+        let receives = |decision: Decision| {
             matches!(decision, Decision::Queued | Decision::Grouped | Decision::RateLimited | Decision::Silenced { .. })
         };
-        self.channels.iter().filter(move |result| will(result.decision)).map(|result| &*result.channel)
+        self.channels.iter().filter(move |channel| receives(channel.decision)).map(|channel| &*channel.channel)
     }
 }

@@ -1,80 +1,46 @@
-use jiff::civil::{Time, Weekday};
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use sre_core::{Alert, Timestamp};
 
-use crate::Matcher;
 use crate::matcher::all_match;
+use crate::{MaintenanceWindow, Matcher};
 
-/// Somebody's decision to hear nothing of certain alerts for a while. Alerts that it matches are held, not dropped: what
-/// still fires when it ends is sent then.
+/// Suppresses matching notifications for a period of time.
+///
+/// Matching alerts are held, not dropped: those that still fire when the silence ends are sent then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
-    /// All of them must match; at least one.
+    /// The conditions an alert must meet, all of them; at least one.
     pub matchers: Vec<Matcher>,
-    /// From when on.
+    /// When the silence begins.
     pub starts_at: Timestamp,
-    /// Until when.
+    /// When the silence ends.
     pub ends_at: Timestamp,
-    /// Who decided it.
+    /// Who created it.
     pub author: String,
-    /// Why.
+    /// Why it was created.
     pub comment: String,
 }
 
-/// What the manager calls a silence.
+/// Identifies a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SilenceId(pub u64);
 
 impl SilenceId {
-    /// One that no other process gives; every reader of JSON can hold it.
+    /// Unique across processes, and within the integers that every JSON reader represents exactly.
     fn random() -> Self {
         Self(fastrand::u64(1..1 << 53))
     }
 }
 
-/// Times that are planned to be noisy. What still fires when they end is sent then.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MaintenanceWindow {
-    /// For reports.
-    pub name: String,
-    /// All of them must match; none matches every alert.
-    pub matchers: Vec<Matcher>,
-    /// When.
-    pub schedule: Schedule,
-}
-
-/// When a maintenance window is open.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Schedule {
-    /// Once.
-    Once {
-        /// From when on.
-        from: Timestamp,
-        /// Until when.
-        until: Timestamp,
-    },
-    /// On certain days of every week; where `to` is not after `from`, until `to` of the next day.
-    Weekly {
-        /// The days on which it opens.
-        days: Vec<Weekday>,
-        /// When it opens.
-        from: Time,
-        /// When it closes.
-        to: Time,
-        /// Whose days and hours these are.
-        time_zone: TimeZone,
-    },
-}
-
-/// A silence that nobody could mean.
+/// A silence that is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidSilence {
-    /// It would silence everything.
-    #[error("`matchers`: found none, expected at least one: this would silence everything")]
+    /// Without matchers, it would silence every alert.
+    #[error("`matchers`: found none, expected at least one: without any, every alert would be silenced")]
     NoMatchers,
-    /// It would never be in force.
-    #[error("`ends_at`: found an end that is not after the start, expected a later one")]
+    /// It ends before it begins.
+    #[error("`ends_at`: found a time that is not after `starts_at`, expected a later one")]
     Empty,
 }
 
@@ -90,30 +56,7 @@ impl Silence {
     }
 }
 
-impl Schedule {
-    /// Until when it is open, where it is open at `now`.
-    pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Once { from, until } => (*from <= now && now < *until).then_some(*until),
-            Self::Weekly { days, from, to, time_zone } => {
-                let here = jiff::Timestamp::from_nanosecond(now.as_nanos().into()).ok()?.to_zoned(time_zone.clone());
-                // It may have opened today, or yesterday and go on past midnight.
-                let opened = [here.date(), here.date().yesterday().ok()?];
-                opened.into_iter().filter(|date| days.contains(&date.weekday())).find_map(|date| {
-                    let closes = if to > from { date } else { date.tomorrow().ok()? };
-                    let at = |date: jiff::civil::Date, time: Time| {
-                        let instant = date.to_datetime(time).to_zoned(time_zone.clone()).ok()?.timestamp();
-                        Some(Timestamp::from_nanos(i64::try_from(instant.as_nanosecond()).ok()?))
-                    };
-                    let (from, until) = (at(date, *from)?, at(closes, *to)?);
-                    (from <= now && now < until).then_some(until)
-                })
-            }
-        }
-    }
-}
-
-/// Every silence and maintenance window of a manager.
+/// The silences and maintenance windows of a manager.
 #[derive(Debug, Default)]
 pub(crate) struct Silencer {
     silences: Vec<(SilenceId, Silence)>,
@@ -134,30 +77,31 @@ impl Silencer {
         Ok(id)
     }
 
-    /// Takes in a silence that is known to be valid.
+    /// Adds a silence that has been checked.
     pub(crate) fn insert(&mut self, id: SilenceId, silence: Silence) {
         self.silences.retain(|(known, _)| *known != id);
         self.silences.push((id, silence));
     }
 
-    /// Takes a silence away; false where there is none of that id.
+    /// Removes a silence; false if there is none with this id.
     pub(crate) fn remove(&mut self, id: SilenceId) -> bool {
         let before = self.silences.len();
         self.silences.retain(|(known, _)| *known != id);
         self.silences.len() < before
     }
 
-    /// The silences that are not over.
+    /// Returns the silences that have not ended.
     pub(crate) fn silences(&mut self, now: Timestamp) -> Vec<(SilenceId, Silence)> {
         self.silences.retain(|(_, silence)| silence.ends_at > now);
         self.silences.clone()
     }
 
-    /// Until when the alert is silenced, where it is. What silencer it then may be followed by something else that does.
-    pub(crate) fn until(&self, alert: &Alert, now: Timestamp) -> Option<Timestamp> {
+    /// Returns until when the alert is silenced, if it is: the latest end of what silences it now. Another silence may have
+    /// begun by then.
+    pub(crate) fn silenced_until(&self, alert: &Alert, now: Timestamp) -> Option<Timestamp> {
         let silences = self.silences.iter().filter_map(|(_, silence)| {
-            let in_force = silence.starts_at <= now && now < silence.ends_at;
-            (in_force && all_match(&silence.matchers, alert)).then_some(silence.ends_at)
+            let is_active = silence.starts_at <= now && now < silence.ends_at;
+            (is_active && all_match(&silence.matchers, alert)).then_some(silence.ends_at)
         });
         let windows = self
             .windows
@@ -171,31 +115,8 @@ impl Silencer {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Timestamp {
-        Timestamp::from_secs(text.parse::<jiff::Timestamp>().unwrap().as_second())
-    }
-
     #[test]
-    fn a_weekly_window_passes_midnight_and_keeps_to_its_own_time_zone() {
-        let schedule = Schedule::Weekly {
-            days: vec![Weekday::Saturday],
-            from: Time::constant(22, 0, 0, 0),
-            to: Time::constant(2, 0, 0, 0),
-            time_zone: TimeZone::get("Europe/Berlin").unwrap(),
-        };
-        // Saturday, 21 November 2026, 22:00 in Berlin is 21:00 UTC.
-        let until = at("2026-11-22T01:00:00Z");
-        assert_eq!(schedule.open_until(at("2026-11-21T20:59:59Z")), None);
-        assert_eq!(schedule.open_until(at("2026-11-21T21:00:00Z")), Some(until));
-        assert_eq!(schedule.open_until(at("2026-11-22T00:59:59Z")), Some(until));
-        assert_eq!(schedule.open_until(until), None);
-        assert_eq!(schedule.open_until(at("2026-11-22T21:30:00Z")), None, "a Sunday");
-        // In the night to 25 October 2026 the clocks go back at 3:00: an hour more.
-        assert_eq!(schedule.open_until(at("2026-10-24T20:30:00Z")), Some(at("2026-10-25T00:00:00Z")));
-    }
-
-    #[test]
-    fn only_what_matches_is_muted_and_only_in_its_time() {
+    fn a_silence_applies_to_matching_alerts_while_it_is_active() {
         let mut silencer = Silencer::default();
         let (start, end) = (Timestamp::from_secs(100), Timestamp::from_secs(200));
         let silence = Silence {
@@ -209,12 +130,12 @@ mod tests {
         assert_eq!(silencer.add(Silence { ends_at: start, ..silence.clone() }), Err(InvalidSilence::Empty));
         let id = silencer.add(silence).unwrap();
         let alert = Alert { agent_id: "support".into(), ..Alert::new("t", "m") };
-        assert_eq!(silencer.until(&alert, Timestamp::from_secs(99)), None);
-        assert_eq!(silencer.until(&alert, start), Some(end));
-        assert_eq!(silencer.until(&alert, end), None);
-        assert_eq!(silencer.until(&Alert::new("t", "m"), start), None);
+        assert_eq!(silencer.silenced_until(&alert, Timestamp::from_secs(99)), None);
+        assert_eq!(silencer.silenced_until(&alert, start), Some(end));
+        assert_eq!(silencer.silenced_until(&alert, end), None);
+        assert_eq!(silencer.silenced_until(&Alert::new("t", "m"), start), None);
         assert_eq!(silencer.silences(start).len(), 1);
         assert!(silencer.remove(id) && !silencer.remove(id));
-        assert_eq!(silencer.until(&alert, start), None);
+        assert_eq!(silencer.silenced_until(&alert, start), None);
     }
 }

@@ -1,90 +1,73 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sre_core::{
     Alert, AlertId, AlertRecord, AlertsSnapshot, ChannelError, DeliveryReceipt, DeliveryRecord, DeliveryState,
-    NewAlert, Severity, StoreError, Timestamp,
+    NewAlert, Severity, Timestamp,
 };
 
-use crate::channel_pipeline::ChannelPipeline;
-use crate::escalation::Renotifications;
+use crate::channel_pipeline::{ChannelId, ChannelPipeline};
+use crate::escalation::{Renotification, RenotificationKind, Renotifications};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::incident::{Admission, Detail, Incidents};
+use crate::incident::{Admission, Incidents};
 use crate::message::Message;
+use crate::planned_alert::{PlannedAlert, copy_identity};
 use crate::silence::Silencer;
+use crate::silenced_alerts::{SilencedAlert, SilencedAlerts};
 use crate::{AlertOptions, ChannelDecision, Decision, SendReport, Verdict};
 
-/// Everything that a manager knows, and every decision it takes; no input or output, and time is handed in.
+/// The manager's state and its decisions. Time is passed in, and delivering and storing are left to the caller.
 pub(crate) struct State {
     pub(crate) pipelines: Vec<ChannelPipeline>,
-    next_pipeline: u32,
-    pub(crate) fingerprinter: Fingerprinter,
-    pub(crate) incidents: Incidents,
+    next_channel: u32,
+    fingerprinter: Fingerprinter,
+    incidents: Incidents,
     pub(crate) silencer: Silencer,
-    /// What fires and is silenced, by key.
-    pub(crate) silenced: BTreeMap<Fingerprint, SilencedAlert>,
-    pub(crate) renotifications: Renotifications,
+    silenced: SilencedAlerts,
+    renotifications: Renotifications,
     pub(crate) counts: AlertsSnapshot,
-    /// The store's last failure, while it lasts.
-    pub(crate) store_failure: Option<StoreError>,
-    pub(crate) options: Arc<AlertOptions>,
-}
-
-/// An alert that is to be sent, before the store knows it.
-#[derive(Clone, Debug)]
-pub(crate) struct PlannedAlert {
-    key: Fingerprint,
-    pub(crate) alert: Arc<Alert>,
-    pub(crate) at: Timestamp,
-    pipelines: Vec<u32>,
-    silenced_until: Option<Timestamp>,
-    skipped: Vec<ChannelDecision>,
-}
-
-#[derive(Debug)]
-pub(crate) struct SilencedAlert {
-    until: Timestamp,
-    message: Message,
-    pipelines: Vec<u32>,
+    /// Whether the last access to the store failed.
+    pub(crate) is_store_failing: bool,
+    options: Arc<AlertOptions>,
 }
 
 impl State {
     pub(crate) fn new(options: Arc<AlertOptions>, fingerprinter: Fingerprinter) -> Self {
         Self {
             pipelines: Vec::new(),
-            next_pipeline: 0,
+            next_channel: 0,
             fingerprinter,
             incidents: Incidents::new(options.dedup_window, options.incident_timeout, options.max_incidents),
             silencer: Silencer::new(options.maintenance.clone(), options.silences.clone()),
-            silenced: BTreeMap::new(),
-            renotifications: Renotifications::new(),
+            silenced: SilencedAlerts::default(),
+            renotifications: Renotifications::default(),
             counts: AlertsSnapshot::default(),
-            store_failure: None,
+            is_store_failing: false,
             options,
         }
     }
 
-    pub(crate) fn add_pipeline(&mut self, make: impl FnOnce(u32) -> ChannelPipeline) {
-        self.pipelines.push(make(self.next_pipeline));
-        self.next_pipeline += 1;
+    pub(crate) fn add_pipeline(&mut self, new: impl FnOnce(ChannelId) -> ChannelPipeline) {
+        self.pipelines.push(new(ChannelId(self.next_channel)));
+        self.next_channel += 1;
     }
 
-    fn pipeline(&mut self, number: u32) -> Option<&mut ChannelPipeline> {
-        self.pipelines.iter_mut().find(|pipeline| pipeline.number == number)
+    fn pipeline(&mut self, id: ChannelId) -> Option<&mut ChannelPipeline> {
+        self.pipelines.iter_mut().find(|pipeline| pipeline.id == id)
     }
 
-    pub(crate) fn numbered(&self, name: &str) -> Option<u32> {
-        self.pipelines.iter().find(|pipeline| &*pipeline.name == name).map(|pipeline| pipeline.number)
+    fn channel_id(&self, name: &str) -> Option<ChannelId> {
+        self.pipelines.iter().find(|pipeline| &*pipeline.name == name).map(|pipeline| pipeline.id)
     }
 
-    /// Whether the alert only repeats what was sent a moment ago; counts it then.
+    /// Returns whether the alert is a duplicate, and counts it if so.
     pub(crate) fn is_duplicate(&mut self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
         let is_duplicate = self.incidents.is_duplicate(key, severity, now);
         self.counts.deduplicated += u64::from(is_duplicate);
         is_duplicate
     }
 
-    /// Takes an alert in, [completed](complete) beforehand, and says what is to become of it; `Err` where that is nothing.
+    /// Accepts an alert, its [defaults](crate::planned_alert::with_defaults) filled in, and routes it; `Err` if it is not
+    /// accepted.
     pub(crate) fn plan(
         &mut self,
         key: Fingerprint,
@@ -94,228 +77,272 @@ impl State {
         let closed = match self.incidents.admit(key, alert.severity, now) {
             Admission::Duplicate => {
                 self.counts.deduplicated += 1;
-                return Err(SendReport::nothing(Verdict::Duplicate));
+                return Err(SendReport::new(Verdict::Duplicate));
             }
             Admission::NotOpen => {
                 self.counts.not_open += 1;
-                return Err(SendReport::nothing(Verdict::NotOpen));
+                return Err(SendReport::new(Verdict::NotOpen));
             }
             Admission::Close(incident) => {
-                if let Some(silenced) = self.silenced.remove(&key) {
-                    self.skip_silenced(&silenced, "resolved while it was silenced", now);
+                if let Some(silenced) = self.silenced.remove(key) {
+                    self.skip(&silenced, "resolved while silenced", now);
                 }
-                if incident.detail.pipelines.is_empty() {
+                if incident.detail.channels.is_empty() {
                     self.counts.not_open += 1;
-                    return Err(SendReport::nothing(Verdict::NotOpen));
+                    return Err(SendReport::new(Verdict::NotOpen));
                 }
                 Some(incident.detail)
             }
             Admission::Fire => None,
         };
         if let Some((_, trigger)) = closed.as_ref().and_then(|detail| detail.last.as_ref()) {
-            identify(&mut alert, trigger);
+            copy_identity(&mut alert, trigger);
         }
         let alert = Arc::new(alert);
         let mut planned =
-            PlannedAlert { key, alert, at: now, pipelines: Vec::new(), silenced_until: None, skipped: Vec::new() };
+            PlannedAlert { key, alert, at: now, channels: Vec::new(), silenced_until: None, skipped: Vec::new() };
         if let Some(detail) = closed {
-            planned.pipelines = detail.pipelines;
+            planned.channels = detail.channels;
             return Ok(planned);
         }
-        planned.silenced_until = self.silencer.until(&planned.alert, now);
+        planned.silenced_until = self.silencer.silenced_until(&planned.alert, now);
         for pipeline in &self.pipelines {
             match pipeline.skip_reason(&planned.alert) {
-                None => planned.pipelines.push(pipeline.number),
+                None => planned.channels.push(pipeline.id),
                 Some(decision) => planned.skipped.push(ChannelDecision { channel: pipeline.name.clone(), decision }),
             }
         }
         Ok(planned)
     }
 
-    /// What the store is to know before anything is tried.
-    pub(crate) fn row(&self, planned: &PlannedAlert) -> NewAlert {
-        let pipelines = self.pipelines.iter().filter(|pipeline| planned.pipelines.contains(&pipeline.number));
-        let deliveries = pipelines.map(|pipeline| (pipeline.name.clone(), DeliveryState::Pending)).collect();
+    /// Returns what the store keeps of a planned alert.
+    pub(crate) fn stored_form(&self, planned: &PlannedAlert) -> NewAlert {
+        let receivers = self.pipelines.iter().filter(|pipeline| planned.channels.contains(&pipeline.id));
+        let deliveries = receivers.map(|pipeline| (pipeline.name.clone(), DeliveryState::Pending)).collect();
         NewAlert { alert: planned.alert.clone(), deliveries, at: planned.at }
     }
 
-    /// Sends what was planned on its way.
-    pub(crate) fn dispatch(&mut self, planned: PlannedAlert, row: Option<AlertId>, now: Timestamp) -> SendReport {
-        let PlannedAlert { key, alert, at, pipelines, silenced_until, skipped } = planned;
-        let mut sent = SendReport { id: row, verdict: Verdict::Accepted, channels: skipped };
-        if pipelines.is_empty() {
+    /// Hands a planned alert to its channels, or holds it while it is silenced.
+    pub(crate) fn dispatch(&mut self, planned: PlannedAlert, id: Option<AlertId>, now: Timestamp) -> SendReport {
+        let PlannedAlert { key, alert, at, channels, silenced_until, skipped } = planned;
+        let mut report = SendReport { id, verdict: Verdict::Accepted, channels: skipped };
+        if channels.is_empty() {
             self.counts.unrouted += 1;
-            return sent;
+            return report;
         }
-        let message = Message::new(key, alert, row, at);
+        let message = Message::new(key, alert, id, at);
         if let Some(until) = silenced_until {
             self.counts.silenced += 1;
-            for number in &pipelines {
-                if let Some(pipeline) = self.pipeline(*number) {
-                    sent.channels.push(ChannelDecision {
-                        channel: pipeline.name.clone(),
-                        decision: Decision::Silenced { until },
-                    });
-                }
+            let receivers = self.pipelines.iter().filter(|pipeline| channels.contains(&pipeline.id));
+            report.channels.extend(receivers.map(|pipeline| ChannelDecision {
+                channel: pipeline.name.clone(),
+                decision: Decision::Silenced { until },
+            }));
+            if let Some(replaced) = self.silenced.insert(SilencedAlert { until, message, channels }) {
+                self.skip(&replaced, "followed by a more severe alert while silenced", now);
             }
-            if let Some(before) = self.silenced.insert(key, SilencedAlert { until, message, pipelines }) {
-                self.skip_silenced(&before, "followed by a worse one while it was silenced", now);
-            }
-            return sent;
+            return report;
         }
         self.counts.sent += 1;
-        self.deliver(&message, &pipelines, now, &mut sent.channels);
-        sent
+        self.deliver(&message, &channels, now, &mut report.channels);
+        report
     }
 
-    /// Hands a message to pipelines, and remembers for its incident that they know.
-    pub(crate) fn deliver(
+    /// Hands a message to channels and notes in its incident that they received it.
+    fn deliver(
         &mut self,
         message: &Message,
-        pipelines: &[u32],
+        channels: &[ChannelId],
         now: Timestamp,
-        results: &mut Vec<ChannelDecision>,
+        decisions: &mut Vec<ChannelDecision>,
     ) {
-        for pipeline in self.pipelines.iter_mut().filter(|pipeline| pipelines.contains(&pipeline.number)) {
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| channels.contains(&pipeline.id)) {
             let decision = pipeline.accept(message.clone(), now, self.fingerprinter);
-            results.push(ChannelDecision { channel: pipeline.name.clone(), decision });
+            decisions.push(ChannelDecision { channel: pipeline.name.clone(), decision });
         }
         let Some(incident) = self.incidents.get(message.key) else { return };
-        for number in pipelines {
-            if !incident.detail.pipelines.contains(number) {
-                incident.detail.pipelines.push(*number);
-            }
-        }
+        incident.add_channels(channels);
         incident.detail.last = Some((message.alert_ids.first().copied(), message.alert.clone()));
-        self.plan_renotifications(message.key, pipelines, now);
+        self.schedule_renotifications(message.key, channels, now);
     }
 
-    /// Does everything that is due; with `flush`, also what only waits for company.
+    /// Does what is due by `now`; with `flush`, also releases what groups and rate limits hold.
     pub(crate) fn tick(&mut self, now: Timestamp, flush: bool) {
         self.incidents.expire(now);
-        self.release_silenced(now);
-        self.renotify_due(now);
+        let due = self.silenced.take_due(now);
+        self.release_silenced(due, now);
+        while let Some(renotification) = self.renotifications.pop_due(now) {
+            self.renotify(renotification, now);
+        }
         for pipeline in &mut self.pipelines {
             pipeline.release(now, flush, self.fingerprinter);
         }
     }
 
-    /// Sends what still fires once nothing silencer it any more.
-    fn release_silenced(&mut self, now: Timestamp) {
-        let due: Vec<Fingerprint> =
-            self.silenced.iter().filter(|(_, silenced)| silenced.until <= now).map(|(key, _)| *key).collect();
-        for key in due {
-            let Some(mut silenced) = self.silenced.remove(&key) else { continue };
-            if let Some(until) = self.silencer.until(&silenced.message.alert, now) {
+    /// Sends the silenced alerts that a silence ended early no longer covers.
+    pub(crate) fn recheck_silences(&mut self, now: Timestamp) {
+        let all = self.silenced.take_all();
+        self.release_silenced(all, now);
+    }
+
+    fn release_silenced(&mut self, alerts: Vec<SilencedAlert>, now: Timestamp) {
+        for mut silenced in alerts {
+            if let Some(until) = self.silencer.silenced_until(&silenced.message.alert, now) {
                 silenced.until = until;
-                self.silenced.insert(key, silenced);
-            } else if self.incidents.get(key).is_some() {
+                self.silenced.insert(silenced);
+            } else if self.incidents.get(silenced.message.key).is_some() {
                 self.counts.sent += 1;
-                self.deliver(&silenced.message, &silenced.pipelines, now, &mut Vec::new());
+                self.deliver(&silenced.message, &silenced.channels, now, &mut Vec::new());
             } else {
-                self.skip_silenced(&silenced, "its incident was forgotten while it was silenced", now);
+                self.skip(&silenced, "the incident expired while silenced", now);
             }
         }
     }
 
-    /// A silence was taken away: look at once which alerts are still silenced.
-    pub(crate) fn recheck_silences(&mut self, now: Timestamp) {
-        self.silenced.values_mut().for_each(|silenced| silenced.until = now);
-        self.release_silenced(now);
-    }
-
-    fn skip_silenced(&mut self, silenced: &SilencedAlert, why: &str, now: Timestamp) {
-        for pipeline in self.pipelines.iter_mut().filter(|pipeline| silenced.pipelines.contains(&pipeline.number)) {
-            pipeline.out.skip(&silenced.message, why, now);
+    fn skip(&mut self, silenced: &SilencedAlert, reason: &str, now: Timestamp) {
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| silenced.channels.contains(&pipeline.id)) {
+            pipeline.log.skip(&silenced.message, reason, now);
         }
     }
 
-    /// When [`State::tick`] or a pipeline next has something to do.
-    pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let silenced = self.silenced.values().map(|silenced| silenced.until).min();
-        let renotification = self.renotifications.peek().map(|next| next.0.0);
-        let pipelines = self.pipelines.iter().filter_map(ChannelPipeline::next_due).min();
-        [silenced, renotification, pipelines].into_iter().flatten().min()
+    fn schedule_renotifications(&mut self, key: Fingerprint, channels: &[ChannelId], now: Timestamp) {
+        let Self { renotifications, options, pipelines, .. } = self;
+        let is_notified =
+            |name: &str| pipelines.iter().any(|pipeline| *pipeline.name == *name && channels.contains(&pipeline.id));
+        renotifications.schedule(key, options, is_notified, now);
     }
 
-    /// The next messages to try, at most `limit`, with the numbers of their pipelines.
-    pub(crate) fn take(&mut self, now: Timestamp, limit: usize, into: &mut Vec<(u32, Message)>) {
+    fn renotify(&mut self, renotification: Renotification, now: Timestamp) {
+        let Renotification { due, key, kind } = renotification;
+        let Some(incident) = self.incidents.get(key) else { return };
+        let Some((id, alert)) = incident.detail.last.clone() else { return };
+        // The acknowledgement may have come through another process.
+        let store = self.options.store.as_ref().filter(|_| !incident.detail.is_acknowledged);
+        incident.detail.is_acknowledged |=
+            store.is_some_and(|store| matches!(store.acknowledgement(&alert.dedup_key), Ok(Some(_))));
+        if incident.detail.is_acknowledged || self.silenced.contains(key) {
+            return;
+        }
+        let notified = incident.detail.channels.clone();
+        let message = Message::new(key, alert, id, due);
+        match kind {
+            RenotificationKind::Repeat => {
+                // A later notification has scheduled a repeat of its own.
+                let interval = self.options.repeat_interval.unwrap_or_default();
+                if due < incident.last_sent().saturating_add(interval) {
+                    return;
+                }
+                incident.mark_sent(now);
+                self.counts.repeated += 1;
+                self.deliver(&message, &notified, now, &mut Vec::new());
+            }
+            RenotificationKind::Escalate { policy, channel } => {
+                let Some(policy) = self.options.escalations.get(policy) else { return };
+                // Scheduled for an earlier incident of the same key.
+                if due < incident.detail.opened_at.saturating_add(policy.after) {
+                    return;
+                }
+                let Some(name) = policy.channels.get(channel) else { return };
+                let next = self.pipelines.iter_mut().find(|pipeline| *pipeline.name == **name && pipeline.is_enabled());
+                let Some(pipeline) = next.filter(|pipeline| !notified.contains(&pipeline.id)) else { return };
+                let id = pipeline.id;
+                pipeline.log.record(&message, DeliveryState::Pending, None, None, now);
+                self.counts.escalated += 1;
+                self.deliver(&message, &[id], now, &mut Vec::new());
+            }
+        }
+    }
+
+    /// Stops repeats and escalations of an open incident and notifies its channels; false if no such incident is open.
+    pub(crate) fn acknowledge(&mut self, dedup_key: &str, by: &str, now: Timestamp) -> bool {
+        let key = self.fingerprinter.of_key(dedup_key);
+        let Some(incident) = self.incidents.get(key) else { return false };
+        incident.detail.is_acknowledged = true;
+        // Without a last alert no channel has been notified.
+        let Some((_, alert)) = incident.detail.last.clone() else { return true };
+        let message = Message { acknowledged_by: Some(by.into()), ..Message::new(key, alert, None, now) };
+        let channels = &incident.detail.channels;
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| channels.contains(&pipeline.id)) {
+            pipeline.accept(message.clone(), now, self.fingerprinter);
+        }
+        true
+    }
+
+    /// Returns when [`State::tick`] or a channel next has something to do.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let pipelines = self.pipelines.iter().filter_map(ChannelPipeline::next_due).min();
+        [self.silenced.next_due(), self.renotifications.next_due(), pipelines].into_iter().flatten().min()
+    }
+
+    /// Takes the next messages to attempt, until `into` holds `limit`.
+    pub(crate) fn take(&mut self, now: Timestamp, limit: usize, into: &mut Vec<(ChannelId, Message)>) {
         for pipeline in &mut self.pipelines {
             while into.len() < limit {
                 let Some(message) = pipeline.take(now) else { break };
-                into.push((pipeline.number, message));
+                into.push((pipeline.id, message));
             }
         }
     }
 
-    /// Takes in how an attempt went; hands back a message that is done with.
-    pub(crate) fn settle(
+    /// Records the result of an attempt; returns the message if it is finished.
+    pub(crate) fn finish_attempt(
         &mut self,
-        pipeline: u32,
+        channel: ChannelId,
         message: Message,
         result: Result<DeliveryReceipt, ChannelError>,
         now: Timestamp,
     ) -> Option<Message> {
         let retry = self.options.retry;
-        match self.pipeline(pipeline) {
-            Some(pipeline) => pipeline.settle(message, result, now, &retry),
+        match self.pipeline(channel) {
+            Some(pipeline) => pipeline.finish_attempt(message, result, now, &retry),
             None => Some(message),
         }
     }
 
-    /// What the pipelines want written down.
+    /// Moves the results to be stored into `into`.
     pub(crate) fn take_records(&mut self, into: &mut Vec<DeliveryRecord>) {
         for pipeline in &mut self.pipelines {
-            into.append(&mut pipeline.out.records);
+            into.append(&mut pipeline.log.records);
         }
     }
 
-    /// Takes up an incident that an earlier run left open, as far as the channels are there that it was sent to.
+    /// Restores an incident that an earlier run left open, for those of its channels that are registered.
     pub(crate) fn restore(&mut self, record: AlertRecord, now: Timestamp) {
-        let alert = record.alert;
-        let key = self.fingerprinter.of(&alert);
-        // What is unfinished is on its way, perhaps from another process, unless it is silenced.
-        let is_muted = self.silencer.until(&alert, now).is_some();
-        let told = record.deliveries.iter().filter(|delivery| match delivery.state {
+        let key = self.fingerprinter.of(&record.alert);
+        // An unfinished delivery is under way, perhaps in another process, unless it is silenced.
+        let is_silenced = self.silencer.silenced_until(&record.alert, now).is_some();
+        let was_sent = |state| match state {
             DeliveryState::Delivered | DeliveryState::Failed => true,
-            DeliveryState::Pending | DeliveryState::Released => !is_muted,
+            DeliveryState::Pending | DeliveryState::Released => !is_silenced,
             DeliveryState::Skipped => false,
-        });
-        let pipelines: Vec<u32> = told.filter_map(|delivery| self.numbered(&delivery.channel)).collect();
-        if let Some(known) = self.incidents.get(key) {
-            known.detail.pipelines.extend(&pipelines);
-            known.detail.pipelines.sort_unstable();
-            return known.detail.pipelines.dedup();
-        }
-        let detail = Detail {
-            opened_at: record.at,
-            pipelines: pipelines.clone(),
-            last: Some((Some(record.id), Arc::new(alert.clone()))),
-            acknowledged: record.acknowledged.is_some(),
         };
-        self.incidents.restore(key, &alert, record.at, detail);
-        self.plan_renotifications(key, &pipelines, record.at);
+        let deliveries = record.deliveries.iter().filter(|delivery| was_sent(delivery.state));
+        let channels: Vec<ChannelId> = deliveries.filter_map(|delivery| self.channel_id(&delivery.channel)).collect();
+        if let Some(incident) = self.incidents.get(key) {
+            return incident.add_channels(&channels);
+        }
+        let at = record.at;
+        self.incidents.restore(key, record, channels.clone());
+        self.schedule_renotifications(key, &channels, at);
     }
 
-    /// Puts unfinished deliveries of earlier runs, or what had no room, into a pipeline.
-    pub(crate) fn enqueue_adopted(&mut self, name: &str, adopted: Vec<AlertRecord>, is_all: bool, now: Timestamp) {
-        let Some(number) = self.numbered(name) else { return };
+    /// Accepts deliveries adopted from the store; `is_last` if the store has no more for this channel.
+    pub(crate) fn accept_adopted(&mut self, channel: &str, adopted: Vec<AlertRecord>, is_last: bool, now: Timestamp) {
+        let Some(id) = self.channel_id(channel) else { return };
         let mut messages = Vec::new();
-        for AlertRecord { id, at, alert, .. } in adopted {
-            let key = self.fingerprinter.of(&alert);
-            let until = self.silencer.until(&alert, now).filter(|_| alert.severity != Severity::Resolved);
-            let message = Message::new(key, Arc::new(alert), Some(id), at);
-            // What was muted when the process died still is.
-            if let Some(until) = until {
-                let silenced =
-                    self.silenced.entry(key).or_insert_with(|| SilencedAlert { until, message, pipelines: Vec::new() });
-                silenced.pipelines.push(number);
-            } else {
-                messages.push(message);
+        for record in adopted {
+            let silenced_until = self.silencer.silenced_until(&record.alert, now);
+            let until = silenced_until.filter(|_| record.alert.severity != Severity::Resolved);
+            let key = self.fingerprinter.of(&record.alert);
+            let message = Message::new(key, Arc::new(record.alert), Some(record.id), record.at);
+            match until {
+                Some(until) => self.silenced.add_channel(message, id, until),
+                None => messages.push(message),
             }
         }
-        if let Some(pipeline) = self.pipelines.iter_mut().find(|pipeline| pipeline.number == number) {
-            pipeline.enqueue_adopted(messages, is_all, now, self.fingerprinter);
+        let fingerprinter = self.fingerprinter;
+        if let Some(pipeline) = self.pipeline(id) {
+            pipeline.accept_adopted(messages, is_last, now, fingerprinter);
         }
     }
 
@@ -332,42 +359,11 @@ impl State {
         }
     }
 
-    /// Forgets what was sent, and every count.
+    /// Forgets all incidents and resets the counters.
     pub(crate) fn clear(&mut self) {
         self.incidents.clear();
         self.renotifications.clear();
         self.counts = AlertsSnapshot::default();
         self.pipelines.iter_mut().for_each(ChannelPipeline::clear_stats);
-    }
-}
-
-/// The alert with its key and times filled in.
-pub(crate) fn complete(alert: &Alert, now: Timestamp) -> Alert {
-    let mut alert = alert.clone();
-    if alert.dedup_key.is_empty() {
-        alert.dedup_key = alert.key().into_owned();
-    }
-    if alert.starts_at == Timestamp::default() {
-        alert.starts_at = now;
-    }
-    if alert.severity == Severity::Resolved {
-        alert.ends_at = alert.ends_at.or(Some(now));
-    }
-    alert
-}
-
-/// Gives a resolution what tells its trigger apart: who sorts alerts by these must find the same ones.
-fn identify(alert: &mut Alert, trigger: &Alert) {
-    alert.starts_at = trigger.starts_at;
-    let texts = [
-        (&mut alert.agent_id, &trigger.agent_id),
-        (&mut alert.slo_name, &trigger.slo_name),
-        (&mut alert.source, &trigger.source),
-    ];
-    for (own, its) in texts {
-        own.clone_from(its);
-    }
-    if alert.labels != trigger.labels {
-        alert.labels.clone_from(&trigger.labels);
     }
 }

@@ -6,8 +6,8 @@ use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, N
 
 use super::post::{Post, shortened, truncated};
 
-/// Opsgenie, by its [Alert API](https://docs.opsgenie.com/docs/alert-api): an alert is created under its key as alias,
-/// acknowledged, and closed.
+/// Opsgenie, by its [Alert API](https://docs.opsgenie.com/docs/alert-api): an alert is created with its key as alias,
+/// acknowledged and closed by that alias.
 ///
 /// Atlassian ended new sales of Opsgenie on June 4, 2025, and ends its support, with the API, on April 5, 2027; it moves
 /// customers to Jira Service Management or Compass
@@ -31,12 +31,12 @@ const TAGS: usize = 20;
 const DETAILS: usize = 8_000;
 
 impl OpsgenieChannel {
-    /// A channel to the integration of that API key.
+    /// Creates a channel to the integration with this API key.
     pub fn new(name: impl Into<String>, api_key: Secret) -> Self {
         Self { name: name.into(), url: ENDPOINT.to_owned(), api_key }
     }
 
-    /// The same channel with another host, such as `https://api.eu.opsgenie.com`.
+    /// Sets another host, such as `https://api.eu.opsgenie.com`.
     #[must_use]
     pub fn with_url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
@@ -89,7 +89,7 @@ fn body(alert: &Alert) -> Value {
     })
 }
 
-/// Where an alert is, whose alias is its key.
+/// Returns the path of an action on the alert whose alias is the key.
 fn by_alias(alert: &Alert, action: &str) -> String {
     let alias = shortened(&alert.dedup_key, ALIAS);
     let alias = utf8_percent_encode(&alias, NON_ALPHANUMERIC);

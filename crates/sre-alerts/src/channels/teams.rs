@@ -5,16 +5,16 @@ use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, N
 use super::post::{Post, facts, truncated};
 
 /// Microsoft Teams, by the webhook of a Workflows flow ("When a Teams webhook request is received") and an
-/// [Adaptive Card](https://adaptivecards.microsoft.com/). The connectors of Office 365 and their message card are retired.
+/// [Adaptive Card](https://adaptivecards.microsoft.com/). Office 365 connectors and their MessageCard format are retired.
 ///
-/// Teams has no incidents: a resolution is a message of its own.
+/// Teams has no incidents, so a resolution is a separate message.
 #[derive(Debug)]
 pub struct TeamsChannel {
     name: String,
     url: Secret,
 }
 
-/// A message may have 28 KB in all.
+/// Teams' limit for a message, in bytes; the other limits are ours, in characters.
 const PAYLOAD: usize = 28_000;
 const TITLE: usize = 500;
 const MESSAGE: usize = 12_000;
@@ -24,13 +24,13 @@ const LINKS: usize = 5;
 const URL: usize = 1_000;
 
 impl TeamsChannel {
-    /// A channel to the flow of that URL, which is a secret.
+    /// Creates a channel to the flow with this URL, which is a secret.
     pub fn new(name: impl Into<String>, url: Secret) -> Self {
         Self { name: name.into(), url }
     }
 }
 
-/// The message, with as much of its text as the payload has room for: characters may take several bytes.
+/// Returns the message, with its texts shortened until it fits into the payload: characters may take several bytes.
 fn body(alert: &Alert) -> Value {
     let mut most = MESSAGE;
     loop {

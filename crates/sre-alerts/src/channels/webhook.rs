@@ -11,11 +11,11 @@ use sre_core::{
 
 use super::post::{Post, limited, shortened, truncated};
 
-/// Any URL that takes JSON, in the form and with the signature of
+/// JSON to any URL, in the format and with the signature of
 /// [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
 ///
 /// The body is `{"type": "alert.triggered" | "alert.resolved", "timestamp": …, "data": …}`, where `data` is the alert as
-/// JSON. `webhook-id` is the same at every attempt, so that a receiver can tell what it has seen.
+/// JSON. `webhook-id` is the same at every attempt, so that a receiver can recognise repetitions.
 #[derive(Debug)]
 pub struct WebhookChannel {
     name: String,
@@ -23,31 +23,30 @@ pub struct WebhookChannel {
     key: Option<SigningKey>,
 }
 
-/// The secret's bytes.
 struct SigningKey(Vec<u8>);
 
-/// A secret that is not one of Standard Webhooks.
+/// A secret that is not in the format of Standard Webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found {found}, expected `whsec_` and 24 to 64 bytes in base64")]
 pub struct InvalidSecret {
     found: &'static str,
 }
 
-/// The specification recommends bodies below 20 KB, which any reasonable alert keeps to by these limits.
+/// The specification recommends bodies below 20 KB; these limits keep usual alerts below that.
 const TEXT: usize = 8_192;
 const DETAIL: usize = 1_024;
 
 impl WebhookChannel {
-    /// A channel to that URL, which may be a secret; not signed.
+    /// Creates a channel to a URL, which may be a secret; not signed.
     pub fn new(name: impl Into<String>, url: Secret) -> Self {
         Self { name: name.into(), url, key: None }
     }
 
-    /// The same channel, signed with a secret of the form `whsec_…`.
+    /// Signs messages with a secret of the form `whsec_…`.
     pub fn with_secret(mut self, secret: &Secret) -> Result<Self, InvalidSecret> {
         let found = |found| InvalidSecret { found };
         let encoded = secret.expose().strip_prefix("whsec_").ok_or_else(|| found("a text without `whsec_`"))?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| found("no base64"))?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| found("invalid base64"))?;
         if !(24..=64).contains(&bytes.len()) {
             return Err(found("a secret of another length"));
         }
@@ -76,7 +75,7 @@ impl WebhookChannel {
 
 impl SigningKey {
     fn sign(&self, id: &str, seconds: &str, body: &[u8]) -> String {
-        // HMAC takes keys of any length, so this one too.
+        // HMAC accepts keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("any length"));
         for part in [id.as_bytes(), b".", seconds.as_bytes(), b".", body] {
             mac.update(part);
