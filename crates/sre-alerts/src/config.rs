@@ -20,6 +20,7 @@ use crate::{
 pub const SCHEMA: &str = include_str!("notify.schema.json");
 
 /// The channels and routing that a file configures.
+#[derive(Default)]
 #[non_exhaustive]
 pub struct NotifyConfig {
     /// The channels, in the order of the file.
