@@ -15,7 +15,7 @@ use sre_testkit::outside;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-/// Ends with the test, however that ends.
+/// Killed when the test ends, also by a panic.
 struct Server(Child);
 
 impl Drop for Server {
@@ -55,7 +55,7 @@ impl Api {
         answer.status().is_success().then(|| serde_json::from_slice(answer.body()).unwrap_or(Value::Null))
     }
 
-    /// Asks again until the answer is as expected, for ten seconds at most.
+    /// Polls until the answer is as expected, for ten seconds at most.
     async fn until(&self, path: &str, expected: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -125,14 +125,14 @@ async fn alerts_are_triggered_grouped_and_resolved_in_a_real_alertmanager() {
         groups.as_array().unwrap().iter().map(|group| group["alerts"].as_array().unwrap().len()).collect();
     assert!(sizes.contains(&2) && sizes.contains(&1), "{groups:#}");
 
-    is_told(&sink, ["answers firing", "tools firing", "plans firing"]).await;
+    wait_for_notifications(&sink, ["answers firing", "tools firing", "plans firing"]).await;
 
-    // Worse: the warning makes room for the critical one.
+    // A higher severity: the critical alert replaces the warning.
     manager.send(&alert("support", "answers", Severity::Critical));
     let all = ["planner plans warning", "support answers critical", "support tools warning"];
     api.until("/api/v2/alerts", |alerts| active(alerts) == all).await;
 
-    // The end, told by nothing but the key, reaches the same alert.
+    // A resolution with nothing but the key resolves the same alert.
     for (agent, slo) in [("support", "answers"), ("support", "tools"), ("planner", "plans")] {
         let key = format!("{agent}/{slo}/agent-sre");
         manager.send(&Alert { severity: Severity::Resolved, dedup_key: key, ..Alert::new("over", "") });
@@ -141,11 +141,11 @@ async fn alerts_are_triggered_grouped_and_resolved_in_a_real_alertmanager() {
     assert!(manager.flush(Duration::from_secs(10)));
     assert_eq!(manager.stats().channels[0].failed, 0, "{:?}", manager.stats());
 
-    is_told(&sink, ["answers resolved", "tools resolved", "plans resolved"]).await;
+    wait_for_notifications(&sink, ["answers resolved", "tools resolved", "plans resolved"]).await;
 }
 
-/// Waits until Alertmanager has told its receiver all of that.
-async fn is_told(sink: &MockServer, expected: [&str; 3]) {
+/// Waits until Alertmanager has notified its receiver of all of these.
+async fn wait_for_notifications(sink: &MockServer, expected: [&str; 3]) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let requests = sink.received_requests().await.unwrap();
@@ -153,13 +153,13 @@ async fn is_told(sink: &MockServer, expected: [&str; 3]) {
             let body: Value = serde_json::from_slice(&request.body).unwrap();
             body["alerts"].as_array().cloned().unwrap_or_default()
         });
-        let said: Vec<String> = alerts
+        let notified: Vec<String> = alerts
             .map(|alert| format!("{} {}", alert["labels"]["slo"].as_str().unwrap(), alert["status"].as_str().unwrap()))
             .collect();
-        if expected.iter().all(|what| said.iter().any(|said| said == what)) {
+        if expected.iter().all(|what| notified.iter().any(|notified| notified == what)) {
             return;
         }
-        assert!(Instant::now() < deadline, "{said:?}");
+        assert!(Instant::now() < deadline, "{notified:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,5 +1,5 @@
-//! How much open incidents hold, that they go when they expire, and that a repetition allocates nothing. One test: the heap
-//! is the whole process's.
+//! The memory of open incidents, its release when they expire, and that a duplicate allocates nothing. A single test, since
+//! the heap is that of the whole process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +27,11 @@ fn alert(key: usize) -> Alert {
 }
 
 #[test]
-fn incidents_are_bounded_in_number_and_time_and_a_repetition_allocates_nothing() {
+fn incidents_are_bounded_in_number_and_time_and_a_duplicate_allocates_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
     let options = AlertOptions { clock: clock.clone(), max_incidents: INCIDENTS, ..AlertOptions::default() };
-    let manager = AlertManager::driven(AlertOptions { queue_limit: INCIDENTS, ..options });
+    let manager = AlertManager::without_thread(AlertOptions { queue_limit: INCIDENTS, ..options });
     manager.add_channel(CallbackChannel::new("nobody", |_| {}), ChannelConfig::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let send = |range: std::ops::Range<usize>| {
@@ -53,9 +53,9 @@ fn incidents_are_bounded_in_number_and_time_and_a_repetition_allocates_nothing()
     for _ in 0..10_000 {
         assert_eq!(manager.send(&known).verdict, Verdict::Duplicate);
     }
-    assert_eq!(dhat::HeapStats::get().total_blocks, blocks, "a repetition allocates nothing");
+    assert_eq!(dhat::HeapStats::get().total_blocks, blocks, "a duplicate allocates nothing");
 
-    // As many again: the oldest make room.
+    // As many again: the oldest are forgotten.
     send(INCIDENTS..2 * INCIDENTS);
     let stats = manager.stats();
     assert_eq!((stats.open, stats.forgotten), (INCIDENTS as u64, INCIDENTS as u64));

@@ -1,5 +1,5 @@
-//! The conformance suite of the channels: each against a server on loopback that behaves as networks and vendors do, and
-//! each request against the vendor's published contract, or a schema written from its documentation.
+//! The conformance suite of the channels: each is run against a loopback server that fails as networks and vendors do, and
+//! each request is checked against the vendor's published contract or a schema written from its documentation.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,11 +22,11 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
-/// In every URL and key: nothing that is printed may contain it.
+/// Part of every URL and key; no output may contain it.
 const SECRET: &str = "s3cr3t0123456789abcdef0123456789";
 const SIGNING: &str = "whsec_czNjcjN0MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk=";
 
-/// A channel that speaks HTTP, and what its requests must be like.
+/// A channel that uses HTTP, and the schema of its requests.
 struct Row {
     name: &'static str,
     make: fn(&str) -> Arc<dyn AlertChannel>,
@@ -87,7 +87,7 @@ fn file(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A part of a contract, whose references lead into the rest of it.
+/// A part of a contract, with references to the rest of it.
 fn within(name: &str, part: &str) -> Value {
     let mut document = file(name);
     document["$ref"] = part.into();
@@ -99,7 +99,7 @@ fn validator(schema: &Value) -> Validator {
     jsonschema::options().with_draft(draft).should_validate_formats(true).build(schema).unwrap()
 }
 
-/// Answers with each of the statuses in turn, then with the last for ever.
+/// Returns the answers in turn, then the last one for ever.
 struct InTurn(Vec<ResponseTemplate>, AtomicUsize);
 
 impl Respond for InTurn {
@@ -119,13 +119,13 @@ fn answer(status: u16) -> ResponseTemplate {
     ResponseTemplate::new(status)
 }
 
-struct Rig {
+struct Setup {
     manager: AlertManager,
     clock: Arc<ManualClock>,
     store: Arc<SqliteAlertStore>,
 }
 
-impl Rig {
+impl Setup {
     fn new(channel: Arc<dyn AlertChannel>, folder: &Path) -> Self {
         Self::with(channel, folder, AlertOptions::default())
     }
@@ -141,24 +141,24 @@ impl Rig {
             retry: RetryPolicy { attempts: 3, ..RetryPolicy::default() },
             ..options
         };
-        let manager = AlertManager::driven(options);
+        let manager = AlertManager::without_thread(options);
         manager.add_channels(vec![(channel, ChannelConfig::default())]).unwrap();
         Self { manager, clock, store }
     }
 
-    async fn pass(&self, seconds: u64) {
+    async fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
         self.manager.deliver_due().await;
     }
 
-    /// How the delivery of the newest alert went: its state, attempts, status and error.
+    /// The state, attempts, status and error of the newest alert's delivery.
     fn outcome(&self) -> (DeliveryState, u32, Option<u16>, String) {
         let records = self.store.query(&AlertQuery::default()).unwrap();
         let delivery = &records[0].deliveries[0];
         (delivery.state, delivery.attempts, delivery.status, delivery.error.clone().unwrap_or_default())
     }
 
-    /// Everything about it that anybody could print.
+    /// Everything that may be printed about the manager and its alerts.
     fn printed(&self) -> String {
         let records = self.store.query(&AlertQuery::default()).unwrap();
         format!("{:?} {:?} {records:?} {}", self.manager, self.manager.stats(), json!(records))
@@ -178,8 +178,8 @@ fn alert(severity: Severity) -> Alert {
     alert
 }
 
-/// Longer and stranger than any vendor takes.
-fn monster(severity: Severity) -> Alert {
+/// An alert with longer and stranger texts than any vendor accepts.
+fn oversized(severity: Severity) -> Alert {
     let long = "🔥 naïve <tag> & \u{0} \u{202E} \"quoted\" \\ \n".repeat(1_000);
     let key = |number: usize| format!("{number} {}", &long[..400]);
     Alert {
@@ -201,19 +201,19 @@ async fn every_request_fits_the_vendors_contract() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let server = server(vec![answer(202)]).await;
-        let rig = Rig::new((row.make)(&server.uri()), folder.path());
-        for make in [alert, monster, |severity| Alert { severity, ..Alert::new("", "") }] {
+        let setup = Setup::new((row.make)(&server.uri()), folder.path());
+        for make in [alert, oversized, |severity| Alert { severity, ..Alert::new("", "") }] {
             for severity in [Severity::Warning, Severity::Critical, Severity::Resolved] {
                 let alert = make(severity);
-                let sent = rig.manager.send(&alert);
+                let sent = setup.manager.send(&alert);
                 assert_eq!(sent.receivers().count(), 1, "{}: {sent:?}", row.name);
                 if severity == Severity::Critical {
-                    assert!(rig.manager.acknowledge(&alert.key(), "ann").unwrap());
+                    assert!(setup.manager.acknowledge(&alert.key(), "ann").unwrap());
                 }
             }
         }
-        rig.pass(0).await;
-        assert_eq!(rig.outcome(), (DeliveryState::Delivered, 1, Some(202), String::new()), "{}", row.name);
+        setup.advance(0).await;
+        assert_eq!(setup.outcome(), (DeliveryState::Delivered, 1, Some(202), String::new()), "{}", row.name);
         let requests = server.received_requests().await.unwrap();
         assert!(requests.len() >= 9, "{}: {} requests", row.name, requests.len());
         for request in &requests {
@@ -237,50 +237,50 @@ async fn every_request_fits_the_vendors_contract() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_tried_again_and_given_up_on_record() {
+async fn an_unreachable_server_is_retried_and_given_up_with_a_record() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
-        // Free a moment ago, and nobody listens.
+        // A free port, where nothing listens.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let rig = Rig::new((row.make)(&format!("http://{free}")), folder.path());
-        rig.manager.send(&alert(Severity::Critical));
-        rig.pass(0).await;
-        assert_eq!(rig.outcome().0, DeliveryState::Pending, "{}", row.name);
-        rig.pass(300).await;
-        rig.pass(300).await;
-        let (state, attempts, status, error) = rig.outcome();
+        let setup = Setup::new((row.make)(&format!("http://{free}")), folder.path());
+        setup.manager.send(&alert(Severity::Critical));
+        setup.advance(0).await;
+        assert_eq!(setup.outcome().0, DeliveryState::Pending, "{}", row.name);
+        setup.advance(300).await;
+        setup.advance(300).await;
+        let (state, attempts, status, error) = setup.outcome();
         assert_eq!((state, attempts, status), (DeliveryState::Failed, 3, None), "{}: {error}", row.name);
         assert!(error.contains(&format!("cannot reach {free}")), "{}: {error}", row.name);
-        assert!(!rig.printed().contains(SECRET), "{}", row.name);
+        assert!(!setup.printed().contains(SECRET), "{}", row.name);
     }
 }
 
 #[tokio::test]
-async fn too_many_requests_waits_as_long_as_it_was_told() {
+async fn too_many_requests_waits_for_retry_after() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let server = server(vec![answer(429).insert_header("retry-after", "77"), answer(200)]).await;
-        let rig = Rig::new((row.make)(&server.uri()), folder.path());
-        rig.manager.send(&alert(Severity::Critical));
-        rig.pass(0).await;
-        rig.pass(76).await;
+        let setup = Setup::new((row.make)(&server.uri()), folder.path());
+        setup.manager.send(&alert(Severity::Critical));
+        setup.advance(0).await;
+        setup.advance(76).await;
         assert_eq!(server.received_requests().await.unwrap().len(), 1, "{}", row.name);
-        rig.pass(1).await;
-        assert_eq!(rig.outcome(), (DeliveryState::Delivered, 2, Some(200), String::new()), "{}", row.name);
+        setup.advance(1).await;
+        assert_eq!(setup.outcome(), (DeliveryState::Delivered, 2, Some(200), String::new()), "{}", row.name);
     }
 }
 
 #[tokio::test]
-async fn an_error_of_the_server_is_tried_again_with_the_same_message() {
+async fn a_server_error_is_retried_with_the_same_message() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let server = server(vec![answer(500), answer(503), answer(200)]).await;
-        let rig = Rig::new((row.make)(&server.uri()), folder.path());
-        rig.manager.send(&alert(Severity::Critical));
+        let setup = Setup::new((row.make)(&server.uri()), folder.path());
+        setup.manager.send(&alert(Severity::Critical));
         for _ in 0..3 {
-            rig.pass(300).await;
+            setup.advance(300).await;
         }
-        assert_eq!(rig.outcome(), (DeliveryState::Delivered, 3, Some(200), String::new()), "{}", row.name);
+        assert_eq!(setup.outcome(), (DeliveryState::Delivered, 3, Some(200), String::new()), "{}", row.name);
         let requests = server.received_requests().await.unwrap();
         let ids: Vec<_> = requests.iter().map(|request| request.headers.get("webhook-id")).collect();
         assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "{}: {ids:?}", row.name);
@@ -288,7 +288,7 @@ async fn an_error_of_the_server_is_tried_again_with_the_same_message() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_refuses_is_not_tried_again_and_no_secret_is_recorded() {
+async fn a_rejected_alert_is_not_retried_and_no_secret_is_recorded() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let echo = format!(
@@ -296,64 +296,64 @@ async fn what_the_vendor_refuses_is_not_tried_again_and_no_secret_is_recorded() 
             "x".repeat(500)
         );
         let server = server(vec![answer(400).set_body_string(echo), answer(200)]).await;
-        let rig = Rig::new((row.make)(&server.uri()), folder.path());
-        rig.manager.send(&alert(Severity::Critical));
-        rig.pass(0).await;
-        rig.pass(3_600).await;
+        let setup = Setup::new((row.make)(&server.uri()), folder.path());
+        setup.manager.send(&alert(Severity::Critical));
+        setup.advance(0).await;
+        setup.advance(3_600).await;
         assert_eq!(server.received_requests().await.unwrap().len(), 1, "{}", row.name);
-        let (state, attempts, status, error) = rig.outcome();
+        let (state, attempts, status, error) = setup.outcome();
         assert_eq!((state, attempts, status), (DeliveryState::Failed, 1, Some(400)), "{}", row.name);
         assert!(error.starts_with("answered 400: invalid key") && error.chars().count() < 260, "{}: {error}", row.name);
-        assert!(!rig.printed().contains(SECRET), "{}: {}", row.name, rig.printed());
-        assert_eq!(rig.manager.stats().channels[0].failed, 1);
+        assert!(!setup.printed().contains(SECRET), "{}: {}", row.name, setup.printed());
+        assert_eq!(setup.manager.stats().channels[0].failed, 1);
     }
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_no_answer_and_a_huge_one_is_one() {
+async fn a_slow_answer_times_out_and_a_huge_one_is_accepted() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let huge = answer(200).set_body_bytes(vec![b'x'; 8 << 20]);
         let server = server(vec![answer(200).set_delay(Duration::from_secs(4)), huge]).await;
-        let rig = Rig::new((row.make)(&server.uri()), folder.path());
-        rig.manager.send(&alert(Severity::Critical));
-        rig.pass(0).await;
-        assert!(rig.manager.stats().channels[0].last_error.starts_with("no answer from"), "{}", row.name);
-        rig.pass(300).await;
-        assert_eq!(rig.outcome(), (DeliveryState::Delivered, 2, Some(200), String::new()), "{}", row.name);
+        let setup = Setup::new((row.make)(&server.uri()), folder.path());
+        setup.manager.send(&alert(Severity::Critical));
+        setup.advance(0).await;
+        assert!(setup.manager.stats().channels[0].last_error.starts_with("no answer from"), "{}", row.name);
+        setup.advance(300).await;
+        assert_eq!(setup.outcome(), (DeliveryState::Delivered, 2, Some(200), String::new()), "{}", row.name);
     }
 }
 
 #[tokio::test]
-async fn what_a_shutdown_leaves_is_delivered_by_the_next_run_in_order() {
+async fn undelivered_alerts_are_delivered_in_order_by_the_next_run() {
     for row in &ROWS {
         let folder = tempfile::tempdir().unwrap();
         let server = server(vec![answer(503)]).await;
         let options = || AlertOptions { queue_limit: 2, ..AlertOptions::default() };
-        let rig = Rig::with((row.make)(&server.uri()), folder.path(), options());
+        let setup = Setup::with((row.make)(&server.uri()), folder.path(), options());
         let keyed = |number: usize, severity| Alert { dedup_key: format!("key-{number}"), ..alert(severity) };
         for number in 0..5 {
-            rig.manager.send(&keyed(number, Severity::Critical));
+            setup.manager.send(&keyed(number, Severity::Critical));
         }
-        rig.manager.send(&keyed(4, Severity::Resolved));
-        rig.pass(0).await;
-        assert_eq!(rig.manager.stats().channels[0].delivered, 0, "{}", row.name);
-        rig.manager.shutdown(Duration::ZERO);
-        drop(rig.store);
+        setup.manager.send(&keyed(4, Severity::Resolved));
+        setup.advance(0).await;
+        assert_eq!(setup.manager.stats().channels[0].delivered, 0, "{}", row.name);
+        setup.manager.shutdown(Duration::ZERO);
+        drop(setup.store);
 
         server.reset().await;
         Mock::given(any()).respond_with(answer(200)).mount(&server).await;
-        let rig = Rig::with((row.make)(&server.uri()), folder.path(), options());
-        rig.pass(0).await;
-        rig.pass(0).await;
-        let records: Vec<AlertRecord> = rig.store.query(&AlertQuery::default()).unwrap();
+        let setup = Setup::with((row.make)(&server.uri()), folder.path(), options());
+        setup.advance(0).await;
+        setup.advance(0).await;
+        let records: Vec<AlertRecord> = setup.store.query(&AlertQuery::default()).unwrap();
         assert_eq!(records.len(), 6);
         for record in &records {
             assert_eq!(record.deliveries[0].state, DeliveryState::Delivered, "{}: {record:?}", row.name);
         }
         assert_eq!(server.received_requests().await.unwrap().len(), 6, "{}", row.name);
-        // An incident that was open before is known: its end goes out.
-        assert_eq!(rig.manager.send(&keyed(0, Severity::Resolved)).receivers().count(), 1, "{}", row.name);
+        // An incident of the earlier run is still open, so its resolution is sent.
+        assert_eq!(setup.manager.send(&keyed(0, Severity::Resolved)).receivers().count(), 1, "{}", row.name);
     }
 }
 
@@ -361,12 +361,12 @@ async fn what_a_shutdown_leaves_is_delivered_by_the_next_run_in_order() {
 async fn a_webhook_is_signed_as_standard_webhooks_verifies_it() {
     let server = server(vec![answer(200)]).await;
     let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new((ROWS[5].make)(&server.uri()), folder.path());
+    let setup = Setup::new((ROWS[5].make)(&server.uri()), folder.path());
     // The verifier compares with the real time.
     let now = sre_core::Clock::now(&sre_core::SystemClock);
-    rig.clock.set(now);
-    rig.manager.send(&alert(Severity::Critical));
-    rig.pass(0).await;
+    setup.clock.set(now);
+    setup.manager.send(&alert(Severity::Critical));
+    setup.advance(0).await;
     let request = server.received_requests().await.unwrap().remove(0);
     let verifier = standardwebhooks::Webhook::new(SIGNING).unwrap();
     verifier.verify(&request.body, &request.headers).unwrap();
@@ -376,15 +376,15 @@ async fn a_webhook_is_signed_as_standard_webhooks_verifies_it() {
 }
 
 #[tokio::test]
-async fn opsgenie_is_told_by_alias_and_alertmanager_by_severity() {
+async fn opsgenie_alerts_are_identified_by_alias() {
     let server = server(vec![answer(202)]).await;
     let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new((ROWS[2].make)(&server.uri()), folder.path());
+    let setup = Setup::new((ROWS[2].make)(&server.uri()), folder.path());
     let keyed = |severity| Alert { dedup_key: "slo/answers of ännchen".into(), ..alert(severity) };
-    rig.manager.send(&keyed(Severity::Critical));
-    rig.manager.acknowledge("slo/answers of ännchen", "ann").unwrap();
-    rig.manager.send(&keyed(Severity::Resolved));
-    rig.pass(0).await;
+    setup.manager.send(&keyed(Severity::Critical));
+    setup.manager.acknowledge("slo/answers of ännchen", "ann").unwrap();
+    setup.manager.send(&keyed(Severity::Resolved));
+    setup.advance(0).await;
     let requests = server.received_requests().await.unwrap();
     let paths: Vec<&str> = requests.iter().map(|request| request.url.path()).collect();
     let alias = "/v2/alerts/slo%2Fanswers%20of%20%C3%A4nnchen";
@@ -394,16 +394,16 @@ async fn opsgenie_is_told_by_alias_and_alertmanager_by_severity() {
 }
 
 #[tokio::test]
-async fn a_file_gets_a_line_an_alert_and_one_that_cannot_be_written_is_tried_again() {
+async fn a_file_gets_a_line_per_alert_and_a_failed_write_is_retried() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("later/alerts.jsonl");
-    let rig = Rig::new(Arc::new(FileChannel::new("file", &path)), folder.path());
-    rig.manager.send(&alert(Severity::Critical));
-    rig.pass(0).await;
-    assert!(rig.manager.stats().channels[0].last_error.contains("alerts.jsonl"));
+    let setup = Setup::new(Arc::new(FileChannel::new("file", &path)), folder.path());
+    setup.manager.send(&alert(Severity::Critical));
+    setup.advance(0).await;
+    assert!(setup.manager.stats().channels[0].last_error.contains("alerts.jsonl"));
     std::fs::create_dir(path.parent().unwrap()).unwrap();
-    rig.manager.send(&Alert { message: "two\nlines".into(), ..alert(Severity::Resolved) });
-    rig.pass(300).await;
+    setup.manager.send(&Alert { message: "two\nlines".into(), ..alert(Severity::Resolved) });
+    setup.advance(300).await;
     let text = std::fs::read_to_string(path).unwrap();
     let alerts: Vec<Alert> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(alerts.iter().map(|alert| alert.severity).collect::<Vec<_>>(), [Severity::Critical, Severity::Resolved]);
@@ -415,10 +415,10 @@ async fn a_callback_gets_what_is_sent() {
     let got = Arc::new(Mutex::new(Vec::new()));
     let into = got.clone();
     let callback = CallbackChannel::new("callback", move |alert| into.lock().unwrap().push(alert.severity));
-    let rig = Rig::new(Arc::new(callback), folder.path());
+    let setup = Setup::new(Arc::new(callback), folder.path());
     for severity in [Severity::Critical, Severity::Resolved] {
-        rig.manager.send(&alert(severity));
+        setup.manager.send(&alert(severity));
     }
-    rig.pass(0).await;
+    setup.advance(0).await;
     assert_eq!(*got.lock().unwrap(), [Severity::Critical, Severity::Resolved]);
 }

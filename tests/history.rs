@@ -1,23 +1,23 @@
-//! The manager over a real store: what it does when that fails, and what it knows after a restart.
+//! The manager with a SQLite store: store failures and restarts.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sre_alerts::{
-    AlertManager, AlertOptions, CallbackChannel, ChannelConfig, Escalation, MaintenanceWindow, PersistentAlertManager,
-    Schedule, Silence, Verdict,
+    AlertManager, AlertOptions, CallbackChannel, ChannelConfig, EscalationPolicy, MaintenanceWindow,
+    PersistentAlertManager, Schedule, Silence, Verdict,
 };
 use sre_core::{Alert, AlertQuery, AlertStore, Clock, DeliveryState, ManualClock, Severity, Timestamp};
 use sre_store_sqlite::SqliteAlertStore;
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-/// A run of a process: a manager over the file, and what its channel was given.
+/// One run of a process: a manager with the store file, and what its channels received.
 struct Run {
     manager: AlertManager,
     clock: Arc<ManualClock>,
-    said: Arc<Mutex<Vec<String>>>,
+    delivered: Arc<Mutex<Vec<String>>>,
 }
 
 impl Run {
@@ -25,70 +25,70 @@ impl Run {
         let clock = Arc::new(ManualClock::new(now));
         let store = Arc::new(SqliteAlertStore::open(folder.join("alerts.db")).unwrap());
         let options = AlertOptions { clock: clock.clone(), store: Some(store), ..options };
-        let manager = AlertManager::driven(options);
-        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let manager = AlertManager::without_thread(options);
+        let delivered: Arc<Mutex<Vec<String>>> = Arc::default();
         let channels = ["first", "second"].map(|name| {
-            let said = said.clone();
+            let delivered = delivered.clone();
             let channel = CallbackChannel::new(name, move |alert| {
-                said.lock().unwrap().push(format!("{name}: {} {}", alert.dedup_key, alert.severity));
+                delivered.lock().unwrap().push(format!("{name}: {} {}", alert.dedup_key, alert.severity));
             });
             (Arc::new(channel) as Arc<_>, ChannelConfig::default())
         });
         manager.add_channels(channels.into()).unwrap();
-        Self { manager, clock, said }
+        Self { manager, clock, delivered }
     }
 
     fn send(&self, key: &str, severity: Severity) -> Verdict {
         self.manager.send(&Alert { severity, dedup_key: key.into(), ..Alert::new(key, "burns") }).verdict
     }
 
-    async fn pass(&self, seconds: u64) -> Vec<String> {
+    async fn advance(&self, seconds: u64) -> Vec<String> {
         self.clock.advance(Duration::from_secs(seconds));
         self.manager.deliver_due().await;
-        std::mem::take(&mut self.said.lock().unwrap())
+        std::mem::take(&mut self.delivered.lock().unwrap())
     }
 }
 
 #[tokio::test]
-async fn alerts_go_out_while_the_store_fails_and_that_is_alerted_too() {
+async fn alerts_are_delivered_while_the_store_fails_and_the_failure_is_alerted() {
     let folder = tempfile::tempdir().unwrap();
     let run = Run::new(folder.path(), START, AlertOptions::default());
     let file = rusqlite::Connection::open(folder.path().join("alerts.db")).unwrap();
     file.execute_batch("ALTER TABLE deliveries RENAME TO gone").unwrap();
     assert_eq!(run.send("a", Severity::Critical), Verdict::Accepted);
-    let said = run.pass(0).await;
+    let delivered = run.advance(0).await;
     for expected in ["first: a critical", "second: a critical", "first: sre-alerts/store critical"] {
-        assert!(said.iter().any(|said| said == expected), "{said:?}");
+        assert!(delivered.iter().any(|delivered| delivered == expected), "{delivered:?}");
     }
     let stats = run.manager.stats();
     assert!(stats.store_failures >= 1 && stats.channels[0].delivered == 2, "{stats:?}");
 
     file.execute_batch("ALTER TABLE gone RENAME TO deliveries").unwrap();
     assert_eq!(run.send("b", Severity::Critical), Verdict::Accepted);
-    let said = run.pass(1).await;
-    assert!(said.contains(&"first: b critical".to_owned()), "{said:?}");
-    assert!(said.contains(&"first: sre-alerts/store resolved".to_owned()), "{said:?}");
+    let delivered = run.advance(1).await;
+    assert!(delivered.contains(&"first: b critical".to_owned()), "{delivered:?}");
+    assert!(delivered.contains(&"first: sre-alerts/store resolved".to_owned()), "{delivered:?}");
 }
 
 #[tokio::test]
-async fn a_restart_knows_what_is_open_and_what_was_sent_when() {
+async fn a_restart_restores_open_incidents_and_when_they_were_sent() {
     let folder = tempfile::tempdir().unwrap();
     let run = Run::new(folder.path(), START, AlertOptions::default());
     run.send("a", Severity::Critical);
     run.send("b", Severity::Critical);
     run.send("b", Severity::Resolved);
-    assert_eq!(run.pass(0).await.len(), 6);
+    assert_eq!(run.advance(0).await.len(), 6);
     drop(run);
     let run = Run::new(folder.path(), START.saturating_add(Duration::from_secs(60)), AlertOptions::default());
-    assert!(run.pass(0).await.is_empty(), "nothing is sent twice");
+    assert!(run.advance(0).await.is_empty(), "nothing is sent twice");
     assert_eq!(run.send("a", Severity::Critical), Verdict::Duplicate);
     assert_eq!(run.send("b", Severity::Resolved), Verdict::NotOpen);
     assert_eq!(run.send("a", Severity::Resolved), Verdict::Accepted);
-    assert_eq!(run.pass(0).await, ["first: a resolved", "second: a resolved"]);
+    assert_eq!(run.advance(0).await, ["first: a resolved", "second: a resolved"]);
 }
 
 #[tokio::test]
-async fn what_was_muted_is_still_held_after_a_restart() {
+async fn silenced_alerts_are_still_held_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let schedule = Schedule::Once { from: START, until: START.saturating_add(Duration::from_secs(600)) };
     let window = MaintenanceWindow { name: "move".into(), matchers: vec![], schedule };
@@ -96,16 +96,16 @@ async fn what_was_muted_is_still_held_after_a_restart() {
     let run = Run::new(folder.path(), START, options());
     run.send("goes on", Severity::Warning);
     run.send("ends", Severity::Warning);
-    assert!(run.pass(0).await.is_empty());
+    assert!(run.advance(0).await.is_empty());
     drop(run);
     let run = Run::new(folder.path(), START.saturating_add(Duration::from_secs(60)), options());
-    assert!(run.pass(0).await.is_empty());
+    assert!(run.advance(0).await.is_empty());
     run.send("ends", Severity::Resolved);
-    assert_eq!(run.pass(540).await, ["first: goes on warning", "second: goes on warning"]);
+    assert_eq!(run.advance(540).await, ["first: goes on warning", "second: goes on warning"]);
 }
 
 #[tokio::test]
-async fn a_silence_outlives_the_process_that_began_it() {
+async fn a_silence_outlives_the_process_that_created_it() {
     let folder = tempfile::tempdir().unwrap();
     let run = Run::new(folder.path(), START, AlertOptions::default());
     let silence = |matcher: &str, seconds| Silence {
@@ -122,36 +122,36 @@ async fn a_silence_outlives_the_process_that_began_it() {
     drop(run);
     let run = Run::new(folder.path(), START.saturating_add(Duration::from_secs(60)), AlertOptions::default());
     let silences = run.manager.silences();
-    assert_eq!(silences, [(long, silence("severity=~\"warning|info\"", 600))], "and not {short:?}, which is over");
+    assert_eq!(silences, [(long, silence("severity=~\"warning|info\"", 600))], "and not {short:?}, which has ended");
     run.send("a", Severity::Warning);
     run.send("b", Severity::Critical);
-    assert_eq!(run.pass(539).await, ["first: b critical", "second: b critical"]);
-    assert_eq!(run.pass(1).await, ["first: a warning", "second: a warning"]);
+    assert_eq!(run.advance(539).await, ["first: b critical", "second: b critical"]);
+    assert_eq!(run.advance(1).await, ["first: a warning", "second: a warning"]);
 }
 
 #[tokio::test]
-async fn an_escalation_goes_on_after_a_restart_unless_somebody_acknowledged_meanwhile() {
+async fn an_escalation_continues_after_a_restart_unless_acknowledged_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let options = || {
         let after = Duration::from_secs(900);
-        let escalation = Escalation { channels: vec!["first".into(), "second".into()], after };
+        let escalation = EscalationPolicy { channels: vec!["first".into(), "second".into()], after };
         AlertOptions { escalations: vec![escalation], ..AlertOptions::default() }
     };
     let run = Run::new(folder.path(), START, options());
     run.send("a", Severity::Critical);
     run.send("b", Severity::Critical);
-    assert_eq!(run.pass(0).await, ["first: a critical", "first: b critical"]);
+    assert_eq!(run.advance(0).await, ["first: a critical", "first: b critical"]);
     drop(run);
     let run = Run::new(folder.path(), START.saturating_add(Duration::from_secs(899)), options());
-    assert!(run.pass(0).await.is_empty());
-    // Through another process.
+    assert!(run.advance(0).await.is_empty());
+    // Acknowledged through another process.
     let other = SqliteAlertStore::open(folder.path().join("alerts.db")).unwrap();
     assert!(other.acknowledge("a", "ann", run.clock.now()).unwrap());
-    assert_eq!(run.pass(1).await, ["second: b critical"]);
+    assert_eq!(run.advance(1).await, ["second: b critical"]);
 }
 
 #[test]
-fn the_history_says_what_was_sent_where() {
+fn the_history_records_the_delivery_to_each_channel() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SqliteAlertStore::open(folder.path().join("alerts.db")).unwrap());
     let manager = PersistentAlertManager::new(store, AlertOptions::default()).unwrap();

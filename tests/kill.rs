@@ -1,4 +1,4 @@
-//! A process that sends alerts is killed a hundred times, at any moment, and every alert that it had accepted arrives.
+//! A process that sends alerts is killed a hundred times at random moments; every alert it accepted is delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -17,8 +17,8 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 const KILLS: usize = 100;
 
-/// The process that is killed: this test itself, started anew. It sends alerts until it dies, or none at all, and says on
-/// its output which ones it was told are safe.
+/// The process that is killed: this test binary, started again. It sends alerts until it is killed, and prints which of them
+/// were stored.
 #[test]
 fn child() {
     let Ok(job) = std::env::var("SRE_KILL_TEST") else { return };
@@ -49,7 +49,7 @@ fn child() {
     }
 }
 
-/// Hands on what the child prints, line by line; a line that death cut short is none.
+/// Receives the lines that the child prints, without an incomplete last one.
 fn lines(child: &mut Child) -> Receiver<String> {
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let (sender, receiver) = channel();
@@ -74,12 +74,12 @@ fn spawn(url: &str, store: &str, run: &str) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_hundred_random_kills_lose_nothing() {
+async fn a_hundred_random_kills_lose_no_alert() {
     if std::env::var("SRE_KILL_TEST").is_ok() {
         return;
     }
     let server = MockServer::start().await;
-    // Now and then it refuses, so that deliveries are also killed while they wait for another attempt.
+    // Some requests are rejected, so that deliveries are also killed while they wait for a retry.
     let mut count = 0;
     let random = std::sync::Mutex::new(move || {
         count += 1;
@@ -96,7 +96,7 @@ async fn a_hundred_random_kills_lose_nothing() {
     for run in 0..KILLS {
         let mut child = spawn(&server.uri(), &store, &run.to_string());
         let printed = lines(&mut child);
-        // Now and then before it has opened its history, or while it does.
+        // Every fifth run is killed before or while it opens the store.
         if run % 5 > 0 {
             while !printed.recv().unwrap().ends_with("ready") {}
         }
@@ -113,19 +113,19 @@ async fn a_hundred_random_kills_lose_nothing() {
     let printed: Vec<String> = lines(&mut last).iter().collect();
     assert!(last.wait().unwrap().success() && printed.iter().any(|line| line == "flushed"), "{printed:?}");
 
-    // In the order in which the server said yes, each key's trigger comes before its end.
-    let mut refused = 0;
+    // In the order of accepted requests, each key's trigger comes before its resolution.
+    let mut rejected = 0;
     let mut arrived: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (number, request) in server.received_requests().await.unwrap().iter().enumerate() {
         if (number + 1) % 7 == 0 {
-            refused += 1;
+            rejected += 1;
             continue;
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let text = |field: &str| body["data"][field].as_str().unwrap().to_owned();
         arrived.entry(text("dedup_key")).or_default().push(text("severity"));
     }
-    assert!(refused > 5, "{refused} refused");
+    assert!(rejected > 5, "{rejected} rejected");
     let distinct: BTreeSet<&String> = safe.iter().collect();
     assert!(distinct.len() > 100 && distinct.len() == safe.len(), "{} safe", safe.len());
     let lost: Vec<&String> = safe
@@ -137,6 +137,6 @@ async fn a_hundred_random_kills_lose_nothing() {
         .collect();
     assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), safe.len());
     let overtaken = arrived.values().filter(|severities| severities[0] != "critical").count();
-    assert_eq!(overtaken, 0, "an end came before its trigger");
-    println!("{} accepted, {} keys arrived, {refused} refused", safe.len(), arrived.len());
+    assert_eq!(overtaken, 0, "a resolution came before its trigger");
+    println!("{} accepted, {} keys arrived, {rejected} rejected", safe.len(), arrived.len());
 }

@@ -1,4 +1,4 @@
-//! What it costs to send an alert, and how many the durable path carries, beside bare SQLite.
+//! The cost of sending an alert, and the throughput of the durable path compared with bare SQLite.
 
 use std::cell::LazyCell;
 use std::hint::black_box;
@@ -24,7 +24,7 @@ fn alert(key: u64) -> Alert {
     alert
 }
 
-/// A manager whose only channel counts; and the count.
+/// A manager whose only channel counts its alerts, and the count.
 fn manager(options: AlertOptions) -> (AlertManager, Arc<AtomicU64>) {
     let manager = AlertManager::new(options).unwrap();
     let count = Arc::new(AtomicU64::new(0));
@@ -48,8 +48,8 @@ fn rekey(alert: &mut Alert, key: u64) {
     write!(alert.dedup_key, "slo/answers/agent-{key:07}").unwrap();
 }
 
-/// A walk through so many words that comes to each of them once: what a single access costs to memory that no cache holds,
-/// since each needs the one before it.
+/// A random cycle through this many words: following it measures single uncached memory accesses, each of which depends on
+/// the one before.
 fn cycle(words: usize) -> Vec<usize> {
     let mut next: Vec<usize> = (0..words).collect();
     let mut random = 1u64;
@@ -63,7 +63,7 @@ fn cycle(words: usize) -> Vec<usize> {
 
 fn sending(c: &mut Criterion) {
     let mut group = c.benchmark_group("alerts");
-    // A thousand incidents that begin and end: until `send` has said what will be done, and until the callback had it.
+    // A thousand incidents that begin and end: until `send` returns, and until the callback was called.
     for (name, waits) in [("send", false), ("send_until_called", true)] {
         group.bench_function(name, |b| {
             b.iter_custom(|alerts| {

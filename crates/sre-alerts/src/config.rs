@@ -1,4 +1,4 @@
-//! The file that names the channels; `docs/alerts.md` shows it.
+//! The YAML file that configures channels and routing; see `docs/alerts.md`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,43 +11,45 @@ use sre_core::yaml::{ConfigError, Fields, Kind, Node, documents};
 use sre_core::{AlertChannel, Retention, Secret, Severity, Timestamp, Window};
 
 use crate::{
-    AlertManager, AlertOptions, AlertmanagerChannel, ChannelConfig, Escalation, FileChannel, MaintenanceWindow,
+    AlertManager, AlertOptions, AlertmanagerChannel, ChannelConfig, EscalationPolicy, FileChannel, MaintenanceWindow,
     ManagerError, Matcher, OpsgenieChannel, PagerDutyChannel, RateLimit, Schedule, Silence, SlackChannel, TeamsChannel,
     WebhookChannel,
 };
 
-/// The JSON Schema of the file, for editors.
+/// The JSON Schema of the channels file, for editors.
 pub const SCHEMA: &str = include_str!("notify.schema.json");
 
-/// What a file of channels says.
+/// The channels and routing that a file configures.
+#[derive(Default)]
+#[non_exhaustive]
 pub struct NotifyConfig {
-    /// The channels, in the order they are written.
+    /// The channels, in the order of the file.
     pub channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
-    /// How to route; everything that the file does not say has its default.
+    /// The manager's options; defaults where the file sets nothing.
     pub options: AlertOptions,
-    /// Where the history is kept; relative to the file's folder.
+    /// The file of the alert history; a relative path is relative to the channels file's folder.
     pub history: Option<PathBuf>,
 }
 
-/// A file of channels that cannot be read.
+/// A channels file that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotifyError {
-    /// What is written there.
+    /// Its content is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// It cannot be read at all.
+    /// Reading the file failed.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl NotifyConfig {
-    /// Reads a file. `${NAME}` in a text stands for the environment variable of that name.
+    /// Loads a file. `${NAME}` in a text is replaced by the environment variable of that name.
     pub fn load(path: &Path) -> Result<Self, NotifyError> {
         let text = std::fs::read_to_string(path).map_err(|source| NotifyError::Io { path: path.to_owned(), source })?;
         let mut config = Self::parse(&text, &path.display().to_string(), &|name| std::env::var(name).ok())?;
@@ -57,7 +59,7 @@ impl NotifyConfig {
         Ok(config)
     }
 
-    /// Reads a text. `file` names it in errors; `environment` says what `${NAME}` stands for.
+    /// Parses a text. `file` is its name in errors; `environment` returns the value of `${NAME}`.
     ///
     /// ```
     /// use sre_alerts::NotifyConfig;
@@ -74,8 +76,8 @@ impl NotifyConfig {
         Reader { file, environment }.read(document)
     }
 
-    /// A manager with the file's channels. What it needs from outside, an HTTP client and a store, is put
-    /// into [`NotifyConfig::options`] before.
+    /// Creates a manager with the file's channels. The HTTP client and the store are not part of the file: set them in
+    /// [`NotifyConfig::options`] first.
     pub fn start(self) -> Result<AlertManager, ManagerError> {
         let manager = AlertManager::new(self.options)?;
         manager.add_channels(self.channels)?;
@@ -196,7 +198,7 @@ impl Reader<'_> {
         node: &Node,
         path: &str,
         known: &[(Arc<dyn AlertChannel>, ChannelConfig)],
-    ) -> Result<Escalation, ConfigError> {
+    ) -> Result<EscalationPolicy, ConfigError> {
         let mut fields = Fields::new(node, self.file, path)?;
         let after = fields.window("after")?.map(Window::duration);
         let channels = self.list(&mut fields, "channels", |node, _| {
@@ -210,7 +212,7 @@ impl Reader<'_> {
         })?;
         fields.finish()?;
         match after {
-            Some(after) if channels.len() >= 2 => Ok(Escalation { channels, after }),
+            Some(after) if channels.len() >= 2 => Ok(EscalationPolicy { channels, after }),
             Some(_) => Err(self.missing(node, path, "channels", "at least two")),
             None => Err(self.missing(node, path, "after", DURATION)),
         }
@@ -289,7 +291,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The items of a list, each with its path; none where the field is not there.
+    /// Reads the items of a list, each with its path; empty if the field is missing.
     fn list<T>(
         &self,
         fields: &mut Fields<'_>,
@@ -309,7 +311,7 @@ impl Reader<'_> {
             .map_err(|variable| fields.error(name, node, &format!("the environment variable {variable} to be set")))
     }
 
-    /// A text that no error shows.
+    /// Reads a text without showing it in errors.
     fn optional_secret(
         &self,
         fields: &mut Fields<'_>,
@@ -352,7 +354,7 @@ impl Reader<'_> {
         if is_absolute { Ok(Some(url)) } else { Err(self.missing(node, path, "url", "an absolute http or https URL")) }
     }
 
-    /// Puts in what `${NAME}` stands for, or gives the name of what is not set.
+    /// Replaces each `${NAME}` by its value; `Err` holds the name of a variable that is not set.
     fn expand(&self, text: &str) -> Result<String, String> {
         let mut expanded = String::new();
         let mut rest = text;
@@ -366,7 +368,7 @@ impl Reader<'_> {
         Ok(expanded)
     }
 
-    /// An error that does not show what stands there.
+    /// Creates an error that does not show the value found.
     fn missing(&self, node: &Node, path: &str, name: &str, expected: &str) -> ConfigError {
         ConfigError::document(self.file, node.line, format!("`{path}{name}`: expected {expected}"))
     }

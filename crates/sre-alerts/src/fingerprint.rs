@@ -4,31 +4,30 @@ use std::hash::{BuildHasherDefault, Hasher};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use sre_core::Alert;
 
-/// What stands for the key of an incident: 128 bits, so that two keys never meet, under a seed that nobody knows, so that
-/// nobody can make them.
+/// A hash of an incident's dedup key: 128 bits under a random seed, so that collisions neither happen nor can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Fingerprint(u128);
 
-/// Makes fingerprints.
+/// Computes fingerprints.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Keys(u64, u64);
+pub(crate) struct Fingerprinter(u64, u64);
 
-impl Keys {
-    /// With a seed that nobody knows.
+impl Fingerprinter {
+    /// Creates a fingerprinter with a random seed.
     pub(crate) fn new() -> Self {
         Self(fastrand::u64(..), fastrand::u64(..))
     }
 
-    /// The same in every process.
+    /// Creates a fingerprinter with a fixed seed.
     #[cfg(test)]
     pub(crate) const fn unseeded() -> Self {
         Self(0, 0)
     }
 
-    /// The fingerprint of an alert's key; allocates nothing.
+    /// Returns the fingerprint of an alert's [key](Alert::key) without allocating.
     pub(crate) fn of(self, alert: &Alert) -> Fingerprint {
         if !alert.dedup_key.is_empty() {
-            return self.of_text(&alert.dedup_key);
+            return self.of_key(&alert.dedup_key);
         }
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         for (part, separator) in [(&alert.agent_id, "/"), (&alert.slo_name, "/"), (&alert.source, "")] {
@@ -38,22 +37,22 @@ impl Keys {
         Fingerprint(hasher.finish128().as_u128())
     }
 
-    /// The fingerprint of a key as text.
-    pub(crate) fn of_text(self, key: &str) -> Fingerprint {
+    /// Returns the fingerprint of a dedup key.
+    pub(crate) fn of_key(self, key: &str) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         hasher.write(key.as_bytes());
         Fingerprint(hasher.finish128().as_u128())
     }
 }
 
-/// A map whose keys are hashes already.
-pub(crate) type ByFingerprint<T> = HashMap<Fingerprint, T, BuildHasherDefault<AlreadyHashed>>;
+/// A map by fingerprint, which does not hash again.
+pub(crate) type ByFingerprint<T> = HashMap<Fingerprint, T, BuildHasherDefault<IdentityHasher>>;
 
-/// A fingerprint is a hash already.
+/// Takes the low bits of a fingerprint as its hash.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AlreadyHashed(u64);
+pub(crate) struct IdentityHasher(u64);
 
-impl Hasher for AlreadyHashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -73,11 +72,11 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_agent_objective_and_source() {
-        let keys = Keys::new();
+        let fingerprinter = Fingerprinter::new();
         let plain = Alert { agent_id: "a".into(), slo_name: "s".into(), ..Alert::new("t", "m") };
         let keyed = Alert { dedup_key: plain.key().into_owned(), ..plain.clone() };
-        assert_eq!(keys.of(&plain), keys.of(&keyed));
-        assert_eq!(keys.of(&plain), keys.of_text("a/s/agent-sre"));
-        assert_ne!(keys.of(&plain), keys.of(&Alert::new("t", "m")));
+        assert_eq!(fingerprinter.of(&plain), fingerprinter.of(&keyed));
+        assert_eq!(fingerprinter.of(&plain), fingerprinter.of_key("a/s/agent-sre"));
+        assert_ne!(fingerprinter.of(&plain), fingerprinter.of(&Alert::new("t", "m")));
     }
 }

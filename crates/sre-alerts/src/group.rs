@@ -4,31 +4,32 @@ use std::time::Duration;
 
 use sre_core::{Alert, Severity, Timestamp};
 
-use crate::fingerprint::{Fingerprint, Keys};
+use crate::delivery_log::DeliveryLog;
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::matcher::field;
-use crate::message::{Message, Outbox};
+use crate::message::Message;
 use crate::summary;
 
-/// Alerts that share labels, put together into one message: the first waits a moment for others.
+/// Combines alerts that share labels into one message. The first alert of a group waits a moment for others.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     by: Arc<[String]>,
     wait: Duration,
     open: BTreeMap<String, Group>,
-    /// In which group an alert is.
-    of: HashMap<Fingerprint, String>,
+    /// The group of each alert.
+    group_of: HashMap<Fingerprint, String>,
 }
 
 #[derive(Debug)]
 struct Group {
-    /// What is the same in every message of the group: its key, and what its alerts share.
+    /// What every message of the group has in common: its key and the shared labels.
     template: Alert,
-    /// What fires, in the order it began.
+    /// The firing alerts, in the order in which they began.
     firing: Vec<(Fingerprint, Arc<Alert>)>,
-    /// What the next message will cover.
+    /// The messages that the next one replaces.
     waiting: Vec<Message>,
-    /// The severity at which it was sent, if it was.
-    sent: Option<Severity>,
+    /// The severity of the last message, if one was sent.
+    sent_severity: Option<Severity>,
     flush_at: Option<Timestamp>,
 }
 
@@ -37,17 +38,23 @@ impl Groups {
         Self { by, wait, ..Self::default() }
     }
 
-    /// Puts a message into its group, or hands it back where nothing is grouped.
-    pub(crate) fn accept(&mut self, message: Message, now: Timestamp, out: &mut Outbox, keys: Keys) -> Option<Message> {
+    /// Adds a message to its group, or returns the message to deliver without grouping.
+    pub(crate) fn accept(
+        &mut self,
+        message: Message,
+        now: Timestamp,
+        log: &mut DeliveryLog,
+        fingerprinter: Fingerprinter,
+    ) -> Option<Message> {
         if self.by.is_empty() {
             return Some(message);
         }
         if message.acknowledged_by.is_some() {
-            return Some(self.of_group(message, keys));
+            return Some(self.for_group(message, fingerprinter));
         }
-        let key = match self.of.get(&message.key) {
+        let key = match self.group_of.get(&message.key) {
             Some(key) => key.clone(),
-            // The trigger went out before there was a group, in an earlier run perhaps.
+            // The trigger was sent without a group, such as by an earlier run.
             None if message.alert.severity == Severity::Resolved => return Some(message),
             None => self.key_of(&message.alert),
         };
@@ -55,34 +62,34 @@ impl Groups {
         group.firing.retain(|(known, _)| *known != message.key);
         let severity = message.alert.severity;
         if severity == Severity::Resolved {
-            self.of.remove(&message.key);
+            self.group_of.remove(&message.key);
         } else {
-            self.of.insert(message.key, key.clone());
+            self.group_of.insert(message.key, key.clone());
             group.firing.push((message.key, message.alert.clone()));
         }
         group.waiting.push(message);
-        if group.firing.is_empty() && group.sent.is_none() {
+        if group.firing.is_empty() && group.sent_severity.is_none() {
             for message in std::mem::take(&mut group.waiting) {
-                out.skip(&message, "resolved before its group was sent", now);
+                log.skip(&message, "resolved before its group was sent", now);
             }
             self.open.remove(&key);
             return None;
         }
-        let is_urgent = group.sent.is_some_and(|sent| severity > sent) || group.firing.is_empty();
+        let is_urgent = group.sent_severity.is_some_and(|sent| severity > sent) || group.firing.is_empty();
         let flush_at = if is_urgent { now } else { now.saturating_add(self.wait) };
         group.flush_at = Some(group.flush_at.map_or(flush_at, |planned| planned.min(flush_at)));
         None
     }
 
-    /// The messages of the groups whose wait is over; all of them where `at_once`.
-    pub(crate) fn due(&mut self, now: Timestamp, at_once: bool, keys: Keys) -> Vec<Message> {
-        let is_due = |group: &Group| group.flush_at.is_some_and(|at| at_once || at <= now);
+    /// Returns a message for each group whose wait is over; for every waiting group if `flush`.
+    pub(crate) fn due(&mut self, now: Timestamp, flush: bool, fingerprinter: Fingerprinter) -> Vec<Message> {
+        let is_due = |group: &Group| group.flush_at.is_some_and(|at| flush || at <= now);
         let due: Vec<String> =
             self.open.iter().filter(|(_, group)| is_due(group)).map(|(key, _)| key.clone()).collect();
         let mut messages = Vec::new();
         for key in due {
             let Some(group) = self.open.get_mut(&key) else { continue };
-            messages.push(group.flush(keys.of_text(&key), now));
+            messages.push(group.flush(fingerprinter.of_key(&key), now));
             if group.firing.is_empty() {
                 self.open.remove(&key);
             }
@@ -90,20 +97,20 @@ impl Groups {
         messages
     }
 
-    /// When the next group's wait is over.
+    /// Returns when the next group's wait is over.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.open.values().filter_map(|group| group.flush_at).min()
     }
 
-    /// How many alerts wait.
+    /// Returns how many alerts wait.
     pub(crate) fn waiting(&self) -> usize {
         self.open.values().map(|group| group.waiting.len()).sum()
     }
 
-    /// Whoever acknowledges an alert acknowledges the group's message, which is what people see.
-    fn of_group(&self, mut message: Message, keys: Keys) -> Message {
-        if let Some(key) = self.of.get(&message.key) {
-            message.key = keys.of_text(key);
+    /// Turns the acknowledgement of an alert into that of its group's message, which is what receivers know.
+    fn for_group(&self, mut message: Message, fingerprinter: Fingerprinter) -> Message {
+        if let Some(key) = self.group_of.get(&message.key) {
+            message.key = fingerprinter.of_key(key);
             message.alert = Arc::new(Alert { dedup_key: key.clone(), ..(*message.alert).clone() });
         }
         message
@@ -126,25 +133,25 @@ impl Group {
                 label => drop(template.labels.insert(label.to_owned(), field(first, label).to_owned())),
             }
         }
-        Self { template, firing: Vec::new(), waiting: Vec::new(), sent: None, flush_at: None }
+        Self { template, firing: Vec::new(), waiting: Vec::new(), sent_severity: None, flush_at: None }
     }
 
     fn flush(&mut self, key: Fingerprint, now: Timestamp) -> Message {
         self.flush_at = None;
-        let covered = std::mem::take(&mut self.waiting);
+        let messages = std::mem::take(&mut self.waiting);
         let firing: Vec<&Alert> = self.firing.iter().map(|(_, alert)| &**alert).collect();
         let what = self.template.dedup_key.trim_start_matches("group/");
-        let alert = match (&firing[..], covered.last()) {
-            ([], Some(last)) => summary::resolved(&self.template, what, &covered, last, now),
-            ([only], _) => self.alone(only),
+        let alert = match (&firing[..], messages.last()) {
+            ([], Some(last)) => summary::resolved(&self.template, what, &messages, last, now),
+            ([only], _) => self.single(only),
             _ => summary::firing(&self.template, what, &firing, now),
         };
-        self.sent = Some(alert.severity);
-        Message::covering(key, Arc::new(alert), &covered, now)
+        self.sent_severity = Some(alert.severity);
+        Message::summary_of(&messages, key, Arc::new(alert), now)
     }
 
-    /// The only alert of the group, under the group's key.
-    fn alone(&self, alert: &Alert) -> Alert {
+    /// Returns the group's only alert under the group's key.
+    fn single(&self, alert: &Alert) -> Alert {
         Alert {
             title: alert.title.clone(),
             message: alert.message.clone(),

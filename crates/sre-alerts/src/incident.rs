@@ -2,18 +2,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{Alert, AlertId, Severity, Timestamp};
+use sre_core::{Alert, AlertId, AlertRecord, Severity, Timestamp};
 
+use crate::channel_pipeline::ChannelId;
 use crate::fingerprint::{ByFingerprint, Fingerprint};
 
-/// What is open, and what was sent of it last.
+/// The open incidents and the last alert of each.
 ///
-/// The map's entries are small and hold what a repetition needs; everything else is a pointer away. A dedup hit so costs
-/// a hash of the key and one look into memory, however many incidents there are.
+/// The map's entries are small: they hold what deduplication needs, and the rest behind a pointer. A duplicate so costs one
+/// hash of its key and one memory access, however many incidents are open.
 #[derive(Debug)]
 pub(crate) struct Incidents {
     open: ByFingerprint<Incident>,
-    /// When to look whether an incident is too old, in that order: the timeout is the same for all.
+    /// When to check which incident for expiry, earliest first: the timeout is the same for all.
     expiries: VecDeque<(Timestamp, Fingerprint)>,
     dedup_window: Duration,
     timeout: Duration,
@@ -24,16 +25,16 @@ pub(crate) struct Incidents {
 /// An open incident.
 #[derive(Debug)]
 pub(crate) struct Incident {
-    last: Last,
+    last_sent: LastSent,
     pub(crate) detail: Box<Detail>,
 }
 
-/// When an incident was sent last, to four nanoseconds, and how bad it was: in one word, so that an entry of the map is
+/// When an incident's last alert was sent, to four nanoseconds, and its severity: in one word, so that an entry of the map is
 /// half a cache line.
 #[derive(Clone, Copy, Debug)]
-struct Last(i64);
+struct LastSent(i64);
 
-impl Last {
+impl LastSent {
     fn new(at: Timestamp, severity: Severity) -> Self {
         Self(at.as_nanos() & !3 | severity as i64)
     }
@@ -52,27 +53,27 @@ impl Last {
     }
 }
 
-/// What a repetition does not need to know.
+/// What deduplication does not need.
 #[derive(Debug, Default)]
 pub(crate) struct Detail {
     pub(crate) opened_at: Timestamp,
-    /// The channels that the trigger went to, by their lanes' numbers.
-    pub(crate) lanes: Vec<u32>,
-    /// What was sent last: its resolution may say less, and somebody may want it again.
+    /// The channels that were notified.
+    pub(crate) channels: Vec<ChannelId>,
+    /// The last alert sent, for repeats and to complete its resolution.
     pub(crate) last: Option<(Option<AlertId>, Arc<Alert>)>,
-    pub(crate) acknowledged: bool,
+    pub(crate) is_acknowledged: bool,
 }
 
-/// What an alert means for its incident.
+/// The effect of an alert on its incident.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// The same was sent a moment ago.
+    /// A repetition within the dedup window.
     Duplicate,
-    /// There is nothing to resolve.
+    /// A resolution without an open incident.
     NotOpen,
-    /// It is to be sent.
+    /// The incident opens, continues or escalates in severity.
     Fire,
-    /// It ends the incident.
+    /// The incident is resolved and removed.
     Close(Incident),
 }
 
@@ -88,27 +89,28 @@ impl Incidents {
         }
     }
 
-    /// Whether the same was sent a moment ago, and was no less bad.
-    pub(crate) fn is_repetition(&self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
+    /// Returns whether an alert of this key and at least this severity was sent within the dedup window.
+    pub(crate) fn is_duplicate(&self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
         severity != Severity::Resolved
             && self.open.get(&key).is_some_and(|incident| {
-                severity <= incident.last.severity() && now < incident.last.at().saturating_add(self.dedup_window)
+                severity <= incident.last_sent.severity()
+                    && now < incident.last_sent.at().saturating_add(self.dedup_window)
             })
     }
 
-    /// Takes an alert in: a repetition within the dedup window is none, a worse severity always counts, `resolved` closes.
+    /// Updates the incident of an alert and returns the effect.
     pub(crate) fn admit(&mut self, key: Fingerprint, severity: Severity, now: Timestamp) -> Admission {
         if severity == Severity::Resolved {
             return self.open.remove(&key).map_or(Admission::NotOpen, Admission::Close);
         }
-        if self.is_repetition(key, severity, now) {
+        if self.is_duplicate(key, severity, now) {
             return Admission::Duplicate;
         }
         if let Some(incident) = self.open.get_mut(&key) {
-            if severity > incident.last.severity() {
-                incident.detail.acknowledged = false;
+            if severity > incident.last_sent.severity() {
+                incident.detail.is_acknowledged = false;
             }
-            incident.last = Last::new(now, severity);
+            incident.last_sent = LastSent::new(now, severity);
             return Admission::Fire;
         }
         self.expire(now);
@@ -116,15 +118,19 @@ impl Incidents {
             self.forget_oldest();
         }
         let detail = Detail { opened_at: now, ..Detail::default() };
-        self.open.insert(key, Incident { last: Last::new(now, severity), detail: Box::new(detail) });
+        self.open.insert(key, Incident { last_sent: LastSent::new(now, severity), detail: Box::new(detail) });
         self.expiries.push_back((now.saturating_add(self.timeout), key));
         Admission::Fire
     }
 
-    /// Takes up an incident of an earlier run.
-    pub(crate) fn restore(&mut self, key: Fingerprint, alert: &Alert, sent: Timestamp, detail: Detail) {
-        self.open.insert(key, Incident { last: Last::new(sent, alert.severity), detail: Box::new(detail) });
-        self.expiries.push_back((sent.saturating_add(self.timeout), key));
+    /// Restores an incident of an earlier run, of which these channels were notified.
+    pub(crate) fn restore(&mut self, key: Fingerprint, record: AlertRecord, channels: Vec<ChannelId>) {
+        let AlertRecord { id, at, alert, acknowledged, .. } = record;
+        let last_sent = LastSent::new(at, alert.severity);
+        let last = Some((Some(id), Arc::new(alert)));
+        let detail = Detail { opened_at: at, channels, last, is_acknowledged: acknowledged.is_some() };
+        self.open.insert(key, Incident { last_sent, detail: Box::new(detail) });
+        self.expiries.push_back((at.saturating_add(self.timeout), key));
     }
 
     pub(crate) fn get(&mut self, key: Fingerprint) -> Option<&mut Incident> {
@@ -135,7 +141,7 @@ impl Incidents {
         self.open.len()
     }
 
-    /// How many were forgotten while they were open.
+    /// Returns how many open incidents were forgotten, by age or number.
     pub(crate) fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -145,7 +151,7 @@ impl Incidents {
         self.expiries.clear();
     }
 
-    /// Forgets what has been open for longer than the timeout without being sent again.
+    /// Forgets incidents whose last alert is older than the timeout.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         while self.expiries.front().is_some_and(|(due, _)| *due <= now) {
             self.check_oldest(|last_sent, timeout| last_sent.saturating_add(timeout) <= now);
@@ -163,14 +169,14 @@ impl Incidents {
         }
     }
 
-    /// Takes the foremost expiry off: the incident may be closed since, or sent again, or is now forgotten.
+    /// Takes the first expiry. Its incident may have been closed or sent again since; otherwise it is forgotten if due.
     fn check_oldest(&mut self, is_due: impl Fn(Timestamp, Duration) -> bool) {
         let Some((due, key)) = self.expiries.pop_front() else { return };
         let Some(incident) = self.open.get(&key) else { return };
-        let expiry = incident.last.at().saturating_add(self.timeout);
+        let expiry = incident.last_sent.at().saturating_add(self.timeout);
         if expiry > due {
             self.expiries.push_back((expiry, key));
-        } else if is_due(incident.last.at(), self.timeout) {
+        } else if is_due(incident.last_sent.at(), self.timeout) {
             self.open.remove(&key);
             self.forgotten += 1;
         }
@@ -178,21 +184,28 @@ impl Incidents {
 }
 
 impl Incident {
-    /// When it was sent last.
-    pub(crate) fn sent(&self) -> Timestamp {
-        self.last.at()
+    pub(crate) fn last_sent(&self) -> Timestamp {
+        self.last_sent.at()
     }
 
-    /// It is sent again by ourselves, which counts for the dedup window.
-    pub(crate) fn sent_again(&mut self, now: Timestamp) {
-        self.last = Last::new(now, self.last.severity());
+    /// Notes that the manager itself has sent the last alert again, which extends the dedup window.
+    pub(crate) fn mark_sent(&mut self, now: Timestamp) {
+        self.last_sent = LastSent::new(now, self.last_sent.severity());
+    }
+
+    pub(crate) fn add_channels(&mut self, channels: &[ChannelId]) {
+        for channel in channels {
+            if !self.detail.channels.contains(channel) {
+                self.detail.channels.push(*channel);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::Keys;
+    use crate::fingerprint::Fingerprinter;
 
     const WINDOW: Duration = Duration::from_secs(300);
 
@@ -201,7 +214,7 @@ mod tests {
     }
 
     fn admit(incidents: &mut Incidents, key: &str, severity: Severity, seconds: i64) -> &'static str {
-        let key = Keys::unseeded().of_text(key);
+        let key = Fingerprinter::unseeded().of_key(key);
         match incidents.admit(key, severity, Timestamp::from_secs(seconds)) {
             Admission::Duplicate => "duplicate",
             Admission::NotOpen => "not open",
@@ -211,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_sent_once_a_window_unless_it_gets_worse() {
+    fn a_key_is_sent_once_a_window_unless_its_severity_rises() {
         use Severity::{Critical, Info, Resolved, Warning};
         let mut incidents = incidents(10);
         for (severity, seconds, expected) in [
@@ -232,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn old_incidents_are_forgotten_and_their_number_is_bounded() {
+    fn old_incidents_expire_and_their_number_is_bounded() {
         let mut incidents = incidents(3);
         for (second, key) in ["a", "b", "c"].into_iter().enumerate() {
             assert_eq!(admit(&mut incidents, key, Severity::Warning, second as i64), "fire");

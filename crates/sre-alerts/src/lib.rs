@@ -1,10 +1,21 @@
-//! Alerts that arrive.
+//! Routes alerts to channels and delivers them reliably.
 //!
-//! An [`AlertManager`] takes alerts, or makes them of signals, and decides what is news: the same key is sent once in a
-//! while, worse news at once, and a resolution wherever the trigger went. Between an alert and a channel stand matchers,
-//! silences, grouping and a rate limit; what they hold is sent later, and not lost. Delivery is at least once, in order
-//! for each key, tried again with jittered back-off, and given up on the record. A [`PersistentAlertManager`] also keeps
-//! the history in a store, and takes up after a restart what was not delivered.
+//! An [`AlertManager`] takes alerts, or turns signals into alerts. It drops duplicates within a dedup window, passes rising
+//! severities at once, and sends a resolution to every channel that received its trigger. Matchers, silences, grouping and a
+//! rate limit decide what a channel receives and when; what they hold back is delivered later. Delivery is at least once and
+//! in order for each key, with jittered retries; a delivery that is given up is recorded. A [`PersistentAlertManager`] also
+//! keeps the history in a store, and resumes unfinished deliveries after a restart.
+//!
+//! ```
+//! use sre_alerts::{AlertManager, AlertOptions, CallbackChannel, ChannelConfig};
+//! use sre_core::Alert;
+//!
+//! let manager = AlertManager::new(AlertOptions::default())?;
+//! manager.add_channel(CallbackChannel::new("log", |alert| println!("{}", alert.title)), ChannelConfig::default())?;
+//! let report = manager.send(&Alert::new("Budget spent", "5 % of tasks failed"));
+//! assert_eq!(report.receivers().collect::<Vec<_>>(), ["log"]);
+//! # Ok::<(), sre_alerts::ManagerError>(())
+//! ```
 //!
 //! | feature | channel |
 //! | --- | --- |
@@ -14,31 +25,35 @@
 //! | `teams` | Microsoft Teams, by a Workflows webhook |
 //! | `alertmanager` | Prometheus Alertmanager |
 //! | `webhook` | JSON to any URL, signed by the Standard Webhooks scheme |
-//! | `file` | a file of JSON lines, or the standard output |
-//! | always | [`CallbackChannel`]: a function of this process |
-//! | `config` | all of these, named in a YAML file: [`NotifyConfig`] |
+//! | `file` | a file of JSON lines, or standard output |
+//! | always | [`CallbackChannel`]: a function in this process |
+//! | `config` | all of these, configured in a YAML file: [`NotifyConfig`] |
 //! | `full` | everything |
+mod channel_pipeline;
 mod channels;
 #[cfg(feature = "config")]
 mod config;
+mod delivery_log;
+mod escalation;
 mod fingerprint;
-mod follow_up;
 mod group;
 mod incident;
-mod lane;
+mod maintenance;
 mod manager;
 mod mapping;
 mod matcher;
 mod message;
-mod mute;
 mod options;
 mod persistent;
+mod planned_alert;
 mod queue;
-mod sent;
+mod rate_limit;
+mod send_report;
 mod shared;
+mod silence;
+mod silenced_alerts;
 mod state;
 mod summary;
-mod throttle;
 mod worker;
 
 #[cfg(feature = "alertmanager")]
@@ -58,11 +73,13 @@ pub use channels::teams::TeamsChannel;
 pub use channels::webhook::{InvalidSecret, WebhookChannel};
 #[cfg(feature = "config")]
 pub use config::{NotifyConfig, NotifyError, SCHEMA};
+pub use escalation::EscalationPolicy;
+pub use maintenance::{MaintenanceWindow, Schedule};
 pub use manager::{AlertManager, ManagerError};
 pub use mapping::{Mapping, default_mapping};
 pub use matcher::{InvalidMatcher, Matcher};
-pub use mute::{InvalidSilence, MaintenanceWindow, Schedule, Silence, SilenceId};
-pub use options::{AlertOptions, ChannelConfig, Escalation};
+pub use options::{AlertOptions, ChannelConfig};
 pub use persistent::PersistentAlertManager;
-pub use sent::{Decision, DeliveryResult, Sent, Verdict};
-pub use throttle::RateLimit;
+pub use rate_limit::RateLimit;
+pub use send_report::{ChannelDecision, Decision, SendReport, Verdict};
+pub use silence::{InvalidSilence, Silence, SilenceId};

@@ -9,17 +9,17 @@ use sre_core::{
     lock,
 };
 
-use crate::lane::Lane;
-use crate::mute::{InvalidSilence, Silence, SilenceId};
+use crate::channel_pipeline::ChannelPipeline;
+use crate::planned_alert::with_defaults;
 use crate::shared::Shared;
-use crate::state::complete;
+use crate::silence::{InvalidSilence, Silence, SilenceId};
 use crate::worker::Worker;
-use crate::{AlertOptions, ChannelConfig, Sent, Verdict};
+use crate::{AlertOptions, ChannelConfig, SendReport, Verdict};
 
-/// Takes alerts and gets them to people: once each, in order, and for as long as it takes.
+/// Routes alerts to channels and delivers them, in order for each key and with retries.
 ///
-/// A thread of its own delivers; [`AlertManager::send`] only decides and, with a store, waits until the alert is written.
-/// Dropping the manager waits up to [`AlertOptions::shutdown_timeout`] for what is still to be delivered.
+/// Delivery runs on a thread of its own: [`AlertManager::send`] only decides and, with a store, waits until the alert is
+/// stored. Dropping the manager waits up to [`AlertOptions::shutdown_timeout`] for unfinished deliveries.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -39,29 +39,31 @@ pub struct AlertManager {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A manager that cannot be what it was asked to be.
+/// A manager that cannot be created, or channels that cannot be added.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError {
-    /// There is a channel of that name already.
+    /// A channel of this name is registered already.
     #[error("channel `{0}`: found a second one of this name, expected one")]
     DuplicateChannel(String),
-    /// A rate limit of no time.
+    /// A rate limit whose time is zero, or too short for its messages.
     #[error("channel `{0}`: found a rate limit over no time, expected a duration above 0")]
     EmptyRateLimit(String),
-    /// The store cannot be read.
+    /// Reading the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The thread that delivers cannot be started.
-    #[error("cannot start the thread that delivers alerts: {0}")]
+    /// Starting the delivery thread failed.
+    #[error("cannot start the delivery thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl AlertManager {
-    /// A manager without channels, whose thread runs from now on. With a store, what an earlier run left open is known
-    /// again, and what it did not deliver is delivered once its channel is added.
+    /// Creates a manager without channels and starts its delivery thread.
+    ///
+    /// With a store, the open incidents and unfinished deliveries of earlier runs are restored for each channel that is
+    /// added.
     pub fn new(options: AlertOptions) -> Result<Self, ManagerError> {
-        let manager = Self::driven(options);
+        let manager = Self::without_thread(options);
         let worker = Worker::new(manager.shared.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
@@ -70,25 +72,25 @@ impl AlertManager {
         Ok(manager)
     }
 
-    /// A manager without a thread: whoever holds it calls [`AlertManager::deliver_due`], from a runtime of their own or in
-    /// a test with a manual clock.
-    pub fn driven(options: AlertOptions) -> Self {
+    /// Creates a manager without a delivery thread: the caller runs [`AlertManager::deliver_due`], on a runtime of its own or
+    /// in a test with a manual clock.
+    pub fn without_thread(options: AlertOptions) -> Self {
         Self { shared: Arc::new(Shared::new(options)), thread: Mutex::new(None) }
     }
 
-    /// Registers a channel. With a store, incidents that an earlier run sent to a channel of its name go on, and its
-    /// unfinished deliveries are taken up.
+    /// Adds a channel. With a store, open incidents that an earlier run sent to a channel of this name are restored, and its
+    /// unfinished deliveries are resumed.
     pub fn add_channel(&self, channel: impl AlertChannel + 'static, config: ChannelConfig) -> Result<(), ManagerError> {
         self.add_channels(vec![(Arc::new(channel), config)])
     }
 
-    /// Registers channels, all or none.
+    /// Adds channels, all or none.
     pub fn add_channels(&self, channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>) -> Result<(), ManagerError> {
         let mut state = self.shared.state();
-        for (at, (channel, config)) in channels.iter().enumerate() {
+        for (index, (channel, config)) in channels.iter().enumerate() {
             let name = channel.name();
-            let is_known = state.lanes.iter().any(|lane| &*lane.name == name);
-            if is_known || channels[..at].iter().any(|(other, _)| other.name() == name) {
+            let is_known = state.pipelines.iter().any(|pipeline| &*pipeline.name == name);
+            if is_known || channels[..index].iter().any(|(other, _)| other.name() == name) {
                 return Err(ManagerError::DuplicateChannel(name.to_owned()));
             }
             if config.rate_limit.is_some_and(|limit| (limit.per / limit.messages.get()).is_zero()) {
@@ -101,16 +103,16 @@ impl AlertManager {
             None => Default::default(),
         };
         for (channel, config) in channels {
-            state.add_lane(|number| Lane::new(number, channel, config, options));
+            state.add_pipeline(|id| ChannelPipeline::new(id, channel, config, options));
         }
         let now = self.shared.now();
         for (id, text) in silences {
-            // One of another version that this cannot read is none; it stays where it is.
+            // A silence that this version cannot read is left in the store.
             let Ok(silence) = serde_json::from_str::<Silence>(&text) else { continue };
             if silence.ends_at > now {
-                state.mutes.insert(SilenceId(id), silence);
+                state.silencer.insert(SilenceId(id), silence);
             } else if let Some(store) = &options.store {
-                // It is over: should it stay in the store, the next start takes it away.
+                // It has ended. If deleting it fails, the next start tries again.
                 let _ = store.save_silence(id, None);
             }
         }
@@ -121,109 +123,110 @@ impl AlertManager {
         Ok(())
     }
 
-    /// Takes a channel away; what it has not delivered is not delivered in this run. False where there is none.
+    /// Removes a channel; false if there is none of this name. Its unfinished deliveries are not continued in this run.
     pub fn remove_channel(&self, name: &str) -> bool {
         let mut state = self.shared.state();
-        let before = state.lanes.len();
-        state.lanes.retain(|lane| &*lane.name != name);
-        state.lanes.len() < before
+        let before = state.pipelines.len();
+        state.pipelines.retain(|pipeline| &*pipeline.name != name);
+        state.pipelines.len() < before
     }
 
-    /// The channels' names, in the order they were added.
+    /// Returns the channels' names in the order they were added.
     pub fn list_channels(&self) -> Vec<String> {
-        self.shared.state().lanes.iter().map(|lane| lane.name.to_string()).collect()
+        self.shared.state().pipelines.iter().map(|pipeline| pipeline.name.to_string()).collect()
     }
 
-    /// Sends an alert to every channel that wants it, and says what each will do. Never waits for the network; with a
-    /// store, returns once the alert is written there. Where the store fails, the alert goes out all the same.
-    pub fn send(&self, alert: &Alert) -> Sent {
-        let key = self.shared.keys.of(alert);
-        // Whether it is a repetition can be told by a coarser and cheaper time.
-        if self.shared.state().is_repetition(key, alert.severity, self.shared.options.clock.coarse_now()) {
-            return Sent::nothing(Verdict::Duplicate);
+    /// Sends an alert to the channels it is routed to, and returns the decision for each.
+    ///
+    /// Never waits for the network. With a store, returns once the alert is stored; if that fails, the alert is delivered
+    /// nevertheless.
+    pub fn send(&self, alert: &Alert) -> SendReport {
+        let key = self.shared.fingerprinter.of(alert);
+        // The coarse time is cheap, and good enough to recognise duplicates.
+        if self.shared.state().is_duplicate(key, alert.severity, self.shared.options.clock.coarse_now()) {
+            return SendReport::new(Verdict::Duplicate);
         }
         if self.shared.options.store.is_some() {
-            let sent = self.send_all(std::slice::from_ref(alert)).pop();
-            return sent.unwrap_or_else(|| Sent::nothing(Verdict::Accepted));
+            let report = self.send_all(std::slice::from_ref(alert)).pop();
+            return report.unwrap_or_else(|| SendReport::new(Verdict::Accepted));
         }
-        // What takes time is done where nobody waits for the lock.
+        // Copied before the lock is taken, which other senders may wait for.
         let now = self.shared.now();
-        let alert = complete(alert, now);
+        let alert = with_defaults(alert.clone(), now);
         let mut state = self.shared.state();
         match state.plan(key, alert, now) {
             Ok(planned) => {
-                let sent = state.launch(planned, None, now);
+                let report = state.dispatch(planned, None, now);
                 drop(state);
                 self.shared.wake.notify_one();
-                sent
+                report
             }
-            Err(sent) => sent,
+            Err(report) => report,
         }
     }
 
-    /// Sends several alerts, which a store writes in one transaction.
-    pub fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
-        let sent = self.shared.send_all(alerts);
+    /// Sends several alerts, which are stored in one transaction.
+    pub fn send_all(&self, alerts: &[Alert]) -> Vec<SendReport> {
+        let reports = self.shared.send_all(alerts);
         self.shared.wake.notify_one();
-        sent
+        reports
     }
 
-    /// Notes that somebody has taken the incident of that key on: it is not repeated or escalated any more, unless it
-    /// gets worse, and its channels are told. False where no such incident is open.
+    /// Acknowledges the open incident of a key: it is no longer repeated or escalated unless its severity rises, and its
+    /// channels are notified. False if no such incident is open.
     pub fn acknowledge(&self, dedup_key: &str, by: &str) -> Result<bool, StoreError> {
         let now = self.shared.now();
-        let known = self.shared.state().acknowledge(dedup_key, by, now);
+        let is_known = self.shared.state().acknowledge(dedup_key, by, now);
         self.shared.wake.notify_one();
         match &self.shared.options.store {
-            Some(store) => Ok(store.acknowledge(dedup_key, by, now)? || known),
-            None => Ok(known),
+            Some(store) => Ok(store.acknowledge(dedup_key, by, now)? || is_known),
+            None => Ok(is_known),
         }
     }
 
-    /// Begins a silence; a store keeps it over restarts.
+    /// Adds a silence; with a store, it outlives a restart.
     pub fn silence(&self, silence: Silence) -> Result<SilenceId, InvalidSilence> {
         let text = serde_json::to_string(&silence).ok();
-        let id = self.shared.state().mutes.add(silence)?;
+        let id = self.shared.state().silencer.add(silence)?;
         self.shared.save_silence(id, text.as_deref());
         Ok(id)
     }
 
-    /// Ends a silence; what it held and still fires is sent. False where there is none of that id.
+    /// Ends a silence and sends the held alerts that still fire; false if there is none of this id.
     pub fn end_silence(&self, id: SilenceId) -> bool {
         let now = self.shared.now();
         let mut state = self.shared.state();
-        let is_known = state.mutes.remove(id);
-        state.recheck_mutes(now);
+        let is_known = state.silencer.remove(id);
+        state.recheck_silences(now);
         drop(state);
         self.shared.save_silence(id, None);
         self.shared.wake.notify_one();
         is_known
     }
 
-    /// The silences that are not over.
+    /// Returns the silences that have not ended.
     pub fn silences(&self) -> Vec<(SilenceId, Silence)> {
         let now = self.shared.now();
-        self.shared.state().mutes.silences(now)
+        self.shared.state().silencer.silences(now)
     }
 
-    /// What was sent, held back, delivered and lost since the start.
+    /// Returns the counters since the start.
     pub fn stats(&self) -> AlertsSnapshot {
         self.shared.state().snapshot()
     }
 
-    /// Forgets which alerts were sent, so that every one is news again, and sets the statistics to 0. A store's history
-    /// stays.
+    /// Forgets all incidents, so that no alert is a duplicate, and resets the counters. The history in the store is kept.
     pub fn clear_history(&self) {
         self.shared.state().clear();
     }
 
-    /// Delivers everything that is due by the clock, and returns when nothing more is, or can be, until later.
+    /// Delivers everything that is due by the clock, and returns when nothing more is.
     pub async fn deliver_due(&self) {
         Worker::new(self.shared.clone()).deliver_due().await;
     }
 
-    /// Waits until nothing is left to deliver, at most so long; false when time ran out. What waits in a group or behind
-    /// a rate limit is sent at once. Needs the manager's thread.
+    /// Releases what groups and rate limits hold, and waits until everything is delivered; false after the timeout. Needs
+    /// the manager's delivery thread.
     pub fn flush(&self, timeout: Duration) -> bool {
         {
             let now = self.shared.now();
@@ -234,18 +237,18 @@ impl AlertManager {
         let deadline = Instant::now() + timeout;
         let mut is_idle = lock(&self.shared.idle.0);
         while !*is_idle {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return false;
             }
-            let woken = self.shared.idle.1.wait_timeout(is_idle, left);
+            let woken = self.shared.idle.1.wait_timeout(is_idle, remaining);
             is_idle = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 
-    /// Delivers what it can within that time, and ends the thread. What is left waits in the store for the next run;
-    /// without one it is lost, and this returns how much.
+    /// Flushes, then stops the delivery thread. Undelivered messages stay in the store for the next run; without a store they
+    /// are lost, and this returns their number.
     pub fn shutdown(self, timeout: Duration) -> usize {
         self.stop(timeout)
     }
@@ -255,11 +258,11 @@ impl AlertManager {
         self.flush(timeout);
         self.shared.is_stopping.store(true, Ordering::Release);
         self.shared.wake.notify_one();
-        // The thread contains the panics of channels; it has none of its own to report.
+        // Panics of channels are caught on the thread, so it does not panic.
         let _ = thread.join();
         let state = self.shared.state();
-        let left: usize = state.lanes.iter().map(Lane::left).sum();
-        if self.shared.options.store.is_some() { 0 } else { left }
+        let undelivered: usize = state.pipelines.iter().map(ChannelPipeline::undelivered).sum();
+        if self.shared.options.store.is_some() { 0 } else { undelivered }
     }
 }
 
@@ -271,7 +274,7 @@ impl SignalHandler for AlertManager {
     }
 }
 
-/// It observes nothing, but what it is belongs to what exporters publish.
+/// Observes no events; exporters publish its snapshot.
 impl Observer for AlertManager {
     fn observe(&self, _event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {}
 

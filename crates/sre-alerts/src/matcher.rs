@@ -9,8 +9,7 @@ use sre_core::Alert;
 /// A condition on one field of an alert, in the syntax of Alertmanager: `team=search`, `slo!="latency"`,
 /// `agent=~"support-.*"`, `team!~"test|dev"`. Regular expressions must match the whole value.
 ///
-/// `agent`, `slo`, `source` and `severity` name the alert's own fields, every other name a label; a label that is not
-/// there is empty.
+/// `agent`, `slo`, `source` and `severity` name fields of the alert, every other name a label. A missing label is empty.
 ///
 /// ```
 /// use sre_alerts::Matcher;
@@ -26,7 +25,7 @@ pub struct Matcher {
     negated: bool,
 }
 
-/// A text that is no matcher.
+/// A text that is not a matcher.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("matcher `{found}`: expected {expected}")]
 pub struct InvalidMatcher {
@@ -35,12 +34,12 @@ pub struct InvalidMatcher {
 }
 
 impl Matcher {
-    /// A field that must have exactly this value.
+    /// Creates a matcher for a field that must have exactly this value.
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.into(), regex: None, negated: false }
     }
 
-    /// Whether the alert meets the condition.
+    /// Returns whether the alert meets the condition.
     pub fn matches(&self, alert: &Alert) -> bool {
         let found = field(alert, &self.name);
         let equal = self.regex.as_ref().map_or(found == self.value, |regex| regex.is_match(found));
@@ -48,7 +47,7 @@ impl Matcher {
     }
 }
 
-/// What an alert says of itself under a name: one of its own fields, else a label, else nothing.
+/// Returns the value of a field or label of the alert; empty if there is none of this name.
 pub(crate) fn field<'a>(alert: &'a Alert, name: &str) -> &'a str {
     match name {
         "agent" | "agent_id" => &alert.agent_id,
@@ -119,7 +118,7 @@ impl PartialEq for Matcher {
     }
 }
 
-/// Whether the alert meets every condition.
+/// Returns whether the alert meets every condition.
 pub(crate) fn all_match(matchers: &[Matcher], alert: &Alert) -> bool {
     matchers.iter().all(|matcher| matcher.matches(alert))
 }
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_matcher_says_why() {
+    fn an_invalid_matcher_says_what_was_expected() {
         for (text, expected) in [
             ("team", "expected name=value"),
             ("=x", "a name before"),

@@ -5,45 +5,45 @@ use std::time::Duration;
 use sre_core::{AlertStore, Clock, HttpClient, Offline, Retention, RetryPolicy, Severity, SystemClock};
 
 use crate::mapping::{Mapping, default_mapping};
-use crate::{MaintenanceWindow, Matcher, RateLimit, Silence};
+use crate::{EscalationPolicy, MaintenanceWindow, Matcher, RateLimit, Silence};
 
-/// How a manager works; every field has a default.
+/// The settings of an [`AlertManager`](crate::AlertManager); every field has a default.
 #[derive(Clone)]
 pub struct AlertOptions {
-    /// The same key is not sent again within this time, unless it gets worse; 5 minutes.
+    /// How long alerts of the same key are duplicates of the last one sent, unless their severity rises; 5 minutes.
     pub dedup_window: Duration,
-    /// The fields and labels by which alerts are put together into one message; none groups nothing.
+    /// The fields and labels by which alerts are grouped into one message; empty for no grouping.
     pub group_by: Vec<String>,
     /// How long the first alert of a group waits for others; 30 seconds.
     pub group_wait: Duration,
-    /// After how long an incident that is neither resolved nor acknowledged is sent again; never, unless set.
+    /// How often the last alert of an open, unacknowledged incident is repeated; `None` for never.
     pub repeat_interval: Option<Duration>,
-    /// Who is told when nobody acknowledges.
-    pub escalations: Vec<Escalation>,
-    /// What is silenced from the start; a silence without matchers would silence everything.
+    /// Which channels are notified next while an incident is not acknowledged.
+    pub escalations: Vec<EscalationPolicy>,
+    /// Silences from the start; one without matchers silences every alert.
     pub silences: Vec<Silence>,
-    /// Times that are planned to be noisy.
+    /// Planned maintenance, during which matching alerts are held.
     pub maintenance: Vec<MaintenanceWindow>,
-    /// When a failed delivery is tried again, and when it is given up.
+    /// When a failed delivery is retried, and when it is given up.
     pub retry: RetryPolicy,
-    /// How many messages may wait for a channel; 10,000. With a store, further ones wait there; without, they are
-    /// dropped, and counted.
+    /// How many messages may be queued for a channel; 10,000. Further ones wait in the store; without a store, they are
+    /// dropped and counted.
     pub queue_limit: usize,
-    /// How many incidents may be open; 100,000, at some 600 bytes each. Beyond, the oldest is forgotten, and counted.
+    /// How many incidents may be open; 100,000, at some 600 bytes each. Beyond that, the oldest is forgotten and counted.
     pub max_incidents: usize,
-    /// After how long without news an open incident is forgotten, and counted; 30 days.
+    /// How long after its last alert an open incident is forgotten and counted; 30 days.
     pub incident_timeout: Duration,
-    /// How much of its history a store keeps.
+    /// How much history the store keeps.
     pub retention: Retention,
-    /// How long a manager that is dropped waits for what is still to be delivered; 10 seconds.
+    /// How long dropping the manager waits for unfinished deliveries; 10 seconds.
     pub shutdown_timeout: Duration,
-    /// What makes an alert of a signal.
+    /// Turns signals into alerts.
     pub mapping: Mapping,
-    /// The way out for channels that need one.
+    /// The HTTP client of the channels.
     pub http: Arc<dyn HttpClient>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where alerts are written before they are sent, so that a restart loses none.
+    /// Where alerts are stored before they are delivered, so that a restart loses none.
     pub store: Option<Arc<dyn AlertStore>>,
 }
 
@@ -83,16 +83,16 @@ impl fmt::Debug for AlertOptions {
     }
 }
 
-/// What a channel is given.
+/// Which alerts a channel receives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelConfig {
-    /// Nothing below this; `warning`. A `resolved` goes wherever its trigger went.
+    /// The least severity; `warning`. A resolution goes to the channels that received its trigger.
     pub min_severity: Severity,
-    /// Whether it is given anything at all.
+    /// Whether the channel is used at all.
     pub enabled: bool,
-    /// All of them must match.
+    /// The conditions an alert must meet, all of them.
     pub matchers: Vec<Matcher>,
-    /// How many messages it may carry.
+    /// How many messages it may receive in which time.
     pub rate_limit: Option<RateLimit>,
 }
 
@@ -100,14 +100,4 @@ impl Default for ChannelConfig {
     fn default() -> Self {
         Self { min_severity: Severity::Warning, enabled: true, matchers: Vec::new(), rate_limit: None }
     }
-}
-
-/// Channels that are told one after the other until somebody acknowledges. The first is told as any channel is; the
-/// others only by escalation, whatever their least severity and matchers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Escalation {
-    /// Their names, in order.
-    pub channels: Vec<String>,
-    /// How long each has.
-    pub after: Duration,
 }

@@ -7,26 +7,26 @@ use sre_core::{
 
 use crate::{AlertManager, AlertOptions, ManagerError};
 
-/// An [`AlertManager`] over a store: what it accepts is written before it is tried, a restart takes up what was not
-/// delivered, and the history can be read.
+/// An [`AlertManager`] with a store: alerts are stored before they are delivered, a restart resumes unfinished deliveries, and
+/// the history can be queried.
 pub struct PersistentAlertManager {
     manager: AlertManager,
     store: Arc<dyn AlertStore>,
 }
 
 impl PersistentAlertManager {
-    /// A manager over `store`, whatever [`AlertOptions::store`] says.
+    /// Creates a manager with `store`, which replaces [`AlertOptions::store`].
     pub fn new(store: Arc<dyn AlertStore>, options: AlertOptions) -> Result<Self, ManagerError> {
         let manager = AlertManager::new(AlertOptions { store: Some(store.clone()), ..options })?;
         Ok(Self { manager, store })
     }
 
-    /// The alerts that match, newest first, with what became of them.
+    /// Returns the matching alerts with their deliveries, newest first.
     pub fn query_alerts(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
         self.store.query(query)
     }
 
-    /// How many alerts the history holds.
+    /// Returns the number of alerts in the history.
     pub fn alert_count(&self) -> Result<u64, StoreError> {
         self.store.count()
     }

@@ -6,14 +6,14 @@ use sre_core::Timestamp;
 use crate::fingerprint::{ByFingerprint, Fingerprint};
 use crate::message::Message;
 
-/// A channel's messages: in order for each key, any order between keys. While one of a key is on its way, or waits to be
-/// tried again, those behind it wait too, and those of other keys do not.
+/// The messages of one channel, delivered in order for each key. While a message is in flight or waits for its retry, later
+/// ones of its key wait behind it; other keys do not.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     ready: VecDeque<Message>,
-    /// Those that were next of their key when the one before them was settled.
-    released: VecDeque<Message>,
-    /// The keys of which a message is on its way or waits for its next attempt, with what follows it.
+    /// Messages whose predecessor of the same key has finished.
+    unblocked: VecDeque<Message>,
+    /// The keys with a message in flight or waiting for its retry, and the messages behind it.
     busy: ByFingerprint<VecDeque<Message>>,
     retries: BinaryHeap<Reverse<Retry>>,
     running: usize,
@@ -27,12 +27,12 @@ struct Retry {
 }
 
 impl Queue {
-    /// How many messages are not settled, those on their way included.
+    /// Returns the number of unfinished messages, including those in flight.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// How many are on their way.
+    /// Returns the number of messages in flight.
     pub(crate) fn running(&self) -> usize {
         self.running
     }
@@ -42,9 +42,9 @@ impl Queue {
         self.ready.push_back(message);
     }
 
-    /// The next message to try. Each message is looked at twice at most, however long the queue.
+    /// Takes the next message to attempt. Each message is moved at most twice, however long the queue.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Message> {
-        if let Some(message) = self.released.pop_front() {
+        if let Some(message) = self.unblocked.pop_front() {
             self.running += 1;
             return Some(message);
         }
@@ -65,23 +65,23 @@ impl Queue {
         None
     }
 
-    /// The message of that key has been delivered or given up: the next of its key may go.
-    pub(crate) fn settle(&mut self, key: Fingerprint) {
+    /// Notes that the message in flight of this key was delivered or given up, and unblocks the next.
+    pub(crate) fn finish(&mut self, key: Fingerprint) {
         self.running -= 1;
         self.len -= 1;
         match self.busy.get_mut(&key).and_then(VecDeque::pop_front) {
-            Some(next) => self.released.push_back(next),
+            Some(next) => self.unblocked.push_back(next),
             None => drop(self.busy.remove(&key)),
         }
     }
 
-    /// The message is to be tried again at that time.
+    /// Puts a message in flight back, to be attempted again at this time.
     pub(crate) fn retry(&mut self, message: Message, at: Timestamp) {
         self.running -= 1;
         self.retries.push(Reverse(Retry { at, message }));
     }
 
-    /// When the next attempt is due that waits for its time.
+    /// Returns when the next retry is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.retries.peek().map(|retry| retry.0.at)
     }

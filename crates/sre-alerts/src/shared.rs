@@ -5,19 +5,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use sre_core::{Alert, Severity, StoreError, Timestamp, lock};
 use tokio::sync::Notify;
 
-use crate::fingerprint::Keys;
-use crate::lane::Lane;
-use crate::state::{Planned, State, complete};
-use crate::{AlertOptions, Sent, SilenceId, Verdict};
+use crate::channel_pipeline::ChannelPipeline;
+use crate::fingerprint::Fingerprinter;
+use crate::planned_alert::{PlannedAlert, with_defaults};
+use crate::state::State;
+use crate::{AlertOptions, SendReport, SilenceId, Verdict};
 
-/// What the manager and its thread share.
+/// What the manager and its delivery thread share.
 pub(crate) struct Shared {
     pub(crate) options: Arc<AlertOptions>,
-    pub(crate) keys: Keys,
+    pub(crate) fingerprinter: Fingerprinter,
     state: Mutex<State>,
-    intake: Mutex<Intake>,
-    /// Held by whoever writes to the store what was taken in: one at a time, in order.
-    committing: Mutex<()>,
+    commit_queue: Mutex<CommitQueue>,
+    /// Held while alerts are committed to the store or adopted from it, which keeps them in order.
+    commit_lock: Mutex<()>,
     pub(crate) wake: Notify,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) idle: (Mutex<bool>, Condvar),
@@ -25,77 +26,78 @@ pub(crate) struct Shared {
 
 const SPINS: u32 = 10_000;
 
-/// Alerts that wait to be written together.
+/// Planned alerts that wait to be committed together.
 #[derive(Default)]
-struct Intake {
-    next: u64,
-    waiting: Vec<(u64, Planned)>,
-    done: HashMap<u64, Sent>,
+struct CommitQueue {
+    last_ticket: u64,
+    waiting: Vec<(u64, PlannedAlert)>,
+    committed: HashMap<u64, SendReport>,
 }
 
-impl Intake {
-    /// Takes an alert in; the ticket is to fetch by it what became of it.
-    fn take(&mut self, planned: Planned) -> u64 {
-        self.next += 1;
-        self.waiting.push((self.next, planned));
-        self.next
+impl CommitQueue {
+    /// Adds an alert and returns the ticket for its report.
+    fn push(&mut self, planned: PlannedAlert) -> u64 {
+        self.last_ticket += 1;
+        self.waiting.push((self.last_ticket, planned));
+        self.last_ticket
     }
 }
 
 impl Shared {
     pub(crate) fn new(options: AlertOptions) -> Self {
-        let (options, keys) = (Arc::new(options), Keys::new());
+        let (options, fingerprinter) = (Arc::new(options), Fingerprinter::new());
         Self {
-            state: Mutex::new(State::new(options.clone(), keys)),
-            keys,
+            state: Mutex::new(State::new(options.clone(), fingerprinter)),
+            fingerprinter,
             options,
-            intake: Mutex::default(),
-            committing: Mutex::default(),
+            commit_queue: Mutex::default(),
+            commit_lock: Mutex::default(),
             wake: Notify::new(),
             is_stopping: AtomicBool::new(false),
             idle: (Mutex::new(false), Condvar::new()),
         }
     }
 
-    /// Decides on every alert and, where there is a store, writes what is accepted before it goes on its way.
-    pub(crate) fn send_all(&self, alerts: &[Alert]) -> Vec<Sent> {
+    /// Plans every alert and dispatches those accepted; with a store, once they are committed there.
+    pub(crate) fn send_all(&self, alerts: &[Alert]) -> Vec<SendReport> {
         let now = self.now();
         let is_durable = self.options.store.is_some();
-        let complete: Vec<_> = alerts.iter().map(|alert| (self.keys.of(alert), complete(alert, now))).collect();
-        let mut all = Vec::with_capacity(alerts.len());
+        let keyed: Vec<_> =
+            alerts.iter().map(|alert| (self.fingerprinter.of(alert), with_defaults(alert.clone(), now))).collect();
+        let mut reports = Vec::with_capacity(keyed.len());
         let mut tickets = Vec::new();
         {
             let mut state = self.state();
-            let mut intake = lock(&self.intake);
-            for (key, alert) in complete {
+            let mut commit_queue = lock(&self.commit_queue);
+            for (key, alert) in keyed {
                 match state.plan(key, alert, now) {
                     Ok(planned) if is_durable => {
-                        tickets.push((all.len(), intake.take(planned)));
-                        all.push(Sent::nothing(Verdict::Accepted));
+                        tickets.push((reports.len(), commit_queue.push(planned)));
+                        reports.push(SendReport::new(Verdict::Accepted));
                     }
-                    Ok(planned) => all.push(state.launch(planned, None, now)),
-                    Err(sent) => all.push(sent),
+                    Ok(planned) => reports.push(state.dispatch(planned, None, now)),
+                    Err(report) => reports.push(report),
                 }
             }
         }
         if !tickets.is_empty() {
             self.commit();
-            let mut intake = lock(&self.intake);
-            for (at, ticket) in tickets {
-                if let Some(sent) = intake.done.remove(&ticket) {
-                    all[at] = sent;
+            let mut commit_queue = lock(&self.commit_queue);
+            for (index, ticket) in tickets {
+                if let Some(report) = commit_queue.committed.remove(&ticket) {
+                    reports[index] = report;
                 }
             }
         }
-        all
+        reports
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// The same for the worker, which tries for a while before it goes to sleep: whoever sends would have to wake it.
-    pub(crate) fn state_patiently(&self) -> MutexGuard<'_, State> {
+    /// Locks the state for the worker, which spins first: a sender would otherwise have to wake it.
+    pub(crate) fn state_spinning(&self) -> MutexGuard<'_, State> {
         for _ in 0..SPINS {
             if let Ok(state) = self.state.try_lock() {
                 return state;
@@ -109,81 +111,83 @@ impl Shared {
         self.options.clock.now()
     }
 
-    /// Writes what was taken in, and sends it on its way. Whoever comes first writes for all who wait.
+    /// Commits the waiting alerts in one transaction and dispatches them. The first caller commits for all that wait.
     fn commit(&self) {
-        let _committing = lock(&self.committing);
-        let taken = std::mem::take(&mut lock(&self.intake).waiting);
-        if taken.is_empty() {
+        let _commit = lock(&self.commit_lock);
+        let waiting = std::mem::take(&mut lock(&self.commit_queue).waiting);
+        if waiting.is_empty() {
             return;
         }
-        let rows: Vec<_> = {
+        let new: Vec<_> = {
             let state = self.state();
-            taken.iter().map(|(_, planned)| state.row(planned)).collect()
+            waiting.iter().map(|(_, planned)| state.stored_form(planned)).collect()
         };
-        let written = self.options.store.as_ref().map(|store| store.append(&rows)).unwrap_or_else(|| Ok(Vec::new()));
+        let appended = self.options.store.as_ref().map_or_else(|| Ok(Vec::new()), |store| store.append(&new));
         let now = self.now();
         let mut state = self.state();
-        let ids = written.as_ref().map(Vec::as_slice).unwrap_or_default();
-        let sent: Vec<(u64, Sent)> = taken
+        let ids = appended.as_ref().map(Vec::as_slice).unwrap_or_default();
+        let reports: Vec<(u64, SendReport)> = waiting
             .into_iter()
             .enumerate()
-            .map(|(at, (ticket, planned))| (ticket, state.launch(planned, ids.get(at).copied(), now)))
+            .map(|(index, (ticket, planned))| (ticket, state.dispatch(planned, ids.get(index).copied(), now)))
             .collect();
-        lock(&self.intake).done.extend(sent);
-        self.note_store(&mut state, written.map(|_| ()), now);
+        lock(&self.commit_queue).committed.extend(reports);
+        self.note_store(&mut state, appended.map(|_| ()), now);
     }
 
-    /// Takes from the store what there is room for: what had none before, and what processes left that are no more.
+    /// Adopts deliveries from the store, as many as fit into the queues: those that spilled, and unless `only_spilled`, also
+    /// those whose owner is gone.
     pub(crate) fn adopt(&self, only_spilled: bool) {
         let Some(store) = &self.options.store else { return };
-        // Nothing may be taken in between, or it would overtake what is adopted.
-        let _committing = lock(&self.committing);
-        let wanting: Vec<(Arc<str>, usize)> = {
+        // An alert committed in between would overtake the adopted ones.
+        let _commit = lock(&self.commit_lock);
+        let channels: Vec<(Arc<str>, usize)> = {
             let state = self.state();
             let half = self.options.queue_limit.div_ceil(2);
-            let wants = |lane: &&Lane| lane.room() >= half && (lane.has_spilled || !only_spilled);
-            state.lanes.iter().filter(wants).map(|lane| (lane.name.clone(), lane.room())).collect()
+            let adopts = |pipeline: &&ChannelPipeline| {
+                pipeline.free_capacity() >= half && (pipeline.has_spilled || !only_spilled)
+            };
+            let pipelines = state.pipelines.iter().filter(adopts);
+            pipelines.map(|pipeline| (pipeline.name.clone(), pipeline.free_capacity())).collect()
         };
-        for (name, room) in wanting {
-            let adopted = store.adopt(&name, room);
+        for (name, capacity) in channels {
+            let adopted = store.adopt(&name, capacity);
             let now = self.now();
             let mut state = self.state();
             match adopted {
                 Ok(records) => {
-                    let is_all = records.len() < room;
-                    state.refill(&name, records, is_all, now);
+                    let is_last = records.len() < capacity;
+                    state.accept_adopted(&name, records, is_last, now);
                 }
                 Err(error) => {
-                    // What is new goes out meanwhile.
-                    state.refill(&name, Vec::new(), true, now);
+                    // Unblocks new alerts, which would otherwise wait behind those in the store.
+                    state.accept_adopted(&name, Vec::new(), true, now);
                     self.note_store(&mut state, Err(error), now);
                 }
             }
         }
     }
 
-    /// Says, as an alert, that the store fails, and that it works again.
+    /// Sends an alert when the store fails, and its resolution when it works again.
     pub(crate) fn note_store(&self, state: &mut State, result: Result<(), StoreError>, now: Timestamp) {
         let alert = match result {
-            Ok(()) if state.store_failure.is_none() => return,
-            Ok(()) => {
-                state.store_failure = None;
-                Alert { severity: Severity::Resolved, ..Alert::new("The alert history is written again", "") }
-            }
+            Ok(()) if !state.is_store_failing => return,
+            Ok(()) => Alert { severity: Severity::Resolved, ..Alert::new("Alert history writable again", "") },
             Err(error) => {
                 state.counts.store_failures += 1;
-                let message = format!("{error}. Alerts go out all the same, but a restart would forget them.");
-                state.store_failure = Some(error);
-                Alert { severity: Severity::Critical, ..Alert::new("The alert history cannot be written", message) }
+                let message =
+                    format!("{error}. Alerts are still delivered, but a restart loses those not delivered yet.");
+                Alert { severity: Severity::Critical, ..Alert::new("Alert history write failed", message) }
             }
         };
+        state.is_store_failing = alert.severity == Severity::Critical;
         let alert = Alert { dedup_key: "sre-alerts/store".to_owned(), ..alert };
-        if let Ok(planned) = state.plan(self.keys.of(&alert), complete(&alert, now), now) {
-            state.launch(planned, None, now);
+        if let Ok(planned) = state.plan(self.fingerprinter.of(&alert), with_defaults(alert, now), now) {
+            state.dispatch(planned, None, now);
         }
     }
 
-    /// Keeps a silence in the store, or takes it away there.
+    /// Saves a silence in the store, or deletes it there.
     pub(crate) fn save_silence(&self, id: SilenceId, text: Option<&str>) {
         if let Some(store) = &self.options.store {
             let saved = store.save_silence(id.0, text);

@@ -1,364 +1,369 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sre_core::{
-    Accepted, Alert, AlertId, AlertRecord, AlertsSnapshot, ChannelError, DeliveryRecord, DeliveryState, NewAlert,
-    Severity, StoreError, Timestamp,
+    Alert, AlertId, AlertRecord, AlertsSnapshot, ChannelError, DeliveryReceipt, DeliveryRecord, DeliveryState,
+    NewAlert, Severity, Timestamp,
 };
 
-use crate::fingerprint::{Fingerprint, Keys};
-use crate::follow_up::FollowUps;
-use crate::incident::{Admission, Detail, Incidents};
-use crate::lane::Lane;
+use crate::channel_pipeline::{ChannelId, ChannelPipeline};
+use crate::escalation::{Renotification, RenotificationKind, Renotifications};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
+use crate::incident::{Admission, Incidents};
 use crate::message::Message;
-use crate::mute::Mutes;
-use crate::{AlertOptions, Decision, DeliveryResult, Sent, Verdict};
+use crate::planned_alert::{PlannedAlert, copy_identity};
+use crate::silence::Silencer;
+use crate::silenced_alerts::{SilencedAlert, SilencedAlerts};
+use crate::{AlertOptions, ChannelDecision, Decision, SendReport, Verdict};
 
-/// Everything that a manager knows, and every decision it takes; no input or output, and time is handed in.
+/// The manager's state and its decisions. Time is passed in, and delivering and storing are left to the caller.
 pub(crate) struct State {
-    pub(crate) lanes: Vec<Lane>,
-    next_lane: u32,
-    pub(crate) keys: Keys,
-    pub(crate) incidents: Incidents,
-    pub(crate) mutes: Mutes,
-    /// What fires and is muted, by key.
-    pub(crate) muted: BTreeMap<Fingerprint, Muted>,
-    pub(crate) follow_ups: FollowUps,
+    pub(crate) pipelines: Vec<ChannelPipeline>,
+    next_channel: u32,
+    fingerprinter: Fingerprinter,
+    incidents: Incidents,
+    pub(crate) silencer: Silencer,
+    silenced: SilencedAlerts,
+    renotifications: Renotifications,
     pub(crate) counts: AlertsSnapshot,
-    /// The store's last failure, while it lasts.
-    pub(crate) store_failure: Option<StoreError>,
-    pub(crate) options: Arc<AlertOptions>,
-}
-
-/// An alert that is to be sent, before the store knows it.
-#[derive(Clone, Debug)]
-pub(crate) struct Planned {
-    key: Fingerprint,
-    pub(crate) alert: Arc<Alert>,
-    pub(crate) at: Timestamp,
-    lanes: Vec<u32>,
-    muted_until: Option<Timestamp>,
-    refused: Vec<DeliveryResult>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Muted {
-    until: Timestamp,
-    message: Message,
-    lanes: Vec<u32>,
+    /// Whether the last access to the store failed.
+    pub(crate) is_store_failing: bool,
+    options: Arc<AlertOptions>,
 }
 
 impl State {
-    pub(crate) fn new(options: Arc<AlertOptions>, keys: Keys) -> Self {
+    pub(crate) fn new(options: Arc<AlertOptions>, fingerprinter: Fingerprinter) -> Self {
         Self {
-            lanes: Vec::new(),
-            next_lane: 0,
-            keys,
+            pipelines: Vec::new(),
+            next_channel: 0,
+            fingerprinter,
             incidents: Incidents::new(options.dedup_window, options.incident_timeout, options.max_incidents),
-            mutes: Mutes::new(options.maintenance.clone(), options.silences.clone()),
-            muted: BTreeMap::new(),
-            follow_ups: FollowUps::new(),
+            silencer: Silencer::new(options.maintenance.clone(), options.silences.clone()),
+            silenced: SilencedAlerts::default(),
+            renotifications: Renotifications::default(),
             counts: AlertsSnapshot::default(),
-            store_failure: None,
+            is_store_failing: false,
             options,
         }
     }
 
-    pub(crate) fn add_lane(&mut self, make: impl FnOnce(u32) -> Lane) {
-        self.lanes.push(make(self.next_lane));
-        self.next_lane += 1;
+    pub(crate) fn add_pipeline(&mut self, new: impl FnOnce(ChannelId) -> ChannelPipeline) {
+        self.pipelines.push(new(ChannelId(self.next_channel)));
+        self.next_channel += 1;
     }
 
-    fn lane(&mut self, number: u32) -> Option<&mut Lane> {
-        self.lanes.iter_mut().find(|lane| lane.number == number)
+    fn pipeline(&mut self, id: ChannelId) -> Option<&mut ChannelPipeline> {
+        self.pipelines.iter_mut().find(|pipeline| pipeline.id == id)
     }
 
-    pub(crate) fn numbered(&self, name: &str) -> Option<u32> {
-        self.lanes.iter().find(|lane| &*lane.name == name).map(|lane| lane.number)
+    fn channel_id(&self, name: &str) -> Option<ChannelId> {
+        self.pipelines.iter().find(|pipeline| &*pipeline.name == name).map(|pipeline| pipeline.id)
     }
 
-    /// Whether the alert only repeats what was sent a moment ago; counts it then.
-    pub(crate) fn is_repetition(&mut self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
-        let is_repetition = self.incidents.is_repetition(key, severity, now);
-        self.counts.deduplicated += u64::from(is_repetition);
-        is_repetition
+    /// Returns whether the alert is a duplicate, and counts it if so.
+    pub(crate) fn is_duplicate(&mut self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
+        let is_duplicate = self.incidents.is_duplicate(key, severity, now);
+        self.counts.deduplicated += u64::from(is_duplicate);
+        is_duplicate
     }
 
-    /// Takes an alert in, [completed](complete) beforehand, and says what is to become of it; `Err` where that is nothing.
-    pub(crate) fn plan(&mut self, key: Fingerprint, mut alert: Alert, now: Timestamp) -> Result<Planned, Sent> {
+    /// Accepts an alert, its [defaults](crate::planned_alert::with_defaults) filled in, and routes it; `Err` if it is not
+    /// accepted.
+    pub(crate) fn plan(
+        &mut self,
+        key: Fingerprint,
+        mut alert: Alert,
+        now: Timestamp,
+    ) -> Result<PlannedAlert, SendReport> {
         let closed = match self.incidents.admit(key, alert.severity, now) {
             Admission::Duplicate => {
                 self.counts.deduplicated += 1;
-                return Err(Sent::nothing(Verdict::Duplicate));
+                return Err(SendReport::new(Verdict::Duplicate));
             }
             Admission::NotOpen => {
                 self.counts.not_open += 1;
-                return Err(Sent::nothing(Verdict::NotOpen));
+                return Err(SendReport::new(Verdict::NotOpen));
             }
             Admission::Close(incident) => {
-                if let Some(muted) = self.muted.remove(&key) {
-                    self.skip_muted(&muted, "resolved while it was muted", now);
+                if let Some(silenced) = self.silenced.remove(key) {
+                    self.skip(&silenced, "resolved while silenced", now);
                 }
-                if incident.detail.lanes.is_empty() {
+                if incident.detail.channels.is_empty() {
                     self.counts.not_open += 1;
-                    return Err(Sent::nothing(Verdict::NotOpen));
+                    return Err(SendReport::new(Verdict::NotOpen));
                 }
                 Some(incident.detail)
             }
             Admission::Fire => None,
         };
         if let Some((_, trigger)) = closed.as_ref().and_then(|detail| detail.last.as_ref()) {
-            identify(&mut alert, trigger);
+            copy_identity(&mut alert, trigger);
         }
         let alert = Arc::new(alert);
-        let mut planned = Planned { key, alert, at: now, lanes: Vec::new(), muted_until: None, refused: Vec::new() };
+        let mut planned =
+            PlannedAlert { key, alert, at: now, channels: Vec::new(), silenced_until: None, skipped: Vec::new() };
         if let Some(detail) = closed {
-            planned.lanes = detail.lanes;
+            planned.channels = detail.channels;
             return Ok(planned);
         }
-        planned.muted_until = self.mutes.until(&planned.alert, now);
-        for lane in &self.lanes {
-            match lane.refusal(&planned.alert) {
-                None => planned.lanes.push(lane.number),
-                Some(decision) => planned.refused.push(DeliveryResult { channel: lane.name.clone(), decision }),
+        planned.silenced_until = self.silencer.silenced_until(&planned.alert, now);
+        for pipeline in &self.pipelines {
+            match pipeline.skip_reason(&planned.alert) {
+                None => planned.channels.push(pipeline.id),
+                Some(decision) => planned.skipped.push(ChannelDecision { channel: pipeline.name.clone(), decision }),
             }
         }
         Ok(planned)
     }
 
-    /// What the store is to know before anything is tried.
-    pub(crate) fn row(&self, planned: &Planned) -> NewAlert {
-        let lanes = self.lanes.iter().filter(|lane| planned.lanes.contains(&lane.number));
-        let deliveries = lanes.map(|lane| (lane.name.clone(), DeliveryState::Pending)).collect();
+    /// Returns what the store keeps of a planned alert.
+    pub(crate) fn stored_form(&self, planned: &PlannedAlert) -> NewAlert {
+        let receivers = self.pipelines.iter().filter(|pipeline| planned.channels.contains(&pipeline.id));
+        let deliveries = receivers.map(|pipeline| (pipeline.name.clone(), DeliveryState::Pending)).collect();
         NewAlert { alert: planned.alert.clone(), deliveries, at: planned.at }
     }
 
-    /// Sends what was planned on its way.
-    pub(crate) fn launch(&mut self, planned: Planned, row: Option<AlertId>, now: Timestamp) -> Sent {
-        let Planned { key, alert, at, lanes, muted_until, refused } = planned;
-        let mut sent = Sent { id: row, verdict: Verdict::Accepted, channels: refused };
-        if lanes.is_empty() {
+    /// Hands a planned alert to its channels, or holds it while it is silenced.
+    pub(crate) fn dispatch(&mut self, planned: PlannedAlert, id: Option<AlertId>, now: Timestamp) -> SendReport {
+        let PlannedAlert { key, alert, at, channels, silenced_until, skipped } = planned;
+        let mut report = SendReport { id, verdict: Verdict::Accepted, channels: skipped };
+        if channels.is_empty() {
             self.counts.unrouted += 1;
-            return sent;
+            return report;
         }
-        let message = Message::new(key, alert, row, at);
-        if let Some(until) = muted_until {
+        let message = Message::new(key, alert, id, at);
+        if let Some(until) = silenced_until {
             self.counts.silenced += 1;
-            for number in &lanes {
-                if let Some(lane) = self.lane(*number) {
-                    sent.channels
-                        .push(DeliveryResult { channel: lane.name.clone(), decision: Decision::Muted { until } });
-                }
+            let receivers = self.pipelines.iter().filter(|pipeline| channels.contains(&pipeline.id));
+            report.channels.extend(receivers.map(|pipeline| ChannelDecision {
+                channel: pipeline.name.clone(),
+                decision: Decision::Silenced { until },
+            }));
+            if let Some(replaced) = self.silenced.insert(SilencedAlert { until, message, channels }) {
+                self.skip(&replaced, "followed by a more severe alert while silenced", now);
             }
-            if let Some(before) = self.muted.insert(key, Muted { until, message, lanes }) {
-                self.skip_muted(&before, "followed by a worse one while it was muted", now);
-            }
-            return sent;
+            return report;
         }
         self.counts.sent += 1;
-        self.deliver(&message, &lanes, now, &mut sent.channels);
-        sent
+        self.deliver(&message, &channels, now, &mut report.channels);
+        report
     }
 
-    /// Hands a message to lanes, and remembers for its incident that they know.
-    pub(crate) fn deliver(
+    /// Hands a message to channels and notes in its incident that they received it.
+    fn deliver(
         &mut self,
         message: &Message,
-        lanes: &[u32],
+        channels: &[ChannelId],
         now: Timestamp,
-        results: &mut Vec<DeliveryResult>,
+        decisions: &mut Vec<ChannelDecision>,
     ) {
-        for lane in self.lanes.iter_mut().filter(|lane| lanes.contains(&lane.number)) {
-            let decision = lane.accept(message.clone(), now, self.keys);
-            results.push(DeliveryResult { channel: lane.name.clone(), decision });
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| channels.contains(&pipeline.id)) {
+            let decision = pipeline.accept(message.clone(), now, self.fingerprinter);
+            decisions.push(ChannelDecision { channel: pipeline.name.clone(), decision });
         }
         let Some(incident) = self.incidents.get(message.key) else { return };
-        for number in lanes {
-            if !incident.detail.lanes.contains(number) {
-                incident.detail.lanes.push(*number);
-            }
-        }
-        incident.detail.last = Some((message.rows.first().copied(), message.alert.clone()));
-        self.plan_follow_ups(message.key, lanes, now);
+        incident.add_channels(channels);
+        incident.detail.last = Some((message.alert_ids.first().copied(), message.alert.clone()));
+        self.schedule_renotifications(message.key, channels, now);
     }
 
-    /// Does everything that is due; with `at_once`, also what only waits for company.
-    pub(crate) fn tick(&mut self, now: Timestamp, at_once: bool) {
+    /// Does what is due by `now`; with `flush`, also releases what groups and rate limits hold.
+    pub(crate) fn tick(&mut self, now: Timestamp, flush: bool) {
         self.incidents.expire(now);
-        self.unmute(now);
-        self.follow_up_all(now);
-        for lane in &mut self.lanes {
-            lane.release(now, at_once, self.keys);
+        let due = self.silenced.take_due(now);
+        self.release_silenced(due, now);
+        while let Some(renotification) = self.renotifications.pop_due(now) {
+            self.renotify(renotification, now);
+        }
+        for pipeline in &mut self.pipelines {
+            pipeline.release(now, flush, self.fingerprinter);
         }
     }
 
-    /// Sends what still fires once nothing mutes it any more.
-    fn unmute(&mut self, now: Timestamp) {
-        let due: Vec<Fingerprint> =
-            self.muted.iter().filter(|(_, muted)| muted.until <= now).map(|(key, _)| *key).collect();
-        for key in due {
-            let Some(mut muted) = self.muted.remove(&key) else { continue };
-            if let Some(until) = self.mutes.until(&muted.message.alert, now) {
-                muted.until = until;
-                self.muted.insert(key, muted);
-            } else if self.incidents.get(key).is_some() {
+    /// Sends the silenced alerts that a silence ended early no longer covers.
+    pub(crate) fn recheck_silences(&mut self, now: Timestamp) {
+        let all = self.silenced.take_all();
+        self.release_silenced(all, now);
+    }
+
+    fn release_silenced(&mut self, alerts: Vec<SilencedAlert>, now: Timestamp) {
+        for mut silenced in alerts {
+            if let Some(until) = self.silencer.silenced_until(&silenced.message.alert, now) {
+                silenced.until = until;
+                self.silenced.insert(silenced);
+            } else if self.incidents.get(silenced.message.key).is_some() {
                 self.counts.sent += 1;
-                self.deliver(&muted.message, &muted.lanes, now, &mut Vec::new());
+                self.deliver(&silenced.message, &silenced.channels, now, &mut Vec::new());
             } else {
-                self.skip_muted(&muted, "its incident was forgotten while it was muted", now);
+                self.skip(&silenced, "the incident expired while silenced", now);
             }
         }
     }
 
-    /// A silence was taken away: look at once which alerts are still muted.
-    pub(crate) fn recheck_mutes(&mut self, now: Timestamp) {
-        self.muted.values_mut().for_each(|muted| muted.until = now);
-        self.unmute(now);
-    }
-
-    fn skip_muted(&mut self, muted: &Muted, why: &str, now: Timestamp) {
-        for lane in self.lanes.iter_mut().filter(|lane| muted.lanes.contains(&lane.number)) {
-            lane.out.skip(&muted.message, why, now);
+    fn skip(&mut self, silenced: &SilencedAlert, reason: &str, now: Timestamp) {
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| silenced.channels.contains(&pipeline.id)) {
+            pipeline.log.skip(&silenced.message, reason, now);
         }
     }
 
-    /// When [`State::tick`] or a lane next has something to do.
+    fn schedule_renotifications(&mut self, key: Fingerprint, channels: &[ChannelId], now: Timestamp) {
+        let Self { renotifications, options, pipelines, .. } = self;
+        let is_notified =
+            |name: &str| pipelines.iter().any(|pipeline| *pipeline.name == *name && channels.contains(&pipeline.id));
+        renotifications.schedule(key, options, is_notified, now);
+    }
+
+    fn renotify(&mut self, renotification: Renotification, now: Timestamp) {
+        let Renotification { due, key, kind } = renotification;
+        let Some(incident) = self.incidents.get(key) else { return };
+        let Some((id, alert)) = incident.detail.last.clone() else { return };
+        // The acknowledgement may have come through another process.
+        let store = self.options.store.as_ref().filter(|_| !incident.detail.is_acknowledged);
+        incident.detail.is_acknowledged |=
+            store.is_some_and(|store| matches!(store.acknowledgement(&alert.dedup_key), Ok(Some(_))));
+        if incident.detail.is_acknowledged || self.silenced.contains(key) {
+            return;
+        }
+        let notified = incident.detail.channels.clone();
+        let message = Message::new(key, alert, id, due);
+        match kind {
+            RenotificationKind::Repeat => {
+                // A later notification has scheduled a repeat of its own.
+                let interval = self.options.repeat_interval.unwrap_or_default();
+                if due < incident.last_sent().saturating_add(interval) {
+                    return;
+                }
+                incident.mark_sent(now);
+                self.counts.repeated += 1;
+                self.deliver(&message, &notified, now, &mut Vec::new());
+            }
+            RenotificationKind::Escalate { policy, channel } => {
+                let Some(policy) = self.options.escalations.get(policy) else { return };
+                // Scheduled for an earlier incident of the same key.
+                if due < incident.detail.opened_at.saturating_add(policy.after) {
+                    return;
+                }
+                let Some(name) = policy.channels.get(channel) else { return };
+                let next = self.pipelines.iter_mut().find(|pipeline| *pipeline.name == **name && pipeline.is_enabled());
+                let Some(pipeline) = next.filter(|pipeline| !notified.contains(&pipeline.id)) else { return };
+                let id = pipeline.id;
+                pipeline.log.record(&message, DeliveryState::Pending, None, None, now);
+                self.counts.escalated += 1;
+                self.deliver(&message, &[id], now, &mut Vec::new());
+            }
+        }
+    }
+
+    /// Stops repeats and escalations of an open incident and notifies its channels; false if no such incident is open.
+    pub(crate) fn acknowledge(&mut self, dedup_key: &str, by: &str, now: Timestamp) -> bool {
+        let key = self.fingerprinter.of_key(dedup_key);
+        let Some(incident) = self.incidents.get(key) else { return false };
+        incident.detail.is_acknowledged = true;
+        // Without a last alert no channel has been notified.
+        let Some((_, alert)) = incident.detail.last.clone() else { return true };
+        let message = Message { acknowledged_by: Some(by.into()), ..Message::new(key, alert, None, now) };
+        let channels = &incident.detail.channels;
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| channels.contains(&pipeline.id)) {
+            pipeline.accept(message.clone(), now, self.fingerprinter);
+        }
+        true
+    }
+
+    /// Returns when [`State::tick`] or a channel next has something to do.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let muted = self.muted.values().map(|muted| muted.until).min();
-        let follow_up = self.follow_ups.peek().map(|next| next.0.0);
-        let lanes = self.lanes.iter().filter_map(Lane::next_due).min();
-        [muted, follow_up, lanes].into_iter().flatten().min()
+        let pipelines = self.pipelines.iter().filter_map(ChannelPipeline::next_due).min();
+        [self.silenced.next_due(), self.renotifications.next_due(), pipelines].into_iter().flatten().min()
     }
 
-    /// The next messages to try, at most `limit`, with the numbers of their lanes.
-    pub(crate) fn take(&mut self, now: Timestamp, limit: usize, into: &mut Vec<(u32, Message)>) {
-        for lane in &mut self.lanes {
+    /// Takes the next messages to attempt, until `into` holds `limit`.
+    pub(crate) fn take(&mut self, now: Timestamp, limit: usize, into: &mut Vec<(ChannelId, Message)>) {
+        for pipeline in &mut self.pipelines {
             while into.len() < limit {
-                let Some(message) = lane.take(now) else { break };
-                into.push((lane.number, message));
+                let Some(message) = pipeline.take(now) else { break };
+                into.push((pipeline.id, message));
             }
         }
     }
 
-    /// Takes in how an attempt went; hands back a message that is done with.
-    pub(crate) fn settle(
+    /// Records the result of an attempt; returns the message if it is finished.
+    pub(crate) fn finish_attempt(
         &mut self,
-        lane: u32,
+        channel: ChannelId,
         message: Message,
-        result: Result<Accepted, ChannelError>,
+        result: Result<DeliveryReceipt, ChannelError>,
         now: Timestamp,
     ) -> Option<Message> {
         let retry = self.options.retry;
-        match self.lane(lane) {
-            Some(lane) => lane.settle(message, result, now, &retry),
+        match self.pipeline(channel) {
+            Some(pipeline) => pipeline.finish_attempt(message, result, now, &retry),
             None => Some(message),
         }
     }
 
-    /// What the lanes want written down.
+    /// Moves the results to be stored into `into`.
     pub(crate) fn take_records(&mut self, into: &mut Vec<DeliveryRecord>) {
-        for lane in &mut self.lanes {
-            into.append(&mut lane.out.records);
+        for pipeline in &mut self.pipelines {
+            into.append(&mut pipeline.log.records);
         }
     }
 
-    /// Takes up an incident that an earlier run left open, as far as the channels are there that it was sent to.
+    /// Restores an incident that an earlier run left open, for those of its channels that are registered.
     pub(crate) fn restore(&mut self, record: AlertRecord, now: Timestamp) {
-        let alert = record.alert;
-        let key = self.keys.of(&alert);
-        // What is unfinished is on its way, perhaps from another process, unless it is muted.
-        let is_muted = self.mutes.until(&alert, now).is_some();
-        let told = record.deliveries.iter().filter(|delivery| match delivery.state {
+        let key = self.fingerprinter.of(&record.alert);
+        // An unfinished delivery is under way, perhaps in another process, unless it is silenced.
+        let is_silenced = self.silencer.silenced_until(&record.alert, now).is_some();
+        let was_sent = |state| match state {
             DeliveryState::Delivered | DeliveryState::Failed => true,
-            DeliveryState::Pending | DeliveryState::Released => !is_muted,
+            DeliveryState::Pending | DeliveryState::Released => !is_silenced,
             DeliveryState::Skipped => false,
-        });
-        let lanes: Vec<u32> = told.filter_map(|delivery| self.numbered(&delivery.channel)).collect();
-        if let Some(known) = self.incidents.get(key) {
-            known.detail.lanes.extend(&lanes);
-            known.detail.lanes.sort_unstable();
-            return known.detail.lanes.dedup();
-        }
-        let detail = Detail {
-            opened_at: record.at,
-            lanes: lanes.clone(),
-            last: Some((Some(record.id), Arc::new(alert.clone()))),
-            acknowledged: record.acknowledged.is_some(),
         };
-        self.incidents.restore(key, &alert, record.at, detail);
-        self.plan_follow_ups(key, &lanes, record.at);
+        let deliveries = record.deliveries.iter().filter(|delivery| was_sent(delivery.state));
+        let channels: Vec<ChannelId> = deliveries.filter_map(|delivery| self.channel_id(&delivery.channel)).collect();
+        if let Some(incident) = self.incidents.get(key) {
+            return incident.add_channels(&channels);
+        }
+        let at = record.at;
+        self.incidents.restore(key, record, channels.clone());
+        self.schedule_renotifications(key, &channels, at);
     }
 
-    /// Puts unfinished deliveries of earlier runs, or what had no room, into a lane.
-    pub(crate) fn refill(&mut self, name: &str, adopted: Vec<AlertRecord>, is_all: bool, now: Timestamp) {
-        let Some(number) = self.numbered(name) else { return };
+    /// Accepts deliveries adopted from the store; `is_last` if the store has no more for this channel.
+    pub(crate) fn accept_adopted(&mut self, channel: &str, adopted: Vec<AlertRecord>, is_last: bool, now: Timestamp) {
+        let Some(id) = self.channel_id(channel) else { return };
         let mut messages = Vec::new();
-        for AlertRecord { id, at, alert, .. } in adopted {
-            let key = self.keys.of(&alert);
-            let until = self.mutes.until(&alert, now).filter(|_| alert.severity != Severity::Resolved);
-            let message = Message::new(key, Arc::new(alert), Some(id), at);
-            // What was muted when the process died still is.
-            if let Some(until) = until {
-                let muted = self.muted.entry(key).or_insert_with(|| Muted { until, message, lanes: Vec::new() });
-                muted.lanes.push(number);
-            } else {
-                messages.push(message);
+        for record in adopted {
+            let silenced_until = self.silencer.silenced_until(&record.alert, now);
+            let until = silenced_until.filter(|_| record.alert.severity != Severity::Resolved);
+            let key = self.fingerprinter.of(&record.alert);
+            let message = Message::new(key, Arc::new(record.alert), Some(record.id), record.at);
+            match until {
+                Some(until) => self.silenced.add_channel(message, id, until),
+                None => messages.push(message),
             }
         }
-        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.number == number) {
-            lane.refill(messages, is_all, now, self.keys);
+        let fingerprinter = self.fingerprinter;
+        if let Some(pipeline) = self.pipeline(id) {
+            pipeline.accept_adopted(messages, is_last, now, fingerprinter);
         }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.lanes.iter().all(Lane::is_idle)
+        self.pipelines.iter().all(ChannelPipeline::is_idle)
     }
 
     pub(crate) fn snapshot(&self) -> AlertsSnapshot {
         AlertsSnapshot {
             open: self.incidents.len() as u64,
             forgotten: self.incidents.forgotten(),
-            channels: self.lanes.iter().map(Lane::snapshot).collect(),
+            channels: self.pipelines.iter().map(ChannelPipeline::snapshot).collect(),
             ..self.counts.clone()
         }
     }
 
-    /// Forgets what was sent, and every count.
+    /// Forgets all incidents and resets the counters.
     pub(crate) fn clear(&mut self) {
         self.incidents.clear();
-        self.follow_ups.clear();
+        self.renotifications.clear();
         self.counts = AlertsSnapshot::default();
-        self.lanes.iter_mut().for_each(Lane::clear_stats);
-    }
-}
-
-/// The alert with its key and times filled in.
-pub(crate) fn complete(alert: &Alert, now: Timestamp) -> Alert {
-    let mut alert = alert.clone();
-    if alert.dedup_key.is_empty() {
-        alert.dedup_key = alert.key().into_owned();
-    }
-    if alert.starts_at == Timestamp::default() {
-        alert.starts_at = now;
-    }
-    if alert.severity == Severity::Resolved {
-        alert.ends_at = alert.ends_at.or(Some(now));
-    }
-    alert
-}
-
-/// Gives a resolution what tells its trigger apart: who sorts alerts by these must find the same ones.
-fn identify(alert: &mut Alert, trigger: &Alert) {
-    alert.starts_at = trigger.starts_at;
-    let texts = [
-        (&mut alert.agent_id, &trigger.agent_id),
-        (&mut alert.slo_name, &trigger.slo_name),
-        (&mut alert.source, &trigger.source),
-    ];
-    for (own, its) in texts {
-        own.clone_from(its);
-    }
-    if alert.labels != trigger.labels {
-        alert.labels.clone_from(&trigger.labels);
+        self.pipelines.iter_mut().for_each(ChannelPipeline::clear_stats);
     }
 }

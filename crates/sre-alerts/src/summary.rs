@@ -1,43 +1,43 @@
-//! One alert that stands for several.
+//! Combines several alerts into one.
 
 use sre_core::{Alert, Severity, Timestamp};
 
 use crate::message::Message;
 
-/// How many alerts a summary names; the others are counted.
-const NAMED: usize = 20;
+/// How many alerts a summary lists; the others are counted.
+const MAX_LISTED: usize = 20;
 
-/// What fires, in one alert of the worst severity: `template` with a text and times.
+/// Returns one firing alert of the highest severity for several: `template` with their texts and times.
 pub(crate) fn firing(template: &Alert, what: &str, alerts: &[&Alert], now: Timestamp) -> Alert {
     let lines: Vec<String> =
         alerts.iter().map(|alert| format!("{}: {} – {}", alert.severity, alert.title, alert.message)).collect();
     Alert {
         title: format!("{} alerts: {what}", alerts.len()),
-        message: listed(&lines),
+        message: list(&lines),
         severity: alerts.iter().map(|alert| alert.severity).max().unwrap_or_default(),
         starts_at: alerts.iter().map(|alert| alert.starts_at).min().unwrap_or(now),
-        links: alerts.iter().flat_map(|alert| alert.links.clone()).take(NAMED).collect(),
+        links: alerts.iter().flat_map(|alert| alert.links.clone()).take(MAX_LISTED).collect(),
         ..template.clone()
     }
 }
 
-/// That everything is over.
-pub(crate) fn resolved(template: &Alert, what: &str, covered: &[Message], last: &Message, now: Timestamp) -> Alert {
-    let lines: Vec<String> = covered.iter().map(|message| message.alert.title.clone()).collect();
+/// Returns the resolution of a summary: `template` with the texts and times of the alerts.
+pub(crate) fn resolved(template: &Alert, what: &str, messages: &[Message], last: &Message, now: Timestamp) -> Alert {
+    let lines: Vec<String> = messages.iter().map(|message| message.alert.title.clone()).collect();
     Alert {
         title: format!("Resolved: {what}"),
-        message: listed(&lines),
+        message: list(&lines),
         severity: Severity::Resolved,
-        starts_at: covered.iter().map(|message| message.alert.starts_at).min().unwrap_or(now),
+        starts_at: messages.iter().map(|message| message.alert.starts_at).min().unwrap_or(now),
         ends_at: last.alert.ends_at.or(Some(now)),
         ..template.clone()
     }
 }
 
-fn listed(lines: &[String]) -> String {
-    let mut text = lines[..lines.len().min(NAMED)].join("\n");
-    if lines.len() > NAMED {
-        text.push_str(&format!("\n… and {} more", lines.len() - NAMED));
+fn list(lines: &[String]) -> String {
+    let mut text = lines[..lines.len().min(MAX_LISTED)].join("\n");
+    if lines.len() > MAX_LISTED {
+        text.push_str(&format!("\n… and {} more", lines.len() - MAX_LISTED));
     }
     text
 }

@@ -6,42 +6,44 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sre_core::{Accepted, AlertChannel, ChannelError, DeliveryRecord, HttpClient, Notice, Timestamp};
+use sre_core::{AlertChannel, ChannelError, DeliveryReceipt, DeliveryRecord, HttpClient, Notification, Timestamp};
 
+use crate::channel_pipeline::ChannelId;
 use crate::message::Message;
 use crate::shared::Shared;
 
-/// Delivers what the state says is due, and tells it how that went.
+/// Attempts the deliveries that are due and records their results.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
-    /// What is about to be tried.
-    due: Vec<(u32, Message)>,
+    /// Messages about to be attempted.
+    due: Vec<(ChannelId, Message)>,
     running: FuturesUnordered<BoxFuture<'static, Attempt>>,
-    /// What the state is to be told.
+    /// Finished attempts that the state does not know yet.
     finished: Vec<Attempt>,
+    /// Finished messages, kept to be freed outside the lock.
     done: Vec<Message>,
-    /// What the store is to be told.
+    /// Results that are not in the store yet.
     records: Vec<DeliveryRecord>,
     adopted_at: Option<Timestamp>,
     pruned_at: Option<Timestamp>,
-    /// Whether there was something to do since it last waited.
+    /// Whether attempts were started since the worker last waited.
     was_busy: bool,
 }
 
-/// A finished attempt: whose it was, and how it went.
-type Attempt = (u32, Message, Result<Accepted, ChannelError>);
+/// A finished attempt: channel, message and result.
+type Attempt = (ChannelId, Message, Result<DeliveryReceipt, ChannelError>);
 
-/// How many attempts may run at a time, over all channels.
-const LIMIT: usize = 256;
-/// How many results are written together at most, where more keep coming.
-const BATCH: usize = 1_024;
-/// While the store cannot be written, so many results are kept; the oldest beyond go.
-const MOST_RECORDS: usize = 65_536;
-/// How often to look for deliveries of processes that are no more.
+/// How many attempts may be in flight over all channels.
+const CONCURRENCY: usize = 256;
+/// After how many results to write them, while more keep coming.
+const RECORD_BATCH: usize = 1_024;
+/// How many results to keep while the store fails; beyond that, the oldest are dropped.
+const MAX_UNWRITTEN_RECORDS: usize = 65_536;
+/// How often to look for deliveries whose owner is gone.
 const ADOPT_EVERY: Duration = Duration::from_secs(60);
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
-/// Fewer attempts than this are not worth a turn of the loop while alerts come fast.
-const FEW: usize = 16;
+/// With fewer attempts than this in one turn of the loop, let more alerts gather before the next.
+const SMALL_BATCH: usize = 16;
 const SPIN: Duration = Duration::from_micros(20);
 
 impl Worker {
@@ -59,22 +61,22 @@ impl Worker {
         }
     }
 
-    /// Works until it is told to stop.
+    /// Runs until the manager stops.
     pub(crate) async fn run(mut self) {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
-            // What is settled may set free what waited behind it, so this comes first.
-            self.settle_finished();
+            // A finished message may unblock the next of its key, so this comes first.
+            self.record_finished();
             let started = self.start_due();
             let wait = self.wait();
             if started > 0 || wait.is_zero() {
-                // More may be due already. The connections of the HTTP client live on this thread too.
-                if self.records.len() >= BATCH {
+                // More may be due already. Yields to the HTTP connections, which run on this thread.
+                if self.records.len() >= RECORD_BATCH {
                     self.write_records();
                 }
                 if !self.running.is_empty() {
                     tokio::task::yield_now().await;
                 }
-                if started < FEW {
+                if started < SMALL_BATCH {
                     pause();
                 }
                 continue;
@@ -93,11 +95,11 @@ impl Worker {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        self.settle_finished();
+        self.record_finished();
         self.write_records();
     }
 
-    /// Works until nothing more is due.
+    /// Runs until nothing more is due.
     pub(crate) async fn deliver_due(mut self) {
         loop {
             let started = self.start_due();
@@ -108,14 +110,14 @@ impl Worker {
                     None => {}
                 }
             }
-            self.settle_finished();
+            self.record_finished();
         }
         self.write_records();
         self.shared.set_idle(true);
     }
 
-    /// Whether another alert comes within some microseconds: where many are sent, going to sleep and being woken would
-    /// cost each sender more than its alert.
+    /// Spins for some microseconds and returns whether another alert came: under load, waking a sleeping worker would cost
+    /// each sender more than sending does.
     fn is_woken_soon(&mut self) -> bool {
         if !std::mem::take(&mut self.was_busy) {
             return false;
@@ -130,26 +132,26 @@ impl Worker {
         false
     }
 
-    /// Starts every attempt that is due; says how many.
+    /// Starts every attempt that is due and returns how many.
     fn start_due(&mut self) -> usize {
         let now = self.shared.now();
         self.adopt(now);
-        let mut state = self.shared.state_patiently();
+        let mut state = self.shared.state_spinning();
         state.tick(now, false);
-        state.take(now, LIMIT.saturating_sub(self.running.len()), &mut self.due);
+        state.take(now, CONCURRENCY.saturating_sub(self.running.len()), &mut self.due);
         let started = self.due.len();
         if started == 0 {
             return 0;
         }
-        let channels: Vec<(u32, Arc<dyn AlertChannel>)> =
-            state.lanes.iter().map(|lane| (lane.number, lane.channel.clone())).collect();
+        let channels: Vec<(ChannelId, Arc<dyn AlertChannel>)> =
+            state.pipelines.iter().map(|pipeline| (pipeline.id, pipeline.channel.clone())).collect();
         drop(state);
         self.was_busy = true;
-        for (number, message) in self.due.drain(..) {
-            let Some((_, channel)) = channels.iter().find(|(known, _)| *known == number) else { continue };
+        for (id, message) in self.due.drain(..) {
+            let Some((_, channel)) = channels.iter().find(|(known, _)| *known == id) else { continue };
             let http = self.shared.options.http.clone();
-            let mut attempt = attempt(number, channel.clone(), message, http, now).boxed();
-            // A callback is done at once; what waits for a network is polled again by whoever waits for all.
+            let mut attempt = attempt(id, channel.clone(), message, http, now).boxed();
+            // A callback finishes at once; the others are polled with all that are running.
             match (&mut attempt).now_or_never() {
                 Some(finished) => self.finished.push(finished),
                 None => self.running.push(attempt),
@@ -163,7 +165,7 @@ impl Worker {
             |last: Option<Timestamp>, every| last.is_none_or(|last: Timestamp| last.saturating_add(every) <= now);
         let all = is_due(self.adopted_at, ADOPT_EVERY);
         if all || self.has_spilled() {
-            // What had no room must be in the store before it can be taken from there.
+            // Spilled deliveries must be in the store before they can be adopted.
             self.write_records();
             self.shared.adopt(!all);
         }
@@ -179,11 +181,11 @@ impl Worker {
 
     fn has_spilled(&self) -> bool {
         let half = self.shared.options.queue_limit.div_ceil(2);
-        self.shared.state().lanes.iter().any(|lane| lane.has_spilled && lane.room() >= half)
+        self.shared.state().pipelines.iter().any(|pipeline| pipeline.has_spilled && pipeline.free_capacity() >= half)
     }
 
-    /// Takes in every attempt that has finished by now, without waiting.
-    fn settle_finished(&mut self) {
+    /// Passes the attempts that have finished by now to the state, without waiting.
+    fn record_finished(&mut self) {
         while let Some(Some(attempt)) = self.running.next().now_or_never() {
             self.finished.push(attempt);
         }
@@ -191,13 +193,15 @@ impl Worker {
             return;
         }
         let now = self.shared.now();
-        let mut state = self.shared.state_patiently();
-        let done =
-            self.finished.drain(..).filter_map(|(lane, message, result)| state.settle(lane, message, result, now));
+        let mut state = self.shared.state_spinning();
+        let done = self
+            .finished
+            .drain(..)
+            .filter_map(|(pipeline, message, result)| state.finish_attempt(pipeline, message, result, now));
         self.done.extend(done);
         state.take_records(&mut self.records);
         drop(state);
-        // Freed here, where nobody waits for the lock meanwhile.
+        // Freed here, outside the lock.
         self.done.clear();
     }
 
@@ -212,20 +216,20 @@ impl Worker {
         if written.is_ok() {
             self.records.clear();
         } else {
-            let beyond = self.records.len().saturating_sub(MOST_RECORDS);
+            let beyond = self.records.len().saturating_sub(MAX_UNWRITTEN_RECORDS);
             self.records.drain(..beyond);
         }
         let now = self.shared.now();
         self.shared.note_store(&mut self.shared.state(), written, now);
     }
 
-    /// How long nothing will be due; zero where something is.
+    /// Returns how long until something is due; zero if something is.
     fn wait(&self) -> Duration {
         let longest = ADOPT_EVERY;
         let due = self.shared.state().next_due();
-        // With something running, the answer wakes us; the queue may be full of what must wait for it.
+        // At the concurrency limit, a due message cannot start until an attempt in flight finishes.
         let wait = due.map_or(longest, |due| due.since(self.shared.now()).min(longest));
-        if wait.is_zero() && self.running.len() >= LIMIT { Duration::from_millis(1) } else { wait }
+        if wait.is_zero() && self.running.len() >= CONCURRENCY { Duration::from_millis(1) } else { wait }
     }
 
     fn is_idle(&self) -> bool {
@@ -233,8 +237,7 @@ impl Worker {
     }
 }
 
-/// Lets some alerts gather while they come fast: to take each one on its own, the worker and the senders would spend their
-/// time waiting for each other's lock.
+/// Lets alerts gather while they come fast: taking each on its own would have the worker and the senders contend for the lock.
 fn pause() {
     let end = Instant::now() + SPIN / 2;
     while Instant::now() < end {
@@ -242,28 +245,28 @@ fn pause() {
     }
 }
 
-/// Makes one attempt; a panic of the channel is an error like any other.
+/// Makes one attempt; a panic of the channel becomes an error.
 async fn attempt(
-    lane: u32,
+    id: ChannelId,
     channel: Arc<dyn AlertChannel>,
     message: Message,
     http: Arc<dyn HttpClient>,
     at: Timestamp,
 ) -> Attempt {
-    let notice = Notice { alert: &message.alert, id: message.id(), at };
+    let notification = Notification { alert: &message.alert, id: message.id(), at };
     let outcome = AssertUnwindSafe(async {
         match &message.acknowledged_by {
-            Some(by) => channel.acknowledge(notice, by, &*http).await.map(|()| Accepted::default()),
-            None => channel.deliver(notice, &*http).await,
+            Some(by) => channel.acknowledge(notification, by, &*http).await.map(|()| DeliveryReceipt::default()),
+            None => channel.deliver(notification, &*http).await,
         }
     });
-    let result = outcome.catch_unwind().await.unwrap_or_else(|panic| Err(ChannelError::Panicked(said(&*panic))));
-    (lane, message, result)
+    let result = outcome.catch_unwind().await;
+    let result = result.unwrap_or_else(|panic| Err(ChannelError::Panicked(panic_message(&*panic))));
+    (id, message, result)
 }
 
-/// What a panic says.
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text =
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message =
         panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "for a reason that is no text".to_owned())
+    message.unwrap_or_else(|| "without a message".to_owned())
 }

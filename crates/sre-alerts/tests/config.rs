@@ -1,4 +1,4 @@
-//! The file that names the channels: what it may say, and what an error says.
+//! The channels file: what it accepts, and its errors.
 #![cfg(feature = "config")]
 
 use std::time::Duration;
@@ -69,9 +69,9 @@ fn every_field_is_read() {
     assert_eq!(config.history.as_deref(), Some("alerts.db".as_ref()));
 }
 
-/// Ten lines and no field that has a default.
+/// Ten lines, without any field that has a default.
 #[test]
-fn every_kind_of_channel_takes_little() {
+fn every_channel_type_has_a_short_form() {
     let text = r#"
 channels:
   - {type: slack, name: ops, url: "https://hooks.slack.com/services/T/B/x", min_severity: warning}
@@ -87,7 +87,7 @@ history: alerts.db
 }
 
 #[test]
-fn the_schema_takes_what_the_reader_takes() {
+fn the_schema_accepts_what_the_reader_accepts() {
     let schema = jsonschema::validator_for(&serde_json::from_str(sre_alerts::SCHEMA).unwrap()).unwrap();
     let value: serde_json::Value = serde_saphyr::from_str(EVERYTHING).unwrap();
     let errors: Vec<String> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
@@ -99,7 +99,7 @@ fn the_schema_takes_what_the_reader_takes() {
 }
 
 #[test]
-fn an_error_says_where_and_what_to_mend_and_shows_no_secret() {
+fn an_error_says_where_and_what_to_fix_and_shows_no_secret() {
     for (text, expected) in [
         ("channels: []", "notify.yaml:1: `channels`: found none, expected at least one"),
         ("", "notify.yaml:1: found 0 documents, expected one with `channels`"),

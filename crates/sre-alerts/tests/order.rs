@@ -1,4 +1,4 @@
-//! Whatever fails, and whenever: nothing is lost, and nothing of a key overtakes.
+//! Under any failures, every accepted alert is delivered once and in the order of its key.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use sre_alerts::{AlertManager, AlertOptions, ChannelConfig, Verdict};
 use sre_core::{
-    Accepted, Alert, AlertChannel, ChannelError, HttpClient, ManualClock, Notice, RetryPolicy, Severity, Timestamp,
+    Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, ManualClock, Notification, RetryPolicy, Severity,
+    Timestamp,
 };
 
-/// Fails whenever the next of its flags says so.
+/// Fails whenever the next of its flags is set.
 struct Flaky {
-    said: Arc<Mutex<Vec<(String, Severity)>>>,
+    delivered: Arc<Mutex<Vec<(String, Severity)>>>,
     failures: Mutex<Vec<bool>>,
 }
 
@@ -23,20 +24,24 @@ impl AlertChannel for Flaky {
         "flaky"
     }
 
-    async fn deliver(&self, notice: Notice<'_>, _http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        _http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
         if self.failures.lock().unwrap().pop().unwrap_or(false) {
             return Err(ChannelError::Rejected { status: 503, message: "no".into(), retry_after: None });
         }
         tokio::task::yield_now().await;
-        self.said.lock().unwrap().push((notice.alert.dedup_key.clone(), notice.alert.severity));
-        Ok(Accepted::default())
+        self.delivered.lock().unwrap().push((notification.alert.dedup_key.clone(), notification.alert.severity));
+        Ok(DeliveryReceipt::default())
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Send(u8, Severity),
-    Pass(u16),
+    Advance(u16),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -44,25 +49,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop_oneof![Just(Severity::Resolved), Just(Severity::Info), Just(Severity::Warning), Just(Severity::Critical)];
     let step = prop_oneof![
         4 => (0..4u8, severity).prop_map(|(key, severity)| Step::Send(key, severity)),
-        1 => (0..600u16).prop_map(Step::Pass),
+        1 => (0..600u16).prop_map(Step::Advance),
     ];
     prop::collection::vec(step, 0..60)
 }
 
 proptest! {
     #[test]
-    fn what_was_accepted_arrives_once_and_in_order(steps in steps(), failures in prop::collection::vec(any::<bool>(), 0..60)) {
-        let said = Arc::new(Mutex::new(Vec::new()));
+    fn accepted_alerts_are_delivered_once_and_in_order(steps in steps(), failures in prop::collection::vec(any::<bool>(), 0..60)) {
+        let delivered = Arc::new(Mutex::new(Vec::new()));
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
         let retry = RetryPolicy { attempts: 1_000, ..RetryPolicy::default() };
         let options = AlertOptions { clock: clock.clone(), retry, ..AlertOptions::default() };
-        let manager = AlertManager::driven(options);
-        let channel = Flaky { said: said.clone(), failures: Mutex::new(failures) };
-        let everything = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
-        manager.add_channel(channel, everything).unwrap();
+        let manager = AlertManager::without_thread(options);
+        let channel = Flaky { delivered: delivered.clone(), failures: Mutex::new(failures) };
+        let all = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
+        manager.add_channel(channel, all).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut accepted: BTreeMap<String, Vec<Severity>> = BTreeMap::new();
-        for step in steps.into_iter().chain((0..200).map(|_| Step::Pass(300))) {
+        for step in steps.into_iter().chain((0..200).map(|_| Step::Advance(300))) {
             match step {
                 Step::Send(key, severity) => {
                     let alert = Alert { severity, dedup_key: key.to_string(), ..Alert::new("t", "m") };
@@ -70,14 +75,14 @@ proptest! {
                         accepted.entry(alert.dedup_key).or_default().push(severity);
                     }
                 }
-                Step::Pass(seconds) => {
+                Step::Advance(seconds) => {
                     clock.advance(Duration::from_secs(seconds.into()));
                     runtime.block_on(manager.deliver_due());
                 }
             }
         }
         let mut arrived: BTreeMap<String, Vec<Severity>> = BTreeMap::new();
-        for (key, severity) in said.lock().unwrap().iter() {
+        for (key, severity) in delivered.lock().unwrap().iter() {
             arrived.entry(key.clone()).or_default().push(*severity);
         }
         prop_assert_eq!(arrived, accepted);

@@ -18,20 +18,20 @@ use crate::notify;
 pub(crate) enum Command {
     /// Send a test alert to one channel.
     Test {
-        /// The file that names the channels.
+        /// The channels file.
         #[arg(long, value_name = "FILE")]
         notify: PathBuf,
         /// The channel.
         #[arg(long, value_name = "NAME")]
         channel: String,
-        /// How bad it should look.
+        /// The severity.
         #[arg(long, value_enum, default_value_t = TestSeverity::Warning)]
         severity: TestSeverity,
-        /// Resolve it at once, so that nobody has to.
+        /// Resolve it at once.
         #[arg(long)]
         resolve: bool,
     },
-    /// List the alerts that were sent, newest first, and what became of them.
+    /// List the alerts that were sent and their deliveries, newest first.
     List {
         #[command(flatten)]
         history: History,
@@ -44,36 +44,36 @@ pub(crate) enum Command {
         /// Only of this objective.
         #[arg(long, value_name = "NAME")]
         slo: Option<String>,
-        /// Only of the last so long, such as 24h.
+        /// Only those sent within this time, such as 24h.
         #[arg(long, value_name = "DURATION")]
         since: Option<Window>,
-        /// At most so many.
+        /// How many at most.
         #[arg(long, default_value_t = 20)]
         limit: usize,
-        /// What to print.
+        /// The output format.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Take an open incident on: it is not repeated or escalated any more.
+    /// Acknowledge an open incident: it is no longer repeated or escalated.
     Ack {
         #[command(flatten)]
         history: History,
         /// The incident's key, as `sre alerts list` shows it.
         key: String,
-        /// Who takes it on.
+        /// Who acknowledges it.
         #[arg(long, env = "USER", value_name = "NAME")]
         by: String,
     },
-    /// Print the JSON Schema of the file that names the channels, for editors.
+    /// Print the JSON Schema of the channels file, for editors.
     Schema,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct History {
-    /// The file that names the channels, and the history.
+    /// The channels file, which names the history.
     #[arg(long, value_name = "FILE", conflicts_with = "history")]
     notify: Option<PathBuf>,
-    /// The history itself; `alerts.db` or `agent_sre_alerts.db` here, unless told otherwise.
+    /// The history file; by default `alerts.db` or `agent_sre_alerts.db` in this folder.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
 }
@@ -118,12 +118,12 @@ fn test(path: &Path, channel: &str, severity: TestSeverity, resolve: bool) -> an
     let mut config = notify::load(path)?;
     let names: Vec<String> = config.channels.iter().map(|(known, _)| known.name().to_owned()).collect();
     config.channels.retain(|(known, _)| known.name() == channel);
-    let Some((_, of_channel)) = config.channels.first_mut() else {
+    let Some((_, channel_config)) = config.channels.first_mut() else {
         bail!("{}: found no channel `{channel}`, expected one of {}", path.display(), names.join(", "));
     };
-    // What keeps alerts from a channel is not what is tested.
-    *of_channel = Default::default();
-    of_channel.min_severity = Severity::Info;
+    // The test is about delivery, so the channel's filters do not apply.
+    *channel_config = Default::default();
+    channel_config.min_severity = Severity::Info;
     let defaults = agent_sre::alerts::AlertOptions::default();
     config.options =
         agent_sre::alerts::AlertOptions { http: config.options.http.clone(), retry: config.options.retry, ..defaults };
@@ -216,7 +216,7 @@ fn delivery(delivery: &DeliveryRecord) -> String {
     }
 }
 
-/// A time without its fractions.
+/// Formats a time in whole seconds.
 fn seconds(time: Timestamp) -> String {
     Timestamp::from_secs(time.as_secs()).to_string()
 }

@@ -8,12 +8,13 @@ use agent_sre::sqlite::SqliteAlertStore;
 use agent_sre::{Alert, ChannelSnapshot, RetryPolicy};
 use anyhow::Context;
 
-/// A command does not wait for an hour: it tries for some seconds, and longer only where the other side asks for it.
+/// A command retries for some seconds only, or for longer where the receiver asks for it.
 const RETRY: RetryPolicy =
     RetryPolicy { first: Duration::from_millis(500), longest: Duration::from_secs(5), attempts: 5 };
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command waits for its deliveries.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads a file of channels, and gives it what it needs from outside.
+/// Loads a channels file, with an HTTP client and the retry policy of a command.
 pub(crate) fn load(path: &Path) -> anyhow::Result<NotifyConfig> {
     let mut config = NotifyConfig::load(path)?;
     config.options.http = Arc::new(Client::new(agent_sre::http::Options::default())?);
@@ -21,7 +22,7 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<NotifyConfig> {
     Ok(config)
 }
 
-/// Sends alerts to the channels of a file and waits until they are delivered or given up; says, for people, what was not.
+/// Sends alerts to the channels of a file, waits until they are delivered or given up, and returns a message per failure.
 pub(crate) fn send(path: &Path, alerts: &[Alert]) -> anyhow::Result<Vec<String>> {
     let mut config = load(path)?;
     if let Some(history) = &config.history {
@@ -30,10 +31,10 @@ pub(crate) fn send(path: &Path, alerts: &[Alert]) -> anyhow::Result<Vec<String>>
     deliver(config.start().with_context(|| path.display().to_string())?, alerts)
 }
 
-/// Sends alerts and waits until they are delivered or given up; says, for people, what was not.
+/// Sends alerts, waits until they are delivered or given up, and returns a message per failure.
 pub(crate) fn deliver(manager: AlertManager, alerts: &[Alert]) -> anyhow::Result<Vec<String>> {
     manager.send_all(alerts);
-    manager.flush(PATIENCE);
+    manager.flush(FLUSH_TIMEOUT);
     let stats = manager.stats();
     let mut failures: Vec<String> = stats.channels.iter().filter_map(failure).collect();
     if stats.store_failures > 0 {

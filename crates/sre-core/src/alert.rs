@@ -16,38 +16,38 @@ use crate::Timestamp;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// One line.
+    /// The title, one line.
     pub title: String,
-    /// The body.
+    /// The text.
     pub message: String,
-    /// How bad it is.
+    /// The severity.
     #[serde(default)]
     pub severity: Severity,
-    /// What raised it.
+    /// What raised the alert.
     #[serde(default = "default_source")]
     pub source: String,
-    /// The agent it is about; may be empty.
+    /// The agent concerned; may be empty.
     #[serde(default)]
     pub agent_id: String,
-    /// The objective it is about; may be empty.
+    /// The objective concerned; may be empty.
     #[serde(default)]
     pub slo_name: String,
-    /// More context, for people.
+    /// Further context for readers.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// Alerts of one key are one incident; empty stands for agent, objective and source.
+    /// Identifies the incident; if empty, agent, objective and source do.
     #[serde(default)]
     pub dedup_key: String,
-    /// When the trouble began; the epoch stands for the moment it is sent.
+    /// When the problem began; the epoch stands for the time of sending.
     #[serde(default)]
     pub starts_at: Timestamp,
-    /// When it was over; for `resolved` only, where nothing stands for the moment it is sent.
+    /// When the problem ended, for `resolved` only; `None` stands for the time of sending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
-    /// What routing and silences match on.
+    /// Labels for routing and silences.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Where to look: a name and a URL each.
+    /// Links to dashboards and runbooks: URLs by name.
     #[serde(default)]
     pub links: BTreeMap<String, String>,
 }
@@ -57,7 +57,7 @@ fn default_source() -> String {
 }
 
 impl Alert {
-    /// A warning from `agent-sre` with nothing else set.
+    /// Creates a warning with source `agent-sre` and nothing else set.
     pub fn new(title: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             title: title.into(),
@@ -75,7 +75,7 @@ impl Alert {
         }
     }
 
-    /// The key of its incident: `dedup_key`, or agent, objective and source where that is empty.
+    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source.
     pub fn key(&self) -> Cow<'_, str> {
         if self.dedup_key.is_empty() {
             format!("{}/{}/{}", self.agent_id, self.slo_name, self.source).into()
@@ -85,23 +85,23 @@ impl Alert {
     }
 }
 
-/// How bad an alert is. `Resolved` ends one.
+/// The severity of an alert. `Resolved` ends its incident.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The trouble is over.
+    /// The problem has ended.
     Resolved,
-    /// Good to know.
+    /// For information.
     Info,
-    /// Somebody should look today.
+    /// Needs attention during working hours.
     #[default]
     Warning,
-    /// Somebody should look now.
+    /// Needs attention at once.
     Critical,
 }
 
 impl Severity {
-    /// The lower-case name.
+    /// Returns the lower-case name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Resolved => "resolved",

@@ -4,45 +4,54 @@ use async_trait::async_trait;
 
 use crate::{Alert, HttpClient, HttpError, Timestamp};
 
-/// A way for an alert to reach people.
+/// Delivers alerts to a receiver such as a chat, a pager or a file.
 #[async_trait]
 pub trait AlertChannel: Send + Sync {
-    /// The name that routing and statistics know it by.
+    /// Returns the channel's name, for routing and statistics.
     fn name(&self) -> &str;
 
-    /// Sends one alert, once; one of severity `resolved` ends the incident of its key. Order, retries and durability are
-    /// the alert manager's.
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError>;
+    /// Makes one attempt to deliver an alert; one of severity `resolved` ends the incident of its key. Order, retries and
+    /// durability are up to the alert manager.
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError>;
 
-    /// Tells the other side that somebody has taken the incident on. Channels without such a notion do nothing.
-    async fn acknowledge(&self, _notice: Notice<'_>, _by: &str, _http: &dyn HttpClient) -> Result<(), ChannelError> {
+    /// Notifies the receiver that the incident was acknowledged. By default, does nothing.
+    async fn acknowledge(
+        &self,
+        _notice: Notification<'_>,
+        _by: &str,
+        _http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
         Ok(())
     }
 }
 
-/// What is to be delivered, as one attempt sees it.
+/// An alert to deliver, for one attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Notice<'a> {
+pub struct Notification<'a> {
     /// The alert; its `dedup_key` and `starts_at` are always set.
     pub alert: &'a Alert,
-    /// What tells this message from every other one; the same at every attempt, after a restart too.
+    /// Identifies the message; the same at every attempt, also after a restart.
     pub id: u128,
-    /// When this attempt is made.
+    /// When the attempt is made.
     pub at: Timestamp,
 }
 
-/// What the other side said when it took an alert.
+/// A receiver's confirmation that it accepted an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accepted {
-    /// The HTTP status, where there is one.
+pub struct DeliveryReceipt {
+    /// The HTTP status, if delivered by HTTP.
     pub status: Option<u16>,
 }
 
-/// An alert that a channel did not take.
+/// A failed attempt to deliver an alert.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The request did not get through.
+    /// The request failed.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The vendor answered with an error status.
@@ -50,21 +59,21 @@ pub enum ChannelError {
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// What the vendor said, shortened and without secrets.
+        /// The answer, shortened and without secrets.
         message: String,
-        /// When the vendor wants to be asked again.
+        /// How long the vendor asks to wait before a retry.
         retry_after: Option<Duration>,
     },
-    /// Something on our own side that may go better later, such as a file that cannot be written.
+    /// A local failure that may be temporary, such as a file that cannot be written.
     #[error("{0}")]
     Local(String),
-    /// The channel's own code panicked: a bug, which no retry mends.
+    /// The channel panicked: a bug, which is not retried.
     #[error("panicked: {0}")]
     Panicked(String),
 }
 
 impl ChannelError {
-    /// Whether the same alert may be taken later.
+    /// Returns whether a retry may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Http(error) => error.is_retryable(),
@@ -74,7 +83,7 @@ impl ChannelError {
         }
     }
 
-    /// When the other side wants to be asked again, where it said so.
+    /// Returns how long the vendor asked to wait before a retry.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Rejected { retry_after, .. } => *retry_after,
@@ -82,7 +91,7 @@ impl ChannelError {
         }
     }
 
-    /// The HTTP status, where there was an answer.
+    /// Returns the HTTP status of the answer, if there was one.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Rejected { status, .. } => Some(*status),

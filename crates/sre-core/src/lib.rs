@@ -32,6 +32,7 @@
 //! ```
 mod adapter;
 mod alert;
+mod alert_store;
 mod breaker;
 mod cascade;
 mod channel;
@@ -57,7 +58,6 @@ mod snapshot;
 mod spool;
 mod state;
 mod stats;
-mod store;
 mod sync;
 mod thread;
 mod time;
@@ -70,9 +70,13 @@ pub use adapter::{
     Recorder, Run, RunLimits, Verdict, arguments_hash,
 };
 pub use alert::{Alert, Severity};
+pub use alert_store::{
+    Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
+    StoreError,
+};
 pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKind, WindowedCalls};
 pub use cascade::{CascadeReport, FailingTarget};
-pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
+pub use channel::{AlertChannel, ChannelError, DeliveryReceipt, Notification};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
 pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
@@ -99,10 +103,6 @@ pub use snapshot::{
 pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
-pub use store::{
-    Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
-    StoreError,
-};
 pub use sync::lock;
 pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};

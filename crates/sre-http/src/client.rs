@@ -9,19 +9,19 @@ use reqwest::redirect::Policy;
 use rustls_platform_verifier::BuilderVerifierExt;
 use sre_core::{HttpClient, HttpError};
 
-/// The client over reqwest. Cheap to clone; clones share connections.
+/// An HTTP client based on reqwest. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: reqwest::Client,
     options: Options,
 }
 
-/// How long to wait and how much to read.
+/// Time-outs and the size limit of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Until a connection stands.
+    /// Time until the connection is established.
     pub connect_timeout: Duration,
-    /// Until the whole answer is there.
+    /// Time until the whole answer is received.
     pub timeout: Duration,
     /// The largest answer, in bytes.
     pub max_answer: usize,
@@ -34,13 +34,13 @@ impl Default for Options {
     }
 }
 
-/// A client that cannot be made: the system's TLS roots cannot be read, or a proxy of the environment is wrong.
+/// A client that cannot be created: the system's TLS roots cannot be read, or a proxy in the environment is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client: {0}")]
 pub struct BuildError(String);
 
 impl Client {
-    /// A client with connections of its own.
+    /// Creates a client with its own connections.
     pub fn new(options: Options) -> Result<Self, BuildError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -83,7 +83,7 @@ impl Client {
             return HttpError::TimedOut { host, seconds: limit.as_secs_f64() };
         }
         if error.is_builder() {
-            return HttpError::Invalid { what: "a request that cannot be made".to_owned() };
+            return HttpError::Invalid { what: "an invalid request".to_owned() };
         }
         HttpError::Unreachable { host, reason: reason(error) }
     }
@@ -95,18 +95,18 @@ impl HttpClient for Client {
         let Some(host) = request.uri().authority().map(|authority| host_of(authority.as_str())) else {
             return Err(HttpError::Invalid { what: "a URL without a host".to_owned() });
         };
-        let invalid = |_| HttpError::Invalid { what: format!("a URL of {host} that cannot be used") };
+        let invalid = |_| HttpError::Invalid { what: format!("an invalid URL of {host}") };
         let request = reqwest::Request::try_from(request).map_err(invalid)?;
         self.answer(request, &host).await
     }
 }
 
-/// The authority without the user and password that may stand before it.
+/// Returns the authority without user and password.
 fn host_of(authority: &str) -> String {
     authority.rsplit('@').next().unwrap_or_default().to_owned()
 }
 
-/// The innermost cause, which says most: "connection refused" rather than "error sending request".
+/// Returns the innermost cause, which is the most specific: "connection refused" rather than "error sending request".
 fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

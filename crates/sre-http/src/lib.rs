@@ -1,9 +1,9 @@
-//! The one HTTP client of the workspace, behind [`sre_core::HttpClient`].
+//! The HTTP client of the workspace: an implementation of [`sre_core::HttpClient`].
 //!
-//! Connect and total time-outs, TLS by rustls with the system's roots, proxies by environment (`HTTPS_PROXY`,
-//! `HTTP_PROXY`, `NO_PROXY`), no redirects, a bound on the size of answers. It makes single requests: when to try again
-//! is a [`RetryPolicy`](sre_core::RetryPolicy), applied by whoever keeps the queue. Errors name the host and never the
-//! rest of a URL, which may hold a key.
+//! It has connect and total time-outs, TLS by rustls with the system's roots, proxies from the environment (`HTTPS_PROXY`,
+//! `HTTP_PROXY`, `NO_PROXY`) and a size limit for answers; it follows no redirects. It makes single requests: retries follow
+//! a [`RetryPolicy`](sre_core::RetryPolicy) and are up to the caller. Errors name the host but not the rest of the URL, which
+//! may hold a key.
 //!
 //! ```
 //! use std::time::Duration;

@@ -67,7 +67,7 @@ impl Rules {
             specs,
             notify: match &config.notify {
                 Some(path) => NotifyConfig::load(path)?,
-                None => NotifyConfig { channels: Vec::new(), options: Default::default(), history: None },
+                None => NotifyConfig::default(),
             },
             limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
             prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default(),

@@ -3,28 +3,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
+use sre_core::{
+    Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity, Timestamp,
+};
 
 use super::post::{Post, limited, truncated};
 
 /// Prometheus Alertmanager, by its [API v2](https://prometheus.io/docs/alerting/latest/alerts_api/).
 ///
-/// Alertmanager tells alerts apart by their labels, and people route by a label `severity`. An incident so is one alert a
-/// severity, of which at most one fires: a message ends the others by their `endsAt`. As alerts are not posted again and
-/// again, one that fires ends in a year, unless it is resolved before.
+/// Alertmanager identifies alerts by their labels, and routes are commonly by the label `severity`. Each incident therefore is
+/// one alert per severity, of which at most one fires: every message ends the others by their `endsAt`. Since alerts are not
+/// posted repeatedly, a firing one ends in a year unless it is resolved before.
 #[derive(Debug)]
 pub struct AlertmanagerChannel {
     name: String,
     url: Secret,
 }
 
+/// How far in the future the `endsAt` of a firing alert is.
 const FIRING: Duration = Duration::from_secs(365 * 86_400);
-/// Alertmanager has no limit of its own for texts; this keeps them readable.
+/// Alertmanager has no limits of its own for texts; these keep them readable.
 const TEXT: usize = 4_096;
 const LABEL: usize = 1_024;
 
 impl AlertmanagerChannel {
-    /// A channel to the Alertmanager at that URL, such as `http://127.0.0.1:9093`.
+    /// Creates a channel to the Alertmanager at a URL such as `http://127.0.0.1:9093`.
     pub fn new(name: impl Into<String>, url: Secret) -> Self {
         let endpoint = format!("{}/api/v2/alerts", url.expose().trim_end_matches('/'));
         Self { name: name.into(), url: Secret::new(endpoint) }
@@ -33,10 +36,10 @@ impl AlertmanagerChannel {
 
 fn body(alert: &Alert, at: Timestamp) -> Value {
     let severities = [Severity::Critical, Severity::Warning, Severity::Info];
-    severities.into_iter().map(|severity| of_severity(alert, severity, at)).collect()
+    severities.into_iter().map(|severity| alert_of(alert, severity, at)).collect()
 }
 
-fn of_severity(alert: &Alert, severity: Severity, at: Timestamp) -> Value {
+fn alert_of(alert: &Alert, severity: Severity, at: Timestamp) -> Value {
     let ends_at = if severity == alert.severity {
         at.saturating_add(FIRING)
     } else {
@@ -72,7 +75,7 @@ fn labels(alert: &Alert, severity: Severity) -> BTreeMap<String, String> {
     others.into_iter().chain(own).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// A name that Prometheus takes: letters, digits and underscores, not beginning with a digit.
+/// Returns a valid Prometheus label name: letters, digits and underscores, not beginning with a digit.
 fn label_name(text: &str) -> String {
     let mut name: String = text.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
     if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
@@ -87,7 +90,11 @@ impl AlertChannel for AlertmanagerChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        Post::json(&self.url, &body(notice.alert, notice.at)).send(notice.at, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        Post::json(&self.url, &body(notification.alert, notification.at)).send(notification.at, http).await
     }
 }

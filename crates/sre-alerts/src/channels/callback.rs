@@ -1,15 +1,15 @@
 use async_trait::async_trait;
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification};
 
-/// A function of this process. It runs on the manager's thread, so it should be quick; where it panics, the delivery has
-/// failed, and nothing else happens.
+/// Calls a function of this process. It runs on the manager's delivery thread, so it should return quickly. A panic fails the
+/// delivery and has no other effect.
 pub struct CallbackChannel {
     name: String,
     callback: Box<dyn Fn(&Alert) + Send + Sync>,
 }
 
 impl CallbackChannel {
-    /// A channel that calls `callback` with every alert.
+    /// Creates a channel that calls `callback` with every alert.
     pub fn new(name: impl Into<String>, callback: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
         Self { name: name.into(), callback: Box::new(callback) }
     }
@@ -21,8 +21,12 @@ impl AlertChannel for CallbackChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, _http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        (self.callback)(notice.alert);
-        Ok(Accepted::default())
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        _http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        (self.callback)(notification.alert);
+        Ok(DeliveryReceipt::default())
     }
 }

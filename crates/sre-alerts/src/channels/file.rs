@@ -3,9 +3,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use sre_core::{Accepted, AlertChannel, ChannelError, HttpClient, Notice};
+use sre_core::{AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification};
 
-/// A file that gets a line of JSON an alert, or the standard output, which gets a line of text: for the first hour.
+/// Appends a line of JSON per alert to a file, or prints a line of text per alert to standard output.
 #[derive(Debug)]
 pub struct FileChannel {
     name: String,
@@ -19,12 +19,12 @@ enum Target {
 }
 
 impl FileChannel {
-    /// A channel that appends to a file, which is made where there is none.
+    /// Creates a channel that appends to a file, which is created if missing.
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), target: Target::File(path.into()) }
     }
 
-    /// A channel that prints.
+    /// Creates a channel that prints.
     pub fn stdout(name: impl Into<String>) -> Self {
         Self { name: name.into(), target: Target::Stdout }
     }
@@ -36,13 +36,17 @@ impl AlertChannel for FileChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, _http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let alert = notice.alert;
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        _http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let alert = notification.alert;
         let written = match &self.target {
             Target::File(path) => {
                 let line = serde_json::to_string(alert).map_err(|error| ChannelError::Local(error.to_string()))?;
                 let file = OpenOptions::new().create(true).append(true).open(path);
-                // One write a line: those of several processes do not mix.
+                // A single write per line, so that the lines of several processes do not mix.
                 file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
                     .map_err(|error| format!("{}: {error}", path.display()))
             }
@@ -52,6 +56,6 @@ impl AlertChannel for FileChannel {
                 writeln!(stdout, "[{}] {}: {message}", alert.severity, alert.title).map_err(|error| error.to_string())
             }
         };
-        written.map(|()| Accepted::default()).map_err(ChannelError::Local)
+        written.map(|()| DeliveryReceipt::default()).map_err(ChannelError::Local)
     }
 }

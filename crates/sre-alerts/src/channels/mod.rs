@@ -1,4 +1,4 @@
-//! The channels, and what those that speak HTTP share.
+//! The channels, and the HTTP request that most of them share.
 
 #[cfg(feature = "alertmanager")]
 pub(crate) mod alertmanager;

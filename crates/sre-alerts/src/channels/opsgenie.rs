@@ -2,12 +2,12 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, shortened, truncated};
 
-/// Opsgenie, by its [Alert API](https://docs.opsgenie.com/docs/alert-api): an alert is created under its key as alias,
-/// acknowledged, and closed.
+/// Opsgenie, by its [Alert API](https://docs.opsgenie.com/docs/alert-api): an alert is created with its key as alias,
+/// acknowledged and closed by that alias.
 ///
 /// Atlassian ended new sales of Opsgenie on June 4, 2025, and ends its support, with the API, on April 5, 2027; it moves
 /// customers to Jira Service Management or Compass
@@ -31,12 +31,12 @@ const TAGS: usize = 20;
 const DETAILS: usize = 8_000;
 
 impl OpsgenieChannel {
-    /// A channel to the integration of that API key.
+    /// Creates a channel to the integration with this API key.
     pub fn new(name: impl Into<String>, api_key: Secret) -> Self {
         Self { name: name.into(), url: ENDPOINT.to_owned(), api_key }
     }
 
-    /// The same channel with another host, such as `https://api.eu.opsgenie.com`.
+    /// Sets another host, such as `https://api.eu.opsgenie.com`.
     #[must_use]
     pub fn with_url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
@@ -47,13 +47,13 @@ impl OpsgenieChannel {
         &self,
         path: &str,
         body: &Value,
-        notice: Notice<'_>,
+        notification: Notification<'_>,
         http: &dyn HttpClient,
-    ) -> Result<Accepted, ChannelError> {
+    ) -> Result<DeliveryReceipt, ChannelError> {
         let url = Secret::new(format!("{}/v2/alerts{path}", self.url.trim_end_matches('/')));
         let headers = vec![(AUTHORIZATION, format!("GenieKey {}", self.api_key.expose()))];
         let post = Post { headers, secrets: &[&self.api_key], ..Post::json(&url, body) };
-        post.send(notice.at, http).await
+        post.send(notification.at, http).await
     }
 }
 
@@ -89,7 +89,7 @@ fn body(alert: &Alert) -> Value {
     })
 }
 
-/// Where an alert is, whose alias is its key.
+/// Returns the path of an action on the alert whose alias is the key.
 fn by_alias(alert: &Alert, action: &str) -> String {
     let alias = shortened(&alert.dedup_key, ALIAS);
     let alias = utf8_percent_encode(&alias, NON_ALPHANUMERIC);
@@ -102,18 +102,27 @@ impl AlertChannel for OpsgenieChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let alert = notice.alert;
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let alert = notification.alert;
         if alert.severity == Severity::Resolved {
             let note =
                 json!({"source": truncated(&alert.source, SOURCE), "note": truncated(&alert.message, DESCRIPTION)});
-            return self.post(&by_alias(alert, "close"), &note, notice, http).await;
+            return self.post(&by_alias(alert, "close"), &note, notification, http).await;
         }
-        self.post("", &body(alert), notice, http).await
+        self.post("", &body(alert), notification, http).await
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
-        let note = json!({"user": truncated(by, SOURCE), "source": truncated(&notice.alert.source, SOURCE)});
-        self.post(&by_alias(notice.alert, "acknowledge"), &note, notice, http).await.map(|_| ())
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        by: &str,
+        http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        let note = json!({"user": truncated(by, SOURCE), "source": truncated(&notification.alert.source, SOURCE)});
+        self.post(&by_alias(notification.alert, "acknowledge"), &note, notification, http).await.map(|_| ())
     }
 }

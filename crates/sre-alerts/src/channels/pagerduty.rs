@@ -1,11 +1,11 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, shortened, truncated};
 
 /// PagerDuty, by its [Events API v2](https://developer.pagerduty.com/docs/events-api-v2-overview): an alert triggers the
-/// incident of its key, an acknowledgement acknowledges it, `resolved` resolves it.
+/// incident of its key, which is acknowledged and resolved by that key.
 #[derive(Debug)]
 pub struct PagerDutyChannel {
     name: String,
@@ -14,21 +14,21 @@ pub struct PagerDutyChannel {
 }
 
 const ENDPOINT: &str = "https://events.pagerduty.com/v2/enqueue";
-/// The summary, and the key.
+/// PagerDuty's limits for the summary and the key.
 const SUMMARY: usize = 1_024;
 const KEY: usize = 255;
-/// An event may have 512 KiB; what we send stays far below.
+/// Limits of ours, which keep an event far below PagerDuty's 512 KiB.
 const DETAIL: usize = 8_192;
 const DETAILS: usize = 40;
 const LINKS: usize = 20;
 
 impl PagerDutyChannel {
-    /// A channel to the integration of that routing key.
+    /// Creates a channel to the integration with this routing key.
     pub fn new(name: impl Into<String>, routing_key: Secret) -> Self {
         Self { name: name.into(), url: Secret::new(ENDPOINT), routing_key }
     }
 
-    /// The same channel with another endpoint, such as `https://events.eu.pagerduty.com/v2/enqueue`.
+    /// Sets another endpoint, such as `https://events.eu.pagerduty.com/v2/enqueue`.
     #[must_use]
     pub fn with_url(mut self, url: Secret) -> Self {
         self.url = url;
@@ -51,10 +51,15 @@ impl PagerDutyChannel {
         body
     }
 
-    async fn post(&self, notice: Notice<'_>, action: &str, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let body = self.body(notice.alert, action);
+    async fn post(
+        &self,
+        notification: Notification<'_>,
+        action: &str,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let body = self.body(notification.alert, action);
         let post = Post { secrets: &[&self.routing_key], ..Post::json(&self.url, &body) };
-        post.send(notice.at, http).await
+        post.send(notification.at, http).await
     }
 }
 
@@ -91,12 +96,21 @@ impl AlertChannel for PagerDutyChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let action = if notice.alert.severity == Severity::Resolved { "resolve" } else { "trigger" };
-        self.post(notice, action, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let action = if notification.alert.severity == Severity::Resolved { "resolve" } else { "trigger" };
+        self.post(notification, action, http).await
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, _by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
-        self.post(notice, "acknowledge", http).await.map(|_| ())
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        _by: &str,
+        http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        self.post(notification, "acknowledge", http).await.map(|_| ())
     }
 }

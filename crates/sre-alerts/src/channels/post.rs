@@ -1,19 +1,20 @@
 use bytes::Bytes;
 use http::{HeaderName, Request};
 use serde_json::Value;
-use sre_core::{Accepted, ChannelError, HttpClient, HttpError, Secret, Timestamp, retry_after};
+use sre_core::{ChannelError, DeliveryReceipt, HttpClient, HttpError, Secret, Timestamp, retry_after};
 
-/// So much of what a vendor says goes into errors.
+/// How many characters of a vendor's answer an error shows.
 const MESSAGE_CHARS: usize = 200;
 
-const LONG_ENOUGH_FOR_A_SECRET: usize = 8;
+/// Shorter parts of a URL are not considered secret.
+const MIN_SECRET_LEN: usize = 8;
 
-/// A request to a vendor, whose URL or headers may hold a secret.
+/// A POST request to a vendor, whose URL or headers may hold a secret.
 pub(super) struct Post<'a> {
     pub(super) url: &'a Secret,
     pub(super) headers: Vec<(HeaderName, String)>,
     pub(super) body: Vec<u8>,
-    /// What must not be in an error, besides the URL.
+    /// What errors must not show, besides the parts of the URL.
     pub(super) secrets: &'a [&'a Secret],
 }
 
@@ -22,23 +23,23 @@ impl<'a> Post<'a> {
         Self { url, headers: Vec::new(), body: body.to_string().into_bytes(), secrets: &[] }
     }
 
-    pub(super) async fn send(self, at: Timestamp, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
+    pub(super) async fn send(self, at: Timestamp, http: &dyn HttpClient) -> Result<DeliveryReceipt, ChannelError> {
         let mut request = Request::post(self.url.expose()).header(http::header::CONTENT_TYPE, "application/json");
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
-        let invalid = |_| HttpError::Invalid { what: "a URL or header that cannot be used".to_owned() };
+        let invalid = |_| HttpError::Invalid { what: "a URL or header that is not valid".to_owned() };
         let request = request.body(Bytes::from(self.body)).map_err(invalid)?;
         let answer = match http.send(request).await {
-            // The vendor took it, whatever else it had to say.
+            // Accepted; the answer that is too large does not matter.
             Err(HttpError::TooLarge { status, .. }) if (200..300).contains(&status) => {
-                return Ok(Accepted { status: Some(status) });
+                return Ok(DeliveryReceipt { status: Some(status) });
             }
             answer => answer?,
         };
         let status = answer.status().as_u16();
         if answer.status().is_success() {
-            return Ok(Accepted { status: Some(status) });
+            return Ok(DeliveryReceipt { status: Some(status) });
         }
         let mut message = String::from_utf8_lossy(answer.body()).split_whitespace().collect::<Vec<_>>().join(" ");
         for secret in self.secrets.iter().map(|secret| secret.expose()).chain(parts(self.url.expose())) {
@@ -49,14 +50,14 @@ impl<'a> Post<'a> {
     }
 }
 
-/// The parts of a URL that may be a secret: whatever is long and not the host.
+/// Returns the parts of a URL that may be a secret: all that are long and not the host.
 fn parts(url: &str) -> impl Iterator<Item = &str> {
     let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
     let parts = url.split(['/', '?', '&', '=', '@', ':', '#']);
-    parts.filter(move |part| part.len() >= LONG_ENOUGH_FOR_A_SECRET && *part != host)
+    parts.filter(move |part| part.len() >= MIN_SECRET_LEN && *part != host)
 }
 
-/// Names and texts of an alert, as many and as much as a vendor should be sent.
+/// Returns names and texts of an alert, limited in number and length.
 #[cfg(any(feature = "alertmanager", feature = "webhook"))]
 pub(super) fn limited<'a>(
     texts: impl IntoIterator<Item = (&'a String, &'a String)>,
@@ -68,7 +69,7 @@ pub(super) fn limited<'a>(
     texts.into_iter().take(TEXTS).map(|(key, text)| (truncated(&name(key), NAME), truncated(text, most))).collect()
 }
 
-/// What a message to people shows beside its text: name and value, the values that are there.
+/// Returns the name and value of each non-empty field and label that a message shows beside its text.
 #[cfg(any(feature = "slack", feature = "teams"))]
 pub(super) fn facts(alert: &sre_core::Alert) -> impl Iterator<Item = (&str, &str)> {
     let own = [
@@ -80,7 +81,7 @@ pub(super) fn facts(alert: &sre_core::Alert) -> impl Iterator<Item = (&str, &str
     own.into_iter().chain(labels).filter(|(_, value)| !value.is_empty())
 }
 
-/// The text, or as much of it as fits into so many characters with a mark at its end.
+/// Returns the text, shortened to at most `most` characters; a shortened text ends in `…`.
 pub(super) fn truncated(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -91,7 +92,7 @@ pub(super) fn truncated(text: &str, most: usize) -> String {
     }
 }
 
-/// A key as it is, or, where it is too long, its beginning with a digest of the whole: what was apart stays apart.
+/// Returns the key; one that is too long is shortened and ends in a digest, so that different keys stay different.
 #[cfg(any(feature = "opsgenie", feature = "pagerduty", feature = "webhook"))]
 pub(super) fn shortened(key: &str, most: usize) -> String {
     use std::hash::Hasher;
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_too_long_ends_with_a_mark() {
+    fn a_truncated_text_ends_in_an_ellipsis() {
         assert_eq!(truncated("naïve", 5), "naïve");
         assert_eq!(truncated("naïvely", 5), "naïv…");
         assert_eq!(truncated("ab", 1), "…");
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     #[cfg(any(feature = "opsgenie", feature = "pagerduty", feature = "webhook"))]
-    fn keys_that_are_too_long_stay_apart() {
+    fn shortened_keys_stay_different() {
         let (one, other) = (format!("{}1", "x".repeat(300)), format!("{}2", "x".repeat(300)));
         assert_eq!(shortened(&one, 255).chars().count(), 255);
         assert_ne!(shortened(&one, 255), shortened(&other, 255));

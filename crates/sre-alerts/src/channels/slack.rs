@@ -1,20 +1,20 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, facts, truncated};
 
 /// Slack, by an [incoming webhook](https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks).
 ///
 /// The message is in [Block Kit](https://docs.slack.dev/reference/block-kit/blocks): a header, the message, fields, and a
-/// button for every link. Slack has no incidents: a resolution is a message of its own.
+/// button per link. Slack has no incidents, so a resolution is a separate message.
 #[derive(Debug)]
 pub struct SlackChannel {
     name: String,
     url: Secret,
 }
 
-/// A header's plain text.
+/// Slack's limits, in characters: a header's text.
 const HEADER: usize = 150;
 /// A section's text.
 const SECTION: usize = 3_000;
@@ -23,13 +23,13 @@ const FIELD: usize = 2_000;
 const FIELDS: usize = 10;
 /// The fallback text, for notifications.
 const TEXT: usize = 4_000;
-/// A button's label and URL, and how many buttons we show.
+/// A button's label and URL; how many buttons to show is our choice.
 const BUTTON: usize = 75;
 const BUTTON_URL: usize = 3_000;
 const BUTTONS: usize = 5;
 
 impl SlackChannel {
-    /// A channel to the webhook of that URL, which is a secret.
+    /// Creates a channel to the webhook with this URL, which is a secret.
     pub fn new(name: impl Into<String>, url: Secret) -> Self {
         Self { name: name.into(), url }
     }
@@ -76,7 +76,7 @@ fn markdown(text: &str, most: usize) -> Value {
     json!({"type": "mrkdwn", "text": truncated(text, most)})
 }
 
-/// The three characters that Slack gives a meaning of their own.
+/// Escapes the three characters that are special in Slack.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -87,7 +87,11 @@ impl AlertChannel for SlackChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        Post::json(&self.url, &body(notice.alert)).send(notice.at, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        Post::json(&self.url, &body(notification.alert)).send(notification.at, http).await
     }
 }

@@ -1,20 +1,20 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity};
+use sre_core::{Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity};
 
 use super::post::{Post, facts, truncated};
 
 /// Microsoft Teams, by the webhook of a Workflows flow ("When a Teams webhook request is received") and an
-/// [Adaptive Card](https://adaptivecards.microsoft.com/). The connectors of Office 365 and their message card are retired.
+/// [Adaptive Card](https://adaptivecards.microsoft.com/). Office 365 connectors and their MessageCard format are retired.
 ///
-/// Teams has no incidents: a resolution is a message of its own.
+/// Teams has no incidents, so a resolution is a separate message.
 #[derive(Debug)]
 pub struct TeamsChannel {
     name: String,
     url: Secret,
 }
 
-/// A message may have 28 KB in all.
+/// Teams' limit for a message, in bytes; the other limits are ours, in characters.
 const PAYLOAD: usize = 28_000;
 const TITLE: usize = 500;
 const MESSAGE: usize = 12_000;
@@ -24,13 +24,13 @@ const LINKS: usize = 5;
 const URL: usize = 1_000;
 
 impl TeamsChannel {
-    /// A channel to the flow of that URL, which is a secret.
+    /// Creates a channel to the flow with this URL, which is a secret.
     pub fn new(name: impl Into<String>, url: Secret) -> Self {
         Self { name: name.into(), url }
     }
 }
 
-/// The message, with as much of its text as the payload has room for: characters may take several bytes.
+/// Returns the message, with its texts shortened until it fits into the payload: characters may take several bytes.
 fn body(alert: &Alert) -> Value {
     let mut most = MESSAGE;
     loop {
@@ -95,7 +95,11 @@ impl AlertChannel for TeamsChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        Post::json(&self.url, &body(notice.alert)).send(notice.at, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        Post::json(&self.url, &body(notification.alert)).send(notification.at, http).await
     }
 }

@@ -5,15 +5,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderName;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use sre_core::{Accepted, Alert, AlertChannel, ChannelError, HttpClient, Notice, Secret, Severity, Timestamp};
+use sre_core::{
+    Alert, AlertChannel, ChannelError, DeliveryReceipt, HttpClient, Notification, Secret, Severity, Timestamp,
+};
 
 use super::post::{Post, limited, shortened, truncated};
 
-/// Any URL that takes JSON, in the form and with the signature of
+/// JSON to any URL, in the format and with the signature of
 /// [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
 ///
 /// The body is `{"type": "alert.triggered" | "alert.resolved", "timestamp": …, "data": …}`, where `data` is the alert as
-/// JSON. `webhook-id` is the same at every attempt, so that a receiver can tell what it has seen.
+/// JSON. `webhook-id` is the same at every attempt, so that a receiver can recognise repetitions.
 #[derive(Debug)]
 pub struct WebhookChannel {
     name: String,
@@ -21,31 +23,30 @@ pub struct WebhookChannel {
     key: Option<SigningKey>,
 }
 
-/// The secret's bytes.
 struct SigningKey(Vec<u8>);
 
-/// A secret that is not one of Standard Webhooks.
+/// A secret that is not in the format of Standard Webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found {found}, expected `whsec_` and 24 to 64 bytes in base64")]
 pub struct InvalidSecret {
     found: &'static str,
 }
 
-/// The specification recommends bodies below 20 KB, which any reasonable alert keeps to by these limits.
+/// The specification recommends bodies below 20 KB; these limits keep usual alerts below that.
 const TEXT: usize = 8_192;
 const DETAIL: usize = 1_024;
 
 impl WebhookChannel {
-    /// A channel to that URL, which may be a secret; not signed.
+    /// Creates a channel to a URL, which may be a secret; not signed.
     pub fn new(name: impl Into<String>, url: Secret) -> Self {
         Self { name: name.into(), url, key: None }
     }
 
-    /// The same channel, signed with a secret of the form `whsec_…`.
+    /// Signs messages with a secret of the form `whsec_…`.
     pub fn with_secret(mut self, secret: &Secret) -> Result<Self, InvalidSecret> {
         let found = |found| InvalidSecret { found };
         let encoded = secret.expose().strip_prefix("whsec_").ok_or_else(|| found("a text without `whsec_`"))?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| found("no base64"))?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| found("invalid base64"))?;
         if !(24..=64).contains(&bytes.len()) {
             return Err(found("a secret of another length"));
         }
@@ -53,23 +54,28 @@ impl WebhookChannel {
         Ok(self)
     }
 
-    async fn post(&self, event: &str, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let id = format!("msg_{:032x}", notice.id);
-        let mut post = Post::json(&self.url, &body(notice.alert, event, notice.at));
-        let seconds = notice.at.as_secs().to_string();
+    async fn post(
+        &self,
+        event: &str,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let id = format!("msg_{:032x}", notification.id);
+        let mut post = Post::json(&self.url, &body(notification.alert, event, notification.at));
+        let seconds = notification.at.as_secs().to_string();
         if let Some(key) = &self.key {
             let signature = key.sign(&id, &seconds, &post.body);
             post.headers.push((HeaderName::from_static("webhook-signature"), signature));
         }
         post.headers.push((HeaderName::from_static("webhook-id"), id));
         post.headers.push((HeaderName::from_static("webhook-timestamp"), seconds));
-        post.send(notice.at, http).await
+        post.send(notification.at, http).await
     }
 }
 
 impl SigningKey {
     fn sign(&self, id: &str, seconds: &str, body: &[u8]) -> String {
-        // HMAC takes keys of any length, so this one too.
+        // HMAC accepts keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("any length"));
         for part in [id.as_bytes(), b".", seconds.as_bytes(), b".", body] {
             mac.update(part);
@@ -103,13 +109,22 @@ impl AlertChannel for WebhookChannel {
         &self.name
     }
 
-    async fn deliver(&self, notice: Notice<'_>, http: &dyn HttpClient) -> Result<Accepted, ChannelError> {
-        let resolved = notice.alert.severity == Severity::Resolved;
-        self.post(if resolved { "alert.resolved" } else { "alert.triggered" }, notice, http).await
+    async fn deliver(
+        &self,
+        notification: Notification<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let resolved = notification.alert.severity == Severity::Resolved;
+        self.post(if resolved { "alert.resolved" } else { "alert.triggered" }, notification, http).await
     }
 
-    async fn acknowledge(&self, notice: Notice<'_>, _by: &str, http: &dyn HttpClient) -> Result<(), ChannelError> {
-        self.post("alert.acknowledged", notice, http).await.map(|_| ())
+    async fn acknowledge(
+        &self,
+        notification: Notification<'_>,
+        _by: &str,
+        http: &dyn HttpClient,
+    ) -> Result<(), ChannelError> {
+        self.post("alert.acknowledged", notification, http).await.map(|_| ())
     }
 }
 

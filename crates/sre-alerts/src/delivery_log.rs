@@ -1,0 +1,38 @@
+use std::sync::Arc;
+
+use sre_core::{DeliveryRecord, DeliveryState, Timestamp};
+
+use crate::message::Message;
+
+/// The delivery results of one channel that are not in the store yet.
+#[derive(Debug, Default)]
+pub(crate) struct DeliveryLog {
+    pub(crate) channel: Arc<str>,
+    pub(crate) records: Vec<DeliveryRecord>,
+}
+
+impl DeliveryLog {
+    /// Records that the message is no longer needed.
+    pub(crate) fn skip(&mut self, message: &Message, reason: &str, now: Timestamp) {
+        self.record(message, DeliveryState::Skipped, None, Some(reason.to_owned()), now);
+    }
+
+    pub(crate) fn record(
+        &mut self,
+        message: &Message,
+        state: DeliveryState,
+        status: Option<u16>,
+        error: Option<String>,
+        now: Timestamp,
+    ) {
+        self.records.extend(message.alert_ids.iter().map(|id| DeliveryRecord {
+            alert: *id,
+            channel: self.channel.clone(),
+            state,
+            attempts: message.attempts,
+            status,
+            error: error.clone(),
+            at: now,
+        }));
+    }
+}
