@@ -200,7 +200,8 @@ fn work(handler: &dyn SignalHandler, signals: &Receiver<Arc<Signal>>, counts: &C
 mod tests {
     use std::sync::mpsc::channel;
 
-    use sre_core::{Event, Severity, SignalKind};
+    use sre_core::event::Heartbeat;
+    use sre_core::{Severity, SignalKind};
 
     use super::*;
 
@@ -223,7 +224,7 @@ mod tests {
     }
 
     fn event() -> AgentEvent {
-        AgentEvent::new(Timestamp::from_secs(1), "a", Event::Heartbeat)
+        AgentEvent::new(Timestamp::from_secs(1), "a", Heartbeat::default())
     }
 
     #[test]

@@ -18,8 +18,8 @@
 //!     fn reading(&self, now: Timestamp) -> SliReading { self.0.reading(now) }
 //!
 //!     fn observe(&self, event: &AgentEvent) {
-//!         if let Event::TaskFinished { error, .. } = &event.event {
-//!             self.0.record(event.time, error.as_deref() == Some("refused"));
+//!         if let Event::TaskFinished(task) = &event.event {
+//!             self.0.record(event.time, task.error.as_deref() == Some("refused"));
 //!         }
 //!     }
 //! }
@@ -37,14 +37,17 @@ mod cascade;
 mod channel;
 mod clock;
 mod cost;
-mod event;
+pub mod event;
 mod export;
+mod hash;
 mod http_client;
 mod journal;
 mod ledger;
 mod money;
 mod observer;
 mod per_task;
+#[doc(hidden)]
+pub mod private;
 #[cfg(feature = "rate")]
 mod rate;
 mod retry;
@@ -65,7 +68,7 @@ pub mod yaml;
 
 pub use adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, EventSink, LlmUsage, NativeAdapter, OpenRun, OpenRuns,
-    Recorder, Run, RunLimits, Verdict, arguments_hash,
+    Recorder, Run, RunLimits, Verdict,
 };
 pub use alert::{Alert, Severity};
 pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKind, WindowedCalls};
@@ -73,15 +76,17 @@ pub use cascade::{CascadeReport, Failing};
 pub use channel::{Accepted, AlertChannel, ChannelError, Notice};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
-pub use event::compact as compact_event;
-pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
+pub use event::{AgentEvent, Event, EventKind, InvalidEvent, InvalidId, SpanId, TraceId};
 pub use export::{ExportError, Exporter};
+pub use hash::arguments_hash;
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
 pub use money::{InvalidUsd, Usd};
 pub use observer::{Observer, SignalHandler};
 pub use per_task::{PerTask, TaskCosts};
+#[doc(hidden)]
+pub use private::{lock, thread_number};
 #[cfg(feature = "rate")]
 pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
@@ -99,7 +104,5 @@ pub use store::{
     Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
     StoreError,
 };
-pub use sync::lock;
-pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};

@@ -179,7 +179,7 @@ impl fmt::Debug for SloEngine {
 
 #[cfg(test)]
 mod tests {
-    use sre_core::Event;
+    use sre_core::event::TaskFinished;
 
     use super::*;
 
@@ -191,8 +191,7 @@ mod tests {
     }
 
     fn finish(engine: &SloEngine, agent: &str) {
-        let event = Event::TaskFinished { success: true, error: None, duration_ms: None, cost_usd: None };
-        engine.record(&AgentEvent::new(NOW, agent, event));
+        engine.record(&AgentEvent::new(NOW, agent, TaskFinished::new(true)));
     }
 
     #[test]
