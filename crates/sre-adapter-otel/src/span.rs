@@ -267,11 +267,8 @@ impl Span {
         if dialects::is_model_host(url) {
             let mut call = LlmCall::new(None).with_error(self.error.clone());
             call.duration_ms = Some(self.end.millis_since(self.start));
-            // The client's attempts are spans side by side, below that of the operation.
-            if let Some(resent) = known.number(&[dialects::HTTP_RESEND_COUNT]).filter(|count| *count >= 0.0) {
-                call.attempt = Some((resent as u32).saturating_add(1));
-                call.operation_id = self.parent.map(|parent| parent.to_string());
-            }
+            let resent = known.number(&[dialects::HTTP_RESEND_COUNT]).filter(|count| *count >= 0.0);
+            call.attempt = resent.map(|count| (count as u32).saturating_add(1));
             return Some(call.into());
         }
         // A query may hold a secret.

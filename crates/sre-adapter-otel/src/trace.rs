@@ -47,6 +47,7 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
     let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
     order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
+    tree.link_attempts(&order, &mut told);
     let events_of = |index: usize| tree.events_of(index, speaks, &roots, std::mem::take(&mut told[index]));
     let mut events: Vec<Vec<Event>> = (0..trace.spans.len()).map(events_of).collect();
     let has_events: Vec<bool> =
@@ -187,6 +188,26 @@ impl<'a> Tree<'a> {
     fn missing_root(&self) -> Option<SpanId> {
         let orphans = self.spans.iter().filter(|span| span.parent.is_some_and(|id| !self.by_id.contains_key(&id)));
         orphans.min_by_key(|span| span.start)?.parent
+    }
+
+    /// Makes a request that a client sent again one operation with the request before it, below the same span; the first
+    /// attempt itself does not say that it is one. An operation is called by its first attempt's span.
+    fn link_attempts(&self, order: &[usize], told: &mut [Told]) {
+        let mut last_of: FxHashMap<Option<SpanId>, usize> = FxHashMap::default();
+        for &index in order {
+            if self.spans[index].role.is_some() {
+                continue;
+            }
+            let Some(Event::LlmCall(call)) = &told[index].event else { continue };
+            let (attempt, last) = (call.attempt, last_of.insert(self.spans[index].parent, index));
+            let Some(last) = last.filter(|_| attempt.is_some_and(|attempt| attempt > 1)) else { continue };
+            let Some(Event::LlmCall(first)) = &mut told[last].event else { continue };
+            first.attempt.get_or_insert(1);
+            let operation = first.operation_id.get_or_insert_with(|| self.spans[last].id.to_string()).clone();
+            if let Some(Event::LlmCall(call)) = &mut told[index].event {
+                call.operation_id = Some(operation);
+            }
+        }
     }
 
     /// The topmost spans that start a task; the root of a trace where none does. Only what hangs below a root that has

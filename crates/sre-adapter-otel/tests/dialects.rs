@@ -172,6 +172,46 @@ fn in_plain_spans_the_root_is_the_task() {
 }
 
 #[test]
+fn a_request_that_is_sent_again_is_another_attempt_of_one_operation() {
+    let request = |id: u32, from: u64, resent: Option<u32>| {
+        let mut attributes = json!({"server.address": "api.openai.com"});
+        if let Some(resent) = resent {
+            attributes["http.request.resend_count"] = json!(resent);
+        }
+        with(span(id, 1, "POST", from, from + 10, attributes), "kind", json!(3))
+    };
+    let spans = [
+        span(1, 0, "POST /ask", 0, 900, json!({})),
+        failed(request(2, 10, None)),
+        failed(request(3, 30, Some(1))),
+        request(4, 50, Some(2)),
+        request(5, 70, None),
+    ];
+    let events = read(&spans);
+    let of = |event: &AgentEvent| match &event.event {
+        Event::LlmCall(call) => Some((call.attempt, call.operation_id.clone())),
+        _ => None,
+    };
+    let operation = Some("0000000000000002".to_owned());
+    let attempts: Vec<_> = events.iter().filter_map(of).collect();
+    let expected = [(Some(1), operation.clone()), (Some(2), operation.clone()), (Some(3), operation), (None, None)];
+    assert_eq!(attempts, expected);
+}
+
+#[test]
+fn a_tool_call_keeps_the_id_that_the_model_gave_it() {
+    let agent = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"});
+    let tool =
+        json!({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "t", "gen_ai.tool.call.id": "call_1"});
+    let events = read(&[span(1, 0, "a", 0, 900, agent), span(2, 1, "t", 1, 2, tool)]);
+    let ids: Vec<_> = events
+        .iter()
+        .filter_map(|event| if let Event::ToolCall(call) = &event.event { call.operation_id.as_deref() } else { None })
+        .collect();
+    assert_eq!(ids, ["call_1"]);
+}
+
+#[test]
 fn two_agents_under_one_request_are_two_tasks() {
     let agent = |name: &str| json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name});
     let spans = [
@@ -211,6 +251,9 @@ fn a_trace_whose_root_never_comes_times_out() {
     assert!(events.is_empty());
     adapter.expire(start.saturating_add(std::time::Duration::from_secs(601)), &mut |event| events.push(event));
     assert_eq!(finished(&events), [("shop", false, true)]);
+    let root = events[0].span_id.unwrap();
+    assert_eq!(root.to_string(), "0000000000000001", "known from its child");
+    assert_eq!(events[1].parent_span_id, Some(root));
 }
 
 /// A distributed trace may call the agent again, and exporters may be late.
@@ -243,12 +286,14 @@ fn a_span_that_cannot_be_is_rejected_and_counted() {
         span(1, 0, "good", 0, 900, agent.clone()),
         span(2, 1, "backwards", 500, 400, agent.clone()),
         with(span(3, 1, "nobody", 1, 2, agent.clone()), "spanId", json!("")),
-        with(span(4, 1, "never", 1, 2, agent), "endTimeUnixNano", json!("0")),
+        with(span(4, 1, "never", 1, 2, agent.clone()), "endTimeUnixNano", json!("0")),
+        with(span(6, 1, "zero", 1, 2, agent.clone()), "spanId", json!("0".repeat(16))),
+        with(span(7, 1, "zero", 1, 2, agent.clone()), "traceId", json!("0".repeat(32))),
         span(5, 1, "refund", 1, 2, json!({"openinference.span.kind": "LLM", "llm.cost.total": -0.5})),
     ];
     adapter.ingest(&request(&spans), &mut |event| events.push(event)).unwrap();
     adapter.finish(&mut |event| events.push(event));
-    assert_eq!(adapter.stats().rejected, 4);
+    assert_eq!(adapter.stats().rejected, 6);
     assert_eq!(finished(&events), [("a", true, false)]);
 }
 
