@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sre_core::{AgentEvent, Event, Timestamp};
+use sre_core::event::TaskFinished;
+use sre_core::{AgentEvent, Timestamp};
 use sre_slo::{ResponseLatency, Slo, TaskSuccessRate};
 
 #[global_allocator]
@@ -11,8 +12,9 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 const MOST: usize = 64 * 1024;
 
 fn finished(time: Timestamp, duration_ms: f64) -> AgentEvent {
-    let event = Event::TaskFinished { success: true, error: None, duration_ms: Some(duration_ms), cost_usd: None };
-    AgentEvent::new(time, "agent", event)
+    let mut finished = TaskFinished::new(true);
+    finished.duration_ms = Some(duration_ms);
+    AgentEvent::new(time, "agent", finished)
 }
 
 #[test]

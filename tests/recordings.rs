@@ -1,12 +1,15 @@
 //! Every recording of every adapter comes out as its ground truth says, and every adapter conforms.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_adapter_openai_agents::OpenAiAgentsAdapter;
 use sre_adapter_otel::OtelAdapter;
-use sre_core::{Adapter, Sli, Tally};
+use sre_core::{Adapter, Event, Sli, SpanId, Tally};
 use sre_slo::{RepeatedToolCalls, StepsPerTask, TimeToFirstToken};
 use sre_testkit::conformance;
 use sre_testkit::recordings::{Recording, in_folder};
@@ -110,19 +113,11 @@ fn otlp_spans_in_any_order() {
             let mut single = Vec::new();
             for line in lines(&recording) {
                 let request: Value = serde_json::from_slice(&line).unwrap();
-                for resource in request["resourceSpans"].as_array().unwrap() {
-                    for scope in resource["scopeSpans"].as_array().unwrap() {
-                        for span in scope["spans"].as_array().unwrap() {
-                            let scope = json!([{"spans": [span]}]);
-                            let request =
-                                json!({"resourceSpans": [{"resource": resource["resource"], "scopeSpans": scope}]});
-                            single.push((
-                                (span["startTimeUnixNano"].clone()).to_string(),
-                                request.to_string().into_bytes(),
-                            ));
-                        }
-                    }
-                }
+                for_each_span(&request, &mut |resource, span| {
+                    let scope = json!([{"spans": [span]}]);
+                    let request = json!({"resourceSpans": [{"resource": resource["resource"], "scopeSpans": scope}]});
+                    single.push((span["startTimeUnixNano"].to_string(), request.to_string().into_bytes()));
+                });
             }
             single.sort();
             let by_start: Vec<Vec<u8>> = single.into_iter().map(|(_, request)| request).collect();
@@ -156,6 +151,79 @@ fn otlp_protobuf_is_the_same_as_json() {
             }
         }
     }
+}
+
+/// Every event hangs, over spans that have events too, below the start and end of its task.
+#[test]
+fn the_tree_of_a_trace_can_be_rebuilt_from_its_events() {
+    let langgraph: fn() -> Box<dyn Adapter> = || Box::new(LangGraphAdapter::default());
+    let openai_agents: fn() -> Box<dyn Adapter> = || Box::new(OpenAiAgentsAdapter::default());
+    let otel: fn() -> Box<dyn Adapter> = || Box::new(OtelAdapter::default());
+    let formats = [("langgraph", langgraph), ("openai-agents", openai_agents)];
+    for (name, make) in formats.into_iter().chain(OTLP.map(|dialect| (dialect, otel))) {
+        for recording in in_folder(&folder(name)) {
+            let events = conformance::run(&mut *make(), &lines(&recording));
+            let mut parents = HashMap::new();
+            let mut roots = HashSet::new();
+            for event in &events {
+                let span = (event.trace_id.unwrap(), event.span_id.expect("every event has its span's id"));
+                match event.event {
+                    Event::TaskStarted(_) => assert!(roots.insert(span), "{name}: {event:?}"),
+                    Event::TaskFinished(_) => assert!(roots.contains(&span), "{name}: {event:?}"),
+                    // What is judged of a task's own span.
+                    _ if roots.contains(&span) => {}
+                    _ => {
+                        let parent = (span.0, event.parent_span_id.expect("every event inside a task has a parent"));
+                        assert_eq!(*parents.entry(span).or_insert(parent), parent, "{name}: one parent a span");
+                    }
+                }
+            }
+            let mut depths = Vec::new();
+            for span in parents.keys() {
+                let path: Vec<_> = std::iter::successors(Some(span), |span| parents.get(*span)).take(99).collect();
+                assert!(roots.contains(*path.last().unwrap()), "{name}/{}: {span:?} leads to no task", recording.name);
+                depths.push(path.len());
+            }
+            assert!(roots.len() as u64 >= recording.expected.tasks && depths.iter().any(|depth| *depth > 1), "{name}");
+        }
+    }
+}
+
+/// The tree that the events tell is that of the spans, without those that have no events.
+#[test]
+fn parents_in_events_are_ancestors_in_the_recorded_trace() {
+    for dialect in OTLP {
+        for recording in in_folder(&folder(dialect)) {
+            let mut parents = HashMap::new();
+            for line in lines(&recording) {
+                let request: Value = serde_json::from_slice(&line).unwrap();
+                for_each_span(&request, &mut |_, span| {
+                    parents.insert(id(&span["spanId"]).unwrap(), id(&span["parentSpanId"]));
+                });
+            }
+            for event in conformance::run(&mut OtelAdapter::default(), &lines(&recording)) {
+                let span = event.span_id.unwrap();
+                assert!(parents.contains_key(&span), "{dialect}: {event:?}");
+                let Some(parent) = event.parent_span_id else { continue };
+                let mut ancestors = std::iter::successors(parents[&span], |span| parents.get(span).copied().flatten());
+                assert!(ancestors.any(|span| span == parent), "{dialect}: {event:?}");
+            }
+        }
+    }
+}
+
+/// Calls `each` with every resource and span of a request.
+fn for_each_span(request: &Value, each: &mut dyn FnMut(&Value, &Value)) {
+    for resource in request["resourceSpans"].as_array().unwrap() {
+        for scope in resource["scopeSpans"].as_array().unwrap() {
+            scope["spans"].as_array().unwrap().iter().for_each(|span| each(resource, span));
+        }
+    }
+}
+
+/// Reads an id as the recordings have it, in base64.
+fn id(text: &Value) -> Option<SpanId> {
+    SpanId::from_bytes(STANDARD.decode(text.as_str()?).unwrap().try_into().ok()?)
 }
 
 const OTLP: [&str; 5] =

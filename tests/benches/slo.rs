@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sketches_ddsketch::{Config, DDSketch};
-use sre_core::{AgentEvent, Clock, Event, Measure, PercentileSeries, SliSpec, SystemClock, Timestamp, Window};
+use sre_core::event::TaskFinished;
+use sre_core::{AgentEvent, Clock, Measure, PercentileSeries, SliSpec, SystemClock, Timestamp, Window};
 use sre_slo::{ResponseLatency, Slo, TaskSuccessRate};
 
 fn slo() -> Slo {
@@ -14,8 +15,9 @@ fn slo() -> Slo {
 }
 
 fn finished(time: Timestamp) -> AgentEvent {
-    let event = Event::TaskFinished { success: true, error: None, duration_ms: Some(120.0), cost_usd: None };
-    AgentEvent::new(time, "agent", event)
+    let mut finished = TaskFinished::new(true);
+    finished.duration_ms = Some(120.0);
+    AgentEvent::new(time, "agent", finished)
 }
 
 /// One event of now: the clock, the budget, the indicator.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use agent_sre::cascade::{BreakerState, CascadeDetector, DetectorConfig};
 use agent_sre::cost::{CostGuard, CostObserver, Limits};
-use agent_sre::{AgentEvent, Clock, Event, ManualClock, Observer, Signal, SignalKind, Target, Timestamp, Usd};
+use agent_sre::event::TaskFinished;
+use agent_sre::{AgentEvent, Clock, ManualClock, Observer, Signal, SignalKind, Target, Timestamp, Usd};
 
 const STEP: Duration = Duration::from_secs(15);
 const OUTAGE: std::ops::Range<u64> = 180..360;
@@ -81,9 +82,8 @@ impl World {
     }
 
     fn finish_task(&self, agent: &str, outcome: Result<(), String>, out: &mut impl Write) -> io::Result<()> {
-        let (success, error) = (outcome.is_ok(), outcome.err());
-        let event = Event::TaskFinished { success, error, duration_ms: None, cost_usd: None };
-        let event = AgentEvent::new(self.clock.now(), agent, event);
+        let finished = TaskFinished::new(true).with_error(outcome.err());
+        let event = AgentEvent::new(self.clock.now(), agent, finished);
         self.tell(out, |signals| {
             self.detector.observe(&event, signals);
             self.costs.evaluate(event.time, signals);

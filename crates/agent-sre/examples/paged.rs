@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::alerts::{AlertManager, AlertOptions, ChannelConfig, FileChannel};
+use agent_sre::event::TaskFinished;
 use agent_sre::slo::{SliRegistry, SloEngine, parse};
-use agent_sre::{AgentEvent, Event, Hub, Timestamp};
+use agent_sre::{AgentEvent, Hub, Timestamp};
 
 const OBJECTIVE: &str = "
 name: answers
@@ -28,8 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for minute in 0..240 {
         for task in 0..5 {
             let failing = (60..90).contains(&minute) && task != 0;
-            let finished = Event::TaskFinished { success: !failing, error: None, duration_ms: None, cost_usd: None };
-            hub.record(&AgentEvent::new(now, "support", finished));
+            hub.record(&AgentEvent::new(now, "support", TaskFinished::new(!failing)));
         }
         hub.evaluate(now);
         now = now.saturating_add(Duration::from_secs(60));

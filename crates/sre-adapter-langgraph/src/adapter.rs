@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+use sre_core::event::{LlmCall, StepFinished, ToolCall};
 use sre_core::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
     StateError, StateReader, StateWriter, Timestamp, arguments_hash,
@@ -32,10 +33,13 @@ struct Graph {
 struct Call {
     kind: CallKind,
     name: String,
+    /// The node or call around it; `None` where that is the run itself.
     parent: Option<String>,
     started: Timestamp,
     first_token: Option<Timestamp>,
     arguments_hash: Option<String>,
+    /// What the model called the tool call that it asked for.
+    tool_call_id: Option<String>,
     model: Option<String>,
     provider: Option<String>,
 }
@@ -80,8 +84,8 @@ impl LangGraphAdapter {
 
     fn start_root(&mut self, run_id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
         let agent = line.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
-        let run = OpenRun { agent, task: run_id.to_owned(), started: line.time, state: Graph::default() };
-        emit(run.event(line.time, Event::TaskStarted { name: line.name.clone() }));
+        let run = OpenRun::native(agent, run_id, line.time, Graph::default());
+        emit(run.started(line.name.clone()));
         if let Some((at, displaced)) = self.runs.open(run_id, run) {
             self.raised.rule_out(&displaced.task);
             close_incomplete(&displaced, at, emit);
@@ -142,15 +146,16 @@ impl LangGraphAdapter {
                 }
             }
             "on_chat_model_end" | "on_llm_end" | "on_tool_end" | "on_chain_end" => {
-                if let Some(call) = run.state.calls.remove(run_id) {
-                    let error = call.failure_in_answer(line);
+                if let Some(mut call) = run.state.calls.remove(run_id) {
+                    let error = call.read_tool_message(line);
                     emit(call.event(run, run_id, line, error));
                 }
             }
             "on_chat_model_error" | "on_llm_error" | "on_tool_error" | "on_chain_error" => {
-                if let Some(call) = run.state.calls.remove(run_id) {
+                if let Some(mut call) = run.state.calls.remove(run_id) {
                     let data: wire::ErrorData = wire::read(line.data);
                     let error = data.error.as_ref().map_or_else(|| "failed".to_owned(), wire::error_text);
+                    call.tool_call_id = data.tool_call_id;
                     emit(call.event(run, run_id, line, Some(error)));
                 }
             }
@@ -281,10 +286,12 @@ impl Graph {
         let call = Call {
             kind,
             name: line.name.clone().unwrap_or_default(),
-            parent: line.parent_ids.last().cloned(),
+            // The nearest of those that become events; the chains between them do not.
+            parent: line.parent_ids.iter().rev().find(|id| self.calls.contains_key(*id)).cloned(),
             started: line.time,
             first_token: None,
             arguments_hash,
+            tool_call_id: None,
             model: line.metadata.ls_model_name.clone(),
             provider: line.metadata.ls_provider.clone(),
         };
@@ -294,17 +301,17 @@ impl Graph {
 }
 
 impl Call {
-    /// A tool node may turn a tool's exception into an answer whose status is `error`.
-    fn failure_in_answer(&self, line: &Line<'_>) -> Option<String> {
+    /// Reads the message that a tool call ended with. A tool node may turn an exception of the tool into a message whose
+    /// status is `error`: returned as the error of the call.
+    fn read_tool_message(&mut self, line: &Line<'_>) -> Option<String> {
         if self.kind != CallKind::Tool {
             return None;
         }
-        match wire::read::<ToolEnd>(line.data).output {
-            Some(ToolOutput::Message { status }) if status == "error" => {
-                Some("the tool answered with an error".to_owned())
-            }
-            _ => None,
-        }
+        let Some(ToolOutput::Message { status, tool_call_id }) = wire::read::<ToolEnd>(line.data).output else {
+            return None;
+        };
+        self.tool_call_id = tool_call_id;
+        (status == "error").then(|| "the tool answered with an error".to_owned())
     }
 
     fn event(&self, run: &OpenRun<Graph>, run_id: &str, line: &Line<'_>, error: Option<String>) -> AgentEvent {
@@ -321,41 +328,35 @@ impl Call {
         end: Option<ModelEnd>,
     ) -> AgentEvent {
         let duration_ms = Some(time.millis_since(self.started));
-        let success = error.is_none();
-        let event = match self.kind {
-            CallKind::Tool => Event::ToolCall {
-                tool: self.name.clone(),
-                arguments_hash: self.arguments_hash.clone(),
-                success,
-                correct: None,
-                error,
-                duration_ms,
-            },
+        let event: Event = match self.kind {
+            CallKind::Tool => {
+                let mut call = ToolCall::new(&self.name).with_error(error);
+                call.arguments_hash.clone_from(&self.arguments_hash);
+                call.operation_id.clone_from(&self.tool_call_id);
+                call.duration_ms = duration_ms;
+                call.into()
+            }
             CallKind::Node => {
-                Event::StepFinished { name: self.name.clone(), kind: "node".to_owned(), success, error, duration_ms }
+                let mut step = StepFinished::new(&self.name, "node").with_error(error);
+                step.duration_ms = duration_ms;
+                step.into()
             }
             CallKind::Model => {
                 let output = end.and_then(|end| end.output).unwrap_or_default();
                 let response = output.response_metadata.unwrap_or_default();
                 let usage = output.usage_metadata.unwrap_or_default();
-                Event::LlmCall {
-                    model: response.model_name.or_else(|| self.model.clone()),
-                    provider: self.provider.clone().or(response.model_provider),
-                    input_tokens: usage.input_tokens,
-                    cached_input_tokens: usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0),
-                    output_tokens: usage.output_tokens,
-                    cost_usd: None,
-                    success,
-                    error,
-                    duration_ms,
-                    first_token_ms: self.first_token.map(|first| first.millis_since(self.started)),
-                }
+                let mut call = LlmCall::new(response.model_name.or_else(|| self.model.clone())).with_error(error);
+                call.provider = self.provider.clone().or(response.model_provider);
+                call.input_tokens = usage.input_tokens;
+                call.cached_input_tokens =
+                    usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0);
+                call.output_tokens = usage.output_tokens;
+                call.duration_ms = duration_ms;
+                call.first_token_ms = self.first_token.map(|first| first.millis_since(self.started));
+                call.into()
             }
         };
-        let mut event = run.event(time, event);
-        event.span_id = Some(run_id.to_owned());
-        event.parent_span_id.clone_from(&self.parent);
-        event
+        run.native_event(time, run_id, self.parent.as_deref(), event)
     }
 }
 
@@ -376,7 +377,7 @@ mod tests {
         }
         adapter.finish(&mut |event| events.push(event));
         let finished = events.iter().filter_map(|event| match event.event {
-            Event::TaskFinished { success, .. } => Some((event.task.clone().unwrap(), success, event.is_incomplete())),
+            Event::TaskFinished(ref task) => Some((event.task.clone().unwrap(), task.success, event.is_incomplete())),
             _ => None,
         });
         let mut finished: Vec<_> = finished.collect();

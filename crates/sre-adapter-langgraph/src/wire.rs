@@ -41,6 +41,8 @@ pub(crate) struct ToolInput<'a> {
 #[derive(Default, Deserialize)]
 pub(crate) struct ErrorData {
     pub(crate) error: Option<serde_json::Value>,
+    /// Of a tool.
+    pub(crate) tool_call_id: Option<String>,
 }
 
 /// `data` of a model call's end.
@@ -88,7 +90,7 @@ pub(crate) struct ToolEnd {
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(crate) enum ToolOutput {
-    Message { status: String },
+    Message { status: String, tool_call_id: Option<String> },
     Other(serde::de::IgnoredAny),
 }
 

@@ -1,5 +1,6 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, ToolCall};
 use sre_core::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
     StateError, StateReader, StateWriter, Timestamp, Verdict, arguments_hash,
@@ -23,8 +24,17 @@ pub struct OpenAiAgentsAdapter {
 struct Trace {
     verdict: Verdict,
     handoffs: u32,
-    /// The spans that have begun: their parents, and whether they are a tool, whose failures the agent may get over.
-    spans: FxHashMap<String, (Option<String>, bool)>,
+    /// The spans that have started.
+    spans: FxHashMap<String, StartedSpan>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StartedSpan {
+    parent: Option<String>,
+    /// The agent may recover from whatever fails inside a tool.
+    is_tool: bool,
+    /// Whether an event comes of it when it ends.
+    is_event: bool,
 }
 
 /// At most so many spans of one trace are remembered for their parents.
@@ -53,20 +63,21 @@ impl OpenAiAgentsAdapter {
 
     fn trace_start(&mut self, id: String, workflow: Option<String>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         let agent = workflow.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
-        let run = OpenRun { agent, task: id.clone(), started: time, state: Trace::default() };
-        let started = run.event(time, Event::TaskStarted { name: workflow });
+        let run = OpenRun::native(agent, &id, time, Trace::default());
+        let started = run.started(workflow);
         if let Some((at, displaced)) = self.runs.open(&id, run) {
             emit(displaced.incomplete(at));
         }
-        emit(with_trace(started));
+        emit(started);
     }
 
     fn span_start(&mut self, line: Line<'_>) {
         let run = line.trace_id.as_deref().and_then(|id| self.runs.get_mut(id));
         match (run, line.id) {
             (Some(run), Some(id)) if run.state.spans.len() < MAX_SPANS => {
-                let is_tool = line.span_data.is_some_and(|data| data.kind == "function");
-                run.state.spans.insert(id, (line.parent_id, is_tool));
+                let is_tool = line.span_data.as_ref().is_some_and(|data| data.kind == "function");
+                let is_event = line.span_data.as_ref().is_some_and(SpanData::is_event);
+                run.state.spans.insert(id, StartedSpan { parent: line.parent_id, is_tool, is_event });
             }
             _ => self.unmatched += 1,
         }
@@ -100,57 +111,45 @@ impl OpenAiAgentsAdapter {
             run.state.verdict.model_call(error.as_deref());
         }
         let Some(event) = event_of(data, error, duration_ms, &mut run.state.handoffs) else { return };
-        let mut event = with_trace(run.event(ended, event));
-        event.span_id = line.id;
-        event.parent_span_id = line.parent_id;
-        emit(event);
+        let parent = run.state.reported_parent(line.parent_id.as_deref());
+        emit(run.native_event(ended, &line.id.unwrap_or_default(), parent.as_deref(), event));
     }
-}
-
-fn with_trace(mut event: AgentEvent) -> AgentEvent {
-    event.trace_id.clone_from(&event.task);
-    event
 }
 
 /// The event that a span is; `None` for the wrappers that only repeat what is inside them.
 fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>, handoffs: &mut u32) -> Option<Event> {
-    let success = error.is_none();
     let step = |name: String, kind: &str, error| {
-        Some(Event::StepFinished { name, kind: kind.to_owned(), success, error, duration_ms })
+        let mut step = StepFinished::new(name, kind).with_error(error);
+        step.duration_ms = duration_ms;
+        Some(step.into())
     };
     match &*data.kind {
         "generation" | "response" => {
             let usage = data.usage.unwrap_or_default();
-            Some(Event::LlmCall {
-                model: data.model,
-                provider: None,
-                input_tokens: usage.input_tokens,
-                cached_input_tokens: usage.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
-                output_tokens: usage.output_tokens,
-                cost_usd: None,
-                success,
-                error,
-                duration_ms,
-                first_token_ms: None,
-            })
+            let mut call = LlmCall::new(data.model).with_error(error);
+            call.input_tokens = usage.input_tokens;
+            call.cached_input_tokens =
+                usage.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+            call.output_tokens = usage.output_tokens;
+            call.duration_ms = duration_ms;
+            Some(call.into())
         }
-        "function" => Some(Event::ToolCall {
-            tool: data.name.unwrap_or_default(),
-            arguments_hash: match data.input {
+        "function" => {
+            let mut call = ToolCall::new(data.name.unwrap_or_default()).with_error(error);
+            call.arguments_hash = match data.input {
                 Input::Text(arguments) => Some(arguments_hash(&arguments)),
                 Input::Other(_) | Input::Missing => None,
-            },
-            success,
-            correct: None,
-            error,
-            duration_ms,
-        }),
+            };
+            call.duration_ms = duration_ms;
+            Some(call.into())
+        }
         "handoff" => {
             *handoffs += 1;
-            let name = |agent: Option<String>| agent.unwrap_or_default();
-            Some(Event::Handoff { from: name(data.from_agent), to: name(data.to_agent), depth: *handoffs })
+            let mut handoff = Handoff::new(data.from_agent.unwrap_or_default(), data.to_agent.unwrap_or_default());
+            handoff.depth = *handoffs;
+            Some(handoff.into())
         }
-        "guardrail" => Some(Event::PolicyCheck { policy: data.name.unwrap_or_default(), compliant: !data.triggered }),
+        "guardrail" => Some(PolicyCheck::new(data.name.unwrap_or_default(), !data.triggered).into()),
         "custom" => {
             let custom = data.data.unwrap_or_default();
             match (custom.sdk_span_type.as_deref(), custom.turn) {
@@ -164,16 +163,20 @@ fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>,
 }
 
 impl Trace {
-    fn is_inside_tool<'a>(&'a self, mut parent: Option<&'a str>) -> bool {
-        // A parent is always older than its child, so this ends; the bound is for input that says otherwise.
-        for _ in 0..256 {
-            match parent.and_then(|id| self.spans.get(id)) {
-                Some((_, true)) => return true,
-                Some((next, false)) => parent = next.as_deref(),
-                None => return false,
-            }
-        }
-        false
+    /// Returns the span `id` and those around it, from the inside out. Bounded, for input whose spans are each other's
+    /// parents.
+    fn enclosing<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a StartedSpan)> {
+        let entry = |id: &'a str| Some((id, self.spans.get(id)?));
+        std::iter::successors(id.and_then(entry), move |(_, span)| span.parent.as_deref().and_then(entry)).take(256)
+    }
+
+    fn is_inside_tool(&self, parent: Option<&str>) -> bool {
+        self.enclosing(parent).any(|(_, span)| span.is_tool)
+    }
+
+    /// Returns the nearest enclosing span that becomes an event; `None` where that is the trace itself.
+    fn reported_parent(&self, parent: Option<&str>) -> Option<String> {
+        self.enclosing(parent).find(|(_, span)| span.is_event).map(|(id, _)| id.to_owned())
     }
 }
 
@@ -206,7 +209,7 @@ impl Adapter for OpenAiAgentsAdapter {
             ("trace_end", Some(id)) => match self.runs.close(id) {
                 Some(mut run) => {
                     let error = std::mem::take(&mut run.state.verdict).error();
-                    emit(with_trace(run.finished(time, error)));
+                    emit(run.finished(time, error));
                 }
                 None => self.unmatched += 1,
             },
@@ -219,13 +222,13 @@ impl Adapter for OpenAiAgentsAdapter {
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         for (deadline, run) in self.runs.expire(now) {
-            emit(with_trace(run.incomplete(deadline)));
+            emit(run.incomplete(deadline));
         }
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         for run in self.runs.drain() {
-            emit(with_trace(run.incomplete(self.latest.max(run.started))));
+            emit(run.incomplete(self.latest.max(run.started)));
         }
     }
 

@@ -38,6 +38,18 @@ pub(crate) struct SpanData<'a> {
     pub(crate) data: Option<CustomData>,
 }
 
+impl SpanData<'_> {
+    /// Returns whether an event comes of the span. Agents and the SDK's own tasks only wrap what is inside them.
+    pub(crate) fn is_event(&self) -> bool {
+        let sdk_span_type = || self.data.as_ref()?.sdk_span_type.as_deref();
+        match &*self.kind {
+            "generation" | "response" | "function" | "handoff" | "guardrail" => true,
+            "custom" => matches!(sdk_span_type(), None | Some("turn")),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Input {

@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use sre_core::{
     Adapter, AdapterError, AdapterStats, AgentEvent, OpenRun, OpenRuns, RunLimits, StateError, StateReader,
-    StateWriter, Timestamp,
+    StateWriter, Timestamp, TraceId,
 };
 
 use crate::request::{Evaluation, Item, Request};
-use crate::span::{Span, TraceId};
-use crate::trace::{self, Trace, hex};
+use crate::span::Span;
+use crate::trace::{self, Trace};
 
 /// Reads OTLP export requests: traces, and the evaluations among logs.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl OtelAdapter {
 
     fn add(&mut self, id: TraceId, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
         self.latest = self.latest.max(span.end);
-        let key = hex(&id);
+        let key = id.to_string();
         let is_over = |run: &mut OpenRun<Trace>| run.state.settles_at.is_some_and(|at| at <= span.start);
         if self.traces.get_mut(&key).is_some_and(is_over)
             && let Some(run) = self.traces.close(&key)
@@ -79,8 +79,8 @@ impl OtelAdapter {
         }
         if self.traces.get_mut(&key).is_none() {
             let follows = self.read.get_mut(&key).map(|run| run.agent.clone());
-            let state = Trace { id, service: service.map(str::to_owned), follows, ..Default::default() };
-            let run = OpenRun { agent: String::new(), task: key.clone(), started: span.start, state };
+            let state = Trace::new(id, service.map(str::to_owned), follows);
+            let run = OpenRun::new(String::new(), key.clone(), span.start, state);
             if let Some((at, displaced)) = self.traces.open(&key, run) {
                 self.emit(displaced.state, at, emit);
             }
@@ -103,13 +103,12 @@ impl OtelAdapter {
     }
 
     fn evaluate(&mut self, evaluation: Evaluation, emit: &mut dyn FnMut(AgentEvent)) {
-        let Evaluation { time, trace, agent, event: Some(event) } = evaluation else { return };
+        let Evaluation { time, trace, span, agent, event } = evaluation;
         self.latest = self.latest.max(time);
-        let trace = trace.map(|id| hex(&id));
-        let of_trace = trace.as_ref().and_then(|key| self.read.get_mut(key)).map(|run| run.agent.clone());
+        let task = trace.map(|id| id.to_string());
+        let of_trace = task.as_ref().and_then(|key| self.read.get_mut(key)).map(|run| run.agent.clone());
         let mut event = AgentEvent::new(time, of_trace.or(agent).unwrap_or_else(|| "default".to_owned()), event);
-        event.task.clone_from(&trace);
-        event.trace_id = trace;
+        (event.task, event.trace_id, event.span_id) = (task, trace, span);
         emit(event);
     }
 
@@ -128,7 +127,7 @@ impl OtelAdapter {
 
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.repeated += state.drop_repeated();
-        let (key, started, spans) = (hex(&state.id), state.latest, state.spans.len() as u64);
+        let (key, started, spans) = (state.id.to_string(), state.latest, state.spans.len() as u64);
         // It may have been pushed out before its time.
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
         let mut agent = None;
@@ -142,7 +141,7 @@ impl OtelAdapter {
             return;
         };
         // What is pushed out here is only no longer remembered.
-        self.read.open(&key, OpenRun { agent, task: key.clone(), started, state: () });
+        self.read.open(&key, OpenRun::new(agent, key.clone(), started, ()));
     }
 }
 

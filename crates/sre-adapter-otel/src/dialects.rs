@@ -36,6 +36,8 @@ pub(crate) struct Dialect {
     pub(crate) cost_usd: &'static [&'static str],
     pub(crate) tool: &'static [&'static str],
     pub(crate) arguments: &'static [&'static str],
+    /// The id that the model gave the tool call it asked for.
+    pub(crate) tool_call_id: &'static [&'static str],
     /// The arguments inside of the arguments, where the dialect wraps them.
     pub(crate) arguments_in: &'static [&'static str],
     pub(crate) first_token: FirstToken,
@@ -84,6 +86,7 @@ const VERCEL_AI: Dialect = Dialect {
     cost_usd: &[],
     tool: &["ai.toolCall.name"],
     arguments: &["ai.toolCall.args", "ai.toolCall.input"],
+    tool_call_id: &["ai.toolCall.id"],
     arguments_in: &[],
     first_token: FirstToken::Milliseconds("ai.response.msToFirstChunk"),
 };
@@ -111,6 +114,7 @@ const OPEN_INFERENCE: Dialect = Dialect {
     tool: &["tool.name"],
     // Some instrumentations put the tool's schema into `tool.parameters`, so what went in comes first.
     arguments: &["input.value", "tool.parameters"],
+    tool_call_id: &["tool_call.id"],
     arguments_in: &[],
     first_token: FirstToken::SpanEvent("First Token Stream Event"),
 };
@@ -138,6 +142,7 @@ const GEN_AI: Dialect = Dialect {
     cost_usd: &[],
     tool: &["gen_ai.tool.name", "traceloop.entity.name"],
     arguments: &["gen_ai.tool.call.arguments", "traceloop.entity.input"],
+    tool_call_id: &["gen_ai.tool.call.id"],
     // OpenLLMetry puts the call's metadata, which differs every time, around the arguments.
     arguments_in: &["inputs", "input_str"],
     first_token: GEN_AI_CHUNK,
@@ -170,6 +175,9 @@ pub(crate) const EVALUATION_LABEL: &str = "gen_ai.evaluation.score.label";
 pub(crate) const HOST: &[&str] = &["server.address", "net.peer.name", "http.host", "url.full", "http.url"];
 pub(crate) const HTTP_STATUS: &[&str] = &["http.response.status_code", "http.status_code"];
 
+/// How many times a client has sent the request of a span before; absent the first time.
+pub(crate) const HTTP_RESEND_COUNT: &str = "http.request.resend_count";
+
 /// Hosts whose HTTP requests are model calls, in spans that speak no dialect.
 const MODEL_HOSTS: [&str; 16] = [
     "api.openai.com",
@@ -201,6 +209,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         keys.extend([EVALUATION_NAME, EVALUATION_SCORE, EVALUATION_LABEL]);
         keys.extend(HOST);
         keys.extend(HTTP_STATUS);
+        keys.push(HTTP_RESEND_COUNT);
         for dialect in &DIALECTS {
             keys.push(dialect.told_by);
             let lists = [
@@ -214,6 +223,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
                 dialect.cost_usd,
                 dialect.tool,
                 dialect.arguments,
+                dialect.tool_call_id,
             ];
             keys.extend(lists.into_iter().flatten());
             if let FirstToken::Seconds(key) | FirstToken::Milliseconds(key) = dialect.first_token {

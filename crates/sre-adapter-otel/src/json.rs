@@ -7,11 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use sre_core::AdapterError;
+use sre_core::{AdapterError, SpanId, TraceId};
 
 use crate::protobuf::{local_parent, timestamp};
 use crate::request::Request as Into;
-use crate::span::{Known, RawSpan, Scalar, Span, TraceId};
+use crate::span::{Known, RawSpan, Scalar, Span};
 
 pub(crate) fn read(body: &[u8], into: &mut Into) -> Result<(), AdapterError> {
     let request: Request<'_> = serde_json::from_slice(body)?;
@@ -30,8 +30,8 @@ pub(crate) fn read(body: &[u8], into: &mut Into) -> Result<(), AdapterError> {
         for record in resource.scope_logs.iter().flat_map(|scope| &scope.log_records) {
             let nanos =
                 if record.time_unix_nano.0 == 0 { record.observed_time_unix_nano.0 } else { record.time_unix_nano.0 };
-            let trace = id(&record.trace_id);
-            into.add_log(&record.event_name, timestamp(nanos), trace, &known(&record.attributes), service);
+            let place = (trace_id(&record.trace_id), span_id(&record.span_id));
+            into.add_log(&record.event_name, timestamp(nanos), place, &known(&record.attributes), service);
         }
     }
     Ok(())
@@ -39,8 +39,8 @@ pub(crate) fn read(body: &[u8], into: &mut Into) -> Result<(), AdapterError> {
 
 fn read_span(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
     let raw = RawSpan {
-        id: id(&span.span_id)?,
-        parent: local_parent(id(&span.parent_span_id), span.flags),
+        id: span_id(&span.span_id)?,
+        parent: local_parent(span_id(&span.parent_span_id), span.flags),
         name: &span.name,
         is_client: matches!(&span.kind, Enum::Number(3)) || span.kind.is_named("SPAN_KIND_CLIENT"),
         start: timestamp(span.start_time_unix_nano.0)?,
@@ -50,19 +50,19 @@ fn read_span(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
     };
     let events = span.events.iter().filter_map(|event| Some((&*event.name, timestamp(event.time_unix_nano.0)?)));
     let read = Span::read(&raw, &known(&span.attributes), events)?;
-    Some((id(&span.trace_id)?, read))
+    Some((trace_id(&span.trace_id)?, read))
 }
 
-/// An id of `N` bytes: twice as many hex digits, or base64, which is shorter.
-fn id<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() == 2 * N {
-        let mut bytes = [0; N];
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            *byte = (digit(digits[0])? * 16 + digit(digits[1])?) as u8;
-        }
-        return Some(bytes);
-    }
+/// Reads an id in hex, or in base64, which is never as long.
+fn trace_id(text: &str) -> Option<TraceId> {
+    if text.len() == 32 { text.parse().ok() } else { TraceId::from_bytes(base64(text)?) }
+}
+
+fn span_id(text: &str) -> Option<SpanId> {
+    if text.len() == 16 { text.parse().ok() } else { SpanId::from_bytes(base64(text)?) }
+}
+
+fn base64<const N: usize>(text: &str) -> Option<[u8; N]> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
@@ -188,6 +188,8 @@ struct LogRecord<'a> {
     observed_time_unix_nano: Nanos,
     #[serde(borrow, default)]
     trace_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    span_id: Cow<'a, str>,
     #[serde(borrow, default)]
     attributes: Vec<Attribute<'a>>,
 }

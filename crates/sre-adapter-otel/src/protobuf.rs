@@ -6,10 +6,10 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{self as proto};
 use prost::Message;
-use sre_core::{AdapterError, Timestamp};
+use sre_core::{AdapterError, SpanId, Timestamp, TraceId};
 
 use crate::request::Request;
-use crate::span::{Known, RawSpan, Scalar, Span, SpanId, TraceId};
+use crate::span::{Known, RawSpan, Scalar, Span};
 
 pub(crate) fn traces(body: &[u8], into: &mut Request) -> Result<(), AdapterError> {
     let request = ExportTraceServiceRequest::decode(body).map_err(|error| malformed("traces", &error))?;
@@ -30,8 +30,8 @@ pub(crate) fn logs(body: &[u8], into: &mut Request) -> Result<(), AdapterError> 
         for record in resource.scope_logs.iter().flat_map(|scope| &scope.log_records) {
             let known = known(&record.attributes);
             let nanos = if record.time_unix_nano == 0 { record.observed_time_unix_nano } else { record.time_unix_nano };
-            let trace = TraceId::try_from(record.trace_id.as_slice()).ok();
-            into.add_log(&record.event_name, timestamp(nanos), trace, &known, service);
+            let place = (trace_id(&record.trace_id), span_id(&record.span_id));
+            into.add_log(&record.event_name, timestamp(nanos), place, &known, service);
         }
     }
     Ok(())
@@ -43,8 +43,8 @@ fn malformed(what: &str, error: &prost::DecodeError) -> AdapterError {
 
 fn read(span: &proto::Span) -> Option<(TraceId, Span)> {
     let raw = RawSpan {
-        id: SpanId::try_from(span.span_id.as_slice()).ok()?,
-        parent: local_parent(SpanId::try_from(span.parent_span_id.as_slice()).ok(), span.flags),
+        id: span_id(&span.span_id)?,
+        parent: local_parent(span_id(&span.parent_span_id), span.flags),
         name: &span.name,
         is_client: span.kind == SpanKind::Client as i32,
         start: timestamp(span.start_time_unix_nano)?,
@@ -54,14 +54,23 @@ fn read(span: &proto::Span) -> Option<(TraceId, Span)> {
     };
     let events = span.events.iter().filter_map(|event| Some((event.name.as_str(), timestamp(event.time_unix_nano)?)));
     let read = Span::read(&raw, &known(&span.attributes), events)?;
-    Some((TraceId::try_from(span.trace_id.as_slice()).ok()?, read))
+    Some((trace_id(&span.trace_id)?, read))
+}
+
+/// An id of all zeros is none.
+fn trace_id(bytes: &[u8]) -> Option<TraceId> {
+    TraceId::from_bytes(bytes.try_into().ok()?)
+}
+
+fn span_id(bytes: &[u8]) -> Option<SpanId> {
+    SpanId::from_bytes(bytes.try_into().ok()?)
 }
 
 /// A parent in another process may never come here: the span is a root as far as this input is concerned.
 pub(crate) fn local_parent(parent: Option<SpanId>, flags: u32) -> Option<SpanId> {
     const HAS_IS_REMOTE: u32 = 0x100;
     const IS_REMOTE: u32 = 0x200;
-    parent.filter(|id| *id != SpanId::default() && flags & (HAS_IS_REMOTE | IS_REMOTE) != HAS_IS_REMOTE | IS_REMOTE)
+    parent.filter(|_| flags & (HAS_IS_REMOTE | IS_REMOTE) != HAS_IS_REMOTE | IS_REMOTE)
 }
 
 pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {

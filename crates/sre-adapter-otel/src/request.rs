@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
-use sre_core::{AdapterError, Event, Timestamp, compact_event};
+use sre_core::private::json_text;
+use sre_core::{AdapterError, Event, SpanId, Timestamp, TraceId};
 
 use crate::dialects::EVALUATION_EVENT;
-use crate::span::{Known, Span, TraceId};
+use crate::span::{Known, Span};
 use crate::{json, protobuf};
 
 /// An export request as far as it matters to agents' runs: read, and not taken in by an adapter yet.
@@ -38,11 +39,11 @@ pub(crate) enum Item {
 pub(crate) struct Evaluation {
     pub(crate) time: Timestamp,
     pub(crate) trace: Option<TraceId>,
+    pub(crate) span: Option<SpanId>,
     /// The agent, where the record names one.
     pub(crate) agent: Option<String>,
-    /// It is one.
-    #[serde(with = "compact_event")]
-    pub(crate) event: Option<Event>,
+    #[serde(with = "json_text")]
+    pub(crate) event: Event,
 }
 
 impl Request {
@@ -121,7 +122,7 @@ impl Request {
         &mut self,
         name: &str,
         time: Option<Timestamp>,
-        trace: Option<TraceId>,
+        (trace, span): (Option<TraceId>, Option<SpanId>),
         known: &Known<'_>,
         service: Option<&str>,
     ) {
@@ -130,8 +131,7 @@ impl Request {
         match (event, time) {
             (Some(event), Some(time)) => {
                 let agent = known.text(&["gen_ai.agent.name"]).or(service).map(str::to_owned);
-                let trace = trace.filter(|id| *id != TraceId::default());
-                self.items.push(Item::Evaluation(Evaluation { time, trace, agent, event: Some(event) }));
+                self.items.push(Item::Evaluation(Evaluation { time, trace, span, agent, event }));
             }
             _ => self.unknown += 1,
         }

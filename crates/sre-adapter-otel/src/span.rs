@@ -1,10 +1,9 @@
 use serde::{Deserialize, Serialize};
-use sre_core::{Event, Timestamp, Usd, arguments_hash, compact_event};
+use sre_core::event::{Evaluation, HttpRequest, LlmCall, StepFinished, ToolCall};
+use sre_core::private::json_text;
+use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
 
 use crate::dialects::{self, DIALECTS, Dialect, FirstToken, Role, known_key};
-
-pub(crate) type SpanId = [u8; 8];
-pub(crate) type TraceId = [u8; 16];
 
 /// A span as it came, whatever it came in.
 pub(crate) struct RawSpan<'a> {
@@ -41,9 +40,9 @@ pub(crate) struct Span {
     pub(crate) name: Option<String>,
     pub(crate) error: Option<String>,
     /// The event that the span is; `None` for agents, and for spans that are none.
-    #[serde(with = "compact_event")]
+    #[serde(with = "json_text")]
     pub(crate) event: Option<Event>,
-    #[serde(with = "compact_event")]
+    #[serde(with = "json_text")]
     pub(crate) evaluations: Vec<Event>,
 }
 
@@ -166,7 +165,7 @@ impl Judgement<'_> {
         if passed.is_none() && self.score.is_none() {
             return None;
         }
-        Some(Event::Evaluation { metric: self.name?.to_owned(), passed, score: self.score, confidence: None })
+        Some(Evaluation::new(self.name?, passed, self.score).into())
     }
 }
 
@@ -211,7 +210,7 @@ impl Span {
         events: impl Iterator<Item = (&'a str, Timestamp)>,
     ) {
         let duration_ms = Some(self.end.millis_since(self.start));
-        let (success, error) = (self.error.is_none(), self.error.clone());
+        let error = self.error.clone();
         match role {
             Role::Agent => {
                 let like_span = || dialect.agent_like_span.then(|| raw.name.to_owned());
@@ -221,32 +220,28 @@ impl Span {
                 let name = known.owned(dialect.step).unwrap_or_else(|| raw.name.to_owned());
                 let kind = known.text(&[dialect.told_by]).unwrap_or("step").to_lowercase();
                 self.name = (role == Role::Chain).then(|| name.clone());
-                self.event = Some(Event::StepFinished { name, kind, success, error, duration_ms });
+                let mut step = StepFinished::new(name, kind).with_error(error);
+                step.duration_ms = duration_ms;
+                self.event = Some(step.into());
             }
             Role::ToolCall => {
                 let arguments = known.text(dialect.arguments);
-                self.event = Some(Event::ToolCall {
-                    tool: known.owned(dialect.tool).unwrap_or_else(|| raw.name.to_owned()),
-                    arguments_hash: arguments.map(|text| hash_arguments(text, dialect.arguments_in)),
-                    success,
-                    correct: None,
-                    error,
-                    duration_ms,
-                });
+                let mut call = ToolCall::new(known.text(dialect.tool).unwrap_or(raw.name)).with_error(error);
+                call.arguments_hash = arguments.map(|text| hash_arguments(text, dialect.arguments_in));
+                call.operation_id = known.owned(dialect.tool_call_id);
+                call.duration_ms = duration_ms;
+                self.event = Some(call.into());
             }
             Role::ModelCall => {
-                self.event = Some(Event::LlmCall {
-                    model: known.owned(dialect.model),
-                    provider: known.owned(dialect.provider),
-                    input_tokens: known.count(dialect.input_tokens),
-                    cached_input_tokens: known.count(dialect.cached_input_tokens),
-                    output_tokens: known.count(dialect.output_tokens),
-                    cost_usd: known.number(dialect.cost_usd).and_then(|cost| Usd::try_from(cost).ok()),
-                    success,
-                    error,
-                    duration_ms,
-                    first_token_ms: self.first_token(known, &dialect.first_token, events),
-                });
+                let mut call = LlmCall::new(known.owned(dialect.model)).with_error(error);
+                call.provider = known.owned(dialect.provider);
+                call.input_tokens = known.count(dialect.input_tokens);
+                call.cached_input_tokens = known.count(dialect.cached_input_tokens);
+                call.output_tokens = known.count(dialect.output_tokens);
+                call.cost_usd = known.number(dialect.cost_usd).and_then(|cost| Usd::try_from(cost).ok());
+                call.duration_ms = duration_ms;
+                call.first_token_ms = self.first_token(known, &dialect.first_token, events);
+                self.event = Some(call.into());
             }
         }
     }
@@ -270,23 +265,18 @@ impl Span {
     fn http_request(&self, known: &Known<'_>) -> Option<Event> {
         let url = known.text(dialects::HOST)?;
         if dialects::is_model_host(url) {
-            return Some(Event::LlmCall {
-                model: None,
-                provider: None,
-                input_tokens: 0,
-                cached_input_tokens: 0,
-                output_tokens: 0,
-                cost_usd: None,
-                success: self.error.is_none(),
-                error: self.error.clone(),
-                duration_ms: Some(self.end.millis_since(self.start)),
-                first_token_ms: None,
-            });
+            let mut call = LlmCall::new(None).with_error(self.error.clone());
+            call.duration_ms = Some(self.end.millis_since(self.start));
+            let resent = known.number(&[dialects::HTTP_RESEND_COUNT]).filter(|count| *count >= 0.0);
+            call.attempt = resent.map(|count| (count as u32).saturating_add(1));
+            return Some(call.into());
         }
         // A query may hold a secret.
         let url = url.split(['?', '#']).next().unwrap_or(url).to_owned();
-        let status_code = known.number(dialects::HTTP_STATUS).map(|status| status as u16);
-        Some(Event::HttpRequest { url, status_code, error: self.error.clone() })
+        let mut request = HttpRequest::new(url);
+        request.status_code = known.number(dialects::HTTP_STATUS).map(|status| status as u16);
+        request.error.clone_from(&self.error);
+        Some(request.into())
     }
 }
 

@@ -2,13 +2,14 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use sre_core::{AgentEvent, Event, OpenRun, Timestamp, Verdict};
+use sre_core::event::{Handoff, StepFinished};
+use sre_core::{AgentEvent, Event, OpenRun, SpanId, Timestamp, TraceId, Verdict};
 
 use crate::dialects::Role;
-use crate::span::{Span, SpanId, TraceId};
+use crate::span::Span;
 
 /// What is known of a trace that is not read yet.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) id: TraceId,
     pub(crate) spans: Vec<Span>,
@@ -24,10 +25,12 @@ pub(crate) struct Trace {
 ///
 /// `closed_at` is the moment at which a trace without a root is given up: its task is incomplete, or, where the trace
 /// only follows one that was read already, there is none.
+///
+/// The tree of the trace can be rebuilt from the events: each has its span's id, and that of the nearest span above which
+/// has events too.
 pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
     let mut told: Vec<Told> = trace.spans.iter_mut().map(Told::by).collect();
     let trace = &trace;
-    let trace_id = hex(&trace.id);
     let tree = Tree::of(&trace.spans);
     let roots = tree.tasks();
     let mut tasks: Vec<Task<'_>> = roots.iter().enumerate().map(|(number, &root)| trace.task(number, root)).collect();
@@ -36,43 +39,55 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
         if !speaks && trace.settles_at.is_none() {
             return;
         }
-        tasks.push(trace.rootless_task(closed_at));
+        tasks.push(trace.rootless_task(closed_at, tree.missing_root()));
     }
     for task in &tasks {
-        let started = task.run.event(task.run.started, Event::TaskStarted { name: Some(task.run.agent.clone()) });
-        emit(place(started, &trace_id, task.root));
+        emit(task.run.started(Some(task.run.agent.clone())));
     }
     let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
     order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
+    tree.link_attempts(&order, &mut told);
+    let events_of = |index: usize| tree.events_of(index, speaks, &roots, std::mem::take(&mut told[index]));
+    let mut events: Vec<Vec<Event>> = (0..trace.spans.len()).map(events_of).collect();
+    let has_events: Vec<bool> =
+        (0..events.len()).map(|index| !events[index].is_empty() || roots.contains(&index)).collect();
     for index in order {
         let span = &trace.spans[index];
         let only = (tasks.len() == 1 && trace.follows.is_none()).then_some(0);
         let position = tree.task_of(index, &roots).or(only);
-        for event in tree.events_of(index, speaks, &roots, std::mem::take(&mut told[index])) {
-            let time = if matches!(event, Event::Handoff { .. }) { span.start } else { span.end };
-            let event = match position.map(|position| &mut tasks[position]) {
+        let parent = tree.ancestors(index).find(|&index| has_events[index]).map(|index| trace.spans[index].id);
+        let of_task = position.and_then(|position| tasks[position].run.span_id).filter(|id| *id != span.id);
+        for event in std::mem::take(&mut events[index]) {
+            let time = if matches!(event, Event::Handoff(_)) { span.start } else { span.end };
+            let mut event = match position.map(|position| &mut tasks[position]) {
                 Some(task) => {
-                    if let Event::LlmCall { error, .. } = &event {
-                        task.verdict.model_call(error.as_deref());
+                    if let Event::LlmCall(call) = &event {
+                        task.verdict.model_call(call.error.as_deref());
                     }
                     task.run.event(time, event)
                 }
                 None if trace.follows.is_some() => {
-                    AgentEvent::new(time, elsewhere.clone(), event).of_task(trace_id.clone())
+                    AgentEvent::new(time, elsewhere.clone(), event).of_task(trace.id.to_string())
                 }
                 None => AgentEvent::new(time, elsewhere.clone(), event),
             };
-            emit(place(event, &trace_id, Some(span)));
+            event.trace_id = Some(trace.id);
+            event.span_id = Some(span.id);
+            event.parent_span_id = parent.or(of_task).or(span.parent);
+            emit(event);
         }
     }
     for task in tasks {
-        let root = task.root;
-        emit(place(task.finished(), &trace_id, root));
+        emit(task.finished());
     }
 }
 
 impl Trace {
+    pub(crate) fn new(id: TraceId, service: Option<String>, follows: Option<String>) -> Self {
+        Self { id, spans: Vec::new(), service, settles_at: None, latest: Timestamp::default(), follows }
+    }
+
     /// Drops the spans that came a second time, as after a request that was sent again; how many.
     pub(crate) fn drop_repeated(&mut self) -> u64 {
         let (before, mut seen) = (self.spans.len(), FxHashSet::default());
@@ -82,21 +97,23 @@ impl Trace {
 
     /// The task that a root is. The first of a trace is named after the trace, any other after its span too.
     fn task(&self, number: usize, root: usize) -> Task<'_> {
-        let (span, trace_id) = (&self.spans[root], hex(&self.id));
+        let span = &self.spans[root];
         let is_first = number == 0 && self.follows.is_none();
-        let task = if is_first { trace_id } else { format!("{trace_id}-{}", hex(&span.id)) };
+        let task = if is_first { self.id.to_string() } else { format!("{}-{}", self.id, span.id) };
         let agent = span.name.as_deref().or(self.service()).unwrap_or("default").to_owned();
-        let run = OpenRun { agent, task, started: span.start, state: () };
+        let mut run = OpenRun::new(agent, task, span.start, ());
+        (run.trace_id, run.span_id, run.parent_span_id) = (Some(self.id), Some(span.id), span.parent);
         Task { run, root: Some(span), verdict: Verdict::default(), end: span.end }
     }
 
-    /// The task of a trace whose root never came.
-    fn rootless_task(&self, closed_at: Timestamp) -> Task<'_> {
+    /// The task of a trace whose root, the span `missing`, never came.
+    fn rootless_task(&self, closed_at: Timestamp, missing: Option<SpanId>) -> Task<'_> {
         let started = self.spans.iter().map(|span| span.start).min().unwrap_or(closed_at);
         let agents = self.spans.iter().filter(|span| span.role == Some(Role::Agent));
         let named = agents.filter_map(|span| span.name.as_deref()).next();
         let agent = named.or(self.service()).unwrap_or("default").to_owned();
-        let run = OpenRun { agent, task: hex(&self.id), started, state: () };
+        let mut run = OpenRun::new(agent, self.id.to_string(), started, ());
+        (run.trace_id, run.span_id) = (Some(self.id), missing);
         Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(self.latest) }
     }
 
@@ -104,13 +121,6 @@ impl Trace {
     fn service(&self) -> Option<&str> {
         self.service.as_deref().filter(|name| !name.starts_with("unknown_service"))
     }
-}
-
-fn place(mut event: AgentEvent, trace_id: &str, span: Option<&Span>) -> AgentEvent {
-    event.trace_id = Some(trace_id.to_owned());
-    event.span_id = span.map(|span| hex(&span.id));
-    event.parent_span_id = span.and_then(|span| span.parent).map(|parent| hex(&parent));
-    event
 }
 
 /// The events that a span itself told, apart from what its place in the tree adds.
@@ -174,6 +184,32 @@ impl<'a> Tree<'a> {
         std::iter::successors(self.parent(index), |&index| self.parent(index)).take(256)
     }
 
+    /// The parent of the first span whose parent never came.
+    fn missing_root(&self) -> Option<SpanId> {
+        let orphans = self.spans.iter().filter(|span| span.parent.is_some_and(|id| !self.by_id.contains_key(&id)));
+        orphans.min_by_key(|span| span.start)?.parent
+    }
+
+    /// Makes a request that a client sent again one operation with the request before it, below the same span; the first
+    /// attempt itself does not say that it is one. An operation is called by its first attempt's span.
+    fn link_attempts(&self, order: &[usize], told: &mut [Told]) {
+        let mut last_of: FxHashMap<Option<SpanId>, usize> = FxHashMap::default();
+        for &index in order {
+            if self.spans[index].role.is_some() {
+                continue;
+            }
+            let Some(Event::LlmCall(call)) = &told[index].event else { continue };
+            let (attempt, last) = (call.attempt, last_of.insert(self.spans[index].parent, index));
+            let Some(last) = last.filter(|_| attempt.is_some_and(|attempt| attempt > 1)) else { continue };
+            let Some(Event::LlmCall(first)) = &mut told[last].event else { continue };
+            first.attempt.get_or_insert(1);
+            let operation = first.operation_id.get_or_insert_with(|| self.spans[last].id.to_string()).clone();
+            if let Some(Event::LlmCall(call)) = &mut told[index].event {
+                call.operation_id = Some(operation);
+            }
+        }
+    }
+
     /// The topmost spans that start a task; the root of a trace where none does. Only what hangs below a root that has
     /// come counts: of the others, the topmost span is yet to come.
     fn tasks(&self) -> Vec<usize> {
@@ -227,24 +263,12 @@ impl<'a> Tree<'a> {
         let name = span.name.clone().unwrap_or_else(|| "agent".to_owned());
         let depth = u32::try_from(self.ancestors(index).filter(is_agent).count()).unwrap_or(u32::MAX);
         if let Some(from) = from {
-            events.push(Event::Handoff { from, to: name.clone(), depth });
+            let mut handoff = Handoff::new(from, &name);
+            handoff.depth = depth;
+            events.push(handoff.into());
         }
-        events.push(Event::StepFinished {
-            name,
-            kind: "agent".to_owned(),
-            success: span.error.is_none(),
-            error: span.error.clone(),
-            duration_ms: Some(span.end.millis_since(span.start)),
-        });
+        let mut step = StepFinished::new(name, "agent").with_error(span.error.clone());
+        step.duration_ms = Some(span.end.millis_since(span.start));
+        events.push(step.into());
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }

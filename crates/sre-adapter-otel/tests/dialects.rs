@@ -58,13 +58,13 @@ fn read(spans: &[Value]) -> Vec<AgentEvent> {
 }
 
 fn finished(events: &[AgentEvent]) -> Vec<(&str, bool, bool)> {
-    let tasks = events.iter().filter(|event| matches!(event.event, Event::TaskFinished { .. }));
+    let tasks = events.iter().filter(|event| matches!(event.event, Event::TaskFinished(_)));
     tasks.map(|event| (event.agent.as_str(), event.event.outcome().unwrap(), event.is_incomplete())).collect()
 }
 
 fn first_tokens(events: &[AgentEvent]) -> Vec<f64> {
-    let of = |event: &AgentEvent| match event.event {
-        Event::LlmCall { first_token_ms, .. } => first_token_ms,
+    let of = |event: &AgentEvent| match &event.event {
+        Event::LlmCall(call) => call.first_token_ms,
         _ => None,
     };
     events.iter().filter_map(of).collect()
@@ -105,13 +105,14 @@ fn old_and_new_names_of_the_gen_ai_conventions() {
     let calls: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.event {
-            Event::LlmCall { model, provider, input_tokens, cached_input_tokens, output_tokens, .. } => {
-                Some((model.as_deref()?, provider.as_deref()?, *input_tokens, *cached_input_tokens, *output_tokens))
+            Event::LlmCall(call) => {
+                let tokens = (call.input_tokens, call.cached_input_tokens, call.output_tokens);
+                Some((call.model.as_deref()?, call.provider.as_deref()?, tokens))
             }
             _ => None,
         })
         .collect();
-    assert_eq!(calls, [("gpt-4", "openai", 7, 0, 3), ("answered", "gcp.gemini", 70, 50, 30)]);
+    assert_eq!(calls, [("gpt-4", "openai", (7, 0, 3)), ("answered", "gcp.gemini", (70, 50, 30))]);
     assert_eq!(finished(&events), [("flow", true, false)]);
 }
 
@@ -122,8 +123,8 @@ fn of_model_calls_inside_each_other_the_innermost_counts() {
     let events = read(&[root, span(2, 1, "wrapper", 1, 500, call(10)), span(3, 2, "client", 2, 400, call(10))]);
     let tokens: Vec<u64> = events
         .iter()
-        .filter_map(|event| match event.event {
-            Event::LlmCall { input_tokens, .. } => Some(input_tokens),
+        .filter_map(|event| match &event.event {
+            Event::LlmCall(call) => Some(call.input_tokens),
             _ => None,
         })
         .collect();
@@ -144,12 +145,12 @@ fn an_agent_called_by_an_agent_is_a_step_and_a_handoff() {
     let handoffs: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.event {
-            Event::Handoff { from, to, depth } => Some((from.as_str(), to.as_str(), *depth)),
+            Event::Handoff(handoff) => Some((handoff.from.as_str(), handoff.to.as_str(), handoff.depth)),
             _ => None,
         })
         .collect();
     assert_eq!(handoffs, [("b", "c", 3), ("a", "b", 2)]);
-    let steps = events.iter().filter(|event| matches!(event.event, Event::StepFinished { .. })).count();
+    let steps = events.iter().filter(|event| matches!(event.event, Event::StepFinished(_))).count();
     assert_eq!(steps, 2, "the agent that repeats its parent is neither");
 }
 
@@ -166,8 +167,48 @@ fn in_plain_spans_the_root_is_the_task() {
     ];
     let events = read(&spans);
     assert_eq!(finished(&events), [("shop", false, false)]);
-    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::LlmCall { .. })).count(), 1);
-    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::HttpRequest { .. })).count(), 1);
+    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::LlmCall(_))).count(), 1);
+    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::HttpRequest(_))).count(), 1);
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_another_attempt_of_one_operation() {
+    let request = |id: u32, from: u64, resent: Option<u32>| {
+        let mut attributes = json!({"server.address": "api.openai.com"});
+        if let Some(resent) = resent {
+            attributes["http.request.resend_count"] = json!(resent);
+        }
+        with(span(id, 1, "POST", from, from + 10, attributes), "kind", json!(3))
+    };
+    let spans = [
+        span(1, 0, "POST /ask", 0, 900, json!({})),
+        failed(request(2, 10, None)),
+        failed(request(3, 30, Some(1))),
+        request(4, 50, Some(2)),
+        request(5, 70, None),
+    ];
+    let events = read(&spans);
+    let of = |event: &AgentEvent| match &event.event {
+        Event::LlmCall(call) => Some((call.attempt, call.operation_id.clone())),
+        _ => None,
+    };
+    let operation = Some("0000000000000002".to_owned());
+    let attempts: Vec<_> = events.iter().filter_map(of).collect();
+    let expected = [(Some(1), operation.clone()), (Some(2), operation.clone()), (Some(3), operation), (None, None)];
+    assert_eq!(attempts, expected);
+}
+
+#[test]
+fn a_tool_call_keeps_the_id_that_the_model_gave_it() {
+    let agent = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"});
+    let tool =
+        json!({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "t", "gen_ai.tool.call.id": "call_1"});
+    let events = read(&[span(1, 0, "a", 0, 900, agent), span(2, 1, "t", 1, 2, tool)]);
+    let ids: Vec<_> = events
+        .iter()
+        .filter_map(|event| if let Event::ToolCall(call) = &event.event { call.operation_id.as_deref() } else { None })
+        .collect();
+    assert_eq!(ids, ["call_1"]);
 }
 
 #[test]
@@ -181,7 +222,7 @@ fn two_agents_under_one_request_are_two_tasks() {
     ];
     let events = read(&spans);
     assert_eq!(finished(&events), [("a", true, false), ("b", false, false)]);
-    let call = events.iter().find(|event| matches!(event.event, Event::LlmCall { .. })).unwrap();
+    let call = events.iter().find(|event| matches!(event.event, Event::LlmCall(_))).unwrap();
     assert_eq!(call.agent, "b");
 }
 
@@ -210,6 +251,9 @@ fn a_trace_whose_root_never_comes_times_out() {
     assert!(events.is_empty());
     adapter.expire(start.saturating_add(std::time::Duration::from_secs(601)), &mut |event| events.push(event));
     assert_eq!(finished(&events), [("shop", false, true)]);
+    let root = events[0].span_id.unwrap();
+    assert_eq!(root.to_string(), "0000000000000001", "known from its child");
+    assert_eq!(events[1].parent_span_id, Some(root));
 }
 
 /// A distributed trace may call the agent again, and exporters may be late.
@@ -227,8 +271,8 @@ fn a_trace_goes_on_after_it_was_read() {
     assert_eq!(finished(&events), [("a", true, false), ("a", false, false)]);
     let tasks: Vec<_> = events
         .iter()
-        .filter(|event| matches!(event.event, Event::LlmCall { .. }))
-        .map(|event| (event.span_id.as_deref().unwrap().parse::<u32>().unwrap(), event.task.as_deref().unwrap()))
+        .filter(|event| matches!(event.event, Event::LlmCall(_)))
+        .map(|event| (u64::from_be_bytes(event.span_id.unwrap().to_bytes()), event.task.as_deref().unwrap()))
         .collect();
     let second = format!("{TRACE}-0000000000000003");
     assert_eq!(tasks, [(2, TRACE), (5, TRACE), (4, second.as_str())], "a late child stays with the first task");
@@ -242,12 +286,14 @@ fn a_span_that_cannot_be_is_rejected_and_counted() {
         span(1, 0, "good", 0, 900, agent.clone()),
         span(2, 1, "backwards", 500, 400, agent.clone()),
         with(span(3, 1, "nobody", 1, 2, agent.clone()), "spanId", json!("")),
-        with(span(4, 1, "never", 1, 2, agent), "endTimeUnixNano", json!("0")),
+        with(span(4, 1, "never", 1, 2, agent.clone()), "endTimeUnixNano", json!("0")),
+        with(span(6, 1, "zero", 1, 2, agent.clone()), "spanId", json!("0".repeat(16))),
+        with(span(7, 1, "zero", 1, 2, agent.clone()), "traceId", json!("0".repeat(32))),
         span(5, 1, "refund", 1, 2, json!({"openinference.span.kind": "LLM", "llm.cost.total": -0.5})),
     ];
     adapter.ingest(&request(&spans), &mut |event| events.push(event)).unwrap();
     adapter.finish(&mut |event| events.push(event));
-    assert_eq!(adapter.stats().rejected, 4);
+    assert_eq!(adapter.stats().rejected, 6);
     assert_eq!(finished(&events), [("a", true, false)]);
 }
 
@@ -262,7 +308,7 @@ fn evaluations_come_from_spans_and_from_logs() {
     let events = read(&[root, span(2, 1, "llm", 1, 2, judged)]);
     let outcomes = |events: &[AgentEvent]| -> Vec<(String, Option<bool>)> {
         let of = |event: &AgentEvent| match &event.event {
-            Event::Evaluation { metric, .. } => Some((metric.clone(), event.event.outcome())),
+            Event::Evaluation(evaluation) => Some((evaluation.metric.clone(), event.event.outcome())),
             _ => None,
         };
         events.iter().filter_map(of).collect()

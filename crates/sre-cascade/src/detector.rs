@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
+use sre_core::event::{Handoff, LlmCall, TaskFinished, ToolCall};
 use sre_core::{
     AgentEvent, BreakerState, CascadeReport, Clock, Event, FailingTarget, Observer, Signal, SignalHandler, SignalKind,
     Snapshot, Status, SystemClock, Target, TargetKind, Timestamp, lock,
@@ -292,18 +293,20 @@ impl CascadeDetector {
     fn learn(&self, event: &AgentEvent) {
         let agent = || self.id(TargetKind::Agent, &event.agent);
         match &event.event {
-            Event::TaskFinished { success, error, .. } => self.record(agent(), event, *success, error.as_deref()),
-            Event::ToolCall { tool, success, error, .. } => {
+            Event::TaskFinished(TaskFinished { success, error, .. }) => {
+                self.record(agent(), event, *success, error.as_deref())
+            }
+            Event::ToolCall(ToolCall { tool, success, error, .. }) => {
                 let tool = self.id(TargetKind::Tool, tool);
                 self.connect(agent(), tool);
                 self.record(tool, event, *success, error.as_deref());
             }
-            Event::LlmCall { model: Some(model), success, error, .. } => {
+            Event::LlmCall(LlmCall { model: Some(model), success, error, .. }) => {
                 let model = self.id(TargetKind::Model, model);
                 self.connect(agent(), model);
                 self.record(model, event, *success, error.as_deref());
             }
-            Event::Handoff { from, to, .. } => {
+            Event::Handoff(Handoff { from, to, .. }) => {
                 self.connect(self.id(TargetKind::Agent, from), self.id(TargetKind::Agent, to));
             }
             _ => {}

@@ -1,15 +1,14 @@
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
 
-use rustc_hash::{FxHashMap, FxHasher};
-use sre_core::AgentEvent;
+use rustc_hash::FxHashMap;
+use sre_core::{AgentEvent, SpanId, TraceId};
 
 /// Maps recent spans to their agents, to learn who calls whom: an agent whose span has a parent span of another agent was
 /// called by that agent. Children often arrive before their parents, so either order works.
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
-    spans: FxHashMap<u64, Span>,
-    order: VecDeque<u64>,
+    spans: FxHashMap<Key, Span>,
+    order: VecDeque<Key>,
 }
 
 #[derive(Debug, Default)]
@@ -19,24 +18,22 @@ struct Span {
     pending_callees: Vec<u32>,
 }
 
+/// A span is unique within its trace only.
+type Key = (Option<TraceId>, SpanId);
+
 const MAX_SPANS: usize = 65_536;
 const MAX_PENDING_CALLEES: usize = 64;
 
 impl Spans {
     /// Records the spans of an event of `agent`. Calls `on_call` with every caller and callee that it reveals.
     pub(crate) fn record(&mut self, event: &AgentEvent, agent: u32, mut on_call: impl FnMut(u32, u32)) {
-        let key = |span: &str| {
-            let mut hasher = FxHasher::default();
-            (event.trace_id.as_deref(), span).hash(&mut hasher);
-            hasher.finish()
-        };
-        if let Some(span) = event.span_id.as_deref() {
-            let own = self.span(key(span));
+        if let Some(span) = event.span_id {
+            let own = self.span((event.trace_id, span));
             own.agent = Some(agent);
             own.pending_callees.drain(..).filter(|callee| *callee != agent).for_each(|callee| on_call(agent, callee));
         }
-        if let Some(parent) = event.parent_span_id.as_deref() {
-            let parent = self.span(key(parent));
+        if let Some(parent) = event.parent_span_id {
+            let parent = self.span((event.trace_id, parent));
             match parent.agent {
                 Some(caller) if caller != agent => on_call(caller, agent),
                 Some(_) => {}
@@ -50,7 +47,7 @@ impl Spans {
         }
     }
 
-    fn span(&mut self, key: u64) -> &mut Span {
+    fn span(&mut self, key: Key) -> &mut Span {
         if !self.spans.contains_key(&key) {
             if self.spans.len() >= MAX_SPANS
                 && let Some(oldest) = self.order.pop_front()
@@ -65,17 +62,17 @@ impl Spans {
 
 #[cfg(test)]
 mod tests {
-    use sre_core::{Event, Timestamp};
+    use sre_core::Timestamp;
+    use sre_core::event::Heartbeat;
 
     use super::*;
 
     fn event(span: Option<&str>, parent: Option<&str>) -> AgentEvent {
-        AgentEvent {
-            trace_id: Some("t".into()),
-            span_id: span.map(str::to_owned),
-            parent_span_id: parent.map(str::to_owned),
-            ..AgentEvent::new(Timestamp::default(), "a", Event::Heartbeat)
-        }
+        let id = |name: &str| SpanId::from_native("t", name);
+        let mut event = AgentEvent::new(Timestamp::default(), "a", Heartbeat::default());
+        event.trace_id = Some(TraceId::from_native("t"));
+        (event.span_id, event.parent_span_id) = (span.map(id), parent.map(id));
+        event
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use agent_sre::alerts::default_mapping;
+use agent_sre::event::TaskFinished;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
@@ -225,7 +226,7 @@ impl Observer for Counting {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
         let (tally, timelines) = &mut *lock(&self.0);
         tally.observe(event);
-        if let Event::TaskFinished { success, .. } = event.event {
+        if let Event::TaskFinished(TaskFinished { success, .. }) = event.event {
             timelines.record(&event.agent, event.time, success);
         }
     }

@@ -128,9 +128,7 @@ impl Watched {
             seen.latest = event.time;
             self.clock.set(event.time);
         }
-        if matches!(event.event, Event::LlmCall { .. } | Event::TaskFinished { .. })
-            && !seen.agents.contains(&event.agent)
-        {
+        if matches!(event.event, Event::LlmCall(_) | Event::TaskFinished(_)) && !seen.agents.contains(&event.agent) {
             seen.agents.insert(event.agent.clone());
         }
         self.observer.observe(event, &mut |signal| {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use agent_sre::event::TaskFinished;
 use agent_sre::http::{Client, Options};
 use agent_sre::{AgentEvent, Clock, Event, HttpClient, SystemClock, Timestamp};
 use anyhow::{Context, ensure};
@@ -61,7 +62,7 @@ fn runs() -> Vec<Run> {
     let mut by_task: BTreeMap<(String, String), Vec<AgentEvent>> = BTreeMap::new();
     for line in RUNS.lines() {
         let event = AgentEvent::from_json(line.as_bytes()).expect("what is shipped can be read");
-        by_task.entry((event.agent.clone(), event.task_key().to_owned())).or_default().push(event);
+        by_task.entry((event.agent.clone(), event.task_key().into_owned())).or_default().push(event);
     }
     let runs = by_task.into_values().map(|events| {
         let start = events.iter().map(|event| event.time).min().unwrap_or_default();
@@ -83,7 +84,9 @@ impl Run {
     }
 
     fn has_failed(&self) -> bool {
-        self.events.iter().any(|(_, event)| matches!(event.event, Event::TaskFinished { success: false, .. }))
+        self.events
+            .iter()
+            .any(|(_, event)| matches!(event.event, Event::TaskFinished(TaskFinished { success: false, .. })))
     }
 
     /// The same run at another time, as another task.
@@ -127,7 +130,7 @@ mod tests {
         let runs = runs();
         assert!(runs.len() > 200, "{}", runs.len());
         for run in &runs {
-            let ends = run.events.iter().filter(|(_, event)| matches!(event.event, Event::TaskFinished { .. })).count();
+            let ends = run.events.iter().filter(|(_, event)| matches!(event.event, Event::TaskFinished(_))).count();
             assert_eq!(ends, 1);
             assert!(run.length() < Duration::from_secs(60));
         }

@@ -18,8 +18,8 @@
 //!     fn reading(&self, now: Timestamp) -> SliReading { self.0.reading(now) }
 //!
 //!     fn observe(&self, event: &AgentEvent) {
-//!         if let Event::TaskFinished { error, .. } = &event.event {
-//!             self.0.record(event.time, error.as_deref() == Some("refused"));
+//!         if let Event::TaskFinished(task) = &event.event {
+//!             self.0.record(event.time, task.error.as_deref() == Some("refused"));
 //!         }
 //!     }
 //! }
@@ -39,14 +39,17 @@ mod channel;
 mod clock;
 mod cost;
 mod engine;
-mod event;
+pub mod event;
 mod export;
+mod hash;
 mod http_client;
 mod journal;
 mod ledger;
 mod metric;
 mod money;
 mod per_task;
+#[doc(hidden)]
+pub mod private;
 #[cfg(feature = "rate")]
 mod rate;
 mod retry;
@@ -67,7 +70,7 @@ pub mod yaml;
 
 pub use adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, EventSink, LlmUsage, NativeAdapter, OpenRun, OpenRuns,
-    Recorder, Run, RunLimits, Verdict, arguments_hash,
+    Recorder, Run, RunLimits, Verdict,
 };
 pub use alert::{Alert, Severity};
 pub use alert_store::{
@@ -80,15 +83,17 @@ pub use channel::{AlertChannel, ChannelError, DeliveryReceipt, Notification};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
 pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
-pub use event::compact as compact_event;
-pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
+pub use event::{AgentEvent, Event, EventKind, InvalidEvent, InvalidId, SpanId, TraceId};
 pub use export::{ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants};
+pub use hash::arguments_hash;
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
 pub use metric::{ExponentialHistogram, Metric, MetricUnit, MetricValue};
 pub use money::{InvalidUsd, Usd};
 pub use per_task::{PerTask, TaskCosts};
+#[doc(hidden)]
+pub use private::{lock, thread_number};
 #[cfg(feature = "rate")]
 pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
@@ -103,7 +108,5 @@ pub use snapshot::{
 pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
-pub use sync::lock;
-pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};

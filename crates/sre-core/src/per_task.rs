@@ -1,19 +1,19 @@
 use std::collections::VecDeque;
-use std::hash::Hasher;
 
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::event::{LlmCall, TaskFinished};
 use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 
 /// Something kept for each task that is going on, for at most so many tasks.
 #[derive(Debug)]
 pub struct PerTask<T> {
     capacity: usize,
-    tasks: FxHashMap<u64, T>,
+    tasks: FxHashMap<u128, T>,
     /// Keys in the order their tasks were first seen; those of ended tasks are skipped.
-    order: VecDeque<u64>,
+    order: VecDeque<u128>,
 }
 
 impl<T: Default> PerTask<T> {
@@ -25,7 +25,7 @@ impl<T: Default> PerTask<T> {
     /// What is kept for the task of `event`, made if need be. Where that takes the room of the oldest task, what was
     /// kept for it is returned too.
     pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
-        let key = key_of(event);
+        let key = event.task_hash();
         let mut evicted = None;
         if !self.tasks.contains_key(&key) {
             if self.tasks.len() >= self.capacity {
@@ -41,7 +41,7 @@ impl<T: Default> PerTask<T> {
 
     /// The task of `event` has ended: gives up what was kept for it.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
-        if self.tasks.is_empty() { None } else { self.tasks.remove(&key_of(event)) }
+        if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()) }
     }
 
     /// What is kept, in no particular order.
@@ -63,7 +63,7 @@ impl<T: Default> PerTask<T> {
     where
         T: DeserializeOwned,
     {
-        for (key, kept) in state.take::<Vec<(u64, T)>>()? {
+        for (key, kept) in state.take::<Vec<(u128, T)>>()? {
             if self.tasks.insert(key, kept).is_none() {
                 self.order.push_back(key);
             }
@@ -85,14 +85,6 @@ impl<T: Default> PerTask<T> {
     }
 }
 
-fn key_of(event: &AgentEvent) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write(event.agent.as_bytes());
-    hasher.write_u8(0);
-    hasher.write(event.task_key().as_bytes());
-    hasher.finish()
-}
-
 /// What tasks cost: each by its own figure where it has one, else by the sum of its model calls; never both.
 #[derive(Debug)]
 pub struct TaskCosts(PerTask<Usd>);
@@ -107,12 +99,12 @@ impl TaskCosts {
     /// the room of the oldest task yields what that one had cost so far.
     pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
         match &event.event {
-            Event::LlmCall { cost_usd: Some(cost), .. } => {
+            Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
                 let (sum, evicted) = self.0.entry(event);
                 *sum += *cost;
                 evicted
             }
-            Event::TaskFinished { cost_usd, .. } => {
+            Event::TaskFinished(TaskFinished { cost_usd, .. }) => {
                 let of_calls = self.0.finish(event);
                 cost_usd.or(of_calls)
             }
@@ -134,11 +126,11 @@ impl TaskCosts {
     /// replaces those of its calls.
     pub fn change(&mut self, event: &AgentEvent) -> Usd {
         match &event.event {
-            Event::LlmCall { cost_usd: Some(cost), .. } => {
+            Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
                 *self.0.entry(event).0 += *cost;
                 *cost
             }
-            Event::TaskFinished { cost_usd, .. } => {
+            Event::TaskFinished(TaskFinished { cost_usd, .. }) => {
                 let of_calls = self.0.finish(event).unwrap_or_default();
                 cost_usd.and_then(|own| own.checked_sub(of_calls)).unwrap_or_default()
             }
@@ -168,8 +160,9 @@ mod tests {
     }
 
     fn finished(task: &str, own: Option<Usd>) -> AgentEvent {
-        let event = Event::TaskFinished { success: true, error: None, duration_ms: None, cost_usd: own };
-        AgentEvent::new(Timestamp::default(), "a", event).of_task(task)
+        let mut finished = TaskFinished::new(true);
+        finished.cost_usd = own;
+        AgentEvent::new(Timestamp::default(), "a", finished).of_task(task)
     }
 
     #[test]

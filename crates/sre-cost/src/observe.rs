@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex};
 
+use sre_core::event::LlmCall;
 use sre_core::{
     AgentEvent, Event, Observer, Signal, Snapshot, StateError, StateReader, StateWriter, TaskCosts, Timestamp, Usd,
     lock,
@@ -33,11 +34,14 @@ impl Observer for CostObserver {
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
         let amount = lock(&self.costs).change(event);
         let (model, breakdown) = match &event.event {
-            Event::LlmCall { model, .. } => (model.as_deref(), model.as_deref().map(|model| [(model, amount)])),
+            Event::LlmCall(LlmCall { model, .. }) => {
+                (model.as_deref(), model.as_deref().map(|model| [(model, amount)]))
+            }
             _ => (None, None),
         };
         if amount != Usd::ZERO {
-            let task = Some(event.task_key()).filter(|task| !task.is_empty());
+            let key = event.task_key();
+            let task = Some(&*key).filter(|task| !task.is_empty());
             let team = event.attributes.get("team").and_then(|team| team.as_str());
             let breakdown = breakdown.as_ref().map_or(&[][..], |parts| parts);
             let spend = Spend { agent: &event.agent, task, team, model, amount, breakdown };

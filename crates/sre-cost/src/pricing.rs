@@ -61,18 +61,15 @@ impl Pricing {
     /// Sets the cost of a model call that has none, if its model has a price.
     pub fn price(&self, event: &mut AgentEvent) {
         let at = event.time;
-        let Event::LlmCall { model, provider, input_tokens, cached_input_tokens, output_tokens, cost_usd, .. } =
-            &mut event.event
-        else {
-            return;
-        };
-        let name = model.as_deref().unwrap_or_default();
-        let tokens = Tokens { input: *input_tokens, cached_input: *cached_input_tokens, output: *output_tokens };
-        let price = self.book.price(provider.as_deref(), name, at).and_then(|price| price.cost(tokens));
+        let Event::LlmCall(call) = &mut event.event else { return };
+        let name = call.model.as_deref().unwrap_or_default();
+        let tokens =
+            Tokens { input: call.input_tokens, cached_input: call.cached_input_tokens, output: call.output_tokens };
+        let price = self.book.price(call.provider.as_deref(), name, at).and_then(|price| price.cost(tokens));
         let mut report = lock(&self.report);
-        match (*cost_usd, price) {
+        match (call.cost_usd, price) {
             (None, Some(price)) => {
-                *cost_usd = Some(price);
+                call.cost_usd = Some(price);
                 report.priced += 1;
             }
             (Some(own), Some(price)) => {

@@ -98,13 +98,13 @@ impl Observer for Agents {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
         let mut seen = lock(&self.seen);
         seen.all.observe(event);
-        if let Event::LlmCall { model, success, input_tokens, output_tokens, cost_usd, .. } = &event.event {
-            let tally = entry(&mut seen.models, model.as_deref().unwrap_or(NAMELESS), self.most);
+        if let Event::LlmCall(call) = &event.event {
+            let tally = entry(&mut seen.models, call.model.as_deref().unwrap_or(NAMELESS), self.most);
             tally.calls += 1;
-            tally.errors += u64::from(!success);
-            tally.input_tokens = tally.input_tokens.saturating_add(*input_tokens);
-            tally.output_tokens = tally.output_tokens.saturating_add(*output_tokens);
-            tally.cost_usd += cost_usd.unwrap_or_default();
+            tally.errors += u64::from(!call.success);
+            tally.input_tokens = tally.input_tokens.saturating_add(call.input_tokens);
+            tally.output_tokens = tally.output_tokens.saturating_add(call.output_tokens);
+            tally.cost_usd += call.cost_usd.unwrap_or_default();
         }
         let agent = seen.agent(&event.agent, self.most);
         agent.tally.observe(event);

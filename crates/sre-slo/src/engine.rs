@@ -203,7 +203,7 @@ impl fmt::Debug for SloEngine {
 
 #[cfg(test)]
 mod tests {
-    use sre_core::Event;
+    use sre_core::event::TaskFinished;
 
     use super::*;
 
@@ -215,8 +215,7 @@ mod tests {
     }
 
     fn finish(engine: &SloEngine, agent: &str) {
-        let event = Event::TaskFinished { success: true, error: None, duration_ms: None, cost_usd: None };
-        engine.record(&AgentEvent::new(NOW, agent, event));
+        engine.record(&AgentEvent::new(NOW, agent, TaskFinished::new(true)));
     }
 
     #[test]

@@ -359,17 +359,16 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use sre_core::{Clock, Event, ManualClock, SignalKind, Usd};
+    use sre_core::event::TaskFinished;
+    use sre_core::{Clock, ManualClock, SignalKind, Usd};
 
     use super::*;
     use crate::{CostPerTask, HallucinationRate, ResponseLatency, TaskSuccessRate};
 
     fn finished(time: Timestamp, success: bool) -> AgentEvent {
-        AgentEvent::new(
-            time,
-            "support",
-            Event::TaskFinished { success, error: None, duration_ms: Some(10.0), cost_usd: None },
-        )
+        let mut finished = TaskFinished::new(success);
+        finished.duration_ms = Some(10.0);
+        AgentEvent::new(time, "support", finished)
     }
 
     #[test]

@@ -283,7 +283,7 @@ spec:
     let specs = from_openslo(text, "x.yaml", &registry).unwrap();
     let slo = Slo::from_spec(&specs[0], "support", &registry).unwrap();
     let task = |time: &str, success: bool| {
-        let event = sre_core::Event::TaskFinished { success, error: None, duration_ms: None, cost_usd: None };
+        let event = sre_core::event::TaskFinished::new(success);
         slo.observe(&sre_core::AgentEvent::new(time.parse().unwrap(), "support", event));
     };
     task("2026-01-31T23:58:00Z", false);

@@ -1,5 +1,6 @@
 //! What every implementor of a trait must do.
 
+use sre_core::event::TaskFinished;
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
 /// What every indicator must do: no data is no number, no event panics, and nothing is invented.
@@ -80,10 +81,10 @@ fn tasks_are_well_formed(events: &[AgentEvent]) {
     let mut open = std::collections::HashSet::new();
     let mut closed = std::collections::HashSet::new();
     for event in events {
-        let key = (event.agent.clone(), event.task_key().to_owned());
+        let key = (event.agent.clone(), event.task_key().into_owned());
         match &event.event {
-            Event::TaskStarted { .. } => assert!(open.insert(key), "started twice: {event:?}"),
-            Event::TaskFinished { success, error, .. } => {
+            Event::TaskStarted(_) => assert!(open.insert(key), "started twice: {event:?}"),
+            Event::TaskFinished(TaskFinished { success, error, .. }) => {
                 assert!(open.contains(&key), "finished before it started: {event:?}");
                 assert!(closed.insert(key), "finished twice: {event:?}");
                 assert_eq!(error.is_some(), !success, "a failure says why: {event:?}");
@@ -149,7 +150,7 @@ fn cut_short_is_incomplete(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: 
         let far_away = Timestamp::from_secs(4_000_000_000);
         adapter.expire(far_away, &mut |event| events.push(event));
         assert_eq!(adapter.stats().open_runs, 0, "everything times out in the end");
-        let ended = events[before..].iter().filter(|event| matches!(event.event, Event::TaskFinished { .. })).count();
+        let ended = events[before..].iter().filter(|event| matches!(event.event, Event::TaskFinished(_))).count();
         assert_eq!(ended, open, "whatever times out is reported");
     }
 }

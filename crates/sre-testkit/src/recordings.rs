@@ -1,9 +1,11 @@
 //! Recorded runs of real frameworks, and what is true of them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sre_core::event::{PolicyCheck, ToolCall};
 use sre_core::{AgentEvent, Event, Tally};
 
 /// The ground truth of a recording: its `NAME.expected.json`.
@@ -87,9 +89,9 @@ impl Expected {
         let count =
             |matches: &dyn Fn(&Event) -> bool| events.iter().filter(|event| matches(&event.event)).count() as u64;
         if self.handoffs.is_some() {
-            seen(self.handoffs, count(&|event| matches!(event, Event::Handoff { .. })), "hand-offs");
+            seen(self.handoffs, count(&|event| matches!(event, Event::Handoff(_))), "hand-offs");
         }
-        let tripped = count(&|event| matches!(event, Event::PolicyCheck { compliant: false, .. }));
+        let tripped = count(&|event| matches!(event, Event::PolicyCheck(PolicyCheck { compliant: false, .. })));
         seen(self.guardrail_trips, tripped, "guardrail trips");
         seen(self.most_repeats_in_a_task, most_repeats(events), "most repeats in a task");
         self.assert_first_tokens(events, name);
@@ -100,8 +102,8 @@ impl Expected {
         let Some(at_least) = &self.first_token_at_least_ms else { return };
         let mut found: Vec<f64> = events
             .iter()
-            .filter_map(|event| match event.event {
-                Event::LlmCall { first_token_ms, .. } => first_token_ms,
+            .filter_map(|event| match &event.event {
+                Event::LlmCall(call) => call.first_token_ms,
                 _ => None,
             })
             .collect();
@@ -117,13 +119,13 @@ impl Expected {
 
 /// Counted one by one, as a person would.
 fn most_repeats(events: &[AgentEvent]) -> u64 {
-    let mut calls: HashMap<(&str, &str, &str), u64> = HashMap::new();
+    let mut calls: HashMap<(Cow<'_, str>, &str, &str), u64> = HashMap::new();
     for event in events {
-        if let Event::ToolCall { tool, arguments_hash: Some(arguments), .. } = &event.event {
+        if let Event::ToolCall(ToolCall { tool, arguments_hash: Some(arguments), .. }) = &event.event {
             *calls.entry((event.task_key(), tool, arguments)).or_default() += 1;
         }
     }
-    let mut by_task: HashMap<&str, u64> = HashMap::new();
+    let mut by_task: HashMap<Cow<'_, str>, u64> = HashMap::new();
     for ((task, _, _), count) in calls {
         *by_task.entry(task).or_default() += count - 1;
     }

@@ -1,11 +1,9 @@
 //! What every framework's adapter shares: the trait, the table of open runs, the verdict on a task, hand-made calls.
-mod arguments;
 mod native;
 mod open_runs;
 mod recorder;
 mod verdict;
 
-pub use arguments::arguments_hash;
 pub use native::NativeAdapter;
 pub use open_runs::{OpenRun, OpenRuns, RunLimits};
 pub use recorder::{AdapterSnapshot, EventSink, LlmUsage, Recorder, Run};

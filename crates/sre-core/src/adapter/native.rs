@@ -1,4 +1,5 @@
 use super::{Adapter, AdapterError, AdapterStats, OpenRun, OpenRuns, RunLimits};
+use crate::event::TaskFinished;
 use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the workspace's own JSON Lines, and closes the tasks in it that never end.
@@ -64,28 +65,32 @@ impl Adapter for NativeAdapter {
             }
         }
         match &mut event.event {
-            Event::TaskStarted { .. } => {
-                let (agent, task) = (event.agent.clone(), event.task_key().to_owned());
+            Event::TaskStarted(_) => {
+                let (agent, task) = (event.agent.clone(), event.task_key().into_owned());
                 let key = key_of(&mut self.key, &agent, &task);
                 // The end that comes next is this task's, not that of an earlier one of its name.
                 self.closed.close(key);
-                let run = OpenRun { agent, task, started: event.time, state: () };
+                let mut run = OpenRun::new(agent, task, event.time, ());
+                (run.trace_id, run.span_id, run.parent_span_id) = (event.trace_id, event.span_id, event.parent_span_id);
+                run.native_id.clone_from(&event.native_id);
                 if let Some((at, displaced)) = self.open.open(key, run) {
                     emit(displaced.incomplete(at));
                 }
             }
-            Event::TaskFinished { .. } if !self.open.is_empty() || !self.closed.is_empty() => {
-                let key = key_of(&mut self.key, &event.agent, event.task_key());
+            Event::TaskFinished(_) if !self.open.is_empty() || !self.closed.is_empty() => {
+                let key = key_of(&mut self.key, &event.agent, &event.task_key());
                 let started = self.open.close(key).map(|run| run.started);
                 if started.is_none() && self.closed.close(key).is_some() {
                     self.unmatched += 1;
                     return Ok(());
                 }
-                if let (Some(started), Event::TaskFinished { duration_ms, .. }) = (started, &mut event.event) {
+                if let (Some(started), Event::TaskFinished(TaskFinished { duration_ms, .. })) =
+                    (started, &mut event.event)
+                {
                     duration_ms.get_or_insert_with(|| event.time.millis_since(started));
                 }
             }
-            Event::Unknown { .. } => {
+            Event::Unknown(_) => {
                 self.unknown += 1;
                 return Ok(());
             }

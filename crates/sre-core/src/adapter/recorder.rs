@@ -1,7 +1,9 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
+use crate::event::{Handoff, LlmCall, PolicyCheck, StepFinished, TaskFinished, ToolCall};
 use crate::{AgentEvent, Clock, Event, OpenRun, SystemClock, TaskCosts, Timestamp, Usd, lock};
 
 /// Where an instrumented program sends its events. A closure will do.
@@ -55,10 +57,10 @@ impl Recorder {
         };
         let started = self.clock.now();
         let task = format!("{agent}-{}-{number}", started.as_nanos());
-        let open = OpenRun { agent: agent.to_owned(), task, started, state: () };
-        let run = Run { recorder: self.clone(), open, depth: 0, ended: false };
-        run.record(Event::TaskStarted { name: Some(agent.to_owned()) });
-        run
+        let mut open = OpenRun::native(agent, &task, started, ());
+        open.native_id = None;
+        self.send(open.started(Some(agent.to_owned())));
+        Run { recorder: self.clone(), open, depth: 0, spans: AtomicU64::new(0), ended: false }
     }
 
     /// What the runs that have ended add up to.
@@ -97,6 +99,8 @@ pub struct Run {
     recorder: Recorder,
     open: OpenRun<()>,
     depth: u32,
+    /// How many spans were recorded inside the run.
+    spans: AtomicU64,
     ended: bool,
 }
 
@@ -112,58 +116,44 @@ impl Run {
     }
 
     /// Records any event of this run.
-    pub fn record(&self, event: Event) {
-        self.recorder.send(self.open.event(self.now(), event));
+    pub fn record(&self, event: impl Into<Event>) {
+        let number = self.spans.fetch_add(1, Ordering::Relaxed).to_string();
+        let mut event = self.open.native_event(self.now(), &number, None, event);
+        event.native_id = None;
+        self.recorder.send(event);
     }
 
     /// A step ended; `started` is when it began, where known.
     pub fn step(&self, name: &str, kind: &str, error: Option<&str>, started: Option<Timestamp>) {
-        self.record(Event::StepFinished {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            success: error.is_none(),
-            error: error.map(str::to_owned),
-            duration_ms: started.map(|started| self.now().millis_since(started)),
-        });
+        let mut step = StepFinished::new(name, kind).with_error(error.map(str::to_owned));
+        step.duration_ms = started.map(|started| self.now().millis_since(started));
+        self.record(step);
     }
 
     /// A tool was called; `error` where it failed.
     pub fn tool_call(&self, tool: &str, error: Option<&str>) {
-        self.record(Event::ToolCall {
-            tool: tool.to_owned(),
-            arguments_hash: None,
-            success: error.is_none(),
-            correct: None,
-            error: error.map(str::to_owned),
-            duration_ms: None,
-        });
+        self.record(ToolCall::new(tool).with_error(error.map(str::to_owned)));
     }
 
     /// A model was called.
     pub fn llm_call(&self, usage: LlmUsage) {
-        self.record(Event::LlmCall {
-            model: None,
-            provider: None,
-            input_tokens: usage.input_tokens,
-            cached_input_tokens: 0,
-            output_tokens: usage.output_tokens,
-            cost_usd: usage.cost_usd,
-            success: true,
-            error: None,
-            duration_ms: None,
-            first_token_ms: None,
-        });
+        let mut call = LlmCall::new(None);
+        (call.input_tokens, call.output_tokens) = (usage.input_tokens, usage.output_tokens);
+        call.cost_usd = usage.cost_usd;
+        self.record(call);
     }
 
     /// The task went from one agent to another.
     pub fn handoff(&mut self, from: &str, to: &str) {
         self.depth += 1;
-        self.record(Event::Handoff { from: from.to_owned(), to: to.to_owned(), depth: self.depth });
+        let mut handoff = Handoff::new(from, to);
+        handoff.depth = self.depth;
+        self.record(handoff);
     }
 
     /// A guardrail or policy was checked.
     pub fn policy_check(&self, policy: &str, compliant: bool) {
-        self.record(Event::PolicyCheck { policy: policy.to_owned(), compliant });
+        self.record(PolicyCheck::new(policy, compliant));
     }
 
     /// The run ended. An error makes it a failure whatever `success` says.
@@ -214,7 +204,7 @@ impl RunTally {
     fn observe(&mut self, event: &AgentEvent) {
         let snapshot = &mut self.snapshot;
         match &event.event {
-            Event::TaskFinished { success, duration_ms, .. } => {
+            Event::TaskFinished(TaskFinished { success, duration_ms, .. }) => {
                 snapshot.tasks += 1;
                 self.succeeded += u64::from(*success);
                 snapshot.task_success_rate = Some(self.succeeded as f64 / snapshot.tasks as f64);
@@ -224,7 +214,7 @@ impl RunTally {
                     snapshot.avg_duration_ms = Some(self.duration_ms / self.timed as f64);
                 }
             }
-            Event::ToolCall { success, .. } => {
+            Event::ToolCall(ToolCall { success, .. }) => {
                 self.tool_calls += 1;
                 self.tool_successes += u64::from(*success);
                 snapshot.tool_accuracy = Some(self.tool_successes as f64 / self.tool_calls as f64);

@@ -1,45 +1,69 @@
-pub mod compact;
-mod wire;
+//! The events of agents: [`AgentEvent`] is what every event has, [`Event`] is what happened, with a struct for each kind.
 
+mod id;
+mod kind;
+mod payload;
+mod reader;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::Serialize;
 use serde_json::Value;
 
-use self::wire::Wire;
+pub use self::id::{InvalidId, SpanId, TraceId};
+pub use self::kind::EventKind;
+pub use self::payload::{
+    Evaluation, Handoff, Heartbeat, HttpRequest, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished,
+    TaskStarted, ToolCall, UnknownEvent,
+};
+use crate::hash::stable_hash;
 use crate::{Timestamp, Usd};
 
-/// Something an agent did, at a time: one line of the workspace's own format, JSON Lines.
+/// Something that an agent did, and when: one line of the workspace's own format, JSON Lines.
 ///
-/// Fields that this version does not know are passed over; an event it does not know becomes [`Event::Unknown`].
+/// Reading skips fields that this version does not know; an event it does not know becomes [`Event::Unknown`].
 ///
 /// ```
-/// use sre_core::{AgentEvent, Event};
+/// use sre_core::AgentEvent;
 /// let line = br#"{"event":"tool_call","time":1790000000.5,"agent":"support","tool":"search","success":true}"#;
 /// let event = AgentEvent::from_json(line).unwrap();
 /// assert_eq!(event.agent, "support");
 /// assert_eq!(event.event.outcome(), Some(true));
 /// ```
+///
+/// In a program, a constructor takes what an event must have, and the rest are public fields:
+///
+/// ```
+/// use sre_core::event::ToolCall;
+/// use sre_core::{AgentEvent, Timestamp};
+/// let mut call = ToolCall::new("search").with_error(Some("timed out".to_owned()));
+/// call.duration_ms = Some(30_000.0);
+/// let event = AgentEvent::new(Timestamp::from_secs(1_790_000_000), "support", call).of_task("task-1");
+/// assert_eq!(event.event.outcome(), Some(false));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct AgentEvent {
     /// When it happened; for whatever has a duration, when it ended.
     pub time: Timestamp,
-    /// Who did it; `default` where the input does not say.
+    /// The agent that did it; `default` where the input does not say.
     pub agent: String,
     /// The task it belongs to. Events of runs that overlap need it to be kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// W3C trace id, in hex.
+    /// The trace it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<String>,
-    /// W3C span id, in hex.
+    pub trace_id: Option<TraceId>,
+    /// The span that it is; events that come of one span share it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub span_id: Option<String>,
-    /// The span this one was called from.
+    pub span_id: Option<SpanId>,
+    /// The span that it was called from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent_span_id: Option<String>,
+    pub parent_span_id: Option<SpanId>,
+    /// The framework's own id of the run, call or trace, as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_id: Option<String>,
     /// Whatever else is known: `team`, `confidence`, `incomplete`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Value>,
@@ -52,131 +76,37 @@ pub struct AgentEvent {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the fields say what they are; their units stand above")]
 pub enum Event {
     /// A task began.
-    TaskStarted {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<String>,
-    },
+    TaskStarted(TaskStarted),
     /// A task ended.
-    TaskFinished {
-        success: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        duration_ms: Option<f64>,
-        /// What the whole task cost, where the source says so itself.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cost_usd: Option<Usd>,
-    },
+    TaskFinished(TaskFinished),
     /// A step of a task ended: a node, an agent's task, a plan's step, a plugin.
-    StepFinished {
-        name: String,
-        kind: String,
-        success: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        duration_ms: Option<f64>,
-    },
+    StepFinished(StepFinished),
     /// A call of a language model ended.
-    LlmCall {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        model: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        provider: Option<String>,
-        input_tokens: u64,
-        /// Those of the input tokens that came from the provider's cache.
-        cached_input_tokens: u64,
-        output_tokens: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cost_usd: Option<Usd>,
-        success: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        duration_ms: Option<f64>,
-        /// From the call's start to the first token that was streamed.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        first_token_ms: Option<f64>,
-    },
+    LlmCall(LlmCall),
     /// A call of a tool ended.
-    ToolCall {
-        tool: String,
-        /// A digest of the canonical JSON of the arguments; see [`arguments_hash`](crate::arguments_hash).
-        #[serde(skip_serializing_if = "Option::is_none")]
-        arguments_hash: Option<String>,
-        success: bool,
-        /// Whether it was the right tool, where somebody knows.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        correct: Option<bool>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        duration_ms: Option<f64>,
-    },
+    ToolCall(ToolCall),
     /// One agent passed the task on to another.
-    Handoff {
-        from: String,
-        to: String,
-        /// How many hand-offs deep the task is now.
-        depth: u32,
-    },
-    /// A message went into the conversation.
-    Message { sender: String },
+    Handoff(Handoff),
+    /// A message was added to the conversation.
+    Message(Message),
     /// A policy or guardrail was checked.
-    PolicyCheck { policy: String, compliant: bool },
+    PolicyCheck(PolicyCheck),
     /// An answer was judged.
-    Evaluation {
-        metric: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        passed: Option<bool>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        score: Option<f64>,
-        /// How sure the judge is, 0 to 1.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        confidence: Option<f64>,
-    },
+    Evaluation(Evaluation),
     /// An HTTP request ended.
-    HttpRequest {
-        url: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        status_code: Option<u16>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-    },
+    HttpRequest(HttpRequest),
     /// The agent is alive.
-    Heartbeat,
-    /// An event of a later version or another tool: counted, otherwise passed over.
+    Heartbeat(Heartbeat),
+    /// An event of a later version or another tool; adapters count it and yield nothing.
     #[serde(skip)]
-    Unknown {
-        /// The name it came with.
-        name: String,
-    },
-}
-
-/// The name of an event without its fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "each is the event of the same name")]
-pub enum EventKind {
-    TaskStarted,
-    TaskFinished,
-    StepFinished,
-    LlmCall,
-    ToolCall,
-    Handoff,
-    Message,
-    PolicyCheck,
-    Evaluation,
-    HttpRequest,
-    Heartbeat,
-    Unknown,
+    Unknown(UnknownEvent),
 }
 
 /// A line that is no event.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidEvent {
     /// Not the JSON of an event; the message has the column.
     #[error("{0}")]
@@ -184,8 +114,8 @@ pub enum InvalidEvent {
 }
 
 impl AgentEvent {
-    /// An event with nothing optional set.
-    pub fn new(time: Timestamp, agent: impl Into<String>, event: Event) -> Self {
+    /// Returns an event with nothing optional set.
+    pub fn new(time: Timestamp, agent: impl Into<String>, event: impl Into<Event>) -> Self {
         Self {
             time,
             agent: agent.into(),
@@ -193,12 +123,13 @@ impl AgentEvent {
             trace_id: None,
             span_id: None,
             parent_span_id: None,
+            native_id: None,
             attributes: BTreeMap::new(),
-            event,
+            event: event.into(),
         }
     }
 
-    /// The same event, of `task`.
+    /// Sets the task.
     #[must_use]
     pub fn of_task(mut self, task: impl Into<String>) -> Self {
         self.task = Some(task.into());
@@ -214,126 +145,86 @@ impl AgentEvent {
         })
     }
 
-    /// True for a task that was closed because its end never came.
+    /// Returns true for a task that was closed because its end never came.
     pub fn is_incomplete(&self) -> bool {
-        matches!(self.event, Event::TaskFinished { .. })
-            && self.attributes.get("incomplete") == Some(&Value::Bool(true))
+        matches!(self.event, Event::TaskFinished(_)) && self.attributes.get("incomplete") == Some(&Value::Bool(true))
     }
 
-    /// What keeps this task's events apart from another's: the task, else the trace, else nothing.
-    pub fn task_key(&self) -> &str {
-        self.task.as_deref().or(self.trace_id.as_deref()).unwrap_or_default()
+    /// Returns what keeps the events of this task apart from those of another: the task, else the trace's id, else the
+    /// framework's own id, else nothing.
+    pub fn task_key(&self) -> Cow<'_, str> {
+        match (&self.task, self.trace_id, &self.native_id) {
+            (Some(task), ..) => task.into(),
+            (None, Some(trace), _) => trace.to_string().into(),
+            (None, None, native) => native.as_deref().unwrap_or_default().into(),
+        }
+    }
+
+    /// Returns the stable hash of the agent and the task, for tables of tasks.
+    pub fn task_hash(&self) -> u128 {
+        u128::from_be_bytes(stable_hash(&[self.agent.as_bytes(), self.task_key().as_bytes()]))
     }
 }
 
 impl Event {
-    /// The name of the event.
+    /// Returns the name of the event.
     pub const fn kind(&self) -> EventKind {
         match self {
-            Self::TaskStarted { .. } => EventKind::TaskStarted,
-            Self::TaskFinished { .. } => EventKind::TaskFinished,
-            Self::StepFinished { .. } => EventKind::StepFinished,
-            Self::LlmCall { .. } => EventKind::LlmCall,
-            Self::ToolCall { .. } => EventKind::ToolCall,
-            Self::Handoff { .. } => EventKind::Handoff,
-            Self::Message { .. } => EventKind::Message,
-            Self::PolicyCheck { .. } => EventKind::PolicyCheck,
-            Self::Evaluation { .. } => EventKind::Evaluation,
-            Self::HttpRequest { .. } => EventKind::HttpRequest,
-            Self::Heartbeat => EventKind::Heartbeat,
-            Self::Unknown { .. } => EventKind::Unknown,
+            Self::TaskStarted(_) => EventKind::TaskStarted,
+            Self::TaskFinished(_) => EventKind::TaskFinished,
+            Self::StepFinished(_) => EventKind::StepFinished,
+            Self::LlmCall(_) => EventKind::LlmCall,
+            Self::ToolCall(_) => EventKind::ToolCall,
+            Self::Handoff(_) => EventKind::Handoff,
+            Self::Message(_) => EventKind::Message,
+            Self::PolicyCheck(_) => EventKind::PolicyCheck,
+            Self::Evaluation(_) => EventKind::Evaluation,
+            Self::HttpRequest(_) => EventKind::HttpRequest,
+            Self::Heartbeat(_) => EventKind::Heartbeat,
+            Self::Unknown(_) => EventKind::Unknown,
         }
     }
 
-    /// Whether it went well; `None` for an event that can go neither way.
+    /// Returns whether it succeeded; `None` for an event that has no outcome.
     ///
     /// An evaluation without `passed` passes at a score of 0.5 or more, or below it where the metric is one of harm. An
-    /// HTTP request went well with a status below 400 and no error.
+    /// HTTP request succeeded when it has a status below 400 and no error.
     pub fn outcome(&self) -> Option<bool> {
         match self {
-            Self::TaskFinished { success, .. }
-            | Self::StepFinished { success, .. }
-            | Self::LlmCall { success, .. }
-            | Self::ToolCall { success, .. } => Some(*success),
-            Self::PolicyCheck { compliant, .. } => Some(*compliant),
-            Self::Evaluation { metric, passed, score, .. } => {
-                let of_harm = matches!(metric.as_str(), "hallucination" | "toxicity");
-                passed.or(score.map(|score| (score >= 0.5) != of_harm))
+            Self::TaskFinished(task) => Some(task.success),
+            Self::StepFinished(step) => Some(step.success),
+            Self::LlmCall(call) => Some(call.success),
+            Self::ToolCall(call) => Some(call.success),
+            Self::PolicyCheck(check) => Some(check.compliant),
+            Self::Evaluation(evaluation) => {
+                let of_harm = matches!(evaluation.metric.as_str(), "hallucination" | "toxicity");
+                evaluation.passed.or(evaluation.score.map(|score| (score >= 0.5) != of_harm))
             }
-            Self::HttpRequest { status_code, error, .. } => {
-                Some(error.is_none() && status_code.is_none_or(|code| code < 400))
+            Self::HttpRequest(request) => {
+                Some(request.error.is_none() && request.status_code.is_none_or(|code| code < 400))
             }
             _ => None,
         }
     }
 
-    /// How long it took, in milliseconds.
+    /// Returns how long it took, in milliseconds.
     pub const fn duration_ms(&self) -> Option<f64> {
         match self {
-            Self::TaskFinished { duration_ms, .. }
-            | Self::StepFinished { duration_ms, .. }
-            | Self::LlmCall { duration_ms, .. }
-            | Self::ToolCall { duration_ms, .. } => *duration_ms,
+            Self::TaskFinished(task) => task.duration_ms,
+            Self::StepFinished(step) => step.duration_ms,
+            Self::LlmCall(call) => call.duration_ms,
+            Self::ToolCall(call) => call.duration_ms,
             _ => None,
         }
     }
 
-    /// What it cost, where the source says so.
+    /// Returns what it cost, where the source says so.
     pub const fn cost_usd(&self) -> Option<Usd> {
         match self {
-            Self::TaskFinished { cost_usd, .. } | Self::LlmCall { cost_usd, .. } => *cost_usd,
+            Self::TaskFinished(task) => task.cost_usd,
+            Self::LlmCall(call) => call.cost_usd,
             _ => None,
         }
-    }
-}
-
-const KINDS: [(EventKind, &str); 11] = [
-    (EventKind::TaskStarted, "task_started"),
-    (EventKind::TaskFinished, "task_finished"),
-    (EventKind::StepFinished, "step_finished"),
-    (EventKind::LlmCall, "llm_call"),
-    (EventKind::ToolCall, "tool_call"),
-    (EventKind::Handoff, "handoff"),
-    (EventKind::Message, "message"),
-    (EventKind::PolicyCheck, "policy_check"),
-    (EventKind::Evaluation, "evaluation"),
-    (EventKind::HttpRequest, "http_request"),
-    (EventKind::Heartbeat, "heartbeat"),
-];
-
-impl EventKind {
-    /// True for the kinds whose [`Event::outcome`] is known.
-    pub const fn has_outcome(self) -> bool {
-        matches!(
-            self,
-            Self::TaskFinished
-                | Self::StepFinished
-                | Self::LlmCall
-                | Self::ToolCall
-                | Self::PolicyCheck
-                | Self::Evaluation
-                | Self::HttpRequest
-        )
-    }
-}
-
-impl fmt::Display for EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(KINDS.iter().find(|(kind, _)| kind == self).map_or("unknown", |(_, name)| name))
-    }
-}
-
-impl FromStr for EventKind {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind).ok_or(())
-    }
-}
-
-impl<'de> Deserialize<'de> for AgentEvent {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Wire::deserialize(deserializer)?.into_event().map_err(de::Error::custom)
     }
 }
 
@@ -341,6 +232,7 @@ impl<'de> Deserialize<'de> for AgentEvent {
 mod tests {
     use proptest::prelude::*;
 
+    use super::kind::KINDS;
     use super::*;
 
     fn read(json: &str) -> Result<AgentEvent, InvalidEvent> {
@@ -353,10 +245,10 @@ mod tests {
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","task":"t","event":"task_started","name":"n"}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"task_finished","success":false,"error":"e","duration_ms":1.5,"cost_usd":"0.1"}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"step_finished","name":"n","kind":"node","success":true}"#,
-            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"llm_call","model":"m","input_tokens":3,"cached_input_tokens":1,"output_tokens":2,"success":true,"first_token_ms":7.0}"#,
-            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"tool_call","tool":"t","success":true,"correct":false}"#,
+            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"llm_call","model":"m","input_tokens":3,"cached_input_tokens":1,"output_tokens":2,"success":true,"first_token_ms":7.0,"attempt":2,"operation_id":"o"}"#,
+            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"tool_call","tool":"t","success":true,"correct":false,"attempt":1,"operation_id":"o"}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"handoff","from":"x","to":"y","depth":2}"#,
-            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"message","sender":"s"}"#,
+            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","trace_id":"5b8efff798038103d269b633813fc60c","span_id":"eee19b7ec3c1b174","parent_span_id":"eee19b7ec3c1b173","native_id":"run-1","event":"message","sender":"s"}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"policy_check","policy":"p","compliant":true}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"evaluation","metric":"m","score":0.5,"confidence":1.0}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"http_request","url":"u","status_code":500}"#,
@@ -380,12 +272,49 @@ mod tests {
             assert!(error.contains(named), "{error}");
         }
         assert!(read(r#"{"event":"heartbeat","time":"soon"}"#).is_err());
+        assert!(read(r#"{"event":"heartbeat"}"#).unwrap_err().to_string().contains("`time`"));
+        assert!(read(r#"{"time":1}"#).unwrap_err().to_string().contains("`event`"));
+        assert!(read(r#"{"event":"message","event":"message","time":1,"sender":"s"}"#).is_err(), "a field twice");
+    }
+
+    #[test]
+    fn fields_are_read_in_any_order() {
+        let first = r#"{"event":"tool_call","time":1,"agent":"a","tool":"t","success":false,"error":"e","duration_ms":1.25,"attributes":{"k":[1]}}"#;
+        let last = r#"{"tool":"t","duration_ms":1.25,"success":false,"attributes":{"k":[1]},"error":"e","agent":"a","time":1,"event":"tool_call"}"#;
+        assert_eq!(read(first).unwrap(), read(last).unwrap());
+        let error = read(r#"{"duration_ms":"slow","time":1,"tool":"t","event":"tool_call"}"#).unwrap_err().to_string();
+        assert!(error.contains("expected f64"), "{error}");
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let nulls = r#"{"event":"llm_call","time":1,"agent":null,"task":null,"trace_id":null,"attributes":null,"model":null,"input_tokens":null,"success":null,"error":null}"#;
+        assert_eq!(read(nulls).unwrap(), AgentEvent::new(Timestamp::from_secs(1), "default", LlmCall::new(None)));
+        let failed =
+            read(r#"{"event":"step_finished","time":1,"name":"n","kind":null,"success":null,"error":"e"}"#).unwrap();
+        assert_eq!(failed.event, StepFinished::new("n", "step").with_error(Some("e".to_owned())).into());
+    }
+
+    #[test]
+    fn ids_that_are_not_those_of_the_trace_context_still_keep_tasks_and_spans_apart() {
+        let heartbeat = |fields: &str| read(&format!(r#"{{"event":"heartbeat","time":1,{fields}}}"#)).unwrap();
+        let child = heartbeat(r#""trace_id":"run-17","span_id":"2","parent_span_id":"1""#);
+        let root = heartbeat(r#""span_id":"1","trace_id":"run-17""#);
+        let of_other_run = heartbeat(r#""trace_id":"run-18","span_id":"1""#);
+        assert_eq!((child.trace_id, child.native_id.as_deref(), &*child.task_key()), (None, Some("run-17"), "run-17"));
+        assert_eq!(child.parent_span_id, root.span_id);
+        assert!(root.span_id.is_some() && root.span_id != of_other_run.span_id);
+        let zero = heartbeat(r#""trace_id":"00000000000000000000000000000000","span_id":"0000000000000000""#);
+        assert_eq!((zero.trace_id, zero.span_id, zero.native_id.as_deref()), (None, None, None));
+        let trace = heartbeat(r#""trace_id":"5b8efff798038103d269b633813fc60c""#);
+        assert_eq!(trace.task_key(), "5b8efff798038103d269b633813fc60c");
+        assert_ne!(trace.task_hash(), child.task_hash());
     }
 
     #[test]
     fn unknown_events_and_fields_are_not_fatal() {
         let event = read(r#"{"event":"moon_landing","time":1,"agent":"a","x":[1,{"y":2}]}"#).unwrap();
-        assert_eq!(event.event, Event::Unknown { name: "moon_landing".to_owned() });
+        assert_eq!(event.event, Event::Unknown(UnknownEvent::new("moon_landing")));
         assert_eq!(read(r#"{"event":"heartbeat","time":1,"y":{"z":null}}"#).unwrap().agent, "default");
     }
 
@@ -397,8 +326,7 @@ mod tests {
             ("hallucination", 0.5, false),
             ("toxicity", 0.4, true),
         ] {
-            let event =
-                Event::Evaluation { metric: metric.to_owned(), passed: None, score: Some(score), confidence: None };
+            let event = Event::from(Evaluation::new(metric, None, Some(score)));
             assert_eq!(event.outcome(), Some(passes), "{metric} {score}");
         }
     }

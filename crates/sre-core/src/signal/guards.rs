@@ -81,7 +81,7 @@ fn count(number: usize, thing: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CostScope, Failing, Phase};
+    use crate::{CostScope, FailingTarget, Phase};
 
     const AT: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_cascade_names_its_path() {
-        let failing = |target| Failing { target, since: AT };
+        let failing = |target| FailingTarget::new(target, AT);
         let report = CascadeReport {
             origin: Target::model("gpt-5"),
             path: vec![failing(Target::model("gpt-5")), failing(Target::agent("planner"))],

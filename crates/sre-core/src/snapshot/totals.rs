@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::event::{LlmCall, TaskFinished, ToolCall};
 use crate::{AgentEvent, Event, Metric, MetricUnit, StateError, StateReader, StateWriter, TaskCosts, Usd};
 
 /// What all events add up to.
@@ -64,17 +65,17 @@ impl Tally {
     pub fn observe(&mut self, event: &AgentEvent) {
         let totals = &mut self.totals;
         match &event.event {
-            Event::TaskFinished { success, .. } => {
+            Event::TaskFinished(TaskFinished { success, .. }) => {
                 totals.tasks += 1;
                 totals.succeeded += u64::from(*success);
                 totals.failed += u64::from(!success);
                 totals.incomplete += u64::from(event.is_incomplete());
             }
-            Event::ToolCall { success, .. } => {
+            Event::ToolCall(ToolCall { success, .. }) => {
                 totals.tool_calls += 1;
                 totals.tool_errors += u64::from(!success);
             }
-            Event::LlmCall { success, input_tokens, output_tokens, .. } => {
+            Event::LlmCall(LlmCall { success, input_tokens, output_tokens, .. }) => {
                 totals.llm_calls += 1;
                 totals.llm_errors += u64::from(!success);
                 totals.input_tokens = totals.input_tokens.saturating_add(*input_tokens);

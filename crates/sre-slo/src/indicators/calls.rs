@@ -1,8 +1,9 @@
-use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Mutex;
 
-use rustc_hash::{FxHashSet, FxHasher};
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
+use sre_core::event::{LlmCall, TaskFinished, ToolCall};
+use sre_core::private::stable_hash;
 use sre_core::{
     AgentEvent, Event, ExponentialHistogram, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli,
     SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock,
@@ -50,7 +51,7 @@ impl Sli for ToolCallAccuracy {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::ToolCall { correct: Some(correct), .. } = event.event {
+        if let Event::ToolCall(ToolCall { correct: Some(correct), .. }) = event.event {
             self.series.record(event.time, correct);
         }
     }
@@ -113,7 +114,7 @@ impl Sli for ResponseLatency {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::TaskFinished { duration_ms: Some(duration_ms), .. } = event.event {
+        if let Event::TaskFinished(TaskFinished { duration_ms: Some(duration_ms), .. }) = event.event {
             self.series.record(event.time, duration_ms);
         }
     }
@@ -173,7 +174,7 @@ impl Sli for TimeToFirstToken {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::LlmCall { first_token_ms: Some(first_token_ms), .. } = event.event {
+        if let Event::LlmCall(LlmCall { first_token_ms: Some(first_token_ms), .. }) = event.event {
             self.series.record(event.time, first_token_ms);
         }
     }
@@ -208,7 +209,7 @@ struct Calls {
 
 #[derive(Default, Serialize, Deserialize)]
 struct OfTask {
-    seen: FxHashSet<u64>,
+    seen: FxHashSet<u128>,
     repeats: u32,
 }
 
@@ -249,11 +250,11 @@ impl Sli for RepeatedToolCalls {
     fn observe(&self, event: &AgentEvent) {
         let mut record = |of_task: &OfTask| self.series.record(event.time, f64::from(of_task.repeats));
         match &event.event {
-            Event::ToolCall { tool, arguments_hash: Some(arguments), .. } => {
-                let call = BuildHasherDefault::<FxHasher>::default().hash_one((tool, arguments));
+            Event::ToolCall(ToolCall { tool, arguments_hash: Some(arguments), .. }) => {
+                let call = u128::from_be_bytes(stable_hash(&[tool.as_bytes(), arguments.as_bytes()]));
                 lock(&self.calls).add(event, call, &mut record);
             }
-            Event::TaskFinished { .. } => {
+            Event::TaskFinished(_) => {
                 let ended = lock(&self.calls).end(event);
                 record(&ended);
             }
@@ -276,7 +277,7 @@ impl Sli for RepeatedToolCalls {
 }
 
 impl Calls {
-    fn add(&mut self, event: &AgentEvent, call: u64, pushed_out: &mut dyn FnMut(&OfTask)) {
+    fn add(&mut self, event: &AgentEvent, call: u128, pushed_out: &mut dyn FnMut(&OfTask)) {
         let (task, evicted) = self.tasks.entry(event);
         if task.seen.insert(call) {
             self.remembered += 1;

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
 use serde_json::Value;
+use sre_core::event::{Evaluation, Handoff, PolicyCheck, TaskFinished};
 use sre_core::{
     AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
     StateWriter, Timestamp, WeightedRatioSeries, Window, lock,
@@ -49,7 +50,7 @@ impl Sli for HallucinationRate {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::Evaluation { metric, confidence, .. } = &event.event
+        if let Event::Evaluation(Evaluation { metric, confidence, .. }) = &event.event
             && metric == "hallucination"
             && let Some(passed) = event.event.outcome()
         {
@@ -106,7 +107,7 @@ impl Sli for PolicyCompliance {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::PolicyCheck { compliant, .. } = event.event {
+        if let Event::PolicyCheck(PolicyCheck { compliant, .. }) = event.event {
             self.series.record(event.time, compliant);
         }
     }
@@ -161,7 +162,7 @@ impl Sli for DelegationChainDepth {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::Handoff { depth, .. } = event.event {
+        if let Event::Handoff(Handoff { depth, .. }) = event.event {
             self.series.record(event.time, f64::from(depth));
         }
     }
@@ -250,7 +251,7 @@ impl Sli for CalibrationDelta {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if let Event::TaskFinished { success, .. } = event.event
+        if let Event::TaskFinished(TaskFinished { success, .. }) = event.event
             && let Some(confidence) = event.attributes.get("confidence").and_then(Value::as_f64)
         {
             self.record(event.time, confidence, success);

@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use sre_core::event::TaskFinished;
 use sre_core::{
     AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
     StateWriter, TaskCosts, Timestamp, Usd, Window, lock,
@@ -55,7 +56,7 @@ impl Sli for TaskSuccessRate {
 
     #[inline]
     fn observe(&self, event: &AgentEvent) {
-        if let Event::TaskFinished { success, .. } = event.event {
+        if let Event::TaskFinished(TaskFinished { success, .. }) = event.event {
             self.series.record(event.time, success);
         }
     }
@@ -113,7 +114,7 @@ impl Sli for CostPerTask {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        if !matches!(event.event, Event::LlmCall { .. } | Event::TaskFinished { .. }) {
+        if !matches!(event.event, Event::LlmCall(_) | Event::TaskFinished(_)) {
             return;
         }
         let cost = lock(&self.costs).observe(event);
@@ -177,13 +178,13 @@ impl Sli for StepsPerTask {
 
     fn observe(&self, event: &AgentEvent) {
         let sample = match event.event {
-            Event::StepFinished { .. } => {
+            Event::StepFinished(_) => {
                 let mut tasks = lock(&self.steps);
                 let (steps, evicted) = tasks.entry(event);
                 *steps = steps.saturating_add(1);
                 evicted
             }
-            Event::TaskFinished { .. } => {
+            Event::TaskFinished(_) => {
                 let mut tasks = lock(&self.steps);
                 Some(tasks.finish(event).unwrap_or(0))
             }

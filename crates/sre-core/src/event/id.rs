@@ -1,0 +1,160 @@
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroU128};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::hash::stable_hash;
+
+/// The id of a trace, as in the [W3C trace context](https://www.w3.org/TR/trace-context/#trace-id): 16 bytes, not all
+/// zero. Its text is 32 lower-case hex digits.
+///
+/// ```
+/// use sre_core::TraceId;
+/// let id: TraceId = "5b8efff798038103d269b633813fc60c".parse().unwrap();
+/// assert_eq!(id.to_string(), "5b8efff798038103d269b633813fc60c");
+/// assert!("00000000000000000000000000000000".parse::<TraceId>().is_err());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId(NonZeroU128);
+
+/// The id of a span, as in the [W3C trace context](https://www.w3.org/TR/trace-context/#parent-id): 8 bytes, not all
+/// zero. Its text is 16 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanId(NonZeroU64);
+
+/// A text that is no id of a trace or a span.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidId {
+    /// Not the right number of hex digits.
+    #[error("found `{found}`, expected {digits} hex digits")]
+    NotHex {
+        /// The text.
+        found: String,
+        /// How many digits an id has.
+        digits: usize,
+    },
+    /// All zero, which the W3C trace context reserves for "no id".
+    #[error("found only zeros, expected an id")]
+    Zero,
+}
+
+/// Implements what the ids have in common, which differ in nothing but their length.
+macro_rules! hex_id {
+    ($id:ident, $nonzero:ident, $integer:ident, $bytes:literal) => {
+        impl $id {
+            /// Returns the id of these bytes, most significant first; `None` when all are zero.
+            pub fn from_bytes(bytes: [u8; $bytes]) -> Option<Self> {
+                $nonzero::new($integer::from_be_bytes(bytes)).map(Self)
+            }
+
+            /// Returns the bytes of the id, most significant first.
+            pub fn to_bytes(self) -> [u8; $bytes] {
+                self.0.get().to_be_bytes()
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:0digits$x}", self.0, digits = 2 * $bytes)
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                // `from_str_radix` alone would take a sign.
+                let is_hex = text.len() == 2 * $bytes && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let number = is_hex.then(|| $integer::from_str_radix(text, 16).ok()).flatten();
+                let number = number.ok_or_else(|| InvalidId::NotHex { found: text.to_owned(), digits: 2 * $bytes })?;
+                $nonzero::new(number).map(Self).ok_or(InvalidId::Zero)
+            }
+        }
+
+        impl Serialize for $id {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    self.to_bytes().serialize(serializer)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                } else {
+                    let bytes = Deserialize::deserialize(deserializer)?;
+                    Self::from_bytes(bytes).ok_or_else(|| de::Error::custom(InvalidId::Zero))
+                }
+            }
+        }
+    };
+}
+
+hex_id!(TraceId, NonZeroU128, u128, 16);
+hex_id!(SpanId, NonZeroU64, u64, 8);
+
+impl TraceId {
+    /// Returns the id that stands for a framework's own: always the same one for the same text.
+    pub fn from_native(native_id: &str) -> Self {
+        let hash = u128::from_be_bytes(stable_hash(&[native_id.as_bytes()]));
+        Self(NonZeroU128::new(hash).unwrap_or(NonZeroU128::MAX))
+    }
+}
+
+impl SpanId {
+    /// Returns the id that stands for a framework's own, which is unique within `trace`: always the same one for the
+    /// same texts.
+    pub fn from_native(trace: &str, native_id: &str) -> Self {
+        let hash = u128::from_be_bytes(stable_hash(&[trace.as_bytes(), native_id.as_bytes()]));
+        Self(NonZeroU64::new(hash as u64).unwrap_or(NonZeroU64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_hex_of_their_length_and_not_zero() {
+        let id: SpanId = "00F067AA0BA902B7".parse().unwrap();
+        assert_eq!((id.to_string().as_str(), id.to_bytes()[1]), ("00f067aa0ba902b7", 0xf0));
+        assert_eq!(SpanId::from_bytes(id.to_bytes()), Some(id));
+        assert_eq!("0".repeat(16).parse::<SpanId>(), Err(InvalidId::Zero));
+        for text in
+            ["", "f067aa0ba902b7", "+0f067aa0ba902b7", "00f067aa0ba902bg", "00f067aa0ba902b7\n", "é0f067aa0ba902b"]
+        {
+            assert!(matches!(text.parse::<SpanId>(), Err(InvalidId::NotHex { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn both_forms_round_trip() {
+        let id: TraceId = "5b8efff798038103d269b633813fc60c".parse().unwrap();
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, r#""5b8efff798038103d269b633813fc60c""#);
+        assert_eq!(serde_json::from_str::<TraceId>(&json).unwrap(), id);
+        let bytes = postcard::to_stdvec(&id).unwrap();
+        assert_eq!(bytes.len(), 16);
+        assert_eq!(postcard::from_bytes::<TraceId>(&bytes).unwrap(), id);
+        assert!(postcard::from_bytes::<TraceId>(&[0; 16]).is_err());
+    }
+
+    #[test]
+    fn native_ids_have_one_id_each_within_their_trace() {
+        assert_eq!(SpanId::from_native("a", "b"), SpanId::from_native("a", "b"));
+        assert_ne!(SpanId::from_native("a", "b"), SpanId::from_native("ab", ""));
+        assert_ne!(TraceId::from_native("a"), TraceId::from_native("b"));
+    }
+}

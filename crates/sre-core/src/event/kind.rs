@@ -1,0 +1,65 @@
+use std::fmt;
+use std::str::FromStr;
+
+/// The name of an event without its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each is the event of the same name")]
+pub enum EventKind {
+    TaskStarted,
+    TaskFinished,
+    StepFinished,
+    LlmCall,
+    ToolCall,
+    Handoff,
+    Message,
+    PolicyCheck,
+    Evaluation,
+    HttpRequest,
+    Heartbeat,
+    Unknown,
+}
+
+pub(super) const KINDS: [(EventKind, &str); 11] = [
+    (EventKind::TaskStarted, "task_started"),
+    (EventKind::TaskFinished, "task_finished"),
+    (EventKind::StepFinished, "step_finished"),
+    (EventKind::LlmCall, "llm_call"),
+    (EventKind::ToolCall, "tool_call"),
+    (EventKind::Handoff, "handoff"),
+    (EventKind::Message, "message"),
+    (EventKind::PolicyCheck, "policy_check"),
+    (EventKind::Evaluation, "evaluation"),
+    (EventKind::HttpRequest, "http_request"),
+    (EventKind::Heartbeat, "heartbeat"),
+];
+
+impl EventKind {
+    /// Returns true for the kinds that have an [`outcome`](crate::Event::outcome).
+    pub const fn has_outcome(self) -> bool {
+        matches!(
+            self,
+            Self::TaskFinished
+                | Self::StepFinished
+                | Self::LlmCall
+                | Self::ToolCall
+                | Self::PolicyCheck
+                | Self::Evaluation
+                | Self::HttpRequest
+        )
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(KINDS.iter().find(|(kind, _)| kind == self).map_or("unknown", |(_, name)| name))
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind).ok_or(())
+    }
+}

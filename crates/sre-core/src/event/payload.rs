@@ -1,0 +1,372 @@
+//! What each kind of event says. Each struct is the one definition of its fields: in Rust, in JSON Lines and in state.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Event;
+use crate::Usd;
+
+/// A task began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskStarted {
+    /// The name of the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A task ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskFinished {
+    /// Whether it succeeded.
+    pub success: bool,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    /// What the whole task cost, where the source says so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Usd>,
+}
+
+/// A step of a task ended: a node, an agent's task, a plan's step, a plugin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StepFinished {
+    /// The name of the step.
+    pub name: String,
+    /// The kind of step: `node`, `agent_task`, `plan_step`, `plugin`; `step` where the input does not say.
+    #[serde(default = "default_kind", deserialize_with = "kind")]
+    pub kind: String,
+    /// Whether it succeeded.
+    #[serde(default = "default_success")]
+    pub success: bool,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+}
+
+/// A call of a language model ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LlmCall {
+    /// The model that answered, else the one that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The provider of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Tokens of the prompt.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub input_tokens: u64,
+    /// Those of the input tokens that came from the provider's cache.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub cached_input_tokens: u64,
+    /// Tokens of the answer.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub output_tokens: u64,
+    /// What the call cost, where the source says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Usd>,
+    /// Whether it succeeded.
+    #[serde(default = "default_success")]
+    pub success: bool,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    /// From the start of the call to the first streamed token, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<f64>,
+    /// Which attempt of its operation this call is, from 1; a client's retry is the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The operation that this call is an attempt of: all attempts of one operation have the same id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+}
+
+/// A call of a tool ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolCall {
+    /// The name of the tool.
+    pub tool: String,
+    /// A digest of the arguments' canonical JSON; see [`arguments_hash`](crate::arguments_hash).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments_hash: Option<String>,
+    /// Whether it succeeded.
+    #[serde(default = "default_success")]
+    pub success: bool,
+    /// Whether it was the right tool, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correct: Option<bool>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    /// Which attempt of its operation this call is, from 1; a client's retry is the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The operation that this call is an attempt of, such as the tool call that the model asked for: all attempts of
+    /// one operation have the same id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+}
+
+/// One agent passed the task on to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Handoff {
+    /// The agent that had the task.
+    pub from: String,
+    /// The agent that has it now.
+    pub to: String,
+    /// How many hand-offs deep the task is now.
+    #[serde(default = "default_depth", deserialize_with = "depth")]
+    pub depth: u32,
+}
+
+/// A message was added to the conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Message {
+    /// Who sent it.
+    pub sender: String,
+}
+
+/// A policy or guardrail was checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PolicyCheck {
+    /// The name of the policy.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub policy: String,
+    /// Whether it was kept.
+    pub compliant: bool,
+}
+
+/// An answer was judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// What was judged, such as `relevance` or `hallucination`.
+    pub metric: String,
+    /// The verdict; where it is absent, `score` decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+    /// The score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// How sure the judge is, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+}
+
+/// An HTTP request ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HttpRequest {
+    /// The URL, without its query.
+    pub url: String,
+    /// The status code of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
+    /// Why there was no response, or what was wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The agent is alive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Heartbeat {}
+
+/// An event of a later version or of another tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownEvent {
+    /// The name in the input's `event` field.
+    pub name: String,
+}
+
+impl TaskStarted {
+    /// Returns the start of a task.
+    pub fn new(name: Option<String>) -> Self {
+        Self { name }
+    }
+}
+
+impl TaskFinished {
+    /// Returns the end of a task.
+    pub fn new(success: bool) -> Self {
+        Self { success, error: None, duration_ms: None, cost_usd: None }
+    }
+
+    /// Sets the error, and with it whether the task succeeded.
+    #[must_use]
+    pub fn with_error(self, error: Option<String>) -> Self {
+        Self { success: error.is_none(), error, ..self }
+    }
+}
+
+impl StepFinished {
+    /// Returns the end of a step that succeeded.
+    pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: kind.into(), success: true, error: None, duration_ms: None }
+    }
+
+    /// Sets the error, and with it whether the step succeeded.
+    #[must_use]
+    pub fn with_error(self, error: Option<String>) -> Self {
+        Self { success: error.is_none(), error, ..self }
+    }
+}
+
+impl LlmCall {
+    /// Returns a call that succeeded, without tokens.
+    pub fn new(model: Option<String>) -> Self {
+        Self {
+            model,
+            provider: None,
+            input_tokens: 0,
+            cached_input_tokens: 0,
+            output_tokens: 0,
+            cost_usd: None,
+            success: true,
+            error: None,
+            duration_ms: None,
+            first_token_ms: None,
+            attempt: None,
+            operation_id: None,
+        }
+    }
+
+    /// Sets the error, and with it whether the call succeeded.
+    #[must_use]
+    pub fn with_error(self, error: Option<String>) -> Self {
+        Self { success: error.is_none(), error, ..self }
+    }
+}
+
+impl ToolCall {
+    /// Returns a call that succeeded.
+    pub fn new(tool: impl Into<String>) -> Self {
+        Self {
+            tool: tool.into(),
+            arguments_hash: None,
+            success: true,
+            correct: None,
+            error: None,
+            duration_ms: None,
+            attempt: None,
+            operation_id: None,
+        }
+    }
+
+    /// Sets the error, and with it whether the call succeeded.
+    #[must_use]
+    pub fn with_error(self, error: Option<String>) -> Self {
+        Self { success: error.is_none(), error, ..self }
+    }
+}
+
+impl Handoff {
+    /// Returns the first hand-off of a task.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), depth: default_depth() }
+    }
+}
+
+impl Message {
+    /// Returns a message of `sender`.
+    pub fn new(sender: impl Into<String>) -> Self {
+        Self { sender: sender.into() }
+    }
+}
+
+impl PolicyCheck {
+    /// Returns the result of a check.
+    pub fn new(policy: impl Into<String>, compliant: bool) -> Self {
+        Self { policy: policy.into(), compliant }
+    }
+}
+
+impl Evaluation {
+    /// Returns a judgement; it needs a verdict or a score to have an outcome.
+    pub fn new(metric: impl Into<String>, passed: Option<bool>, score: Option<f64>) -> Self {
+        Self { metric: metric.into(), passed, score, confidence: None }
+    }
+}
+
+impl HttpRequest {
+    /// Returns a request without a status.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), status_code: None, error: None }
+    }
+}
+
+impl UnknownEvent {
+    /// Returns an event of that name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+}
+
+macro_rules! into_event {
+    ($($payload:ident),*) => {
+        $(impl From<$payload> for Event {
+            fn from(payload: $payload) -> Self {
+                Self::$payload(payload)
+            }
+        })*
+    };
+}
+
+into_event!(
+    TaskStarted,
+    TaskFinished,
+    StepFinished,
+    LlmCall,
+    ToolCall,
+    Handoff,
+    Message,
+    PolicyCheck,
+    Evaluation,
+    HttpRequest,
+    Heartbeat
+);
+
+fn default_success() -> bool {
+    true
+}
+
+fn default_kind() -> String {
+    "step".to_owned()
+}
+
+fn default_depth() -> u32 {
+    1
+}
+
+/// Reads `null` as if the field were absent.
+fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_kind))
+}
+
+fn depth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_depth))
+}

@@ -1,0 +1,119 @@
+use std::fmt::Write;
+use std::hash::Hasher;
+
+use serde_json::{Number, Value};
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// Returns the hash of some parts for anything that is stored or published: SipHash-1-3 with 128 bits and a key of
+/// zeros, over each part preceded by its length. It is the same on every machine and in every version.
+pub fn stable_hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = SipHasher13::new();
+    for part in parts {
+        hasher.write(&(part.len() as u64).to_le_bytes());
+        hasher.write(part);
+    }
+    hasher.finish128().as_u128().to_be_bytes()
+}
+
+/// Returns a digest of a tool call's arguments: 32 hex digits, equal for equal JSON whatever its spacing, the order of
+/// its keys, and the form of its numbers.
+///
+/// It shows whether a call repeats an earlier one. It does not hide arguments from somebody who can guess them.
+///
+/// ```
+/// use sre_core::arguments_hash;
+/// assert_eq!(arguments_hash(r#"{"a": 1, "b": 2}"#), arguments_hash(r#"{"b":2.0,"a":1e0}"#));
+/// assert_ne!(arguments_hash("{}"), arguments_hash("[]"));
+/// ```
+pub fn arguments_hash(arguments: &str) -> String {
+    let mut canonical = String::with_capacity(arguments.len());
+    match serde_json::from_str::<Value>(arguments) {
+        Ok(value) => write_canonical(&value, &mut canonical),
+        Err(_) => canonical.push_str(arguments),
+    }
+    format!("{:032x}", u128::from_be_bytes(stable_hash(&[canonical.as_bytes()])))
+}
+
+/// Writes JSON without spaces, with the keys of objects sorted and each number in one form.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            // A map of serde_json is sorted unless some crate of the program enables its `preserve_order`.
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_unstable_by_key(|(key, _)| *key);
+            out.push('{');
+            for (index, (key, value)) in fields.into_iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                write_text(&Value::from(key.as_str()), out);
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Number(number) => write_text(&canonical_number(number), out),
+        scalar => write_text(scalar, out),
+    }
+}
+
+/// Returns a whole number as an integer, whether it was written as `1`, `1.0` or `1e0`.
+fn canonical_number(number: &Number) -> Value {
+    // Beyond 2^53 a float no longer tells neighbouring integers apart.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        Some(float) if !number.is_i64() && !number.is_u64() && float.fract() == 0.0 && float.abs() <= EXACT => {
+            Value::from(float as i64)
+        }
+        _ => Value::Number(number.clone()),
+    }
+}
+
+fn write_text(scalar: &Value, out: &mut String) {
+    write!(out, "{scalar}").expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was stored by an earlier version is compared with what this one computes: these must never change.
+    #[test]
+    fn hashes_are_those_of_every_other_version() {
+        let hex = |parts: &[&[u8]]| format!("{:032x}", u128::from_be_bytes(stable_hash(parts)));
+        assert_eq!(hex(&[]), "b91c5ed031fb33032134935d61d9b40d");
+        assert_eq!(hex(&[b"agent", b"task-1"]), "b23b91a9e860ce294d666ca052eb0f01");
+        assert_eq!(arguments_hash(r#"{"query":"weather","days":3}"#), "cf34f9fbc9902139b093f8832155a774");
+        assert_eq!(arguments_hash("not json"), "1384141a8d69eda5c5586b6dcac4baaf");
+    }
+
+    #[test]
+    fn parts_are_kept_apart() {
+        assert_ne!(stable_hash(&[b"ab", b"c"]), stable_hash(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn equal_json_has_an_equal_digest() {
+        let digest = arguments_hash(r#"{"a":[1,-2.5,{"x":null,"y":"é"}],"b":100}"#);
+        for same in [
+            r#" { "b" : 1e2 , "a" : [ 1.0 , -2.50 , { "y" : "\u00e9" , "x" : null } ] } "#,
+            r#"{"b":100.0,"a":[1e0,-25e-1,{"x":null,"y":"é"}]}"#,
+        ] {
+            assert_eq!(arguments_hash(same), digest);
+        }
+        for other in [
+            r#"{"a":[-2.5,1,{"x":null,"y":"é"}],"b":100}"#,
+            r#"{"a":[1,-2.5,{"x":null,"y":"é"}],"b":"100"}"#,
+            r#"{"a":[1,-2.5,{"x":null,"y":"é"}],"b":100.5}"#,
+        ] {
+            assert_ne!(arguments_hash(other), digest);
+        }
+        assert_ne!(arguments_hash("9007199254740993"), arguments_hash("9007199254740992"));
+    }
+}

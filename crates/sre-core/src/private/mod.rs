@@ -1,0 +1,7 @@
+//! What the crates of this workspace share among themselves. No public API: it may change in any version.
+
+pub mod json_text;
+
+pub use crate::hash::stable_hash;
+pub use crate::sync::lock;
+pub use crate::thread::thread_number;
