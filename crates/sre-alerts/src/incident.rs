@@ -133,6 +133,11 @@ impl Incidents {
         self.expiries.push_back((at.saturating_add(self.timeout), key));
     }
 
+    /// Returns the last alert sent of an open incident.
+    pub(crate) fn last_alert(&self, key: Fingerprint) -> Option<&Alert> {
+        self.open.get(&key)?.detail.last.as_ref().map(|(_, alert)| &**alert)
+    }
+
     pub(crate) fn get(&mut self, key: Fingerprint) -> Option<&mut Incident> {
         self.open.get_mut(&key)
     }

@@ -5,8 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sre_core::{
-    AgentEvent, Alert, AlertChannel, AlertsSnapshot, Observer, Signal, SignalHandler, Snapshot, StoreError, Timestamp,
-    lock,
+    Alert, AlertChannel, AlertsSnapshot, Collect, Signal, SignalHandler, Snapshot, StoreError, Timestamp, lock,
 };
 
 use crate::channel_pipeline::ChannelPipeline;
@@ -266,19 +265,20 @@ impl AlertManager {
     }
 }
 
+/// Sends the alerts of signals, as [`AlertOptions::mapping`] makes them. A signal that says nothing new, since engines assert
+/// again what holds, is no alert.
 impl SignalHandler for AlertManager {
-    fn handle(&self, signal: &Signal) {
-        if let Some(alert) = (self.shared.options.mapping)(signal) {
-            self.send(&alert);
+    fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
+        let alerts: Vec<Alert> = signals.iter().filter_map(|signal| (self.shared.options.mapping)(signal)).collect();
+        let changes = self.shared.changes(alerts);
+        if !changes.is_empty() {
+            self.send_all(&changes);
         }
     }
 }
 
-/// Observes no events; exporters publish its snapshot.
-impl Observer for AlertManager {
-    fn observe(&self, _event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {}
-
-    fn snapshot(&self, _now: Timestamp) -> Vec<Snapshot> {
+impl Collect for AlertManager {
+    fn snapshots(&self, _now: Timestamp) -> Vec<Snapshot> {
         vec![Snapshot::Alerts(self.stats())]
     }
 }

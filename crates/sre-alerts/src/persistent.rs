@@ -1,9 +1,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use sre_core::{
-    AgentEvent, AlertQuery, AlertRecord, AlertStore, Observer, Signal, SignalHandler, Snapshot, StoreError, Timestamp,
-};
+use sre_core::{AlertQuery, AlertRecord, AlertStore, Collect, Signal, SignalHandler, Snapshot, StoreError, Timestamp};
 
 use crate::{AlertManager, AlertOptions, ManagerError};
 
@@ -41,18 +39,14 @@ impl Deref for PersistentAlertManager {
 }
 
 impl SignalHandler for PersistentAlertManager {
-    fn handle(&self, signal: &Signal) {
-        self.manager.handle(signal);
+    fn handle(&self, signals: &[Signal], emit: &mut dyn FnMut(Signal)) {
+        self.manager.handle(signals, emit);
     }
 }
 
-impl Observer for PersistentAlertManager {
-    fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
-        self.manager.observe(event, signals);
-    }
-
-    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
-        self.manager.snapshot(now)
+impl Collect for PersistentAlertManager {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
+        self.manager.snapshots(now)
     }
 }
 

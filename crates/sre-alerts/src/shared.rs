@@ -92,6 +92,22 @@ impl Shared {
         reports
     }
 
+    /// Returns the alerts that change an incident: not one that was sent already, with the same start and severity, nor the
+    /// resolution of an incident that is not open.
+    pub(crate) fn changes(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
+        let state = self.state();
+        let form = |alert: &Alert| (alert.severity, alert.starts_at);
+        // What each incident will be, once the alerts before are sent.
+        let mut incidents = HashMap::new();
+        alerts.retain(|alert| {
+            let key = self.fingerprinter.of(alert);
+            let last = incidents.entry(key).or_insert_with(|| state.incident(key).map(form));
+            let next = (alert.severity != Severity::Resolved).then(|| form(alert));
+            std::mem::replace(last, next) != next
+        });
+        alerts
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

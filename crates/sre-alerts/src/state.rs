@@ -59,6 +59,11 @@ impl State {
         self.pipelines.iter().find(|pipeline| &*pipeline.name == name).map(|pipeline| pipeline.id)
     }
 
+    /// Returns the last alert of an open incident.
+    pub(crate) fn incident(&self, key: Fingerprint) -> Option<&Alert> {
+        self.incidents.last_alert(key)
+    }
+
     /// Returns whether the alert is a duplicate, and counts it if so.
     pub(crate) fn is_duplicate(&mut self, key: Fingerprint, severity: Severity, now: Timestamp) -> bool {
         let is_duplicate = self.incidents.is_duplicate(key, severity, now);

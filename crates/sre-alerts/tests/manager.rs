@@ -438,22 +438,39 @@ fn the_delivery_thread_drains_every_key() {
 
 #[tokio::test]
 async fn a_custom_mapping_replaces_the_texts_of_alerts() {
-    use sre_core::{Signal, SignalHandler, SignalKind};
-    let mapping = |signal: &Signal| match &signal.kind {
-        SignalKind::Custom { name, .. } if name == "chatter" => None,
-        SignalKind::Custom { name, severity, .. } => {
-            Some(Alert { severity: *severity, dedup_key: name.clone(), ..Alert::new("Hoppla", "Schau mal nach.") })
+    use sre_core::{Signal, SignalHandler};
+    let mapping = |signal: &Signal| match &*signal.source {
+        "chatter" => None,
+        source => {
+            let texts = Alert::new("Hoppla", "Schau mal nach.");
+            Some(Alert { severity: signal.severity, dedup_key: source.to_owned(), ..texts })
         }
-        _ => sre_alerts::default_mapping(signal),
     };
     let setup =
         Setup::new(AlertOptions { mapping: Arc::new(mapping), ..AlertOptions::default() }, ChannelConfig::default());
-    let signal = |name: &str| {
-        let kind = SignalKind::Custom { name: name.into(), severity: Severity::Critical, message: "m".into() };
-        Signal { time: START, agent: "a".into(), kind }
-    };
-    setup.manager.handle(&signal("chatter"));
-    setup.manager.handle(&signal("cascade"));
+    let signals = ["chatter", "cascade"].map(|source| Signal::firing(source, "key", Severity::Critical, START));
+    setup.manager.handle(&signals, &mut |_| {});
     assert_eq!(setup.advance(0).await, ["cascade critical"]);
     assert_eq!(setup.channel.last().title, "Hoppla");
+}
+
+#[tokio::test]
+async fn a_signal_that_is_asserted_again_is_no_alert() {
+    use sre_core::{Signal, SignalHandler};
+    let setup = Setup::new(AlertOptions::default(), ChannelConfig::default());
+    let begun = Signal::firing("slo", "slo/a/b", Severity::Critical, START);
+    let over = Signal::resolved("slo", "slo/a/b", START.saturating_add(Duration::from_secs(9)));
+    setup.manager.handle(std::slice::from_ref(&over), &mut |_| {});
+    setup.manager.handle(&[begun.clone(), begun.clone()], &mut |_| {});
+    assert_eq!(setup.advance(0).await, ["slo/a/b critical"]);
+    // Longer than the dedup window.
+    assert_eq!(setup.advance(3_600).await, [""; 0]);
+    setup.manager.handle(std::slice::from_ref(&begun), &mut |_| {});
+    assert_eq!(setup.advance(0).await, [""; 0]);
+    setup.manager.handle(&[over.clone(), over], &mut |_| {});
+    assert_eq!(setup.advance(0).await, ["slo/a/b resolved"]);
+    let again = Signal::firing("slo", "slo/a/b", Severity::Critical, START.saturating_add(Duration::from_secs(99)));
+    setup.manager.handle(&[again.clone(), Signal::resolved("slo", "slo/a/b", again.time)], &mut |_| {});
+    assert_eq!(setup.advance(0).await, ["slo/a/b critical", "slo/a/b resolved"]);
+    assert_eq!(setup.manager.stats().not_open, 0);
 }

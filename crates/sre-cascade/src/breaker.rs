@@ -3,13 +3,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sre_core::{
-    BreakerChange, BreakerSnapshot, BreakerState, Clock, RateLimiter, SignalHandler, SystemClock, Target, Timestamp,
+    BreakerChange, BreakerSnapshot, BreakerState, Clock, RateLimiter, SignalSink, SystemClock, Target, Timestamp,
 };
 
-use crate::settings::{Settings, SignalForwarder};
+use crate::settings::{Settings, SignalSender};
 use crate::shared_machine::{Guarded, SharedMachine};
-use crate::state_machine::{Admission, Outcome, Transition};
+use crate::state_machine::{Admission, Outcome, StateMachine, Transition};
 use crate::sync::{AtomicU64, Ordering};
 use crate::{BreakerConfig, CircuitOpen, ErrorClass, InvalidConfig, Permit, SlidingWindow};
 
@@ -38,6 +39,13 @@ pub struct CircuitBreaker {
     rejected: AtomicU64,
 }
 
+/// The part of a breaker that outlives a restart.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedBreaker {
+    machine: StateMachine,
+    rejected: u64,
+}
+
 impl CircuitBreaker {
     /// Creates a breaker with the default configuration: it opens for 30 s after five consecutive failures, and then one
     /// probe call decides whether it closes.
@@ -64,11 +72,11 @@ impl CircuitBreaker {
         self
     }
 
-    /// Sends every state transition to `handler`, as a [`SignalKind::BreakerChanged`](sre_core::SignalKind::BreakerChanged).
-    /// The thread that causes a transition calls the handler after it.
+    /// Sends every state transition to `signals`, as a [`SignalKind::BreakerChanged`](sre_core::SignalKind::BreakerChanged),
+    /// on the thread that causes it.
     #[must_use]
-    pub fn with_handler(mut self, handler: Arc<dyn SignalHandler>) -> Self {
-        Arc::make_mut(&mut self.settings).listener = Some(Arc::new(SignalForwarder(handler)));
+    pub fn with_signals(mut self, signals: Arc<dyn SignalSink>) -> Self {
+        Arc::make_mut(&mut self.settings).listener = Some(Arc::new(SignalSender(signals)));
         self
     }
 
@@ -191,6 +199,21 @@ impl CircuitBreaker {
             snapshot.late = machine.late();
             snapshot
         })
+    }
+
+    /// Returns what a restart must not change.
+    pub(crate) fn save(&self) -> SavedBreaker {
+        let machine =
+            self.machine.update(&self.settings, self.clock().now(), |guarded, _, _| guarded.machine.clone()).0;
+        SavedBreaker { machine, rejected: self.rejected.load(Ordering::Relaxed) }
+    }
+
+    /// Restores what was saved, perhaps under another configuration, without signals.
+    pub(crate) fn restore(&self, saved: SavedBreaker) {
+        let config = &self.settings.config;
+        self.machine
+            .update(&self.settings, self.clock().now(), |guarded, _, _| guarded.machine.restore(saved.machine, config));
+        self.rejected.store(saved.rejected, Ordering::Relaxed);
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

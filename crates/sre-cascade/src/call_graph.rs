@@ -78,6 +78,11 @@ impl CallGraph {
         &self.breakers
     }
 
+    /// Returns every pair of caller and callee.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.calls.iter().copied()
+    }
+
     pub(crate) fn has_call(&self, caller: u32, callee: u32) -> bool {
         caller == callee || self.calls.contains(&(caller, callee))
     }

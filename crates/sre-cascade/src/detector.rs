@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use sre_core::event::{Handoff, LlmCall, TaskFinished, ToolCall};
 use sre_core::{
-    AgentEvent, BreakerState, CascadeReport, Clock, Event, FailingTarget, Observer, Signal, SignalHandler, SignalKind,
-    Snapshot, Status, SystemClock, Target, TargetKind, Timestamp, lock,
+    AgentEvent, BreakerState, CascadeReport, Clock, Collect, Event, ExhaustionAction, FailingTarget, Observe, Signal,
+    SignalHandler, SignalKind, SignalSink, Snapshot, Status, SystemClock, Target, TargetKind, Timestamp, lock,
 };
 
 use crate::call_graph::CallGraph;
@@ -20,7 +20,7 @@ use crate::{CircuitBreaker, DetectorConfig, ErrorClass, InvalidConfig, Mitigatio
 /// Detects cascading failures: keeps a circuit breaker for each agent, tool and model, learns who calls whom, and follows
 /// failures from callee to caller.
 ///
-/// As an [`Observer`] it learns from events: results of tasks, tool calls and model calls go to the breakers of their targets,
+/// As an engine ([`Observe`]) it learns from events: results of tasks, tool calls and model calls go to the breakers of their targets,
 /// and handoffs, calls and parent spans add edges to the call graph. Without events, use its breakers to protect calls and
 /// [`add_call`](Self::add_call) for the call graph.
 ///
@@ -43,7 +43,7 @@ pub struct CascadeDetector {
     agent_settings: Arc<Settings>,
     tool_settings: Arc<Settings>,
     model_settings: Arc<Settings>,
-    tracker: Arc<FailureTracker>,
+    pub(crate) tracker: Arc<FailureTracker>,
     graph: RwLock<CallGraph>,
     spans: Mutex<Spans>,
     reported: Mutex<Reported>,
@@ -51,9 +51,11 @@ pub struct CascadeDetector {
 
 /// The cascade last reported by a signal, and the targets mitigated because of it.
 #[derive(Default)]
-struct Reported {
-    origin: Option<Target>,
-    mitigated: Mitigated,
+pub(crate) struct Reported {
+    pub(crate) origin: Option<Target>,
+    /// The signal that it began or, where there is no origin, that the last one is over.
+    pub(crate) signal: Option<Signal>,
+    pub(crate) mitigated: Mitigated,
 }
 
 struct Cascade {
@@ -98,12 +100,6 @@ impl CascadeDetector {
             spans: Mutex::default(),
             reported: Mutex::default(),
         }
-    }
-
-    /// Sends every state transition of a breaker to `handler` immediately. Without a handler, transitions are emitted with the
-    /// next event or evaluation. Returns false, and changes nothing, if a handler is already set.
-    pub fn forward_changes(&self, handler: Arc<dyn SignalHandler>) -> bool {
-        self.tracker.set_handler(handler)
     }
 
     /// Monitors these agents too.
@@ -158,7 +154,7 @@ impl CascadeDetector {
 
     /// Closes every breaker and clears its failures. The call graph stays.
     pub fn reset_all(&self) {
-        // Resets happen outside the lock, since they call the handler.
+        // Resets happen outside the lock, since they send signals.
         let breakers = self.read_graph().breakers().to_vec();
         breakers.iter().for_each(|breaker| breaker.reset());
         self.reported().mitigated.clear();
@@ -167,28 +163,28 @@ impl CascadeDetector {
     /// Returns how many times a new target or call was ignored because its limit is reached, plus the number of state transitions
     /// dropped because they were not taken in time.
     pub fn overflow(&self) -> u64 {
-        self.read_graph().rejected + self.tracker.dropped()
+        self.read_graph().rejected + self.tracker.outlet.dropped()
     }
 
-    fn read_graph(&self) -> RwLockReadGuard<'_, CallGraph> {
+    pub(crate) fn read_graph(&self) -> RwLockReadGuard<'_, CallGraph> {
         self.graph.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_graph(&self) -> RwLockWriteGuard<'_, CallGraph> {
+    pub(crate) fn write_graph(&self) -> RwLockWriteGuard<'_, CallGraph> {
         self.graph.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reported(&self) -> MutexGuard<'_, Reported> {
+    pub(crate) fn reported(&self) -> MutexGuard<'_, Reported> {
         lock(&self.reported)
     }
 
-    fn breakers(&self, ids: &[u32]) -> Vec<Arc<CircuitBreaker>> {
+    pub(crate) fn breakers(&self, ids: &[u32]) -> Vec<Arc<CircuitBreaker>> {
         let graph = self.read_graph();
         ids.iter().map(|id| graph.breaker(*id).clone()).collect()
     }
 
     /// Returns the id of a target, which is monitored from now on; `None` if `max_targets` is reached.
-    fn id(&self, kind: TargetKind, name: &str) -> Option<u32> {
+    pub(crate) fn id(&self, kind: TargetKind, name: &str) -> Option<u32> {
         let known = self.read_graph().find(kind, name);
         known.or_else(|| {
             let settings = match kind {
@@ -200,7 +196,7 @@ impl CascadeDetector {
         })
     }
 
-    fn connect(&self, caller: Option<u32>, callee: Option<u32>) {
+    pub(crate) fn connect(&self, caller: Option<u32>, callee: Option<u32>) {
         if let (Some(caller), Some(callee)) = (caller, callee)
             && !self.read_graph().has_call(caller, callee)
         {
@@ -252,21 +248,17 @@ impl CascadeDetector {
     /// Emits the begin and end of cascades and applies the mitigation.
     fn react(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         let cascade = self.detect(now);
-        let mut pending = self.tracker.take_pending();
+        let mut pending = self.tracker.outlet.take_pending();
         let plan = {
             let mut reported = self.reported();
             let origin = cascade.as_ref().map(|cascade| &cascade.report.origin);
             if reported.origin.as_ref() != origin {
-                let mut push = |origin: &Target, kind| {
-                    pending.push(Signal { time: now, agent: origin.agent_name().to_owned(), kind });
-                };
-                if let Some(origin) = reported.origin.take() {
-                    push(&origin.clone(), SignalKind::CascadeOver { origin });
-                }
+                pending.extend(reported.origin.take().map(|origin| CascadeReport::over(origin, now)));
                 if let Some(Cascade { report, .. }) = &cascade {
                     reported.origin = Some(report.origin.clone());
-                    push(&report.origin, SignalKind::Cascade(report.clone()));
+                    pending.push(report.clone().into_signal(now));
                 }
+                reported.signal = pending.last().cloned();
             }
             let callers = cascade.map(|cascade| cascade.healthy_callers).unwrap_or_default();
             let graph = self.read_graph();
@@ -277,7 +269,7 @@ impl CascadeDetector {
         let mitigation = self.config.mitigation;
         self.breakers(&plan.apply).iter().for_each(|breaker| mitigation.apply(breaker));
         self.breakers(&plan.lift).iter().for_each(|breaker| mitigation.lift(breaker));
-        self.tracker.take_pending().into_iter().for_each(signals);
+        self.tracker.outlet.take_pending().into_iter().for_each(signals);
     }
 
     /// Records the result of a call of `callee`, at the time of `event`.
@@ -320,7 +312,7 @@ impl CascadeDetector {
     }
 }
 
-impl Observer for CascadeDetector {
+impl Observe for CascadeDetector {
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
         self.learn(event);
         if self.tracker.take_changed() {
@@ -333,8 +325,20 @@ impl Observer for CascadeDetector {
         self.react(now, signals);
     }
 
+    fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
+        self.tracker.transitions().into_iter().for_each(&mut *signals);
+        let cascade = self.reported().signal.clone();
+        cascade.into_iter().for_each(signals);
+    }
+
+    fn connect(&self, signals: Arc<dyn SignalSink>) {
+        self.tracker.outlet.connect(signals);
+    }
+}
+
+impl Collect for CascadeDetector {
     /// Returns the breakers of all targets that have failed since the start, and the current cascade.
-    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
         let mut breakers = self.breakers(&self.tracker.ever_failed());
         breakers.sort_by(|one, other| one.target().cmp(other.target()));
         let breakers = breakers.iter().map(|breaker| Snapshot::Breaker(breaker.snapshot_at(now)));
@@ -344,12 +348,14 @@ impl Observer for CascadeDetector {
 
 /// Opens the circuit of an agent whose error budget is exhausted, if the objective's exhaustion action is `circuit_break`.
 impl SignalHandler for CascadeDetector {
-    fn handle(&self, signal: &Signal) {
-        if let SignalKind::SloStatusChanged { slo, to: Status::Exhausted, exhaustion_action, .. } = &signal.kind
-            && exhaustion_action == "circuit_break"
-            && let Some(breaker) = self.add(&*signal.agent)
-        {
-            breaker.trip(&format!("error budget of {slo} exhausted"));
+    fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
+        for signal in signals {
+            if let SignalKind::SloStatusChanged { to: Status::Exhausted, exhaustion_action, .. } = signal.kind
+                && exhaustion_action == ExhaustionAction::CircuitBreak
+                && let Some(breaker) = self.add(&*signal.agent)
+            {
+                breaker.trip(&format!("error budget of {} exhausted", signal.slo));
+            }
         }
     }
 }

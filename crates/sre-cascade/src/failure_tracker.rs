@@ -1,11 +1,12 @@
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use sre_core::{BreakerChange, BreakerState, Signal, SignalHandler, Timestamp, lock};
+use serde::{Deserialize, Serialize};
+use sre_core::{BreakerChange, BreakerState, Signal, SignalOutlet, Timestamp, lock};
 
 use crate::propagation::FailingSince;
-use crate::settings::{BreakerListener, change_signal};
+use crate::settings::BreakerListener;
 
 /// Tracks which targets of a detector are failing and whose circuits are open. It listens to their breakers.
 #[derive(Default)]
@@ -14,7 +15,8 @@ pub(crate) struct FailureTracker {
     /// Number of failures within the window that make a target failing.
     min_failures: u32,
     state: Mutex<State>,
-    handler: OnceLock<Arc<dyn SignalHandler>>,
+    /// Takes the state transitions.
+    pub(crate) outlet: SignalOutlet,
 }
 
 #[derive(Default)]
@@ -26,13 +28,21 @@ struct State {
     has_changed: bool,
     /// Targets that have failed since the start.
     ever_failed: FxHashSet<u32>,
-    /// State transitions not yet taken, when there is no handler.
-    pending: Vec<Signal>,
-    dropped: u64,
+    /// The last state transition of each target that has made one.
+    transitions: FxHashMap<u32, Signal>,
+}
+
+/// What outlives a restart.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedTarget {
+    episode: Option<FailureEpisode>,
+    open_until: Option<Timestamp>,
+    /// As JSON.
+    transition: Option<String>,
 }
 
 /// Failures with no gap longer than the window.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct FailureEpisode {
     since: Timestamp,
     last: Timestamp,
@@ -47,16 +57,9 @@ pub(crate) struct FailingTargets {
     pub(crate) open: Vec<u32>,
 }
 
-const MAX_PENDING: usize = 4_096;
-
 impl FailureTracker {
     pub(crate) fn new(window: Duration, min_failures: u32) -> Self {
         Self { window, min_failures, ..Self::default() }
-    }
-
-    /// Sends later state transitions to `handler` immediately. Returns false if a handler is already set.
-    pub(crate) fn set_handler(&self, handler: Arc<dyn SignalHandler>) -> bool {
-        self.handler.set(handler).is_ok()
     }
 
     /// Returns true if a target began to fail or a breaker changed state since the last call.
@@ -64,14 +67,30 @@ impl FailureTracker {
         std::mem::take(&mut self.state().has_changed)
     }
 
-    /// Removes and returns the pending state transitions, oldest first.
-    pub(crate) fn take_pending(&self) -> Vec<Signal> {
-        std::mem::take(&mut self.state().pending)
+    /// Returns the last state transition of each target that has made one.
+    pub(crate) fn transitions(&self) -> Vec<Signal> {
+        self.state().transitions.values().cloned().collect()
     }
 
-    /// Returns the number of state transitions dropped because too many were pending.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.state().dropped
+    /// Returns everything that is known of a target.
+    pub(crate) fn save(&self, id: u32) -> SavedTarget {
+        let state = self.state();
+        SavedTarget {
+            episode: state.episodes.get(&id).copied(),
+            open_until: state.open_until.get(&id).copied(),
+            transition: state.transitions.get(&id).and_then(|signal| serde_json::to_string(signal).ok()),
+        }
+    }
+
+    /// Restores what was known of a target.
+    pub(crate) fn restore(&self, id: u32, saved: SavedTarget) -> Result<(), serde_json::Error> {
+        let transition = saved.transition.map(|json| serde_json::from_str(&json)).transpose()?;
+        let mut state = self.state();
+        state.ever_failed.insert(id);
+        state.episodes.extend(saved.episode.map(|episode| (id, episode)));
+        state.open_until.extend(saved.open_until.map(|until| (id, until)));
+        state.transitions.extend(transition.map(|transition| (id, transition)));
+        Ok(())
     }
 
     /// Returns what is failing at `now`, and forgets targets that have recovered.
@@ -150,14 +169,9 @@ impl BreakerListener for FailureTracker {
                 state.open_until.remove(&id);
             }
         }
-        let signal = change_signal(at, change);
-        match self.handler.get() {
-            Some(handler) => {
-                drop(state);
-                handler.handle(&signal);
-            }
-            None if state.pending.len() < MAX_PENDING => state.pending.push(signal),
-            None => state.dropped += 1,
-        }
+        let signal = change.into_signal(at);
+        state.transitions.insert(id, signal.clone());
+        drop(state);
+        self.outlet.send(signal);
     }
 }

@@ -19,6 +19,7 @@ mod layer;
 mod mitigation;
 mod packed_state;
 mod permit;
+mod persist;
 mod propagation;
 mod settings;
 mod shared_machine;

@@ -1,7 +1,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use sre_core::{BreakerChange, Clock, Signal, SignalHandler, SignalKind, Timestamp};
+use sre_core::{BreakerChange, Clock, SignalSink, Timestamp};
 
 use crate::{BreakerConfig, SlidingWindow};
 
@@ -22,8 +22,8 @@ pub(crate) trait BreakerListener: Send + Sync {
     fn on_change(&self, id: u32, at: Timestamp, change: BreakerChange);
 }
 
-/// Forwards state transitions to a signal handler.
-pub(crate) struct SignalForwarder(pub(crate) Arc<dyn SignalHandler>);
+/// Sends state transitions as signals.
+pub(crate) struct SignalSender(pub(crate) Arc<dyn SignalSink>);
 
 impl Settings {
     pub(crate) fn new(
@@ -43,13 +43,8 @@ impl Settings {
     }
 }
 
-impl BreakerListener for SignalForwarder {
+impl BreakerListener for SignalSender {
     fn on_change(&self, _id: u32, at: Timestamp, change: BreakerChange) {
-        self.0.handle(&change_signal(at, change));
+        self.0.send(change.into_signal(at));
     }
-}
-
-pub(crate) fn change_signal(at: Timestamp, change: BreakerChange) -> Signal {
-    let agent = change.target.agent_name().to_owned();
-    Signal { time: at, agent, kind: SignalKind::BreakerChanged(change) }
 }

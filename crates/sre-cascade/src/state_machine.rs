@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 use sre_core::{BreakerState, Timestamp, WindowedCalls};
 
 use crate::packed_state::PackedState;
@@ -12,7 +13,7 @@ use crate::{BreakerConfig, SlidingWindow};
 ///
 /// Every transition begins a new *generation*. A call carries the generation in which it was admitted, and its result counts for
 /// no other.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StateMachine {
     state: BreakerState,
     generation: u32,
@@ -31,11 +32,12 @@ pub(crate) struct StateMachine {
     /// The newest time bucket seen.
     bucket: u64,
     window: Option<Box<WindowCounts>>,
+    #[serde(skip)]
     rng: Rng,
 }
 
 /// [`WindowedCalls`] of half the size.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct ProbeResults {
     calls: u32,
     failed: u32,
@@ -91,6 +93,14 @@ impl StateMachine {
             window: None,
             rng: config.seed.map_or_else(Rng::new, Rng::with_seed),
         }
+    }
+
+    /// Continues in the state of an earlier machine, perhaps of another configuration: a window of another size starts empty.
+    pub(crate) fn restore(&mut self, saved: Self, config: &BreakerConfig) {
+        let rng = std::mem::take(&mut self.rng);
+        *self = Self { rng, ..saved };
+        let fits = |window: &WindowCounts| config.window.as_ref().is_some_and(|config| window.is_of(config));
+        self.window = self.window.take().filter(|window| fits(window));
     }
 
     pub(crate) fn packed(&self, limited: bool) -> PackedState {

@@ -1,12 +1,13 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sre_core::WindowedCalls;
 
 use crate::{SlidingWindow, WindowSize};
 
 /// Exact counts over a sliding window: of the last N calls, or of the last 60 time buckets.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum WindowCounts {
     Calls(CallRing),
     Time(BucketRing),
@@ -70,6 +71,20 @@ impl WindowCounts {
         }
     }
 
+    /// Returns true for the counts of a window of this kind and size.
+    pub(crate) fn is_of(&self, window: &SlidingWindow) -> bool {
+        match (self, &window.size) {
+            (Self::Calls(ring), WindowSize::Calls(calls)) => {
+                let words = ring.size.div_ceil(64);
+                ring.size == *calls as usize
+                    && ring.next < ring.size
+                    && [ring.failed.len(), ring.slow.len()] == [words; 2]
+            }
+            (Self::Time(ring), WindowSize::Time(_)) => ring.buckets.len() == BUCKETS,
+            _ => false,
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         match self {
             Self::Calls(calls) => *calls = CallRing::new(calls.size),
@@ -118,7 +133,7 @@ impl WindowCounts {
 }
 
 /// Two bits per call, failed and slow, in a ring that overwrites the oldest call.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CallRing {
     size: usize,
     next: usize,
@@ -165,7 +180,7 @@ impl CallRing {
 }
 
 /// Counts per time bucket, in a ring that overwrites the oldest bucket.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct BucketRing {
     buckets: Box<[WindowedCalls]>,
     newest: u64,

@@ -88,7 +88,7 @@ fn every_change_is_a_signal() {
     let seen = signals.clone();
     let breaker = CircuitBreaker::new("planner")
         .with_clock(clock.clone())
-        .with_handler(Arc::new(move |signal: &Signal| seen.lock().unwrap().push(signal.clone())));
+        .with_signals(Arc::new(move |signal: Signal| seen.lock().unwrap().push(signal)));
     (0..5).for_each(|_| breaker.record_failure());
     clock.advance(30 * SECOND);
     breaker.call(|| Ok::<_, ()>(())).unwrap();

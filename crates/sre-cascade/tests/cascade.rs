@@ -1,12 +1,12 @@
 //! Detection and mitigation of cascades.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_cascade::{BreakerState, CascadeDetector, DetectorConfig, Mitigation, Target};
+use sre_cascade::{BreakerConfig, BreakerState, CascadeDetector, DetectorConfig, Mitigation, SlidingWindow, Target};
 use sre_core::{
-    AgentEvent, Clock, ManualClock, Observer, Signal, SignalHandler, SignalKind, Snapshot, Status, Timestamp,
+    AgentEvent, Clock, Collect, ExhaustionAction, ManualClock, Observe, Persist, Severity, Signal, SignalHandler,
+    SignalKind, Snapshot, StateReader, StateWriter, Status, Timestamp,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -119,7 +119,7 @@ fn errors_of_the_caller_do_not_count_for_the_tool() {
     assert_eq!(signals_of(&detector, &events), [""; 0]);
     let events: Vec<_> = (0..5).map(|_| call("connection reset")).collect();
     assert_eq!(signals_of(&detector, &events), ["tool search: open"]);
-    let [Snapshot::Breaker(breaker)] = &detector.snapshot(at(11))[..] else { panic!("the tool's") };
+    let [Snapshot::Breaker(breaker)] = &detector.snapshots(at(11))[..] else { panic!("the tool's") };
     assert_eq!((breaker.state, breaker.retry_after_s), (BreakerState::Open, Some(20.0)));
 }
 
@@ -164,25 +164,55 @@ fn callers_can_be_limited_until_the_cascade_ends() {
 #[test]
 fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
     let (detector, _) = detector(DetectorConfig::default());
-    let exhausted = |action: &str| Signal {
-        time: START,
-        agent: "planner".into(),
-        kind: SignalKind::SloStatusChanged {
-            slo: "answers".into(),
+    let exhausted = |exhaustion_action| {
+        let kind = SignalKind::SloStatusChanged {
             from: Status::Critical,
             to: Status::Exhausted,
             consumed: Some(1.0),
-            exhaustion_action: action.into(),
+            exhaustion_action,
             burn: None,
             alert: None,
             spent_in_s: Some(0.0),
-            labels: BTreeMap::new(),
-        },
+        };
+        Signal::firing("slo", "slo/answers/planner", Severity::Critical, START).with_agent("planner").with_kind(kind)
     };
-    detector.handle(&exhausted("alert"));
+    detector.handle(&[exhausted(ExhaustionAction::Alert)], &mut |_| {});
     assert!(detector.get_breaker("planner").is_none());
-    detector.handle(&exhausted("circuit_break"));
+    detector.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
     assert_eq!(detector.get_breaker("planner").unwrap().state(), BreakerState::Open);
+}
+
+#[test]
+fn a_restart_changes_no_breaker_and_no_cascade() {
+    for window in [None, Some(SlidingWindow::default())] {
+        let agent = BreakerConfig { window, ..BreakerConfig::default() };
+        let config = DetectorConfig { agent, ..DetectorConfig::default() };
+        let (before, clock) = detector(config.clone());
+        let mut events = vec![event(0, "planner", r#""event":"handoff","from":"planner","to":"worker","depth":1"#)];
+        for round in 0..6 {
+            events.push(event(10 + round * 10, "worker", FAILED_CALL));
+            events.push(event(11 + round * 10, "worker", FAILED_TASK));
+            events.push(event(12 + round * 10, "planner", FAILED_TASK));
+        }
+        let (first, second) = events.split_at(11);
+        signals_of(&before, first);
+        let mut state = StateWriter::default();
+        before.save(&mut state);
+        let after = CascadeDetector::with_config(config, clock.clone()).unwrap();
+        after.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        let reasserted = |detector: &CascadeDetector| {
+            let mut keys = Vec::new();
+            detector.reassert(&mut |signal| keys.push((signal.key, signal.state, signal.time)));
+            keys.sort();
+            keys
+        };
+        assert!(!reasserted(&before).is_empty());
+        assert_eq!(reasserted(&after), reasserted(&before));
+        assert_eq!(after.snapshots(at(45)), before.snapshots(at(45)));
+        assert_eq!(signals_of(&after, second), signals_of(&before, second));
+        assert_eq!(after.snapshots(at(90)), before.snapshots(at(90)));
+        assert_eq!(reasserted(&after), reasserted(&before));
+    }
 }
 
 #[test]

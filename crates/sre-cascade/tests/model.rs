@@ -260,13 +260,13 @@ proptest! {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
         let changes = Arc::new(Mutex::new(Vec::new()));
         let seen = changes.clone();
-        let handler = Arc::new(move |signal: &Signal| {
+        let signals = Arc::new(move |signal: Signal| {
             if let SignalKind::BreakerChanged(change) = &signal.kind {
                 seen.lock().unwrap().push((change.from, change.to));
             }
         });
         let breaker = CircuitBreaker::with_config("agent", config.clone()).unwrap();
-        let breaker = breaker.with_clock(clock.clone()).with_handler(handler);
+        let breaker = breaker.with_clock(clock.clone()).with_signals(signals);
         let mut model = Model {
             config,
             now: clock.now(),

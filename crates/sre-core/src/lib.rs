@@ -99,7 +99,7 @@ pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
-pub use signal::{ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalSink, Status};
+pub use signal::{ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink, Status};
 pub use sli::{Goal, Measure, Percentiles, Sli, SliReading, SliSpec};
 pub use snapshot::{
     AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,

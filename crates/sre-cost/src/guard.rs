@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sre_core::{
-    Clock, CostAlert, LedgerBooks, LedgerHold, LedgerStore, Signal, SignalHandler, StateError, StateReader,
-    StateWriter, StoreError, SystemClock, Timestamp, Usd,
+    Clock, CostAlert, LedgerBooks, LedgerHold, LedgerStore, SignalSink, StateError, StateReader, StateWriter,
+    StoreError, SystemClock, Timestamp, Usd,
 };
 
 use crate::denied::Denied;
@@ -123,10 +123,10 @@ impl CostGuard {
         &self.ledger.limits
     }
 
-    /// Sends every alert to `handler` at once, as a [`SignalKind::Cost`](sre_core::SignalKind::Cost). Without a handler,
-    /// signals wait for the next event or evaluation. Returns false if there is a handler already, which is kept.
-    pub fn forward_alerts(&self, handler: Arc<dyn SignalHandler>) -> bool {
-        self.notifier.set_handler(handler)
+    /// Sends every alert to `signals` at once, as a [`SignalKind::Cost`](sre_core::SignalKind::Cost). Until something is
+    /// connected, signals wait for the next event or evaluation. Returns false, and changes nothing, if something is already.
+    pub fn connect(&self, signals: Arc<dyn SignalSink>) -> bool {
+        self.notifier.outlet.connect(signals)
     }
 
     /// Checks whether the agent may start a task with this estimated cost. Nothing is reserved, but if the agent is throttled,
@@ -209,7 +209,7 @@ impl CostGuard {
 
     /// Returns how many signals were dropped because nobody took them, and how many writes to the store failed.
     pub fn failures(&self) -> (u64, u64) {
-        (self.notifier.lost(), self.store_failures.load(Ordering::Relaxed))
+        (self.notifier.outlet.dropped(), self.store_failures.load(Ordering::Relaxed))
     }
 
     /// Starts a new day or month if it is time, and releases expired reservations.
@@ -218,10 +218,6 @@ impl CostGuard {
         self.notifier.notify(&alerts);
         self.prune(now);
         self.ledger.expire(now);
-    }
-
-    pub(crate) fn take_pending(&self) -> Vec<Signal> {
-        self.notifier.take_pending()
     }
 
     pub(crate) fn charge_with(

@@ -1,32 +1,26 @@
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
 
-use sre_core::{CostAlert, Signal, SignalHandler, SignalKind, lock};
+use sre_core::{CostAlert, Phase, Signal, SignalOutlet, lock};
 
 /// Keeps the most recent alerts, and sends each as a signal.
 #[derive(Default)]
 pub(crate) struct Notifier {
     state: Mutex<State>,
-    handler: OnceLock<Arc<dyn SignalHandler>>,
+    pub(crate) outlet: SignalOutlet,
 }
 
 #[derive(Default)]
 struct State {
     alerts: VecDeque<CostAlert>,
-    /// Signals for the next caller of `take_pending`, while there is no handler.
-    pending: Vec<Signal>,
-    lost: u64,
+    /// The last signal of each agent that has been throttled or denied, by its key.
+    statuses: BTreeMap<String, Signal>,
 }
 
 const MAX_ALERTS: usize = 1_000;
-const MAX_PENDING: usize = 4_096;
 
 impl Notifier {
-    pub(crate) fn set_handler(&self, handler: Arc<dyn SignalHandler>) -> bool {
-        self.handler.set(handler).is_ok()
-    }
-
-    /// Records and sends alerts. Must be called without a lock held: a handler is the user's code.
+    /// Records and sends alerts. Must be called without a lock held: the sink is the user's code.
     #[inline]
     pub(crate) fn notify(&self, alerts: &[CostAlert]) {
         if !alerts.is_empty() {
@@ -36,27 +30,16 @@ impl Notifier {
 
     #[cold]
     fn notify_all(&self, alerts: &[CostAlert]) {
-        let signals = alerts.iter().map(|alert| Signal {
-            time: alert.at,
-            agent: alert.scope.agent_name().to_owned(),
-            kind: SignalKind::Cost(alert.clone()),
-        });
+        let signals: Vec<Signal> = alerts.iter().map(|alert| alert.clone().into_signal()).collect();
         let mut state = self.state();
         state.alerts.extend(alerts.iter().cloned());
         let excess = state.alerts.len().saturating_sub(MAX_ALERTS);
         state.alerts.drain(..excess);
-        if let Some(handler) = self.handler.get() {
-            drop(state);
-            signals.for_each(|signal| handler.handle(&signal));
-            return;
+        for signal in signals.iter().filter(|signal| signal.phase != Phase::OneOff) {
+            state.statuses.insert(signal.key.clone(), signal.clone());
         }
-        for signal in signals {
-            if state.pending.len() < MAX_PENDING {
-                state.pending.push(signal);
-            } else {
-                state.lost += 1;
-            }
-        }
+        drop(state);
+        signals.into_iter().for_each(|signal| self.outlet.send(signal));
     }
 
     /// Returns the most recent alerts, oldest first.
@@ -64,13 +47,14 @@ impl Notifier {
         self.state().alerts.iter().cloned().collect()
     }
 
-    pub(crate) fn take_pending(&self) -> Vec<Signal> {
-        std::mem::take(&mut self.state().pending)
+    /// Returns the last signal of each agent that has been throttled or denied.
+    pub(crate) fn statuses(&self) -> Vec<Signal> {
+        self.state().statuses.values().cloned().collect()
     }
 
-    /// Returns how many signals were dropped because too many were pending.
-    pub(crate) fn lost(&self) -> u64 {
-        self.state().lost
+    /// Restores what [`Self::statuses`] returned.
+    pub(crate) fn restore(&self, statuses: Vec<Signal>) {
+        self.state().statuses = statuses.into_iter().map(|signal| (signal.key.clone(), signal)).collect();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

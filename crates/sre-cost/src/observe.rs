@@ -1,9 +1,10 @@
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use sre_core::event::LlmCall;
 use sre_core::{
-    AgentEvent, Event, Observer, Signal, Snapshot, StateError, StateReader, StateWriter, TaskCosts, Timestamp, Usd,
-    lock,
+    AgentEvent, Collect, Event, Observe, Persist, Signal, SignalSink, Snapshot, StateError, StateReader, StateWriter,
+    TaskCosts, Timestamp, Usd, lock,
 };
 
 use crate::guard::CostGuard;
@@ -28,9 +29,14 @@ impl CostObserver {
     pub fn new(guard: Arc<CostGuard>) -> Self {
         Self { guard, costs: Mutex::new(TaskCosts::new(MAX_OPEN_TASKS)) }
     }
+
+    /// Returns the guard that it records into.
+    pub fn guard(&self) -> &Arc<CostGuard> {
+        &self.guard
+    }
 }
 
-impl Observer for CostObserver {
+impl Observe for CostObserver {
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal)) {
         let amount = lock(&self.costs).change(event);
         let (model, breakdown) = match &event.event {
@@ -47,26 +53,46 @@ impl Observer for CostObserver {
             let spend = Spend { agent: &event.agent, task, team, model, amount, breakdown };
             // An unlimited charge is never denied. A task's total below the sum of its calls is a negative amount.
             let _ = self.guard.charge_with(&spend, ChargeMode::Unlimited, None);
-            self.guard.take_pending().into_iter().for_each(signals);
+            self.guard.notifier.outlet.take_pending().into_iter().for_each(signals);
         }
     }
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         self.guard.evaluate_at(now);
-        self.guard.take_pending().into_iter().for_each(signals);
+        self.guard.notifier.outlet.take_pending().into_iter().for_each(signals);
+    }
+
+    fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
+        self.guard.notifier.statuses().into_iter().for_each(signals);
+    }
+
+    fn connect(&self, signals: Arc<dyn SignalSink>) {
+        self.guard.connect(signals);
+    }
+}
+
+impl Collect for CostObserver {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
+        vec![Snapshot::Costs(self.guard.snapshot_at(now))]
+    }
+}
+
+impl Persist for CostObserver {
+    fn name(&self) -> Cow<'_, str> {
+        "costs".into()
     }
 
     fn save(&self, state: &mut StateWriter) {
         lock(&self.costs).save(state);
         self.guard.save(state);
+        state.put(&serde_json::to_string(&self.guard.notifier.statuses()).unwrap_or_default());
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         lock(&self.costs).restore(state)?;
-        self.guard.restore(state)
-    }
-
-    fn snapshot(&self, now: Timestamp) -> Vec<Snapshot> {
-        vec![Snapshot::Costs(self.guard.snapshot_at(now))]
+        self.guard.restore(state)?;
+        let statuses = serde_json::from_str(&state.take::<String>()?);
+        self.guard.notifier.restore(statuses.map_err(|error| StateError::new(format!("found no signals ({error})")))?);
+        Ok(())
     }
 }

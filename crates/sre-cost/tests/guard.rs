@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::{
-    AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Observer, StateReader,
+    AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Observe, Persist, StateReader,
     StateWriter, Timestamp, Usd,
 };
 use sre_cost::{CostGuard, CostObserver, Denied, Limits, ScopeLimits, Spend};

@@ -1,9 +1,11 @@
 mod guards;
 mod kind;
+mod outlet;
 mod slo;
 mod status;
 
 pub use kind::SignalKind;
+pub use outlet::SignalOutlet;
 pub use status::{ExhaustionAction, InvalidName, Status};
 
 use std::borrow::Cow;
