@@ -243,7 +243,7 @@ mod tests {
             let scope = CostScope::Agent("planner".into());
             let [spent_usd, limit_usd] = ["96.5", "100"].map(|amount| amount.parse().unwrap());
             let at = Timestamp::from_secs(1_790_000_000);
-            let kind = SignalKind::Cost(CostAlert { at, scope, spent_usd, limit_usd, kind });
+            let kind = SignalKind::Cost(CostAlert::new(at, scope, spent_usd, limit_usd, kind));
             default_mapping(&Signal { time: at, agent: "planner".into(), kind }).unwrap()
         };
         let killed = cost(CostAlertKind::Killed);

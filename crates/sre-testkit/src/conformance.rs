@@ -1,5 +1,8 @@
 //! What every implementor of a trait must do.
 
+mod ledger;
+
+pub use ledger::ledger_store;
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
 /// What every indicator must do: no data is no number, no event panics, and nothing is invented.
