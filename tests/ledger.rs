@@ -1,14 +1,16 @@
 //! The ledger stores, and what a guard keeps in them over a restart.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{LedgerEntry, LedgerHold, LedgerStore, ManualClock, MemoryLedger, Timestamp, Usd};
-use sre_cost::{CostAlertKind, CostGuard, Limits, ScopeLimits, Spend};
+use pollster::block_on;
+use sre_core::{CostScope, LedgerStore, ManualClock, MemoryLedger, Usd};
+use sre_cost::{CostAlertKind, CostGuard, Denied, Limits, ScopeLimits, Spend};
 use sre_store_sqlite::{SqliteAlertStore, SqliteLedger};
+use sre_testkit::conformance;
 
 fn usd(text: &str) -> Usd {
     text.parse().unwrap()
@@ -75,6 +77,49 @@ fn a_restart_keeps_the_day_the_month_and_the_reservations() {
     }
 }
 
+#[test]
+fn every_store_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    for [store, again] in ledgers(folder.path()) {
+        let handles = std::sync::atomic::AtomicUsize::default();
+        let open = || {
+            let is_even = handles.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
+            if is_even { store.clone() } else { again.clone() }
+        };
+        conformance::ledger_store(&open);
+    }
+}
+
+/// Guards that share a store know only their own charges since they started, but their reservations fit together.
+#[test]
+fn a_store_denies_what_exceeds_a_limit_together_with_another_guard() {
+    let folder = tempfile::tempdir().unwrap();
+    for stores in ledgers(folder.path()) {
+        let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+        let [one, other] = stores.map(|store| guard(&clock, store));
+        one.check_and_charge("a", usd("3")).unwrap();
+        let reservation = one.reserve("a", usd("4")).unwrap();
+        let denied = other.reserve("a", usd("3.5")).unwrap_err();
+        let (scope, left, limit, amount) = (CostScope::Agent("a".into()), usd("3"), usd("10"), usd("3.5"));
+        assert_eq!(denied, Denied::Budget { scope, left, limit, amount });
+        assert_eq!(other.get_budget("a").reserved_usd, Usd::ZERO, "nothing stays reserved");
+        reservation.commit(usd("2")).unwrap();
+        assert!(other.reserve("a", usd("3.5")).is_ok(), "five dollars are spent now");
+
+        // The other budgets are shared too.
+        let on_model = |agent, amount| Spend { team: Some("search"), model: Some("m"), ..Spend::new(agent, amount) };
+        let _of_team = one.reserve_for(&on_model("b", usd("2.5"))).unwrap();
+        let denied = other.reserve_for(&on_model("b", usd("1"))).unwrap_err().to_string();
+        assert_eq!(denied, "agent b on model m: budget exceeded: $1 requested, $0.5 of $3 left");
+        let _more_of_team = one.reserve_for(&Spend { team: Some("search"), ..Spend::new("c", usd("9")) }).unwrap();
+        let denied = other.reserve_for(&on_model("d", usd("1"))).unwrap_err().to_string();
+        assert_eq!(denied, "team search: budget exceeded: $1 requested, $0.5 of $12 left");
+        let _of_org = one.reserve("e", usd("10")).unwrap();
+        let denied = other.reserve("f", usd("4")).unwrap_err().to_string();
+        assert_eq!(denied, "organisation: budget exceeded: $4 requested, $3.5 of $30 left");
+    }
+}
+
 const NOON: &str = "2026-11-23T12:00:00Z";
 
 /// The process that the next test kills: this test binary. It charges, with one reservation open, until it dies.
@@ -91,18 +136,66 @@ fn child() {
     }
 }
 
+/// Starts a test of this binary as a process of its own, on a ledger file.
+fn start(test: &str, file: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("SRE_LEDGER_TEST", file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The processes that compete for a budget in the next test: each reserves until it is denied.
+#[test]
+fn competitor() {
+    let Ok(file) = std::env::var("SRE_LEDGER_TEST") else { return };
+    let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+    let guard = guard(&clock, Arc::new(SqliteLedger::open(file).unwrap()));
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    loop {
+        match guard.reserve("a", usd("0.1")) {
+            Ok(reservation) => std::mem::forget(reservation),
+            Err(Denied::Budget { scope: CostScope::Agent(_), .. }) => break,
+            Err(denied) => panic!("{denied}"),
+        }
+        println!("reserved");
+    }
+    assert_eq!(guard.failures(), (0, 0));
+}
+
+#[test]
+fn processes_reserve_up_to_a_limit_together_and_not_beyond() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    drop(SqliteLedger::open(&file).unwrap());
+    let mut children: Vec<_> = (0..4).map(|_| start("competitor", &file)).collect();
+    let mut outputs: Vec<_> =
+        children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap()).lines()).collect();
+    for output in &mut outputs {
+        assert!(output.any(|line| line.unwrap().ends_with("ready")));
+    }
+    for child in &mut children {
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    let reserved: usize =
+        outputs.into_iter().map(|output| output.map_while(Result::ok).filter(|line| line == "reserved").count()).sum();
+    assert_eq!(reserved, 100, "ten dollars, ten cents each");
+    assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
+    let month = "2026-11-01T00:00:00Z".parse().unwrap();
+    let totals = block_on(SqliteLedger::open(&file).unwrap().totals(month, month)).unwrap();
+    assert_eq!(totals.reservations.len(), 100);
+}
+
 #[test]
 fn a_killed_process_leaves_its_charges_and_reservations_that_expire() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.db");
     let mut charged = 0;
     for kills in 1..=5u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-            .env("SRE_LEDGER_TEST", &file)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = start("child", &file);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         charged += lines.filter(|line| line.starts_with("spent")).take(20 + kills as usize * 7).count();
         child.kill().unwrap();
@@ -120,51 +213,6 @@ fn a_killed_process_leaves_its_charges_and_reservations_that_expire() {
         // Makes room for the next process.
         let sql = "DELETE FROM holds";
         rusqlite::Connection::open(&file).unwrap().execute(sql, []).unwrap();
-    }
-}
-
-#[test]
-fn days_and_months_are_kept_apart_and_pruned() {
-    let folder = tempfile::tempdir().unwrap();
-    for [store, again] in ledgers(folder.path()) {
-        let day = |day: u64| Timestamp::from_secs(1_790_000_000).saturating_add(Duration::from_secs(day * 86_400));
-        let entry = |on: Timestamp, amount: i64| LedgerEntry {
-            time: on,
-            day: on,
-            month: day(0),
-            agent: "a".into(),
-            shared: vec!["team x".into()],
-            model: Some("m".into()),
-            task: "t".into(),
-            is_new_task: true,
-            amount: Usd::from_nanos(amount),
-        };
-        let hold = LedgerHold {
-            number: 7,
-            agent: "a".into(),
-            shared: vec!["team x".into()],
-            model: Some("m".into()),
-            amount: usd("1"),
-            expires: day(1),
-        };
-        store.hold(&hold).unwrap();
-        store.enter(&entry(day(0), 5), None).unwrap();
-        store.enter(&entry(day(1), 6), None).unwrap();
-        store.enter(&entry(day(1), -2), None).unwrap();
-        let books = again.books(day(1), day(0)).unwrap();
-        assert_eq!(books.agents, [("a".to_owned(), Usd::from_nanos(4), 2)]);
-        assert_eq!(books.shared, [("team x".to_owned(), Usd::from_nanos(4))]);
-        assert_eq!(books.models, [("a".to_owned(), "m".to_owned(), Usd::from_nanos(4))]);
-        assert_eq!((books.org.nanos(), books.holds), (9, vec![hold]));
-        store.enter(&entry(day(1), 0), Some(7)).unwrap();
-        store.reset_day(Some("b"), day(1)).unwrap();
-        assert_eq!(again.books(day(1), day(0)).unwrap().agents[0].1.nanos(), 4);
-        store.reset_day(None, day(1)).unwrap();
-        let books = again.books(day(1), day(0)).unwrap();
-        assert_eq!((books.agents, books.models, books.org.nanos(), books.holds), (vec![], vec![], 9, vec![]));
-        store.prune(day(1), day(1)).unwrap();
-        assert_eq!(again.books(day(0), day(0)).unwrap().agents, []);
-        assert_eq!(again.books(day(1), day(0)).unwrap().org, Usd::ZERO);
     }
 }
 

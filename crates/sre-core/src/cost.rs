@@ -8,6 +8,7 @@ use crate::{Timestamp, Usd};
 ///
 /// In JSON: `scope` (`agent`, `agent_on_model`, `team`, `model` or `org`), `name`, and for an agent on a model, `model`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum CostScope {
     /// The daily budget of an agent.
     Agent(String),
@@ -95,6 +96,7 @@ impl std::fmt::Display for CostScope {
 
 /// An alert about costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CostAlert {
     /// Time of detection.
     pub at: Timestamp,
@@ -108,6 +110,13 @@ pub struct CostAlert {
     /// What was detected.
     #[serde(flatten)]
     pub kind: CostAlertKind,
+}
+
+impl CostAlert {
+    /// Creates an alert.
+    pub fn new(at: Timestamp, scope: CostScope, spent_usd: Usd, limit_usd: Usd, kind: CostAlertKind) -> Self {
+        Self { at, scope, spent_usd, limit_usd, kind }
+    }
 }
 
 /// What a [`CostAlert`] reports.
@@ -210,6 +219,7 @@ impl std::fmt::Display for CostStatus {
 
 /// A budget at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BudgetSnapshot {
     /// Whose budget.
     #[serde(flatten)]
@@ -226,8 +236,17 @@ pub struct BudgetSnapshot {
     pub exhausted_at: Option<Timestamp>,
 }
 
+impl BudgetSnapshot {
+    /// Creates a snapshot of a budget with nothing spent or reserved.
+    pub fn new(scope: CostScope, limit_usd: Usd) -> Self {
+        let (spent_usd, reserved_usd) = (Usd::ZERO, Usd::ZERO);
+        Self { scope, spent_usd, reserved_usd, limit_usd, status: CostStatus::Ok, exhausted_at: None }
+    }
+}
+
 /// All budgets at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CostsSnapshot {
     /// By scope: agents, teams and models by name, the organisation last.
     pub budgets: Vec<BudgetSnapshot>,

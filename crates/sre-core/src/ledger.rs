@@ -1,164 +1,183 @@
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
-
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{StoreError, Timestamp, Usd, lock};
+use crate::{CostScope, StoreError, Timestamp, Usd};
 
-/// Where spending is kept, so that a restart keeps the day's and the month's. A call returns once what it wrote survives the
-/// death of the process.
+/// A store for what is spent and reserved, so that budgets survive a restart and processes can share them.
 ///
-/// Days and months are named by the moment they begin, which whoever keeps the books decides by a time zone.
+/// A call returns once its write survives the death of the process. Days and months are identified by their start, in the time
+/// zone of the caller.
+///
+/// # Synchronous callers
+/// The cost guard is synchronous: it decides in memory, calls the store, and blocks its thread until the future is ready. The
+/// futures of an embedded store are ready when first polled. A store that waits for a network must make progress on threads of
+/// its own, because the blocked thread may be the only one of an async runtime. In async code, call a guard with such a store
+/// on a thread for blocking work.
+#[async_trait]
 pub trait LedgerStore: Send + Sync {
-    /// Enters an amount, and removes the reservation that it settles.
-    fn enter(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError>;
+    /// Records an amount that was spent, and ends the reservation that it settles, if any.
+    async fn record(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError>;
 
-    /// Enters a reservation; its number is the caller's own, and new.
-    fn hold(&self, hold: &LedgerHold) -> Result<(), StoreError>;
+    /// Reserves an amount if every limit allows it, as one atomic step: concurrent reservations, also of other processes,
+    /// never exceed a limit together.
+    ///
+    /// A limit allows it if what was spent in its period, what is reserved from its budget and has not expired at `now`, and
+    /// the new amount together are at most the limit. Without limits, the reservation is always made.
+    async fn reserve(
+        &self,
+        reservation: &LedgerReservation,
+        limits: &[BudgetLimit],
+        now: Timestamp,
+    ) -> Result<ReserveOutcome, StoreError>;
 
-    /// Removes a reservation that came to nothing.
-    fn release(&self, number: u64) -> Result<(), StoreError>;
+    /// Ends a reservation that was not spent. Does nothing if it has ended already.
+    async fn release(&self, id: u64) -> Result<(), StoreError>;
 
-    /// Forgets what an agent (everybody, where `None`) has spent in the day, for its day's limit; the month's stays.
-    fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError>;
+    /// Sets the day's total of an agent, or of all agents if `None`, to zero. Team, model and month totals stay.
+    async fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError>;
 
-    /// What was spent in the day and the month, and the reservations that are open.
-    fn books(&self, day: Timestamp, month: Timestamp) -> Result<LedgerBooks, StoreError>;
+    /// Returns what was spent in the day and month, and all open reservations.
+    async fn totals(&self, day: Timestamp, month: Timestamp) -> Result<LedgerTotals, StoreError>;
 
-    /// Forgets details from before `details`, and sums of days and months that began before `sums`.
-    fn prune(&self, details: Timestamp, sums: Timestamp) -> Result<(), StoreError>;
+    /// Removes single amounts and expired reservations from before `entries_before`, and totals of days and months that
+    /// started before `totals_before`.
+    async fn prune(&self, entries_before: Timestamp, totals_before: Timestamp) -> Result<(), StoreError>;
 }
 
-/// One amount that was spent.
+/// An amount that was spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LedgerEntry {
-    /// When.
+    /// When it was spent.
     pub time: Timestamp,
-    /// When the day began that it counts for.
+    /// The start of the day it counts toward.
     pub day: Timestamp,
-    /// When the month began that it counts for.
+    /// The start of the month it counts toward.
     pub month: Timestamp,
-    /// Who.
+    /// The agent.
     pub agent: String,
-    /// Whose budgets of a day it counts for besides the agent's: teams and models.
+    /// The shared daily budgets it counts toward: [`CostScope`]s of a team and a model, as text.
     pub shared: Vec<String>,
-    /// On which model, if each agent has a budget of a day for that.
+    /// The model, if the agent has a daily budget on it.
     pub model: Option<String>,
-    /// On which task; may be empty.
+    /// The task, or an empty string.
     pub task: String,
-    /// Whether it is the task's first of the day.
+    /// Whether this is the first amount of the task.
     pub is_new_task: bool,
-    /// How much.
+    /// The amount; negative for a correction.
     pub amount: Usd,
 }
 
-/// An amount that is reserved until it is spent, given back, or too old.
+impl LedgerEntry {
+    /// Creates an entry that counts toward the budgets of the agent and the organisation only, without a task.
+    pub fn new(time: Timestamp, day: Timestamp, month: Timestamp, agent: impl Into<String>, amount: Usd) -> Self {
+        Self {
+            time,
+            day,
+            month,
+            agent: agent.into(),
+            shared: Vec::new(),
+            model: None,
+            task: String::new(),
+            is_new_task: false,
+            amount,
+        }
+    }
+}
+
+/// An amount that is reserved until it is spent or released, or expires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerHold {
-    /// Which: no other reservation has it.
-    pub number: u64,
-    /// Who.
+#[non_exhaustive]
+pub struct LedgerReservation {
+    /// An id that no other reservation in the store has.
+    pub id: u64,
+    /// The agent.
     pub agent: String,
-    /// Whose budgets of a day it is held from besides the agent's.
+    /// The shared daily budgets it is reserved from: [`CostScope`]s of a team and a model, as text.
     pub shared: Vec<String>,
-    /// On which model, if each agent has a budget of a day for that.
+    /// The model, if the agent has a daily budget on it.
     pub model: Option<String>,
-    /// How much.
+    /// The amount.
     pub amount: Usd,
-    /// When it comes to nothing by itself.
+    /// When it expires.
     pub expires: Timestamp,
+}
+
+impl LedgerReservation {
+    /// Creates a reservation from the budgets of the agent and the organisation only.
+    pub fn new(id: u64, agent: impl Into<String>, amount: Usd, expires: Timestamp) -> Self {
+        Self { id, agent: agent.into(), shared: Vec::new(), model: None, amount, expires }
+    }
+
+    /// Returns whether it is reserved from the budget of `scope`.
+    pub fn counts_toward(&self, scope: &CostScope) -> bool {
+        match scope {
+            CostScope::Agent(agent) => self.agent == *agent,
+            CostScope::AgentOnModel { agent, model } => self.agent == *agent && self.model.as_ref() == Some(model),
+            CostScope::Team(_) | CostScope::Model(_) => self.shared.contains(&scope.to_string()),
+            CostScope::Org => true,
+        }
+    }
+}
+
+/// A limit of a budget, which a reservation must fit into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetLimit {
+    /// The budget.
+    pub scope: CostScope,
+    /// The start of the budget's current day, or of the month for [`CostScope::Org`].
+    pub period: Timestamp,
+    /// The limit of what is spent in the period and reserved.
+    pub limit: Usd,
+}
+
+impl BudgetLimit {
+    /// Creates a limit for the day or month that starts at `period`.
+    pub fn new(scope: CostScope, period: Timestamp, limit: Usd) -> Self {
+        Self { scope, period, limit }
+    }
+
+    /// Checks whether `amount` fits, given what is spent and reserved.
+    pub fn check(&self, used: Usd, amount: Usd) -> ReserveOutcome {
+        if used + amount <= self.limit {
+            return ReserveOutcome::Reserved;
+        }
+        let left = self.limit.checked_sub(used).unwrap_or_default().max(Usd::ZERO);
+        ReserveOutcome::Denied { scope: self.scope.clone(), left, limit: self.limit }
+    }
+}
+
+/// The answer to [`LedgerStore::reserve`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the reservation may be denied"]
+#[non_exhaustive]
+pub enum ReserveOutcome {
+    /// The reservation was made.
+    Reserved,
+    /// A budget has too little left. Nothing was reserved.
+    Denied {
+        /// The first budget of the given limits that does not allow it.
+        scope: CostScope,
+        /// What this budget has left.
+        left: Usd,
+        /// Its limit.
+        limit: Usd,
+    },
 }
 
 /// What a ledger holds of a day and a month.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerBooks {
-    /// What each agent has spent in the day, and on how many tasks.
+#[non_exhaustive]
+pub struct LedgerTotals {
+    /// By agent: the amount spent in the day, and the number of tasks.
     pub agents: Vec<(String, Usd, u64)>,
-    /// What agents have spent in the day on models for which each has a budget: agent, model, amount.
+    /// By agent and model: the amount spent in the day, for models on which agents have a budget.
     pub models: Vec<(String, String, Usd)>,
-    /// What each team and model has spent in the day.
+    /// By shared budget: the amount spent in the day.
     pub shared: Vec<(String, Usd)>,
-    /// What everybody has spent in the month.
+    /// The amount that the organisation has spent in the month.
     pub org: Usd,
-    /// The reservations that are open, the expired ones too.
-    pub holds: Vec<LedgerHold>,
-}
-
-/// A [`LedgerStore`] in memory, for tests and for whoever restarts a part of a process: sums and reservations, no details.
-#[derive(Debug, Default)]
-pub struct MemoryLedger(Mutex<Sums>);
-
-#[derive(Debug, Default)]
-struct Sums {
-    agents: BTreeMap<(Timestamp, String), (Usd, u64)>,
-    models: BTreeMap<(Timestamp, String, String), Usd>,
-    shared: BTreeMap<(Timestamp, String), Usd>,
-    months: BTreeMap<Timestamp, Usd>,
-    holds: BTreeMap<u64, LedgerHold>,
-}
-
-impl MemoryLedger {
-    fn sums(&self) -> MutexGuard<'_, Sums> {
-        lock(&self.0)
-    }
-}
-
-impl LedgerStore for MemoryLedger {
-    fn enter(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError> {
-        let mut sums = self.sums();
-        let agent = sums.agents.entry((entry.day, entry.agent.clone())).or_default();
-        agent.0 += entry.amount;
-        agent.1 += u64::from(entry.is_new_task);
-        if let Some(model) = &entry.model {
-            *sums.models.entry((entry.day, entry.agent.clone(), model.clone())).or_default() += entry.amount;
-        }
-        for name in &entry.shared {
-            *sums.shared.entry((entry.day, name.clone())).or_default() += entry.amount;
-        }
-        *sums.months.entry(entry.month).or_default() += entry.amount;
-        settles.map(|number| sums.holds.remove(&number));
-        Ok(())
-    }
-
-    fn hold(&self, hold: &LedgerHold) -> Result<(), StoreError> {
-        self.sums().holds.insert(hold.number, hold.clone());
-        Ok(())
-    }
-
-    fn release(&self, number: u64) -> Result<(), StoreError> {
-        self.sums().holds.remove(&number);
-        Ok(())
-    }
-
-    fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError> {
-        let mut sums = self.sums();
-        let is_of = |on: Timestamp, name: &str| on == day && agent.is_none_or(|agent| agent == name);
-        sums.agents.retain(|(on, name), _| !is_of(*on, name));
-        sums.models.retain(|(on, name, _), _| !is_of(*on, name));
-        Ok(())
-    }
-
-    fn books(&self, day: Timestamp, month: Timestamp) -> Result<LedgerBooks, StoreError> {
-        let sums = self.sums();
-        let agents = sums.agents.iter().filter(|((of, _), _)| *of == day);
-        let models = sums.models.iter().filter(|((of, ..), _)| *of == day);
-        let shared = sums.shared.iter().filter(|((of, _), _)| *of == day);
-        Ok(LedgerBooks {
-            agents: agents.map(|((_, agent), (spent, tasks))| (agent.clone(), *spent, *tasks)).collect(),
-            models: models.map(|((_, agent, model), spent)| (agent.clone(), model.clone(), *spent)).collect(),
-            shared: shared.map(|((_, name), spent)| (name.clone(), *spent)).collect(),
-            org: sums.months.get(&month).copied().unwrap_or_default(),
-            holds: sums.holds.values().cloned().collect(),
-        })
-    }
-
-    fn prune(&self, details: Timestamp, sums: Timestamp) -> Result<(), StoreError> {
-        let mut kept = self.sums();
-        kept.agents.retain(|(day, _), _| *day >= sums);
-        kept.models.retain(|(day, ..), _| *day >= sums);
-        kept.shared.retain(|(day, _), _| *day >= sums);
-        kept.months.retain(|month, _| *month >= sums);
-        kept.holds.retain(|_, hold| hold.expires >= details);
-        Ok(())
-    }
+    /// All open reservations, expired ones included.
+    pub reservations: Vec<LedgerReservation>,
 }

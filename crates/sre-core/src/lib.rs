@@ -45,6 +45,7 @@ mod hash;
 mod http_client;
 mod journal;
 mod ledger;
+mod memory_ledger;
 mod metric;
 mod money;
 mod per_task;
@@ -88,7 +89,8 @@ pub use export::{ExportBatch, ExportError, ExportReport, Exporter, Rejection, Re
 pub use hash::arguments_hash;
 pub use http_client::{HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
-pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
+pub use ledger::{BudgetLimit, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome};
+pub use memory_ledger::MemoryLedger;
 pub use metric::{ExponentialHistogram, Metric, MetricUnit, MetricValue};
 pub use money::{InvalidUsd, Usd};
 pub use per_task::{PerTask, TaskCosts};

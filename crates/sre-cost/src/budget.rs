@@ -110,7 +110,7 @@ impl Budget {
 
     pub(crate) fn alert(&self, scope: CostScope, kind: CostAlertKind, at: Timestamp) -> CostAlert {
         let [spent_usd, limit_usd] = [self.spent, self.limit].map(Usd::from_nanos);
-        CostAlert { at, scope, spent_usd, limit_usd, kind }
+        CostAlert::new(at, scope, spent_usd, limit_usd, kind)
     }
 
     /// Returns when the budget is spent at the rate of the period so far, if that is before `end`.

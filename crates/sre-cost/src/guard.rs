@@ -1,10 +1,10 @@
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sre_core::{
-    Clock, CostAlert, LedgerBooks, LedgerHold, LedgerStore, SignalSink, StateError, StateReader, StateWriter,
+    Clock, CostAlert, LedgerStore, LedgerTotals, ReserveOutcome, SignalSink, StateError, StateReader, StateWriter,
     StoreError, SystemClock, Timestamp, Usd,
 };
 
@@ -14,6 +14,7 @@ use crate::limits::{InvalidLimits, Limits, MAX_AMOUNT};
 use crate::notifier::Notifier;
 use crate::operations::ChargeMode;
 use crate::spend::Spend;
+use crate::store::BlockingStore;
 use crate::tasks::TaskCost;
 
 /// Enforces limits on cost: per task, per agent and day, and for the organisation per month.
@@ -39,15 +40,9 @@ use crate::tasks::TaskCost;
 pub struct CostGuard {
     pub(crate) ledger: Ledger,
     pub(crate) notifier: Notifier,
-    store: Option<Arc<dyn LedgerStore>>,
-    store_failures: AtomicU64,
+    store: Option<BlockingStore>,
     next_id: AtomicU64,
-    /// The day on which the store was last pruned.
-    pruned_on: AtomicI64,
 }
-
-/// How long a store keeps single amounts.
-const RETENTION: Duration = Duration::from_secs(35 * 86_400);
 
 impl Default for CostGuard {
     fn default() -> Self {
@@ -78,9 +73,12 @@ impl CostGuard {
 
     /// Adds a store: restores what it holds of the current day and month, and from now on writes each charge and reservation
     /// to it before the call returns.
+    ///
+    /// If several processes share the store, it denies reservations that only together exceed a limit. Charges without a
+    /// reservation are checked against what this process knows. A write that fails is counted, and denies nothing.
     pub fn with_store(mut self, store: Arc<dyn LedgerStore>) -> Result<Self, StoreError> {
-        let period = self.ledger.period();
-        self.ledger.restore(store.books(period.day, period.month)?);
+        let store = BlockingStore::new(store);
+        self.ledger.restore(store.totals(self.ledger.period())?);
         self.store = Some(store);
         Ok(self)
     }
@@ -93,10 +91,12 @@ impl CostGuard {
 
     /// Restores the saved totals, if they are of the current day and month.
     pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        let (day, month, mut totals): (Timestamp, Timestamp, LedgerBooks) = state.take()?;
+        let (day, month, mut totals): (Timestamp, Timestamp, LedgerTotals) = state.take()?;
         let period = self.ledger.period();
         if day != period.day {
-            totals = LedgerBooks { org: totals.org, ..LedgerBooks::default() };
+            let org = totals.org;
+            totals = LedgerTotals::default();
+            totals.org = org;
         }
         if month != period.month {
             totals.org = Usd::ZERO;
@@ -106,15 +106,12 @@ impl CostGuard {
     }
 
     fn build(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        // Starts at the time, so that ids from before a restart are not used again.
-        let next_id = AtomicU64::new(clock.now().as_nanos().max(1).unsigned_abs());
         Self {
             ledger: Ledger::new(limits, clock),
             notifier: Notifier::default(),
             store: None,
-            store_failures: AtomicU64::new(0),
-            next_id,
-            pruned_on: AtomicI64::new(0),
+            // Random, so that ids of processes that share a store, and from before a restart, do not collide.
+            next_id: AtomicU64::new(RandomState::new().hash_one("reservation")),
         }
     }
 
@@ -181,7 +178,9 @@ impl CostGuard {
         let now = self.ledger.clock.now();
         self.evaluate_at(now);
         let (day, alerts) = self.ledger.reset_day(agent, now);
-        self.write(|store| store.reset_day(agent, day));
+        if let Some(store) = &self.store {
+            store.reset_day(agent, day);
+        }
         self.notifier.notify(&alerts);
     }
 
@@ -209,14 +208,16 @@ impl CostGuard {
 
     /// Returns how many signals were dropped because nobody took them, and how many writes to the store failed.
     pub fn failures(&self) -> (u64, u64) {
-        (self.notifier.outlet.dropped(), self.store_failures.load(Ordering::Relaxed))
+        (self.notifier.outlet.dropped(), self.store.as_ref().map_or(0, BlockingStore::failures))
     }
 
     /// Starts a new day or month if it is time, and releases expired reservations.
     pub(crate) fn evaluate_at(&self, now: Timestamp) {
         let alerts = self.ledger.roll_over(now);
         self.notifier.notify(&alerts);
-        self.prune(now);
+        if let Some(store) = &self.store {
+            store.prune(now, self.ledger.period());
+        }
         self.ledger.expire(now);
     }
 
@@ -229,10 +230,10 @@ impl CostGuard {
         let (result, alerts) = self.ledger.charge(spend, mode, reservation);
         self.notifier.notify(&alerts);
         let charged = result?;
-        if self.store.is_some() {
+        if let Some(store) = &self.store {
             let entry = self.ledger.entry(spend, &charged);
-            self.write(|store| store.enter(&entry, reservation));
-            self.prune(entry.time);
+            store.record(&entry, reservation);
+            store.prune(entry.time, self.ledger.period());
         }
         Ok(alerts)
     }
@@ -243,9 +244,11 @@ impl CostGuard {
     }
 
     pub(crate) fn release(&self, reservation: u64, agent: &str) {
-        if self.ledger.release(reservation, agent) {
-            self.write(|store| store.release(reservation));
+        // First in the store, which would else deny what this process has released already.
+        if let Some(store) = &self.store {
+            store.release(reservation);
         }
+        self.ledger.release(reservation, agent);
     }
 
     /// Reserves an amount. Returns the reservation's id.
@@ -255,32 +258,15 @@ impl CostGuard {
         let (result, alerts) = self.ledger.reserve(id, spend);
         self.notifier.notify(&alerts);
         let reserved = result?;
-        self.write(|store| {
-            let shared = self.ledger.shared.names(reserved.budgets);
-            let model = reserved.budgets.on_model.map(|id| self.ledger.shared.model_name(id).to_owned());
-            let (agent, amount, expires) = (spend.agent.to_owned(), spend.amount, reserved.expires);
-            store.hold(&LedgerHold { number: id, agent, shared, model, amount, expires })
-        });
-        Ok(id)
-    }
-
-    /// Removes old amounts and totals from the store, once a day.
-    fn prune(&self, now: Timestamp) {
-        if self.store.is_some() {
-            let period = self.ledger.period();
-            let day = period.day.as_nanos();
-            if self.pruned_on.swap(day, Ordering::Relaxed) != day {
-                self.write(|store| store.prune(now.saturating_sub(RETENTION), period.month));
+        if let Some(store) = &self.store {
+            let reservation = self.ledger.reservation(id, spend, &reserved);
+            let limits = self.ledger.budget_limits(spend.agent, &reserved);
+            if let ReserveOutcome::Denied { scope, left, limit } = store.reserve(&reservation, &limits, reserved.now) {
+                self.ledger.release(id, spend.agent);
+                return Err(Denied::Budget { scope, left, limit, amount: spend.amount });
             }
         }
-    }
-
-    fn write(&self, write: impl FnOnce(&dyn LedgerStore) -> Result<(), StoreError>) {
-        if let Some(store) = &self.store
-            && write(&**store).is_err()
-        {
-            self.store_failures.fetch_add(1, Ordering::Relaxed);
-        }
+        Ok(id)
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol_str::SmolStr;
-use sre_core::{Clock, CostAlert, CostAlertKind, LedgerBooks, Timestamp, Usd, lock, thread_number};
+use sre_core::{Clock, CostAlert, CostAlertKind, LedgerTotals, Timestamp, Usd, lock, thread_number};
 
 use crate::account::{Account, OpenReservation};
 use crate::accounts::{Accounts, AgentKey, SharedAccount};
@@ -103,7 +103,7 @@ impl Ledger {
     }
 
     /// Restores totals and reservations from before a restart. Their alerts were sent then.
-    pub(crate) fn restore(&self, totals: LedgerBooks) {
+    pub(crate) fn restore(&self, totals: LedgerTotals) {
         let now = self.clock.now();
         for (agent, spent, tasks) in totals.agents {
             if let Some(account) = self.account(AgentKey::new(&agent), None) {
@@ -125,7 +125,7 @@ impl Ledger {
             self.shared.get(ids).for_each(|(_, budget)| drop(lock(budget).spend(spent.nanos(), now)));
         }
         lock(&self.org).budget.spend(totals.org.nanos(), now);
-        for open in totals.holds {
+        for open in totals.reservations {
             let budgets = self.shared.ids_of_names(&open.shared, open.model.as_deref());
             if let Some(account) = self.account(AgentKey::new(&open.agent), None) {
                 let amount = open.amount.nanos();
@@ -133,7 +133,7 @@ impl Ledger {
                 if let Some(model) = budgets.on_model {
                     account.on_model_mut(model, || self.shared.new_agent_budget(&self.limits, model));
                 }
-                account.reserve(OpenReservation { id: open.number, amount, budgets, expires: open.expires });
+                account.reserve(OpenReservation { id: open.id, amount, budgets, expires: open.expires });
                 self.shared.add_reserved(budgets, amount);
                 lock(&self.org).budget.reserved += amount;
                 self.next_expiry.fetch_min(open.expires.as_nanos(), Ordering::Relaxed);
@@ -142,8 +142,9 @@ impl Ledger {
     }
 
     /// Returns what was spent in the day and month, without reservations.
-    pub(crate) fn totals(&self) -> LedgerBooks {
-        let mut totals = LedgerBooks { org: self.read_org(|org| Usd::from_nanos(org.spent)), ..LedgerBooks::default() };
+    pub(crate) fn totals(&self) -> LedgerTotals {
+        let mut totals = LedgerTotals::default();
+        totals.org = self.read_org(|org| Usd::from_nanos(org.spent));
         self.read_all(|agent, account| {
             let spent = Usd::from_nanos(account.overall.budget.spent);
             totals.agents.push((agent.to_owned(), spent, account.details.tasks_today));
@@ -157,16 +158,18 @@ impl Ledger {
         totals
     }
 
-    /// Ends a reservation before it is spent. Returns false if it has ended already.
-    pub(crate) fn release(&self, id: u64, agent: &str) -> bool {
-        self.find(agent).is_some_and(|account| self.release_from(&mut lock(&account), id))
+    /// Ends a reservation before it is spent, unless it has ended already.
+    pub(crate) fn release(&self, id: u64, agent: &str) {
+        if let Some(account) = self.find(agent) {
+            self.release_from(&mut lock(&account), id);
+        }
     }
 
-    fn release_from(&self, account: &mut Account, id: u64) -> bool {
-        let Some(ended) = account.release(id) else { return false };
-        self.shared.add_reserved(ended.budgets, -ended.amount);
-        lock(&self.org).budget.reserved -= ended.amount;
-        true
+    fn release_from(&self, account: &mut Account, id: u64) {
+        if let Some(ended) = account.release(id) {
+            self.shared.add_reserved(ended.budgets, -ended.amount);
+            lock(&self.org).budget.reserved -= ended.amount;
+        }
     }
 
     /// Releases expired reservations. A ledger store ignores them by itself.

@@ -31,6 +31,7 @@ mod shared_budgets;
 #[cfg(feature = "config")]
 mod spec;
 mod spend;
+mod store;
 mod summary;
 mod tasks;
 

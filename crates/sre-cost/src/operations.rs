@@ -1,6 +1,8 @@
 use std::sync::atomic::Ordering;
 
-use sre_core::{CostAlert, CostAlertKind, CostScope, CostStatus, LedgerEntry, Timestamp, Usd, lock};
+use sre_core::{
+    BudgetLimit, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerEntry, LedgerReservation, Timestamp, Usd, lock,
+};
 
 use crate::account::{Account, Deviation, OpenReservation};
 use crate::agent_budget::AgentBudgetState;
@@ -31,8 +33,10 @@ pub(crate) struct Charged {
 
 /// A reservation that was made, for the ledger store.
 pub(crate) struct Reserved {
-    pub(crate) budgets: BudgetIds,
-    pub(crate) expires: Timestamp,
+    budgets: BudgetIds,
+    period: Period,
+    pub(crate) now: Timestamp,
+    expires: Timestamp,
 }
 
 /// Checks, charges and reservations. Each is atomic.
@@ -111,10 +115,11 @@ impl Ledger {
                 let mut org = lock(&self.org);
                 org.reserve(amount).map_err(|error| org_error(error, &org.budget, spend))?;
             }
-            let expires = context.now.saturating_add(self.limits.reservation_timeout);
+            let (period, now) = (context.period, context.now);
+            let expires = now.saturating_add(self.limits.reservation_timeout);
             account.reserve(OpenReservation { id, amount, budgets, expires });
             shared.iter_mut(budgets).for_each(|(_, budget)| budget.reserved += amount);
-            Ok(Reserved { budgets, expires })
+            Ok(Reserved { budgets, period, now, expires })
         });
         if let Ok(reserved) = &reserved {
             self.next_expiry.fetch_min(reserved.expires.as_nanos(), Ordering::Relaxed);
@@ -124,17 +129,36 @@ impl Ledger {
 
     /// Returns a charge as a ledger store keeps it.
     pub(crate) fn entry(&self, spend: &Spend<'_>, charged: &Charged) -> LedgerEntry {
-        LedgerEntry {
-            time: charged.now,
-            day: charged.period.day,
-            month: charged.period.month,
-            agent: spend.agent.to_owned(),
-            shared: self.shared.names(charged.budgets),
-            model: charged.budgets.on_model.map(|id| self.shared.model_name(id).to_owned()),
-            task: spend.task.unwrap_or_default().to_owned(),
-            is_new_task: charged.is_new_task,
-            amount: spend.amount,
-        }
+        let Period { day, month, .. } = charged.period;
+        let mut entry = LedgerEntry::new(charged.now, day, month, spend.agent, spend.amount);
+        (entry.shared, entry.model) = self.shared.names(charged.budgets);
+        entry.task = spend.task.unwrap_or_default().to_owned();
+        entry.is_new_task = charged.is_new_task;
+        entry
+    }
+
+    /// Returns a reservation as a ledger store keeps it.
+    pub(crate) fn reservation(&self, id: u64, spend: &Spend<'_>, reserved: &Reserved) -> LedgerReservation {
+        let mut reservation = LedgerReservation::new(id, spend.agent, spend.amount, reserved.expires);
+        (reservation.shared, reservation.model) = self.shared.names(reserved.budgets);
+        reservation
+    }
+
+    /// Returns the limits that a ledger store checks for a reservation.
+    pub(crate) fn budget_limits(&self, agent: &str, reserved: &Reserved) -> Vec<BudgetLimit> {
+        let (day, month, ids) = (reserved.period.day, reserved.period.month, reserved.budgets);
+        let limit = |scope, period, nanos| BudgetLimit::new(scope, period, Usd::from_nanos(nanos));
+        let of_agent = |account: &Account| {
+            let on_model = account.on_model(ids.on_model).filter(|state| state.is_limited());
+            let states = std::iter::once((None, &account.overall)).chain(on_model.map(|state| (ids.on_model, state)));
+            let limits =
+                states.map(|(model, state)| limit(self.shared.agent_scope(agent, model), day, state.budget.limit));
+            limits.collect()
+        };
+        let mut limits: Vec<_> = self.read(agent, of_agent).unwrap_or_default();
+        limits.extend(self.shared.get(ids).map(|(scope, budget)| limit(scope.clone(), day, lock(budget).limit)));
+        limits.push(BudgetLimit::new(CostScope::Org, month, self.limits.org_monthly));
+        limits
     }
 
     #[inline]
@@ -216,7 +240,7 @@ impl Ledger {
             if spent > limit && spent.nanos() - spend.amount.nanos() <= limit.nanos() {
                 let scope = self.shared.agent_scope(spend.agent, model);
                 let kind = CostAlertKind::TaskExceeded { task: task.to_owned() };
-                alerts.push(CostAlert { at: now, scope, spent_usd: spent, limit_usd: limit, kind });
+                alerts.push(CostAlert::new(now, scope, spent, limit, kind));
             }
         }
         spent.is_new

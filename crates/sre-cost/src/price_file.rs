@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use sre_core::{Timestamp, Usd};
 
-use crate::{ModelPrice, PriceBook};
+use crate::price::{ModelPrice, PriceBook};
 
 /// Why a file of prices or limits was not loaded.
 #[derive(Debug, thiserror::Error)]

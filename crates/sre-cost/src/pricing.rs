@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use sre_core::{AgentEvent, Event, Usd, lock};
 
-use crate::{PriceBook, Tokens};
+use crate::price::{PriceBook, Tokens};
 
 /// Adds a cost to each model call in a stream of events that has none, and compares the cost of the others with the price
 /// book.

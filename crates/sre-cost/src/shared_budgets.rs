@@ -118,9 +118,10 @@ impl SharedBudgets {
         ids.shared.into_iter().flatten().map(|id| &self.budgets[id as usize])
     }
 
-    /// Returns the names of the shared budgets, as a ledger store keeps them.
-    pub(crate) fn names(&self, ids: BudgetIds) -> Vec<String> {
-        self.get(ids).map(|(scope, _)| scope.to_string()).collect()
+    /// Returns the names of the shared budgets and of the model, as a ledger store keeps them.
+    pub(crate) fn names(&self, ids: BudgetIds) -> (Vec<String>, Option<String>) {
+        let shared = self.get(ids).map(|(scope, _)| scope.to_string()).collect();
+        (shared, ids.on_model.map(|id| self.model_name(id).to_owned()))
     }
 
     pub(crate) fn model_name(&self, id: u32) -> &str {

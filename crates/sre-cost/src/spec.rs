@@ -8,7 +8,9 @@ use serde_json::Value;
 use sre_core::Timestamp;
 use sre_core::yaml::{ConfigError, Fields, Kind, Node, document, set};
 
-use crate::{FileError, Limits, ModelPrice, PriceBook, ScopeLimits};
+use crate::limits::{Limits, ScopeLimits};
+use crate::price::{ModelPrice, PriceBook};
+use crate::price_file::FileError;
 
 /// The JSON Schema of a limits file, for editors.
 pub const LIMITS_SCHEMA: &str = include_str!("limits.schema.json");

@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd, lock};
 
@@ -114,7 +116,10 @@ impl CostGuard {
             let [spent_usd, reserved_usd, limit_usd] =
                 [budget.spent, budget.reserved, budget.limit].map(Usd::from_nanos);
             let exhausted_at = budget.exhausted_at(now, end);
-            BudgetSnapshot { scope, spent_usd, reserved_usd, limit_usd, status, exhausted_at }
+            let mut snapshot = BudgetSnapshot::new(scope, limit_usd);
+            (snapshot.spent_usd, snapshot.reserved_usd) = (spent_usd, reserved_usd);
+            (snapshot.status, snapshot.exhausted_at) = (status, exhausted_at);
+            snapshot
         };
         let mut budgets = Vec::new();
         self.ledger.read_all(|agent, account| {
@@ -129,8 +134,10 @@ impl CostGuard {
         budgets.extend(shared.map(|(scope, of)| budget(scope.clone(), &lock(of), CostStatus::Ok, period.day_end)));
         budgets.push(self.ledger.read_org(|org| budget(CostScope::Org, org, CostStatus::Ok, period.month_end)));
         budgets.sort_by(|one, other| one.scope.cmp(&other.scope));
-        let (lost_signals, store_failures) = self.failures();
-        let overflow = self.ledger.overflow.load(std::sync::atomic::Ordering::Relaxed);
-        CostsSnapshot { budgets, lost_signals, store_failures, overflow }
+        let mut snapshot = CostsSnapshot::default();
+        snapshot.budgets = budgets;
+        (snapshot.lost_signals, snapshot.store_failures) = self.failures();
+        snapshot.overflow = self.ledger.overflow.load(Ordering::Relaxed);
+        snapshot
     }
 }

@@ -1,15 +1,20 @@
 use std::path::PathBuf;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
-use sre_core::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, StoreError, Timestamp, Usd};
+use sre_core::{
+    BudgetLimit, CostScope, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome, StoreError,
+    Timestamp, Usd,
+};
 
 use crate::file::StoreFile;
 use crate::schema::Schema;
 
-/// A [`LedgerStore`] in a SQLite file: sums by day and month, reservations, and each amount for as long as details are kept.
+/// A [`LedgerStore`] in a SQLite file: totals by day and month, reservations, and single amounts until they are pruned.
 ///
-/// What was written outlives the death of the process at any moment. A power cut may take the last amounts, and damages
-/// nothing.
+/// Writes survive the death of the process at any moment. A power cut may lose the most recent ones, but does not damage the
+/// file. Several processes may share the file. Futures are ready when first polled; a write blocks for at most a few seconds
+/// if another process holds the file.
 #[derive(Debug)]
 pub struct SqliteLedger(StoreFile);
 
@@ -57,18 +62,21 @@ const LEDGER: Schema = Schema {
 };
 
 impl SqliteLedger {
-    /// The file's name where nobody names another.
+    /// The default file name.
     pub const DEFAULT_FILE: &str = "agent_sre_ledger.db";
 
-    /// Opens a file, which is made where there is none. A file that is damaged, of a newer version, of something else or not
-    /// writable is an error that says so.
+    /// Opens a file, or creates it.
+    ///
+    /// # Errors
+    /// Returns an error if the file is damaged, of a newer version, of another kind, or not writable.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         StoreFile::open(path.into(), &LEDGER).map(Self)
     }
 }
 
+#[async_trait]
 impl LedgerStore for SqliteLedger {
-    fn enter(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError> {
+    async fn record(&self, entry: &LedgerEntry, settles: Option<u64>) -> Result<(), StoreError> {
         self.0.write(|connection| {
             let (amount, day) = (entry.amount.nanos(), entry.day.as_nanos());
             run(
@@ -98,24 +106,41 @@ impl LedgerStore for SqliteLedger {
             )?;
             let at = entry.time.as_nanos();
             run(connection, "INSERT INTO amounts VALUES (?, ?, ?, ?)", params![at, entry.agent, entry.task, amount])?;
-            settles.map_or(Ok(()), |number| release(connection, number))
+            settles.map_or(Ok(()), |id| delete_reservation(connection, id))
         })
     }
 
-    fn hold(&self, hold: &LedgerHold) -> Result<(), StoreError> {
-        let shared = serde_json::to_string(&hold.shared).unwrap_or_default();
-        let (number, amount, expires) = (hold.number.cast_signed(), hold.amount.nanos(), hold.expires.as_nanos());
+    async fn reserve(
+        &self,
+        reservation: &LedgerReservation,
+        limits: &[BudgetLimit],
+        now: Timestamp,
+    ) -> Result<ReserveOutcome, StoreError> {
+        let LedgerReservation { id, agent, shared, model, amount, expires, .. } = reservation;
+        let shared = serde_json::to_string(shared).unwrap_or_default();
         self.0.write(|connection| {
-            let values = params![number, hold.agent, shared, amount, expires, hold.model];
-            run(connection, "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?)", values)
+            for limit in limits {
+                let used = spent(connection, limit)? + reserved(connection, &limit.scope, now)?;
+                let outcome = limit.check(used, *amount);
+                if outcome != ReserveOutcome::Reserved {
+                    return Ok(outcome);
+                }
+            }
+            let values = params![id.cast_signed(), agent, shared, amount.nanos(), expires.as_nanos(), model];
+            run(
+                connection,
+                "INSERT INTO holds (number, agent, shared, amount, expires, model) VALUES (?, ?, ?, ?, ?, ?)",
+                values,
+            )?;
+            Ok(ReserveOutcome::Reserved)
         })
     }
 
-    fn release(&self, number: u64) -> Result<(), StoreError> {
-        self.0.write(|connection| release(connection, number))
+    async fn release(&self, id: u64) -> Result<(), StoreError> {
+        self.0.write(|connection| delete_reservation(connection, id))
     }
 
-    fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError> {
+    async fn reset_day(&self, agent: Option<&str>, day: Timestamp) -> Result<(), StoreError> {
         self.0.write(|connection| {
             let of = params![day.as_nanos(), agent];
             run(connection, "DELETE FROM agent_days WHERE day = ?1 AND (?2 IS NULL OR agent = ?2)", of)?;
@@ -123,7 +148,7 @@ impl LedgerStore for SqliteLedger {
         })
     }
 
-    fn books(&self, day: Timestamp, month: Timestamp) -> Result<LedgerBooks, StoreError> {
+    async fn totals(&self, day: Timestamp, month: Timestamp) -> Result<LedgerTotals, StoreError> {
         self.0.read(|connection| {
             let mut agents =
                 connection.prepare("SELECT agent, spent, tasks FROM agent_days WHERE day = ? ORDER BY agent")?;
@@ -136,29 +161,29 @@ impl LedgerStore for SqliteLedger {
                 .query_map([day.as_nanos()], |row| Ok((row.get(0)?, row.get(1)?, Usd::from_nanos(row.get(2)?))))?;
             let mut shared = connection.prepare("SELECT name, spent FROM shared_days WHERE day = ? ORDER BY name")?;
             let shared = shared.query_map([day.as_nanos()], |row| Ok((row.get(0)?, Usd::from_nanos(row.get(1)?))))?;
-            let mut holds = connection
+            let mut open = connection
                 .prepare("SELECT number, agent, shared, amount, expires, model FROM holds ORDER BY number")?;
-            let holds = holds.query_map([], read_hold)?;
+            let open = open.query_map([], read_reservation)?;
             let sql = "SELECT coalesce(sum(spent), 0) FROM months WHERE month = ?";
             let org = connection.query_row(sql, [month.as_nanos()], |row| row.get(0))?;
-            Ok(LedgerBooks {
-                agents: agents.collect::<Result<_, _>>()?,
-                models: models.collect::<Result<_, _>>()?,
-                shared: shared.collect::<Result<_, _>>()?,
-                org: Usd::from_nanos(org),
-                holds: holds.collect::<Result<_, _>>()?,
-            })
+            let mut totals = LedgerTotals::default();
+            totals.agents = agents.collect::<Result<_, _>>()?;
+            totals.models = models.collect::<Result<_, _>>()?;
+            totals.shared = shared.collect::<Result<_, _>>()?;
+            totals.org = Usd::from_nanos(org);
+            totals.reservations = open.collect::<Result<_, _>>()?;
+            Ok(totals)
         })
     }
 
-    fn prune(&self, details: Timestamp, sums: Timestamp) -> Result<(), StoreError> {
+    async fn prune(&self, entries_before: Timestamp, totals_before: Timestamp) -> Result<(), StoreError> {
         self.0.write(|connection| {
-            run(connection, "DELETE FROM amounts WHERE at < ?", [details.as_nanos()])?;
-            run(connection, "DELETE FROM holds WHERE expires < ?", [details.as_nanos()])?;
-            run(connection, "DELETE FROM agent_days WHERE day < ?", [sums.as_nanos()])?;
-            run(connection, "DELETE FROM agent_model_days WHERE day < ?", [sums.as_nanos()])?;
-            run(connection, "DELETE FROM shared_days WHERE day < ?", [sums.as_nanos()])?;
-            run(connection, "DELETE FROM months WHERE month < ?", [sums.as_nanos()])
+            run(connection, "DELETE FROM amounts WHERE at < ?", [entries_before.as_nanos()])?;
+            run(connection, "DELETE FROM holds WHERE expires < ?", [entries_before.as_nanos()])?;
+            run(connection, "DELETE FROM agent_days WHERE day < ?", [totals_before.as_nanos()])?;
+            run(connection, "DELETE FROM agent_model_days WHERE day < ?", [totals_before.as_nanos()])?;
+            run(connection, "DELETE FROM shared_days WHERE day < ?", [totals_before.as_nanos()])?;
+            run(connection, "DELETE FROM months WHERE month < ?", [totals_before.as_nanos()])
         })?;
         self.0.read(|connection| connection.execute_batch("PRAGMA incremental_vacuum"))
     }
@@ -168,20 +193,63 @@ fn run(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rus
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-fn release(connection: &Connection, number: u64) -> rusqlite::Result<()> {
-    run(connection, "DELETE FROM holds WHERE number = ?", [number.cast_signed()])
+/// Returns what was spent of a budget in its period.
+fn spent(connection: &Connection, budget: &BudgetLimit) -> rusqlite::Result<Usd> {
+    let period = budget.period.as_nanos();
+    match &budget.scope {
+        CostScope::Agent(agent) => {
+            let sql = "SELECT coalesce(sum(spent), 0) FROM agent_days WHERE agent = ? AND day = ?";
+            sum(connection, sql, params![agent, period])
+        }
+        CostScope::AgentOnModel { agent, model } => {
+            let sql = "SELECT coalesce(sum(spent), 0) FROM agent_model_days WHERE agent = ? AND model = ? AND day = ?";
+            sum(connection, sql, params![agent, model, period])
+        }
+        CostScope::Org => sum(connection, "SELECT coalesce(sum(spent), 0) FROM months WHERE month = ?", [period]),
+        shared => {
+            let sql = "SELECT coalesce(sum(spent), 0) FROM shared_days WHERE name = ? AND day = ?";
+            sum(connection, sql, params![shared.to_string(), period])
+        }
+    }
 }
 
-fn read_hold(row: &Row<'_>) -> rusqlite::Result<LedgerHold> {
+/// Returns what is reserved from a budget and has not expired.
+fn reserved(connection: &Connection, scope: &CostScope, now: Timestamp) -> rusqlite::Result<Usd> {
+    let now = now.as_nanos();
+    match scope {
+        CostScope::Agent(agent) => {
+            let sql = "SELECT coalesce(sum(amount), 0) FROM holds WHERE expires > ? AND agent = ?";
+            sum(connection, sql, params![now, agent])
+        }
+        CostScope::AgentOnModel { agent, model } => {
+            let sql = "SELECT coalesce(sum(amount), 0) FROM holds WHERE expires > ? AND agent = ? AND model = ?";
+            sum(connection, sql, params![now, agent, model])
+        }
+        CostScope::Org => sum(connection, "SELECT coalesce(sum(amount), 0) FROM holds WHERE expires > ?", [now]),
+        shared => {
+            let sql = "SELECT coalesce(sum(amount), 0) FROM holds
+                       WHERE expires > ? AND EXISTS (SELECT 1 FROM json_each(holds.shared) WHERE value = ?)";
+            sum(connection, sql, params![now, shared.to_string()])
+        }
+    }
+}
+
+fn sum(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Usd> {
+    connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).map(Usd::from_nanos)
+}
+
+fn delete_reservation(connection: &Connection, id: u64) -> rusqlite::Result<()> {
+    run(connection, "DELETE FROM holds WHERE number = ?", [id.cast_signed()])
+}
+
+fn read_reservation(row: &Row<'_>) -> rusqlite::Result<LedgerReservation> {
     let shared: String = row.get(2)?;
-    Ok(LedgerHold {
-        number: row.get::<_, i64>(0)?.cast_unsigned(),
-        agent: row.get(1)?,
-        shared: serde_json::from_str(&shared).unwrap_or_default(),
-        amount: Usd::from_nanos(row.get(3)?),
-        expires: Timestamp::from_nanos(row.get(4)?),
-        model: row.get(5)?,
-    })
+    let (id, amount, expires): (i64, _, _) = (row.get(0)?, row.get(3)?, row.get(4)?);
+    let (amount, expires) = (Usd::from_nanos(amount), Timestamp::from_nanos(expires));
+    let mut reservation = LedgerReservation::new(id.cast_unsigned(), row.get::<_, String>(1)?, amount, expires);
+    reservation.shared = serde_json::from_str(&shared).unwrap_or_default();
+    reservation.model = row.get(5)?;
+    Ok(reservation)
 }
 
 #[cfg(test)]
@@ -189,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_first_version_keeps_its_sums_and_reservations() {
+    fn a_file_of_the_first_version_keeps_its_totals_and_reservations() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("old.db");
         let old = Connection::open(&path).unwrap();
@@ -202,8 +270,8 @@ mod tests {
         old.pragma_update(None, "application_id", LEDGER.id).unwrap();
         drop(old);
         let at = Timestamp::from_nanos(1);
-        let books = SqliteLedger::open(&path).unwrap().books(at, at).unwrap();
-        assert_eq!(books.agents, [("a".to_owned(), Usd::from_nanos(5), 2)]);
-        assert_eq!((books.holds[0].number, &books.holds[0].model), (7, &None));
+        let totals = pollster::block_on(SqliteLedger::open(&path).unwrap().totals(at, at)).unwrap();
+        assert_eq!(totals.agents, [("a".to_owned(), Usd::from_nanos(5), 2)]);
+        assert_eq!((totals.reservations[0].id, &totals.reservations[0].model), (7, &None));
     }
 }

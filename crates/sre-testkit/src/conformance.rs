@@ -1,5 +1,9 @@
 //! What every implementor of a trait must do.
 
+mod ledger;
+
+pub use ledger::ledger_store;
+
 use sre_core::event::TaskFinished;
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
