@@ -35,12 +35,12 @@ pub trait Sli: Send + Sync {
 pub struct SliSpec {
     /// The indicator's name, in snake_case.
     pub name: String,
-    /// The value to reach or not to exceed, in the measure's unit.
+    /// The value to reach or not to exceed, in `unit`.
     pub target: f64,
     /// Which side of the target is good.
-    pub goal: Goal,
+    pub direction: Direction,
     /// What the value is.
-    pub measure: Measure,
+    pub unit: Unit,
     /// The span of time that the value is about.
     pub window: Window,
 }
@@ -48,7 +48,7 @@ pub struct SliSpec {
 /// Which side of a target is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Goal {
+pub enum Direction {
     /// Higher is better: the target is met from it upwards.
     AtLeast,
     /// Lower is better: the target is met up to it.
@@ -58,7 +58,7 @@ pub enum Goal {
 /// The unit of an indicator's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measure {
+pub enum Unit {
     /// A share of samples, 0 to 1. Only these have an interval, and an error budget can come from them.
     Ratio,
     /// Milliseconds.
@@ -90,7 +90,7 @@ pub struct SliReading {
     pub dropped: u64,
 }
 
-/// The usual percentiles of a distribution, in the measure's unit.
+/// The usual percentiles of a distribution, in `unit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
     /// Half of the samples are at most this.
@@ -104,24 +104,24 @@ pub struct Percentiles {
 impl SliSpec {
     /// A ratio to reach.
     pub fn ratio_at_least(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, goal: Goal::AtLeast, measure: Measure::Ratio, window }
+        Self { name: name.into(), target, direction: Direction::AtLeast, unit: Unit::Ratio, window }
     }
 
     /// A ratio not to exceed.
     pub fn ratio_at_most(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, goal: Goal::AtMost, measure: Measure::Ratio, window }
+        Self { name: name.into(), target, direction: Direction::AtMost, unit: Unit::Ratio, window }
     }
 
     /// A value not to exceed.
-    pub fn at_most(name: impl Into<String>, target: f64, measure: Measure, window: Window) -> Self {
-        Self { name: name.into(), target, goal: Goal::AtMost, measure, window }
+    pub fn at_most(name: impl Into<String>, target: f64, unit: Unit, window: Window) -> Self {
+        Self { name: name.into(), target, direction: Direction::AtMost, unit, window }
     }
 
     /// Whether `value` meets the target.
     pub fn is_met_by(&self, value: f64) -> bool {
-        match self.goal {
-            Goal::AtLeast => value >= self.target,
-            Goal::AtMost => value <= self.target,
+        match self.direction {
+            Direction::AtLeast => value >= self.target,
+            Direction::AtMost => value <= self.target,
         }
     }
 }

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentEvent, BreakerSnapshot, CascadeReport, CostsSnapshot, Event, Goal, Measure, Percentiles, Severity, Signal,
-    SignalKind, SliReading, SliSpec, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Usd, Window,
+    AgentEvent, BreakerSnapshot, CascadeReport, CostsSnapshot, Direction, Event, Percentiles, Severity, Signal,
+    SignalKind, SliReading, SliSpec, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Unit, Usd,
+    Window,
 };
 
 /// What an engine is at a moment, for whoever publishes it.
@@ -135,7 +136,7 @@ pub struct BurnAlert {
 pub struct IndicatorSnapshot {
     /// The indicator's name.
     pub name: String,
-    /// The measured value, in the measure's unit.
+    /// The measured value, in `unit`.
     pub value: Option<f64>,
     /// The value to reach or not to exceed.
     pub target: f64,
@@ -152,9 +153,11 @@ pub struct IndicatorSnapshot {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percentiles: Option<Percentiles>,
     /// Which side of the target is good.
-    pub goal: Goal,
+    #[serde(rename = "goal")]
+    pub direction: Direction,
     /// The unit.
-    pub measure: Measure,
+    #[serde(rename = "measure")]
+    pub unit: Unit,
     /// The span of time that the value is about.
     pub window: Window,
     /// Samples that came later than the window reaches back.
@@ -173,8 +176,8 @@ impl IndicatorSnapshot {
             interval: reading.interval,
             maximum: reading.maximum,
             percentiles: reading.percentiles,
-            goal: spec.goal,
-            measure: spec.measure,
+            direction: spec.direction,
+            unit: spec.unit,
             window: spec.window,
             dropped: reading.dropped,
         }
@@ -182,9 +185,9 @@ impl IndicatorSnapshot {
 
     /// Whether the value meets the target; `None` without a value.
     pub fn is_met(&self) -> Option<bool> {
-        self.value.map(|value| match self.goal {
-            Goal::AtLeast => value >= self.target,
-            Goal::AtMost => value <= self.target,
+        self.value.map(|value| match self.direction {
+            Direction::AtLeast => value >= self.target,
+            Direction::AtMost => value <= self.target,
         })
     }
 }

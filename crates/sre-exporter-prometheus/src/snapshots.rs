@@ -1,6 +1,6 @@
 use sre_core::{
     AlertsSnapshot, BreakerSnapshot, BreakerState, CascadeReport, CostStatus, CostsSnapshot, IndicatorSnapshot,
-    Measure, SloSnapshot, Snapshot, Status, Timestamp, Totals,
+    SloSnapshot, Snapshot, Status, Timestamp, Totals, Unit,
 };
 
 use crate::PrometheusExporter;
@@ -223,11 +223,11 @@ impl PrometheusExporter {
     }
 
     fn export_indicator(&mut self, indicator: &IndicatorSnapshot, of_slo: &[(&str, &str)]) {
-        let (suffix, scale) = match indicator.measure {
-            Measure::Ratio | Measure::Difference => ("_ratio", 1.0),
-            Measure::Milliseconds => ("_seconds", 1e-3),
-            Measure::Usd => ("_dollars", 1.0),
-            Measure::Count => ("", 1.0),
+        let (suffix, scale) = match indicator.unit {
+            Unit::Ratio | Unit::Difference => ("_ratio", 1.0),
+            Unit::Milliseconds => ("_seconds", 1e-3),
+            Unit::Usd => ("_dollars", 1.0),
+            Unit::Count => ("", 1.0),
         };
         let labels = [("indicator", indicator.name.as_str())];
         let scaled = |value: f64| value * scale;
@@ -257,7 +257,7 @@ impl PrometheusExporter {
 mod tests {
     use std::time::Duration;
 
-    use sre_core::{BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, Goal, Window};
+    use sre_core::{BurnRate, ChannelSnapshot, Direction, ErrorBudgetSnapshot, Window};
 
     use super::*;
 
@@ -284,8 +284,8 @@ mod tests {
                 interval: None,
                 maximum: None,
                 percentiles: None,
-                goal: Goal::AtMost,
-                measure: Measure::Milliseconds,
+                direction: Direction::AtMost,
+                unit: Unit::Milliseconds,
                 window: Window::try_from(Duration::from_secs(3600)).unwrap(),
                 dropped: 0,
             }],

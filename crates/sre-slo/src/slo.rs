@@ -3,8 +3,8 @@ use std::fmt;
 use std::sync::Mutex;
 
 use sre_core::{
-    AgentEvent, EventKind, Goal, IndicatorSnapshot, Measure, Observer, Signal, Sli, SliSpec, SloSnapshot, Snapshot,
-    StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, lock, wilson_interval,
+    AgentEvent, Direction, EventKind, IndicatorSnapshot, Observer, Signal, Sli, SliSpec, SloSnapshot, Snapshot,
+    StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Unit, lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
@@ -298,8 +298,8 @@ fn strictest_budget(indicators: &[Box<dyn Sli>]) -> Option<f64> {
     indicators
         .iter()
         .map(|indicator| indicator.spec())
-        .filter(|spec| spec.measure == Measure::Ratio)
-        .map(|spec| without_noise(if spec.goal == Goal::AtLeast { 1.0 - spec.target } else { spec.target }))
+        .filter(|spec| spec.unit == Unit::Ratio)
+        .map(|spec| without_noise(if spec.direction == Direction::AtLeast { 1.0 - spec.target } else { spec.target }))
         .filter(|budget| (0.0..1.0).contains(budget))
         .min_by(f64::total_cmp)
 }

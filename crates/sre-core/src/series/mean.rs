@@ -97,11 +97,11 @@ impl MeanSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Measure, Window};
+    use crate::{Unit, Window};
 
     #[test]
     fn the_mean_the_maximum_and_the_share_that_met_the_target() {
-        let series = MeanSeries::new(SliSpec::at_most("depth", 3.0, Measure::Count, Window::DAY));
+        let series = MeanSeries::new(SliSpec::at_most("depth", 3.0, Unit::Count, Window::DAY));
         let start = Timestamp::from_secs(1_790_000_000);
         assert_eq!(series.reading(start), SliReading::default());
         for sample in [1.0, 2.0, 3.0, 6.0, f64::NAN] {

@@ -12,8 +12,8 @@ use crate::{Percentiles, SliReading, SliSpec, StateError, StateReader, StateWrit
 /// window is one bucket, which holds only the bins in use: 40 KiB at the very most, usually a tenth of it.
 ///
 /// ```
-/// use sre_core::{Measure, PercentileSeries, SliSpec, Timestamp, Window};
-/// let series = PercentileSeries::new(SliSpec::at_most("latency", 500.0, Measure::Milliseconds, Window::HOUR), 0.95);
+/// use sre_core::{Unit, PercentileSeries, SliSpec, Timestamp, Window};
+/// let series = PercentileSeries::new(SliSpec::at_most("latency", 500.0, Unit::Milliseconds, Window::HOUR), 0.95);
 /// let now = Timestamp::from_secs(1_790_000_000);
 /// for ms in 1..=100 {
 ///     series.record(now, f64::from(ms));
@@ -216,10 +216,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Measure;
+    use crate::Unit;
 
     fn series() -> PercentileSeries {
-        PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Measure::Milliseconds, Window::HOUR), 0.95)
+        PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Unit::Milliseconds, Window::HOUR), 0.95)
     }
 
     #[test]

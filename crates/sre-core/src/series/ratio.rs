@@ -1,5 +1,5 @@
 use super::counts::{Counts, RollingCounts};
-use crate::{Goal, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, wilson_interval};
+use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, wilson_interval};
 
 /// The series under a ratio indicator: a share of samples over a rolling window.
 ///
@@ -52,7 +52,7 @@ impl RatioSeries {
         let value = counts.success_ratio();
         SliReading {
             value,
-            compliance: value.map(|ratio| if self.spec.goal == Goal::AtLeast { ratio } else { 1.0 - ratio }),
+            compliance: value.map(|ratio| if self.spec.direction == Direction::AtLeast { ratio } else { 1.0 - ratio }),
             samples: counts.total(),
             interval: wilson_interval(hits as f64, counts.total() as f64),
             maximum: None,

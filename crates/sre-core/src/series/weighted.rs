@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ring::Ring;
-use crate::{Goal, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock, wilson_interval};
+use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock, wilson_interval};
 
 /// A share of samples that count by a weight each, such as a judge's confidence.
 ///
@@ -79,7 +79,7 @@ impl WeightedRatioSeries {
         let effective = if sum.squares > 0.0 { sum.weight * sum.weight / sum.squares } else { 0.0 };
         SliReading {
             value,
-            compliance: value.map(|ratio| if self.spec.goal == Goal::AtLeast { ratio } else { 1.0 - ratio }),
+            compliance: value.map(|ratio| if self.spec.direction == Direction::AtLeast { ratio } else { 1.0 - ratio }),
             samples: sum.samples,
             interval: value.and_then(|ratio| wilson_interval(ratio * effective, effective)),
             maximum: None,

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use rustc_hash::{FxHashSet, FxHasher};
 use serde::{Deserialize, Serialize};
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli, SliReading, SliSpec,
-    StateError, StateReader, StateWriter, Timestamp, Window, lock,
+    AgentEvent, Event, MeanSeries, PerTask, PercentileSeries, RatioSeries, Sli, SliReading, SliSpec, StateError,
+    StateReader, StateWriter, Timestamp, Unit, Window, lock,
 };
 
 use super::Hand;
@@ -78,7 +78,7 @@ impl ResponseLatency {
 
     /// Against `target_ms` for the `percentile` over `window`.
     pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("response_latency", target_ms, Measure::Milliseconds, window);
+        let spec = SliSpec::at_most("response_latency", target_ms, Unit::Milliseconds, window);
         Self { series: PercentileSeries::new(spec, percentile), hand: Hand::system() }
     }
 
@@ -139,7 +139,7 @@ impl TimeToFirstToken {
 
     /// Against `target_ms` for the `percentile` over `window`.
     pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("time_to_first_token", target_ms, Measure::Milliseconds, window);
+        let spec = SliSpec::at_most("time_to_first_token", target_ms, Unit::Milliseconds, window);
         Self { series: PercentileSeries::new(spec, percentile), hand: Hand::system() }
     }
 
@@ -212,7 +212,7 @@ impl RepeatedToolCalls {
 
     /// Against `max_repeats` over `window`.
     pub fn over(max_repeats: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("repeated_tool_calls", f64::from(max_repeats), Measure::Count, window);
+        let spec = SliSpec::at_most("repeated_tool_calls", f64::from(max_repeats), Unit::Count, window);
         let calls = Mutex::new(Calls { tasks: PerTask::new(MAX_TASKS), remembered: 0 });
         Self { series: MeanSeries::new(spec), calls, hand: Hand::system() }
     }

@@ -2,8 +2,8 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, Timestamp, WeightedRatioSeries, Window, lock,
+    AgentEvent, Event, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter,
+    Timestamp, Unit, WeightedRatioSeries, Window, lock,
 };
 
 use super::Hand;
@@ -135,7 +135,7 @@ impl DelegationChainDepth {
 
     /// Against at most `max_depth` over `window`.
     pub fn over(max_depth: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("delegation_chain_depth", f64::from(max_depth), Measure::Count, window);
+        let spec = SliSpec::at_most("delegation_chain_depth", f64::from(max_depth), Unit::Count, window);
         Self { series: MeanSeries::new(spec), hand: Hand::system() }
     }
 
@@ -206,7 +206,7 @@ impl CalibrationDelta {
 
     /// Against at most `target` over `window`.
     pub fn over(target: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("calibration_delta", target, Measure::Difference, window);
+        let spec = SliSpec::at_most("calibration_delta", target, Unit::Difference, window);
         let series = || MeanSeries::new(spec.clone());
         let predictions = Predictions { confidence: series(), success: series(), apart: series() };
         Self { series: Mutex::new(predictions), spec, hand: Hand::system() }

@@ -1,8 +1,8 @@
 use std::sync::Mutex;
 
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, TaskCosts, Timestamp, Usd, Window, lock,
+    AgentEvent, Event, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
+    StateWriter, TaskCosts, Timestamp, Unit, Usd, Window, lock,
 };
 
 use super::Hand;
@@ -87,7 +87,7 @@ impl CostPerTask {
 
     /// Against `target` dollars over `window`.
     pub fn over(target: Usd, window: Window) -> Self {
-        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Measure::Usd, window);
+        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Unit::Usd, window);
         Self { series: MeanSeries::new(spec), costs: Mutex::default(), hand: Hand::system() }
     }
 
@@ -150,7 +150,7 @@ impl StepsPerTask {
 
     /// Against `max_steps` over `window`.
     pub fn over(max_steps: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("steps_per_task", f64::from(max_steps), Measure::Count, window);
+        let spec = SliSpec::at_most("steps_per_task", f64::from(max_steps), Unit::Count, window);
         Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), hand: Hand::system() }
     }
 
