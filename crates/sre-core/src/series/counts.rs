@@ -184,8 +184,8 @@ impl RollingView<'_> {
 
     /// What was counted, bucket by bucket, in the window that ends at `now`: each with the moment it begins, the oldest first.
     /// The finest resolution that reaches back so far.
-    pub fn course(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
-        self.level(window).course(window.duration(), now).map(|(at, counts)| (at, *counts)).collect()
+    pub fn time_series(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
+        self.level(window).time_series(window.duration(), now).map(|(at, counts)| (at, *counts)).collect()
     }
 
     fn level(&self, window: Window) -> &Ring<Counts> {

@@ -101,7 +101,7 @@ impl<B: Default + Clone> Ring<B> {
     }
 
     /// The buckets of the window that ends at `now`, each with the moment it begins, the empty ones too.
-    pub(crate) fn course(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = (Timestamp, &B)> {
+    pub(crate) fn time_series(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = (Timestamp, &B)> {
         let newest = self.newest.unwrap_or(i64::MIN / 2);
         let first = self.bucket_of(now.saturating_sub(window)).max(newest - self.slots.len() as i64 + 1);
         let begins = (first..).map(|bucket| Timestamp::from_nanos(bucket.saturating_mul(self.width)));
