@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use sketches_ddsketch::{Config, DDSketch};
 use sre_core::event::TaskFinished;
-use sre_core::{AgentEvent, Clock, Measure, PercentileSeries, SliSpec, SystemClock, Timestamp, Window};
+use sre_core::{AgentEvent, Clock, PercentileSeries, SliSpec, SystemClock, Timestamp, Unit, Window};
 use sre_slo::{ResponseLatency, Slo, TaskSuccessRate};
 
 fn slo() -> Slo {
@@ -83,7 +83,7 @@ fn latency(c: &mut Criterion) {
     let mut peer = DDSketch::new(Config::defaults());
     let mut draw = sample.clone();
     group.bench_function("ddsketch_add", |b| b.iter(|| peer.add(black_box(draw()))));
-    let spec = SliSpec::at_most("latency", 5000.0, Measure::Milliseconds, Window::HOUR);
+    let spec = SliSpec::at_most("latency", 5000.0, Unit::Milliseconds, Window::HOUR);
     let series = PercentileSeries::new(spec, 0.95);
     let mut draw = sample.clone();
     group.bench_function("series_record", |b| b.iter(|| series.record(SystemClock.coarse_now(), black_box(draw()))));

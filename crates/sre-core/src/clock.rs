@@ -3,12 +3,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::Timestamp;
 
-/// Where an engine gets its time from. Engines never read the system's time on their own.
+/// A source of time. Engines never read the system time directly.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// The time now to within 10 ms, for those who only choose a bucket by it and must be fast.
+    /// Returns the current time to within 10 ms, faster than [`now`](Self::now).
     fn coarse_now(&self) -> Timestamp {
         self.now()
     }
@@ -31,7 +31,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests and for replaying recorded time.
+/// A clock that is set by hand, for tests and replays.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,17 +44,17 @@ impl Clock for SystemClock {
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         Self(AtomicI64::new(now.as_nanos()))
     }
 
-    /// Moves the clock on.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(crate::time::nanos(by), Ordering::SeqCst);
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock, forwards or backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_nanos(), Ordering::SeqCst);
     }

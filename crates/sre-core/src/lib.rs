@@ -102,7 +102,7 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
 pub use signal::{ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink, Status};
-pub use sli::{Goal, Measure, Percentiles, Sli, SliReading, SliSpec};
+pub use sli::{Direction, Percentiles, Sli, SliReading, SliSpec, Unit};
 pub use snapshot::{
     AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
     Snapshot, Tally, Totals,

@@ -7,23 +7,23 @@ use serde::de::DeserializeOwned;
 use crate::event::{LlmCall, TaskFinished};
 use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 
-/// Something kept for each task that is going on, for at most so many tasks.
+/// A value for each running task, for a limited number of tasks.
 #[derive(Debug)]
 pub struct PerTask<T> {
     capacity: usize,
     tasks: FxHashMap<u128, T>,
-    /// Keys in the order their tasks were first seen; those of ended tasks are skipped.
+    /// Keys by first event of the task. Keys of ended tasks are skipped.
     order: VecDeque<u128>,
 }
 
 impl<T: Default> PerTask<T> {
-    /// Room for `capacity` tasks at a time.
+    /// Creates an empty map for at most `capacity` tasks.
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new() }
     }
 
-    /// What is kept for the task of `event`, made if need be. Where that takes the room of the oldest task, what was
-    /// kept for it is returned too.
+    /// Returns the value for the task of `event`, inserting a default if needed, and the value of the oldest task if it was
+    /// evicted.
     pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
         let key = event.task_hash();
         let mut evicted = None;
@@ -39,17 +39,17 @@ impl<T: Default> PerTask<T> {
         (self.tasks.entry(key).or_default(), evicted)
     }
 
-    /// The task of `event` has ended: gives up what was kept for it.
+    /// Removes and returns the value for the task of `event`.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
         if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()) }
     }
 
-    /// What is kept, in no particular order.
+    /// Returns the values in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.tasks.values()
     }
 
-    /// Writes what is kept, the oldest task first.
+    /// Saves the values, oldest task first.
     pub fn save(&self, state: &mut StateWriter)
     where
         T: Serialize,
@@ -58,7 +58,7 @@ impl<T: Default> PerTask<T> {
         state.put(&tasks.collect::<Vec<_>>());
     }
 
-    /// Puts back what was saved.
+    /// Restores saved values.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
     where
         T: DeserializeOwned,
@@ -74,7 +74,7 @@ impl<T: Default> PerTask<T> {
         Ok(())
     }
 
-    /// Gives up what was kept for the oldest task.
+    /// Removes and returns the value of the oldest task.
     pub fn evict_oldest(&mut self) -> Option<T> {
         while let Some(key) = self.order.pop_front() {
             if let Some(kept) = self.tasks.remove(&key) {
@@ -85,18 +85,17 @@ impl<T: Default> PerTask<T> {
     }
 }
 
-/// What tasks cost: each by its own figure where it has one, else by the sum of its model calls; never both.
+/// Costs of tasks: the task's own `cost_usd`, or else the sum of its model calls.
 #[derive(Debug)]
 pub struct TaskCosts(PerTask<Usd>);
 
 impl TaskCosts {
-    /// Keeps the model calls' costs of at most `capacity` tasks at a time.
+    /// Tracks the model calls of at most `capacity` running tasks.
     pub fn new(capacity: usize) -> Self {
         Self(PerTask::new(capacity))
     }
 
-    /// Takes an event in; for one that ends a task, what the task cost, where anything is known of it. A call that takes
-    /// the room of the oldest task yields what that one had cost so far.
+    /// Observes an event. Returns the cost of the task that it ends, if known, or the cost so far of a task that it evicts.
     pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -112,18 +111,18 @@ impl TaskCosts {
         }
     }
 
-    /// Writes the costs of the tasks that go on.
+    /// Saves the costs of running tasks.
     pub fn save(&self, state: &mut StateWriter) {
         self.0.save(state);
     }
 
-    /// Puts back what was saved.
+    /// Restores saved values.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.0.restore(state)
     }
 
-    /// The change that `event` makes to the cost of everything so far: calls count at once, and a task's own figure
-    /// replaces those of its calls.
+    /// Observes an event. Returns the change of total cost: calls count immediately, and a task's own cost replaces that of its
+    /// calls.
     pub fn change(&mut self, event: &AgentEvent) -> Usd {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -140,7 +139,7 @@ impl TaskCosts {
 }
 
 impl Default for TaskCosts {
-    /// Room for 512 tasks.
+    /// Tracks 512 tasks.
     fn default() -> Self {
         Self::new(512)
     }
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_costs_its_own_figure_or_its_calls_and_never_both() {
+    fn a_task_costs_its_own_cost_or_the_sum_of_its_calls() {
         let own = Some(Usd::from_nanos(100));
         let (mut costs, mut total) = (TaskCosts::default(), Usd::ZERO);
         let mut sums = TaskCosts::default();
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_said() {
+    fn the_capacity_is_not_exceeded() {
         let mut tasks = PerTask::<u32>::new(2);
         for task in 0..1000 {
             let (count, evicted) = tasks.entry(&call(&task.to_string(), 0));

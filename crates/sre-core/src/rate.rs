@@ -10,7 +10,7 @@ use governor::{Quota, RateLimiter as Governor};
 
 use crate::{Clock, Timestamp};
 
-/// Lets so many through at once, and after that one every so often: `governor`'s cell-rate limiter by our [`Clock`].
+/// A rate limiter: admits a burst, then one event per interval (`governor`'s GCRA with a [`Clock`]).
 ///
 /// ```
 /// use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -22,16 +22,20 @@ use crate::{Clock, Timestamp};
 /// clock.advance(Duration::from_secs(1));
 /// assert_eq!(limiter.check(), Ok(()));
 /// ```
-pub struct RateLimiter(Governor<NotKeyed, InMemoryState, Ours, NoOpMiddleware<Nanos>>);
+pub struct RateLimiter(Governor<NotKeyed, InMemoryState, ClockAdapter, NoOpMiddleware<Nanos>>);
 
 impl RateLimiter {
-    /// `burst` at once, then one every `every`; `None` where that is no time at all.
-    pub fn new(every: Duration, burst: NonZeroU32, clock: Arc<dyn Clock>) -> Option<Self> {
-        let quota = Quota::with_period(every)?.allow_burst(burst);
-        Some(Self(Governor::direct_with_clock(quota, Ours(clock))))
+    /// Creates a limiter that admits `burst` events, then one per `interval`; `None` if the interval is zero.
+    pub fn new(interval: Duration, burst: NonZeroU32, clock: Arc<dyn Clock>) -> Option<Self> {
+        let quota = Quota::with_period(interval)?.allow_burst(burst);
+        Some(Self(Governor::direct_with_clock(quota, ClockAdapter(clock))))
     }
 
-    /// Lets one through, or says how long to wait.
+    /// Admits an event.
+    ///
+    /// # Errors
+    ///
+    /// Returns how long to wait if the event is not admitted.
     pub fn check(&self) -> Result<(), Duration> {
         self.0.check().map_err(|until| until.wait_time_from(self.0.clock().now()))
     }
@@ -43,11 +47,11 @@ impl std::fmt::Debug for RateLimiter {
     }
 }
 
-/// Our clock as governor wants it.
+/// Adapts a [`Clock`] to governor's trait.
 #[derive(Clone)]
-struct Ours(Arc<dyn Clock>);
+struct ClockAdapter(Arc<dyn Clock>);
 
-impl GovernorClock for Ours {
+impl GovernorClock for ClockAdapter {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {

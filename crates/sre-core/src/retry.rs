@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// When to try again what failed, and when to give up: exponential back-off with jitter.
+/// A retry policy: exponential backoff with jitter.
 ///
 /// ```
 /// use std::time::Duration;
@@ -13,27 +13,27 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The longest wait after the first failure; it doubles with every further one.
+    /// Maximum delay after the first failure. Doubles with each further failure.
     pub first: Duration,
-    /// No wait is longer, except where the other side asks for more.
+    /// Maximum delay, unless the server asks for a longer one.
     pub longest: Duration,
-    /// How often to try in all, at least 1.
+    /// Maximum number of attempts, at least 1.
     pub attempts: u32,
 }
 
 impl Default for RetryPolicy {
-    /// A second, doubling up to five minutes, twenty attempts: gives up after about an hour.
+    /// Returns a policy with 20 attempts and delays from 1 s, doubling up to 5 min: about an hour in total.
     fn default() -> Self {
         Self { first: Duration::from_secs(1), longest: Duration::from_secs(300), attempts: 20 }
     }
 }
 
-/// A `Retry-After` beyond this is cut to it: nobody should be able to stop us for good.
+/// Upper bound of `Retry-After`, so that no server can suspend delivery forever.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 impl RetryPolicy {
-    /// How long to wait after the `failures`-th failure in a row (from 1), or `None` to give up. The wait lies between
-    /// half the back-off and all of it, by `random` in 0..=1, and is never shorter than what the other side asked for.
+    /// Returns the delay after the given number of consecutive failures, or `None` to give up. The delay is between half and all
+    /// of the backoff, chosen by `random` in 0..=1, and at least `retry_after`.
     pub fn delay(&self, failures: u32, retry_after: Option<Duration>, random: f64) -> Option<Duration> {
         if failures >= self.attempts {
             return None;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_its_bound_and_the_jitter_halves_it_at_most() {
+    fn the_delay_doubles_up_to_its_bound_and_jitter_at_most_halves_it() {
         let policy = RetryPolicy::default();
         let waits: Vec<f64> =
             (1..20).map(|failures| policy.delay(failures, None, 1.0).unwrap().as_secs_f64()).collect();
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_cannot_stop_us_for_longer_than_an_hour() {
+    fn retry_after_is_limited_to_an_hour() {
         let asked = Some(Duration::from_secs(1 << 40));
         assert_eq!(RetryPolicy::default().delay(1, asked, 0.5), Some(LONGEST_RETRY_AFTER));
     }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// A key, token or password. It prints as `***` wherever it is printed; only [`Secret::expose`] gives the text.
+/// A key, token or password. Displays and debug-prints as `***`; only [`Secret::expose`] returns the text.
 ///
 /// ```
 /// let key = sre_core::Secret::new("sk-live-1");
@@ -13,12 +13,12 @@ use serde::Deserialize;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret text.
+    /// Creates a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that must send it.
+    /// Returns the text, for the code that must send it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -4,18 +4,17 @@ use crate::{
     AgentEvent, ExponentialHistogram, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp, Window,
 };
 
-/// A service level indicator: something measured about an agent, against a target.
+/// A service level indicator: a measurement of an agent, compared with a target.
 ///
-/// Recording takes `&self`, cannot fail, and costs the same whatever has been seen. The crate's front page has a
-/// custom indicator in a dozen lines.
+/// Recording takes `&self`, cannot fail, and takes constant time. The crate's front page shows a custom indicator.
 pub trait Sli: Send + Sync {
-    /// What is measured, and the target.
+    /// Returns the specification: name, target, unit and window.
     fn spec(&self) -> &SliSpec;
 
-    /// What was measured in the indicator's window up to `now`.
+    /// Returns the reading of the window that ends at `now`.
     fn reading(&self, now: Timestamp) -> SliReading;
 
-    /// Takes from `event` what it measures, and passes over every other event.
+    /// Records an event. Events that the indicator does not measure are ignored.
     fn observe(&self, event: &AgentEvent);
 
     /// Returns the distribution of every sample since the indicator began, in base units; `None` where none is kept.
@@ -23,50 +22,54 @@ pub trait Sli: Send + Sync {
         None
     }
 
-    /// Writes what was measured, so that it outlives a restart. An indicator that does not begins anew.
+    /// Saves the samples, so that they survive a restart. By default nothing is saved.
     fn save(&self, _state: &mut StateWriter) {}
 
-    /// Adds what was saved.
+    /// Adds saved samples.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the saved state is damaged.
     fn restore(&self, _state: &mut StateReader<'_>) -> Result<(), StateError> {
         Ok(())
     }
 
-    /// The reading with the spec beside it, as reports and exporters show it.
+    /// Returns the reading together with the specification, for reports and exporters.
     fn snapshot(&self, now: Timestamp) -> IndicatorSnapshot {
         IndicatorSnapshot::new(self.spec(), self.reading(now))
     }
 }
 
-/// What an indicator measures, and the target it is held against.
+/// The specification of an indicator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SliSpec {
     /// The indicator's name, in snake_case.
     pub name: String,
-    /// The value to reach or not to exceed, in the measure's unit.
+    /// The lower or upper bound of the value, in `unit`.
     pub target: f64,
-    /// Which side of the target is good.
-    pub goal: Goal,
-    /// What the value is.
-    pub measure: Measure,
-    /// The span of time that the value is about.
+    /// Whether the target is a lower or an upper bound.
+    pub direction: Direction,
+    /// The unit of the value.
+    pub unit: Unit,
+    /// The rolling window of the value.
     pub window: Window,
 }
 
-/// Which side of a target is good.
+/// Whether a target is a lower or an upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Goal {
-    /// Higher is better: the target is met from it upwards.
+pub enum Direction {
+    /// Higher is better: values of at least the target meet it.
     AtLeast,
-    /// Lower is better: the target is met up to it.
+    /// Lower is better: values of at most the target meet it.
     AtMost,
 }
 
 /// The unit of an indicator's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measure {
-    /// A share of samples, 0 to 1. Only these have an interval, and an error budget can come from them.
+pub enum Unit {
+    /// A ratio of samples, 0 to 1. Only ratios have an interval and can define an error budget.
     Ratio,
     /// Milliseconds.
     Milliseconds,
@@ -78,57 +81,57 @@ pub enum Measure {
     Difference,
 }
 
-/// What an indicator measured in its window. No data is `None`, never 0 and never 1.
+/// A reading of an indicator over its window. Without data, values are `None`, never 0 or 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SliReading {
     /// The measured value: the ratio, the mean or the percentile.
     pub value: Option<f64>,
-    /// The share of samples that met the target.
+    /// Ratio of samples that met the target.
     pub compliance: Option<f64>,
-    /// How many samples there were.
+    /// Number of samples.
     pub samples: u64,
-    /// The Wilson 95 % interval of a ratio; by effective sample size where samples are weighted.
+    /// 95 % Wilson interval of a ratio, by effective sample size if samples are weighted.
     pub interval: Option<(f64, f64)>,
-    /// The largest sample, where the indicator keeps it.
+    /// The largest sample, if the indicator keeps it.
     pub maximum: Option<f64>,
-    /// The usual percentiles, where the indicator keeps a distribution.
+    /// Percentiles, if the indicator keeps a distribution.
     pub percentiles: Option<Percentiles>,
-    /// Samples that came later than the indicator's window reaches back, since it began.
+    /// Number of samples dropped since the start because they were older than the window.
     pub dropped: u64,
 }
 
-/// The usual percentiles of a distribution, in the measure's unit.
+/// Percentiles of a distribution, in the unit of its indicator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// Half of the samples are at most this.
+    /// The median.
     pub p50: f64,
-    /// 95 % are.
+    /// The 95th percentile.
     pub p95: f64,
-    /// 99 % are.
+    /// The 99th percentile.
     pub p99: f64,
 }
 
 impl SliSpec {
-    /// A ratio to reach.
+    /// Creates a specification of a ratio with a lower bound.
     pub fn ratio_at_least(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, goal: Goal::AtLeast, measure: Measure::Ratio, window }
+        Self { name: name.into(), target, direction: Direction::AtLeast, unit: Unit::Ratio, window }
     }
 
-    /// A ratio not to exceed.
+    /// Creates a specification of a ratio with an upper bound.
     pub fn ratio_at_most(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, goal: Goal::AtMost, measure: Measure::Ratio, window }
+        Self { name: name.into(), target, direction: Direction::AtMost, unit: Unit::Ratio, window }
     }
 
-    /// A value not to exceed.
-    pub fn at_most(name: impl Into<String>, target: f64, measure: Measure, window: Window) -> Self {
-        Self { name: name.into(), target, goal: Goal::AtMost, measure, window }
+    /// Creates a specification of a value with an upper bound.
+    pub fn at_most(name: impl Into<String>, target: f64, unit: Unit, window: Window) -> Self {
+        Self { name: name.into(), target, direction: Direction::AtMost, unit, window }
     }
 
-    /// Whether `value` meets the target.
+    /// Returns true if `value` meets the target.
     pub fn is_met_by(&self, value: f64) -> bool {
-        match self.goal {
-            Goal::AtLeast => value >= self.target,
-            Goal::AtMost => value <= self.target,
+        match self.direction {
+            Direction::AtLeast => value >= self.target,
+            Direction::AtMost => value <= self.target,
         }
     }
 }

@@ -1,9 +1,9 @@
 /// The 97.5th percentile of the standard normal distribution: a 95 % interval leaves 2.5 % on each side.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// The Wilson score interval at 95 % for a ratio of `good` in `total`; `None` for no samples.
+/// Returns the 95 % Wilson score interval of `good / total`; `None` without samples.
 ///
-/// `total` may be fractional: the effective size of a weighted sample.
+/// `total` may be fractional, for the effective size of a weighted sample.
 /// Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
 ///
 /// ```
@@ -11,7 +11,7 @@ const Z: f64 = 1.959_963_984_540_054;
 /// assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4);
 /// ```
 pub fn wilson_interval(good: f64, total: f64) -> Option<(f64, f64)> {
-    // A negated comparison, so that NaN is no sample either.
+    // Negated, so that NaN counts as no samples.
     if !(total > 0.0 && good >= 0.0) {
         return None;
     }
@@ -19,7 +19,7 @@ pub fn wilson_interval(good: f64, total: f64) -> Option<(f64, f64)> {
     let z2_n = Z * Z / total;
     let centre = (ratio + z2_n / 2.0) / (1.0 + z2_n);
     let half = (Z / (1.0 + z2_n)) * (ratio * (1.0 - ratio) / total + z2_n / (4.0 * total)).sqrt();
-    // At the ends the formula is exactly 0 and 1 but for rounding.
+    // Exactly 0 and 1 apart from rounding errors.
     let low = if ratio == 0.0 { 0.0 } else { (centre - half).max(0.0) };
     let high = if ratio == 1.0 { 1.0 } else { (centre + half).min(1.0) };
     Some((low, high))
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The interval's ends solve (p − p̂)² = z² p (1 − p) / n: the definition, where the code has the solved form.
+        /// The ends solve (p − p̂)² = z² p (1 − p) / n, which defines the interval.
         #[test]
         fn the_ends_solve_the_score_equation(good in 0u32..1000, bad in 0u32..1000) {
             prop_assume!(good + bad > 0);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A moment in nanoseconds since the Unix epoch, from 1970 to 2262.
+/// A point in time from 1970 to 2262, in nanoseconds since the Unix epoch.
 ///
-/// Written as RFC 3339; read from RFC 3339 or from Unix seconds, fractions kept.
+/// Serialized as RFC 3339; deserialized from RFC 3339 or Unix seconds, with fractions.
 ///
 /// ```
 /// use sre_core::Timestamp;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// A time that cannot be.
+/// An invalid or out-of-range time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found {found}, expected RFC 3339 or Unix seconds between 1970 and 2262")]
 pub struct InvalidTime {
@@ -25,57 +25,61 @@ pub struct InvalidTime {
 }
 
 impl Timestamp {
-    /// The moment `nanos` nanoseconds after the Unix epoch.
+    /// Creates the time `nanos` nanoseconds after the Unix epoch.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// The moment `seconds` seconds after the Unix epoch.
+    /// Creates the time `seconds` seconds after the Unix epoch.
     pub const fn from_secs(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000_000))
     }
 
-    /// The moment `seconds` (fractions allowed) after the Unix epoch; refused outside 1970 to 2262.
+    /// Creates the time `seconds` seconds after the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error outside 1970 to 2262.
     pub fn from_unix_seconds(seconds: f64) -> Result<Self, InvalidTime> {
         if (0.0..9.2e9).contains(&seconds) {
-            // Apart, because the product of both would be rounded to a quarter of a microsecond.
+            // Whole seconds and fraction separately: their product would be rounded to a quarter of a microsecond.
             Ok(Self(seconds.trunc() as i64 * 1_000_000_000 + (seconds.fract() * 1e9).round() as i64))
         } else {
             Err(InvalidTime { found: seconds.to_string() })
         }
     }
 
-    /// Nanoseconds since the Unix epoch.
+    /// Returns the nanoseconds since the Unix epoch.
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// Returns the whole seconds since the Unix epoch, rounded down.
     pub const fn as_secs(self) -> i64 {
         self.0.div_euclid(1_000_000_000)
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns the seconds since the Unix epoch.
     pub fn as_unix_seconds(self) -> f64 {
         self.0 as f64 / 1e9
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Returns the time elapsed since `earlier`, or zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Milliseconds since `earlier`; zero when this is not after it.
+    /// Returns the milliseconds elapsed since `earlier`, or zero if `earlier` is later.
     pub fn millis_since(self, earlier: Self) -> f64 {
         self.since(earlier).as_nanos() as f64 / 1e6
     }
 
-    /// This moment plus `duration`, stopping at the year 2262.
+    /// Adds a duration, saturating in the year 2262.
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
     }
 
-    /// This moment less `duration`.
+    /// Subtracts a duration, saturating at the minimum.
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(nanos(duration)))
     }
@@ -107,7 +111,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// RFC 3339 where people may read it, nanoseconds elsewhere.
+/// Serializes as RFC 3339 in human-readable formats and as nanoseconds in others.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_are_read_and_impossible_times_refused() {
+    fn both_forms_are_parsed_and_impossible_times_rejected() {
         for (json, nanos) in [
             ("0", 0),
             ("1795402823", 1_795_402_823_000_000_000),

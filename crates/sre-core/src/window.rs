@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A span of time that a number is about: `5m`, `6h`, `30d`, or any other longer than nothing.
+/// The length of a rolling window, above 0: `5m`, `6h` or `30d`.
 ///
-/// Reads `ms`, `s`, `m`, `h`, `d` and `w`, also joined (`1h30m`); prints the largest unit that divides it, days from
-/// two days on (`24h`, but `3d`).
+/// Parses the units `ms`, `s`, `m`, `h`, `d` and `w`, also combined (`1h30m`). Displays the largest unit that divides it, with
+/// days from two days on (`24h`, but `3d`).
 ///
 /// ```
 /// use sre_core::Window;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window(Duration);
 
-/// A text that is no window.
+/// An invalid window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found `{found}`, expected a duration such as 5m, 6h or 30d")]
 pub struct InvalidWindow {
@@ -40,32 +40,32 @@ impl Window {
     /// Thirty days.
     pub const MONTH: Self = Self::days(30);
 
-    /// `minutes` minutes; one where zero is given.
+    /// Creates a window of `minutes` minutes, at least 1.
     pub const fn minutes(minutes: u64) -> Self {
         Self(Duration::from_secs(if minutes == 0 { 60 } else { minutes * 60 }))
     }
 
-    /// `hours` hours; one where zero is given.
+    /// Creates a window of `hours` hours, at least 1.
     pub const fn hours(hours: u64) -> Self {
         Self::minutes(if hours == 0 { 60 } else { hours * 60 })
     }
 
-    /// `days` days; one where zero is given.
+    /// Creates a window of `days` days, at least 1.
     pub const fn days(days: u64) -> Self {
         Self::hours(if days == 0 { 24 } else { days * 24 })
     }
 
-    /// How long the window is.
+    /// Returns the length.
     pub const fn duration(self) -> Duration {
         self.0
     }
 
-    /// How long the window is, in seconds.
+    /// Returns the length in seconds.
     pub fn as_secs_f64(self) -> f64 {
         self.0.as_secs_f64()
     }
 
-    /// The window a `part`th as long: the short window of a burn alert is a twelfth of the long one. At least 1 ms.
+    /// Returns a window of a `part`th of the length, at least 1 ms. The short window of a burn alert is a twelfth of the long one.
     pub fn fraction(self, part: u32) -> Self {
         Self((self.0 / part.max(1)).max(Duration::from_millis(1)))
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_what_people_write() {
+    fn displays_the_largest_unit() {
         for text in ["5m", "30m", "1h", "6h", "24h", "3d", "7d", "30d", "90s", "250ms", "36h"] {
             assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
         }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_duration() {
+    fn rejects_invalid_durations() {
         for text in ["", "5", "m", "0s", "30x", "-5m", "5m3", "1.5h", "99999999999999999999d", "9999999999999d"] {
             assert!(text.parse::<Window>().is_err(), "{text}");
         }

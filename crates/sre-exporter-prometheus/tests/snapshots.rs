@@ -2,8 +2,8 @@
 use std::time::Duration;
 
 use sre_core::{
-    AlertsSnapshot, BurnRate, ChannelSnapshot, Collect, ErrorBudgetSnapshot, Goal, IndicatorSnapshot, Measure,
-    SloSnapshot, Snapshot, Status, Timestamp, Window,
+    AlertsSnapshot, BurnRate, ChannelSnapshot, Collect, Direction, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
+    Snapshot, Status, Timestamp, Unit, Window,
 };
 use sre_exporter_prometheus::PrometheusExporter;
 
@@ -38,8 +38,8 @@ fn objective() -> SloSnapshot {
             interval: None,
             maximum: None,
             percentiles: None,
-            goal: Goal::AtMost,
-            measure: Measure::Milliseconds,
+            direction: Direction::AtMost,
+            unit: Unit::Milliseconds,
             window: Window::try_from(Duration::from_secs(3600)).unwrap(),
             dropped: 0,
         }],

@@ -106,7 +106,7 @@ fn measured(slo: &SloSnapshot) -> (Vec<String>, Box<[f32]>) {
     };
     for indicator in &slo.indicators {
         add(indicator.name.clone(), indicator.value);
-        if indicator.measure == agent_sre::Measure::Milliseconds {
+        if indicator.unit == agent_sre::Unit::Milliseconds {
             let of = |name| format!("{} {name}", indicator.name);
             let percentiles = indicator.percentiles;
             add(of("p50"), percentiles.map(|percentiles| percentiles.p50));

@@ -60,7 +60,8 @@ impl Parts {
         let list = api::slo_list(shared, now);
         let mut parts = BTreeMap::new();
         for slo in &list.slos {
-            let course = engines.slos.with_objective(&slo.name, &slo.agent, |own| own.budget().course(slo.window, now));
+            let course =
+                engines.slos.with_objective(&slo.name, &slo.agent, |own| own.budget().time_series(slo.window, now));
             let row = row(slo, &course.unwrap_or_default());
             parts.insert(format!("slo {} {}", slo.name, slo.agent), json!(row));
         }

@@ -10,27 +10,27 @@ use crate::calendar::PeriodCounts;
 use crate::time_slices::OpenSlice;
 use crate::{BurnPolicy, Calendar, TimeSlices};
 
-/// How much may go wrong, over which time, and when to say that it does.
+/// Configures an error budget. Set the fields that differ and take the others from the default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetConfig {
-    /// The share of events that may be bad, 0 to below 1; `None` counts events and judges nothing.
+    /// Ratio of events that may be bad, from 0 to below 1. `None` counts events without a budget.
     pub total: Option<f64>,
-    /// The time that the share is about.
+    /// The window of the budget.
     pub window: Window,
-    /// Where the budget begins anew by the calendar: its periods, instead of a window that rolls.
+    /// Calendar periods at which the budget resets, instead of a rolling window.
     pub calendar: Option<Calendar>,
-    /// Where slices of time are counted instead of events.
+    /// Counts time slices instead of events.
     pub time_slices: Option<TimeSlices>,
-    /// When it burns too fast.
+    /// Burn-rate alerts.
     pub policy: BurnPolicy,
-    /// What should be done once it is spent.
+    /// What to do when the budget is exhausted.
     pub exhaustion_action: ExhaustionAction,
-    /// Below so many events in the window nothing fires and nothing is called spent; by default as many as it takes for
-    /// one bad event to be within the budget, `ceil(1 / total)`, and 1 for a total of 0.
+    /// Minimum number of events in the window for alerts to fire and for the budget to count as exhausted. Default: the number
+    /// at which one bad event is within the budget, `ceil(1 / total)`, or 1 for a total of 0.
     pub min_events: Option<u64>,
-    /// How many events the window will have, where that is known: until there are as many, the budget is theirs.
+    /// Expected number of events in the window. Until there are as many, ratios are relative to this number.
     pub expected_events: Option<u64>,
-    /// The share of the budget that was spent before anything was counted here.
+    /// Ratio of the budget consumed before this budget began to count.
     pub consumed: f64,
 }
 
@@ -50,7 +50,7 @@ impl Default for BudgetConfig {
     }
 }
 
-/// A budget that cannot be.
+/// An invalid field of a [`BudgetConfig`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("`{field}`: found {found}, expected {expected}")]
 pub struct InvalidBudget {
@@ -59,7 +59,7 @@ pub struct InvalidBudget {
     expected: &'static str,
 }
 
-/// An error budget: it counts good and bad events, and says what is left and how fast it goes.
+/// An error budget: counts good and bad events, and computes what remains and the burn rates (SRE Workbook, ch. 5).
 ///
 /// ```
 /// use sre_slo::{BudgetConfig, ErrorBudget};
@@ -78,39 +78,43 @@ pub struct ErrorBudget {
     clock: Arc<dyn Clock>,
 }
 
-/// The windows whose burn rates are always reported.
+/// Windows of the reported burn rates.
 const REPORTED: [Window; 6] =
     [Window::FIVE_MINUTES, Window::minutes(30), Window::HOUR, Window::hours(6), Window::DAY, Window::days(3)];
 
-/// Room for the rounding of binary fractions when a ratio is compared with a threshold.
+/// Tolerance for rounding errors when a ratio is compared with a threshold.
 const EPSILON: f64 = 1e-9;
 
-/// A budget at a moment.
+/// The state of an error budget at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetReading {
-    /// How the objective stands.
+    /// The status.
     pub status: Status,
-    /// What was counted in the budget's window, or in the calendar's present period.
+    /// Events in the budget's window, or in the current calendar period.
     pub counts: Counts,
-    /// The budget as a report shows it.
+    /// The budget, for reports.
     pub budget: ErrorBudgetSnapshot,
-    /// The burn rates over 5m, 30m, 1h, 6h, 24h and 3d.
+    /// Burn rates over 5m, 30m, 1h, 6h, 24h and 3d.
     pub burn_rates: Vec<BurnRate>,
-    /// The policy's alerts, whether they fire or not.
+    /// All alerts of the policy, firing or not.
     pub alerts: Vec<BurnAlert>,
-    /// Events that came later than any bucket reaches back.
+    /// Number of events dropped because they were older than every bucket.
     pub dropped: u64,
 }
 
 impl ErrorBudget {
-    /// A budget of which nothing is spent yet.
+    /// Creates a budget without events.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the first invalid field of `config`.
     pub fn new(config: BudgetConfig) -> Result<Self, InvalidBudget> {
         let invalid = |field, found: f64, expected| Err(InvalidBudget { field, found: found.to_string(), expected });
         if let Some(total) = config.total.filter(|total| !(0.0..1.0).contains(total)) {
-            return invalid("total", total, "a share from 0 to below 1");
+            return invalid("total", total, "a ratio from 0 to below 1");
         }
         if !(0.0..f64::INFINITY).contains(&config.consumed) {
-            return invalid("consumed", config.consumed, "a share of the budget, at least 0");
+            return invalid("consumed", config.consumed, "a ratio of at least 0");
         }
         if let Some(threshold) =
             config.policy.0.iter().find(|threshold| threshold.rate.is_nan() || threshold.rate <= 0.0)
@@ -127,14 +131,14 @@ impl ErrorBudget {
         })
     }
 
-    /// The same budget, by another clock.
+    /// Replaces the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How it was set up.
+    /// Returns the configuration.
     pub fn config(&self) -> &BudgetConfig {
         &self.config
     }
@@ -143,12 +147,12 @@ impl ErrorBudget {
         &self.clock
     }
 
-    /// Records an event of now.
+    /// Records an event at the current time.
     pub fn record_event(&self, good: bool) {
         self.record(self.clock.coarse_now(), good);
     }
 
-    /// Records an event of `time`.
+    /// Records an event at `time`.
     #[inline]
     pub fn record(&self, time: Timestamp, good: bool) {
         match &self.slice {
@@ -157,9 +161,9 @@ impl ErrorBudget {
         }
     }
 
-    /// Counts the slices that are over at `now`; how many events came too late for theirs.
-    fn judge_slices(&self, now: Timestamp) -> u64 {
-        self.slice.as_ref().map_or(0, |slice| slice.settle(now, &mut |start, good| self.count(start, good)))
+    /// Counts the time slices that have ended by `now`. Returns the number of events that came too late for their slice.
+    fn close_slices(&self, now: Timestamp) -> u64 {
+        self.slice.as_ref().map_or(0, |slice| slice.close_until(now, &mut |start, good| self.count(start, good)))
     }
 
     #[inline]
@@ -170,46 +174,48 @@ impl ErrorBudget {
         }
     }
 
-    /// The share of the budget that is left, 0 when overspent; `None` without events or without a budget.
+    /// Returns the ratio of the budget that remains, 0 when overspent; `None` without events or without a budget.
     pub fn remaining(&self) -> Option<f64> {
         self.reading(self.clock.now()).budget.remaining.map(|remaining| remaining.max(0.0))
     }
 
-    /// The same in percent.
+    /// Returns [`remaining`](Self::remaining) in percent.
     pub fn remaining_percent(&self) -> Option<f64> {
         self.remaining().map(|remaining| remaining * 100.0)
     }
 
-    /// The share of the budget that is spent, above 1 when overspent.
+    /// Returns the ratio of the budget that is consumed, above 1 when overspent; `None` without events or without a budget.
     pub fn consumed(&self) -> Option<f64> {
         self.reading(self.clock.now()).budget.consumed
     }
 
-    /// Whether it is spent, by enough events to say so.
+    /// Returns true if the budget is exhausted and has enough events to say so.
     pub fn is_exhausted(&self) -> bool {
         self.reading(self.clock.now()).status == Status::Exhausted
     }
 
-    /// How fast it was spent over `window`: 1.0 spends it exactly over its own. `None` without events or budget.
+    /// Returns the burn rate over `window`; 1.0 consumes the budget exactly over its own window. `None` without events or
+    /// without a budget.
     pub fn burn_rate(&self, window: Window) -> Option<f64> {
         let now = self.clock.now();
-        self.judge_slices(now);
+        self.close_slices(now);
         self.config.burn(self.counts.view().sum(window, now))
     }
 
-    /// The burn alerts that fire now.
+    /// Returns the burn alerts that are firing.
     pub fn firing_alerts(&self) -> Vec<BurnAlert> {
         let mut alerts = self.reading(self.clock.now()).alerts;
         alerts.retain(|alert| alert.firing);
         alerts
     }
 
-    /// Seconds until it is spent at the rate of the last hour; 0 when it is, `None` when it never will be.
+    /// Returns the seconds until the budget is exhausted at the burn rate of the last hour: 0 if it already is, `None` if it
+    /// never will be.
     pub fn spent_in_seconds(&self) -> Option<f64> {
         self.reading(self.clock.now()).budget.spent_in_s
     }
 
-    /// Writes what was counted.
+    /// Saves the counts.
     pub(crate) fn save(&self, state: &mut StateWriter) {
         state.put(&self.kind());
         self.counts.save(state);
@@ -217,7 +223,7 @@ impl ErrorBudget {
         self.slice.iter().for_each(|slice| slice.save(state));
     }
 
-    /// Adds what was saved; what a budget of another kind has counted is no use.
+    /// Adds saved counts. Those of a budget of another kind are ignored.
     pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         if state.take::<(bool, bool)>()? != self.kind() {
             return Ok(());
@@ -227,20 +233,20 @@ impl ErrorBudget {
         self.slice.iter().try_for_each(|slice| slice.restore(state))
     }
 
-    /// Whether it begins anew by the calendar, and whether it counts slices of time.
+    /// Returns whether the budget has calendar periods, and whether it counts time slices.
     fn kind(&self) -> (bool, bool) {
         (self.period.is_some(), self.slice.is_some())
     }
 
-    /// What was counted over `window` up to `now`, bucket by bucket; see [`RollingView::course`].
-    pub fn course(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
-        self.judge_slices(now);
-        self.counts.view().course(window, now)
+    /// Returns the counts of each bucket in `window` up to `now`; see [`RollingView::time_series`].
+    pub fn time_series(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
+        self.close_slices(now);
+        self.counts.view().time_series(window, now)
     }
 
-    /// Everything about the budget at `now`.
+    /// Returns the state at `now`.
     pub fn reading(&self, now: Timestamp) -> BudgetReading {
-        let late = self.judge_slices(now);
+        let late = self.close_slices(now);
         let view = self.counts.view();
         let in_window = match &self.period {
             Some(period) => period.counts(now),
@@ -259,7 +265,7 @@ impl fmt::Debug for ErrorBudget {
 }
 
 impl BudgetConfig {
-    /// The number of events from which on the budget speaks up.
+    /// Returns `min_events`, or its default.
     pub fn effective_min_events(&self) -> u64 {
         self.min_events.unwrap_or(match self.total {
             Some(total) if total > 0.0 => (1.0 / total - EPSILON).ceil() as u64,
@@ -267,7 +273,7 @@ impl BudgetConfig {
         })
     }
 
-    /// Error ratio over budget. Nothing bad against a budget of 0 burns at 0, anything else at infinity.
+    /// Returns the error ratio divided by the budget. With a budget of 0 it is 0 without bad events, and infinite otherwise.
     fn burn(&self, counts: Counts) -> Option<f64> {
         Some(over_budget(counts.error_ratio()?, self.total?))
     }
@@ -341,7 +347,7 @@ impl BudgetConfig {
 }
 
 fn over_budget(error_ratio: f64, total: f64) -> f64 {
-    if error_ratio == 0.0 { 0.0 } else { crate::target::without_noise(error_ratio / total) }
+    if error_ratio == 0.0 { 0.0 } else { crate::target::round_to_12_decimals(error_ratio / total) }
 }
 
 #[cfg(test)]
@@ -382,18 +388,18 @@ mod tests {
     }
 
     #[test]
-    fn one_failed_task_does_not_shout() {
+    fn one_failed_task_fires_no_alert() {
         let (budget, _) = budget(five_percent());
         record(&budget, 0, 1);
         let reading = budget.reading(START);
         assert_eq!(reading.status, Status::Unknown);
         assert!(reading.alerts.iter().all(|alert| !alert.firing));
         record(&budget, 19, 0);
-        assert_eq!(budget.reading(START).status, Status::Exhausted, "at 20 events one in twenty is the whole budget");
+        assert_eq!(budget.reading(START).status, Status::Exhausted, "one of 20 events is the whole budget");
     }
 
     #[test]
-    fn the_guard_is_free_of_float_noise() {
+    fn the_default_minimum_is_free_of_rounding_errors() {
         for (target, events) in [(0.9, 10), (0.99, 100), (0.999, 1000), (0.995, 200), (0.95, 20), (0.7, 4)] {
             let total = Some(crate::Target::try_from(target).unwrap().budget());
             assert_eq!(BudgetConfig { total, ..Default::default() }.effective_min_events(), events, "{target}");
@@ -413,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn no_events_are_no_number() {
+    fn without_events_there_is_no_ratio() {
         let (budget, _) = budget(five_percent());
         assert_eq!((budget.remaining(), budget.burn_rate(Window::HOUR)), (None, None));
         assert_eq!(budget.reading(START).status, Status::Unknown);
@@ -425,7 +431,7 @@ mod tests {
         record(&budget, 90, 10);
         assert_eq!(budget.consumed(), Some(0.2));
         record(&budget, 1900, 0);
-        assert_eq!(budget.consumed(), Some(0.1), "10 bad of 2,000, where 100 may be");
+        assert_eq!(budget.consumed(), Some(0.1), "10 bad of 2,000 events, of which 100 are within the budget");
     }
 
     #[test]
@@ -446,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_goes_at_the_present_rate() {
+    fn exhaustion_is_extrapolated_from_the_last_hour() {
         let (budget, clock) = budget(five_percent());
         record(&budget, 980, 0);
         clock.advance(Duration::from_secs(86_400));
@@ -457,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn an_invalid_field_is_named() {
         for (config, field) in [
             (BudgetConfig { total: Some(1.0), ..Default::default() }, "total"),
             (BudgetConfig { total: Some(f64::NAN), ..Default::default() }, "total"),
@@ -469,7 +475,7 @@ mod tests {
     }
 
     proptest! {
-        /// The Workbook's definitions, computed from the plain list of events.
+        /// Computes the Workbook's definitions from the list of events.
         #[test]
         fn every_number_agrees_with_its_definition(good in 0u64..500, bad in 0u64..50, total in 1u32..50) {
             let total = f64::from(total) / 100.0;

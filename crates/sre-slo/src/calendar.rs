@@ -7,18 +7,18 @@ use jiff::{Span, Unit, Zoned};
 use serde::{Deserialize, Serialize};
 use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window, lock};
 
-/// A budget that begins anew by the calendar, as it is written: with each month, say, from a moment in a time zone on.
+/// Calendar periods in their text form, such as each month from a start in a time zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalendarSpec {
-    /// When the first period begins, such as `2026-01-01 00:00:00`.
+    /// Start of the first period, such as `2026-01-01 00:00:00`.
     pub start: String,
-    /// Where, such as `Europe/Berlin`.
+    /// IANA time zone, such as `Europe/Berlin`.
     pub time_zone: String,
-    /// How long a period is: a number of `d`, `w`, `M` (months), `Q` (quarters) or `Y`.
+    /// Length of a period: a number of `d`, `w`, `M` (months), `Q` (quarters) or `Y`.
     pub period: String,
 }
 
-/// Periods by the calendar: days are as long as the time zone makes them.
+/// Calendar periods at which an error budget resets. Day lengths follow the time zone, including daylight saving time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calendar {
     start: Zoned,
@@ -26,15 +26,15 @@ pub struct Calendar {
     length: i64,
 }
 
-/// A calendar that cannot be.
+/// An invalid field of a [`CalendarSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}: {found}`: expected {expected}")]
 pub struct InvalidCalendar {
-    /// The field.
+    /// The name of the field.
     pub field: &'static str,
-    /// What stands there.
+    /// The value found.
     pub found: String,
-    /// What should.
+    /// The valid values.
     pub expected: &'static str,
 }
 
@@ -68,13 +68,13 @@ fn period(text: &str) -> Option<(Unit, i64)> {
 }
 
 impl Calendar {
-    /// How long a period is, with months of 30 days.
+    /// Returns the length of a period, with months of 30 days.
     pub fn nominal_window(&self) -> Window {
         let days = self.length.unsigned_abs() * if self.unit == Unit::Month { 30 } else { 1 };
         Window::days(days)
     }
 
-    /// The period that `now` is in: from its beginning until before the next one's.
+    /// Returns the start (inclusive) and end (exclusive) of the period that contains `now`.
     pub fn period_at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
         let zoned = jiff::Timestamp::from_nanosecond(i128::from(now.as_nanos())).unwrap_or(jiff::Timestamp::MAX);
         let passed = self.start.until((self.unit, &zoned.to_zoned(self.start.time_zone().clone())));
@@ -82,7 +82,7 @@ impl Calendar {
             if self.unit == Unit::Month { i64::from(span.get_months()) } else { i64::from(span.get_days()) }
         });
         let mut number = units.div_euclid(self.length);
-        // Before the start, whole units round towards it.
+        // Before the start, whole periods are rounded towards it.
         while number > i64::MIN / 2 && self.begin(number) > now {
             number -= 1;
         }
@@ -101,7 +101,7 @@ impl Calendar {
     }
 }
 
-/// What was counted in the present period.
+/// Counts of the current period.
 #[derive(Debug)]
 pub(crate) struct PeriodCounts {
     calendar: Calendar,
@@ -129,7 +129,7 @@ impl PeriodCounts {
         Ok(())
     }
 
-    /// Counts an event; one of a period that is over counts no more.
+    /// Counts an event. Events of past periods are ignored.
     pub(crate) fn record(&self, time: Timestamp, good: bool) {
         let mut present = lock(&self.present);
         if time >= present.end {
@@ -145,7 +145,7 @@ impl PeriodCounts {
         }
     }
 
-    /// What was counted in the period of `now`.
+    /// Returns the counts of the period that contains `now`.
     pub(crate) fn counts(&self, now: Timestamp) -> Counts {
         let present = lock(&self.present);
         if (present.begin..present.end).contains(&now) { present.counts } else { Counts::default() }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_begin_by_the_wall_clock_of_their_place() {
+    fn periods_begin_by_the_local_time_of_their_time_zone() {
         for (start, zone, period, now, begin, end) in [
             (
                 "2022-01-01 12:00:00",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn an_invalid_field_is_named() {
         for (start, zone, period, field) in [
             ("soon", "UTC", "1M", "start"),
             ("2026-01-01 00:00:00", "Moon/Base", "1M", "time_zone"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_period_begins_with_nothing() {
+    fn a_new_period_begins_without_events() {
         let counts = PeriodCounts::new(calendar("2026-01-01 00:00:00", "UTC", "1M"));
         counts.record(time("2026-01-31T23:59:59Z"), false);
         assert_eq!(counts.counts(time("2026-01-31T23:59:59.5Z")), Counts { good: 0, bad: 1 });

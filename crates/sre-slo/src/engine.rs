@@ -11,7 +11,7 @@ use sre_core::{
 
 use crate::{BuildError, SliRegistry, Slo, SloSpec};
 
-/// Objectives of any number of agents: a spec that names no service gets an instance for each agent that is seen.
+/// The objectives of all agents. A spec without a service is instantiated for each agent seen.
 ///
 /// ```
 /// use sre_core::{AgentEvent, Timestamp};
@@ -35,28 +35,31 @@ type Objectives = Arc<[Slo]>;
 #[derive(Default)]
 struct Agents {
     by_name: FxHashMap<String, Objectives>,
-    /// The agents beyond the limit, together.
+    /// Objectives shared by the agents beyond the limit.
     overflow: Option<Objectives>,
 }
 
-/// The name under which agents beyond the limit are counted together.
+/// The name under which agents beyond the limit are counted.
 const OVERFLOW: &str = "__overflow__";
 
-/// Specs that no engine can run.
+/// An error from creating an engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// An objective cannot be made.
+    /// An objective cannot be created.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Two objectives of one name.
-    #[error("`{0}`: found two objectives of this name, expected one")]
+    /// Two objectives have the same name.
+    #[error("`{0}`: found two objectives with this name, expected one")]
     Duplicate(String),
 }
 
 impl SloEngine {
-    /// An engine that has seen nobody. Every spec is tried once, so that a wrong one is an error now. At most 1,000
-    /// agents have objectives of their own.
+    /// Creates an engine in which at most 1,000 agents have their own objectives.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a spec is invalid or two specs have the same name.
     pub fn new(specs: Vec<SloSpec>, registry: SliRegistry) -> Result<Self, EngineError> {
         let mut names = BTreeMap::new();
         for spec in &specs {
@@ -74,22 +77,23 @@ impl SloEngine {
         Ok(engine)
     }
 
-    /// The same engine, with another limit of agents that have objectives of their own.
+    /// Sets the maximum number of agents with their own objectives.
     #[must_use]
     pub fn with_max_agents(mut self, max_agents: usize) -> Self {
         self.max_agents = max_agents;
         self
     }
 
-    /// Takes one event into the objectives of its agent.
+    /// Records an event in the objectives of its agent.
     pub fn record(&self, event: &AgentEvent) {
-        // The lock is given back before any indicator runs: those may be anybody's code.
+        // Indicators may be user code, so they run without the lock.
         let known = self.agents.read().unwrap_or_else(PoisonError::into_inner).by_name.get(&event.agent).cloned();
         let objectives = known.unwrap_or_else(|| self.objectives_of(&event.agent));
         objectives.iter().for_each(|slo| slo.observe(event));
     }
 
-    /// Every objective at `now`, by name and agent. A spec for every agent that has seen none yields nothing.
+    /// Returns every objective at `now`, sorted by name and agent. A spec without a service yields nothing until an agent is
+    /// seen.
     pub fn snapshots(&self, now: Timestamp) -> Vec<SloSnapshot> {
         let mut snapshots: Vec<_> =
             self.all().iter().flat_map(|slos| slos.iter()).map(|slo| slo.snapshot_at(now)).collect();
@@ -97,7 +101,7 @@ impl SloEngine {
         snapshots
     }
 
-    /// The objective of that name and agent.
+    /// Calls `read` with the objective of that name and agent, if there is one.
     pub fn with_objective<R>(&self, name: &str, agent: &str, read: impl FnOnce(&Slo) -> R) -> Option<R> {
         let of_agent = {
             let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +142,7 @@ impl SloEngine {
 
     fn make(&self, agent: &str) -> Objectives {
         let own = self.specs.iter().filter(|spec| spec.service().is_none_or(|service| service == agent));
-        // What was made once in `new` can be made again: a spec does not depend on the agent's name.
+        // `new` has built every spec once, and building does not depend on the agent.
         own.filter_map(|spec| Slo::from_spec(spec, agent, &self.registry).ok()).collect()
     }
 }
@@ -181,7 +185,7 @@ impl Persist for SloEngine {
         });
     }
 
-    /// Restores the objectives that are still there, by their names and agents; the others are forgotten.
+    /// Restores the objectives that still exist, matched by name and agent.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         while !state.is_empty() {
             let (name, agent): (String, String) = state.take()?;
@@ -232,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_was_never_seen_is_reported_all_the_same() {
+    fn a_service_without_events_is_reported() {
         let snapshots = engine("name: one\nservice: a\ntarget: 0.9\n").snapshots(NOW);
         assert_eq!((snapshots.len(), snapshots[0].status), (1, sre_core::Status::Unknown));
     }
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn two_objectives_of_one_name_are_refused() {
+    fn two_objectives_with_the_same_name_are_an_error() {
         let registry = SliRegistry::default();
         let specs = crate::parse("name: x\ntarget: 0.9\n---\nname: y\ntarget: 0.9\n", "f", &registry).unwrap();
         let twice = vec![specs[0].clone(), specs[0].clone()];

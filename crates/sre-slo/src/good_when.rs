@@ -1,19 +1,19 @@
 use serde::Serialize;
 use sre_core::{AgentEvent, EventKind, Usd};
 
-/// Which events an objective counts, and when one is good. All conditions that are written must hold.
+/// Selects the events that an objective counts, and defines when one is good: when all given conditions hold.
 ///
-/// By default tasks count, and are good when they succeeded. An event that lacks what a condition is about is bad: it
-/// cannot be shown to hold.
+/// By default finished tasks count, and are good if they succeeded. A condition on a field that the event does not have does not
+/// hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoodWhen {
-    /// The events that count; a kind that has an outcome.
+    /// The kind of event that counts. It must have an outcome.
     pub event: EventKind,
-    /// Whether it must have succeeded (or failed).
+    /// The required value of `success`.
     pub success: Option<bool>,
-    /// The longest it may have taken, in milliseconds.
+    /// Maximum duration in milliseconds.
     pub max_duration_ms: Option<f64>,
-    /// The most it may have cost; a task costs its own figure, else the sum of its model calls.
+    /// Maximum cost. The cost of a task is its own `cost_usd`, or else the sum of its model calls.
     pub max_cost_usd: Option<Usd>,
 }
 
@@ -24,7 +24,7 @@ impl Default for GoodWhen {
 }
 
 impl GoodWhen {
-    /// Whether `event` is good; `None` when it does not count. `cost` is what the task cost, where it is one.
+    /// Returns whether `event` is good; `None` if it does not count. `cost` is the cost of the task that ended, if known.
     #[inline]
     pub fn judge(&self, event: &AgentEvent, cost: Option<Usd>) -> Option<bool> {
         if event.event.kind() != self.event {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_written_must_hold() {
+    fn all_given_conditions_must_hold() {
         let slow = event(r#"{"event":"task_finished","time":1,"success":true,"duration_ms":900}"#);
         let failed = event(r#"{"event":"task_finished","time":1,"success":false,"duration_ms":10}"#);
         let by_time = GoodWhen { max_duration_ms: Some(500.0), ..Default::default() };
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_is_bad_and_what_does_not_count_is_nothing() {
+    fn a_missing_field_is_bad_and_other_events_do_not_count() {
         let plain = event(r#"{"event":"task_finished","time":1,"success":true}"#);
         let cheap = GoodWhen { max_cost_usd: Some(Usd::from_nanos(5)), ..Default::default() };
         assert_eq!(cheap.judge(&plain, None), Some(false));

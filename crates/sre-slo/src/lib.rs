@@ -1,7 +1,8 @@
 //! Service level objectives for AI agents: indicators, error budgets, burn-rate alerts, and specs in YAML.
 //!
-//! The arithmetic is that of the SRE Workbook, chapters 2 and 5: an error budget is what the target leaves over, a burn
-//! rate of 1.0 spends it exactly over its window, and a burn alert fires while a long and a short window agree.
+//! The arithmetic is that of the SRE Workbook, chapters 2 and 5: an error budget is `1 - target`, a burn rate of
+//! 1.0 consumes it exactly over its window, and a burn alert fires while the burn rates of a long and a short window both
+//! reach its threshold.
 //!
 //! ```
 //! use sre_core::Status;

@@ -1,35 +1,35 @@
 use serde::Serialize;
 use sre_core::{Severity, Window};
 
-/// When a budget burns so fast that somebody should know: a list of multi-window thresholds.
+/// Burn-rate alerts of an error budget: a list of multi-window thresholds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BurnPolicy(pub Vec<BurnThreshold>);
 
-/// Both windows must burn at `rate` or above. Source: SRE Workbook, ch. 5, "Multiwindow, Multi-Burn-Rate Alerts".
+/// Fires while the burn rates over a long and a short window are both at least `rate`. Source: SRE Workbook, ch. 5, "Multiwindow, Multi-Burn-Rate Alerts".
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BurnThreshold {
     /// The burn rate, above 0.
     pub rate: f64,
-    /// What it means when it fires.
+    /// Severity of the alert.
     pub severity: Severity,
-    /// The long window; the short one is a twelfth of it.
+    /// The long window. The short window is a twelfth of it.
     pub window: Window,
 }
 
 impl BurnThreshold {
-    /// The window that shows that it still goes on.
+    /// Returns the short window, which makes the alert stop soon after the errors stop.
     pub fn short_window(&self) -> Window {
         self.window.fraction(12)
     }
 }
 
 impl BurnPolicy {
-    /// Warning at 2.0 and critical at 10.0, over 1 h and 5 min.
+    /// Returns the default policy: warning at 2.0 and critical at 10.0, over 1 h and 5 min.
     pub fn standard() -> Self {
         Self::with_rates(2.0, 10.0)
     }
 
-    /// Warning and critical at the given rates, over 1 h and 5 min.
+    /// Creates a policy with alerts at the given rates, over 1 h and 5 min.
     pub fn with_rates(warning: f64, critical: f64) -> Self {
         Self(vec![
             BurnThreshold { rate: warning, severity: Severity::Warning, window: Window::HOUR },
@@ -37,7 +37,7 @@ impl BurnPolicy {
         ])
     }
 
-    /// The SRE Workbook's table 5-8: 14.4 over 1 h and 6 over 6 h are critical, 1 over 3 d is a warning.
+    /// Returns the policy of the SRE Workbook, table 5-8: 14.4 over 1 h and 6 over 6 h are critical, 1 over 3 d is a warning.
     pub fn sre_workbook() -> Self {
         Self(vec![
             BurnThreshold { rate: 14.4, severity: Severity::Critical, window: Window::HOUR },
@@ -46,7 +46,7 @@ impl BurnPolicy {
         ])
     }
 
-    /// The policy of that name: `sre-workbook`.
+    /// Returns the policy of that name. The only name is `sre-workbook`.
     pub fn named(name: &str) -> Option<Self> {
         (name == "sre-workbook").then(Self::sre_workbook)
     }
@@ -64,7 +64,7 @@ mod tests {
 
     /// SRE Workbook, table 5-8.
     #[test]
-    fn the_workbooks_policy_is_the_workbooks() {
+    fn the_workbook_policy_matches_table_5_8() {
         let written: Vec<String> = BurnPolicy::named("sre-workbook")
             .unwrap()
             .0

@@ -11,7 +11,7 @@ use crate::{
     ResponseLatency, StepsPerTask, Target, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
 };
 
-/// The types of indicators by name, and instances of them by agent.
+/// Indicator types by name, and indicator instances by agent.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -30,25 +30,25 @@ pub struct SliRegistry {
 
 type Factory = Box<dyn Fn(&mut Params<'_>) -> Result<Box<dyn Sli>, IndicatorError> + Send + Sync>;
 
-/// An indicator that cannot be made.
+/// An invalid indicator type or parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}`: found {found}, expected {expected}")]
 pub struct IndicatorError {
-    /// The parameter, or `type`.
+    /// The name of the parameter, or `type`.
     pub field: String,
-    /// What stands there.
+    /// The value found.
     pub found: String,
-    /// What should.
+    /// The valid values.
     pub expected: String,
 }
 
 impl SliRegistry {
-    /// A registry without any type.
+    /// Creates a registry without types.
     pub fn empty() -> Self {
         Self { types: BTreeMap::new(), instances: BTreeMap::new() }
     }
 
-    /// Makes a type of indicator known under `name`; one of the same name is replaced.
+    /// Registers an indicator type under `name`, replacing one of the same name.
     pub fn register_type(
         &mut self,
         name: impl Into<String>,
@@ -57,12 +57,16 @@ impl SliRegistry {
         self.types.insert(name.into(), Box::new(factory));
     }
 
-    /// The names of the known types, in order.
+    /// Returns the names of the registered types, sorted.
     pub fn types(&self) -> impl Iterator<Item = &str> {
         self.types.keys().map(String::as_str)
     }
 
-    /// Makes the indicator that `spec` describes. A parameter that its type does not have is an error.
+    /// Creates an indicator from a spec.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the type or a parameter is unknown or invalid.
     pub fn create(&self, spec: &IndicatorSpec) -> Result<Box<dyn Sli>, IndicatorError> {
         let factory = self.types.get(&spec.kind).ok_or_else(|| IndicatorError {
             field: "type".to_owned(),
@@ -75,29 +79,29 @@ impl SliRegistry {
         Ok(indicator)
     }
 
-    /// Keeps an indicator of `agent`, to be collected.
+    /// Registers an indicator instance of `agent`, for [`collect`](Self::collect).
     pub fn register_instance(&mut self, agent: impl Into<String>, indicator: Arc<dyn Sli>) {
         self.instances.entry(agent.into()).or_default().push(indicator);
     }
 
-    /// The indicators of `agent`.
+    /// Returns the indicator instances of `agent`.
     pub fn instances(&self, agent: &str) -> &[Arc<dyn Sli>] {
         self.instances.get(agent).map_or(&[], Vec::as_slice)
     }
 
-    /// What the indicators of `agent` measured.
+    /// Returns the readings of the indicator instances of `agent`.
     pub fn collect(&self, agent: &str, now: Timestamp) -> Vec<IndicatorSnapshot> {
         self.instances(agent).iter().map(|indicator| indicator.snapshot(now)).collect()
     }
 
-    /// What all indicators measured, by agent.
+    /// Returns the readings of all indicator instances, by agent.
     pub fn collect_all(&self, now: Timestamp) -> BTreeMap<&str, Vec<IndicatorSnapshot>> {
         self.instances.keys().map(|agent| (agent.as_str(), self.collect(agent, now))).collect()
     }
 }
 
 impl Default for SliRegistry {
-    /// With the indicators of this crate.
+    /// Creates a registry with the indicator types of this crate.
     fn default() -> Self {
         let mut registry = Self::empty();
         registry.register_type("task_success_rate", |params| {
@@ -154,16 +158,16 @@ pub struct Params<'a> {
 }
 
 impl Params<'_> {
-    /// A ratio to reach: above 0 and up to 1, or a percentage above 1, or written `95%`.
+    /// Reads a target ratio: above 0 and up to 1, a percentage above 1, or a string such as `95%`.
     pub fn ratio(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
         self.read(field, default, "a ratio such as 0.95 or a percentage such as `95%`", |value| {
             serde_json::from_value::<Target>(value.clone()).ok().map(Target::ratio)
         })
     }
 
-    /// A share not to exceed: from 0 to below 1, or written `5%`.
+    /// Reads an upper bound of a ratio: from 0 to below 1, or a string such as `5%`.
     pub fn share(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
-        self.read(field, default, "a share from 0 to below 1, or `5%`", |value| {
+        self.read(field, default, "a ratio from 0 to below 1, or a percentage such as `5%`", |value| {
             let share = match value.as_str() {
                 Some(text) => text.trim().strip_suffix('%')?.trim().parse::<f64>().ok()? / 100.0,
                 None => value.as_f64()?,
@@ -172,33 +176,33 @@ impl Params<'_> {
         })
     }
 
-    /// A number above 0.
+    /// Reads a number above 0.
     pub fn positive(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
         self.read(field, default, "a number above 0", |value| {
             value.as_f64().filter(|number| *number > 0.0 && number.is_finite())
         })
     }
 
-    /// The field `percentile`: above 0, up to 1; 0.95 by default.
+    /// Reads the field `percentile`: above 0 and up to 1, by default 0.95.
     pub fn percentile(&mut self) -> Result<f64, IndicatorError> {
         self.read("percentile", 0.95, "a number above 0 and up to 1, such as 0.95", |value| {
             value.as_f64().filter(|number| *number > 0.0 && *number <= 1.0)
         })
     }
 
-    /// A whole number.
+    /// Reads an integer of at least 0.
     pub fn count(&mut self, field: &'static str, default: u32) -> Result<u32, IndicatorError> {
         self.read(field, default, "a whole number", |value| value.as_u64().and_then(|count| count.try_into().ok()))
     }
 
-    /// An amount of dollars, at least 0.
+    /// Reads an amount in US dollars of at least 0.
     pub fn usd(&mut self, field: &'static str, default: Usd) -> Result<Usd, IndicatorError> {
         self.read(field, default, "an amount of dollars, at least 0", |value| {
             serde_json::from_value(value.clone()).ok().filter(|amount: &Usd| !amount.is_negative())
         })
     }
 
-    /// The field `window`.
+    /// Reads the field `window`.
     pub fn window(&mut self, default: Window) -> Result<Window, IndicatorError> {
         self.read("window", default, "a duration such as 5m, 6h or 30d", |value| value.as_str()?.parse().ok())
     }

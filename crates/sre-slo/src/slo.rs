@@ -4,20 +4,20 @@ use std::fmt;
 use std::sync::Mutex;
 
 use sre_core::{
-    AgentEvent, Collect, EventKind, Goal, IndicatorSnapshot, Measure, Metric, MetricUnit, Observe, Persist, Phase,
-    Signal, Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp,
+    AgentEvent, Collect, Direction, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Persist, Phase, Signal,
+    Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Unit,
     lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 use crate::registry::{IndicatorError, SliRegistry};
-use crate::target::without_noise;
+use crate::target::round_to_12_decimals;
 use crate::{GoodWhen, SloSpec};
 
-/// A service level objective of one agent: indicators, and an error budget that its events spend.
+/// A service level objective of one agent: indicators and an error budget.
 ///
-/// [`Slo::observe`] costs the same whatever the objective has seen, and so does its memory: under 64 KiB with a ratio
-/// and a latency indicator.
+/// Time per [`Slo::observe`] and memory do not grow with the number of events: under 64 KiB with a ratio and a latency
+/// indicator.
 pub struct Slo {
     name: String,
     agent: String,
@@ -26,7 +26,7 @@ pub struct Slo {
     indicators: Vec<Box<dyn Sli>>,
     not_evaluable: Vec<String>,
     budget: ErrorBudget,
-    /// `None` where every indicator is another system's, whose events never come here.
+    /// `None` if all indicators belong to another system, whose events are not observed.
     good_when: Option<GoodWhen>,
     costs: Option<Mutex<TaskCosts>>,
     transition: Mutex<Transition>,
@@ -40,31 +40,35 @@ struct Transition {
     signal: Option<Box<Signal>>,
 }
 
-/// A spec that no objective can be made from.
+/// An error from creating an objective.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An indicator's type or parameter.
+    /// An indicator's type or parameter is invalid.
     #[error("`{slo}`: {source}")]
     Indicator {
         /// The objective.
         slo: String,
-        /// What is wrong.
+        /// The cause.
         source: IndicatorError,
     },
-    /// The error budget.
+    /// The error budget is invalid.
     #[error("`{slo}`: {source}")]
     Budget {
         /// The objective.
         slo: String,
-        /// What is wrong.
+        /// The cause.
         source: InvalidBudget,
     },
 }
 
 impl Slo {
-    /// An objective that takes its budget from the strictest ratio target among `indicators`: `1 - target`, or the
-    /// target itself where lower is better. Without a ratio there is no budget, and nothing burns.
+    /// Creates an objective whose budget comes from the strictest ratio target among `indicators`: `1 - target`, or the target
+    /// itself if lower is better. Without a ratio indicator there is no budget.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the target leaves no valid budget.
     pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
         let budget = ErrorBudget::new(BudgetConfig { total: strictest_budget(&indicators), ..Default::default() })?;
         Ok(Self {
@@ -81,15 +85,19 @@ impl Slo {
         })
     }
 
-    /// The objective that `spec` describes, of `agent`.
+    /// Creates the objective of `agent` from a spec.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if an indicator or the error budget is invalid.
     pub fn from_spec(spec: &SloSpec, agent: &str, registry: &SliRegistry) -> Result<Self, BuildError> {
-        let (foreign, own): (Vec<_>, Vec<_>) = spec.indicators.iter().partition(|indicator| indicator.is_foreign());
+        let (foreign, own): (Vec<_>, Vec<_>) = spec.indicators.iter().partition(|indicator| indicator.is_external());
         let indicators: Result<Vec<_>, _> =
             own.into_iter().map(|indicator| registry.create(&indicator.for_slo(spec.target))).collect();
         let indicators = indicators.map_err(|source| BuildError::Indicator { slo: spec.name.clone(), source })?;
         let config = spec.budget_config(strictest_budget(&indicators));
         let budget_error = |source| BuildError::Budget { slo: spec.name.clone(), source };
-        let mut not_evaluable: Vec<String> = foreign.iter().map(|indicator| indicator.foreign_name()).collect();
+        let mut not_evaluable: Vec<String> = foreign.iter().map(|indicator| indicator.external_name()).collect();
         not_evaluable.extend(spec.openslo.as_ref().and_then(crate::OpenSloOrigin::not_evaluable));
         let only_foreign = !foreign.is_empty() && indicators.is_empty() && spec.good_when.is_none();
         let mut slo = Self::new(spec.name.clone(), indicators)
@@ -106,21 +114,21 @@ impl Slo {
         Ok(slo)
     }
 
-    /// The same objective, of `agent`.
+    /// Sets the agent.
     #[must_use]
     pub fn for_agent(mut self, agent: impl Into<String>) -> Self {
         self.agent = agent.into();
         self
     }
 
-    /// The same objective, with a budget of its own.
+    /// Replaces the error budget.
     #[must_use]
     pub fn with_budget(mut self, budget: ErrorBudget) -> Self {
         self.budget = budget;
         self
     }
 
-    /// The same objective, whose budget counts other events.
+    /// Sets which events the budget counts, and when one is good.
     #[must_use]
     pub fn with_good_when(mut self, good_when: GoodWhen) -> Self {
         let needs_costs = good_when.event == EventKind::TaskFinished && good_when.max_cost_usd.is_some();
@@ -129,52 +137,52 @@ impl Slo {
         self
     }
 
-    /// The same objective, with labels for filters and exporters.
+    /// Sets the labels, which filters and exporters read.
     #[must_use]
     pub fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {
         self.labels = labels;
         self
     }
 
-    /// The same objective, described.
+    /// Sets the description.
     #[must_use]
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.description = description.into();
         self
     }
 
-    /// The objective's name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The agent; empty where it is anybody's.
+    /// Returns the agent; empty if the objective is not bound to one.
     pub fn agent(&self) -> &str {
         &self.agent
     }
 
-    /// What the objective is for.
+    /// Returns the description.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// The error budget.
+    /// Returns the error budget.
     pub fn budget(&self) -> &ErrorBudget {
         &self.budget
     }
 
-    /// The indicators.
+    /// Returns the indicators.
     pub fn indicators(&self) -> &[Box<dyn Sli>] {
         &self.indicators
     }
 
-    /// Counts an event of now in the budget. The indicators are recorded by their own methods, or all at once by
+    /// Counts an event in the budget at the current time. Indicators are recorded with their own methods, or all at once with
     /// [`Slo::observe`].
     pub fn record_event(&self, good: bool) {
         self.budget.record_event(good);
     }
 
-    /// Takes one event into the budget and the indicators.
+    /// Records an event in the budget and the indicators.
     #[inline]
     pub fn observe(&self, event: &AgentEvent) {
         let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
@@ -206,13 +214,13 @@ impl Slo {
         status
     }
 
-    /// What every indicator measured, now.
+    /// Returns the current reading of every indicator.
     pub fn indicator_summary(&self) -> Vec<IndicatorSnapshot> {
         let now = self.budget.clock().now();
         self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect()
     }
 
-    /// Everything about the objective at `now`.
+    /// Returns the state at `now`.
     pub fn snapshot_at(&self, now: Timestamp) -> SloSnapshot {
         let reading = self.budget.reading(now);
         let total = self.budget.config().total;
@@ -220,7 +228,7 @@ impl Slo {
             name: self.name.clone(),
             agent: self.agent.clone(),
             status: reading.status,
-            target: total.map(|total| without_noise(1.0 - total)),
+            target: total.map(|total| round_to_12_decimals(1.0 - total)),
             window: self.budget.config().window,
             good: reading.counts.good,
             bad: reading.counts.bad,
@@ -237,12 +245,12 @@ impl Slo {
     }
 }
 
-/// The parts of an objective's state that are no indicator's.
+/// Names of the saved sections that do not belong to an indicator.
 const BUDGET: &str = "budget";
 const COSTS: &str = "costs";
 
 impl Slo {
-    /// Writes what was counted, so that it outlives a restart.
+    /// Saves the counts, so that they survive a restart.
     pub fn save(&self, state: &mut StateWriter) {
         let transition = lock(&self.transition);
         let signal = transition.signal.as_ref().and_then(|signal| serde_json::to_string(signal).ok());
@@ -257,8 +265,12 @@ impl Slo {
         }
     }
 
-    /// Adds what was saved, also by an objective with other targets or indicators: an indicator that was not there, or had
-    /// another window, begins anew.
+    /// Adds saved counts, also those of an objective with other targets or indicators. An indicator that is new, or had another
+    /// window, starts empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the saved state is damaged.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let (status, signal): (Status, Option<String>) = state.take()?;
         let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
@@ -310,11 +322,11 @@ impl Collect for Slo {
         for indicator in &self.indicators {
             let Some(histogram) = indicator.histogram() else { continue };
             let spec = indicator.spec();
-            let unit = match spec.measure {
-                Measure::Milliseconds => MetricUnit::Seconds,
-                Measure::Usd => MetricUnit::Dollars,
-                Measure::Ratio | Measure::Difference => MetricUnit::Ratio,
-                Measure::Count => MetricUnit::None,
+            let unit = match spec.unit {
+                Unit::Milliseconds => MetricUnit::Seconds,
+                Unit::Usd => MetricUnit::Dollars,
+                Unit::Ratio | Unit::Difference => MetricUnit::Ratio,
+                Unit::Count => MetricUnit::None,
             };
             let metric = Metric::histogram("sre.indicator.distribution", histogram).with_unit(unit);
             let labels = [("slo", &*self.name), ("agent", &*self.agent), ("indicator", &*spec.name)];
@@ -343,13 +355,15 @@ impl fmt::Debug for Slo {
     }
 }
 
-/// The smallest budget that a ratio indicator leaves; a latency or a cost never gives one.
+/// Returns the smallest budget among the ratio indicators. Other units have no budget.
 fn strictest_budget(indicators: &[Box<dyn Sli>]) -> Option<f64> {
     indicators
         .iter()
         .map(|indicator| indicator.spec())
-        .filter(|spec| spec.measure == Measure::Ratio)
-        .map(|spec| without_noise(if spec.goal == Goal::AtLeast { 1.0 - spec.target } else { spec.target }))
+        .filter(|spec| spec.unit == Unit::Ratio)
+        .map(|spec| {
+            round_to_12_decimals(if spec.direction == Direction::AtLeast { 1.0 - spec.target } else { spec.target })
+        })
         .filter(|budget| (0.0..1.0).contains(budget))
         .min_by(f64::total_cmp)
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Target(f64);
 
-/// A number that is no target.
+/// An invalid target.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("found `{found}`, expected a ratio such as 0.95, or a percentage such as 95 or `95%`")]
 pub struct InvalidTarget {
@@ -22,17 +22,21 @@ pub struct InvalidTarget {
 }
 
 impl Target {
-    /// The ratio, above 0 and at most 1.
+    /// Returns the ratio, above 0 and at most 1.
     pub const fn ratio(self) -> f64 {
         self.0
     }
 
-    /// The share that may go wrong: `1 - target`, without the noise of binary fractions.
+    /// Returns the error budget, `1 - target`, without rounding errors.
     pub fn budget(self) -> f64 {
-        without_noise(1.0 - self.0)
+        round_to_12_decimals(1.0 - self.0)
     }
 
-    /// A ratio up to 1, or a percentage above 1 and up to 100.
+    /// Creates a target from a ratio up to 1, or from a percentage above 1 and up to 100.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for any other number.
     pub fn from_number(number: f64) -> Result<Self, InvalidTarget> {
         let ratio = if number > 1.0 { percent(number) } else { number };
         Self::try_from(ratio).map_err(|_| InvalidTarget { found: number.to_string() })
@@ -40,11 +44,11 @@ impl Target {
 }
 
 fn percent(number: f64) -> f64 {
-    without_noise(number / 100.0)
+    round_to_12_decimals(number / 100.0)
 }
 
-/// The same number to twelve decimals: 1 - 0.95 is 0.05.
-pub(crate) fn without_noise(number: f64) -> f64 {
+/// Rounds to twelve decimals, so that 1 - 0.95 is 0.05.
+pub(crate) fn round_to_12_decimals(number: f64) -> f64 {
     (number * 1e12).round() / 1e12
 }
 
@@ -73,7 +77,7 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}%", without_noise(self.0 * 100.0))
+        write!(f, "{}%", round_to_12_decimals(self.0 * 100.0))
     }
 }
 

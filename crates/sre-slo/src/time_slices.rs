@@ -5,19 +5,19 @@ use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window, 
 
 use crate::Target;
 
-/// A budget of slices of time instead of events: a slice is good when enough of its events are.
+/// Counts time slices instead of events: a slice is good if enough of its events are (OpenSLO's `Timeslices` method).
 ///
-/// A slice without events counts for nothing. One is judged when it is over; an event that comes later than that is
-/// dropped, and counted as such.
+/// A slice without events does not count. A slice is closed when it ends; later events for it are dropped and counted as
+/// dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TimeSlices {
-    /// How long a slice is; they begin at multiples of it since the Unix epoch.
+    /// Length of a slice. Slices begin at multiples of it since the Unix epoch.
     pub window: Window,
-    /// The share of a slice's events that must be good.
+    /// Ratio of a slice's events that must be good.
     pub target: Target,
 }
 
-/// The slice that is going on.
+/// The slice that has not ended yet.
 #[derive(Debug)]
 pub(crate) struct OpenSlice {
     slices: TimeSlices,
@@ -45,10 +45,10 @@ impl OpenSlice {
         Ok(())
     }
 
-    /// Counts an event; the slice before it goes to `judged` once it is over.
-    pub(crate) fn record(&self, time: Timestamp, good: bool, judged: &mut dyn FnMut(Timestamp, bool)) {
+    /// Counts an event. Calls `on_closed` with the start and outcome of a slice that has ended.
+    pub(crate) fn record(&self, time: Timestamp, good: bool, on_closed: &mut dyn FnMut(Timestamp, bool)) {
         let mut open = lock(&self.open);
-        self.judge(&mut open, time, judged);
+        self.close(&mut open, time, on_closed);
         if time.as_nanos() < open.start {
             open.late += 1;
         } else if good {
@@ -58,19 +58,19 @@ impl OpenSlice {
         }
     }
 
-    /// Judges what is over at `now`; how many events came too late.
-    pub(crate) fn settle(&self, now: Timestamp, judged: &mut dyn FnMut(Timestamp, bool)) -> u64 {
+    /// Closes the slice if it has ended by `now`. Returns the number of events that came too late.
+    pub(crate) fn close_until(&self, now: Timestamp, on_closed: &mut dyn FnMut(Timestamp, bool)) -> u64 {
         let mut open = lock(&self.open);
-        self.judge(&mut open, now, judged);
+        self.close(&mut open, now, on_closed);
         open.late
     }
 
-    fn judge(&self, open: &mut Open, now: Timestamp, judged: &mut dyn FnMut(Timestamp, bool)) {
+    fn close(&self, open: &mut Open, now: Timestamp, on_closed: &mut dyn FnMut(Timestamp, bool)) {
         let width = i64::try_from(self.slices.window.duration().as_nanos()).unwrap_or(i64::MAX);
         let start = now.as_nanos().div_euclid(width).saturating_mul(width);
         if start > open.start {
             if let Some(ratio) = open.counts.success_ratio() {
-                judged(Timestamp::from_nanos(open.start), ratio >= self.slices.target.ratio());
+                on_closed(Timestamp::from_nanos(open.start), ratio >= self.slices.target.ratio());
             }
             *open = Open { start, late: open.late, ..Open::default() };
         }
@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn slices_are_judged_as_by_hand(mut events in prop::collection::vec((0i64..3600, any::<bool>()), 1..300), target in 1u32..=10) {
+        fn slices_agree_with_a_simple_count(mut events in prop::collection::vec((0i64..3600, any::<bool>()), 1..300), target in 1u32..=10) {
             events.sort_unstable();
             let target = Target::try_from(f64::from(target) / 10.0).unwrap();
             let slices = OpenSlice::new(TimeSlices { window: Window::minutes(1), target });
@@ -95,7 +95,7 @@ mod tests {
             for &(second, good) in &events {
                 slices.record(Timestamp::from_secs(START + second), good, &mut |_, good| judged.push(good));
             }
-            slices.settle(Timestamp::from_secs(START + 7200), &mut |_, good| judged.push(good));
+            slices.close_until(Timestamp::from_secs(START + 7200), &mut |_, good| judged.push(good));
             let mut expected = Vec::new();
             for minute in 0..60 {
                 let of_minute: Vec<bool> = events.iter().filter(|(second, _)| second / 60 == minute).map(|(_, good)| *good).collect();
@@ -109,15 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_is_judged_when_it_is_over_and_late_events_are_counted() {
+    fn a_slice_closes_when_it_ends_and_late_events_are_counted() {
         let slices = OpenSlice::new(TimeSlices { window: Window::minutes(1), target: Target::try_from(0.5).unwrap() });
         let mut judged = Vec::new();
         let mut judge = |start: Timestamp, good: bool| judged.push((start, good));
         slices.record(Timestamp::from_secs(START), false, &mut judge);
-        assert_eq!(slices.settle(Timestamp::from_secs(START + 59), &mut judge), 0);
-        assert_eq!(slices.settle(Timestamp::from_secs(START + 60), &mut judge), 0);
+        assert_eq!(slices.close_until(Timestamp::from_secs(START + 59), &mut judge), 0);
+        assert_eq!(slices.close_until(Timestamp::from_secs(START + 60), &mut judge), 0);
         slices.record(Timestamp::from_secs(START + 1), true, &mut judge);
-        assert_eq!(slices.settle(Timestamp::from_secs(START + 61), &mut judge), 1);
+        assert_eq!(slices.close_until(Timestamp::from_secs(START + 61), &mut judge), 1);
         assert_eq!(judged, [(Timestamp::from_secs(START), false)]);
     }
 }

@@ -1,4 +1,4 @@
-//! A restart in the middle of a run changes no number.
+//! A restart in the middle of a run changes no reading.
 
 use proptest::prelude::*;
 use sre_core::{AgentEvent, Persist, StateReader, StateWriter, Tally, Timestamp};
@@ -60,7 +60,7 @@ fn saved(save: impl FnOnce(&mut StateWriter)) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn a_restart_changes_no_number(mut events in prop::collection::vec(event(), 1..200), cut in 0usize..200) {
+    fn a_restart_changes_no_reading(mut events in prop::collection::vec(event(), 1..200), cut in 0usize..200) {
         events.sort_by_key(|event| event.time);
         let (before, after) = events.split_at(cut.min(events.len()));
         let (whole, old, new) = (engine(OBJECTIVES), engine(OBJECTIVES), engine(OBJECTIVES));
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn state_that_was_damaged_is_an_error_or_harmless(mut state in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..9_000, to in any::<u8>()) {
+    fn damaged_state_is_an_error_or_harmless(mut state in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..9_000, to in any::<u8>()) {
         let _ = engine(OBJECTIVES).restore(&mut StateReader::new(&state));
         let whole = engine(OBJECTIVES);
         let json = br#"{"event":"task_finished","time":1790000000,"agent":"a","success":true,"duration_ms":5}"#;
@@ -96,7 +96,7 @@ proptest! {
 }
 
 #[test]
-fn an_objective_that_changed_keeps_what_it_still_counts() {
+fn a_changed_objective_keeps_the_counts_that_still_apply() {
     let old = engine("name: x\ntarget: 0.9\nindicators: [{type: task_success_rate}, {type: response_latency}]");
     let json = br#"{"event":"task_finished","time":1790000000,"agent":"a","success":true,"duration_ms":5}"#;
     old.record(&AgentEvent::from_json(json).unwrap());

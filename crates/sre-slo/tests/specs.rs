@@ -1,4 +1,4 @@
-//! Objectives as text: what is read, what is refused and how, and that nothing is lost on the way back.
+//! Objectives as text: parsing, error messages and round trips.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn an_invalid_field_is_named_with_its_line() {
     for (yaml, error) in [
         (
             "name: x\nwindow: 30x\ntarget: 0.9\n",
@@ -95,7 +95,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("name: x\ntarget: [1\n", "slos/support.yaml:"),
         (
             "name: x\ntarget: 0.9\n---\nname: x\ntarget: 0.9\n",
-            "slos/support.yaml:4: `name: x`: found a second objective of this name (the first is at slos/support.yaml:1)",
+            "slos/support.yaml:4: `name: x`: found a second objective with this name (the first is at slos/support.yaml:1)",
         ),
         ("name: x\n", "slos/support.yaml:1: `x`: found neither `target` nor `indicators`"),
         ("- a\n- b\n", "slos/support.yaml:1: the document: found a list, expected a mapping"),
@@ -106,7 +106,7 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
-fn a_child_writes_only_what_differs() {
+fn a_child_inherits_missing_fields() {
     let yaml = "
 name: base
 target: 0.9
@@ -131,13 +131,13 @@ labels: {tier: silver}
     assert!(error.contains("cycle"), "{error}");
     let error = read("name: a\ninherits_from: nobody\ntarget: 0.9\n").unwrap_err();
     assert!(
-        error.starts_with("slos/support.yaml:2: `inherits_from: nobody`: found no objective of this name"),
+        error.starts_with("slos/support.yaml:2: `inherits_from: nobody`: found no objective with this name"),
         "{error}"
     );
 }
 
 #[test]
-fn the_budget_follows_the_strictest_ratio_else_the_target() {
+fn the_budget_comes_from_the_strictest_ratio_or_the_target() {
     let total = |yaml: &str| {
         let spec = read(yaml).unwrap().remove(0);
         Slo::from_spec(&spec, "a", &SliRegistry::default()).unwrap().budget().config().total
@@ -157,7 +157,7 @@ fn the_budget_follows_the_strictest_ratio_else_the_target() {
 }
 
 #[test]
-fn a_custom_type_is_as_good_as_ours() {
+fn a_custom_type_can_be_used_in_a_spec() {
     let mut registry = SliRegistry::default();
     registry.register_type("refusals", |params| {
         let spec =
@@ -180,7 +180,7 @@ fn a_custom_type_is_as_good_as_ours() {
 }
 
 #[test]
-fn the_schema_accepts_what_is_read_and_knows_the_same_fields() {
+fn the_schema_and_the_parser_agree() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let specs = read(WHOLE).unwrap();
@@ -201,7 +201,7 @@ fn the_schema_accepts_what_is_read_and_knows_the_same_fields() {
 }
 
 #[test]
-fn changes_are_told_by_what_they_mean() {
+fn changes_are_classified() {
     let change = |from: &str, to: &str| {
         let version = |field: &str| read(&format!("name: x\nservice: s\ntarget: 0.9\n{field}\n")).unwrap();
         diff(&version(from), &version(to)).into_iter().map(|change| (change.field, change.kind)).collect::<Vec<_>>()
@@ -244,9 +244,9 @@ fn changes_are_told_by_what_they_mean() {
     assert!(diff(&new, &new).is_empty());
 }
 
-/// The two examples of the specification's own repository.
+/// The two examples in the repository of the OpenSLO specification.
 #[test]
-fn foreign_openslo_survives_and_is_named_as_not_evaluable() {
+fn openslo_of_another_system_is_preserved_and_reported_as_not_evaluated() {
     for (file, names) in [
         ("occurences-slo.yaml", &["search-slo"][..]),
         ("timeslices-slo.yaml", &["service-availability-internal-objective", "service-availability-sla"]),
@@ -438,7 +438,7 @@ proptest! {
     }
 
     #[test]
-    fn openslo_round_trips_what_it_can_say(spec in spec_strategy()) {
+    fn openslo_round_trips_what_it_can_express(spec in spec_strategy()) {
         let text = to_openslo(std::slice::from_ref(&spec));
         let back = from_openslo(&text, "x.yaml", &SliRegistry::default()).unwrap().remove(0);
         prop_assert_eq!(&back.indicators, &spec.indicators);

@@ -1,7 +1,7 @@
 //! The conformance suites of the workspace: one suite per trait of `sre-core`, and every implementor is a row in it.
 //!
 //! ```
-//! use sre_core::{MeanSeries, Measure, NativeAdapter, RunLimits, SliSpec, Window};
+//! use sre_core::{MeanSeries, Unit, NativeAdapter, RunLimits, SliSpec, Window};
 //! sre_testkit::conformance::adapter(&mut || Box::new(NativeAdapter::new(RunLimits::default())), &[]);
 //! ```
 pub mod conformance;

@@ -1,4 +1,4 @@
-use agent_sre::Measure;
+use agent_sre::Unit;
 
 /// What is shown for a number that does not exist.
 pub(crate) const NOTHING: &str = "–";
@@ -11,15 +11,15 @@ pub(crate) fn percent(ratio: f64) -> String {
     format!("{} %", if text == "-0" { "0" } else { text })
 }
 
-/// A value in its measure's unit.
-pub(crate) fn value(value: f64, measure: Measure) -> String {
-    match measure {
-        Measure::Ratio => percent(value),
-        Measure::Milliseconds if value >= 10_000.0 => format!("{:.1} s", value / 1e3),
-        Measure::Milliseconds if value >= 100.0 => format!("{value:.0} ms"),
-        Measure::Milliseconds => format!("{} ms", short(value)),
-        Measure::Usd => format!("${}", short(value)),
-        Measure::Count | Measure::Difference => short(value),
+/// A value in its unit's unit.
+pub(crate) fn value(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Ratio => percent(value),
+        Unit::Milliseconds if value >= 10_000.0 => format!("{:.1} s", value / 1e3),
+        Unit::Milliseconds if value >= 100.0 => format!("{value:.0} ms"),
+        Unit::Milliseconds => format!("{} ms", short(value)),
+        Unit::Usd => format!("${}", short(value)),
+        Unit::Count | Unit::Difference => short(value),
     }
 }
 
@@ -95,9 +95,9 @@ mod tests {
             (percent(1.0), "100 %"),
             (percent(0.999_51), "99.95 %"),
             (percent(-0.1), "-10 %"),
-            (value(1234.5, Measure::Milliseconds), "1234 ms"),
-            (value(3.25, Measure::Milliseconds), "3.25 ms"),
-            (value(0.000_42, Measure::Usd), "$0.0004"),
+            (value(1234.5, Unit::Milliseconds), "1234 ms"),
+            (value(3.25, Unit::Milliseconds), "3.25 ms"),
+            (value(0.000_42, Unit::Usd), "$0.0004"),
             (short(f64::INFINITY), "∞"),
             (short(10.04), "10"),
             (duration(59.0), "59 s"),

@@ -117,20 +117,20 @@ fn indicators(indicators: &[IndicatorSnapshot]) -> String {
         }
     }
     for indicator in indicators {
-        let measure = indicator.measure;
+        let unit = indicator.unit;
         let mark = match indicator.is_met() {
             Some(true) => "✓",
             Some(false) => "✗",
             None => " ",
         };
-        let goal = if indicator.goal == agent_sre::Goal::AtLeast { "≥" } else { "≤" };
+        let direction = if indicator.direction == agent_sre::Direction::AtLeast { "≥" } else { "≤" };
         let interval = indicator.interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
         let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
         table.add_row([
             mark.to_owned(),
             indicator.name.clone(),
-            or_nothing(indicator.value.map(|found| value(found, measure))),
-            format!("{goal} {}", value(indicator.target, measure)),
+            or_nothing(indicator.value.map(|found| value(found, unit))),
+            format!("{direction} {}", value(indicator.target, unit)),
             count(indicator.samples),
             or_nothing(indicator.compliance.map(percent)),
             or_nothing(interval),

@@ -7,13 +7,13 @@ use super::ring::Ring;
 use crate::time::nanos;
 use crate::{StateError, StateReader, StateWriter, Timestamp, Window, lock, thread_number};
 
-/// Good and bad events over rolling windows, for any number of threads.
+/// Counts good and bad events over rolling windows, for any number of threads.
 ///
-/// Counts are kept at four resolutions (5 s, 1 min, 15 min, and 6 h or a 120th of the longest window), 128 buckets
-/// each: about 8 KiB whatever was recorded. A window is answered at the finest resolution that reaches back far enough:
-/// exactly when it ends at a bucket's edge, and otherwise with the oldest bucket counted whole.
+/// Counts are kept at four resolutions (5 s, 1 min, 15 min, and 6 h or a 120th of the longest window), 128 buckets each, in
+/// about 8 KiB. A window is summed at the finest resolution that covers it: exactly if it ends at the edge of a bucket, and
+/// otherwise with the oldest bucket counted in full.
 ///
-/// Recording locks only the recording thread's own cell (threads share one from nine on), without allocation.
+/// Recording locks only the stripe of the calling thread, of which there are eight, and does not allocate.
 ///
 /// ```
 /// use sre_core::{RollingCounts, Timestamp, Window};
@@ -25,31 +25,31 @@ use crate::{StateError, StateReader, StateWriter, Timestamp, Window, lock, threa
 /// ```
 #[derive(Debug)]
 pub struct RollingCounts {
-    cells: [ThreadCell; CELLS],
+    stripes: [Stripe; STRIPES],
     history: Mutex<History>,
 }
 
-/// How many good and bad events there were.
+/// Numbers of good and bad events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Events that count for the objective.
+    /// Good events.
     pub good: u64,
-    /// Events that count against it.
+    /// Bad events.
     pub bad: u64,
 }
 
 impl Counts {
-    /// All events.
+    /// Returns the number of all events.
     pub const fn total(self) -> u64 {
         self.good + self.bad
     }
 
-    /// The share of bad events; `None` without any.
+    /// Returns the ratio of bad events; `None` without events.
     pub fn error_ratio(self) -> Option<f64> {
         (self.total() > 0).then(|| self.bad as f64 / self.total() as f64)
     }
 
-    /// The share of good events; `None` without any.
+    /// Returns the ratio of good events; `None` without events.
     pub fn success_ratio(self) -> Option<f64> {
         (self.total() > 0).then(|| self.good as f64 / self.total() as f64)
     }
@@ -60,16 +60,16 @@ impl Counts {
     }
 }
 
-const CELLS: usize = 8;
-const SLOTS: usize = 128;
+const STRIPES: usize = 8;
+const BUCKETS: usize = 128;
 const FINE: Duration = Duration::from_secs(5);
 const MIDDLE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(15 * 60)];
 const COARSE: Duration = Duration::from_secs(6 * 3600);
 
-/// One thread's counts of the five seconds it is in; a cache line of its own (two, for prefetched pairs).
+/// Counts of one thread for the current 5 s. Aligned to two cache lines, since adjacent lines are prefetched in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct ThreadCell(Mutex<Hot>);
+struct Stripe(Mutex<Hot>);
 
 #[derive(Debug, Default)]
 struct Hot {
@@ -85,19 +85,19 @@ struct History {
 }
 
 impl RollingCounts {
-    /// Counts that answer for windows up to `longest`, and up to 31 days in any case.
+    /// Creates counts for windows up to `longest`, and at least up to 31 days.
     pub fn new(longest: Window) -> Self {
         let coarse = COARSE.max(longest.duration() / 120);
-        let levels = [FINE, MIDDLE[0], MIDDLE[1], coarse].map(|width| Ring::new(width, SLOTS));
-        Self { cells: Default::default(), history: Mutex::new(History { levels, dropped: 0 }) }
+        let levels = [FINE, MIDDLE[0], MIDDLE[1], coarse].map(|width| Ring::new(width, BUCKETS));
+        Self { stripes: Default::default(), history: Mutex::new(History { levels, dropped: 0 }) }
     }
 
-    /// Counts one event of `time`. One older than every bucket is dropped, and counted as such.
+    /// Counts an event at `time`. An event older than every bucket is dropped and counted as dropped.
     #[inline]
     pub fn record(&self, time: Timestamp, good: bool) {
-        let mut hot = lock(&self.cells[thread_number() % CELLS].0);
+        let mut hot = lock(&self.stripes[thread_number() % STRIPES].0);
         if !(hot.start..hot.end).contains(&time.as_nanos()) {
-            self.turn_to(&mut hot, time);
+            self.move_to(&mut hot, time);
         }
         if good {
             hot.counts.good += 1;
@@ -106,14 +106,14 @@ impl RollingCounts {
         }
     }
 
-    /// Writes what was counted.
+    /// Saves the counts.
     pub fn save(&self, state: &mut StateWriter) {
         let view = self.view();
         state.put(&view.history.dropped);
         view.history.levels.iter().for_each(|level| level.save(state, |counts| *counts != Counts::default()));
     }
 
-    /// Adds what was saved.
+    /// Adds saved counts.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let mut history = lock(&self.history);
         history.dropped += state.take::<u64>()?;
@@ -126,11 +126,11 @@ impl RollingCounts {
         Ok(())
     }
 
-    /// The counts, held still for as many windows as one evaluation asks for. Recording threads wait only when they
-    /// turn to another five seconds meanwhile.
+    /// Returns a consistent view for summing several windows. While it exists, recording threads wait only if they move on to
+    /// the next 5 s.
     pub fn view(&self) -> RollingView<'_> {
-        for cell in &self.cells {
-            let mut hot = lock(&cell.0);
+        for stripe in &self.stripes {
+            let mut hot = lock(&stripe.0);
             if hot.counts != Counts::default() {
                 lock(&self.history).fold(&mut hot);
             }
@@ -139,7 +139,7 @@ impl RollingCounts {
     }
 
     #[cold]
-    fn turn_to(&self, hot: &mut Hot, time: Timestamp) {
+    fn move_to(&self, hot: &mut Hot, time: Timestamp) {
         let width = nanos(FINE);
         lock(&self.history).fold(hot);
         hot.start = time.as_nanos().div_euclid(width).saturating_mul(width);
@@ -167,14 +167,14 @@ impl History {
     }
 }
 
-/// A [`RollingCounts`] held still.
+/// A consistent view of [`RollingCounts`].
 #[derive(Debug)]
 pub struct RollingView<'a> {
     history: MutexGuard<'a, History>,
 }
 
 impl RollingView<'_> {
-    /// What was counted in the window that ends at `now`.
+    /// Returns the counts of the window that ends at `now`.
     pub fn sum(&self, window: Window, now: Timestamp) -> Counts {
         self.level(window).window(window.duration(), now).fold(Counts::default(), |mut sum, bucket| {
             sum.add(*bucket);
@@ -182,10 +182,10 @@ impl RollingView<'_> {
         })
     }
 
-    /// What was counted, bucket by bucket, in the window that ends at `now`: each with the moment it begins, the oldest first.
-    /// The finest resolution that reaches back so far.
-    pub fn course(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
-        self.level(window).course(window.duration(), now).map(|(at, counts)| (at, *counts)).collect()
+    /// Returns the start and counts of each bucket in the window that ends at `now`, oldest first, at the finest resolution
+    /// that covers the window.
+    pub fn time_series(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
+        self.level(window).time_series(window.duration(), now).map(|(at, counts)| (at, *counts)).collect()
     }
 
     fn level(&self, window: Window) -> &Ring<Counts> {
@@ -194,7 +194,7 @@ impl RollingView<'_> {
         finer.iter().find(|level| level.reach() >= wanted).unwrap_or(coarsest)
     }
 
-    /// How many events came too late to be counted.
+    /// Returns the number of dropped events.
     pub fn dropped(&self) -> u64 {
         self.history.dropped
     }
@@ -208,7 +208,7 @@ mod tests {
 
     const START: i64 = 1_790_000_000 / 21_600 * 21_600;
 
-    /// The window at `now` counted one by one: from the start of the bucket it begins in.
+    /// Counts the events in the window, from the start of its oldest bucket.
     fn brute_force(events: &[(i64, bool)], width: i64, window: i64, now: i64) -> Counts {
         let from = (now - window).div_euclid(width) * width;
         let mut counts = Counts::default();
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_window_agrees_with_counting_one_by_one(
+        fn every_window_agrees_with_a_simple_count(
             mut events in prop::collection::vec((0i64..40 * 86_400, any::<bool>()), 1..300),
             shuffled in any::<bool>(),
         ) {
@@ -232,7 +232,7 @@ mod tests {
                 *time += START;
                 counts.record(Timestamp::from_secs(*time), *good);
             }
-            // Whatever came after its bucket was gone is not counted at that resolution; in order, nothing is late.
+            // In order, so that no event comes after its bucket was overwritten.
             let latest = events.iter().map(|(time, _)| *time).max().unwrap();
             for (window, width) in [("5m", 5), ("10m", 5), ("1h", 60), ("2h", 60), ("6h", 900), ("24h", 900), ("3d", 21_600), ("30d", 21_600)] {
                 let window: Window = window.parse().unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_every_bucket_is_dropped_and_counted() {
+    fn an_event_older_than_every_bucket_is_dropped_and_counted() {
         let counts = RollingCounts::new(Window::MONTH);
         counts.record(Timestamp::from_secs(START), true);
         counts.record(Timestamp::from_secs(START - 40 * 86_400), false);

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::ring::Ring;
 use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock};
 
-/// The series under an indicator whose value is a mean; the largest sample is kept beside it.
+/// The mean and maximum of samples over a rolling window.
 ///
-/// A 120th of the window is one bucket: about 4 KiB whatever was recorded.
+/// A bucket is a 120th of the window. Memory is about 4 KiB, independent of the number of samples.
 #[derive(Debug)]
 pub struct MeanSeries {
     spec: SliSpec,
@@ -38,18 +38,18 @@ impl Bucket {
 }
 
 impl MeanSeries {
-    /// An empty series.
+    /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
         let ring = Ring::covering(spec.window.duration(), 120);
         Self { spec, ring: Mutex::new(ring) }
     }
 
-    /// What is measured, and the target.
+    /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec
     }
 
-    /// Records one sample; one that is no finite number is passed over.
+    /// Records a sample. NaN and infinite samples are ignored.
     pub fn record(&self, time: Timestamp, sample: f64) {
         if !sample.is_finite() {
             return;
@@ -62,12 +62,12 @@ impl MeanSeries {
         }
     }
 
-    /// Writes what was recorded.
+    /// Saves the samples.
     pub fn save(&self, state: &mut StateWriter) {
         lock(&self.ring).save(state, |bucket| bucket.samples > 0);
     }
 
-    /// Adds what was saved.
+    /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         lock(&self.ring).restore(state, |bucket, saved| {
             bucket.add(&saved);
@@ -75,7 +75,7 @@ impl MeanSeries {
         })
     }
 
-    /// What was recorded in the window up to `now`.
+    /// Returns the reading of the window that ends at `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let ring = lock(&self.ring);
         let mut all = Bucket::default();
@@ -97,11 +97,11 @@ impl MeanSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Measure, Window};
+    use crate::{Unit, Window};
 
     #[test]
     fn the_mean_the_maximum_and_the_share_that_met_the_target() {
-        let series = MeanSeries::new(SliSpec::at_most("depth", 3.0, Measure::Count, Window::DAY));
+        let series = MeanSeries::new(SliSpec::at_most("depth", 3.0, Unit::Count, Window::DAY));
         let start = Timestamp::from_secs(1_790_000_000);
         assert_eq!(series.reading(start), SliReading::default());
         for sample in [1.0, 2.0, 3.0, 6.0, f64::NAN] {

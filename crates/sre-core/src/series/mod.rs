@@ -1,4 +1,4 @@
-//! Rolling series: what an indicator records into. Bounded memory, and recording that costs the same at any age.
+//! Series of samples over rolling windows, for implementing indicators. Memory and time per sample are bounded.
 mod counts;
 mod mean;
 mod percentile;

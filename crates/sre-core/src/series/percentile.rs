@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use super::ring::Ring;
 use crate::{
-    ExponentialHistogram, Measure, Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp,
+    ExponentialHistogram, Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit,
     Window, lock,
 };
 
-/// The series under an indicator whose value is a percentile, such as the 95th of a latency.
+/// Percentiles of samples over a rolling window, such as p95 of a latency.
 ///
-/// Samples are counted in bins whose edges grow by γ = 1.01 / 0.99, so a percentile is within 1 % of the sample it
-/// stands for (DDSketch: Masson, Rim, Lee, VLDB 2019), from 0.1 to 10⁷; outside, it is the nearer end. A tenth of the
-/// window is one bucket, which holds only the bins in use: 40 KiB at the very most, usually a tenth of it.
+/// Samples are counted in bins whose edges grow by γ = 1.01 / 0.99, so that percentiles have a relative error of at most 1 %
+/// (DDSketch: Masson, Rim, Lee, VLDB 2019) from 0.1 to 10⁷; samples outside are clamped. A bucket is a tenth of the window and
+/// holds only the bins in use: at most 40 KiB in total, usually a tenth of that.
 ///
 /// ```
-/// use sre_core::{Measure, PercentileSeries, SliSpec, Timestamp, Window};
-/// let series = PercentileSeries::new(SliSpec::at_most("latency", 500.0, Measure::Milliseconds, Window::HOUR), 0.95);
+/// use sre_core::{Unit, PercentileSeries, SliSpec, Timestamp, Window};
+/// let series = PercentileSeries::new(SliSpec::at_most("latency", 500.0, Unit::Milliseconds, Window::HOUR), 0.95);
 /// let now = Timestamp::from_secs(1_790_000_000);
 /// for ms in 1..=100 {
 ///     series.record(now, f64::from(ms));
@@ -49,7 +49,7 @@ const PER_LN: f64 = 1.0 / LN_GAMMA;
 const OFFSET: f64 = -115.125_416_960_395;
 const BINS: usize = 923;
 
-/// The counts of a run of neighbouring bins, and of the samples that met the target.
+/// Counts of a range of adjacent bins, and of the samples that met the target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sketch {
     first: usize,
@@ -60,18 +60,18 @@ struct Sketch {
 }
 
 impl PercentileSeries {
-    /// An empty series whose value is the `percentile` (0.95 for p95; above 0, up to 1).
+    /// Creates an empty series whose value is the `percentile`: above 0 and up to 1, 0.95 for p95.
     pub fn new(spec: SliSpec, percentile: f64) -> Self {
         let ring = Ring::covering(spec.window.duration(), SLICES);
         Self { spec, percentile, recorded: Mutex::new(Recorded { ring, total: Vec::new(), sum: 0.0 }) }
     }
 
-    /// What is measured, and the target.
+    /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec
     }
 
-    /// Records one sample; one that is negative or no finite number is passed over.
+    /// Records a sample. Negative, NaN and infinite samples are ignored.
     #[inline]
     pub fn record(&self, time: Timestamp, sample: f64) {
         if !(0.0..f64::INFINITY).contains(&sample) {
@@ -90,14 +90,14 @@ impl PercentileSeries {
         }
     }
 
-    /// Writes what was recorded.
+    /// Saves the samples.
     pub fn save(&self, state: &mut StateWriter) {
         let recorded = lock(&self.recorded);
         recorded.ring.save(state, |sketch| sketch.samples > 0);
         state.put(&(&recorded.total, recorded.sum));
     }
 
-    /// Adds what was saved.
+    /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let recorded = &mut *lock(&self.recorded);
         recorded.ring.restore(state, Sketch::merge)?;
@@ -111,7 +111,7 @@ impl PercentileSeries {
         Ok(())
     }
 
-    /// What was recorded in the indicator's window up to `now`. Compliance is exact; the value is within 1 %.
+    /// Returns the reading of the window that ends at `now`. Compliance is exact; the value is within 1 %.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let merged = self.merged(self.spec.window, now);
         SliReading {
@@ -125,7 +125,7 @@ impl PercentileSeries {
         }
     }
 
-    /// Any percentile (above 0, up to 1) over any window up to the indicator's own; `None` without samples.
+    /// Returns a percentile (above 0 and up to 1) over any window up to the indicator's own; `None` without samples.
     pub fn percentile(&self, percentile: f64, window: Window, now: Timestamp) -> Option<f64> {
         self.merged(window, now).percentile(percentile)
     }
@@ -133,7 +133,7 @@ impl PercentileSeries {
     /// Returns the distribution of every sample since the series began, in base units (seconds, not milliseconds). A sample
     /// is counted in the bucket of a value that is within 1 % of it. The resolution is 5.
     pub fn histogram(&self) -> ExponentialHistogram {
-        let factor = if self.spec.measure == Measure::Milliseconds { 1e-3 } else { 1.0 };
+        let factor = if self.spec.unit == Unit::Milliseconds { 1e-3 } else { 1.0 };
         let recorded = lock(&self.recorded);
         let mut histogram = ExponentialHistogram::new(5);
         for (bin, count) in recorded.total.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -175,7 +175,7 @@ impl Sketch {
         let end = end.ok_or_else(|| StateError::new(format!("found more than {BINS} bins")))?;
         for bin in [other.first, end.saturating_sub(1)] {
             if bin.checked_sub(self.first).is_none_or(|index| index >= self.bins.len()) {
-                self.make_room_for(bin);
+                self.extend_to(bin);
             }
         }
         for (count, more) in self.bins[other.first - self.first..].iter_mut().zip(&other.bins) {
@@ -189,12 +189,12 @@ impl Sketch {
 
     #[cold]
     fn grow_to(&mut self, bin: usize) {
-        self.make_room_for(bin);
+        self.extend_to(bin);
         self.bins[bin - self.first] += 1;
     }
 
-    /// Makes room for `bin`, a sixteenth of all bins at a time.
-    fn make_room_for(&mut self, bin: usize) {
+    /// Extends the range to include `bin`, in steps of a sixteenth of all bins.
+    fn extend_to(&mut self, bin: usize) {
         const STEP: usize = BINS.div_ceil(16);
         let low = bin / STEP * STEP;
         let (first, end) = if self.bins.is_empty() {
@@ -222,7 +222,7 @@ impl Merged {
         Some(Percentiles { p50: p50?, p95: p95?, p99: p99? })
     }
 
-    /// The sample of rank ⌈p·n⌉ in order, to within 1 %.
+    /// Returns the sample of rank ⌈p·n⌉, within 1 %.
     fn percentile(&self, percentile: f64) -> Option<f64> {
         let counted: u64 = self.bins.iter().sum();
         if counted == 0 {
@@ -247,7 +247,7 @@ fn bin_of(sample: f64) -> usize {
     ((sample.min(LARGEST).ln() * PER_LN - OFFSET).ceil() as usize).min(BINS - 1)
 }
 
-/// The value whose relative distance to both edges of the bin is the same, 1 %.
+/// Returns the value whose relative distance to both edges of the bin is 1 %.
 fn value_of(bin: usize) -> f64 {
     if bin == 0 { SMALLEST } else { SMALLEST * (bin as f64 * LN_GAMMA).exp() * 0.99 }
 }
@@ -259,11 +259,11 @@ mod tests {
     use super::*;
 
     fn series() -> PercentileSeries {
-        PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Measure::Milliseconds, Window::HOUR), 0.95)
+        PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Unit::Milliseconds, Window::HOUR), 0.95)
     }
 
     #[test]
-    fn the_bins_cover_the_range_they_are_said_to() {
+    fn the_bins_cover_the_documented_range() {
         assert!((LN_GAMMA - (1.01f64 / 0.99).ln()).abs() < 1e-15);
         assert!((OFFSET - SMALLEST.ln() / LN_GAMMA).abs() < 1e-6);
         assert_eq!(bin_of(LARGEST), BINS - 1);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_forgets() {
+    fn samples_leave_the_window() {
         let series = series();
         let start = Timestamp::from_secs(1_790_000_000);
         series.record(start, 100.0);

@@ -1,9 +1,7 @@
 use super::counts::{Counts, RollingCounts};
-use crate::{Goal, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, wilson_interval};
+use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, wilson_interval};
 
-/// The series under a ratio indicator: a share of samples over a rolling window.
-///
-/// The value is the share recorded as `true`. For a target not to exceed, `true` is what should stay rare.
+/// The ratio of samples recorded as `true` over a rolling window. For an upper bound, `true` is what should be rare.
 ///
 /// ```
 /// use sre_core::{RatioSeries, SliSpec, Timestamp, Window};
@@ -19,40 +17,40 @@ pub struct RatioSeries {
 }
 
 impl RatioSeries {
-    /// An empty series.
+    /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
         Self { counts: RollingCounts::new(spec.window), spec }
     }
 
-    /// What is measured, and the target.
+    /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec
     }
 
-    /// Records one sample.
+    /// Records a sample.
     #[inline]
     pub fn record(&self, time: Timestamp, hit: bool) {
         self.counts.record(time, hit);
     }
 
-    /// Writes what was recorded.
+    /// Saves the samples.
     pub fn save(&self, state: &mut StateWriter) {
         self.counts.save(state);
     }
 
-    /// Adds what was saved.
+    /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.counts.restore(state)
     }
 
-    /// What was recorded in the window up to `now`. Compliance is the share of samples on the good side.
+    /// Returns the reading of the window that ends at `now`. Compliance is the ratio of good samples.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let view = self.counts.view();
         let counts @ Counts { good: hits, .. } = view.sum(self.spec.window, now);
         let value = counts.success_ratio();
         SliReading {
             value,
-            compliance: value.map(|ratio| if self.spec.goal == Goal::AtLeast { ratio } else { 1.0 - ratio }),
+            compliance: value.map(|ratio| if self.spec.direction == Direction::AtLeast { ratio } else { 1.0 - ratio }),
             samples: counts.total(),
             interval: wilson_interval(hits as f64, counts.total() as f64),
             maximum: None,

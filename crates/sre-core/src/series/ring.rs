@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::time::nanos;
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
-/// Buckets of equal width over the last `slots × width` of time; older ones are overwritten as time goes on.
+/// A ring of time buckets of equal width, of which the newest overwrites the oldest.
 #[derive(Debug)]
 pub(crate) struct Ring<B> {
     width: i64,
@@ -21,18 +21,18 @@ impl<B: Default + Clone> Ring<B> {
         Self { width: nanos(width).max(1), slots: vec![B::default(); slots].into(), newest: None, dropped: 0 }
     }
 
-    /// A ring that answers for `window` with buckets of a `parts`th of it.
+    /// Creates a ring that covers `window` with `parts` buckets.
     pub(crate) fn covering(window: Duration, parts: usize) -> Self {
         let width = Duration::from_nanos((nanos(window).unsigned_abs()).div_ceil(parts as u64).max(1));
         Self::new(width, parts + 1)
     }
 
-    /// The longest window that the ring answers for.
+    /// Returns the longest window that the ring covers, in nanoseconds.
     pub(crate) fn reach(&self) -> i64 {
         self.width.saturating_mul(self.slots.len() as i64 - 1)
     }
 
-    /// How often a time was older than the ring.
+    /// Returns how often a time was older than every bucket.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -41,7 +41,7 @@ impl<B: Default + Clone> Ring<B> {
         time.as_nanos().div_euclid(self.width)
     }
 
-    /// The bucket that `time` falls into, or `None` when it is older than the ring.
+    /// Returns the bucket that contains `time`, or `None` if it is older than every bucket.
     pub(crate) fn slot(&mut self, time: Timestamp) -> Option<&mut B> {
         let bucket = self.bucket_of(time);
         let count = self.slots.len() as i64;
@@ -64,7 +64,7 @@ impl<B: Default + Clone> Ring<B> {
         Some(&mut self.slots[bucket.rem_euclid(count) as usize])
     }
 
-    /// Writes the buckets in use, the oldest first, each with the moment it begins.
+    /// Saves the buckets in use with their start times, oldest first.
     pub(crate) fn save(&self, state: &mut StateWriter, is_used: impl Fn(&B) -> bool)
     where
         B: Serialize,
@@ -80,8 +80,8 @@ impl<B: Default + Clone> Ring<B> {
         state.put(&(self.dropped, used));
     }
 
-    /// Puts back what was saved, also by a ring of other buckets; `add` joins a saved bucket with the one it falls into, or
-    /// says that it cannot be.
+    /// Restores saved buckets, also those of a ring with another width. `add` merges a saved bucket into the bucket that contains
+    /// its start, or returns an error.
     pub(crate) fn restore(
         &mut self,
         state: &mut StateReader<'_>,
@@ -100,15 +100,15 @@ impl<B: Default + Clone> Ring<B> {
         Ok(())
     }
 
-    /// The buckets of the window that ends at `now`, each with the moment it begins, the empty ones too.
-    pub(crate) fn course(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = (Timestamp, &B)> {
+    /// Returns the start times and buckets of the window that ends at `now`, including empty buckets.
+    pub(crate) fn time_series(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = (Timestamp, &B)> {
         let newest = self.newest.unwrap_or(i64::MIN / 2);
         let first = self.bucket_of(now.saturating_sub(window)).max(newest - self.slots.len() as i64 + 1);
         let begins = (first..).map(|bucket| Timestamp::from_nanos(bucket.saturating_mul(self.width)));
         begins.zip(self.window(window, now))
     }
 
-    /// The buckets of the window that ends at `now`, the one it begins in whole, in two runs.
+    /// Returns the buckets of the window that ends at `now`, including the one that contains its start.
     pub(crate) fn window(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = &B> {
         let count = self.slots.len() as i64;
         let newest = self.newest.unwrap_or(i64::MIN / 2);

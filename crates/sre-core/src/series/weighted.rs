@@ -3,11 +3,11 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ring::Ring;
-use crate::{Goal, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock, wilson_interval};
+use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock, wilson_interval};
 
-/// A share of samples that count by a weight each, such as a judge's confidence.
+/// A ratio of weighted samples over a rolling window, with weights such as a judge's confidence.
 ///
-/// The value is the weight recorded as `true` over all weight; the interval is Wilson's at the effective sample size
+/// The value is the weight recorded as `true` divided by the total weight. The interval is Wilson's at the effective sample size
 /// (Σw)² / Σw² (Kish, *Survey Sampling*, 1965).
 #[derive(Debug)]
 pub struct WeightedRatioSeries {
@@ -33,18 +33,18 @@ impl Bucket {
 }
 
 impl WeightedRatioSeries {
-    /// An empty series.
+    /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
         let ring = Ring::covering(spec.window.duration(), 120);
         Self { spec, ring: Mutex::new(ring) }
     }
 
-    /// What is measured, and the target.
+    /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec
     }
 
-    /// Records one sample of `weight`, 0 to 1; a weight outside counts as the nearer end, one that is no number as 0.
+    /// Records a sample. `weight` is clamped to 0–1; NaN counts as 0.
     pub fn record(&self, time: Timestamp, hit: bool, weight: f64) {
         let weight = if weight.is_nan() { 0.0 } else { weight.clamp(0.0, 1.0) };
         if let Some(bucket) = lock(&self.ring).slot(time) {
@@ -57,12 +57,12 @@ impl WeightedRatioSeries {
         }
     }
 
-    /// Writes what was recorded.
+    /// Saves the samples.
     pub fn save(&self, state: &mut StateWriter) {
         lock(&self.ring).save(state, |bucket| bucket.samples > 0);
     }
 
-    /// Adds what was saved.
+    /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         lock(&self.ring).restore(state, |bucket, saved| {
             bucket.add(&saved);
@@ -70,7 +70,7 @@ impl WeightedRatioSeries {
         })
     }
 
-    /// What was recorded in the window up to `now`.
+    /// Returns the reading of the window that ends at `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let ring = lock(&self.ring);
         let mut sum = Bucket::default();
@@ -79,7 +79,7 @@ impl WeightedRatioSeries {
         let effective = if sum.squares > 0.0 { sum.weight * sum.weight / sum.squares } else { 0.0 };
         SliReading {
             value,
-            compliance: value.map(|ratio| if self.spec.goal == Goal::AtLeast { ratio } else { 1.0 - ratio }),
+            compliance: value.map(|ratio| if self.spec.direction == Direction::AtLeast { ratio } else { 1.0 - ratio }),
             samples: sum.samples,
             interval: value.and_then(|ratio| wilson_interval(ratio * effective, effective)),
             maximum: None,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubtful_sample_counts_for_less() {
+    fn a_sample_of_low_weight_counts_less() {
         let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY));
         let now = Timestamp::from_secs(1_790_000_000);
         series.record(now, true, 0.25);

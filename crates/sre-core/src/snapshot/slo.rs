@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Goal, Measure, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Window};
+use crate::{Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Unit, Window};
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,7 +153,7 @@ pub struct BurnAlert {
 pub struct IndicatorSnapshot {
     /// The indicator's name.
     pub name: String,
-    /// The measured value, in the measure's unit.
+    /// The measured value, in `unit`.
     pub value: Option<f64>,
     /// The value to reach or not to exceed.
     pub target: f64,
@@ -170,9 +170,11 @@ pub struct IndicatorSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percentiles: Option<Percentiles>,
     /// Which side of the target is good.
-    pub goal: Goal,
+    #[serde(rename = "goal")]
+    pub direction: Direction,
     /// The unit.
-    pub measure: Measure,
+    #[serde(rename = "measure")]
+    pub unit: Unit,
     /// The span of time that the value is about.
     pub window: Window,
     /// Samples that came later than the window reaches back.
@@ -191,19 +193,19 @@ impl IndicatorSnapshot {
             interval: reading.interval,
             maximum: reading.maximum,
             percentiles: reading.percentiles,
-            goal: spec.goal,
-            measure: spec.measure,
+            direction: spec.direction,
+            unit: spec.unit,
             window: spec.window,
             dropped: reading.dropped,
         }
     }
 
     fn metrics(&self, of_slo: &[(&str, &str)], emit: &mut dyn FnMut(Metric<'_>)) {
-        let (unit, scale) = match self.measure {
-            Measure::Ratio | Measure::Difference => (MetricUnit::Ratio, 1.0),
-            Measure::Milliseconds => (MetricUnit::Seconds, 1e-3),
-            Measure::Usd => (MetricUnit::Dollars, 1.0),
-            Measure::Count => (MetricUnit::None, 1.0),
+        let (unit, scale) = match self.unit {
+            Unit::Ratio | Unit::Difference => (MetricUnit::Ratio, 1.0),
+            Unit::Milliseconds => (MetricUnit::Seconds, 1e-3),
+            Unit::Usd => (MetricUnit::Dollars, 1.0),
+            Unit::Count => (MetricUnit::None, 1.0),
         };
         let value = self.value.map(|value| value * scale);
         let samples = self.samples as f64;
@@ -222,9 +224,9 @@ impl IndicatorSnapshot {
 
     /// Whether the value meets the target; `None` without a value.
     pub fn is_met(&self) -> Option<bool> {
-        self.value.map(|value| match self.goal {
-            Goal::AtLeast => value >= self.target,
-            Goal::AtMost => value <= self.target,
+        self.value.map(|value| match self.direction {
+            Direction::AtLeast => value >= self.target,
+            Direction::AtMost => value <= self.target,
         })
     }
 }

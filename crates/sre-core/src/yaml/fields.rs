@@ -6,17 +6,21 @@ use serde_json::Value;
 use super::{ConfigError, Key, Kind, Node};
 use crate::{Usd, Window};
 
-/// The fields of a mapping, taken by name; what nobody took is unknown.
+/// The fields of a mapping, which are taken by name. Fields that are not taken are unknown.
 pub struct Fields<'a> {
     file: &'a str,
     path: &'a str,
-    /// Every field, with the key that names it.
+    /// All fields with their keys.
     pub entries: Vec<(&'a Key, &'a Node)>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `node`, whose names errors put after `path`, such as `indicators[0].`.
+    /// Returns the fields of `node`. Error messages prefix field names with `path`, such as `indicators[0].`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `node` is not a mapping.
     pub fn new(node: &'a Node, file: &'a str, path: &'a str) -> Result<Self, ConfigError> {
         let Kind::Map(entries) = &node.kind else {
             let place = if path.is_empty() { "the document" } else { path.trim_end_matches('.') };
@@ -26,13 +30,13 @@ impl<'a> Fields<'a> {
         Ok(Self { file, path, entries: entries.iter().map(|(key, node)| (key, node)).collect(), known: Vec::new() })
     }
 
-    /// The value of a field, where there is one.
+    /// Takes the value of a field, if present.
     pub fn take(&mut self, name: &'static str) -> Option<&'a Node> {
         self.known.push(name);
         self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| *node).filter(|node| !node.is_null())
     }
 
-    /// A field that `parse` understands; where it does not, the error says what was `expected`.
+    /// Takes a field and parses it. If `parse` returns `None`, the error says what was `expected`.
     pub fn read<T>(
         &mut self,
         name: &'static str,
@@ -47,7 +51,7 @@ impl<'a> Fields<'a> {
         parsed.map(Some).ok_or_else(|| self.error(name, node, expected))
     }
 
-    /// A text; numbers, true and false are taken as one.
+    /// Takes a string. Numbers and booleans are converted.
     pub fn text(&mut self, name: &'static str) -> Result<Option<String>, ConfigError> {
         self.read(name, "a text", |value| match value {
             Value::String(text) => Some(text.clone()),
@@ -57,22 +61,22 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A number.
+    /// Takes a number.
     pub fn number(&mut self, name: &'static str) -> Result<Option<f64>, ConfigError> {
         self.read(name, "a number", Value::as_f64)
     }
 
-    /// A whole number.
+    /// Takes an integer of at least 0.
     pub fn count<N: TryFrom<u64>>(&mut self, name: &'static str) -> Result<Option<N>, ConfigError> {
         self.read(name, "a whole number", |value| N::try_from(value.as_u64()?).ok())
     }
 
-    /// Yes or no.
+    /// Takes a boolean.
     pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ConfigError> {
         self.read(name, "true or false", Value::as_bool)
     }
 
-    /// Money.
+    /// Takes an amount in US dollars.
     pub fn usd(&mut self, name: &'static str) -> Result<Option<Usd>, ConfigError> {
         self.read(name, "an amount of dollars such as 0.25, at least 0", |value| {
             let amount = match value {
@@ -84,17 +88,17 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A duration, of days and less.
+    /// Takes a duration.
     pub fn duration(&mut self, name: &'static str) -> Result<Option<Duration>, ConfigError> {
         Ok(self.window(name)?.map(Window::duration))
     }
 
-    /// A window.
+    /// Takes a window.
     pub fn window(&mut self, name: &'static str) -> Result<Option<Window>, ConfigError> {
         self.read(name, "a duration such as 5m, 6h or 30d", |value| value.as_str()?.parse().ok())
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub fn items(&self, name: &'static str, node: &'a Node) -> Result<&'a [Node], ConfigError> {
         match &node.kind {
             Kind::List(items) => Ok(items),
@@ -102,11 +106,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The field `labels`: texts by name.
+    /// Takes the field `labels`: a mapping of names to strings.
     pub fn labels(&mut self) -> Result<BTreeMap<String, String>, ConfigError> {
         let Some(node) = self.take("labels") else { return Ok(BTreeMap::new()) };
         let Kind::Map(entries) = &node.kind else {
-            return Err(self.error("labels", node, "a mapping of names to texts"));
+            return Err(self.error("labels", node, "a mapping of names to strings"));
         };
         let text = |(key, node): &(Key, Node)| match &node.kind {
             Kind::Scalar(_) if node.is_null() => Ok((key.name.clone(), String::new())),
@@ -116,7 +120,7 @@ impl<'a> Fields<'a> {
         entries.iter().map(text).collect()
     }
 
-    /// That a field is not what was expected.
+    /// Returns the error for a field with an invalid value.
     pub fn error(&self, name: &str, node: &Node, expected: &str) -> ConfigError {
         ConfigError::Field {
             file: self.file.to_owned(),
@@ -127,7 +131,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Fails where a field is left that nobody took.
+    /// Checks that every field has been taken.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the first unknown field.
     pub fn finish(self) -> Result<(), ConfigError> {
         match self.entries.iter().find(|(key, _)| !self.known.contains(&key.name.as_str())) {
             Some((key, _)) => Err(ConfigError::UnknownField {

@@ -1,4 +1,4 @@
-//! What people write by hand, read so that every error says where it is and what to mend. Behind feature `yaml`.
+//! Reads YAML settings with errors that name file, line, field and expected value. Requires feature `yaml`.
 
 mod fields;
 mod node;
@@ -6,49 +6,49 @@ mod node;
 pub use fields::Fields;
 pub use node::{Key, Kind, Node, document, documents};
 
-/// A file that cannot be used, where, and what to mend.
+/// An error in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A field with a value that it cannot have.
+    /// A field has an invalid value.
     #[error("{file}:{line}: `{field}: {found}`: expected {expected}")]
     Field {
         /// The file.
         file: String,
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: u64,
-        /// The field, with its path.
+        /// The path of the field.
         field: String,
-        /// What stands there.
+        /// The value found.
         found: String,
-        /// What should.
+        /// The valid values.
         expected: String,
     },
-    /// A field that does not exist.
+    /// A field is unknown.
     #[error("{file}:{line}: `{field}`: unknown field, expected one of {expected}")]
     UnknownField {
         /// The file.
         file: String,
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: u64,
-        /// The field, with its path.
+        /// The path of the field.
         field: String,
-        /// The fields that exist.
+        /// The known fields.
         expected: String,
     },
-    /// Something that is wrong with the whole document.
+    /// A document, or a part of it, is invalid.
     #[error("{file}:{line}: {message}")]
     Document {
         /// The file.
         file: String,
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: u64,
-        /// What is wrong, and what was expected.
+        /// What was found and what was expected.
         message: String,
     },
 }
 
-/// Takes what is written instead of what a setting was.
+/// Overwrites a setting if a value is given.
 pub fn set<T>(setting: &mut T, written: Option<T>) {
     if let Some(written) = written {
         *setting = written;
@@ -56,8 +56,8 @@ pub fn set<T>(setting: &mut T, written: Option<T>) {
 }
 
 impl ConfigError {
-    /// That a setting somewhere below `node` cannot be, as whoever knows its meaning found. `field` is its path from there; the
-    /// error names the line where it stands, or the next thing above it that does.
+    /// Creates the error for an invalid value at the path `field` below `node`. It names the line of the field, or of its nearest
+    /// ancestor that is present.
     pub fn invalid(file: &str, node: &Node, path: &str, field: &str, found: String, expected: &str) -> Self {
         let (node, is_there) = node.nearest(field);
         Self::Field {
@@ -69,7 +69,7 @@ impl ConfigError {
         }
     }
 
-    /// The same without what stands there, which may be a secret.
+    /// Replaces the value with `***`, for fields that may hold a secret.
     pub fn masked(mut self) -> Self {
         if let Self::Field { found, .. } = &mut self {
             "***".clone_into(found);
@@ -77,7 +77,7 @@ impl ConfigError {
         self
     }
 
-    /// Something that is wrong with a whole document, or a part of it.
+    /// Creates the error for an invalid document, or a part of it.
     pub fn document(file: &str, line: u64, message: impl Into<String>) -> Self {
         Self::Document { file: file.to_owned(), line, message: message.into() }
     }

@@ -6,37 +6,37 @@ use serde_saphyr::Spanned;
 
 use super::ConfigError;
 
-/// A YAML value that knows on which line it stands.
+/// A YAML value with its line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub line: u64,
-    /// What stands there.
+    /// The value.
     pub kind: Kind,
 }
 
-/// What a YAML value is.
+/// The kinds of YAML values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// A text, a number, true or false, or nothing.
+    /// A string, number, boolean or null.
     Scalar(Value),
     /// A list.
     List(Vec<Node>),
-    /// A mapping, in the order it is written.
+    /// A mapping, in document order.
     Map(Vec<(Key, Node)>),
 }
 
-/// A mapping's key, with its line: an unknown one is reported where it stands.
+/// A key of a mapping with its line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub line: u64,
     /// The name.
     pub name: String,
 }
 
 impl Node {
-    /// What somebody finds there, for an error message.
+    /// Describes the value for an error message.
     pub fn found(&self) -> String {
         match &self.kind {
             Kind::Scalar(Value::Null) => "nothing".to_owned(),
@@ -47,16 +47,16 @@ impl Node {
         }
     }
 
-    /// A mapping's field of that name, with its key.
+    /// Returns the field of that name and its key, if this is a mapping that has it.
     pub fn entry(&self, name: &str) -> Option<(&Key, &Self)> {
         let Kind::Map(entries) = &self.kind else { return None };
         entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node))
     }
 
-    /// What stands at a path of names with dots between them, or the last thing on the way there; and whether it is there.
+    /// Returns the node at a dotted path and true, or its nearest ancestor and false.
     pub(super) fn nearest(&self, path: &str) -> (&Self, bool) {
         let (mut node, mut rest) = (self, path);
-        // Names may have dots in them: the longest that is there counts.
+        // Names may contain dots: the longest matching name is used.
         while let Kind::Map(entries) = &node.kind {
             let within = |name: &str| rest.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('.'));
             let longest =
@@ -68,12 +68,12 @@ impl Node {
         (node, rest.is_empty())
     }
 
-    /// Nothing stands there.
+    /// Returns true for null.
     pub fn is_null(&self) -> bool {
         self.kind == Kind::Scalar(Value::Null)
     }
 
-    /// The same without lines.
+    /// Converts to a JSON value, without lines.
     pub fn to_value(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
@@ -156,7 +156,11 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 }
 
-/// Every document of a YAML text; empty ones are passed over. `file` names it in errors.
+/// Parses the documents of a YAML text, skipping empty ones. `file` is its name in error messages.
+///
+/// # Errors
+///
+/// Returns an error if the text is not valid YAML.
 pub fn documents(text: &str, file: &str) -> Result<Vec<Node>, ConfigError> {
     let documents: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
@@ -165,7 +169,11 @@ pub fn documents(text: &str, file: &str) -> Result<Vec<Node>, ConfigError> {
     Ok(documents.into_iter().filter(|node| !node.is_null()).collect())
 }
 
-/// The only document of a YAML text; `what` says in errors what it should hold.
+/// Parses the only document of a YAML text. `what` describes the expected document in error messages.
+///
+/// # Errors
+///
+/// Returns an error if the text is not valid YAML, or is not exactly one document.
 pub fn document(text: &str, file: &str, what: &str) -> Result<Node, ConfigError> {
     let mut documents = documents(text, file)?;
     match (documents.pop(), documents.len()) {
@@ -182,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_and_key_knows_its_line() {
+    fn every_value_and_key_has_its_line() {
         let nodes = documents("a: 1\nb:\n  - x: true\n    y: 2.5\n---\nc: text\n", "f").unwrap();
         assert_eq!(nodes.len(), 2);
         let Kind::Map(entries) = &nodes[0].kind else { panic!("a mapping") };

@@ -105,7 +105,7 @@ pub(crate) async fn slo(
     let action = engines.exhaustion_actions.get(&name).copied().unwrap_or_default();
     let detail = |slo: SloSnapshot| {
         let own = engines.slos.with_objective(&slo.name, &slo.agent, |own| {
-            (own.budget().course(window, now), own.description().to_owned())
+            (own.budget().time_series(window, now), own.description().to_owned())
         });
         let (course, description) = own.unwrap_or_default();
         let events = Events {

@@ -5,33 +5,33 @@ use serde::{Deserialize, Serialize};
 use sre_core::event::{LlmCall, TaskFinished, ToolCall};
 use sre_core::private::stable_hash;
 use sre_core::{
-    AgentEvent, Event, ExponentialHistogram, MeanSeries, Measure, PerTask, PercentileSeries, RatioSeries, Sli,
-    SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock,
+    AgentEvent, Event, ExponentialHistogram, MeanSeries, PerTask, PercentileSeries, RatioSeries, Sli, SliReading,
+    SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window, lock,
 };
 
-use super::Hand;
+use super::RecordingClock;
 
-/// The share of tool calls that chose the right tool, of those where somebody knows. Default target 0.999 over 7d.
+/// Ratio of tool calls that chose the right tool, among those where this is known. Default target 0.999 over 7d.
 pub struct ToolCallAccuracy {
     series: RatioSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl ToolCallAccuracy {
-    /// Against `target`, a ratio, over 7 days.
+    /// Creates an indicator with the target `target` (a ratio) over 7 days.
     pub fn new(target: f64) -> Self {
         Self::over(target, Window::WEEK)
     }
 
-    /// Against `target`, a ratio, over `window`.
+    /// Creates an indicator with the target `target` (a ratio) over `window`.
     pub fn over(target: f64, window: Window) -> Self {
         let series = RatioSeries::new(SliSpec::ratio_at_least("tool_call_accuracy", target, window));
-        Self { series, hand: Hand::system() }
+        Self { series, clock: RecordingClock::system() }
     }
 
-    /// Records a call of the right tool, or of a wrong one.
+    /// Records a call of the right or of a wrong tool.
     pub fn record_call(&self, correct: bool) {
-        self.series.record(self.hand.now(), correct);
+        self.series.record(self.clock.now(), correct);
     }
 }
 
@@ -65,32 +65,32 @@ impl Sli for ToolCallAccuracy {
     }
 }
 
-/// A percentile of how long tasks take to answer. Default target p95 of 5000 ms over 1h.
+/// A percentile of the duration of tasks. Default target p95 of 5000 ms over 1h.
 pub struct ResponseLatency {
     series: PercentileSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl ResponseLatency {
-    /// Against `target_ms` for the `percentile` (0.95 for p95) over one hour.
+    /// Creates an indicator with the target `target_ms` for the `percentile` (0.95 for p95) over one hour.
     pub fn new(target_ms: f64, percentile: f64) -> Self {
         Self::over(target_ms, percentile, Window::HOUR)
     }
 
-    /// Against `target_ms` for the `percentile` over `window`.
+    /// Creates an indicator with the target `target_ms` for the `percentile` over `window`.
     pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("response_latency", target_ms, Measure::Milliseconds, window);
-        Self { series: PercentileSeries::new(spec, percentile), hand: Hand::system() }
+        let spec = SliSpec::at_most("response_latency", target_ms, Unit::Milliseconds, window);
+        Self { series: PercentileSeries::new(spec, percentile), clock: RecordingClock::system() }
     }
 
-    /// Records how long an answer took, in milliseconds.
+    /// Records a duration in milliseconds.
     pub fn record_latency(&self, latency_ms: f64) {
-        self.series.record(self.hand.now(), latency_ms);
+        self.series.record(self.clock.now(), latency_ms);
     }
 
-    /// Any percentile over any window up to the indicator's own.
+    /// Returns any percentile over any window up to the indicator's own.
     pub fn percentile(&self, percentile: f64, window: Window) -> Option<f64> {
-        self.series.percentile(percentile, window, self.hand.0.now())
+        self.series.percentile(percentile, window, self.clock.0.now())
     }
 }
 
@@ -128,29 +128,29 @@ impl Sli for ResponseLatency {
     }
 }
 
-/// A percentile of how long model calls take to stream their first token. Default target p95 of 2000 ms over 1h.
+/// A percentile of the time to the first token of streamed model calls. Default target p95 of 2000 ms over 1h.
 ///
-/// A sample is a streamed call; calls that do not stream, and frameworks that do not tell, give none.
+/// Calls that are not streamed, or whose framework does not report the time, are no samples.
 pub struct TimeToFirstToken {
     series: PercentileSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl TimeToFirstToken {
-    /// Against `target_ms` for the `percentile` (0.95 for p95) over one hour.
+    /// Creates an indicator with the target `target_ms` for the `percentile` (0.95 for p95) over one hour.
     pub fn new(target_ms: f64, percentile: f64) -> Self {
         Self::over(target_ms, percentile, Window::HOUR)
     }
 
-    /// Against `target_ms` for the `percentile` over `window`.
+    /// Creates an indicator with the target `target_ms` for the `percentile` over `window`.
     pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("time_to_first_token", target_ms, Measure::Milliseconds, window);
-        Self { series: PercentileSeries::new(spec, percentile), hand: Hand::system() }
+        let spec = SliSpec::at_most("time_to_first_token", target_ms, Unit::Milliseconds, window);
+        Self { series: PercentileSeries::new(spec, percentile), clock: RecordingClock::system() }
     }
 
-    /// Records how long a first token took, in milliseconds.
+    /// Records a time to first token in milliseconds.
     pub fn record_first_token(&self, first_token_ms: f64) {
-        self.series.record(self.hand.now(), first_token_ms);
+        self.series.record(self.clock.now(), first_token_ms);
     }
 }
 
@@ -188,47 +188,47 @@ impl Sli for TimeToFirstToken {
     }
 }
 
-/// How many tool calls of a task repeat an earlier one of it, tool and arguments alike: a loop shows here. Default
-/// target 3 over 24h.
+/// Mean number of tool calls in a task that repeat an earlier call with the same tool and arguments, which indicates a loop.
+/// Default target 3 over 24h.
 ///
-/// At most 2,048 different calls are remembered, of 256 tasks; a task pushed out is a sample with the repeats it had.
-/// Calls whose arguments are not known cannot be told apart and count for nothing.
+/// At most 256 tasks and 2,048 distinct calls are tracked; an evicted task is a sample with its repeats so far. Calls with
+/// unknown arguments are ignored.
 pub struct RepeatedToolCalls {
     series: MeanSeries,
     calls: Mutex<Calls>,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 const MAX_TASKS: usize = 256;
 const MAX_CALLS: usize = 2_048;
 
 struct Calls {
-    tasks: PerTask<OfTask>,
-    remembered: usize,
+    tasks: PerTask<TaskCalls>,
+    tracked: usize,
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct OfTask {
+struct TaskCalls {
     seen: FxHashSet<u128>,
     repeats: u32,
 }
 
 impl RepeatedToolCalls {
-    /// Against `max_repeats` over 24 hours.
+    /// Creates an indicator with the target `max_repeats` over 24 hours.
     pub fn new(max_repeats: u32) -> Self {
         Self::over(max_repeats, Window::DAY)
     }
 
-    /// Against `max_repeats` over `window`.
+    /// Creates an indicator with the target `max_repeats` over `window`.
     pub fn over(max_repeats: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("repeated_tool_calls", f64::from(max_repeats), Measure::Count, window);
-        let calls = Mutex::new(Calls { tasks: PerTask::new(MAX_TASKS), remembered: 0 });
-        Self { series: MeanSeries::new(spec), calls, hand: Hand::system() }
+        let spec = SliSpec::at_most("repeated_tool_calls", f64::from(max_repeats), Unit::Count, window);
+        let calls = Mutex::new(Calls { tasks: PerTask::new(MAX_TASKS), tracked: 0 });
+        Self { series: MeanSeries::new(spec), calls, clock: RecordingClock::system() }
     }
 
-    /// Records how many calls of a task were repeats.
+    /// Records the number of repeats in a task.
     pub fn record_repeats(&self, repeats: u32) {
-        self.series.record(self.hand.now(), f64::from(repeats));
+        self.series.record(self.clock.now(), f64::from(repeats));
     }
 }
 
@@ -248,7 +248,7 @@ impl Sli for RepeatedToolCalls {
     }
 
     fn observe(&self, event: &AgentEvent) {
-        let mut record = |of_task: &OfTask| self.series.record(event.time, f64::from(of_task.repeats));
+        let mut record = |task: &TaskCalls| self.series.record(event.time, f64::from(task.repeats));
         match &event.event {
             Event::ToolCall(ToolCall { tool, arguments_hash: Some(arguments), .. }) => {
                 let call = u128::from_be_bytes(stable_hash(&[tool.as_bytes(), arguments.as_bytes()]));
@@ -271,33 +271,33 @@ impl Sli for RepeatedToolCalls {
         self.series.restore(state)?;
         let mut calls = lock(&self.calls);
         calls.tasks.restore(state)?;
-        calls.remembered = calls.tasks.iter().map(|task| task.seen.len()).sum();
+        calls.tracked = calls.tasks.iter().map(|task| task.seen.len()).sum();
         Ok(())
     }
 }
 
 impl Calls {
-    fn add(&mut self, event: &AgentEvent, call: u128, pushed_out: &mut dyn FnMut(&OfTask)) {
+    fn add(&mut self, event: &AgentEvent, call: u128, on_evicted: &mut dyn FnMut(&TaskCalls)) {
         let (task, evicted) = self.tasks.entry(event);
         if task.seen.insert(call) {
-            self.remembered += 1;
+            self.tracked += 1;
         } else {
             task.repeats = task.repeats.saturating_add(1);
         }
         if let Some(evicted) = evicted {
-            self.remembered -= evicted.seen.len();
-            pushed_out(&evicted);
+            self.tracked -= evicted.seen.len();
+            on_evicted(&evicted);
         }
-        while self.remembered > MAX_CALLS {
+        while self.tracked > MAX_CALLS {
             let Some(oldest) = self.tasks.evict_oldest() else { break };
-            self.remembered -= oldest.seen.len();
-            pushed_out(&oldest);
+            self.tracked -= oldest.seen.len();
+            on_evicted(&oldest);
         }
     }
 
-    fn end(&mut self, event: &AgentEvent) -> OfTask {
+    fn end(&mut self, event: &AgentEvent) -> TaskCalls {
         let ended = self.tasks.finish(event).unwrap_or_default();
-        self.remembered -= ended.seen.len();
+        self.tracked -= ended.seen.len();
         ended
     }
 }

@@ -1,4 +1,4 @@
-//! The indicators that come with the crate. Each is recorded by hand or fed by events.
+//! The indicators of this crate. Each observes events or is recorded with its own methods.
 mod calls;
 mod quality;
 mod tasks;
@@ -10,10 +10,10 @@ pub use quality::{CalibrationDelta, DelegationChainDepth, HallucinationRate, Pol
 use sre_core::{Clock, Sli, SliReading, SystemClock, Timestamp};
 pub use tasks::{CostPerTask, StepsPerTask, TaskSuccessRate};
 
-/// The clock of an indicator that is recorded by hand.
-struct Hand(Arc<dyn Clock>);
+/// The clock for values recorded without a time.
+struct RecordingClock(Arc<dyn Clock>);
 
-impl Hand {
+impl RecordingClock {
     fn system() -> Self {
         Self(Arc::new(SystemClock))
     }
@@ -23,30 +23,30 @@ impl Hand {
     }
 }
 
-/// What every indicator of this crate has beside [`Sli`]: the reading by its own clock.
+/// Implements the methods that every indicator of this crate has besides [`Sli`]: readings at the current time.
 macro_rules! by_hand {
     ($($indicator:ident),+) => {$(
         impl $indicator {
-            /// The same indicator, recorded by hand with the time of `clock`.
+            /// Replaces the system clock.
             #[must_use]
             pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-                self.hand = Hand(clock);
+                self.clock = RecordingClock(clock);
                 self
             }
 
-            /// The measured value now; `None` without samples.
+            /// Returns the current value; `None` without samples.
             pub fn current_value(&self) -> Option<f64> {
                 self.current().value
             }
 
-            /// The share of samples that met the target; `None` without samples.
+            /// Returns the ratio of samples that met the target; `None` without samples.
             pub fn compliance(&self) -> Option<f64> {
                 self.current().compliance
             }
 
-            /// Everything that was measured, now.
+            /// Returns the current reading.
             pub fn current(&self) -> SliReading {
-                self.reading(self.hand.0.now())
+                self.reading(self.clock.0.now())
             }
         }
     )+};

@@ -3,34 +3,34 @@ use std::sync::Mutex;
 use serde_json::Value;
 use sre_core::event::{Evaluation, Handoff, PolicyCheck, TaskFinished};
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, Timestamp, WeightedRatioSeries, Window, lock,
+    AgentEvent, Event, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter,
+    Timestamp, Unit, WeightedRatioSeries, Window, lock,
 };
 
-use super::Hand;
+use super::RecordingClock;
 
-/// The share of answers that were made up, each evaluation weighted by the judge's confidence where it is given.
+/// Ratio of hallucinated answers, with each evaluation weighted by the judge's confidence if it is given.
 /// Default target at most 0.05 over 24h.
 pub struct HallucinationRate {
     series: WeightedRatioSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl HallucinationRate {
-    /// Against at most `target`, a ratio, over 24 hours.
+    /// Creates an indicator with the target `target` (a ratio) over 24 hours.
     pub fn new(target: f64) -> Self {
         Self::over(target, Window::DAY)
     }
 
-    /// Against at most `target`, a ratio, over `window`.
+    /// Creates an indicator with the target `target` (a ratio) over `window`.
     pub fn over(target: f64, window: Window) -> Self {
         let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("hallucination_rate", target, window));
-        Self { series, hand: Hand::system() }
+        Self { series, clock: RecordingClock::system() }
     }
 
-    /// Records one evaluation; `confidence` is 0 to 1.
+    /// Records an evaluation. `confidence` is 0 to 1.
     pub fn record_evaluation(&self, hallucinated: bool, confidence: f64) {
-        self.series.record(self.hand.now(), hallucinated, confidence);
+        self.series.record(self.clock.now(), hallucinated, confidence);
     }
 }
 
@@ -67,27 +67,27 @@ impl Sli for HallucinationRate {
     }
 }
 
-/// The share of policy checks that were passed. Default target 1.0 over 24h.
+/// Ratio of policy checks that passed. Default target 1.0 over 24h.
 pub struct PolicyCompliance {
     series: RatioSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl PolicyCompliance {
-    /// Against `target`, a ratio, over 24 hours.
+    /// Creates an indicator with the target `target` (a ratio) over 24 hours.
     pub fn new(target: f64) -> Self {
         Self::over(target, Window::DAY)
     }
 
-    /// Against `target`, a ratio, over `window`.
+    /// Creates an indicator with the target `target` (a ratio) over `window`.
     pub fn over(target: f64, window: Window) -> Self {
         let series = RatioSeries::new(SliSpec::ratio_at_least("policy_compliance", target, window));
-        Self { series, hand: Hand::system() }
+        Self { series, clock: RecordingClock::system() }
     }
 
-    /// Records one check.
+    /// Records a policy check.
     pub fn record_check(&self, compliant: bool) {
-        self.series.record(self.hand.now(), compliant);
+        self.series.record(self.clock.now(), compliant);
     }
 }
 
@@ -121,28 +121,27 @@ impl Sli for PolicyCompliance {
     }
 }
 
-/// How deep tasks are handed on from agent to agent, on average; the deepest is kept beside it. Default target 3 over
-/// 24h.
+/// Mean depth of handoffs from agent to agent, and the maximum. Default target 3 over 24h.
 pub struct DelegationChainDepth {
     series: MeanSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl DelegationChainDepth {
-    /// Against at most `max_depth` over 24 hours.
+    /// Creates an indicator with the target `max_depth` over 24 hours.
     pub fn new(max_depth: u32) -> Self {
         Self::over(max_depth, Window::DAY)
     }
 
-    /// Against at most `max_depth` over `window`.
+    /// Creates an indicator with the target `max_depth` over `window`.
     pub fn over(max_depth: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("delegation_chain_depth", f64::from(max_depth), Measure::Count, window);
-        Self { series: MeanSeries::new(spec), hand: Hand::system() }
+        let spec = SliSpec::at_most("delegation_chain_depth", f64::from(max_depth), Unit::Count, window);
+        Self { series: MeanSeries::new(spec), clock: RecordingClock::system() }
     }
 
-    /// Records how deep a chain was.
+    /// Records the depth of a chain.
     pub fn record_depth(&self, depth: u32) {
-        self.series.record(self.hand.now(), f64::from(depth));
+        self.series.record(self.clock.now(), f64::from(depth));
     }
 }
 
@@ -176,17 +175,17 @@ impl Sli for DelegationChainDepth {
     }
 }
 
-/// How far the agent's confidence is from its success: |mean confidence − mean success|. Default target 0.05 over 30d.
+/// Difference between confidence and success: |mean confidence − mean success|. Default target 0.05 over 30d.
 ///
-/// Fed by finished tasks that carry a `confidence` attribute, 0 to 1. Its compliance is the share of predictions that
-/// were themselves within the target: confident and right, or doubtful and wrong.
+/// Observes finished tasks that have a `confidence` attribute, 0 to 1. Compliance is the ratio of predictions whose confidence
+/// differs from their own outcome (0 or 1) by at most the target.
 pub struct CalibrationDelta {
     spec: SliSpec,
     series: Mutex<Predictions>,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
-/// Read under one lock, so that all are of the same predictions.
+/// Under one lock, so that all series cover the same predictions.
 struct Predictions {
     confidence: MeanSeries,
     success: MeanSeries,
@@ -200,22 +199,22 @@ impl Predictions {
 }
 
 impl CalibrationDelta {
-    /// Against at most `target` over 30 days.
+    /// Creates an indicator with the target `target` over 30 days.
     pub fn new(target: f64) -> Self {
         Self::over(target, Window::MONTH)
     }
 
-    /// Against at most `target` over `window`.
+    /// Creates an indicator with the target `target` over `window`.
     pub fn over(target: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("calibration_delta", target, Measure::Difference, window);
+        let spec = SliSpec::at_most("calibration_delta", target, Unit::Difference, window);
         let series = || MeanSeries::new(spec.clone());
         let predictions = Predictions { confidence: series(), success: series(), apart: series() };
-        Self { series: Mutex::new(predictions), spec, hand: Hand::system() }
+        Self { series: Mutex::new(predictions), spec, clock: RecordingClock::system() }
     }
 
-    /// Records how sure the agent was, 0 to 1, and whether it was right. A confidence outside is passed over.
+    /// Records a confidence, 0 to 1, and whether the task succeeded. Other confidences are ignored.
     pub fn record_prediction(&self, confidence: f64, success: bool) {
-        self.record(self.hand.now(), confidence, success);
+        self.record(self.clock.now(), confidence, success);
     }
 
     fn record(&self, time: Timestamp, confidence: f64, success: bool) {

@@ -2,13 +2,13 @@ use std::sync::Mutex;
 
 use sre_core::event::TaskFinished;
 use sre_core::{
-    AgentEvent, Event, MeanSeries, Measure, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, TaskCosts, Timestamp, Usd, Window, lock,
+    AgentEvent, Event, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
+    StateWriter, TaskCosts, Timestamp, Unit, Usd, Window, lock,
 };
 
-use super::Hand;
+use super::RecordingClock;
 
-/// The share of tasks that succeeded. Default target 0.995 over 30d.
+/// Ratio of tasks that succeeded. Default target 0.995 over 30d.
 ///
 /// ```
 /// let sli = sre_slo::TaskSuccessRate::new(0.95);
@@ -18,24 +18,24 @@ use super::Hand;
 /// ```
 pub struct TaskSuccessRate {
     series: RatioSeries,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl TaskSuccessRate {
-    /// Against `target`, a ratio, over 30 days.
+    /// Creates an indicator with the target `target` (a ratio) over 30 days.
     pub fn new(target: f64) -> Self {
         Self::over(target, Window::MONTH)
     }
 
-    /// Against `target`, a ratio, over `window`.
+    /// Creates an indicator with the target `target` (a ratio) over `window`.
     pub fn over(target: f64, window: Window) -> Self {
         let series = RatioSeries::new(SliSpec::ratio_at_least("task_success_rate", target, window));
-        Self { series, hand: Hand::system() }
+        Self { series, clock: RecordingClock::system() }
     }
 
     /// Records a finished task.
     pub fn record_task(&self, success: bool) {
-        self.series.record(self.hand.now(), success);
+        self.series.record(self.clock.now(), success);
     }
 }
 
@@ -70,31 +70,31 @@ impl Sli for TaskSuccessRate {
     }
 }
 
-/// What a task costs on average. Default target $0.50 over 24h.
+/// Mean cost of a task. Default target $0.50 over 24h.
 ///
-/// A task costs its own figure where it has one, else the sum of its model calls; one of which neither is known is no
-/// sample. At most 512 tasks are followed at a time; one pushed out is a sample with the calls it had.
+/// The cost of a task is its own `cost_usd`, or else the sum of its model calls; a task with neither is no sample. At most 512
+/// tasks are tracked at a time; an evicted task is a sample with its calls so far.
 pub struct CostPerTask {
     series: MeanSeries,
     costs: Mutex<TaskCosts>,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl CostPerTask {
-    /// Against `target` dollars over 24 hours.
+    /// Creates an indicator with the target `target` in US dollars over 24 hours.
     pub fn new(target: Usd) -> Self {
         Self::over(target, Window::DAY)
     }
 
-    /// Against `target` dollars over `window`.
+    /// Creates an indicator with the target `target` in US dollars over `window`.
     pub fn over(target: Usd, window: Window) -> Self {
-        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Measure::Usd, window);
-        Self { series: MeanSeries::new(spec), costs: Mutex::default(), hand: Hand::system() }
+        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Unit::Usd, window);
+        Self { series: MeanSeries::new(spec), costs: Mutex::default(), clock: RecordingClock::system() }
     }
 
-    /// Records what a task cost.
+    /// Records the cost of a task.
     pub fn record_cost(&self, cost: Usd) {
-        self.series.record(self.hand.now(), cost.as_dollars());
+        self.series.record(self.clock.now(), cost.as_dollars());
     }
 }
 
@@ -134,30 +134,30 @@ impl Sli for CostPerTask {
     }
 }
 
-/// How many steps a task takes on average; one that goes in circles takes many. Default target 20 over 24h.
+/// Mean number of steps in a task, which is high for a task in a loop. Default target 20 over 24h.
 ///
-/// At most 512 tasks are followed at a time; one pushed out is a sample with the steps it had.
+/// At most 512 tasks are tracked at a time; an evicted task is a sample with its steps so far.
 pub struct StepsPerTask {
     series: MeanSeries,
     steps: Mutex<PerTask<u32>>,
-    pub(super) hand: Hand,
+    pub(super) clock: RecordingClock,
 }
 
 impl StepsPerTask {
-    /// Against `max_steps` over 24 hours.
+    /// Creates an indicator with the target `max_steps` over 24 hours.
     pub fn new(max_steps: u32) -> Self {
         Self::over(max_steps, Window::DAY)
     }
 
-    /// Against `max_steps` over `window`.
+    /// Creates an indicator with the target `max_steps` over `window`.
     pub fn over(max_steps: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("steps_per_task", f64::from(max_steps), Measure::Count, window);
-        Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), hand: Hand::system() }
+        let spec = SliSpec::at_most("steps_per_task", f64::from(max_steps), Unit::Count, window);
+        Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), clock: RecordingClock::system() }
     }
 
-    /// Records how many steps a task took.
+    /// Records the number of steps in a task.
     pub fn record_steps(&self, steps: u32) {
-        self.series.record(self.hand.now(), f64::from(steps));
+        self.series.record(self.clock.now(), f64::from(steps));
     }
 }
 

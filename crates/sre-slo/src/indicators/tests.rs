@@ -40,7 +40,7 @@ fn every_indicator_conforms() {
 }
 
 #[test]
-fn the_defaults_are_the_references() {
+fn the_defaults_match_the_reference() {
     let defaults: [(Box<dyn Sli>, f64, &str); 11] = [
         (Box::new(TaskSuccessRate::default()), 0.995, "30d"),
         (Box::new(ToolCallAccuracy::default()), 0.999, "7d"),
@@ -61,7 +61,7 @@ fn the_defaults_are_the_references() {
 }
 
 #[test]
-fn each_is_recorded_by_hand() {
+fn each_indicator_is_recorded_with_its_own_method() {
     let clock = clock();
     let tasks = TaskSuccessRate::default().with_clock(clock.clone());
     tasks.record_task(true);
@@ -94,17 +94,17 @@ fn each_is_recorded_by_hand() {
     calibration.record_prediction(0.96, true);
     calibration.record_prediction(0.7, false);
     calibration.record_prediction(7.0, false);
-    assert!((calibration.current_value().unwrap() - 0.33).abs() < 1e-12, "0.83 confident, 0.5 right");
+    assert!((calibration.current_value().unwrap() - 0.33).abs() < 1e-12, "mean confidence 0.83, mean success 0.5");
     assert_eq!(calibration.compliance(), Some(0.5), "one of two was within 0.05");
 }
 
 #[test]
-fn each_is_fed_by_its_events_and_no_others() {
+fn each_indicator_observes_only_its_events() {
     let reading = feed(
         &ToolCallAccuracy::default(),
         &[r#"tool_call,"tool":"a","correct":true"#, r#"tool_call,"tool":"a","success":false"#],
     );
-    assert_eq!((reading.value, reading.samples), (Some(1.0), 1), "a call of which nobody knows counts for nothing");
+    assert_eq!((reading.value, reading.samples), (Some(1.0), 1), "a call of unknown correctness is ignored");
     let reading = feed(
         &HallucinationRate::default(),
         &[
@@ -124,7 +124,7 @@ fn each_is_fed_by_its_events_and_no_others() {
 }
 
 #[test]
-fn a_task_costs_its_own_figure_else_its_calls() {
+fn a_task_costs_its_own_cost_or_the_sum_of_its_calls() {
     let lines = [
         r#"llm_call,"task":"1","cost_usd":"0.2""#,
         r#"llm_call,"task":"2","cost_usd":0.4"#,
@@ -157,7 +157,7 @@ fn a_loop_shows_in_the_repeats_of_its_task() {
 }
 
 #[test]
-fn tasks_pushed_out_are_samples_with_what_they_had() {
+fn evicted_tasks_are_samples_with_their_calls_so_far() {
     let repeats = RepeatedToolCalls::default();
     let steps = StepsPerTask::default();
     for task in 0..3000 {

@@ -6,32 +6,32 @@ use serde_json::Value;
 use super::SloSpec;
 use crate::GoodWhen;
 
-/// What changed between two versions of an objective.
+/// A difference between two versions of an objective.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// The objective.
     pub slo: String,
-    /// The field, with its path; empty where the whole objective came or went.
+    /// The path of the field; empty if the whole objective was added or removed.
     pub field: String,
     /// The value before.
     pub from: Value,
-    /// The value now.
+    /// The value after.
     pub to: Value,
-    /// What the change means.
+    /// The effect of the change.
     pub kind: ChangeKind,
 }
 
-/// What a change means to those who rely on the objective.
+/// The effect of a change on users of the objective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// Neither harder nor easier to meet.
     Neutral,
-    /// Easier to meet, or quieter.
+    /// Easier to meet, or alerts later.
     Loosened,
-    /// Harder to meet, or louder.
+    /// Harder to meet, or alerts earlier.
     Tightened,
-    /// What is measured changed: numbers from before cannot be compared with those from now.
+    /// Measures something else: numbers before and after cannot be compared.
     Breaking,
 }
 
@@ -46,11 +46,11 @@ impl fmt::Display for ChangeKind {
     }
 }
 
-/// What changed from `before` to `after`, by objective and field.
+/// Returns the changes from `before` to `after`, by objective and field.
 ///
-/// A new objective or indicator tightens; one that is gone breaks. A higher target to reach, a lower value not to
-/// exceed, and a burn threshold that fires earlier tighten; the other way they loosen. Another agent, window, event or
-/// indicator breaks.
+/// Adding an objective or indicator is tightening, removing one is breaking. A higher lower bound, a lower upper bound and a
+/// burn threshold that fires earlier are tightening; the opposites are loosening. Another agent, window, event or indicator is
+/// breaking.
 pub fn diff(before: &[SloSpec], after: &[SloSpec]) -> Vec<Change> {
     let mut changes = Vec::new();
     for old in before {
@@ -108,7 +108,7 @@ fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
                 }
                 "target" => {
                     let higher = !matches!(indicator.kind.as_str(), "hallucination_rate" | "calibration_delta");
-                    // A target above 1 is a percentage.
+                    // Targets above 1 are percentages.
                     let ratio = |value| number(value).map(|target| if target > 1.0 { target / 100.0 } else { target });
                     by_size(ratio(from), ratio(to), higher)
                 }
@@ -165,8 +165,8 @@ fn compare_policy(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Value
     note("error_budget_policy.exhaustion_action", json(&from), json(&to), ChangeKind::Neutral);
 }
 
-/// Whether going from one number to another is harder to meet. A number that comes or goes is against a default that is
-/// the indicator's own: which way it went is not known here, so it is taken for the harder.
+/// Classifies the change of a number. If one is missing, the indicator's default applies, which is not known here: the change is
+/// assumed to be tightening.
 fn by_size(from: Option<f64>, to: Option<f64>, higher_is_harder: bool) -> ChangeKind {
     match (from, to) {
         (Some(from), Some(to)) if (to > from) != higher_is_harder => ChangeKind::Loosened,

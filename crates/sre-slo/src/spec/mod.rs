@@ -1,4 +1,4 @@
-//! Objectives as text: YAML of our own, and OpenSLO.
+//! Objectives as text, in this crate's YAML format and in OpenSLO.
 mod diff;
 mod openslo;
 mod read;
@@ -20,59 +20,59 @@ use crate::{
     BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, Target, TimeSlices,
 };
 
-/// The JSON Schema of the YAML form, for editors.
+/// The JSON Schema of the YAML format.
 pub const SCHEMA: &str = include_str!("schema.json");
 
-/// The kind of an indicator of another system, which is kept and not evaluated.
-pub(crate) const FOREIGN: &str = "openslo";
+/// The type of an indicator of another system, which is preserved but not evaluated.
+pub(crate) const EXTERNAL: &str = "openslo";
 
-/// An objective as it is written down; `docs/slo.md` shows the YAML.
+/// The specification of an objective; `docs/slo.md` describes its YAML format.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SloSpec {
-    /// Unique among the objectives that are loaded together.
+    /// The name, unique among objectives loaded together.
     pub name: String,
-    /// What it is for.
+    /// The purpose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The agent; absent or empty, each agent that is seen gets an instance of its own.
+    /// The agent. If absent or empty, each agent seen gets its own instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// The share of events that should be good, where no ratio indicator sets it.
+    /// Target ratio of good events, if no ratio indicator sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// The error budget's window; 30d by default.
+    /// Window of the error budget. Default: 30d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// Where the budget begins anew by the calendar.
+    /// Calendar periods at which the budget resets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calendar: Option<CalendarSpec>,
-    /// Where the budget counts slices of time instead of events.
+    /// Makes the budget count time slices instead of events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_slices: Option<TimeSlices>,
-    /// What is measured.
+    /// The indicators.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub indicators: Vec<IndicatorSpec>,
-    /// What the budget counts; finished tasks by default.
+    /// The events that the budget counts. Default: finished tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub good_when: Option<GoodWhen>,
-    /// When the budget burns too fast, and what then.
+    /// Burn-rate alerts, and what to do when the budget is exhausted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_budget_policy: Option<BudgetPolicySpec>,
-    /// For filters and exporters.
+    /// Labels for filters and exporters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Another objective, from which comes whatever is not written here.
+    /// The objective from which missing fields are inherited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inherits_from: Option<String>,
-    /// Where it was imported from, so that it can go back.
+    /// The OpenSLO documents it was imported from, for export.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openslo: Option<OpenSloOrigin>,
 }
 
-/// An indicator of an objective: its type and the parameters that are written.
+/// The specification of an indicator: its type and the given parameters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct IndicatorSpec {
-    /// The type's name, such as `task_success_rate`.
+    /// The name of the type, such as `task_success_rate`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The parameters.
@@ -80,13 +80,13 @@ pub struct IndicatorSpec {
     pub params: BTreeMap<String, Value>,
 }
 
-/// The budget's policy as it is written down.
+/// The specification of an error budget policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BudgetPolicySpec {
-    /// Burn rates at which alerts fire.
+    /// Thresholds of burn-rate alerts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<BurnThreshold>,
-    /// A policy by name, `sre-workbook`, instead of thresholds.
+    /// The name of a policy, `sre-workbook`, instead of thresholds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// See [`BudgetConfig::min_events`].
@@ -95,58 +95,58 @@ pub struct BudgetPolicySpec {
     /// See [`BudgetConfig::expected_events`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_events: Option<u64>,
-    /// What should be done once the budget is spent.
+    /// What to do when the budget is exhausted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exhaustion_action: Option<ExhaustionAction>,
 }
 
-/// A spec that cannot be used, where, and what to mend.
+/// An error from reading objectives.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// What is written there.
+    /// The content is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Objectives that do not fit together.
-    #[error("{}`inherits_from: {parent}`: {message}", place_of(slo, place.as_ref()))]
+    /// An objective cannot inherit from its parent.
+    #[error("{}`inherits_from: {parent}`: {message}", location_prefix(slo, location.as_ref()))]
     Inheritance {
-        /// The file and line, where the objective was read from one.
-        place: Option<(String, u64)>,
+        /// File and line, if the objective was read from a file.
+        location: Option<(String, u64)>,
         /// The objective.
         slo: String,
-        /// Its parent.
+        /// The parent.
         parent: String,
-        /// What is wrong, and what was expected.
+        /// What was found and what was expected.
         message: String,
     },
-    /// A file or folder that cannot be read.
+    /// A file or directory cannot be read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
-fn place_of(slo: &str, place: Option<&(String, u64)>) -> String {
-    place.map_or_else(|| format!("`{slo}`: "), |(file, line)| format!("{file}:{line}: "))
+fn location_prefix(slo: &str, location: Option<&(String, u64)>) -> String {
+    location.map_or_else(|| format!("`{slo}`: "), |(file, line)| format!("{file}:{line}: "))
 }
 
 impl SloSpec {
-    /// The agent that the objective is about; `None` for every agent.
+    /// Returns the agent; `None` if each agent gets its own instance.
     pub fn service(&self) -> Option<&str> {
         self.service.as_deref().filter(|service| !service.is_empty())
     }
 
-    /// The error budget's set-up, whose total is `of_indicators` where there is one, else what the target leaves over.
-    pub(crate) fn budget_config(&self, of_indicators: Option<f64>) -> BudgetConfig {
+    /// Returns the configuration of the error budget. Its total is `indicator_budget`, or else `1 - target`.
+    pub(crate) fn budget_config(&self, indicator_budget: Option<f64>) -> BudgetConfig {
         let policy = self.error_budget_policy.clone().unwrap_or_default();
         let named = policy.policy.as_deref().and_then(BurnPolicy::named);
         let written = (!policy.thresholds.is_empty()).then_some(BurnPolicy(policy.thresholds));
         let calendar = self.calendar.as_ref().and_then(|calendar| Calendar::try_from(calendar).ok());
         BudgetConfig {
-            total: of_indicators.or(self.target.map(Target::budget)),
+            total: indicator_budget.or(self.target.map(Target::budget)),
             window: self.window.or(calendar.as_ref().map(Calendar::nominal_window)).unwrap_or(Window::MONTH),
             calendar,
             time_slices: self.time_slices,
@@ -160,23 +160,23 @@ impl SloSpec {
 }
 
 impl IndicatorSpec {
-    /// An indicator of that type with every default.
+    /// Creates an indicator of that type with default parameters.
     pub fn new(kind: impl Into<String>) -> Self {
         Self { kind: kind.into(), params: BTreeMap::new() }
     }
 
-    /// True for an indicator of another system.
-    pub(crate) fn is_foreign(&self) -> bool {
-        self.kind == FOREIGN
+    /// Returns true for an indicator of another system.
+    pub(crate) fn is_external(&self) -> bool {
+        self.kind == EXTERNAL
     }
 
-    /// How a report names an indicator of another system.
-    pub(crate) fn foreign_name(&self) -> String {
+    /// Returns the name of an indicator of another system in reports.
+    pub(crate) fn external_name(&self) -> String {
         let text = |field: &str| self.params.get(field).and_then(Value::as_str).unwrap_or("?");
         format!("{} (metric source `{}`)", text("name"), text("source"))
     }
 
-    /// The same for an objective of `target`: a `task_success_rate` without a target of its own takes the objective's.
+    /// Returns the indicator with the objective's target, if it is a `task_success_rate` without its own target.
     pub(crate) fn for_slo(&self, target: Option<Target>) -> Self {
         let mut spec = self.clone();
         if let (Some(target), "task_success_rate") = (target, spec.kind.as_str()) {
@@ -186,14 +186,14 @@ impl IndicatorSpec {
     }
 }
 
-/// Objectives as YAML, a document each; reading it back gives the same objectives.
+/// Writes objectives as YAML, one document each. [`parse`] reads the same objectives back.
 pub fn to_yaml(specs: &[SloSpec]) -> String {
     let documents: Vec<String> = specs.iter().map(yaml_document).collect();
     documents.join("---\n")
 }
 
 pub(crate) fn yaml_document(value: &impl Serialize) -> String {
-    // Through JSON, whose values YAML can always write.
+    // Every JSON value can be written as YAML.
     let value = serde_json::to_value(value).unwrap_or_default();
     serde_saphyr::to_string(&value).unwrap_or_default()
 }

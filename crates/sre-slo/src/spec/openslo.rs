@@ -5,27 +5,27 @@ use serde_json::{Value, json};
 use sre_core::yaml::{ConfigError, documents};
 use sre_core::{Severity, Window};
 
-use super::{BudgetPolicySpec, FOREIGN, IndicatorSpec, SloSpec, SpecError, read, yaml_document};
+use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecError, read, yaml_document};
 use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, Target, TimeSlices};
 
-/// Where an objective was imported from: the OpenSLO documents themselves, so that they can go back unharmed.
+/// The OpenSLO documents that an objective was imported from, preserved for export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenSloOrigin {
     /// The document of kind `SLO`.
     pub document: Value,
-    /// Which of its objectives this is.
+    /// Index of the objective in the document.
     pub objective: usize,
     /// The SLI, AlertPolicy and AlertCondition documents that it refers to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referenced: Vec<Value>,
 }
 
-/// The type of a metric source that names our own indicators.
+/// The type of metric sources that hold indicators of this crate.
 const OWN_SOURCE: &str = "agent-sre";
 const API_VERSION: &str = "openslo/v1";
 
 impl OpenSloOrigin {
-    /// What of the document is not evaluated as it says.
+    /// Describes the parts of the document that are not evaluated as specified, if any.
     pub(crate) fn not_evaluable(&self) -> Option<String> {
         let spec = &self.document["spec"];
         let mut parts = Vec::new();
@@ -40,10 +40,15 @@ impl OpenSloOrigin {
     }
 }
 
-/// Reads OpenSLO v1: each objective of an SLO becomes one of ours. SLI, AlertPolicy and AlertCondition documents are
-/// taken in where they are referred to, by name; documents of other kinds are passed over.
+/// Reads OpenSLO v1 documents. Each objective of an SLO becomes a [`SloSpec`]. References to SLI, AlertPolicy and
+/// AlertCondition documents are resolved by name; documents of other kinds are ignored.
 ///
-/// A metric source of type `agent-sre` maps to our indicators; any other is kept, and named as not evaluable here.
+/// A metric source of type `agent-sre` holds an indicator of this crate. Other sources are preserved and reported as not
+/// evaluated.
+///
+/// # Errors
+///
+/// Returns an error with the line and field that is invalid.
 pub fn from_openslo(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
     let documents = documents(text, file)?;
     let values: Vec<(u64, Value)> = documents.iter().map(|node| (node.line, node.to_value())).collect();
@@ -88,7 +93,7 @@ impl Import<'_> {
         let policy = self.alert_policy(&mut referenced)?;
         let mut specs = Vec::new();
         for (index, objective) in objectives.iter().enumerate() {
-            let mut imported = self.own_or_foreign(&sli_name, &sli)?;
+            let mut imported = self.own_or_external(&sli_name, &sli)?;
             imported.name =
                 if objectives.len() == 1 { name.clone() } else { format!("{name}-{}", slug(objective, index)) };
             imported.description = spec["description"].as_str().map(str::to_owned);
@@ -114,7 +119,7 @@ impl Import<'_> {
         Ok(specs)
     }
 
-    /// The SLI, written in the SLO or referred to by name.
+    /// Returns the name and document of the SLI, which is inline or referenced by name.
     fn indicator(&self, referenced: &mut Vec<Value>) -> Result<(String, Value), ConfigError> {
         let spec = &self.document["spec"];
         if let Some(name) = spec["indicatorRef"].as_str() {
@@ -127,7 +132,7 @@ impl Import<'_> {
         Ok((name.to_owned(), inline["spec"].clone()))
     }
 
-    fn own_or_foreign(&self, name: &str, sli: &Value) -> Result<SloSpec, ConfigError> {
+    fn own_or_external(&self, name: &str, sli: &Value) -> Result<SloSpec, ConfigError> {
         let source =
             ["/ratioMetric/good", "/ratioMetric/bad", "/ratioMetric/total", "/ratioMetric/raw", "/thresholdMetric"]
                 .iter()
@@ -139,7 +144,7 @@ impl Import<'_> {
         }
         let params = [("name", json!(name)), ("source", json!(kind)), ("spec", sli.clone())];
         let params = params.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
-        Ok(SloSpec { indicators: vec![IndicatorSpec { kind: FOREIGN.to_owned(), params }], ..Default::default() })
+        Ok(SloSpec { indicators: vec![IndicatorSpec { kind: EXTERNAL.to_owned(), params }], ..Default::default() })
     }
 
     fn target(&self, objective: &Value, index: usize) -> Result<Target, ConfigError> {
@@ -167,7 +172,7 @@ impl Import<'_> {
             return Ok(None);
         }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        // A calendar window of minutes makes no sense: see `duration_of`.
+        // `m` means months here: see `duration_of`.
         let period = text(&window["duration"]).replace('m', "M");
         let zone = calendar["timeZone"].as_str().unwrap_or("UTC").to_owned();
         let spec = CalendarSpec { start: text(&calendar["startTime"]), time_zone: zone, period };
@@ -192,7 +197,7 @@ impl Import<'_> {
         Ok(Some(TimeSlices { window: length, target: ratio }))
     }
 
-    /// The burn-rate conditions of all alert policies, as thresholds.
+    /// Returns the burn-rate conditions of all alert policies as thresholds.
     fn alert_policy(&self, referenced: &mut Vec<Value>) -> Result<Vec<BurnThreshold>, ConfigError> {
         let mut thresholds = Vec::new();
         for policy in self.document["spec"]["alertPolicies"].as_array().into_iter().flatten() {
@@ -232,7 +237,9 @@ impl Import<'_> {
             .iter()
             .map(|(_, document)| document)
             .find(|document| document["kind"] == kind && document["metadata"]["name"] == name)
-            .ok_or_else(|| self.error(field, &json!(name), &format!("the name of a document of kind {kind} beside it")))
+            .ok_or_else(|| {
+                self.error(field, &json!(name), &format!("the name of a document of kind {kind} in the same file"))
+            })
     }
 
     fn text(&self, value: &Value, field: &str) -> Result<String, ConfigError> {
@@ -250,8 +257,8 @@ impl Import<'_> {
     }
 }
 
-/// Writes objectives as OpenSLO v1. What was imported goes back as it came, with the target, window, service and
-/// description that it has now; our own indicators go into a metric source of type `agent-sre`.
+/// Writes objectives as OpenSLO v1. Imported documents are written unchanged except for target, window, service and description;
+/// indicators of this crate go into a metric source of type `agent-sre`.
 pub fn to_openslo(specs: &[SloSpec]) -> String {
     let mut documents: Vec<Value> = Vec::new();
     for spec in specs {
@@ -275,7 +282,7 @@ fn restore(spec: &SloSpec, origin: &OpenSloOrigin, documents: &mut Vec<Value>) {
     {
         match objective.get("targetPercent") {
             Some(percent) if percent.as_f64().map(|percent| percent / 100.0) != Some(target.ratio()) => {
-                objective["targetPercent"] = json!(crate::target::without_noise(target.ratio() * 100.0));
+                objective["targetPercent"] = json!(crate::target::round_to_12_decimals(target.ratio() * 100.0));
             }
             Some(_) => {}
             None => objective["target"] = json!(target.ratio()),
@@ -374,7 +381,7 @@ fn compose(spec: &SloSpec) -> Vec<Value> {
     documents
 }
 
-/// The budget that the indicators leave, for an objective that writes no target of its own.
+/// Returns the error budget of the indicators, for an objective without a target.
 fn spec_budget(spec: &SloSpec) -> f64 {
     crate::Slo::from_spec(spec, "", &SliRegistry::default())
         .ok()
@@ -382,8 +389,8 @@ fn spec_budget(spec: &SloSpec) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// OpenSLO's duration shorthand: minutes, hours, days, weeks, months (30d), quarters and years. A calendar window of
-/// minutes makes no sense, so its `m` is a month, as in the specification's own example.
+/// Parses OpenSLO's duration shorthand: minutes, hours, days, weeks, months (30d), quarters and years. In a calendar window `m`
+/// means months, as in the example of the OpenSLO specification.
 fn duration_of(text: &str, calendar: bool) -> Option<Window> {
     let unit = text.chars().last()?;
     let days = match unit {

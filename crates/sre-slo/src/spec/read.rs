@@ -7,20 +7,28 @@ use sre_core::yaml::{ConfigError, Fields, Key, Kind, Node, documents};
 use sre_core::{EventKind, Severity, Usd, Window};
 
 use super::openslo::{self, OpenSloOrigin};
-use super::resolve::{Place, Places, resolve_placed};
+use super::resolve::{Locations, SourceLocation, resolve_located};
 use super::{BudgetPolicySpec, IndicatorSpec, SloSpec, SpecError};
 use crate::{
     BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, SliRegistry, Target, TimeSlices,
 };
 
-/// Reads the objectives of one YAML text: our own documents, and OpenSLO's, side by side. `file` names it in errors.
+/// Reads objectives from YAML text, in this crate's format and in OpenSLO. `file` is its name in error messages.
+///
+/// # Errors
+///
+/// Returns an error with the line and field that is invalid.
 pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
     let mut loaded = Loaded::default();
     loaded.read(text, file, registry)?;
-    resolve_placed(&loaded.specs, &loaded.places)
+    resolve_located(&loaded.specs, &loaded.locations)
 }
 
-/// Reads the objectives of files, and of the `.yaml` and `.yml` files of folders, which may inherit from each other.
+/// Reads objectives from files, and from the `.yaml` and `.yml` files in directories. They may inherit from each other.
+///
+/// # Errors
+///
+/// Returns an error if a file cannot be read or is invalid.
 pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
     let mut loaded = Loaded::default();
     for path in paths {
@@ -29,7 +37,7 @@ pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<Sl
             loaded.read(&text, &file.display().to_string(), registry)?;
         }
     }
-    resolve_placed(&loaded.specs, &loaded.places)
+    resolve_located(&loaded.specs, &loaded.locations)
 }
 
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
@@ -48,39 +56,39 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
     Ok(files)
 }
 
-/// What was read so far, as it is written, and where.
+/// The objectives read so far, before inheritance, and their locations.
 #[derive(Default)]
 struct Loaded {
     specs: Vec<SloSpec>,
-    places: Places,
+    locations: Locations,
 }
 
 impl Loaded {
     fn read(&mut self, text: &str, file: &str, registry: &SliRegistry) -> Result<(), SpecError> {
         let documents = documents(text, file)?;
-        let (foreign, own): (Vec<&Node>, Vec<&Node>) =
+        let (external, own): (Vec<&Node>, Vec<&Node>) =
             documents.iter().partition(|node| node.entry("apiVersion").is_some());
         for document in own {
             let parent_line = document.entry("inherits_from").map_or(document.line, |(key, _)| key.line);
-            let place = Place { file: file.to_owned(), line: document.line, parent_line };
-            self.add(slo(document, file, registry)?, place)?;
+            let location = SourceLocation { file: file.to_owned(), line: document.line, parent_line };
+            self.add(slo(document, file, registry)?, location)?;
         }
-        if let Some(first) = foreign.first() {
-            let place = Place { file: file.to_owned(), line: first.line, parent_line: first.line };
-            let values: Vec<(u64, Value)> = foreign.iter().map(|node| (node.line, node.to_value())).collect();
+        if let Some(first) = external.first() {
+            let location = SourceLocation { file: file.to_owned(), line: first.line, parent_line: first.line };
+            let values: Vec<(u64, Value)> = external.iter().map(|node| (node.line, node.to_value())).collect();
             for spec in openslo::import(&values, file, registry)? {
-                self.add(spec, place.clone())?;
+                self.add(spec, location.clone())?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, spec: SloSpec, place: Place) -> Result<(), SpecError> {
-        let (file, line) = (place.file.clone(), place.line);
-        if let Some(first) = self.places.insert(spec.name.clone(), place) {
+    fn add(&mut self, spec: SloSpec, location: SourceLocation) -> Result<(), SpecError> {
+        let (file, line) = (location.file.clone(), location.line);
+        if let Some(first) = self.locations.insert(spec.name.clone(), location) {
             let (name, at) = (&spec.name, format!("{}:{}", first.file, first.line));
             let message =
-                format!("`name: {name}`: found a second objective of this name (the first is at {at}), expected one");
+                format!("`name: {name}`: found a second objective with this name (the first is at {at}), expected one");
             return Err(ConfigError::Document { file, line, message }.into());
         }
         self.specs.push(spec);
@@ -88,7 +96,7 @@ impl Loaded {
     }
 }
 
-/// Reads an indicator from a mapping that is no longer YAML: OpenSLO's metric source of our own type.
+/// Reads the fields of this crate's format from an OpenSLO metric source of type `agent-sre`.
 pub(super) fn own_fields(value: &Value, file: &str, line: u64, registry: &SliRegistry) -> Result<SloSpec, ConfigError> {
     let mut node = from_value(value, line);
     if let Kind::Map(entries) = &mut node.kind {
@@ -148,7 +156,7 @@ fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, ConfigError> {
         line: node.line,
         field: "openslo".to_owned(),
         found: node.found(),
-        expected: format!("what `sre slo convert` wrote ({error})"),
+        expected: format!("the output of `sre slo convert` ({error})"),
     })
 }
 
@@ -164,7 +172,7 @@ fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Res
     let line_of =
         |field: &str| fields.entries.iter().find(|(key, _)| key.name == field).map_or(node.line, |(key, _)| key.line);
     let spec = IndicatorSpec { kind, params };
-    if spec.is_foreign() {
+    if spec.is_external() {
         return Ok(spec);
     }
     match registry.create(&spec) {

@@ -4,35 +4,38 @@ use sre_core::yaml::ConfigError;
 
 use super::{SloSpec, SpecError};
 
-/// Where an objective was read from, and where it names its parent.
+/// The location of an objective, and of its `inherits_from`, in a file.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct SourceLocation {
     pub(super) file: String,
     pub(super) line: u64,
     pub(super) parent_line: u64,
 }
 
-/// The places of objectives, by name.
-pub(super) type Places = BTreeMap<String, Place>;
+/// Locations of objectives by name.
+pub(super) type Locations = BTreeMap<String, SourceLocation>;
 
-/// Fills in what objectives inherit: a field that the child does not write comes from the parent, and labels merge.
+/// Resolves `inherits_from`: a field missing in the child is taken from the parent, and labels are merged. Specs may be in any
+/// order.
 ///
-/// Parents may come in any order. An unknown parent and a cycle are errors, and so is an objective that in the end has
-/// neither a target nor an indicator, unless it is a parent.
+/// # Errors
+///
+/// Returns an error for an unknown parent, for a cycle, and for an objective that has neither a target nor an indicator after
+/// inheritance, unless it is a parent.
 pub fn resolve(specs: Vec<SloSpec>) -> Result<Vec<SloSpec>, SpecError> {
-    resolve_placed(&specs, &Places::new())
+    resolve_located(&specs, &Locations::new())
 }
 
-pub(super) fn resolve_placed(specs: &[SloSpec], places: &Places) -> Result<Vec<SloSpec>, SpecError> {
-    let family = Family { by_name: specs.iter().map(|spec| (spec.name.as_str(), spec)).collect(), places };
+pub(super) fn resolve_located(specs: &[SloSpec], locations: &Locations) -> Result<Vec<SloSpec>, SpecError> {
+    let resolver = Resolver { by_name: specs.iter().map(|spec| (spec.name.as_str(), spec)).collect(), locations };
     let resolved: Result<Vec<SloSpec>, SpecError> =
-        specs.iter().map(|spec| family.resolve(spec, &mut Vec::new())).collect();
+        specs.iter().map(|spec| resolver.resolve(spec, &mut Vec::new())).collect();
     let resolved = resolved?;
     let is_parent = |name: &str| specs.iter().any(|spec| spec.inherits_from.as_deref() == Some(name));
     match resolved.iter().find(|spec| spec.target.is_none() && spec.indicators.is_empty() && !is_parent(&spec.name)) {
         Some(spec) => Err(ConfigError::Document {
-            file: places.get(&spec.name).map_or_else(|| spec.name.clone(), |place| place.file.clone()),
-            line: places.get(&spec.name).map_or(1, |place| place.line),
+            file: locations.get(&spec.name).map_or_else(|| spec.name.clone(), |location| location.file.clone()),
+            line: locations.get(&spec.name).map_or(1, |location| location.line),
             message: format!("`{}`: found neither `target` nor `indicators`, expected at least one", spec.name),
         }
         .into()),
@@ -40,16 +43,16 @@ pub(super) fn resolve_placed(specs: &[SloSpec], places: &Places) -> Result<Vec<S
     }
 }
 
-struct Family<'a> {
+struct Resolver<'a> {
     by_name: BTreeMap<&'a str, &'a SloSpec>,
-    places: &'a Places,
+    locations: &'a Locations,
 }
 
-impl<'a> Family<'a> {
+impl<'a> Resolver<'a> {
     fn resolve(&self, spec: &'a SloSpec, children: &mut Vec<&'a str>) -> Result<SloSpec, SpecError> {
         let Some(parent_name) = &spec.inherits_from else { return Ok(spec.clone()) };
         let error = |message| SpecError::Inheritance {
-            place: self.places.get(&spec.name).map(|place| (place.file.clone(), place.parent_line)),
+            location: self.locations.get(&spec.name).map(|location| (location.file.clone(), location.parent_line)),
             slo: spec.name.clone(),
             parent: parent_name.clone(),
             message,
@@ -60,7 +63,7 @@ impl<'a> Family<'a> {
         }
         let Some(parent) = self.by_name.get(parent_name.as_str()) else {
             let known: Vec<&str> = self.by_name.keys().copied().filter(|name| *name != spec.name).collect();
-            return Err(error(format!("found no objective of this name, expected one of {}", known.join(", "))));
+            return Err(error(format!("found no objective with this name, expected one of {}", known.join(", "))));
         };
         let parent = self.resolve(parent, children)?;
         let mut labels = parent.labels;
