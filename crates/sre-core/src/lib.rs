@@ -56,6 +56,7 @@ mod sli;
 mod snapshot;
 mod state;
 mod stats;
+mod store_error;
 mod sync;
 mod thread;
 mod time;
@@ -70,7 +71,6 @@ pub use adapter::{
 pub use alert::{Alert, Severity};
 pub use alert_store::{
     Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
-    StoreError,
 };
 pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKind, WindowedCalls};
 pub use cascade::{CascadeReport, Failing};
@@ -99,6 +99,7 @@ pub use snapshot::{
 };
 pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
+pub use store_error::StoreError;
 pub use sync::lock;
 pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
