@@ -25,14 +25,10 @@ impl DeliveryLog {
         error: Option<String>,
         now: Timestamp,
     ) {
-        self.records.extend(message.alert_ids.iter().map(|id| DeliveryRecord {
-            alert: *id,
-            channel: self.channel.clone(),
-            state,
-            attempts: message.attempts,
-            status,
-            error: error.clone(),
-            at: now,
-        }));
+        for id in &message.alert_ids {
+            let mut record = DeliveryRecord::new(*id, self.channel.clone(), state, now);
+            (record.attempts, record.status, record.error) = (message.attempts, status, error.clone());
+            self.records.push(record);
+        }
     }
 }

@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Adopts deliveries from the store, as many as fit into the queues: those that spilled, and unless `only_spilled`, also
-    /// those whose owner is gone.
+    /// those whose owner's lease has ended.
     pub(crate) fn adopt(&self, only_spilled: bool) {
         let Some(store) = &self.options.store else { return };
         // An alert committed in between would overtake the adopted ones.
@@ -167,8 +167,8 @@ impl Shared {
             pipelines.map(|pipeline| (pipeline.name.clone(), pipeline.free_capacity())).collect()
         };
         for (name, capacity) in channels {
-            let adopted = store.adopt(&name, capacity);
             let now = self.now();
+            let adopted = store.adopt(&name, capacity, now);
             let mut state = self.state();
             match adopted {
                 Ok(records) => {

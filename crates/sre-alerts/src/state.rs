@@ -123,8 +123,9 @@ impl State {
     /// Returns what the store keeps of a planned alert.
     pub(crate) fn stored_form(&self, planned: &PlannedAlert) -> NewAlert {
         let receivers = self.pipelines.iter().filter(|pipeline| planned.channels.contains(&pipeline.id));
-        let deliveries = receivers.map(|pipeline| (pipeline.name.clone(), DeliveryState::Pending)).collect();
-        NewAlert { alert: planned.alert.clone(), deliveries, at: planned.at }
+        let mut new = NewAlert::new(planned.alert.clone(), planned.at);
+        new.deliveries = receivers.map(|pipeline| (pipeline.name.clone(), DeliveryState::Pending)).collect();
+        new
     }
 
     /// Hands a planned alert to its channels, or holds it while it is silenced.

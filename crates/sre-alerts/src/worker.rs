@@ -24,6 +24,8 @@ pub(crate) struct Worker {
     done: Vec<Message>,
     /// Results that are not in the store yet.
     records: Vec<DeliveryRecord>,
+    /// When to renew the lease on this process's deliveries; `None` if it does not expire.
+    renew_at: Option<Timestamp>,
     adopted_at: Option<Timestamp>,
     pruned_at: Option<Timestamp>,
     /// Whether attempts were started since the worker last waited.
@@ -39,7 +41,10 @@ const CONCURRENCY: usize = 256;
 const RECORD_BATCH: usize = 1_024;
 /// How many results to keep while the store fails; beyond that, the oldest are dropped.
 const MAX_UNWRITTEN_RECORDS: usize = 65_536;
-/// How often to look for deliveries whose owner is gone.
+const MIN_RENEW_INTERVAL: Duration = Duration::from_millis(100);
+/// How soon to retry a failed renewal of the lease.
+const RENEW_RETRY: Duration = Duration::from_secs(1);
+/// How often to look for deliveries whose owner's lease has ended.
 const ADOPT_EVERY: Duration = Duration::from_secs(60);
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 /// With fewer attempts than this in one turn of the loop, let more alerts gather before the next.
@@ -55,6 +60,7 @@ impl Worker {
             finished: Vec::new(),
             done: Vec::new(),
             records: Vec::new(),
+            renew_at: Some(Timestamp::default()),
             adopted_at: None,
             pruned_at: None,
             was_busy: false,
@@ -135,6 +141,7 @@ impl Worker {
     /// Starts every attempt that is due and returns how many.
     fn start_due(&mut self) -> usize {
         let now = self.shared.now();
+        self.renew_lease(now);
         self.adopt(now);
         let mut state = self.shared.state_spinning();
         state.tick(now, false);
@@ -158,6 +165,21 @@ impl Worker {
             }
         }
         started
+    }
+
+    fn renew_lease(&mut self, now: Timestamp) {
+        if self.renew_at.is_none_or(|due| due > now) {
+            return;
+        }
+        let renewed = self.shared.options.store.as_ref().map_or(Ok(None), |store| store.renew_lease(now));
+        // Early enough that two renewals may fail.
+        self.renew_at = match &renewed {
+            Ok(expires) => expires.map(|expires| now.saturating_add((expires.since(now) / 3).max(MIN_RENEW_INTERVAL))),
+            Err(_) => Some(now.saturating_add(RENEW_RETRY)),
+        };
+        if self.renew_at.is_some() {
+            self.shared.note_store(&mut self.shared.state(), renewed.map(|_| ()), now);
+        }
     }
 
     fn adopt(&mut self, now: Timestamp) {
@@ -225,10 +247,9 @@ impl Worker {
 
     /// Returns how long until something is due; zero if something is.
     fn wait(&self) -> Duration {
-        let longest = ADOPT_EVERY;
-        let due = self.shared.state().next_due();
+        let due = [self.shared.state().next_due(), self.renew_at].into_iter().flatten().min();
         // At the concurrency limit, a due message cannot start until an attempt in flight finishes.
-        let wait = due.map_or(longest, |due| due.since(self.shared.now()).min(longest));
+        let wait = due.map_or(ADOPT_EVERY, |due| due.since(self.shared.now()).min(ADOPT_EVERY));
         if wait.is_zero() && self.running.len() >= CONCURRENCY { Duration::from_millis(1) } else { wait }
     }
 
@@ -253,7 +274,7 @@ async fn attempt(
     http: Arc<dyn HttpClient>,
     at: Timestamp,
 ) -> Attempt {
-    let notification = Notification { alert: &message.alert, id: message.id(), at };
+    let notification = Notification::new(&message.alert, message.id(), at);
     let outcome = AssertUnwindSafe(async {
         match &message.acknowledged_by {
             Some(by) => channel.acknowledge(notification, by, &*http).await.map(|()| DeliveryReceipt::default()),

@@ -3,84 +3,105 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Alert, Severity, Timestamp};
+use crate::{Alert, Severity, StoreError, Timestamp};
 
-/// Where alerts and their deliveries are kept, so that a restart loses none. Several processes may share one store.
+/// Keeps alerts and their deliveries, so that a restart loses none.
+///
+/// Several processes may share one store. Each open handle is an *owner*: it owns the pending deliveries that it appended or
+/// adopted, for as long as it holds its *lease*. A lease begins when the handle is opened; it ends when the handle is dropped,
+/// when its process dies, and, in stores whose leases expire, when it is not renewed in time. Then other owners may adopt the
+/// deliveries.
 pub trait AlertStore: Send + Sync {
-    /// Writes alerts, each with a delivery to each of its channels, in one transaction; returns their ids, which grow.
+    /// Stores alerts, each with a delivery per channel, in one transaction, and returns their ids, which grow.
     fn append(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, StoreError>;
 
-    /// Records how deliveries went, in one transaction; a delivery that is not known yet is added.
+    /// Records the results of deliveries in one transaction; a delivery that is not known yet is added.
     fn record(&self, results: &[DeliveryRecord]) -> Result<(), StoreError>;
 
-    /// Makes unfinished deliveries to `channel` this process's own, oldest first, at most `limit`: those that were
-    /// [`Released`](DeliveryState::Released), and those of processes that are no longer alive. The records come without
-    /// deliveries.
-    fn adopt(&self, channel: &str, limit: usize) -> Result<Vec<AlertRecord>, StoreError>;
+    /// Renews this owner's lease, and returns when it expires unless it is renewed again; `None` if it does not expire while
+    /// the handle is open, as is the default.
+    ///
+    /// An owner that was too late keeps delivering what others have adopted: delivery is at least once.
+    fn renew_lease(&self, _now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
 
-    /// The incidents that are open: of each key whose last alert is not `resolved`, that alert, oldest first. The
-    /// deliveries are those of all the incident's alerts, one for each channel, a successful one where there is one.
+    /// Takes ownership of unfinished deliveries to `channel`, oldest first and at most `limit`: those that are
+    /// [`Released`](DeliveryState::Released), and those whose owner's lease has ended by `now`. Returns their alerts, without
+    /// deliveries.
+    fn adopt(&self, channel: &str, limit: usize, now: Timestamp) -> Result<Vec<AlertRecord>, StoreError>;
+
+    /// Returns the open incidents, oldest first: for each key whose last alert is not `resolved`, that alert. Its deliveries
+    /// are those of all the incident's alerts, one per channel, a successful one if there is one.
     fn open_incidents(&self) -> Result<Vec<AlertRecord>, StoreError>;
 
-    /// The alerts that match, newest first.
+    /// Returns the matching alerts, newest first.
     fn query(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError>;
 
-    /// How many alerts there are.
+    /// Returns the number of alerts.
     fn count(&self) -> Result<u64, StoreError>;
 
-    /// Notes that somebody has taken the open incident of a key on; false where none is open.
+    /// Acknowledges the open incident of a key; false if none is open.
     fn acknowledge(&self, dedup_key: &str, by: &str, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Who has taken the open incident of a key on, through whichever process.
+    /// Returns the acknowledgement of the open incident of a key, made through any process.
     fn acknowledgement(&self, dedup_key: &str) -> Result<Option<Acknowledgement>, StoreError>;
 
-    /// Keeps a silence, as text that only the manager understands; `None` takes it away.
+    /// Saves a silence as text in the manager's own format; `None` deletes it.
     fn save_silence(&self, id: u64, text: Option<&str>) -> Result<(), StoreError>;
 
-    /// The silences that are kept.
+    /// Returns the saved silences.
     fn silences(&self) -> Result<Vec<(u64, String)>, StoreError>;
 
-    /// Deletes what `retention` does not keep, and says how many alerts. Open incidents and unfinished deliveries stay.
+    /// Deletes alerts beyond the retention, and returns how many. Open incidents and unfinished deliveries are kept.
     fn prune(&self, retention: &Retention, now: Timestamp) -> Result<u64, StoreError>;
 }
 
-/// What a store calls an alert.
+/// Identifies an alert in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct AlertId(pub u64);
 
-/// An alert to be written.
+/// An alert to be stored.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NewAlert {
     /// The alert.
     pub alert: Arc<Alert>,
-    /// Where it is to go, and in which state the delivery begins: `Pending`, `Released` or `Skipped`.
+    /// The channels and the initial state of each delivery: `Pending`, `Released` or `Skipped`.
     pub deliveries: Vec<(Arc<str>, DeliveryState)>,
-    /// When it was sent.
+    /// When the alert was sent.
     pub at: Timestamp,
 }
 
-/// How far a delivery has come.
+impl NewAlert {
+    /// Creates an alert to be stored, without deliveries.
+    pub fn new(alert: Arc<Alert>, at: Timestamp) -> Self {
+        Self { alert, deliveries: Vec::new(), at }
+    }
+}
+
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// This process is at work on it.
+    /// Its owner is delivering it.
     Pending,
-    /// To be sent by whoever has room for it.
+    /// Without an owner: its queue was full.
     Released,
-    /// The channel took it.
+    /// The channel accepted it.
     Delivered,
     /// Given up.
     Failed,
-    /// Not sent because it was no longer needed.
+    /// Not sent, because it was no longer needed.
     Skipped,
 }
 
 impl DeliveryState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Released, Self::Delivered, Self::Failed, Self::Skipped];
 
-    /// The lower-case name.
+    /// Returns the lower-case name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -92,91 +113,103 @@ impl DeliveryState {
     }
 }
 
-/// How the delivery of an alert to a channel went.
+/// The delivery of an alert to a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DeliveryRecord {
-    /// Which alert.
+    /// The alert.
     #[serde(skip)]
     pub alert: AlertId,
-    /// To which channel.
+    /// The channel's name.
     pub channel: Arc<str>,
-    /// How far it has come.
+    /// The state.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// The last HTTP status.
+    /// The HTTP status of the last attempt.
     pub status: Option<u16>,
     /// Why it failed or was skipped.
     pub error: Option<String>,
-    /// When that came to be so.
+    /// When it reached this state.
     pub at: Timestamp,
 }
 
-/// An alert with what became of it.
+impl DeliveryRecord {
+    /// Creates a record without attempts, status and error.
+    pub fn new(alert: AlertId, channel: impl Into<Arc<str>>, state: DeliveryState, at: Timestamp) -> Self {
+        Self { alert, channel: channel.into(), state, attempts: 0, status: None, error: None, at }
+    }
+}
+
+/// A stored alert with its deliveries.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct AlertRecord {
-    /// The store's name for it.
+    /// The alert's id.
     pub id: AlertId,
     /// When it was sent.
     pub at: Timestamp,
     /// The alert.
     pub alert: Alert,
-    /// Its deliveries, by channel.
+    /// Its deliveries, ordered by channel.
     pub deliveries: Vec<DeliveryRecord>,
-    /// Who took it on.
+    /// The acknowledgement, if there is one.
     pub acknowledged: Option<Acknowledgement>,
 }
 
-/// Somebody took an incident on.
+impl AlertRecord {
+    /// Creates a record without deliveries and acknowledgement.
+    pub fn new(id: AlertId, alert: Alert, at: Timestamp) -> Self {
+        Self { id, at, alert, deliveries: Vec::new(), acknowledged: None }
+    }
+}
+
+/// The acknowledgement of an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Acknowledgement {
-    /// Who.
+    /// Who acknowledged.
     pub by: String,
     /// When.
     pub at: Timestamp,
 }
 
-/// Which alerts to find; `None` matches all.
+impl Acknowledgement {
+    /// Creates an acknowledgement.
+    pub fn new(by: impl Into<String>, at: Timestamp) -> Self {
+        Self { by: by.into(), at }
+    }
+}
+
+/// A filter for alerts; `None` matches all. Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertQuery {
-    /// Only of this agent.
+    /// Only alerts of this agent.
     pub agent_id: Option<String>,
-    /// Only of this severity.
+    /// Only alerts of this severity.
     pub severity: Option<Severity>,
-    /// Only of this objective.
+    /// Only alerts of this objective.
     pub slo_name: Option<String>,
-    /// Only those sent at this time or later.
+    /// Only alerts sent at or after this time.
     pub since: Option<Timestamp>,
-    /// Only those sent before this time.
+    /// Only alerts sent before this time.
     pub until: Option<Timestamp>,
-    /// At most so many, the newest.
+    /// How many alerts at most, the newest.
     pub limit: Option<usize>,
 }
 
 /// How much history to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Alerts older than this go.
+    /// Alerts older than this are deleted.
     pub age: Duration,
-    /// The oldest go while the store is larger than this, in bytes.
+    /// The oldest alerts are deleted while the store is larger than this, in bytes.
     pub size: u64,
 }
 
 impl Default for Retention {
-    /// 90 days, 1 GB.
+    /// Returns 90 days and 1 GB.
     fn default() -> Self {
         Self { age: Duration::from_secs(90 * 86_400), size: 1_000_000_000 }
     }
-}
-
-/// A store that cannot be read or written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{store}: {reason}")]
-pub struct StoreError {
-    /// Which store: its file or address, without secrets.
-    pub store: String,
-    /// What went wrong, and what to mend.
-    pub reason: String,
-    /// Whether another process holds it, so that it may be free later.
-    pub is_locked: bool,
 }

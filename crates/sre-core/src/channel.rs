@@ -31,6 +31,7 @@ pub trait AlertChannel: Send + Sync {
 
 /// An alert to deliver, for one attempt.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Notification<'a> {
     /// The alert; its `dedup_key` and `starts_at` are always set.
     pub alert: &'a Alert,
@@ -40,11 +41,26 @@ pub struct Notification<'a> {
     pub at: Timestamp,
 }
 
+impl<'a> Notification<'a> {
+    /// Creates a notification.
+    pub const fn new(alert: &'a Alert, id: u128, at: Timestamp) -> Self {
+        Self { alert, id, at }
+    }
+}
+
 /// A receiver's confirmation that it accepted an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeliveryReceipt {
     /// The HTTP status, if delivered by HTTP.
     pub status: Option<u16>,
+}
+
+impl DeliveryReceipt {
+    /// Creates a receipt with the HTTP status of the answer.
+    pub const fn with_status(status: u16) -> Self {
+        Self { status: Some(status) }
+    }
 }
 
 /// A failed attempt to deliver an alert.

@@ -62,6 +62,7 @@ mod snapshot;
 mod spool;
 mod state;
 mod stats;
+mod store_error;
 mod sync;
 mod thread;
 mod time;
@@ -76,7 +77,6 @@ pub use adapter::{
 pub use alert::{Alert, Severity};
 pub use alert_store::{
     Acknowledgement, AlertId, AlertQuery, AlertRecord, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention,
-    StoreError,
 };
 pub use breaker::{BreakerChange, BreakerSnapshot, BreakerState, Target, TargetKind, WindowedCalls};
 pub use cascade::{CascadeReport, FailingTarget};
@@ -110,5 +110,6 @@ pub use snapshot::{
 pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
+pub use store_error::StoreError;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};

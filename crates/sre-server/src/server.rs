@@ -89,7 +89,7 @@ impl StartError {
         match self {
             Self::Journal(error)
             | Self::Engines(EnginesError::History(error) | EnginesError::Alerts(ManagerError::Store(error))) => {
-                error.is_locked
+                error.is_locked()
             }
             _ => false,
         }
@@ -234,10 +234,8 @@ fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<
             }
         })?;
         drop(batches);
-        let engine = taking.join().map_err(|_| StoreError {
-            store: "the journal".to_owned(),
-            reason: format!("what stands there after entry {after} cannot be taken in: this is a bug of ours"),
-            is_locked: false,
+        let engine = taking.join().map_err(|_| {
+            StoreError::unavailable("journal", format!("replaying the entries after {after} panicked: this is a bug"))
         })?;
         Ok((last, engine))
     })

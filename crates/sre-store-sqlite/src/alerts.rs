@@ -10,33 +10,36 @@ use sre_core::{
 };
 
 use crate::file::StoreFile;
-use crate::owner::Owner;
+use crate::file_lease::FileLease;
 use crate::schema;
 
-/// An [`AlertStore`] in a SQLite file. Beside it, each process that has it open keeps a small file with a lock, by which
-/// the others see that it is alive.
+/// An [`AlertStore`] in a SQLite file.
+///
+/// Several processes on one machine may share the file. The lease of each is an OS lock on a small file beside it: it never
+/// expires while the store is open, and ends at once when the process dies.
 #[derive(Debug)]
 pub struct SqliteAlertStore {
     file: StoreFile,
-    owner: Owner,
+    lease: FileLease,
 }
 
-/// A row of `alerts`, read in this order everywhere.
+/// The columns of `alerts`, in the order in which [`record`] reads them.
 const COLUMNS: &str = "a.id, a.at, a.body";
 
 impl SqliteAlertStore {
-    /// The file's name where nobody names another.
+    /// The default file name.
     pub const DEFAULT_FILE: &str = "agent_sre_alerts.db";
 
-    /// Opens a file, which is made where there is none, and brings it to this version's schema. A file that is damaged,
-    /// of a newer version or not writable is an error that says so.
+    /// Opens a file, creating it if missing, and migrates it to this version's schema. Fails if the file is damaged, of a
+    /// newer version or not writable.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let file = StoreFile::open(path.into(), &schema::ALERTS)?;
-        let owner = Owner::new(&file.path).map_err(|error| file.failed(format!("cannot be locked: {error}"), false))?;
-        Ok(Self { file, owner })
+        let lease = FileLease::acquire(&file.path)
+            .map_err(|error| StoreError::unavailable(file.path.display().to_string(), error))?;
+        Ok(Self { file, lease })
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -57,7 +60,7 @@ impl AlertStore for SqliteAlertStore {
                 let (at, severity) = (new.at.as_nanos(), new.alert.severity as u8);
                 let id = alert.insert(params![at, severity, agent_id, slo_name, new.alert.key(), body])?;
                 for (channel, state) in &new.deliveries {
-                    delivery.execute(params![id, channel, code(*state), self.owner.number, at])?;
+                    delivery.execute(params![id, channel, code(*state), self.lease.owner, at])?;
                 }
                 ids.push(AlertId(id.cast_unsigned()));
             }
@@ -71,14 +74,14 @@ impl AlertStore for SqliteAlertStore {
                 "UPDATE deliveries SET state = ?3, owner = ?4, attempts = ?5, status = ?6, error = ?7, at = ?8
                  WHERE alert = ?1 AND channel = ?2",
             )?;
-            // A result for an alert that is no longer in the history has nowhere to go.
+            // The result of an alert that has been pruned is dropped.
             let mut new = connection.prepare_cached(
                 "INSERT INTO deliveries (alert, channel, state, owner, attempts, status, error, at)
                  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM alerts WHERE id = ?1)",
             )?;
             for result in results {
-                let DeliveryRecord { alert, channel, state, attempts, status, error, at } = result;
-                let (id, owner, at) = (alert.0.cast_signed(), self.owner.number, at.as_nanos());
+                let DeliveryRecord { alert, channel, state, attempts, status, error, at, .. } = result;
+                let (id, owner, at) = (alert.0.cast_signed(), self.lease.owner, at.as_nanos());
                 let values = params![id, channel, code(*state), owner, attempts, status, error, at];
                 if known.execute(values)? == 0 {
                     new.execute(values)?;
@@ -88,31 +91,32 @@ impl AlertStore for SqliteAlertStore {
         })
     }
 
-    fn adopt(&self, channel: &str, limit: usize) -> Result<Vec<AlertRecord>, StoreError> {
+    fn adopt(&self, channel: &str, limit: usize, _now: Timestamp) -> Result<Vec<AlertRecord>, StoreError> {
         self.file.write(|connection| {
-            // Named as the index is, so that SQLite uses it: finished deliveries are many, unfinished ones few.
+            // `state IN (0, 1)` is the condition of the partial index `unfinished`, without which SQLite would not use it.
             let mut owners = connection.prepare_cached(
                 "SELECT DISTINCT owner FROM deliveries
                  WHERE channel = ? AND state IN (0, 1) AND state = 0 AND owner != ?",
             )?;
             let owners: Vec<i64> =
-                owners.query_map(params![channel, self.owner.number], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let dead: Vec<i64> = owners.into_iter().filter(|owner| !Owner::is_alive(&self.file.path, *owner)).collect();
-            let of_dead = vec!["?"; dead.len()].join(", ");
+                owners.query_map(params![channel, self.lease.owner], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let gone: Vec<i64> =
+                owners.into_iter().filter(|owner| !FileLease::is_held(&self.file.path, *owner)).collect();
+            let placeholders = vec!["?"; gone.len()].join(", ");
             let found = format!(
                 "SELECT {COLUMNS} FROM deliveries d JOIN alerts a ON a.id = d.alert
-                 WHERE d.channel = ? AND d.state IN (0, 1) AND (d.state = 1 OR d.owner IN ({of_dead})) ORDER BY a.id LIMIT ?"
+                 WHERE d.channel = ? AND d.state IN (0, 1) AND (d.state = 1 OR d.owner IN ({placeholders})) ORDER BY a.id LIMIT ?"
             );
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let values = std::iter::once(Value::from(channel.to_owned()))
-                .chain(dead.into_iter().map(Value::from))
+                .chain(gone.into_iter().map(Value::from))
                 .chain([Value::from(limit)]);
             let records: Vec<AlertRecord> =
                 connection.prepare(&found)?.query_map(params_from_iter(values), record)?.collect::<Result<_, _>>()?;
             let mut take =
                 connection.prepare_cached("UPDATE deliveries SET state = 0, owner = ? WHERE alert = ? AND channel = ?")?;
             for record in &records {
-                take.execute(params![self.owner.number, record.id.0.cast_signed(), channel])?;
+                take.execute(params![self.lease.owner, record.id.0.cast_signed(), channel])?;
             }
             Ok(records)
         })
@@ -125,7 +129,7 @@ impl AlertStore for SqliteAlertStore {
                  (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id) ORDER BY a.id"
             ))?;
             let mut records: Vec<AlertRecord> = last.query_map([], record)?.collect::<Result<_, _>>()?;
-            // Where any alert of the incident went counts, not only where the last one did.
+            // The deliveries of all alerts of the incident, not only of the last one.
             let mut of_incident = connection.prepare_cached(
                 "SELECT d.alert, d.channel, d.state, d.attempts, d.status, d.error, d.at
                  FROM deliveries d JOIN alerts a ON a.id = d.alert WHERE a.dedup_key = ?1 AND a.id >
@@ -170,10 +174,12 @@ impl AlertStore for SqliteAlertStore {
             let with_acknowledgement = |row: &Row<'_>| {
                 let by: Option<String> = row.get(3)?;
                 let acknowledged = match by {
-                    Some(by) => Some(Acknowledgement { by, at: Timestamp::from_nanos(row.get(4)?) }),
+                    Some(by) => Some(Acknowledgement::new(by, Timestamp::from_nanos(row.get(4)?))),
                     None => None,
                 };
-                Ok(AlertRecord { acknowledged, ..record(row)? })
+                let mut record = record(row)?;
+                record.acknowledged = acknowledged;
+                Ok(record)
             };
             let mut statement = connection.prepare(&found)?;
             let records = statement.query_map(params_from_iter(values), with_acknowledgement)?;
@@ -236,8 +242,8 @@ impl AlertStore for SqliteAlertStore {
         let oldest = now.saturating_sub(retention.age).as_nanos();
         let by_age = self.file.write(|connection| {
             let deleted =
-                connection.execute(&format!("DELETE FROM alerts AS a WHERE a.at < ? AND {DISPENSABLE}"), [oldest])?;
-            // What nobody could deliver in all that time will go next, with the reason on record until then.
+                connection.execute(&format!("DELETE FROM alerts AS a WHERE a.at < ? AND {DELETABLE}"), [oldest])?;
+            // Fails the deliveries that did not succeed in that time; their alerts are deleted by the next call.
             connection.execute(
                 "UPDATE deliveries SET state = 3, error = 'not delivered within the retention time'
                  WHERE state IN (0, 1) AND at < ?",
@@ -251,7 +257,7 @@ impl AlertStore for SqliteAlertStore {
                 connection.execute(
                     &format!(
                         "DELETE FROM alerts WHERE id IN
-                         (SELECT a.id FROM alerts a WHERE {DISPENSABLE} ORDER BY a.id LIMIT
+                         (SELECT a.id FROM alerts a WHERE {DELETABLE} ORDER BY a.id LIMIT
                           (SELECT max(100, count(*) / 10) FROM alerts))"
                     ),
                     [],
@@ -263,7 +269,7 @@ impl AlertStore for SqliteAlertStore {
             deleted += by_size as u64;
         }
         if deleted > 0 {
-            // It frees a page a step.
+            // Every step frees one page.
             self.file.read(|connection| {
                 let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
                 let mut pages = statement.query([])?;
@@ -275,8 +281,8 @@ impl AlertStore for SqliteAlertStore {
     }
 }
 
-/// What the history can do without: neither the last word on an open incident, nor still to be delivered.
-const DISPENSABLE: &str = "(a.severity = 0 OR EXISTS
+/// The condition of alerts that may be deleted: not the last one of an open incident, and without unfinished deliveries.
+const DELETABLE: &str = "(a.severity = 0 OR EXISTS
       (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id))
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert = a.id AND d.state IN (0, 1))";
 
@@ -285,7 +291,7 @@ fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?).cast_unsigned())
 }
 
-/// Who took the open incident on, unless it got worse since.
+/// Returns the acknowledgement of the open incident, unless its severity has risen since.
 fn acknowledgement(connection: &Connection, dedup_key: &str) -> rusqlite::Result<Option<Acknowledgement>> {
     connection
         .prepare_cached(
@@ -295,7 +301,9 @@ fn acknowledgement(connection: &Connection, dedup_key: &str) -> rusqlite::Result
                 AND (later.severity = 0 OR later.severity > a.severity))
              ORDER BY a.id DESC LIMIT 1",
         )?
-        .query_row([dedup_key], |row| Ok(Acknowledgement { by: row.get(0)?, at: Timestamp::from_nanos(row.get(1)?) }))
+        .query_row([dedup_key], |row| {
+            Ok(Acknowledgement::new(row.get::<_, String>(0)?, Timestamp::from_nanos(row.get(1)?)))
+        })
         .optional()
 }
 
@@ -304,24 +312,21 @@ fn record(row: &Row<'_>) -> rusqlite::Result<AlertRecord> {
     let alert = serde_json::from_str(&body)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
     let id: i64 = row.get(0)?;
-    let at = Timestamp::from_nanos(row.get(1)?);
-    Ok(AlertRecord { id: AlertId(id.cast_unsigned()), at, alert, deliveries: Vec::new(), acknowledged: None })
+    Ok(AlertRecord::new(AlertId(id.cast_unsigned()), alert, Timestamp::from_nanos(row.get(1)?)))
 }
 
 fn delivery(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
     let (alert, state): (i64, u8) = (row.get(0)?, row.get(2)?);
-    Ok(DeliveryRecord {
-        alert: AlertId(alert.cast_unsigned()),
-        channel: row.get(1)?,
-        state: DeliveryState::ALL.get(usize::from(state)).copied().unwrap_or(DeliveryState::Failed),
-        attempts: row.get(3)?,
-        status: row.get(4)?,
-        error: row.get(5)?,
-        at: Timestamp::from_nanos(row.get(6)?),
-    })
+    let state = DeliveryState::ALL.get(usize::from(state)).copied().unwrap_or(DeliveryState::Failed);
+    let (id, channel) = (AlertId(alert.cast_unsigned()), row.get::<_, Arc<str>>(1)?);
+    let mut record = DeliveryRecord::new(id, channel, state, Timestamp::from_nanos(row.get(6)?));
+    record.attempts = row.get(3)?;
+    record.status = row.get(4)?;
+    record.error = row.get(5)?;
+    Ok(record)
 }
 
-/// How a state is written: by its place among all of them.
+/// Returns the stored form of a state: its position in [`DeliveryState::ALL`].
 const fn code(state: DeliveryState) -> u8 {
     state as u8
 }

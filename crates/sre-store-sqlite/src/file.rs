@@ -1,14 +1,14 @@
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use sre_core::{StoreError, lock};
 
-use crate::schema::{self, Schema, is_locked};
+use crate::schema::{self, Schema};
 
-/// How long to wait for another process that was waited for in vain before.
-const PATIENCE_WHILE_HELD: Duration = Duration::from_millis(100);
+/// How long to wait for a lock that another process has just held for longer than [`schema::BUSY_TIMEOUT`].
+const BUSY_TIMEOUT_WHILE_LOCKED: Duration = Duration::from_millis(100);
 
 /// A SQLite file, used by one thread at a time.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl StoreFile {
         Ok(Self { path, connection })
     }
 
-    /// Does something within a transaction that writes.
+    /// Runs `work` in a write transaction.
     pub(crate) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut connection = self.connection();
         let transact = || {
@@ -33,25 +33,38 @@ impl StoreFile {
             Ok(result)
         };
         let result: rusqlite::Result<T> = transact();
-        // Who holds the file for long is waited for once, and not again by everything that comes meanwhile.
-        let is_held = result.as_ref().is_err_and(is_locked);
+        // A process that holds the lock for long is waited for once, not by every write.
+        let is_file_locked = result.as_ref().is_err_and(is_locked);
         connection
-            .busy_timeout(if is_held { PATIENCE_WHILE_HELD } else { schema::PATIENCE })
+            .busy_timeout(if is_file_locked { BUSY_TIMEOUT_WHILE_LOCKED } else { schema::BUSY_TIMEOUT })
             .and(result)
-            .map_err(|error| self.failed(error.to_string(), is_locked(&error)))
+            .map_err(|error| store_error(&self.path, error))
     }
 
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        work(&self.connection()).map_err(|error| self.failed(error.to_string(), is_locked(&error)))
-    }
-
-    pub(crate) fn failed(&self, reason: String, is_locked: bool) -> StoreError {
-        StoreError { store: self.path.display().to_string(), reason, is_locked }
+        work(&self.connection()).map_err(|error| store_error(&self.path, error))
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         lock(&self.connection)
     }
+}
+
+/// Returns the error of a store for one of SQLite.
+pub(crate) fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
+    let store = path.display().to_string();
+    let code = error.sqlite_error_code();
+    let source = Arc::new(error);
+    match code {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { store, source },
+        Some(ErrorCode::DiskFull) => StoreError::Full { store, source },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { store, source },
+        _ => StoreError::Unavailable { store, source },
+    }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 #[cfg(test)]
@@ -61,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_holds_the_file_is_waited_for_once() {
+    fn a_process_that_holds_the_lock_is_waited_for_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("alerts.db");
         let file = StoreFile::open(path.clone(), &schema::ALERTS).unwrap();
@@ -69,9 +82,9 @@ mod tests {
         let other = Connection::open(path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let begun = Instant::now();
-        assert!((0..20).all(|id| add(id).unwrap_err().is_locked));
+        assert!((0..20).all(|id| add(id).unwrap_err().is_locked()));
         assert!(begun.elapsed() < Duration::from_secs(60), "not five seconds each");
         other.execute_batch("COMMIT").unwrap();
-        assert_eq!(add(7), Ok(1));
+        assert_eq!(add(7).unwrap(), 1);
     }
 }

@@ -6,8 +6,8 @@ use sre_core::{JournalEntry, JournalStore, StoreError, Timestamp};
 use crate::file::StoreFile;
 use crate::schema::Schema;
 
-/// A [`JournalStore`] in a SQLite file. Room that a snapshot has made is used again, so that the file stays as large as the
-/// most that it once held.
+/// A [`JournalStore`] in a SQLite file. The space of deleted entries is reused, so the file stays at the largest size it once
+/// had.
 #[derive(Debug)]
 pub struct SqliteJournal(StoreFile);
 
@@ -32,18 +32,18 @@ const JOURNAL: Schema = Schema {
 };
 
 impl SqliteJournal {
-    /// The file's name where nobody names another.
+    /// The default file name.
     pub const DEFAULT_FILE: &str = "journal.db";
 
-    /// Opens a file of at most so many bytes, which is made where there is none. A file that is damaged, of a newer version, of
-    /// something else, in use elsewhere or not writable is an error that says so.
-    pub fn open(path: impl Into<PathBuf>, most_bytes: u64) -> Result<Self, StoreError> {
+    /// Opens a file of at most `max_bytes`, creating it if missing. Fails if the file is damaged, of a newer version, of
+    /// another application, in use by another process or not writable.
+    pub fn open(path: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, StoreError> {
         let file = StoreFile::open(path.into(), &JOURNAL)?;
         file.read(|connection| {
             let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-            let most = i64::try_from(most_bytes).unwrap_or(i64::MAX) / page.max(1);
-            connection.pragma_update_and_check(None, "max_page_count", most.max(16), |_| Ok(()))?;
-            // Nobody else may write to it meanwhile: what this process knows of it would be wrong.
+            let max_pages = i64::try_from(max_bytes).unwrap_or(i64::MAX) / page.max(1);
+            connection.pragma_update_and_check(None, "max_page_count", max_pages.max(16), |_| Ok(()))?;
+            // No other process may write to the file while this one has it open.
             connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
             connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")
         })?;
@@ -65,7 +65,7 @@ impl JournalStore for SqliteJournal {
 
     fn put_snapshot(&self, last: u64, state: &[u8]) -> Result<(), StoreError> {
         self.0.write(|connection| {
-            // First: what that frees has room for the snapshot, also where the file is full.
+            // Deletes first, which frees space for the snapshot if the file is full.
             connection.execute("DELETE FROM entries WHERE number <= ?", [last.cast_signed()])?;
             let sql = "INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)";
             connection.execute(sql, params![last.cast_signed(), state]).map(drop)
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_finds_the_snapshot_and_what_came_after_it() {
+    fn a_restart_finds_the_snapshot_and_the_entries_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let open = || SqliteJournal::open(folder.path().join("journal.db"), 1 << 30).unwrap();
         let journal = open();
@@ -142,31 +142,31 @@ mod tests {
         journal.put_snapshot(3, b"all").unwrap();
         drop(journal);
         let journal = open();
-        assert_eq!(journal.append(&[entry(b"4")]).unwrap(), 4, "a number is never used again");
+        assert_eq!(journal.append(&[entry(b"4")]).unwrap(), 4, "a number is never reused");
     }
 
     #[test]
-    fn a_full_journal_takes_nothing_until_a_snapshot_makes_room() {
+    fn a_full_journal_rejects_entries_until_a_snapshot_frees_space() {
         let folder = tempfile::tempdir().unwrap();
         let journal = SqliteJournal::open(folder.path().join("journal.db"), 1 << 20).unwrap();
         let body = vec![7; 100_000];
-        let taken = (0..20).take_while(|_| journal.append(&[entry(&body)]).is_ok()).count() as u64;
-        assert!((5..=10).contains(&taken), "{taken}");
-        assert!(journal.append(&[entry(&body)]).unwrap_err().reason.contains("full"));
-        assert_eq!(numbers(&journal, 0).len() as u64, taken, "what was taken is whole");
-        journal.put_snapshot(taken, b"all").unwrap();
+        let accepted = (0..20).take_while(|_| journal.append(&[entry(&body)]).is_ok()).count() as u64;
+        assert!((5..=10).contains(&accepted), "{accepted}");
+        assert!(journal.append(&[entry(&body)]).unwrap_err().to_string().contains("full"));
+        assert_eq!(numbers(&journal, 0).len() as u64, accepted, "accepted entries are complete");
+        journal.put_snapshot(accepted, b"all").unwrap();
         assert!(journal.append(&[entry(&body)]).is_ok());
         assert!(journal.size().unwrap() < 300_000);
     }
 
     #[test]
-    fn two_services_do_not_share_a_journal() {
+    fn a_journal_is_open_in_one_process_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let first = SqliteJournal::open(&path, 1 << 20).unwrap();
         let second = std::thread::spawn(move || SqliteJournal::open(path, 1 << 20).map(drop)).join().unwrap();
         let error = second.unwrap_err();
-        assert!(error.is_locked && error.reason.contains("locked"), "{error}");
+        assert!(error.is_locked() && error.to_string().contains("locked"), "{error}");
         drop(first);
     }
 }

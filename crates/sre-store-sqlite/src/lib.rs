@@ -1,7 +1,7 @@
-//! What must outlive the process in SQLite files: alerts and their deliveries, the ledger of costs, and a service's journal.
+//! Stores in SQLite files: alerts and their deliveries, the ledger of costs, and a service's journal.
 //!
-//! The file of alerts is in WAL mode and synced at every commit, so that what was written survives a crash and a power cut. Several
-//! processes may have it open: each owns the deliveries it is at work on, and takes over those of processes that died.
+//! The alert store uses WAL mode and syncs every commit, so that stored alerts survive a crash and a power failure. Several
+//! processes may share it: each owns the deliveries it is working on, and adopts those of processes that died.
 //!
 //! ```
 //! use sre_core::{AlertQuery, AlertStore};
@@ -14,9 +14,9 @@
 //! ```
 mod alerts;
 mod file;
+mod file_lease;
 mod journal;
 mod ledger;
-mod owner;
 mod schema;
 
 pub use alerts::SqliteAlertStore;

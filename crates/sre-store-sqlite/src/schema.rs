@@ -2,16 +2,18 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use sre_core::StoreError;
 
-/// What a kind of file holds.
+use crate::file::store_error;
+
+/// The schema of one kind of file.
 pub(crate) struct Schema {
-    /// SQLite's `application_id`, by which a file of another kind is told.
+    /// SQLite's `application_id`, which identifies the kind of file.
     pub(crate) id: i32,
-    /// Each brings a file from one version to the next; the version is SQLite's `user_version`.
+    /// The migrations from each version to the next; the version is SQLite's `user_version`.
     pub(crate) migrations: &'static [&'static str],
-    /// SQLite's `synchronous`: whether a commit outlives a power cut, or the death of the process only.
+    /// SQLite's `synchronous`: whether a commit survives a power failure, or only the death of the process.
     pub(crate) synchronous: &'static str,
 }
 
@@ -52,91 +54,65 @@ const ALERT_MIGRATIONS: [&str; 2] = [
     "CREATE TABLE silences (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
 ];
 
-/// How long to wait for another process that holds the file.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for another process that holds the lock.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Files up to this size are checked as a whole when they are opened.
+/// Files up to this size are checked for damage when they are opened.
 const CHECKED_BYTES: u64 = 64 << 20;
 
-/// Opens a file and brings it up to date; the error says what to mend.
+/// Opens a file and migrates it to this version's schema.
 pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
     let size = fs::metadata(path).map_or(0, |file| file.len());
-    let failed = |reason, is_locked| StoreError { store: path.display().to_string(), reason, is_locked };
-    let connection = Connection::open(path).map_err(|error| failed(format!("cannot be opened: {error}"), false))?;
-    prepare(connection, size, schema).map_err(|failure| {
-        let is_locked = matches!(&failure, Failure::Sqlite(error) if is_locked(error));
-        let reason = match failure {
-            Failure::Sqlite(error) if is_corrupt(&error) => {
-                format!("is no usable SQLite file ({error}): move it away, and a new one is begun")
-            }
-            Failure::Sqlite(error) => format!("cannot be used: {error}"),
-            Failure::Corrupt(what) => format!("is damaged ({what}): move it away, and a new one is begun"),
-            Failure::Other => "is a SQLite file for something else: name another file".to_owned(),
-            Failure::Newer(version) => {
-                format!(
-                    "has schema version {version}, expected at most {}: it was made by a newer version",
-                    schema.migrations.len()
-                )
-            }
-        };
-        failed(reason, is_locked)
-    })
-}
-
-enum Failure {
-    Sqlite(rusqlite::Error),
-    Corrupt(String),
-    Other,
-    Newer(u32),
-}
-
-impl From<rusqlite::Error> for Failure {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+    let mut connection = Connection::open(path).map_err(|error| store_error(path, error))?;
+    configure(&connection, schema).map_err(|error| store_error(path, error))?;
+    if (1..=CHECKED_BYTES).contains(&size) {
+        check(&connection, path)?;
     }
+    migrate(&mut connection, path, schema)?;
+    Ok(connection)
 }
 
-fn prepare(mut connection: Connection, size: u64, schema: &Schema) -> Result<Connection, Failure> {
-    connection.busy_timeout(PATIENCE)?;
-    // Before the first table is made, so that deleted history gives its room back.
+fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Must be set before the first table is created; lets deletions shrink the file.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", schema.synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(32);
-    if (1..=CHECKED_BYTES).contains(&size) {
-        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if found != "ok" {
-            return Err(Failure::Corrupt(found));
-        }
-    }
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let id: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(())
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| store_error(path, error))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::corrupt(path.display().to_string(), found)) }
+}
+
+fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<(), StoreError> {
+    let failed = |error| store_error(path, error);
+    let incompatible = |reason| StoreError::Incompatible { store: path.display().to_string(), reason };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let id: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
     if version > 0 && id != schema.id {
-        return Err(Failure::Other);
+        return Err(incompatible("is a SQLite file of another application: name another file".to_owned()));
     }
-    if version as usize > schema.migrations.len() {
-        return Err(Failure::Newer(version));
+    let latest = schema.migrations.len();
+    if version as usize > latest {
+        let reason = format!("has schema version {version}, expected at most {latest}: it was made by a newer version");
+        return Err(incompatible(reason));
     }
-    transaction.pragma_update(None, "application_id", schema.id)?;
-    for (version, migration) in (1u32..).zip(schema.migrations).skip(version as usize) {
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", version)?;
-    }
-    transaction.commit()?;
-    Ok(connection)
-}
-
-/// Whether another process holds the file.
-pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
-}
-
-fn is_corrupt(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+    let migrate = || {
+        transaction.pragma_update(None, "application_id", schema.id)?;
+        for (version, migration) in (1u32..).zip(schema.migrations).skip(version as usize) {
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "user_version", version)?;
+        }
+        Ok(())
+    };
+    migrate().and_then(|()| transaction.commit()).map_err(failed)
 }
 
 #[cfg(test)]

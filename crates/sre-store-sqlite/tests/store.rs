@@ -1,11 +1,12 @@
-//! The store against its trait's promises, on real files.
+//! The store against the contract of its trait, on real files.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::{
-    Alert, AlertId, AlertQuery, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention, Severity, Timestamp,
+    Alert, AlertId, AlertQuery, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention, Severity, StoreError,
+    Timestamp,
 };
 use sre_store_sqlite::SqliteAlertStore;
 
@@ -28,16 +29,19 @@ fn alert(key: &str, severity: Severity, agent: &str) -> Alert {
 }
 
 fn new(alert: Alert, channels: &[&str], at: Timestamp) -> NewAlert {
-    let deliveries = channels.iter().map(|name| ((*name).into(), DeliveryState::Pending)).collect();
-    NewAlert { alert: Arc::new(alert), deliveries, at }
+    let mut new = NewAlert::new(Arc::new(alert), at);
+    new.deliveries = channels.iter().map(|name| ((*name).into(), DeliveryState::Pending)).collect();
+    new
 }
 
 fn result(alert: AlertId, channel: &str, state: DeliveryState) -> DeliveryRecord {
-    DeliveryRecord { alert, channel: channel.into(), state, attempts: 2, status: Some(200), error: None, at: at(9) }
+    let mut record = DeliveryRecord::new(alert, channel, state, at(9));
+    (record.attempts, record.status) = (2, Some(200));
+    record
 }
 
 #[test]
-fn what_is_written_is_found_by_every_filter() {
+fn every_filter_finds_the_matching_alerts() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let alerts = [
@@ -64,24 +68,21 @@ fn what_is_written_is_found_by_every_filter() {
 }
 
 #[test]
-fn results_of_deliveries_stay_with_their_alert() {
+fn delivery_results_are_kept_with_their_alert() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let ids = store.append(&[new(alert("a", Severity::Warning, "x"), &["slack"], at(0))]).unwrap();
-    let failed = DeliveryRecord {
-        error: Some("answered 400: no".into()),
-        status: Some(400),
-        ..result(ids[0], "slack", DeliveryState::Failed)
-    };
+    let mut failed = result(ids[0], "slack", DeliveryState::Failed);
+    (failed.error, failed.status) = (Some("answered 400: no".into()), Some(400));
     let escalated = result(ids[0], "boss", DeliveryState::Delivered);
-    // One of an alert that is gone changes nothing.
+    // The result of an alert that is not in the store is ignored.
     store.record(&[failed.clone(), escalated.clone(), result(AlertId(99), "slack", DeliveryState::Failed)]).unwrap();
     let record = store.query(&AlertQuery::default()).unwrap().remove(0);
     assert_eq!(record.deliveries, [escalated, failed]);
 }
 
 #[test]
-fn only_the_deliveries_of_dead_processes_and_released_ones_are_adopted() {
+fn only_released_deliveries_and_those_of_ended_leases_are_adopted() {
     let folder = tempfile::tempdir().unwrap();
     let (mine, other) = (open(folder.path()), open(folder.path()));
     let ids = mine
@@ -90,23 +91,23 @@ fn only_the_deliveries_of_dead_processes_and_released_ones_are_adopted() {
             new(alert("b", Severity::Warning, "x"), &["pd"], at(1)),
         ])
         .unwrap();
-    assert!(other.adopt("slack", 10).unwrap().is_empty(), "its owner lives");
+    assert!(other.adopt("slack", 10, at(9)).unwrap().is_empty(), "its owner holds its lease");
     mine.record(&[result(ids[1], "pd", DeliveryState::Released)]).unwrap();
-    assert_eq!(other.adopt("pd", 10).unwrap().len(), 1, "released by its owner");
-    assert!(other.adopt("pd", 10).unwrap().is_empty(), "adopted once");
+    assert_eq!(other.adopt("pd", 10, at(9)).unwrap().len(), 1, "released by its owner");
+    assert!(other.adopt("pd", 10, at(9)).unwrap().is_empty(), "adopted once");
     drop(mine);
-    assert!(other.adopt("slack", 0).unwrap().is_empty());
-    let adopted = other.adopt("slack", 10).unwrap();
+    assert!(other.adopt("slack", 0, at(9)).unwrap().is_empty());
+    let adopted = other.adopt("slack", 10, at(9)).unwrap();
     assert_eq!((adopted[0].id, adopted[0].at, &*adopted[0].alert.dedup_key), (ids[0], at(0), "a"));
     other.record(&[result(ids[0], "slack", DeliveryState::Delivered)]).unwrap();
     drop(other);
-    assert!(open(folder.path()).adopt("slack", 10).unwrap().is_empty(), "delivered");
+    assert!(open(folder.path()).adopt("slack", 10, at(9)).unwrap().is_empty(), "delivered");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("owner")), "{left:?}");
 }
 
 #[test]
-fn an_incident_is_open_until_its_key_is_resolved_and_knows_where_it_was_sent() {
+fn an_incident_is_open_until_resolved_and_keeps_the_deliveries_of_all_its_alerts() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     store
@@ -124,7 +125,7 @@ fn an_incident_is_open_until_its_key_is_resolved_and_knows_where_it_was_sent() {
     assert_eq!((&*open[0].alert.dedup_key, open[0].alert.severity), ("old", Severity::Warning));
     let channels: Vec<&str> = open[0].deliveries.iter().map(|delivery| &*delivery.channel).collect();
     assert_eq!(channels, ["pd", "slack"]);
-    // An acknowledgement holds until it gets worse.
+    // An acknowledgement holds until the severity rises.
     assert!(!store.acknowledge("closed", "ann", at(6)).unwrap());
     assert!(store.acknowledge("old", "ann", at(6)).unwrap());
     assert_eq!(store.acknowledgement("old").unwrap().unwrap().by, "ann");
@@ -136,7 +137,7 @@ fn an_incident_is_open_until_its_key_is_resolved_and_knows_where_it_was_sent() {
 }
 
 #[test]
-fn retention_keeps_what_is_open_or_undelivered() {
+fn retention_keeps_open_incidents_and_unfinished_deliveries() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let ids = store
@@ -153,7 +154,7 @@ fn retention_keeps_what_is_open_or_undelivered() {
         .unwrap();
     let day = Retention { age: Duration::from_secs(86_400), size: u64::MAX };
     assert_eq!(store.prune(&day, at(60)).unwrap(), 0);
-    assert_eq!(store.prune(&day, at(100_000)).unwrap(), 3, "both of `closed`, and the end of `waiting`");
+    assert_eq!(store.prune(&day, at(100_000)).unwrap(), 3, "both of `closed`, and the resolution of `waiting`");
     let left = store.query(&AlertQuery::default()).unwrap();
     assert_eq!(left.iter().map(|record| &*record.alert.dedup_key).collect::<Vec<_>>(), ["waiting", "open"]);
     let delivery = &left[0].deliveries[0];
@@ -164,7 +165,7 @@ fn retention_keeps_what_is_open_or_undelivered() {
 }
 
 #[test]
-fn retention_by_size_deletes_the_oldest_and_gives_the_room_back() {
+fn retention_by_size_deletes_the_oldest_and_shrinks_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let pairs = (0..2_000).flat_map(|number| {
@@ -186,14 +187,18 @@ fn retention_by_size_deletes_the_oldest_and_gives_the_room_back() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_says_what_to_mend() {
+fn an_unusable_file_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let error = |name: &str| SqliteAlertStore::open(folder.path().join(name)).unwrap_err().to_string();
     std::fs::write(folder.path().join("text.db"), "not a database at all, but longer than a header".repeat(20))
         .unwrap();
-    assert!(error("text.db").contains("text.db: is no usable SQLite file"), "{}", error("text.db"));
+    assert!(error("text.db").contains("text.db: damaged or in another format"), "{}", error("text.db"));
     assert!(error("text.db").contains("move it away"));
-    assert!(error("no/such/folder.db").contains("cannot be opened"), "{}", error("no/such/folder.db"));
+    assert!(
+        error("no/such/folder.db").contains("unavailable: unable to open database file"),
+        "{}",
+        error("no/such/folder.db")
+    );
 
     let newer = folder.path().join("newer.db");
     drop(SqliteAlertStore::open(&newer).unwrap());
@@ -209,15 +214,11 @@ fn a_file_that_cannot_be_used_says_what_to_mend() {
     let mut bytes = std::fs::read(&damaged).unwrap();
     bytes[8_192..24_576].fill(0xAB);
     std::fs::write(&damaged, bytes).unwrap();
-    assert!(
-        error("damaged.db").contains("damaged") || error("damaged.db").contains("no usable"),
-        "{}",
-        error("damaged.db")
-    );
+    assert!(matches!(SqliteAlertStore::open(&damaged), Err(StoreError::Corrupt { .. })), "{}", error("damaged.db"));
 }
 
 #[test]
-fn threads_and_handles_write_side_by_side() {
+fn several_handles_write_concurrently() {
     let folder = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         for writer in 0..4 {
@@ -231,5 +232,5 @@ fn threads_and_handles_write_side_by_side() {
         }
     });
     assert_eq!(open(folder.path()).count().unwrap(), 200);
-    assert_eq!(open(folder.path()).adopt("slack", 1_000).unwrap().len(), 200);
+    assert_eq!(open(folder.path()).adopt("slack", 1_000, at(9)).unwrap().len(), 200);
 }

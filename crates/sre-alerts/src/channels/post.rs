@@ -33,13 +33,13 @@ impl<'a> Post<'a> {
         let answer = match http.send(request).await {
             // Accepted; the answer that is too large does not matter.
             Err(HttpError::TooLarge { status, .. }) if (200..300).contains(&status) => {
-                return Ok(DeliveryReceipt { status: Some(status) });
+                return Ok(DeliveryReceipt::with_status(status));
             }
             answer => answer?,
         };
         let status = answer.status().as_u16();
         if answer.status().is_success() {
-            return Ok(DeliveryReceipt { status: Some(status) });
+            return Ok(DeliveryReceipt::with_status(status));
         }
         let mut message = String::from_utf8_lossy(answer.body()).split_whitespace().collect::<Vec<_>>().join(" ");
         for secret in self.secrets.iter().map(|secret| secret.expose()).chain(parts(self.url.expose())) {

@@ -134,7 +134,7 @@ impl From<NotTaken> for ApiError {
             NotTaken::Busy => Self::busy(),
             NotTaken::Journal(error) => {
                 // The path of a file is nobody's affair outside.
-                let message = format!("what was sent cannot be kept ({}): try again", error.reason);
+                let message = format!("what was sent cannot be kept ({}): try again", error.reason());
                 Self::unavailable(message, Duration::from_secs(5))
             }
             NotTaken::Stopping => Self::unavailable("the service is about to stop: try again", Duration::from_secs(2)),

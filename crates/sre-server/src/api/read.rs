@@ -161,7 +161,7 @@ pub(crate) async fn alerts(
     };
     let found = tokio::task::spawn_blocking(move || context.shared.engines().alert_history(&query)).await;
     let found = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let unavailable = |error: StoreError| ApiError::unavailable(error.reason, Duration::from_secs(5));
+    let unavailable = |error: StoreError| ApiError::unavailable(error.reason(), Duration::from_secs(5));
     Ok(Json(AlertList { alerts: found.map_err(unavailable)? }))
 }
 
