@@ -66,3 +66,8 @@ pub use options::{AlertOptions, ChannelConfig, Escalation};
 pub use persistent::PersistentAlertManager;
 pub use sent::{Decision, DeliveryResult, Sent, Verdict};
 pub use throttle::RateLimit;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -103,3 +103,8 @@ pub use sync::lock;
 pub use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,3 +15,8 @@ mod exporter;
 mod snapshots;
 
 pub use exporter::{InvalidMetric, PrometheusExporter};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
