@@ -1,28 +1,34 @@
-use cargo_metadata::MetadataCommand;
+use anyhow::bail;
 
-use crate::{cargo, layers};
+use crate::tools::{DENY, HACK, Tool};
+use crate::{cargo, layers, manifests};
 
-pub(crate) fn run() -> anyhow::Result<()> {
+/// Checks that need a tool of their own: the arguments of cargo.
+const WITH_TOOLS: [(Tool, &[&str]); 2] = [
+    // Features are additive: each compiles without the others, and so does none of them.
+    (HACK, &["hack", "check", "--quiet", "--workspace", "--each-feature"]),
+    // Advisories need a database from the network; `docs/verification.md` has the command.
+    (DENY, &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]),
+];
+
+pub(crate) fn run(install: bool) -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"], &[])?;
     layers::check()?;
+    manifests::check()?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"], &[])?;
-    each_feature_alone()?;
-    cargo(&["doc", "--workspace", "--no-deps", "--all-features"], &[("RUSTDOCFLAGS", "-D warnings")])
-}
-
-/// Features are additive: each compiles without the others, and so does none of them.
-fn each_feature_alone() -> anyhow::Result<()> {
-    let metadata = MetadataCommand::new().no_deps().exec()?;
-    for package in metadata.workspace_packages() {
-        let name = package.name.as_str();
-        let own: Vec<&String> = package.features.keys().filter(|feature| *feature != "default").collect();
-        if own.is_empty() {
-            continue;
+    let mut skipped = Vec::new();
+    for (tool, arguments) in &WITH_TOOLS {
+        if tool.version().is_some() || (install && tool.install()) {
+            cargo(arguments, &[])?;
+        } else if install {
+            bail!("cargo-{} is missing and could not be installed", tool.name);
+        } else {
+            skipped.push(tool.name);
         }
-        cargo(&["check", "-q", "-p", name, "--no-default-features"], &[])?;
-        for feature in own {
-            cargo(&["check", "-q", "-p", name, "--no-default-features", "--features", feature], &[])?;
-        }
+    }
+    cargo(&["doc", "--workspace", "--no-deps", "--all-features"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    for tool in skipped {
+        eprintln!("skipped: cargo-{tool} is not installed; `cargo xtask lint --install` installs it");
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use crate::cargo;
+use anyhow::bail;
+
+use crate::{cargo, install, runs};
 
 /// Something from outside that some tests use when it is there.
 enum Outside {
@@ -9,88 +10,102 @@ enum Outside {
     Program { name: &'static str, debian: &'static str },
     /// A module of Python, by its name there and on PyPI.
     Module { name: &'static str, pypi: &'static str },
+    /// Agent frameworks that the taps of `docs/serve.md` are tried with, in a virtual environment.
+    PythonTaps,
+    /// The same from npm.
+    NodeTaps,
 }
 
-const OUTSIDE: [Outside; 5] = [
+const OUTSIDE: [Outside; 8] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
+    Outside::Program { name: "curl", debian: "curl" },
     Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
+    Outside::PythonTaps,
+    Outside::NodeTaps,
 ];
 
-pub(crate) fn run(install: bool) -> anyhow::Result<()> {
-    if install {
-        OUTSIDE.iter().filter(|outside| !outside.is_there()).for_each(Outside::fetch);
+const VENV: &str = "target/taps/venv";
+const NODE: &str = "target/taps/node";
+
+pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
+    if with_install {
+        install_outside()?;
     }
     // Tests that find no outside program write their names here; see `sre_testkit::outside`.
-    let skipped = PathBuf::from("target/skipped-tests.txt");
-    let _ = std::fs::remove_file(&skipped);
+    let path = std::path::absolute("target/skipped-tests.txt")?;
+    let _ = std::fs::remove_file(&path);
     std::fs::create_dir_all("target")?;
-    let path = std::path::absolute(&skipped)?;
-    if install {
-        install_taps();
-    }
     let tested = cargo(&["test", "--workspace", "--all-features"], &[("SRE_SKIPPED", &path.to_string_lossy())]);
-    match std::fs::read_to_string(&skipped) {
+    let skipped = std::fs::read_to_string(&path);
+    match &skipped {
         Ok(list) => eprintln!("\nskipped:\n{list}"),
         Err(_) => eprintln!("\nnothing was skipped"),
     }
     tested?;
+    if with_install && skipped.is_ok() {
+        bail!("with --install no test may be skipped");
+    }
     // Every interleaving of a few threads, with the lock-free parts built on loom's atomics.
     let loom = [("RUSTFLAGS", "--cfg sre_loom"), ("CARGO_TARGET_DIR", "target/loom")];
     cargo(&["test", "-p", "sre-cascade", "--release", "--test", "loom"], &loom)
 }
 
-/// The agents' frameworks that the taps of `docs/serve.md` are tried with, in folders of their own.
-fn install_taps() {
-    let folder = PathBuf::from("target/taps");
-    let (venv, node) = (folder.join("venv"), folder.join("node"));
-    eprintln!("$ pip and npm install what tests/taps wants");
-    let (venv_path, node_path) = (venv.to_string_lossy(), node.to_string_lossy());
-    let python = venv.join("bin/python").to_string_lossy().into_owned();
-    let pip = ["-m", "pip", "install", "-q", "-r", "tests/taps/requirements.txt"];
-    let npm = ["install", "--silent", "--no-audit", "--no-fund", "--prefix", &*node_path];
-    let has_python = (venv.exists() || runs("python3", &["-m", "venv", &venv_path])) && runs(&python, &pip);
-    let has_node = std::fs::create_dir_all(&node).is_ok()
-        && std::fs::copy("tests/taps/package.json", node.join("package.json")).is_ok()
-        && runs("npm", &npm);
-    if !has_python || !has_node {
-        eprintln!("not all of that can be installed here");
+/// Installs what is missing, and fails where that is impossible.
+fn install_outside() -> anyhow::Result<()> {
+    let missing: Vec<&Outside> = OUTSIDE.iter().filter(|outside| !outside.is_there()).collect();
+    if missing.iter().any(|outside| matches!(outside, Outside::Program { .. })) {
+        install("apt-get", &["update", "-q"]);
     }
+    let failed: Vec<String> = missing.into_iter().filter(|outside| !outside.fetch()).map(Outside::name).collect();
+    if !failed.is_empty() {
+        bail!("tests need what could not be installed: {}", failed.join(", "));
+    }
+    Ok(())
 }
 
 impl Outside {
+    fn name(&self) -> String {
+        match self {
+            Self::Program { name, debian } => format!("{name} (Debian package {debian})"),
+            Self::Module { name, pypi } => format!("Python module {name} (PyPI package {pypi})"),
+            Self::PythonTaps => "tests/taps/requirements.txt".to_owned(),
+            Self::NodeTaps => "tests/taps/package.json".to_owned(),
+        }
+    }
+
     fn is_there(&self) -> bool {
         match self {
             Self::Program { name, .. } => runs(name, &["--version"]),
             Self::Module { name, .. } => runs("python3", &["-c", &format!("import {name}")]),
+            // Their lists may have changed since; where they have not, installing them again takes seconds.
+            Self::PythonTaps | Self::NodeTaps => false,
         }
     }
 
-    /// Tries to install; a test that still finds nothing is skipped and listed.
-    fn fetch(&self) {
-        let fetched = match self {
+    /// Installs it; false where it still is not there.
+    fn fetch(&self) -> bool {
+        match self {
             Self::Program { debian, .. } => {
-                eprintln!("$ apt-get install {debian}");
-                runs("apt-get", &["update", "-q"])
-                    && runs("apt-get", &["install", "-y", "-q", "--no-install-recommends", debian])
+                install("apt-get", &["install", "-y", "-q", "--no-install-recommends", debian]) && self.is_there()
             }
             Self::Module { pypi, .. } => {
-                eprintln!("$ pip install {pypi}");
-                runs("python3", &["-m", "pip", "install", "-q", pypi])
-                    || runs("python3", &["-m", "pip", "install", "-q", "--break-system-packages", pypi])
+                let pip = ["-m", "pip", "install", "-q", pypi];
+                (install("python3", &pip) || install("python3", &[&pip[..], &["--break-system-packages"]].concat()))
+                    && self.is_there()
             }
-        };
-        if !fetched {
-            eprintln!("that cannot be installed here");
+            Self::PythonTaps => {
+                let python = format!("{VENV}/bin/python");
+                (Path::new(VENV).exists() || install("python3", &["-m", "venv", VENV]))
+                    && install(&python, &["-m", "pip", "install", "-q", "-r", "tests/taps/requirements.txt"])
+            }
+            Self::NodeTaps => {
+                std::fs::create_dir_all(NODE).is_ok()
+                    && std::fs::copy("tests/taps/package.json", Path::new(NODE).join("package.json")).is_ok()
+                    && install("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", NODE])
+            }
         }
     }
-}
-
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }

@@ -80,3 +80,8 @@ mod pages {
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
 }
+
+/// The README's example compiles and holds.
+#[cfg(all(doctest, feature = "slo"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -39,3 +39,8 @@ mod wire;
 
 pub use adapter::LangGraphAdapter;
 pub use by_hand::GraphRun;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -38,3 +38,8 @@ mod wire;
 
 pub use adapter::OpenAiAgentsAdapter;
 pub use by_hand::AgentRun;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -29,3 +29,8 @@ mod trace;
 
 pub use adapter::OtelAdapter;
 pub use request::Request;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -83,3 +83,8 @@ pub use persistent::PersistentAlertManager;
 pub use rate_limit::RateLimit;
 pub use send_report::{ChannelDecision, Decision, SendReport, Verdict};
 pub use silence::{InvalidSilence, Silence, SilenceId};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

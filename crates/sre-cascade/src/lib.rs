@@ -46,3 +46,8 @@ pub use spec::{SCHEMA, SpecError};
 pub use sre_core::{
     BreakerChange, BreakerSnapshot, BreakerState, CascadeReport, FailingTarget, Target, TargetKind, WindowedCalls,
 };
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

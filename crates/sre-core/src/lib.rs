@@ -113,3 +113,8 @@ pub use stats::wilson_interval;
 pub use store_error::StoreError;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

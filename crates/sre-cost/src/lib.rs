@@ -49,3 +49,8 @@ pub use spend::Spend;
 pub use sre_core::{CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot, LedgerStore};
 pub use summary::{AgentBudget, CostSummary};
 pub use tasks::TaskCost;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,3 +14,8 @@
 mod exporter;
 
 pub use exporter::{InvalidMetric, PrometheusExporter};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

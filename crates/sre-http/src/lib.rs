@@ -14,3 +14,8 @@
 mod client;
 
 pub use client::{BuildError, Client, Options};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

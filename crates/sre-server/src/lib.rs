@@ -42,3 +42,8 @@ pub use engines::EnginesError;
 pub use rules::RulesError;
 pub use server::{Server, StartError};
 pub use token::{Scope, Token};
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

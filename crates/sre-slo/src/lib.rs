@@ -46,3 +46,8 @@ pub use spec::{
 pub use sre_core::ExhaustionAction;
 pub use target::{InvalidTarget, Target};
 pub use time_slices::TimeSlices;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,3 +22,8 @@ mod schema;
 pub use alerts::SqliteAlertStore;
 pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

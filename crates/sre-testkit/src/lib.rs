@@ -7,3 +7,8 @@
 pub mod conformance;
 pub mod outside;
 pub mod recordings;
+
+/// The README's example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

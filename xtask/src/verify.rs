@@ -1,0 +1,106 @@
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::builder::PossibleValuesParser;
+
+use crate::cargo;
+use crate::tools::{SEMVER_CHECKS, Tool};
+
+/// A check that takes too long for CI, or needs what CI lacks.
+struct Check {
+    name: &'static str,
+    what: &'static str,
+    tool: Option<Tool>,
+    run: fn(&Options) -> anyhow::Result<()>,
+}
+
+const CHECKS: [Check; 3] = [
+    Check { name: "package", what: "every crate builds from its package alone", tool: None, run: package },
+    Check {
+        name: "semver",
+        what: "no break of the public API since the last release",
+        tool: Some(SEMVER_CHECKS),
+        run: semver,
+    },
+    Check { name: "benches", what: "every benchmark runs once", tool: None, run: benches },
+];
+
+struct Options {
+    baseline_rev: Option<String>,
+}
+
+/// The checks' names, as arguments of `cargo xtask verify`.
+pub(crate) fn names() -> PossibleValuesParser {
+    CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().into()
+}
+
+/// Runs the checks and prints a row each for `docs/verification.md`.
+pub(crate) fn run(names: &[String], baseline_rev: Option<String>) -> anyhow::Result<()> {
+    let options = Options { baseline_rev };
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let rows: Vec<(bool, String)> = CHECKS
+        .iter()
+        .filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
+        .map(|check| check.row(&options, &cargo))
+        .collect();
+    println!("| check | what it shows | with | result | took |\n| --- | --- | --- | --- | ---: |");
+    rows.iter().for_each(|(_, row)| println!("{row}"));
+    if rows.iter().any(|(passed, _)| !passed) {
+        bail!("not every check passed");
+    }
+    Ok(())
+}
+
+impl Check {
+    /// Whether it passed, and its row of the table.
+    fn row(&self, options: &Options, cargo: &str) -> (bool, String) {
+        let started = Instant::now();
+        let mut with = version_of(cargo);
+        let result = match &self.tool {
+            None => (self.run)(options),
+            Some(tool) => match tool.version() {
+                Some(version) => {
+                    with = format!("{with}, {version}");
+                    (self.run)(options)
+                }
+                None => Err(anyhow::anyhow!("not installed: `cargo install --locked cargo-{}`", tool.name)),
+            },
+        };
+        let passed = result.is_ok();
+        let result = result.map_or_else(|error| format!("**failed**: {error}"), |()| "passed".to_owned());
+        let Self { name, what, .. } = self;
+        (passed, format!("| `{name}` | {what} | {with} | {result} | {} s |", started.elapsed().as_secs()))
+    }
+}
+
+/// `cargo 1.95.0` of `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`.
+fn version_of(program: &str) -> String {
+    let output = Command::new(program).arg("--version").output();
+    let printed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    printed.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn package(_: &Options) -> anyhow::Result<()> {
+    cargo(&["package", "--workspace", "--quiet"], &[])
+}
+
+fn semver(options: &Options) -> anyhow::Result<()> {
+    let baseline = match &options.baseline_rev {
+        Some(rev) => rev.clone(),
+        None => last_tag()?,
+    };
+    cargo(&["semver-checks", "--workspace", "--all-features", "--baseline-rev", &baseline], &[])
+}
+
+fn last_tag() -> anyhow::Result<String> {
+    let output = Command::new("git").args(["describe", "--tags", "--abbrev=0"]).output().context("cannot start git")?;
+    if !output.status.success() {
+        bail!("no release is tagged; name what to compare with by `--baseline-rev`");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn benches(_: &Options) -> anyhow::Result<()> {
+    cargo(&["bench", "--package", "sre-tests", "--", "--test"], &[])
+}
