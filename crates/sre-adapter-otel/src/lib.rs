@@ -28,4 +28,3 @@ mod span;
 mod trace;
 
 pub use adapter::OtelAdapter;
-pub use request::Request;
