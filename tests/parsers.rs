@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_adapter_openai_agents::OpenAiAgentsAdapter;
 use sre_adapter_otel::OtelAdapter;
-use sre_core::{Adapter, NativeAdapter, RunLimits};
+use sre_core::adapter::{Adapter, Body, BodyKind, IngestLimits, NativeAdapter, RunLimits};
 
 fn adapters() -> [Box<dyn Adapter>; 4] {
     [
@@ -40,9 +40,13 @@ fn feed(records: &[Vec<u8>]) {
         }
         adapter.finish(&mut |_| {});
     }
-    let mut otel = OtelAdapter::default();
-    for record in records {
-        let _ = otel.ingest_logs(record, &mut |_| {});
+    for mut adapter in adapters() {
+        for kind in [BodyKind::Lines, BodyKind::Traces, BodyKind::Logs] {
+            for record in records {
+                let body = Body::new(kind, record.clone());
+                let _ = adapter.ingest_body(body, &IngestLimits::default(), &mut |_| {});
+            }
+        }
     }
 }
 

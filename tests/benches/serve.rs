@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use sre_adapter_otel::Request;
+use sre_adapter_otel::OtelAdapter;
+use sre_core::adapter::{Adapter, Body, BodyKind};
 
 /// Spans in a body.
 const SPANS: usize = 1_000;
@@ -288,8 +290,9 @@ fn main() {
     let next = Arc::new(AtomicU64::new(1));
     let mut rows = String::new();
 
+    let (decode, body) = (OtelAdapter::default().decoder().expect("it has one"), Bytes::from(template.bytes.clone()));
     let (read, prost) = (
-        best(|| drop(Request::read(&template.bytes))),
+        best(|| drop(decode(Body::new(BodyKind::Traces, body.clone())))),
         best(|| drop(ExportTraceServiceRequest::decode(&*template.bytes))),
     );
     let ratio = read.as_secs_f64() / prost.as_secs_f64();

@@ -2,11 +2,12 @@ use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use sre_core::event::{LlmCall, StepFinished, ToolCall};
-use sre_core::{
-    Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
-    StateError, StateReader, StateWriter, Timestamp, arguments_hash,
+use sre_core::adapter::{
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
+    RunTracker,
 };
+use sre_core::event::{LlmCall, StepFinished, ToolCall};
+use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
 use crate::by_hand::GraphRun;
 use crate::raised::{Raised, Settled};
@@ -15,12 +16,9 @@ use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput, ToolOutput};
 /// Reads the lines of `astream_events(version="v2")`, and makes the same events from calls made by hand.
 #[derive(Debug)]
 pub struct LangGraphAdapter {
-    runs: OpenRuns<Graph>,
+    runs: RunTracker<Graph>,
     raised: Raised,
-    latest: Timestamp,
     recorder: Recorder,
-    unknown: u64,
-    unmatched: u64,
 }
 
 /// What is open inside a graph's run.
@@ -57,14 +55,7 @@ const MAX_OPEN_CALLS: usize = 4_096;
 impl LangGraphAdapter {
     /// An adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self {
-            runs: OpenRuns::new(limits),
-            raised: Raised::default(),
-            latest: Timestamp::default(),
-            recorder,
-            unknown: 0,
-            unmatched: 0,
-        }
+        Self { runs: RunTracker::new(limits), raised: Raised::default(), recorder }
     }
 
     /// A graph began; the run's calls are made on the handle.
@@ -103,7 +94,7 @@ impl LangGraphAdapter {
         }
         let candidates: BTreeSet<String> = self.runs.iter().map(|(key, _)| key.to_owned()).collect();
         if candidates.is_empty() {
-            self.unmatched += 1;
+            self.runs.counts.unmatched += 1;
         } else {
             self.raised.add(line.time, error, candidates);
             self.settle_raised(false, emit);
@@ -121,24 +112,25 @@ impl LangGraphAdapter {
             let Some(Settled { time, error, run }) = self.raised.settle(at_end, &oldest_call) else { return };
             match run.and_then(|run| self.runs.close(&run)) {
                 Some(run) => close(&run, time, Some(error), emit),
-                None => self.unmatched += 1,
+                None => self.runs.counts.unmatched += 1,
             }
         }
     }
 
     fn in_run(&mut self, root: &str, run_id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
         let Some(run) = self.runs.get_mut(root) else {
-            self.unmatched += 1;
+            self.runs.counts.unmatched += 1;
             return;
         };
+        let started = match &*line.event {
+            "on_chat_model_start" | "on_llm_start" => Some(CallKind::Model),
+            "on_tool_start" => Some(CallKind::Tool),
+            "on_chain_start" => line.is_node().then_some(CallKind::Node),
+            _ => None,
+        };
         match &*line.event {
-            "on_chat_model_start" | "on_llm_start" => self.unmatched += run.state.open(run_id, CallKind::Model, line),
-            "on_tool_start" => self.unmatched += run.state.open(run_id, CallKind::Tool, line),
-            "on_chain_start" => {
-                let is_node = line.name.is_some() && line.name == line.metadata.langgraph_node;
-                if is_node {
-                    self.unmatched += run.state.open(run_id, CallKind::Node, line);
-                }
+            _ if started.is_some_and(|kind| !run.state.open(run_id, kind, line)) => {
+                self.runs.counts.unmatched += 1;
             }
             "on_chat_model_stream" | "on_llm_stream" => {
                 if let Some(call) = run.state.calls.get_mut(run_id) {
@@ -154,13 +146,13 @@ impl LangGraphAdapter {
             "on_chat_model_error" | "on_llm_error" | "on_tool_error" | "on_chain_error" => {
                 if let Some(mut call) = run.state.calls.remove(run_id) {
                     let data: wire::ErrorData = wire::read(line.data);
-                    let error = data.error.as_ref().map_or_else(|| "failed".to_owned(), wire::error_text);
+                    let error = data.text();
                     call.tool_call_id = data.tool_call_id;
                     emit(call.event(run, run_id, line, Some(error)));
                 }
             }
             name if name.starts_with("on_") => {}
-            _ => self.unknown += 1,
+            _ => self.runs.counts.unknown += 1,
         }
     }
 }
@@ -172,19 +164,24 @@ impl Default for LangGraphAdapter {
 }
 
 impl Adapter for LangGraphAdapter {
-    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+    fn ingest_record(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<IngestReport, AdapterError> {
         let line: Line<'_> = serde_json::from_slice(record)?;
-        if line.time > self.latest {
-            self.latest = line.time;
-            self.expire(self.latest, emit);
+        limits.check([line.time])?;
+        if self.runs.advance(line.time) {
+            self.expire(line.time, emit);
         }
         if line.event == "raised" {
             self.raised(line, emit);
-            return Ok(());
+            return Ok(IngestReport::accepted());
         }
         let Some(run_id) = line.run_id.clone() else {
-            self.unknown += 1;
-            return Ok(());
+            self.runs.counts.unknown += 1;
+            return Ok(IngestReport::accepted());
         };
         let root = line.parent_ids.first().unwrap_or(&run_id).clone();
         if !self.raised.is_empty() {
@@ -193,21 +190,20 @@ impl Adapter for LangGraphAdapter {
         }
         match &*line.event {
             "on_chain_start" if root == run_id => self.start_root(&run_id, &line, emit),
-            "on_chain_end" if root == run_id => match self.runs.close(&run_id) {
-                Some(run) => close(&run, line.time, None, emit),
-                None => self.unmatched += 1,
-            },
-            "on_chain_error" if root == run_id => match self.runs.close(&run_id) {
-                Some(run) => {
-                    let data: wire::ErrorData = wire::read(line.data);
-                    let error = data.error.as_ref().map_or_else(|| "failed".to_owned(), wire::error_text);
-                    close(&run, line.time, Some(error), emit);
+            "on_chain_end" if root == run_id => {
+                if let Some(run) = self.runs.end(&run_id) {
+                    close(&run, line.time, None, emit);
                 }
-                None => self.unmatched += 1,
-            },
+            }
+            "on_chain_error" if root == run_id => {
+                if let Some(run) = self.runs.end(&run_id) {
+                    let data: wire::ErrorData = wire::read(line.data);
+                    close(&run, line.time, Some(data.text()), emit);
+                }
+            }
             _ => self.in_run(&root, &run_id, &line, emit),
         }
-        Ok(())
+        Ok(IngestReport::accepted())
     }
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
@@ -219,31 +215,24 @@ impl Adapter for LangGraphAdapter {
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle_raised(true, emit);
-        for run in self.runs.drain() {
-            close_incomplete(&run, self.latest.max(run.started), emit);
+        for (end, run) in self.runs.drain() {
+            close_incomplete(&run, end, emit);
         }
     }
 
     fn save(&self, state: &mut StateWriter) {
         self.runs.save(state);
-        state.put(&(&self.raised, self.latest, self.unknown, self.unmatched));
+        state.put(&self.raised);
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.runs.restore(state)?;
-        (self.raised, self.latest, self.unknown, self.unmatched) = state.take()?;
+        self.raised = state.take()?;
         Ok(())
     }
 
     fn stats(&self) -> AdapterStats {
-        AdapterStats {
-            latest: self.latest,
-            open_runs: self.runs.len(),
-            evicted_runs: self.runs.evicted(),
-            unknown: self.unknown,
-            unmatched: self.unmatched,
-            ..AdapterStats::default()
-        }
+        self.runs.stats()
     }
 }
 
@@ -271,10 +260,10 @@ fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &
 }
 
 impl Graph {
-    /// Opens a call; 1 when there is no room for it.
-    fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> u64 {
+    /// Opens a call. Returns false when too many are open.
+    fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> bool {
         if self.calls.len() >= MAX_OPEN_CALLS {
-            return 1;
+            return false;
         }
         let arguments_hash = match kind {
             CallKind::Tool => {
@@ -296,7 +285,7 @@ impl Graph {
             provider: line.metadata.ls_provider.clone(),
         };
         self.calls.insert(run_id.to_owned(), call);
-        0
+        true
     }
 }
 

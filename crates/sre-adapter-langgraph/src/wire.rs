@@ -99,9 +99,20 @@ pub(crate) fn read<'a, T: Deserialize<'a> + Default>(data: Option<&'a RawValue>)
     data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }
 
-pub(crate) fn error_text(error: &serde_json::Value) -> String {
-    match (error.as_str(), error["message"].as_str()) {
-        (Some(text), _) | (None, Some(text)) => text.to_owned(),
-        (None, None) => error.to_string(),
+impl Line<'_> {
+    /// Returns whether a chain is a node of the graph, and not one of the chains inside a node.
+    pub(crate) fn is_node(&self) -> bool {
+        self.name.is_some() && self.name == self.metadata.langgraph_node
+    }
+}
+
+impl ErrorData {
+    /// Returns the message of the error.
+    pub(crate) fn text(&self) -> String {
+        let Some(error) = &self.error else { return "failed".to_owned() };
+        match (error.as_str(), error["message"].as_str()) {
+            (Some(text), _) | (None, Some(text)) => text.to_owned(),
+            (None, None) => error.to_string(),
+        }
     }
 }

@@ -1,10 +1,11 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, ToolCall};
-use sre_core::{
-    Adapter, AdapterError, AdapterSnapshot, AdapterStats, AgentEvent, Event, OpenRun, OpenRuns, Recorder, RunLimits,
-    StateError, StateReader, StateWriter, Timestamp, Verdict, arguments_hash,
+use sre_core::adapter::{
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
+    RunTracker, Verdict,
 };
+use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, ToolCall};
+use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
 use crate::by_hand::AgentRun;
 use crate::wire::{Input, Line, SpanData};
@@ -12,11 +13,8 @@ use crate::wire::{Input, Line, SpanData};
 /// Reads what a `TracingProcessor` forwards, and makes the same events from calls made by hand.
 #[derive(Debug)]
 pub struct OpenAiAgentsAdapter {
-    runs: OpenRuns<Trace>,
-    latest: Timestamp,
+    traces: RunTracker<Trace>,
     recorder: Recorder,
-    unknown: u64,
-    unmatched: u64,
 }
 
 /// What is known of a trace that has not ended.
@@ -43,7 +41,7 @@ const MAX_SPANS: usize = 16_384;
 impl OpenAiAgentsAdapter {
     /// An adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: OpenRuns::new(limits), latest: Timestamp::default(), recorder, unknown: 0, unmatched: 0 }
+        Self { traces: RunTracker::new(limits), recorder }
     }
 
     /// A run of `agent` began; its calls are made on the handle.
@@ -65,31 +63,31 @@ impl OpenAiAgentsAdapter {
         let agent = workflow.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
         let run = OpenRun::native(agent, &id, time, Trace::default());
         let started = run.started(workflow);
-        if let Some((at, displaced)) = self.runs.open(&id, run) {
+        if let Some((at, displaced)) = self.traces.open(&id, run) {
             emit(displaced.incomplete(at));
         }
         emit(started);
     }
 
     fn span_start(&mut self, line: Line<'_>) {
-        let run = line.trace_id.as_deref().and_then(|id| self.runs.get_mut(id));
+        let run = line.trace_id.as_deref().and_then(|id| self.traces.get_mut(id));
         match (run, line.id) {
             (Some(run), Some(id)) if run.state.spans.len() < MAX_SPANS => {
                 let is_tool = line.span_data.as_ref().is_some_and(|data| data.kind == "function");
                 let is_event = line.span_data.as_ref().is_some_and(SpanData::is_event);
                 run.state.spans.insert(id, StartedSpan { parent: line.parent_id, is_tool, is_event });
             }
-            _ => self.unmatched += 1,
+            _ => self.traces.counts.unmatched += 1,
         }
     }
 
     fn span_end(&mut self, line: Line<'_>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        let Some(run) = line.trace_id.as_deref().and_then(|id| self.runs.get_mut(id)) else {
-            self.unmatched += 1;
+        let Some(run) = line.trace_id.as_deref().and_then(|id| self.traces.get_mut(id)) else {
+            self.traces.counts.unmatched += 1;
             return;
         };
         let Some(data) = line.span_data else {
-            self.unknown += 1;
+            self.traces.counts.unknown += 1;
             return;
         };
         let error = line.error.as_ref().map(crate::wire::SpanError::text);
@@ -187,7 +185,12 @@ impl Default for OpenAiAgentsAdapter {
 }
 
 impl Adapter for OpenAiAgentsAdapter {
-    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+    fn ingest_record(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<IngestReport, AdapterError> {
         let line: Line<'_> = serde_json::from_slice(record)?;
         let Some(time) = line.time.or(line.ended_at).or(line.started_at) else {
             return Err(AdapterError::Malformed(
@@ -200,57 +203,42 @@ impl Adapter for OpenAiAgentsAdapter {
             let message = format!("`ended_at`: found {ended}, expected a time not before `started_at`, {started}");
             return Err(AdapterError::Malformed(message));
         }
-        if time > self.latest {
-            self.latest = time;
+        limits.check([line.time, line.started_at, line.ended_at].into_iter().flatten())?;
+        if self.traces.advance(time) {
             self.expire(time, emit);
         }
         match (&*line.event, &line.id) {
             ("trace_start", Some(_)) => self.trace_start(line.id.unwrap_or_default(), line.workflow_name, time, emit),
-            ("trace_end", Some(id)) => match self.runs.close(id) {
-                Some(mut run) => {
+            ("trace_end", Some(id)) => {
+                if let Some(mut run) = self.traces.end(id) {
                     let error = std::mem::take(&mut run.state.verdict).error();
                     emit(run.finished(time, error));
                 }
-                None => self.unmatched += 1,
-            },
+            }
             ("span_start", Some(_)) => self.span_start(line),
             ("span_end", Some(_)) => self.span_end(line, time, emit),
-            _ => self.unknown += 1,
+            _ => self.traces.counts.unknown += 1,
         }
-        Ok(())
+        Ok(IngestReport::accepted())
     }
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        for (deadline, run) in self.runs.expire(now) {
-            emit(run.incomplete(deadline));
-        }
+        self.traces.expire(now).into_iter().for_each(|(deadline, run)| emit(run.incomplete(deadline)));
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
-        for run in self.runs.drain() {
-            emit(run.incomplete(self.latest.max(run.started)));
-        }
+        self.traces.drain().into_iter().for_each(|(end, run)| emit(run.incomplete(end)));
     }
 
     fn save(&self, state: &mut StateWriter) {
-        self.runs.save(state);
-        state.put(&(self.latest, self.unknown, self.unmatched));
+        self.traces.save(state);
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        self.runs.restore(state)?;
-        (self.latest, self.unknown, self.unmatched) = state.take()?;
-        Ok(())
+        self.traces.restore(state)
     }
 
     fn stats(&self) -> AdapterStats {
-        AdapterStats {
-            latest: self.latest,
-            open_runs: self.runs.len(),
-            evicted_runs: self.runs.evicted(),
-            unknown: self.unknown,
-            unmatched: self.unmatched,
-            ..AdapterStats::default()
-        }
+        self.traces.stats()
     }
 }

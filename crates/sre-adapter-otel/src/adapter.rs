@@ -1,29 +1,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sre_core::{
-    Adapter, AdapterError, AdapterStats, AgentEvent, OpenRun, OpenRuns, RunLimits, StateError, StateReader,
-    StateWriter, Timestamp, TraceId,
+use sre_core::adapter::{
+    Adapter, AdapterError, AdapterStats, Body, BodyKind, Decoder, IngestLimits, IngestReport, OpenRun, RunLimits,
+    RunTracker,
 };
+use sre_core::{AgentEvent, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
-use crate::request::{Evaluation, Item, Request};
+use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
 use crate::trace::{self, Trace};
 
 /// Reads OTLP export requests: traces, and the evaluations among logs.
 #[derive(Debug)]
 pub struct OtelAdapter {
-    traces: OpenRuns<Trace>,
+    /// Traces that were read are remembered with their agents, for what still comes of them.
+    traces: RunTracker<Trace>,
     /// Traces whose root has come, by the moment at which they are read.
     settling: BTreeSet<(Timestamp, String)>,
-    /// Traces that were read, and their agents, for what still comes of them.
-    read: OpenRuns<()>,
-    latest: Timestamp,
-    unknown: u64,
-    unmatched: u64,
-    rejected: u64,
-    /// Spans that came a second time.
-    repeated: u64,
 }
 
 /// How long after its root a trace is waited for.
@@ -32,30 +26,25 @@ const SETTLE: Duration = Duration::from_secs(2);
 const MAX_SPANS: usize = 20_000;
 
 impl OtelAdapter {
-    /// An adapter that holds as much as `limits` say.
+    /// Returns an adapter that holds as much as `limits` say.
     pub fn new(limits: RunLimits) -> Self {
-        Self {
-            traces: OpenRuns::new(limits),
-            settling: BTreeSet::new(),
-            read: OpenRuns::new(limits),
-            latest: Timestamp::default(),
-            unknown: 0,
-            unmatched: 0,
-            rejected: 0,
-            repeated: 0,
+        Self { traces: RunTracker::new(limits), settling: BTreeSet::new() }
+    }
+
+    fn ingest_request(
+        &mut self,
+        mut request: Request,
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> IngestReport {
+        request.drop_after(limits.not_after);
+        let mut report = IngestReport::default();
+        (report.accepted, report.unused) = (request.items.len() as u64, request.unknown);
+        if request.rejected > 0 {
+            report.reject(request.rejected, request.rejection());
         }
-    }
-
-    /// Reads the protobuf body of an export request of logs; [`Adapter::ingest`] takes one of traces.
-    pub fn ingest_logs(&mut self, body: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
-        self.take(Request::read_logs(body)?, emit);
-        Ok(())
-    }
-
-    /// Takes in a request that was read before.
-    pub fn take(&mut self, request: Request, emit: &mut dyn FnMut(AgentEvent)) {
-        self.rejected += request.rejected;
-        self.unknown += request.unknown;
+        self.traces.counts.rejected += request.rejected;
+        self.traces.counts.unknown += request.unknown;
         for item in request.items {
             match item {
                 Item::Span { trace, span, service } => {
@@ -65,11 +54,12 @@ impl OtelAdapter {
                 Item::Evaluation(evaluation) => self.evaluate(evaluation, emit),
             }
         }
-        self.expire(self.latest, emit);
+        self.expire(self.traces.latest(), emit);
+        report
     }
 
     fn add(&mut self, id: TraceId, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
-        self.latest = self.latest.max(span.end);
+        self.traces.advance(span.end);
         let key = id.to_string();
         let is_over = |run: &mut OpenRun<Trace>| run.state.settles_at.is_some_and(|at| at <= span.start);
         if self.traces.get_mut(&key).is_some_and(is_over)
@@ -78,7 +68,7 @@ impl OtelAdapter {
             self.emit(run.state, span.start, emit);
         }
         if self.traces.get_mut(&key).is_none() {
-            let follows = self.read.get_mut(&key).map(|run| run.agent.clone());
+            let follows = self.traces.remembered(&key).map(|run| run.agent.clone());
             let state = Trace::new(id, service.map(str::to_owned), follows);
             let run = OpenRun::new(String::new(), key.clone(), span.start, state);
             if let Some((at, displaced)) = self.traces.open(&key, run) {
@@ -88,7 +78,7 @@ impl OtelAdapter {
         let Some(run) = self.traces.get_mut(&key) else { return };
         let state = &mut run.state;
         if state.spans.len() >= MAX_SPANS {
-            self.unmatched += 1;
+            self.traces.counts.unmatched += 1;
             return;
         }
         state.latest = state.latest.max(span.end);
@@ -102,11 +92,11 @@ impl OtelAdapter {
         state.spans.push(span);
     }
 
-    fn evaluate(&mut self, evaluation: Evaluation, emit: &mut dyn FnMut(AgentEvent)) {
-        let Evaluation { time, trace, span, agent, event } = evaluation;
-        self.latest = self.latest.max(time);
+    fn evaluate(&mut self, evaluation: LoggedEvaluation, emit: &mut dyn FnMut(AgentEvent)) {
+        let LoggedEvaluation { time, trace, span, agent, event } = evaluation;
+        self.traces.advance(time);
         let task = trace.map(|id| id.to_string());
-        let of_trace = task.as_ref().and_then(|key| self.read.get_mut(key)).map(|run| run.agent.clone());
+        let of_trace = task.as_ref().and_then(|key| self.traces.remembered(key)).map(|run| run.agent.clone());
         let mut event = AgentEvent::new(time, of_trace.or(agent).unwrap_or_else(|| "default".to_owned()), event);
         (event.task, event.trace_id, event.span_id) = (task, trace, span);
         emit(event);
@@ -126,7 +116,7 @@ impl OtelAdapter {
     }
 
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        self.repeated += state.drop_repeated();
+        self.traces.counts.repeated += state.drop_repeated();
         let (key, started, spans) = (state.id.to_string(), state.latest, state.spans.len() as u64);
         // It may have been pushed out before its time.
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
@@ -137,11 +127,10 @@ impl OtelAdapter {
         });
         let Some(agent) = agent else {
             // Nothing of it speaks of an agent, and its root never came.
-            self.unmatched += spans;
+            self.traces.counts.unmatched += spans;
             return;
         };
-        // What is pushed out here is only no longer remembered.
-        self.read.open(&key, OpenRun::new(agent, key.clone(), started, ()));
+        self.traces.remember(&key, OpenRun::new(agent, key.clone(), started, ()));
     }
 }
 
@@ -152,9 +141,36 @@ impl Default for OtelAdapter {
 }
 
 impl Adapter for OtelAdapter {
-    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
-        self.take(Request::read(record)?, emit);
-        Ok(())
+    fn ingest_record(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<IngestReport, AdapterError> {
+        if record.is_empty() {
+            return Err(AdapterError::Malformed("found nothing, expected an OTLP export request".to_owned()));
+        }
+        Ok(self.ingest_request(Request::read(record, BodyKind::Traces)?, limits, emit))
+    }
+
+    fn ingest_body(
+        &mut self,
+        mut body: Body,
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<IngestReport, AdapterError> {
+        if body.kind == BodyKind::Lines {
+            return Ok(self.ingest_lines(&body.bytes, limits, emit));
+        }
+        let request = match body.take_decoded() {
+            Some(request) => request,
+            None => Request::read(&body.bytes, body.kind)?,
+        };
+        Ok(self.ingest_request(request, limits, emit))
+    }
+
+    fn decoder(&self) -> Option<Decoder> {
+        Some(Request::decode)
     }
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
@@ -162,41 +178,29 @@ impl Adapter for OtelAdapter {
         for (deadline, run) in self.traces.expire(now) {
             self.emit(run.state, deadline, emit);
         }
-        self.read.expire(now);
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle(None, emit);
-        for run in self.traces.drain() {
-            self.emit(run.state, self.latest, emit);
+        let latest = self.traces.latest();
+        for (_, run) in self.traces.drain() {
+            self.emit(run.state, latest, emit);
         }
     }
 
     fn save(&self, state: &mut StateWriter) {
         self.traces.save(state);
-        self.read.save(state);
-        state.put(&(self.latest, self.unknown, self.unmatched, self.rejected, self.repeated));
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.traces.restore(state)?;
-        self.read.restore(state)?;
-        (self.latest, self.unknown, self.unmatched, self.rejected, self.repeated) = state.take()?;
         let settles = |(key, run): (&str, &OpenRun<Trace>)| Some((run.state.settles_at?, key.to_owned()));
         self.settling = self.traces.iter().filter_map(settles).collect();
         Ok(())
     }
 
     fn stats(&self) -> AdapterStats {
-        AdapterStats {
-            latest: self.latest,
-            open_runs: self.traces.len(),
-            evicted_runs: self.traces.evicted(),
-            unknown: self.unknown,
-            unmatched: self.unmatched,
-            rejected: self.rejected,
-            repeated: self.repeated,
-        }
+        self.traces.stats()
     }
 }
 
@@ -218,6 +222,6 @@ mod tests {
             let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{one},{other}]}}]}}]}}"#);
             adapter.ingest(body.as_bytes(), &mut |_| {}).unwrap();
         }
-        assert_eq!((adapter.traces.len(), adapter.settling.len(), adapter.read.len()), (100, 100, 100));
+        assert_eq!((adapter.stats().open_runs, adapter.settling.len()), (100, 100));
     }
 }

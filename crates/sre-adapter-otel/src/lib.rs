@@ -28,7 +28,6 @@ mod span;
 mod trace;
 
 pub use adapter::OtelAdapter;
-pub use request::Request;
 
 /// The README's example compiles and holds.
 #[cfg(doctest)]

@@ -1,108 +1,78 @@
-use serde::{Deserialize, Serialize};
-use sre_core::private::json_text;
-use sre_core::{AdapterError, Event, SpanId, Timestamp, TraceId};
+use sre_core::adapter::{AdapterError, Body, BodyKind};
+use sre_core::{Event, SpanId, Timestamp, TraceId};
 
 use crate::dialects::EVALUATION_EVENT;
 use crate::span::{Known, Span};
 use crate::{json, protobuf};
 
-/// An export request as far as it matters to agents' runs: read, and not taken in by an adapter yet.
-///
-/// Reading takes most of the time and needs no adapter, so that a service may read on many threads, write down what it read
-/// (with a [`StateWriter`](sre_core::StateWriter), a tenth of the size it came in), and take it in later, in order.
-///
-/// ```
-/// use sre_adapter_otel::{OtelAdapter, Request};
-/// let body = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c",
-///     "spanId":"eee19b7ec3c1b174","name":"answer","startTimeUnixNano":"1790000000000000000",
-///     "endTimeUnixNano":"1790000002000000000"}]}]}]}"#;
-/// let request = Request::read(body).unwrap();
-/// assert_eq!((request.spans(), request.rejected()), (1, 0));
-/// OtelAdapter::default().take(request, &mut |event| println!("{event:?}"));
-/// ```
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Request {
+/// An export request as far as it matters to agents' runs: read, and not taken in by an adapter yet. Reading takes most of
+/// the time and needs no adapter, so that a service may do it on many threads.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
     pub(crate) items: Vec<Item>,
     pub(crate) services: Vec<String>,
+    /// Spans without an id or a time, or with a duration, a cost or a time that is out of range.
     pub(crate) rejected: u64,
+    /// Log records that are no evaluations.
     pub(crate) unknown: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) enum Item {
     Span { trace: TraceId, span: Span, service: Option<u32> },
-    Evaluation(Evaluation),
+    Evaluation(LoggedEvaluation),
 }
 
-/// An answer was judged, as a log record tells it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Evaluation {
+/// An evaluation that came as a log record.
+#[derive(Debug)]
+pub(crate) struct LoggedEvaluation {
     pub(crate) time: Timestamp,
     pub(crate) trace: Option<TraceId>,
     pub(crate) span: Option<SpanId>,
     /// The agent, where the record names one.
     pub(crate) agent: Option<String>,
-    #[serde(with = "json_text")]
     pub(crate) event: Event,
 }
 
 impl Request {
-    /// Reads the body of a request: traces as protobuf, or anything as JSON.
-    pub fn read(body: &[u8]) -> Result<Self, AdapterError> {
+    /// Reads a request, in JSON or in protobuf; an empty one of protobuf has nothing in it.
+    pub(crate) fn read(body: &[u8], kind: BodyKind) -> Result<Self, AdapterError> {
         let mut request = Self::default();
         // No protobuf of OTLP begins with a brace: it would be a group, which OTLP has none of.
         let is_json =
             body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"'));
         if is_json {
             json::read(body, &mut request)?;
-        } else if body.is_empty() {
-            return Err(AdapterError::Malformed("found nothing, expected an OTLP export request".to_owned()));
+        } else if kind == BodyKind::Logs {
+            protobuf::logs(body, &mut request)?;
         } else {
             protobuf::traces(body, &mut request)?;
         }
         Ok(request)
     }
 
-    /// Reads the protobuf body of a request of traces; an empty one has none.
-    pub fn read_traces(body: &[u8]) -> Result<Self, AdapterError> {
-        let mut request = Self::default();
-        protobuf::traces(body, &mut request).map(|()| request)
+    /// Reads a body that holds one request.
+    pub(crate) fn decode(body: Body) -> Result<Body, AdapterError> {
+        if body.kind == BodyKind::Lines {
+            return Ok(body);
+        }
+        let request = Self::read(&body.bytes, body.kind)?;
+        Ok(body.with_decoded(request))
     }
 
-    /// Reads the protobuf body of a request of logs; an empty one has none.
-    pub fn read_logs(body: &[u8]) -> Result<Self, AdapterError> {
-        let mut request = Self::default();
-        protobuf::logs(body, &mut request).map(|()| request)
-    }
-
-    /// How many spans there are.
-    pub fn spans(&self) -> usize {
-        self.items.iter().filter(|item| matches!(item, Item::Span { .. })).count()
-    }
-
-    /// How many evaluations there are among its logs.
-    pub fn evaluations(&self) -> usize {
-        self.items.len() - self.spans()
-    }
-
-    /// How many spans were passed over: without an id or a time, or with a duration or a cost that cannot be.
-    pub fn rejected(&self) -> u64 {
-        self.rejected
-    }
-
-    /// How many log records were no evaluations.
-    pub fn unknown(&self) -> u64 {
-        self.unknown
-    }
-
-    /// Passes over what ends after `time`, as told by a clock that must be wrong.
-    pub fn drop_after(&mut self, time: Timestamp) {
+    /// Rejects what ends after `time`: the clock that says so must be wrong.
+    pub(crate) fn drop_after(&mut self, time: Timestamp) {
         let before = self.items.len();
         self.items.retain(|item| match item {
             Item::Span { span, .. } => span.end <= time,
             Item::Evaluation(evaluation) => evaluation.time <= time,
         });
         self.rejected += (before - self.items.len()) as u64;
+    }
+
+    /// Returns why records were rejected.
+    pub(crate) fn rejection(&self) -> String {
+        format!("found {} records without an id, or with a time, duration or cost out of range", self.rejected)
     }
 
     /// Remembers a service's name; spans of it say only its number.
@@ -131,7 +101,7 @@ impl Request {
         match (event, time) {
             (Some(event), Some(time)) => {
                 let agent = known.text(&["gen_ai.agent.name"]).or(service).map(str::to_owned);
-                self.items.push(Item::Evaluation(Evaluation { time, trace, span, agent, event }));
+                self.items.push(Item::Evaluation(LoggedEvaluation { time, trace, span, agent, event }));
             }
             _ => self.unknown += 1,
         }

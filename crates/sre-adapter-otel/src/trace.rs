@@ -2,8 +2,9 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
+use sre_core::adapter::{OpenRun, Verdict};
 use sre_core::event::{Handoff, StepFinished};
-use sre_core::{AgentEvent, Event, OpenRun, SpanId, Timestamp, TraceId, Verdict};
+use sre_core::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 
 use crate::dialects::Role;
 use crate::span::Span;

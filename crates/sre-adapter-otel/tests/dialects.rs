@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use prost::Message;
 use serde_json::{Value, json};
 use sre_adapter_otel::OtelAdapter;
+use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::{Adapter, AgentEvent, Event, Timestamp, Usd};
 
 const START: u64 = 1_790_000_000_000_000_000;
@@ -354,7 +355,9 @@ fn evaluations_come_from_logs_as_protobuf_too() {
     let resource = ResourceLogs { scope_logs: vec![logs], ..Default::default() };
     let body = ExportLogsServiceRequest { resource_logs: vec![resource] }.encode_to_vec();
     let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
-    adapter.ingest_logs(&body, &mut |event| events.push(event)).unwrap();
+    let body = Body::new(BodyKind::Logs, body);
+    let report = adapter.ingest_body(body, &IngestLimits::default(), &mut |event| events.push(event)).unwrap();
+    assert_eq!((report.accepted, report.unused), (1, 1));
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].event.outcome(), Some(true));
     assert_eq!(adapter.stats().unknown, 1, "a log that is no evaluation is counted");

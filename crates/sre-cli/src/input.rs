@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+use agent_sre::adapter::IngestLimits;
 use agent_sre::{Adapter, AgentEvent, Format};
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -37,8 +38,7 @@ pub(crate) fn read(
     take: &mut dyn FnMut(AgentEvent),
 ) -> anyhow::Result<InputStats> {
     let progress = progress_bar(paths);
-    let mut reader =
-        Reader { stats: InputStats::default(), strict, adapter, take, progress, unreported: 0, rejected: 0 };
+    let mut reader = Reader { stats: InputStats::default(), strict, adapter, take, progress, unreported: 0 };
     for path in paths {
         let name = path.display().to_string();
         if path.as_os_str() == "-" {
@@ -57,7 +57,7 @@ pub(crate) fn read(
 
 /// The formats by their names, with a line on each.
 pub(crate) fn formats() -> impl TypedValueParser<Value = Format> {
-    let values = Format::ALL.iter().map(|format| PossibleValue::new(format.as_str()).help(format.description()));
+    let values = Format::all().map(|format| PossibleValue::new(format.as_str()).help(format.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
@@ -85,8 +85,6 @@ struct Reader<'a> {
     take: &'a mut dyn FnMut(AgentEvent),
     progress: ProgressBar,
     unreported: u64,
-    /// What the adapter has rejected so far.
-    rejected: u64,
 }
 
 impl Reader<'_> {
@@ -142,16 +140,10 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, name: &str, number: u64, record: &[u8]) -> anyhow::Result<()> {
-        if let Err(error) = self.adapter.ingest(record, self.take) {
-            return self.malformed(name, number, &error.to_string());
+        match self.adapter.ingest_record(record, &IngestLimits::default(), self.take) {
+            Ok(report) => report.errors.iter().try_for_each(|error| self.malformed(name, number, &error.error)),
+            Err(error) => self.malformed(name, number, &error.to_string()),
         }
-        let rejected = self.adapter.stats().rejected;
-        let more = rejected - std::mem::replace(&mut self.rejected, rejected);
-        if more > 0 {
-            let message = format!("found {more} spans without an id, or with a time, duration or cost that cannot be");
-            return self.malformed(name, number, &message);
-        }
-        Ok(())
     }
 
     /// Tells the progress bar now and then; it would look at the clock each time.

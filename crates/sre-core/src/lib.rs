@@ -30,7 +30,8 @@
 //! refusals.observe(&event);
 //! assert_eq!(refusals.reading(event.time).value, Some(1.0));
 //! ```
-mod adapter;
+#[cfg(feature = "adapter")]
+pub mod adapter;
 mod alert;
 mod alert_store;
 mod breaker;
@@ -70,9 +71,9 @@ mod window;
 #[cfg(feature = "yaml")]
 pub mod yaml;
 
+#[cfg(feature = "adapter")]
 pub use adapter::{
-    Adapter, AdapterError, AdapterSnapshot, AdapterStats, EventSink, LlmUsage, NativeAdapter, OpenRun, OpenRuns,
-    Recorder, Run, RunLimits, Verdict,
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, EventSink, LlmUsage, NativeAdapter, Recorder, Run, RunLimits,
 };
 pub use alert::{Alert, Severity};
 pub use alert_store::{

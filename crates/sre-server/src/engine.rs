@@ -3,23 +3,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent_sre::otel::OtelAdapter;
-use agent_sre::{
-    Adapter, AdapterStats, AgentEvent, EventKind, Format, RunLimits, StateError, StateReader, StateWriter, Timestamp,
-    lock,
-};
+use agent_sre::adapter::{Adapter, AdapterStats, IngestLimits, IngestReport, RunLimits};
+use agent_sre::{AgentEvent, EventKind, Format, StateError, StateReader, StateWriter, Timestamp, lock};
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::batch::{Batch, Content, Key};
+use crate::batch::{Batch, Key};
 use crate::engines::Engines;
 use crate::shared::Shared;
 
 /// Takes batches in, in order, and is at any moment what has come of them.
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
-    otlp: Fed<OtelAdapter>,
-    lines: Vec<(Format, Fed<dyn Adapter>)>,
+    adapters: Vec<(Format, Fed)>,
     keys: Keys,
     /// When what indicators measured was last looked at for its course.
     sampled: Option<Timestamp>,
@@ -29,8 +25,8 @@ pub(crate) struct Engine {
 ///
 /// Runs time out by the input's time, which goes on with the service's where the input does not tell of a later one: so a
 /// recording of last week can be read as if it were now.
-struct Fed<A: ?Sized> {
-    adapter: Box<A>,
+struct Fed {
+    adapter: Box<dyn Adapter>,
     now: Timestamp,
     /// When that was, by the service's clock.
     at: Timestamp,
@@ -39,23 +35,11 @@ struct Fed<A: ?Sized> {
 /// What came of a batch.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Taken {
-    /// Records of which something could be made, or may yet be.
-    pub(crate) accepted: u64,
-    /// Records that could not be read.
-    pub(crate) rejected: u64,
-    /// The first of these, with their lines, from 1.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) errors: Vec<LineError>,
-    /// It had come before, and counts once.
+    #[serde(flatten)]
+    pub(crate) report: IngestReport,
+    /// True for a batch that came before, and counts once.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) repeated: bool,
-}
-
-/// A line that could not be read.
-#[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct LineError {
-    pub(crate) line: u64,
-    pub(crate) error: String,
 }
 
 /// What was taken in, by how it went.
@@ -72,8 +56,6 @@ pub(crate) struct Counts {
     pub(crate) ahead: AtomicU64,
 }
 
-/// So many malformed lines are told one by one.
-const TOLD: usize = 20;
 /// Clocks of agents may be so much ahead.
 const AHEAD: Duration = Duration::from_secs(300);
 /// An agent's name is cut to so many bytes: it becomes a label.
@@ -81,15 +63,13 @@ const MAX_NAME: usize = 256;
 /// How often objectives are looked at for their course.
 const SAMPLE: Duration = Duration::from_secs(30);
 /// The state's form; another is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Engine {
     pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
-        let lines = Format::ALL.iter().filter(|format| **format != Format::Otlp);
         Self {
             shared,
-            otlp: Fed::new(Box::new(OtelAdapter::new(limits))),
-            lines: lines.map(|format| (*format, Fed::new(format.adapter(limits)))).collect(),
+            adapters: Format::all().map(|format| (format, Fed::new(format.adapter(limits)))).collect(),
             keys: Keys::default(),
             sampled: None,
         }
@@ -97,7 +77,7 @@ impl Engine {
 
     /// Takes a batch in.
     pub(crate) fn take(&mut self, batch: Batch) -> Taken {
-        let Batch { received, key, content, .. } = batch;
+        let Batch { received, key, format, body, .. } = batch;
         let counts = &self.shared.counts;
         counts.batches.fetch_add(1, Ordering::Relaxed);
         if key.is_some_and(|key| !self.keys.is_new(key)) {
@@ -106,27 +86,18 @@ impl Engine {
         }
         self.shared.clock.set(received);
         let engines = self.shared.engines();
-        // One clock that is far ahead would end everybody's runs.
-        let latest = received.saturating_add(AHEAD);
+        let limits = IngestLimits::not_after(received.saturating_add(AHEAD));
         let mut sink = |event| accept(event, received, &engines, counts);
-        let taken = match content {
-            Content::Otlp(mut request) => {
-                request.drop_after(latest);
-                let rejected = request.rejected();
-                let accepted = (request.spans() + request.evaluations()) as u64;
-                self.otlp.adapter.take(request, &mut sink);
-                Taken { accepted, rejected, ..Taken::default() }
-            }
-            Content::Lines(Format::Otlp, text) => read_lines(&mut *self.otlp.adapter, &text, latest, &mut sink),
-            Content::Lines(format, text) => {
-                let known = self.lines.iter_mut().find(|(known, _)| *known == format);
-                let (_, fed) = known.expect("every format has an adapter");
-                read_lines(&mut *fed.adapter, &text, latest, &mut sink)
-            }
-        };
-        counts.records.fetch_add(taken.accepted + taken.rejected, Ordering::Relaxed);
-        counts.rejected.fetch_add(taken.rejected, Ordering::Relaxed);
-        taken
+        let known = self.adapters.iter_mut().find(|(known, _)| *known == format);
+        let (_, fed) = known.expect("every format has an adapter");
+        let report = fed.adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
+            let mut report = IngestReport::default();
+            report.reject(1, error.to_string());
+            report
+        });
+        counts.records.fetch_add(report.accepted + report.rejected, Ordering::Relaxed);
+        counts.rejected.fetch_add(report.rejected, Ordering::Relaxed);
+        Taken { report, repeated: false }
     }
 
     /// Lets time pass: runs end that have been open for too long, and every engine concludes what time alone can bring.
@@ -134,8 +105,7 @@ impl Engine {
         self.shared.clock.set(now);
         let (engines, counts) = (self.shared.engines(), &self.shared.counts);
         let mut sink = |event| accept(event, now, &engines, counts);
-        self.otlp.expire(now, &mut sink);
-        self.lines.iter_mut().for_each(|(_, fed)| fed.expire(now, &mut sink));
+        self.adapters.iter_mut().for_each(|(_, fed)| fed.expire(now, &mut sink));
         engines.hub.evaluate(now);
         *lock(&self.shared.adapters) = self.stats();
         if self.sampled.is_none_or(|sampled| now.since(sampled) >= SAMPLE) {
@@ -145,8 +115,7 @@ impl Engine {
     }
 
     fn stats(&self) -> Vec<(Format, AdapterStats)> {
-        let lines = self.lines.iter().map(|(format, fed)| (*format, fed.adapter.stats()));
-        lines.chain([(Format::Otlp, self.otlp.adapter.stats())]).collect()
+        self.adapters.iter().map(|(format, fed)| (*format, fed.adapter.stats())).collect()
     }
 
     /// Everything that must outlive a restart.
@@ -155,8 +124,7 @@ impl Engine {
         state.put(&VERSION);
         state.section("keys", |state| state.put(&self.keys.order));
         state.section("history", |state| lock(&self.shared.history).save(state));
-        state.section("otlp", |state| self.otlp.save(state));
-        for (format, fed) in &self.lines {
+        for (format, fed) in &self.adapters {
             state.section(format.as_str(), |state| fed.save(state));
         }
         self.shared.engines().save(&mut state);
@@ -180,9 +148,7 @@ impl Engine {
                 if let Err(error) = lock(&self.shared.history).restore(&mut state) {
                     tracing::warn!(%error, "the course of indicators begins anew");
                 }
-            } else if name == "otlp" {
-                self.otlp.restore(&mut state)?;
-            } else if let Some((_, fed)) = self.lines.iter_mut().find(|(format, _)| format.as_str() == name) {
+            } else if let Some((_, fed)) = self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
                 fed.restore(&mut state)?;
             } else if !engines.restore(name, &mut state)? {
                 tracing::warn!(part = name, "the saved state has a part that this version does not know");
@@ -207,52 +173,8 @@ fn accept(mut event: AgentEvent, now: Timestamp, engines: &Engines, counts: &Cou
     engines.hub.record(&event);
 }
 
-/// The times that a line may tell, in whatever format.
-#[derive(Deserialize)]
-struct Times {
-    time: Option<Timestamp>,
-    started_at: Option<Timestamp>,
-    ended_at: Option<Timestamp>,
-}
-
-/// Gives an adapter a line, unless that is of later than `latest`.
-fn read_line(
-    adapter: &mut dyn Adapter,
-    record: &[u8],
-    latest: Timestamp,
-    sink: &mut dyn FnMut(AgentEvent),
-) -> Result<(), String> {
-    // What has no such times is the adapter's to judge.
-    if let Ok(Times { time, started_at, ended_at }) = serde_json::from_slice(record)
-        && let Some(ahead) = [time, started_at, ended_at].into_iter().flatten().find(|time| *time > latest)
-    {
-        return Err(format!("found the time {ahead}, expected none that is more than five minutes ahead"));
-    }
-    adapter.ingest(record, sink).map_err(|error| error.to_string())
-}
-
-fn read_lines(adapter: &mut dyn Adapter, text: &[u8], latest: Timestamp, sink: &mut dyn FnMut(AgentEvent)) -> Taken {
-    let mut taken = Taken::default();
-    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
-        let record = line.trim_ascii();
-        if record.is_empty() {
-            continue;
-        }
-        match read_line(adapter, record, latest, sink) {
-            Ok(()) => taken.accepted += 1,
-            Err(error) => {
-                taken.rejected += 1;
-                if taken.errors.len() < TOLD {
-                    taken.errors.push(LineError { line: number, error });
-                }
-            }
-        }
-    }
-    taken
-}
-
-impl<A: Adapter + ?Sized> Fed<A> {
-    fn new(adapter: Box<A>) -> Self {
+impl Fed {
+    fn new(adapter: Box<dyn Adapter>) -> Self {
         Self { adapter, now: Timestamp::default(), at: Timestamp::default() }
     }
 

@@ -217,6 +217,7 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
 /// Takes in what came after the snapshot: one thread reads, another takes in.
 fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<(u64, Engine), StoreError> {
     let mut last = after;
+    let shared = engine.shared.clone();
     std::thread::scope(|scope| {
         let (batches, read) = sync_channel::<Batch>(64);
         let taking = scope.spawn(move || {
@@ -225,10 +226,11 @@ fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<
         });
         journal.replay(after, &mut |number, entry| {
             last = number;
-            match Batch::from_entry(&entry) {
+            let batch = Batch::from_entry(&entry).map_err(|error| error.to_string());
+            match batch.and_then(|batch| batch.decode(&shared).map_err(|error| error.to_string())) {
                 Ok(batch) => batches.send(batch).is_ok(),
                 Err(error) => {
-                    tracing::error!(number, %error, "an entry of the journal cannot be read, and is passed over");
+                    tracing::error!(number, error, "an entry of the journal cannot be read, and is passed over");
                     true
                 }
             }

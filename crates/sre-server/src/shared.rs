@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use agent_sre::{AdapterStats, Clock, Format, ManualClock, Timestamp};
+use agent_sre::adapter::{AdapterError, AdapterStats, Body, Decoder, RunLimits};
+use agent_sre::{Clock, Format, ManualClock, Timestamp};
 
 use crate::engine::Counts;
 use crate::engines::Engines;
@@ -13,6 +14,8 @@ pub(crate) struct Shared {
     engines: RwLock<Arc<Engines>>,
     pub(crate) counts: Counts,
     pub(crate) adapters: Mutex<Vec<(Format, AdapterStats)>>,
+    /// How to read a body on any thread, for the formats where that pays.
+    decoders: Vec<(Format, Decoder)>,
     pub(crate) history: Mutex<History>,
     pub(crate) journal: JournalHealth,
     /// Data points of metrics and log records that came and are of no use here.
@@ -44,7 +47,9 @@ pub(crate) struct JournalHealth {
 
 impl Shared {
     pub(crate) fn new(engines: Engines, clock: Arc<ManualClock>) -> Self {
+        let decoder = |format: Format| Some((format, format.adapter(RunLimits::default()).decoder()?));
         Self {
+            decoders: Format::all().filter_map(decoder).collect(),
             engines: RwLock::new(Arc::new(engines)),
             counts: Counts::default(),
             adapters: Mutex::default(),
@@ -57,6 +62,14 @@ impl Shared {
             clock,
             is_stopping: AtomicBool::default(),
             is_engine_gone: AtomicBool::default(),
+        }
+    }
+
+    /// Reads a body as far as that needs no adapter's state.
+    pub(crate) fn decode(&self, format: Format, body: Body) -> Result<Body, AdapterError> {
+        match self.decoders.iter().find(|(known, _)| *known == format) {
+            Some((_, decode)) => decode(body),
+            None => Ok(body),
         }
     }
 

@@ -4,6 +4,7 @@ mod ledger;
 
 pub use ledger::ledger_store;
 
+use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::event::TaskFinished;
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
@@ -54,7 +55,9 @@ const EVENTS: [&str; 12] = [
 /// - each task starts before it finishes, and finishes once; its events carry its name;
 /// - bytes that are no record are an error or nothing, never a panic, and change nothing;
 /// - a restart in the middle of a recording changes nothing;
-/// - a recording cut short yields its open tasks as incomplete, failed ones, when it ends or by time-out.
+/// - a recording cut short yields its open tasks as incomplete, failed ones, when it ends or by time-out;
+/// - a body of many records is the same as the records one by one, decoded ahead or not;
+/// - records of a clock that is ahead are rejected and change nothing.
 ///
 /// # Panics
 /// When the adapter does not conform.
@@ -64,6 +67,8 @@ pub fn adapter(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) 
     rubbish_changes_nothing(make, records, &whole);
     a_restart_changes_nothing(make, records, &whole);
     cut_short_is_incomplete(make, records);
+    a_body_is_its_records(make, records, &whole);
+    a_clock_that_is_ahead_changes_nothing(make, records);
 }
 
 /// Everything an adapter yields for `records`, to the end of the input.
@@ -138,6 +143,36 @@ fn a_restart_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records
         new.finish(&mut |event| events.push(event));
         assert!(events == whole, "a restart after {part}/8 of the records changes what comes of them");
     }
+}
+
+fn a_body_is_its_records(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>], whole: &[AgentEvent]) {
+    let lines = records.join(&b'\n');
+    for is_decoded in [false, true] {
+        let (mut adapter, mut events) = (make(), Vec::new());
+        let mut body = Body::new(BodyKind::Lines, lines.clone());
+        if is_decoded && let Some(decode) = adapter.decoder() {
+            body = decode(body).expect("a good body");
+        }
+        let report = adapter.ingest_body(body, &IngestLimits::default(), &mut |event| events.push(event));
+        let report = report.expect("a good body");
+        assert!(report.rejected == 0 && report.errors.is_empty(), "{report:?}");
+        assert!(report.accepted >= records.len() as u64, "{report:?}");
+        adapter.finish(&mut |event| events.push(event));
+        assert!(events == whole, "a body of all records yields something else than the records");
+    }
+}
+
+fn a_clock_that_is_ahead_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {
+    let (mut adapter, mut events) = (make(), Vec::new());
+    let limits = IngestLimits::not_after(Timestamp::from_secs(1));
+    for record in records {
+        let outcome = adapter.ingest_record(record, &limits, &mut |event| events.push(event));
+        let is_accepted = outcome.is_ok_and(|report| report.accepted > 0);
+        assert!(!is_accepted, "a record from the future is accepted");
+    }
+    assert_eq!((adapter.stats().open_runs, adapter.stats().latest), (0, Timestamp::default()));
+    adapter.finish(&mut |event| events.push(event));
+    assert!(events.is_empty(), "a record from the future yields events");
 }
 
 fn cut_short_is_incomplete(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {

@@ -1,6 +1,5 @@
-use super::{Adapter, AdapterError, AdapterStats, OpenRun, OpenRuns, RunLimits};
-use crate::event::TaskFinished;
-use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp};
+use super::{Adapter, AdapterError, AdapterStats, IngestLimits, IngestReport, OpenRun, RunLimits, RunTracker};
+use crate::{AgentEvent, Event, EventKind, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the workspace's own JSON Lines, and closes the tasks in it that never end.
 ///
@@ -15,38 +14,43 @@ use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp};
 /// ```
 #[derive(Debug)]
 pub struct NativeAdapter {
-    open: OpenRuns<()>,
-    /// Tasks closed by time-out, whose own end may still come and must not count again.
-    closed: OpenRuns<()>,
-    latest: Timestamp,
+    /// Tasks that were closed by a time-out are remembered: their own end may still come and must not count again.
+    tasks: RunTracker<()>,
     key: String,
-    unknown: u64,
-    unmatched: u64,
 }
 
 impl NativeAdapter {
-    /// A reader with nothing open.
+    /// Returns an adapter with nothing open.
     pub fn new(limits: RunLimits) -> Self {
-        Self {
-            open: OpenRuns::new(limits),
-            closed: OpenRuns::new(limits),
-            latest: Timestamp::default(),
-            key: String::new(),
-            unknown: 0,
-            unmatched: 0,
+        Self { tasks: RunTracker::new(limits), key: String::new() }
+    }
+
+    fn start(&mut self, event: &AgentEvent, emit: &mut dyn FnMut(AgentEvent)) {
+        let mut run = OpenRun::new(event.agent.clone(), event.task_key(), event.time, ());
+        (run.trace_id, run.span_id, run.parent_span_id) = (event.trace_id, event.span_id, event.parent_span_id);
+        run.native_id.clone_from(&event.native_id);
+        let key = key_of(&mut self.key, &run.agent, &run.task);
+        // The end that comes next is that of this task, not that of an earlier one of its name.
+        self.tasks.forget(key);
+        if let Some((at, displaced)) = self.tasks.open(key, run) {
+            emit(displaced.incomplete(at));
         }
     }
 
-    fn close_overdue(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        for (deadline, run) in self.open.expire(now) {
-            emit(run.incomplete(deadline));
-            let key = key_of(&mut self.key, &run.agent, &run.task);
-            self.closed.open(key, run);
+    /// Completes the end of a task; false where it was closed before, by its time-out.
+    fn finish_task(&mut self, event: &mut AgentEvent) -> bool {
+        let key = key_of(&mut self.key, &event.agent, &event.task_key());
+        match (self.tasks.close(key), &mut event.event) {
+            (Some(run), Event::TaskFinished(finished)) => {
+                finished.duration_ms.get_or_insert_with(|| event.time.millis_since(run.started));
+                true
+            }
+            _ => !self.tasks.forget(key),
         }
     }
 }
 
-/// The key of a task: its agent and its name, in a buffer that is used again.
+/// Returns the key of a task, its agent and its name, in a buffer that is used again.
 fn key_of<'a>(buffer: &'a mut String, agent: &str, task: &str) -> &'a str {
     buffer.clear();
     buffer.push_str(agent);
@@ -56,82 +60,55 @@ fn key_of<'a>(buffer: &'a mut String, agent: &str, task: &str) -> &'a str {
 }
 
 impl Adapter for NativeAdapter {
-    fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+    fn ingest_record(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<IngestReport, AdapterError> {
         let mut event = AgentEvent::from_json(record)?;
-        if event.time > self.latest {
-            self.latest = event.time;
-            if !self.open.is_empty() {
-                self.close_overdue(self.latest, emit);
-            }
+        limits.check([event.time])?;
+        if self.tasks.advance(event.time) {
+            self.expire(event.time, emit);
         }
-        match &mut event.event {
-            Event::TaskStarted(_) => {
-                let (agent, task) = (event.agent.clone(), event.task_key().into_owned());
-                let key = key_of(&mut self.key, &agent, &task);
-                // The end that comes next is this task's, not that of an earlier one of its name.
-                self.closed.close(key);
-                let mut run = OpenRun::new(agent, task, event.time, ());
-                (run.trace_id, run.span_id, run.parent_span_id) = (event.trace_id, event.span_id, event.parent_span_id);
-                run.native_id.clone_from(&event.native_id);
-                if let Some((at, displaced)) = self.open.open(key, run) {
-                    emit(displaced.incomplete(at));
-                }
+        match event.event.kind() {
+            EventKind::TaskStarted => self.start(&event, emit),
+            EventKind::TaskFinished if !self.finish_task(&mut event) => {
+                self.tasks.counts.unmatched += 1;
+                return Ok(IngestReport::accepted());
             }
-            Event::TaskFinished(_) if !self.open.is_empty() || !self.closed.is_empty() => {
-                let key = key_of(&mut self.key, &event.agent, &event.task_key());
-                let started = self.open.close(key).map(|run| run.started);
-                if started.is_none() && self.closed.close(key).is_some() {
-                    self.unmatched += 1;
-                    return Ok(());
-                }
-                if let (Some(started), Event::TaskFinished(TaskFinished { duration_ms, .. })) =
-                    (started, &mut event.event)
-                {
-                    duration_ms.get_or_insert_with(|| event.time.millis_since(started));
-                }
-            }
-            Event::Unknown(_) => {
-                self.unknown += 1;
-                return Ok(());
+            EventKind::Unknown => {
+                self.tasks.counts.unknown += 1;
+                return Ok(IngestReport::accepted());
             }
             _ => {}
         }
         emit(event);
-        Ok(())
+        Ok(IngestReport::accepted())
     }
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        self.close_overdue(now, emit);
+        for (deadline, run) in self.tasks.expire(now) {
+            emit(run.incomplete(deadline));
+            let key = key_of(&mut self.key, &run.agent, &run.task);
+            self.tasks.remember(key, run);
+        }
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
-        for run in self.open.drain() {
-            emit(run.incomplete(self.latest.max(run.started)));
-        }
+        self.tasks.drain().into_iter().for_each(|(end, run)| emit(run.incomplete(end)));
     }
 
     fn save(&self, state: &mut StateWriter) {
-        self.open.save(state);
-        self.closed.save(state);
-        state.put(&(self.latest, self.unknown, self.unmatched));
+        self.tasks.save(state);
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        self.open.restore(state)?;
-        self.closed.restore(state)?;
-        (self.latest, self.unknown, self.unmatched) = state.take()?;
-        Ok(())
+        self.tasks.restore(state)
     }
 
     fn stats(&self) -> AdapterStats {
-        AdapterStats {
-            latest: self.latest,
-            open_runs: self.open.len(),
-            evicted_runs: self.open.evicted(),
-            unknown: self.unknown,
-            unmatched: self.unmatched,
-            ..AdapterStats::default()
-        }
+        self.tasks.stats()
     }
 }
 

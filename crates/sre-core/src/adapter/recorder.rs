@@ -3,8 +3,9 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
+use super::OpenRun;
 use crate::event::{Handoff, LlmCall, PolicyCheck, StepFinished, TaskFinished, ToolCall};
-use crate::{AgentEvent, Clock, Event, OpenRun, SystemClock, TaskCosts, Timestamp, Usd, lock};
+use crate::{AgentEvent, Clock, Event, SystemClock, TaskCosts, Timestamp, Usd, lock};
 
 /// Where an instrumented program sends its events. A closure will do.
 pub trait EventSink: Send + Sync {

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-/// How a task went, where its root does not say: it failed when a guardrail stopped it or its last model call failed.
-/// A tool's failure that the agent got over is none of the task's.
+/// Decides whether a task succeeded where its root does not say: it failed when a guardrail stopped it or its last model
+/// call failed. A failure of a tool from which the agent recovered is no failure of the task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     root: Option<String>,
@@ -10,22 +10,22 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The framework says that the run failed.
+    /// Records that the framework says the run failed.
     pub fn fail(&mut self, error: impl Into<String>) {
         self.root.get_or_insert_with(|| error.into());
     }
 
-    /// A guardrail stopped the run.
+    /// Records that a guardrail stopped the run.
     pub fn stop(&mut self, guardrail: &str) {
         self.guardrail.get_or_insert_with(|| format!("stopped by guardrail {guardrail}"));
     }
 
-    /// A model call ended, in the order they ended.
+    /// Records the end of a model call, in the order they ended.
     pub fn model_call(&mut self, error: Option<&str>) {
         self.last_call = error.map(str::to_owned);
     }
 
-    /// Why the task failed; `None` when it succeeded.
+    /// Returns why the task failed; `None` when it succeeded.
     pub fn error(self) -> Option<String> {
         self.root.or(self.guardrail).or(self.last_call)
     }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use agent_sre::adapter::{self, BodyKind};
 use agent_sre::{Clock, Format, SystemClock};
 use axum::Json;
 use axum::body::Body;
@@ -23,12 +24,13 @@ pub(crate) async fn events(
     let format: Format =
         format.parse().map_err(|error| ApiError::new(StatusCode::NOT_FOUND, format!("the format: {error}")))?;
     let outcome = async {
-        let body = whole(&context, &headers, body).await?;
+        let whole = whole(&context, &headers, body).await?;
         // With its body: a key that somebody else uses too must not swallow anything.
         let key = headers
             .get("idempotency-key")
-            .map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &body.bytes]));
-        let batch = Batch::lines(format, body.bytes.clone(), key, SystemClock.now());
+            .map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &whole.bytes]));
+        let body = adapter::Body::new(BodyKind::Lines, whole.bytes.clone());
+        let batch = Batch::new(format, body, key, SystemClock.now());
         send(&context, batch).await
     }
     .await;

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use agent_sre::otel::Request as OtlpRequest;
-use agent_sre::{AdapterError, Clock, SystemClock};
+use agent_sre::adapter::{self, BodyKind};
+use agent_sre::{Clock, Format, SystemClock};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -101,27 +101,26 @@ impl Signal {
 
     /// Takes a request in: how many of its records were passed over.
     pub(crate) async fn take(self, context: &Context, body: Whole, form: Form) -> Result<u64, ApiError> {
-        let read: fn(&[u8]) -> Result<OtlpRequest, AdapterError> = match (self, form) {
-            (Self::Metrics, _) => {
+        let kind = match self {
+            Self::Traces => BodyKind::Traces,
+            Self::Logs => BodyKind::Logs,
+            Self::Metrics => {
                 count_unused(context, form.points(&body.bytes)?);
                 return Ok(0);
             }
-            (_, Form::Json) => OtlpRequest::read,
-            (Self::Traces, Form::Protobuf) => OtlpRequest::read_traces,
-            (Self::Logs, Form::Protobuf) => OtlpRequest::read_logs,
         };
-        let received = SystemClock.now();
-        let bytes = body.bytes.clone();
-        // Exporters send the same bytes again when they have heard nothing: those count once.
+        let (received, bytes, shared) = (SystemClock.now(), body.bytes.clone(), context.shared.clone());
         let work = move || {
-            read(&bytes).map(|request| (request.unknown(), Batch::otlp(request, Some(key_of(&[&bytes])), received)))
+            let format: Format = "otlp".parse().expect("the service is built with it");
+            // Exporters send the same bytes again when they have heard nothing: those count once.
+            let key = key_of(&[&bytes]);
+            Batch::new(format, adapter::Body::new(kind, bytes), Some(key), received).decode(&shared)
         };
-        let read = off_the_runtime(body.bytes.len(), work).await;
-        let (unknown, batch) = read.map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let batch = batch.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        let rejected = send(context, batch).await?.rejected;
-        count_unused(context, unknown);
-        Ok(rejected)
+        let batch = off_the_runtime(body.bytes.len(), work).await;
+        let batch = batch.map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let report = send(context, batch).await?.report;
+        count_unused(context, report.unused);
+        Ok(report.rejected)
     }
 
     /// The answer, as protobuf; partial success as OTLP defines it.

@@ -1,0 +1,104 @@
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::event::{TaskFinished, TaskStarted};
+use crate::{AgentEvent, Event, SpanId, Timestamp, TraceId};
+
+/// A run that has started and not ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OpenRun<S> {
+    /// The agent.
+    pub agent: String,
+    /// The task that the run is.
+    pub task: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// The trace of all its events.
+    pub trace_id: Option<TraceId>,
+    /// The span of the run itself, which its start and end carry.
+    pub span_id: Option<SpanId>,
+    /// The span that the run was called from.
+    pub parent_span_id: Option<SpanId>,
+    /// The framework's own id of the run, which its start and end carry.
+    pub native_id: Option<String>,
+    /// The adapter's own state.
+    pub state: S,
+}
+
+impl<S> OpenRun<S> {
+    /// Returns a run without ids.
+    pub fn new(agent: impl Into<String>, task: impl Into<String>, started: Timestamp, state: S) -> Self {
+        Self {
+            agent: agent.into(),
+            task: task.into(),
+            started,
+            trace_id: None,
+            span_id: None,
+            parent_span_id: None,
+            native_id: None,
+            state,
+        }
+    }
+
+    /// Returns a run of a framework whose ids are not those of the W3C trace context: the ids of its trace and its span
+    /// stand for `native_id`.
+    pub fn native(agent: impl Into<String>, native_id: &str, started: Timestamp, state: S) -> Self {
+        Self {
+            trace_id: Some(TraceId::from_native(native_id)),
+            span_id: Some(SpanId::from_native(native_id, native_id)),
+            native_id: Some(native_id.to_owned()),
+            ..Self::new(agent, native_id, started, state)
+        }
+    }
+
+    /// Returns an event inside this run.
+    pub fn event(&self, time: Timestamp, event: impl Into<Event>) -> AgentEvent {
+        let mut event = AgentEvent::new(time, self.agent.clone(), event).of_task(self.task.clone());
+        event.trace_id = self.trace_id;
+        event
+    }
+
+    /// Returns the event of a span inside this run, which the framework calls `native_id`; of its parent too, whose
+    /// absence means the run itself.
+    pub fn native_event(
+        &self,
+        time: Timestamp,
+        native_id: &str,
+        parent: Option<&str>,
+        event: impl Into<Event>,
+    ) -> AgentEvent {
+        let mut event = self.event(time, event);
+        event.span_id = Some(SpanId::from_native(&self.task, native_id));
+        event.parent_span_id = parent.map(|parent| SpanId::from_native(&self.task, parent)).or(self.span_id);
+        event.native_id = Some(native_id.to_owned());
+        event
+    }
+
+    fn root_event(&self, time: Timestamp, event: impl Into<Event>) -> AgentEvent {
+        let mut event = self.event(time, event);
+        event.span_id = self.span_id;
+        event.parent_span_id = self.parent_span_id;
+        event.native_id.clone_from(&self.native_id);
+        event
+    }
+
+    /// Returns the start of the run.
+    pub fn started(&self, name: Option<String>) -> AgentEvent {
+        self.root_event(self.started, TaskStarted::new(name))
+    }
+
+    /// Returns the end of the run at `time`, with `error` where it failed.
+    pub fn finished(&self, time: Timestamp, error: Option<String>) -> AgentEvent {
+        let mut finished = TaskFinished::new(true).with_error(error);
+        finished.duration_ms = Some(time.millis_since(self.started));
+        self.root_event(time, finished)
+    }
+
+    /// Returns the end, at `time`, of a run whose own end never came: failed, and marked as incomplete.
+    pub fn incomplete(&self, time: Timestamp) -> AgentEvent {
+        let mut event = self.finished(time, Some("incomplete: the task never ended".to_owned()));
+        event.attributes.insert("incomplete".to_owned(), Value::Bool(true));
+        event
+    }
+}

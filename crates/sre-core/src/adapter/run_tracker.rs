@@ -1,0 +1,180 @@
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::open_runs::{OpenRuns, RunLimits};
+use super::{AdapterStats, OpenRun};
+use crate::{StateError, StateReader, StateWriter, Timestamp};
+
+/// What every adapter keeps: its open runs, the last that ended, the input's time, and what it could not use.
+///
+/// `S` is the adapter's own state of a run. Whatever closes a run hands it back, with the time of its end, so that the
+/// adapter can say in its own way what was still open inside.
+///
+/// ```
+/// use sre_core::adapter::{OpenRun, RunLimits, RunTracker};
+/// use sre_core::Timestamp;
+/// let mut runs = RunTracker::new(RunLimits::default());
+/// let started = Timestamp::from_secs(1_790_000_000);
+/// runs.open("run-1", OpenRun::new("support", "run-1", started, ()));
+/// let (deadline, run) = runs.expire(Timestamp::from_secs(1_790_001_000)).remove(0);
+/// assert!(run.incomplete(deadline).is_incomplete());
+/// ```
+#[derive(Debug)]
+pub struct RunTracker<S> {
+    open: OpenRuns<S>,
+    ended: OpenRuns<()>,
+    /// What the adapter could not use.
+    pub counts: RecordCounts,
+    latest: Timestamp,
+}
+
+/// Counts of what an adapter could not use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordCounts {
+    /// Native events of a kind that the adapter does not know.
+    pub unknown: u64,
+    /// Native events that belong to no open run, or to a run that holds too much already.
+    pub unmatched: u64,
+    /// Invalid parts of records: a span without an id, or one that ends before it starts.
+    pub rejected: u64,
+    /// Parts of records that came a second time: a span that was sent again.
+    pub repeated: u64,
+}
+
+impl<S> RunTracker<S> {
+    /// Returns a tracker with nothing open.
+    pub fn new(limits: RunLimits) -> Self {
+        Self {
+            open: OpenRuns::new(limits),
+            ended: OpenRuns::new(limits),
+            counts: RecordCounts::default(),
+            latest: Timestamp::default(),
+        }
+    }
+
+    /// Moves the input's time on. Returns true when `time` is later than every time before, so that runs may expire.
+    pub fn advance(&mut self, time: Timestamp) -> bool {
+        let is_later = time > self.latest;
+        self.latest = self.latest.max(time);
+        is_later
+    }
+
+    /// Returns the latest time of the input.
+    pub fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
+    /// Opens a run. Returns the one that it displaces, which is incomplete at the start of the new one: that of the same
+    /// key, or the oldest where too many are open.
+    pub fn open(&mut self, key: &str, run: OpenRun<S>) -> Option<(Timestamp, OpenRun<S>)> {
+        let at = run.started;
+        self.open.insert(key, run).map(|displaced| (at, displaced))
+    }
+
+    /// Returns an open run.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut OpenRun<S>> {
+        self.open.get_mut(key)
+    }
+
+    /// Closes a run and returns it; without an open one, counts a record as unmatched.
+    pub fn end(&mut self, key: &str) -> Option<OpenRun<S>> {
+        let run = self.close(key);
+        self.counts.unmatched += u64::from(run.is_none());
+        run
+    }
+
+    /// Closes a run and returns it.
+    pub fn close(&mut self, key: &str) -> Option<OpenRun<S>> {
+        self.open.remove(key)
+    }
+
+    /// Closes the runs whose time-out has passed at `now`. Returns each with the moment it passed.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<(Timestamp, OpenRun<S>)> {
+        self.open.expire(now)
+    }
+
+    /// Closes every run, the oldest first, at the latest time of the input. Returns each with its end.
+    pub fn drain(&mut self) -> Vec<(Timestamp, OpenRun<S>)> {
+        self.open.drain().into_iter().map(|run| (self.latest.max(run.started), run)).collect()
+    }
+
+    /// Remembers a run that has ended, for what may still come of it. As many are remembered as may be open; the oldest
+    /// are forgotten first.
+    pub fn remember(&mut self, key: &str, run: OpenRun<()>) {
+        self.ended.insert(key, run);
+    }
+
+    /// Returns a run that has ended and is remembered.
+    pub fn remembered(&self, key: &str) -> Option<&OpenRun<()>> {
+        self.ended.get(key)
+    }
+
+    /// Forgets a run that ended. Returns true when it was remembered.
+    pub fn forget(&mut self, key: &str) -> bool {
+        self.ended.remove(key).is_some()
+    }
+
+    /// Returns the open runs with their keys, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OpenRun<S>)> {
+        self.open.iter()
+    }
+
+    /// Writes what is open, what is remembered and the counts.
+    pub fn save(&self, state: &mut StateWriter)
+    where
+        S: Serialize,
+    {
+        self.open.save(state);
+        self.ended.save(state);
+        state.put(&(self.latest, self.counts));
+    }
+
+    /// Reads back what was saved.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
+    where
+        S: DeserializeOwned,
+    {
+        self.open.restore(state)?;
+        self.ended.restore(state)?;
+        (self.latest, self.counts) = state.take()?;
+        Ok(())
+    }
+
+    /// Returns what is open, and what could not be used.
+    pub fn stats(&self) -> AdapterStats {
+        let RecordCounts { unknown, unmatched, rejected, repeated } = self.counts;
+        AdapterStats {
+            latest: self.latest,
+            open_runs: self.open.len(),
+            evicted_runs: self.open.evicted(),
+            unknown,
+            unmatched,
+            rejected,
+            repeated,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_runs_to_end_are_remembered() {
+        let mut runs = RunTracker::<()>::new(RunLimits { max_open_runs: 2, ..RunLimits::default() });
+        for second in 1..=3 {
+            let key = second.to_string();
+            runs.remember(&key, OpenRun::new("a", key.clone(), Timestamp::from_secs(second), ()));
+        }
+        assert!(runs.remembered("1").is_none() && runs.remembered("2").is_some());
+        assert!(runs.forget("3") && !runs.forget("3"));
+    }
+
+    #[test]
+    fn the_end_of_no_run_is_unmatched() {
+        let mut runs = RunTracker::<()>::new(RunLimits::default());
+        assert!(runs.end("1").is_none());
+        assert!(runs.advance(Timestamp::from_secs(2)) && !runs.advance(Timestamp::from_secs(1)));
+        assert_eq!((runs.stats().unmatched, runs.latest()), (1, Timestamp::from_secs(2)));
+    }
+}
