@@ -8,13 +8,14 @@ use sre_core::{
     StoreError, SystemClock, Timestamp, Usd,
 };
 
+use crate::blocking_store::BlockingStore;
+use crate::budget::Budget;
 use crate::denied::Denied;
 use crate::ledger::Ledger;
 use crate::limits::{InvalidLimits, Limits, MAX_AMOUNT};
 use crate::notifier::Notifier;
 use crate::operations::ChargeMode;
 use crate::spend::Spend;
-use crate::store::BlockingStore;
 use crate::tasks::TaskCost;
 
 /// Enforces limits on cost: per task, per agent and day, and for the organisation per month.
@@ -65,7 +66,7 @@ impl CostGuard {
         Ok(Self::build(limits, Arc::new(SystemClock)))
     }
 
-    /// Replaces the clock. Discards what was spent so far.
+    /// Replaces the clock. Discards what was spent so far, and the store.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self::build(self.ledger.limits, clock)
@@ -203,7 +204,7 @@ impl CostGuard {
     /// Returns what the organisation has neither spent nor reserved this month.
     pub fn org_remaining_month(&self) -> Usd {
         self.evaluate_at(self.ledger.clock.now());
-        self.ledger.read_org(crate::budget::Budget::left)
+        self.ledger.read_org(Budget::left)
     }
 
     /// Returns how many signals were dropped because nobody took them, and how many writes to the store failed.
@@ -244,7 +245,7 @@ impl CostGuard {
     }
 
     pub(crate) fn release(&self, reservation: u64, agent: &str) {
-        // First in the store, which would else deny what this process has released already.
+        // The store first: otherwise it might deny an amount that this process has released already.
         if let Some(store) = &self.store {
             store.release(reservation);
         }

@@ -58,7 +58,7 @@ pub(crate) struct ChargeContext<'a> {
     pub(crate) lease: &'a mut Lease,
     pub(crate) period: Period,
     pub(crate) now: Timestamp,
-    /// The first attempt ended in [`ChargeError::LeasesOutstanding`].
+    /// Whether all leases are revoked, because the first attempt ended in [`ChargeError::LeasesOutstanding`].
     pub(crate) is_retry: bool,
 }
 
@@ -214,7 +214,7 @@ impl Ledger {
             shard.period = period;
             shard.accounts.clear();
         }
-        // Agents that were idle for a day count no longer toward `max_agents`.
+        // Agents that were idle for a day no longer count toward `max_agents`.
         lock(&self.accounts).retain(|account| !lock(account).is_idle());
         self.start_day(None, now)
     }
@@ -273,8 +273,8 @@ impl Ledger {
         shards
     }
 
-    /// Runs an operation on the spender's account, through the thread's own shard, or if that is not enough to decide, with
-    /// all shards locked.
+    /// Runs an operation on the agent's account through the thread's own shard, or with all shards locked if the operation
+    /// needs all leases revoked or a new day has begun.
     pub(crate) fn run<T>(
         &self,
         spend: &Spend<'_>,

@@ -13,13 +13,14 @@ mod account;
 mod accounts;
 mod agent_budget;
 mod anomaly;
+mod blocking_store;
 mod budget;
 mod denied;
 mod guard;
 mod ledger;
 mod limits;
 mod notifier;
-mod observe;
+mod observer;
 mod operations;
 mod org;
 mod period;
@@ -28,27 +29,26 @@ mod price_file;
 mod pricing;
 mod reservation;
 mod shared_budgets;
-#[cfg(feature = "config")]
-mod spec;
 mod spend;
-mod store;
 mod summary;
 mod tasks;
+#[cfg(feature = "config")]
+mod yaml;
 
 pub use denied::Denied;
 pub use guard::CostGuard;
 pub use limits::{InvalidLimits, Limits, ScopeLimits};
-pub use observe::CostObserver;
+pub use observer::CostObserver;
 pub use price::{ModelPrice, PriceBook, Tokens};
 pub use price_file::FileError;
 pub use pricing::{Pricing, PricingReport};
 pub use reservation::Reservation;
-#[cfg(feature = "config")]
-pub use spec::LIMITS_SCHEMA;
 pub use spend::Spend;
 pub use sre_core::{CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot, LedgerStore};
 pub use summary::{AgentBudget, CostSummary};
 pub use tasks::TaskCost;
+#[cfg(feature = "config")]
+pub use yaml::LIMITS_SCHEMA;
 
 /// The README's example compiles and holds.
 #[cfg(doctest)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use sre_core::Usd;
 
-/// The limits of a guard. A daily limit applies to an agent, the monthly one to the organisation.
+/// The limits of a guard: per task, per agent and day, and for the organisation per month. Construct it with
+/// `..Limits::default()`, as later versions add fields.
 ///
 /// ```
 /// use sre_cost::{CostGuard, Limits, ScopeLimits};
@@ -52,7 +53,7 @@ pub struct Limits {
 }
 
 /// Settings of an agent, a team or a model. An agent's own settings take precedence over its team's. A model's settings limit
-/// what each agent spends on it, in addition to the agent's overall limits.
+/// what each agent spends on it, in addition to the agent's overall limits. Construct it with `..ScopeLimits::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScopeLimits {
     /// The limit per task, or per task on the model.

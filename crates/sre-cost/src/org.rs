@@ -12,7 +12,7 @@ pub(crate) struct OrgBudget {
     pub(crate) budget: Budget,
     /// The amount in leases: unspent, or spent and not yet in `budget`.
     leased: i64,
-    /// The largest share of what is left that a lease takes is one in so many.
+    /// A lease takes at most what is left divided by this.
     lease_divisor: i64,
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum OrgError {
     LeasesOutstanding,
 }
 
-/// A lease too small for this many charges like the last one is not handed out.
+/// No lease is granted if it is too small for this many charges like the last one.
 const MIN_CHARGES: i64 = 4;
 
 impl Lease {
@@ -49,7 +49,7 @@ impl Lease {
 }
 
 impl OrgBudget {
-    /// Creates a budget that leases parts of itself to so many shards. All leases together leave half of what is left.
+    /// Creates a budget for a ledger of `shards` shards, whose leases together take at most half of what is left.
     pub(crate) fn new(budget: Budget, shards: usize) -> Self {
         Self { budget, leased: 0, lease_divisor: 2 * shards as i64 }
     }

@@ -8,10 +8,10 @@ use sre_core::{Timestamp, Usd};
 /// ```
 /// use sre_cost::{ModelPrice, Tokens};
 /// let price = ModelPrice::new("0.15".parse().unwrap(), "0.60".parse().unwrap());
-/// let tokens = Tokens { input: 1_000, cached_input: 0, output: 500 };
-/// assert_eq!(price.cost(tokens).unwrap().to_string(), "0.00045");
+/// assert_eq!(price.cost(Tokens::new(1_000, 500)).unwrap().to_string(), "0.00045");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ModelPrice {
     /// The price of input tokens; `None` if unknown.
     pub input: Option<Usd>,
@@ -25,6 +25,7 @@ pub struct ModelPrice {
 
 /// The number of tokens of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tokens {
     /// Input tokens, cached ones included.
     pub input: u64,
@@ -42,7 +43,7 @@ pub struct Tokens {
 /// let map = r#"{"gpt-5-mini": {"input_cost_per_token": 2.5e-07, "output_cost_per_token": 2e-06}}"#;
 /// let book = PriceBook::from_litellm(map, "prices.json").unwrap();
 /// let price = book.price(Some("openai"), "gpt-5-mini", Timestamp::default()).unwrap();
-/// assert_eq!(price.cost(Tokens { input: 3, cached_input: 0, output: 1 }).unwrap().nanos(), 2_750);
+/// assert_eq!(price.cost(Tokens::new(3, 1)).unwrap().nanos(), 2_750);
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct PriceBook {
@@ -51,6 +52,13 @@ pub struct PriceBook {
 }
 
 const MILLION: i128 = 1_000_000;
+
+impl Tokens {
+    /// Creates the token counts of a call without cached input.
+    pub fn new(input: u64, output: u64) -> Self {
+        Self { input, output, cached_input: 0 }
+    }
+}
 
 impl ModelPrice {
     /// Creates a price of input and output tokens, in dollars per million.

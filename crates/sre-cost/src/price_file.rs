@@ -45,7 +45,7 @@ pub enum FileError {
 }
 
 impl PriceBook {
-    /// Reads a file: LiteLLM's price map if its name ends in `.json`, else YAML as [`from_yaml`](Self::from_yaml) reads it.
+    /// Reads a file: LiteLLM's price map if its name ends in `.json`, else YAML (with feature `config`).
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let text = std::fs::read_to_string(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         let file = path.display().to_string();
@@ -108,7 +108,7 @@ fn price_of(entry: &Map<String, Value>, model: &str, file: &str) -> Result<Model
         let price = tier.map_or(&mut price, |tokens| above.entry(tokens).or_default());
         *set(price) = Some(per_million);
     }
-    // What a tier does not say is as below it.
+    // A tier inherits the prices that it does not set.
     for tier in above.values_mut() {
         tier.input = tier.input.or(price.input);
         tier.output = tier.output.or(price.output);
@@ -118,7 +118,7 @@ fn price_of(entry: &Map<String, Value>, model: &str, file: &str) -> Result<Model
     Ok(price)
 }
 
-/// Dollars per token as dollars per million, exactly: by the decimal text, and not by a product of floats.
+/// Converts dollars per token to dollars per million. Exact, as it shifts the decimal text instead of multiplying floats.
 fn per_million(per_token: &Value) -> Option<Usd> {
     let number = match per_token {
         Value::Number(number) => number.as_f64()?,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_that_cannot_be_is_named() {
+    fn an_invalid_price_is_named() {
         for (map, expected) in [
             (
                 r#"{"a": {"input_cost_per_token": -1}}"#,

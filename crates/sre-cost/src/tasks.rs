@@ -61,8 +61,9 @@ impl Tasks {
     pub(crate) fn add(&mut self, task: &str, spend: &Spend<'_>, model: Option<u32>, at: Timestamp) -> TaskSpent {
         let Spend { agent, amount, breakdown, .. } = *spend;
         let key = key(agent, task);
-        let is_new = !self.tasks.contains_key(&key);
-        if is_new {
+        let is_new = self.get(agent, task).is_none();
+        // A task with the same key by chance is replaced.
+        if is_new && self.tasks.remove(&key).is_none() {
             if self.tasks.len() >= self.capacity
                 && let Some(oldest) = self.order.pop_front()
             {
