@@ -11,7 +11,7 @@ use std::time::Duration;
 use agent_sre::cascade::{BreakerState, CascadeDetector, DetectorConfig};
 use agent_sre::cost::{CostGuard, CostObserver, Limits};
 use agent_sre::event::TaskFinished;
-use agent_sre::{AgentEvent, Clock, ManualClock, Observer, Signal, SignalKind, Target, Timestamp, Usd};
+use agent_sre::{AgentEvent, Clock, ManualClock, Observe, Signal, SignalKind, Target, Timestamp, Usd};
 
 const STEP: Duration = Duration::from_secs(15);
 const OUTAGE: std::ops::Range<u64> = 180..360;

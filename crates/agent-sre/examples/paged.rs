@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent_sre::alerts::{AlertManager, AlertOptions, ChannelConfig, FileChannel};
 use agent_sre::event::TaskFinished;
 use agent_sre::slo::{SliRegistry, SloEngine, parse};
-use agent_sre::{AgentEvent, Hub, Timestamp};
+use agent_sre::{AgentEvent, Runtime, Timestamp};
 
 const OBJECTIVE: &str = "
 name: answers
@@ -23,18 +23,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = SloEngine::new(parse(OBJECTIVE, "answers.yaml", &registry)?, registry)?;
     let alerts = Arc::new(AlertManager::new(AlertOptions::default())?);
     alerts.add_channel(FileChannel::stdout("screen"), ChannelConfig::default())?;
-    let hub = Hub::builder().observe(Arc::new(engine)).handle(alerts.clone()).build();
+    let runtime = Runtime::builder().engine(Arc::new(engine)).handle("alerts", alerts.clone()).build()?;
 
     let mut now = Timestamp::from_secs(1_790_000_000);
     for minute in 0..240 {
         for task in 0..5 {
             let failing = (60..90).contains(&minute) && task != 0;
-            hub.record(&AgentEvent::new(now, "support", TaskFinished::new(!failing)));
+            runtime.record(AgentEvent::new(now, "support", TaskFinished::new(!failing)));
         }
-        hub.evaluate(now);
+        runtime.evaluate(now);
         now = now.saturating_add(Duration::from_secs(60));
     }
-    hub.shutdown();
+    runtime.shutdown();
     alerts.flush(Duration::from_secs(10));
     println!("{:?}", alerts.stats());
     Ok(())

@@ -18,9 +18,11 @@
 //! runtime.shutdown();
 //! # }
 //! ```
+mod engines;
 mod format;
 mod runtime;
 
+pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
 pub use format::{Format, UnknownFormat};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 pub use sre_core::*;

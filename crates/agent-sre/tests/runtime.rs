@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use agent_sre::{
-    AgentEvent, Collect, Event, MemorySpool, Metric, Observe, Persist, Phase, Runtime, RuntimeError, Severity, Signal,
+    AgentEvent, Collect, MemorySpool, Metric, Observe, Persist, Phase, Runtime, RuntimeError, Severity, Signal,
     SignalHandler, StateError, StateReader, StateWriter, Timestamp,
 };
 
@@ -65,7 +65,7 @@ impl Persist for Objectives {
 }
 
 fn event(agent: &str) -> AgentEvent {
-    AgentEvent::new(NOW, agent, Event::Heartbeat)
+    AgentEvent::new(NOW, agent, agent_sre::event::Heartbeat::default())
 }
 
 /// Keeps the phases that it was told of, by key.

@@ -1,17 +1,6 @@
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use agent_sre::cascade::{CascadeDetector, DetectorConfig};
-use agent_sre::{
-    AgentEvent, BreakerState, CascadeReport, Observer, Signal, SignalKind, SystemClock, Target, Timestamp, lock,
-};
-
-/// Replays a run through circuit breakers that observe its calls.
-pub(crate) struct Breakers {
-    detector: CascadeDetector,
-    findings: Mutex<BreakerFindings>,
-}
+use agent_sre::{BreakerState, CascadeReport, Signal, SignalKind, Target, Timestamp};
 
 /// Breakers that would have opened, ordered by their first opening, and cascades.
 #[derive(Clone, Default, serde::Serialize)]
@@ -54,36 +43,9 @@ pub(crate) struct CascadeFinding {
 /// Maximum number of openings listed per breaker, and of cascades.
 const MAX_LISTED: usize = 100;
 
-impl Breakers {
-    pub(crate) fn load(path: &Path) -> anyhow::Result<Arc<Self>> {
-        let config = DetectorConfig::load(path)?;
-        let detector = CascadeDetector::with_config(config, Arc::new(SystemClock))?;
-        Ok(Arc::new(Self { detector, findings: Mutex::default() }))
-    }
-
-    /// Returns the findings up to `now`.
-    pub(crate) fn findings(&self, now: Timestamp) -> BreakerFindings {
-        self.evaluate(now, &mut |_| {});
-        lock(&self.findings).clone()
-    }
-
-    fn record(&self, signal: &Signal) {
-        lock(&self.findings).record(signal);
-    }
-}
-
-impl Observer for Breakers {
-    fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
-        self.detector.observe(event, &mut |signal| self.record(&signal));
-    }
-
-    fn evaluate(&self, now: Timestamp, _signals: &mut dyn FnMut(Signal)) {
-        self.detector.evaluate(now, &mut |signal| self.record(&signal));
-    }
-}
-
 impl BreakerFindings {
-    fn record(&mut self, signal: &Signal) {
+    /// Records a state transition or a cascade; other signals are ignored.
+    pub(crate) fn record(&mut self, signal: &Signal) {
         match &signal.kind {
             SignalKind::BreakerChanged(change) => {
                 let index = *self.index.entry(change.target.clone()).or_insert(self.breakers.len());

@@ -5,18 +5,21 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use agent_sre::alerts::default_mapping;
+use agent_sre::cascade::{CascadeDetector, DetectorConfig};
+use agent_sre::cost::{Limits, PriceBook};
 use agent_sre::event::TaskFinished;
+use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    AgentEvent, Alert, Event, Format, Hub, Observer, RunLimits, Signal, SloSnapshot, Snapshot, Status, Tally,
-    Timestamp, Totals, Window, lock,
+    AgentEvent, AgentTotals, Alert, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, Format, ManualClock,
+    Observe, RunLimits, Runtime, Signal, SignalKind, SloSnapshot, Status, Timestamp, Totals, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use crate::breakers::{BreakerFindings, Breakers};
-use crate::costs::{CostFindings, Costs};
+use crate::breakers::BreakerFindings;
+use crate::costs::CostFindings;
 use crate::input::{self, InputStats};
 use crate::timeline::Timelines;
 use crate::{notify, report};
@@ -115,10 +118,10 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if specs.is_empty() {
         bail!("found no objective in {}, expected at least one", args.slo[0].display());
     }
-    let actions: BTreeMap<String, String> = specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect();
-    let engine = Arc::new(SloEngine::new(specs, registry)?);
-    let findings = read(&args, engine)?;
-    print(args.output, &findings).context("cannot write the report")?;
+    let actions: BTreeMap<String, ExhaustionAction> =
+        specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect();
+    let (findings, runtime) = read(&args, specs)?;
+    print(args.output, &findings, &runtime).context("cannot write the report")?;
     if let Some(path) = &args.notify {
         let failures = notify::send(path, &findings.alerts(&actions))?;
         if !failures.is_empty() {
@@ -129,35 +132,74 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// What an objective asks for when its budget is spent.
-fn action(spec: &SloSpec) -> String {
+/// Returns what an objective asks for once its budget is exhausted.
+fn action(spec: &SloSpec) -> ExhaustionAction {
     let policy = spec.error_budget_policy.as_ref();
-    policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default().to_string()
+    policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default()
 }
 
 impl Findings {
     /// An alert for every objective: of trouble where it is in trouble, else of the end of what was sent before.
-    fn alerts(&self, actions: &BTreeMap<String, String>) -> Vec<Alert> {
+    fn alerts(&self, actions: &BTreeMap<String, ExhaustionAction>) -> Vec<Alert> {
         let signal = |slo: &SloSnapshot| {
-            let action = actions.get(&slo.name).cloned().unwrap_or_default();
+            let action = actions.get(&slo.name).copied().unwrap_or_default();
             slo.status_changed(Status::Unknown, action, self.evaluated_at)
         };
         self.slos.iter().filter_map(|slo| default_mapping(&signal(slo))).collect()
     }
 }
 
-fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
-    let counts = Arc::new(Counting::default());
-    let breakers = args.breakers.as_deref().map(Breakers::load).transpose()?;
-    let costs = Costs::load(args.prices.as_deref(), args.limits.as_deref())?;
-    let mut hub = Hub::builder().observe(engine).observe(counts.clone());
-    if let Some(costs) = &costs {
-        hub = hub.observe(costs.clone());
+/// What signals say in passing.
+#[derive(Default)]
+struct Raised {
+    breakers: BreakerFindings,
+    /// The first thousand.
+    costs: Vec<CostAlert>,
+}
+
+const MAX_COST_ALERTS: usize = 1_000;
+
+impl Raised {
+    fn record(&mut self, signal: Signal) {
+        self.breakers.record(&signal);
+        if let SignalKind::Cost(alert) = signal.kind
+            && self.costs.len() < MAX_COST_ALERTS
+        {
+            self.costs.push(alert);
+        }
     }
-    if let Some(breakers) = &breakers {
-        hub = hub.observe(breakers.clone());
+}
+
+/// The engines that the command's options ask for. Their time is that of the events.
+fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) -> anyhow::Result<EngineSettings> {
+    let mut settings = EngineSettings::default();
+    settings.clock = clock;
+    settings.slos = specs;
+    settings.limits = args.limits.as_deref().map(Limits::load).transpose()?;
+    settings.prices = args.prices.as_deref().map(PriceBook::load).transpose()?;
+    settings.breakers = args.breakers.as_deref().map(DetectorConfig::load).transpose()?;
+    if settings.limits.is_some() && settings.prices.is_none() {
+        settings.prices = Some(PriceBook::default());
     }
-    let hub = hub.build();
+    Ok(settings)
+}
+
+fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)> {
+    let clock = Arc::new(ManualClock::default());
+    let settings = engine_settings(args, specs, clock.clone())?;
+    let (raised, timelines) = (Arc::new(Mutex::new(Raised::default())), Arc::new(EventTimelines::default()));
+    let seen = raised.clone();
+    let runtime = Runtime::builder()
+        .stage(Arc::new(move |event: &mut AgentEvent| {
+            if event.time > clock.now() {
+                clock.set(event.time);
+            }
+            true
+        }))
+        .engines(&settings)?
+        .observe(timelines.clone())
+        .tap(Arc::new(move |signal| lock(&seen).record(signal)))
+        .build()?;
     let mut adapter = args.from.adapter(RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() });
     let mut latest = Timestamp::default();
     let mut events = 0;
@@ -165,44 +207,40 @@ fn read(args: &Args, engine: Arc<SloEngine>) -> anyhow::Result<Findings> {
         if let Some(agent) = &args.agent {
             event.agent.clone_from(agent);
         }
-        if let Some(costs) = &costs {
-            costs.pricing.price(&mut event);
-        }
         latest = latest.max(event.time);
         events += 1;
-        hub.record(&event);
+        runtime.record(event);
     };
     let mut input = input::read(&args.input, args.strict, &mut *adapter, &mut take)?;
     adapter.finish(&mut take);
-    if hub.observer_panics() > 0 {
-        bail!(
-            "an engine panicked over {} events: the report would be wrong, and this is a bug of ours",
-            hub.observer_panics()
-        );
+    if let Some(detector) = runtime.get::<CascadeDetector>() {
+        detector.evaluate(latest, &mut |signal| lock(&raised).record(signal));
+    }
+    if runtime.panics() > 0 {
+        bail!("an engine panicked over {} events: the report would be wrong; please report this bug", runtime.panics());
     }
     let stats = adapter.stats();
     (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
     if input.lines > 0 && input.events == 0 {
         bail!("found no event in the input (lines: {}), expected some: is `--from` right?", input.lines);
     }
-    let mut findings = Findings {
-        slos: Vec::new(),
-        totals: Totals::default(),
+    let raised = std::mem::take(&mut *lock(&raised));
+    let mut costs = CostFindings::of(&runtime, raised.costs);
+    if let Some(costs) = &mut costs
+        && args.prices.is_none()
+    {
+        costs.prices = None;
+    }
+    let findings = Findings {
+        slos: runtime.get::<SloEngine>().map(|engine| engine.snapshots(latest)).unwrap_or_default(),
+        totals: runtime.get::<AgentTotals>().map(|totals| totals.totals()).unwrap_or_default(),
         input,
-        costs: costs.map(|costs| costs.findings()),
-        breakers: breakers.map(|breakers| breakers.findings(latest)),
-        timelines: Timelines::default(),
+        costs,
+        breakers: args.breakers.is_some().then_some(raised.breakers),
+        timelines: std::mem::take(&mut *lock(&timelines.0)),
         evaluated_at: latest,
     };
-    for snapshot in hub.snapshots(latest) {
-        match snapshot {
-            Snapshot::Slo(slo) => findings.slos.push(*slo),
-            Snapshot::Totals(totals) => findings.totals = totals,
-            _ => {}
-        }
-    }
-    findings.timelines = std::mem::take(&mut lock(&counts.0).1);
-    Ok(findings)
+    Ok((findings, runtime))
 }
 
 impl Args {
@@ -218,26 +256,19 @@ impl Args {
     }
 }
 
-/// Adds up the totals, and keeps the course of each agent's errors.
+/// Keeps the error ratios of each agent over time.
 #[derive(Default)]
-struct Counting(Mutex<(Tally, Timelines)>);
+struct EventTimelines(Mutex<Timelines>);
 
-impl Observer for Counting {
+impl Observe for EventTimelines {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
-        let (tally, timelines) = &mut *lock(&self.0);
-        tally.observe(event);
         if let Event::TaskFinished(TaskFinished { success, .. }) = event.event {
-            timelines.record(&event.agent, event.time, success);
+            lock(&self.0).record(&event.agent, event.time, success);
         }
-    }
-
-    fn snapshot(&self, _now: Timestamp) -> Vec<Snapshot> {
-        let counts = lock(&self.0);
-        vec![Snapshot::Totals(counts.0.totals().clone())]
     }
 }
 
-fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {
+fn print(output: Output, findings: &Findings, runtime: &Runtime) -> anyhow::Result<()> {
     if output == Output::Text {
         return Ok(report::text(findings, &mut anstream::stdout().lock())?);
     }
@@ -247,8 +278,7 @@ fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {
         writeln!(stdout)?;
     } else {
         let mut exporter = PrometheusExporter::new();
-        findings.slos.iter().for_each(|slo| exporter.export_slo(slo));
-        exporter.export_totals(&findings.totals);
+        exporter.collect(runtime, findings.evaluated_at)?;
         let text = if output == Output::Prometheus { exporter.render() } else { exporter.render_openmetrics() };
         stdout.write_all(text.as_bytes())?;
     }

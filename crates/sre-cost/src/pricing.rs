@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use sre_core::{AgentEvent, Event, Usd, lock};
+use sre_core::{AgentEvent, Event, EventStage, Usd, lock};
 
 use crate::price::{PriceBook, Tokens};
 
@@ -92,6 +92,13 @@ impl Pricing {
     /// Returns the counts so far.
     pub fn report(&self) -> PricingReport {
         lock(&self.report).clone()
+    }
+}
+
+impl EventStage for Pricing {
+    fn apply(&self, event: &mut AgentEvent) -> bool {
+        self.price(event);
+        true
     }
 }
 

@@ -6,7 +6,7 @@ use agent_sre::Window;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use serde_json::Value;
 
-use crate::rules::RulesError;
+use crate::loaded_config::LoadError;
 use crate::token::{Scope, Token};
 
 /// How the service is set up. What is not set has the default.
@@ -26,6 +26,8 @@ pub struct Config {
     pub limits: Option<PathBuf>,
     /// The file of prices.
     pub prices: Option<PathBuf>,
+    /// The file of circuit breakers and cascade detection; without it the defaults hold, and send no alerts.
+    pub breakers: Option<PathBuf>,
     /// How long alerts are kept; as the file of channels says, which is 90 days where it says nothing.
     pub retention: Option<Duration>,
     /// Who may send and who may read. Needed to listen on any address that is not this machine's own.
@@ -33,7 +35,7 @@ pub struct Config {
     /// The certificate and its key, as PEM files, for HTTPS.
     pub tls: Option<Tls>,
     /// How much it may hold.
-    pub bounds: Bounds,
+    pub server_limits: ServerLimits,
     /// The file that this was read from, which is watched for changes.
     pub file: Option<PathBuf>,
 }
@@ -49,7 +51,7 @@ pub struct Tls {
 
 /// How much the service may hold and how long it waits. Beyond, it refuses, and says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ServerLimits {
     /// The largest body, also after it was decompressed, in bytes; 16 MiB.
     pub max_body: usize,
     /// All bodies that are being taken in together, in bytes, at least twice `max_body`; 64 MiB.
@@ -70,7 +72,7 @@ pub struct Bounds {
     pub snapshot_after: u64,
 }
 
-impl Default for Bounds {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             max_body: 16 << 20,
@@ -96,10 +98,11 @@ impl Default for Config {
             notify: None,
             limits: None,
             prices: None,
+            breakers: None,
             retention: None,
             tokens: Vec::new(),
             tls: None,
-            bounds: Bounds::default(),
+            server_limits: ServerLimits::default(),
             file: None,
         }
     }
@@ -121,7 +124,10 @@ impl Config {
         let relative = |path: &mut PathBuf| *path = folder.join(&*path);
         relative(&mut config.data);
         config.slos.iter_mut().for_each(relative);
-        [&mut config.notify, &mut config.limits, &mut config.prices].into_iter().flatten().for_each(relative);
+        [&mut config.notify, &mut config.limits, &mut config.prices, &mut config.breakers]
+            .into_iter()
+            .flatten()
+            .for_each(relative);
         config.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(relative);
         config.file = Some(path.to_owned());
         Ok(config)
@@ -132,7 +138,7 @@ impl Config {
     /// ```
     /// use sre_server::Config;
     /// let config = Config::parse("listen: 127.0.0.1:9000\nmax_body: 1MiB", "sre.yaml").unwrap();
-    /// assert_eq!((config.listen.port(), config.bounds.max_body), (9000, 1 << 20));
+    /// assert_eq!((config.listen.port(), config.server_limits.max_body), (9000, 1 << 20));
     /// let error = Config::parse("listen: here", "sre.yaml").unwrap_err();
     /// assert_eq!(error.to_string(), "sre.yaml:1: `listen: here`: expected an address such as 127.0.0.1:4318");
     /// ```
@@ -150,48 +156,50 @@ impl Config {
         config.notify = path(&mut fields, "notify")?;
         config.limits = path(&mut fields, "limits")?;
         config.prices = path(&mut fields, "prices")?;
+        config.breakers = path(&mut fields, "breakers")?;
         config.retention = fields.duration("retention")?;
         if let Some(node) = fields.take("tokens") {
             let tokens = fields.items("tokens", node)?.iter().enumerate();
             config.tokens = tokens.map(|(number, node)| token(node, file, number)).collect::<Result<_, _>>()?;
         }
         config.tls = fields.take("tls").map(|node| tls(node, file)).transpose()?;
-        let bounds = &mut config.bounds;
-        set(&mut bounds.max_body, bytes(&mut fields, "max_body")?);
-        set(&mut bounds.max_in_flight, bytes(&mut fields, "max_in_flight")?);
-        set(&mut bounds.max_journal, bytes(&mut fields, "max_journal")?);
-        set(&mut bounds.snapshot_after, bytes(&mut fields, "snapshot_after")?);
+        let server_limits = &mut config.server_limits;
+        set(&mut server_limits.max_body, bytes(&mut fields, "max_body")?);
+        set(&mut server_limits.max_in_flight, bytes(&mut fields, "max_in_flight")?);
+        set(&mut server_limits.max_journal, bytes(&mut fields, "max_journal")?);
+        set(&mut server_limits.snapshot_after, bytes(&mut fields, "snapshot_after")?);
         let above_0 = |value: &Value| usize::try_from(value.as_u64()?).ok().filter(|number| *number > 0);
         for (setting, name) in [
-            (&mut bounds.max_connections, "max_connections"),
-            (&mut bounds.max_agents, "max_agents"),
-            (&mut bounds.max_open_runs, "max_open_runs"),
+            (&mut server_limits.max_connections, "max_connections"),
+            (&mut server_limits.max_agents, "max_agents"),
+            (&mut server_limits.max_open_runs, "max_open_runs"),
         ] {
             set(setting, fields.read(name, "a whole number above 0", above_0)?);
         }
-        set(&mut bounds.client_timeout, fields.window("client_timeout")?.map(Window::duration));
-        set(&mut bounds.task_timeout, fields.window("task_timeout")?.map(Window::duration));
+        set(&mut server_limits.client_timeout, fields.window("client_timeout")?.map(Window::duration));
+        set(&mut server_limits.task_timeout, fields.window("task_timeout")?.map(Window::duration));
         fields.finish()?;
         // As it came, and decompressed.
-        if bounds.max_in_flight / 2 < bounds.max_body {
-            let found = bounds.max_in_flight.to_string();
+        if server_limits.max_in_flight / 2 < server_limits.max_body {
+            let found = server_limits.max_in_flight.to_string();
             return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, "at least twice `max_body`"));
         }
         Ok(config)
     }
 
     /// That nobody unknown can reach the service: only this machine does, or there are tokens for both scopes.
-    pub(crate) fn check_access(&self) -> Result<(), RulesError> {
+    pub(crate) fn check_access(&self) -> Result<(), LoadError> {
         let has = |scope| self.tokens.iter().any(|token| token.scope == scope);
         if self.listen.ip().is_loopback() || (has(Scope::Ingest) && has(Scope::Read)) {
             return Ok(());
         }
-        Err(RulesError::Open(self.listen))
+        Err(LoadError::Open(self.listen))
     }
 
     /// The files that it names, itself included: what a change of means that it should be read again.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let single = [&self.file, &self.notify, &self.limits, &self.prices].into_iter().flatten().cloned();
+        let single =
+            [&self.file, &self.notify, &self.limits, &self.prices, &self.breakers].into_iter().flatten().cloned();
         let tls = self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
         let mut files: Vec<PathBuf> = single.chain(tls).collect();
         for path in &self.slos {
@@ -275,6 +283,7 @@ slos: [slos, more.yaml]
 notify: channels.yaml
 limits: limits.yaml
 prices: prices.json
+breakers: breakers.yaml
 retention: 30d
 tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
@@ -296,7 +305,7 @@ snapshot_after: 1MB
         assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
-        let bounds = Bounds {
+        let server_limits = ServerLimits {
             max_body: 1 << 20,
             max_in_flight: 8_000_000,
             max_connections: 7,
@@ -307,7 +316,7 @@ snapshot_after: 1MB
             max_journal: 1_000_000_000,
             snapshot_after: 1_000_000,
         };
-        assert_eq!(config.bounds, bounds);
+        assert_eq!(config.server_limits, server_limits);
         assert!(Config::parse("# nothing yet\n", "sre.yaml").is_ok());
     }
 

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 ///
 /// What the error budget's course is made from are counts, which objectives keep themselves.
 #[derive(Debug, Default)]
-pub(crate) struct History(BTreeMap<(String, String), Course>);
+pub(crate) struct History(BTreeMap<(String, String), TimeSeries>);
 
 /// An objective's.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Course {
+struct TimeSeries {
     /// What is sampled: an indicator's value under its name, and its percentiles under that and theirs.
     columns: Vec<String>,
     levels: [VecDeque<Sample>; 3],
@@ -28,7 +28,7 @@ struct Sample {
 
 /// A column's course, as the API has it.
 #[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct ColumnCourse {
+pub(crate) struct IndicatorSeries {
     /// Unix seconds.
     at: Vec<i64>,
     values: BTreeMap<String, Vec<Option<f32>>>,
@@ -51,7 +51,7 @@ impl History {
 
     /// What was measured of an objective since `from`, the oldest first, as fine as it is kept that far back, and what is
     /// measured `now`.
-    pub(crate) fn course(&self, slo: &SloSnapshot, from: Timestamp, now: Timestamp) -> ColumnCourse {
+    pub(crate) fn of(&self, slo: &SloSnapshot, from: Timestamp, now: Timestamp) -> IndicatorSeries {
         let (columns, values) = measured(slo);
         let own = self.0.get(&(slo.name.clone(), slo.agent.clone())).filter(|course| course.columns == columns);
         let reaches = |(every, most): (Duration, usize)| now.saturating_sub(every * most as u32) <= from;
@@ -63,7 +63,7 @@ impl History {
             let value = |sample: &&Sample| sample.values.get(number).copied().filter(|value| value.is_finite());
             samples.iter().map(value).collect()
         };
-        ColumnCourse {
+        IndicatorSeries {
             at: samples.iter().map(|sample| sample.at.as_secs()).collect(),
             values: (0..).zip(&columns).map(|(number, name)| (name.clone(), column(number))).collect(),
         }
@@ -79,7 +79,7 @@ impl History {
     }
 }
 
-impl Course {
+impl TimeSeries {
     fn sample(&mut self, slo: &SloSnapshot, now: Timestamp) {
         let (columns, values) = measured(slo);
         if columns != self.columns {
@@ -135,7 +135,7 @@ mod tests {
         let now = at(40 * 1_440);
         let present = slo.snapshot_at(now);
         let course = |history: &History, hours: u64| {
-            history.course(&present, now.saturating_sub(Duration::from_secs(3_600 * hours)), now)
+            history.of(&present, now.saturating_sub(Duration::from_secs(3_600 * hours)), now)
         };
         let length = |hours: u64| course(&history, hours).at.len();
         assert_eq!((length(1), length(24), length(48), length(9_999)), (61, 289, 25, 361));

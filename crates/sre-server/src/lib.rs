@@ -19,27 +19,27 @@
 //! # Ok(())
 //! # }
 //! ```
-mod agents;
 mod api;
+mod app;
 mod batch;
 mod config;
-mod engine;
-mod engines;
+mod engine_set;
 mod history;
 mod listen;
 mod live;
+mod loaded_config;
 mod pipeline;
-mod rules;
+mod processor;
+mod reload;
 mod server;
 mod shared;
 mod token;
-mod watch;
 
 pub use agent_sre::yaml::ConfigError;
 pub use api::OPENAPI;
-pub use config::{Bounds, CONFIG_SCHEMA, Config, Tls};
-pub use engines::EnginesError;
-pub use rules::RulesError;
+pub use config::{CONFIG_SCHEMA, Config, ServerLimits, Tls};
+pub use engine_set::EngineSetError;
+pub use loaded_config::LoadError;
 pub use server::{Server, StartError};
 pub use token::{Scope, Token};
 

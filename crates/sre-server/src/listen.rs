@@ -19,7 +19,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::config::{Bounds, Tls};
+use crate::config::{ServerLimits, Tls};
 
 /// A certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +59,10 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<TlsAcceptor>>,
     router: watch::Receiver<Router>,
-    bounds: Bounds,
+    server_limits: ServerLimits,
     mut stop: watch::Receiver<bool>,
 ) {
-    let connections = Arc::new(Semaphore::new(bounds.max_connections));
+    let connections = Arc::new(Semaphore::new(server_limits.max_connections));
     let graceful = GracefulShutdown::new();
     let mut open = JoinSet::new();
     loop {
@@ -90,12 +90,12 @@ pub(crate) async fn serve(
         open.spawn(async move {
             let _permit = permit;
             match tls {
-                None => connection(stream, router, bounds, watcher).await,
+                None => connection(stream, router, server_limits, watcher).await,
                 Some(tls) => {
                     // A client that does not even greet must not hold its place for long.
-                    let greeted = tokio::time::timeout(bounds.client_timeout, tls.accept(stream)).await;
+                    let greeted = tokio::time::timeout(server_limits.client_timeout, tls.accept(stream)).await;
                     if let Ok(Ok(stream)) = greeted {
-                        connection(stream, router, bounds, watcher).await;
+                        connection(stream, router, server_limits, watcher).await;
                     }
                 }
             }
@@ -111,7 +111,7 @@ pub(crate) async fn serve(
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: watch::Receiver<Router>,
-    bounds: Bounds,
+    server_limits: ServerLimits,
     watcher: Watcher,
 ) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -119,12 +119,15 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         async move { Ok::<Response<Body>, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.client_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(server_limits.client_timeout);
     let http2 = &mut builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(Some(bounds.client_timeout)).max_concurrent_streams(MAX_STREAMS);
+    http2
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(server_limits.client_timeout))
+        .max_concurrent_streams(MAX_STREAMS);
     // Who does not take what it asked for holds a place just as well.
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(bounds.client_timeout));
+    stream.set_write_timeout(Some(server_limits.client_timeout));
     let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
     // What goes wrong on a connection is its client's affair.
     let _: Result<(), Box<dyn std::error::Error + Send + Sync>> = watcher.watch(connection).await;

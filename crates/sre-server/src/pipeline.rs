@@ -8,8 +8,8 @@ use agent_sre::{Clock, JournalEntry, JournalStore, StateReader, StateWriter, Sto
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
-use crate::engine::{Engine, Taken};
-use crate::engines::Engines;
+use crate::engine_set::EngineSet;
+use crate::processor::{BatchReport, Processor};
 use crate::shared::Shared;
 
 /// The way of a batch: into the journal, with others that wait (one thread), and then into the engine (another one). Who
@@ -26,11 +26,11 @@ struct Inlets {
 }
 
 /// What came of a batch, for who brought it.
-pub(crate) type Outcome = Result<Taken, NotTaken>;
+pub(crate) type Outcome = Result<BatchReport, IngestError>;
 
 /// Why a batch was not taken.
 #[derive(Debug)]
-pub(crate) enum NotTaken {
+pub(crate) enum IngestError {
     /// Too many wait already.
     Busy,
     /// The journal cannot be written.
@@ -48,7 +48,7 @@ struct Job {
 enum Work {
     Take(u64, Job),
     /// Other rules: these engines take up what the present ones hold, or it is said why they cannot.
-    Replace(Box<Engines>, oneshot::Sender<Result<(), String>>),
+    Replace(Box<EngineSet>, oneshot::Sender<Result<(), String>>),
 }
 
 /// Batches that wait for the journal, and for the engine; what they hold is bounded by who brings them.
@@ -61,7 +61,11 @@ const TICK: Duration = Duration::from_secs(1);
 
 impl Pipeline {
     /// Starts the two threads. `engine` has taken up everything that is in the journal.
-    pub(crate) fn start(engine: Engine, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        engine: Processor,
+        journal: Arc<dyn JournalStore>,
+        snapshot_after: u64,
+    ) -> std::io::Result<Self> {
         let (to_journal, jobs) = sync_channel(QUEUE);
         let (to_engine, work) = sync_channel(QUEUE);
         let inlets = Inlets { journal: to_journal, engine: to_engine.clone() };
@@ -76,18 +80,18 @@ impl Pipeline {
     }
 
     /// Takes a batch in; what came of it arrives once it survives the death of this process.
-    pub(crate) fn send(&self, batch: Batch) -> Result<oneshot::Receiver<Outcome>, NotTaken> {
+    pub(crate) fn send(&self, batch: Batch) -> Result<oneshot::Receiver<Outcome>, IngestError> {
         let (done, outcome) = oneshot::channel();
         let inlets = lock(&self.inlets);
-        match inlets.as_ref().ok_or(NotTaken::Stopping)?.journal.try_send(Job { batch, done }) {
+        match inlets.as_ref().ok_or(IngestError::Stopping)?.journal.try_send(Job { batch, done }) {
             Ok(()) => Ok(outcome),
-            Err(TrySendError::Full(_)) => Err(NotTaken::Busy),
-            Err(TrySendError::Disconnected(_)) => Err(NotTaken::Stopping),
+            Err(TrySendError::Full(_)) => Err(IngestError::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(IngestError::Stopping),
         }
     }
 
     /// Goes on with other engines, which take up what the present ones hold.
-    pub(crate) fn replace(&self, engines: Engines) -> oneshot::Receiver<Result<(), String>> {
+    pub(crate) fn replace(&self, engines: EngineSet) -> oneshot::Receiver<Result<(), String>> {
         let (done, replaced) = oneshot::channel();
         let engine = lock(&self.inlets).as_ref().map(|inlets| inlets.engine.clone());
         // Where it is about to stop, the receiver learns that nothing was done.
@@ -137,7 +141,7 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
                 shared.journal.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, batches = waiting.len(), "the journal cannot be written");
                 for job in waiting {
-                    let _ = job.done.send(Err(NotTaken::Journal(error.clone())));
+                    let _ = job.done.send(Err(IngestError::Journal(error.clone())));
                 }
             }
         }
@@ -145,7 +149,7 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
 }
 
 struct EngineThread {
-    engine: Engine,
+    engine: Processor,
     journal: Arc<dyn JournalStore>,
     /// The last entry that the engine has taken in, and what came since the last snapshot.
     last: u64,
@@ -155,7 +159,7 @@ struct EngineThread {
 }
 
 impl EngineThread {
-    fn new(engine: Engine, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
+    fn new(engine: Processor, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
         let last = engine.shared.journal.last.load(Ordering::Relaxed);
         Self { engine, journal, last, bytes: 0, snapshot_after, snapshot_at: Instant::now() }
     }
@@ -207,14 +211,14 @@ impl EngineThread {
         let _ = job.done.send(Ok(taken));
     }
 
-    fn replace(&mut self, engines: Engines) -> Result<(), String> {
+    fn replace(&mut self, engines: EngineSet) -> Result<(), String> {
         let before = self.engine.shared.engines();
         let mut state = StateWriter::default();
-        before.save(&mut state);
+        before.runtime.save(&mut state);
         let restored = state.finish().and_then(|state| {
             for section in StateReader::new(&state).sections() {
                 let (name, mut part) = section?;
-                engines.restore(name, &mut part)?;
+                engines.runtime.restore(name, &mut part)?;
             }
             Ok(())
         });

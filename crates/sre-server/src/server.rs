@@ -13,15 +13,16 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
-use crate::api::{self, Context};
+use crate::api;
+use crate::app::AppState;
 use crate::batch::Batch;
-use crate::engine::Engine;
-use crate::engines::{Engines, EnginesError};
+use crate::engine_set::{EngineSet, EngineSetError};
 use crate::listen;
+use crate::loaded_config::{LoadError, LoadedConfig};
 use crate::pipeline::Pipeline;
-use crate::rules::{Rules, RulesError};
+use crate::processor::Processor;
+use crate::reload as files;
 use crate::shared::Shared;
-use crate::watch as files;
 
 /// A service that runs.
 ///
@@ -34,7 +35,7 @@ use crate::watch as files;
 /// # }
 /// ```
 pub struct Server {
-    context: Arc<Context>,
+    context: Arc<AppState>,
     address: SocketAddr,
     /// True once it is to stop.
     stopping: watch::Sender<bool>,
@@ -47,10 +48,10 @@ pub struct Server {
 pub enum StartError {
     /// The settings, or a file that they name.
     #[error(transparent)]
-    Rules(#[from] RulesError),
+    Config(#[from] LoadError),
     /// What reads events.
     #[error(transparent)]
-    Engines(#[from] EnginesError),
+    EngineSet(#[from] EngineSetError),
     /// The folder for its data.
     #[error("{}: {source}", path.display())]
     Data {
@@ -88,7 +89,7 @@ impl StartError {
     fn is_locked(&self) -> bool {
         match self {
             Self::Journal(error)
-            | Self::Engines(EnginesError::History(error) | EnginesError::Alerts(ManagerError::Store(error))) => {
+            | Self::EngineSet(EngineSetError::History(error) | EngineSetError::Alerts(ManagerError::Store(error))) => {
                 error.is_locked()
             }
             _ => false,
@@ -110,7 +111,7 @@ impl Server {
         let (stopping, stop) = watch::channel(false);
         let is_locked = Arc::new(AtomicBool::new(false));
         let (routes, router) = watch::channel(api::starting(is_locked.clone()));
-        let listening = tokio::spawn(listen::serve(listener, acceptor, router, config.bounds, stop.clone()));
+        let listening = tokio::spawn(listen::serve(listener, acceptor, router, config.server_limits, stop.clone()));
         let (shared, pipeline) = match recover_when_free(&config, &is_locked).await {
             Ok(recovered) => recovered,
             Err(error) => {
@@ -119,11 +120,11 @@ impl Server {
                 return Err(error);
             }
         };
-        let context = Arc::new(Context::new(config, tls, shared, pipeline, stop.clone()));
+        let context = Arc::new(AppState::new(config, tls, shared, pipeline, stop.clone()));
         let _ = routes.send_replace(api::router(context.clone()));
         let tasks = vec![
             listening,
-            tokio::spawn(crate::live::publish(context.clone(), stop.clone())),
+            tokio::spawn(api::publish(context.clone(), stop.clone())),
             tokio::spawn(files::reload_on_change(context.clone(), stop)),
         ];
         Ok(Self { context, address, stopping, tasks })
@@ -190,18 +191,18 @@ async fn recover_when_free(
 }
 
 fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
-    let rules = Rules::load(config)?;
+    let rules = LoadedConfig::load(config)?;
     let in_data = |source| StartError::Data { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(in_data)?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
-    let journal = Arc::new(SqliteJournal::open(&path, config.bounds.max_journal)?);
+    let journal = Arc::new(SqliteJournal::open(&path, config.server_limits.max_journal)?);
     let now = SystemClock.now();
     let clock = Arc::new(ManualClock::new(now));
-    let bounds = &config.bounds;
-    let engines = Engines::start(rules, &config.data, bounds.max_agents, clock.clone())?;
+    let server_limits = &config.server_limits;
+    let engines = EngineSet::start(rules, &config.data, server_limits.max_agents, clock.clone())?;
     let shared = Arc::new(Shared::new(engines, clock));
-    let limits = RunLimits { task_timeout: bounds.task_timeout, max_open_runs: bounds.max_open_runs };
-    let mut engine = Engine::new(shared.clone(), limits);
+    let limits = RunLimits { task_timeout: server_limits.task_timeout, max_open_runs: server_limits.max_open_runs };
+    let mut engine = Processor::new(shared.clone(), limits);
     let mut last = 0;
     if let Some((covered, state)) = journal.snapshot()? {
         engine.restore(&state).map_err(|source| StartError::State { path: path.clone(), source })?;
@@ -210,12 +211,12 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     }
     let (last, engine) = replay(&*journal, last, engine)?;
     shared.journal.last.store(last, Ordering::Relaxed);
-    let pipeline = Pipeline::start(engine, journal, config.bounds.snapshot_after)?;
+    let pipeline = Pipeline::start(engine, journal, config.server_limits.snapshot_after)?;
     Ok((shared, pipeline))
 }
 
 /// Takes in what came after the snapshot: one thread reads, another takes in.
-fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<(u64, Engine), StoreError> {
+fn replay(journal: &dyn JournalStore, after: u64, mut engine: Processor) -> Result<(u64, Processor), StoreError> {
     let mut last = after;
     let shared = engine.shared.clone();
     std::thread::scope(|scope| {
@@ -243,11 +244,11 @@ fn replay(journal: &dyn JournalStore, after: u64, mut engine: Engine) -> Result<
     })
 }
 
-impl Context {
+impl AppState {
     /// Reads the files that the settings name again.
     pub(crate) async fn reload(&self) -> Result<(), String> {
         let outcome = self.try_reload().await;
-        *lock(&self.shared.rules_error) = outcome.as_ref().err().cloned();
+        *lock(&self.shared.config_error) = outcome.as_ref().err().cloned();
         outcome
     }
 
@@ -262,27 +263,30 @@ impl Context {
     }
 }
 
-fn read_again(own: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, Engines), String> {
+fn read_again(own: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
     let settings = match &own.file {
         Some(file) => Config::load(file).map_err(|error| error.to_string())?,
         None => own.clone(),
     };
     let settings = keep_own(settings, own);
     let (rules, acceptor) = settings.read().map_err(|error| error.to_string())?;
-    let engines = Engines::start(rules, &own.data, own.bounds.max_agents, clock).map_err(|error| error.to_string())?;
+    let engines =
+        EngineSet::start(rules, &own.data, own.server_limits.max_agents, clock).map_err(|error| error.to_string())?;
     Ok((settings, acceptor, engines))
 }
 
-/// What a running service cannot change stays: its address, its folder, its bounds, and whether it speaks TLS.
+/// What a running service cannot change stays: its address, its folder, its server_limits, and whether it speaks TLS.
 fn keep_own(changed: Config, own: &Config) -> Config {
     let is_same_tls = changed.tls.is_some() == own.tls.is_some();
-    if !is_same_tls || (changed.listen, &changed.data, changed.bounds) != (own.listen, &own.data, own.bounds) {
+    if !is_same_tls
+        || (changed.listen, &changed.data, changed.server_limits) != (own.listen, &own.data, own.server_limits)
+    {
         tracing::warn!("`listen`, `data`, `tls` or a bound has changed: that takes a restart");
     }
     Config {
         listen: own.listen,
         data: own.data.clone(),
-        bounds: own.bounds,
+        server_limits: own.server_limits,
         tls: if is_same_tls { changed.tls } else { own.tls.clone() },
         slos: if own.slos_given { own.slos.clone() } else { changed.slos },
         slos_given: own.slos_given,

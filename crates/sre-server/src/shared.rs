@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use agent_sre::adapter::{AdapterError, AdapterStats, Body, Decoder, RunLimits};
 use agent_sre::{Clock, Format, ManualClock, Timestamp};
 
-use crate::engine::Counts;
-use crate::engines::Engines;
+use crate::engine_set::EngineSet;
 use crate::history::History;
+use crate::processor::Counts;
 
 /// What those who take in and those who answer have in common.
 pub(crate) struct Shared {
     /// Replaced as a whole when the rules change.
-    engines: RwLock<Arc<Engines>>,
+    engines: RwLock<Arc<EngineSet>>,
     pub(crate) counts: Counts,
     pub(crate) adapters: Mutex<Vec<(Format, AdapterStats)>>,
     /// How to read a body on any thread, for the formats where that pays.
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     /// Requests that were refused because too much was under way.
     pub(crate) refused: AtomicU64,
     /// The last error in the files that the settings name; they were left as they had been.
-    pub(crate) rules_error: Mutex<Option<String>>,
+    pub(crate) config_error: Mutex<Option<String>>,
     /// The time by which costs are counted: that of the batch which is taken in, also when the journal is read again.
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) started: Timestamp,
@@ -46,7 +46,7 @@ pub(crate) struct JournalHealth {
 }
 
 impl Shared {
-    pub(crate) fn new(engines: Engines, clock: Arc<ManualClock>) -> Self {
+    pub(crate) fn new(engines: EngineSet, clock: Arc<ManualClock>) -> Self {
         let decoder = |format: Format| Some((format, format.adapter(RunLimits::default()).decoder()?));
         Self {
             decoders: Format::all().filter_map(decoder).collect(),
@@ -57,7 +57,7 @@ impl Shared {
             journal: JournalHealth::default(),
             unused: AtomicU64::default(),
             refused: AtomicU64::default(),
-            rules_error: Mutex::default(),
+            config_error: Mutex::default(),
             started: clock.now(),
             clock,
             is_stopping: AtomicBool::default(),
@@ -73,12 +73,12 @@ impl Shared {
         }
     }
 
-    pub(crate) fn engines(&self) -> Arc<Engines> {
+    pub(crate) fn engines(&self) -> Arc<EngineSet> {
         self.engines.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts other engines in the place of the present ones, which are returned.
-    pub(crate) fn replace(&self, engines: Engines) -> Arc<Engines> {
+    pub(crate) fn replace(&self, engines: EngineSet) -> Arc<EngineSet> {
         std::mem::replace(&mut *self.engines.write().unwrap_or_else(PoisonError::into_inner), Arc::new(engines))
     }
 }

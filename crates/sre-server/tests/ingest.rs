@@ -12,7 +12,7 @@ use http::StatusCode;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use prost::Message;
 use serde_json::{Value, json};
-use sre_server::{Bounds, Config};
+use sre_server::{Config, ServerLimits};
 use sre_testkit::recordings::{Expected, Recording, in_folder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -234,13 +234,13 @@ async fn what_is_sent_again_counts_once() {
 #[tokio::test]
 async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
     let folder = tempfile::tempdir().unwrap();
-    let bounds = Bounds {
+    let server_limits = ServerLimits {
         max_body: 1 << 20,
         max_in_flight: 2 << 20,
         client_timeout: Duration::from_secs(2),
-        ..Bounds::default()
+        ..ServerLimits::default()
     };
-    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let service = Service::start(Config { server_limits, ..config(folder.path()) }).await;
     let huge = service.post("/v1/events/sre", "text/plain", vec![b' '; (1 << 20) + 1]).await;
     assert_eq!(huge.status(), StatusCode::PAYLOAD_TOO_LARGE);
     // A small body that grows to a gigabyte.

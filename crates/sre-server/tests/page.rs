@@ -13,7 +13,7 @@ use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use sre_server::{Bounds, Config};
+use sre_server::{Config, ServerLimits};
 use sre_testkit::outside;
 
 /// A browser, and the driver behind it, which ends with it.
@@ -231,9 +231,11 @@ async fn the_page_shows_what_the_api_says_and_lives() {
 async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
     let Some(browser) = Browser::open("a_thousand_objectives_fit_and_so_does_a_narrow_screen").await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let service =
-        Service::start(Config { bounds: Bounds { max_agents: 2_000, ..Bounds::default() }, ..config(folder.path()) })
-            .await;
+    let service = Service::start(Config {
+        server_limits: ServerLimits { max_agents: 2_000, ..ServerLimits::default() },
+        ..config(folder.path())
+    })
+    .await;
     let lines: String =
         (0..1_000).map(|agent| finished(&format!("agent-with-a-long-name-{agent:04}"), 0, agent % 9 != 0)).collect();
     service.events(&lines).await;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::{ROOT, Service, config, finished};
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
-use sre_server::{Bounds, Config, OPENAPI, RulesError, Scope, Server, StartError, Tls, Token};
+use sre_server::{Config, LoadError, OPENAPI, Scope, Server, ServerLimits, StartError, Tls, Token};
 use sre_testkit::outside;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -60,8 +60,8 @@ async fn a_restart_goes_on_where_the_service_stopped() {
 async fn a_full_disk_is_told_and_gone_once_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     // The journal is as large as a disk would be that is full soon.
-    let bounds = Bounds { max_journal: 1 << 20, ..Bounds::default() };
-    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let server_limits = ServerLimits { max_journal: 1 << 20, ..ServerLimits::default() };
+    let service = Service::start(Config { server_limits, ..config(folder.path()) }).await;
     let mut lines = tasks("a", 1_000, 0);
     lines.push_str(&" ".repeat(500_000));
     let mut taken = 0;
@@ -94,8 +94,8 @@ async fn a_full_disk_is_told_and_gone_once_there_is_room() {
 #[tokio::test]
 async fn what_cannot_be_kept_is_refused_and_readiness_says_why() {
     let folder = tempfile::tempdir().unwrap();
-    let bounds = Bounds { max_journal: 1 << 20, ..Bounds::default() };
-    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let server_limits = ServerLimits { max_journal: 1 << 20, ..ServerLimits::default() };
+    let service = Service::start(Config { server_limits, ..config(folder.path()) }).await;
     // More than the disk has room for, whatever else goes.
     let refused = service.post("/v1/events/sre", "text/plain", vec![b' '; 2 << 20]).await;
     assert_eq!(
@@ -182,15 +182,15 @@ async fn a_journal_that_was_full_when_the_service_was_killed_is_not_full_for_eve
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("data")).unwrap();
     let lines = tasks("a", 1_000, 0) + &" ".repeat(400_000);
-    let bounds = Bounds { max_journal: 1 << 20, ..Bounds::default() };
+    let server_limits = ServerLimits { max_journal: 1 << 20, ..ServerLimits::default() };
     {
         let path = folder.path().join("data").join(SqliteJournal::DEFAULT_FILE);
-        let journal = SqliteJournal::open(path, bounds.max_journal).unwrap();
+        let journal = SqliteJournal::open(path, server_limits.max_journal).unwrap();
         let received = SystemClock.now();
         let entry = JournalEntry { received, format: "sre", key: None, body: lines.as_bytes() };
         while journal.append(&[entry]).is_ok() {}
     }
-    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let service = Service::start(Config { server_limits, ..config(folder.path()) }).await;
     let kept = service.totals().await["tasks"].as_u64().unwrap();
     let mut patience = 0;
     while service.post("/v1/events/sre", "text/plain", lines.clone()).await.status() != StatusCode::OK {
@@ -235,11 +235,11 @@ async fn tokens_say_who_may_do_what() {
     let request = Request::get(format!("{}/healthz", service.server.url())).header("host", "sre.example");
     assert_eq!(service.send(request, "").await.status(), StatusCode::OK);
     let open = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: Vec::new(), ..config.clone() };
-    assert!(matches!(open.check(), Err(RulesError::Open(_))));
+    assert!(matches!(open.check(), Err(LoadError::Open(_))));
     let Err(error) = Server::start(open).await else { panic!("everybody could come in") };
     assert!(error.to_string().contains("`tokens` are needed for both scopes"), "{error}");
     let half = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: config.tokens[..1].to_vec(), ..config };
-    assert!(matches!(Server::start(half).await, Err(StartError::Rules(RulesError::Open(_)))));
+    assert!(matches!(Server::start(half).await, Err(StartError::Config(LoadError::Open(_)))));
     assert_eq!(service.server.address().ip().to_string(), "127.0.0.1");
     assert_eq!(Scope::named("read"), Some(Scope::Read));
 }
@@ -347,8 +347,8 @@ async fn a_deploy_may_go_on_unless_an_objective_says_otherwise() {
 #[tokio::test]
 async fn agents_beyond_the_limit_share_a_series() {
     let folder = tempfile::tempdir().unwrap();
-    let bounds = Bounds { max_agents: 3, ..Bounds::default() };
-    let service = Service::start(Config { bounds, ..config(folder.path()) }).await;
+    let server_limits = ServerLimits { max_agents: 3, ..ServerLimits::default() };
+    let service = Service::start(Config { server_limits, ..config(folder.path()) }).await;
     let spends = |agent| finished(&format!("agent-{agent}"), agent, true).replace("20}", "20,\"cost_usd\":\"0.5\"}");
     service.events(&(0..50).map(spends).collect::<String>()).await;
     let slos = service.get("/v1/slos").await;

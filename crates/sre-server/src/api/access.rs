@@ -5,12 +5,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri, header};
 
-use super::Context;
 use super::error::ApiError;
+use crate::app::AppState;
 use crate::{Scope, Token};
 
 /// Lets those through who may send.
-pub(crate) async fn ingest(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+pub(crate) async fn ingest(State(context): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     match allowed(&context, request.headers(), Scope::Ingest) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -18,14 +18,14 @@ pub(crate) async fn ingest(State(context): State<Arc<Context>>, request: Request
 }
 
 /// Lets those through who may read.
-pub(crate) async fn read(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+pub(crate) async fn read(State(context): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     match allowed(&context, request.headers(), Scope::Read) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-fn allowed(context: &Context, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
+fn allowed(context: &AppState, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
     let tokens = &context.settings().tokens;
     if tokens.is_empty() {
         return Ok(());
@@ -47,7 +47,7 @@ fn allowed(context: &Context, headers: &HeaderMap, scope: Scope) -> Result<(), A
 
 /// Without tokens, whoever is on this machine may do everything; but a page of somebody else's, open in a browser here, is not
 /// on this machine. So names are refused that may be made to stand for it (DNS rebinding), and requests of other pages.
-pub(crate) async fn own_host(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+pub(crate) async fn own_host(State(context): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     if context.settings().tokens.is_empty()
         && let Err(error) = is_own(request.headers(), request.uri())
     {

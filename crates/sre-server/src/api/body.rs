@@ -8,18 +8,18 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Context;
 use super::error::ApiError;
+use crate::app::AppState;
 
 /// A request's body, whole and decompressed, with the room that it takes until it is dropped.
-pub(crate) struct Whole {
+pub(crate) struct BufferedBody {
     pub(crate) bytes: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-/// Reads a body within the bounds of size, time and of what all bodies may hold together.
-pub(crate) async fn whole(context: &Context, headers: &HeaderMap, body: Body) -> Result<Whole, ApiError> {
-    let bounds = &context.config.bounds;
+/// Reads a body within the server_limits of size, time and of what all bodies may hold together.
+pub(crate) async fn whole(context: &AppState, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ApiError> {
+    let server_limits = &context.config.server_limits;
     let encoding =
         headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
     let is_gzip = match encoding.as_deref() {
@@ -31,21 +31,21 @@ pub(crate) async fn whole(context: &Context, headers: &HeaderMap, body: Body) ->
         }
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > bounds.max_body) {
-        return Err(too_large(bounds.max_body));
+    if announced.is_some_and(|length| length > server_limits.max_body) {
+        return Err(too_large(server_limits.max_body));
     }
-    let mut room = Room::new(context.in_flight.clone());
-    let reading = collect(body, bounds.max_body, &mut room);
-    let sent = tokio::time::timeout(bounds.client_timeout, reading)
+    let mut room = MemoryPermit::new(context.body_memory.clone());
+    let reading = collect(body, server_limits.max_body, &mut room);
+    let sent = tokio::time::timeout(server_limits.client_timeout, reading)
         .await
         .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))??;
     if !is_gzip {
-        return Ok(Whole { bytes: sent, _room: room.held });
+        return Ok(BufferedBody { bytes: sent, _room: room.held });
     }
-    let most = bounds.max_body;
+    let most = server_limits.max_body;
     off_the_runtime(sent.len(), move || {
         let bytes = decompress(&sent, most, &mut room)?;
-        Ok(Whole { bytes, _room: room.held })
+        Ok(BufferedBody { bytes, _room: room.held })
     })
     .await
 }
@@ -61,13 +61,13 @@ pub(crate) async fn off_the_runtime<T: Send + 'static>(bytes: usize, work: impl 
 
 /// A body that was read elsewhere, with the room that it takes.
 #[cfg(feature = "grpc")]
-pub(crate) fn with_room(context: &Context, bytes: Bytes) -> Result<Whole, ApiError> {
-    let mut room = Room::new(context.in_flight.clone());
+pub(crate) fn with_permit(context: &AppState, bytes: Bytes) -> Result<BufferedBody, ApiError> {
+    let mut room = MemoryPermit::new(context.body_memory.clone());
     room.take(bytes.len())?;
-    Ok(Whole { bytes, _room: room.held })
+    Ok(BufferedBody { bytes, _room: room.held })
 }
 
-async fn collect(mut body: Body, most: usize, room: &mut Room) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Body, most: usize, room: &mut MemoryPermit) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| ApiError::bad_request(format!("the body broke off: {error}")))?;
@@ -81,7 +81,7 @@ async fn collect(mut body: Body, most: usize, room: &mut Room) -> Result<Bytes, 
     Ok(whole.freeze())
 }
 
-fn decompress(sent: &[u8], most: usize, room: &mut Room) -> Result<Bytes, ApiError> {
+fn decompress(sent: &[u8], most: usize, room: &mut MemoryPermit) -> Result<Bytes, ApiError> {
     let mut decoder = GzDecoder::new(sent);
     let mut whole = Vec::new();
     let mut part = vec![0; 64 << 10];
@@ -105,7 +105,7 @@ fn too_large(most: usize) -> ApiError {
 }
 
 /// Takes room in steps, so that a body is refused before it has filled the memory.
-struct Room {
+struct MemoryPermit {
     of: Arc<Semaphore>,
     held: OwnedSemaphorePermit,
     /// Bytes for which there is room already.
@@ -114,7 +114,7 @@ struct Room {
 
 const STEP: usize = 64 << 10;
 
-impl Room {
+impl MemoryPermit {
     fn new(of: Arc<Semaphore>) -> Self {
         let held =
             of.clone().try_acquire_many_owned(0).expect("no permits are always to be had, as it is never closed");

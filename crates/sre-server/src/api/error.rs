@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use prost::Message;
 use serde::Serialize;
 
-use crate::pipeline::NotTaken;
+use crate::pipeline::IngestError;
 
 /// A request that is not done, and what its sender should know.
 #[derive(Debug)]
@@ -128,16 +128,18 @@ impl ApiError {
     }
 }
 
-impl From<NotTaken> for ApiError {
-    fn from(reason: NotTaken) -> Self {
+impl From<IngestError> for ApiError {
+    fn from(reason: IngestError) -> Self {
         match reason {
-            NotTaken::Busy => Self::busy(),
-            NotTaken::Journal(error) => {
+            IngestError::Busy => Self::busy(),
+            IngestError::Journal(error) => {
                 // The path of a file is nobody's affair outside.
                 let message = format!("what was sent cannot be kept ({}): try again", error.reason());
                 Self::unavailable(message, Duration::from_secs(5))
             }
-            NotTaken::Stopping => Self::unavailable("the service is about to stop: try again", Duration::from_secs(2)),
+            IngestError::Stopping => {
+                Self::unavailable("the service is about to stop: try again", Duration::from_secs(2))
+            }
         }
     }
 }

@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent_sre::slo::ExhaustionAction;
+use agent_sre::slo::{ExhaustionAction, SloEngine};
 use agent_sre::{Clock, SloSnapshot, Status, SystemClock};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
 
-use super::Context;
 use super::error::ApiError;
+use crate::app::AppState;
 
 /// What is to be deployed: the objectives that must be well. Nothing said means all of them.
 #[derive(Debug, Default, Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) async fn gate(
-    State(context): State<Arc<Context>>,
+    State(context): State<Arc<AppState>>,
     question: Result<Json<Question>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
     let Json(question) = question.map_err(|error| ApiError::bad_request(error.body_text()))?;
@@ -46,7 +46,7 @@ pub(crate) async fn gate(
             "`slos`: found `{name}`, expected an objective that /v1/slos lists"
         )));
     }
-    Ok(Json(answer(&question, &engines.slos.snapshots(SystemClock.now()), &engines.exhaustion_actions)))
+    Ok(Json(answer(&question, &engines.get::<SloEngine>().snapshots(SystemClock.now()), &engines.exhaustion_actions)))
 }
 
 fn answer(question: &Question, slos: &[SloSnapshot], actions: &BTreeMap<String, ExhaustionAction>) -> Answer {

@@ -18,27 +18,28 @@ use tonic::{Code, Status};
 
 use super::error::ApiError;
 use super::otlp::{Form, Signal};
-use super::{Context, body, ingest};
-use crate::Bounds;
+use super::{body, ingest};
+use crate::ServerLimits;
+use crate::app::AppState;
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
-pub(crate) fn routes(bounds: &Bounds) -> Router<Arc<Context>> {
+pub(crate) fn routes(server_limits: &ServerLimits) -> Router<Arc<AppState>> {
     // A message is read whole before anybody knows how large it is: no more of them at a time than all bodies may hold.
-    let turns = Arc::new(Semaphore::new((bounds.max_in_flight / bounds.max_body.max(1)).max(1)));
+    let turns = Arc::new(Semaphore::new((server_limits.max_in_flight / server_limits.max_body.max(1)).max(1)));
     let export = post(move |State(context), request| export(context, turns.clone(), request));
     Router::new().route(TRACES, export.clone()).route(LOGS, export.clone()).route(METRICS, export)
 }
 
-async fn export(context: Arc<Context>, turns: Arc<Semaphore>, request: Request) -> http::Response<Body> {
-    let bounds = context.config.bounds;
+async fn export(context: Arc<AppState>, turns: Arc<Semaphore>, request: Request) -> http::Response<Body> {
+    let server_limits = context.config.server_limits;
     let path = request.uri().path().to_owned();
     let mut grpc =
-        Grpc::new(Raw).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(bounds.max_body);
+        Grpc::new(Raw).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(server_limits.max_body);
     let _turn = turns.acquire().await;
-    match tokio::time::timeout(bounds.client_timeout, grpc.unary(Export { context, path }, request)).await {
+    match tokio::time::timeout(server_limits.client_timeout, grpc.unary(Export { context, path }, request)).await {
         Ok(answer) => answer.map(Body::new),
         Err(_) => Status::deadline_exceeded("the message did not come in time").into_http(),
     }
@@ -84,7 +85,7 @@ impl Decoder for Raw {
 
 #[derive(Clone)]
 struct Export {
-    context: Arc<Context>,
+    context: Arc<AppState>,
     path: String,
 }
 
@@ -110,13 +111,13 @@ impl tower::Service<tonic::Request<Bytes>> for Export {
 }
 
 /// Takes a request in; the answer's bytes.
-async fn take(context: &Context, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
+async fn take(context: &AppState, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
     let signal = match path {
         TRACES => Signal::Traces,
         LOGS => Signal::Logs,
         _ => Signal::Metrics,
     };
-    let rejected = signal.take(context, body::with_room(context, bytes)?, Form::Protobuf).await?;
+    let rejected = signal.take(context, body::with_permit(context, bytes)?, Form::Protobuf).await?;
     Ok(signal.protobuf(rejected))
 }
 

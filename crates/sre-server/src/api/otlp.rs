@@ -15,13 +15,13 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::Context;
-use super::body::{Whole, off_the_runtime, whole};
+use super::body::{BufferedBody, off_the_runtime, whole};
 use super::error::ApiError;
 use super::ingest::{count_refusal, send};
+use crate::app::AppState;
 use crate::batch::{Batch, key_of};
 
-type Ctx = State<Arc<Context>>;
+type Ctx = State<Arc<AppState>>;
 
 pub(crate) async fn traces(State(context): Ctx, headers: HeaderMap, body: Body) -> Response {
     Signal::Traces.respond(&context, &headers, body).await
@@ -75,13 +75,13 @@ impl Form {
 pub(crate) enum Signal {
     Traces,
     Logs,
-    /// Taken, so that the exporter finds an answer, counted, and otherwise of no use here.
+    /// BatchReport, so that the exporter finds an answer, counted, and otherwise of no use here.
     Metrics,
 }
 
 impl Signal {
     /// Answers over HTTP, errors too as OTLP tells them.
-    async fn respond(self, context: &Context, headers: &HeaderMap, body: Body) -> Response {
+    async fn respond(self, context: &AppState, headers: &HeaderMap, body: Body) -> Response {
         let form = match Form::of(headers) {
             Ok(form) => form,
             Err(error) => return error.into_response(),
@@ -100,7 +100,7 @@ impl Signal {
     }
 
     /// Takes a request in: how many of its records were passed over.
-    pub(crate) async fn take(self, context: &Context, body: Whole, form: Form) -> Result<u64, ApiError> {
+    pub(crate) async fn take(self, context: &AppState, body: BufferedBody, form: Form) -> Result<u64, ApiError> {
         let kind = match self {
             Self::Traces => BodyKind::Traces,
             Self::Logs => BodyKind::Logs,
@@ -153,7 +153,7 @@ impl Signal {
 const PASSED_OVER: &str = "passed over: records without an id, or with a time, a duration or a cost that cannot be";
 
 /// Counts what is of no use here.
-fn count_unused(context: &Context, records: u64) {
+fn count_unused(context: &AppState, records: u64) {
     context.shared.unused.fetch_add(records, Ordering::Relaxed);
 }
 

@@ -11,13 +11,13 @@ use axum::routing::get;
 use http::HeaderMap;
 
 use super::error::ApiError;
+use super::health::{self, Readiness};
 use super::otlp::Form;
-use super::read::{self, Readiness};
 
 /// Answers that it is there and not ready yet; `is_locked` says whether that is because another process is at work on its data.
 pub(crate) fn router(is_locked: Arc<AtomicBool>) -> Router {
     Router::new()
-        .route("/healthz", get(read::healthz))
+        .route("/healthz", get(health::healthz))
         .route("/readyz", get(not_ready))
         .fallback(not_yet)
         .with_state(is_locked)

@@ -1,15 +1,9 @@
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::extract::{Path, State};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use tokio_stream::StreamExt;
 
+use super::OPENAPI;
 use super::error::ApiError;
-use super::{Context, OPENAPI};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -56,12 +50,4 @@ pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ApiError>
 
 pub(crate) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
-}
-
-/// Everything that the page shows, and from then on what changes, as server-sent events.
-pub(crate) async fn live(
-    State(context): State<Arc<Context>>,
-) -> Sse<impl Stream<Item = Result<Event, std::convert::Infallible>>> {
-    let updates = crate::live::updates(&context).map(|update| update.map(|update| Event::default().data(update)));
-    Sse::new(updates).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustc_hash::FxHasher;
 use tokio::sync::watch;
 
-use crate::api::Context;
+use crate::app::AppState;
 
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(2);
 ///
 /// The files are looked at every two seconds instead of asking the system to tell: that also sees links that are turned to
 /// another folder, as Kubernetes does it, and works on every file system.
-pub(crate) async fn reload_on_change(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn reload_on_change(context: Arc<AppState>, mut stop: watch::Receiver<bool>) {
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
     let mut seen = fingerprint(context.settings().files()).await;
     loop {

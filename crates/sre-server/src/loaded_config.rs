@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use agent_sre::alerts::{NotifyConfig, NotifyError};
+use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{FileError, InvalidLimits, Limits, PriceBook};
 use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecError};
 use tokio_rustls::TlsAcceptor;
@@ -10,17 +11,19 @@ use tokio_rustls::TlsAcceptor;
 use crate::Config;
 
 /// What the files say that the settings name: read and checked as a whole, so that a wrong one changes nothing.
-pub(crate) struct Rules {
+pub(crate) struct LoadedConfig {
     pub(crate) specs: Vec<SloSpec>,
     pub(crate) notify: NotifyConfig,
     pub(crate) limits: Limits,
     pub(crate) prices: PriceBook,
+    /// Where the configuration has any.
+    pub(crate) breakers: Option<DetectorConfig>,
 }
 
 /// A file that cannot be used; says which line, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RulesError {
+pub enum LoadError {
     /// Objectives.
     #[error(transparent)]
     Slos(#[from] SpecError),
@@ -33,6 +36,9 @@ pub enum RulesError {
     /// Limits or prices.
     #[error(transparent)]
     Costs(#[from] FileError),
+    /// Breakers.
+    #[error(transparent)]
+    Breakers(#[from] agent_sre::cascade::SpecError),
     /// Limits that cannot be.
     #[error(transparent)]
     Limits(#[from] InvalidLimits),
@@ -53,15 +59,15 @@ pub enum RulesError {
 /// What agents are held to where nobody said anything else.
 pub(crate) const DEFAULT_SLOS: &str = include_str!("default.yaml");
 
-impl Rules {
-    pub(crate) fn load(config: &Config) -> Result<Self, RulesError> {
+impl LoadedConfig {
+    pub(crate) fn load(config: &Config) -> Result<Self, LoadError> {
         let registry = SliRegistry::default();
         let specs = match &config.slos[..] {
             [] => agent_sre::slo::parse(DEFAULT_SLOS, "default.yaml", &registry)?,
             paths => agent_sre::slo::load(paths, &registry)?,
         };
         if specs.is_empty() {
-            return Err(RulesError::NoObjectives(config.slos[0].clone()));
+            return Err(LoadError::NoObjectives(config.slos[0].clone()));
         }
         let mut rules = Self {
             specs,
@@ -71,6 +77,7 @@ impl Rules {
             },
             limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
             prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default(),
+            breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
         };
         if let Some(retention) = config.retention {
             rules.notify.options.retention.age = retention;
@@ -97,20 +104,20 @@ impl Rules {
 
 impl Config {
     /// Reads every file that the settings name; how many objectives there are.
-    pub fn check(&self) -> Result<usize, RulesError> {
+    pub fn check(&self) -> Result<usize, LoadError> {
         let (rules, _) = self.read()?;
         Ok(rules.specs.len())
     }
 
     /// Everything that the settings name: nothing is used unless all of it can be.
-    pub(crate) fn read(&self) -> Result<(Rules, Option<TlsAcceptor>), RulesError> {
+    pub(crate) fn read(&self) -> Result<(LoadedConfig, Option<TlsAcceptor>), LoadError> {
         self.check_access()?;
-        Ok((Rules::load(self)?, self.acceptor()?))
+        Ok((LoadedConfig::load(self)?, self.acceptor()?))
     }
 
     /// What meets connections, where that is TLS.
-    pub(crate) fn acceptor(&self) -> Result<Option<TlsAcceptor>, RulesError> {
+    pub(crate) fn acceptor(&self) -> Result<Option<TlsAcceptor>, LoadError> {
         let acceptor = self.tls.as_ref().map(crate::listen::tls).transpose();
-        acceptor.map_err(|error| RulesError::Tls(error.to_string()))
+        acceptor.map_err(|error| LoadError::Tls(error.to_string()))
     }
 }

@@ -4,18 +4,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_sre::adapter::{Adapter, AdapterStats, IngestLimits, IngestReport, RunLimits};
-use agent_sre::{AgentEvent, EventKind, Format, StateError, StateReader, StateWriter, Timestamp, lock};
+use agent_sre::private::lock;
+use agent_sre::slo::SloEngine;
+use agent_sre::{AgentEvent, Format, StateError, StateReader, StateWriter, Timestamp};
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
 use crate::batch::{Batch, Key};
-use crate::engines::Engines;
+use crate::engine_set::EngineSet;
 use crate::shared::Shared;
 
 /// Takes batches in, in order, and is at any moment what has come of them.
-pub(crate) struct Engine {
+pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
-    adapters: Vec<(Format, Fed)>,
+    adapters: Vec<(Format, TimedAdapter)>,
     keys: Keys,
     /// When what indicators measured was last looked at for its course.
     sampled: Option<Timestamp>,
@@ -25,7 +27,7 @@ pub(crate) struct Engine {
 ///
 /// Runs time out by the input's time, which goes on with the service's where the input does not tell of a later one: so a
 /// recording of last week can be read as if it were now.
-struct Fed {
+struct TimedAdapter {
     adapter: Box<dyn Adapter>,
     now: Timestamp,
     /// When that was, by the service's clock.
@@ -34,7 +36,7 @@ struct Fed {
 
 /// What came of a batch.
 #[derive(Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Taken {
+pub(crate) struct BatchReport {
     #[serde(flatten)]
     pub(crate) report: IngestReport,
     /// True for a batch that came before, and counts once.
@@ -58,46 +60,44 @@ pub(crate) struct Counts {
 
 /// Clocks of agents may be so much ahead.
 const AHEAD: Duration = Duration::from_secs(300);
-/// An agent's name is cut to so many bytes: it becomes a label.
-const MAX_NAME: usize = 256;
 /// How often objectives are looked at for their course.
 const SAMPLE: Duration = Duration::from_secs(30);
 /// The state's form; another is not read.
 const VERSION: u32 = 2;
 
-impl Engine {
+impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
         Self {
             shared,
-            adapters: Format::all().map(|format| (format, Fed::new(format.adapter(limits)))).collect(),
+            adapters: Format::all().map(|format| (format, TimedAdapter::new(format.adapter(limits)))).collect(),
             keys: Keys::default(),
             sampled: None,
         }
     }
 
     /// Takes a batch in.
-    pub(crate) fn take(&mut self, batch: Batch) -> Taken {
+    pub(crate) fn take(&mut self, batch: Batch) -> BatchReport {
         let Batch { received, key, format, body, .. } = batch;
         let counts = &self.shared.counts;
         counts.batches.fetch_add(1, Ordering::Relaxed);
         if key.is_some_and(|key| !self.keys.is_new(key)) {
             counts.repeated_batches.fetch_add(1, Ordering::Relaxed);
-            return Taken { repeated: true, ..Taken::default() };
+            return BatchReport { repeated: true, ..BatchReport::default() };
         }
         self.shared.clock.set(received);
         let engines = self.shared.engines();
         let limits = IngestLimits::not_after(received.saturating_add(AHEAD));
         let mut sink = |event| accept(event, received, &engines, counts);
         let known = self.adapters.iter_mut().find(|(known, _)| *known == format);
-        let (_, fed) = known.expect("every format has an adapter");
-        let report = fed.adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
+        let (_, timed) = known.expect("every format has an adapter");
+        let report = timed.adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
             let mut report = IngestReport::default();
             report.reject(1, error.to_string());
             report
         });
         counts.records.fetch_add(report.accepted + report.rejected, Ordering::Relaxed);
         counts.rejected.fetch_add(report.rejected, Ordering::Relaxed);
-        Taken { report, repeated: false }
+        BatchReport { report, repeated: false }
     }
 
     /// Lets time pass: runs end that have been open for too long, and every engine concludes what time alone can bring.
@@ -105,17 +105,17 @@ impl Engine {
         self.shared.clock.set(now);
         let (engines, counts) = (self.shared.engines(), &self.shared.counts);
         let mut sink = |event| accept(event, now, &engines, counts);
-        self.adapters.iter_mut().for_each(|(_, fed)| fed.expire(now, &mut sink));
-        engines.hub.evaluate(now);
+        self.adapters.iter_mut().for_each(|(_, timed)| timed.expire(now, &mut sink));
+        engines.runtime.evaluate(now);
         *lock(&self.shared.adapters) = self.stats();
         if self.sampled.is_none_or(|sampled| now.since(sampled) >= SAMPLE) {
             self.sampled = Some(now);
-            lock(&self.shared.history).sample(&engines.slos.snapshots(now), now);
+            lock(&self.shared.history).sample(&engines.get::<SloEngine>().snapshots(now), now);
         }
     }
 
     fn stats(&self) -> Vec<(Format, AdapterStats)> {
-        self.adapters.iter().map(|(format, fed)| (*format, fed.adapter.stats())).collect()
+        self.adapters.iter().map(|(format, timed)| (*format, timed.adapter.stats())).collect()
     }
 
     /// Everything that must outlive a restart.
@@ -124,10 +124,10 @@ impl Engine {
         state.put(&VERSION);
         state.section("keys", |state| state.put(&self.keys.order));
         state.section("history", |state| lock(&self.shared.history).save(state));
-        for (format, fed) in &self.adapters {
-            state.section(format.as_str(), |state| fed.save(state));
+        for (format, timed) in &self.adapters {
+            state.section(format.as_str(), |state| timed.save(state));
         }
-        self.shared.engines().save(&mut state);
+        self.shared.engines().runtime.save(&mut state);
         state.finish()
     }
 
@@ -148,9 +148,9 @@ impl Engine {
                 if let Err(error) = lock(&self.shared.history).restore(&mut state) {
                     tracing::warn!(%error, "the course of indicators begins anew");
                 }
-            } else if let Some((_, fed)) = self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
-                fed.restore(&mut state)?;
-            } else if !engines.restore(name, &mut state)? {
+            } else if let Some((_, timed)) = self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
+                timed.restore(&mut state)?;
+            } else if !engines.runtime.restore(name, &mut state)? {
                 tracing::warn!(part = name, "the saved state has a part that this version does not know");
             }
         }
@@ -158,22 +158,16 @@ impl Engine {
     }
 }
 
-fn accept(mut event: AgentEvent, now: Timestamp, engines: &Engines, counts: &Counts) {
+fn accept(event: AgentEvent, now: Timestamp, engines: &EngineSet, counts: &Counts) {
     if event.time > now.saturating_add(AHEAD) {
         counts.ahead.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    if event.agent.len() > MAX_NAME {
-        event.agent.truncate(event.agent.floor_char_boundary(MAX_NAME));
-    }
-    if event.event.kind() == EventKind::LlmCall {
-        engines.pricing.price(&mut event);
-    }
     counts.events.fetch_add(1, Ordering::Relaxed);
-    engines.hub.record(&event);
+    engines.runtime.record(event);
 }
 
-impl Fed {
+impl TimedAdapter {
     fn new(adapter: Box<dyn Adapter>) -> Self {
         Self { adapter, now: Timestamp::default(), at: Timestamp::default() }
     }

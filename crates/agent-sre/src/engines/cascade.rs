@@ -1,0 +1,12 @@
+use std::sync::Arc;
+
+use super::{EngineError, EngineSettings};
+use crate::RuntimeBuilder;
+use crate::cascade::CascadeDetector;
+
+/// A detector that observes calls. An objective whose exhaustion action is `circuit_break` opens its agent's breaker here.
+pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
+    let Some(config) = &settings.breakers else { return Ok(builder) };
+    let detector = Arc::new(CascadeDetector::with_config(config.clone(), settings.clock.clone())?);
+    Ok(builder.engine(detector.clone()).handle("circuit_break", detector))
+}

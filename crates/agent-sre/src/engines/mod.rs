@@ -1,0 +1,93 @@
+//! The engines of the workspace, wired from their settings: a file and a row each.
+#[cfg(feature = "cascade")]
+mod cascade;
+#[cfg(feature = "cost")]
+mod cost;
+#[cfg(feature = "slo")]
+mod slo;
+mod totals;
+
+pub use totals::{AgentReport, AgentTotals, ModelTotals};
+
+use std::sync::Arc;
+
+use sre_core::{Clock, SystemClock};
+
+use crate::RuntimeBuilder;
+
+/// Which engines to plug into a runtime, and their settings; an engine without settings is left out.
+#[non_exhaustive]
+pub struct EngineSettings {
+    /// The time by which engines judge and count.
+    pub clock: Arc<dyn Clock>,
+    /// The most agents that are told apart: 1,000.
+    pub max_agents: usize,
+    /// Objectives.
+    #[cfg(feature = "slo")]
+    pub slos: Vec<crate::slo::SloSpec>,
+    /// Prices of model calls that come without a cost.
+    #[cfg(feature = "cost")]
+    pub prices: Option<crate::cost::PriceBook>,
+    /// Cost limits.
+    #[cfg(feature = "cost")]
+    pub limits: Option<crate::cost::Limits>,
+    /// Circuit breakers and cascade detection.
+    #[cfg(feature = "cascade")]
+    pub breakers: Option<crate::cascade::DetectorConfig>,
+}
+
+/// Settings that an engine refuses.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Objectives.
+    #[cfg(feature = "slo")]
+    #[error(transparent)]
+    Slos(#[from] crate::slo::EngineError),
+    /// Cost limits.
+    #[cfg(feature = "cost")]
+    #[error(transparent)]
+    Limits(#[from] crate::cost::InvalidLimits),
+    /// Breakers.
+    #[cfg(feature = "cascade")]
+    #[error(transparent)]
+    Breakers(#[from] crate::cascade::InvalidConfig),
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            max_agents: 1_000,
+            #[cfg(feature = "slo")]
+            slos: Vec::new(),
+            #[cfg(feature = "cost")]
+            prices: None,
+            #[cfg(feature = "cost")]
+            limits: None,
+            #[cfg(feature = "cascade")]
+            breakers: None,
+        }
+    }
+}
+
+type Install = fn(RuntimeBuilder, &EngineSettings) -> Result<RuntimeBuilder, EngineError>;
+
+/// Every engine, in the order in which they observe. A new engine is a row.
+static ENGINES: &[Install] = &[
+    |builder, settings| Ok(totals::install(builder, settings)),
+    #[cfg(feature = "slo")]
+    slo::install,
+    #[cfg(feature = "cost")]
+    cost::install,
+    #[cfg(feature = "cascade")]
+    cascade::install,
+];
+
+impl RuntimeBuilder {
+    /// Plugs in the engines that have settings, and what connects them: an exhausted budget opens the agent's breaker or
+    /// throttles the agent where its objective says so, and prices come before costs.
+    pub fn engines(self, settings: &EngineSettings) -> Result<Self, EngineError> {
+        ENGINES.iter().try_fold(self, |builder, install| install(builder, settings))
+    }
+}

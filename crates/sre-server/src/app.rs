@@ -1,0 +1,49 @@
+use std::sync::{Arc, Mutex};
+
+use agent_sre::private::lock;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::Config;
+use crate::live::Broadcast;
+use crate::pipeline::Pipeline;
+use crate::shared::Shared;
+
+/// The state of the application, which every answer is made from.
+pub(crate) struct AppState {
+    /// The settings at the start, some of which hold until the end.
+    pub(crate) config: Arc<Config>,
+    /// The settings when they were last read.
+    settings: Mutex<Arc<Config>>,
+    /// How new connections are accepted.
+    pub(crate) tls: watch::Sender<Option<TlsAcceptor>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) live: Broadcast,
+    /// True once the service is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// Memory for request bodies, in KiB.
+    pub(crate) body_memory: Arc<Semaphore>,
+}
+
+impl AppState {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        tls: watch::Sender<Option<TlsAcceptor>>,
+        shared: Arc<Shared>,
+        pipeline: Pipeline,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let body_memory = Arc::new(Semaphore::new(config.server_limits.max_in_flight >> 10));
+        let settings = Mutex::new(config.clone());
+        Self { config, settings, tls, shared, pipeline, live: Broadcast::default(), stop, body_memory }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Config> {
+        lock(&self.settings).clone()
+    }
+
+    pub(crate) fn change_settings(&self, settings: Config) {
+        *lock(&self.settings) = Arc::new(settings);
+    }
+}

@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_sre::alerts::{AlertManager, CallbackChannel, ChannelConfig, ManagerError, default_mapping};
+use agent_sre::http::{BuildError, Client};
+use agent_sre::slo::ExhaustionAction;
+use agent_sre::sqlite::SqliteAlertStore;
+use agent_sre::{
+    AgentEvent, Alert, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock, Runtime,
+    RuntimeError, Severity, Signal, StoreError,
+};
+
+use crate::loaded_config::LoadedConfig;
+
+/// The runtime with every engine, and the alerts that its signals become, as one configuration describes them.
+pub(crate) struct EngineSet {
+    pub(crate) runtime: Runtime,
+    pub(crate) alerts: Arc<AlertManager>,
+    history: Arc<SqliteAlertStore>,
+    /// What each objective asks for once its budget is exhausted, by name.
+    pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
+}
+
+/// Engines that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineSetError {
+    /// An engine refuses its settings.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The alert manager.
+    #[error(transparent)]
+    Alerts(#[from] ManagerError),
+    /// The history of alerts.
+    #[error(transparent)]
+    History(#[from] StoreError),
+    /// The HTTP client of the alert channels.
+    #[error(transparent)]
+    Http(#[from] BuildError),
+}
+
+/// A channel that is always there: the log. It keeps alerts in the history that no other channel receives.
+const LOG: &str = "log";
+/// Names of agents are cut to so many bytes, since they become labels.
+const MAX_NAME: usize = 256;
+
+impl EngineSet {
+    /// Starts engines that have seen nothing. `clock` is the time by which they count.
+    pub(crate) fn start(
+        config: LoadedConfig,
+        data: &Path,
+        max_agents: usize,
+        clock: Arc<ManualClock>,
+    ) -> Result<Self, EngineSetError> {
+        let exhaustion_actions = config.exhaustion_actions();
+        let alerts_on_breakers = config.breakers.is_some();
+        let history = Arc::new(SqliteAlertStore::open(data.join("alerts.db"))?);
+        let mut notify = config.notify;
+        notify.options.store = Some(history.clone() as Arc<dyn AlertStore>);
+        notify.options.http = Arc::new(Client::new(agent_sre::http::Options::default())?);
+        notify.options.shutdown_timeout = Duration::from_secs(3);
+        // Breakers that nobody configured protect no calls: nobody is to be alerted when they would open.
+        notify.options.mapping = Arc::new(move |signal: &Signal| {
+            let is_alert = alerts_on_breakers || signal.source != "cascade";
+            is_alert.then(|| default_mapping(signal)).flatten()
+        });
+        let alerts = Arc::new(notify.start()?);
+        alerts.add_channel(
+            CallbackChannel::new(LOG, log),
+            ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() },
+        )?;
+        let mut settings = EngineSettings::default();
+        settings.clock = clock;
+        settings.max_agents = max_agents;
+        settings.slos = config.specs;
+        settings.prices = Some(config.prices);
+        settings.limits = Some(config.limits);
+        settings.breakers = Some(config.breakers.unwrap_or_default());
+        let runtime = Runtime::builder()
+            .stage(Arc::new(cut_agent_name))
+            .engines(&settings)?
+            .collect(alerts.clone())
+            .handle("alerts", alerts.clone())
+            .build()?;
+        Ok(Self { runtime, alerts, history, exhaustion_actions })
+    }
+
+    /// Returns an engine that is always part of the set.
+    pub(crate) fn get<E: Send + Sync + 'static>(&self) -> Arc<E> {
+        self.runtime.get().unwrap_or_else(|| panic!("{} is not part of the set", std::any::type_name::<E>()))
+    }
+
+    /// Returns the alerts that match, newest first.
+    pub(crate) fn alert_history(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
+        self.history.query(query)
+    }
+}
+
+fn cut_agent_name(event: &mut AgentEvent) -> bool {
+    if event.agent.len() > MAX_NAME {
+        event.agent.truncate(event.agent.floor_char_boundary(MAX_NAME));
+    }
+    true
+}
+
+fn log(alert: &Alert) {
+    let Alert { title, message, agent_id, slo_name, .. } = alert;
+    match alert.severity {
+        Severity::Critical => tracing::error!(agent = agent_id, slo = slo_name, "{title}: {message}"),
+        Severity::Warning => tracing::warn!(agent = agent_id, slo = slo_name, "{title}: {message}"),
+        Severity::Info | Severity::Resolved => tracing::info!(agent = agent_id, slo = slo_name, "{title}: {message}"),
+    }
+}
