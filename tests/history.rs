@@ -165,7 +165,7 @@ fn the_history_records_the_delivery_to_each_channel() {
             ..Alert::new("t", "m")
         })
         .collect();
-    let sent = manager.send_all(&alerts);
+    let sent = manager.send_all(alerts);
     assert!(sent.iter().all(|sent| sent.id.is_some()));
     assert!(manager.flush(Duration::from_secs(30)));
     assert_eq!(manager.alert_count().unwrap(), 50);

@@ -184,7 +184,7 @@ fn durable(c: &mut Criterion) {
                 for (alert, key) in batch.iter_mut().zip(number * BATCH..) {
                     rekey(alert, key);
                 }
-                manager.send_all(&batch);
+                manager.send_all(batch.clone());
             }
             assert!(manager.flush(Duration::from_secs(60)));
             per_alert(start.elapsed(), alerts, batches)

@@ -19,15 +19,19 @@ pub struct EscalationPolicy {
     pub after: Duration,
 }
 
-/// The scheduled repeats and escalations of open incidents.
+/// The scheduled repeats and escalations of open incidents, by time, and in the order of scheduling where that is the same.
 ///
-/// Entries are not removed when an incident ends: whoever takes one checks whether it still applies.
+/// Entries are not removed when an incident ends: the caller that pops one checks whether it still applies.
 #[derive(Debug, Default)]
-pub(crate) struct Renotifications(BinaryHeap<Reverse<Renotification>>);
+pub(crate) struct Renotifications {
+    queue: BinaryHeap<Reverse<Renotification>>,
+    last_number: u64,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Renotification {
     pub(crate) due: Timestamp,
+    number: u64,
     pub(crate) key: Fingerprint,
     pub(crate) kind: RenotificationKind,
 }
@@ -50,7 +54,9 @@ impl Renotifications {
         now: Timestamp,
     ) {
         let mut push = |delay, kind| {
-            self.0.push(Reverse(Renotification { due: now.saturating_add(delay), key, kind }));
+            self.last_number += 1;
+            let (due, number) = (now.saturating_add(delay), self.last_number);
+            self.queue.push(Reverse(Renotification { due, number, key, kind }));
         };
         if let Some(interval) = options.repeat_interval {
             push(interval, RenotificationKind::Repeat);
@@ -68,14 +74,14 @@ impl Renotifications {
         if self.next_due()? > now {
             return None;
         }
-        self.0.pop().map(|next| next.0)
+        self.queue.pop().map(|next| next.0)
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.0.peek().map(|next| next.0.due)
+        self.queue.peek().map(|next| next.0.due)
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.queue.clear();
     }
 }

@@ -146,7 +146,7 @@ impl AlertManager {
             return SendReport::new(Verdict::Duplicate);
         }
         if self.shared.options.store.is_some() {
-            let report = self.send_all(std::slice::from_ref(alert)).pop();
+            let report = self.send_all(vec![alert.clone()]).pop();
             return report.unwrap_or_else(|| SendReport::new(Verdict::Accepted));
         }
         // Copied before the lock is taken, which other senders may wait for.
@@ -164,8 +164,10 @@ impl AlertManager {
         }
     }
 
-    /// Sends several alerts, which are stored in one transaction.
-    pub fn send_all(&self, alerts: &[Alert]) -> Vec<SendReport> {
+    /// Sends alerts in order, as [`AlertManager::send`] does each, and returns their reports in the same order.
+    ///
+    /// With a store, all of them are stored in one transaction.
+    pub fn send_all(&self, alerts: Vec<Alert>) -> Vec<SendReport> {
         let reports = self.shared.send_all(alerts);
         self.shared.wake.notify_one();
         reports

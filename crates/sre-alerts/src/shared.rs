@@ -59,11 +59,11 @@ impl Shared {
     }
 
     /// Plans every alert and dispatches those accepted; with a store, once they are committed there.
-    pub(crate) fn send_all(&self, alerts: &[Alert]) -> Vec<SendReport> {
+    pub(crate) fn send_all(&self, alerts: Vec<Alert>) -> Vec<SendReport> {
         let now = self.now();
         let is_durable = self.options.store.is_some();
         let keyed: Vec<_> =
-            alerts.iter().map(|alert| (self.fingerprinter.of(alert), with_defaults(alert.clone(), now))).collect();
+            alerts.into_iter().map(|alert| (self.fingerprinter.of(&alert), with_defaults(alert, now))).collect();
         let mut reports = Vec::with_capacity(keyed.len());
         let mut tickets = Vec::new();
         {

@@ -117,7 +117,26 @@ impl State {
                 Some(decision) => planned.skipped.push(ChannelDecision { channel: pipeline.name.clone(), decision }),
             }
         }
+        self.note_planned(&planned, now);
         Ok(planned)
+    }
+
+    /// Notes what later alerts of the key depend on, as they may be planned before this one is dispatched.
+    fn note_planned(&mut self, planned: &PlannedAlert, now: Timestamp) {
+        let PlannedAlert { key, alert, at, channels, silenced_until, .. } = planned;
+        if channels.is_empty() {
+            return;
+        }
+        if let Some(until) = *silenced_until {
+            let message = Message::new(*key, alert.clone(), None, *at);
+            let silenced = SilencedAlert { until, message, channels: channels.clone(), is_dispatched: false };
+            if let Some(replaced) = self.silenced.insert(silenced) {
+                self.skip(&replaced, "followed by a more severe alert while silenced", now);
+            }
+        } else if let Some(incident) = self.incidents.get(*key) {
+            incident.add_channels(channels);
+            incident.detail.last = Some((None, alert.clone()));
+        }
     }
 
     /// Returns what the store keeps of a planned alert.
@@ -144,17 +163,24 @@ impl State {
                 channel: pipeline.name.clone(),
                 decision: Decision::Silenced { until },
             }));
-            if let Some(replaced) = self.silenced.insert(SilencedAlert { until, message, channels }) {
-                self.skip(&replaced, "followed by a more severe alert while silenced", now);
+            if let Err(reason) = self.silenced.mark_dispatched(&message) {
+                self.skip(&SilencedAlert { until, message, channels, is_dispatched: true }, reason, now);
             }
             return report;
+        }
+        if id.is_some()
+            && let Some(incident) = self.incidents.get(key)
+            && let Some((last_id, last)) = &mut incident.detail.last
+            && Arc::ptr_eq(last, &message.alert)
+        {
+            *last_id = id;
         }
         self.counts.sent += 1;
         self.deliver(&message, &channels, now, &mut report.channels);
         report
     }
 
-    /// Hands a message to channels and notes in its incident that they received it.
+    /// Hands a message to channels and schedules what follows.
     fn deliver(
         &mut self,
         message: &Message,
@@ -166,9 +192,6 @@ impl State {
             let decision = pipeline.accept(message.clone(), now, self.fingerprinter);
             decisions.push(ChannelDecision { channel: pipeline.name.clone(), decision });
         }
-        let Some(incident) = self.incidents.get(message.key) else { return };
-        incident.add_channels(channels);
-        incident.detail.last = Some((message.alert_ids.first().copied(), message.alert.clone()));
         self.schedule_renotifications(message.key, channels, now);
     }
 
@@ -187,8 +210,9 @@ impl State {
 
     /// Sends the silenced alerts that a silence ended early no longer covers.
     pub(crate) fn recheck_silences(&mut self, now: Timestamp) {
-        let all = self.silenced.take_all();
-        self.release_silenced(all, now);
+        self.silenced.expire_all(now);
+        let due = self.silenced.take_due(now);
+        self.release_silenced(due, now);
     }
 
     fn release_silenced(&mut self, alerts: Vec<SilencedAlert>, now: Timestamp) {
@@ -196,7 +220,10 @@ impl State {
             if let Some(until) = self.silencer.silenced_until(&silenced.message.alert, now) {
                 silenced.until = until;
                 self.silenced.insert(silenced);
-            } else if self.incidents.get(silenced.message.key).is_some() {
+            } else if let Some(incident) = self.incidents.get(silenced.message.key) {
+                let message = &silenced.message;
+                incident.add_channels(&silenced.channels);
+                incident.detail.last = Some((message.alert_ids.first().copied(), message.alert.clone()));
                 self.counts.sent += 1;
                 self.deliver(&silenced.message, &silenced.channels, now, &mut Vec::new());
             } else {
@@ -205,7 +232,10 @@ impl State {
         }
     }
 
-    fn skip(&mut self, silenced: &SilencedAlert, reason: &str, now: Timestamp) {
+    fn skip(&mut self, silenced: &SilencedAlert, reason: &'static str, now: Timestamp) {
+        if !silenced.is_dispatched {
+            return self.silenced.supersede(silenced.message.alert.clone(), reason);
+        }
         for pipeline in self.pipelines.iter_mut().filter(|pipeline| silenced.channels.contains(&pipeline.id)) {
             pipeline.log.skip(&silenced.message, reason, now);
         }
@@ -219,7 +249,7 @@ impl State {
     }
 
     fn renotify(&mut self, renotification: Renotification, now: Timestamp) {
-        let Renotification { due, key, kind } = renotification;
+        let Renotification { due, key, kind, .. } = renotification;
         let Some(incident) = self.incidents.get(key) else { return };
         let Some((id, alert)) = incident.detail.last.clone() else { return };
         // The acknowledgement may have come through another process.
@@ -252,6 +282,7 @@ impl State {
                 let next = self.pipelines.iter_mut().find(|pipeline| *pipeline.name == **name && pipeline.is_enabled());
                 let Some(pipeline) = next.filter(|pipeline| !notified.contains(&pipeline.id)) else { return };
                 let id = pipeline.id;
+                incident.add_channels(&[id]);
                 pipeline.log.record(&message, DeliveryState::Pending, None, None, now);
                 self.counts.escalated += 1;
                 self.deliver(&message, &[id], now, &mut Vec::new());

@@ -194,7 +194,7 @@ async fn a_resolution_never_overtakes_its_trigger() {
 }
 
 #[tokio::test]
-async fn what_cannot_succeed_is_not_tried_again_and_everything_else_not_for_ever() {
+async fn permanent_errors_are_not_retried_and_others_are_given_up_in_the_end() {
     let retry = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
     let setup = Setup::new(AlertOptions { retry, ..AlertOptions::default() }, ChannelConfig::default());
     setup.channel.fails_with([rejected(400, None)]);
@@ -214,7 +214,7 @@ async fn what_cannot_succeed_is_not_tried_again_and_everything_else_not_for_ever
 }
 
 #[tokio::test]
-async fn a_silence_holds_and_what_still_fires_is_sent_when_it_ends() {
+async fn a_silence_holds_alerts_and_those_still_firing_are_sent_when_it_ends() {
     let setup = Setup::plain();
     let silence = Silence {
         matchers: vec!["agent=support".parse().unwrap()],

@@ -33,7 +33,7 @@ pub(crate) fn send(path: &Path, alerts: &[Alert]) -> anyhow::Result<Vec<String>>
 
 /// Sends alerts, waits until they are delivered or given up, and returns a message per failure.
 pub(crate) fn deliver(manager: AlertManager, alerts: &[Alert]) -> anyhow::Result<Vec<String>> {
-    manager.send_all(alerts);
+    manager.send_all(alerts.to_vec());
     manager.flush(FLUSH_TIMEOUT);
     let stats = manager.stats();
     let mut failures: Vec<String> = stats.channels.iter().filter_map(failure).collect();

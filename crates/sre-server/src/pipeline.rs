@@ -125,7 +125,7 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
         let entries: Vec<JournalEntry<'_>> = waiting.iter().map(|job| job.batch.entry()).collect();
         let written = journal.append(&entries);
         drop(entries);
-        *lock(&shared.journal.failure) = written.as_ref().err().map(|error| error.reason());
+        *lock(&shared.journal.failure) = written.as_ref().err().map(StoreError::reason);
         match written {
             Ok(last) => {
                 shared.journal.last.store(last, Ordering::Relaxed);
