@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use agent_sre::langgraph::LangGraphAdapter;
 use agent_sre::slo::{SliRegistry, SloEngine, parse};
-use agent_sre::{Clock, Hub, LlmUsage, Recorder, RunLimits, Signal, SignalKind, Snapshot, SystemClock};
+use agent_sre::{Clock, Collect, LlmUsage, Recorder, RunLimits, Runtime, Signal, SignalKind, Snapshot, SystemClock};
 
 const OBJECTIVE: &str = "
 name: answers
@@ -22,18 +22,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = SliRegistry::default();
     let engine = SloEngine::new(parse(OBJECTIVE, "answers.yaml", &registry)?, registry)?;
     let tell = |signal: &Signal| {
-        if let SignalKind::SloStatusChanged { slo, from, to, .. } = &signal.kind {
-            println!("{slo} of {}: {from} → {to}", signal.agent);
+        if let SignalKind::SloStatusChanged { from, to, .. } = &signal.kind {
+            println!("{} of {}: {from} → {to}", signal.slo, signal.agent);
         }
     };
-    let hub = Arc::new(Hub::builder().observe(Arc::new(engine)).handle(Arc::new(tell)).build());
-    let adapter = LangGraphAdapter::new(RunLimits::default(), Recorder::new(hub.clone()));
+    let runtime = Arc::new(Runtime::builder().engine(Arc::new(engine)).handle("screen", Arc::new(tell)).build()?);
+    let adapter = LangGraphAdapter::new(RunLimits::default(), Recorder::new(runtime.clone()));
     for question in 0..40 {
         answer(&adapter, question);
-        hub.evaluate(SystemClock.now());
+        runtime.evaluate(SystemClock.now());
     }
     println!("{:?}", adapter.snapshot());
-    for snapshot in hub.snapshots(SystemClock.now()) {
+    for snapshot in runtime.snapshots(SystemClock.now()) {
         if let Snapshot::Slo(slo) = snapshot {
             println!(
                 "{}: {} good, {} bad, {:?} of the budget left",

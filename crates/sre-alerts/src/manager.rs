@@ -274,7 +274,7 @@ impl SignalHandler for AlertManager {
         let alerts: Vec<Alert> = signals.iter().filter_map(|signal| (self.shared.options.mapping)(signal)).collect();
         let changes = self.shared.changes(alerts);
         if !changes.is_empty() {
-            self.send_all(&changes);
+            self.send_all(changes);
         }
     }
 }
