@@ -73,7 +73,7 @@ fn what_the_check_found_arrives_once_and_its_end_too() {
     assert_eq!(alerts.len(), 1, "the second check repeats the first: {alerts:?}");
     assert_eq!((&alerts[0]["title"], &alerts[0]["severity"]), (&"answers of a: exhausted".into(), &"critical".into()));
     let message = alerts[0]["message"].as_str().unwrap();
-    assert!(message.contains("burnt 2.0 times as fast") && message.contains("freeze deployments"), "{message}");
+    assert!(message.contains("Burn rate 2.0 over the last 1h") && message.contains("freeze deployments"), "{message}");
     assert_eq!(alerts[0]["labels"]["team"], "search");
     assert_eq!(folder.check(&notify, 100, 0).0, 0);
     assert_eq!(folder.check(&notify, 100, 0).0, 0);

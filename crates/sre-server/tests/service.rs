@@ -432,7 +432,7 @@ async fn prometheus_reads_the_metrics() {
     assert_eq!(text.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let body = String::from_utf8(text.body().to_vec()).unwrap();
     for line in [
-        "sre_slo_window_events{slo=\"answers\",agent=\"a\",outcome=\"bad\"} 30",
+        "sre_slo_window_events{agent=\"a\",outcome=\"bad\",slo=\"answers\"} 30",
         "sre_server_records_total 40",
         "sre_server_open_runs{format=\"sre\"} 0",
     ] {
