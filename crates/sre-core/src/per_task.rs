@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::event::{LlmCall, TaskFinished};
 use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 
-/// Something kept for each task that is going on, for at most so many tasks.
+/// A value for each task in progress, for a bounded number of tasks.
 #[derive(Debug)]
 pub struct PerTask<T> {
     capacity: usize,
@@ -17,13 +17,13 @@ pub struct PerTask<T> {
 }
 
 impl<T: Default> PerTask<T> {
-    /// Room for `capacity` tasks at a time.
+    /// Returns an empty table for `capacity` tasks.
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new() }
     }
 
-    /// What is kept for the task of `event`, made if need be. Where that takes the room of the oldest task, what was
-    /// kept for it is returned too.
+    /// Returns the value of the task of `event`, a default where it has none yet, and the value of the oldest task where
+    /// that was evicted to make room.
     pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
         let key = event.task_hash();
         let mut evicted = None;
@@ -39,17 +39,17 @@ impl<T: Default> PerTask<T> {
         (self.tasks.entry(key).or_default(), evicted)
     }
 
-    /// The task of `event` has ended: gives up what was kept for it.
+    /// Removes and returns the value of the task of `event`, which has ended.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
         if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()) }
     }
 
-    /// What is kept, in no particular order.
+    /// Returns the values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.tasks.values()
     }
 
-    /// Writes what is kept, the oldest task first.
+    /// Writes the values, the oldest task first.
     pub fn save(&self, state: &mut StateWriter)
     where
         T: Serialize,
@@ -58,7 +58,7 @@ impl<T: Default> PerTask<T> {
         state.put(&tasks.collect::<Vec<_>>());
     }
 
-    /// Puts back what was saved.
+    /// Reads back what was saved.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
     where
         T: DeserializeOwned,
@@ -74,7 +74,7 @@ impl<T: Default> PerTask<T> {
         Ok(())
     }
 
-    /// Gives up what was kept for the oldest task.
+    /// Removes and returns the value of the oldest task.
     pub fn evict_oldest(&mut self) -> Option<T> {
         while let Some(key) = self.order.pop_front() {
             if let Some(kept) = self.tasks.remove(&key) {
@@ -85,18 +85,18 @@ impl<T: Default> PerTask<T> {
     }
 }
 
-/// What tasks cost: each by its own figure where it has one, else by the sum of its model calls; never both.
+/// Computes what tasks cost: each its own figure where it has one, else the sum of its model calls; never both.
 #[derive(Debug)]
 pub struct TaskCosts(PerTask<Usd>);
 
 impl TaskCosts {
-    /// Keeps the model calls' costs of at most `capacity` tasks at a time.
+    /// Returns a table for the costs of at most `capacity` tasks at a time.
     pub fn new(capacity: usize) -> Self {
         Self(PerTask::new(capacity))
     }
 
-    /// Takes an event in; for one that ends a task, what the task cost, where anything is known of it. A call that takes
-    /// the room of the oldest task yields what that one had cost so far.
+    /// Observes an event. Returns the cost of the task that it ends, where known, or of the oldest task so far where that
+    /// was evicted to make room.
     pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -112,17 +112,17 @@ impl TaskCosts {
         }
     }
 
-    /// Writes the costs of the tasks that go on.
+    /// Writes the costs of the tasks in progress.
     pub fn save(&self, state: &mut StateWriter) {
         self.0.save(state);
     }
 
-    /// Puts back what was saved.
+    /// Reads back what was saved.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.0.restore(state)
     }
 
-    /// The change that `event` makes to the cost of everything so far: calls count at once, and a task's own figure
+    /// Observes an event. Returns the change that it makes to the total cost: calls count at once, and a task's own figure
     /// replaces those of its calls.
     pub fn change(&mut self, event: &AgentEvent) -> Usd {
         match &event.event {
@@ -140,7 +140,7 @@ impl TaskCosts {
 }
 
 impl Default for TaskCosts {
-    /// Room for 512 tasks.
+    /// Returns a table for 512 tasks.
     fn default() -> Self {
         Self::new(512)
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_said() {
+    fn memory_is_bounded_by_the_capacity() {
         let mut tasks = PerTask::<u32>::new(2);
         for task in 0..1000 {
             let (count, evicted) = tasks.entry(&call(&task.to_string(), 0));
