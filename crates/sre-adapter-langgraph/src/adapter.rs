@@ -122,16 +122,17 @@ impl LangGraphAdapter {
             self.runs.counts.unmatched += 1;
             return;
         };
-        let started = match &*line.event {
+        let kind = match &*line.event {
             "on_chat_model_start" | "on_llm_start" => Some(CallKind::Model),
             "on_tool_start" => Some(CallKind::Tool),
-            "on_chain_start" => line.is_node().then_some(CallKind::Node),
+            "on_chain_start" if line.is_node() => Some(CallKind::Node),
             _ => None,
         };
+        if let Some(kind) = kind {
+            self.runs.counts.unmatched += u64::from(!run.state.open(run_id, kind, line));
+            return;
+        }
         match &*line.event {
-            _ if started.is_some_and(|kind| !run.state.open(run_id, kind, line)) => {
-                self.runs.counts.unmatched += 1;
-            }
             "on_chat_model_stream" | "on_llm_stream" => {
                 if let Some(call) = run.state.calls.get_mut(run_id) {
                     call.first_token.get_or_insert(line.time);
