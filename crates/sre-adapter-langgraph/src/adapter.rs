@@ -21,7 +21,7 @@ pub struct LangGraphAdapter {
     recorder: Recorder,
 }
 
-/// What is open inside a graph's run.
+/// What is open inside the run of a graph.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Graph {
     calls: FxHashMap<String, Call>,
@@ -36,7 +36,7 @@ struct Call {
     started: Timestamp,
     first_token: Option<Timestamp>,
     arguments_hash: Option<String>,
-    /// What the model called the tool call that it asked for.
+    /// The id that the model gave the tool call it asked for.
     tool_call_id: Option<String>,
     model: Option<String>,
     provider: Option<String>,
@@ -53,22 +53,22 @@ enum CallKind {
 const MAX_OPEN_CALLS: usize = 4_096;
 
 impl LangGraphAdapter {
-    /// An adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
+    /// Returns an adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
         Self { runs: RunTracker::new(limits), raised: Raised::default(), recorder }
     }
 
-    /// A graph began; the run's calls are made on the handle.
+    /// Starts a run of a graph; its calls are made on the handle.
     pub fn on_graph_start(&self, graph: &str) -> GraphRun {
         GraphRun { run: self.recorder.start(graph), nodes: FxHashMap::default() }
     }
 
-    /// What the runs recorded by hand add up to.
+    /// Returns the totals of the runs recorded by hand.
     pub fn snapshot(&self) -> AdapterSnapshot {
         self.recorder.snapshot()
     }
 
-    /// Forgets what the snapshot counts.
+    /// Resets the totals of the snapshot.
     pub fn clear(&self) {
         self.recorder.clear();
     }
@@ -122,16 +122,17 @@ impl LangGraphAdapter {
             self.runs.counts.unmatched += 1;
             return;
         };
-        let started = match &*line.event {
+        let kind = match &*line.event {
             "on_chat_model_start" | "on_llm_start" => Some(CallKind::Model),
             "on_tool_start" => Some(CallKind::Tool),
-            "on_chain_start" => line.is_node().then_some(CallKind::Node),
+            "on_chain_start" if line.is_node() => Some(CallKind::Node),
             _ => None,
         };
+        if let Some(kind) = kind {
+            self.runs.counts.unmatched += u64::from(!run.state.open(run_id, kind, line));
+            return;
+        }
         match &*line.event {
-            _ if started.is_some_and(|kind| !run.state.open(run_id, kind, line)) => {
-                self.runs.counts.unmatched += 1;
-            }
             "on_chat_model_stream" | "on_llm_stream" => {
                 if let Some(call) = run.state.calls.get_mut(run_id) {
                     call.first_token.get_or_insert(line.time);
@@ -236,7 +237,7 @@ impl Adapter for LangGraphAdapter {
     }
 }
 
-/// The run ended, with an error where it threw; what was open inside ended with it.
+/// Closes a run, with an error where it raised; what was open inside ended with it.
 fn close(run: &OpenRun<Graph>, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
     if let Some(error) = &error {
         calls_never_ended(run, time, error, emit);
@@ -244,13 +245,13 @@ fn close(run: &OpenRun<Graph>, time: Timestamp, error: Option<String>, emit: &mu
     emit(run.finished(time, error));
 }
 
-/// The run's end never came.
+/// Closes a run whose end never arrived.
 fn close_incomplete(run: &OpenRun<Graph>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
     calls_never_ended(run, time, "incomplete: the task never ended", emit);
     emit(run.incomplete(time));
 }
 
-/// The calls that were open when the run was cut off have failed: LangGraph says nothing more of them.
+/// Reports the calls that were open when the run was cut off as failed: LangGraph reports nothing more of them.
 fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &mut dyn FnMut(AgentEvent)) {
     let mut open: Vec<_> = run.state.calls.iter().collect();
     open.sort_by_key(|(_, call)| std::cmp::Reverse(call.started));

@@ -1,7 +1,7 @@
 use rustc_hash::FxHashMap;
 use sre_core::{LlmUsage, Run, Timestamp};
 
-/// A graph that is being run, recorded by hand. Dropped without an end, it counts as incomplete.
+/// A graph that is being run, recorded by hand. A run that is dropped without an end counts as incomplete.
 #[derive(Debug)]
 pub struct GraphRun {
     pub(crate) run: Run,
@@ -9,28 +9,28 @@ pub struct GraphRun {
 }
 
 impl GraphRun {
-    /// A node began.
+    /// Records the start of a node.
     pub fn on_node_start(&mut self, node: &str) {
         self.nodes.insert(node.to_owned(), self.run.now());
     }
 
-    /// A node ended; `error` where it failed.
+    /// Records the end of a node, with `error` where it failed.
     pub fn on_node_end(&mut self, node: &str, error: Option<&str>) {
         let started = self.nodes.remove(node);
         self.run.step(node, "node", error, started);
     }
 
-    /// A model was called.
+    /// Records a call of a model.
     pub fn on_llm_call(&self, usage: LlmUsage) {
         self.run.llm_call(usage);
     }
 
-    /// A tool was called; `error` where it failed.
+    /// Records a call of a tool, with `error` where it failed.
     pub fn on_tool_call(&self, tool: &str, error: Option<&str>) {
         self.run.tool_call(tool, error);
     }
 
-    /// The graph ended.
+    /// Records the end of the graph.
     pub fn on_graph_end(self, success: bool, error: Option<&str>) {
         self.run.end(success, error);
     }

@@ -1,7 +1,7 @@
-//! LangGraph's events as agent events.
+//! Reads the events of LangGraph.
 //!
 //! Tap a graph with `async for e in graph.astream_events(input, version="v2"): forward(e)`, add a `time`, and one line
-//! `{"event": "raised", "time": …, "error": …, "message": …}` when the call throws: LangGraph itself reports nothing
+//! `{"event": "raised", "time": …, "error": …, "message": …}` when the call raises: LangGraph itself reports nothing
 //! then. Where runs overlap, give that line the `run_id` of the graph's root run if you have it.
 //!
 //! ```
@@ -18,7 +18,7 @@
 //! assert_eq!(events[1].event.duration_ms(), Some(2000.0));
 //! ```
 //!
-//! Without a stream, the same events are made by hand:
+//! Without a stream, record the same events by hand:
 //!
 //! ```
 //! use sre_adapter_langgraph::LangGraphAdapter;

@@ -3,10 +3,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sre_core::Timestamp;
 
-/// Runs that threw, without a word of which: each may be any of those that were open then and silent since.
+/// Exceptions without the run that raised them: it may be any of those that were open then and have reported nothing since.
 ///
-/// A run that shows any sign of life afterwards did not throw, so in the end one is left over; or, where several threw,
-/// as many as did.
+/// A run that reports anything afterwards did not raise, so in the end one is left over; or, where several raised, as many
+/// as did.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Raised {
     pending: Vec<Pending>,
@@ -23,7 +23,7 @@ struct Pending {
 pub(crate) type Guess<'a> = dyn Fn(&BTreeSet<String>) -> Option<String> + 'a;
 
 impl Raised {
-    /// One of `candidates` threw at `time`.
+    /// Adds an exception that one of `candidates` raised at `time`.
     pub(crate) fn add(&mut self, time: Timestamp, error: String, candidates: BTreeSet<String>) {
         self.pending.push(Pending { time, error, candidates });
     }
@@ -32,15 +32,15 @@ impl Raised {
         self.pending.is_empty()
     }
 
-    /// `run` lives, or is known to have ended: it is none of those that threw.
+    /// Rules out a run that has reported something since, or has ended.
     pub(crate) fn rule_out(&mut self, run: &str) {
         for pending in &mut self.pending {
             pending.candidates.remove(run);
         }
     }
 
-    /// What threw next, as far as that is certain: of as many candidates as throws, all threw. At the end of the input
-    /// it is whichever `guess` chooses.
+    /// Returns the next exception whose run is certain: of as many candidates as exceptions, all raised. At the end of the
+    /// input, `guess` chooses.
     pub(crate) fn settle(&mut self, at_end: bool, guess: &Guess<'_>) -> Option<Settled> {
         let is_certain = |pending: &Pending| {
             let among = self.pending.iter().filter(|other| other.candidates.is_subset(&pending.candidates));
@@ -57,7 +57,7 @@ impl Raised {
     }
 }
 
-/// A throw, and the run that threw; `None` when all that it could have been are known to have ended.
+/// An exception and the run that raised it; `None` when every candidate is known to have ended.
 pub(crate) struct Settled {
     pub(crate) time: Timestamp,
     pub(crate) error: String,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sre_core::Timestamp;
 
-/// A line of `astream_events`, of which only what is used is kept.
+/// A line of `astream_events`: the fields that are used.
 #[derive(Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(borrow)]
@@ -86,7 +86,7 @@ pub(crate) struct ToolEnd {
     pub(crate) output: Option<ToolOutput>,
 }
 
-/// A tool may return anything; a `ToolMessage` says by its status when the tool's error was made into an answer.
+/// What a tool returned, which can be anything. The status of a `ToolMessage` says whether it was an exception.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(crate) enum ToolOutput {
@@ -94,7 +94,7 @@ pub(crate) enum ToolOutput {
     Other(serde::de::IgnoredAny),
 }
 
-/// Reads `data` as far as it has the expected shape: what a framework version words otherwise is not known, not wrong.
+/// Reads `data`; the default where it has another shape, as in another version of the framework.
 pub(crate) fn read<'a, T: Deserialize<'a> + Default>(data: Option<&'a RawValue>) -> T {
     data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ pub struct OpenAiAgentsAdapter {
     recorder: Recorder,
 }
 
-/// What is known of a trace that has not ended.
+/// A trace that has not ended.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Trace {
     verdict: Verdict,
@@ -39,22 +39,22 @@ struct StartedSpan {
 const MAX_SPANS: usize = 16_384;
 
 impl OpenAiAgentsAdapter {
-    /// An adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
+    /// Returns an adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
         Self { traces: RunTracker::new(limits), recorder }
     }
 
-    /// A run of `agent` began; its calls are made on the handle.
+    /// Starts a run of `agent`; its calls are made on the handle.
     pub fn on_run_start(&self, agent: &str) -> AgentRun {
         AgentRun(self.recorder.start(agent))
     }
 
-    /// What the runs recorded by hand add up to.
+    /// Returns the totals of the runs recorded by hand.
     pub fn snapshot(&self) -> AdapterSnapshot {
         self.recorder.snapshot()
     }
 
-    /// Forgets what the snapshot counts.
+    /// Resets the totals of the snapshot.
     pub fn clear(&self) {
         self.recorder.clear();
     }
@@ -93,7 +93,7 @@ impl OpenAiAgentsAdapter {
         let error = line.error.as_ref().map(crate::wire::SpanError::text);
         let ended = line.ended_at.unwrap_or(time);
         let duration_ms = line.started_at.map(|started| ended.millis_since(started));
-        // What happens inside a tool, an agent used as one included, is for the agent to get over.
+        // The agent may recover from what fails inside a tool, an agent used as a tool included.
         let inside_tool = run.state.is_inside_tool(line.parent_id.as_deref());
         let kind = data.kind.clone();
         if kind == "agent"
@@ -114,7 +114,7 @@ impl OpenAiAgentsAdapter {
     }
 }
 
-/// The event that a span is; `None` for the wrappers that only repeat what is inside them.
+/// Returns the event of a span; `None` for wrappers that only repeat what is inside them.
 fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>, handoffs: &mut u32) -> Option<Event> {
     let step = |name: String, kind: &str, error| {
         let mut step = StepFinished::new(name, kind).with_error(error);

@@ -1,4 +1,4 @@
-//! The OpenAI Agents SDK's traces as agent events.
+//! Reads the traces of the OpenAI Agents SDK.
 //!
 //! Tap it with a `TracingProcessor` that forwards `trace.export()` and `span.export()` at start and end, each with
 //! `event` (`trace_start`, `span_start`, `span_end`, `trace_end`) and `time`. A trace is a task, of the agent that its
@@ -18,9 +18,9 @@
 //! assert_eq!((events[1].agent.as_str(), events[1].event.outcome()), ("support", Some(true)));
 //! ```
 //!
-//! The SDK's traces say nothing of streaming, so model calls have no time to first token.
+//! The SDK's traces say nothing about streaming, so model calls have no time to first token.
 //!
-//! Without a processor, the same events are made by hand:
+//! Without a processor, record the same events by hand:
 //!
 //! ```
 //! use sre_adapter_openai_agents::OpenAiAgentsAdapter;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sre_core::Timestamp;
 
-/// A line of the processor, of which only what is used is kept.
+/// A line of the processor: the fields that are used.
 #[derive(Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(borrow)]
@@ -27,7 +27,7 @@ pub(crate) struct SpanData<'a> {
     pub(crate) kind: Cow<'a, str>,
     pub(crate) name: Option<String>,
     pub(crate) model: Option<String>,
-    /// Of a function call: the arguments, as JSON in a text. Messages of a model call are passed over.
+    /// The arguments of a function call, as JSON in a string. Messages of a model call are skipped.
     #[serde(default)]
     pub(crate) input: Input,
     pub(crate) usage: Option<Usage>,
@@ -59,7 +59,7 @@ pub(crate) enum Input {
     Missing,
 }
 
-/// What the SDK's own custom spans say of themselves.
+/// The data of the SDK's own custom spans.
 #[derive(Default, Deserialize)]
 pub(crate) struct CustomData {
     pub(crate) sdk_span_type: Option<String>,
@@ -88,7 +88,7 @@ pub(crate) struct SpanError {
 }
 
 impl SpanError {
-    /// The message, with what went wrong below it.
+    /// Returns the message with its cause.
     pub(crate) fn text(&self) -> String {
         match self.data.as_ref().and_then(|data| data["error"].as_str()) {
             Some(cause) => format!("{}: {cause}", self.message),

@@ -11,16 +11,16 @@ use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
 use crate::trace::{self, Trace};
 
-/// Reads OTLP export requests: traces, and the evaluations among logs.
+/// Reads OTLP export requests: traces, and evaluations among logs.
 #[derive(Debug)]
 pub struct OtelAdapter {
-    /// Traces that were read are remembered with their agents, for what still comes of them.
+    /// Traces that were read are remembered with their agents, for spans that arrive later.
     traces: RunTracker<Trace>,
-    /// Traces whose root has come, by the moment at which they are read.
+    /// Traces whose root has arrived, by the moment at which they are read.
     settling: BTreeSet<(Timestamp, String)>,
 }
 
-/// How long after its root a trace is waited for.
+/// How long to wait for the rest of a trace after its root.
 const SETTLE: Duration = Duration::from_secs(2);
 /// At most so many spans of one trace are held; more are counted as unmatched.
 const MAX_SPANS: usize = 20_000;
@@ -118,7 +118,7 @@ impl OtelAdapter {
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.traces.counts.repeated += state.drop_repeated();
         let (key, started, spans) = (state.id.to_string(), state.latest, state.spans.len() as u64);
-        // It may have been pushed out before its time.
+        // It may have been evicted before that moment.
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
         let mut agent = None;
         trace::emit(state, at, &mut |event| {
@@ -126,7 +126,7 @@ impl OtelAdapter {
             emit(event);
         });
         let Some(agent) = agent else {
-            // Nothing of it speaks of an agent, and its root never came.
+            // No span has a dialect, and the root never arrived.
             self.traces.counts.unmatched += spans;
             return;
         };
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_held_than_open_traces_where_time_stands_still() {
+    fn memory_is_bounded_while_the_time_of_the_input_stands_still() {
         let mut adapter = OtelAdapter::new(RunLimits { max_open_runs: 100, ..RunLimits::default() });
         for number in 0..1_000_u32 {
             let span = |id: u32| {

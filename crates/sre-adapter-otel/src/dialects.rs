@@ -1,11 +1,11 @@
-//! The dialects that agents speak, a table each. A new dialect is a new table.
+//! The dialects of agent instrumentations, a table each. A new dialect is a new table.
 
 use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-/// What a span is to an agent's run.
+/// What a span is in the run of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// An agent or workflow: the topmost of a trace is the task.
@@ -18,15 +18,15 @@ pub(crate) enum Role {
     Evaluator,
 }
 
-/// How a dialect is told, and where it hides each field. Where a field has several keys, the first that is there counts.
+/// How a dialect is recognised, and which attributes hold each field. Of several keys, the first that is present counts.
 pub(crate) struct Dialect {
-    /// The attribute that tells the dialect and, by its value, the span's role.
-    pub(crate) told_by: &'static str,
+    /// The attribute whose presence means the dialect and whose value means the role of the span.
+    pub(crate) marker: &'static str,
     pub(crate) roles: &'static [(&'static str, Role)],
     pub(crate) any_other_role: Role,
     pub(crate) agent: &'static [&'static str],
-    /// Whether an agent without a name of its own is named like its span.
-    pub(crate) agent_like_span: bool,
+    /// Whether an agent without a name of its own has the name of its span.
+    pub(crate) span_names_agent: bool,
     pub(crate) step: &'static [&'static str],
     pub(crate) model: &'static [&'static str],
     pub(crate) provider: &'static [&'static str],
@@ -62,7 +62,7 @@ pub(crate) static DIALECTS: [Dialect; 4] = [VERCEL_AI, OPEN_INFERENCE, GEN_AI, T
 
 /// <https://ai-sdk.dev/docs/ai-sdk-core/telemetry>
 const VERCEL_AI: Dialect = Dialect {
-    told_by: "ai.operationId",
+    marker: "ai.operationId",
     roles: &[
         ("ai.generateText", Role::Agent),
         ("ai.streamText", Role::Agent),
@@ -76,7 +76,7 @@ const VERCEL_AI: Dialect = Dialect {
     ],
     any_other_role: Role::Step,
     agent: &["ai.telemetry.functionId", "ai.telemetry.metadata.agent", "ai.telemetry.metadata.agentName"],
-    agent_like_span: false,
+    span_names_agent: false,
     step: &[],
     model: &["gen_ai.response.model", "ai.response.model", "gen_ai.request.model", "ai.model.id"],
     provider: &["gen_ai.system", "ai.model.provider"],
@@ -93,7 +93,7 @@ const VERCEL_AI: Dialect = Dialect {
 
 /// <https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md>
 const OPEN_INFERENCE: Dialect = Dialect {
-    told_by: "openinference.span.kind",
+    marker: "openinference.span.kind",
     roles: &[
         ("AGENT", Role::Agent),
         ("CHAIN", Role::Chain),
@@ -103,7 +103,7 @@ const OPEN_INFERENCE: Dialect = Dialect {
     ],
     any_other_role: Role::Step,
     agent: &["agent.name", "graph.node.id"],
-    agent_like_span: true,
+    span_names_agent: true,
     step: &["graph.node.id"],
     model: &["llm.response.model_name", "llm.model_name"],
     provider: &["llm.provider", "llm.system"],
@@ -112,7 +112,7 @@ const OPEN_INFERENCE: Dialect = Dialect {
     cached_input_tokens: &["llm.token_count.prompt_details.cache_read"],
     cost_usd: &["llm.cost.total"],
     tool: &["tool.name"],
-    // Some instrumentations put the tool's schema into `tool.parameters`, so what went in comes first.
+    // Some instrumentations put the schema of the tool into `tool.parameters`, so the input comes first.
     arguments: &["input.value", "tool.parameters"],
     tool_call_id: &["tool_call.id"],
     arguments_in: &[],
@@ -121,7 +121,7 @@ const OPEN_INFERENCE: Dialect = Dialect {
 
 /// <https://opentelemetry.io/docs/specs/semconv/gen-ai/>, and the names it had before 1.37.
 const GEN_AI: Dialect = Dialect {
-    told_by: "gen_ai.operation.name",
+    marker: "gen_ai.operation.name",
     roles: &[
         ("invoke_agent", Role::Agent),
         ("invoke_workflow", Role::Agent),
@@ -132,7 +132,7 @@ const GEN_AI: Dialect = Dialect {
     ],
     any_other_role: Role::Step,
     agent: &["gen_ai.agent.name", "gen_ai.workflow.name", "traceloop.workflow.name"],
-    agent_like_span: false,
+    span_names_agent: false,
     step: &["gen_ai.task.name", "traceloop.entity.name"],
     model: GEN_AI_MODEL,
     provider: GEN_AI_PROVIDER,
@@ -148,13 +148,13 @@ const GEN_AI: Dialect = Dialect {
     first_token: GEN_AI_CHUNK,
 };
 
-/// <https://www.traceloop.com/docs/openllmetry>, where spans do not speak GenAI.
+/// <https://www.traceloop.com/docs/openllmetry>, for spans without GenAI attributes.
 const TRACELOOP: Dialect = Dialect {
-    told_by: "traceloop.span.kind",
+    marker: "traceloop.span.kind",
     roles: &[("workflow", Role::Agent), ("agent", Role::Agent), ("tool", Role::ToolCall)],
     any_other_role: Role::Step,
     agent: &["gen_ai.agent.name", "traceloop.workflow.name", "traceloop.entity.name"],
-    agent_like_span: false,
+    span_names_agent: false,
     step: &["traceloop.entity.name"],
     tool: &["traceloop.entity.name"],
     arguments: &["traceloop.entity.input"],
@@ -164,21 +164,21 @@ const TRACELOOP: Dialect = Dialect {
 /// An older model call that carries GenAI attributes without an operation.
 pub(crate) const LLM_REQUEST_TYPE: &str = "llm.request.type";
 pub(crate) const GEN_AI_TABLE: &Dialect = &GEN_AI;
-/// A task's verdict of its own: OpenLLMetry's.
+/// The attribute of OpenLLMetry that says that a task failed.
 pub(crate) const TASK_STATUS: (&str, &str) = ("gen_ai.task.status", "failure");
 pub(crate) const ERROR_TYPE: &str = "error.type";
 pub(crate) const EVALUATION_EVENT: &str = "gen_ai.evaluation.result";
 pub(crate) const EVALUATION_NAME: &str = "gen_ai.evaluation.name";
 pub(crate) const EVALUATION_SCORE: &str = "gen_ai.evaluation.score.value";
 pub(crate) const EVALUATION_LABEL: &str = "gen_ai.evaluation.score.label";
-/// Where a client span says whom it called.
+/// The attributes in which a client span names the host it called.
 pub(crate) const HOST: &[&str] = &["server.address", "net.peer.name", "http.host", "url.full", "http.url"];
 pub(crate) const HTTP_STATUS: &[&str] = &["http.response.status_code", "http.status_code"];
 
 /// How many times a client has sent the request of a span before; absent the first time.
 pub(crate) const HTTP_RESEND_COUNT: &str = "http.request.resend_count";
 
-/// Hosts whose HTTP requests are model calls, in spans that speak no dialect.
+/// Hosts whose HTTP requests are model calls, in spans without a dialect.
 const MODEL_HOSTS: [&str; 16] = [
     "api.openai.com",
     ".openai.azure.com",
@@ -202,7 +202,7 @@ pub(crate) fn is_model_host(host: &str) -> bool {
     MODEL_HOSTS.iter().any(|known| host.contains(known))
 }
 
-/// The same key as the tables have it, or `None` for an attribute that no table knows.
+/// Returns the key as a static text; `None` for an attribute that is in no table.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
     static KEYS: LazyLock<FxHashMap<&'static str, &'static str>> = LazyLock::new(|| {
         let mut keys = vec![LLM_REQUEST_TYPE, TASK_STATUS.0, ERROR_TYPE, "event.name"];
@@ -211,7 +211,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         keys.extend(HTTP_STATUS);
         keys.push(HTTP_RESEND_COUNT);
         for dialect in &DIALECTS {
-            keys.push(dialect.told_by);
+            keys.push(dialect.marker);
             let lists = [
                 dialect.agent,
                 dialect.step,

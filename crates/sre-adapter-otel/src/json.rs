@@ -1,4 +1,4 @@
-//! OTLP as JSON: ids in hex and enums by number, or, as protobuf's own JSON form has them, in base64 and by name.
+//! OTLP in JSON: ids in hex and enums by number, or, in protobuf's own JSON form, in base64 and by name.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,9 +1,9 @@
-//! Agent runs from OpenTelemetry traces, whatever dialect the spans speak.
+//! Reads agent runs from OpenTelemetry traces in the usual dialects.
 //!
-//! Takes the bodies of OTLP export requests, as protobuf or as JSON (OTLP/JSON, and protobuf's own JSON form), in any
-//! order of spans. A trace is read once its root has come and two more seconds of the input's time have passed, so that
-//! what was split over requests is together. The dialects, a table each, are in `dialects.rs`: the GenAI conventions old
-//! and new, OpenInference, OpenLLMetry, the Vercel AI SDK; in spans that carry none, the root is the task.
+//! The input is the bodies of OTLP export requests, as protobuf or as JSON (OTLP/JSON, and protobuf's own JSON form), with
+//! spans in any order. A trace is read two seconds, by the input's time, after its root arrived, so that the parts of
+//! several requests are together. The dialects, a table each, are in `dialects.rs`: the GenAI conventions old and new,
+//! OpenInference, OpenLLMetry and the Vercel AI SDK; where spans have none, the root is the task.
 //!
 //! ```
 //! use sre_adapter_otel::OtelAdapter;

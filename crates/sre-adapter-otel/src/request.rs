@@ -5,8 +5,8 @@ use crate::dialects::EVALUATION_EVENT;
 use crate::span::{Known, Span};
 use crate::{json, protobuf};
 
-/// An export request as far as it matters to agents' runs: read, and not taken in by an adapter yet. Reading takes most of
-/// the time and needs no adapter, so that a service may do it on many threads.
+/// The part of an export request that matters to the runs of agents. Reading it takes most of the time and needs no
+/// adapter, so that a service can do it on many threads.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) items: Vec<Item>,
@@ -75,7 +75,7 @@ impl Request {
         format!("found {} records without an id, or with a time, duration or cost out of range", self.rejected)
     }
 
-    /// Remembers a service's name; spans of it say only its number.
+    /// Adds the name of a service. Returns its number, by which spans refer to it.
     pub(crate) fn service(&mut self, name: Option<&str>) -> Option<u32> {
         self.services.push(name?.to_owned());
         Some(self.services.len() as u32 - 1)

@@ -5,7 +5,7 @@ use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
 
 use crate::dialects::{self, DIALECTS, Dialect, FirstToken, Role, known_key};
 
-/// A span as it came, whatever it came in.
+/// The fields of a span that JSON and protobuf have in common.
 pub(crate) struct RawSpan<'a> {
     pub(crate) id: SpanId,
     pub(crate) parent: Option<SpanId>,
@@ -27,26 +27,26 @@ pub(crate) enum Scalar<'a> {
     Other,
 }
 
-/// A span as far as it matters to an agent's run.
+/// The part of a span that matters to the run of an agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Span {
     pub(crate) id: SpanId,
     pub(crate) parent: Option<SpanId>,
     pub(crate) start: Timestamp,
     pub(crate) end: Timestamp,
-    /// `None` for a span that speaks no dialect.
+    /// `None` for a span without a dialect.
     pub(crate) role: Option<Role>,
-    /// What the span is called: the agent's, the tool's, the step's name.
+    /// The name of the agent, or of a chain.
     pub(crate) name: Option<String>,
     pub(crate) error: Option<String>,
-    /// The event that the span is; `None` for agents, and for spans that are none.
+    /// The event that the span becomes; `None` for agents, and for spans without one.
     #[serde(with = "json_text")]
     pub(crate) event: Option<Event>,
     #[serde(with = "json_text")]
     pub(crate) evaluations: Vec<Event>,
 }
 
-/// The attributes that some table knows, and the evaluations that are spread over numbered ones.
+/// The attributes that are in a table, and the evaluations that are spread over numbered ones.
 pub(crate) struct Known<'a> {
     found: Vec<(&'static str, Scalar<'a>)>,
     evaluations: Vec<Judgement<'a>>,
@@ -54,8 +54,8 @@ pub(crate) struct Known<'a> {
 
 #[derive(Clone, Copy, Default)]
 struct Judgement<'a> {
-    /// The list and the index in it.
-    place: &'a str,
+    /// The list and the index in it, such as `evaluations.0`.
+    prefix: &'a str,
     name: Option<&'a str>,
     score: Option<f64>,
     label: Option<&'a str>,
@@ -77,9 +77,9 @@ impl<'a> Known<'a> {
     /// `evaluations.0.evaluation.score` and its like, as OpenInference flattens lists.
     fn add_evaluation(&mut self, key: &'a str, value: Scalar<'a>) {
         let Some((end, _)) = key.match_indices('.').nth(1) else { return };
-        let (place, field) = key.split_at(end);
-        let position = self.evaluations.iter().position(|judgement| judgement.place == place).unwrap_or_else(|| {
-            self.evaluations.push(Judgement { place, ..Default::default() });
+        let (prefix, field) = key.split_at(end);
+        let position = self.evaluations.iter().position(|judgement| judgement.prefix == prefix).unwrap_or_else(|| {
+            self.evaluations.push(Judgement { prefix, ..Default::default() });
             self.evaluations.len() - 1
         });
         let judgement = &mut self.evaluations[position];
@@ -112,20 +112,20 @@ impl<'a> Known<'a> {
     }
 
     fn dialect(&self) -> Option<(&'static Dialect, Role)> {
-        let told = DIALECTS.iter().find_map(|dialect| {
-            let told = self.text(&[dialect.told_by])?;
-            let role = dialect.roles.iter().find(|(value, _)| *value == told).map(|(_, role)| *role);
+        let marked = DIALECTS.iter().find_map(|dialect| {
+            let found = self.text(&[dialect.marker])?;
+            let role = dialect.roles.iter().find(|(value, _)| *value == found).map(|(_, role)| *role);
             Some((dialect, role.unwrap_or(dialect.any_other_role)))
         });
         let is_old_call =
             || self.text(&[dialects::LLM_REQUEST_TYPE]).map(|_| (dialects::GEN_AI_TABLE, Role::ModelCall));
-        told.or_else(is_old_call)
+        marked.or_else(is_old_call)
     }
 
     /// An evaluation in the GenAI conventions' own attributes.
     pub(crate) fn gen_ai_evaluation(&self) -> Option<Event> {
         let judgement = Judgement {
-            place: "",
+            prefix: "",
             name: self.text(&[dialects::EVALUATION_NAME]),
             score: self.number(&[dialects::EVALUATION_SCORE]),
             label: self.text(&[dialects::EVALUATION_LABEL]),
@@ -170,7 +170,7 @@ impl Judgement<'_> {
 }
 
 impl Span {
-    /// Reads a span by the tables; `None` for a duration or a cost below 0. `events` are the names and times of its span events.
+    /// Reads a span by the tables; `None` for a negative duration or cost. `events` are the names and times of its span events.
     pub(crate) fn read<'a>(
         raw: &RawSpan<'a>,
         known: &Known<'a>,
@@ -213,12 +213,12 @@ impl Span {
         let error = self.error.clone();
         match role {
             Role::Agent => {
-                let like_span = || dialect.agent_like_span.then(|| raw.name.to_owned());
+                let like_span = || dialect.span_names_agent.then(|| raw.name.to_owned());
                 self.name = known.owned(dialect.agent).or_else(like_span);
             }
             Role::Chain | Role::Step | Role::Evaluator => {
                 let name = known.owned(dialect.step).unwrap_or_else(|| raw.name.to_owned());
-                let kind = known.text(&[dialect.told_by]).unwrap_or("step").to_lowercase();
+                let kind = known.text(&[dialect.marker]).unwrap_or("step").to_lowercase();
                 self.name = (role == Role::Chain).then(|| name.clone());
                 let mut step = StepFinished::new(name, kind).with_error(error);
                 step.duration_ms = duration_ms;
@@ -249,10 +249,10 @@ impl Span {
     fn first_token<'a>(
         &self,
         known: &Known<'a>,
-        told: &FirstToken,
+        place: &FirstToken,
         mut events: impl Iterator<Item = (&'a str, Timestamp)>,
     ) -> Option<f64> {
-        let found = match told {
+        let found = match place {
             FirstToken::Seconds(key) => known.number(&[key]).map(|seconds| seconds * 1e3),
             FirstToken::Milliseconds(key) => known.number(&[key]),
             FirstToken::SpanEvent(name) => {
@@ -280,7 +280,7 @@ impl Span {
     }
 }
 
-/// Why the span failed: by its status, by `error.type`, or by the verdict that OpenLLMetry writes into it.
+/// Returns why the span failed: by its status, by `error.type`, or by the status that OpenLLMetry gives the task.
 fn error_of(raw: &RawSpan<'_>, known: &Known<'_>) -> Option<String> {
     let kind = known.text(&[dialects::ERROR_TYPE]);
     let (key, failure) = dialects::TASK_STATUS;

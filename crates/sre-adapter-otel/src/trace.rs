@@ -9,16 +9,16 @@ use sre_core::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 use crate::dialects::Role;
 use crate::span::Span;
 
-/// What is known of a trace that is not read yet.
+/// A trace that is not read yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) id: TraceId,
     pub(crate) spans: Vec<Span>,
     pub(crate) service: Option<String>,
-    /// When it is read: a while after its last root; `None` until one has come.
+    /// When it is read: a while after its last root; `None` until one has arrived.
     pub(crate) settles_at: Option<Timestamp>,
     pub(crate) latest: Timestamp,
-    /// The agent of the same trace's first task, where that was read already: this is what came of it later.
+    /// The agent of the first task of the same trace, where that was read already: this is what arrived later.
     pub(crate) follows: Option<String>,
 }
 
@@ -30,14 +30,14 @@ pub(crate) struct Trace {
 /// The tree of the trace can be rebuilt from the events: each has its span's id, and that of the nearest span above which
 /// has events too.
 pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-    let mut told: Vec<Told> = trace.spans.iter_mut().map(Told::by).collect();
+    let mut own: Vec<OwnEvents> = trace.spans.iter_mut().map(OwnEvents::take).collect();
     let trace = &trace;
     let tree = Tree::of(&trace.spans);
     let roots = tree.tasks();
     let mut tasks: Vec<Task<'_>> = roots.iter().enumerate().map(|(number, &root)| trace.task(number, root)).collect();
-    let speaks = trace.spans.iter().any(|span| span.role.is_some());
+    let has_dialect = trace.spans.iter().any(|span| span.role.is_some());
     if tasks.is_empty() && trace.follows.is_none() {
-        if !speaks && trace.settles_at.is_none() {
+        if !has_dialect && trace.settles_at.is_none() {
             return;
         }
         tasks.push(trace.rootless_task(closed_at, tree.missing_root()));
@@ -48,8 +48,8 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
     let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
     order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
-    tree.link_attempts(&order, &mut told);
-    let events_of = |index: usize| tree.events_of(index, speaks, &roots, std::mem::take(&mut told[index]));
+    tree.link_attempts(&order, &mut own);
+    let events_of = |index: usize| tree.events_of(index, has_dialect, &roots, std::mem::take(&mut own[index]));
     let mut events: Vec<Vec<Event>> = (0..trace.spans.len()).map(events_of).collect();
     let has_events: Vec<bool> =
         (0..events.len()).map(|index| !events[index].is_empty() || roots.contains(&index)).collect();
@@ -89,14 +89,14 @@ impl Trace {
         Self { id, spans: Vec::new(), service, settles_at: None, latest: Timestamp::default(), follows }
     }
 
-    /// Drops the spans that came a second time, as after a request that was sent again; how many.
+    /// Drops the spans that arrived a second time, as after a request that was sent again. Returns how many.
     pub(crate) fn drop_repeated(&mut self) -> u64 {
         let (before, mut seen) = (self.spans.len(), FxHashSet::default());
         self.spans.retain(|span| seen.insert(span.id));
         (before - self.spans.len()) as u64
     }
 
-    /// The task that a root is. The first of a trace is named after the trace, any other after its span too.
+    /// Returns the task of a root. The first of a trace is named after the trace, any other after its span too.
     fn task(&self, number: usize, root: usize) -> Task<'_> {
         let span = &self.spans[root];
         let is_first = number == 0 && self.follows.is_none();
@@ -107,7 +107,7 @@ impl Trace {
         Task { run, root: Some(span), verdict: Verdict::default(), end: span.end }
     }
 
-    /// The task of a trace whose root, the span `missing`, never came.
+    /// Returns the task of a trace whose root, the span `missing`, never arrived.
     fn rootless_task(&self, closed_at: Timestamp, missing: Option<SpanId>) -> Task<'_> {
         let started = self.spans.iter().map(|span| span.start).min().unwrap_or(closed_at);
         let agents = self.spans.iter().filter(|span| span.role == Some(Role::Agent));
@@ -118,28 +118,28 @@ impl Trace {
         Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(self.latest) }
     }
 
-    /// The service's name, unless it is the placeholder that SDKs put there.
+    /// Returns the name of the service, unless it is the placeholder that SDKs put there.
     fn service(&self) -> Option<&str> {
         self.service.as_deref().filter(|name| !name.starts_with("unknown_service"))
     }
 }
 
-/// The events that a span itself told, apart from what its place in the tree adds.
+/// The events of a span itself, without those that follow from its place in the tree.
 #[derive(Default)]
-struct Told {
+struct OwnEvents {
     event: Option<Event>,
     evaluations: Vec<Event>,
 }
 
-impl Told {
-    fn by(span: &mut Span) -> Self {
+impl OwnEvents {
+    fn take(span: &mut Span) -> Self {
         Self { event: span.event.take(), evaluations: std::mem::take(&mut span.evaluations) }
     }
 }
 
 struct Task<'a> {
     run: OpenRun<()>,
-    /// `None` when it never came.
+    /// `None` when it never arrived.
     root: Option<&'a Span>,
     verdict: Verdict,
     end: Timestamp,
@@ -180,12 +180,12 @@ impl<'a> Tree<'a> {
         self.spans[index].parent.and_then(|parent| self.by_id.get(&parent)).copied()
     }
 
-    /// The spans above, from the nearest on. Bounded, for input whose spans are each other's parents.
+    /// Returns the spans above, from the nearest on. Bounded, for input whose spans are each other's parents.
     fn ancestors(&self, index: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.parent(index), |&index| self.parent(index)).take(256)
     }
 
-    /// The parent of the first span whose parent never came.
+    /// Returns the parent of the first span whose parent never arrived.
     fn missing_root(&self) -> Option<SpanId> {
         let orphans = self.spans.iter().filter(|span| span.parent.is_some_and(|id| !self.by_id.contains_key(&id)));
         orphans.min_by_key(|span| span.start)?.parent
@@ -193,26 +193,26 @@ impl<'a> Tree<'a> {
 
     /// Makes a request that a client sent again one operation with the request before it, below the same span; the first
     /// attempt itself does not say that it is one. An operation is called by its first attempt's span.
-    fn link_attempts(&self, order: &[usize], told: &mut [Told]) {
+    fn link_attempts(&self, order: &[usize], own: &mut [OwnEvents]) {
         let mut last_of: FxHashMap<Option<SpanId>, usize> = FxHashMap::default();
         for &index in order {
             if self.spans[index].role.is_some() {
                 continue;
             }
-            let Some(Event::LlmCall(call)) = &told[index].event else { continue };
+            let Some(Event::LlmCall(call)) = &own[index].event else { continue };
             let (attempt, last) = (call.attempt, last_of.insert(self.spans[index].parent, index));
             let Some(last) = last.filter(|_| attempt.is_some_and(|attempt| attempt > 1)) else { continue };
-            let Some(Event::LlmCall(first)) = &mut told[last].event else { continue };
+            let Some(Event::LlmCall(first)) = &mut own[last].event else { continue };
             first.attempt.get_or_insert(1);
             let operation = first.operation_id.get_or_insert_with(|| self.spans[last].id.to_string()).clone();
-            if let Some(Event::LlmCall(call)) = &mut told[index].event {
+            if let Some(Event::LlmCall(call)) = &mut own[index].event {
                 call.operation_id = Some(operation);
             }
         }
     }
 
-    /// The topmost spans that start a task; the root of a trace where none does. Only what hangs below a root that has
-    /// come counts: of the others, the topmost span is yet to come.
+    /// Returns the topmost spans that start a task; the root of a trace where none does. Only spans below a root that has
+    /// arrived count: the topmost span of the others is still missing.
     fn tasks(&self) -> Vec<usize> {
         let starts = |index: usize| match self.spans[index].role {
             Some(Role::Agent) => true,
@@ -233,22 +233,22 @@ impl<'a> Tree<'a> {
         tasks
     }
 
-    /// Which of `tasks` a span belongs to.
+    /// Returns which of `tasks` a span belongs to.
     fn task_of(&self, index: usize, tasks: &[usize]) -> Option<usize> {
         std::iter::once(index)
             .chain(self.ancestors(index))
             .find_map(|index| tasks.iter().position(|task| *task == index))
     }
 
-    /// What a span tells. Where some spans speak a dialect, those that do not are plumbing.
-    fn events_of(&self, index: usize, speaks: bool, tasks: &[usize], told: Told) -> Vec<Event> {
-        let mut events = told.evaluations;
+    /// Returns the events of a span. Where some spans have a dialect, those without one are plumbing.
+    fn events_of(&self, index: usize, has_dialect: bool, tasks: &[usize], own: OwnEvents) -> Vec<Event> {
+        let mut events = own.evaluations;
         match self.spans[index].role {
-            None if speaks => {}
+            None if has_dialect => {}
             Some(Role::Agent) if !tasks.contains(&index) => self.nested_agent(index, &mut events),
             Some(Role::Chain) if tasks.contains(&index) => {}
             Some(Role::ModelCall) if self.above_a_call.contains(&index) => {}
-            _ => events.extend(told.event),
+            _ => events.extend(own.event),
         }
         events
     }

@@ -286,7 +286,7 @@ impl CascadeDetector {
         let agent = || self.id(TargetKind::Agent, &event.agent);
         match &event.event {
             Event::TaskFinished(TaskFinished { success, error, .. }) => {
-                self.record(agent(), event, *success, error.as_deref())
+                self.record(agent(), event, *success, error.as_deref());
             }
             Event::ToolCall(ToolCall { tool, success, error, .. }) => {
                 let tool = self.id(TargetKind::Tool, tool);

@@ -162,6 +162,7 @@ fn the_schema_of_events_says_what_the_reader_does() {
         r#"{"event":"heartbeat","time":"2026-11-23T12:00:00Z"}"#,
         r#"{"event":"evaluation","time":1,"metric":"relevance","score":0.4,"confidence":1}"#,
         r#"{"event":"tool_call","time":1.5,"tool":"search","more":[1]}"#,
+        r#"{"event":"tool_call","time":1,"tool":"search","attempt":2,"operation_id":"call_1","trace_id":"run-17"}"#,
     ]);
     let bad = [
         r#"{"event":"heartbeat"}"#,
@@ -172,6 +173,7 @@ fn the_schema_of_events_says_what_the_reader_does() {
         r#"{"event":"evaluation","time":1,"metric":"relevance"}"#,
         r#"{"event":"evaluation","time":1,"metric":"relevance","score":1,"confidence":2}"#,
         r#"{"event":"handoff","time":1,"from":"a"}"#,
+        r#"{"event":"tool_call","time":1,"tool":"search","attempt":0}"#,
     ];
     for (line, valid) in good.map(|line| (line, true)).chain(bad.map(|line| (line, false))) {
         let read = agent_sre::AgentEvent::from_json(line.as_bytes()).is_ok();

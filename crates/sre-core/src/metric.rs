@@ -182,21 +182,25 @@ impl ExponentialHistogram {
 
     /// Counts a value; one that is negative or not finite is ignored.
     pub fn record(&mut self, value: f64) {
-        self.record_many(value, 1);
-    }
-
-    /// Counts a value so many times.
-    pub fn record_many(&mut self, value: f64, times: u64) {
         if !(0.0..f64::INFINITY).contains(&value) {
             return;
         }
-        self.count += times;
-        self.sum += value * times as f64;
+        self.count += 1;
+        self.sum += value;
         if value < f64::MIN_POSITIVE {
-            self.zero_count += times;
-            return;
+            self.zero_count += 1;
+        } else {
+            self.add(self.bucket_of(value), 1);
         }
-        let index = self.index_of(value);
+    }
+
+    /// Counts so many values in the bucket of that index. The sum is the caller's to set.
+    pub(crate) fn count_in_bucket(&mut self, index: i32, times: u64) {
+        self.count += times;
+        self.add(index, times);
+    }
+
+    fn add(&mut self, index: i32, times: u64) {
         if self.buckets.is_empty() {
             self.offset = index;
         }
@@ -232,8 +236,8 @@ impl ExponentialHistogram {
         self
     }
 
-    /// The bucket is open below and closed above: an exact power of the base belongs to the bucket that it bounds.
-    fn index_of(&self, value: f64) -> i32 {
+    /// Returns the index of the bucket of a value above 0. It is open below and closed above: an exact power of the base belongs to the bucket that it bounds.
+    pub(crate) fn bucket_of(&self, value: f64) -> i32 {
         (value.log2() * f64::from(self.scale).exp2()).ceil() as i32 - 1
     }
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::event::{LlmCall, TaskFinished};
 use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 
-/// A value for each running task, for a limited number of tasks.
+/// A value for each task in progress, for a bounded number of tasks.
 #[derive(Debug)]
 pub struct PerTask<T> {
     capacity: usize,
@@ -17,13 +17,13 @@ pub struct PerTask<T> {
 }
 
 impl<T: Default> PerTask<T> {
-    /// Creates an empty map for at most `capacity` tasks.
+    /// Returns an empty table for `capacity` tasks.
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new() }
     }
 
-    /// Returns the value for the task of `event`, inserting a default if needed, and the value of the oldest task if it was
-    /// evicted.
+    /// Returns the value of the task of `event`, a default where it has none yet, and the value of the oldest task where
+    /// that was evicted to make room.
     pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
         let key = event.task_hash();
         let mut evicted = None;
@@ -39,17 +39,17 @@ impl<T: Default> PerTask<T> {
         (self.tasks.entry(key).or_default(), evicted)
     }
 
-    /// Removes and returns the value for the task of `event`.
+    /// Removes and returns the value of the task of `event`, which has ended.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
         if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()) }
     }
 
-    /// Returns the values in no particular order.
+    /// Returns the values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.tasks.values()
     }
 
-    /// Saves the values, oldest task first.
+    /// Writes the values, the oldest task first.
     pub fn save(&self, state: &mut StateWriter)
     where
         T: Serialize,
@@ -58,7 +58,7 @@ impl<T: Default> PerTask<T> {
         state.put(&tasks.collect::<Vec<_>>());
     }
 
-    /// Restores saved values.
+    /// Reads back what was saved.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
     where
         T: DeserializeOwned,
@@ -85,17 +85,18 @@ impl<T: Default> PerTask<T> {
     }
 }
 
-/// Costs of tasks: the task's own `cost_usd`, or else the sum of its model calls.
+/// Computes what tasks cost: each its own figure where it has one, else the sum of its model calls; never both.
 #[derive(Debug)]
 pub struct TaskCosts(PerTask<Usd>);
 
 impl TaskCosts {
-    /// Tracks the model calls of at most `capacity` running tasks.
+    /// Returns a table for the costs of at most `capacity` tasks at a time.
     pub fn new(capacity: usize) -> Self {
         Self(PerTask::new(capacity))
     }
 
-    /// Observes an event. Returns the cost of the task that it ends, if known, or the cost so far of a task that it evicts.
+    /// Observes an event. Returns the cost of the task that it ends, where known, or of the oldest task so far where that
+    /// was evicted to make room.
     pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -111,18 +112,18 @@ impl TaskCosts {
         }
     }
 
-    /// Saves the costs of running tasks.
+    /// Writes the costs of the tasks in progress.
     pub fn save(&self, state: &mut StateWriter) {
         self.0.save(state);
     }
 
-    /// Restores saved values.
+    /// Reads back what was saved.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.0.restore(state)
     }
 
-    /// Observes an event. Returns the change of total cost: calls count immediately, and a task's own cost replaces that of its
-    /// calls.
+    /// Observes an event. Returns the change that it makes to the total cost: calls count at once, and a task's own figure
+    /// replaces those of its calls.
     pub fn change(&mut self, event: &AgentEvent) -> Usd {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -139,7 +140,7 @@ impl TaskCosts {
 }
 
 impl Default for TaskCosts {
-    /// Tracks 512 tasks.
+    /// Returns a table for 512 tasks.
     fn default() -> Self {
         Self::new(512)
     }
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_capacity_is_not_exceeded() {
+    fn memory_is_bounded_by_the_capacity() {
         let mut tasks = PerTask::<u32>::new(2);
         for task in 0..1000 {
             let (count, evicted) = tasks.entry(&call(&task.to_string(), 0));

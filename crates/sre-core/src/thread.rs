@@ -5,8 +5,8 @@ thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// The number of the thread this runs on: the first thread that asks gets 0, the next one 1, and so on. Counters that are
-/// spread over cells choose theirs by it, so that threads which work at the same time seldom share one.
+/// Returns the number of the current thread: 0 for the first thread that calls this, 1 for the next, and so on. Striped
+/// counters choose their cell by it, so that threads which run at the same time seldom share one.
 #[inline]
 pub fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -52,7 +52,7 @@ const EVENTS: [&str; 12] = [
 
 /// What every adapter must do with the `records` of a recording, beside yielding its ground truth:
 ///
-/// - each task starts before it finishes, and finishes once; its events carry its name;
+/// - each task starts before it finishes, and finishes once; its events have its name;
 /// - bytes that are no record are an error or nothing, never a panic, and change nothing;
 /// - a restart in the middle of a recording changes nothing;
 /// - a recording cut short yields its open tasks as incomplete, failed ones, when it ends or by time-out;

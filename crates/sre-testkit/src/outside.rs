@@ -1,10 +1,10 @@
-//! Programs from outside of the workspace, which tests use when they are there.
+//! External programs that tests use where they are installed.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The program, when it can be run; else `test` is put on the list of what was skipped.
+/// Returns the program when it can be run; else lists `test` as skipped.
 pub fn program(name: &str, test: &str) -> Option<Command> {
     if runs(Command::new(name).arg("--version")) {
         return Some(Command::new(name));
@@ -13,7 +13,7 @@ pub fn program(name: &str, test: &str) -> Option<Command> {
     None
 }
 
-/// Python, when it has the module; else `test` is put on the list of what was skipped.
+/// Returns Python when it has the module; else lists `test` as skipped.
 pub fn python_with(module: &str, test: &str) -> Option<Command> {
     if runs(Command::new("python3").args(["-c", &format!("import {module}")])) {
         return Some(Command::new("python3"));
@@ -22,17 +22,17 @@ pub fn python_with(module: &str, test: &str) -> Option<Command> {
     None
 }
 
-/// An interpreter that runs `check`, such as the import of what it needs; else `test` is put on the list of what was skipped.
+/// Returns an interpreter when it runs `check`, such as an import; else lists `test` as skipped.
 pub fn interpreter_with(interpreter: &Path, check: &[&str], test: &str) -> Option<Command> {
     interpreter_in(Path::new("."), interpreter, check, test)
 }
 
-/// The same, in a folder.
+/// Does the same as [`interpreter_with`] in a folder.
 pub fn interpreter_in(folder: &Path, interpreter: &Path, check: &[&str], test: &str) -> Option<Command> {
     if runs(Command::new(interpreter).args(check).current_dir(folder)) {
         return Some(Command::new(interpreter));
     }
-    skip(&format!("{test}: `{}` lacks what it needs", interpreter.display()));
+    skip(&format!("{test}: `{}` lacks a module that the test needs", interpreter.display()));
     None
 }
 
@@ -41,7 +41,7 @@ fn runs(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Puts something on the list of what was skipped.
+/// Lists something as skipped.
 pub fn skip(what: &str) {
     eprintln!("skipped {what}");
     if let Ok(path) = std::env::var("SRE_SKIPPED") {

@@ -1,4 +1,4 @@
-//! Recorded runs of real frameworks, and what is true of them.
+//! Recorded runs of real frameworks, with their ground truth.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ pub struct Recording {
     pub lines: PathBuf,
     /// The raw bodies of requests, where they were recorded.
     pub bodies: Vec<PathBuf>,
-    /// What is true of it.
+    /// Its ground truth.
     pub expected: Expected,
 }
 
@@ -66,7 +66,7 @@ pub fn in_folder(folder: &Path) -> Vec<Recording> {
 }
 
 impl Expected {
-    /// Compares what an adapter made of the recording with what is true of it.
+    /// Compares the events of the recording with its ground truth.
     ///
     /// # Panics
     /// When they differ.
@@ -97,7 +97,7 @@ impl Expected {
         self.assert_first_tokens(events, name);
     }
 
-    /// Where the framework tells of first tokens, none came sooner than the server let it.
+    /// Checks that no first token is earlier than the server sent it, where the framework reports first tokens.
     fn assert_first_tokens(&self, events: &[AgentEvent], name: &str) {
         let Some(at_least) = &self.first_token_at_least_ms else { return };
         let mut found: Vec<f64> = events
@@ -117,7 +117,7 @@ impl Expected {
     }
 }
 
-/// Counted one by one, as a person would.
+/// Counts repeated calls one by one.
 fn most_repeats(events: &[AgentEvent]) -> u64 {
     let mut calls: HashMap<(Cow<'_, str>, &str, &str), u64> = HashMap::new();
     for event in events {

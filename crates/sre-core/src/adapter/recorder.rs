@@ -7,9 +7,9 @@ use super::OpenRun;
 use crate::event::{Handoff, LlmCall, PolicyCheck, StepFinished, TaskFinished, ToolCall};
 use crate::{AgentEvent, Clock, Event, SystemClock, TaskCosts, Timestamp, Usd, lock};
 
-/// Where an instrumented program sends its events. A closure will do.
+/// Receives the events of an instrumented program. Closures implement it.
 pub trait EventSink: Send + Sync {
-    /// Takes one event.
+    /// Accepts one event.
     fn accept(&self, event: AgentEvent);
 }
 
@@ -19,18 +19,18 @@ impl<F: Fn(AgentEvent) + Send + Sync> EventSink for F {
     }
 }
 
-/// What a model call used.
+/// What a call of a model used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LlmUsage {
-    /// Tokens that went in.
+    /// Tokens of the prompt.
     pub input_tokens: u64,
-    /// Tokens that came out.
+    /// Tokens of the answer.
     pub output_tokens: u64,
     /// What the call cost, where known.
     pub cost_usd: Option<Usd>,
 }
 
-/// Turns calls made by hand into events: what the adapters' `on_…` methods stand on.
+/// Turns method calls into events: the base of the `on_…` methods of adapters.
 #[derive(Clone)]
 pub struct Recorder {
     clock: Arc<dyn Clock>,
@@ -39,17 +39,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Sends events to `sink`, with the system's time.
+    /// Returns a recorder that sends events to `sink`, with the time of the system.
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
         Self::with_clock(sink, Arc::new(SystemClock))
     }
 
-    /// Sends events to `sink`, with the time of `clock`.
+    /// Returns a recorder that sends events to `sink`, with the time of `clock`.
     pub fn with_clock(sink: Arc<dyn EventSink>, clock: Arc<dyn Clock>) -> Self {
         Self { clock, sink, seen: Arc::default() }
     }
 
-    /// Begins a run of `agent`. Runs may overlap; each has a handle of its own.
+    /// Starts a run of `agent`. Runs may overlap; each has its own handle.
     pub fn start(&self, agent: &str) -> Run {
         let number = {
             let mut seen = lock(&self.seen);
@@ -64,12 +64,12 @@ impl Recorder {
         Run { recorder: self.clone(), open, depth: 0, spans: AtomicU64::new(0), ended: false }
     }
 
-    /// What the runs that have ended add up to.
+    /// Returns the totals of the runs that have ended.
     pub fn snapshot(&self) -> AdapterSnapshot {
         lock(&self.seen).snapshot.clone()
     }
 
-    /// Forgets what the snapshot counts.
+    /// Resets the totals of the snapshot.
     pub fn clear(&self) {
         let mut seen = lock(&self.seen);
         *seen = RunTally { runs: seen.runs, ..RunTally::default() };
@@ -82,7 +82,7 @@ impl Recorder {
 }
 
 impl Default for Recorder {
-    /// Counts for the snapshot only; events go nowhere.
+    /// Returns a recorder that only counts for the snapshot.
     fn default() -> Self {
         Self::new(Arc::new(|_| {}))
     }
@@ -94,7 +94,7 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-/// A run that is going on. Dropped without an end, it counts as incomplete.
+/// A run in progress. A run that is dropped without an end counts as incomplete.
 #[derive(Debug)]
 pub struct Run {
     recorder: Recorder,
@@ -106,12 +106,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// The task's name in the events.
+    /// Returns the task of its events.
     pub fn task(&self) -> &str {
         &self.open.task
     }
 
-    /// The time now, by the recorder's clock.
+    /// Returns the time of the recorder's clock.
     pub fn now(&self) -> Timestamp {
         self.recorder.clock.now()
     }
@@ -124,19 +124,19 @@ impl Run {
         self.recorder.send(event);
     }
 
-    /// A step ended; `started` is when it began, where known.
+    /// Records the end of a step that started at `started`, where known.
     pub fn step(&self, name: &str, kind: &str, error: Option<&str>, started: Option<Timestamp>) {
         let mut step = StepFinished::new(name, kind).with_error(error.map(str::to_owned));
         step.duration_ms = started.map(|started| self.now().millis_since(started));
         self.record(step);
     }
 
-    /// A tool was called; `error` where it failed.
+    /// Records a call of a tool, with `error` where it failed.
     pub fn tool_call(&self, tool: &str, error: Option<&str>) {
         self.record(ToolCall::new(tool).with_error(error.map(str::to_owned)));
     }
 
-    /// A model was called.
+    /// Records a call of a model.
     pub fn llm_call(&self, usage: LlmUsage) {
         let mut call = LlmCall::new(None);
         (call.input_tokens, call.output_tokens) = (usage.input_tokens, usage.output_tokens);
@@ -144,7 +144,7 @@ impl Run {
         self.record(call);
     }
 
-    /// The task went from one agent to another.
+    /// Records that one agent passed the task on to another.
     pub fn handoff(&mut self, from: &str, to: &str) {
         self.depth += 1;
         let mut handoff = Handoff::new(from, to);
@@ -152,12 +152,12 @@ impl Run {
         self.record(handoff);
     }
 
-    /// A guardrail or policy was checked.
+    /// Records the check of a guardrail or policy.
     pub fn policy_check(&self, policy: &str, compliant: bool) {
         self.record(PolicyCheck::new(policy, compliant));
     }
 
-    /// The run ended. An error makes it a failure whatever `success` says.
+    /// Ends the run. An error makes it a failure whatever `success` says.
     pub fn end(mut self, success: bool, error: Option<&str>) {
         self.ended = true;
         let error = error.map(str::to_owned).or_else(|| (!success).then(|| "failed".to_owned()));
@@ -173,7 +173,7 @@ impl Drop for Run {
     }
 }
 
-/// What the runs of an adapter add up to. No data is `None`.
+/// Totals of the runs of an adapter. No data is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct AdapterSnapshot {
     /// Tasks that ended.

@@ -265,6 +265,7 @@ mod tests {
             (r#""event":"llm_call","cost_usd":-0.5"#, "cost_usd"),
             (r#""event":"llm_call","cost_usd":"much""#, "amount of dollars"),
             (r#""event":"task_finished""#, "success"),
+            (r#""event":"tool_call","tool":"t","attempt":0"#, "attempt"),
             (r#""event":"evaluation","metric":"m""#, "score"),
             (r#""event":"evaluation","metric":"m","score":1,"confidence":1.5"#, "confidence"),
         ] {

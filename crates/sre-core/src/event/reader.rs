@@ -195,6 +195,10 @@ fn check_ranges(event: &Event) -> Result<(), InvalidField> {
     if let Some(found) = event.cost_usd().filter(|cost| cost.is_negative()) {
         return out_of_range("cost_usd", &found, "at least 0");
     }
+    if let Event::LlmCall(LlmCall { attempt: Some(0), .. }) | Event::ToolCall(ToolCall { attempt: Some(0), .. }) = event
+    {
+        return out_of_range("attempt", &0, "at least 1");
+    }
     if let Event::Evaluation(evaluation) = event {
         if let Some(found) = evaluation.confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {
             return out_of_range("confidence", &found, "0 to 1");

@@ -1,4 +1,4 @@
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,12 +29,14 @@ pub struct PercentileSeries {
     spec: SliSpec,
     percentile: f64,
     recorded: Mutex<Recorded>,
+    /// The exponential bucket of each bin.
+    buckets: &'static [u16; BINS],
 }
 
 #[derive(Debug)]
 struct Recorded {
     ring: Ring<Sketch>,
-    /// Of every sample since the series began, by bin; empty before the first one.
+    /// Of every sample since the series began, by [`exponential_buckets`]; empty before the first one.
     total: Vec<u64>,
     sum: f64,
 }
@@ -48,6 +50,9 @@ const PER_LN: f64 = 1.0 / LN_GAMMA;
 /// ln(0.1) / ln γ, so that the smallest value falls into bin 0.
 const OFFSET: f64 = -115.125_416_960_395;
 const BINS: usize = 923;
+/// The resolution of the exponential histogram, and how many of its buckets the bins span.
+const SCALE: i32 = 4;
+const EXPONENTIAL_BUCKETS: usize = 427;
 
 /// Counts of a range of adjacent bins, and of the samples that met the target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -63,7 +68,8 @@ impl PercentileSeries {
     /// Creates an empty series whose value is the `percentile`: above 0 and up to 1, 0.95 for p95.
     pub fn new(spec: SliSpec, percentile: f64) -> Self {
         let ring = Ring::covering(spec.window.duration(), SLICES);
-        Self { spec, percentile, recorded: Mutex::new(Recorded { ring, total: Vec::new(), sum: 0.0 }) }
+        let buckets = exponential_buckets(spec.unit);
+        Self { spec, percentile, recorded: Mutex::new(Recorded { ring, total: Vec::new(), sum: 0.0 }), buckets }
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -83,9 +89,9 @@ impl PercentileSeries {
             let bin = bin_of(sample);
             sketch.add(bin, sample, met);
             if total.is_empty() {
-                *total = vec![0; BINS];
+                *total = vec![0; EXPONENTIAL_BUCKETS];
             }
-            total[bin] += 1;
+            total[usize::from(self.buckets[bin])] += 1;
             *sum += sample;
         }
     }
@@ -102,8 +108,8 @@ impl PercentileSeries {
         let recorded = &mut *lock(&self.recorded);
         recorded.ring.restore(state, Sketch::merge)?;
         let (total, sum): (Vec<u64>, f64) = state.take()?;
-        if !matches!(total.len(), 0 | BINS) {
-            return Err(StateError::new(format!("found {} bins", total.len())));
+        if !matches!(total.len(), 0 | EXPONENTIAL_BUCKETS) {
+            return Err(StateError::new(format!("found {} buckets", total.len())));
         }
         recorded.total.resize(total.len().max(recorded.total.len()), 0);
         recorded.total.iter_mut().zip(total).for_each(|(count, more)| *count += more);
@@ -131,13 +137,14 @@ impl PercentileSeries {
     }
 
     /// Returns the distribution of every sample since the series began, in base units (seconds, not milliseconds). A sample
-    /// is counted in the bucket of a value that is within 1 % of it. The resolution is 5.
+    /// is counted in the bucket of a value that is within 1 % of it. The resolution is 4: 16 buckets for each doubling.
     pub fn histogram(&self) -> ExponentialHistogram {
-        let factor = if self.spec.unit == Unit::Milliseconds { 1e-3 } else { 1.0 };
+        let factor = base_factor(self.spec.unit);
         let recorded = lock(&self.recorded);
-        let mut histogram = ExponentialHistogram::new(5);
-        for (bin, count) in recorded.total.iter().enumerate().filter(|(_, count)| **count > 0) {
-            histogram.record_many(value_of(bin) * factor, *count);
+        let mut histogram = ExponentialHistogram::new(SCALE);
+        let counts = recorded.total.iter().enumerate().filter(|(_, count)| **count > 0);
+        for (bucket, count) in counts {
+            histogram.count_in_bucket(lowest_bucket(factor) + bucket as i32, *count);
         }
         histogram.sum = recorded.sum * factor;
         histogram
@@ -238,6 +245,26 @@ impl Merged {
     }
 }
 
+/// Returns what a sample is multiplied by in base units.
+fn base_factor(unit: Unit) -> f64 {
+    if unit == Unit::Milliseconds { 1e-3 } else { 1.0 }
+}
+
+/// Returns, for samples of that unit, the exponential bucket of each bin, counted from [`lowest_bucket`].
+fn exponential_buckets(unit: Unit) -> &'static [u16; BINS] {
+    fn table(factor: f64) -> [u16; BINS] {
+        let histogram = ExponentialHistogram::new(SCALE);
+        std::array::from_fn(|bin| (histogram.bucket_of(value_of(bin) * factor) - lowest_bucket(factor)) as u16)
+    }
+    static MILLISECONDS: LazyLock<[u16; BINS]> = LazyLock::new(|| table(1e-3));
+    static PLAIN: LazyLock<[u16; BINS]> = LazyLock::new(|| table(1.0));
+    if unit == Unit::Milliseconds { &MILLISECONDS } else { &PLAIN }
+}
+
+fn lowest_bucket(factor: f64) -> i32 {
+    ExponentialHistogram::new(SCALE).bucket_of(SMALLEST * factor)
+}
+
 #[inline]
 fn bin_of(sample: f64) -> usize {
     if sample <= SMALLEST {
@@ -266,6 +293,8 @@ mod tests {
     fn the_bins_cover_the_documented_range() {
         assert!((LN_GAMMA - (1.01f64 / 0.99).ln()).abs() < 1e-15);
         assert!((OFFSET - SMALLEST.ln() / LN_GAMMA).abs() < 1e-6);
+        let most = [Unit::Milliseconds, Unit::Count].map(|unit| exponential_buckets(unit).iter().max().unwrap() + 1);
+        assert_eq!(most.iter().max(), Some(&(EXPONENTIAL_BUCKETS as u16)));
         assert_eq!(bin_of(LARGEST), BINS - 1);
         assert_eq!(bin_of(0.0), 0);
     }
@@ -305,8 +334,8 @@ mod tests {
         let bounds: Vec<_> = filled.map(|(index, count)| (histogram.upper_bound(index), *count)).collect();
         assert_eq!(bounds.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1, 2]);
         for ((bound, _), seconds) in bounds.iter().zip([0.1, 2.0]) {
-            // A bucket is 2^(1/32) wide, and the value stands for samples within 1 %.
-            assert!((0.989..=1.033).contains(&(bound / seconds)), "{bound} for {seconds}");
+            // A bucket is 2^(1/16) wide, and the value stands for samples within 1 %.
+            assert!((0.989..=1.055).contains(&(bound / seconds)), "{bound} for {seconds}");
         }
     }
 
