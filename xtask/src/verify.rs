@@ -15,7 +15,7 @@ struct Check {
     run: fn(&Options) -> anyhow::Result<()>,
 }
 
-const CHECKS: [Check; 3] = [
+const CHECKS: [Check; 2] = [
     Check { name: "package", what: "every crate builds from its package alone", tool: None, run: package },
     Check {
         name: "semver",
@@ -23,7 +23,6 @@ const CHECKS: [Check; 3] = [
         tool: Some(SEMVER_CHECKS),
         run: semver,
     },
-    Check { name: "benches", what: "every benchmark runs once", tool: None, run: benches },
 ];
 
 struct Options {
@@ -99,8 +98,4 @@ fn last_tag() -> anyhow::Result<String> {
         bail!("no release is tagged; name what to compare with by `--baseline-rev`");
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn benches(_: &Options) -> anyhow::Result<()> {
-    cargo(&["bench", "--package", "sre-tests", "--", "--test"], &[])
 }
