@@ -79,7 +79,7 @@ pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::compact as compact_event;
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
 pub use export::{ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants};
-pub use http_client::{HttpClient, HttpError, Offline, retry_after};
+pub use http_client::{AnswerLimit, HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
 pub use metric::{ExponentialHistogram, Metric, MetricUnit, MetricValue};
