@@ -78,7 +78,9 @@ pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, 
 pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::compact as compact_event;
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
-pub use export::{ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants};
+pub use export::{
+    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants, send_export,
+};
 pub use http_client::{AnswerLimit, HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{LedgerBooks, LedgerEntry, LedgerHold, LedgerStore, MemoryLedger};
