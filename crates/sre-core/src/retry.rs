@@ -28,10 +28,10 @@ impl Default for RetryPolicy {
     }
 }
 
-/// A `Retry-After` beyond this is cut to it: nobody should be able to stop us for good.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
-
 impl RetryPolicy {
+    /// A `Retry-After` beyond this is cut to it: no server should be able to stop a client for good.
+    pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
     /// How long to wait after the `failures`-th failure in a row (from 1), or `None` to give up. The wait lies between
     /// half the back-off and all of it, by `random` in 0..=1, and is never shorter than what the other side asked for.
     pub fn delay(&self, failures: u32, retry_after: Option<Duration>, random: f64) -> Option<Duration> {
@@ -41,7 +41,7 @@ impl RetryPolicy {
         let doublings = failures.saturating_sub(1).min(30);
         let back_off = self.first.saturating_mul(1 << doublings).min(self.longest);
         let jittered = back_off.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
-        Some(jittered.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)))
+        Some(jittered.max(retry_after.unwrap_or_default().min(Self::LONGEST_RETRY_AFTER)))
     }
 }
 
@@ -64,6 +64,6 @@ mod tests {
     #[test]
     fn a_server_cannot_stop_us_for_longer_than_an_hour() {
         let asked = Some(Duration::from_secs(1 << 40));
-        assert_eq!(RetryPolicy::default().delay(1, asked, 0.5), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(RetryPolicy::default().delay(1, asked, 0.5), Some(RetryPolicy::LONGEST_RETRY_AFTER));
     }
 }
