@@ -1,4 +1,5 @@
-//! What must outlive the process in SQLite files: alerts and their deliveries, the ledger of costs, and a service's journal.
+//! What must outlive the process in SQLite files: alerts and their deliveries, the ledger of costs, a service's journal,
+//! and what exporters have still to send.
 //!
 //! The file of alerts is in WAL mode and synced at every commit, so that what was written survives a crash and a power cut. Several
 //! processes may have it open: each owns the deliveries it is at work on, and takes over those of processes that died.
@@ -18,7 +19,9 @@ mod journal;
 mod ledger;
 mod owner;
 mod schema;
+mod spool;
 
 pub use alerts::SqliteAlertStore;
 pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
+pub use spool::SqliteSpool;
