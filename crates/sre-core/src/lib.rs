@@ -79,7 +79,7 @@ pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::compact as compact_event;
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent};
 pub use export::{
-    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants, send_export,
+    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants, send_export, stable_id,
 };
 pub use http_client::{AnswerLimit, HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};

@@ -12,7 +12,7 @@ use sre_core::{
 use sre_http::{DropReason, Outbox, OutboxLimits, OutboxOptions};
 
 /// Keeps what it is given, or fails as it is told to.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Backend {
     taken: Mutex<Vec<String>>,
     metrics: Mutex<Vec<Metric<'static>>>,

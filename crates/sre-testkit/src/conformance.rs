@@ -1,5 +1,6 @@
 //! What every implementor of a trait must do.
 
+pub use crate::exporter::{Arrived, ArrivedSpan, Backend, CALL, SECRET, Usage, exporter};
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
 /// What every indicator must do: no data is no number, no event panics, and nothing is invented.

@@ -4,6 +4,7 @@ mod request;
 mod resource;
 mod span;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,14 +13,14 @@ pub use self::error::ExportError;
 pub use self::report::{ExportReport, Rejection};
 pub use self::request::send_export;
 pub use self::resource::Resource;
-pub use self::span::EventSpan;
+pub use self::span::{EventSpan, stable_id};
 use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 
 /// Publishes metrics, snapshots or events to a backend.
 ///
 /// An exporter is a mapping from a batch to the backend's requests ([`send_export`]) and from its answers to an
 /// [`ExportReport`]. Batching, retries, splitting and spooling are the outbox's (`sre-http`). Events as spans, with their
-/// ids, parents and times, are [`EventSpan`]s.
+/// ids, parents and times, are [`EventSpan`]s. Like everything else, `Debug` shows no secret.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -27,6 +28,7 @@ use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 /// use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Wants, send_export};
 ///
 /// /// Posts events as JSON Lines.
+/// #[derive(Debug)]
 /// struct Lines {
 ///     url: String,
 /// }
@@ -52,7 +54,7 @@ use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 /// }
 /// ```
 #[async_trait]
-pub trait Exporter: Send + Sync {
+pub trait Exporter: fmt::Debug + Send + Sync {
     /// The backend's name, for logs, metrics and spools.
     fn name(&self) -> &str;
 
@@ -84,6 +86,13 @@ impl Wants {
     /// Everything.
     pub const ALL: Self = Self { metrics: true, snapshots: true, events: true };
 
+    /// Returns the same with metrics.
+    #[must_use]
+    pub const fn and_metrics(mut self) -> Self {
+        self.metrics = true;
+        self
+    }
+
     /// Returns the same with snapshots.
     #[must_use]
     pub const fn and_snapshots(mut self) -> Self {
@@ -92,7 +101,7 @@ impl Wants {
     }
 }
 
-/// What is to be published.
+/// What is to be published. The outbox sends state (metrics and snapshots) and events in batches of their own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExportBatch<'a> {

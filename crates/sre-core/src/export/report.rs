@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::ExportError;
+
 /// What a backend did with a batch. The counts and the records to retry add up to the batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,6 +55,29 @@ impl ExportReport {
     #[must_use]
     pub fn with_retry(mut self, places: impl IntoIterator<Item = usize>) -> Self {
         self.retry.extend(places);
+        self
+    }
+
+    /// Returns the report with events whose request failed after an earlier one of the same batch had succeeded: they are
+    /// sent again where that may help, else they are refused.
+    #[must_use]
+    pub fn with_failed(mut self, places: &[usize], error: &ExportError) -> Self {
+        if error.is_retryable() || error.is_too_large() || error.is_unauthorized() {
+            self.retry_after = self.retry_after.max(error.retry_after());
+            return self.with_retry(places.iter().copied());
+        }
+        self.with_rejected(places.len() as u64, error.to_string())
+    }
+
+    /// Returns the report of this and another request of the same batch.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.accepted += other.accepted;
+        self.ignored += other.ignored;
+        self.rejected.extend(other.rejected);
+        self.retry.extend(other.retry);
+        self.retry.sort_unstable();
+        self.retry_after = self.retry_after.max(other.retry_after);
         self
     }
 

@@ -57,7 +57,7 @@ impl<'a> EventSpan<'a> {
         let is_task = matches!(event.event, Event::TaskFinished { .. });
         let has_task = !event.task_key().is_empty();
         let parent = event.parent_span_id.as_deref().map(span_id);
-        let task_span = || first_8(&digest(&["task-span", &event.agent, event.task_key()]));
+        let task_span = || first_8(&stable_id(&["task-span", &event.agent, event.task_key()]));
         Some(Self {
             trace_id: trace_id(event),
             span_id: match event.span_id.as_deref() {
@@ -101,14 +101,14 @@ impl fmt::Display for Hex<'_> {
 fn trace_id(event: &AgentEvent) -> [u8; 16] {
     match event.trace_id.as_deref() {
         // A UUID is 16 bytes with dashes between.
-        Some(id) => parse_hex(&id.replace('-', "")).unwrap_or_else(|| digest(&["trace", id])),
+        Some(id) => parse_hex(&id.replace('-', "")).unwrap_or_else(|| stable_id(&["trace", id])),
         None if event.task_key().is_empty() => digest_of(event),
-        None => digest(&["task", &event.agent, event.task_key()]),
+        None => stable_id(&["task", &event.agent, event.task_key()]),
     }
 }
 
 fn span_id(id: &str) -> [u8; 8] {
-    parse_hex(id).unwrap_or_else(|| first_8(&digest(&["span", id])))
+    parse_hex(id).unwrap_or_else(|| first_8(&stable_id(&["span", id])))
 }
 
 /// An id of all zeros is invalid in W3C's trace context.
@@ -127,8 +127,12 @@ fn duration(ms: Option<f64>) -> Duration {
     Duration::try_from_secs_f64(ms.unwrap_or(0.0) / 1e3).unwrap_or_default()
 }
 
-/// A stable digest: it is published, and must not change from one version or machine to the next.
-fn digest(parts: &[&str]) -> [u8; 16] {
+/// Returns an id of 128 bits that is the same for the same texts in every version and on every machine.
+///
+/// ```
+/// assert_ne!(sre_core::stable_id(&["ab", "c"]), sre_core::stable_id(&["a", "bc"]));
+/// ```
+pub fn stable_id(parts: &[&str]) -> [u8; 16] {
     let mut hasher = SipHasher13::new();
     for part in parts {
         hasher.write(&(part.len() as u64).to_le_bytes());

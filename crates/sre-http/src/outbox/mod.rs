@@ -37,6 +37,7 @@ use self::worker::Shared;
 /// use sre_core::{AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Offline, Wants};
 /// use sre_http::{Outbox, OutboxOptions};
 ///
+/// #[derive(Debug)]
 /// struct Print;
 ///
 /// #[async_trait::async_trait]

@@ -60,7 +60,7 @@ impl Machine {
     fn is_append_due(&self, now: Timestamp) -> bool {
         let Some(spool) = &self.spool else { return false };
         let is_away = self.backoff.is_failing() || self.stats.is_halted;
-        let has_direct = self.can_spool_batches() && self.batches.iter().any(|batch| is_direct(batch));
+        let has_direct = self.can_spool_batches() && self.batches.iter().any(is_direct);
         let is_due = self.is_half_full() || (is_away && (has_direct || self.is_batch_due(now)));
         is_due && spool.size.bytes < self.limits.spool_bytes
     }
