@@ -11,12 +11,13 @@ enum Outside {
     Module { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 5] = [
+const OUTSIDE: [Outside; 6] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
+    Outside::Module { name: "rotel", pypi: "rotel" },
 ];
 
 pub(crate) fn run(install: bool) -> anyhow::Result<()> {
