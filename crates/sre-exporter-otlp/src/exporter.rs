@@ -24,7 +24,7 @@ pub struct OtlpExporter {
 enum Transport {
     Http,
     #[cfg(feature = "grpc")]
-    Grpc(crate::grpc::Grpc),
+    Grpc(Box<crate::grpc::Grpc>),
 }
 
 pub(crate) const NAME: &str = "otlp";
@@ -45,7 +45,7 @@ impl OtlpExporter {
         let transport = match settings.protocol {
             Protocol::HttpProtobuf => Transport::Http,
             #[cfg(feature = "grpc")]
-            Protocol::Grpc => Transport::Grpc(crate::grpc::Grpc::new(&checked)?),
+            Protocol::Grpc => Transport::Grpc(Box::new(crate::grpc::Grpc::new(&checked)?)),
         };
         Ok(Self { settings: checked, transport })
     }

@@ -2,7 +2,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-use sre_core::{AgentEvent, Event, EventSpan, ExportBatch};
+use sre_core::{AgentEvent, Event, EventSpan, ExportBatch, Usd};
 
 use crate::attribute::{self, Attributes};
 use crate::metrics::unix_nanos;
@@ -54,7 +54,7 @@ fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKin
     match &event.event {
         Event::TaskFinished { cost_usd, .. } => {
             attributes.text("gen_ai.operation.name", "invoke_agent");
-            attributes.double("gen_ai.usage.cost", cost_usd.map(|cost| cost.as_dollars()));
+            attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
             (format!("invoke_agent {}", event.agent), SpanKind::Internal)
         }
         Event::StepFinished { name, kind, .. } => {
@@ -78,7 +78,7 @@ fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKin
             attributes.int("gen_ai.usage.input_tokens", *input_tokens);
             attributes.int("gen_ai.usage.cache_read.input_tokens", *cached_input_tokens);
             attributes.int("gen_ai.usage.output_tokens", *output_tokens);
-            attributes.double("gen_ai.usage.cost", cost_usd.map(|cost| cost.as_dollars()));
+            attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
             attributes.double("gen_ai.response.time_to_first_chunk", first_token_ms.map(|ms| ms / 1e3));
             (named("chat", model.as_deref()), SpanKind::Client)
         }
