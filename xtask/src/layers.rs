@@ -9,6 +9,7 @@ struct Layer {
 
 const CORE: &str = "sre-core";
 const TESTKIT: &str = "sre-testkit";
+const HTTP: &str = "sre-http";
 
 const LAYERS: [Layer; 4] = [
     Layer { matches: |name| name == CORE, allowed: &[] },
@@ -16,7 +17,8 @@ const LAYERS: [Layer; 4] = [
         matches: |name| matches!(name, "agent-sre" | "sre-server" | "sre-cli" | "sre-tests" | "xtask"),
         allowed: &["*"],
     },
-    Layer { matches: |name| name == TESTKIT, allowed: &[CORE] },
+    // The exporters' suite drives each of them through the outbox.
+    Layer { matches: |name| name == TESTKIT, allowed: &[CORE, HTTP] },
     // Engines, exporters, adapters, stores and the HTTP client.
     Layer { matches: |_| true, allowed: &[CORE] },
 ];

@@ -16,13 +16,14 @@ enum Outside {
     NodeTaps,
 }
 
-const OUTSIDE: [Outside; 8] = [
+const OUTSIDE: [Outside; 9] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
     Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
+    Outside::Module { name: "rotel", pypi: "rotel" },
     Outside::PythonTaps,
     Outside::NodeTaps,
 ];

@@ -43,6 +43,14 @@ pub use sre_adapter_openai_agents as openai_agents;
 #[cfg(feature = "otel")]
 pub use sre_adapter_otel as otel;
 
+/// Metrics and traces to OTLP backends.
+#[cfg(feature = "otlp")]
+pub use sre_exporter_otlp as otlp;
+
+/// Traces and scores to Langfuse.
+#[cfg(feature = "langfuse")]
+pub use sre_exporter_langfuse as langfuse;
+
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
 pub use sre_exporter_prometheus as prometheus;

@@ -7,11 +7,28 @@ use jiff::fmt::rfc2822;
 use crate::Timestamp;
 
 /// The one way out: exporters and channels are plain logic over it, and tests hand in their own.
+///
+/// Requests and answers are read as a whole. Streaming is not part of this trait: a proxy that passes bodies through has
+/// a seam of its own, over hyper.
 #[async_trait]
 pub trait HttpClient: Send + Sync {
     /// Makes one request, with time-outs and without retries. An error status is an answer, not an error.
+    ///
+    /// An [`AnswerLimit`] among the request's extensions bounds the size of the answer; without one the client's own
+    /// bound holds.
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError>;
 }
+
+/// The largest answer that the caller of a request reads, in bytes. A larger one is [`HttpError::TooLarge`].
+///
+/// ```
+/// use sre_core::AnswerLimit;
+/// let request = http::Request::get("https://example.com/model").extension(AnswerLimit(64 << 20)).body(())?;
+/// assert_eq!(request.extensions().get(), Some(&AnswerLimit(64 << 20)));
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerLimit(pub usize);
 
 /// A request that got no answer. Names the host at most: a URL may hold a secret.
 #[derive(Debug, thiserror::Error)]

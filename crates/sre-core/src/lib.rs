@@ -86,9 +86,11 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, CostsSnapshot};
 pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent, InvalidId, SpanId, TraceId};
-pub use export::{ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants};
+pub use export::{
+    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants, send_export, stable_id,
+};
 pub use hash::arguments_hash;
-pub use http_client::{HttpClient, HttpError, Offline, retry_after};
+pub use http_client::{AnswerLimit, HttpClient, HttpError, Offline, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{BudgetLimit, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome};
 pub use memory_ledger::MemoryLedger;

@@ -28,10 +28,10 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Upper bound of `Retry-After`, so that no server can suspend delivery forever.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
-
 impl RetryPolicy {
+    /// Upper bound of `Retry-After`, so that no server can suspend delivery forever.
+    pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
     /// Returns the delay after the given number of consecutive failures, or `None` to give up. The delay is between half and all
     /// of the backoff, chosen by `random` in 0..=1, and at least `retry_after`.
     pub fn delay(&self, failures: u32, retry_after: Option<Duration>, random: f64) -> Option<Duration> {
@@ -41,7 +41,7 @@ impl RetryPolicy {
         let doublings = failures.saturating_sub(1).min(30);
         let back_off = self.first.saturating_mul(1 << doublings).min(self.longest);
         let jittered = back_off.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
-        Some(jittered.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)))
+        Some(jittered.max(retry_after.unwrap_or_default().min(Self::LONGEST_RETRY_AFTER)))
     }
 }
 
@@ -64,6 +64,6 @@ mod tests {
     #[test]
     fn retry_after_is_limited_to_an_hour() {
         let asked = Some(Duration::from_secs(1 << 40));
-        assert_eq!(RetryPolicy::default().delay(1, asked, 0.5), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(RetryPolicy::default().delay(1, asked, 0.5), Some(RetryPolicy::LONGEST_RETRY_AFTER));
     }
 }

@@ -7,8 +7,9 @@ use crate::{StoreError, lock};
 ///
 /// A call returns once what it did survives the death of the process.
 pub trait Spool: Send + Sync {
-    /// Appends records to a queue, in order, all of them or none.
-    fn append(&self, queue: &str, records: &[&[u8]]) -> Result<(), StoreError>;
+    /// Appends records to a queue, in order, all of them or none, and returns the id of the last one (0 where there is
+    /// none). The ids of one call follow each other without a gap.
+    fn append(&self, queue: &str, records: &[&[u8]]) -> Result<u64, StoreError>;
 
     /// Returns the oldest records of a queue, at most `limit` and, beyond the first, at most `bytes` together. They stay
     /// until they are removed.
@@ -50,14 +51,14 @@ struct Queues {
 }
 
 impl Spool for MemorySpool {
-    fn append(&self, queue: &str, records: &[&[u8]]) -> Result<(), StoreError> {
+    fn append(&self, queue: &str, records: &[&[u8]]) -> Result<u64, StoreError> {
         let Queues { last, by_name } = &mut *lock(&self.0);
         let queue = by_name.entry(queue.to_owned()).or_default();
         for record in records {
             *last += 1;
             queue.push_back(SpooledRecord { id: *last, bytes: record.to_vec() });
         }
-        Ok(())
+        Ok(if records.is_empty() { 0 } else { *last })
     }
 
     fn peek(&self, queue: &str, limit: usize, bytes: usize) -> Result<Vec<SpooledRecord>, StoreError> {

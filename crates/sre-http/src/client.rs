@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use reqwest::redirect::Policy;
 use rustls_platform_verifier::BuilderVerifierExt;
-use sre_core::{HttpClient, HttpError};
+use sre_core::{AnswerLimit, HttpClient, HttpError};
 
 /// An HTTP client based on reqwest. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Time until the whole answer is received.
     pub timeout: Duration,
-    /// The largest answer, in bytes.
+    /// The largest answer, in bytes, where a request carries no [`AnswerLimit`] of its own.
     pub max_answer: usize,
 }
 
@@ -59,13 +59,13 @@ impl Client {
         Ok(Self { inner, options })
     }
 
-    async fn answer(&self, request: reqwest::Request, host: &str) -> Result<Response<Bytes>, HttpError> {
+    async fn answer(&self, request: reqwest::Request, limit: usize, host: &str) -> Result<Response<Bytes>, HttpError> {
         let failed = |error: reqwest::Error| self.failed(&error.without_url(), host);
         let mut answer = self.inner.execute(request).await.map_err(failed)?;
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > self.options.max_answer {
-                let (status, limit) = (answer.status().as_u16(), self.options.max_answer);
+            if body.len() + chunk.len() > limit {
+                let status = answer.status().as_u16();
                 return Err(HttpError::TooLarge { host: host.to_owned(), status, limit });
             }
             body.extend_from_slice(&chunk);
@@ -96,8 +96,9 @@ impl HttpClient for Client {
             return Err(HttpError::Invalid { what: "a URL without a host".to_owned() });
         };
         let invalid = |_| HttpError::Invalid { what: format!("an invalid URL of {host}") };
+        let limit = request.extensions().get().map_or(self.options.max_answer, |AnswerLimit(bytes)| *bytes);
         let request = reqwest::Request::try_from(request).map_err(invalid)?;
-        self.answer(request, &host).await
+        self.answer(request, limit, &host).await
     }
 }
 

@@ -1,8 +1,8 @@
-//! The HTTP client of the workspace: an implementation of [`sre_core::HttpClient`].
+//! The HTTP client of the workspace, an implementation of [`sre_core::HttpClient`], and the [`Outbox`] of exporters over it.
 //!
 //! It has connect and total time-outs, TLS by rustls with the system's roots, proxies from the environment (`HTTPS_PROXY`,
 //! `HTTP_PROXY`, `NO_PROXY`) and a size limit for answers; it follows no redirects. It makes single requests: retries follow
-//! a [`RetryPolicy`](sre_core::RetryPolicy) and are up to the caller. Errors name the host but not the rest of the URL, which
+//! a [`RetryPolicy`](sre_core::RetryPolicy) and are up to the caller, such as the outbox. Errors name the host but not the rest of the URL, which
 //! may hold a key.
 //!
 //! ```
@@ -12,8 +12,10 @@
 //! # let _: &dyn sre_core::HttpClient = &client;
 //! ```
 mod client;
+mod outbox;
 
 pub use client::{BuildError, Client, Options};
+pub use outbox::{DropReason, Outbox, OutboxError, OutboxLimits, OutboxOptions, OutboxStats, RecordCounts};
 
 /// The README's example compiles and holds.
 #[cfg(doctest)]

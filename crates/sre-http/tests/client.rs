@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use sre_core::{HttpClient, HttpError};
+use sre_core::{AnswerLimit, HttpClient, HttpError};
 use sre_http::{Client, Options};
 use wiremock::matchers::{body_string, header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -65,6 +65,13 @@ async fn answers_are_bounded_in_size_and_time() {
     };
     assert!(matches!(send("/huge").await, Err(HttpError::TooLarge { status: 200, limit: 1_000, .. })));
     assert_eq!(send("/fits").await.unwrap().body().len(), 1_000);
+    let limited = |path: &str, limit| {
+        let mut request = get(&format!("{}{path}", server.uri()));
+        request.extensions_mut().insert(AnswerLimit(limit));
+        async move { client().send(request).await }
+    };
+    assert!(matches!(limited("/fits", 999).await, Err(HttpError::TooLarge { status: 200, limit: 999, .. })));
+    assert!(limited("/huge", usize::MAX).await.unwrap().body().len() > 1_000, "the caller may read more");
     let error = send("/slow").await.unwrap_err();
     assert!(matches!(error, HttpError::TimedOut { seconds, .. } if seconds == 1.0), "{error}");
     assert!(error.is_retryable());

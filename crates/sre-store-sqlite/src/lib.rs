@@ -1,4 +1,4 @@
-//! Stores in SQLite files: alerts and their deliveries, the ledger of costs, and a service's journal.
+//! Stores in SQLite files: alerts and their deliveries, the ledger of costs, a service's journal, and a spool for exporters.
 //!
 //! The alert store uses WAL mode and syncs every commit, so that stored alerts survive a crash and a power failure. Several
 //! processes may share it: each owns the deliveries it is working on, and adopts those of processes that died.
@@ -18,10 +18,12 @@ mod file_lease;
 mod journal;
 mod ledger;
 mod schema;
+mod spool;
 
 pub use alerts::SqliteAlertStore;
 pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
+pub use spool::SqliteSpool;
 
 /// The README's example compiles and holds.
 #[cfg(doctest)]

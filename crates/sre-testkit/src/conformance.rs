@@ -4,6 +4,8 @@ mod ledger;
 
 pub use ledger::ledger_store;
 
+pub use crate::exporter::{Arrived, ArrivedSpan, Backend, CALL, SECRET, Usage, exporter};
+
 use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::event::TaskFinished;
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};

@@ -5,6 +5,7 @@
 //! sre_testkit::conformance::adapter(&mut || Box::new(NativeAdapter::new(RunLimits::default())), &[]);
 //! ```
 pub mod conformance;
+mod exporter;
 pub mod outside;
 pub mod recordings;
 

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use sre_core::{Collect, EventStage, Observe, Persist, SignalHandler, SignalSink, Spool};
 
+#[cfg(feature = "http")]
+use sre_http::{Outbox, OutboxError, OutboxOptions};
+
 use super::Runtime;
 use super::dispatch::Dispatcher;
 
@@ -18,7 +21,16 @@ pub struct RuntimeBuilder {
     handlers: Vec<(String, Arc<dyn SignalHandler>)>,
     taps: Vec<Arc<dyn SignalSink>>,
     spool: Option<Arc<dyn Spool>>,
+    #[cfg(feature = "http")]
+    exports: Vec<Export>,
     parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+#[cfg(feature = "http")]
+struct Export {
+    exporter: Arc<dyn sre_core::Exporter>,
+    http: Arc<dyn sre_core::HttpClient>,
+    options: OutboxOptions,
 }
 
 /// A runtime that cannot be started.
@@ -28,6 +40,10 @@ pub enum RuntimeError {
     /// Two handlers, or two parts whose state is kept, have one name.
     #[error("`{0}`: found two parts of this name, expected one")]
     DuplicateName(String),
+    /// An exporter's outbox cannot be started.
+    #[cfg(feature = "http")]
+    #[error(transparent)]
+    Export(#[from] OutboxError),
     /// A handler's thread does not start.
     #[error("cannot start a handler's thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -90,6 +106,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Adds an exporter behind an outbox of its own. It is given events, and metrics and snapshots of everything that is
+    /// plugged in, as it [wants](sre_core::Exporter::wants) them; without a spool in `options`, it uses the runtime's.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn export(
+        mut self,
+        exporter: Arc<dyn sre_core::Exporter>,
+        http: Arc<dyn sre_core::HttpClient>,
+        options: OutboxOptions,
+    ) -> Self {
+        self.exports.push(Export { exporter, http, options });
+        self
+    }
+
     /// Makes something available by its type, through [`Runtime::get`].
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, part: Arc<T>) -> Self {
@@ -98,13 +128,16 @@ impl RuntimeBuilder {
     }
 
     /// Connects everything and starts the handlers' threads.
-    pub fn build(self) -> Result<Runtime, RuntimeError> {
+    #[cfg_attr(not(feature = "http"), expect(unused_mut, reason = "exporters add collectors"))]
+    pub fn build(mut self) -> Result<Runtime, RuntimeError> {
         let mut names = BTreeSet::new();
         let handlers = self.handlers.iter().map(|(name, _)| format!("handler {name}"));
         let persisted = self.persisted.iter().map(|part| part.name().into_owned());
         if let Some(twice) = handlers.chain(persisted).find(|name| !names.insert(name.clone())) {
             return Err(RuntimeError::DuplicateName(twice));
         }
+        #[cfg(feature = "http")]
+        let outboxes = self.start_outboxes()?;
         let (dispatcher, threads) = Dispatcher::start(self.handlers, self.taps, self.spool)?;
         for observer in &self.observers {
             observer.connect(dispatcher.clone());
@@ -113,6 +146,8 @@ impl RuntimeBuilder {
             stages: self.stages,
             observers: self.observers,
             collectors: self.collectors,
+            #[cfg(feature = "http")]
+            outboxes,
             persisted: self.persisted,
             parts: self.parts,
             dispatcher,
@@ -122,5 +157,19 @@ impl RuntimeBuilder {
             panics: AtomicU64::new(0),
             reasserted: AtomicI64::new(i64::MIN),
         })
+    }
+
+    /// Starts the outbox of every exporter, and publishes how each is doing.
+    #[cfg(feature = "http")]
+    fn start_outboxes(&mut self) -> Result<Vec<Arc<Outbox>>, RuntimeError> {
+        let collectors = self.collectors.clone();
+        let start = |Export { exporter, http, mut options }: Export| {
+            options.collect.extend(collectors.iter().cloned());
+            options.spool = options.spool.or_else(|| self.spool.clone());
+            Outbox::start(exporter, http, options).map(Arc::new)
+        };
+        let outboxes = std::mem::take(&mut self.exports).into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        self.collectors.extend(outboxes.iter().map(|outbox| outbox.clone() as Arc<dyn Collect>));
+        Ok(outboxes)
     }
 }

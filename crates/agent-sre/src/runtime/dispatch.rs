@@ -196,7 +196,7 @@ impl HandlerQueue {
                 let json = serde_json::to_vec(&*signal).unwrap_or_default();
                 spool.append(&self.spool_name, &[&json])
             });
-            if matches!(stored, Some(Ok(()))) {
+            if matches!(stored, Some(Ok(_))) {
                 state.spooled += 1;
                 self.counts.spooled.fetch_add(1, Ordering::Relaxed);
             } else {

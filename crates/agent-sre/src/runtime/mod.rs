@@ -32,6 +32,8 @@ pub struct Runtime {
     observers: Vec<Arc<dyn Observe>>,
     collectors: Vec<Arc<dyn Collect>>,
     persisted: Vec<Arc<dyn Persist>>,
+    #[cfg(feature = "http")]
+    outboxes: Vec<Arc<sre_http::Outbox>>,
     parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     dispatcher: Arc<Dispatcher>,
     threads: Vec<JoinHandle<()>>,
@@ -62,6 +64,11 @@ impl Runtime {
         self.events.fetch_add(1, Ordering::Relaxed);
         for observer in &self.observers {
             self.guarded(|| observer.observe(&event, &mut |signal| self.dispatcher.send(signal)));
+        }
+        #[cfg(feature = "http")]
+        if !self.outboxes.is_empty() {
+            let event = Arc::new(event);
+            self.outboxes.iter().for_each(|outbox| outbox.push(event.clone()));
         }
     }
 

@@ -1,0 +1,68 @@
+use bytes::Bytes;
+
+use super::ExportError;
+use crate::{HttpClient, HttpError, Secret, Timestamp, retry_after};
+
+/// How much of a backend's message goes into errors.
+const MESSAGE_CHARS: usize = 200;
+
+/// Makes one request for an exporter; anything but a success is an error, with the backend's message and without secrets.
+///
+/// `secrets` are removed from the message, should the backend repeat them. A success whose body is too large to be read
+/// is returned without its body: the backend took the request. Redirects are not followed, and are errors.
+pub async fn send_export(
+    exporter: &str,
+    request: http::Request<Bytes>,
+    secrets: &[&Secret],
+    at: Timestamp,
+    http: &dyn HttpClient,
+) -> Result<http::Response<Bytes>, ExportError> {
+    let rejected = |status, message, retry_after| ExportError::Rejected {
+        exporter: exporter.to_owned(),
+        status,
+        message,
+        retry_after,
+    };
+    let answer = match http.send(request).await {
+        Err(HttpError::TooLarge { status, limit, .. }) => {
+            let mut answer = http::Response::new(Bytes::new());
+            *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+            if !answer.status().is_success() {
+                return Err(rejected(status, format!("an answer of more than {limit} bytes"), None));
+            }
+            answer
+        }
+        answer => answer?,
+    };
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let message = message(answer.body(), secrets);
+    Err(rejected(answer.status().as_u16(), message, retry_after(answer.headers(), at)))
+}
+
+/// The backend's message on one line, shortened.
+fn message(body: &[u8], secrets: &[&Secret]) -> String {
+    let mut message = String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" ");
+    for secret in secrets.iter().map(|secret| secret.expose()).filter(|secret| !secret.is_empty()) {
+        message = message.replace(secret, "***");
+    }
+    match message.char_indices().nth(MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None if message.is_empty() => "no message".to_owned(),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_short_and_has_no_secret() {
+        let secret = Secret::new("s3cr3t");
+        assert_eq!(message(b"key\n  s3cr3t is wrong", &[&secret, &Secret::new("")]), "key *** is wrong");
+        assert_eq!(message(&[b'x'; 500], &[]).chars().count(), MESSAGE_CHARS + 1);
+        assert_eq!(message(b"", &[]), "no message");
+    }
+}

@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use crate::hash::stable_hash;
+use crate::{AgentEvent, Event, SpanId, Timestamp, TraceId};
+
+/// An event as a span of a trace: its ids, its place in the tree, its times and its error, the same for every backend.
+///
+/// Ids that the event has are kept, and missing ones are derived from the task and the event, so that an event that is sent
+/// twice is the same span. A span without a parent belongs to the span of its task.
+///
+/// ```
+/// use sre_core::{AgentEvent, EventSpan};
+/// let line = br#"{"event":"tool_call","time":12.5,"agent":"a","task":"t","tool":"search","duration_ms":500}"#;
+/// let event = AgentEvent::from_json(line)?;
+/// let span = EventSpan::of(&event).unwrap();
+/// assert_eq!(span.start.as_secs(), 12);
+/// assert_eq!(EventSpan::of(&event), Some(span), "the same event is the same span");
+/// # Ok::<(), sre_core::InvalidEvent>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventSpan<'a> {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+    /// The span that it belongs to; `None` for a root.
+    pub parent_span_id: Option<SpanId>,
+    /// Start time.
+    pub start: Timestamp,
+    /// End time.
+    pub end: Timestamp,
+    /// True for the span of a whole task.
+    pub is_task: bool,
+    /// Whether it succeeded; `None` where it can do neither.
+    pub outcome: Option<bool>,
+    /// The error, where the event has one.
+    pub error: Option<&'a str>,
+}
+
+impl<'a> EventSpan<'a> {
+    /// Returns the span of an event; `None` for one that is no span: a task's start (its end has the whole span), a
+    /// heartbeat, an unknown event.
+    pub fn of(event: &'a AgentEvent) -> Option<Self> {
+        let error = match &event.event {
+            Event::TaskStarted(_) | Event::Heartbeat(_) | Event::Unknown(_) => return None,
+            Event::TaskFinished(task) => task.error.as_deref(),
+            Event::StepFinished(step) => step.error.as_deref(),
+            Event::LlmCall(call) => call.error.as_deref(),
+            Event::ToolCall(call) => call.error.as_deref(),
+            Event::HttpRequest(request) => request.error.as_deref(),
+            _ => None,
+        };
+        let is_task = matches!(event.event, Event::TaskFinished(_));
+        let key = event.task_key();
+        let task_span = || span_id_of(stable_id(&["task-span", &event.agent, &key]));
+        Some(Self {
+            trace_id: trace_id(event),
+            span_id: event
+                .span_id
+                .unwrap_or_else(|| if is_task && !key.is_empty() { task_span() } else { span_id_of(digest_of(event)) }),
+            parent_span_id: event.parent_span_id.or_else(|| (!is_task && !key.is_empty()).then(task_span)),
+            start: event.time.saturating_sub(duration(event.event.duration_ms())),
+            end: event.time,
+            is_task,
+            outcome: event.event.outcome(),
+            error,
+        })
+    }
+}
+
+fn trace_id(event: &AgentEvent) -> TraceId {
+    let key = event.task_key();
+    event.trace_id.or_else(|| event.native_id.as_deref().map(TraceId::from_native)).unwrap_or_else(|| {
+        let id = if key.is_empty() { digest_of(event) } else { stable_id(&["task", &event.agent, &key]) };
+        TraceId::from_bytes(id).expect("a stable id is never all zero")
+    })
+}
+
+/// Returns the first half of an id; never all zero, which is no id.
+fn span_id_of(id: [u8; 16]) -> SpanId {
+    let half = u64::from_be_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]);
+    SpanId::from_bytes(half.max(1).to_be_bytes()).expect("not zero")
+}
+
+fn duration(ms: Option<f64>) -> Duration {
+    Duration::try_from_secs_f64(ms.unwrap_or(0.0) / 1e3).unwrap_or_default()
+}
+
+/// Returns an id of 128 bits, not all zero, that is the same for the same texts in every version and on every machine.
+///
+/// ```
+/// assert_ne!(sre_core::stable_id(&["ab", "c"]), sre_core::stable_id(&["a", "bc"]));
+/// ```
+pub fn stable_id(parts: &[&str]) -> [u8; 16] {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    u128::from_be_bytes(stable_hash(&parts)).max(1).to_be_bytes()
+}
+
+fn digest_of(event: &AgentEvent) -> [u8; 16] {
+    // Every event but an unknown one, which is no span, can be written.
+    let json = serde_json::to_vec(event).unwrap_or_default();
+    u128::from_be_bytes(stable_hash(&[&json])).max(1).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(json: &str) -> Option<EventSpan<'static>> {
+        let json = format!(r#"{{"time":100,"agent":"a",{json}}}"#);
+        let event = Box::leak(Box::new(AgentEvent::from_json(json.as_bytes()).unwrap()));
+        EventSpan::of(event)
+    }
+
+    #[test]
+    fn spans_of_a_task_are_one_tree() {
+        let root =
+            span(r#""task":"t","event":"task_finished","success":false,"error":"e","duration_ms":2000"#).unwrap();
+        let child = span(r#""task":"t","event":"llm_call","duration_ms":1000"#).unwrap();
+        let other = span(r#""task":"u","event":"llm_call","duration_ms":1000"#).unwrap();
+        assert_eq!((root.is_task, root.parent_span_id, root.error), (true, None, Some("e")));
+        assert_eq!(child.parent_span_id, Some(root.span_id));
+        assert_eq!(child.trace_id, root.trace_id);
+        assert_eq!((root.start.as_secs(), child.start.as_secs(), child.end.as_secs()), (98, 99, 100));
+        assert!(other.trace_id != root.trace_id && other.parent_span_id != Some(root.span_id));
+    }
+
+    #[test]
+    fn ids_of_the_event_are_kept_and_native_ones_are_hashed() {
+        let ids = |trace: &str, span_id: &str| {
+            let json = format!(
+                r#""event":"tool_call","tool":"x","trace_id":"{trace}","span_id":"{span_id}","parent_span_id":"{span_id}""#
+            );
+            span(&json).unwrap()
+        };
+        let kept = ids("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        assert_eq!(kept.trace_id.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!((kept.span_id.to_string(), kept.parent_span_id), ("00f067aa0ba902b7".into(), Some(kept.span_id)));
+        for (trace, span_id) in
+            [("run-7", "8"), (&*"0".repeat(32), &*"0".repeat(16)), (&*"é".repeat(16), "+1+1+1+1+1+1+1+1")]
+        {
+            assert_eq!(ids(trace, span_id), ids(trace, span_id));
+        }
+        assert_eq!(ids("run-7", "8").trace_id, TraceId::from_native("run-7"));
+        let id = u128::from_be_bytes(stable_id(&["trace", "run-7"]));
+        assert_eq!(format!("{id:032x}"), "86216feff7dc49bf1c32a672b42d0f9e", "published ids never change");
+    }
+
+    #[test]
+    fn what_happened_outside_of_any_task_is_a_trace_of_its_own() {
+        let alone = span(r#""event":"handoff","from":"a","to":"b""#).unwrap();
+        assert_eq!(alone.parent_span_id, None);
+        assert_ne!(alone.trace_id, span(r#""event":"handoff","from":"a","to":"c""#).unwrap().trace_id);
+        assert_eq!(span(r#""event":"heartbeat""#), None);
+        assert_eq!(span(r#""event":"task_started","task":"t""#), None);
+    }
+}

@@ -1,0 +1,34 @@
+//! Sends agent runs, their costs, evaluations and objectives to Langfuse as observations and scores.
+//!
+//! Observations go as OTLP spans with `langfuse.*` attributes to `/api/public/otel/v1/traces`, scores in batches to
+//! `/api/public/scores`, as Langfuse's own clients do since their version 5. The older `/api/public/ingestion` is not used:
+//! Langfuse has removed it from its cloud and from version 4. What of a batch is refused is read from the answers (OTLP's
+//! partial success; 207 of the scores).
+//!
+//! ```
+//! use sre_core::{Exporter, Secret};
+//! use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};
+//!
+//! let settings = LangfuseSettings::new(Secret::new("pk-lf-1"), Secret::new("sk-lf-1"));
+//! let exporter = LangfuseExporter::new(settings)?;
+//! assert!(!format!("{exporter:?}").contains("-lf-"), "no secret is printed");
+//! # Ok::<(), sre_exporter_langfuse::InvalidSettings>(())
+//! ```
+//!
+//! # Differences from what Langfuse's own client sends
+//!
+//! - Spans are OTLP's JSON, not protobuf: both are in the contract, and one mapping serves both kinds of request.
+//! - `x-langfuse-public-key` is not sent: the key is in the basic authentication.
+//! - A task's own cost is metadata of its observation, since Langfuse adds the costs of all observations of a trace up.
+mod exporter;
+mod mapping;
+mod objectives;
+mod observation;
+mod settings;
+
+pub use exporter::LangfuseExporter;
+pub use settings::{InvalidSettings, LangfuseSettings};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,42 @@
+use serde_json::{Value, json};
+use sre_core::{SloSnapshot, Timestamp, stable_id};
+
+use crate::observation::{Observation, score, time};
+
+/// Returns the observation of an objective of an agent, and its scores at that time. Its trace is always the same one.
+pub(crate) fn map(slo: &SloSnapshot, at: Timestamp, environment: Option<&str>) -> (Value, Vec<Value>) {
+    let id = stable_id(&["slo", &slo.name, &slo.agent]);
+    let (trace_id, span_id) = (hex(&id), hex(&id[..8]));
+    let mut observation = Observation::new(trace_id.clone(), span_id, at);
+    observation.name = format!("slo {}", slo.name);
+    observation.set("langfuse.observation.type", "span");
+    observation.set("langfuse.trace.name", observation.name.clone());
+    observation.set_metadata("agent", slo.agent.as_str());
+    environment.into_iter().for_each(|name| observation.set("langfuse.environment", name));
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite()).map(|value| json!(value));
+    let scores = [
+        ("budget_remaining", finite(slo.error_budget.remaining), "NUMERIC"),
+        ("sli", finite(slo.sli), "NUMERIC"),
+        ("status", Some(slo.status.as_str().into()), "CATEGORICAL"),
+    ];
+    let scores = scores.into_iter().filter_map(|(what, value, data_type)| {
+        let name = format!("slo.{}.{what}", slo.name);
+        let key = stable_id(&[&name, &slo.agent, &at.as_nanos().to_string()]);
+        Some(score([
+            ("id", Some(hex(&key).into())),
+            ("traceId", Some(trace_id.clone().into())),
+            ("name", Some(name.into())),
+            ("value", Some(value?)),
+            ("dataType", Some(data_type.into())),
+            ("environment", environment.map(Value::from)),
+            ("metadata", Some(json!({"agent": slo.agent}))),
+            ("timestamp", time(at)),
+        ]))
+    });
+    let scores = scores.collect();
+    (observation.into_json(), scores)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

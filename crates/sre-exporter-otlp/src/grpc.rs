@@ -1,0 +1,193 @@
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use prost::Message;
+use sre_core::{ExportError, HttpError, lock};
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::exporter::{NAME, Refused};
+use crate::settings::{Checked, InvalidSettings};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The way out over gRPC. Retries are the outbox's, as over HTTP.
+pub(crate) struct Grpc {
+    endpoint: Endpoint,
+    /// Made within the runtime that uses it, and anew after an error of the connection.
+    channel: Mutex<Option<Channel>>,
+}
+
+impl Grpc {
+    pub(crate) fn new(settings: &Checked) -> Result<Self, InvalidSettings> {
+        let invalid = |_| InvalidSettings::Endpoint;
+        let mut endpoint = Endpoint::from_shared(settings.endpoint.clone()).map_err(invalid)?;
+        if settings.endpoint.starts_with("https") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(invalid)?;
+        }
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
+        Ok(Self { endpoint, channel: Mutex::new(None) })
+    }
+
+    pub(crate) async fn export_metrics(
+        &self,
+        request: ExportMetricsServiceRequest,
+        settings: &Checked,
+    ) -> Result<Option<Refused>, ExportError> {
+        let mut client = MetricsServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
+        let answer = client.export(with_headers(request, settings)).await;
+        let partial = answer.map_err(|status| self.failed(&status, settings))?.into_inner().partial_success;
+        Ok(partial.map(|partial| Refused::new(partial.rejected_data_points, &partial.error_message)))
+    }
+
+    pub(crate) async fn export_spans(
+        &self,
+        request: ExportTraceServiceRequest,
+        settings: &Checked,
+    ) -> Result<Option<Refused>, ExportError> {
+        let mut client = TraceServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
+        let answer = client.export(with_headers(request, settings)).await;
+        let partial = answer.map_err(|status| self.failed(&status, settings))?.into_inner().partial_success;
+        Ok(partial.map(|partial| Refused::new(partial.rejected_spans, &partial.error_message)))
+    }
+
+    fn channel(&self) -> Channel {
+        lock(&self.channel).get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
+    }
+
+    fn failed(&self, status: &Status, settings: &Checked) -> ExportError {
+        if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
+            *lock(&self.channel) = None;
+        }
+        error(status, settings)
+    }
+}
+
+impl fmt::Debug for Grpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grpc").finish_non_exhaustive()
+    }
+}
+
+fn with_headers<T>(message: T, settings: &Checked) -> Request<T> {
+    let mut request = Request::new(message);
+    *request.metadata_mut() = MetadataMap::from_headers(settings.headers.iter().cloned().collect());
+    request
+}
+
+/// Returns the error of a status; OTLP says which may be retried.
+///
+/// Source: OTLP specification, "OTLP/gRPC response", "Failures".
+fn error(status: &Status, settings: &Checked) -> ExportError {
+    let host = settings.host.clone();
+    let retry_after = retry_delay(status.details());
+    let code = match status.code() {
+        Code::Unavailable if retry_after.is_none() => {
+            return HttpError::Unreachable { host, reason: message(status, settings) }.into();
+        }
+        Code::DeadlineExceeded => return HttpError::TimedOut { host, seconds: TIMEOUT.as_secs_f64() }.into(),
+        Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DataLoss => 503,
+        Code::ResourceExhausted if retry_after.is_some() => 429,
+        // Without a time to wait, it is what the message is too large for.
+        Code::ResourceExhausted | Code::OutOfRange => 413,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::Unknown | Code::Internal => 500,
+        Code::Unimplemented => 404,
+        _ => 400,
+    };
+    ExportError::Rejected { exporter: NAME.to_owned(), status: code, message: message(status, settings), retry_after }
+}
+
+fn message(status: &Status, settings: &Checked) -> String {
+    let mut message: String = status.message().chars().take(200).collect();
+    settings.secrets.iter().for_each(|secret| message = message.replace(secret.expose(), "***"));
+    format!("{:?}: {message}", status.code())
+}
+
+/// `google.rpc.Status`, as far as it is read.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<RetryDelay>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryDelay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+fn retry_delay(details: &[u8]) -> Option<Duration> {
+    let status = RpcStatus::decode(details).ok()?;
+    let info = status.details.iter().find(|detail| detail.type_url.ends_with("google.rpc.RetryInfo"))?;
+    let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay?;
+    let nanos = u32::try_from(delay.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(delay.seconds).ok()?, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use sre_core::Secret;
+
+    use super::*;
+    use crate::OtlpSettings;
+
+    #[test]
+    fn statuses_are_told_apart_as_over_http() {
+        let settings = OtlpSettings::new("http://collector:4317").with_header("api-key", Secret::new("s3cr3t"));
+        let settings = Checked::try_from(&settings).unwrap();
+        for (code, retryable, too_large, unauthorized) in [
+            (Code::Unavailable, true, false, false),
+            (Code::DeadlineExceeded, true, false, false),
+            (Code::Aborted, true, false, false),
+            (Code::ResourceExhausted, false, true, false),
+            (Code::Unauthenticated, false, false, true),
+            (Code::InvalidArgument, false, false, false),
+        ] {
+            let error = error(&Status::new(code, "no s3cr3t"), &settings);
+            let found = (error.is_retryable(), error.is_too_large(), error.is_unauthorized());
+            assert_eq!(found, (retryable, too_large, unauthorized), "{error}");
+            assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_time_to_wait_is_read() {
+        let delay = RetryInfo { retry_delay: Some(RetryDelay { seconds: 7, nanos: 500_000_000 }) };
+        let any = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: delay.encode_to_vec() };
+        let details = RpcStatus { details: vec![any] }.encode_to_vec();
+        assert_eq!(retry_delay(&details), Some(Duration::from_millis(7_500)));
+        assert_eq!(retry_delay(b"\xff"), None);
+        let settings = Checked::try_from(&OtlpSettings::new("http://collector:4317")).unwrap();
+        let error = error(&Status::with_details(Code::ResourceExhausted, "busy", details.into()), &settings);
+        assert!(error.is_retryable() && error.is_unavailable(), "{error}");
+    }
+}

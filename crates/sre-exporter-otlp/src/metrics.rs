@@ -1,0 +1,119 @@
+use std::collections::HashMap;
+use std::mem::discriminant;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric as Message,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric, number_data_point,
+};
+use sre_core::{ExportBatch, Metric, MetricValue, Timestamp};
+
+use crate::attribute::{self, Attributes};
+
+/// Returns the request that carries a batch's metrics: one message per name, with a data point per metric.
+pub(crate) fn request(batch: &ExportBatch<'_>) -> ExportMetricsServiceRequest {
+    let mut messages: Vec<Message> = Vec::new();
+    let mut by_name = HashMap::new();
+    for metric in batch.metrics {
+        let place = *by_name.entry((&*metric.name, discriminant(&metric.value))).or_insert_with(|| {
+            messages.push(message(metric));
+            messages.len() - 1
+        });
+        add_point(&mut messages[place], metric, batch.at);
+    }
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            resource: Some(attribute::resource(batch.resource)),
+            scope_metrics: vec![ScopeMetrics {
+                scope: Some(attribute::scope()),
+                metrics: messages,
+                ..ScopeMetrics::default()
+            }],
+            ..ResourceMetrics::default()
+        }],
+    }
+}
+
+fn message(metric: &Metric<'_>) -> Message {
+    let cumulative = AggregationTemporality::Cumulative.into();
+    Message {
+        name: metric.name.to_string(),
+        description: metric.help.to_string(),
+        unit: metric.unit.ucum().to_owned(),
+        data: match &metric.value {
+            MetricValue::Gauge(_) => Some(metric::Data::Gauge(Gauge::default())),
+            MetricValue::Counter(_) => {
+                let sum = Sum { aggregation_temporality: cumulative, is_monotonic: true, ..Sum::default() };
+                Some(metric::Data::Sum(sum))
+            }
+            MetricValue::Histogram(_) => {
+                let histogram = ExponentialHistogram { aggregation_temporality: cumulative, ..Default::default() };
+                Some(metric::Data::ExponentialHistogram(histogram))
+            }
+            _ => None,
+        },
+        ..Message::default()
+    }
+}
+
+/// When a sum began is not known: it may be older than this process.
+fn add_point(message: &mut Message, metric: &Metric<'_>, at: Timestamp) {
+    let mut attributes = Attributes::default();
+    metric.labels.iter().for_each(|(name, value)| attributes.text(name, value));
+    let (attributes, time_unix_nano) = (attributes.0, unix_nanos(at));
+    let number = |value: f64| NumberDataPoint {
+        attributes: attributes.clone(),
+        time_unix_nano,
+        value: Some(number_data_point::Value::AsDouble(value)),
+        ..NumberDataPoint::default()
+    };
+    match (&mut message.data, &metric.value) {
+        (Some(metric::Data::Gauge(gauge)), MetricValue::Gauge(value)) => gauge.data_points.push(number(*value)),
+        (Some(metric::Data::Sum(sum)), MetricValue::Counter(value)) => sum.data_points.push(number(*value)),
+        (Some(metric::Data::ExponentialHistogram(message)), MetricValue::Histogram(histogram)) => {
+            message.data_points.push(ExponentialHistogramDataPoint {
+                attributes,
+                time_unix_nano,
+                count: histogram.count,
+                sum: Some(histogram.sum),
+                scale: histogram.scale,
+                zero_count: histogram.zero_count,
+                positive: Some(Buckets { offset: histogram.offset, bucket_counts: histogram.buckets.clone() }),
+                ..ExponentialHistogramDataPoint::default()
+            });
+        }
+        _ => {}
+    }
+}
+
+/// OTLP has no time before 1970.
+pub(crate) fn unix_nanos(time: Timestamp) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{MetricUnit, Resource};
+
+    use super::*;
+
+    #[test]
+    fn metrics_of_one_name_are_one_message_with_a_point_each() {
+        let metrics = [
+            Metric::gauge("a", 1.0).with_unit(MetricUnit::Ratio).with_label("slo", "x"),
+            Metric::counter("b", 2.0),
+            Metric::gauge("a", 3.0).with_unit(MetricUnit::Ratio).with_label("slo", "y"),
+        ];
+        let resource = Resource::new("test");
+        let batch = ExportBatch::new(Timestamp::from_secs(1), &resource).with_state(&metrics, &[]);
+        let messages = &request(&batch).resource_metrics[0].scope_metrics[0].metrics;
+        assert_eq!(messages.len(), 2);
+        assert_eq!((messages[0].name.as_str(), messages[0].unit.as_str()), ("a", "1"));
+        let Some(metric::Data::Gauge(gauge)) = &messages[0].data else { panic!("{:?}", messages[0]) };
+        assert_eq!(gauge.data_points.len(), 2);
+        let Some(metric::Data::Sum(sum)) = &messages[1].data else { panic!("{:?}", messages[1]) };
+        assert!(sum.is_monotonic && sum.aggregation_temporality() == AggregationTemporality::Cumulative);
+        assert_eq!(sum.data_points[0].time_unix_nano, 1_000_000_000);
+    }
+}

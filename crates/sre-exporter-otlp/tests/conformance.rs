@@ -1,0 +1,128 @@
+//! The suite of every exporter, over HTTP.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use sre_core::{Exporter, Secret};
+use sre_exporter_otlp::{OtlpExporter, OtlpSettings};
+use sre_testkit::conformance::{self, Arrived, ArrivedSpan, Backend, SECRET, Usage};
+use wiremock::{Request, ResponseTemplate};
+
+struct Collector;
+
+impl Backend for Collector {
+    fn exporter(&self, url: &str, secret: &str) -> Arc<dyn Exporter> {
+        let settings = OtlpSettings::new(url).with_header("api-key", Secret::new(secret));
+        Arc::new(OtlpExporter::new(settings).unwrap())
+    }
+
+    fn success(&self, _request: &Request) -> ResponseTemplate {
+        ResponseTemplate::new(200).insert_header("content-type", "application/x-protobuf")
+    }
+
+    fn refuses_one(&self, request: &Request) -> Option<ResponseTemplate> {
+        let error_message = "too old".to_owned();
+        let body = if request.url.path() == "/v1/metrics" {
+            let partial = ExportMetricsPartialSuccess { rejected_data_points: 1, error_message };
+            ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+        } else {
+            let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message };
+            ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+        };
+        Some(ResponseTemplate::new(200).set_body_bytes(body))
+    }
+
+    fn check(&self, request: &Request) {
+        assert_eq!(request.headers["content-type"], "application/x-protobuf");
+        assert_eq!(request.headers["content-encoding"], "gzip");
+        assert_eq!(request.headers["api-key"], SECRET);
+        assert!(!String::from_utf8_lossy(&body(request)).contains(SECRET), "a secret in a body");
+    }
+
+    fn read(&self, request: &Request) -> Arrived {
+        let mut arrived = Arrived::default();
+        if request.url.path() == "/v1/metrics" {
+            arrived.metrics = metrics(&ExportMetricsServiceRequest::decode(&*body(request)).unwrap());
+        } else {
+            let message = ExportTraceServiceRequest::decode(&*body(request)).unwrap();
+            let resource = message.resource_spans[0].resource.as_ref().unwrap();
+            assert!(resource.attributes.iter().any(|attribute| attribute.key == "service.name"));
+            let spans = message.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+            arrived.spans = spans.flat_map(|scope| &scope.spans).map(span).collect();
+        }
+        arrived
+    }
+}
+
+fn body(request: &Request) -> Vec<u8> {
+    let mut body = Vec::new();
+    flate2::read::GzDecoder::new(&*request.body).read_to_end(&mut body).unwrap();
+    body
+}
+
+fn metrics(message: &ExportMetricsServiceRequest) -> Vec<(String, f64)> {
+    let scopes = message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+    let mut found = Vec::new();
+    for metric in scopes.flat_map(|scope| &scope.metrics) {
+        let points = match metric.data.as_ref().unwrap() {
+            metric::Data::Gauge(gauge) => &gauge.data_points,
+            metric::Data::Sum(sum) => &sum.data_points,
+            metric::Data::ExponentialHistogram(histogram) => {
+                found.extend(histogram.data_points.iter().map(|point| (metric.name.clone(), point.sum.unwrap())));
+                continue;
+            }
+            other => panic!("{other:?}"),
+        };
+        for point in points {
+            let Some(number_data_point::Value::AsDouble(value)) = point.value else { panic!("{point:?}") };
+            found.push((metric.name.clone(), value));
+        }
+    }
+    found
+}
+
+fn span(span: &Span) -> ArrivedSpan {
+    let value = |key: &str| {
+        let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
+        attribute.value.as_ref()?.value.clone()
+    };
+    let int = |key| match value(key) {
+        Some(Value::IntValue(value)) => Some(value),
+        _ => None,
+    };
+    let cost_usd = match value("gen_ai.usage.cost") {
+        Some(Value::DoubleValue(cost)) => Some(cost),
+        _ => None,
+    };
+    let usage = int("gen_ai.usage.input_tokens").map(|input_tokens| Usage {
+        input_tokens,
+        cached_input_tokens: int("gen_ai.usage.cache_read.input_tokens").unwrap(),
+        output_tokens: int("gen_ai.usage.output_tokens").unwrap(),
+        cost_usd,
+    });
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    ArrivedSpan {
+        trace_id: hex(&span.trace_id),
+        span_id: hex(&span.span_id),
+        parent_span_id: Some(hex(&span.parent_span_id)).filter(|id| !id.is_empty()),
+        start: span.start_time_unix_nano.cast_signed(),
+        end: span.end_time_unix_nano.cast_signed(),
+        is_error: span.status.as_ref().is_some_and(|status| status.code == 2),
+        usage,
+    }
+}
+
+#[tokio::test]
+async fn otlp_over_http_conforms() {
+    conformance::exporter(Collector).await;
+}

@@ -1,0 +1,429 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sre_core::{AgentEvent, ExportError, ExportReport, Metric, RetryPolicy, Snapshot, SpoolSize, Timestamp};
+
+use super::deadline::{Backoff, Deadline};
+use super::options::OutboxLimits;
+use super::record::{Batch, Record, StateBatch};
+use super::spool_queue::SpoolQueue;
+use super::stats::{DropReason, OutboxStats};
+
+/// Decides what an outbox does next. Whoever drives it does that, and says how it went; time is handed in.
+///
+/// Events flow from `memory` through the spool, where there is one and it is needed, to `batches`, the first of which is
+/// sent: all in the spool are younger than those in batches, and older than those in memory.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) limits: OutboxLimits,
+    retry: RetryPolicy,
+    pub(super) memory: VecDeque<Record>,
+    pub(super) memory_bytes: usize,
+    pub(super) batches: VecDeque<Batch>,
+    /// Metrics and snapshots, each with how often the backend answered with an error of its own.
+    states: VecDeque<(Arc<StateBatch>, u32)>,
+    /// When metrics and snapshots are taken next, if they are wanted.
+    state_due: Option<Deadline>,
+    /// Whether they are taken at once.
+    is_state_wanted_now: bool,
+    in_flight: Option<Kind>,
+    pub(super) spool: Option<SpoolQueue>,
+    pub(super) backoff: Backoff,
+    is_flushing: bool,
+    pub(super) stats: OutboxStats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Events,
+    State,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Append these to the spool; then [`Machine::appended`].
+    Append(Vec<Record>),
+    /// Remove what is in the spool up to this id; then [`Machine::removed`].
+    Remove(u64),
+    /// Read the next batch from the spool; then [`Machine::loaded`].
+    Load,
+    /// Take metrics and snapshots; then [`Machine::collected`].
+    Collect,
+    /// Send these; then [`Machine::settle`].
+    Send(Outgoing),
+    /// Wait for a push, an answer, or the end of this time.
+    Wait(Option<Duration>),
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Events(Vec<Arc<AgentEvent>>),
+    State(Arc<StateBatch>),
+}
+
+impl Machine {
+    /// `spooled` is what the spool holds, where there is one.
+    pub(super) fn new(
+        limits: OutboxLimits,
+        retry: RetryPolicy,
+        wants_state: bool,
+        spooled: Option<SpoolSize>,
+        now: Timestamp,
+    ) -> Self {
+        let mut stats = OutboxStats::default();
+        stats.events.restored = spooled.map_or(0, |size| size.records);
+        Self {
+            limits,
+            retry,
+            memory: VecDeque::new(),
+            memory_bytes: 0,
+            batches: VecDeque::new(),
+            states: VecDeque::new(),
+            state_due: wants_state.then(|| Deadline::after(now, limits.interval)),
+            is_state_wanted_now: false,
+            in_flight: None,
+            spool: spooled.map(SpoolQueue::new),
+            backoff: Backoff::default(),
+            is_flushing: false,
+            stats,
+        }
+    }
+
+    /// Takes an event, or drops it; true where the driver should look what to do next.
+    pub(super) fn push(&mut self, event: Arc<AgentEvent>, bytes: Option<usize>, now: Timestamp) -> bool {
+        self.stats.events.received += 1;
+        let Some(bytes) = bytes else {
+            self.stats.events.drop(DropReason::Unreadable, 1);
+            return false;
+        };
+        let limits = &self.limits;
+        if self.memory.len() >= limits.queue_events || self.memory_bytes + bytes > limits.queue_bytes {
+            self.stats.events.drop(DropReason::QueueFull, 1);
+            return false;
+        }
+        let was_due = self.has_batch() || self.is_half_full();
+        self.memory.push_back(Record { event, at: now, bytes, spool_id: None });
+        self.memory_bytes += bytes;
+        self.memory.len() == 1 || (!was_due && (self.has_batch() || self.is_half_full()))
+    }
+
+    /// Returns what to do next.
+    pub(super) fn step(&mut self, now: Timestamp) -> Step {
+        self.expire(now);
+        if let Some(step) = self.spool_step(now) {
+            return step;
+        }
+        if self.in_flight.is_some() || self.stats.is_halted || !self.backoff.is_over(now) {
+            return Step::Wait(self.next_due(now));
+        }
+        if self.is_state_wanted_now || self.state_due.is_some_and(|due| due.is_over(now)) {
+            return Step::Collect;
+        }
+        if let Some((state, _)) = self.states.front() {
+            self.in_flight = Some(Kind::State);
+            return Step::Send(Outgoing::State(state.clone()));
+        }
+        let is_spool_readable =
+            self.spool.as_ref().is_some_and(|spool| spool.waiting > 0 && spool.backoff.is_over(now));
+        if self.batches.is_empty() && !is_spool_readable && self.is_batch_due(now) {
+            let records = self.take_from_memory();
+            self.batches.push_back(Batch { records, attempts: 0 });
+        }
+        let Some(batch) = self.batches.front() else {
+            return Step::Wait(self.next_due(now));
+        };
+        self.in_flight = Some(Kind::Events);
+        Step::Send(Outgoing::Events(batch.records.iter().map(|record| record.event.clone()).collect()))
+    }
+
+    /// Takes the metrics and snapshots in that [`Step::Collect`] asked for.
+    pub(super) fn collected(&mut self, at: Timestamp, metrics: Vec<Metric<'static>>, snapshots: Vec<Snapshot>) {
+        let superseded = self.states.drain(..).map(|(state, _)| state.len()).sum();
+        self.stats.state.drop(DropReason::Superseded, superseded);
+        self.state_due = Some(Deadline::after(at, self.limits.interval));
+        self.is_state_wanted_now = false;
+        let state = StateBatch { at, metrics, snapshots };
+        self.stats.state.received += state.len() as u64;
+        if state.len() > 0 {
+            self.states.push_back((Arc::new(state), 0));
+        }
+    }
+
+    /// Takes the answer to what [`Step::Send`] sent.
+    pub(super) fn settle(&mut self, answer: Result<ExportReport, ExportError>, now: Timestamp, random: f64) {
+        let kind = self.in_flight.take();
+        match answer {
+            Ok(report) => {
+                let again = match kind {
+                    Some(Kind::Events) => self.settle_events(&report),
+                    Some(Kind::State) => self.settle_state(&report),
+                    None => false,
+                };
+                if again {
+                    self.stats.retries += 1;
+                    self.back_off(report.retry_after, now, random);
+                } else {
+                    self.stats.last_error.clear();
+                    self.backoff = Backoff {
+                        failures: 0,
+                        until: report
+                            .retry_after
+                            .map(|wait| Deadline::after(now, wait.min(RetryPolicy::LONGEST_RETRY_AFTER))),
+                    };
+                }
+            }
+            Err(error) => self.settle_error(kind, &error, now, random),
+        }
+        self.note_settled();
+    }
+
+    /// Sends again after the backend had refused the credentials.
+    pub(super) fn resume(&mut self) {
+        self.stats.is_halted = false;
+        self.backoff = Backoff::default();
+    }
+
+    /// Sends everything without waiting for more, metrics and snapshots included.
+    pub(super) fn flush(&mut self) {
+        self.is_flushing = true;
+        self.is_state_wanted_now = self.state_due.is_some();
+    }
+
+    /// Returns to batching.
+    pub(super) fn end_flush(&mut self) {
+        self.is_flushing = false;
+        self.is_state_wanted_now = false;
+    }
+
+    /// Notes that no answer will come to what was sent: it may be sent again.
+    pub(super) fn cancel(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// True where nothing is left to send.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_spool_empty = self.spool.as_ref().is_none_or(|spool| spool.size.records == 0);
+        let has_state = !self.states.is_empty() || self.is_state_wanted_now;
+        self.memory.is_empty() && self.batches.is_empty() && !has_state && is_spool_empty
+    }
+
+    /// Gives up what is not in the spool, and returns how much that was.
+    pub(super) fn abandon(&mut self) -> u64 {
+        self.in_flight = None;
+        let in_batches = self.batches.drain(..).flat_map(|batch| batch.records);
+        let lost = in_batches.filter(|record| record.spool_id.is_none()).count() + self.memory.len();
+        self.memory.clear();
+        self.memory_bytes = 0;
+        self.stats.events.drop(DropReason::Shutdown, lost);
+        let states = self.states.drain(..).map(|(state, _)| state.len()).sum();
+        self.stats.state.drop(DropReason::Shutdown, states);
+        lost as u64
+    }
+
+    pub(super) fn stats(&self) -> OutboxStats {
+        let size = self.spool.as_ref().map(|spool| spool.size).unwrap_or_default();
+        let direct = || self.batches.iter().flat_map(|batch| &batch.records).filter(|record| record.spool_id.is_none());
+        OutboxStats {
+            queue_length: (self.memory.len() + direct().count()) as u64,
+            queue_bytes: (self.memory_bytes + direct().map(|record| record.bytes).sum::<usize>()) as u64,
+            spool_length: size.records,
+            spool_bytes: size.bytes,
+            ..self.stats.clone()
+        }
+    }
+
+    fn has_batch(&self) -> bool {
+        self.memory.len() >= self.limits.batch_events || self.memory_bytes >= self.limits.batch_bytes
+    }
+
+    pub(super) fn is_half_full(&self) -> bool {
+        let limits = &self.limits;
+        let is_half =
+            self.memory.len() >= limits.queue_events.div_ceil(2) || self.memory_bytes >= limits.queue_bytes / 2;
+        is_half && !self.memory.is_empty()
+    }
+
+    pub(super) fn is_batch_due(&self, now: Timestamp) -> bool {
+        let Some(first) = self.memory.front() else { return false };
+        self.is_flushing || self.has_batch() || Deadline::after(first.at, self.limits.max_delay).is_over(now)
+    }
+
+    fn take_from_memory(&mut self) -> Vec<Record> {
+        let mut left = self.limits.batch_bytes;
+        let mut count = 0;
+        for record in self.memory.iter().take(self.limits.batch_events.max(1)) {
+            if count > 0 && record.bytes > left {
+                break;
+            }
+            left = left.saturating_sub(record.bytes);
+            count += 1;
+        }
+        let records: Vec<Record> = self.memory.drain(..count).collect();
+        self.memory_bytes -= records.iter().map(|record| record.bytes).sum::<usize>();
+        records
+    }
+
+    /// Drops what is too old, except what is being sent.
+    fn expire(&mut self, now: Timestamp) {
+        let max_age = self.limits.max_age;
+        let is_old = |record: &Record| now.since(record.at) > max_age;
+        let old_in_memory = self.memory.iter().take_while(|record| is_old(record)).count();
+        for record in self.memory.drain(..old_in_memory) {
+            self.memory_bytes -= record.bytes;
+        }
+        self.stats.events.drop(DropReason::Expired, old_in_memory);
+        let in_flight = usize::from(self.in_flight == Some(Kind::Events));
+        if !self.batches.iter().skip(in_flight).any(|batch| batch.records.first().is_some_and(is_old)) {
+            return;
+        }
+        let mut old = Vec::new();
+        for batch in self.batches.iter_mut().skip(in_flight) {
+            old.extend(batch.records.extract_if(.., |record| is_old(record)));
+        }
+        self.batches.retain(|batch| !batch.records.is_empty());
+        self.forget(&old);
+        self.stats.events.drop(DropReason::Expired, old.len());
+        self.note_settled();
+    }
+
+    /// Counts the answer to the first batch; true where a part of it is to be sent again.
+    fn settle_events(&mut self, report: &ExportReport) -> bool {
+        let Some(batch) = self.batches.pop_front() else { return false };
+        let mut again = report.retry.iter().copied().peekable();
+        let (rest, settled): (Vec<_>, Vec<_>) = batch.records.into_iter().enumerate().partition(|(place, _)| {
+            while again.next_if(|next| next < place).is_some() {}
+            again.next_if_eq(place).is_some()
+        });
+        let settled: Vec<Record> = settled.into_iter().map(|(_, record)| record).collect();
+        self.stats.events.report(report, settled.len());
+        self.forget(&settled);
+        let rest: Vec<Record> = rest.into_iter().map(|(_, record)| record).collect();
+        // What gets on starts counting anew: only a batch of which nothing is taken is given up.
+        let attempts = if settled.is_empty() { batch.attempts + 1 } else { 0 };
+        let is_left = !rest.is_empty();
+        self.try_again(Batch { records: rest, attempts }) && is_left
+    }
+
+    fn settle_state(&mut self, report: &ExportReport) -> bool {
+        if let Some((state, _)) = self.states.pop_front() {
+            self.stats.state.report(report, state.len());
+        }
+        false
+    }
+
+    fn settle_error(&mut self, kind: Option<Kind>, error: &ExportError, now: Timestamp, random: f64) {
+        self.stats.failures += 1;
+        self.stats.last_error = error.to_string();
+        if error.is_too_large() {
+            self.split(kind);
+        } else if error.is_unauthorized() {
+            self.stats.is_halted = true;
+        } else if !error.is_retryable() {
+            let is_invalid = matches!(error, ExportError::Invalid { .. });
+            self.give_up(kind, if is_invalid { DropReason::Invalid } else { DropReason::Rejected });
+        } else {
+            self.stats.retries += u64::from(self.retry_first(kind, error.is_unavailable()));
+            self.back_off(error.retry_after(), now, random);
+        }
+    }
+
+    /// Counts another attempt at what was sent; false where it was given up.
+    fn retry_first(&mut self, kind: Option<Kind>, is_unavailable: bool) -> bool {
+        let attempt = u32::from(!is_unavailable);
+        match kind {
+            Some(Kind::Events) => {
+                let Some(batch) = self.batches.pop_front() else { return false };
+                self.try_again(Batch { attempts: batch.attempts + attempt, ..batch })
+            }
+            Some(Kind::State) => {
+                let Some((state, attempts)) = self.states.pop_front() else { return false };
+                if attempts + attempt >= self.retry.attempts {
+                    self.stats.state.drop(DropReason::RetriesExhausted, state.len());
+                    return false;
+                }
+                self.states.push_front((state, attempts + attempt));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts a batch back to be the next; false where it was tried too often.
+    fn try_again(&mut self, batch: Batch) -> bool {
+        if batch.attempts >= self.retry.attempts {
+            self.stats.events.drop(DropReason::RetriesExhausted, batch.records.len());
+            self.forget(&batch.records);
+            return false;
+        }
+        if !batch.records.is_empty() {
+            self.batches.push_front(batch);
+        }
+        true
+    }
+
+    /// Halves what was too large; one record alone is dropped.
+    fn split(&mut self, kind: Option<Kind>) {
+        match kind {
+            Some(Kind::Events) if self.batches.front().is_some_and(|batch| batch.records.len() > 1) => {
+                let Some(Batch { mut records, .. }) = self.batches.pop_front() else { return };
+                let second = records.split_off(records.len() / 2);
+                for records in [second, records] {
+                    self.batches.push_front(Batch { records, attempts: 0 });
+                }
+            }
+            Some(Kind::State) if self.states.front().is_some_and(|(state, _)| state.len() > 1) => {
+                let Some((state, _)) = self.states.pop_front() else { return };
+                let [first, second] = state.split();
+                self.states.push_front((Arc::new(second), 0));
+                self.states.push_front((Arc::new(first), 0));
+            }
+            kind => self.give_up(kind, DropReason::TooLarge),
+        }
+    }
+
+    /// Drops what was sent.
+    fn give_up(&mut self, kind: Option<Kind>, reason: DropReason) {
+        match kind {
+            Some(Kind::Events) => {
+                let Some(batch) = self.batches.pop_front() else { return };
+                self.stats.events.drop(reason, batch.records.len());
+                self.forget(&batch.records);
+            }
+            Some(Kind::State) => {
+                let Some((state, _)) = self.states.pop_front() else { return };
+                self.stats.state.drop(reason, state.len());
+            }
+            None => {}
+        }
+    }
+
+    fn back_off(&mut self, retry_after: Option<Duration>, now: Timestamp, random: f64) {
+        let failures = self.backoff.failures.saturating_add(1);
+        // How long to wait; whether to give up is decided batch by batch.
+        let policy = RetryPolicy { attempts: u32::MAX, ..self.retry };
+        let wait = policy.delay(failures.min(u32::MAX - 1), retry_after, random).unwrap_or(self.retry.longest);
+        self.backoff = Backoff { failures, until: Some(Deadline::after(now, wait)) };
+    }
+
+    /// Returns how long nothing is to be done, if nothing is pushed and no answer comes.
+    fn next_due(&self, now: Timestamp) -> Option<Duration> {
+        let max_age = self.limits.max_age.saturating_add(Duration::from_nanos(1));
+        let first = self.memory.front();
+        let first_in_batches = self.batches.iter().filter_map(|batch| batch.records.first());
+        let due = [
+            self.backoff.until.map(|until| until.at),
+            self.spool.as_ref().and_then(|spool| spool.backoff.until).map(|until| until.at),
+            self.state_due.map(|due| due.at),
+            first.map(|record| record.at.saturating_add(self.limits.max_delay)),
+        ];
+        let expiry = first.into_iter().chain(first_in_batches).map(|record| record.at.saturating_add(max_age));
+        due.into_iter().flatten().chain(expiry).filter(|due| *due > now).min().map(|due| due.since(now))
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,460 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+use sre_core::{MemorySpool, Spool, SpooledRecord, StoreError};
+
+use super::super::record;
+use super::super::spool_queue::SpoolResult;
+use super::*;
+
+const START: Timestamp = Timestamp::from_secs(1_790_000_000);
+const QUEUE: &str = "test";
+
+/// A machine, the world around it, and what the backend took.
+struct World {
+    machine: Machine,
+    spool: Option<FlakySpool>,
+    now: Timestamp,
+    sent: Option<Outgoing>,
+    pushed: u64,
+    accepted: Vec<u64>,
+    /// Events that were in memory only when the process was killed.
+    killed: BTreeSet<u64>,
+    /// What earlier lives gave up or the backend refused.
+    given_up: u64,
+}
+
+#[derive(Default)]
+struct FlakySpool {
+    spool: MemorySpool,
+    fails: AtomicBool,
+}
+
+impl FlakySpool {
+    fn check(&self) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::Relaxed) { Err(broken()) } else { Ok(()) }
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::unavailable("test", "is broken")
+}
+
+impl Spool for FlakySpool {
+    fn append(&self, queue: &str, records: &[&[u8]]) -> Result<u64, StoreError> {
+        self.check().and_then(|()| self.spool.append(queue, records))
+    }
+
+    fn peek(&self, queue: &str, limit: usize, bytes: usize) -> Result<Vec<SpooledRecord>, StoreError> {
+        self.check().and_then(|()| self.spool.peek(queue, limit, bytes))
+    }
+
+    fn remove(&self, queue: &str, up_to: u64) -> Result<(), StoreError> {
+        self.check().and_then(|()| self.spool.remove(queue, up_to))
+    }
+
+    fn size(&self, queue: &str) -> Result<SpoolSize, StoreError> {
+        self.spool.size(queue)
+    }
+}
+
+const LIMITS: OutboxLimits = OutboxLimits {
+    queue_events: 20,
+    queue_bytes: 4_000,
+    spool_bytes: 20_000,
+    max_age: Duration::from_secs(600),
+    batch_events: 4,
+    batch_bytes: 1_000,
+    max_delay: Duration::from_secs(1),
+    interval: Duration::from_secs(60),
+};
+
+/// Nothing but events, and all the time in the world.
+const PATIENT: OutboxLimits =
+    OutboxLimits { interval: Duration::from_secs(86_400), max_age: Duration::from_secs(86_400), ..LIMITS };
+
+fn machine(limits: OutboxLimits, spool: Option<&FlakySpool>, now: Timestamp) -> Machine {
+    let spooled = spool.map(|spool| spool.size(QUEUE).unwrap());
+    let retry = RetryPolicy { attempts: 5, ..RetryPolicy::default() };
+    Machine::new(limits, retry, true, spooled, now)
+}
+
+fn error(status: u16) -> ExportError {
+    ExportError::Rejected { exporter: QUEUE.to_owned(), status, message: String::new(), retry_after: None }
+}
+
+fn id(event: &AgentEvent) -> u64 {
+    event.agent.parse().unwrap()
+}
+
+impl World {
+    fn new(limits: OutboxLimits, has_spool: bool) -> Self {
+        let spool = has_spool.then(FlakySpool::default);
+        let machine = machine(limits, spool.as_ref(), START);
+        let (accepted, killed) = (Vec::new(), BTreeSet::new());
+        Self { machine, spool, now: START, sent: None, pushed: 0, accepted, killed, given_up: 0 }
+    }
+
+    fn push(&mut self, count: u64) {
+        for _ in 0..count {
+            let event = AgentEvent::new(self.now, self.pushed.to_string(), sre_core::event::Heartbeat::default());
+            let bytes = record::size(&event);
+            self.machine.push(Arc::new(event), bytes, self.now);
+            self.pushed += 1;
+        }
+    }
+
+    /// Does everything that can be done at once.
+    fn work(&mut self) {
+        for _ in 0..1_000 {
+            let step = self.machine.step(self.now);
+            let spool = self.spool.as_ref();
+            match spool.and_then(|spool| SpoolResult::of(&step, spool, QUEUE, &self.machine.limits)) {
+                Some(result) => self.machine.spooled(result, self.now),
+                None => match step {
+                    Step::Collect => {
+                        let metrics = (0..3).map(|value| Metric::gauge("m", f64::from(value))).collect();
+                        self.machine.collected(self.now, metrics, Vec::new());
+                    }
+                    Step::Send(outgoing) => {
+                        assert!(self.sent.is_none(), "one batch at a time");
+                        self.sent = Some(outgoing);
+                    }
+                    _ => return,
+                },
+            }
+        }
+        panic!("the machine never waits");
+    }
+
+    /// Answers what was sent, if anything was.
+    fn answer(&mut self, answer: &Answer) -> bool {
+        let Some(sent) = self.sent.take() else { return false };
+        let answer = match (answer, &sent) {
+            (Answer::Status(status), _) => Err(error(*status)),
+            (Answer::Partial(fates), Outgoing::Events(events)) => {
+                let mut report = ExportReport::default();
+                for (place, (event, fate)) in events.iter().zip(fates.iter().cycle()).enumerate() {
+                    match fate {
+                        0 => {
+                            self.accepted.push(id(event));
+                            report.accepted += 1;
+                        }
+                        1 => report = report.with_rejected(1, "bad"),
+                        2 => report.retry.push(place),
+                        3 => report.ignored += 1,
+                        _ => {}
+                    }
+                }
+                Ok(report)
+            }
+            (Answer::Success, Outgoing::Events(events)) => {
+                self.accepted.extend(events.iter().map(|event| id(event)));
+                Ok(ExportReport::accepted(events.len()))
+            }
+            (_, Outgoing::State(state)) => Ok(ExportReport::accepted(state.len())),
+        };
+        self.machine.settle(answer, self.now, 0.5);
+        true
+    }
+
+    fn kill(&mut self) {
+        let in_memory = self.machine.unspooled(true);
+        self.killed.extend(in_memory.iter().map(|record| id(&record.event)));
+        self.given_up += self.lost();
+        self.sent = None;
+        self.machine = machine(self.machine.limits, self.spool.as_ref(), self.now);
+    }
+
+    /// What this life gave up or the backend refused.
+    fn lost(&self) -> u64 {
+        let events = &self.machine.stats.events;
+        events.settled() - events.sent
+    }
+
+    /// Lets everything work, until nothing is left.
+    fn finish(&mut self) {
+        if let Some(spool) = &self.spool {
+            spool.fails.store(false, Ordering::Relaxed);
+        }
+        self.machine.resume();
+        self.machine.flush();
+        for _ in 0..1_000 {
+            self.work();
+            if !self.answer(&Answer::Success) {
+                if self.machine.is_idle() {
+                    break;
+                }
+                self.now = self.now.saturating_add(Duration::from_secs(1));
+            }
+            self.check();
+        }
+        assert!(self.machine.is_idle(), "{:?}", self.machine);
+        if let Some(spool) = &self.spool {
+            self.now = self.now.saturating_add(Duration::from_secs(10));
+            self.machine.end_flush();
+            // What is settled leaves the spool.
+            for _ in 0..10 {
+                if let Some(result) = SpoolResult::of(&self.machine.step(self.now), spool, QUEUE, &self.machine.limits)
+                {
+                    self.machine.spooled(result, self.now);
+                }
+            }
+            assert_eq!(spool.size(QUEUE).unwrap(), SpoolSize::default());
+        }
+    }
+
+    /// Everything is somewhere, and counted.
+    fn check(&self) {
+        let stats = self.machine.stats();
+        let events = &stats.events;
+        assert_eq!(
+            events.settled() + stats.queue_length + stats.spool_length,
+            events.received + events.restored,
+            "{stats:?}"
+        );
+        assert!(self.machine.memory.len() <= self.machine.limits.queue_events);
+        assert!(self.machine.memory_bytes <= self.machine.limits.queue_bytes);
+        assert!(stats.spool_bytes <= self.machine.limits.spool_bytes + self.machine.limits.queue_bytes as u64 * 2);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Answer {
+    Success,
+    Status(u16),
+    /// What becomes of each event: taken, refused, to be retried, ignored, not mentioned.
+    Partial(Vec<u8>),
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Push(u64),
+    Advance(u64),
+    SetBack(u64),
+    Answer(Answer),
+    Flush,
+    Resume,
+    SpoolFails(bool),
+    Kill,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let answer = prop_oneof![
+        4 => Just(Answer::Success),
+        4 => prop::sample::select(vec![429, 500, 503, 413, 400, 401]).prop_map(Answer::Status),
+        1 => prop::collection::vec(0u8..5, 1..4).prop_map(Answer::Partial),
+    ];
+    let act = prop_oneof![
+        6 => (1u64..9).prop_map(Act::Push),
+        5 => (1u64..5_000).prop_map(Act::Advance),
+        1 => (60_000u64..400_000).prop_map(Act::Advance),
+        1 => (1u64..100_000).prop_map(Act::SetBack),
+        8 => answer.prop_map(Act::Answer),
+        1 => Just(Act::Flush),
+        1 => Just(Act::Resume),
+        1 => any::<bool>().prop_map(Act::SpoolFails),
+        1 => Just(Act::Kill),
+    ];
+    prop::collection::vec(act, 1..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_is_taken_exactly_once_or_counted_as_lost(acts in acts(), has_spool: bool) {
+        let mut world = World::new(LIMITS, has_spool);
+        let mut is_plain = true;
+        let mut was_killed = false;
+        for act in &acts {
+            match act {
+                Act::Push(count) => world.push(*count),
+                Act::Advance(ms) => world.now = world.now.saturating_add(Duration::from_millis(*ms)),
+                Act::SetBack(ms) => world.now = world.now.saturating_sub(Duration::from_millis(*ms)),
+                Act::Answer(answer) => {
+                    is_plain &= !matches!(answer, Answer::Partial(_));
+                    world.answer(answer);
+                }
+                Act::Flush => world.machine.flush(),
+                Act::Resume => world.machine.resume(),
+                Act::SpoolFails(fails) => {
+                    is_plain = false;
+                    world.spool.iter().for_each(|spool| spool.fails.store(*fails, Ordering::Relaxed));
+                }
+                Act::Kill => {
+                    was_killed = true;
+                    world.kill();
+                }
+            }
+            world.work();
+            world.check();
+        }
+        world.finish();
+        let once: BTreeSet<u64> = world.accepted.iter().copied().collect();
+        let missing = (0..world.pushed).filter(|id| !once.contains(id) && !world.killed.contains(id)).count() as u64;
+        let lost = world.given_up + world.lost();
+        if was_killed {
+            prop_assert!(missing <= lost, "{missing} events are missing, {lost} were counted");
+        } else {
+            prop_assert_eq!(once.len(), world.accepted.len(), "none is taken twice");
+            prop_assert_eq!(missing, lost);
+            if is_plain {
+                prop_assert!(world.accepted.is_sorted(), "{:?}", world.accepted);
+            }
+        }
+    }
+}
+
+/// Works and answers until nothing more is sent; returns the sizes of the batches of events.
+fn send_all(world: &mut World, answer: impl Fn(usize) -> Answer) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    loop {
+        world.work();
+        let Some(sent) = &world.sent else { return sizes };
+        let size = match sent {
+            Outgoing::Events(events) => events.len(),
+            Outgoing::State(state) => state.len(),
+        };
+        sizes.push(size);
+        world.answer(&answer(size));
+    }
+}
+
+#[test]
+fn a_batch_is_sent_when_it_is_full_or_its_first_event_has_waited_long_enough() {
+    let mut world = World::new(LIMITS, false);
+    world.push(9);
+    assert_eq!(send_all(&mut world, |_| Answer::Success), [4, 4]);
+    world.now = world.now.saturating_add(LIMITS.max_delay);
+    assert_eq!(send_all(&mut world, |_| Answer::Success), [1]);
+    let mut world = World::new(OutboxLimits { batch_bytes: 140, ..LIMITS }, false);
+    world.push(5);
+    assert_eq!(send_all(&mut world, |_| Answer::Success), [2, 2], "by bytes");
+}
+
+#[test]
+fn an_answer_of_413_halves_a_batch_down_to_the_one_event_that_is_dropped() {
+    let mut world = World::new(LIMITS, false);
+    world.push(4);
+    let sizes = send_all(&mut world, |size| if size > 1 { Answer::Status(413) } else { Answer::Success });
+    assert_eq!(sizes, [4, 2, 1, 1, 2, 1, 1]);
+    assert_eq!(world.accepted, [0, 1, 2, 3]);
+    world.push(4);
+    send_all(&mut world, |_| Answer::Status(413));
+    assert_eq!(world.machine.stats.events.dropped[&DropReason::TooLarge], 4);
+}
+
+#[test]
+fn retries_wait_longer_each_time_and_not_less_than_the_backend_asks() {
+    let mut world = World::new(PATIENT, false);
+    world.push(4);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        world.work();
+        world.answer(&Answer::Status(503));
+        let Step::Wait(Some(wait)) = world.machine.step(world.now) else { panic!("it waits") };
+        waits.push(wait.as_millis());
+        world.now = world.now.saturating_add(wait);
+    }
+    assert_eq!(waits, [750, 1_500, 3_000, 6_000], "three quarters of the doubling wait");
+    world.work();
+    world.sent = None;
+    let asked = ExportError::Rejected {
+        exporter: QUEUE.to_owned(),
+        status: 429,
+        message: String::new(),
+        retry_after: Some(Duration::from_secs(50)),
+    };
+    world.machine.settle(Err(asked), world.now, 0.5);
+    assert!(matches!(world.machine.step(world.now), Step::Wait(Some(wait)) if wait == Duration::from_secs(50)));
+    assert_eq!(world.machine.stats.retries, 5);
+}
+
+#[test]
+fn a_batch_that_the_backend_cannot_digest_is_given_up_and_one_that_it_never_saw_is_not() {
+    let mut world = World::new(PATIENT, false);
+    world.push(5);
+    for (status, dropped) in [(503, 0), (500, 4)] {
+        for _ in 0..5 {
+            world.work();
+            assert!(world.answer(&Answer::Status(status)));
+            world.now = world.now.saturating_add(Duration::from_secs(300));
+        }
+        let given_up = world.machine.stats.events.dropped.get(&DropReason::RetriesExhausted);
+        assert_eq!(given_up.copied().unwrap_or_default(), dropped, "{status}");
+    }
+}
+
+#[test]
+fn refused_credentials_halt_it_until_it_is_told_to_go_on() {
+    let mut world = World::new(LIMITS, false);
+    world.push(4);
+    assert_eq!(send_all(&mut world, |_| Answer::Status(401)), [4]);
+    world.now = world.now.saturating_add(Duration::from_secs(300));
+    assert_eq!(send_all(&mut world, |_| Answer::Success), [] as [usize; 0]);
+    assert!(world.machine.stats().is_halted);
+    world.machine.resume();
+    assert_eq!(send_all(&mut world, |_| Answer::Success)[..], [3, 4], "metrics and events");
+    assert_eq!(world.machine.stats.last_error, "");
+}
+
+#[test]
+fn a_backend_that_is_away_costs_nothing_where_there_is_a_spool() {
+    let mut world =
+        World::new(OutboxLimits { spool_bytes: 1 << 20, max_age: Duration::from_secs(7_200), ..LIMITS }, true);
+    for _ in 0..600 {
+        world.push(5);
+        world.work();
+        world.answer(&Answer::Status(503));
+        world.work();
+        world.now = world.now.saturating_add(Duration::from_secs(6));
+    }
+    world.kill();
+    world.finish();
+    assert_eq!(world.accepted, (0..3_000).collect::<Vec<u64>>(), "after an hour and a restart, in order");
+}
+
+#[test]
+fn what_is_too_old_is_dropped_from_memory_and_from_the_spool() {
+    for has_spool in [false, true] {
+        let mut world = World::new(LIMITS, has_spool);
+        world.push(9);
+        world.work();
+        world.answer(&Answer::Status(503));
+        world.work();
+        world.now = world.now.saturating_add(LIMITS.max_age + Duration::from_secs(1));
+        world.push(1);
+        world.finish();
+        assert_eq!(world.accepted, [9]);
+        assert_eq!(world.machine.stats.events.dropped[&DropReason::Expired], 9);
+    }
+}
+
+#[test]
+fn metrics_that_cannot_be_sent_make_way_for_newer_ones() {
+    let mut world = World::new(LIMITS, false);
+    for _ in 0..3 {
+        world.now = world.now.saturating_add(LIMITS.interval);
+        world.work();
+        assert!(world.answer(&Answer::Status(503)));
+    }
+    let state = &world.machine.stats.state;
+    assert_eq!((state.received, state.dropped[&DropReason::Superseded]), (9, 6));
+    world.now = world.now.saturating_add(Duration::from_secs(30));
+    assert_eq!(
+        send_all(&mut world, |size| if size > 1 { Answer::Status(413) } else { Answer::Success }),
+        [3, 1, 2, 1, 1]
+    );
+    assert_eq!(world.machine.stats.state.sent, 3);
+}
+
+#[test]
+fn a_full_queue_drops_what_comes_last() {
+    let mut world = World::new(LIMITS, false);
+    world.push(25);
+    assert_eq!(world.machine.stats.events.dropped[&DropReason::QueueFull], 5);
+    world.finish();
+    assert_eq!(world.accepted, (0..20).collect::<Vec<u64>>());
+}

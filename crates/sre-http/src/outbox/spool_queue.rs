@@ -1,0 +1,230 @@
+use std::time::Duration;
+
+use sre_core::{Spool, SpoolSize, SpooledRecord, StoreError, Timestamp};
+
+use super::deadline::{Backoff, Deadline};
+use super::machine::{Machine, Step};
+use super::options::OutboxLimits;
+use super::record::{self, Batch, Record};
+use super::stats::DropReason;
+
+/// What a machine knows of its queue in the spool.
+#[derive(Debug)]
+pub(super) struct SpoolQueue {
+    /// What is in it.
+    pub(super) size: SpoolSize,
+    /// How many of its records are in no batch.
+    pub(super) waiting: u64,
+    /// All up to this id were in a batch.
+    loaded_up_to: u64,
+    /// All up to this id are settled.
+    settled_up_to: u64,
+    /// All up to this id are out of the spool.
+    removed_up_to: u64,
+    pub(super) backoff: Backoff,
+}
+
+impl SpoolQueue {
+    pub(super) fn new(size: SpoolSize) -> Self {
+        Self {
+            size,
+            waiting: size.records,
+            loaded_up_to: 0,
+            settled_up_to: 0,
+            removed_up_to: 0,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// How long to wait after the spool could not be read or written.
+const SPOOL_RETRY: Duration = Duration::from_secs(5);
+
+impl Machine {
+    /// Returns what to do with the spool, if anything.
+    pub(super) fn spool_step(&mut self, now: Timestamp) -> Option<Step> {
+        let spool = self.spool.as_ref()?;
+        if !spool.backoff.is_over(now) {
+            return None;
+        }
+        if spool.settled_up_to > spool.removed_up_to {
+            return Some(Step::Remove(spool.settled_up_to));
+        }
+        if self.is_append_due(now) {
+            return Some(Step::Append(self.unspooled(self.can_spool_batches())));
+        }
+        (self.batches.is_empty() && spool.waiting > 0).then_some(Step::Load)
+    }
+
+    /// True while the backend cannot take what waits, or memory fills up.
+    fn is_append_due(&self, now: Timestamp) -> bool {
+        let Some(spool) = &self.spool else { return false };
+        let is_away = self.backoff.is_failing() || self.stats.is_halted;
+        let has_direct = self.can_spool_batches() && self.batches.iter().any(is_direct);
+        let is_due = self.is_half_full() || (is_away && (has_direct || self.is_batch_due(now)));
+        is_due && spool.size.bytes < self.limits.spool_bytes
+    }
+
+    /// Batches go to the spool as long as nothing older waits there: what is in it stays in order.
+    fn can_spool_batches(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| spool.waiting == 0)
+    }
+
+    /// Returns what is in memory only, oldest first.
+    pub(super) fn unspooled(&self, with_batches: bool) -> Vec<Record> {
+        let in_batches = self.batches.iter().filter(|batch| with_batches && is_direct(batch));
+        in_batches.flat_map(|batch| &batch.records).chain(&self.memory).cloned().collect()
+    }
+
+    /// Takes what became of a step.
+    pub(super) fn spooled(&mut self, result: SpoolResult, now: Timestamp) {
+        match result {
+            SpoolResult::Appended(sizes, result) => self.appended(&sizes, result, now),
+            SpoolResult::Removed(up_to, result) => self.removed(up_to, result, now),
+            SpoolResult::Loaded(result) => self.loaded(result, now),
+        }
+    }
+
+    /// Takes the last result before the end: what was appended needs no place in memory any more.
+    pub(super) fn spooled_at_the_end(&mut self, sizes: &[usize], result: Result<u64, StoreError>, now: Timestamp) {
+        if self.spool_result(result, now).is_none() {
+            return;
+        }
+        self.batches.clear();
+        self.memory.clear();
+        self.memory_bytes = 0;
+        if let Some(spool) = &mut self.spool {
+            spool.size.records += sizes.len() as u64;
+            spool.size.bytes += sizes.iter().sum::<usize>() as u64;
+        }
+    }
+
+    fn appended(&mut self, sizes: &[usize], result: Result<u64, StoreError>, now: Timestamp) {
+        let with_batches = self.can_spool_batches();
+        let Some(last) = self.spool_result(result, now) else { return };
+        let Some(spool) = &mut self.spool else { return };
+        let mut ids = (last + 1 - sizes.len() as u64)..=last;
+        let mut sizes = sizes.iter().copied();
+        let direct = self.batches.iter_mut().filter(|batch| with_batches && is_direct(batch));
+        for record in direct.flat_map(|batch| &mut batch.records) {
+            let (Some(id), Some(bytes)) = (ids.next(), sizes.next()) else { return };
+            (record.spool_id, record.bytes) = (Some(id), bytes);
+            spool.size.records += 1;
+            spool.size.bytes += bytes as u64;
+            spool.loaded_up_to = id;
+        }
+        for bytes in sizes {
+            // Whatever was pushed meanwhile stands behind these.
+            let Some(record) = self.memory.pop_front() else { break };
+            self.memory_bytes -= record.bytes;
+            spool.size.records += 1;
+            spool.size.bytes += bytes as u64;
+            spool.waiting += 1;
+        }
+    }
+
+    fn removed(&mut self, up_to: u64, result: Result<(), StoreError>, now: Timestamp) {
+        if self.spool_result(result, now).is_some()
+            && let Some(spool) = &mut self.spool
+        {
+            spool.removed_up_to = up_to;
+        }
+    }
+
+    fn loaded(&mut self, result: Result<Vec<SpooledRecord>, StoreError>, now: Timestamp) {
+        let Some(found) = self.spool_result(result, now) else { return };
+        let Some(spool) = &mut self.spool else { return };
+        let Some(last) = found.last() else {
+            // Somebody emptied it.
+            (spool.waiting, spool.size) = (0, SpoolSize::default());
+            return;
+        };
+        spool.loaded_up_to = last.id;
+        if spool.removed_up_to == 0 {
+            spool.removed_up_to = found[0].id.saturating_sub(1);
+        }
+        spool.waiting = spool.waiting.saturating_sub(found.len() as u64);
+        let mut records = Vec::with_capacity(found.len());
+        for spooled in &found {
+            match record::from_bytes(spooled) {
+                Some(record) => records.push(record),
+                None => {
+                    spool.size.records = spool.size.records.saturating_sub(1);
+                    spool.size.bytes = spool.size.bytes.saturating_sub(spooled.bytes.len() as u64);
+                    self.stats.events.drop(DropReason::Unreadable, 1);
+                }
+            }
+        }
+        if !records.is_empty() {
+            self.batches.push_back(Batch { records, attempts: 0 });
+        }
+        self.note_settled();
+    }
+
+    /// Takes records that are settled out of the spool's size.
+    pub(super) fn forget(&mut self, records: &[Record]) {
+        let Some(spool) = &mut self.spool else { return };
+        for record in records.iter().filter(|record| record.spool_id.is_some()) {
+            spool.size.records = spool.size.records.saturating_sub(1);
+            spool.size.bytes = spool.size.bytes.saturating_sub(record.bytes as u64);
+        }
+    }
+
+    /// Notes up to which id the spool has nothing more to keep.
+    pub(super) fn note_settled(&mut self) {
+        let first = self.batches.iter().flat_map(|batch| &batch.records).find_map(|record| record.spool_id);
+        if let Some(spool) = &mut self.spool {
+            spool.settled_up_to = first.map_or(spool.loaded_up_to, |first| first - 1);
+        }
+    }
+
+    fn spool_result<T>(&mut self, result: Result<T, StoreError>, now: Timestamp) -> Option<T> {
+        let spool = self.spool.as_mut()?;
+        match result {
+            Ok(value) => {
+                spool.backoff = Backoff::default();
+                Some(value)
+            }
+            Err(error) => {
+                let failures = spool.backoff.failures.saturating_add(1);
+                spool.backoff = Backoff { failures, until: Some(Deadline::after(now, SPOOL_RETRY)) };
+                self.stats.spool_failures += 1;
+                self.stats.last_error = error.to_string();
+                None
+            }
+        }
+    }
+}
+
+/// True for a batch that came from memory and is not in the spool.
+fn is_direct(batch: &Batch) -> bool {
+    batch.records.iter().all(|record| record.spool_id.is_none())
+}
+
+/// What became of a step that uses the spool.
+pub(super) enum SpoolResult {
+    /// The sizes of what was appended, and the id of the last.
+    Appended(Vec<usize>, Result<u64, StoreError>),
+    /// Up to which id everything was removed.
+    Removed(u64, Result<(), StoreError>),
+    Loaded(Result<Vec<SpooledRecord>, StoreError>),
+}
+
+impl SpoolResult {
+    /// Does what a step wants of the spool; `None` for a step that wants nothing of it.
+    pub(super) fn of(step: &Step, spool: &dyn Spool, queue: &str, limits: &OutboxLimits) -> Option<Self> {
+        match step {
+            Step::Append(records) => Some(Self::append(records, spool, queue)),
+            Step::Remove(up_to) => Some(Self::Removed(*up_to, spool.remove(queue, *up_to))),
+            Step::Load => Some(Self::Loaded(spool.peek(queue, limits.batch_events.max(1), limits.batch_bytes))),
+            _ => None,
+        }
+    }
+
+    pub(super) fn append(records: &[Record], spool: &dyn Spool, queue: &str) -> Self {
+        let bytes: Vec<Vec<u8>> = records.iter().map(record::to_bytes).collect();
+        let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        let result = spool.append(queue, &slices);
+        Self::Appended(bytes.iter().map(Vec::len).collect(), result)
+    }
+}

@@ -1,0 +1,197 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use sre_core::{ExportReport, Metric, MetricUnit};
+
+/// What became of everything that an outbox was given, since it was made.
+///
+/// Received and restored records are sent, ignored, rejected or dropped, or they wait in memory or in the spool: for
+/// events, [`RecordCounts::settled`] + `queue_length` + `spool_length` = `received` + `restored`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutboxStats {
+    /// The exporter's name.
+    pub exporter: String,
+    /// Events.
+    pub events: RecordCounts,
+    /// Metrics and snapshots.
+    pub state: RecordCounts,
+    /// Events in memory that are not in the spool.
+    pub queue_length: u64,
+    /// Their bytes, as JSON.
+    pub queue_bytes: u64,
+    /// Events in the spool.
+    pub spool_length: u64,
+    /// Their bytes.
+    pub spool_bytes: u64,
+    /// Batches that were sent again.
+    pub retries: u64,
+    /// Batches that failed.
+    pub failures: u64,
+    /// Times that the spool could not be read or written.
+    pub spool_failures: u64,
+    /// Whether the backend refused the credentials, so that nothing is sent until [`Outbox::resume`](crate::Outbox::resume).
+    pub is_halted: bool,
+    /// Why the last batch failed; empty while the last one succeeded.
+    pub last_error: String,
+}
+
+/// What became of records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordCounts {
+    /// Records that were given to the outbox.
+    pub received: u64,
+    /// Records that an earlier run left in the spool.
+    pub restored: u64,
+    /// Records that the backend took.
+    pub sent: u64,
+    /// Records that have no form in the backend.
+    pub ignored: u64,
+    /// Records that the backend refused, by the reason it gave.
+    pub rejected: BTreeMap<Cow<'static, str>, u64>,
+    /// Records that were given up, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+}
+
+/// Why a record was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The queue in memory was full.
+    QueueFull,
+    /// It waited longer than `max_age`.
+    Expired,
+    /// The backend refused a batch of this record alone as too large.
+    TooLarge,
+    /// The backend answered too often with an error.
+    RetriesExhausted,
+    /// The backend refused the whole batch.
+    Rejected,
+    /// The exporter could not put the batch into the backend's form.
+    Invalid,
+    /// The exporter's report did not mention it.
+    Unreported,
+    /// It cannot be written as JSON, or not be read back from the spool.
+    Unreadable,
+    /// Newer metrics and snapshots took its place before it could be sent.
+    Superseded,
+    /// It still waited at shutdown, and no spool took it.
+    Shutdown,
+}
+
+/// So many reasons of a backend are told apart; the rest is counted as one.
+const MOST_REASONS: usize = 16;
+const OTHER_REASONS: &str = "other";
+
+impl DropReason {
+    /// Returns the reason as the label of a metric, such as `queue_full`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Expired => "expired",
+            Self::TooLarge => "too_large",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Rejected => "rejected",
+            Self::Invalid => "invalid",
+            Self::Unreported => "unreported",
+            Self::Unreadable => "unreadable",
+            Self::Superseded => "superseded",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl RecordCounts {
+    /// Returns how many records the backend took or refused, or that were ignored or given up.
+    pub fn settled(&self) -> u64 {
+        self.sent + self.ignored + self.rejected.values().sum::<u64>() + self.dropped.values().sum::<u64>()
+    }
+
+    pub(super) fn drop(&mut self, reason: DropReason, count: usize) {
+        if count > 0 {
+            *self.dropped.entry(reason).or_default() += count as u64;
+        }
+    }
+
+    /// Counts what became of `settled` records by the exporter's report, which may be wrong.
+    pub(super) fn report(&mut self, report: &ExportReport, settled: usize) {
+        let mut left = settled as u64;
+        let mut take = |count: u64| {
+            let count = count.min(left);
+            left -= count;
+            count
+        };
+        for rejection in &report.rejected {
+            let is_known = self.rejected.contains_key(&rejection.reason) || self.rejected.len() < MOST_REASONS;
+            let reason = if is_known { rejection.reason.clone() } else { Cow::Borrowed(OTHER_REASONS) };
+            *self.rejected.entry(reason).or_default() += take(rejection.count);
+        }
+        self.ignored += take(report.ignored);
+        self.sent += take(report.accepted);
+        self.drop(DropReason::Unreported, left as usize);
+    }
+}
+
+impl OutboxStats {
+    /// Emits the counts as metrics, labelled `exporter`.
+    pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        let exporter = ("exporter", self.exporter.as_str());
+        let counter =
+            |name, count: u64, help| Metric::counter(name, count as f64).with_labels(&[exporter]).with_help(help);
+        let gauge = |name, value: u64, help| Metric::gauge(name, value as f64).with_labels(&[exporter]).with_help(help);
+        for (kind, counts) in [("event", &self.events), ("state", &self.state)] {
+            for (name, count, help) in [
+                ("sre.exporter.received", counts.received, "Records given to the exporter."),
+                ("sre.exporter.restored", counts.restored, "Records that an earlier run left in the spool."),
+                ("sre.exporter.sent", counts.sent, "Records accepted by the backend."),
+                ("sre.exporter.ignored", counts.ignored, "Records that have no form in the backend."),
+            ] {
+                emit(counter(name, count, help).with_label("kind", kind));
+            }
+            for (reason, count) in &counts.rejected {
+                let rejected = counter("sre.exporter.rejected", *count, "Records refused by the backend, by reason.");
+                emit(rejected.with_label("kind", kind).with_label("reason", &**reason));
+            }
+            for (reason, count) in &counts.dropped {
+                let dropped = counter("sre.exporter.dropped", *count, "Records given up, by reason.");
+                emit(dropped.with_label("kind", kind).with_label("reason", reason.as_str()));
+            }
+        }
+        emit(counter("sre.exporter.retries", self.retries, "Batches sent again."));
+        emit(counter("sre.exporter.failures", self.failures, "Batches that failed."));
+        emit(counter("sre.exporter.spool_failures", self.spool_failures, "Failed reads and writes of the spool."));
+        emit(gauge("sre.exporter.queue_length", self.queue_length, "Events waiting in memory."));
+        let bytes = gauge("sre.exporter.queue_size", self.queue_bytes, "Size of the events waiting in memory.");
+        emit(bytes.with_unit(MetricUnit::Bytes));
+        emit(gauge("sre.exporter.spool_length", self.spool_length, "Events waiting in the spool."));
+        let bytes = gauge("sre.exporter.spool_size", self.spool_bytes, "Size of the events waiting in the spool.");
+        emit(bytes.with_unit(MetricUnit::Bytes));
+        let help = "1 while nothing is sent because the backend refuses the credentials.";
+        emit(gauge("sre.exporter.halted", u64::from(self.is_halted), help));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_does_not_add_up_loses_nothing_silently() {
+        let mut counts = RecordCounts::default();
+        counts.report(&ExportReport::accepted(3).with_ignored(1), 10);
+        assert_eq!((counts.sent, counts.ignored, counts.dropped[&DropReason::Unreported]), (3, 1, 6));
+        counts.report(&ExportReport::accepted(7).with_rejected(9, "bad"), 10);
+        assert_eq!((counts.sent, counts.rejected["bad"], counts.settled()), (4, 9, 20));
+    }
+
+    #[test]
+    fn reasons_of_a_backend_are_bounded() {
+        let mut counts = RecordCounts::default();
+        for number in 0..100 {
+            counts.report(&ExportReport::default().with_rejected(1, format!("id {number} is wrong")), 1);
+        }
+        assert_eq!((counts.rejected.len(), counts.rejected[OTHER_REASONS]), (MOST_REASONS + 1, 84));
+        assert_eq!(counts.settled(), 100);
+    }
+}

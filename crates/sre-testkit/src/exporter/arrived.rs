@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use sre_core::{EventSpan, Wants};
+
+use super::data::{CALL_SPAN, Data};
+
+/// What a backend read from requests.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// Spans, runs or observations.
+    pub spans: Vec<ArrivedSpan>,
+    /// Scores of events, each with its trace in hex, its name and its value.
+    pub scores: Vec<(String, String, f64)>,
+    /// Metrics by name, and scores of objectives, each with its value; of a histogram its sum.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// A span as a backend read it.
+#[derive(Clone, Debug, Default)]
+pub struct ArrivedSpan {
+    /// The trace, in hex.
+    pub trace_id: String,
+    /// The span, in hex.
+    pub span_id: String,
+    /// The parent, in hex.
+    pub parent_span_id: Option<String>,
+    /// Nanoseconds since 1970.
+    pub start: i64,
+    /// Nanoseconds since 1970.
+    pub end: i64,
+    /// Whether it failed.
+    pub is_error: bool,
+    /// What a model call used and cost.
+    pub usage: Option<Usage>,
+}
+
+/// What a model call used and cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Input tokens, cached ones included.
+    pub input_tokens: i64,
+    /// Those of them that came from the cache.
+    pub cached_input_tokens: i64,
+    /// Output tokens.
+    pub output_tokens: i64,
+    /// In US dollars.
+    pub cost_usd: Option<f64>,
+}
+
+/// What the suite's model call used and cost.
+pub const CALL: Usage =
+    Usage { input_tokens: 1_000, cached_input_tokens: 200, output_tokens: 50, cost_usd: Some(0.0125) };
+
+impl Arrived {
+    pub(super) fn extend(&mut self, other: Self) {
+        self.spans.extend(other.spans);
+        self.scores.extend(other.scores);
+        self.metrics.extend(other.metrics);
+    }
+
+    /// Panics where something is missing or wrong. As many spans and scores arrived as events were taken.
+    pub(super) fn check(&self, data: &Data, wants: Wants, accepted_events: u64, precision: Duration) {
+        let mut found = 0;
+        for span in data.events.iter().filter_map(|event| EventSpan::of(event)) {
+            let Some(arrived) = self.spans.iter().find(|arrived| arrived.span_id == span.span_id.to_string()) else {
+                continue;
+            };
+            found += 1;
+            assert_eq!(arrived.trace_id, span.trace_id.to_string(), "the trace of {span:?}");
+            assert_eq!(arrived.parent_span_id, span.parent_span_id.map(|id| id.to_string()), "the parent of {span:?}");
+            for (found, expected) in [(arrived.start, span.start), (arrived.end, span.end)] {
+                let apart = found.abs_diff(expected.as_nanos());
+                assert!(u128::from(apart) < precision.as_nanos(), "{arrived:?} is not {span:?}");
+            }
+            let may_fail = span.outcome == Some(false);
+            assert_eq!(arrived.is_error, may_fail, "the outcome of {span:?}");
+            if arrived.span_id == CALL_SPAN {
+                assert_eq!(arrived.usage, Some(CALL), "tokens and cost");
+            }
+        }
+        if wants.events {
+            assert!(self.spans.iter().any(|span| span.span_id == CALL_SPAN), "the model call arrives: {self:?}");
+            assert_eq!(
+                found + self.scores.len() as u64,
+                accepted_events,
+                "every event that was taken arrives: {self:?}"
+            );
+        }
+        if wants.metrics {
+            for (name, value) in [("gauge", -1.5), ("gauge", 2.5), ("counter", 7.0), ("latency", 2.6)] {
+                let has = |(found, is): &(String, f64)| found.contains(name) && (is - value).abs() < 1e-9;
+                assert!(self.metrics.iter().any(has), "suite.{name} arrives as {value}: {:?}", self.metrics);
+            }
+        } else if wants.snapshots {
+            assert!(self.metrics.iter().any(|(_, value)| *value == 0.4), "the budget arrives: {:?}", self.metrics);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What every exporter that pushes must do.
+
+mod arrived;
+mod data;
+mod faults;
+mod outbox;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Resource};
+use sre_http::{Client, Options};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+pub use self::arrived::{Arrived, ArrivedSpan, CALL, Usage};
+use self::data::{Data, START};
+
+/// What the suite needs to know of an exporter and its backend.
+pub trait Backend: Send + Sync + 'static {
+    /// Returns the exporter, sending to the server at `url` with `secret` as every secret it has.
+    fn exporter(&self, url: &str, secret: &str) -> Arc<dyn Exporter>;
+
+    /// Returns the answer of a backend that takes everything in the request.
+    fn success(&self, request: &Request) -> ResponseTemplate;
+
+    /// Returns the answer of a backend that refuses one record of the request and takes the others; `None` where its
+    /// protocol has no such answer.
+    fn refuses_one(&self, _request: &Request) -> Option<ResponseTemplate> {
+        None
+    }
+
+    /// Panics where a request is not as the vendor's contract wants it.
+    fn check(&self, _request: &Request) {}
+
+    /// Returns what a backend reads from a request.
+    fn read(&self, request: &Request) -> Arrived;
+
+    /// How exact the backend's times are.
+    fn precision(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+}
+
+/// Every secret of an exporter in the suite.
+pub const SECRET: &str = "s3cr3t-of-the-suite";
+
+/// What every exporter that pushes over HTTP must do, against a server on loopback:
+///
+/// - an empty batch makes no request, and what is sent arrives whole: ids, parents, times, tokens, costs, metrics;
+/// - every record of a batch is taken, ignored, refused or to be retried, whatever the answer;
+/// - each fault is told apart: busy, broken, too large, refused, unreachable, slow, moved;
+/// - secrets are in no URL, error or `Debug`;
+/// - long, non-ASCII and not finite values are no problem;
+/// - with the outbox, faults, a restart and a shutdown lose nothing that is not counted.
+///
+/// # Panics
+/// When the exporter does not conform.
+pub async fn exporter(backend: impl Backend) {
+    let resource = Resource::new("suite").with("host.name", "höst");
+    let suite = Suite { backend: Arc::new(backend), http: client(), resource };
+    suite.an_empty_batch_makes_no_request().await;
+    suite.what_is_sent_arrives_whole().await;
+    suite.extreme_values_are_no_problem().await;
+    suite.one_refused_record_is_counted().await;
+    suite.statuses_are_told_apart().await;
+    suite.no_answer_and_strange_answers_are_told_apart().await;
+    suite.a_redirect_is_not_followed().await;
+    outbox::faults_lose_nothing(&suite).await;
+    outbox::a_restart_loses_nothing(&suite).await;
+    outbox::a_shutdown_counts_what_is_lost(&suite).await;
+}
+
+struct Suite {
+    backend: Arc<dyn Backend>,
+    http: Arc<dyn HttpClient>,
+    resource: Resource,
+}
+
+/// A backend that takes everything; one that refuses a record of the first request to `refuses_at`.
+struct Answers {
+    backend: Arc<dyn Backend>,
+    refuses_at: Option<String>,
+    has_refused: AtomicBool,
+}
+
+impl Respond for Answers {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let refuses = self.refuses_at.as_deref() == Some(request.url.path());
+        if refuses
+            && let Some(answer) = self.backend.refuses_one(request)
+            && !self.has_refused.swap(true, Ordering::Relaxed)
+        {
+            return answer;
+        }
+        self.backend.success(request)
+    }
+}
+
+/// What became of a batch.
+struct Exported {
+    is_events: bool,
+    len: usize,
+    result: Result<ExportReport, ExportError>,
+}
+
+fn client() -> Arc<dyn HttpClient> {
+    let options = Options { timeout: Duration::from_millis(500), max_answer: 10_000, ..Options::default() };
+    Arc::new(Client::new(options).expect("an HTTP client"))
+}
+
+impl Suite {
+    /// A server that gives this answer to everything.
+    async fn server(&self, answer: impl Respond + 'static) -> MockServer {
+        let server = MockServer::start().await;
+        Mock::given(any()).respond_with(answer).mount(&server).await;
+        server
+    }
+
+    /// A server that answers as the backend does.
+    async fn good_server(&self, refuses_at: Option<String>) -> MockServer {
+        let backend = self.backend.clone();
+        self.server(Answers { backend, refuses_at, has_refused: AtomicBool::new(false) }).await
+    }
+
+    async fn export(&self, url: &str, data: &Data) -> Vec<Exported> {
+        let exporter = self.backend.exporter(url, SECRET);
+        let debug = format!("{exporter:?}");
+        assert!(!debug.contains(SECRET), "a secret in Debug: {debug}");
+        let mut exported = Vec::new();
+        for batch in data.batches(exporter.wants(), &self.resource) {
+            let result = exporter.export(&batch, &*self.http).await;
+            match &result {
+                Ok(report) => adds_up(report, batch.len()),
+                Err(error) => {
+                    let texts = format!("{error} {error:?}");
+                    assert!(!texts.contains(SECRET), "a secret in an error: {texts}");
+                }
+            }
+            exported.push(Exported { is_events: !batch.events.is_empty(), len: batch.len(), result });
+        }
+        assert!(!exported.is_empty(), "the exporter wants something");
+        exported
+    }
+
+    /// What a server received, as the backend reads it; every request is as its contract wants it.
+    async fn arrived(&self, server: &MockServer) -> Arrived {
+        let mut arrived = Arrived::default();
+        for request in received(server).await {
+            assert!(!request.url.as_str().contains(SECRET), "a secret in a URL: {}", request.url);
+            self.backend.check(&request);
+            arrived.extend(self.backend.read(&request));
+        }
+        arrived
+    }
+
+    async fn an_empty_batch_makes_no_request(&self) {
+        let server = self.good_server(None).await;
+        let exporter = self.backend.exporter(&server.uri(), SECRET);
+        let report = exporter.export(&ExportBatch::new(START, &self.resource), &*self.http).await;
+        assert_eq!(report.expect("nothing goes well"), ExportReport::default());
+        assert!(received(&server).await.is_empty(), "an empty batch made a request");
+    }
+
+    async fn what_is_sent_arrives_whole(&self) {
+        let server = self.good_server(None).await;
+        let mut accepted_events = 0;
+        for Exported { is_events, len, result } in self.export(&server.uri(), &Data::small()).await {
+            let report = result.unwrap_or_else(|error| panic!("a good answer: {error}"));
+            assert_eq!(report.accepted + report.ignored, len as u64, "all is taken: {report:?}");
+            assert!(report.accepted > 0, "something of each kind is sent: {report:?}");
+            accepted_events += if is_events { report.accepted } else { 0 };
+        }
+        let wants = self.backend.exporter(&server.uri(), SECRET).wants();
+        self.arrived(&server).await.check(&Data::small(), wants, accepted_events, self.backend.precision());
+    }
+
+    async fn extreme_values_are_no_problem(&self) {
+        let server = self.good_server(None).await;
+        for Exported { result, .. } in self.export(&server.uri(), &Data::extreme()).await {
+            result.unwrap_or_else(|error| panic!("extreme values: {error}"));
+        }
+        self.arrived(&server).await;
+    }
+
+    async fn one_refused_record_is_counted(&self) {
+        let server = self.good_server(None).await;
+        self.export(&server.uri(), &Data::small()).await;
+        let mut tried = BTreeSet::new();
+        for request in received(&server).await {
+            let path = request.url.path().to_owned();
+            if self.backend.refuses_one(&request).is_none() || !tried.insert(path.clone()) {
+                continue;
+            }
+            let server = self.good_server(Some(path)).await;
+            let exported = self.export(&server.uri(), &Data::small()).await;
+            let reports = exported.iter().filter_map(|exported| exported.result.as_ref().ok());
+            assert_eq!(reports.map(ExportReport::rejected_count).sum::<u64>(), 1, "the refused record is counted");
+        }
+    }
+}
+
+async fn received(server: &MockServer) -> Vec<Request> {
+    server.received_requests().await.expect("requests are recorded")
+}
+
+/// Every record of a batch is accounted for.
+fn adds_up(report: &ExportReport, len: usize) {
+    let sum = report.accepted + report.ignored + report.rejected_count() + report.retry.len() as u64;
+    assert_eq!(sum, len as u64, "the report adds up to the batch: {report:?}");
+    assert!(report.retry.is_sorted() && report.retry.iter().all(|place| *place < len), "{report:?}");
+    for rejection in &report.rejected {
+        assert!(!rejection.reason.contains(SECRET), "a secret in a reason: {rejection:?}");
+    }
+}

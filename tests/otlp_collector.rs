@@ -1,0 +1,186 @@
+//! Metrics and traces through a real OpenTelemetry collector, rotel, over HTTP and over gRPC, on loopback.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{Metric as MetricMessage, number_data_point};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use sre_core::{AgentEvent, Collect, EventSpan, ExponentialHistogram, Metric, MetricUnit, Resource, Secret, Timestamp};
+use sre_exporter_otlp::{OtlpExporter, OtlpSettings, Protocol};
+use sre_http::{Client, Options, Outbox, OutboxOptions};
+use sre_testkit::outside;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+const EVENTS: [&str; 3] = [
+    r#"{"event":"llm_call","time":1790000001.25,"agent":"support","task":"t","model":"gpt-4o-mini","input_tokens":1000,"output_tokens":50,"cost_usd":"0.0125","duration_ms":750}"#,
+    r#"{"event":"tool_call","time":1790000002,"agent":"support","task":"t","tool":"search","success":false,"error":"not found","duration_ms":20}"#,
+    r#"{"event":"task_finished","time":1790000003,"agent":"support","task":"t","success":true,"duration_ms":3000}"#,
+];
+
+/// Ends with the test, however that ends.
+struct Collector(Child);
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Collector {
+    /// Starts a collector that sends on to `sink` what it gets.
+    fn start(program: &str, folder: &Path, sink: &str, http: u16, grpc: u16) -> Self {
+        let child = Command::new(program)
+            .arg("start")
+            .args(["--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", sink])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
+            .args(["--batch-timeout", "50ms"])
+            .arg("--pid-file")
+            .arg(folder.join("pid"))
+            .arg("--log-file")
+            .arg(folder.join("log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+struct Source;
+
+impl Collect for Source {
+    fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        let mut latency = ExponentialHistogram::new(3);
+        [0.0, 0.5, 2.0].into_iter().for_each(|value| latency.record(value));
+        emit(Metric::gauge("sre.slo.target", 0.95).with_unit(MetricUnit::Ratio).with_label("slo", "answers"));
+        emit(Metric::counter("sre.cost", 7.5).with_unit(MetricUnit::Dollars));
+        emit(Metric::histogram("sre.latency", latency).with_unit(MetricUnit::Seconds));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_takes_metrics_and_spans_over_http_and_grpc() {
+    let Some(mut python) = outside::python_with("rotel", "otlp_collector") else { return };
+    let find = "import os, rotel; print(os.path.join(os.path.dirname(rotel.__file__), 'rotel-agent'))";
+    let program = String::from_utf8(python.args(["-c", find]).output().unwrap().stdout).unwrap();
+    for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
+        let (folder, sink) = (tempfile::tempdir().unwrap(), MockServer::start().await);
+        Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&sink).await;
+        let (http, grpc) = (free_port(), free_port());
+        let _collector = Collector::start(program.trim(), folder.path(), &sink.uri(), http, grpc);
+        let port = if protocol == Protocol::Grpc { grpc } else { http };
+        let events: Vec<AgentEvent> =
+            EVENTS.iter().map(|line| AgentEvent::from_json(line.as_bytes()).unwrap()).collect();
+        let sent = events.clone();
+        tokio::task::spawn_blocking(move || send(protocol, port, sent)).await.unwrap();
+        let (spans, metrics) = read_back(&sink, EVENTS.len(), 3).await;
+        check_spans(&spans, &events);
+        check_metrics(&metrics);
+    }
+}
+
+/// Sends by an outbox, which tries again until the collector listens.
+fn send(protocol: Protocol, port: u16, events: Vec<AgentEvent>) {
+    let settings = OtlpSettings::new(format!("http://127.0.0.1:{port}"))
+        .with_protocol(protocol)
+        .with_header("api-key", Secret::new("key"));
+    let exporter = Arc::new(OtlpExporter::new(settings).unwrap());
+    let options = OutboxOptions {
+        collect: vec![Arc::new(Source)],
+        resource: Resource::new("otlp-test").with("deployment.environment.name", "test"),
+        ..Default::default()
+    };
+    let outbox = Outbox::start(exporter, Arc::new(Client::new(Options::default()).unwrap()), options).unwrap();
+    events.into_iter().for_each(|event| outbox.push(Arc::new(event)));
+    assert!(outbox.flush(Duration::from_secs(60)), "{:?}", outbox.stats());
+    let stats = outbox.stats();
+    assert_eq!((stats.events.sent, stats.state.sent), (3, 3), "{stats:?}");
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What the collector sent on, once it is all there.
+async fn read_back(sink: &MockServer, spans_wanted: usize, metrics_wanted: usize) -> (Vec<Span>, Vec<MetricMessage>) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (mut spans, mut metrics) = (Vec::new(), Vec::new());
+        for request in sink.received_requests().await.unwrap() {
+            if request.url.path().ends_with("/v1/traces") {
+                let message = ExportTraceServiceRequest::decode(&*body(&request)).unwrap();
+                for resource in message.resource_spans {
+                    let attributes = resource.resource.unwrap().attributes;
+                    assert!(attributes.iter().any(|attribute| attribute.key == "service.name"), "{attributes:?}");
+                    spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+                }
+            } else {
+                let message = ExportMetricsServiceRequest::decode(&*body(&request)).unwrap();
+                let scopes = message.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+                metrics.extend(scopes.flat_map(|scope| scope.metrics));
+            }
+        }
+        if spans.len() >= spans_wanted && metrics.len() >= metrics_wanted {
+            return (spans, metrics);
+        }
+        assert!(Instant::now() < deadline, "the collector sent on {spans:?} and {metrics:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn body(request: &Request) -> Vec<u8> {
+    if request.headers.get("content-encoding").is_none_or(|encoding| encoding != "gzip") {
+        return request.body.clone();
+    }
+    let mut body = Vec::new();
+    flate2::read::GzDecoder::new(&*request.body).read_to_end(&mut body).unwrap();
+    body
+}
+
+fn check_spans(spans: &[Span], events: &[AgentEvent]) {
+    assert_eq!(spans.len(), events.len());
+    for (event, name) in events.iter().zip(["chat gpt-4o-mini", "execute_tool search", "invoke_agent support"]) {
+        let expected = EventSpan::of(event).unwrap();
+        let span = spans.iter().find(|span| span.span_id == expected.span_id.to_bytes()).unwrap();
+        assert_eq!(span.name, name);
+        assert_eq!(span.trace_id, expected.trace_id.to_bytes());
+        assert_eq!(span.parent_span_id, expected.parent_span_id.map(|id| id.to_bytes().to_vec()).unwrap_or_default());
+        assert_eq!(span.start_time_unix_nano, expected.start.as_nanos().cast_unsigned());
+        assert_eq!(span.end_time_unix_nano, expected.end.as_nanos().cast_unsigned());
+        assert_eq!(span.status.as_ref().map_or(0, |status| status.code), if expected.error.is_some() { 2 } else { 0 });
+    }
+    let call = spans.iter().find(|span| span.name.starts_with("chat")).unwrap();
+    let value = |key: &str| {
+        let attribute = call.attributes.iter().find(|attribute| attribute.key == key).unwrap();
+        attribute.value.clone().unwrap().value.unwrap()
+    };
+    assert_eq!(value("gen_ai.usage.input_tokens"), Value::IntValue(1_000));
+    assert_eq!(value("gen_ai.usage.output_tokens"), Value::IntValue(50));
+    assert_eq!(value("gen_ai.usage.cost"), Value::DoubleValue(0.0125));
+}
+
+fn check_metrics(metrics: &[MetricMessage]) {
+    let find = |name: &str| metrics.iter().find(|metric| metric.name == name).unwrap();
+    let Some(Data::Gauge(gauge)) = &find("sre.slo.target").data else { panic!("{metrics:?}") };
+    assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsDouble(0.95)));
+    assert_eq!(gauge.data_points[0].attributes[0].key, "slo");
+    let cost = find("sre.cost");
+    let Some(Data::Sum(sum)) = &cost.data else { panic!("{metrics:?}") };
+    assert_eq!((cost.unit.as_str(), sum.is_monotonic, sum.aggregation_temporality), ("{USD}", true, 2));
+    assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsDouble(7.5)));
+    let Some(Data::ExponentialHistogram(histogram)) = &find("sre.latency").data else { panic!("{metrics:?}") };
+    let point = &histogram.data_points[0];
+    assert_eq!((point.count, point.zero_count, point.sum, point.scale), (3, 1, Some(2.5), 3));
+    assert_eq!(point.positive.as_ref().unwrap().bucket_counts.iter().sum::<u64>(), 2);
+}
