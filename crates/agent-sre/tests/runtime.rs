@@ -259,3 +259,46 @@ fn two_parts_of_one_name_are_refused() {
     let twice = Runtime::builder().engine(Objectives::new(1)).engine(Objectives::new(2)).build();
     assert!(matches!(twice, Err(RuntimeError::DuplicateName(name)) if name == "objectives"));
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
+    use std::time::Duration;
+
+    use agent_sre::http::OutboxOptions;
+    use agent_sre::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Offline, Wants};
+
+    #[derive(Debug, Default)]
+    struct Memory(Mutex<(Vec<String>, Vec<String>)>);
+
+    #[async_trait::async_trait]
+    impl Exporter for Memory {
+        fn name(&self) -> &str {
+            "memory"
+        }
+
+        fn wants(&self) -> Wants {
+            Wants::EVENTS.and_metrics()
+        }
+
+        async fn export(&self, batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+            let (agents, metrics) = &mut *self.0.lock().unwrap();
+            agents.extend(batch.events.iter().map(|event| event.agent.clone()));
+            metrics.extend(batch.metrics.iter().map(|metric| metric.name.to_string()));
+            Ok(ExportReport::accepted(batch.len()))
+        }
+    }
+
+    let memory = Arc::new(Memory::default());
+    let options = OutboxOptions { shutdown_timeout: Duration::from_secs(60), ..OutboxOptions::default() };
+    let runtime = Runtime::builder().engine(Objectives::new(1)).export(memory.clone(), Arc::new(Offline), options);
+    let runtime = runtime.build().unwrap();
+    ["failing", "recovered"].into_iter().for_each(|agent| runtime.record(event(agent)));
+    let mut names = Vec::new();
+    runtime.metrics(NOW, &mut |metric| names.push(metric.name.to_string()));
+    assert!(names.iter().any(|name| name == "sre.exporter.queue_length"), "{names:?}");
+    runtime.shutdown();
+    let (agents, metrics) = &*memory.0.lock().unwrap();
+    assert_eq!(agents[..], ["failing", "recovered"]);
+    assert!(metrics.iter().any(|name| name == "test.objectives"), "{metrics:?}");
+}

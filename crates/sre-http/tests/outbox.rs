@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sre_core::{
-    AgentEvent, Collect, Event, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, ManualClock, MemorySpool,
+    AgentEvent, Collect, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, ManualClock, MemorySpool,
     Metric, Offline, Snapshot, Spool, Timestamp, Wants,
 };
 use sre_http::{DropReason, Outbox, OutboxLimits, OutboxOptions};
