@@ -61,7 +61,7 @@ impl ChannelPipeline {
             queue: Queue::default(),
             queue_limit: options.queue_limit,
             has_spilled: false,
-            stats: ChannelSnapshot { name: name.to_string(), ..ChannelSnapshot::default() },
+            stats: ChannelSnapshot::new(&*name),
             log: DeliveryLog { channel: name.clone(), records: Vec::new() },
             name,
         }
@@ -169,15 +169,14 @@ impl ChannelPipeline {
     }
 
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
-        ChannelSnapshot {
-            queued: self.queue.len() as u64,
-            held: (self.groups.waiting() + self.rate_limiter.held()) as u64,
-            ..self.stats.clone()
-        }
+        let mut snapshot = self.stats.clone();
+        snapshot.queued = self.queue.len() as u64;
+        snapshot.held = (self.groups.waiting() + self.rate_limiter.held()) as u64;
+        snapshot
     }
 
     pub(crate) fn clear_stats(&mut self) {
-        self.stats = ChannelSnapshot { name: self.name.to_string(), ..ChannelSnapshot::default() };
+        self.stats = ChannelSnapshot::new(&*self.name);
     }
 
     /// Returns how many messages are queued, in flight or held by a group or the rate limit.

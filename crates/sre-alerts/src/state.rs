@@ -388,12 +388,11 @@ impl State {
     }
 
     pub(crate) fn snapshot(&self) -> AlertsSnapshot {
-        AlertsSnapshot {
-            open: self.incidents.len() as u64,
-            forgotten: self.incidents.forgotten(),
-            channels: self.pipelines.iter().map(ChannelPipeline::snapshot).collect(),
-            ..self.counts.clone()
-        }
+        let mut snapshot = self.counts.clone();
+        snapshot.open = self.incidents.len() as u64;
+        snapshot.forgotten = self.incidents.forgotten();
+        snapshot.channels = self.pipelines.iter().map(ChannelPipeline::snapshot).collect();
+        snapshot
     }
 
     /// Forgets all incidents and resets the counters.

@@ -1,11 +1,21 @@
-//! The vocabulary of agent reliability, and the seams between the crates that speak it.
+//! The vocabulary of agent reliability, and the traits between the crates that speak it.
 //!
-//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it, engines ([`Observe`]) draw
-//! conclusions from it and say so by [`Signal`]s, and what an engine is at a moment is a [`Snapshot`]. This crate holds
-//! those types, the traits their implementors share, and the ready-made series that an indicator is built on. It is
-//! pure: no async runtime, no network, no files.
+//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it. Engines ([`Observe`]) draw conclusions from it
+//! and raise [`Signal`]s. What they measure leaves as [`Metric`]s, and what they are at a moment as [`Snapshot`]s. This crate
+//! holds those types, the traits, and the series that an indicator is built on. It is pure: no async runtime, no network, no
+//! files.
 //!
-//! A custom indicator needs nothing else:
+//! | to write | implement | with an example there |
+//! | --- | --- | --- |
+//! | an indicator | [`Sli`], over a [`RatioSeries`], [`PercentileSeries`] or [`MeanSeries`] | below |
+//! | an engine | [`Observe`]; [`Collect`] to be published, [`Persist`] to outlive a restart | [`Observe`], [`Collect`] |
+//! | a reaction to signals | [`SignalHandler`]; a closure will do | [`Signal`] |
+//! | an exporter | [`Exporter`]; batching and retries are `sre-http`'s outbox | `sre_http::Outbox` |
+//! | an adapter of a framework | `adapter::Adapter` over `adapter::RunTracker`, with the feature `adapter` | `adapter` |
+//! | an alert channel | [`AlertChannel`] | `sre-alerts` |
+//! | a store | [`AlertStore`], [`LedgerStore`], [`JournalStore`] or [`Spool`] | [`MemoryLedger`], [`MemorySpool`] |
+//!
+//! A custom indicator:
 //!
 //! ```
 //! use sre_core::{AgentEvent, Event, RatioSeries, Sli, SliReading, SliSpec, Timestamp};

@@ -42,6 +42,7 @@ pub trait Sli: Send + Sync {
 
 /// The specification of an indicator.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SliSpec {
     /// The indicator's name, in snake_case.
     pub name: String,
@@ -83,6 +84,7 @@ pub enum Unit {
 
 /// A reading of an indicator over its window. Without data, values are `None`, never 0 or 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct SliReading {
     /// The measured value: the ratio, the mean or the percentile.
     pub value: Option<f64>,
@@ -102,6 +104,7 @@ pub struct SliReading {
 
 /// Percentiles of a distribution, in the unit of its indicator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Percentiles {
     /// The median.
     pub p50: f64,

@@ -1,9 +1,7 @@
 //! Snapshots as Prometheus sees them.
-use std::time::Duration;
-
 use sre_core::{
-    AlertsSnapshot, BurnRate, ChannelSnapshot, Collect, Direction, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
-    Snapshot, Status, Timestamp, Unit, Window,
+    AlertsSnapshot, BurnRate, ChannelSnapshot, Collect, IndicatorSnapshot, SliReading, SliSpec, SloSnapshot, Snapshot,
+    Status, Timestamp, Unit, Window,
 };
 use sre_exporter_prometheus::PrometheusExporter;
 
@@ -16,37 +14,16 @@ impl Collect for Snapshots {
 }
 
 fn objective() -> SloSnapshot {
-    SloSnapshot {
-        name: "answers".into(),
-        agent: "support".into(),
-        status: Status::Exhausted,
-        target: Some(1.0),
-        window: Window::MONTH,
-        good: 9,
-        bad: 1,
-        sli: Some(0.9),
-        interval: None,
-        error_budget: ErrorBudgetSnapshot { total: Some(0.0), consumed: Some(f64::INFINITY), ..Default::default() },
-        burn_rates: vec![BurnRate { window: Window::HOUR, rate: Some(f64::INFINITY), good: 9, bad: 1 }],
-        alerts: Vec::new(),
-        indicators: vec![IndicatorSnapshot {
-            name: "response_latency".into(),
-            value: Some(1500.0),
-            target: 2000.0,
-            compliance: None,
-            samples: 10,
-            interval: None,
-            maximum: None,
-            percentiles: None,
-            direction: Direction::AtMost,
-            unit: Unit::Milliseconds,
-            window: Window::try_from(Duration::from_secs(3600)).unwrap(),
-            dropped: 0,
-        }],
-        not_evaluable: Vec::new(),
-        labels: Default::default(),
-        dropped: 3,
-    }
+    let mut slo = SloSnapshot::new("answers", "support", Window::MONTH);
+    (slo.status, slo.target, slo.sli) = (Status::Exhausted, Some(1.0), Some(0.9));
+    (slo.good, slo.bad, slo.dropped) = (9, 1, 3);
+    (slo.error_budget.total, slo.error_budget.consumed) = (Some(0.0), Some(f64::INFINITY));
+    slo.burn_rates = vec![BurnRate::new(Window::HOUR, Some(f64::INFINITY), 9, 1)];
+    let mut reading = SliReading::default();
+    (reading.value, reading.samples) = (Some(1500.0), 10);
+    let spec = SliSpec::at_most("response_latency", 2000.0, Unit::Milliseconds, Window::HOUR);
+    slo.indicators = vec![IndicatorSnapshot::new(&spec, reading)];
+    slo
 }
 
 #[test]
@@ -71,16 +48,10 @@ fn units_are_base_units_and_what_does_not_exist_has_no_sample() {
 
 #[test]
 fn what_is_lost_of_alerts_is_seen() {
-    let channel = ChannelSnapshot {
-        name: "oncall".into(),
-        queued: 3,
-        failed: 2,
-        dropped: 1,
-        retries: 7,
-        last_error: "answered 400: no".into(),
-        ..ChannelSnapshot::default()
-    };
-    let alerts = AlertsSnapshot { deduplicated: 5, store_failures: 1, channels: vec![channel], ..Default::default() };
+    let mut channel = ChannelSnapshot::new("oncall");
+    (channel.queued, channel.failed, channel.dropped, channel.retries) = (3, 2, 1, 7);
+    let mut alerts = AlertsSnapshot::default();
+    (alerts.deduplicated, alerts.store_failures, alerts.channels) = (5, 1, vec![channel]);
     let mut exporter = PrometheusExporter::new();
     exporter.collect(&Snapshots(vec![Snapshot::Alerts(alerts)]), Timestamp::default()).unwrap();
     let text = exporter.render();

@@ -291,33 +291,28 @@ impl BudgetConfig {
             .map(|threshold| {
                 let burns =
                     |window| self.burn(view.sum(window, now)).is_some_and(|rate| rate >= threshold.rate - EPSILON);
-                BurnAlert {
-                    severity: threshold.severity,
-                    threshold: threshold.rate,
-                    long_window: threshold.window,
-                    short_window: threshold.short_window(),
-                    firing: enough && burns(threshold.short_window()) && burns(threshold.window),
-                }
+                let (long, short) = (threshold.window, threshold.short_window());
+                let mut alert = BurnAlert::new(threshold.severity, threshold.rate, long, short);
+                alert.firing = enough && burns(short) && burns(long);
+                alert
             })
             .collect();
         let burn_rates: Vec<BurnRate> = REPORTED
             .iter()
             .map(|&window| {
                 let counts = view.sum(window, now);
-                BurnRate { window, rate: self.burn(counts), good: counts.good, bad: counts.bad }
+                BurnRate::new(window, self.burn(counts), counts.good, counts.bad)
             })
             .collect();
         let remaining = consumed.map(|consumed| 1.0 - consumed);
         let present = burn_rates.iter().find(|rate| rate.window == Window::HOUR).and_then(|rate| rate.rate);
+        let mut budget = ErrorBudgetSnapshot::default();
+        (budget.total, budget.consumed, budget.remaining) = (self.total, consumed, remaining);
+        budget.spent_in_s = remaining.and_then(|remaining| self.spent_in(remaining, present));
         BudgetReading {
             status: self.status(counts, enough, consumed, &alerts),
             counts,
-            budget: ErrorBudgetSnapshot {
-                total: self.total,
-                consumed,
-                remaining,
-                spent_in_s: remaining.and_then(|remaining| self.spent_in(remaining, present)),
-            },
+            budget,
             burn_rates,
             alerts,
             dropped: view.dropped(),

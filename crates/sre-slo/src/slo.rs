@@ -224,24 +224,20 @@ impl Slo {
     pub fn snapshot_at(&self, now: Timestamp) -> SloSnapshot {
         let reading = self.budget.reading(now);
         let total = self.budget.config().total;
-        SloSnapshot {
-            name: self.name.clone(),
-            agent: self.agent.clone(),
-            status: reading.status,
-            target: total.map(|total| round_to_12_decimals(1.0 - total)),
-            window: self.budget.config().window,
-            good: reading.counts.good,
-            bad: reading.counts.bad,
-            sli: reading.counts.success_ratio(),
-            interval: wilson_interval(reading.counts.good as f64, reading.counts.total() as f64),
-            error_budget: reading.budget,
-            burn_rates: reading.burn_rates,
-            alerts: reading.alerts,
-            indicators: self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect(),
-            not_evaluable: self.not_evaluable.clone(),
-            labels: self.labels.clone(),
-            dropped: reading.dropped,
-        }
+        let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
+        snapshot.status = reading.status;
+        snapshot.target = total.map(|total| round_to_12_decimals(1.0 - total));
+        (snapshot.good, snapshot.bad) = (reading.counts.good, reading.counts.bad);
+        snapshot.sli = reading.counts.success_ratio();
+        snapshot.interval = wilson_interval(reading.counts.good as f64, reading.counts.total() as f64);
+        snapshot.error_budget = reading.budget;
+        snapshot.burn_rates = reading.burn_rates;
+        snapshot.alerts = reading.alerts;
+        snapshot.indicators = self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect();
+        snapshot.not_evaluable.clone_from(&self.not_evaluable);
+        snapshot.labels.clone_from(&self.labels);
+        snapshot.dropped = reading.dropped;
+        snapshot
     }
 }
 

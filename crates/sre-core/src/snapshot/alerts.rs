@@ -4,6 +4,7 @@ use crate::Metric;
 
 /// How alerts get through, since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AlertsSnapshot {
     /// Alerts that were sent on.
     pub sent: u64,
@@ -31,6 +32,7 @@ pub struct AlertsSnapshot {
 
 /// How a channel gets on, since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ChannelSnapshot {
     /// Its name.
     pub name: String,
@@ -79,6 +81,11 @@ impl AlertsSnapshot {
 }
 
 impl ChannelSnapshot {
+    /// Creates the snapshot of a channel that has delivered nothing.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
     fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         let of_channel = [("channel", self.name.as_str())];
         for (name, count, help) in [

@@ -6,6 +6,7 @@ use crate::{Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, Sl
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SloSnapshot {
     /// The objective's name.
     pub name: String,
@@ -44,6 +45,28 @@ pub struct SloSnapshot {
 }
 
 impl SloSnapshot {
+    /// Creates the snapshot of an objective that has seen nothing.
+    pub fn new(name: impl Into<String>, agent: impl Into<String>, window: Window) -> Self {
+        Self {
+            name: name.into(),
+            agent: agent.into(),
+            status: Status::Unknown,
+            target: None,
+            window,
+            good: 0,
+            bad: 0,
+            sli: None,
+            interval: None,
+            error_budget: ErrorBudgetSnapshot::default(),
+            burn_rates: Vec::new(),
+            alerts: Vec::new(),
+            indicators: Vec::new(),
+            not_evaluable: Vec::new(),
+            labels: BTreeMap::new(),
+            dropped: 0,
+        }
+    }
+
     /// Emits the objective's metrics, labelled `slo` and `agent`.
     pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         let of_slo = [("slo", self.name.as_str()), ("agent", self.agent.as_str())];
@@ -105,6 +128,7 @@ impl SloSnapshot {
 
 /// An error budget at a moment. Ratios; `None` is a number that does not exist, infinity too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ErrorBudgetSnapshot {
     /// The share of events that may be bad.
     pub total: Option<f64>,
@@ -121,6 +145,7 @@ pub struct ErrorBudgetSnapshot {
 
 /// How fast a budget was spent over a window: 1.0 spends it exactly over its own window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BurnRate {
     /// Over which time.
     pub window: Window,
@@ -135,6 +160,7 @@ pub struct BurnRate {
 
 /// A multi-window burn alert: it fires while both windows burn at the threshold or above.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BurnAlert {
     /// What it means when it fires.
     pub severity: Severity,
@@ -148,8 +174,23 @@ pub struct BurnAlert {
     pub firing: bool,
 }
 
+impl BurnRate {
+    /// Creates the burn rate over a window; infinite for anything bad against a target of 1.0.
+    pub const fn new(window: Window, rate: Option<f64>, good: u64, bad: u64) -> Self {
+        Self { window, rate, good, bad }
+    }
+}
+
+impl BurnAlert {
+    /// Creates an alert that does not fire.
+    pub const fn new(severity: Severity, threshold: f64, long_window: Window, short_window: Window) -> Self {
+        Self { severity, threshold, long_window, short_window, firing: false }
+    }
+}
+
 /// An indicator at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct IndicatorSnapshot {
     /// The indicator's name.
     pub name: String,

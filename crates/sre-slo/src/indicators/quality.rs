@@ -243,10 +243,11 @@ impl Sli for CalibrationDelta {
         let predictions = lock(&self.series);
         let confidence = predictions.confidence.reading(now);
         let success = predictions.success.reading(now);
-        let apart = predictions.apart.reading(now);
+        let mut reading = predictions.apart.reading(now);
         drop(predictions);
-        let value = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
-        SliReading { value, interval: None, maximum: None, ..apart }
+        reading.value = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
+        (reading.interval, reading.maximum) = (None, None);
+        reading
     }
 
     fn observe(&self, event: &AgentEvent) {
