@@ -253,7 +253,7 @@ fn metrics_pass_promtool() {
     let recording = "tests/recordings/langgraph/long_mixed.jsonl";
     let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "prometheus", recording];
     let metrics = sre(&arguments, "").stdout;
-    assert!(text(&metrics).contains("sre_slo_sli_ratio{slo=\"support-answers\",agent=\"support-agent\"} 0.945\n"));
+    assert!(text(&metrics).contains("sre_slo_sli_ratio{agent=\"support-agent\",slo=\"support-answers\"} 0.945\n"));
     let Some(mut promtool) = outside::program("promtool", "metrics_pass_promtool") else { return };
     feed(promtool.args(["check", "metrics"]), &metrics);
 }
