@@ -73,7 +73,10 @@ fn a_check_alerts_once_and_resolves_once() {
     assert_eq!(alerts.len(), 1, "the second check sends no repeat: {alerts:?}");
     assert_eq!((&alerts[0]["title"], &alerts[0]["severity"]), (&"answers of a: exhausted".into(), &"critical".into()));
     let message = alerts[0]["message"].as_str().unwrap();
-    assert!(message.contains("Burn rate 2.0 over") && message.contains("Exhaustion action: freeze deployments."), "{message}");
+    assert!(
+        message.contains("Burn rate 2.0 over") && message.contains("Exhaustion action: freeze deployments."),
+        "{message}"
+    );
     assert_eq!(alerts[0]["labels"]["team"], "search");
     assert_eq!(folder.check(&notify, 100, 0).0, 0);
     assert_eq!(folder.check(&notify, 100, 0).0, 0);
