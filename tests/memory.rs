@@ -1,4 +1,4 @@
-//! How much an objective holds, and that recording allocates nothing. One test: the heap is the whole process's.
+//! Memory of an objective, and that recording allocates nothing. A single test, since heap statistics are per process.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
     let slo =
         Slo::new("bounded", vec![Box::new(TaskSuccessRate::default()), Box::new(ResponseLatency::default())]).unwrap();
     let start = Timestamp::from_secs(1_790_000_000);
-    // Two months, every bin of the latency in every slice of its window, by more threads than there are cells.
+    // Two months of events that fill every latency bin of every bucket, recorded by more threads than there are counter stripes.
     std::thread::scope(|scope| {
         for thread in 0..10u32 {
             let slo = &slo;

@@ -1,4 +1,4 @@
-//! No parser panics, whatever bytes it is given: arbitrary ones, and real records with damage.
+//! No parser panics on arbitrary bytes or damaged records.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn adapters() -> [Box<dyn Adapter>; 4] {
     ]
 }
 
-/// Some lines and bodies of every recording's kind.
+/// Returns some lines and bodies of each recorded format.
 fn records() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! Every recording of every adapter comes out as its ground truth says, and every adapter conforms.
+//! Every recording matches its ground truth, and every adapter passes the conformance suite.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn lines(recording: &Recording) -> Vec<Vec<u8>> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-/// The ground truth, and the conformance suite.
+/// Checks an adapter against the ground truth of its recordings and the conformance suite.
 fn check(name: &str, make: &mut dyn FnMut() -> Box<dyn Adapter>) {
     for recording in in_folder(&folder(name)) {
         let records = lines(&recording);
@@ -43,7 +43,7 @@ fn openai_agents() {
     check("openai-agents", &mut || Box::new(OpenAiAgentsAdapter::default()));
 }
 
-/// Runs that overlap are kept apart: the recordings of one quarter of an hour, line by line in turn.
+/// Checks that overlapping runs are kept apart: feeds recordings of the same quarter of an hour, one line of each in turn.
 fn check_interleaved(name: &str, make: &dyn Fn() -> Box<dyn Adapter>) {
     let of_one_time = ["all_ok", "task_failure", "tool_failure_recovered"];
     let recordings: Vec<_> =
@@ -69,7 +69,7 @@ fn check_interleaved(name: &str, make: &dyn Fn() -> Box<dyn Adapter>) {
     assert_eq!(found.llm_calls, sum(&|recording| recording.expected.llm_calls.unwrap()), "{name}");
 }
 
-/// The indicators beyond the reference, on the recordings that hold the truth for them.
+/// Time to first token, steps and repeated calls match the ground truth where recordings have it.
 #[test]
 fn slow_streams_and_loops_show_in_their_indicators() {
     let read = |name: &str, adapter: &mut dyn Adapter| {
@@ -93,7 +93,7 @@ fn slow_streams_and_loops_show_in_their_indicators() {
     let (expected, [_, repeats, steps]) = read("looping", &mut LangGraphAdapter::default());
     assert_eq!(repeats.samples, expected.tasks);
     assert_eq!(repeats.maximum, expected.most_repeats_in_a_task.map(|most| most as f64));
-    // Each of a task's model calls and tool calls is in a node of its own.
+    // Each model call and tool call of a task is in a separate node.
     let nodes = expected.llm_calls.unwrap() + expected.tool_calls;
     assert_eq!(steps.value, Some(nodes as f64 / expected.tasks as f64));
 }
@@ -105,7 +105,7 @@ fn interleaved() {
     check_interleaved("otlp-vercel-ai", &|| Box::new(OtelAdapter::default()));
 }
 
-/// Children before parents or after them, in one request or in many: the same run.
+/// The order of spans and their distribution over requests do not matter.
 #[test]
 fn otlp_spans_in_any_order() {
     for dialect in OTLP {
@@ -134,7 +134,7 @@ fn otlp_json() {
     }
 }
 
-/// The first raw bodies of a recording, against the same requests as JSON.
+/// The raw protobuf bodies of a recording yield the same events as their JSON form.
 #[test]
 fn otlp_protobuf_is_the_same_as_json() {
     for dialect in OTLP {
@@ -153,7 +153,7 @@ fn otlp_protobuf_is_the_same_as_json() {
     }
 }
 
-/// Every event hangs, over spans that have events too, below the start and end of its task.
+/// Every event descends from the start and end of its task, through spans that have events themselves.
 #[test]
 fn the_tree_of_a_trace_can_be_rebuilt_from_its_events() {
     let langgraph: fn() -> Box<dyn Adapter> = || Box::new(LangGraphAdapter::default());
@@ -170,7 +170,7 @@ fn the_tree_of_a_trace_can_be_rebuilt_from_its_events() {
                 match event.event {
                     Event::TaskStarted(_) => assert!(roots.insert(span), "{name}: {event:?}"),
                     Event::TaskFinished(_) => assert!(roots.contains(&span), "{name}: {event:?}"),
-                    // What is judged of a task's own span.
+                    // Evaluations and checks of the task's own span.
                     _ if roots.contains(&span) => {}
                     _ => {
                         let parent = (span.0, event.parent_span_id.expect("every event inside a task has a parent"));
@@ -189,7 +189,7 @@ fn the_tree_of_a_trace_can_be_rebuilt_from_its_events() {
     }
 }
 
-/// The tree that the events tell is that of the spans, without those that have no events.
+/// The tree of events equals the tree of spans, without spans that have no events.
 #[test]
 fn parents_in_events_are_ancestors_in_the_recorded_trace() {
     for dialect in OTLP {
@@ -221,7 +221,7 @@ fn for_each_span(request: &Value, each: &mut dyn FnMut(&Value, &Value)) {
     }
 }
 
-/// Reads an id as the recordings have it, in base64.
+/// Parses a base64 id of a recording.
 fn id(text: &Value) -> Option<SpanId> {
     SpanId::from_bytes(STANDARD.decode(text.as_str()?).unwrap().try_into().ok()?)
 }

@@ -1,5 +1,5 @@
-//! The taps of `docs/serve.md`, with the real packages: an agent runs against a model server of this test's, and the service
-//! says what happened. `cargo xtask test --install` installs the packages.
+//! Tests the taps of `docs/serve.md` with the real packages: an agent runs against a fake model server, and the service reports
+//! what it received. `cargo xtask test --install` installs the packages.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,7 +19,7 @@ use sre_testkit::outside;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/taps");
 
-/// What a model says: a tool where the prompt asks for one, nothing where it is to fail, and else that all is well.
+/// Returns the model's response: a tool call if the prompt asks for one, an error if it asks to fail, else a text.
 async fn completion(body: Bytes) -> Response {
     let request: Value = serde_json::from_slice(&body).unwrap();
     let last = request["messages"].as_array().unwrap().last().unwrap();
@@ -57,13 +57,13 @@ async fn model_server() -> String {
     format!("http://{address}/v1")
 }
 
-/// Runs an agent with a tap, and asks the service what it did until that is what is true of it.
-async fn tried(mut agent: Command, path: &str, expected: Value) {
+/// Runs an agent with a tap, and polls the service until its totals are as expected.
+async fn run_with_tap(mut agent: Command, path: &str, expected: Value) {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { listen: "127.0.0.1:0".parse().unwrap(), data: folder.path().into(), ..Config::default() };
     let server = Server::start(config).await.unwrap();
     agent.env("MODEL_URL", model_server().await).env("SRE_URL", format!("{}{path}", server.url()));
-    // What the frameworks would tell their makers stays here.
+    // Disables the telemetry of the frameworks.
     agent.env("OPENAI_API_KEY", "none").env("LANGSMITH_TRACING", "false");
     let output: Output = tokio::task::spawn_blocking(move || agent.output().unwrap()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -93,7 +93,7 @@ async fn tried(mut agent: Command, path: &str, expected: Value) {
     server.stop().await;
 }
 
-/// Four tasks: one calls a tool, and one fails with its model.
+/// Totals of four tasks: one calls a tool, and one fails because its model call fails.
 fn with_a_tool() -> Value {
     json!({
         "agent": "support", "tasks": 4, "succeeded": 3, "failed": 1, "incomplete": 0, "tool_calls": 1, "tool_errors": 0,
@@ -101,7 +101,7 @@ fn with_a_tool() -> Value {
     })
 }
 
-/// Four tasks without tools, of which one fails with its model.
+/// Totals of four tasks without tools, of which one fails because its model call fails.
 fn without_tools() -> Value {
     json!({
         "agent": "support", "tasks": 4, "succeeded": 3, "failed": 1, "incomplete": 0,
@@ -123,31 +123,31 @@ fn tap_test(file: &str) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn langgraph() {
     let Some(agent) = python("langgraph, langchain_openai", "langgraph_agent.py", "taps: langgraph") else { return };
-    tried(agent, "/v1/events/langgraph", with_a_tool()).await;
+    run_with_tap(agent, "/v1/events/langgraph", with_a_tool()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openai_agents() {
     let Some(agent) = python("agents", "openai_agents_agent.py", "taps: openai_agents") else { return };
-    tried(agent, "/v1/events/openai-agents", with_a_tool()).await;
+    run_with_tap(agent, "/v1/events/openai-agents", with_a_tool()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_opentelemetry() {
     let Some(agent) = python("opentelemetry.sdk", "otel_agent.py", "taps: plain_opentelemetry") else { return };
-    tried(agent, "/v1/traces", without_tools()).await;
+    run_with_tap(agent, "/v1/traces", without_tools()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opentelemetry_over_grpc() {
     let module = "opentelemetry.exporter.otlp.proto.grpc";
     let Some(agent) = python(module, "otel_grpc_agent.py", "taps: opentelemetry_over_grpc") else { return };
-    tried(agent, "", without_tools()).await;
+    run_with_tap(agent, "", without_tools()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vercel_ai_sdk() {
-    // Modules are looked for beside the files that want them.
+    // Node.js resolves modules relative to the importing file.
     let folder = Path::new(INSTALLED).join("node");
     let has = ["--input-type=module", "-e", "import 'ai'; import '@ai-sdk/otel'"];
     let Some(mut agent) = outside::interpreter_in(&folder, Path::new("node"), &has, "taps: vercel_ai_sdk") else {
@@ -157,5 +157,5 @@ async fn vercel_ai_sdk() {
         std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
     }
     agent.current_dir(&folder).args(["--import", "./vercel_ai_tap.mjs", "vercel_ai.mjs"]);
-    tried(agent, "/v1/traces", with_a_tool()).await;
+    run_with_tap(agent, "/v1/traces", with_a_tool()).await;
 }

@@ -41,7 +41,7 @@ fn many() -> AlertOptions {
     AlertOptions { max_incidents: 2_000_000, queue_limit: 2_000_000, ..AlertOptions::default() }
 }
 
-/// Changes an alert's key in place, so that a benchmark measures the manager and not the making of alerts.
+/// Changes an alert's key in place, so that a benchmark measures the manager and not the construction of alerts.
 fn rekey(alert: &mut Alert, key: u64) {
     use std::fmt::Write;
     alert.dedup_key.clear();
@@ -91,7 +91,7 @@ fn sending(c: &mut Criterion) {
             at
         });
     });
-    // `hot`: one key of so many again and again. `dedup_hit`: any of them, in no order that a cache could guess.
+    // `hot`: the same key every time. `dedup_hit`: random keys, in an order that caches cannot predict.
     for (name, keys) in [("hot", 1_000_000u64), ("dedup_hit", 1), ("dedup_hit", 1_000), ("dedup_hit", 1_000_000)] {
         let full = LazyCell::new(|| {
             let (manager, _) = manager(many());

@@ -1,4 +1,4 @@
-//! What reading input costs, beside the bare decoding of the same bytes.
+//! The time of reading input, compared with only decoding the same bytes.
 
 use std::hint::black_box;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What `sre serve` takes in, from another process on loopback. Prints rows for `docs/performance.md`, and leaves them in
+//! Ingest throughput of `sre serve`, from another process over loopback. Prints rows for `docs/performance.md`, and writes them to
 //! `target/bench-serve.md` for `cargo xtask bench`.
 
 use std::fmt::Write as _;
@@ -18,24 +18,24 @@ use prost::Message;
 use sre_adapter_otel::OtelAdapter;
 use sre_core::adapter::{Adapter, Body, BodyKind};
 
-/// Spans in a body.
+/// Number of spans per body.
 const SPANS: usize = 1_000;
 const AGENTS: u64 = 1_000;
 const OBJECTIVES: usize = 200;
 const CONNECTIONS: usize = 4;
-/// Stands for an agent's name, which takes as many bytes.
+/// A placeholder for an agent's name, of the same length.
 const AGENT: &str = "support";
 
-/// A body that is made anew by writing other ids and names into the same bytes.
+/// A body that is reused by overwriting its ids and names in place.
 #[derive(Clone)]
 struct Template {
     bytes: Vec<u8>,
-    /// Where each trace's ids stand, and where its agent's names do.
+    /// The offsets of each trace's ids and of its agent's name.
     traces: Vec<(Vec<usize>, Vec<usize>)>,
 }
 
 impl Template {
-    /// The spans of the Vercel AI SDK's recording, as many as a body has, as if they were of now.
+    /// Returns a body of spans from the recording of the Vercel AI SDK, moved to the current time.
     fn new() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/otlp-vercel-ai/long_mixed.0.bin");
         let recorded =
@@ -48,7 +48,7 @@ impl Template {
         let mut spans = Vec::new();
         for (copy, span) in (0_u8..).flat_map(|copy| recorded.iter().map(move |span| (copy, span))).take(SPANS) {
             let mut span = span.clone();
-            // The copies' ids differ, and none is like anything else in the body.
+            // Ids of copies are unique byte sequences in the body.
             span.trace_id.iter_mut().for_each(|byte| *byte ^= copy.wrapping_mul(37));
             for time in [&mut span.start_time_unix_nano, &mut span.end_time_unix_nano] {
                 *time = now - 2_000_000_000 + (*time - first) % 1_000_000_000;
@@ -78,7 +78,7 @@ impl Template {
             .iter()
             .map(|id| {
                 let ids = all(id);
-                // A span's attributes stand between its own id and the next one's.
+                // The attributes of a span are between its id and the next span's id.
                 (ids, Vec::new())
             })
             .collect();
@@ -91,7 +91,7 @@ impl Template {
         template
     }
 
-    /// Body number so many: other traces, of other agents.
+    /// Returns the body of that number, with traces and agents of its own.
     fn renew(&mut self, number: u64) {
         let Self { bytes, traces } = self;
         for (trace, (ids, names)) in (0_u64..).zip(traces) {
@@ -141,14 +141,14 @@ impl Service {
     }
 }
 
-/// Resident memory of a process, in MiB: `VmRSS` now, or `VmHWM`, the most so far.
+/// Returns the resident memory of a process in MiB: `VmRSS` is the current, `VmHWM` the peak value.
 fn memory(process: u32, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1_024.0
 }
 
-/// The memory that is resident in each half of a time, on average over its seconds: a snapshot takes some for a moment.
+/// The mean resident memory in each half of a period. Means, since a snapshot needs memory for a moment.
 fn watch_memory(process: u32, time: Duration) -> [f64; 2] {
     [time / 2; 2].map(|half| {
         let seconds = half.as_secs().max(1);
@@ -160,12 +160,12 @@ fn watch_memory(process: u32, time: Duration) -> [f64; 2] {
     })
 }
 
-/// What a load came to.
+/// The result of a load test.
 struct Load {
     spans: u64,
     refused: u64,
     elapsed: Duration,
-    /// How long each acknowledgement took, from the moment at which the body was to be sent.
+    /// The time to each acknowledgement, from the time at which the body was due.
     acknowledged: Vec<Duration>,
 }
 
@@ -181,7 +181,7 @@ impl Load {
     }
 }
 
-/// Sends bodies over a few connections for a while: as fast as they are taken, or so many bodies a second.
+/// Sends bodies over a few connections for some time: as fast as possible, or at a fixed rate.
 fn load(address: &str, template: &Template, next: &Arc<AtomicU64>, time: Duration, rate: Option<f64>) -> Load {
     let begun = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
@@ -245,7 +245,7 @@ fn post(stream: &mut BufReader<TcpStream>, body: &[u8]) -> u16 {
     status
 }
 
-/// 200 objectives of 200 agents; the other agents have none.
+/// Returns 200 objectives for 200 agents; the other agents have none.
 fn write_settings(folder: &Path, more: &str) {
     let objectives: Vec<String> = (0..OBJECTIVES)
         .map(|agent| {
@@ -258,7 +258,7 @@ fn write_settings(folder: &Path, more: &str) {
     std::fs::write(folder.join("sre.yaml"), format!("data: data\nslos: [slos.yaml]\n{more}")).expect("a file");
 }
 
-/// The tenth of a hundred times, from the quickest: others at work can only make one slower.
+/// Returns the tenth percentile of a hundred times, since other load only makes them slower.
 fn best(mut work: impl FnMut()) -> Duration {
     let mut times: Vec<Duration> = (0..100)
         .map(|_| {
@@ -277,7 +277,7 @@ fn row(rows: &mut String, what: &str, measured: &str, asked: &str, met: bool) {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that it builds.
+    // `cargo test --benches` only checks that it builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -317,7 +317,7 @@ fn main() {
     );
     assert_eq!(fastest.refused, 0, "nothing is refused");
     let bodies = 30.0;
-    // What the load before has left open is settled first.
+    // Waits until open traces of the previous load have settled.
     load(&service.address, &template, &next, Duration::from_secs(15), Some(bodies));
     let process = service.child.id();
     let watching = std::thread::spawn(move || watch_memory(process, Duration::from_secs(half)));

@@ -1,4 +1,4 @@
-//! What recording into an objective costs, beside what it is made of.
+//! The time of recording into an objective, compared with its parts.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ fn finished(time: Timestamp) -> AgentEvent {
     AgentEvent::new(time, "agent", finished)
 }
 
-/// One event of now: the clock, the budget, the indicator.
+/// Records one event at the current time: clock, budget and indicator.
 #[inline]
 fn record(slo: &Slo, event: &mut AgentEvent) {
     event.time = SystemClock.coarse_now();
@@ -44,7 +44,7 @@ fn recording(c: &mut Criterion) {
     group.finish();
 }
 
-/// How long so many threads take for `events` together.
+/// Measures how long `threads` threads take for `events` in total.
 fn on_threads(slo: &Slo, threads: u64, events: u64) -> Duration {
     let start = Instant::now();
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Runs the benchmarks, and sets what was measured beside what was asked.
+//! Runs the benchmarks, and compares the results with their required bounds.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,150 +12,154 @@ use serde_json::Value;
 
 use crate::cargo;
 
-/// What was asked of a benchmark, against a peer measured in the same run or against a fixed bound.
-struct Asked {
+/// The required bound of a benchmark, relative to a peer measured in the same run or absolute.
+struct Requirement {
     what: &'static str,
     measured: &'static str,
     bound: Bound,
 }
 
 enum Bound {
-    /// At most so many times the peer's time.
+    /// At most this multiple of the peer's time.
     Times(f64, &'static str),
-    /// At most so many nanoseconds.
+    /// At most this number of nanoseconds.
     Nanos(f64),
 }
 
-const ASKED: [Asked; 33] = [
-    Asked {
+const ASKED: [Requirement; 33] = [
+    Requirement {
         what: "record an event into an SLO",
         measured: "record/slo_after_1k",
         bound: Bound::Times(12.0, "record/atomic_add"),
     },
-    Asked {
+    Requirement {
         what: "the same after 100 million events",
         measured: "record/slo_after_100M",
         bound: Bound::Times(1.1, "record/slo_after_1k"),
     },
-    Asked {
+    Requirement {
         what: "two threads on one SLO, per event",
         measured: "record/slo_two_threads",
         bound: Bound::Times(1.0 / 1.5, "record/slo_one_thread"),
     },
-    Asked { what: "evaluate an SLO, all windows", measured: "evaluate/slo", bound: Bound::Nanos(2_000.0) },
-    Asked {
+    Requirement { what: "evaluate an SLO, all windows", measured: "evaluate/slo", bound: Bound::Nanos(2_000.0) },
+    Requirement {
         what: "record a latency",
         measured: "latency/indicator_record",
         bound: Bound::Times(3.0, "latency/ddsketch_add"),
     },
-    Asked { what: "p95 over a window", measured: "latency/p95", bound: Bound::Nanos(50_000.0) },
-    Asked {
+    Requirement { what: "p95 over a window", measured: "latency/p95", bound: Bound::Nanos(50_000.0) },
+    Requirement {
         what: "OTLP protobuf, OpenInference (LangGraph)",
         measured: "otlp-langgraph/adapter",
         bound: Bound::Times(2.0, "otlp-langgraph/prost_decode"),
     },
-    Asked {
+    Requirement {
         what: "OTLP protobuf, OpenInference (OpenAI Agents)",
         measured: "otlp-openai-agents/adapter",
         bound: Bound::Times(2.0, "otlp-openai-agents/prost_decode"),
     },
-    Asked {
+    Requirement {
         what: "OTLP protobuf, GenAI (Semantic Kernel)",
         measured: "otlp-semantic-kernel/adapter",
         bound: Bound::Times(2.0, "otlp-semantic-kernel/prost_decode"),
     },
-    Asked {
+    Requirement {
         what: "OTLP protobuf, OpenLLMetry",
         measured: "otlp-traceloop/adapter",
         bound: Bound::Times(2.0, "otlp-traceloop/prost_decode"),
     },
-    Asked {
+    Requirement {
         what: "OTLP protobuf, Vercel AI SDK",
         measured: "otlp-vercel-ai/adapter",
         bound: Bound::Times(2.0, "otlp-vercel-ai/prost_decode"),
     },
-    Asked { what: "send an alert to a callback", measured: "alerts/send", bound: Bound::Nanos(1_000.0) },
-    Asked { what: "repeat the only open alert", measured: "alerts/dedup_hit/1", bound: Bound::Nanos(150.0) },
-    Asked { what: "repeat any of a thousand", measured: "alerts/dedup_hit/1000", bound: Bound::Nanos(150.0) },
-    Asked { what: "repeat one, with a million open", measured: "alerts/hot/1000000", bound: Bound::Nanos(150.0) },
-    Asked { what: "repeat any of a million", measured: "alerts/dedup_hit/1000000", bound: Bound::Nanos(150.0) },
-    Asked {
+    Requirement { what: "send an alert to a callback", measured: "alerts/send", bound: Bound::Nanos(1_000.0) },
+    Requirement { what: "repeat the only open alert", measured: "alerts/dedup_hit/1", bound: Bound::Nanos(150.0) },
+    Requirement { what: "repeat any of a thousand", measured: "alerts/dedup_hit/1000", bound: Bound::Nanos(150.0) },
+    Requirement { what: "repeat one, with a million open", measured: "alerts/hot/1000000", bound: Bound::Nanos(150.0) },
+    Requirement { what: "repeat any of a million", measured: "alerts/dedup_hit/1000000", bound: Bound::Nanos(150.0) },
+    Requirement {
         what: "the same, against one access to such a memory",
         measured: "alerts/dedup_hit/1000000",
         bound: Bound::Times(2.0, "alerts/memory_load"),
     },
-    Asked {
+    Requirement {
         what: "an alert through the durable path (50,000 a second)",
         measured: "alerts_durable/send_all",
         bound: Bound::Nanos(20_000.0),
     },
-    Asked {
+    Requirement {
         what: "the same, against bare SQLite",
         measured: "alerts_durable/send_all",
         bound: Bound::Times(3.0, "alerts_durable/sqlite_bare"),
     },
-    Asked {
+    Requirement {
         what: "a protected call, consecutive failures",
         measured: "breaker/consecutive",
         bound: Bound::Times(1.0, "breaker/recloser"),
     },
-    Asked {
+    Requirement {
         what: "the same by two threads",
         measured: "breaker/consecutive_two_threads",
         bound: Bound::Times(1.0 / 3.0, "breaker/recloser_two_threads"),
     },
-    Asked {
+    Requirement {
         what: "a guarded call, window of calls",
         measured: "breaker/window_of_calls",
         bound: Bound::Times(1.0, "breaker/recloser"),
     },
-    Asked {
+    Requirement {
         what: "the same by two threads",
         measured: "breaker/window_of_calls_two_threads",
         bound: Bound::Times(1.0 / 3.0, "breaker/recloser_two_threads"),
     },
-    Asked {
+    Requirement {
         what: "a guarded call, window of time",
         measured: "breaker/window_of_time",
         bound: Bound::Times(1.0, "breaker/recloser"),
     },
-    Asked {
+    Requirement {
         what: "the same by two threads",
         measured: "breaker/window_of_time_two_threads",
         bound: Bound::Times(1.0 / 3.0, "breaker/recloser_two_threads"),
     },
-    Asked {
+    Requirement {
         what: "a guarded `tower` service",
         measured: "breaker_layer/ours",
         bound: Bound::Times(1.0, "breaker_layer/tower_resilience"),
     },
-    Asked {
+    Requirement {
         what: "check 100,000 agents for a cascade, 1 % open",
         measured: "cascade/check",
         bound: Bound::Nanos(1_000_000.0),
     },
-    Asked { what: "the same, nothing open", measured: "cascade/check_nothing_open", bound: Bound::Nanos(1_000_000.0) },
-    Asked {
+    Requirement {
+        what: "the same, nothing open",
+        measured: "cascade/check_nothing_open",
+        bound: Bound::Nanos(1_000_000.0),
+    },
+    Requirement {
         what: "the same, a hub open and everybody exposed",
         measured: "cascade/check_all_exposed",
         bound: Bound::Nanos(1_000_000.0),
     },
-    Asked {
+    Requirement {
         what: "check and charge, 10,000 agents",
         measured: "charge/guard_1",
         bound: Bound::Times(2.0, "charge/governor_1"),
     },
-    Asked {
+    Requirement {
         what: "the same by two threads, each for agents of its own",
         measured: "charge/guard_2",
         bound: Bound::Times(1.0 / 1.5, "charge/guard_1"),
     },
-    Asked {
+    Requirement {
         what: "the same without anomaly detection, one thread",
         measured: "charge/guard_without_anomalies_1",
         bound: Bound::Times(2.0, "charge/governor_1"),
     },
-    Asked {
+    Requirement {
         what: "the same by two threads",
         measured: "charge/guard_without_anomalies_2",
         bound: Bound::Times(1.0 / 1.5, "charge/guard_without_anomalies_1"),
@@ -164,7 +168,7 @@ const ASKED: [Asked; 33] = [
 
 pub(crate) fn run(last: bool) -> anyhow::Result<()> {
     if !last {
-        // The service that `benches/serve.rs` loads.
+        // `benches/serve.rs` starts this binary.
         cargo(&["build", "--release", "--bin", "sre"], &[])?;
         cargo(&["bench", "-p", "sre-tests"], &[])?;
     }
@@ -179,7 +183,7 @@ pub(crate) fn run(last: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn row(asked: &Asked) -> anyhow::Result<String> {
+fn row(asked: &Requirement) -> anyhow::Result<String> {
     let measured = nanos(asked.measured)?;
     let mark = |met: bool| if met { "met" } else { "**missed**" };
     let what = asked.what;
@@ -200,8 +204,8 @@ fn row(asked: &Asked) -> anyhow::Result<String> {
     })
 }
 
-/// Nanoseconds an iteration: the tenth percentile of criterion's samples. What else runs on a shared machine makes
-/// samples slower and never faster, so the quick ones say what the code itself costs.
+/// Returns nanoseconds per iteration: the tenth percentile of criterion's samples. Other load on a shared machine makes samples
+/// slower and never faster, so the fast ones measure the code itself.
 fn nanos(benchmark: &str) -> anyhow::Result<f64> {
     let path = PathBuf::from("target/criterion").join(benchmark).join("new/sample.json");
     let text =
@@ -224,7 +228,7 @@ fn time(nanos: f64) -> String {
 
 const EVENTS: u64 = 5_000_000;
 
-/// `sre check` as a process of its own: how many events a second, and the most memory it held.
+/// Runs `sre check` as a separate process, and returns its events per second and peak memory.
 fn check_a_long_input() -> anyhow::Result<String> {
     cargo(&["build", "--release", "--bin", "sre"], &[])?;
     let input = Path::new("target/bench-events.jsonl");
@@ -271,7 +275,7 @@ fn check_a_long_input() -> anyhow::Result<String> {
     Ok(rows)
 }
 
-/// A mixed run: of each ten events, a task's start and end, five model calls and three tool calls.
+/// Returns a mixed run: of every ten events, a task's start and end, five model calls and three tool calls.
 fn write_events(path: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::new(fs::File::create(path)?);
     for number in 0..EVENTS {
@@ -294,7 +298,7 @@ fn write_events(path: &Path) -> anyhow::Result<()> {
     Ok(file.flush()?)
 }
 
-/// The most memory that a process has held so far, in KiB; 0 where the system does not say.
+/// Returns the peak resident memory of a process in KiB, or 0 if the system does not report it.
 fn peak_memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

@@ -1,7 +1,7 @@
 use anyhow::bail;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Where a crate stands; a crate may depend on those of `allowed` only. See `docs/architecture.md`.
+/// The layer of a crate, which may depend only on the layers in `allowed`. See `docs/architecture.md`.
 struct Layer {
     matches: fn(&str) -> bool,
     allowed: &'static [&'static str],
@@ -41,6 +41,6 @@ pub(crate) fn check() -> anyhow::Result<()> {
     if !forbidden.is_empty() {
         bail!("{}", forbidden.join("\n"));
     }
-    eprintln!("the layers hold: {} crates", members.len());
+    eprintln!("no forbidden dependency among {} crates", members.len());
     Ok(())
 }

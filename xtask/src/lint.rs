@@ -5,7 +5,7 @@ use crate::{cargo, layers, manifests};
 
 /// Checks that need a tool of their own: the arguments of cargo.
 const WITH_TOOLS: [(Tool, &[&str]); 2] = [
-    // Features are additive: each compiles without the others, and so does none of them.
+    // Each feature must compile without the others, and the crate without any.
     (HACK, &["hack", "check", "--quiet", "--workspace", "--each-feature"]),
     // Advisories need a database from the network; `docs/verification.md` has the command.
     (DENY, &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]),

@@ -13,42 +13,43 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use clap::Parser;
 
-/// What CI runs, and what you can run.
+/// Build, test and release tasks of the workspace, as CI runs them.
 #[derive(Parser)]
 enum Task {
-    /// Formatting, clippy, documentation, layers, manifests, dependencies, and every crate with each of its features alone.
+    /// Check formatting, clippy, documentation, layers, manifests, dependencies, and each feature alone.
     Lint {
-        /// Install cargo-hack and cargo-deny first, and fail where that is impossible.
+        /// Install cargo-hack and cargo-deny first, and fail if that is impossible.
         #[arg(long)]
         install: bool,
     },
-    /// Every test, documentation tests included.
+    /// Run all tests, including documentation tests.
     Test {
-        /// Install the outside programs that tests use first, and fail where one is missing.
+        /// Install the external programs that tests use first, and fail if one is missing.
         #[arg(long)]
         install: bool,
     },
-    /// The checks that CI has no time for, as a table for `docs/verification.md`.
+    /// Run the checks that are too slow for CI, and print a table for `docs/verification.md`.
     Verify {
-        /// Only these checks; all of them by default.
+        /// The checks to run; all by default.
         #[arg(value_parser = verify::names())]
         names: Vec<String>,
         /// The git revision that `semver` compares with; the last tag by default.
         #[arg(long, value_name = "REV")]
         baseline_rev: Option<String>,
     },
-    /// Every benchmark, and the table of what was asked and what was measured.
+    /// Run all benchmarks, and print required and measured values.
     Bench {
-        /// Only show what the last run measured.
+        /// Only print the results of the last run.
         #[arg(long)]
         last: bool,
     },
-    /// Fail on an edge between crates that the layers forbid.
+    /// Check that no crate depends on a layer that it must not.
     CheckLayers,
 }
 
 fn main() -> anyhow::Result<()> {
-    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).context("the workspace's folder")?;
+    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .context("cannot enter the workspace folder")?;
     match Task::parse() {
         Task::Lint { install } => lint::run(install),
         Task::Test { install } => test::run(install),
@@ -58,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Runs cargo with `arguments`, after saying so.
+/// Prints and runs a cargo command.
 fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
     eprintln!("$ cargo {}", arguments.join(" "));
     let mut command = cargo_command(arguments);
@@ -69,18 +70,18 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Cargo, and the subcommands that `--install` brought.
+/// Returns a cargo command that finds the subcommands installed by `--install`.
 fn cargo_command(arguments: &[&str]) -> Command {
     let mut path = std::path::absolute(tools::FOLDER).unwrap_or_default().join("bin").into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    // This process was itself started by cargo, whose view of a single package must not leak into the next one.
+    // Cargo started this process and set variables of a single package, which must not reach the next cargo.
     command.args(arguments).env_remove("CARGO_MANIFEST_DIR").env("PATH", path);
     command
 }
 
-/// Runs a package manager, after saying so, and shows its errors.
+/// Prints and runs a command of a package manager.
 fn install(program: &str, arguments: &[&str]) -> bool {
     eprintln!("$ {program} {}", arguments.join(" "));
     let mut command = Command::new(program);
@@ -88,7 +89,7 @@ fn install(program: &str, arguments: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// True when a program runs and succeeds; prints nothing.
+/// Returns true if a program runs and succeeds; discards its output.
 fn runs(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

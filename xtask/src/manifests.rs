@@ -1,7 +1,7 @@
 use anyhow::bail;
 use cargo_metadata::{MetadataCommand, Package};
 
-/// Fails where a crate that is published lacks what crates.io and docs.rs show of it.
+/// Fails if a published crate lacks metadata that crates.io and docs.rs show.
 pub(crate) fn check() -> anyhow::Result<()> {
     let metadata = MetadataCommand::new().no_deps().exec()?;
     let packages = metadata.workspace_packages();
@@ -10,7 +10,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     if !incomplete.is_empty() {
         bail!("{}", incomplete.join("\n"));
     }
-    eprintln!("the manifests are complete");
+    eprintln!("all manifests are complete");
     Ok(())
 }
 

@@ -4,15 +4,15 @@ use anyhow::bail;
 
 use crate::{cargo, install, runs};
 
-/// Something from outside that some tests use when it is there.
+/// An external dependency of tests.
 enum Outside {
     /// A program of a Debian package.
     Program { name: &'static str, debian: &'static str },
-    /// A module of Python, by its name there and on PyPI.
+    /// A Python module, by its import name and its name on PyPI.
     Module { name: &'static str, pypi: &'static str },
-    /// Agent frameworks that the taps of `docs/serve.md` are tried with, in a virtual environment.
+    /// Agent frameworks from PyPI in a virtual environment, for the taps of `docs/serve.md`.
     PythonTaps,
-    /// The same from npm.
+    /// Agent frameworks from npm.
     NodeTaps,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     if with_install {
         install_outside()?;
     }
-    // Tests that find no outside program write their names here; see `sre_testkit::outside`.
+    // Tests that miss an external program write their names here; see `sre_testkit::outside`.
     let path = std::path::absolute("target/skipped-tests.txt")?;
     let _ = std::fs::remove_file(&path);
     std::fs::create_dir_all("target")?;
@@ -49,12 +49,12 @@ pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     if with_install && skipped.is_ok() {
         bail!("with --install no test may be skipped");
     }
-    // Every interleaving of a few threads, with the lock-free parts built on loom's atomics.
+    // Loom checks every interleaving of the lock-free code.
     let loom = [("RUSTFLAGS", "--cfg sre_loom"), ("CARGO_TARGET_DIR", "target/loom")];
     cargo(&["test", "-p", "sre-cascade", "--release", "--test", "loom"], &loom)
 }
 
-/// Installs what is missing, and fails where that is impossible.
+/// Installs missing dependencies, and fails if that is impossible.
 fn install_outside() -> anyhow::Result<()> {
     let missing: Vec<&Outside> = OUTSIDE.iter().filter(|outside| !outside.is_there()).collect();
     if missing.iter().any(|outside| matches!(outside, Outside::Program { .. })) {
@@ -62,7 +62,7 @@ fn install_outside() -> anyhow::Result<()> {
     }
     let failed: Vec<String> = missing.into_iter().filter(|outside| !outside.fetch()).map(Outside::name).collect();
     if !failed.is_empty() {
-        bail!("tests need what could not be installed: {}", failed.join(", "));
+        bail!("could not install dependencies of tests: {}", failed.join(", "));
     }
     Ok(())
 }
@@ -81,12 +81,12 @@ impl Outside {
         match self {
             Self::Program { name, .. } => runs(name, &["--version"]),
             Self::Module { name, .. } => runs("python3", &["-c", &format!("import {name}")]),
-            // Their lists may have changed since; where they have not, installing them again takes seconds.
+            // Always installed, since the lists of packages may have changed; without changes this takes seconds.
             Self::PythonTaps | Self::NodeTaps => false,
         }
     }
 
-    /// Installs it; false where it still is not there.
+    /// Installs the dependency; returns false if it is still missing.
     fn fetch(&self) -> bool {
         match self {
             Self::Program { debian, .. } => {

@@ -4,7 +4,7 @@ use crate::{cargo_command, install};
 
 /// A subcommand of cargo that is installed separately.
 pub(crate) struct Tool {
-    /// What follows `cargo`.
+    /// The name of the subcommand.
     pub(crate) name: &'static str,
     /// A prebuilt package on PyPI; without one, the tool is built from source.
     pypi: Option<&'static str>,
@@ -19,14 +19,14 @@ pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", pypi: None 
 pub(crate) const FOLDER: &str = "target/tools";
 
 impl Tool {
-    /// Returns the version, such as `cargo-deny 0.20.2`, or `None` where the tool is not installed.
+    /// Returns the version, such as `cargo-deny 0.20.2`, or `None` if the tool is not installed.
     pub(crate) fn version(&self) -> Option<String> {
         let output = cargo_command(&[self.name, "--version"]).stderr(Stdio::null()).output().ok()?;
         let printed = String::from_utf8_lossy(&output.stdout);
         output.status.success().then(|| printed.lines().next().unwrap_or_default().to_owned())
     }
 
-    /// Installs the tool; false where that failed.
+    /// Installs the tool; returns false if that fails.
     pub(crate) fn install(&self) -> bool {
         self.pypi.is_some_and(from_pypi) || install("cargo", &["install", "--locked", &format!("cargo-{}", self.name)])
     }

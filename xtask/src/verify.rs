@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use crate::cargo;
 use crate::tools::{SEMVER_CHECKS, Tool};
 
-/// A check that takes too long for CI, or needs what CI lacks.
+/// A check that is too slow for CI or needs tools that CI lacks.
 struct Check {
     name: &'static str,
     what: &'static str,
@@ -29,12 +29,12 @@ struct Options {
     baseline_rev: Option<String>,
 }
 
-/// The checks' names, as arguments of `cargo xtask verify`.
+/// Returns the parser of check names for `cargo xtask verify`.
 pub(crate) fn names() -> PossibleValuesParser {
     CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().into()
 }
 
-/// Runs the checks and prints a row each for `docs/verification.md`.
+/// Runs checks, and prints a table for `docs/verification.md`.
 pub(crate) fn run(names: &[String], baseline_rev: Option<String>) -> anyhow::Result<()> {
     let options = Options { baseline_rev };
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -46,13 +46,13 @@ pub(crate) fn run(names: &[String], baseline_rev: Option<String>) -> anyhow::Res
     println!("| check | what it shows | with | result | took |\n| --- | --- | --- | --- | ---: |");
     rows.iter().for_each(|(_, row)| println!("{row}"));
     if rows.iter().any(|(passed, _)| !passed) {
-        bail!("not every check passed");
+        bail!("at least one check failed");
     }
     Ok(())
 }
 
 impl Check {
-    /// Whether it passed, and its row of the table.
+    /// Runs the check; returns whether it passed, and its row of the table.
     fn row(&self, options: &Options, cargo: &str) -> (bool, String) {
         let started = Instant::now();
         let mut with = version_of(cargo);
@@ -73,7 +73,7 @@ impl Check {
     }
 }
 
-/// `cargo 1.95.0` of `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`.
+/// Returns name and version of a program, such as `cargo 1.95.0`, without commit and date.
 fn version_of(program: &str) -> String {
     let output = Command::new(program).arg("--version").output();
     let printed = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
@@ -95,7 +95,7 @@ fn semver(options: &Options) -> anyhow::Result<()> {
 fn last_tag() -> anyhow::Result<String> {
     let output = Command::new("git").args(["describe", "--tags", "--abbrev=0"]).output().context("cannot start git")?;
     if !output.status.success() {
-        bail!("no release is tagged; name what to compare with by `--baseline-rev`");
+        bail!("found no release tag, expected one; pass the revision to compare with as `--baseline-rev`");
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -21,13 +21,13 @@ pub(crate) enum Command {
         /// The channels file.
         #[arg(long, value_name = "FILE")]
         notify: PathBuf,
-        /// The channel.
+        /// The channel to test.
         #[arg(long, value_name = "NAME")]
         channel: String,
-        /// The severity.
+        /// The severity of the test alert.
         #[arg(long, value_enum, default_value_t = TestSeverity::Warning)]
         severity: TestSeverity,
-        /// Resolve it at once.
+        /// Resolve the alert at once.
         #[arg(long)]
         resolve: bool,
     },
@@ -35,26 +35,26 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         history: History,
-        /// Only of this agent.
+        /// Only alerts of this agent.
         #[arg(long, value_name = "NAME")]
         agent: Option<String>,
-        /// Only of this severity: info, warning, critical or resolved.
+        /// Only alerts of this severity: info, warning, critical or resolved.
         #[arg(long, value_parser = severity)]
         severity: Option<Severity>,
-        /// Only of this objective.
+        /// Only alerts of this objective.
         #[arg(long, value_name = "NAME")]
         slo: Option<String>,
-        /// Only those sent within this time, such as 24h.
+        /// Only alerts sent within this time, such as 24h.
         #[arg(long, value_name = "DURATION")]
         since: Option<Window>,
-        /// How many at most.
+        /// The maximum number of alerts.
         #[arg(long, default_value_t = 20)]
         limit: usize,
         /// The output format.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Acknowledge an open incident: it is no longer repeated or escalated.
+    /// Acknowledge an open incident, which stops its repeats and escalation.
     Ack {
         #[command(flatten)]
         history: History,
@@ -73,7 +73,7 @@ pub(crate) struct History {
     /// The channels file, which names the history.
     #[arg(long, value_name = "FILE", conflicts_with = "history")]
     notify: Option<PathBuf>,
-    /// The history file; by default `alerts.db` or `agent_sre_alerts.db` in this folder.
+    /// The history file; by default `alerts.db` or `agent_sre_alerts.db` in the current folder.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
 }
@@ -102,7 +102,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Ack { history, key, by } => {
             if !history.open()?.acknowledge(&key, &by, SystemClock.now())? {
-                bail!("`{key}`: found no open incident of this key, expected one that `sre alerts list` shows");
+                bail!("`{key}`: found no open incident with this key, expected one that `sre alerts list` shows");
             }
             anstream::println!("{key}: acknowledged by {by}");
             Ok(ExitCode::SUCCESS)
@@ -134,7 +134,10 @@ fn test(path: &Path, channel: &str, severity: TestSeverity, resolve: bool) -> an
             TestSeverity::Critical => Severity::Critical,
         },
         dedup_key: format!("sre-alerts-test/{channel}"),
-        ..Alert::new("Test alert", format!("Somebody ran `sre alerts test` for channel `{channel}`. Nothing is wrong."))
+        ..Alert::new(
+            "Test alert",
+            format!("Sent by `sre alerts test` to check channel `{channel}`. No action is needed."),
+        )
     };
     alert.labels.insert("test".to_owned(), "true".to_owned());
     let mut alerts = vec![alert.clone()];
@@ -155,15 +158,15 @@ impl History {
             (Some(path), _) => path.clone(),
             (None, Some(notify)) => NotifyConfig::load(notify)?
                 .history
-                .with_context(|| format!("{}: found no `history`, expected the name of a file", notify.display()))?,
+                .with_context(|| format!("{}: found no `history`, expected a file name", notify.display()))?,
             (None, None) => {
                 let names = ["alerts.db", SqliteAlertStore::DEFAULT_FILE].map(PathBuf::from);
                 let here = names.into_iter().find(|name| name.exists());
-                here.context("found no alerts.db here, expected --notify FILE or --history FILE")?
+                here.context("found no alerts.db in this folder, expected --notify FILE or --history FILE")?
             }
         };
         if !path.exists() {
-            bail!("{}: found no such file: nothing has been sent yet", path.display());
+            bail!("{}: no such file; no alert has been sent yet", path.display());
         }
         Ok(SqliteAlertStore::open(path)?)
     }
@@ -201,7 +204,7 @@ fn row(record: &AlertRecord) -> [String; 5] {
         title.push_str(&format!("\nacknowledged by {}", acknowledged.by));
     }
     let deliveries: Vec<String> = deliveries.iter().map(delivery).collect();
-    let deliveries = if deliveries.is_empty() { "nobody".to_owned() } else { deliveries.join("\n") };
+    let deliveries = if deliveries.is_empty() { "no channel".to_owned() } else { deliveries.join("\n") };
     [seconds(*at), alert.severity.to_string(), title, alert.key().into_owned(), deliveries]
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct BreakerFinding {
     pub(crate) state: BreakerState,
     /// Number of times the breaker opened.
     pub(crate) opened: u64,
-    /// The first [`MAX_LISTED`] times.
+    /// The first [`MAX_LISTED`] openings.
     pub(crate) openings: Vec<Opening>,
 }
 

@@ -29,48 +29,48 @@ pub(crate) struct Args {
     /// Objectives: YAML files, or folders of them.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
     slo: Vec<PathBuf>,
-    /// What the input is.
+    /// The format of the input.
     #[arg(long, value_parser = input::formats())]
     from: Format,
-    /// Files with a record a line (OTLP also: the protobuf body of a request), or `-` for the standard input.
+    /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
     #[arg(required_unless_present = "slo")]
     input: Vec<PathBuf>,
-    /// What to print.
+    /// The output format.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Exit with 1 when an objective is this bad.
+    /// Exit with 1 if an objective has this status or a worse one.
     #[arg(long, value_enum, default_value_t = FailOn::Critical)]
     fail_on: FailOn,
-    /// Whose events these are, whatever the input says.
+    /// Attribute all events to this agent.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// A task that has not ended after this long counts as failed.
+    /// The time after which an unfinished task counts as failed.
     #[arg(long, default_value = "10m", value_name = "DURATION")]
     task_timeout: Window,
-    /// Say when the circuit breakers of this file would have opened.
+    /// Report when the circuit breakers configured by this file would have opened.
     #[arg(long, value_name = "FILE")]
     breakers: Option<PathBuf>,
-    /// Price the models' calls that have no cost by this file: LiteLLM's price map as JSON, or our own YAML.
+    /// Add costs to model calls without one, from this file: LiteLLM's price map as JSON, or a price list as YAML.
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// Say what the cost limits of this file would have allowed.
+    /// Report how spending compares with the cost limits of this file.
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
-    /// Send what was found to the channels of this file, and wait until it is delivered.
+    /// Send alerts about the result to the channels of this file, and wait until they are delivered.
     #[arg(long, value_name = "FILE")]
     notify: Option<PathBuf>,
-    /// Make a malformed line an error instead of passing over it.
+    /// Fail on a malformed line instead of skipping it.
     #[arg(long)]
     strict: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// A report for people.
+    /// A report for humans.
     Text,
-    /// The same for programs.
+    /// The same as JSON, for programs.
     Json,
-    /// Metrics in Prometheus' text format.
+    /// Metrics in the Prometheus text format.
     Prometheus,
     /// Metrics as OpenMetrics.
     Openmetrics,
@@ -95,7 +95,7 @@ impl FailOn {
     }
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(serde::Serialize)]
 pub(crate) struct Findings {
     pub(crate) slos: Vec<SloSnapshot>,
@@ -112,7 +112,7 @@ pub(crate) struct Findings {
 }
 
 pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    args.tell_input_from_objectives()?;
+    args.separate_input_from_slo()?;
     let registry = SliRegistry::default();
     let specs = agent_sre::slo::load(&args.slo, &registry)?;
     if specs.is_empty() {
@@ -139,7 +139,8 @@ fn action(spec: &SloSpec) -> ExhaustionAction {
 }
 
 impl Findings {
-    /// An alert for every objective: of trouble where it is in trouble, else of the end of what was sent before.
+    /// Returns an alert per objective: one that fires if its status calls for it, else a resolution, which closes an incident
+    /// that an earlier check opened.
     fn alerts(&self, actions: &BTreeMap<String, ExhaustionAction>) -> Vec<Alert> {
         let signal = |slo: &SloSnapshot| {
             let action = actions.get(&slo.name).copied().unwrap_or_default();
@@ -149,17 +150,17 @@ impl Findings {
     }
 }
 
-/// What signals say in passing.
+/// Collects what the signals of breakers and budgets report.
 #[derive(Default)]
-struct Raised {
+struct SignalCollector {
     breakers: BreakerFindings,
-    /// The first thousand.
+    /// The first [`MAX_COST_ALERTS`] alerts.
     costs: Vec<CostAlert>,
 }
 
 const MAX_COST_ALERTS: usize = 1_000;
 
-impl Raised {
+impl SignalCollector {
     fn record(&mut self, signal: Signal) {
         self.breakers.record(&signal);
         if let SignalKind::Cost(alert) = signal.kind
@@ -170,7 +171,7 @@ impl Raised {
     }
 }
 
-/// The engines that the command's options ask for. Their time is that of the events.
+/// Returns the settings of the engines that the options select; `clock` follows the time of the events.
 fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) -> anyhow::Result<EngineSettings> {
     let mut settings = EngineSettings::default();
     settings.clock = clock;
@@ -187,7 +188,7 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
 fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)> {
     let clock = Arc::new(ManualClock::default());
     let settings = engine_settings(args, specs, clock.clone())?;
-    let (raised, timelines) = (Arc::new(Mutex::new(Raised::default())), Arc::new(EventTimelines::default()));
+    let (raised, timelines) = (Arc::new(Mutex::new(SignalCollector::default())), Arc::new(EventTimelines::default()));
     let seen = raised.clone();
     let runtime = Runtime::builder()
         .stage(Arc::new(move |event: &mut AgentEvent| {
@@ -217,12 +218,15 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         detector.evaluate(latest, &mut |signal| lock(&raised).record(signal));
     }
     if runtime.panics() > 0 {
-        bail!("an engine panicked over {} events: the report would be wrong; please report this bug", runtime.panics());
+        bail!(
+            "an engine panicked on {} events, so the report would be wrong; please report this bug",
+            runtime.panics()
+        );
     }
     let stats = adapter.stats();
     (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
     if input.lines > 0 && input.events == 0 {
-        bail!("found no event in the input (lines: {}), expected some: is `--from` right?", input.lines);
+        bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);
     }
     let raised = std::mem::take(&mut *lock(&raised));
     let mut costs = CostFindings::of(&runtime, raised.costs);
@@ -244,8 +248,9 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
 }
 
 impl Args {
-    /// `--slo` takes several values, so input that follows it at once ends up there: what is neither YAML nor a folder.
-    fn tell_input_from_objectives(&mut self) -> anyhow::Result<()> {
+    /// Moves input files out of `slo`: `--slo` takes several values, so files that directly follow it end up there. The first
+    /// one that is neither YAML nor a folder begins the input.
+    fn separate_input_from_slo(&mut self) -> anyhow::Result<()> {
         if self.input.is_empty() {
             let is_yaml = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
             let first_input = self.slo.iter().skip(1).position(|path| !is_yaml(path) && !path.is_dir());
@@ -256,7 +261,7 @@ impl Args {
     }
 }
 
-/// Keeps the error ratios of each agent over time.
+/// Records the error ratio of each agent over time.
 #[derive(Default)]
 struct EventTimelines(Mutex<Timelines>);
 

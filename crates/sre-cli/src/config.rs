@@ -6,22 +6,22 @@ use sre_server::{CONFIG_SCHEMA, Config, Scope, Token};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Check the service's settings, and every file that they name.
+    /// Check a configuration file, and every file that it names.
     Check {
-        /// The settings.
+        /// The configuration file.
         #[arg(default_value = "sre.yaml")]
         file: PathBuf,
     },
-    /// Make a token, and the lines for the settings that let its owner in.
+    /// Generate a token, and the configuration line that accepts it.
     Token {
-        /// What it is good for.
+        /// What the token permits.
         #[arg(long, value_enum)]
         scope: TokenScope,
-        /// Whose it is.
+        /// The owner's name, for logs.
         #[arg(long, default_value = "agents")]
         name: String,
     },
-    /// Print the JSON Schema of the settings, for editors.
+    /// Print the JSON Schema of the configuration file, for editors.
     Schema,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Command {
 pub(crate) enum TokenScope {
     /// Sending events.
     Ingest,
-    /// Reading, and asking whether a deploy may go on.
+    /// Reading, and asking whether a deploy is allowed.
     Read,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config = Config::load(&file)?;
             let objectives = config.check()?;
             let counted = if objectives == 1 { "objective" } else { "objectives" };
-            anstream::println!("{}: fine, with {objectives} {counted}", file.display());
+            anstream::println!("{}: valid, {objectives} {counted}", file.display());
         }
         Command::Token { scope, name } => {
             let scope = match scope {
@@ -48,7 +48,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             let (token, digest) = Token::generate()?;
             anstream::println!("{token}");
-            anstream::eprintln!("It is shown this once. In the settings, under `tokens`:");
+            anstream::eprintln!("The token is shown only once. Add this line to `tokens` in the configuration:");
             anstream::eprintln!("  - {{name: {name}, scope: {}, sha256: {digest}}}", scope.as_str());
         }
         Command::Schema => anstream::print!("{CONFIG_SCHEMA}"),

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use agent_sre::cost::{CostGuard, Pricing};
 use agent_sre::{AgentReport, AgentTotals, CostAlert, CostStatus, Runtime, Usd};
 
-/// What prices and limits found.
+/// The results of `--prices` and `--limits`.
 #[derive(Clone, serde::Serialize)]
 pub(crate) struct CostFindings {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -19,7 +19,7 @@ pub(crate) struct PriceFindings {
     pub(crate) priced: u64,
     /// Calls without a cost whose model has no price, by model.
     pub(crate) unknown_calls: BTreeMap<String, u64>,
-    /// Calls whose own cost agrees with the file.
+    /// Calls whose own cost equals the price, within 1 %.
     pub(crate) matched: u64,
     /// Calls whose own cost differs from the price by more than 1 %.
     pub(crate) mismatched: u64,
@@ -32,7 +32,7 @@ pub(crate) struct PriceFindings {
 pub(crate) struct LimitFindings {
     pub(crate) agents: Vec<AgentFinding>,
     pub(crate) org: OrgFinding,
-    /// The first thousand.
+    /// The first 1,000 alerts.
     pub(crate) alerts: Vec<CostAlert>,
     pub(crate) unknown_models: Vec<String>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct LimitFindings {
 #[derive(Clone, serde::Serialize)]
 pub(crate) struct AgentFinding {
     pub(crate) agent: String,
-    /// On the input's last day.
+    /// Spent on the last day of the input.
     pub(crate) spent_usd: Usd,
     pub(crate) limit_usd: Usd,
     pub(crate) status: CostStatus,
@@ -48,13 +48,13 @@ pub(crate) struct AgentFinding {
 
 #[derive(Clone, serde::Serialize)]
 pub(crate) struct OrgFinding {
-    /// In the input's last month.
+    /// Spent in the last month of the input.
     pub(crate) spent_usd: Usd,
     pub(crate) limit_usd: Usd,
 }
 
 impl CostFindings {
-    /// Returns what the runtime's prices and limits found, given the alerts that were raised.
+    /// Returns the results of the runtime's pricing and cost guard, with the alerts that were raised.
     pub(crate) fn of(runtime: &Runtime, alerts: Vec<CostAlert>) -> Option<Self> {
         let pricing = runtime.get::<Pricing>()?;
         let report = pricing.report();

@@ -9,28 +9,28 @@ use anyhow::{Context, ensure};
 /// Real runs of three agents; `demo/README.md` says how they were made.
 const RUNS: &str = include_str!("../demo/runs.jsonl");
 
-/// A run, whose events' times are how long after its start they came.
+/// A run, as the offsets of its events from its start.
 struct Run {
     events: Vec<(Duration, AgentEvent)>,
 }
 
-/// The days before today that are made to have gone as the recorded runs went.
+/// Number of days before today that are filled with recorded runs.
 const DAYS: u64 = 6;
 const DAY: Duration = Duration::from_secs(86_400);
-/// A task begins so often.
-const EVERY: Duration = Duration::from_millis(700);
-/// Of each so many tasks that are streamed, this agent's all fail in the last third: somebody's provider is down.
+/// Interval at which tasks begin.
+const TASK_INTERVAL: Duration = Duration::from_millis(700);
+/// Number of tasks per cycle. In the last third of a cycle all tasks of [`FAILING_AGENT`] fail, as in a provider's outage.
 const CYCLE: u64 = 240;
-const FAILING: &str = "billing";
+const FAILING_AGENT: &str = "billing";
 
-/// Fills the last days with recorded runs, and goes on as if the agents were at work now.
+/// Fills the last days with recorded runs, then streams runs in as if the agents were running now.
 pub(crate) async fn stream(url: String) {
-    if let Err(error) = play(&url).await {
-        tracing::error!("the demo ends: {error:#}");
+    if let Err(error) = send_runs(&url).await {
+        tracing::error!("demo stopped: {error:#}");
     }
 }
 
-async fn play(url: &str) -> anyhow::Result<()> {
+async fn send_runs(url: &str) -> anyhow::Result<()> {
     let runs = runs();
     let client = Client::new(Options::default())?;
     let now = SystemClock.now();
@@ -40,15 +40,15 @@ async fn play(url: &str) -> anyhow::Result<()> {
         let part = DAY / u32::try_from(runs.len())?;
         let times = (0..).map(|number: u32| morning.saturating_add(part * number));
         let events = runs.iter().zip(times).flat_map(|(run, at)| run.at(at, &format!("day-{day}")));
-        // What an earlier start of the demo has filled in is the same, and not counted again.
+        // With the same key as in an earlier start of the demo, so that the runs count once.
         send(&client, url, &lines(events), Some(&format!("demo-day-{day}"))).await?;
     }
-    let failed: Vec<&Run> = runs.iter().filter(|run| run.agent() == FAILING && run.has_failed()).collect();
-    let mut ticks = tokio::time::interval(EVERY);
+    let failed: Vec<&Run> = runs.iter().filter(|run| run.agent() == FAILING_AGENT && run.has_failed()).collect();
+    let mut ticks = tokio::time::interval(TASK_INTERVAL);
     for number in 0_u64.. {
         ticks.tick().await;
         let mut run = &runs[number as usize * 37 % runs.len()];
-        if number % CYCLE >= CYCLE * 2 / 3 && run.agent() == FAILING {
+        if number % CYCLE >= CYCLE * 2 / 3 && run.agent() == FAILING_AGENT {
             run = failed[number as usize % failed.len()];
         }
         let at = SystemClock.now().saturating_sub(run.length());
@@ -61,14 +61,14 @@ async fn play(url: &str) -> anyhow::Result<()> {
 fn runs() -> Vec<Run> {
     let mut by_task: BTreeMap<(String, String), Vec<AgentEvent>> = BTreeMap::new();
     for line in RUNS.lines() {
-        let event = AgentEvent::from_json(line.as_bytes()).expect("what is shipped can be read");
+        let event = AgentEvent::from_json(line.as_bytes()).expect("the recorded runs are valid");
         by_task.entry((event.agent.clone(), event.task_key().into_owned())).or_default().push(event);
     }
     let runs = by_task.into_values().map(|events| {
         let start = events.iter().map(|event| event.time).min().unwrap_or_default();
         Run { events: events.into_iter().map(|event| (event.time.since(start), event)).collect() }
     });
-    // By their tasks' names, which are random: so the agents' runs are mixed.
+    // Task names are random: sorted by them, the runs of the agents are interleaved.
     let mut runs: Vec<Run> = runs.collect();
     runs.sort_by_key(|run| run.events[0].1.task.clone());
     runs
@@ -89,7 +89,7 @@ impl Run {
             .any(|(_, event)| matches!(event.event, Event::TaskFinished(TaskFinished { success: false, .. })))
     }
 
-    /// The same run at another time, as another task.
+    /// Returns the events of the run as another task that starts at `start`.
     fn at(&self, start: Timestamp, unique: &str) -> Vec<AgentEvent> {
         let moved = |(offset, event): &(Duration, AgentEvent)| {
             let mut event = event.clone();
@@ -104,7 +104,7 @@ impl Run {
 fn lines(events: impl Iterator<Item = AgentEvent>) -> Vec<u8> {
     let mut lines = Vec::new();
     for event in events {
-        // An event that was read can be written.
+        // Writing an event to a Vec cannot fail.
         let _ = serde_json::to_writer(&mut lines, &event);
         lines.push(b'\n');
     }
@@ -116,8 +116,8 @@ async fn send(client: &Client, url: &str, lines: &[u8], key: Option<&str>) -> an
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
-    let response = client.send(request.body(lines.to_vec().into())?).await.context("the service does not answer")?;
-    ensure!(response.status().is_success(), "the service answers {}", response.status());
+    let response = client.send(request.body(lines.to_vec().into())?).await.context("the service did not answer")?;
+    ensure!(response.status().is_success(), "the service answered {}", response.status());
     Ok(())
 }
 
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_runs_are_whole() {
+    fn every_recorded_run_is_one_complete_task() {
         let runs = runs();
         assert!(runs.len() > 200, "{}", runs.len());
         for run in &runs {
@@ -134,6 +134,6 @@ mod tests {
             assert_eq!(ends, 1);
             assert!(run.length() < Duration::from_secs(60));
         }
-        assert!(runs.iter().any(|run| run.agent() == FAILING && run.has_failed()));
+        assert!(runs.iter().any(|run| run.agent() == FAILING_AGENT && run.has_failed()));
     }
 }

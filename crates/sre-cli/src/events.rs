@@ -9,24 +9,24 @@ use crate::input;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What the input is.
+    /// The format of the input.
     #[arg(long, value_parser = input::formats())]
     from: Format,
-    /// Files with a record a line (OTLP also: the protobuf body of a request), or `-` for the standard input.
+    /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
     #[arg(required = true)]
     input: Vec<PathBuf>,
-    /// Price the models' calls that have no cost by this file: LiteLLM's price map as JSON, or our own YAML.
+    /// Add costs to model calls without one, from this file: LiteLLM's price map as JSON, or a price list as YAML.
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// A task that has not ended after this long counts as failed.
+    /// The time after which an unfinished task counts as failed.
     #[arg(long, default_value = "10m", value_name = "DURATION")]
     task_timeout: Window,
-    /// Make a malformed line an error instead of passing over it.
+    /// Fail on a malformed line instead of skipping it.
     #[arg(long)]
     strict: bool,
 }
 
-/// Prints the events that an adapter makes of a recording.
+/// Prints the agent events of a recorded run.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
     let mut adapter = args.from.adapter(limits);

@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The service to ask.
+    /// The URL of the service.
     #[arg(long, env = "SRE_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
     url: String,
-    /// A token for reading, where the service wants one.
+    /// A token with scope `read`, if the service requires one.
     #[arg(long, env = "SRE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     /// Only the objectives of this agent.
     #[arg(long, value_name = "AGENT")]
     service: Option<String>,
-    /// Only the objectives of this name; may be given several times.
+    /// Only the objective of this name; may be repeated.
     #[arg(long, value_name = "NAME")]
     slo: Vec<String>,
-    /// Only the objectives with this label; may be given several times.
+    /// Only the objectives with this label; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
 }
 
 #[derive(Serialize)]
-struct Question {
+struct GateRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -35,7 +35,7 @@ struct Question {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct GateResponse {
     allowed: bool,
     reasons: Vec<String>,
     checked: usize,
@@ -46,36 +46,41 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Exit code 0: the deploy may go on; 1: it may not; 2: nobody knows, so it should not.
+/// Exit code 0: the deploy is allowed; 1: it is not; 2: unknown, so do not deploy.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let question = Question { service: args.service, slos: args.slo, labels: args.label.into_iter().collect() };
+    let question = GateRequest { service: args.service, slos: args.slo, labels: args.label.into_iter().collect() };
     let token = args.token.map(Secret::new);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(ask(&args.url, token.as_ref(), &question))?;
     if answer.checked == 0 {
-        // A name that is mistyped must not let anything pass.
-        bail!("found no objective to ask, expected one that /v1/slos lists; an agent is there from its first event on");
+        // A mistyped name must not allow a deploy.
+        bail!(
+            "found no matching objective, expected one that /v1/slos lists; an agent is listed once it has sent an event"
+        );
     }
     for reason in &answer.reasons {
         anstream::println!("{reason}");
     }
     let checked = answer.checked;
     let objectives = if checked == 1 { "objective" } else { "objectives" };
-    anstream::println!("{}: {checked} {objectives} asked", if answer.allowed { "go on" } else { "do not deploy" });
+    anstream::println!(
+        "{}: {checked} {objectives} checked",
+        if answer.allowed { "deploy allowed" } else { "deploy not allowed" }
+    );
     Ok(ExitCode::from(u8::from(!answer.allowed)))
 }
 
-async fn ask(url: &str, token: Option<&Secret>, question: &Question) -> anyhow::Result<Answer> {
+async fn ask(url: &str, token: Option<&Secret>, question: &GateRequest) -> anyhow::Result<GateResponse> {
     let client = Client::new(Options::default())?;
     let mut request = http::Request::post(format!("{}/v1/gate", url.trim_end_matches('/')))
         .header(http::header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {}", token.expose()));
     }
-    let request = request.body(serde_json::to_vec(question)?.into()).context("the address")?;
-    let response = client.send(request).await.context("the service does not answer")?;
+    let request = request.body(serde_json::to_vec(question)?.into()).context("invalid URL")?;
+    let response = client.send(request).await.context("the service did not answer")?;
     if !response.status().is_success() {
-        bail!("the service answers {}: {}", response.status(), String::from_utf8_lossy(response.body()));
+        bail!("the service answered {}: {}", response.status(), String::from_utf8_lossy(response.body()));
     }
-    serde_json::from_slice(response.body()).context("the service's answer")
+    serde_json::from_slice(response.body()).context("invalid response of the service")
 }

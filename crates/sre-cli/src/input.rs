@@ -8,37 +8,37 @@ use anyhow::{Context, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What was read.
+/// Counts of what was read.
 #[derive(Debug, Default, serde::Serialize)]
 pub(crate) struct InputStats {
-    /// Lines, blank ones left out; a protobuf body counts as one.
+    /// Lines that are not blank; a protobuf body counts as one.
     pub(crate) lines: u64,
-    /// Agent events that came of them.
+    /// Agent events made from them.
     pub(crate) events: u64,
     /// Malformed lines.
     pub(crate) skipped: u64,
-    /// Records of a kind that is not known.
+    /// Records of an unknown kind.
     pub(crate) unknown: u64,
     /// Records that belong to no open run.
     pub(crate) unmatched: u64,
 }
 
-/// The longest line, and the largest protobuf body, that is read.
+/// Maximum size of a line or a protobuf body.
 const MAX_RECORD: usize = 16 << 20;
-/// From this much input on, a terminal shows a progress bar.
+/// Size of the input from which a terminal shows a progress bar.
 const LONG_INPUT: u64 = 16 << 20;
-/// So many malformed lines are shown one by one.
-const SHOWN: u64 = 20;
+/// Maximum number of malformed lines that are reported one by one.
+const MAX_REPORTED: u64 = 20;
 
-/// Feeds every record of `paths` to `adapter`, and what comes of it to `take`.
+/// Passes every record of `paths` to `adapter`, and the events it returns to `emit`.
 pub(crate) fn read(
     paths: &[PathBuf],
     strict: bool,
     adapter: &mut dyn Adapter,
-    take: &mut dyn FnMut(AgentEvent),
+    emit: &mut dyn FnMut(AgentEvent),
 ) -> anyhow::Result<InputStats> {
     let progress = progress_bar(paths);
-    let mut reader = Reader { stats: InputStats::default(), strict, adapter, take, progress, unreported: 0 };
+    let mut reader = Reader { stats: InputStats::default(), strict, adapter, emit, progress, unreported: 0 };
     for path in paths {
         let name = path.display().to_string();
         if path.as_os_str() == "-" {
@@ -49,13 +49,13 @@ pub(crate) fn read(
         }
     }
     reader.progress.finish_and_clear();
-    if reader.stats.skipped > SHOWN {
-        anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - SHOWN);
+    if reader.stats.skipped > MAX_REPORTED {
+        anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - MAX_REPORTED);
     }
     Ok(reader.stats)
 }
 
-/// The formats by their names, with a line on each.
+/// Returns the parser of `--from`, which lists the formats with a description each.
 pub(crate) fn formats() -> impl TypedValueParser<Value = Format> {
     let values = Format::all().map(|format| PossibleValue::new(format.as_str()).help(format.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse())
@@ -64,7 +64,7 @@ pub(crate) fn formats() -> impl TypedValueParser<Value = Format> {
 fn open(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder, expected a file"));
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "found a folder, expected a file"));
     }
     Ok(file)
 }
@@ -82,7 +82,7 @@ struct Reader<'a> {
     stats: InputStats,
     strict: bool,
     adapter: &'a mut dyn Adapter,
-    take: &'a mut dyn FnMut(AgentEvent),
+    emit: &'a mut dyn FnMut(AgentEvent),
     progress: ProgressBar,
     unreported: u64,
 }
@@ -90,11 +90,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn source(&mut self, name: &str, mut input: impl BufRead) -> anyhow::Result<()> {
         let first = input.fill_buf().with_context(|| format!("cannot read {name}"))?.first().copied();
-        // Lines are JSON; the body of a request begins with the tag of its first field.
+        // A protobuf body begins with the tag of its first field; anything else is lines of JSON.
         if first == Some(0x0a) && input.fill_buf()?.iter().any(|byte| *byte < b'\t') {
             return self.body(name, input);
         }
-        // A line that spans two buffers is put together here; every other is read where it lies.
+        // Joins a line that spans two buffers; any other line is read from the buffer itself.
         let mut partial: Vec<u8> = Vec::new();
         let mut number = 1;
         loop {
@@ -108,9 +108,9 @@ impl Reader<'_> {
             match end {
                 Some(_) if partial.is_empty() => self.line(name, number, part)?,
                 _ => {
-                    // One byte too many is enough to know that the line is too long.
-                    let room = (MAX_RECORD + 1).saturating_sub(partial.len());
-                    partial.extend_from_slice(&part[..part.len().min(room)]);
+                    // One byte above the maximum is enough to detect that the line is too long.
+                    let remaining = (MAX_RECORD + 1).saturating_sub(partial.len());
+                    partial.extend_from_slice(&part[..part.len().min(remaining)]);
                     if end.is_some() {
                         self.line(name, number, &partial)?;
                         partial.clear();
@@ -140,13 +140,13 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, name: &str, number: u64, record: &[u8]) -> anyhow::Result<()> {
-        match self.adapter.ingest_record(record, &IngestLimits::default(), self.take) {
+        match self.adapter.ingest_record(record, &IngestLimits::default(), self.emit) {
             Ok(report) => report.errors.iter().try_for_each(|error| self.malformed(name, number, &error.error)),
             Err(error) => self.malformed(name, number, &error.to_string()),
         }
     }
 
-    /// Tells the progress bar now and then; it would look at the clock each time.
+    /// Updates the progress bar once per MiB, since it reads the clock at every update.
     fn advance(&mut self, bytes: usize) {
         self.unreported += bytes as u64;
         if self.unreported >= 1 << 20 {
@@ -174,7 +174,7 @@ impl Reader<'_> {
             bail!("{name}:{number}: {message}");
         }
         self.stats.skipped += 1;
-        if self.stats.skipped <= SHOWN {
+        if self.stats.skipped <= MAX_REPORTED {
             self.progress.suspend(|| anstream::eprintln!("{name}:{number}: skipped: {message}"));
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! The `sre` command. Exit codes: 0 fine, 1 the fail-on level was reached, 2 the input or the spec is wrong, or an alert was
-//! not delivered.
+//! The `sre` command. Exit codes: 0 success; 1 the `--fail-on` level was reached, or a deploy is not allowed; 2 invalid input
+//! or configuration, or an alert that was not delivered.
 
 mod alerts;
 mod breakers;
@@ -21,8 +21,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Bodies and snapshots of megabytes come and go while the service runs: under these, glibc's allocator grew by 40 MiB in ten
-/// minutes, and goes on.
+/// The service keeps allocating and freeing bodies and snapshots of several megabytes, under which the resident memory of
+/// glibc's allocator grows without bound.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -38,16 +38,16 @@ struct Cli {
 enum Command {
     /// Check a recorded run against its service level objectives.
     Check(check::Args),
-    /// Print the events that an adapter makes of a recorded run, as our own JSON Lines.
+    /// Print the agent events of a recorded run, as JSON Lines.
     Events(events::Args),
-    /// Run the live service: take events in over HTTP, keep objectives, alerts and costs, and show them.
+    /// Run the live service: receive events over HTTP, evaluate objectives, send alerts and track costs.
     Serve(serve::Args),
-    /// Ask the live service whether a deploy may go on: exit code 0 if so, 1 if not.
+    /// Ask the live service whether a deploy is allowed: exit code 0 if it is, 1 if it is not.
     Gate(gate::Args),
-    /// Work with the live service's settings.
+    /// Work with the configuration of the live service.
     #[command(subcommand)]
     Config(config::Command),
-    /// Work with objectives as files.
+    /// Work with files of objectives.
     #[command(subcommand)]
     Slo(slo::Command),
     /// Work with alerts: test a channel, read the history.
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Command::Alerts(command) => alerts::run(command),
     };
     result.unwrap_or_else(|error| {
-        // Whoever reads the output may go away early: `sre … | head` is no failure of ours.
+        // A reader that closes the pipe early, as in `sre … | head`, is not an error.
         let closed =
             error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe);
         if closed {
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// The error with its causes, each told once: many messages hold their cause already.
+/// Returns the error with its causes, without those that the message contains already.
 fn message(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match () {
         () if message.is_empty() => cause,

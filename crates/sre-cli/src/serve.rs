@@ -14,28 +14,28 @@ use crate::demo;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The service's settings, a YAML file; `sre config schema` describes it.
+    /// The configuration file (YAML); `sre config schema` prints its schema.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen; 127.0.0.1:4318, unless told otherwise.
+    /// The address to listen on; 127.0.0.1:4318 by default.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The folder to keep everything in; ./sre-data, unless told otherwise.
+    /// The folder for all data; ./sre-data by default.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Objectives: YAML files, or folders of them.
     #[arg(long, value_name = "FILE_OR_DIR")]
     slo: Vec<PathBuf>,
-    /// Stream a recorded agent's run in, as if it happened now, to see what there is to see.
+    /// Stream recorded runs of three agents in, as if they happened now.
     #[arg(long)]
     demo: bool,
-    /// Stop after so long.
+    /// Stop after this time.
     #[arg(long, value_name = "DURATION", hide = true)]
     stop_after: Option<Window>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // What is logged is for whoever operates it; what is printed, for who started it.
+    // Standard output carries the ready line only; the log goes to standard error.
     let filter = EnvFilter::try_from_env("SRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
@@ -45,7 +45,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.slo.is_empty() {
         (config.slos, config.slos_given) = (args.slo, true);
     }
-    // Bodies are read on the blocking threads: more of them than that only take memory.
+    // Bodies are parsed on blocking threads: more of them would only use more memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(16)
@@ -71,7 +71,7 @@ async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow
         1 => "1 objective".to_owned(),
         number => format!("{number} objectives"),
     };
-    // The one line, for people and for whoever waits for it.
+    // Scripts wait for this line.
     writeln!(std::io::stdout(), "ready: {} ({objectives}, data in {data})", server.url())?;
     let demo = demo.then(|| tokio::spawn(demo::stream(server.url())));
     let stopped = async {

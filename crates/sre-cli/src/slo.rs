@@ -9,43 +9,43 @@ use crate::rules;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Say whether objectives are valid, and where not.
+    /// Check that objectives are valid.
     Validate {
-        /// YAML files, ours or OpenSLO, or folders of them.
+        /// YAML files of agent-sre or OpenSLO, or folders of them.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
     /// Show what changed between two versions of objectives.
     Diff {
-        /// The version before: a file or folder.
+        /// The old version: a file or folder.
         before: PathBuf,
-        /// The version now: a file or folder.
+        /// The new version: a file or folder.
         after: PathBuf,
-        /// Exit with 1 when a change is of this kind, or worse.
+        /// Exit with 1 if a change is of this kind or a worse one.
         #[arg(long, value_enum, default_value_t = FailOn::Never)]
         fail_on: FailOn,
-        /// What to print.
+        /// The output format.
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Convert objectives between our YAML and OpenSLO v1.
+    /// Convert objectives between the YAML of agent-sre and OpenSLO v1.
     Convert {
-        /// YAML files, ours or OpenSLO, or folders of them.
+        /// YAML files of agent-sre or OpenSLO, or folders of them.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
-        /// The form to print.
+        /// The target format.
         #[arg(long, value_enum)]
-        to: Form,
+        to: Format,
     },
-    /// Print alert rules for Prometheus, over what `sre serve` exposes.
+    /// Print Prometheus alerting rules on the metrics of `sre serve`.
     Rules {
-        /// YAML files, ours or OpenSLO, or folders of them.
+        /// YAML files of agent-sre or OpenSLO, or folders of them.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Print a dashboard for Grafana, over what `sre serve` exposes.
+    /// Print a Grafana dashboard of the metrics of `sre serve`.
     Dashboard,
-    /// Print the JSON Schema of our YAML, for editors.
+    /// Print the JSON Schema of objective files, for editors.
     Schema,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum Output {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Form {
+pub(crate) enum Format {
     Yaml,
     Openslo,
 }
@@ -74,7 +74,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Diff { before, after, fail_on, output } => compare(before, after, *fail_on, *output),
         Command::Convert { paths, to } => {
             let specs = load(paths, &SliRegistry::default())?;
-            anstream::print!("{}", if matches!(to, Form::Yaml) { to_yaml(&specs) } else { to_openslo(&specs) });
+            anstream::print!("{}", if matches!(to, Format::Yaml) { to_yaml(&specs) } else { to_openslo(&specs) });
             Ok(ExitCode::SUCCESS)
         }
         Command::Rules { paths } => {
@@ -128,7 +128,7 @@ fn compare(before: &PathBuf, after: &PathBuf, fail_on: FailOn, output: Output) -
                     change.kind.to_string(),
                     change.slo.clone(),
                     field.to_owned(),
-                    format!("{} → {}", shown(&change.from), shown(&change.to)),
+                    format!("{} → {}", display(&change.from), display(&change.to)),
                 ]);
             }
             anstream::println!("{table}");
@@ -142,7 +142,7 @@ fn compare(before: &PathBuf, after: &PathBuf, fail_on: FailOn, output: Output) -
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn shown(value: &serde_json::Value) -> String {
+fn display(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "–".to_owned(),
         serde_json::Value::String(text) => text.clone(),

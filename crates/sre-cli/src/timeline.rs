@@ -2,15 +2,15 @@ use std::collections::HashMap;
 
 use agent_sre::Timestamp;
 
-/// How each agent's errors went over the run, in bounded memory: at most 1,000 agents.
+/// The error ratio of each agent over the run. Bounded: at most [`MAX_AGENTS`] agents are recorded.
 #[derive(Default)]
 pub(crate) struct Timelines(HashMap<String, Timeline>);
 
 const MAX_AGENTS: usize = 1_000;
-/// The most cells that a timeline is shown in; it is kept in twice as many, so that joining cells leaves enough.
+/// Maximum number of cells shown of a timeline. It is recorded in up to twice as many, so that merging pairs leaves enough.
 const CELLS: usize = 48;
 
-/// Good and bad counts in cells of equal width, which doubles whenever the run outgrows them.
+/// Counts of good and bad events in cells of equal width. The width doubles when the run exceeds the last cell.
 struct Timeline {
     start: i64,
     width: i64,
@@ -28,11 +28,11 @@ impl Timelines {
         }
     }
 
-    /// The share of errors in each cell of the agent's run, `None` where nothing ended.
+    /// Returns the error ratio in each cell of the agent's run, `None` where no task ended.
     pub(crate) fn error_ratios(&self, agent: &str) -> Vec<Option<f64>> {
         let cells = self.0.get(agent).map_or(&[][..], |timeline| &timeline.cells);
-        let joined = cells.chunks(cells.len().div_ceil(CELLS).max(1));
-        joined
+        let merged = cells.chunks(cells.len().div_ceil(CELLS).max(1));
+        merged
             .map(|cells| {
                 let (good, bad) = cells.iter().fold((0, 0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
                 (good + bad > 0).then(|| bad as f64 / (good + bad) as f64)
@@ -43,7 +43,7 @@ impl Timelines {
 
 impl Timeline {
     fn record(&mut self, time: i64, good: bool) {
-        // What ended before the first that was seen counts with it.
+        // Tasks that ended before the first recorded one count in its cell.
         let since = time.saturating_sub(self.start).max(0);
         while since / self.width >= 2 * CELLS as i64 {
             self.cells = self
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_run_keeps_its_course() {
+    fn a_long_run_keeps_the_shape_of_its_error_ratio() {
         let mut timelines = Timelines::default();
         for second in 0..100_000 {
             timelines.record("a", Timestamp::from_secs(second), second < 50_000 || second % 2 == 0);

@@ -1,4 +1,4 @@
-//! `sre check --notify` and `sre alerts` as their users run them.
+//! Tests `sre check --notify` and `sre alerts` as a user runs them.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const SECRET: &str = "s3cr3t0123456789abcdef0123456789";
 
-/// Runs `sre` with a secret in its environment: code, output, errors.
+/// Runs `sre` with a secret in its environment, and returns exit code, standard output and standard error.
 fn sre(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
     let output = command.args(arguments).current_dir(ROOT).env("PD_KEY", SECRET).output().unwrap();
@@ -39,7 +39,7 @@ impl Folder {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Checks so many good and bad tasks, and notifies.
+    /// Runs a check of `good` and `bad` tasks with `--notify`.
     fn check(&self, notify: &str, good: usize, bad: usize) -> (i32, String, String) {
         let line = |(index, success): (usize, bool)| {
             let time = 1_790_000_000 + index;
@@ -57,7 +57,7 @@ impl Folder {
 }
 
 #[test]
-fn what_the_check_found_arrives_once_and_its_end_too() {
+fn a_check_alerts_once_and_resolves_once() {
     let folder = Folder::new();
     let notify = folder.write(
         "notify.yaml",
@@ -70,10 +70,13 @@ fn what_the_check_found_arrives_once_and_its_end_too() {
     assert_eq!((code, &*stderr), (1, ""));
     assert_eq!(folder.check(&notify, 90, 10).0, 1);
     let alerts = folder.read("alerts.jsonl");
-    assert_eq!(alerts.len(), 1, "the second check repeats the first: {alerts:?}");
+    assert_eq!(alerts.len(), 1, "the second check sends no repeat: {alerts:?}");
     assert_eq!((&alerts[0]["title"], &alerts[0]["severity"]), (&"answers of a: exhausted".into(), &"critical".into()));
     let message = alerts[0]["message"].as_str().unwrap();
-    assert!(message.contains("Burn rate 2.0 over the last 1h") && message.contains("freeze deployments"), "{message}");
+    assert!(
+        message.contains("Burn rate 2.0 over") && message.contains("Exhaustion action: freeze deployments."),
+        "{message}"
+    );
     assert_eq!(alerts[0]["labels"]["team"], "search");
     assert_eq!(folder.check(&notify, 100, 0).0, 0);
     assert_eq!(folder.check(&notify, 100, 0).0, 0);
@@ -102,12 +105,12 @@ fn what_the_check_found_arrives_once_and_its_end_too() {
 }
 
 #[test]
-fn an_incident_can_be_taken_on() {
+fn an_incident_can_be_acknowledged() {
     let folder = Folder::new();
     let notify = folder.write("notify.yaml", "channels: [{type: stdout}]\nhistory: alerts.db\n");
     let (code, _, stderr) = sre(&["alerts", "list", "--notify", &notify]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("nothing has been sent yet"), "{stderr}");
+    assert!(stderr.contains("no alert has been sent yet"), "{stderr}");
     folder.check(&notify, 90, 10);
     let (code, text, _) = sre(&["alerts", "ack", "slo/answers/a", "--by", "ann", "--notify", &notify]);
     assert_eq!((code, &*text), (0, "slo/answers/a: acknowledged by ann\n"));
@@ -118,7 +121,7 @@ fn an_incident_can_be_taken_on() {
 }
 
 #[test]
-fn a_channel_that_fails_for_good_is_named_and_no_key_is_shown() {
+fn a_failing_channel_is_named_and_its_key_redacted() {
     let folder = Folder::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(MockServer::start());
@@ -133,13 +136,13 @@ fn a_channel_that_fails_for_good_is_named_and_no_key_is_shown() {
     let (code, stdout, stderr) = folder.check(&notify, 90, 10);
     assert_eq!(code, 2);
     assert!(stderr.contains("channel `oncall`: 1 of 1 not delivered: answered 400: bad routing_key ***"), "{stderr}");
-    assert_eq!(folder.read("alerts.jsonl").len(), 1, "the other channel got it");
+    assert_eq!(folder.read("alerts.jsonl").len(), 1, "the other channel delivers");
     let (test_code, test_out, test_err) = sre(&["alerts", "test", "--notify", &notify, "--channel", "oncall"]);
     assert_eq!(test_code, 2);
     let (_, listed, _) = sre(&["alerts", "list", "--notify", &notify, "--output", "json"]);
     let sent = runtime.block_on(server.received_requests()).unwrap();
     let body: Value = serde_json::from_slice(&sent[0].body).unwrap();
-    assert_eq!(body["routing_key"], SECRET, "the vendor does get it");
+    assert_eq!(body["routing_key"], SECRET, "the vendor receives the real key");
     for printed in [stdout, stderr, test_out, test_err, listed] {
         assert!(!printed.contains(SECRET), "{printed}");
     }
@@ -150,7 +153,7 @@ fn a_channel_that_fails_for_good_is_named_and_no_key_is_shown() {
 }
 
 #[test]
-fn a_test_alert_reaches_one_channel_whatever_else_it_wants() {
+fn a_test_alert_bypasses_the_filters_of_its_channel() {
     let folder = Folder::new();
     let text = format!(
         "channels:\n  - {{type: file, name: log, path: \"{}\", min_severity: critical, matchers: [\"team=x\"], enabled: false}}\n  - {{type: stdout}}\n",

@@ -1,4 +1,4 @@
-//! `sre check` as its users run it.
+//! Tests `sre check` as a user runs it.
 
 use std::io::Write;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn the_exit_code_follows_the_status_and_the_level() {
 
 #[test]
 fn burn_alerts_reach_the_exit_code() {
-    // A month's budget that is far from spent, and an hour that burns at four times what it allows.
+    // Most of the month's budget remains, and the last hour has a burn rate of four.
     let slo = format!("{SLO}error_budget_policy: {{expected_events: 100000}}\n");
     let (code, json, _) = check(&slo, &tasks(80, 20), &["--fail-on", "warning"]);
     assert_eq!((code, json["slos"][0]["status"].as_str()), (1, Some("warning")), "{json:#}");
@@ -106,7 +106,7 @@ fn the_json_has_the_documented_shape() {
 }
 
 #[test]
-fn numbers_that_do_not_exist_are_null() {
+fn missing_and_infinite_numbers_are_null() {
     let (_, json, _) = check("name: strict\ntarget: 1.0\n", &tasks(1, 1), &["--fail-on", "never"]);
     let slo = &json["slos"][0];
     assert_eq!(
@@ -120,7 +120,7 @@ fn numbers_that_do_not_exist_are_null() {
 }
 
 #[test]
-fn malformed_lines_are_named_counted_and_passed_over_unless_strict() {
+fn malformed_lines_are_reported_and_skipped_unless_strict() {
     let bad = [
         "{",
         r#"{"event":"task_finished","time":"yesterday","agent":"a","success":true}"#,
@@ -145,7 +145,7 @@ fn malformed_lines_are_named_counted_and_passed_over_unless_strict() {
 }
 
 #[test]
-fn unknown_events_are_counted_and_make_no_agent() {
+fn unknown_events_are_counted_without_creating_an_agent() {
     let lines = format!("{}{{\"event\":\"moon_landing\",\"time\":1790000000}}\n", tasks(2, 0));
     let (code, json, _) = check(SLO, &lines, &[]);
     assert_eq!((code, &json["input"]["unknown"], &json["input"]["skipped"]), (0, &1.into(), &0.into()));
@@ -153,17 +153,17 @@ fn unknown_events_are_counted_and_make_no_agent() {
 }
 
 #[test]
-fn a_line_without_end_does_not_fill_the_memory() {
+fn an_oversized_line_is_skipped() {
     let lines = format!("{}{}\n{}", tasks(1, 0), "x".repeat(17 << 20), tasks(1, 0));
     let (code, json, stderr) = check(SLO, &lines, &[]);
     assert_eq!((code, &json["input"]["skipped"], &json["totals"]["tasks"]), (0, &1.into(), &2.into()));
     assert!(stderr.contains("<stdin>:2: skipped: found more than 16 MiB"), "{stderr}");
     let (_, json, _) = check(SLO, tasks(3, 0).trim_end(), &[]);
-    assert_eq!(json["input"]["lines"], 3, "the last line needs no end");
+    assert_eq!(json["input"]["lines"], 3, "the last line needs no line break");
 }
 
 #[test]
-fn wrong_specs_and_wrong_input_exit_with_two() {
+fn invalid_objectives_and_input_exit_with_2() {
     let (code, _, stderr) = check("name: x\nwindow: 30x\ntarget: 0.9\n", "", &[]);
     assert_eq!(code, 2);
     assert!(stderr.contains(".yaml:2: `window: 30x`: expected a duration such as 5m, 6h or 30d"), "{stderr}");
@@ -178,7 +178,7 @@ fn wrong_specs_and_wrong_input_exit_with_two() {
 }
 
 #[test]
-fn tasks_that_never_end_fail_and_are_reported_as_incomplete() {
+fn unfinished_tasks_fail_and_are_reported_as_incomplete() {
     let lines =
         "{\"event\":\"task_started\",\"time\":1790000000,\"agent\":\"a\",\"task\":\"x\"}\n".to_owned() + &tasks(3, 0);
     let (_, json, _) = check(SLO, &lines, &[]);
@@ -188,13 +188,13 @@ fn tasks_that_never_end_fail_and_are_reported_as_incomplete() {
 }
 
 #[test]
-fn an_agent_may_be_named_by_hand() {
+fn the_agent_option_overrides_the_input() {
     let (_, json, _) = check(SLO, &tasks(1, 0), &["--agent", "somebody"]);
     assert_eq!(json["slos"][0]["agent"], "somebody");
 }
 
 #[test]
-fn input_may_follow_the_objectives_at_once() {
+fn input_may_follow_the_objectives_directly() {
     for arguments in [
         ["check", "--from", "sre", "--slo", "docs/examples", "docs/examples/events.jsonl"],
         ["check", "--slo", "docs/examples", "--from", "sre", "docs/examples/events.jsonl"],
@@ -220,7 +220,7 @@ fn several_inputs_and_a_protobuf_body_are_read() {
 }
 
 #[test]
-fn every_recording_comes_out_as_its_ground_truth_says() {
+fn every_recording_matches_its_ground_truth() {
     for (folder, from) in [
         ("langgraph", "langgraph"),
         ("openai-agents", "openai-agents"),
@@ -249,21 +249,21 @@ fn every_recording_comes_out_as_its_ground_truth_says() {
 }
 
 #[test]
-fn metrics_are_clean_by_promtools_book() {
+fn metrics_pass_promtool() {
     let recording = "tests/recordings/langgraph/long_mixed.jsonl";
     let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "prometheus", recording];
     let metrics = sre(&arguments, "").stdout;
     assert!(text(&metrics).contains("sre_slo_sli_ratio{agent=\"support-agent\",slo=\"support-answers\"} 0.945\n"));
-    let Some(mut promtool) = outside::program("promtool", "metrics_are_clean_by_promtools_book") else { return };
+    let Some(mut promtool) = outside::program("promtool", "metrics_pass_promtool") else { return };
     feed(promtool.args(["check", "metrics"]), &metrics);
 }
 
 #[test]
-fn openmetrics_are_read_by_prometheus_own_parser() {
+fn openmetrics_parse_with_prometheus_client() {
     let recording = "tests/recordings/langgraph/long_mixed.jsonl";
     let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "openmetrics", recording];
     let metrics = sre(&arguments, "").stdout;
-    let test = "openmetrics_are_read_by_prometheus_own_parser";
+    let test = "openmetrics_parse_with_prometheus_client";
     let Some(mut python) = outside::python_with("prometheus_client", test) else { return };
     let parse = "import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
@@ -274,7 +274,7 @@ assert families['sre_slo_sli_ratio'].unit == 'ratio'";
     feed(python.args(["-c", parse]), &metrics);
 }
 
-/// Gives `input` to a program, which must have nothing to say against it.
+/// Passes `input` to a program, which must accept it without a message.
 fn feed(command: &mut Command, input: &[u8]) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();

@@ -1,11 +1,11 @@
-//! The commands in the documentation do what it says: each `$ sre …` runs, and prints what stands below it.
+//! Tests the documentation: each `$ sre …` command runs and prints the output shown below it.
 
 use std::path::Path;
 use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// The commands in a page's `console` blocks, each with the output that is written below it.
+/// Returns the commands in the `console` blocks of a page, each with the output shown below it.
 fn commands(page: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     let mut inside = false;
@@ -45,7 +45,7 @@ fn the_commands_in_the_documentation_work() {
             else {
                 continue;
             };
-            // The service runs until it is told to stop.
+            // The service runs until it is stopped.
             let folder = tempfile::tempdir().unwrap();
             let data = folder.path().to_str().unwrap();
             let is_service = arguments.starts_with("serve");
@@ -64,7 +64,7 @@ fn the_commands_in_the_documentation_work() {
     assert!(run >= 3, "{run} commands");
 }
 
-/// Every option that the page lists exists, and the other way round.
+/// Every option of the commands is on the page.
 #[test]
 fn the_options_in_the_documentation_are_those_of_the_command() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/cli.md")).unwrap();
@@ -90,7 +90,7 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
     assert!(count >= 20);
 }
 
-/// The page's first YAML is the example's file, which is valid; every type and field of the reader is in its tables.
+/// The first YAML on the page is the example file, which is valid; the tables list every channel type and field.
 #[test]
 fn the_channels_on_the_page_are_valid() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/alerts.md")).unwrap();
@@ -110,7 +110,7 @@ fn the_channels_on_the_page_are_valid() {
     }
 }
 
-/// The page's first YAML shows every field at once; only its parent is not there.
+/// The first YAML on the page is valid without its parent, which does not exist.
 #[test]
 fn the_objective_on_the_page_is_valid() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/slo.md")).unwrap();
@@ -131,7 +131,7 @@ fn schema(name: &str) -> jsonschema::Validator {
 }
 
 #[test]
-fn what_the_command_prints_and_what_the_page_shows_fit_the_schema() {
+fn the_output_and_the_example_in_the_documentation_match_the_schema() {
     let schema = schema("check.schema.json");
     for (from, input) in [
         ("langgraph", "tests/recordings/langgraph/long_mixed.jsonl"),
@@ -155,7 +155,7 @@ fn what_the_command_prints_and_what_the_page_shows_fit_the_schema() {
 }
 
 #[test]
-fn the_schema_of_events_says_what_the_reader_does() {
+fn the_schema_of_events_accepts_what_the_parser_accepts() {
     let schema = schema("event.schema.json");
     let lines = std::fs::read_to_string(Path::new(ROOT).join("docs/examples/events.jsonl")).unwrap();
     let good = lines.lines().chain([
@@ -181,9 +181,9 @@ fn the_schema_of_events_says_what_the_reader_does() {
     }
 }
 
-/// The picture in the README shows the numbers that the command prints.
+/// The picture in the README shows what the command prints.
 #[test]
-fn the_picture_shows_what_the_command_prints() {
+fn the_picture_shows_the_output_of_the_command() {
     let picture = std::fs::read_to_string(Path::new(ROOT).join("docs/report.svg")).unwrap();
     let arguments = [
         "check",
@@ -205,7 +205,7 @@ fn the_picture_shows_what_the_command_prints() {
     assert_eq!(letters(&shown), letters(&printed));
 }
 
-/// The page's YAML of breakers is the example's file, which is valid; its tables and text have every setting there is.
+/// The breakers file on the page is the example file, which is valid; the page names every setting.
 #[test]
 fn the_breakers_on_the_page_are_valid() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/guards.md")).unwrap();
@@ -224,8 +224,7 @@ fn the_breakers_on_the_page_are_valid() {
     }
 }
 
-/// The page's YAML of limits is the example's file, which is valid, and so is the example's price map; the table has every
-/// setting there is.
+/// The limits file on the page is the example file, which is valid, as is the price map; the page names every setting.
 #[test]
 fn the_limits_on_the_page_are_valid() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/guards.md")).unwrap();
@@ -239,7 +238,7 @@ fn the_limits_on_the_page_are_valid() {
         models: limits.models.clone(),
         ..agent_sre::cost::Limits::default()
     };
-    assert_eq!(limits, named, "what it writes are the defaults");
+    assert_eq!(limits, named, "the written values are the defaults");
     assert_eq!(agent_sre::cost::PriceBook::load(&folder.join("prices.json")).unwrap().len(), 3);
     let prices = page.split("```yaml\n").find(|block| block.starts_with("prices:")).unwrap();
     agent_sre::cost::PriceBook::from_yaml(prices.split("```").next().unwrap(), "guards.md").unwrap();
@@ -249,9 +248,9 @@ fn the_limits_on_the_page_are_valid() {
     }
 }
 
-/// The page's taps are those that `tests/taps.rs` tries, its settings are the example's, and its table has every one there is.
+/// The taps on the page are the files that `tests/taps.rs` runs, its configuration is the example file, and it names every setting.
 #[test]
-fn the_taps_and_settings_on_the_page_are_those_that_are_tried() {
+fn the_taps_and_the_configuration_on_the_page_are_the_tested_files() {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/serve.md")).unwrap();
     let examples = Path::new(ROOT).join("docs/examples");
     let mut taps = 0;
@@ -267,7 +266,9 @@ fn the_taps_and_settings_on_the_page_are_those_that_are_tried() {
     assert!(page.contains(&settings));
     let config = sre_server::Config::load(&examples.join("serve/sre.yaml")).unwrap();
     assert_eq!(config.tokens.len(), 2);
-    for file in config.slos.iter().chain(&config.notify).chain(&config.limits).chain(&config.prices) {
+    for file in
+        config.slos.iter().chain(&config.notify).chain(&config.limits).chain(&config.prices).chain(&config.breakers)
+    {
         assert!(file.exists(), "{}", file.display());
     }
     let schema: serde_json::Value = serde_json::from_str(sre_server::CONFIG_SCHEMA).unwrap();

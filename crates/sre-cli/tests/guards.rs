@@ -1,4 +1,4 @@
-//! `sre check` with guards: what breakers, prices and limits would have made of a run.
+//! Tests `sre check` with `--breakers`, `--prices` and `--limits`.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn file(ending: &str, content: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn fits_the_schema(found: &Value) {
+fn assert_matches_schema(found: &Value) {
     let schema = std::fs::read_to_string(Path::new(ROOT).join("docs/schemas/check.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
     let errors: Vec<String> = validator.iter_errors(found).map(|error| error.to_string()).collect();
@@ -21,7 +21,7 @@ fn fits_the_schema(found: &Value) {
 }
 
 #[test]
-fn breakers_say_when_they_would_have_opened() {
+fn breakers_report_when_they_would_have_opened() {
     let mut lines = String::new();
     for second in 0..6 {
         lines += &format!(
@@ -44,7 +44,7 @@ fn breakers_say_when_they_would_have_opened() {
     let more = ["--fail-on", "never", "--breakers", breakers.path().to_str().unwrap()];
     let (code, found, stderr) = check(SLO, &(handoff.to_owned() + &lines), &more);
     assert_eq!(code, 0, "{stderr}");
-    fits_the_schema(&found);
+    assert_matches_schema(&found);
     let expected = json!([{
         "kind": "tool",
         "name": "search",
@@ -67,7 +67,7 @@ fn breakers_say_when_they_would_have_opened() {
     assert_eq!(found["cascades"][0]["found_at"], "2026-09-21T14:14:04Z");
     assert_eq!(found["cascades"][0]["over_at"], "2026-09-21T14:14:10Z");
 
-    // Without the option nothing is added.
+    // Without the option, the fields are absent.
     let (_, found, _) = check(SLO, &lines, &[]);
     assert!(found.get("breakers").is_none() && found.get("cascades").is_none());
 }
@@ -87,7 +87,7 @@ fn the_report_names_breakers_and_cascades() {
 }
 
 #[test]
-fn a_file_of_breakers_that_is_wrong_is_named_with_the_line() {
+fn an_error_in_a_breakers_file_names_file_and_line() {
     let breakers = file(".yaml", "recovery_timeout: 30s\nfailure_threshold: none\n");
     let path = breakers.path().to_str().unwrap();
     let (code, _, stderr) = check(SLO, "", &["--breakers", path]);
@@ -105,7 +105,7 @@ fn call(second: u64, agent: &str, model: &str, tokens: [u64; 3], cost: &str) -> 
 }
 
 #[test]
-fn prices_fill_the_costs_exactly_and_name_unknown_models() {
+fn prices_add_exact_costs_and_report_unknown_models() {
     let prices = file(
         ".json",
         r#"{"sample_spec": {}, "m": {"input_cost_per_token": 1.5e-07, "output_cost_per_token": 6e-07, "cache_read_input_token_cost": 7.5e-08}}"#,
@@ -113,7 +113,7 @@ fn prices_fill_the_costs_exactly_and_name_unknown_models() {
     let lines = [
         // 900 × 0.15 + 100 × 0.075 + 7 × 0.6 dollars per million: 0.0001467.
         call(0, "a", "m", [1_000, 100, 7], "null"),
-        // Its own cost counts, and differs from 0.00015.
+        // The call's own cost counts; it differs from the price of 0.00015.
         call(1, "a", "m", [1_000, 0, 0], "\"0.0005\""),
         call(2, "a", "nobody-knows", [5, 0, 5], "null"),
         call(3, "a", "nobody-knows", [5, 0, 5], "\"0.25\""),
@@ -121,21 +121,21 @@ fn prices_fill_the_costs_exactly_and_name_unknown_models() {
     .concat();
     let (code, found, stderr) = check(SLO, &lines, &["--prices", prices.path().to_str().unwrap()]);
     assert_eq!(code, 0, "{stderr}");
-    fits_the_schema(&found);
+    assert_matches_schema(&found);
     assert_eq!(found["totals"]["cost_usd"], "0.2506467");
     let expected = json!({
         "priced": 1, "unknown_calls": {"nobody-knows": 1}, "matched": 0, "mismatched": 1, "difference_usd": "0.00035",
     });
     assert_eq!(found["prices"], expected);
     assert!(found.get("costs").is_none());
-    // A task's own cost stands for its calls.
+    // The cost of a task replaces the costs of its calls.
     let task = "{\"event\":\"task_finished\",\"time\":1790000009,\"agent\":\"a\",\"task\":\"t\",\"success\":true,\"cost_usd\":1}\n";
     let (_, found, _) = check(SLO, &(lines + task), &["--prices", prices.path().to_str().unwrap()]);
     assert_eq!(found["totals"]["cost_usd"], "1");
 }
 
 #[test]
-fn limits_say_what_would_have_been_allowed() {
+fn limits_report_budgets_and_alerts() {
     let limits = file(".yaml", "per_task: 50\nper_agent_daily: 10\norg_monthly: 20\nalert_thresholds: [0.5]\n");
     let more = ["--limits", limits.path().to_str().unwrap()];
     let mut lines = [
@@ -148,7 +148,7 @@ fn limits_say_what_would_have_been_allowed() {
     .concat();
     let (code, found, stderr) = check(SLO, &lines, &more);
     assert_eq!(code, 0, "{stderr}");
-    fits_the_schema(&found);
+    assert_matches_schema(&found);
     let costs = &found["costs"];
     let agent = |agent, spent, status| json!({"agent": agent, "spent_usd": spent, "limit_usd": "10", "status": status});
     let agents = [agent("a", "8.5", "throttled"), agent("b", "9.5", "killed"), agent("c", "1", "ok")];
@@ -165,7 +165,7 @@ fn limits_say_what_would_have_been_allowed() {
         ["a threshold", "a throttled", "org threshold", "b threshold", "b throttled", "b killed"].map(str::to_owned);
     assert_eq!(alerts.iter().filter(|alert| !alert.ends_with("runaway")).cloned().collect::<Vec<_>>(), expected);
 
-    // The next day begins anew, the month goes on.
+    // Daily budgets reset on the next day, the monthly one does not.
     lines += &call(86_400, "a", "m", [1, 0, 1], "2");
     let (_, found, _) = check(SLO, &lines, &more);
     assert_eq!(found["costs"]["agents"][0], agent("a", "2", "ok"));
@@ -176,11 +176,11 @@ fn limits_say_what_would_have_been_allowed() {
     let arguments = ["check", "--slo", slo.path().to_str().unwrap(), "--from", "sre", more[0], more[1], "-"];
     let report = text(&sre(&arguments, &call(0, "b", "m", [1, 0, 1], "9.5")).stdout);
     assert!(report.contains(" KILLED  agent b spent $9.5 of $10 on the last day"), "{report}");
-    assert!(report.contains("all agents spent $9.5 of $20 in the last month"), "{report}");
+    assert!(report.contains("all agents together spent $9.5 of $20 in the last month"), "{report}");
 }
 
 #[test]
-fn files_of_prices_and_limits_that_are_wrong_are_named() {
+fn errors_in_prices_and_limits_name_the_file() {
     for (option, ending, content, expected) in [
         (
             "--limits",

@@ -1,4 +1,4 @@
-//! `sre serve` killed at any moment, under load: nothing that it acknowledged is lost, and nothing counts twice.
+//! Kills `sre serve` at random moments under load: every acknowledged event counts exactly once.
 
 mod common;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const KILLS: u64 = 50;
 const SENDERS: u64 = 3;
-/// Tasks in a request.
+/// Number of tasks per request.
 const EACH: u64 = 10;
 
 struct Service {
@@ -40,7 +40,7 @@ impl Service {
         Self { child, url: url.to_owned() }
     }
 
-    /// As `kill -9` does it.
+    /// Kills the process with SIGKILL.
     fn kill(self) {
         drop(self);
     }
@@ -53,7 +53,7 @@ impl Drop for Service {
     }
 }
 
-/// A request that no other is like: spans of tasks, or the same as our own events.
+/// Returns a unique request: tasks as OTLP spans or as the project's own events.
 fn request(url: &str, sender: u64, number: u64, start: u64) -> Request<bytes::Bytes> {
     let unique = sender * 1_000_000 + number;
     if number.is_multiple_of(2) {
@@ -90,7 +90,7 @@ async fn totals(client: &Client, url: &str) -> Value {
     serde_json::from_slice::<Value>(answer.body()).unwrap()["totals"].take()
 }
 
-/// Tasks and failed ones once every trace has settled: when no count has changed for longer than a trace is waited for.
+/// Returns the numbers of tasks and failed tasks once they have not changed for longer than a trace stays open.
 async fn settled(client: &Client, url: &str) -> (u64, u64) {
     let (mut last, mut same) = (Value::Null, 0);
     while same < 50 {
@@ -102,7 +102,7 @@ async fn settled(client: &Client, url: &str) -> (u64, u64) {
     (last["tasks"].as_u64().unwrap(), last["failed"].as_u64().unwrap())
 }
 
-/// Sends one request after the other; what was not acknowledged is sent again, as exporters do.
+/// Sends requests one after the other, and sends unacknowledged ones again, as exporters do.
 async fn load(
     sender: u64,
     start: u64,
@@ -127,9 +127,9 @@ async fn load(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_and_nothing_counts_twice() {
+async fn acknowledged_events_count_exactly_once_after_kills() {
     let folder = tempfile::tempdir().unwrap();
-    // State is written down again and again, so that kills meet that too.
+    // Frequent snapshots, so that kills hit their writing too.
     std::fs::write(folder.path().join("sre.yaml"), "listen: 127.0.0.1:0\ndata: data\nsnapshot_after: 20kB\n").unwrap();
     let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 3_600;
     let mut random = fastrand::Rng::with_seed(7);
@@ -145,7 +145,7 @@ async fn nothing_is_lost_and_nothing_counts_twice() {
         service.kill();
         let before = acknowledged.load(Ordering::SeqCst);
         service = Service::start(folder.path());
-        // Tasks of OTLP are told once their traces have settled; those of our own at once.
+        // OTLP tasks count once their traces have settled; the project's own events count immediately.
         let own = totals(&client, &service.url).await["tasks"].as_u64().unwrap();
         assert!(own <= before + SENDERS * EACH, "kill {kill}: {before} were acknowledged, and {own} are counted");
         *url.lock().unwrap() = service.url.clone();
@@ -158,7 +158,7 @@ async fn nothing_is_lost_and_nothing_counts_twice() {
     assert_eq!(sent, acknowledged.load(Ordering::SeqCst));
     assert!(sent > KILLS * EACH, "it was under load: {sent}");
     assert_eq!(settled(&client, &service.url).await, (sent, 0));
-    // And it is the same after one more.
+    // The numbers stay the same after one more restart.
     service.kill();
     let service = Service::start(folder.path());
     assert_eq!(settled(&client, &service.url).await, (sent, 0));

@@ -1,4 +1,4 @@
-//! `sre slo rules` and `sre slo dashboard`, with a real Prometheus that scrapes a real service.
+//! Tests `sre slo rules` and `sre slo dashboard` with a real Prometheus that scrapes a real service.
 
 mod common;
 
@@ -45,8 +45,8 @@ impl Drop for Prometheus {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn prometheus_scrapes_alerts_and_draws() {
-    let test = "prometheus_scrapes_alerts_and_draws";
+async fn prometheus_evaluates_the_rules_and_the_dashboard() {
+    let test = "prometheus_evaluates_the_rules_and_the_dashboard";
     let (Some(mut promtool), Some(mut prometheus)) =
         (outside::program("promtool", test), outside::program("prometheus", test))
     else {
@@ -94,12 +94,12 @@ async fn prometheus_scrapes_alerts_and_draws() {
     let child = prometheus.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let prometheus = Prometheus { child, url: format!("http://127.0.0.1:{port}"), client };
 
-    // Both ways in which a budget burns too fast are told, of the agent that fails and of no other.
+    // All burn alerts fire for the failing agent, and none for the other.
     let begun = Instant::now();
     let alerts = loop {
         let found = prometheus.get("/api/v1/alerts").await["data"]["alerts"].take();
         let alerts = found.as_array().cloned().unwrap_or_default();
-        // Until its first scrape, Prometheus rightly misses the service: that alert is pending, and must go.
+        // Until its first scrape, Prometheus reports the service as down: that pending alert must disappear.
         if alerts.len() >= 4 && alerts.iter().all(|alert| alert["state"] == "firing") {
             break alerts;
         }
@@ -118,16 +118,16 @@ async fn prometheus_scrapes_alerts_and_draws() {
     assert_eq!(
         names,
         [
-            ["SreBudgetBurns", "bad", "warning", "search", "3d"],
-            ["SreBudgetBurnsFast", "bad", "critical", "search", "1h"],
-            ["SreBudgetBurnsFast", "bad", "critical", "search", "6h"],
-            ["SreBudgetSpent", "bad", "critical", "search", "–"],
+            ["SreErrorBudgetBurn", "bad", "warning", "search", "3d"],
+            ["SreErrorBudgetBurnFast", "bad", "critical", "search", "1h"],
+            ["SreErrorBudgetBurnFast", "bad", "critical", "search", "6h"],
+            ["SreErrorBudgetExhausted", "bad", "critical", "search", "–"],
         ]
     );
     let summary = alerts.iter().find_map(|alert| alert["annotations"]["summary"].as_str()).unwrap();
     assert!(summary.contains("answers of bad"), "{summary}");
 
-    // Every panel of the dashboard shows something.
+    // Every panel of the dashboard has data.
     let dashboard: Value = serde_json::from_slice(&sre(&["slo", "dashboard"], "").stdout).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().unwrap() {

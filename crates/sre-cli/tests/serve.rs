@@ -1,4 +1,4 @@
-//! The live service from the command line: its settings, its signals, and what a pipeline asks of it.
+//! Tests the live service from the command line: configuration, Unix signals and `sre gate`.
 
 mod common;
 
@@ -29,8 +29,7 @@ impl Service {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().unwrap().unwrap();
-        let url =
-            line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("one line when it is ready");
+        let url = line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("a ready line");
         Self { child, url: url.to_owned() }
     }
 
@@ -75,17 +74,17 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pipeline_asks_whether_a_deploy_may_go_on() {
+async fn the_exit_code_of_gate_says_whether_a_deploy_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let slo = SLO.to_owned() + "labels: {tier: one}\nerror_budget_policy: {exhaustion_action: freeze_deployments}\n";
     let (slo, data) = (write(folder.path(), "slo.yaml", &slo), folder.path().join("data").display().to_string());
     let service = Service::start(&["--listen", "127.0.0.1:0", "--data", &data, "--slo", &slo]);
     service.send(&(tasks("good", true) + &tasks("bad", false))).await;
     for (arguments, code, printed) in [
-        (&["--service", "good"][..], 0, "go on: 1 objective asked\n"),
+        (&["--service", "good"][..], 0, "deploy allowed: 1 objective checked\n"),
         (&["--slo", "answers", "--label", "tier=two"], 2, ""),
         (&["--service", "godo"], 2, ""),
-        (&["--label", "tier=one"], 1, "do not deploy: 2 objectives asked\n"),
+        (&["--label", "tier=one"], 1, "deploy not allowed: 2 objectives checked\n"),
         (&["--slo", "nothing"], 2, ""),
         (&["--label", "tier"], 2, ""),
     ] {
@@ -95,12 +94,12 @@ async fn a_pipeline_asks_whether_a_deploy_may_go_on() {
     }
     let output = sre(&["gate", "--url", &service.url], "");
     assert!(text(&output.stdout).starts_with("answers of bad is exhausted, and freezes deployments"));
-    let nobody = sre(&["gate", "--url", "http://127.0.0.1:1"], "");
-    assert_eq!(nobody.status.code(), Some(2), "nobody knows, so it should not");
+    let unreachable = sre(&["gate", "--url", "http://127.0.0.1:1"], "");
+    assert_eq!(unreachable.status.code(), Some(2), "an unreachable service allows no deploy");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_reads_its_files_again_when_told_and_stops_when_told() {
+async fn sighup_reloads_the_configuration_and_sigterm_stops_the_service() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "slo.yaml", SLO);
     let config = write(folder.path(), "sre.yaml", "listen: 127.0.0.1:0\nslos: [slo.yaml]\ndata: data\n");
@@ -117,7 +116,7 @@ async fn it_reads_its_files_again_when_told_and_stops_when_told() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{slos}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert_eq!(slos["slos"][0]["good"], 40, "what was counted stays");
+    assert_eq!(slos["slos"][0]["good"], 40, "counts survive a reload");
     service.signal("TERM");
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
     let service = Service::start(&["--config", &config]);
@@ -125,7 +124,7 @@ async fn it_reads_its_files_again_when_told_and_stops_when_told() {
 }
 
 #[test]
-fn settings_are_checked_with_file_and_line() {
+fn configuration_errors_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "slo.yaml", SLO);
     let check = |settings: &str| {
@@ -134,7 +133,7 @@ fn settings_are_checked_with_file_and_line() {
         (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
     };
     let (code, printed) = check("slos: [slo.yaml]\n");
-    assert_eq!((code, printed.ends_with("sre.yaml: fine, with 1 objective\n")), (0, true), "{printed}");
+    assert_eq!((code, printed.ends_with("sre.yaml: valid, 1 objective\n")), (0, true), "{printed}");
     write(folder.path(), "limits.yaml", "per_task: 2\nkill_at: 95\n");
     for (settings, expected) in [
         ("slos: [slo.yaml]\nmax_body: lots\n", "sre.yaml:2: `max_body: lots`: expected a number of bytes"),
@@ -156,7 +155,7 @@ fn settings_are_checked_with_file_and_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_token_gets_into_the_log() {
+async fn no_token_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let (token, digest) = sre_server::Token::generate().unwrap();
     let settings = format!("listen: 127.0.0.1:0\ndata: data\ntokens: [{{name: a, scope: read, sha256: {digest}}}]\n");

@@ -1,4 +1,4 @@
-//! `sre slo` as its users run it.
+//! Tests `sre slo` as a user runs it.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -22,7 +22,7 @@ fn write(folder: &Path, name: &str, yaml: &str) -> String {
 }
 
 #[test]
-fn a_wrong_objective_is_named_with_its_place() {
+fn an_error_in_an_objective_names_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "a.yaml", "name: a\ntarget: 0.9\nlabel: {}\n");
     let output = sre(&["slo", "validate", &file]);
@@ -31,7 +31,7 @@ fn a_wrong_objective_is_named_with_its_place() {
 }
 
 #[test]
-fn a_folder_may_inherit_across_files() {
+fn objectives_inherit_across_the_files_of_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "b.yaml", "name: child\ninherits_from: base\n");
     write(folder.path(), "a.yml", "name: base\ntarget: 0.9\n");
@@ -41,7 +41,7 @@ fn a_folder_may_inherit_across_files() {
 }
 
 #[test]
-fn a_change_is_told_and_may_fail_a_pipeline() {
+fn a_diff_reports_changes_and_fails_on_loosened_ones() {
     let folder = tempfile::tempdir().unwrap();
     let old = write(folder.path(), "old.yaml", "name: a\ntarget: 0.95\nwindow: 7d\n");
     let new = write(folder.path(), "new.yaml", "name: a\ntarget: 0.9\nwindow: 7d\n");
@@ -57,7 +57,7 @@ fn a_change_is_told_and_may_fail_a_pipeline() {
 }
 
 #[test]
-fn objectives_go_to_openslo_and_back() {
+fn objectives_convert_to_openslo_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let there = sre(&["slo", "convert", "--to", "openslo", "docs/examples/support.yaml"]).stdout;
     let file = write(folder.path(), "openslo.yaml", &text(&there));

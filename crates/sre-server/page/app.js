@@ -1,25 +1,25 @@
-// Keeps what the page shows up to date: everything at first, and then what changes, as the service tells it.
-import { $, ask, tokenGiven } from "./base.js";
-import { leaveDetail, showDetail } from "./detail.js";
-import { showHealth, showList } from "./list.js";
+// Keeps the page up to date: /v1/live sends the full state first, and then changes.
+import { $, request, tokenEntered } from "./base.js";
+import { hideDetail, showDetail } from "./detail.js";
+import { showHealth, showOverview } from "./list.js";
 
-/** Every part of what is shown, by its key. */
+/** The current state, by key. */
 const parts = new Map();
 
-function take(update) {
+function apply(update) {
   const changed = new Set(Object.keys(update.parts));
   if (update.whole) {
     for (const key of parts.keys()) if (!changed.has(key)) update.gone.push(key);
   }
   for (const key of update.gone) parts.delete(key);
   for (const [key, value] of Object.entries(update.parts)) parts.set(key, value);
-  showList(parts, changed, update.gone);
+  showOverview(parts, changed, update.gone);
 }
 
 async function listen() {
-  for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
+  for (let delay = 500; ; delay = Math.min(delay * 2, 10_000)) {
     try {
-      const response = await ask("/v1/live", { headers: { Accept: "text/event-stream" } });
+      const response = await request("/v1/live", { headers: { Accept: "text/event-stream" } });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (;;) {
@@ -29,28 +29,28 @@ async function listen() {
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
           const data = text.slice(0, end).split("\n").filter((line) => line.startsWith("data:"));
           if (data.length === 0) continue;
-          take(JSON.parse(data.map((line) => line.slice(5)).join("\n")));
+          apply(JSON.parse(data.map((line) => line.slice(5)).join("\n")));
           showHealth(parts, true);
-          wait = 500;
+          delay = 500;
         }
       }
     } catch (error) {
-      console.info("no live updates:", error.message);
+      console.info("live updates failed:", error.message);
     }
-    if (tokenGiven) { await tokenGiven; continue; }
+    if (tokenEntered) { await tokenEntered; continue; }
     showHealth(parts, false);
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await new Promise((resolve) => setTimeout(resolve, delay));
   }
 }
 
-/** Shows what the address says: the list, or an objective of an agent. */
+/** Shows the view that the address names: the overview, or an objective of an agent. */
 function route() {
   const [, kind, name, agent] = location.hash.split("/").map(decodeURIComponent);
   const isDetail = kind === "slo" && name !== undefined;
   $("overview").hidden = isDetail;
   $("detail").hidden = !isDetail;
   if (isDetail) showDetail(name, agent ?? "");
-  else leaveDetail();
+  else hideDetail();
 }
 
 addEventListener("hashchange", () => { route(); $("main").focus(); });

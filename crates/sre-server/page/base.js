@@ -1,47 +1,75 @@
-// What every part of the page uses: elements, and the way to the service.
+// Helpers of all modules: elements, requests to the service, and formats.
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with a text, and if need be a class. */
+/** Returns a new element with a text and an optional class. */
 export function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
+  const created = document.createElement(tag);
+  if (text !== undefined) created.textContent = text;
+  if (className) created.className = className;
+  return created;
 }
 
 let token = sessionStorage.getItem("token");
 
-/** Resolves when a token was given; undefined while none is wanted. */
-export let tokenGiven;
+/** Resolves when the user has entered a token; undefined unless the page asks for one. */
+export let tokenEntered;
 
-/** Asks the service for something, with the token that was given. */
-export async function ask(path, options = {}) {
+/** Sends a request to the service, with the token if there is one. */
+export async function request(path, options = {}) {
   const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
   const response = await fetch(path, { ...options, headers });
   if (response.status === 401 || response.status === 403) {
-    wantToken();
-    throw new Error("a token is wanted");
+    askForToken();
+    throw new Error("a token is required");
   }
   if (!response.ok) throw new Error((await response.json()).error ?? response.statusText);
   return response;
 }
 
-function wantToken() {
-  if (tokenGiven) return;
+function askForToken() {
+  if (tokenEntered) return;
   $("token").hidden = false;
   $("overview").hidden = true;
   $("secret").focus();
-  tokenGiven = new Promise((resolve) => {
+  tokenEntered = new Promise((resolve) => {
     $("token").addEventListener("submit", (event) => {
       event.preventDefault();
       token = $("secret").value;
       sessionStorage.setItem("token", token);
       $("secret").value = "";
       $("token").hidden = true;
-      tokenGiven = undefined;
+      tokenEntered = undefined;
       resolve();
       dispatchEvent(new HashChangeEvent("hashchange"));
     }, { once: true });
   });
+}
+
+const SIGNS = { exhausted: "✖", critical: "‼", warning: "!", unknown: "?", healthy: "✓" };
+
+export const percent = (ratio, digits = 2) => (ratio === null || ratio === undefined ? "–" : `${+(ratio * 100).toFixed(digits)} %`);
+export const number = (value) => (value ?? 0).toLocaleString("en");
+export const rate = (value) => (value === null ? "–" : `${+value.toFixed(value < 10 ? 2 : 0)}`);
+export const dollars = (text) => `$${Number(text).toLocaleString("en", { maximumFractionDigits: Number(text) < 1 ? 4 : 2 })}`;
+
+/** Returns how long ago a time was. */
+export function since(time) {
+  const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
+  }
+  return `${Math.floor(seconds)} s ago`;
+}
+
+export const statusText = (status) => `${SIGNS[status] ?? ""} ${status}`;
+
+/** Returns the time until the error budget is exhausted, in words. */
+export function timeToExhaustion(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds <= 0) return "exhausted";
+  const days = Math.floor(seconds / 86400);
+  const hours = Math.floor((seconds % 86400) / 3600);
+  const minutes = Math.max(1, Math.floor((seconds % 3600) / 60));
+  return `exhausted in ${days ? `${days} d ${hours} h` : hours ? `${hours} h ${minutes % 60} min` : `${minutes} min`} at this rate`;
 }

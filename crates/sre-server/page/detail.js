@@ -1,21 +1,20 @@
-// An objective of an agent: its numbers, and their course over time.
-import { ask, element, $ } from "./base.js";
-import { lasts, number, percent, rate, statusText } from "./list.js";
+// The view of one objective of an agent: its numbers and their history.
+import { $, element, number, percent, rate, request, statusText, timeToExhaustion } from "./base.js";
 
 const WINDOWS = ["1h", "6h", "24h", "7d", "30d"];
 const seconds = (window) => parseInt(window) * (window.endsWith("d") ? 86400 : 3600);
-const EVERY = 5_000;
+const REFRESH_MS = 5_000;
 
-let shown;
-let chosen = "24h";
-/** Another time was chosen, and is shown whatever the pointer is at. */
-let chosenAnew = false;
+let currentKey;
+let selectedWindow = "24h";
+/** The user changed the time range, so the charts are drawn again even under the pointer. */
+let windowChanged = false;
 let charts = [];
 let timer;
 
-export function leaveDetail() {
+export function hideDetail() {
   clearTimeout(timer);
-  shown = undefined;
+  currentKey = undefined;
   charts.forEach((chart) => chart.destroy());
   charts = [];
   $("detail").replaceChildren();
@@ -23,25 +22,25 @@ export function leaveDetail() {
 
 export async function showDetail(name, agent) {
   const key = `${name}\n${agent}`;
-  if (shown !== key) leaveDetail();
-  shown = key;
+  if (currentKey !== key) hideDetail();
+  currentKey = key;
   clearTimeout(timer);
   try {
-    const path = `/v1/slos/${encodeURIComponent(name)}?agent=${encodeURIComponent(agent)}&window=${chosen}`;
-    const { slos } = await (await ask(path)).json();
-    if (shown !== key) return;
+    const path = `/v1/slos/${encodeURIComponent(name)}?agent=${encodeURIComponent(agent)}&window=${selectedWindow}`;
+    const { slos } = await (await request(path)).json();
+    if (currentKey !== key) return;
     if (slos.length) show(slos[0]);
-    else $("detail").replaceChildren(element("p", `Nothing is known of ${name} of ${agent}.`));
+    else $("detail").replaceChildren(element("p", `There is no objective ${name} of agent ${agent}.`));
   } catch (error) {
-    if (shown === key && !charts.length) $("detail").replaceChildren(element("p", error.message));
+    if (currentKey === key && !charts.length) $("detail").replaceChildren(element("p", error.message));
   }
-  if (shown === key) timer = setTimeout(() => showDetail(name, agent), EVERY);
+  if (currentKey === key) timer = setTimeout(() => showDetail(name, agent), REFRESH_MS);
 }
 
 function show(slo) {
-  // What somebody looks at closely stays as it is.
-  if (charts.some((chart) => chart.isZoomed || (chart.cursor.left >= 0 && !chosenAnew))) return;
-  chosenAnew = false;
+  // A chart that is zoomed or under the pointer is not redrawn.
+  if (charts.some((chart) => chart.isZoomed || (chart.cursor.left >= 0 && !windowChanged))) return;
+  windowChanged = false;
   const focused = document.activeElement?.dataset?.window;
   const open = [...document.querySelectorAll("#detail details")].map((details) => details.open);
   charts.forEach((chart) => chart.destroy());
@@ -52,19 +51,19 @@ function show(slo) {
   title.append(element("span", statusText(slo.status), `badge ${slo.status}`));
   const line = element("p");
   line.append(back);
-  $("detail").replaceChildren(line, title, element("p", slo.description, "soft"), facts(slo), windows(slo));
+  $("detail").replaceChildren(line, title, element("p", slo.description, "muted"), facts(slo), windows(slo));
   const { events, indicators } = slo.history;
-  // uPlot wants a time for each value; buckets without events have no ratio.
+  // uPlot needs a value for each time; buckets without events have no ratio.
   const total = events.good.map((good, at) => good + events.bad[at]);
-  chart("Share of bad events", events.at, [
+  chart("Error ratio", events.at, [
     { label: "bad", values: total.map((all, at) => (all ? (events.bad[at] / all) * 100 : null)), color: "--critical", bars: true },
   ], "%", 0);
   if (slo.error_budget.total) {
     const allowed = total.reduce((sum, all) => sum + all, 0) * slo.error_budget.total;
     let bad = 0;
-    const left = events.bad.map((count) => (bad += count, allowed ? (1 - bad / allowed) * 100 : null));
-    const title = slo.window === slo.history.window ? "Budget left" : `Budget left, of what ${slo.history.window} may spend`;
-    chart(title, events.at, [{ label: "left", values: left, color: "--healthy" }], "%");
+    const remaining = events.bad.map((count) => (bad += count, allowed ? (1 - bad / allowed) * 100 : null));
+    const title = slo.window === slo.history.window ? "Budget remaining" : `Budget remaining, scaled to ${slo.history.window}`;
+    chart(title, events.at, [{ label: "remaining", values: remaining, color: "--healthy" }], "%");
   }
   const columns = Object.keys(indicators?.values ?? {});
   for (const indicator of slo.indicators) {
@@ -94,44 +93,44 @@ function facts(slo) {
   };
   add("Good", `${percent(slo.sli)} of ${number(slo.good + slo.bad)}, target ${percent(slo.target)} over ${slo.window}`);
   if (slo.interval) add("95 % interval", `${percent(slo.interval[0])} to ${percent(slo.interval[1])}`);
-  add("Budget left", [percent(budget.remaining, 1), lasts(budget.spent_in_s)].filter(Boolean).join(", "));
+  add("Budget remaining", [percent(budget.remaining, 1), timeToExhaustion(budget.spent_in_s)].filter(Boolean).join(", "));
   for (const alert of slo.alerts) {
-    const burnt = (window) => rate(slo.burn_rates.find((burn) => burn.window === window)?.rate ?? null);
-    add(`${alert.severity} at ${rate(alert.threshold)} over ${alert.long_window} and ${alert.short_window}`,
-      `${burnt(alert.long_window)} and ${burnt(alert.short_window)}${alert.firing ? ", alerting" : ""}`);
+    const burnRate = (window) => rate(slo.burn_rates.find((burn) => burn.window === window)?.rate ?? null);
+    add(`Burn rate over ${alert.long_window} and ${alert.short_window} (${alert.severity} at ${rate(alert.threshold)})`,
+      `${burnRate(alert.long_window)} and ${burnRate(alert.short_window)}${alert.firing ? ", firing" : ""}`);
   }
   for (const indicator of slo.indicators) {
     const unit = (value) => {
       if (value === null || value === undefined) return "no data";
       return { ratio: percent(value), milliseconds: `${number(Math.round(value))} ms`, usd: `$${value.toFixed(4)}` }[indicator.measure] ?? rate(value);
     };
-    const side = indicator.goal === "at_least" ? "≥" : "≤";
-    add(`${indicator.name.replaceAll("_", " ")}, ${indicator.window}`, `${unit(indicator.value)}, target ${side} ${unit(indicator.target)}`);
+    const comparison = indicator.goal === "at_least" ? "≥" : "≤";
+    add(`${indicator.name.replaceAll("_", " ")}, ${indicator.window}`, `${unit(indicator.value)}, target ${comparison} ${unit(indicator.target)}`);
   }
-  add("When the budget is spent", slo.exhaustion_action.replaceAll("_", " "));
+  add("Exhaustion action", slo.exhaustion_action.replaceAll("_", " "));
   return list;
 }
 
 function windows(slo) {
   const group = element("div", undefined, "windows");
   group.setAttribute("role", "group");
-  group.setAttribute("aria-label", "Over which time");
+  group.setAttribute("aria-label", "Time range");
   for (const window of WINDOWS) {
     const button = element("button", window);
     button.dataset.window = window;
-    button.setAttribute("aria-pressed", window === chosen);
+    button.setAttribute("aria-pressed", window === selectedWindow);
     button.addEventListener("click", () => {
-      [chosen, chosenAnew] = [window, true];
+      [selectedWindow, windowChanged] = [window, true];
       charts.forEach((chart) => { chart.isZoomed = false; });
       showDetail(slo.name, slo.agent);
     });
     group.append(button);
   }
-  const reset = element("button", "whole time again");
+  const reset = element("button", "Reset zoom");
   reset.id = "reset";
   reset.hidden = true;
   reset.addEventListener("click", () => {
-    chosenAnew = true;
+    windowChanged = true;
     charts.forEach((chart) => { chart.isZoomed = false; });
     showDetail(slo.name, slo.agent);
   });
@@ -139,27 +138,27 @@ function windows(slo) {
   return group;
 }
 
-/** A chart with a cursor that says the values, drag to zoom, and the same as a table. */
-function chart(title, at, series, unit, least) {
+/** Adds a chart with values at the cursor, zoom by dragging, and a table of its data. */
+function chart(title, at, series, unit, minimum) {
   const holder = element("div", undefined, "chart");
   $("detail").append(element("h3", title), holder);
   const values = series.flatMap((one) => one.values).filter((value) => value !== null);
   if (!values.length) {
-    holder.append(element("p", "Nothing was measured in this time.", "soft"));
+    holder.append(element("p", "No data in this time range.", "muted"));
     return;
   }
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
   const text = (value) => (value === null || value === undefined ? "–" : `${+value.toFixed(2)} ${unit}`.trim());
-  const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
-  // The whole time is shown, also where nothing was measured in most of it.
+  const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
+  // The axis covers the whole time range, even where there is no data.
   const to = Date.now() / 1000;
-  const padded = [[to - seconds(chosen), ...at, to], ...series.map((one) => [null, ...one.values, null])];
+  const padded = [[to - seconds(selectedWindow), ...at, to], ...series.map((one) => [null, ...one.values, null])];
   const plot = new uPlot({
     width: holder.clientWidth - 16,
     height: 190,
     cursor: { sync: { key: "objective" }, drag: { x: true, y: false }, dataIdx: nearestValue },
-    scales: { y: { range: (_, low, high) => [least ?? Math.min(low, 0), Math.max(high, (least ?? low) + 1) * 1.05] } },
+    scales: { y: { range: (_, low, high) => [minimum ?? Math.min(low, 0), Math.max(high, (minimum ?? low) + 1) * 1.05] } },
     axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(2)}${unit && ` ${unit}`}`) }],
     series: [{ label: "time" }, ...series.map((one) => ({
       label: one.label,
@@ -180,18 +179,18 @@ function chart(title, at, series, unit, least) {
   }, padded, holder);
   plot.root.setAttribute("role", "img");
   const last = series.map((one) => `${one.label} ${text(one.values.findLast((value) => value !== null))}`).join(", ");
-  plot.root.setAttribute("aria-label", `${title}: at last ${last}; the table below has every value`);
+  plot.root.setAttribute("aria-label", `${title}: latest ${last}; the table below has all values`);
   charts.push(plot);
   holder.append(table(at, series, text));
 }
 
-/** Where the cursor says a value: the nearest moment at which there is one. */
+/** Returns the index of the value nearest to the cursor, skipping gaps. */
 function nearestValue(plot, series, at) {
   const values = plot.data[series];
-  const is = (number) => values[number] !== null && values[number] !== undefined;
-  for (let away = 0; series > 0 && away < values.length; away += 1) {
-    if (is(at - away)) return at - away;
-    if (is(at + away)) return at + away;
+  const hasValue = (number) => values[number] !== null && values[number] !== undefined;
+  for (let distance = 0; series > 0 && distance < values.length; distance += 1) {
+    if (hasValue(at - distance)) return at - distance;
+    if (hasValue(at + distance)) return at + distance;
   }
   return at;
 }
@@ -199,7 +198,7 @@ function nearestValue(plot, series, at) {
 function table(at, series, text) {
   const details = element("details");
   details.append(element("summary", "As a table"));
-  // Made when somebody wants it: most never do.
+  // Built when it is first opened.
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
     const made = element("table");
@@ -212,7 +211,7 @@ function table(at, series, text) {
       const row = body.insertRow();
       row.append(element("td", new Date(time * 1000).toLocaleString()), ...measured.map((value) => element("td", text(value))));
     });
-    const holder = element("div", undefined, "wide");
+    const holder = element("div", undefined, "scroll");
     holder.append(made);
     details.append(holder);
   });

@@ -1,47 +1,21 @@
-// The list of objectives, and what stands below it.
-import { $, element } from "./base.js";
+// The overview: objectives, alerts, breakers, agents and costs.
+import { $, dollars, element, number, percent, rate, since, statusText, timeToExhaustion } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const URGENCY = ["exhausted", "critical", "warning", "unknown", "healthy"];
-const SIGNS = { exhausted: "✖", critical: "‼", warning: "!", unknown: "?", healthy: "✓" };
 
-export const percent = (ratio, digits = 2) => (ratio === null || ratio === undefined ? "–" : `${+(ratio * 100).toFixed(digits)} %`);
-export const number = (value) => (value ?? 0).toLocaleString("en");
-export const rate = (value) => (value === null ? "–" : `${+value.toFixed(value < 10 ? 2 : 0)}`);
-export const dollars = (text) => `$${Number(text).toLocaleString("en", { maximumFractionDigits: Number(text) < 1 ? 4 : 2 })}`;
-
-export function since(time) {
-  const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
-  }
-  return `${Math.floor(seconds)} s ago`;
-}
-
-/** A bar that says in words what it shows. */
-export function bar(share, label) {
-  const made = element("div", undefined, "bar");
-  made.setAttribute("role", "img");
-  made.setAttribute("aria-label", label);
+/** Returns a bar with a text alternative. */
+function bar(share, label) {
+  const created = element("div", undefined, "bar");
+  created.setAttribute("role", "img");
+  created.setAttribute("aria-label", label);
   const fill = element("i");
   fill.style.width = `${Math.min(100, Math.max(0, (share ?? 0) * 100))}%`;
-  made.append(fill);
-  return made;
+  created.append(fill);
+  return created;
 }
 
-export const statusText = (status) => `${SIGNS[status] ?? ""} ${status}`;
-
-/** How long the budget lasts, in words. */
-export function lasts(seconds) {
-  if (seconds === null || seconds === undefined) return "";
-  if (seconds <= 0) return "spent";
-  const days = Math.floor(seconds / 86400);
-  const hours = Math.floor((seconds % 86400) / 3600);
-  const minutes = Math.max(1, Math.floor((seconds % 3600) / 60));
-  return `spent in ${days ? `${days} d ${hours} h` : hours ? `${hours} h ${minutes % 60} min` : `${minutes} min`} at this rate`;
-}
-
-/** An objective's row; the parts of it that change. */
+/** The row of an objective. */
 class Row {
   constructor(key) {
     this.key = key;
@@ -52,13 +26,13 @@ class Row {
     this.agent = element("span");
     this.name.append(this.link, " ", this.agent);
     this.budget = element("div");
-    this.course = document.createElementNS(SVG, "svg");
-    this.course.setAttribute("class", "course");
-    this.course.setAttribute("viewBox", "0 0 100 100");
-    this.course.setAttribute("preserveAspectRatio", "none");
-    this.course.setAttribute("role", "img");
+    this.burnDown = document.createElementNS(SVG, "svg");
+    this.burnDown.setAttribute("class", "burn-down");
+    this.burnDown.setAttribute("viewBox", "0 0 100 100");
+    this.burnDown.setAttribute("preserveAspectRatio", "none");
+    this.burnDown.setAttribute("role", "img");
     this.burn = element("div", undefined, "burn");
-    this.item.append(this.badge, this.name, this.budget, this.course, this.burn);
+    this.item.append(this.badge, this.name, this.budget, this.burnDown, this.burn);
   }
 
   show(slo) {
@@ -68,69 +42,68 @@ class Row {
     this.link.textContent = slo.name;
     this.link.href = `#/slo/${encodeURIComponent(slo.name)}/${encodeURIComponent(slo.agent)}`;
     this.agent.textContent = slo.agent ? `of ${slo.agent}` : "";
-    const left = slo.remaining === null ? "no events yet" : `${percent(slo.remaining, 1)} of the budget left`;
-    const words = element("span", [left, lasts(slo.spent_in_s)].filter(Boolean).join(", "));
-    this.budget.replaceChildren(bar(slo.remaining, left), words);
-    this.drawCourse(slo.course);
-    this.burn.replaceChildren(...this.burns(slo));
-    this.words = `${slo.name} ${slo.agent} ${slo.status}`.toLowerCase();
+    const remaining = slo.remaining === null ? "no events yet" : `${percent(slo.remaining, 1)} of the budget remaining`;
+    const words = element("span", [remaining, timeToExhaustion(slo.spent_in_s)].filter(Boolean).join(", "));
+    this.budget.replaceChildren(bar(slo.remaining, remaining), words);
+    this.drawBurnDown(slo.course);
+    this.burn.replaceChildren(...this.burnRates(slo));
+    this.text = `${slo.name} ${slo.agent} ${slo.status}`.toLowerCase();
   }
 
-  drawCourse(course) {
-    const lowest = Math.min(0, ...course);
+  drawBurnDown(remaining) {
+    const lowest = Math.min(0, ...remaining);
     const y = (left) => (100 - ((left - lowest) / (1000 - lowest)) * 96 - 2).toFixed(1);
-    const step = 100 / Math.max(1, course.length - 1);
+    const step = 100 / Math.max(1, remaining.length - 1);
     const zero = document.createElementNS(SVG, "line");
     for (const [name, value] of [["x1", 0], ["x2", 100], ["y1", y(0)], ["y2", y(0)]]) zero.setAttribute(name, value);
     const path = document.createElementNS(SVG, "path");
-    path.setAttribute("d", course.map((left, at) => `${at ? "L" : "M"}${(at * step).toFixed(1)} ${y(left)}`).join(""));
-    const last = course.at(-1);
+    path.setAttribute("d", remaining.map((left, at) => `${at ? "L" : "M"}${(at * step).toFixed(1)} ${y(left)}`).join(""));
+    const last = remaining.at(-1);
     const words = last === undefined ? "no burn-down" : `burn-down over ${this.slo.window}, from 100 % to ${percent(last / 1000, 1)}`;
-    this.course.setAttribute("aria-label", words);
-    this.course.replaceChildren(zero, path);
+    this.burnDown.setAttribute("aria-label", words);
+    this.burnDown.replaceChildren(zero, path);
   }
 
-  burns(slo) {
-    const facts = [`${percent(slo.sli)} good of ${number(slo.good + slo.bad)}, target ${percent(slo.target)}`];
-    const made = facts.map((text) => element("span", text));
+  burnRates(slo) {
+    const shown = [element("span", `${percent(slo.sli)} good of ${number(slo.good + slo.bad)}, target ${percent(slo.target)}`)];
     const seen = new Map();
     for (const alert of slo.alerts) {
       const known = seen.get(alert.long_window);
       if (!known || alert.firing) seen.set(alert.long_window, { ...alert, firing: alert.firing || known?.firing });
     }
     for (const alert of seen.values()) {
-      const burnt = slo.burn_rates.find((burn) => burn.window === alert.long_window);
-      const text = `burn ${alert.long_window} ${rate(burnt?.rate ?? null)} of ${rate(alert.threshold)}`;
-      made.push(element(alert.firing ? "b" : "span", alert.firing ? `${text}, alerting` : text));
+      const burn = slo.burn_rates.find((burn) => burn.window === alert.long_window);
+      const text = `burn rate ${alert.long_window} ${rate(burn?.rate ?? null)} (threshold ${rate(alert.threshold)})`;
+      shown.push(element(alert.firing ? "b" : "span", alert.firing ? `${text}, firing` : text));
     }
-    return made;
+    return shown;
   }
 }
 
 const rows = new Map();
 
-/** What is still to be shown, by what it is about: so much at a time that the page never stands still. */
+/** Pending updates by key. They run in slices of a few milliseconds, so that the page stays responsive. */
 const jobs = new Map();
 const SLICE_MS = 8;
 
-function later(about, job) {
-  if (jobs.size === 0) requestAnimationFrame(work);
-  // What was to be shown of it before is out of date.
-  jobs.delete(about);
-  jobs.set(about, job);
+function schedule(key, job) {
+  if (jobs.size === 0) requestAnimationFrame(runJobs);
+  // Replaces a pending update of the same key.
+  jobs.delete(key);
+  jobs.set(key, job);
 }
 
-function work() {
+function runJobs() {
   const end = performance.now() + SLICE_MS;
-  for (const [about, job] of jobs) {
-    jobs.delete(about);
+  for (const [key, job] of jobs) {
+    jobs.delete(key);
     job();
     if (performance.now() > end) break;
   }
-  if (jobs.size) requestAnimationFrame(work);
+  if (jobs.size) requestAnimationFrame(runJobs);
 }
 
-export function showList(parts, changed, gone) {
+export function showOverview(parts, changed, gone) {
   const isSlo = (key) => key.startsWith("slo ");
   for (const key of gone.filter(isSlo)) {
     rows.get(key)?.item.remove();
@@ -140,19 +113,20 @@ export function showList(parts, changed, gone) {
   for (const key of changed) {
     if (!isSlo(key)) continue;
     const slo = parts.get(key);
-    later(key, () => {
+    schedule(key, () => {
       if (!rows.has(key)) rows.set(key, new Row(key));
       rows.get(key).show(slo);
     });
   }
-  if ([...changed, ...gone].some(isSlo) || rows.size === 0) later("order", order);
+  if ([...changed, ...gone].some(isSlo) || rows.size === 0) schedule("sort", sortRows);
   if (changed.has("totals")) showTotals(parts.get("totals"));
   if (changed.has("alerts")) showAlerts(parts.get("alerts"));
+  if (changed.has("breakers") || changed.has("cascades")) showBreakers(parts.get("breakers"), parts.get("cascades"));
   if (changed.has("agents") || changed.has("costs")) showAgents(parts.get("agents"), parts.get("costs"));
   if (changed.has("costs")) showCosts(parts.get("costs"));
 }
 
-/** Moves only what is not where it belongs. */
+/** Puts the items in order, moving only those that are out of place. */
 function arrange(list, items) {
   let at = list.firstElementChild;
   for (const item of items) {
@@ -161,22 +135,22 @@ function arrange(list, items) {
   }
 }
 
-/** The most urgent first. */
-function order() {
+/** Sorts objectives by urgency. */
+function sortRows() {
   const urgency = (row) => URGENCY.indexOf(row.slo.status);
-  const left = (row) => row.slo.remaining ?? 1;
+  const remaining = (row) => row.slo.remaining ?? 1;
   const sorted = [...rows.values()].sort((a, b) =>
-    urgency(a) - urgency(b) || left(a) - left(b) || (a.key < b.key ? -1 : 1));
+    urgency(a) - urgency(b) || remaining(a) - remaining(b) || (a.key < b.key ? -1 : 1));
   arrange($("slos"), sorted.map((row) => row.item));
   const counts = URGENCY.map((status) => [status, sorted.filter((row) => row.slo.status === status).length]);
   $("summary").textContent = counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ");
   $("no-slos").hidden = sorted.length > 0;
-  find();
+  filterRows();
 }
 
-function find() {
-  const words = $("find").value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const row of rows.values()) row.item.hidden = !words.every((word) => row.words.includes(word));
+function filterRows() {
+  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const row of rows.values()) row.item.hidden = !words.every((word) => row.text.includes(word));
 }
 
 function showTotals(totals) {
@@ -197,8 +171,8 @@ function showAlerts(alerts) {
       const error = delivery.error ? `: ${delivery.error}` : "";
       return `${delivery.channel} ${delivery.state}${delivery.attempts > 1 ? ` after ${delivery.attempts} attempts` : ""}${error}`;
     });
-    if (acknowledged) sent.push(`taken on by ${acknowledged.by}`);
-    item.append(head, element("p", alert.message), element("p", sent.join(" · ") || "sent nowhere", "soft"));
+    if (acknowledged) sent.push(`acknowledged by ${acknowledged.by}`);
+    item.append(head, element("p", alert.message), element("p", sent.join(" · ") || "not sent", "muted"));
     return item;
   }));
 }
@@ -214,7 +188,33 @@ function cells(...values) {
   return row;
 }
 
-function ofLimit(budget) {
+const BREAKER_CLASSES = { closed: "healthy", disabled: "unknown", half_open: "warning", open: "critical", forced_open: "critical" };
+
+/** Shows cascades, and breakers that are not closed before the others. */
+function showBreakers(breakers, cascades) {
+  $("cascades").replaceChildren(...cascades.map(({ origin, path, open, exposed }) => {
+    const item = element("li", undefined, "critical");
+    const head = element("p");
+    head.append(element("span", "cascade", "badge"), ` from ${origin.kind} ${origin.name}`);
+    const targets = path.map(({ kind, name }) => `${kind} ${name}`).join(" → ");
+    item.append(head, element("p", `${targets} · open circuits: ${number(open.length)} · exposed callers: ${number(exposed)}`, "muted"));
+    return item;
+  }));
+  const isClosed = (breaker) => breaker.state === "closed";
+  const sorted = [...breakers.filter((breaker) => !isClosed(breaker)), ...breakers.filter(isClosed)];
+  $("breakers").replaceChildren(...sorted.map((breaker) => {
+    const state = element("span", breaker.state.replaceAll("_", " "), `badge ${BREAKER_CLASSES[breaker.state]}`);
+    const { calls, failed } = breaker.window ?? {};
+    let failures = isClosed(breaker) ? `${number(breaker.failure_count)} consecutive` : "–";
+    if (breaker.window) failures = `${percent(calls ? failed / calls : 0, 1)} of ${number(calls)} calls`;
+    const probes = breaker.retry_after_s === null ? "–" : `in ${Math.ceil(breaker.retry_after_s)} s`;
+    return cells(`${breaker.kind} ${breaker.name}`, state, failures, probes, number(breaker.opened), number(breaker.rejected));
+  }));
+  $("no-breakers").hidden = breakers.length > 0;
+  $("breaker-table").hidden = breakers.length === 0;
+}
+
+function limitUsage(budget) {
   if (!budget) return "–";
   const share = Number(budget.limit_usd) ? Number(budget.spent_usd) / Number(budget.limit_usd) : 1;
   const holder = element("span", undefined, budget.status);
@@ -236,44 +236,43 @@ function showAgents(agents, costs) {
     jobs.delete(`agent ${name}`);
   }
   for (const agent of agents) {
-    later(`agent ${agent.agent}`, () => {
+    schedule(`agent ${agent.agent}`, () => {
       const budget = budgets.get(agent.agent);
       const row = cells(agent.agent, number(agent.tasks), number(agent.failed), number(agent.llm_calls),
-        number(agent.tool_calls), dollars(budget?.spent_usd ?? 0), ofLimit(budget), since(agent.last_event));
+        number(agent.tool_calls), dollars(budget?.spent_usd ?? 0), limitUsage(budget), since(agent.last_event));
       const old = agentRows.get(agent.agent);
       agentRows.set(agent.agent, row);
       if (old) old.replaceWith(row);
       else $("agents").append(row);
     });
   }
-  // They come by name.
-  later("agents", () => arrange($("agents"), agents.map((agent) => agentRows.get(agent.agent))));
+  schedule("agents", () => arrange($("agents"), agents.map((agent) => agentRows.get(agent.agent))));
 }
 
 function showCosts(costs) {
   const org = costs.budgets.find((budget) => budget.scope === "org");
-  const words = `${dollars(org.spent_usd)} of ${dollars(org.limit_usd)} spent by everybody this month`;
+  const words = `${dollars(org.spent_usd)} of ${dollars(org.limit_usd)} spent by all agents this month`;
   const holder = element("div", undefined, "ok");
   holder.append(bar(Number(org.spent_usd) / Number(org.limit_usd), words), element("span", words));
   $("org").replaceChildren(holder);
   const budgets = new Map(costs.budgets.filter((budget) => budget.scope === "model").map((budget) => [budget.name, budget]));
   $("models").replaceChildren(...Object.entries(costs.models).map(([model, used]) =>
     cells(model, number(used.calls), number(used.errors), number(used.input_tokens), number(used.output_tokens),
-      dollars(used.cost_usd), ofLimit(budgets.get(model)))));
+      dollars(used.cost_usd), limitUsage(budgets.get(model)))));
   const unpriced = Object.entries(costs.unknown_models).map(([model, calls]) => `${model || "a model without a name"} (${number(calls)} calls)`);
   $("unpriced").hidden = unpriced.length === 0;
-  $("unpriced").textContent = `No price is known for ${unpriced.join(", ")}: what that cost is not counted. A file of prices helps.`;
+  $("unpriced").textContent = `No price for ${unpriced.join(", ")}: their cost is not counted. Set the configuration option prices.`;
 }
 
 export function showHealth(parts, connected) {
   const health = parts.get("health");
-  $("connection").textContent = connected ? "live" : "no connection: trying again";
-  const trouble = [
-    health?.journal && `What agents send cannot be kept: ${health.journal}`,
-    health?.files && `The settings' files cannot be used, those from before are: ${health.files}`,
+  $("connection").textContent = connected ? "live" : "disconnected, reconnecting";
+  const problems = [
+    health?.journal && `Journal write failed; agents retry: ${health.journal}`,
+    health?.files && `Config reload failed; keeping the previous configuration: ${health.files}`,
   ].filter(Boolean);
-  $("trouble").hidden = trouble.length === 0;
-  $("trouble").textContent = trouble.join(" · ");
+  $("problems").hidden = problems.length === 0;
+  $("problems").textContent = problems.join(" · ");
 }
 
-$("find").addEventListener("input", find);
+$("filter").addEventListener("input", filterRows);

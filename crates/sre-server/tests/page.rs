@@ -136,7 +136,7 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     browser.until(ROWS, json!([["exhausted", "answers of spent"], ["healthy", "answers of well"]])).await;
     let slos = service.get("/v1/slos").await;
     let remaining = slos["slos"][0]["error_budget"]["remaining"].as_f64().unwrap();
-    let shown = format!("{} % of the budget left, spent", (remaining * 1000.0).round() / 10.0);
+    let shown = format!("{} % of the budget remaining, exhausted", (remaining * 1000.0).round() / 10.0);
     browser.until("document.querySelector('#slos .slo .bar + span').textContent", shown).await;
     browser.until("document.getElementById('summary').textContent", "1 exhausted, 1 healthy").await;
     browser
@@ -151,8 +151,10 @@ async fn the_page_shows_what_the_api_says_and_lives() {
             json!(["gpt-5101,2340$2.5–"]),
         )
         .await;
+    let breakers = "[...document.querySelectorAll('#breakers tr')].map(row => [...row.children].slice(0, 3).map(cell => cell.textContent))";
+    browser.until(breakers, json!([["agent spent", "open", "–"]])).await;
     browser.until("document.querySelector('#alerts .badge').textContent", "critical").await;
-    browser.until("document.querySelector('#alerts .soft').textContent", "log delivered").await;
+    browser.until("document.querySelector('#alerts .muted').textContent", "log delivered").await;
     browser
         .until(
             "document.getElementById('totals').textContent",
@@ -161,10 +163,10 @@ async fn the_page_shows_what_the_api_says_and_lives() {
         .await;
 
     // What one looks for.
-    browser.client.find(Locator::Id("find")).await.unwrap().send_keys("well healthy").await.unwrap();
+    browser.client.find(Locator::Id("filter")).await.unwrap().send_keys("well healthy").await.unwrap();
     browser.until("[...document.querySelectorAll('#slos .slo')].map(row => row.hidden)", json!([true, false])).await;
     browser
-        .script("const find = document.getElementById('find'); find.value = ''; find.dispatchEvent(new Event('input'))")
+        .script("const filter = document.getElementById('filter'); filter.value = ''; filter.dispatchEvent(new Event('input'))")
         .await;
 
     // An objective's own page, by keyboard.
@@ -175,8 +177,8 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     browser.until("document.querySelectorAll('#detail canvas').length >= 3", true).await;
     let titles = "[...document.querySelectorAll('#detail h3')].map(title => title.textContent)";
     let expected = [
-        "Share of bad events",
-        "Budget left, of what 24h may spend",
+        "Error ratio",
+        "Budget remaining, scaled to 24h",
         "task success rate",
         "response latency",
         "repeated tool calls",
@@ -205,13 +207,13 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     browser
         .script("[...document.querySelectorAll('.windows button')].find(button => button.textContent === '1h').click()")
         .await;
-    browser.until("document.querySelectorAll('#detail h3')[1].textContent", "Budget left, of what 1h may spend").await;
+    browser.until("document.querySelectorAll('#detail h3')[1].textContent", "Budget remaining, scaled to 1h").await;
     browser.client.find(Locator::LinkText("← All objectives")).await.unwrap().click().await.unwrap();
     browser.until("document.getElementById('overview').hidden", false).await;
 
     // The service goes away, and comes back.
     service.server.stop().await;
-    browser.until("document.getElementById('connection').textContent", "no connection: trying again").await;
+    browser.until("document.getElementById('connection').textContent", "disconnected, reconnecting").await;
     let service = Service::start(own()).await;
     browser.until("document.getElementById('connection').textContent", "live").await;
     service.events(&tasks("new", 0, 1, true)).await;
@@ -303,7 +305,7 @@ async fn whoever_hears_the_page_or_has_no_mouse_can_use_it() {
         press(Key::Tab).await;
         reached.push(browser.script("return document.activeElement.id || document.activeElement.textContent").await);
     }
-    assert!(reached.contains(&json!("find")) && reached.contains(&json!("answers")), "{reached:?}");
+    assert!(reached.contains(&json!("filter")) && reached.contains(&json!("answers")), "{reached:?}");
     browser.close().await;
 }
 

@@ -20,7 +20,7 @@ class SreProcessor(TracingProcessor):
             try:
                 urllib.request.urlopen(urllib.request.Request(self.url, "\n".join(lines).encode()), timeout=10).close()
             except OSError as error:
-                print("sre serve does not answer:", error)
+                print("sre serve did not answer:", error)
             for _ in lines:
                 self.lines.task_done()
 

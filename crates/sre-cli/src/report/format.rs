@@ -1,9 +1,9 @@
 use agent_sre::Unit;
 
-/// What is shown for a number that does not exist.
-pub(crate) const NOTHING: &str = "–";
+/// Stands for a missing value.
+pub(crate) const NO_VALUE: &str = "–";
 
-/// A ratio as a percentage, with two decimals where they matter.
+/// Formats a ratio as a percentage, with up to two decimals.
 pub(crate) fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     let text = format!("{percent:.2}");
@@ -11,20 +11,20 @@ pub(crate) fn percent(ratio: f64) -> String {
     format!("{} %", if text == "-0" { "0" } else { text })
 }
 
-/// A value in its unit's unit.
+/// Formats a value with its unit.
 pub(crate) fn value(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Ratio => percent(value),
         Unit::Milliseconds if value >= 10_000.0 => format!("{:.1} s", value / 1e3),
         Unit::Milliseconds if value >= 100.0 => format!("{value:.0} ms"),
-        Unit::Milliseconds => format!("{} ms", short(value)),
-        Unit::Usd => format!("${}", short(value)),
-        Unit::Count | Unit::Difference => short(value),
+        Unit::Milliseconds => format!("{} ms", decimal(value)),
+        Unit::Usd => format!("${}", decimal(value)),
+        Unit::Count | Unit::Difference => decimal(value),
     }
 }
 
-/// A number with at most three significant decimals.
-pub(crate) fn short(number: f64) -> String {
+/// Formats a number with few decimals: the fewer, the larger it is.
+pub(crate) fn decimal(number: f64) -> String {
     if number.is_infinite() {
         return "∞".to_owned();
     }
@@ -39,7 +39,7 @@ pub(crate) fn short(number: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// A span of time in its two largest units.
+/// Formats a duration in its two largest units.
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds >= 3_650.0 * 86_400.0 {
         return "more than ten years".to_owned();
@@ -54,7 +54,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// A number with its thousands apart.
+/// Formats a number with thousands separators.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
@@ -62,12 +62,12 @@ pub(crate) fn count(number: u64) -> String {
     groups.join(",")
 }
 
-/// `number` things, in the right grammatical number.
-pub(crate) fn things(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
+/// Formats a number of items, with the noun in the singular or plural.
+pub(crate) fn count_of(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// A bar of `width` cells, filled to `ratio`.
+/// Returns a bar of `width` cells, filled to `ratio`.
 pub(crate) fn bar(ratio: f64, width: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (ratio.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
@@ -76,7 +76,7 @@ pub(crate) fn bar(ratio: f64, width: usize) -> String {
     format!("{}{partial}{}", "█".repeat(eighths / 8), "░".repeat(empty))
 }
 
-/// A line of bars as high as the values, a space where there is none. The highest is `scale` or the largest value.
+/// Returns a sparkline: one bar per value, a space for a missing one. The highest bar stands for `scale` or the largest value.
 pub(crate) fn sparkline(values: &[Option<f64>], scale: f64) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = values.iter().flatten().copied().fold(scale, f64::max);
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted_for_humans() {
         for (found, expected) in [
             (percent(0.945), "94.5 %"),
             (percent(1.0), "100 %"),
@@ -98,13 +98,13 @@ mod tests {
             (value(1234.5, Unit::Milliseconds), "1234 ms"),
             (value(3.25, Unit::Milliseconds), "3.25 ms"),
             (value(0.000_42, Unit::Usd), "$0.0004"),
-            (short(f64::INFINITY), "∞"),
-            (short(10.04), "10"),
+            (decimal(f64::INFINITY), "∞"),
+            (decimal(10.04), "10"),
             (duration(59.0), "59 s"),
             (duration(90.0 * 60.0), "1 h 30 min"),
             (duration(2.5 * 86_400.0), "2 d 12 h"),
             (count(1_234_567), "1,234,567"),
-            (things(1, "task"), "1 task"),
+            (count_of(1, "task"), "1 task"),
             (bar(0.5, 4), "██░░"),
             (bar(2.0, 4), "████"),
             (bar(0.03, 4), "▏░░░"),

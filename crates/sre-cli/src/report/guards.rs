@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use agent_sre::{BreakerState, CostStatus, Timestamp};
 use anstyle::{AnsiColor, Style};
 
-use super::format::{count, things};
+use super::format::{count, count_of};
 use super::style::{BOLD, DIM, PLAIN};
 use crate::breakers::{BreakerFinding, BreakerFindings, CascadeFinding};
 use crate::costs::{AgentFinding, CostFindings};
@@ -30,9 +30,9 @@ pub(super) fn breakers(findings: &BreakerFindings, out: &mut impl Write) -> io::
 /// Writes prices, costs and cost alerts.
 pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result<()> {
     if let Some(prices) = &findings.prices {
-        let mut notes = vec![format!("{} priced", things(prices.priced, "model call"))];
+        let mut notes = vec![format!("{} priced", count_of(prices.priced, "model call"))];
         if prices.matched > 0 {
-            notes.push(format!("{} cost as priced", count(prices.matched)));
+            notes.push(format!("{} match the prices", count(prices.matched)));
         }
         if prices.mismatched > 0 {
             let difference = prices.difference_usd;
@@ -45,7 +45,7 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
                 out,
                 "  {}no price for {model}{PLAIN}: {} not priced",
                 cost_style(CostStatus::Throttled),
-                things(*calls, "call")
+                count_of(*calls, "call")
             )?;
         }
         more(prices.unknown_calls.len(), "model", out)?;
@@ -62,9 +62,9 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
         }
         more(agents.len(), "agent", out)?;
         let org = &costs.org;
-        writeln!(out, "all agents spent ${} of ${} in the last month", org.spent_usd, org.limit_usd)?;
+        writeln!(out, "all agents together spent ${} of ${} in the last month", org.spent_usd, org.limit_usd)?;
         for alert in costs.alerts.iter().take(MAX_SHOWN) {
-            writeln!(out, "{DIM}{}{PLAIN} {}: {}", clock(alert.at), alert.scope, alert.kind)?;
+            writeln!(out, "{DIM}{}{PLAIN} {}: {}", seconds(alert.at), alert.scope, alert.kind)?;
         }
         more(costs.alerts.len(), "alert", out)?;
     }
@@ -75,9 +75,9 @@ fn breaker_line(breaker: &BreakerFinding, out: &mut impl Write) -> io::Result<()
     let BreakerFinding { target, state, opened, openings } = breaker;
     let style = breaker_style(*state);
     let word = state.as_str().replace('_', " ").to_uppercase();
-    write!(out, "{style} {word} {PLAIN} {BOLD}{target}{PLAIN} would have opened {}", things(*opened, "time"))?;
+    write!(out, "{style} {word} {PLAIN} {BOLD}{target}{PLAIN} would have opened {}", count_of(*opened, "time"))?;
     if let Some(first) = openings.first() {
-        write!(out, "{DIM}, first at {}: {}{PLAIN}", clock(first.opened_at), first.reason)?;
+        write!(out, "{DIM}, first at {}: {}{PLAIN}", seconds(first.opened_at), first.reason)?;
     }
     writeln!(out)
 }
@@ -85,22 +85,22 @@ fn breaker_line(breaker: &BreakerFinding, out: &mut impl Write) -> io::Result<()
 fn cascade_line(cascade: &CascadeFinding, out: &mut impl Write) -> io::Result<()> {
     let path: Vec<String> = cascade.report.path.iter().map(|failing| failing.target.to_string()).collect();
     let style = AnsiColor::Red.on_default().bold();
-    let end = cascade.over_at.map_or_else(|| "ongoing".to_owned(), |at| format!("ended at {}", clock(at)));
-    let detected = clock(cascade.found_at);
+    let end = cascade.over_at.map_or_else(|| "ongoing".to_owned(), |at| format!("ended at {}", seconds(at)));
+    let detected = seconds(cascade.found_at);
     write!(out, "{style} CASCADE {PLAIN} {BOLD}{}{PLAIN} detected at {detected}, {end}", path.join(" → "))?;
     let (open, exposed) = (cascade.report.open.len() as u64, cascade.report.exposed as u64);
-    writeln!(out, "{DIM}; {} open, {} exposed{PLAIN}", things(open, "circuit"), things(exposed, "agent"))
+    writeln!(out, "{DIM}; {} open, {} exposed{PLAIN}", count_of(open, "circuit"), count_of(exposed, "agent"))
 }
 
-fn more(count: usize, thing: &str, out: &mut impl Write) -> io::Result<()> {
+fn more(count: usize, noun: &str, out: &mut impl Write) -> io::Result<()> {
     match count.saturating_sub(MAX_SHOWN) {
         0 => Ok(()),
-        left => writeln!(out, "{DIM}… and {}{PLAIN}", things(left as u64, &format!("more {thing}"))),
+        left => writeln!(out, "{DIM}… and {}{PLAIN}", count_of(left as u64, &format!("more {noun}"))),
     }
 }
 
 /// Formats a time to the second.
-fn clock(at: Timestamp) -> String {
+fn seconds(at: Timestamp) -> String {
     let text = at.to_string();
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }

@@ -1,4 +1,4 @@
-//! The report that a person reads at a glance.
+//! The text report of `sre check`.
 mod format;
 mod guards;
 pub(crate) mod style;

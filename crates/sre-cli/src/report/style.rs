@@ -6,8 +6,8 @@ pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
 
-/// The colour of a status. Colours go only where a terminal shows them; the word says the same everywhere.
-pub(crate) const fn of(status: Status) -> Style {
+/// Returns the style of a status. The report also spells the status out, for output without colours.
+pub(crate) const fn for_status(status: Status) -> Style {
     match status {
         Status::Healthy => AnsiColor::Green.on_default().bold(),
         Status::Unknown => AnsiColor::Cyan.on_default().bold(),
@@ -16,12 +16,12 @@ pub(crate) const fn of(status: Status) -> Style {
     }
 }
 
-/// The colour of a severity.
-pub(crate) const fn of_severity(severity: Severity) -> Style {
+/// Returns the style of a severity.
+pub(crate) const fn for_severity(severity: Severity) -> Style {
     match severity {
-        Severity::Resolved => of(Status::Healthy),
-        Severity::Info => of(Status::Unknown),
-        Severity::Warning => of(Status::Warning),
-        Severity::Critical => of(Status::Critical),
+        Severity::Resolved => for_status(Status::Healthy),
+        Severity::Info => for_status(Status::Unknown),
+        Severity::Warning => for_status(Status::Warning),
+        Severity::Critical => for_status(Status::Critical),
     }
 }

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Timestamp, Totals};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::format::{NOTHING, bar, count, duration, percent, short, sparkline, things, value};
+use super::format::{NO_VALUE, bar, count, count_of, decimal, duration, percent, sparkline, value};
 use super::guards;
 use super::style::{self, BOLD, DIM, PLAIN};
 use crate::check::Findings;
@@ -29,7 +29,7 @@ pub(crate) fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> 
 }
 
 fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io::Result<()> {
-    let style = style::of(slo.status);
+    let style = style::for_status(slo.status);
     let agent = if slo.agent.is_empty() { String::new() } else { format!(" · {}", slo.agent) };
     let word = slo.status.as_str().to_uppercase();
     writeln!(out, "{style} {word} {PLAIN} {BOLD}{}{PLAIN}{agent}", slo.name)?;
@@ -42,7 +42,7 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
             out,
             "  good      {} of {}{target} over {}{DIM}{interval}{PLAIN}",
             percent(sli),
-            things(events, "event"),
+            count_of(events, "event"),
             slo.window
         )?,
         None => writeln!(out, "  good      no events{target} over {}", slo.window)?,
@@ -52,27 +52,27 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
         let rates = slo
             .burn_rates
             .iter()
-            .map(|burn| format!("{} {}", burn.window, burn.rate.map_or(NOTHING.to_owned(), short)));
+            .map(|burn| format!("{} {}", burn.window, burn.rate.map_or(NO_VALUE.to_owned(), decimal)));
         writeln!(out, "  burn      {}", rates.collect::<Vec<_>>().join("   "))?;
     }
     if slo.status == Status::Unknown && events > 0 {
-        writeln!(out, "  {style}too few events to judge it by{PLAIN}")?;
+        writeln!(out, "  {style}too few events to evaluate{PLAIN}")?;
     }
     for alert in slo.alerts.iter().filter(|alert| alert.firing) {
-        let style = style::of_severity(alert.severity);
+        let style = style::for_severity(alert.severity);
         let (long, short_window) = (alert.long_window, alert.short_window);
         writeln!(
             out,
-            "  {style}firing    {}: burns at {} or more over {long} and {short_window}{PLAIN}",
+            "  {style}firing    {}: burn rate of at least {} over {long} and {short_window}{PLAIN}",
             alert.severity,
-            short(alert.threshold)
+            decimal(alert.threshold)
         )?;
     }
-    let course = findings.timelines.error_ratios(&slo.agent);
-    if !course.is_empty() {
-        // Errors as high as the budget allows fill half of the height.
+    let error_ratios = findings.timelines.error_ratios(&slo.agent);
+    if !error_ratios.is_empty() {
+        // An error ratio equal to the budget is shown at half height.
         let scale = 2.0 * slo.error_budget.total.unwrap_or(0.5).max(0.001);
-        writeln!(out, "  errors    {}{DIM} of tasks over the run{PLAIN}", sparkline(&course, scale))?;
+        writeln!(out, "  errors    {}{DIM} failed tasks over the run{PLAIN}", sparkline(&error_ratios, scale))?;
     }
     if !slo.indicators.is_empty() {
         writeln!(out, "{}", indicators(&slo.indicators))?;
@@ -81,7 +81,7 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
         writeln!(out, "  {DIM}not evaluable here: {missing}{PLAIN}")?;
     }
     if slo.dropped > 0 {
-        writeln!(out, "  {DIM}{} came too late to be counted{PLAIN}", things(slo.dropped, "event"))?;
+        writeln!(out, "  {DIM}{} arrived too late to count{PLAIN}", count_of(slo.dropped, "event"))?;
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
 fn budget(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
     let budget = &slo.error_budget;
     let Some(remaining) = budget.remaining else {
-        let why = if budget.total.is_none() { "none: no target gives one" } else { "not touched: no events" };
+        let why = if budget.total.is_none() { "none: no indicator has a target ratio" } else { "unspent: no events" };
         return writeln!(out, "  budget    {why}");
     };
     let left = if remaining < 0.0 && remaining.is_finite() {
@@ -100,17 +100,17 @@ fn budget(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
         format!("{} left", percent(remaining))
     };
     let when = match budget.spent_in_s {
-        Some(seconds) if seconds > 0.0 => format!(", spent in {} at the last hour's rate", duration(seconds)),
+        Some(seconds) if seconds > 0.0 => format!(", exhausted in {} at the 1h burn rate", duration(seconds)),
         _ => String::new(),
     };
-    let style = style::of(slo.status);
+    let style = style::for_status(slo.status);
     writeln!(out, "  budget    {style}{}{PLAIN} {left}{DIM}{when}{PLAIN}", bar(remaining, 24))
 }
 
 fn indicators(indicators: &[IndicatorSnapshot]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["", "indicator", "value", "target", "samples", "met by", "95 % interval", "window"]);
+    table.set_header(["", "indicator", "value", "target", "samples", "compliance", "95 % interval", "window"]);
     for column in [2, 3, 4, 5] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -125,15 +125,15 @@ fn indicators(indicators: &[IndicatorSnapshot]) -> String {
         };
         let direction = if indicator.direction == agent_sre::Direction::AtLeast { "≥" } else { "≤" };
         let interval = indicator.interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
-        let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+        let or_no_value = |text: Option<String>| text.unwrap_or_else(|| NO_VALUE.to_owned());
         table.add_row([
             mark.to_owned(),
             indicator.name.clone(),
-            or_nothing(indicator.value.map(|found| value(found, unit))),
+            or_no_value(indicator.value.map(|found| value(found, unit))),
             format!("{direction} {}", value(indicator.target, unit)),
             count(indicator.samples),
-            or_nothing(indicator.compliance.map(percent)),
-            or_nothing(interval),
+            or_no_value(indicator.compliance.map(percent)),
+            or_no_value(interval),
             indicator.window.to_string(),
         ]);
     }
@@ -143,31 +143,31 @@ fn indicators(indicators: &[IndicatorSnapshot]) -> String {
 fn totals(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
     let Totals { tasks, succeeded, failed, incomplete, .. } = findings.totals;
     let totals = &findings.totals;
-    let of_them = if incomplete > 0 { format!(" ({incomplete} incomplete)") } else { String::new() };
+    let incomplete = if incomplete > 0 { format!(" ({incomplete} incomplete)") } else { String::new() };
     writeln!(
         out,
-        "{BOLD}{}{PLAIN}: {} succeeded, {} failed{of_them}",
-        things(tasks, "task"),
+        "{BOLD}{}{PLAIN}: {} succeeded, {} failed{incomplete}",
+        count_of(tasks, "task"),
         count(succeeded),
         count(failed)
     )?;
     writeln!(
         out,
         "{} ({} failed), {} ({} failed), {} tokens in, {} out{}",
-        things(totals.llm_calls, "model call"),
+        count_of(totals.llm_calls, "model call"),
         count(totals.llm_errors),
-        things(totals.tool_calls, "tool call"),
+        count_of(totals.tool_calls, "tool call"),
         count(totals.tool_errors),
         count(totals.input_tokens),
         count(totals.output_tokens),
         if totals.cost_usd == agent_sre::Usd::ZERO { String::new() } else { format!(", ${}", totals.cost_usd) }
     )?;
     let input = &findings.input;
-    let mut notes = vec![format!("{} from {}", things(input.events, "event"), things(input.lines, "line"))];
+    let mut notes = vec![format!("{} from {}", count_of(input.events, "event"), count_of(input.lines, "line"))];
     for (number, what) in [
         (input.skipped, "malformed and skipped"),
         (input.unknown, "of an unknown kind"),
-        (input.unmatched, "of no open run"),
+        (input.unmatched, "without an open run"),
     ] {
         if number > 0 {
             notes.push(format!("{} {what}", count(number)));

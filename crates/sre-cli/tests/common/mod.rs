@@ -1,4 +1,4 @@
-//! Running the command, for the tests of it.
+//! Runs the `sre` command.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
 use std::io::Write;
@@ -20,7 +20,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Checks lines of our own format against objectives given as text; the exit code and the JSON.
+/// Runs `sre check` on lines of the `sre` format, and returns exit code, JSON and standard error.
 pub(crate) fn check(slo: &str, lines: &str, more: &[&str]) -> (i32, Value, String) {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), slo).unwrap();
