@@ -181,19 +181,11 @@ fn a_custom_type_can_be_used_in_a_spec() {
 
 #[test]
 fn the_schema_and_the_parser_agree() {
+    sre_testkit::conformance::schema(SCHEMA, &[WHOLE], &["/indicators"], &|text| read(text).map(drop));
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let specs = read(WHOLE).unwrap();
-    assert!(validator.is_valid(&serde_json::to_value(&specs[0]).unwrap()));
-    assert!(!validator.is_valid(&json!({"name": "x", "windoww": "5m"})));
+    assert!(validator.is_valid(&serde_json::to_value(&read(WHOLE).unwrap()[0]).unwrap()));
     assert!(!validator.is_valid(&json!({"name": "x", "window": "30x"})));
-    let error = read("name: x\nnothing: 1\n").unwrap_err();
-    let known = error.split("expected one of ").nth(1).unwrap().split(", ");
-    let mut known: Vec<&str> = known.collect();
-    let mut described: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-    known.sort_unstable();
-    described.sort_unstable();
-    assert_eq!(known, described);
     let types = schema["$defs"]["indicator"]["properties"]["type"]["examples"].as_array().unwrap();
     let mut types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
     types.sort_unstable();

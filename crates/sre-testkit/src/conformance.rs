@@ -1,8 +1,10 @@
 //! What every implementor of a trait must do.
 
 mod ledger;
+mod schema;
 
 pub use ledger::ledger_store;
+pub use schema::schema;
 
 pub use crate::exporter::{Arrived, ArrivedSpan, Backend, CALL, SECRET, Usage, exporter};
 

@@ -1,0 +1,121 @@
+use std::collections::BTreeSet;
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
+use serde_json::{Value, json};
+
+/// What the JSON Schema of a settings file and its reader must have in common. `examples` are valid documents that together
+/// use every mapping of the file; `open` are the places, as JSON pointers, below which the fields depend on more than a schema
+/// can say; `read` returns the reader's error.
+///
+/// - both accept the examples;
+/// - in each mapping, the schema describes the fields that the reader's error for an unknown field lists, and no others;
+/// - where a list or a mapping stands instead of a value, or another number or boolean, both accept it or both refuse it.
+///
+/// # Panics
+/// When schema and reader differ.
+pub fn schema(schema: &str, examples: &[&str], open: &[&str], read: &dyn Fn(&str) -> Result<(), String>) {
+    let schema: Value = serde_json::from_str(schema).expect("a schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
+    for example in examples {
+        let example: Value = serde_saphyr::from_str(example).expect("an example is YAML");
+        let pair = Pair { schema: &schema, validator: &validator, open, read, example: &example };
+        pair.assert_agree(&example, true, "the example");
+        pair.check("", &example);
+    }
+}
+
+struct Pair<'a> {
+    schema: &'a Value,
+    validator: &'a Validator,
+    open: &'a [&'a str],
+    read: &'a dyn Fn(&str) -> Result<(), String>,
+    example: &'a Value,
+}
+
+impl Pair<'_> {
+    /// Checks the value at `pointer`, and what is inside.
+    fn check(&self, pointer: &str, value: &Value) {
+        match value {
+            Value::Object(fields) => {
+                if !self.open.iter().any(|open| pointer.starts_with(open)) {
+                    self.check_fields(pointer);
+                }
+                for (name, value) in fields {
+                    let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                    self.check(&pointer, value);
+                    self.check_variants(&pointer, value);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.check(&format!("{pointer}/{index}"), item);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_fields(&self, pointer: &str) {
+        const UNKNOWN: &str = "an_unknown_field";
+        let mut changed = self.example.clone();
+        changed.pointer_mut(pointer).expect("a place in the example")[UNKNOWN] = json!({});
+        let Err(error) = self.read(&changed) else { return self.assert_agree(&changed, true, pointer) };
+        let Some((_, taken)) = error.split_once("unknown field, expected one of ") else {
+            // A mapping of names, whose values are checked by themselves.
+            return;
+        };
+        let taken: BTreeSet<&str> = taken.split(", ").collect();
+        let found = self.validator.iter_errors(&changed).find_map(|error| closed_mapping(&error));
+        let described = found.and_then(|place| self.schema.pointer(&format!("{place}/properties")));
+        let Some(described) = described.and_then(Value::as_object) else {
+            panic!("{pointer}: the schema accepts an unknown field, expected an error as the reader's: {error}");
+        };
+        let described: BTreeSet<&str> = described.keys().map(String::as_str).collect();
+        assert_eq!(described, taken, "{pointer}: fields that the schema describes, and fields that the reader takes");
+    }
+
+    fn check_variants(&self, pointer: &str, value: &Value) {
+        // A text may also be written as a number, which a schema need not say.
+        let scalars = match value {
+            Value::Number(_) => {
+                vec![json!(-1), json!(0), json!(0.5), json!(1), json!(1_000_000_000_000_u64), json!(true), json!("x")]
+            }
+            Value::Bool(_) => vec![json!(true), json!(false), json!(1), json!("x")],
+            _ => Vec::new(),
+        };
+        for variant in [json!([]), json!({})].into_iter().chain(scalars) {
+            let mut changed = self.example.clone();
+            changed.pointer_mut(pointer).expect("a place in the example").clone_from(&variant);
+            let is_read = self.read(&changed).is_ok();
+            self.assert_agree(&changed, is_read, &format!("{pointer}: {variant}"));
+        }
+    }
+
+    fn read(&self, document: &Value) -> Result<(), String> {
+        (self.read)(&document.to_string())
+    }
+
+    fn assert_agree(&self, document: &Value, accepted: bool, what: &str) {
+        let by_schema: Vec<String> = self.validator.iter_errors(document).map(|error| error.to_string()).collect();
+        let by_reader = self.read(document);
+        assert!(
+            by_schema.is_empty() == accepted && by_reader.is_ok() == accepted,
+            "{what}: the schema says {by_schema:?}, the reader {by_reader:?}"
+        );
+    }
+}
+
+/// Returns the place of the mapping that refused an unknown field; of several alternatives, the one that nothing else failed.
+fn closed_mapping(error: &ValidationError<'_>) -> Option<String> {
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { .. } => {
+            error.schema_path().as_str().strip_suffix("/additionalProperties").map(str::to_owned)
+        }
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            let mut alternatives = context.iter().filter(|errors| errors.len() == 1);
+            alternatives.find_map(|errors| closed_mapping(&errors[0]))
+        }
+        _ => None,
+    }
+}
