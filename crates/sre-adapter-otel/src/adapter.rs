@@ -7,6 +7,7 @@ use sre_core::adapter::{
 };
 use sre_core::{AgentEvent, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
+use crate::decode;
 use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
 use crate::trace::{self, Trace};
@@ -150,7 +151,7 @@ impl Adapter for OtelAdapter {
         if record.is_empty() {
             return Err(AdapterError::Malformed("found nothing, expected an OTLP export request".to_owned()));
         }
-        Ok(self.ingest_request(Request::read(record, BodyKind::Traces)?, limits, emit))
+        Ok(self.ingest_request(decode::read(record, BodyKind::Traces)?, limits, emit))
     }
 
     fn ingest_body(
@@ -164,13 +165,13 @@ impl Adapter for OtelAdapter {
         }
         let request = match body.take_decoded() {
             Some(request) => request,
-            None => Request::read(&body.bytes, body.kind)?,
+            None => decode::read(&body.bytes, body.kind)?,
         };
         Ok(self.ingest_request(request, limits, emit))
     }
 
     fn decoder(&self) -> Option<Decoder> {
-        Some(Request::decode)
+        Some(decode::decode)
     }
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {

@@ -9,9 +9,8 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use sre_core::{AdapterError, SpanId, TraceId};
 
-use crate::protobuf::{local_parent, timestamp};
 use crate::request::Request as Into;
-use crate::span::{Known, RawSpan, Scalar, Span};
+use crate::span::{Known, RawSpan, Scalar, Span, local_parent, timestamp};
 
 pub(crate) fn read(body: &[u8], into: &mut Into) -> Result<(), AdapterError> {
     let request: Request<'_> = serde_json::from_slice(body)?;

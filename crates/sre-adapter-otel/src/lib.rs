@@ -20,6 +20,7 @@
 //! assert_eq!((events[1].agent.as_str(), events[1].event.outcome()), ("support", Some(true)));
 //! ```
 mod adapter;
+mod decode;
 mod dialects;
 mod json;
 mod protobuf;

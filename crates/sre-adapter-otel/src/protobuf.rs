@@ -6,10 +6,10 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{self as proto};
 use prost::Message;
-use sre_core::{AdapterError, SpanId, Timestamp, TraceId};
+use sre_core::{AdapterError, SpanId, TraceId};
 
 use crate::request::Request;
-use crate::span::{Known, RawSpan, Scalar, Span};
+use crate::span::{Known, RawSpan, Scalar, Span, local_parent, timestamp};
 
 pub(crate) fn traces(body: &[u8], into: &mut Request) -> Result<(), AdapterError> {
     let request = ExportTraceServiceRequest::decode(body).map_err(|error| malformed("traces", &error))?;
@@ -64,17 +64,6 @@ fn trace_id(bytes: &[u8]) -> Option<TraceId> {
 
 fn span_id(bytes: &[u8]) -> Option<SpanId> {
     SpanId::from_bytes(bytes.try_into().ok()?)
-}
-
-/// A parent in another process may never come here: the span is a root as far as this input is concerned.
-pub(crate) fn local_parent(parent: Option<SpanId>, flags: u32) -> Option<SpanId> {
-    const HAS_IS_REMOTE: u32 = 0x100;
-    const IS_REMOTE: u32 = 0x200;
-    parent.filter(|_| flags & (HAS_IS_REMOTE | IS_REMOTE) != HAS_IS_REMOTE | IS_REMOTE)
-}
-
-pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {
-    i64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Timestamp::from_nanos)
 }
 
 fn known(attributes: &[KeyValue]) -> Known<'_> {

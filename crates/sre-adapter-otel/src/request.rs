@@ -1,9 +1,7 @@
-use sre_core::adapter::{AdapterError, Body, BodyKind};
 use sre_core::{Event, SpanId, Timestamp, TraceId};
 
 use crate::dialects::EVALUATION_EVENT;
 use crate::span::{Known, Span};
-use crate::{json, protobuf};
 
 /// The part of an export request that matters to the runs of agents. Reading it takes most of the time and needs no
 /// adapter, so that a service can do it on many threads.
@@ -35,31 +33,6 @@ pub(crate) struct LoggedEvaluation {
 }
 
 impl Request {
-    /// Reads a request, in JSON or in protobuf; an empty one of protobuf has nothing in it.
-    pub(crate) fn read(body: &[u8], kind: BodyKind) -> Result<Self, AdapterError> {
-        let mut request = Self::default();
-        // No protobuf of OTLP begins with a brace: it would be a group, which OTLP has none of.
-        let is_json =
-            body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"'));
-        if is_json {
-            json::read(body, &mut request)?;
-        } else if kind == BodyKind::Logs {
-            protobuf::logs(body, &mut request)?;
-        } else {
-            protobuf::traces(body, &mut request)?;
-        }
-        Ok(request)
-    }
-
-    /// Reads a body that holds one request.
-    pub(crate) fn decode(body: Body) -> Result<Body, AdapterError> {
-        if body.kind == BodyKind::Lines {
-            return Ok(body);
-        }
-        let request = Self::read(&body.bytes, body.kind)?;
-        Ok(body.with_decoded(request))
-    }
-
     /// Rejects what ends after `time`: the clock that says so must be wrong.
     pub(crate) fn drop_after(&mut self, time: Timestamp) {
         let before = self.items.len();

@@ -302,3 +302,14 @@ fn hash_arguments(text: &str, wrapped_in: &[&str]) -> String {
     }
     arguments_hash(text)
 }
+
+/// A parent in another process may never come here: the span is a root as far as this input is concerned.
+pub(crate) fn local_parent(parent: Option<SpanId>, flags: u32) -> Option<SpanId> {
+    const HAS_IS_REMOTE: u32 = 0x100;
+    const IS_REMOTE: u32 = 0x200;
+    parent.filter(|_| flags & (HAS_IS_REMOTE | IS_REMOTE) != HAS_IS_REMOTE | IS_REMOTE)
+}
+
+pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {
+    i64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Timestamp::from_nanos)
+}

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use agent_sre::alerts::default_mapping;
 use agent_sre::cascade::{CascadeDetector, DetectorConfig};
 use agent_sre::cost::{Limits, PriceBook};
 use agent_sre::event::TaskFinished;
@@ -12,15 +11,16 @@ use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    AgentEvent, AgentTotals, Alert, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, Format, ManualClock,
-    Observe, RunLimits, Runtime, Signal, SignalKind, SloSnapshot, Status, Timestamp, Totals, Window,
+    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, Format, ManualClock, Observe,
+    RunLimits, Runtime, Signal, SignalKind, Status, Timestamp, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use crate::breakers::BreakerFindings;
 use crate::costs::CostFindings;
-use crate::input::{self, InputStats};
+use crate::findings::Findings;
+use crate::input;
 use crate::timeline::Timelines;
 use crate::{notify, report};
 
@@ -95,22 +95,6 @@ impl FailOn {
     }
 }
 
-/// The result of a check.
-#[derive(serde::Serialize)]
-pub(crate) struct Findings {
-    pub(crate) slos: Vec<SloSnapshot>,
-    pub(crate) totals: Totals,
-    pub(crate) input: InputStats,
-    #[serde(flatten)]
-    pub(crate) breakers: Option<BreakerFindings>,
-    #[serde(flatten)]
-    pub(crate) costs: Option<CostFindings>,
-    #[serde(skip)]
-    pub(crate) timelines: Timelines,
-    #[serde(skip)]
-    pub(crate) evaluated_at: Timestamp,
-}
-
 pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     args.separate_input_from_slo()?;
     let registry = SliRegistry::default();
@@ -136,18 +120,6 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
 fn action(spec: &SloSpec) -> ExhaustionAction {
     let policy = spec.error_budget_policy.as_ref();
     policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default()
-}
-
-impl Findings {
-    /// Returns an alert per objective: one that fires if its status calls for it, else a resolution, which closes an incident
-    /// that an earlier check opened.
-    fn alerts(&self, actions: &BTreeMap<String, ExhaustionAction>) -> Vec<Alert> {
-        let signal = |slo: &SloSnapshot| {
-            let action = actions.get(&slo.name).copied().unwrap_or_default();
-            slo.status_changed(Status::Unknown, action, self.evaluated_at)
-        };
-        self.slos.iter().filter_map(|slo| default_mapping(&signal(slo))).collect()
-    }
 }
 
 /// Collects what the signals of breakers and budgets report.

@@ -8,6 +8,7 @@ mod config;
 mod costs;
 mod demo;
 mod events;
+mod findings;
 mod gate;
 mod input;
 mod notify;

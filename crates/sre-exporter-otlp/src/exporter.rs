@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Secret, Timestamp, Wants, send_export};
 
+use crate::partial_success::{NAME, Refused};
 use crate::settings::{Checked, InvalidSettings, OtlpSettings, Protocol};
 use crate::{metrics, spans};
 
@@ -25,17 +26,6 @@ enum Transport {
     Http,
     #[cfg(feature = "grpc")]
     Grpc(Box<crate::grpc::Grpc>),
-}
-
-pub(crate) const NAME: &str = "otlp";
-
-/// So much of a backend's reason is kept.
-const REASON_CHARS: usize = 100;
-
-/// Records that a backend refused, and why.
-pub(crate) struct Refused {
-    pub(crate) count: u64,
-    pub(crate) reason: String,
 }
 
 impl OtlpExporter {
@@ -114,14 +104,6 @@ impl OtlpExporter {
         request.headers_mut().extend(self.settings.headers.iter().cloned());
         let secrets: Vec<&Secret> = self.settings.secrets.iter().collect();
         Ok(send_export(NAME, request, &secrets, at, http).await?.into_body())
-    }
-}
-
-impl Refused {
-    pub(crate) fn new(count: i64, reason: &str) -> Self {
-        let reason: String = reason.chars().take(REASON_CHARS).collect();
-        let reason = if reason.is_empty() { "no reason given".to_owned() } else { reason };
-        Self { count: u64::try_from(count).unwrap_or(0), reason }
     }
 }
 

@@ -13,7 +13,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::exporter::{NAME, Refused};
+use crate::partial_success::{NAME, Refused};
 use crate::settings::{Checked, InvalidSettings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -27,6 +27,7 @@ mod exporter;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod metrics;
+mod partial_success;
 mod settings;
 mod spans;
 

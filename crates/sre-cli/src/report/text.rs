@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::format::{NO_VALUE, bar, count, count_of, decimal, duration, percent, sparkline, value};
 use super::guards;
 use super::style::{self, BOLD, DIM, PLAIN};
-use crate::check::Findings;
+use crate::findings::Findings;
 
 /// Writes the report; the worst objective comes first.
 pub(crate) fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> {

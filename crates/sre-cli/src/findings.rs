@@ -1,0 +1,37 @@
+use std::collections::BTreeMap;
+
+use agent_sre::alerts::default_mapping;
+use agent_sre::{Alert, ExhaustionAction, SloSnapshot, Status, Timestamp, Totals};
+
+use crate::breakers::BreakerFindings;
+use crate::costs::CostFindings;
+use crate::input::InputStats;
+use crate::timeline::Timelines;
+
+/// The result of a check.
+#[derive(serde::Serialize)]
+pub(crate) struct Findings {
+    pub(crate) slos: Vec<SloSnapshot>,
+    pub(crate) totals: Totals,
+    pub(crate) input: InputStats,
+    #[serde(flatten)]
+    pub(crate) breakers: Option<BreakerFindings>,
+    #[serde(flatten)]
+    pub(crate) costs: Option<CostFindings>,
+    #[serde(skip)]
+    pub(crate) timelines: Timelines,
+    #[serde(skip)]
+    pub(crate) evaluated_at: Timestamp,
+}
+
+impl Findings {
+    /// Returns an alert per objective: one that fires if its status calls for it, else a resolution, which closes an incident
+    /// that an earlier check opened.
+    pub(crate) fn alerts(&self, actions: &BTreeMap<String, ExhaustionAction>) -> Vec<Alert> {
+        let signal = |slo: &SloSnapshot| {
+            let action = actions.get(&slo.name).copied().unwrap_or_default();
+            slo.status_changed(Status::Unknown, action, self.evaluated_at)
+        };
+        self.slos.iter().filter_map(|slo| default_mapping(&signal(slo))).collect()
+    }
+}
