@@ -2,7 +2,8 @@
 //!
 //! `tests/state/` holds, for each version, what it stored (`.bin`: engines and adapters; `.db`: a service's journal) and what
 //! comes of that (`.json`). `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version; those that
-//! are there already stay as they are. The stream of events and the settings below belong to the stored files: they stay too.
+//! are there already stay as they are. What is expected of them depends on the settings and on [`after`], which therefore only
+//! ever get more objectives, limits and the like; [`before`] may change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
