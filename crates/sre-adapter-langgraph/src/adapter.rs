@@ -223,12 +223,16 @@ impl Adapter for LangGraphAdapter {
 
     fn save(&self, state: &mut StateWriter) {
         self.runs.save(state);
-        state.put(&self.raised);
+        state.section("raised", |state| state.put(&self.raised));
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.runs.restore(state)?;
-        self.raised = state.take()?;
+        for section in state.sections() {
+            if let ("raised", mut state) = section? {
+                self.raised = state.take()?;
+            }
+        }
         Ok(())
     }
 

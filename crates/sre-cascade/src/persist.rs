@@ -32,31 +32,59 @@ impl Persist for CascadeDetector {
             graph.breakers().iter().map(|breaker| (breaker.target().kind, &*breaker.target().name)).collect();
         let mut calls: Vec<(u32, u32)> = graph.calls().collect();
         calls.sort_unstable();
-        state.put(&(names, calls));
-        state.put(&failed);
-        state.put(&reported);
+        state.section("graph", |state| state.put(&(names, calls)));
+        state.section("failed", |state| state.put(&failed));
+        state.section("reported", |state| state.put(&reported));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        let (names, calls): (Vec<SavedName>, Vec<(u32, u32)>) = state.take()?;
-        // Ids of now by ids of then; with a smaller limit, some targets have none.
-        let ids: Vec<Option<u32>> = names.iter().map(|(kind, name)| self.id(*kind, name)).collect();
-        let id = |then: u32| ids.get(then as usize).copied().flatten();
-        for (caller, callee) in calls {
-            self.connect(id(caller), id(callee));
+        let mut ids = Vec::new();
+        for section in state.sections() {
+            match section? {
+                ("graph", mut state) => ids = self.restore_graph(&mut state)?,
+                ("failed", mut state) => self.restore_failed(&mut state, &ids)?,
+                ("reported", mut state) => self.restore_reported(&mut state)?,
+                _ => {}
+            }
         }
-        let no_signal = |error: serde_json::Error| StateError::new(format!("found no signal ({error})"));
-        let failed: Vec<(u32, SavedTarget, SavedBreaker)> = state.take()?;
-        for (then, target, breaker) in failed {
-            if let Some(id) = id(then) {
+        Ok(())
+    }
+}
+
+impl CascadeDetector {
+    /// Returns the present id of each saved target; with a smaller limit, some have none.
+    fn restore_graph(&self, state: &mut StateReader<'_>) -> Result<Vec<Option<u32>>, StateError> {
+        let (names, calls): (Vec<SavedName>, Vec<(u32, u32)>) = state.take()?;
+        let ids: Vec<Option<u32>> = names.iter().map(|(kind, name)| self.id(*kind, name)).collect();
+        for (caller, callee) in calls {
+            self.connect(present_id(&ids, caller), present_id(&ids, callee));
+        }
+        Ok(ids)
+    }
+
+    fn restore_failed(&self, state: &mut StateReader<'_>, ids: &[Option<u32>]) -> Result<(), StateError> {
+        for (saved, target, breaker) in state.take::<Vec<(u32, SavedTarget, SavedBreaker)>>()? {
+            if let Some(id) = present_id(ids, saved) {
                 self.tracker.restore(id, target).map_err(no_signal)?;
                 self.read_graph().breaker(id).restore(breaker);
             }
         }
+        Ok(())
+    }
+
+    fn restore_reported(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let (origin, signal) = state.take::<(_, Option<String>)>()?;
         let mut reported = self.reported();
         reported.origin = origin;
         reported.signal = signal.map(|json| serde_json::from_str(&json)).transpose().map_err(no_signal)?;
         Ok(())
     }
+}
+
+fn present_id(ids: &[Option<u32>], saved: u32) -> Option<u32> {
+    ids.get(saved as usize).copied().flatten()
+}
+
+fn no_signal(error: serde_json::Error) -> StateError {
+    StateError::new(format!("found no signal ({error})"))
 }

@@ -6,6 +6,9 @@ use serde::de::DeserializeOwned;
 /// Values are in [postcard](https://postcard.jamesmunns.com)'s form, which does not describe itself: whoever reads them back
 /// takes the same types in the same order. A part that may change, or be missing later, is a [`section`](Self::section).
 ///
+/// The next version of a program reads the state of this one. A value of another type therefore goes into a section of
+/// another name, and the reader knows both; an enum gets new variants at its end only.
+///
 /// ```
 /// use sre_core::{StateReader, StateWriter};
 /// let mut state = StateWriter::default();

@@ -83,16 +83,25 @@ impl Persist for CostObserver {
     }
 
     fn save(&self, state: &mut StateWriter) {
-        lock(&self.costs).save(state);
-        self.guard.save(state);
-        state.put(&serde_json::to_string(&self.guard.notifier.statuses()).unwrap_or_default());
+        state.section("tasks", |state| lock(&self.costs).save(state));
+        state.section("ledger", |state| self.guard.save(state));
+        let statuses = serde_json::to_string(&self.guard.notifier.statuses()).unwrap_or_default();
+        state.section("statuses", |state| state.put(&statuses));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        lock(&self.costs).restore(state)?;
-        self.guard.restore(state)?;
-        let statuses = serde_json::from_str(&state.take::<String>()?);
-        self.guard.notifier.restore(statuses.map_err(|error| StateError::new(format!("found no signals ({error})")))?);
+        let no_signals = |error| StateError::new(format!("found no signals ({error})"));
+        for section in state.sections() {
+            match section? {
+                ("tasks", mut state) => lock(&self.costs).restore(&mut state)?,
+                ("ledger", mut state) => self.guard.restore(&mut state)?,
+                ("statuses", mut state) => {
+                    let statuses = serde_json::from_str(&state.take::<String>()?);
+                    self.guard.notifier.restore(statuses.map_err(no_signals)?);
+                }
+                _ => {}
+            }
+        }
         Ok(())
     }
 }

@@ -140,12 +140,27 @@ impl SloEngine {
         agents.overflow.get_or_insert_with(|| self.make(OVERFLOW)).clone()
     }
 
+    fn restore_objectives(&self, mut state: StateReader<'_>) -> Result<(), StateError> {
+        while !state.is_empty() {
+            let (name, agent): (String, String) = state.take()?;
+            let (_, mut objective) = state.section()?;
+            let objectives = if agent == OVERFLOW { self.overflow() } else { self.objectives_of(&agent) };
+            if let Some(slo) = objectives.iter().find(|slo| slo.name() == name) {
+                slo.restore(&mut objective)?;
+            }
+        }
+        Ok(())
+    }
+
     fn make(&self, agent: &str) -> Objectives {
         let own = self.specs.iter().filter(|spec| spec.service().is_none_or(|service| service == agent));
         // `new` has built every spec once, and building does not depend on the agent.
         own.filter_map(|spec| Slo::from_spec(spec, agent, &self.registry).ok()).collect()
     }
 }
+
+/// The name of the saved section.
+const OBJECTIVES: &str = "objectives";
 
 impl Observe for SloEngine {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
@@ -179,20 +194,19 @@ impl Persist for SloEngine {
     }
 
     fn save(&self, state: &mut StateWriter) {
-        self.each(|slo| {
-            state.put(&(slo.name(), slo.agent()));
-            state.section("objective", |state| slo.save(state));
+        state.section(OBJECTIVES, |state| {
+            self.each(|slo| {
+                state.put(&(slo.name(), slo.agent()));
+                state.section("objective", |state| slo.save(state));
+            });
         });
     }
 
     /// Restores the objectives that still exist, matched by name and agent.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        while !state.is_empty() {
-            let (name, agent): (String, String) = state.take()?;
-            let (_, mut objective) = state.section()?;
-            let objectives = if agent == OVERFLOW { self.overflow() } else { self.objectives_of(&agent) };
-            if let Some(slo) = objectives.iter().find(|slo| slo.name() == name) {
-                slo.restore(&mut objective)?;
+        for section in state.sections() {
+            if let (OBJECTIVES, state) = section? {
+                self.restore_objectives(state)?;
             }
         }
         Ok(())

@@ -40,6 +40,15 @@ struct Transition {
     signal: Option<Box<Signal>>,
 }
 
+impl Transition {
+    fn restored(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let (status, signal): (Status, Option<String>) = state.take()?;
+        let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
+        let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
+        Ok(Self { status, signal })
+    }
+}
+
 /// An error from creating an objective.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -242,6 +251,7 @@ impl Slo {
 }
 
 /// Names of the saved sections that do not belong to an indicator.
+const TRANSITION: &str = "transition";
 const BUDGET: &str = "budget";
 const COSTS: &str = "costs";
 
@@ -250,8 +260,9 @@ impl Slo {
     pub fn save(&self, state: &mut StateWriter) {
         let transition = lock(&self.transition);
         let signal = transition.signal.as_ref().and_then(|signal| serde_json::to_string(signal).ok());
-        state.put(&(transition.status, signal));
+        let status = transition.status;
         drop(transition);
+        state.section(TRANSITION, |state| state.put(&(status, signal)));
         state.section(BUDGET, |state| self.budget.save(state));
         if let Some(costs) = &self.costs {
             state.section(COSTS, |state| lock(costs).save(state));
@@ -268,13 +279,10 @@ impl Slo {
     ///
     /// Returns an error if the saved state is damaged.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        let (status, signal): (Status, Option<String>) = state.take()?;
-        let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
-        let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
-        *lock(&self.transition) = Transition { status, signal };
         for section in state.sections() {
             let (name, mut section) = section?;
             match (name, &self.costs) {
+                (TRANSITION, _) => *lock(&self.transition) = Transition::restored(&mut section)?,
                 (BUDGET, _) => self.budget.restore(&mut section)?,
                 (COSTS, Some(costs)) => lock(costs).restore(&mut section)?,
                 _ => {

@@ -140,24 +140,32 @@ impl Persist for AgentTotals {
 
     fn save(&self, state: &mut StateWriter) {
         let sums = lock(&self.sums);
-        sums.all.save(state);
-        state.put(&sums.models);
-        state.put(&sums.agents.len());
-        for (name, agent) in &sums.agents {
-            state.put(&(name, agent.last_event));
-            agent.tally.save(state);
-        }
+        state.section("all", |state| sums.all.save(state));
+        state.section("models", |state| state.put(&sums.models));
+        state.section("agents", |state| {
+            for (name, agent) in &sums.agents {
+                state.put(&(name, agent.last_event));
+                agent.tally.save(state);
+            }
+        });
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let mut sums = lock(&self.sums);
-        sums.all.restore(state)?;
-        sums.models = state.take()?;
-        for _ in 0..state.take::<usize>()? {
-            let (name, last_event): (String, Timestamp) = state.take()?;
-            let mut agent = AgentTally { last_event, ..AgentTally::default() };
-            agent.tally.restore(state)?;
-            sums.agents.insert(name, agent);
+        for section in state.sections() {
+            match section? {
+                ("all", mut state) => sums.all.restore(&mut state)?,
+                ("models", mut state) => sums.models = state.take()?,
+                ("agents", mut state) => {
+                    while !state.is_empty() {
+                        let (name, last_event): (String, Timestamp) = state.take()?;
+                        let mut agent = AgentTally { last_event, ..AgentTally::default() };
+                        agent.tally.restore(&mut state)?;
+                        sums.agents.insert(name, agent);
+                    }
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

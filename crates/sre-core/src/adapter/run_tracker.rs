@@ -124,9 +124,11 @@ impl<S> RunTracker<S> {
     where
         S: Serialize,
     {
-        self.open.save(state);
-        self.ended.save(state);
-        state.put(&(self.latest, self.counts));
+        state.section("runs", |state| {
+            state.section("open", |state| self.open.save(state));
+            state.section("ended", |state| self.ended.save(state));
+            state.section("counts", |state| state.put(&(self.latest, self.counts)));
+        });
     }
 
     /// Reads back what was saved.
@@ -134,9 +136,15 @@ impl<S> RunTracker<S> {
     where
         S: DeserializeOwned,
     {
-        self.open.restore(state)?;
-        self.ended.restore(state)?;
-        (self.latest, self.counts) = state.take()?;
+        let (_, runs) = state.section()?;
+        for section in runs.sections() {
+            match section? {
+                ("open", mut state) => self.open.restore(&mut state)?,
+                ("ended", mut state) => self.ended.restore(&mut state)?,
+                ("counts", mut state) => (self.latest, self.counts) = state.take()?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
