@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_sre::alerts::{AlertManager, CallbackChannel, ChannelConfig, ManagerError, default_mapping};
 use agent_sre::http::{BuildError, Client};
 use agent_sre::slo::ExhaustionAction;
-use agent_sre::sqlite::SqliteAlertStore;
+use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
     AgentEvent, Alert, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock, Runtime,
     RuntimeError, Severity, Signal, StoreError,
@@ -36,7 +36,7 @@ pub enum EngineSetError {
     /// The alert manager.
     #[error(transparent)]
     Alerts(#[from] ManagerError),
-    /// The history of alerts.
+    /// The history of alerts, or the spool of signals.
     #[error(transparent)]
     History(#[from] StoreError),
     /// The HTTP client of the alert channels.
@@ -86,6 +86,7 @@ impl EngineSet {
             .engines(&settings)?
             .collect(alerts.clone())
             .handle("alerts", alerts.clone())
+            .spool(Arc::new(SqliteSpool::open(data.join("spool.db"))?))
             .build()?;
         Ok(Self { runtime, alerts, history, exhaustion_actions })
     }

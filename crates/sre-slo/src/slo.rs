@@ -211,10 +211,15 @@ impl Slo {
     /// Returns the status at `now`, and sends a signal where it has changed since the last call.
     pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
         let status = self.budget.reading(now).status;
-        let mut transition = lock(&self.transition);
-        if transition.status != status {
-            let signal =
-                self.snapshot_at(now).status_changed(transition.status, self.budget.config().exhaustion_action, now);
+        let before = lock(&self.transition).status;
+        if before != status {
+            // Outside the lock: indicators may be the user's code.
+            let signal = self.snapshot_at(now).status_changed(before, self.budget.config().exhaustion_action, now);
+            let mut transition = lock(&self.transition);
+            if transition.status != before {
+                // Another thread has signalled it in the meantime.
+                return status;
+            }
             let is_incident = signal.phase == Phase::Firing || transition.signal.is_some();
             *transition = Transition { status, signal: is_incident.then(|| Box::new(signal.clone())) };
             drop(transition);
