@@ -252,8 +252,12 @@ fn every_recording_matches_its_ground_truth() {
 fn metrics_pass_promtool() {
     let recording = "tests/recordings/langgraph/long_mixed.jsonl";
     let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "prometheus", recording];
-    let metrics = sre(&arguments, "").stdout;
+    let guards = ["--breakers", "docs/examples/guards/breakers.yaml", "--limits", "docs/examples/guards/limits.yaml"];
+    let metrics = sre(&[&arguments[..], &guards].concat(), "").stdout;
     assert!(text(&metrics).contains("sre_slo_sli_ratio{agent=\"support-agent\",slo=\"support-answers\"} 0.945\n"));
+    for metric in ["sre_breaker_state{", "sre_cost_spent_dollars{"] {
+        assert!(text(&metrics).contains(metric), "{metric}");
+    }
     let Some(mut promtool) = outside::program("promtool", "metrics_pass_promtool") else { return };
     feed(promtool.args(["check", "metrics"]), &metrics);
 }

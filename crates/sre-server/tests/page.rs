@@ -1,4 +1,4 @@
-//! The page, in a real browser: Chromium, driven by WebDriver.
+//! Tests the page in Chromium, driven by WebDriver.
 
 mod common;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sre_server::{Config, ServerLimits};
 use sre_testkit::outside;
 
-/// A browser, and the driver behind it, which ends with it.
+/// A browser and its driver process, which is killed on drop.
 struct Browser {
     client: Client,
     driver: Child,
@@ -41,7 +41,7 @@ impl Browser {
                 line.split_once("successfully on port ").map(|(_, rest)| rest.trim_end_matches('.').to_owned())
             })
             .next()
-            .expect("a driver that says its port");
+            .expect("a driver that prints its port");
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -68,7 +68,7 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Asks the page again until it is so.
+    /// Evaluates a script until it returns `wanted`.
     async fn until(&self, script: &str, wanted: impl Into<Value>) {
         let (begun, wanted) = (Instant::now(), wanted.into());
         loop {
@@ -93,8 +93,8 @@ impl Drop for Browser {
     }
 }
 
-/// What axe-core has to say against the page, where it is installed (`cargo xtask test --install`).
-async fn complaints(browser: &Browser, test: &str) -> Option<Value> {
+/// Returns the violations that axe-core finds, or `None` if it is not installed (`cargo xtask test --install`).
+async fn violations(browser: &Browser, test: &str) -> Option<Value> {
     let path = format!("{}/target/taps/node/node_modules/axe-core/axe.min.js", common::ROOT);
     let Ok(axe) = std::fs::read_to_string(&path) else {
         outside::skip(&format!("{test}: no axe-core"));
@@ -106,7 +106,7 @@ async fn complaints(browser: &Browser, test: &str) -> Option<Value> {
     Some(browser.client.execute_async(run, Vec::new()).await.unwrap())
 }
 
-/// An address that is free now, for a service that is to come back to it.
+/// Returns an unused address, on which a service can be started twice.
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -119,8 +119,8 @@ const ROWS: &str = "[...document.querySelectorAll('#slos .slo')].map(row => \
                     [row.querySelector('.badge').textContent.split(' ')[1], row.querySelector('.name').textContent.trim()])";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_shows_what_the_api_says_and_lives() {
-    let Some(browser) = Browser::open("the_page_shows_what_the_api_says_and_lives").await else { return };
+async fn the_page_shows_live_updates_of_the_api() {
+    let Some(browser) = Browser::open("the_page_shows_live_updates_of_the_api").await else { return };
     let folder = tempfile::tempdir().unwrap();
     let listen = free_address();
     let own = || Config { listen, ..config(folder.path()) };
@@ -129,7 +129,7 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     browser.until("document.getElementById('no-slos').hidden", false).await;
     browser.until("document.getElementById('connection').textContent", "live").await;
 
-    // Without being loaded again it shows agents as they come, the most urgent first.
+    // Shows new agents without a reload, the most urgent first.
     service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 30, true) + &tasks("spent", 30, 10, false))).await;
     let call = "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"well\",\"task\":\"t\",\"model\":\"gpt-5\",\"input_tokens\":1234,\"cost_usd\":\"2.5\"}\n";
     service.events(call).await;
@@ -162,14 +162,14 @@ async fn the_page_shows_what_the_api_says_and_lives() {
         )
         .await;
 
-    // What one looks for.
+    // The filter.
     browser.client.find(Locator::Id("filter")).await.unwrap().send_keys("well healthy").await.unwrap();
     browser.until("[...document.querySelectorAll('#slos .slo')].map(row => row.hidden)", json!([true, false])).await;
     browser
         .script("const filter = document.getElementById('filter'); filter.value = ''; filter.dispatchEvent(new Event('input'))")
         .await;
 
-    // An objective's own page, by keyboard.
+    // The view of an objective, opened by keyboard.
     browser.script("document.querySelector('#slos a').focus()").await;
     browser.client.active_element().await.unwrap().send_keys(&Key::Enter.to_string()).await.unwrap();
     browser.until("location.hash", "#/slo/answers/spent").await;
@@ -185,7 +185,7 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     ];
     browser.until(titles, json!(expected)).await;
 
-    // The cursor says the value; a stretch of time can be drawn out, and stays so until one has seen enough.
+    // Shows the value at the cursor; dragging zooms in, and the zoom stays until it is reset.
     browser.script("document.querySelector('.u-over').scrollIntoView({block: 'center'})").await;
     let chart = browser.script("const box = document.querySelector('.u-over').getBoundingClientRect(); return [box.left, box.top, box.width, box.height]").await;
     let [left, top, width, height] = [0, 1, 2, 3].map(|number| chart[number].as_f64().unwrap());
@@ -211,7 +211,7 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     browser.client.find(Locator::LinkText("← All objectives")).await.unwrap().click().await.unwrap();
     browser.until("document.getElementById('overview').hidden", false).await;
 
-    // The service goes away, and comes back.
+    // The page reconnects when the service restarts.
     service.server.stop().await;
     browser.until("document.getElementById('connection').textContent", "disconnected, reconnecting").await;
     let service = Service::start(own()).await;
@@ -221,17 +221,17 @@ async fn the_page_shows_what_the_api_says_and_lives() {
     assert_eq!(
         browser.script("return performance.getEntriesByType('navigation').length").await,
         1,
-        "it was never loaded again"
+        "the page was never reloaded"
     );
     let outside =
         "performance.getEntriesByType('resource').filter(entry => !entry.name.startsWith(location.origin)).length";
-    assert_eq!(browser.script(&format!("return {outside}")).await, 0, "nothing is from elsewhere");
+    assert_eq!(browser.script(&format!("return {outside}")).await, 0, "every resource is from the service");
     browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
-    let Some(browser) = Browser::open("a_thousand_objectives_fit_and_so_does_a_narrow_screen").await else { return };
+async fn a_thousand_objectives_and_a_narrow_screen_work() {
+    let Some(browser) = Browser::open("a_thousand_objectives_and_a_narrow_screen_work").await else { return };
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(Config {
         server_limits: ServerLimits { max_agents: 2_000, ..ServerLimits::default() },
@@ -243,7 +243,7 @@ async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
     service.events(&lines).await;
     browser.client.goto(&service.server.url()).await.unwrap();
     browser.until("document.querySelectorAll('#slos .slo').length", 1_000).await;
-    // How long the page keeps the browser busy while every objective changes every second: for docs/performance.md.
+    // Long tasks of the browser while every objective changes every second, for docs/performance.md.
     let watch = "window.busy = []; new PerformanceObserver(list => busy.push(...list.getEntries().map(entry => entry.duration)))\
                  .observe({type: 'longtask'})";
     browser.script(watch).await;
@@ -266,8 +266,8 @@ async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_hears_the_page_or_has_no_mouse_can_use_it() {
-    let test = "whoever_hears_the_page_or_has_no_mouse_can_use_it";
+async fn the_page_is_accessible_by_screen_reader_and_keyboard() {
+    let test = "the_page_is_accessible_by_screen_reader_and_keyboard";
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 40, false))).await;
@@ -287,13 +287,13 @@ async fn whoever_hears_the_page_or_has_no_mouse_can_use_it() {
             browser.client.goto(&format!("{}{path}", service.server.url())).await.unwrap();
             browser.until(ready, true).await;
             browser.until("matchMedia('(prefers-color-scheme: dark)').matches", is_dark).await;
-            let Some(found) = complaints(&browser, test).await else { return };
+            let Some(found) = violations(&browser, test).await else { return };
             assert_eq!(found, json!([]), "{path}, dark: {is_dark}");
         }
         browser.close().await;
     }
     let Some(browser) = Browser::open(test).await else { return };
-    // By keyboard: first to the content, then from one objective to the next.
+    // Keyboard navigation: the skip link, the filter, then the objectives.
     browser.client.goto(&service.server.url()).await.unwrap();
     browser.until("document.querySelectorAll('#slos .slo').length", 2).await;
     let press =
