@@ -6,6 +6,7 @@ use crate::{Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, Sl
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SloSnapshot {
     /// The objective's name.
     pub name: String,
@@ -105,6 +106,7 @@ impl SloSnapshot {
 
 /// An error budget at a moment. Ratios; `None` is a number that does not exist, infinity too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ErrorBudgetSnapshot {
     /// The share of events that may be bad.
     pub total: Option<f64>,
@@ -121,6 +123,7 @@ pub struct ErrorBudgetSnapshot {
 
 /// How fast a budget was spent over a window: 1.0 spends it exactly over its own window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BurnRate {
     /// Over which time.
     pub window: Window,
@@ -135,6 +138,7 @@ pub struct BurnRate {
 
 /// A multi-window burn alert: it fires while both windows burn at the threshold or above.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BurnAlert {
     /// What it means when it fires.
     pub severity: Severity,
@@ -150,6 +154,7 @@ pub struct BurnAlert {
 
 /// An indicator at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct IndicatorSnapshot {
     /// The indicator's name.
     pub name: String,
