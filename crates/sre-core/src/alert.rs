@@ -15,6 +15,8 @@ use crate::Timestamp;
 /// assert_eq!(alert.severity, Severity::Warning);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(description = "A message to the people who run an agent."))]
 pub struct Alert {
     /// The title, one line.
     pub title: String,
@@ -87,6 +89,7 @@ impl Alert {
 
 /// The severity of an alert. `Resolved` ends its incident.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The problem has ended.

@@ -59,6 +59,7 @@ pub trait AlertStore: Send + Sync {
 
 /// Identifies an alert in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct AlertId(pub u64);
 
@@ -83,6 +84,7 @@ impl NewAlert {
 
 /// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// Its owner is delivering it.
@@ -115,12 +117,14 @@ impl DeliveryState {
 
 /// The delivery of an alert to a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct DeliveryRecord {
     /// The alert.
     #[serde(skip)]
     pub alert: AlertId,
     /// The channel's name.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub channel: Arc<str>,
     /// The state.
     pub state: DeliveryState,
@@ -143,6 +147,7 @@ impl DeliveryRecord {
 
 /// A stored alert with its deliveries.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct AlertRecord {
     /// The alert's id.
@@ -166,6 +171,7 @@ impl AlertRecord {
 
 /// The acknowledgement of an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Acknowledgement {
     /// Who acknowledged.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A callee that can fail: an agent, or a tool or model that agents depend on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Target {
     /// The kind of callee.
     pub kind: TargetKind,
@@ -13,6 +14,7 @@ pub struct Target {
 
 /// The kind of a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TargetKind {
@@ -85,6 +87,7 @@ impl fmt::Display for Target {
 
 /// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// Admits calls and counts their results.
@@ -154,6 +157,7 @@ impl BreakerChange {
 
 /// The state and counters of a circuit breaker at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BreakerSnapshot {
     /// The callee that the breaker protects.
@@ -185,6 +189,7 @@ impl BreakerSnapshot {
 
 /// Counts of the calls in a sliding window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WindowedCalls {
     /// All calls.
     pub calls: u64,

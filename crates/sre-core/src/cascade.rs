@@ -4,6 +4,7 @@ use crate::{Target, Timestamp};
 
 /// A cascading failure: its origin, its path through the call graph and its blast radius.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct CascadeReport {
     /// The target that failed first: none of its callees failed before it.
@@ -29,6 +30,7 @@ impl CascadeReport {
 
 /// A failing target and the time of its first failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct FailingTarget {
     /// The target.

@@ -50,13 +50,25 @@ impl CostScope {
 
 /// The JSON form of a scope.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CostScope, description = "Whose budget."))]
 struct ScopeFields<'a> {
+    #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^(agent|agent_on_model|team|model|org)$"))]
     scope: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     name: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<Cow<'a, str>>,
 }
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for CostScope {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        ScopeFields::schema()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for CostScope {}
 
 impl Serialize for CostScope {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -96,6 +108,7 @@ impl std::fmt::Display for CostScope {
 
 /// An alert about costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct CostAlert {
     /// Time of detection.
@@ -121,6 +134,7 @@ impl CostAlert {
 
 /// What a [`CostAlert`] reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "alert", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CostAlertKind {
@@ -186,6 +200,7 @@ impl std::fmt::Display for CostAlertKind {
 
 /// What an agent may do, by its budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CostStatus {
     /// Anything within its limits.
@@ -219,6 +234,7 @@ impl std::fmt::Display for CostStatus {
 
 /// A budget at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BudgetSnapshot {
     /// Whose budget.

@@ -17,6 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// assert_eq!((cost + cost).to_string(), "0.025");
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = String, description = "US dollars, as a decimal.", pattern = "^-?[0-9]+([.][0-9]+)?$"))]
 pub struct Usd(i64);
 
 /// An amount that is not a number, or out of range.

@@ -58,6 +58,7 @@ pub struct SliSpec {
 
 /// Whether a target is a lower or an upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Higher is better: values of at least the target meet it.
@@ -68,6 +69,7 @@ pub enum Direction {
 
 /// The unit of an indicator's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// A ratio of samples, 0 to 1. Only ratios have an interval and can define an error budget.
@@ -104,6 +106,7 @@ pub struct SliReading {
 
 /// Percentiles of a distribution, in the unit of its indicator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Percentiles {
     /// The median.

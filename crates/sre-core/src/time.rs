@@ -15,6 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// assert_eq!(time.to_string(), "2026-11-23T03:02:13.5Z");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime, description = "A time, as RFC 3339."))]
 pub struct Timestamp(i64);
 
 /// An invalid or out-of-range time.

@@ -9,18 +9,18 @@ use crate::live::Broadcast;
 use crate::pipeline::Pipeline;
 use crate::shared::Shared;
 
-/// The state of the application, which every answer is made from.
+/// The state of the application.
 pub(crate) struct AppState {
-    /// The settings at the start, some of which hold until the end.
+    /// The settings at the start; some of them cannot change without a restart.
     pub(crate) config: Arc<Config>,
-    /// The settings when they were last read.
+    /// The current settings.
     settings: Mutex<Arc<Config>>,
-    /// How new connections are accepted.
+    /// Accepts new TLS connections; `None` without TLS.
     pub(crate) tls: watch::Sender<Option<TlsAcceptor>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pipeline: Pipeline,
     pub(crate) live: Broadcast,
-    /// True once the service is to stop.
+    /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
     /// Memory for request bodies, in KiB.
     pub(crate) body_memory: Arc<Semaphore>,

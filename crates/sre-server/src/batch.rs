@@ -5,17 +5,17 @@ use bytes::Bytes;
 
 use crate::shared::Shared;
 
-/// Identifies a request: one that is sent again has the same key.
+/// Identifies a request: a retry has the same key.
 pub(crate) type Key = [u8; 16];
 
-/// The body of a request, as it came, and when.
+/// The body of a request.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) received: Timestamp,
     pub(crate) key: Option<Key>,
     pub(crate) format: Format,
     pub(crate) body: Body,
-    /// What the journal calls the format and the kind of the body: `sre`, `otlp/traces`.
+    /// The format and kind of the body, as in the journal: `sre`, `otlp/traces`.
     label: String,
 }
 
@@ -28,7 +28,7 @@ impl Batch {
         Self { received, key, format, body, label }
     }
 
-    /// Reads the body as far as that can be done without knowing what came before it.
+    /// Decodes the body as far as that does not depend on earlier batches.
     pub(crate) fn decode(self, shared: &Shared) -> Result<Self, AdapterError> {
         Ok(Self { body: shared.decode(self.format, self.body)?, ..self })
     }
@@ -47,13 +47,13 @@ impl Batch {
         Ok(Self::new(format, Body::new(kind, Bytes::copy_from_slice(body)), key, received))
     }
 
-    /// Returns about how many bytes of memory it takes.
+    /// Returns the approximate size in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.body.bytes.len()
     }
 }
 
-/// Returns the key of something that is made of these parts.
+/// Returns a key for the concatenation of parts.
 pub(crate) fn key_of(parts: &[&[u8]]) -> Key {
     stable_hash(parts)
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_returns_what_was_written() {
+    fn a_journal_entry_becomes_the_same_batch_again() {
         let received = Timestamp::from_secs(7);
         let format = |name: &str| name.parse::<Format>().unwrap();
         let batches = [

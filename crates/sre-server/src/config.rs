@@ -6,69 +6,68 @@ use agent_sre::Window;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use serde_json::Value;
 
-use crate::loaded_config::LoadError;
 use crate::token::{Scope, Token};
 
-/// How the service is set up. What is not set has the default.
+/// The settings of the service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it listens; `127.0.0.1:4318`, OTLP/HTTP's port on this machine only.
+    /// The address to listen on; `127.0.0.1:4318`, OTLP/HTTP's port on the loopback interface.
     pub listen: SocketAddr,
-    /// The folder that it keeps its journal and its alerts in; `sre-data`.
+    /// The folder of the journal and the alerts; `sre-data`.
     pub data: PathBuf,
-    /// Files of objectives, or folders of them; without any, every agent is held to one that comes with the service.
+    /// Files of objectives, or folders of such files; if empty, every agent has a built-in objective.
     pub slos: Vec<PathBuf>,
-    /// Whether `slos` were given on the command line, and stay whatever the file says later.
+    /// Whether `slos` come from the command line, which overrides the file at every reload.
     pub slos_given: bool,
-    /// The file of channels, where alerts go; without one they are only kept, shown and logged.
+    /// The file of alert channels; without it, alerts are only stored, shown and logged.
     pub notify: Option<PathBuf>,
     /// The file of cost limits.
     pub limits: Option<PathBuf>,
     /// The file of prices.
     pub prices: Option<PathBuf>,
-    /// The file of circuit breakers and cascade detection; without it the defaults hold, and send no alerts.
+    /// The file of circuit breakers and cascade detection; without it, the defaults apply and send no alerts.
     pub breakers: Option<PathBuf>,
-    /// How long alerts are kept; as the file of channels says, which is 90 days where it says nothing.
+    /// How long alerts are kept; overrides the file of channels, whose default is 90 days.
     pub retention: Option<Duration>,
-    /// Who may send and who may read. Needed to listen on any address that is not this machine's own.
+    /// The tokens of clients. Required unless the service listens on a loopback address.
     pub tokens: Vec<Token>,
-    /// The certificate and its key, as PEM files, for HTTPS.
+    /// The certificate and its key, for HTTPS.
     pub tls: Option<Tls>,
-    /// How much it may hold.
+    /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,
-    /// The file that this was read from, which is watched for changes.
+    /// The file of these settings, which is watched for changes.
     pub file: Option<PathBuf>,
 }
 
-/// A certificate and its key, as PEM files.
+/// The PEM files for HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate, with those that vouch for it.
+    /// Certificate chain.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Private key.
     pub key: PathBuf,
 }
 
-/// How much the service may hold and how long it waits. Beyond, it refuses, and says so.
+/// Limits of memory, disk and time. Requests beyond them are refused with an error status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// The largest body, also after it was decompressed, in bytes; 16 MiB.
+    /// Size of a request body, also when decompressed, in bytes; 16 MiB.
     pub max_body: usize,
-    /// All bodies that are being taken in together, in bytes, at least twice `max_body`; 64 MiB.
+    /// Size of all request bodies in progress together, in bytes, at least twice `max_body`; 64 MiB.
     pub max_in_flight: usize,
-    /// Connections at a time; 512.
+    /// Concurrent connections; 512.
     pub max_connections: usize,
-    /// How long a client may take to send a request, or take nothing of its answer; 30 s.
+    /// How long a client may take to send a request, and how long it may stall while reading the response; 30 s.
     pub client_timeout: Duration,
-    /// Agents that are told apart, and as many models; 1,000. The others are counted together.
+    /// Agents with series of their own, and as many models; 1,000. The others share one.
     pub max_agents: usize,
-    /// Runs and traces that are open at a time, of each format; 10,000. The oldest are closed as incomplete.
+    /// Open runs and traces per format; 10,000. Beyond, the oldest is closed as incomplete.
     pub max_open_runs: usize,
-    /// A task that has not ended after this long counts as failed; 10 min.
+    /// How long a task may take before it counts as incomplete and failed; 10 min.
     pub task_timeout: Duration,
-    /// The journal, in bytes; 2 GiB.
+    /// Size of the journal, in bytes; 2 GiB.
     pub max_journal: u64,
-    /// What came is written down as state, and leaves the journal, once it is so many bytes, and every minute; 256 MiB.
+    /// A snapshot is written, and its entries leave the journal, after so many bytes and every minute; 256 MiB.
     pub snapshot_after: u64,
 }
 
@@ -108,13 +107,17 @@ impl Default for Config {
     }
 }
 
-/// The JSON Schema of the file, for editors.
+/// The JSON Schema of `sre.yaml`, for editors.
 pub const CONFIG_SCHEMA: &str = include_str!("config.schema.json");
 
 const BYTES: &str = "a number of bytes such as 16MiB, above 0";
 
 impl Config {
-    /// Reads `sre.yaml`. Files that it names are relative to its folder.
+    /// Reads `sre.yaml`. Paths in it are relative to its folder.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be read or is invalid.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -133,7 +136,11 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads a text; `file` names it in errors.
+    /// Parses the text of `sre.yaml`; `file` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the line, the field, what was found and what was expected.
     ///
     /// ```
     /// use sre_server::Config;
@@ -179,7 +186,7 @@ impl Config {
         set(&mut server_limits.client_timeout, fields.window("client_timeout")?.map(Window::duration));
         set(&mut server_limits.task_timeout, fields.window("task_timeout")?.map(Window::duration));
         fields.finish()?;
-        // As it came, and decompressed.
+        // A body is held both compressed and decompressed.
         if server_limits.max_in_flight / 2 < server_limits.max_body {
             let found = server_limits.max_in_flight.to_string();
             return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, "at least twice `max_body`"));
@@ -187,16 +194,7 @@ impl Config {
         Ok(config)
     }
 
-    /// That nobody unknown can reach the service: only this machine does, or there are tokens for both scopes.
-    pub(crate) fn check_access(&self) -> Result<(), LoadError> {
-        let has = |scope| self.tokens.iter().any(|token| token.scope == scope);
-        if self.listen.ip().is_loopback() || (has(Scope::Ingest) && has(Scope::Read)) {
-            return Ok(());
-        }
-        Err(LoadError::Open(self.listen))
-    }
-
-    /// The files that it names, itself included: what a change of means that it should be read again.
+    /// Returns the files that cause a reload when they change: this one and those it names.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let single =
             [&self.file, &self.notify, &self.limits, &self.prices, &self.breakers].into_iter().flatten().cloned();
@@ -236,10 +234,10 @@ fn token(node: &Node, file: &str, number: usize) -> Result<Token, ConfigError> {
     const SCOPE: &str = "`ingest` or `read`";
     const HASH: &str = "64 hex digits, as `sre config token` prints them";
     let scope = fields.read("scope", SCOPE, |value| Scope::named(value.as_str()?))?;
-    // What stands there may be the token itself.
+    // The value may be the token itself, which must not appear in the error.
     let sha256 = fields.read("sha256", HASH, |value| Token::hash_from_hex(value.as_str()?));
     let sha256 = sha256.map_err(ConfigError::masked)?;
-    let name = fields.text("name")?.ok_or_else(|| missing("name", "whose it is"))?;
+    let name = fields.text("name")?.ok_or_else(|| missing("name", "the name of the owner"))?;
     fields.finish()?;
     let scope = scope.ok_or_else(|| missing("scope", SCOPE))?;
     Ok(Token { name, scope, sha256: sha256.ok_or_else(|| missing("sha256", HASH))? })
@@ -276,7 +274,7 @@ fn bytes<N: TryFrom<u64>>(fields: &mut Fields<'_>, name: &'static str) -> Result
 mod tests {
     use super::*;
 
-    const WHOLE: &str = "
+    const EVERY_SETTING: &str = "
 listen: 0.0.0.0:4318
 data: data
 slos: [slos, more.yaml]
@@ -300,8 +298,8 @@ snapshot_after: 1MB
 ";
 
     #[test]
-    fn every_setting_can_be_written() {
-        let config = Config::parse(WHOLE, "sre.yaml").unwrap();
+    fn every_setting_is_parsed() {
+        let config = Config::parse(EVERY_SETTING, "sre.yaml").unwrap();
         assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
@@ -321,7 +319,7 @@ snapshot_after: 1MB
     }
 
     #[test]
-    fn what_cannot_be_is_named_with_its_line() {
+    fn errors_name_line_field_and_expectation() {
         for (text, expected) in [
             ("\nlisten: 4318", "f:2: `listen: 4318`: expected an address"),
             ("max_body: 0", "f:1: `max_body: 0`: expected a number of bytes"),
@@ -344,6 +342,6 @@ snapshot_after: 1MB
     #[test]
     fn the_schema_and_the_parser_agree() {
         let read = |text: &str| Config::parse(text, "f").map(drop).map_err(|error| error.to_string());
-        sre_testkit::conformance::schema(CONFIG_SCHEMA, &[WHOLE], &[], &read);
+        sre_testkit::conformance::schema(CONFIG_SCHEMA, &[EVERY_SETTING], &[], &read);
     }
 }

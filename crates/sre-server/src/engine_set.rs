@@ -19,7 +19,7 @@ pub(crate) struct EngineSet {
     pub(crate) runtime: Runtime,
     pub(crate) alerts: Arc<AlertManager>,
     history: Arc<SqliteAlertStore>,
-    /// What each objective asks for once its budget is exhausted, by name.
+    /// The action of each objective once its budget is exhausted, by name.
     pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
 }
 
@@ -44,13 +44,13 @@ pub enum EngineSetError {
     Http(#[from] BuildError),
 }
 
-/// A channel that is always there: the log. It keeps alerts in the history that no other channel receives.
+/// The channel that is always present: the log. Thanks to it, the history has alerts that no other channel receives.
 const LOG: &str = "log";
-/// Names of agents are cut to so many bytes, since they become labels.
+/// Maximum length of an agent's name in bytes; longer names are truncated, since they become labels.
 const MAX_NAME: usize = 256;
 
 impl EngineSet {
-    /// Starts engines that have seen nothing. `clock` is the time by which they count.
+    /// Starts engines without state. `clock` is their time.
     pub(crate) fn start(
         config: LoadedConfig,
         data: &Path,
@@ -64,7 +64,7 @@ impl EngineSet {
         notify.options.store = Some(history.clone() as Arc<dyn AlertStore>);
         notify.options.http = Arc::new(Client::new(agent_sre::http::Options::default())?);
         notify.options.shutdown_timeout = Duration::from_secs(3);
-        // Breakers that nobody configured protect no calls: nobody is to be alerted when they would open.
+        // Breakers protect no calls unless they are configured, so they send no alerts either.
         notify.options.mapping = Arc::new(move |signal: &Signal| {
             let is_alert = alerts_on_breakers || signal.source != "cascade";
             is_alert.then(|| default_mapping(signal)).flatten()

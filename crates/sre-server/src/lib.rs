@@ -1,11 +1,12 @@
-//! The live service: takes agents' runs in over HTTP, keeps their objectives, alerts and costs, and shows them.
+//! The live service: receives the telemetry of AI agents over HTTP, evaluates objectives, alerts, breakers and costs, and shows
+//! them.
 //!
-//! What it has acknowledged survives: a batch is in the journal before its sender hears of it, and state is a snapshot and
-//! the journal's entries after it. Two threads do that, in order: one writes what waits to the journal, the other takes it
-//! in. Everything else answers from what they have made of it.
+//! Acknowledged batches survive a crash: a batch is in the journal before it is acknowledged, and a restart restores the last
+//! snapshot and replays the journal's entries after it. Two threads process batches in order: one writes them to the journal,
+//! the other feeds them to the engines. API requests read the state of the engines.
 //!
-//! Bodies of megabytes come and go all the time. The `sre` command has jemalloc for its allocator, under which memory stays flat;
-//! a program of your own that runs a server should have one like it.
+//! Request bodies of megabytes fragment the memory of some allocators. The `sre` command uses jemalloc, which keeps memory flat;
+//! a program of your own that runs a server should do so too.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -23,6 +24,7 @@ mod api;
 mod app;
 mod batch;
 mod config;
+mod counters;
 mod engine_set;
 mod history;
 mod listen;
@@ -36,14 +38,14 @@ mod shared;
 mod token;
 
 pub use agent_sre::yaml::ConfigError;
-pub use api::OPENAPI;
+pub use api::openapi;
 pub use config::{CONFIG_SCHEMA, Config, ServerLimits, Tls};
 pub use engine_set::EngineSetError;
 pub use loaded_config::LoadError;
 pub use server::{Server, StartError};
 pub use token::{Scope, Token};
 
-/// The README's example compiles and holds.
+/// Tests the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -21,16 +21,16 @@ use tower::ServiceExt;
 
 use crate::config::{ServerLimits, Tls};
 
-/// A certificate that cannot be used.
+/// A certificate or key is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("{file}: {source}, expected a PEM file")]
     Pem { file: String, source: rustls::pki_types::pem::Error },
     #[error("{file}: {source}")]
-    Unusable { file: String, source: rustls::Error },
+    Invalid { file: String, source: rustls::Error },
 }
 
-/// Reads a certificate and its key.
+/// Reads a certificate chain and its key.
 pub(crate) fn tls(files: &Tls) -> Result<TlsAcceptor, TlsError> {
     let pem = |path: &std::path::Path| {
         let file = path.display().to_string();
@@ -43,18 +43,18 @@ pub(crate) fn tls(files: &Tls) -> Result<TlsAcceptor, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
-        .map_err(|source| TlsError::Unusable { file: files.certificate.display().to_string(), source })?;
+        .map_err(|source| TlsError::Invalid { file: files.certificate.display().to_string(), source })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Requests at a time on a connection.
+/// Maximum number of concurrent requests on a connection.
 const MAX_STREAMS: u32 = 32;
-/// Connections that go on when the service stops have so long to end.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections may take to end when the service stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Accepts connections until it is told to stop, and then waits for the requests that are under way. Each connection is met
-/// with the certificate of its time, and each request with the routes of its.
+/// Accepts connections until `stop` is true, and then waits for the requests in progress. Each connection uses the current
+/// certificate, and each request the current routes.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<TlsAcceptor>>,
@@ -76,14 +76,14 @@ pub(crate) async fn serve(
         };
         let (stream, _) = match accepted {
             Ok(accepted) => accepted,
-            // Out of file handles, or the other side has gone already: the next one may do better.
+            // Out of file descriptors, or the client is gone already: the next connection may succeed.
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(%error, "Cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        // Those that have ended are done with.
+        // Reap ended connections.
         while open.try_join_next().is_some() {}
         let _ = stream.set_nodelay(true);
         let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.borrow().clone());
@@ -92,9 +92,9 @@ pub(crate) async fn serve(
             match tls {
                 None => connection(stream, router, server_limits, watcher).await,
                 Some(tls) => {
-                    // A client that does not even greet must not hold its place for long.
-                    let greeted = tokio::time::timeout(server_limits.client_timeout, tls.accept(stream)).await;
-                    if let Ok(Ok(stream)) = greeted {
+                    // A client that does not complete the handshake must not occupy a connection.
+                    let handshake = tokio::time::timeout(server_limits.client_timeout, tls.accept(stream)).await;
+                    if let Ok(Ok(stream)) = handshake {
                         connection(stream, router, server_limits, watcher).await;
                     }
                 }
@@ -102,8 +102,8 @@ pub(crate) async fn serve(
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some clients did not end in time");
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("Closing connections that did not end in time");
         open.shutdown().await;
     }
 }
@@ -125,10 +125,10 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(server_limits.client_timeout))
         .max_concurrent_streams(MAX_STREAMS);
-    // Who does not take what it asked for holds a place just as well.
+    // A client that does not read its response must not occupy a connection either.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(server_limits.client_timeout));
     let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
-    // What goes wrong on a connection is its client's affair.
+    // Errors of a single connection, such as a reset, do not concern the service.
     let _: Result<(), Box<dyn std::error::Error + Send + Sync>> = watcher.watch(connection).await;
 }

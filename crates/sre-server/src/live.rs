@@ -5,19 +5,19 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-/// Sends what the page shows to everybody who has it open, as it changes.
+/// Sends the changes of the page to all its subscribers.
 pub(crate) struct Broadcast(pub(crate) broadcast::Sender<Arc<str>>);
 
-/// Who falls so many updates behind gets everything again.
-const MAX_BEHIND: usize = 16;
+/// A subscriber that falls so many updates behind receives all parts again.
+const CAPACITY: usize = 16;
 
 impl Default for Broadcast {
     fn default() -> Self {
-        Self(broadcast::channel(MAX_BEHIND).0)
+        Self(broadcast::channel(CAPACITY).0)
     }
 }
 
-/// Every part of the page by its key; a value is sent again when it has changed.
+/// The parts of the page by key.
 #[derive(Default)]
 pub(crate) struct PageParts(BTreeMap<String, Value>);
 
@@ -26,10 +26,11 @@ impl PageParts {
         self.0.insert(key.into(), json!(value));
     }
 
-    /// Returns everything, or what differs from `before`; `None` where nothing does.
+    /// Returns the parts that differ from `before` as JSON, or `None` if none does; without `before`, all parts.
     pub(crate) fn changes(&self, before: Option<&Self>) -> Option<String> {
-        let is_new = |(key, value): &(&String, &Value)| before.is_none_or(|before| before.0.get(*key) != Some(*value));
-        let changed: BTreeMap<_, _> = self.0.iter().filter(is_new).collect();
+        let has_changed =
+            |(key, value): &(&String, &Value)| before.is_none_or(|before| before.0.get(*key) != Some(*value));
+        let changed: BTreeMap<_, _> = self.0.iter().filter(has_changed).collect();
         let gone = before.iter().flat_map(|before| before.0.keys()).filter(|key| !self.0.contains_key(*key));
         let gone: Vec<&String> = gone.collect();
         if before.is_some() && changed.is_empty() && gone.is_empty() {
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_changed_is_sent() {
+    fn only_changed_parts_are_sent() {
         let parts = |pairs: &[(&str, u64)]| {
             PageParts(pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect())
         };

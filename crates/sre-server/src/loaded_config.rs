@@ -8,55 +8,56 @@ use agent_sre::cost::{FileError, InvalidLimits, Limits, PriceBook};
 use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecError};
 use tokio_rustls::TlsAcceptor;
 
-use crate::Config;
+use crate::config::Config;
+use crate::token::Scope;
 
-/// What the files say that the settings name: read and checked as a whole, so that a wrong one changes nothing.
+/// The content of the files that the settings name. All are loaded before any takes effect.
 pub(crate) struct LoadedConfig {
     pub(crate) specs: Vec<SloSpec>,
     pub(crate) notify: NotifyConfig,
     pub(crate) limits: Limits,
     pub(crate) prices: PriceBook,
-    /// Where the configuration has any.
+    /// `None` if breakers are not configured.
     pub(crate) breakers: Option<DetectorConfig>,
 }
 
-/// A file that cannot be used; says which line, what was found and what was expected.
+/// The configuration is invalid; the message says where, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// Objectives.
+    /// A file of objectives.
     #[error(transparent)]
     Slos(#[from] SpecError),
-    /// Objectives that cannot be run together.
+    /// The objectives contradict each other.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// Channels.
+    /// The file of channels.
     #[error(transparent)]
     Notify(#[from] NotifyError),
-    /// Limits or prices.
+    /// The file of limits or prices.
     #[error(transparent)]
     Costs(#[from] FileError),
-    /// Breakers.
+    /// The file of breakers.
     #[error(transparent)]
     Breakers(#[from] agent_sre::cascade::SpecError),
-    /// Limits that cannot be.
+    /// The limits contradict each other.
     #[error(transparent)]
     Limits(#[from] InvalidLimits),
-    /// A folder or list of objectives without any.
+    /// The files have no objectives.
     #[error("{}: found no objective, expected at least one", .0.display())]
     NoObjectives(PathBuf),
-    /// An address that others reach, without tokens.
+    /// The address is reachable from other machines, and tokens are missing.
     #[error(
-        "`listen: {0}`: others reach this address, so that `tokens` are needed for both scopes \
-         (`sre config token` makes them); expected them, or an address of this machine's own such as 127.0.0.1"
+        "`listen: {0}`: other machines can reach this address, so `tokens` are needed for both scopes \
+         (`sre config token` generates them); add tokens, or use a loopback address such as 127.0.0.1"
     )]
     Open(SocketAddr),
-    /// A certificate or its key.
+    /// The certificate or its key.
     #[error("{0}")]
     Tls(String),
 }
 
-/// What agents are held to where nobody said anything else.
+/// The objective of every agent if no others are configured.
 pub(crate) const DEFAULT_SLOS: &str = include_str!("default.yaml");
 
 impl LoadedConfig {
@@ -69,7 +70,7 @@ impl LoadedConfig {
         if specs.is_empty() {
             return Err(LoadError::NoObjectives(config.slos[0].clone()));
         }
-        let mut rules = Self {
+        let mut loaded = Self {
             specs,
             notify: match &config.notify {
                 Some(path) => NotifyConfig::load(path)?,
@@ -80,19 +81,19 @@ impl LoadedConfig {
             breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
         };
         if let Some(retention) = config.retention {
-            rules.notify.options.retention.age = retention;
+            loaded.notify.options.retention.age = retention;
         }
-        rules.engine(1)?;
-        rules.limits.validate()?;
-        Ok(rules)
+        loaded.engine(1)?;
+        loaded.limits.validate()?;
+        Ok(loaded)
     }
 
-    /// The objectives, of at most so many agents.
-    pub(crate) fn engine(&self, most_agents: usize) -> Result<SloEngine, EngineError> {
-        Ok(SloEngine::new(self.specs.clone(), SliRegistry::default())?.with_max_agents(most_agents))
+    /// Returns an engine for the objectives.
+    fn engine(&self, max_agents: usize) -> Result<SloEngine, EngineError> {
+        Ok(SloEngine::new(self.specs.clone(), SliRegistry::default())?.with_max_agents(max_agents))
     }
 
-    /// What each objective asks for when its budget is spent, by its name.
+    /// Returns the action of each objective once its budget is exhausted, by name.
     pub(crate) fn exhaustion_actions(&self) -> BTreeMap<String, agent_sre::slo::ExhaustionAction> {
         let action = |spec: &SloSpec| {
             let policy = spec.error_budget_policy.as_ref();
@@ -103,19 +104,32 @@ impl LoadedConfig {
 }
 
 impl Config {
-    /// Reads every file that the settings name; how many objectives there are.
+    /// Loads and checks every file that the settings name, and returns the number of objectives.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file is invalid, or if the address is public and tokens are missing.
     pub fn check(&self) -> Result<usize, LoadError> {
-        let (rules, _) = self.read()?;
-        Ok(rules.specs.len())
+        let (loaded, _) = self.read()?;
+        Ok(loaded.specs.len())
     }
 
-    /// Everything that the settings name: nothing is used unless all of it can be.
+    /// Loads everything that the settings name.
     pub(crate) fn read(&self) -> Result<(LoadedConfig, Option<TlsAcceptor>), LoadError> {
         self.check_access()?;
         Ok((LoadedConfig::load(self)?, self.acceptor()?))
     }
 
-    /// What meets connections, where that is TLS.
+    /// Checks that unknown clients cannot reach the service: it listens on a loopback address or has tokens for both scopes.
+    pub(crate) fn check_access(&self) -> Result<(), LoadError> {
+        let has = |scope| self.tokens.iter().any(|token| token.scope == scope);
+        if self.listen.ip().is_loopback() || (has(Scope::Ingest) && has(Scope::Read)) {
+            return Ok(());
+        }
+        Err(LoadError::Open(self.listen))
+    }
+
+    /// Loads the certificate chain and its key; `None` without TLS.
     pub(crate) fn acceptor(&self) -> Result<Option<TlsAcceptor>, LoadError> {
         let acceptor = self.tls.as_ref().map(crate::listen::tls).transpose();
         acceptor.map_err(|error| LoadError::Tls(error.to_string()))

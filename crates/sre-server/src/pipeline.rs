@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use agent_sre::{Clock, JournalEntry, JournalStore, StateReader, StateWriter, StoreError, SystemClock, lock};
+use agent_sre::private::lock;
+use agent_sre::{Clock, JournalEntry, JournalStore, StateReader, StateWriter, StoreError, SystemClock};
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
@@ -12,107 +13,111 @@ use crate::engine_set::EngineSet;
 use crate::processor::{BatchReport, Processor};
 use crate::shared::Shared;
 
-/// The way of a batch: into the journal, with others that wait (one thread), and then into the engine (another one). Who
-/// brought it is told when both have happened.
+/// The path of a batch: a thread writes it to the journal, together with others that wait, and another one processes it. Then
+/// the sender receives the outcome.
 pub(crate) struct Pipeline {
-    /// `None` once it is to stop.
-    inlets: Mutex<Option<Inlets>>,
+    /// `None` once the pipeline is stopping.
+    senders: Mutex<Option<Senders>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-struct Inlets {
+struct Senders {
     journal: SyncSender<Job>,
-    engine: SyncSender<Work>,
+    processor: SyncSender<Work>,
 }
 
-/// What came of a batch, for who brought it.
+/// The outcome of a batch.
 pub(crate) type Outcome = Result<BatchReport, IngestError>;
 
-/// Why a batch was not taken.
+/// A batch was refused.
 #[derive(Debug)]
 pub(crate) enum IngestError {
-    /// Too many wait already.
+    /// Too many batches wait already.
     Busy,
     /// The journal cannot be written.
     Journal(StoreError),
-    /// The service is about to stop.
+    /// The service is stopping.
     Stopping,
 }
 
 struct Job {
     batch: Batch,
-    done: oneshot::Sender<Outcome>,
+    reply: oneshot::Sender<Outcome>,
 }
 
-/// What the engine's thread is given to do.
+/// A message to the processor thread.
 enum Work {
-    Take(u64, Job),
-    /// Other rules: these engines take up what the present ones hold, or it is said why they cannot.
-    Replace(Box<EngineSet>, oneshot::Sender<Result<(), String>>),
+    /// Processes a batch, which is the journal's entry with this number.
+    Process(u64, Job),
+    /// Replaces the engines after a change of the configuration. The new ones restore the state of the current ones.
+    ReplaceEngines(Box<EngineSet>, oneshot::Sender<Result<(), String>>),
 }
 
-/// Batches that wait for the journal, and for the engine; what they hold is bounded by who brings them.
+/// Length of the queues before the journal and the processor. The size of the batches is bounded by `max_in_flight`.
 const QUEUE: usize = 256;
-/// As much is written at once at most.
+/// How much is written to the journal in one transaction, in bytes.
 const MAX_COMMIT: usize = 8 << 20;
-/// The engine's state is written after so long, if anything came at all.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+/// Time between two snapshots while batches arrive.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two evaluations of the engines.
 const TICK: Duration = Duration::from_secs(1);
 
 impl Pipeline {
-    /// Starts the two threads. `engine` has taken up everything that is in the journal.
+    /// Starts the two threads. `processor` has processed all entries of the journal.
     pub(crate) fn start(
-        engine: Processor,
+        processor: Processor,
         journal: Arc<dyn JournalStore>,
         snapshot_after: u64,
     ) -> std::io::Result<Self> {
         let (to_journal, jobs) = sync_channel(QUEUE);
-        let (to_engine, work) = sync_channel(QUEUE);
-        let inlets = Inlets { journal: to_journal, engine: to_engine.clone() };
-        let (shared, of_writer) = (engine.shared.clone(), journal.clone());
+        let (to_processor, work) = sync_channel(QUEUE);
+        let senders = Senders { journal: to_journal, processor: to_processor.clone() };
+        let (shared, writer) = (processor.shared.clone(), journal.clone());
         let spawn =
             |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run);
         let threads = vec![
-            spawn("sre-journal", Box::new(move || write(&jobs, &to_engine, &*of_writer, &shared)))?,
-            spawn("sre-engine", Box::new(move || EngineThread::new(engine, journal, snapshot_after).run(&work)))?,
+            spawn("sre-journal", Box::new(move || write(&jobs, &to_processor, &*writer, &shared)))?,
+            spawn(
+                "sre-processor",
+                Box::new(move || ProcessorThread::new(processor, journal, snapshot_after).run(&work)),
+            )?,
         ];
-        Ok(Self { inlets: Mutex::new(Some(inlets)), threads: Mutex::new(threads) })
+        Ok(Self { senders: Mutex::new(Some(senders)), threads: Mutex::new(threads) })
     }
 
-    /// Takes a batch in; what came of it arrives once it survives the death of this process.
+    /// Queues a batch. The outcome arrives once the batch is durable and processed.
     pub(crate) fn send(&self, batch: Batch) -> Result<oneshot::Receiver<Outcome>, IngestError> {
-        let (done, outcome) = oneshot::channel();
-        let inlets = lock(&self.inlets);
-        match inlets.as_ref().ok_or(IngestError::Stopping)?.journal.try_send(Job { batch, done }) {
+        let (reply, outcome) = oneshot::channel();
+        let senders = lock(&self.senders);
+        match senders.as_ref().ok_or(IngestError::Stopping)?.journal.try_send(Job { batch, reply }) {
             Ok(()) => Ok(outcome),
             Err(TrySendError::Full(_)) => Err(IngestError::Busy),
             Err(TrySendError::Disconnected(_)) => Err(IngestError::Stopping),
         }
     }
 
-    /// Goes on with other engines, which take up what the present ones hold.
+    /// Replaces the engines. The new ones restore the state of the current ones. The receiver fails if the pipeline is stopping.
     pub(crate) fn replace(&self, engines: EngineSet) -> oneshot::Receiver<Result<(), String>> {
-        let (done, replaced) = oneshot::channel();
-        let engine = lock(&self.inlets).as_ref().map(|inlets| inlets.engine.clone());
-        // Where it is about to stop, the receiver learns that nothing was done.
-        if let Some(engine) = engine {
-            let _ = engine.send(Work::Replace(Box::new(engines), done));
+        let (reply, outcome) = oneshot::channel();
+        let processor = lock(&self.senders).as_ref().map(|senders| senders.processor.clone());
+        if let Some(processor) = processor {
+            let _ = processor.send(Work::ReplaceEngines(Box::new(engines), reply));
         }
-        replaced
+        outcome
     }
 
-    /// Takes in what waits, writes the state down and ends.
+    /// Processes the batches that wait, writes a snapshot and ends the threads.
     pub(crate) fn stop(&self) {
-        drop(lock(&self.inlets).take());
+        drop(lock(&self.senders).take());
         for thread in std::mem::take(&mut *lock(&self.threads)) {
-            // A thread that panicked has said so; what it had not acknowledged is not lost.
+            // A panic was reported already, and no acknowledged batch is lost.
             let _ = thread.join();
         }
     }
 }
 
-/// Writes what waits, as much as there is at once, and hands it on.
-fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalStore, shared: &Shared) {
+/// Writes batches to the journal, all that wait in one transaction, and passes them on.
+fn write(jobs: &Receiver<Job>, processor: &SyncSender<Work>, journal: &dyn JournalStore, shared: &Shared) {
     while let Ok(first) = jobs.recv() {
         let mut size = first.batch.size();
         let mut waiting = vec![first];
@@ -131,55 +136,56 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
                 shared.journal.last.store(last, Ordering::Relaxed);
                 let first = last + 1 - waiting.len() as u64;
                 for (number, job) in (first..).zip(waiting) {
-                    // Gone only when the engine's thread has panicked: what is in the journal is not lost.
-                    if engine.send(Work::Take(number, job)).is_err() {
-                        shared.is_engine_gone.store(true, Ordering::Relaxed);
+                    // Fails only if the processor thread has panicked. The batch stays in the journal.
+                    if processor.send(Work::Process(number, job)).is_err() {
+                        shared.has_processor_panicked.store(true, Ordering::Relaxed);
                     }
                 }
             }
             Err(error) => {
                 shared.journal.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%error, batches = waiting.len(), "the journal cannot be written");
+                tracing::error!(%error, batches = waiting.len(), "Journal write failed; clients retry");
                 for job in waiting {
-                    let _ = job.done.send(Err(IngestError::Journal(error.clone())));
+                    let _ = job.reply.send(Err(IngestError::Journal(error.clone())));
                 }
             }
         }
     }
 }
 
-struct EngineThread {
-    engine: Processor,
+struct ProcessorThread {
+    processor: Processor,
     journal: Arc<dyn JournalStore>,
-    /// The last entry that the engine has taken in, and what came since the last snapshot.
+    /// The number of the last processed entry.
     last: u64,
+    /// Size of the batches since the last snapshot.
     bytes: u64,
     snapshot_after: u64,
     snapshot_at: Instant,
 }
 
-impl EngineThread {
-    fn new(engine: Processor, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
-        let last = engine.shared.journal.last.load(Ordering::Relaxed);
-        Self { engine, journal, last, bytes: 0, snapshot_after, snapshot_at: Instant::now() }
+impl ProcessorThread {
+    fn new(processor: Processor, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
+        let last = processor.shared.journal.last.load(Ordering::Relaxed);
+        Self { processor, journal, last, bytes: 0, snapshot_after, snapshot_at: Instant::now() }
     }
 
     fn run(mut self, work: &Receiver<Work>) {
         let mut next_tick = Instant::now();
         loop {
             match work.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(Work::Take(number, job)) => self.take(number, job),
-                Ok(Work::Replace(engines, done)) => {
-                    let _ = done.send(self.replace(*engines));
+                Ok(Work::Process(number, job)) => self.process(number, job),
+                Ok(Work::ReplaceEngines(engines, reply)) => {
+                    let _ = reply.send(self.replace(*engines));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= next_tick {
-                self.engine.tick(SystemClock.now());
+                self.processor.tick(SystemClock.now());
                 next_tick = Instant::now() + TICK;
                 if let Ok(bytes) = self.journal.size() {
-                    self.engine.shared.journal.bytes.store(bytes, Ordering::Relaxed);
+                    self.processor.shared.journal.bytes.store(bytes, Ordering::Relaxed);
                 }
             }
             if self.is_snapshot_due() {
@@ -191,28 +197,28 @@ impl EngineThread {
         }
     }
 
-    /// Whether anything came that the last snapshot does not cover.
+    /// Returns whether there are entries that the last snapshot does not cover.
     fn is_behind(&self) -> bool {
-        self.last > self.engine.shared.journal.covered.load(Ordering::Relaxed)
+        self.last > self.processor.shared.journal.covered.load(Ordering::Relaxed)
     }
 
     fn is_snapshot_due(&self) -> bool {
         let age = self.snapshot_at.elapsed();
-        // One that could not be written is tried again, but not with every batch.
-        let is_urgent = || self.bytes >= self.snapshot_after || lock(&self.engine.shared.journal.failure).is_some();
-        self.is_behind() && (age >= SNAPSHOT_EVERY || (age >= TICK && is_urgent()))
+        // A failed snapshot is retried, but not for every batch.
+        let is_urgent = || self.bytes >= self.snapshot_after || lock(&self.processor.shared.journal.failure).is_some();
+        self.is_behind() && (age >= SNAPSHOT_INTERVAL || (age >= TICK && is_urgent()))
     }
 
-    fn take(&mut self, number: u64, job: Job) {
+    fn process(&mut self, number: u64, job: Job) {
         self.last = number;
         self.bytes += job.batch.size() as u64;
-        let taken = self.engine.take(job.batch);
-        // Who brought it may have gone away.
-        let _ = job.done.send(Ok(taken));
+        let report = self.processor.process(job.batch);
+        // Fails if the client has disconnected.
+        let _ = job.reply.send(Ok(report));
     }
 
     fn replace(&mut self, engines: EngineSet) -> Result<(), String> {
-        let before = self.engine.shared.engines();
+        let before = self.processor.shared.engines();
         let mut state = StateWriter::default();
         before.runtime.save(&mut state);
         let restored = state.finish().and_then(|state| {
@@ -222,9 +228,9 @@ impl EngineThread {
             }
             Ok(())
         });
-        restored.map_err(|error| format!("other rules cannot take up what was counted: {error}"))?;
-        let old = self.engine.shared.replace(engines);
-        // What it still has to deliver may take a while.
+        restored.map_err(|error| format!("the new engines cannot restore the current state: {error}"))?;
+        let old = self.processor.shared.replace(engines);
+        // Dropping the old engines delivers their pending alerts, which may take a while.
         std::thread::spawn(move || drop((old, before)));
         Ok(())
     }
@@ -232,7 +238,7 @@ impl EngineThread {
     fn snapshot(&mut self) {
         let begun = Instant::now();
         let written = self
-            .engine
+            .processor
             .save()
             .map_err(|error| error.to_string())
             .and_then(|state| self.journal.put_snapshot(self.last, &state).map_err(|error| error.to_string()));
@@ -240,13 +246,13 @@ impl EngineThread {
         match written {
             Ok(()) => {
                 self.bytes = 0;
-                self.engine.shared.journal.covered.store(self.last, Ordering::Relaxed);
-                tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "wrote a snapshot");
+                self.processor.shared.journal.covered.store(self.last, Ordering::Relaxed);
+                tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "Snapshot written");
             }
-            // The journal has everything still; it is tried again.
+            // Nothing is lost: the journal still has the entries.
             Err(error) => {
-                self.engine.shared.journal.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(error, "the snapshot cannot be written");
+                self.processor.shared.journal.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(error, "Snapshot failed; retrying");
             }
         }
     }

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent_sre::adapter::{Adapter, AdapterStats, IngestLimits, IngestReport, RunLimits};
@@ -9,60 +9,48 @@ use agent_sre::slo::SloEngine;
 use agent_sre::{AgentEvent, Format, StateError, StateReader, StateWriter, Timestamp};
 use rustc_hash::FxHashSet;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::batch::{Batch, Key};
+use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
 use crate::shared::Shared;
 
-/// Takes batches in, in order, and is at any moment what has come of them.
+/// Processes batches in order: adapters turn them into events, and the engines observe these.
 pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
     adapters: Vec<(Format, TimedAdapter)>,
     keys: Keys,
-    /// When what indicators measured was last looked at for its course.
-    sampled: Option<Timestamp>,
+    /// When the indicators were last sampled for their history.
+    sampled_at: Option<Timestamp>,
 }
 
-/// An adapter, and the time as its input tells it.
+/// An adapter with the time of its input.
 ///
-/// Runs time out by the input's time, which goes on with the service's where the input does not tell of a later one: so a
-/// recording of last week can be read as if it were now.
+/// Runs time out by the time of the input, which advances with the service's clock between inputs. So a recording of last week
+/// is processed like live telemetry.
 struct TimedAdapter {
     adapter: Box<dyn Adapter>,
     now: Timestamp,
-    /// When that was, by the service's clock.
+    /// The time of the service's clock at `now`.
     at: Timestamp,
 }
 
-/// What came of a batch.
-#[derive(Debug, Default, PartialEq, Serialize)]
+/// The outcome of a batch.
+#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct BatchReport {
     #[serde(flatten)]
     pub(crate) report: IngestReport,
-    /// True for a batch that came before, and counts once.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Whether the batch was received before; it counts once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) repeated: bool,
 }
 
-/// What was taken in, by how it went.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) batches: AtomicU64,
-    pub(crate) repeated_batches: AtomicU64,
-    /// Spans, lines and log records, those that could not be read too.
-    pub(crate) records: AtomicU64,
-    pub(crate) events: AtomicU64,
-    /// Records that could not be read.
-    pub(crate) rejected: AtomicU64,
-    /// Events from further ahead than clocks differ.
-    pub(crate) ahead: AtomicU64,
-}
-
-/// Clocks of agents may be so much ahead.
-const AHEAD: Duration = Duration::from_secs(300);
-/// How often objectives are looked at for their course.
-const SAMPLE: Duration = Duration::from_secs(30);
-/// The state's form; another is not read.
+/// How much the clock of a sender may be ahead.
+const MAX_AHEAD: Duration = Duration::from_secs(300);
+/// Time between two samples of the indicators.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(30);
+/// The version of the state's format; other versions are refused.
 const VERSION: u32 = 2;
 
 impl Processor {
@@ -71,45 +59,45 @@ impl Processor {
             shared,
             adapters: Format::all().map(|format| (format, TimedAdapter::new(format.adapter(limits)))).collect(),
             keys: Keys::default(),
-            sampled: None,
+            sampled_at: None,
         }
     }
 
-    /// Takes a batch in.
-    pub(crate) fn take(&mut self, batch: Batch) -> BatchReport {
+    /// Processes a batch.
+    pub(crate) fn process(&mut self, batch: Batch) -> BatchReport {
         let Batch { received, key, format, body, .. } = batch;
-        let counts = &self.shared.counts;
-        counts.batches.fetch_add(1, Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        counters.batches.fetch_add(1, Ordering::Relaxed);
         if key.is_some_and(|key| !self.keys.is_new(key)) {
-            counts.repeated_batches.fetch_add(1, Ordering::Relaxed);
+            counters.repeated_batches.fetch_add(1, Ordering::Relaxed);
             return BatchReport { repeated: true, ..BatchReport::default() };
         }
         self.shared.clock.set(received);
         let engines = self.shared.engines();
-        let limits = IngestLimits::not_after(received.saturating_add(AHEAD));
-        let mut sink = |event| accept(event, received, &engines, counts);
-        let known = self.adapters.iter_mut().find(|(known, _)| *known == format);
-        let (_, timed) = known.expect("every format has an adapter");
+        let limits = IngestLimits::not_after(received.saturating_add(MAX_AHEAD));
+        let mut sink = |event| accept(event, received, &engines, counters);
+        let found = self.adapters.iter_mut().find(|(known, _)| *known == format);
+        let (_, timed) = found.expect("every format has an adapter");
         let report = timed.adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
             let mut report = IngestReport::default();
             report.reject(1, error.to_string());
             report
         });
-        counts.records.fetch_add(report.accepted + report.rejected, Ordering::Relaxed);
-        counts.rejected.fetch_add(report.rejected, Ordering::Relaxed);
+        counters.records.fetch_add(report.accepted + report.rejected, Ordering::Relaxed);
+        counters.rejected.fetch_add(report.rejected, Ordering::Relaxed);
         BatchReport { report, repeated: false }
     }
 
-    /// Lets time pass: runs end that have been open for too long, and every engine concludes what time alone can bring.
+    /// Advances time: open runs may time out, and engines evaluate what depends on time alone.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         self.shared.clock.set(now);
-        let (engines, counts) = (self.shared.engines(), &self.shared.counts);
-        let mut sink = |event| accept(event, now, &engines, counts);
+        let (engines, counters) = (self.shared.engines(), &self.shared.counters);
+        let mut sink = |event| accept(event, now, &engines, counters);
         self.adapters.iter_mut().for_each(|(_, timed)| timed.expire(now, &mut sink));
         engines.runtime.evaluate(now);
         *lock(&self.shared.adapters) = self.stats();
-        if self.sampled.is_none_or(|sampled| now.since(sampled) >= SAMPLE) {
-            self.sampled = Some(now);
+        if self.sampled_at.is_none_or(|at| now.since(at) >= SAMPLE_INTERVAL) {
+            self.sampled_at = Some(now);
             lock(&self.shared.history).sample(&engines.get::<SloEngine>().snapshots(now), now);
         }
     }
@@ -118,7 +106,7 @@ impl Processor {
         self.adapters.iter().map(|(format, timed)| (*format, timed.adapter.stats())).collect()
     }
 
-    /// Everything that must outlive a restart.
+    /// Returns all state that must survive a restart.
     pub(crate) fn save(&self) -> Result<Vec<u8>, StateError> {
         let mut state = StateWriter::default();
         state.put(&VERSION);
@@ -131,12 +119,12 @@ impl Processor {
         state.finish()
     }
 
-    /// Takes up what was saved. Parts that this version does not know are passed over.
+    /// Restores saved state. Sections that this version does not know are skipped.
     pub(crate) fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
         let mut state = StateReader::new(state);
         let version: u32 = state.take()?;
         if version != VERSION {
-            return Err(StateError::new(format!("found state of version {version}")));
+            return Err(StateError::new(format!("found state of version {version}, expected version {VERSION}")));
         }
         let engines = self.shared.engines();
         for section in state.sections() {
@@ -144,26 +132,26 @@ impl Processor {
             if name == "keys" {
                 self.keys = Keys::from(state.take::<VecDeque<Key>>()?);
             } else if name == "history" {
-                // A course is no count: what cannot be read any more begins anew.
+                // Only charts depend on the history, so a damaged one is discarded.
                 if let Err(error) = lock(&self.shared.history).restore(&mut state) {
-                    tracing::warn!(%error, "the course of indicators begins anew");
+                    tracing::warn!(%error, "Cannot restore the history of indicators; starting an empty one");
                 }
             } else if let Some((_, timed)) = self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
                 timed.restore(&mut state)?;
             } else if !engines.runtime.restore(name, &mut state)? {
-                tracing::warn!(part = name, "the saved state has a part that this version does not know");
+                tracing::warn!(section = name, "Skipping a section of the saved state that this version does not know");
             }
         }
         Ok(())
     }
 }
 
-fn accept(event: AgentEvent, now: Timestamp, engines: &EngineSet, counts: &Counts) {
-    if event.time > now.saturating_add(AHEAD) {
-        counts.ahead.fetch_add(1, Ordering::Relaxed);
+fn accept(event: AgentEvent, now: Timestamp, engines: &EngineSet, counters: &IngestCounters) {
+    if event.time > now.saturating_add(MAX_AHEAD) {
+        counters.ahead.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    counts.events.fetch_add(1, Ordering::Relaxed);
+    counters.events.fetch_add(1, Ordering::Relaxed);
     engines.runtime.record(event);
 }
 
@@ -194,7 +182,7 @@ impl TimedAdapter {
     }
 }
 
-/// The keys of the last batches.
+/// The keys of the latest batches.
 #[derive(Debug, Default)]
 struct Keys {
     order: VecDeque<Key>,

@@ -8,34 +8,36 @@ use tokio::sync::watch;
 
 use crate::app::AppState;
 
-const EVERY: Duration = Duration::from_secs(2);
+/// Time between two checks of the files.
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reads the files that the settings name again when what stands in one of them has changed, or on SIGHUP.
+/// Reloads the configuration when the content of a file changes, and on SIGHUP.
 ///
-/// The files are looked at every two seconds instead of asking the system to tell: that also sees links that are turned to
-/// another folder, as Kubernetes does it, and works on every file system.
-pub(crate) async fn reload_on_change(context: Arc<AppState>, mut stop: watch::Receiver<bool>) {
+/// Polls instead of using the system's notifications: polling works on every file system, and notices the symbolic links that
+/// Kubernetes switches to update a mounted volume.
+pub(crate) async fn reload_on_change(state: Arc<AppState>, mut stop: watch::Receiver<bool>) {
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
-    let mut seen = fingerprint(context.settings().files()).await;
+    let mut seen = fingerprint(state.settings().files()).await;
     loop {
-        let asked = async {
+        let hangup = async {
             match &mut hangups {
                 Some(hangups) => hangups.recv().await,
                 None => std::future::pending().await,
             }
         };
-        let is_asked = tokio::select! {
-            _ = asked => true,
-            () = tokio::time::sleep(EVERY) => false,
+        let is_requested = tokio::select! {
+            _ = hangup => true,
+            () = tokio::time::sleep(INTERVAL) => false,
             _ = stop.wait_for(|stopping| *stopping) => return,
         };
-        let now = fingerprint(context.settings().files()).await;
-        if is_asked || now != seen {
-            // Where other files are named after that, it is done once more: they may have changed while they were read.
+        let now = fingerprint(state.settings().files()).await;
+        if is_requested || now != seen {
+            // If the reload names other files, the fingerprint differs again and a second reload follows: those files may have
+            // changed while they were read.
             seen = now;
-            match context.reload().await {
-                Ok(()) => tracing::info!("read the files again"),
-                Err(error) => tracing::error!("the files cannot be used, those from before are: {error}"),
+            match state.reload().await {
+                Ok(()) => tracing::info!("Configuration reloaded"),
+                Err(error) => tracing::error!("Config reload failed; keeping the previous configuration: {error}"),
             }
         }
     }

@@ -6,8 +6,9 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use agent_sre::alerts::ManagerError;
+use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, ManualClock, RunLimits, StateError, StoreError, SystemClock, lock};
+use agent_sre::{Clock, JournalStore, ManualClock, RunLimits, StateError, StoreError, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -21,10 +22,10 @@ use crate::listen;
 use crate::loaded_config::{LoadError, LoadedConfig};
 use crate::pipeline::Pipeline;
 use crate::processor::Processor;
-use crate::reload as files;
+use crate::reload::reload_on_change;
 use crate::shared::Shared;
 
-/// A service that runs.
+/// A running service.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), sre_server::StartError> {
@@ -35,57 +36,57 @@ use crate::shared::Shared;
 /// # }
 /// ```
 pub struct Server {
-    context: Arc<AppState>,
+    state: Arc<AppState>,
     address: SocketAddr,
-    /// True once it is to stop.
+    /// True once the service is stopping.
     stopping: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// A service that cannot be started; says what to mend.
+/// The service cannot be started; the message says what to fix.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The settings, or a file that they name.
+    /// The settings or a file they name are invalid.
     #[error(transparent)]
     Config(#[from] LoadError),
-    /// What reads events.
+    /// The engines cannot be started.
     #[error(transparent)]
     EngineSet(#[from] EngineSetError),
-    /// The folder for its data.
+    /// The data folder cannot be created.
     #[error("{}: {source}", path.display())]
     Data {
-        /// Which.
+        /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The journal.
+    /// The journal cannot be opened or read.
     #[error(transparent)]
     Journal(#[from] StoreError),
-    /// What the journal holds.
-    #[error("{}: {source}: start with another folder, or with the version that wrote it", path.display())]
+    /// The saved state cannot be restored.
+    #[error("{}: {source}; use another `data` folder, or the version that wrote it", path.display())]
     State {
-        /// Which journal.
+        /// The journal.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: StateError,
     },
-    /// The address.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A thread.
+    /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl StartError {
-    /// Another process holds what it needs, and may be done later.
+    /// Returns whether another process holds the files.
     fn is_locked(&self) -> bool {
         match self {
             Self::Journal(error)
@@ -98,8 +99,12 @@ impl StartError {
 }
 
 impl Server {
-    /// Listens, and takes up what an earlier run has left. While it does that, and as long as another process holds the
-    /// folder's files, whoever asks is told to try again.
+    /// Listens, and recovers the state that an earlier run left in the data folder. Until that is done, and while another process
+    /// holds the folder's files, requests are answered with 503 and `Retry-After`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the configuration is invalid, the address is in use, or the state cannot be recovered.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.check_access()?;
         let config = Arc::new(config);
@@ -120,57 +125,61 @@ impl Server {
                 return Err(error);
             }
         };
-        let context = Arc::new(AppState::new(config, tls, shared, pipeline, stop.clone()));
-        let _ = routes.send_replace(api::router(context.clone()));
+        let state = Arc::new(AppState::new(config, tls, shared, pipeline, stop.clone()));
+        let _ = routes.send_replace(api::router(state.clone()));
         let tasks = vec![
             listening,
-            tokio::spawn(api::publish(context.clone(), stop.clone())),
-            tokio::spawn(files::reload_on_change(context.clone(), stop)),
+            tokio::spawn(api::publish(state.clone(), stop.clone())),
+            tokio::spawn(reload_on_change(state.clone(), stop)),
         ];
-        Ok(Self { context, address, stopping, tasks })
+        Ok(Self { state, address, stopping, tasks })
     }
 
-    /// Where it listens.
+    /// Returns the address that the service listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as an address for a browser.
+    /// Returns the URL of the page.
     pub fn url(&self) -> String {
-        let scheme = if self.context.config.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.state.config.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// How many objectives it holds agents to.
+    /// Returns the number of objectives.
     pub fn objectives(&self) -> usize {
-        self.context.shared.engines().exhaustion_actions.len()
+        self.state.shared.engines().exhaustion_actions.len()
     }
 
-    /// Reads the files that the settings name again. Where one is wrong, everything stays as it was, and the error says why.
+    /// Reloads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file is invalid; the previous configuration stays in force.
     pub async fn reload(&self) -> Result<(), String> {
-        self.context.reload().await
+        self.state.reload().await
     }
 
-    /// Takes no more requests, answers those that are under way, and writes down what came of everything.
+    /// Stops the service: accepts no more requests, completes those in progress, and saves the state.
     pub async fn stop(self) {
-        self.context.shared.is_stopping.store(true, Ordering::Relaxed);
+        self.state.shared.is_stopping.store(true, Ordering::Relaxed);
         let _ = self.stopping.send(true);
         for task in self.tasks {
             let _ = task.await;
         }
-        let context = self.context;
+        let state = self.state;
         let _ = tokio::task::spawn_blocking(move || {
-            context.pipeline.stop();
-            context.shared.engines().alerts.flush(Duration::from_secs(3));
+            state.pipeline.stop();
+            state.shared.engines().alerts.flush(Duration::from_secs(3));
         })
         .await;
     }
 }
 
-/// How long to wait before looking again whether another process still holds the files.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time between two attempts while another process holds the files.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes up what an earlier run has left in its folder, once no other process holds it.
+/// Recovers the state in the data folder, once no other process holds it.
 async fn recover_when_free(
     config: &Arc<Config>,
     is_locked: &AtomicBool,
@@ -181,9 +190,9 @@ async fn recover_when_free(
         match recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
             Err(error) if error.is_locked() => {
                 if !is_locked.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("{error}: waiting for the process that holds it");
+                    tracing::warn!("Waiting for another process to release the data folder: {error}");
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             recovered => return recovered,
         }
@@ -191,7 +200,7 @@ async fn recover_when_free(
 }
 
 fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
-    let rules = LoadedConfig::load(config)?;
+    let loaded = LoadedConfig::load(config)?;
     let in_data = |source| StartError::Data { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(in_data)?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
@@ -199,31 +208,31 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     let now = SystemClock.now();
     let clock = Arc::new(ManualClock::new(now));
     let server_limits = &config.server_limits;
-    let engines = EngineSet::start(rules, &config.data, server_limits.max_agents, clock.clone())?;
+    let engines = EngineSet::start(loaded, &config.data, server_limits.max_agents, clock.clone())?;
     let shared = Arc::new(Shared::new(engines, clock));
     let limits = RunLimits { task_timeout: server_limits.task_timeout, max_open_runs: server_limits.max_open_runs };
-    let mut engine = Processor::new(shared.clone(), limits);
+    let mut processor = Processor::new(shared.clone(), limits);
     let mut last = 0;
     if let Some((covered, state)) = journal.snapshot()? {
-        engine.restore(&state).map_err(|source| StartError::State { path: path.clone(), source })?;
+        processor.restore(&state).map_err(|source| StartError::State { path: path.clone(), source })?;
         last = covered;
         shared.journal.covered.store(covered, Ordering::Relaxed);
     }
-    let (last, engine) = replay(&*journal, last, engine)?;
+    let (last, processor) = replay(&*journal, last, processor)?;
     shared.journal.last.store(last, Ordering::Relaxed);
-    let pipeline = Pipeline::start(engine, journal, config.server_limits.snapshot_after)?;
+    let pipeline = Pipeline::start(processor, journal, config.server_limits.snapshot_after)?;
     Ok((shared, pipeline))
 }
 
-/// Takes in what came after the snapshot: one thread reads, another takes in.
-fn replay(journal: &dyn JournalStore, after: u64, mut engine: Processor) -> Result<(u64, Processor), StoreError> {
+/// Processes the journal's entries after the snapshot: one thread reads them, another processes them.
+fn replay(journal: &dyn JournalStore, after: u64, mut processor: Processor) -> Result<(u64, Processor), StoreError> {
     let mut last = after;
-    let shared = engine.shared.clone();
+    let shared = processor.shared.clone();
     std::thread::scope(|scope| {
-        let (batches, read) = sync_channel::<Batch>(64);
-        let taking = scope.spawn(move || {
-            read.into_iter().for_each(|batch| drop(engine.take(batch)));
-            engine
+        let (batches, queue) = sync_channel::<Batch>(64);
+        let processing = scope.spawn(move || {
+            queue.into_iter().for_each(|batch| drop(processor.process(batch)));
+            processor
         });
         journal.replay(after, &mut |number, entry| {
             last = number;
@@ -231,21 +240,24 @@ fn replay(journal: &dyn JournalStore, after: u64, mut engine: Processor) -> Resu
             match batch.and_then(|batch| batch.decode(&shared).map_err(|error| error.to_string())) {
                 Ok(batch) => batches.send(batch).is_ok(),
                 Err(error) => {
-                    tracing::error!(number, error, "an entry of the journal cannot be read, and is passed over");
+                    tracing::error!(number, error, "Skipping an unreadable entry of the journal");
                     true
                 }
             }
         })?;
         drop(batches);
-        let engine = taking.join().map_err(|_| {
-            StoreError::unavailable("journal", format!("replaying the entries after {after} panicked: this is a bug"))
+        let processor = processing.join().map_err(|_| {
+            StoreError::unavailable(
+                "journal",
+                format!("replaying the entries after {after} panicked; please report this bug"),
+            )
         })?;
-        Ok((last, engine))
+        Ok((last, processor))
     })
 }
 
 impl AppState {
-    /// Reads the files that the settings name again.
+    /// Reloads the configuration.
     pub(crate) async fn reload(&self) -> Result<(), String> {
         let outcome = self.try_reload().await;
         *lock(&self.shared.config_error) = outcome.as_ref().err().cloned();
@@ -253,43 +265,45 @@ impl AppState {
     }
 
     async fn try_reload(&self) -> Result<(), String> {
-        let (own, clock) = (self.config.clone(), self.shared.clock.clone());
-        let read = tokio::task::spawn_blocking(move || read_again(&own, clock));
-        let (settings, acceptor, engines) = read.await.unwrap_or_else(|error| Err(error.to_string()))?;
-        self.pipeline.replace(engines).await.unwrap_or_else(|_| Err("the service is about to stop".to_owned()))?;
+        let (current, clock) = (self.config.clone(), self.shared.clock.clone());
+        let loading = tokio::task::spawn_blocking(move || load(&current, clock));
+        let (settings, acceptor, engines) = loading.await.unwrap_or_else(|error| Err(error.to_string()))?;
+        self.pipeline.replace(engines).await.unwrap_or_else(|_| Err("the service is stopping".to_owned()))?;
         self.tls.send_replace(acceptor);
         self.change_settings(settings);
         Ok(())
     }
 }
 
-fn read_again(own: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
-    let settings = match &own.file {
+/// Loads a new configuration, and starts its engines.
+fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
+    let settings = match &current.file {
         Some(file) => Config::load(file).map_err(|error| error.to_string())?,
-        None => own.clone(),
+        None => current.clone(),
     };
-    let settings = keep_own(settings, own);
-    let (rules, acceptor) = settings.read().map_err(|error| error.to_string())?;
-    let engines =
-        EngineSet::start(rules, &own.data, own.server_limits.max_agents, clock).map_err(|error| error.to_string())?;
+    let settings = keep_fixed(settings, current);
+    let (loaded, acceptor) = settings.read().map_err(|error| error.to_string())?;
+    let engines = EngineSet::start(loaded, &current.data, current.server_limits.max_agents, clock)
+        .map_err(|error| error.to_string())?;
     Ok((settings, acceptor, engines))
 }
 
-/// What a running service cannot change stays: its address, its folder, its server_limits, and whether it speaks TLS.
-fn keep_own(changed: Config, own: &Config) -> Config {
-    let is_same_tls = changed.tls.is_some() == own.tls.is_some();
+/// Keeps the settings that need a restart to change: address, data folder, limits, and whether TLS is used.
+fn keep_fixed(changed: Config, current: &Config) -> Config {
+    let is_same_tls = changed.tls.is_some() == current.tls.is_some();
     if !is_same_tls
-        || (changed.listen, &changed.data, changed.server_limits) != (own.listen, &own.data, own.server_limits)
+        || (changed.listen, &changed.data, changed.server_limits)
+            != (current.listen, &current.data, current.server_limits)
     {
-        tracing::warn!("`listen`, `data`, `tls` or a bound has changed: that takes a restart");
+        tracing::warn!("Changes of `listen`, `data`, `tls` or a limit take effect after a restart");
     }
     Config {
-        listen: own.listen,
-        data: own.data.clone(),
-        server_limits: own.server_limits,
-        tls: if is_same_tls { changed.tls } else { own.tls.clone() },
-        slos: if own.slos_given { own.slos.clone() } else { changed.slos },
-        slos_given: own.slos_given,
+        listen: current.listen,
+        data: current.data.clone(),
+        server_limits: current.server_limits,
+        tls: if is_same_tls { changed.tls } else { current.tls.clone() },
+        slos: if current.slos_given { current.slos.clone() } else { changed.slos },
+        slos_given: current.slos_given,
         ..changed
     }
 }
@@ -299,21 +313,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_would_let_everybody_in_are_not_taken_up() {
+    fn a_reload_without_tokens_for_a_public_address_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("sre.yaml");
         let token = |scope| format!("  - {{name: a, scope: {scope}, sha256: {}}}\n", "0f".repeat(32));
         let guarded = format!("listen: 0.0.0.0:4318\ntokens:\n{}{}", token("ingest"), token("read"));
         std::fs::write(&file, &guarded).unwrap();
-        let own = Config::load(&file).unwrap();
-        let read = || read_again(&own, Arc::new(ManualClock::new(SystemClock.now()))).map(|(settings, ..)| settings);
-        std::fs::create_dir(&own.data).unwrap();
-        assert_eq!(read().unwrap().tokens, own.tokens);
+        let current = Config::load(&file).unwrap();
+        let read = || load(&current, Arc::new(ManualClock::new(SystemClock.now()))).map(|(settings, ..)| settings);
+        std::fs::create_dir(&current.data).unwrap();
+        assert_eq!(read().unwrap().tokens, current.tokens);
         for text in
             ["listen: 0.0.0.0:4318\n".to_owned(), guarded.replace("read", "ingest"), "listen: 127.0.0.1:1".to_owned()]
         {
             std::fs::write(&file, &text).unwrap();
-            let error = read().expect_err("everybody could come in");
+            let error = read().expect_err("the address is public");
             assert!(error.contains("`tokens` are needed for both scopes"), "{text}: {error}");
         }
     }

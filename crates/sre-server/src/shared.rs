@@ -4,38 +4,38 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use agent_sre::adapter::{AdapterError, AdapterStats, Body, Decoder, RunLimits};
 use agent_sre::{Clock, Format, ManualClock, Timestamp};
 
+use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
 use crate::history::History;
-use crate::processor::Counts;
 
-/// What those who take in and those who answer have in common.
+/// State shared by the processing threads and the API.
 pub(crate) struct Shared {
-    /// Replaced as a whole when the rules change.
+    /// Replaced as a whole when the configuration changes.
     engines: RwLock<Arc<EngineSet>>,
-    pub(crate) counts: Counts,
+    pub(crate) counters: IngestCounters,
     pub(crate) adapters: Mutex<Vec<(Format, AdapterStats)>>,
-    /// How to read a body on any thread, for the formats where that pays.
+    /// Decoders of bodies that run on any thread, for the formats where decoding is expensive.
     decoders: Vec<(Format, Decoder)>,
     pub(crate) history: Mutex<History>,
     pub(crate) journal: JournalHealth,
-    /// Data points of metrics and log records that came and are of no use here.
+    /// Data points and log records that are not used.
     pub(crate) unused: AtomicU64,
-    /// Requests that were refused because too much was under way.
+    /// Requests refused because of load.
     pub(crate) refused: AtomicU64,
-    /// The last error in the files that the settings name; they were left as they had been.
+    /// The error of the last reload of the configuration, if it failed.
     pub(crate) config_error: Mutex<Option<String>>,
-    /// The time by which costs are counted: that of the batch which is taken in, also when the journal is read again.
+    /// The time of the engines: that of the current batch, also while the journal is replayed.
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) started: Timestamp,
     pub(crate) is_stopping: AtomicBool,
-    /// What was sent is kept, and comes to nothing before a restart.
-    pub(crate) is_engine_gone: AtomicBool,
+    /// Batches are journaled, and processed after a restart only.
+    pub(crate) has_processor_panicked: AtomicBool,
 }
 
-/// How the journal gets on.
+/// The health of the journal.
 #[derive(Debug, Default)]
 pub(crate) struct JournalHealth {
-    /// Why the last write failed; `None` while it works.
+    /// Why the last write failed; `None` if it succeeded.
     pub(crate) failure: Mutex<Option<String>>,
     pub(crate) failures: AtomicU64,
     /// The number of the last entry.
@@ -51,7 +51,7 @@ impl Shared {
         Self {
             decoders: Format::all().filter_map(decoder).collect(),
             engines: RwLock::new(Arc::new(engines)),
-            counts: Counts::default(),
+            counters: IngestCounters::default(),
             adapters: Mutex::default(),
             history: Mutex::default(),
             journal: JournalHealth::default(),
@@ -61,11 +61,11 @@ impl Shared {
             started: clock.now(),
             clock,
             is_stopping: AtomicBool::default(),
-            is_engine_gone: AtomicBool::default(),
+            has_processor_panicked: AtomicBool::default(),
         }
     }
 
-    /// Reads a body as far as that needs no adapter's state.
+    /// Decodes a body as far as that does not depend on the state of an adapter.
     pub(crate) fn decode(&self, format: Format, body: Body) -> Result<Body, AdapterError> {
         match self.decoders.iter().find(|(known, _)| *known == format) {
             Some((_, decode)) => decode(body),
@@ -77,7 +77,7 @@ impl Shared {
         self.engines.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts other engines in the place of the present ones, which are returned.
+    /// Replaces the engines, and returns the previous ones.
     pub(crate) fn replace(&self, engines: EngineSet) -> Arc<EngineSet> {
         std::mem::replace(&mut *self.engines.write().unwrap_or_else(PoisonError::into_inner), Arc::new(engines))
     }

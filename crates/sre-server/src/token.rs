@@ -4,28 +4,28 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Who may do what. The token itself is kept nowhere: only its SHA-256 is.
+/// A bearer token and its scope. Only the SHA-256 digest of the token is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Whose it is, for logs.
+    /// The owner, for logs.
     pub name: String,
-    /// What it is good for.
+    /// What the token allows.
     pub scope: Scope,
-    /// The digest of the token.
+    /// The SHA-256 digest of the token.
     pub sha256: [u8; 32],
 }
 
-/// What a token is good for.
+/// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Sending events.
     Ingest,
-    /// Reading, and asking whether a deploy may go on.
+    /// Reading, and asking whether a deploy is allowed.
     Read,
 }
 
 impl Scope {
-    /// The name in files and commands.
+    /// Returns the name in files and commands.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
@@ -33,15 +33,19 @@ impl Scope {
         }
     }
 
-    /// The scope of that name.
+    /// Returns the scope with this name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Ingest, Self::Read].into_iter().find(|scope| scope.as_str() == name)
     }
 }
 
 impl Token {
-    /// A new token, to be told to its owner once, and its digest, to be written into the settings. It has 256 bits from the
-    /// system's source of randomness.
+    /// Generates a token, for its owner, and its digest, for the settings. The token has 256 bits from the system's random number
+    /// generator.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the random number generator cannot be read.
     pub fn generate() -> std::io::Result<(String, String)> {
         use std::io::Read as _;
         let mut secret = [0; 32];
@@ -59,7 +63,7 @@ impl Token {
         Sha256::digest(token.as_bytes()).into()
     }
 
-    /// The one of `tokens` that this is, found in a time that says nothing about them.
+    /// Returns the entry of `tokens` that matches, in a time that does not depend on their digests.
     pub(crate) fn find<'a>(tokens: &'a [Self], presented: &str) -> Option<&'a Self> {
         let digest = Self::hash(presented);
         tokens.iter().fold(None, |found, token| if token.sha256.ct_eq(&digest).into() { Some(token) } else { found })
@@ -77,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_known_by_its_digest() {
+    fn a_token_is_found_by_its_digest() {
         let (secret, digest) = Token::generate().unwrap();
         let sha256 = Token::hash_from_hex(&digest).unwrap();
         let tokens = [

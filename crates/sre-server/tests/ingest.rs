@@ -1,4 +1,4 @@
-//! What agents send, in every form, and what comes of it.
+//! Telemetry in every format and encoding, and its outcome.
 
 mod common;
 
@@ -30,7 +30,7 @@ fn matches(totals: &Value, expected: &Expected) -> bool {
 }
 
 #[tokio::test]
-async fn every_framework_comes_out_as_its_ground_truth_says() {
+async fn totals_match_the_ground_truth_of_every_framework() {
     let frameworks = [
         ("langgraph", "langgraph"),
         ("openai-agents", "openai-agents"),
@@ -41,12 +41,14 @@ async fn every_framework_comes_out_as_its_ground_truth_says() {
         ("otlp", "otlp-vercel-ai"),
     ];
     let each = frameworks.into_iter().flat_map(|(format, framework)| {
-        in_folder(&recordings(framework)).into_iter().map(move |recording| comes_out(format, framework, recording))
+        in_folder(&recordings(framework))
+            .into_iter()
+            .map(move |recording| check_recording(format, framework, recording))
     });
     futures_util::future::join_all(each).await;
 }
 
-async fn comes_out(format: &str, framework: &str, recording: Recording) {
+async fn check_recording(format: &str, framework: &str, recording: Recording) {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     let text = std::fs::read_to_string(&recording.lines).unwrap();
@@ -57,8 +59,8 @@ async fn comes_out(format: &str, framework: &str, recording: Recording) {
         }
     } else {
         let response = service.post(&format!("/v1/events/{format}"), "application/x-ndjson", text).await;
-        let taken: Value = serde_json::from_slice(response.body()).unwrap();
-        assert_eq!(taken["rejected"], 0, "{taken}");
+        let report: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(report["rejected"], 0, "{report}");
     }
     let found = service.until("/v1/slos", |slos| matches(&slos["totals"], &recording.expected)).await;
     assert_eq!(found["totals"]["incomplete"], 0, "{framework}/{}", recording.name);
@@ -66,7 +68,7 @@ async fn comes_out(format: &str, framework: &str, recording: Recording) {
 }
 
 #[tokio::test]
-async fn protobuf_gzip_and_chunks_are_one_and_the_same() {
+async fn gzip_and_chunked_bodies_are_accepted() {
     let recording =
         in_folder(&recordings("otlp-semantic-kernel")).into_iter().find(|one| one.name == "all_ok").unwrap();
     let body = std::fs::read(&recording.bodies[0]).unwrap();
@@ -110,10 +112,10 @@ async fn protobuf_gzip_and_chunks_are_one_and_the_same() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_told_as_otlp_does() {
+async fn errors_follow_otlp() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
-    // Of two spans, one has no id.
+    // One of the spans has no id.
     let body = std::fs::read(recordings("otlp-semantic-kernel").join("all_ok.0.bin")).unwrap();
     let mut request = ExportTraceServiceRequest::decode(&*body).unwrap();
     request.resource_spans[0].scope_spans[0].spans[0].span_id.clear();
@@ -143,10 +145,10 @@ async fn what_cannot_be_used_is_told_as_otlp_does() {
         let text = String::from_utf8_lossy(response.body());
         assert!(text.contains(message), "{path}: {text}");
     }
-    // The form of an error is that of the request.
+    // An error has the encoding of its request.
     let response = service.post("/v1/traces", PROTOBUF, &b"\xff\xff"[..]).await;
     assert_eq!(response.headers()["content-type"], PROTOBUF);
-    // Empty requests of an SDK that has nothing to tell.
+    // An SDK without data sends empty requests.
     for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
         assert_eq!(service.post(path, PROTOBUF, "").await.status(), StatusCode::OK, "{path}");
     }
@@ -157,7 +159,7 @@ async fn what_cannot_be_used_is_told_as_otlp_does() {
 }
 
 #[tokio::test]
-async fn logs_and_metrics_find_an_answer_and_evaluations_count() {
+async fn logs_and_metrics_are_accepted_and_evaluations_count() {
     let folder = tempfile::tempdir().unwrap();
     let slo = folder.path().join("slo.yaml");
     std::fs::write(&slo, "name: honest\nindicators: [{type: hallucination_rate}]\n").unwrap();
@@ -187,26 +189,26 @@ async fn logs_and_metrics_find_an_answer_and_evaluations_count() {
 }
 
 #[tokio::test]
-async fn lines_that_cannot_be_read_are_named_and_the_others_count() {
+async fn invalid_lines_are_reported_and_the_others_count() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     let ahead = "{\"event\":\"task_finished\",\"time\":4000000000,\"agent\":\"a\",\"success\":true}\n";
     let lines = format!("{}nonsense\n\n{{\"event\":\"task_finished\",\"time\":1}}\n{ahead}", finished("a", 1, true));
-    let taken = service.events(&lines).await;
-    assert_eq!((&taken["accepted"], &taken["rejected"]), (&json!(1), &json!(3)));
-    assert_eq!((&taken["errors"][0]["line"], &taken["errors"][1]["line"]), (&json!(2), &json!(4)));
-    assert!(taken["errors"][1]["error"].as_str().unwrap().contains("success"));
-    assert!(taken["errors"][2]["error"].as_str().unwrap().contains("check the clock of the sender"));
+    let report = service.events(&lines).await;
+    assert_eq!((&report["accepted"], &report["rejected"]), (&json!(1), &json!(3)));
+    assert_eq!((&report["errors"][0]["line"], &report["errors"][1]["line"]), (&json!(2), &json!(4)));
+    assert!(report["errors"][1]["error"].as_str().unwrap().contains("success"));
+    assert!(report["errors"][2]["error"].as_str().unwrap().contains("check the clock of the sender"));
     let slos = service.get("/v1/slos").await;
     assert_eq!(slos["input"], json!({"lines": 4, "events": 1, "skipped": 3, "unknown": 0, "unmatched": 0}));
-    // A clock that is far ahead ends nobody's runs.
+    // A clock that is far ahead ends no runs of others.
     let begun = finished("a", 2, true).replace("task_finished", "task_started");
     service.events(&(begun + ahead + &finished("a", 2, true))).await;
     assert_eq!((&service.totals().await["tasks"], &service.totals().await["incomplete"]), (&json!(2), &json!(0)));
 }
 
 #[tokio::test]
-async fn what_is_sent_again_counts_once() {
+async fn retries_count_once() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     let body = std::fs::read(recordings("otlp-semantic-kernel").join("all_ok.0.bin")).unwrap();
@@ -217,12 +219,12 @@ async fn what_is_sent_again_counts_once() {
     let line = finished("other", 1, true);
     for (key, repeated) in [("one", false), ("one", true), ("two", false)] {
         let response = service.send(keyed(key), line.clone()).await;
-        let taken: Value = serde_json::from_slice(response.body()).unwrap();
-        assert_eq!(taken.get("repeated").is_some(), repeated);
+        let report: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(report.get("repeated").is_some(), repeated);
     }
     let of_recording =
         in_folder(&recordings("otlp-semantic-kernel")).into_iter().find(|one| one.name == "all_ok").unwrap();
-    // Another body is another thing, whatever its key.
+    // A different body is a different batch, even with the same key.
     let other = service.send(keyed("one"), finished("other", 2, true)).await;
     assert!(!String::from_utf8_lossy(other.body()).contains("repeated"));
     let wanted = of_recording.expected.tasks + 3;
@@ -249,7 +251,7 @@ async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
     let bomb = service.request("/v1/traces", PROTOBUF).header("content-encoding", "gzip");
     assert_eq!(service.send(bomb, gzip.finish().unwrap()).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
 
-    // Clients that have sent nearly all, and wait: their bodies take the room that there is.
+    // Slow clients, whose bodies use up the memory for bodies.
     let mut slow = Vec::new();
     for _ in 0..2 {
         let mut client = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
@@ -260,9 +262,9 @@ async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let refused = service.post("/v1/events/sre", "text/plain", vec![b' '; 300_000]).await;
-    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "there is no room for more");
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "the memory for bodies is used up");
     assert_eq!(refused.headers()["retry-after"], "1");
-    // They are told that they took too long, and the room is there again.
+    // They are answered after the timeout, which frees the memory.
     let mut answer = vec![0; 100];
     for client in &mut slow {
         let length = client.read(&mut answer).await.unwrap();
@@ -270,13 +272,13 @@ async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
     }
     assert_eq!(service.events(&finished("a", 1, true)).await["accepted"], 1);
 
-    // One that does not even finish its head.
+    // A client that does not complete the head of its request.
     let mut silent = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
     silent.write_all(b"POST /v1/tra").await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut answer)).await;
-    assert!(closed.is_ok(), "it is hung up on");
+    assert!(closed.is_ok(), "the connection stays open");
 
-    // One that asks for much, and takes nothing of it.
+    // A client that sends requests and does not read the responses.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let (mut answers, mut questions) = socket.connect(service.server.address()).await.unwrap().into_split();
@@ -284,8 +286,8 @@ async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
         let question = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
         while questions.write_all(question).await.is_ok() {}
     });
-    let hung_up_on = tokio::time::timeout(Duration::from_secs(20), asking).await;
-    assert!(hung_up_on.is_ok(), "it is hung up on");
+    let closed = tokio::time::timeout(Duration::from_secs(20), asking).await;
+    assert!(closed.is_ok(), "the connection stays open");
     let mut rest = Vec::new();
     let _ = answers.read_to_end(&mut rest).await;
 }

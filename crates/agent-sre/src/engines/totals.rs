@@ -39,6 +39,7 @@ struct AgentTally {
 
 /// Sums over the calls of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct ModelTotals {
     /// Calls.
@@ -55,6 +56,7 @@ pub struct ModelTotals {
 
 /// Sums over the events of an agent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct AgentReport {
     /// The agent.

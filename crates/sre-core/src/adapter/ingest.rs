@@ -36,6 +36,7 @@ impl IngestLimits {
 
 /// What an adapter made of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct IngestReport {
     /// Records that were taken in: an event came of them, or may yet.
@@ -52,6 +53,7 @@ pub struct IngestReport {
 
 /// Why a record was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct LineError {
     /// The line of the body, from 1.

@@ -6,6 +6,7 @@ use crate::{Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, Sl
 
 /// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct SloSnapshot {
     /// The objective's name.
@@ -128,6 +129,7 @@ impl SloSnapshot {
 
 /// An error budget at a moment. Ratios; `None` is a number that does not exist, infinity too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct ErrorBudgetSnapshot {
     /// The share of events that may be bad.
@@ -145,6 +147,7 @@ pub struct ErrorBudgetSnapshot {
 
 /// How fast a budget was spent over a window: 1.0 spends it exactly over its own window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BurnRate {
     /// Over which time.
@@ -160,6 +163,7 @@ pub struct BurnRate {
 
 /// A multi-window burn alert: it fires while both windows burn at the threshold or above.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BurnAlert {
     /// What it means when it fires.
@@ -190,6 +194,7 @@ impl BurnAlert {
 
 /// An indicator at a moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct IndicatorSnapshot {
     /// The indicator's name.

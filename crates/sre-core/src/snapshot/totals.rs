@@ -5,6 +5,7 @@ use crate::{AgentEvent, Event, Metric, MetricUnit, StateError, StateReader, Stat
 
 /// What all events add up to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Totals {
     /// Tasks that ended, well or not, or were closed as incomplete.

@@ -9,24 +9,24 @@ use super::error::ApiError;
 use crate::app::AppState;
 use crate::{Scope, Token};
 
-/// Lets those through who may send.
-pub(crate) async fn ingest(State(context): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    match allowed(&context, request.headers(), Scope::Ingest) {
+/// Requires a token of scope `ingest`, if there are tokens.
+pub(crate) async fn ingest(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    match check_token(&state, request.headers(), Scope::Ingest) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// Lets those through who may read.
-pub(crate) async fn read(State(context): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    match allowed(&context, request.headers(), Scope::Read) {
+/// Requires a token of scope `read`, if there are tokens.
+pub(crate) async fn read(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    match check_token(&state, request.headers(), Scope::Read) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-fn allowed(context: &AppState, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
-    let tokens = &context.settings().tokens;
+fn check_token(state: &AppState, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
+    let tokens = &state.settings().tokens;
     if tokens.is_empty() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ fn allowed(context: &AppState, headers: &HeaderMap, scope: Scope) -> Result<(), 
     });
     let unauthorized = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, message);
     let bearer = bearer.ok_or_else(|| unauthorized("found no bearer token, expected `Authorization: Bearer …`"))?;
-    let token = Token::find(tokens, bearer).ok_or_else(|| unauthorized("found a token that is not known"))?;
+    let token = Token::find(tokens, bearer).ok_or_else(|| unauthorized("found an unknown token"))?;
     if token.scope != scope {
         let message = format!("this token is for `{}`, expected one for `{}`", token.scope.as_str(), scope.as_str());
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
@@ -45,32 +45,32 @@ fn allowed(context: &AppState, headers: &HeaderMap, scope: Scope) -> Result<(), 
     Ok(())
 }
 
-/// Without tokens, whoever is on this machine may do everything; but a page of somebody else's, open in a browser here, is not
-/// on this machine. So names are refused that may be made to stand for it (DNS rebinding), and requests of other pages.
-pub(crate) async fn own_host(State(context): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    if context.settings().tokens.is_empty()
-        && let Err(error) = is_own(request.headers(), request.uri())
+/// Without tokens, accepts requests of this machine only. A website in a browser on this machine does not count as such: other
+/// host names, which DNS rebinding could point here, and other origins are refused.
+pub(crate) async fn own_host(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    if state.settings().tokens.is_empty()
+        && let Err(error) = check_host(request.headers(), request.uri())
     {
         return error.into_response();
     }
     next.run(request).await
 }
 
-fn is_own(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
+fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let forbidden = |message: String| Err(ApiError::new(StatusCode::FORBIDDEN, message));
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(host) = text(header::HOST).or(uri.authority().map(http::uri::Authority::as_str))
         && !is_local(host)
     {
         return forbidden(format!(
-            "found `Host: {host}`, expected localhost or a loopback address: tokens allow others"
+            "found `Host: {host}`, expected localhost or a loopback address; configure `tokens` to allow others"
         ));
     }
     if let Some(origin) = text(header::ORIGIN)
         && !origin.split_once("://").is_some_and(|(_, host)| is_local(host))
     {
         return forbidden(format!(
-            "found `Origin: {origin}`, expected a page of this machine's own: tokens allow others"
+            "found `Origin: {origin}`, expected an origin on this machine; configure `tokens` to allow others"
         ));
     }
     Ok(())
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_anybody_can_turn_here_is_not_local() {
+    fn only_localhost_and_loopback_addresses_are_local() {
         for (host, local) in [
             ("localhost", true),
             ("localhost:4318", true),

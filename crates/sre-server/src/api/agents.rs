@@ -1,32 +1,35 @@
-use std::sync::Arc;
-
 use agent_sre::{AgentReport, AgentTotals, Timestamp};
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use super::{Ctx, Module};
+use super::openapi::ApiRouter;
+use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
 
 pub(super) const MODULE: Module = Module { routes, page };
 
-fn routes() -> Router<Arc<AppState>> {
-    Router::new().route("/v1/agents", get(agents))
+fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(agents))
 }
 
-fn page(context: &AppState, _now: Timestamp, parts: &mut PageParts) {
-    let totals = context.shared.engines().get::<AgentTotals>();
+fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
+    let totals = state.shared.engines().get::<AgentTotals>();
     parts.insert("totals", totals.totals());
     parts.insert("agents", totals.agents());
 }
 
-#[derive(Serialize)]
+/// Agents, by name.
+#[derive(Serialize, ToSchema)]
 struct AgentList {
     agents: Vec<AgentReport>,
 }
 
-async fn agents(State(context): Ctx) -> Json<AgentList> {
-    Json(AgentList { agents: context.shared.engines().get::<AgentTotals>().agents() })
+/// Activity of each agent since the service was first started
+#[utoipa::path(get, path = "/v1/agents", responses((status = 200, description = "By name.", body = AgentList)))]
+async fn agents(State(state): AppRef) -> Json<AgentList> {
+    Json(AgentList { agents: state.shared.engines().get::<AgentTotals>().agents() })
 }

@@ -1,58 +1,75 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::{AlertQuery, AlertRecord, Clock, Severity, StoreError, SystemClock, Timestamp, Window};
+use axum::Json;
 use axum::extract::{Query, State};
-use axum::routing::get;
-use axum::{Json, Router};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
-use super::error::ApiError;
-use super::{Ctx, Module};
+use super::error::{ApiError, ErrorBody};
+use super::openapi::{ApiRouter, with_errors};
+use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
 
 pub(super) const MODULE: Module = Module { routes, page };
 
-fn routes() -> Router<Arc<AppState>> {
-    Router::new().route("/v1/alerts", get(alerts))
+fn routes() -> ApiRouter {
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "The history cannot be read; retry later.");
+    let routes = ApiRouter::default().routes(routes!(alerts));
+    with_errors(routes, &[unavailable], &[("application/json", ErrorBody::reference())])
 }
 
-fn page(context: &AppState, _now: Timestamp, parts: &mut PageParts) {
-    let query = AlertQuery { limit: Some(SHOWN), ..AlertQuery::default() };
-    parts.insert("alerts", context.shared.engines().alert_history(&query).unwrap_or_default());
+fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
+    let query = AlertQuery { limit: Some(MAX_ON_PAGE), ..AlertQuery::default() };
+    parts.insert("alerts", state.shared.engines().alert_history(&query).unwrap_or_default());
 }
 
-/// The page shows so many alerts.
-const SHOWN: usize = 50;
+const MAX_ON_PAGE: usize = 50;
+const MAX_LIMIT: usize = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct AlertFilter {
+    /// Only alerts of this agent.
     agent: Option<String>,
+    /// Only alerts of this severity.
     severity: Option<Severity>,
+    /// Only alerts of this objective.
     slo: Option<String>,
+    /// Only alerts of the last 5m, 6h, 30d ….
     since: Option<Window>,
+    /// At most so many alerts.
+    #[param(default = 100, maximum = 1000)]
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
+/// Alerts, newest first.
+#[derive(Serialize, ToSchema)]
 struct AlertList {
     alerts: Vec<AlertRecord>,
 }
 
-const MOST_ALERTS: usize = 1_000;
-
-/// The alerts that match, the newest first, with what became of them.
-async fn alerts(State(context): Ctx, Query(filter): Query<AlertFilter>) -> Result<Json<AlertList>, ApiError> {
+/// Alerts and their deliveries, newest first
+#[utoipa::path(
+    get, path = "/v1/alerts", params(AlertFilter),
+    responses(
+        (status = 200, description = "The alerts that match.", body = AlertList),
+        (status = 400, description = "A parameter is invalid.", body = String, content_type = "text/plain")
+    )
+)]
+async fn alerts(State(state): AppRef, Query(filter): Query<AlertFilter>) -> Result<Json<AlertList>, ApiError> {
     let query = AlertQuery {
         agent_id: filter.agent,
         severity: filter.severity,
         slo_name: filter.slo,
         since: filter.since.map(|since| SystemClock.now().saturating_sub(since.duration())),
         until: None,
-        limit: Some(filter.limit.unwrap_or(100).min(MOST_ALERTS)),
+        limit: Some(filter.limit.unwrap_or(100).min(MAX_LIMIT)),
     };
-    let found = tokio::task::spawn_blocking(move || context.shared.engines().alert_history(&query)).await;
+    let found = tokio::task::spawn_blocking(move || state.shared.engines().alert_history(&query)).await;
     let found = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     let unavailable = |error: StoreError| ApiError::unavailable(error.reason(), Duration::from_secs(5));
     Ok(Json(AlertList { alerts: found.map_err(unavailable)? }))

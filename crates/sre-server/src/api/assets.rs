@@ -1,15 +1,22 @@
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use utoipa_axum::routes;
 
-use super::OPENAPI;
 use super::error::ApiError;
+use super::openapi::{ApiRouter, openapi};
+
+pub(super) fn routes() -> ApiRouter {
+    let page = ApiRouter::default().route("/", get(index)).route("/page/{file}", get(file));
+    page.routes(routes!(document))
+}
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page's files; nothing of it comes from anywhere else.
+/// The files of the page, which loads nothing from elsewhere.
 const FILES: [(&str, &str, &str); 7] = [
     ("style.css", CSS, include_str!("../../page/style.css")),
     ("base.js", SCRIPT, include_str!("../../page/base.js")),
@@ -20,7 +27,7 @@ const FILES: [(&str, &str, &str); 7] = [
     ("uPlot.js", SCRIPT, include_str!("../../page/uPlot.iife.min.js")),
 ];
 
-/// Nothing from outside, and nobody's frame.
+/// The page loads only its own files, and no other page may embed it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -37,17 +44,22 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
         .into_response()
 }
 
-pub(crate) async fn index() -> Response {
+async fn index() -> Response {
     asset(HTML, include_str!("../../page/index.html"))
 }
 
-pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
     let found = FILES.iter().find(|(known, ..)| *known == name);
     found
         .map(|(_, kind, text)| asset(kind, text))
         .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("found no file `{name}`")))
 }
 
-pub(crate) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi",
+    responses((status = 200, description = "The OpenAPI document.", body = Object, content_type = "application/json"))
+)]
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi()).into_response()
 }

@@ -1,51 +1,61 @@
-use std::sync::Arc;
-
 use agent_sre::cascade::CascadeDetector;
 use agent_sre::{BreakerSnapshot, CascadeReport, Clock, Collect, Snapshot, SystemClock, Timestamp};
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use super::{Ctx, Module};
+use super::openapi::ApiRouter;
+use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
 
 pub(super) const MODULE: Module = Module { routes, page };
 
-fn routes() -> Router<Arc<AppState>> {
-    Router::new().route("/v1/breakers", get(breakers)).route("/v1/cascades", get(cascades))
+fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(breakers)).routes(routes!(cascades))
 }
 
-fn page(context: &AppState, now: Timestamp, parts: &mut PageParts) {
-    let (breakers, cascades) = state(context, now);
+fn page(state: &AppState, now: Timestamp, parts: &mut PageParts) {
+    let (breakers, cascades) = snapshots(state, now);
     parts.insert("breakers", breakers);
     parts.insert("cascades", cascades);
 }
 
-/// The breakers of all targets that have failed since the service was first started.
-#[derive(Serialize)]
+/// Circuit breakers.
+#[derive(Serialize, ToSchema)]
 struct BreakerList {
     breakers: Vec<BreakerSnapshot>,
 }
 
-/// The cascades that go on.
-#[derive(Serialize)]
+/// Cascading failures.
+#[derive(Serialize, ToSchema)]
 struct CascadeList {
     cascades: Vec<CascadeReport>,
 }
 
-async fn breakers(State(context): Ctx) -> Json<BreakerList> {
-    Json(BreakerList { breakers: state(&context, SystemClock.now()).0 })
+/// Circuit breakers of all agents, tools and models that have failed since the service was first started
+#[utoipa::path(
+    get, path = "/v1/breakers",
+    responses((status = 200, description = "The state of each breaker.", body = BreakerList))
+)]
+async fn breakers(State(state): AppRef) -> Json<BreakerList> {
+    Json(BreakerList { breakers: snapshots(&state, SystemClock.now()).0 })
 }
 
-async fn cascades(State(context): Ctx) -> Json<CascadeList> {
-    Json(CascadeList { cascades: state(&context, SystemClock.now()).1 })
+/// Cascading failures in progress
+#[utoipa::path(
+    get, path = "/v1/cascades",
+    responses((status = 200, description = "The origin, path and blast radius of each.", body = CascadeList))
+)]
+async fn cascades(State(state): AppRef) -> Json<CascadeList> {
+    Json(CascadeList { cascades: snapshots(&state, SystemClock.now()).1 })
 }
 
-fn state(context: &AppState, now: Timestamp) -> (Vec<BreakerSnapshot>, Vec<CascadeReport>) {
+fn snapshots(state: &AppState, now: Timestamp) -> (Vec<BreakerSnapshot>, Vec<CascadeReport>) {
     let (mut breakers, mut cascades) = (Vec::new(), Vec::new());
-    for snapshot in context.shared.engines().get::<CascadeDetector>().snapshots(now) {
+    for snapshot in state.shared.engines().get::<CascadeDetector>().snapshots(now) {
         match snapshot {
             Snapshot::Breaker(breaker) => breakers.push(breaker),
             Snapshot::Cascade(cascade) => cascades.push(cascade),

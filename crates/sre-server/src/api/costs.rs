@@ -1,50 +1,57 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use agent_sre::cost::{CostGuard, Pricing};
 use agent_sre::{AgentTotals, BudgetSnapshot, Clock, CostAlert, ModelTotals, Timestamp, Usd};
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use super::{Ctx, Module};
+use super::openapi::ApiRouter;
+use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
 
 pub(super) const MODULE: Module = Module { routes, page };
 
-fn routes() -> Router<Arc<AppState>> {
-    Router::new().route("/v1/costs", get(costs))
+fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(costs))
 }
 
-fn page(context: &AppState, _now: Timestamp, parts: &mut PageParts) {
-    parts.insert("costs", report(context));
+fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
+    parts.insert("costs", report(state));
 }
 
-/// What is spent, by whom and on what, against the limits.
-#[derive(Serialize)]
+/// Spending, against the limits.
+#[derive(Serialize, ToSchema)]
 struct CostReport {
-    /// Of the day, and the organisation's of the month.
+    /// Budgets of the current day; the organisation's of the current month.
     budgets: Vec<BudgetSnapshot>,
-    /// Since the service was first started.
+    /// Sums by model since the service was first started.
     models: BTreeMap<String, ModelTotals>,
+    /// Cost of all tasks since the service was first started.
     total_usd: Usd,
-    /// The latest.
+    /// The latest alerts.
     alerts: Vec<CostAlert>,
-    /// Calls without a cost whose model has no price, by model.
+    /// Number of calls without a cost whose model has no price, by model.
     unknown_models: BTreeMap<String, u64>,
 }
 
-async fn costs(State(context): Ctx) -> Json<CostReport> {
-    Json(report(&context))
+/// Spending by agent, team and model, against the limits
+#[utoipa::path(
+    get, path = "/v1/costs",
+    responses((status = 200, description = "Spending of the day, and of the organisation's month.", body = CostReport))
+)]
+async fn costs(State(state): AppRef) -> Json<CostReport> {
+    Json(report(&state))
 }
 
-fn report(context: &AppState) -> CostReport {
-    let engines = context.shared.engines();
+fn report(state: &AppState) -> CostReport {
+    let engines = state.shared.engines();
     let (guard, totals) = (engines.get::<CostGuard>(), engines.get::<AgentTotals>());
     CostReport {
-        budgets: guard.snapshot_at(context.shared.clock.now()).budgets,
+        budgets: guard.snapshot_at(state.shared.clock.now()).budgets,
         models: totals.models(),
         total_usd: totals.totals().cost_usd,
         alerts: guard.alerts(),

@@ -6,19 +6,21 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use prost::Message;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::{Ref, RefOr, Schema};
 
 use crate::pipeline::IngestError;
 
-/// A request that is not done, and what its sender should know.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) message: String,
-    /// When to try again.
+    /// How long to wait before a retry.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The form in which OTLP tells errors, as protobuf: `google.rpc.Status`.
+/// An OTLP error in protobuf: `google.rpc.Status`.
 #[derive(Message)]
 pub(crate) struct RpcStatus {
     #[prost(int32, tag = "1")]
@@ -38,7 +40,7 @@ struct Any {
     value: Vec<u8>,
 }
 
-/// `google.rpc.RetryInfo`: how long to wait, which exporters over gRPC look for in a status's details.
+/// `google.rpc.RetryInfo`: how long to wait before a retry. Exporters over gRPC look for it in the details of a status.
 #[derive(Message)]
 struct RetryInfo {
     #[prost(message, optional, tag = "1")]
@@ -60,9 +62,29 @@ impl RetryInfo {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: &'a str,
+/// Why a request failed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    /// What was found, and what was expected.
+    error: String,
+}
+
+impl ErrorBody {
+    /// Returns a reference to the schema.
+    pub(super) fn reference() -> RefOr<Schema> {
+        Ref::from_schema_name(Self::name()).into()
+    }
+}
+
+/// Why an OTLP request failed: `google.rpc.Status` as JSON.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OtlpError)]
+pub(super) struct StatusBody {
+    /// The gRPC status code.
+    code: i32,
+    /// What was found, and what was expected.
+    message: String,
 }
 
 impl ApiError {
@@ -74,13 +96,13 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// Too much is under way.
+    /// Too many requests are in progress.
     pub(crate) fn busy() -> Self {
-        let message = "too much is being taken in at the moment: try again";
+        let message = "too many requests are in progress; retry later";
         Self::new(StatusCode::TOO_MANY_REQUESTS, message).after(Duration::from_secs(1))
     }
 
-    /// It cannot be done now, and perhaps after a while.
+    /// A temporary failure; the request may succeed after `retry_after`.
     pub(crate) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).after(retry_after)
     }
@@ -89,18 +111,18 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..self }
     }
 
-    /// As an OTLP exporter understands it.
+    /// Returns the response in the form that OTLP defines, in protobuf or JSON.
     pub(crate) fn into_otlp(self, as_protobuf: bool) -> Response {
         let status = self.rpc_status();
         let body = if as_protobuf {
             ([(header::CONTENT_TYPE, "application/x-protobuf")], status.encode_to_vec()).into_response()
         } else {
-            Json(serde_json::json!({"code": status.code, "message": status.message})).into_response()
+            Json(StatusBody { code: status.code, message: status.message }).into_response()
         };
-        self.around(body)
+        self.finish(body)
     }
 
-    /// As OTLP tells errors, over gRPC and in bodies over HTTP.
+    /// Returns the status in the form that OTLP defines, for gRPC and for bodies over HTTP.
     pub(crate) fn rpc_status(&self) -> RpcStatus {
         let code = match self.status {
             StatusCode::TOO_MANY_REQUESTS => 8,
@@ -116,7 +138,8 @@ impl ApiError {
         RpcStatus { code, message: self.message.clone(), details }
     }
 
-    fn around(&self, mut response: Response) -> Response {
+    /// Sets the status and the headers of a response.
+    fn finish(&self, mut response: Response) -> Response {
         *response.status_mut() = self.status;
         if let Some(retry_after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
@@ -133,25 +156,24 @@ impl From<IngestError> for ApiError {
         match reason {
             IngestError::Busy => Self::busy(),
             IngestError::Journal(error) => {
-                // The path of a file is nobody's affair outside.
-                let message = format!("what was sent cannot be kept ({}): try again", error.reason());
+                // The error itself may name a file, which is not for clients.
+                let message = format!("journal write failed ({}); retry later", error.reason());
                 Self::unavailable(message, Duration::from_secs(5))
             }
-            IngestError::Stopping => {
-                Self::unavailable("the service is about to stop: try again", Duration::from_secs(2))
-            }
+            IngestError::Stopping => Self::unavailable("the service is stopping; retry later", Duration::from_secs(2)),
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        self.around(Json(Body { error: &self.message }).into_response())
+        let response = Json(ErrorBody { error: self.message.clone() }).into_response();
+        self.finish(response)
     }
 }
 
-pub(crate) async fn no_such_address(OriginalUri(uri): OriginalUri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, format!("found nothing at {}: /openapi.json lists the addresses", uri.path()))
+pub(crate) async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("found nothing at {}; /openapi.json lists the paths", uri.path()))
 }
 
 #[cfg(test)]
@@ -159,16 +181,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exporters_over_grpc_are_told_when_to_try_again() {
-        let told = ApiError::busy().rpc_status().encode_to_vec();
-        // As protobuf's own rules have it: code 8 in field 1, the message in 2, and in 3 a type's address and a second.
-        let message = b"too much is being taken in at the moment: try again";
+    fn grpc_status_tells_exporters_when_to_retry() {
+        let status = ApiError::busy().rpc_status().encode_to_vec();
+        // Protobuf's encoding: code 8 in field 1, the message in field 2, the type's URL and one second in field 3.
+        let message = b"too many requests are in progress; retry later";
         let kind = b"type.googleapis.com/google.rpc.RetryInfo";
         let mut expected = vec![0x08, 8, 0x12, message.len() as u8];
         expected.extend(message);
         expected.extend([0x1a, kind.len() as u8 + 8, 0x0a, kind.len() as u8]);
         expected.extend(kind);
         expected.extend([0x12, 4, 0x0a, 2, 0x08, 1]);
-        assert_eq!(told, expected);
+        assert_eq!(status, expected);
     }
 }

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use agent_sre::slo::{ExhaustionAction, SloEngine};
 use agent_sre::{Clock, SloSnapshot, Status, SystemClock};
@@ -7,55 +6,72 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use super::error::ApiError;
-use crate::app::AppState;
+use super::AppRef;
+use super::error::{ApiError, ErrorBody};
+use super::openapi::ApiRouter;
 
-/// What is to be deployed: the objectives that must be well. Nothing said means all of them.
-#[derive(Debug, Default, Deserialize)]
+pub(super) fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(gate))
+}
+
+/// The objectives that decide about a deploy; all of them by default.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Question {
-    /// Only those of this agent.
+struct GateRequest {
+    /// Only the objectives of this agent.
     service: Option<String>,
-    /// Only those of these names.
+    /// Only the objectives of these names.
     slos: Option<Vec<String>>,
-    /// Only those with all of these labels.
+    /// Only the objectives with all of these labels.
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
-/// Whether a deploy may go on.
-#[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct Answer {
+/// Whether a deploy is allowed.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+struct GateDecision {
     allowed: bool,
-    /// Why not.
+    /// Why the deploy is refused: objective, agent and number.
     reasons: Vec<String>,
-    /// How many objectives were asked.
+    /// Number of objectives that were checked.
     checked: usize,
 }
 
-pub(crate) async fn gate(
-    State(context): State<Arc<AppState>>,
-    question: Result<Json<Question>, JsonRejection>,
-) -> Result<Json<Answer>, ApiError> {
-    let Json(question) = question.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let engines = context.shared.engines();
-    let unknown = question.slos.iter().flatten().find(|name| !engines.exhaustion_actions.contains_key(*name));
+/// Whether a deploy is allowed
+///
+/// Refused while a matching objective is critical, or exhausted with `exhaustion_action: freeze_deployments`.
+#[utoipa::path(
+    post, path = "/v1/gate", request_body = GateRequest,
+    responses(
+        (status = 200, description = "The decision.", body = GateDecision),
+        (status = 400, description = "The request is invalid or names an unknown objective.", body = ErrorBody)
+    )
+)]
+async fn gate(
+    State(state): AppRef,
+    request: Result<Json<GateRequest>, JsonRejection>,
+) -> Result<Json<GateDecision>, ApiError> {
+    let Json(request) = request.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let engines = state.shared.engines();
+    let unknown = request.slos.iter().flatten().find(|name| !engines.exhaustion_actions.contains_key(*name));
     if let Some(name) = unknown {
         return Err(ApiError::bad_request(format!(
             "`slos`: found `{name}`, expected an objective that /v1/slos lists"
         )));
     }
-    Ok(Json(answer(&question, &engines.get::<SloEngine>().snapshots(SystemClock.now()), &engines.exhaustion_actions)))
+    Ok(Json(decide(&request, &engines.get::<SloEngine>().snapshots(SystemClock.now()), &engines.exhaustion_actions)))
 }
 
-fn answer(question: &Question, slos: &[SloSnapshot], actions: &BTreeMap<String, ExhaustionAction>) -> Answer {
-    let is_asked = |slo: &&SloSnapshot| {
-        question.service.as_ref().is_none_or(|service| *service == slo.agent)
-            && question.slos.as_ref().is_none_or(|names| names.contains(&slo.name))
-            && question.labels.iter().all(|(name, value)| slo.labels.get(name) == Some(value))
+fn decide(request: &GateRequest, slos: &[SloSnapshot], actions: &BTreeMap<String, ExhaustionAction>) -> GateDecision {
+    let matches = |slo: &&SloSnapshot| {
+        request.service.as_ref().is_none_or(|service| *service == slo.agent)
+            && request.slos.as_ref().is_none_or(|names| names.contains(&slo.name))
+            && request.labels.iter().all(|(name, value)| slo.labels.get(name) == Some(value))
     };
-    let asked: Vec<_> = slos.iter().filter(is_asked).collect();
+    let checked: Vec<_> = slos.iter().filter(matches).collect();
     let refusal = |slo: &&SloSnapshot| {
         let of = if slo.agent.is_empty() { String::new() } else { format!(" of {}", slo.agent) };
         let freezes = actions.get(&slo.name) == Some(&ExhaustionAction::FreezeDeployments);
@@ -67,8 +83,8 @@ fn answer(question: &Question, slos: &[SloSnapshot], actions: &BTreeMap<String, 
             _ => None,
         }
     };
-    let reasons: Vec<String> = asked.iter().filter_map(refusal).collect();
-    Answer { allowed: reasons.is_empty(), reasons, checked: asked.len() }
+    let reasons: Vec<String> = checked.iter().filter_map(refusal).collect();
+    GateDecision { allowed: reasons.is_empty(), reasons, checked: checked.len() }
 }
 
 #[cfg(test)]
@@ -79,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_exhausted_freezes_if_it_should_and_what_is_critical_always() {
+    fn exhausted_objectives_freeze_on_request_and_critical_ones_always() {
         let now = Timestamp::from_secs(1_790_000_000);
         let slo = |name: &str, agent: &str, hours_ago: u64| {
             let slo = Slo::new(name, vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap().for_agent(agent);
@@ -91,22 +107,22 @@ mod tests {
             }
             slo.snapshot_at(now)
         };
-        let slos = [slo("frozen", "a", 20), slo("told", "b", 20)];
+        let slos = [slo("frozen", "a", 20), slo("alerting", "b", 20)];
         assert_eq!(slos[0].status, Status::Exhausted);
         let actions = BTreeMap::from([
             ("frozen".to_owned(), ExhaustionAction::FreezeDeployments),
-            ("told".to_owned(), ExhaustionAction::Alert),
+            ("alerting".to_owned(), ExhaustionAction::Alert),
         ]);
-        let ask = |question: &str| answer(&serde_json::from_str(question).unwrap(), &slos, &actions);
+        let ask = |request: &str| decide(&serde_json::from_str(request).unwrap(), &slos, &actions);
         let everything = ask("{}");
         assert_eq!((everything.allowed, everything.checked, everything.reasons.len()), (false, 2, 1));
         assert!(everything.reasons[0].starts_with("frozen of a is exhausted"));
         assert!(ask(r#"{"service": "b"}"#).allowed);
-        assert!(ask(r#"{"slos": ["told"]}"#).allowed);
+        assert!(ask(r#"{"slos": ["alerting"]}"#).allowed);
         assert!(!ask(r#"{"labels": {"team": "a"}}"#).allowed);
         assert_eq!(ask(r#"{"labels": {"team": "c"}}"#).checked, 0);
-        let mut critical = slo("told", "b", 20);
+        let mut critical = slo("alerting", "b", 20);
         critical.status = Status::Critical;
-        assert!(!answer(&Question::default(), &[critical], &actions).allowed);
+        assert!(!decide(&GateRequest::default(), &[critical], &actions).allowed);
     }
 }

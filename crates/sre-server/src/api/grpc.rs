@@ -1,4 +1,4 @@
-//! OTLP/gRPC, on the same address: HTTP/2 without TLS is told by its first bytes.
+//! OTLP/gRPC, on the same address as HTTP.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,9 +16,10 @@ use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, En
 use tonic::server::Grpc;
 use tonic::{Code, Status};
 
+use super::body::with_permit;
 use super::error::ApiError;
-use super::otlp::{Form, Signal};
-use super::{body, ingest};
+use super::ingest::count_refusal;
+use super::otlp::{Encoding, Signal};
 use crate::ServerLimits;
 use crate::app::AppState;
 
@@ -27,25 +28,25 @@ const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 pub(crate) fn routes(server_limits: &ServerLimits) -> Router<Arc<AppState>> {
-    // A message is read whole before anybody knows how large it is: no more of them at a time than all bodies may hold.
-    let turns = Arc::new(Semaphore::new((server_limits.max_in_flight / server_limits.max_body.max(1)).max(1)));
-    let export = post(move |State(context), request| export(context, turns.clone(), request));
+    // The size of a message is unknown until it is read, so the number of messages bounds their memory.
+    let concurrency = Arc::new(Semaphore::new((server_limits.max_in_flight / server_limits.max_body.max(1)).max(1)));
+    let export = post(move |State(state), request| export(state, concurrency.clone(), request));
     Router::new().route(TRACES, export.clone()).route(LOGS, export.clone()).route(METRICS, export)
 }
 
-async fn export(context: Arc<AppState>, turns: Arc<Semaphore>, request: Request) -> http::Response<Body> {
-    let server_limits = context.config.server_limits;
+async fn export(state: Arc<AppState>, concurrency: Arc<Semaphore>, request: Request) -> http::Response<Body> {
+    let server_limits = state.config.server_limits;
     let path = request.uri().path().to_owned();
     let mut grpc =
         Grpc::new(Raw).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(server_limits.max_body);
-    let _turn = turns.acquire().await;
-    match tokio::time::timeout(server_limits.client_timeout, grpc.unary(Export { context, path }, request)).await {
-        Ok(answer) => answer.map(Body::new),
-        Err(_) => Status::deadline_exceeded("the message did not come in time").into_http(),
+    let _permit = concurrency.acquire().await;
+    match tokio::time::timeout(server_limits.client_timeout, grpc.unary(Export { state, path }, request)).await {
+        Ok(response) => response.map(Body::new),
+        Err(_) => Status::deadline_exceeded("the message did not arrive in time (`client_timeout`)").into_http(),
     }
 }
 
-/// Messages as their bytes: an adapter reads them, and nobody else need.
+/// Passes messages as bytes; the adapter decodes them.
 #[derive(Clone, Copy)]
 struct Raw;
 
@@ -85,7 +86,7 @@ impl Decoder for Raw {
 
 #[derive(Clone)]
 struct Export {
-    context: Arc<AppState>,
+    state: Arc<AppState>,
     path: String,
 }
 
@@ -99,29 +100,29 @@ impl tower::Service<tonic::Request<Bytes>> for Export {
     }
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let Self { context, path } = self.clone();
+        let Self { state, path } = self.clone();
         Box::pin(async move {
-            let taken = take(&context, &path, request.into_inner()).await;
-            taken.map(tonic::Response::new).map_err(|error| {
-                ingest::count_refusal(&context, &error);
+            let response = ingest(&state, &path, request.into_inner()).await;
+            response.map(tonic::Response::new).map_err(|error| {
+                count_refusal(&state, &error);
                 status(&error)
             })
         })
     }
 }
 
-/// Takes a request in; the answer's bytes.
-async fn take(context: &AppState, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
+/// Ingests a request, and returns the encoded response.
+async fn ingest(state: &AppState, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
     let signal = match path {
         TRACES => Signal::Traces,
         LOGS => Signal::Logs,
         _ => Signal::Metrics,
     };
-    let rejected = signal.take(context, body::with_permit(context, bytes)?, Form::Protobuf).await?;
-    Ok(signal.protobuf(rejected))
+    let rejected = signal.ingest(state, with_permit(state, bytes)?, Encoding::Protobuf).await?;
+    Ok(signal.protobuf_response(rejected))
 }
 
 fn status(error: &ApiError) -> Status {
-    let told = error.rpc_status();
-    Status::with_details(Code::from_i32(told.code), &error.message, told.encode_to_vec().into())
+    let status = error.rpc_status();
+    Status::with_details(Code::from_i32(status.code), &error.message, status.encode_to_vec().into())
 }

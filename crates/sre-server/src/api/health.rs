@@ -6,22 +6,33 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use super::Ctx;
+use super::AppRef;
+use super::openapi::ApiRouter;
 
-/// The process is alive.
-pub(crate) async fn healthz() -> &'static str {
+pub(super) fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(healthz)).routes(routes!(readyz))
+}
+
+/// Whether the process is alive
+#[utoipa::path(
+    get, path = "/healthz",
+    responses((status = 200, description = "The process is alive.", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests are accepted now; anybody may ask.
-#[derive(Serialize)]
+/// Whether requests are accepted now.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
-    /// Why not.
+    /// Why requests are not accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
-    /// What is wrong without keeping the service from working.
+    /// Problems that do not keep the service from working.
     #[serde(skip_serializing_if = "Option::is_none")]
     warnings: Option<[&'static str; 1]>,
 }
@@ -39,19 +50,29 @@ impl IntoResponse for Readiness {
     }
 }
 
-pub(crate) async fn readyz(State(context): Ctx) -> Readiness {
-    let shared = &context.shared;
+/// Whether requests are accepted now
+#[utoipa::path(
+    get, path = "/readyz",
+    responses(
+        (status = 200, description = "Requests are accepted.", body = Readiness),
+        (status = 503, description = "Requests are not accepted now; the reasons say why.", body = Readiness)
+    )
+)]
+async fn readyz(State(state): AppRef) -> Readiness {
+    let shared = &state.shared;
     let mut reasons = Vec::new();
     if shared.is_stopping.load(Ordering::Relaxed) {
         reasons.push("the service is stopping".to_owned());
     }
-    if shared.is_engine_gone.load(Ordering::Relaxed) {
-        reasons.push("the processing thread has panicked: requests are journaled and processed after a restart; please report this bug".to_owned());
+    if shared.has_processor_panicked.load(Ordering::Relaxed) {
+        let reason = "the processing thread panicked; requests are journaled, and processed after a restart";
+        reasons.push(reason.to_owned());
     }
     if let Some(failure) = &*lock(&shared.journal.failure) {
         reasons.push(format!("journal write failed: {failure}"));
     }
-    // The error may quote the files, which not everybody may read.
-    let is_wrong = lock(&shared.config_error).is_some();
-    Readiness::new(reasons, is_wrong.then_some("config reload failed; keeping the previous configuration: see the log"))
+    // The error itself may quote the configuration, which is not for everybody.
+    let reload_failed = lock(&shared.config_error).is_some();
+    let warning = "config reload failed; keeping the previous configuration (the log has the error)";
+    Readiness::new(reasons, reload_failed.then_some(warning))
 }

@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use agent_sre::adapter::{self, BodyKind};
@@ -7,45 +6,80 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::routes;
 
-use super::body::whole;
-use super::error::ApiError;
+use super::AppRef;
+use super::body::read_body;
+use super::error::{ApiError, ErrorBody};
+use super::openapi::{ApiRouter, INGEST_ERRORS, with_errors};
 use crate::app::AppState;
 use crate::batch::{Batch, key_of};
 use crate::processor::BatchReport;
 
-/// Lines in any format that an adapter reads. With an `Idempotency-Key`, what is sent again counts once.
-pub(crate) async fn events(
-    State(context): State<Arc<AppState>>,
+pub(super) fn routes() -> ApiRouter {
+    let routes = ApiRouter::default().routes(routes!(events));
+    with_errors(routes, INGEST_ERRORS, &[("application/json", ErrorBody::reference())])
+}
+
+/// The schema of a format's name.
+struct FormatName;
+
+impl PartialSchema for FormatName {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().enum_values(Some(Format::all().map(|format| format.to_string()))).into()
+    }
+}
+
+impl ToSchema for FormatName {}
+
+/// Events in the format of any adapter, one record per line
+#[utoipa::path(
+    post, path = "/v1/events/{format}",
+    params(
+        ("format" = inline(FormatName), Path, description = "The format."),
+        ("Idempotency-Key" = Option<String>, Header, description = "A request sent again with the same key and body counts once.")
+    ),
+    request_body(content = String, content_type = "application/x-ndjson", description = "Records; gzip is accepted."),
+    responses(
+        (status = 200, description = "The records are processed and durable.", body = BatchReport),
+        (status = 404, description = "No adapter reads this format.", body = ErrorBody)
+    )
+)]
+async fn events(
+    State(state): AppRef,
     Path(format): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BatchReport>, ApiError> {
     let format: Format =
-        format.parse().map_err(|error| ApiError::new(StatusCode::NOT_FOUND, format!("the format: {error}")))?;
+        format.parse().map_err(|error| ApiError::new(StatusCode::NOT_FOUND, format!("format: {error}")))?;
     let outcome = async {
-        let whole = whole(&context, &headers, body).await?;
-        // With its body: a key that somebody else uses too must not swallow anything.
+        let buffered = read_body(&state, &headers, body).await?;
+        // The body is part of the key, so that two clients with the same key do not lose records.
         let key = headers
             .get("idempotency-key")
-            .map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &whole.bytes]));
-        let body = adapter::Body::new(BodyKind::Lines, whole.bytes.clone());
+            .map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &buffered.bytes]));
+        let body = adapter::Body::new(BodyKind::Lines, buffered.bytes.clone());
         let batch = Batch::new(format, body, key, SystemClock.now());
-        send(&context, batch).await
+        send(&state, batch).await
     }
     .await;
-    outcome.map(Json).inspect_err(|error| count_refusal(&context, error))
+    outcome.map(Json).inspect_err(|error| count_refusal(&state, error))
 }
 
-pub(crate) async fn send(context: &AppState, batch: Batch) -> Result<BatchReport, ApiError> {
-    let lost =
-        || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "nobody knows what became of it: this is a bug of ours");
-    let outcome = context.pipeline.send(batch)?.await.map_err(|_| lost())?;
+/// Sends a batch through the pipeline, and returns once it is processed and durable.
+pub(super) async fn send(state: &AppState, batch: Batch) -> Result<BatchReport, ApiError> {
+    let outcome = state.pipeline.send(batch)?.await.map_err(|_| {
+        let message = "internal error: the outcome of the batch is unknown; please report this bug";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })?;
     Ok(outcome?)
 }
 
-pub(crate) fn count_refusal(context: &AppState, error: &ApiError) {
+pub(super) fn count_refusal(state: &AppState, error: &ApiError) {
     if error.status == StatusCode::TOO_MANY_REQUESTS {
-        context.shared.refused.fetch_add(1, Ordering::Relaxed);
+        state.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -11,86 +11,101 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use utoipa_axum::routes;
 
-use super::MODULES;
+use super::openapi::ApiRouter;
+use super::{AppRef, MODULES};
 use crate::app::AppState;
 use crate::live::PageParts;
 
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(live))
+}
 
-/// Everything that the page shows, and from then on what changes, as server-sent events.
-pub(crate) async fn live(State(context): State<Arc<AppState>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let updates = updates(&context).map(|update| update.map(|update| Event::default().data(update)));
+/// Time between two updates.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The content of the page, and then its changes
+#[utoipa::path(
+    get, path = "/v1/live",
+    responses((
+        status = 200, body = String, content_type = "text/event-stream",
+        description = "Server-sent events. Each is a JSON object with `parts`, the new values by key, and `gone`, the keys \
+                       of parts that no longer exist; `whole` is true if it has all parts."
+    ))
+)]
+async fn live(State(state): AppRef) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let updates = updates(&state).map(|update| update.map(|update| Event::default().data(update)));
     Sse::new(updates).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
-/// Returns what the page shows at `now`: a part or more of every module, and the health of the service.
-fn page_parts(context: &AppState, now: Timestamp) -> PageParts {
+/// Returns the content of the page at `now`: the parts of every module, and the health of the service.
+fn page_parts(state: &AppState, now: Timestamp) -> PageParts {
     let mut parts = PageParts::default();
-    MODULES.iter().for_each(|module| (module.page)(context, now, &mut parts));
-    let shared = &context.shared;
+    MODULES.iter().for_each(|module| (module.page)(state, now, &mut parts));
+    let shared = &state.shared;
     let failure = lock(&shared.journal.failure).clone();
     let error = lock(&shared.config_error).clone();
     parts.insert("health", json!({"journal": failure, "files": error, "started": shared.started}));
     parts
 }
 
-/// Sends what has changed, every second that somebody has the page open.
-pub(crate) async fn publish(context: Arc<AppState>, mut stop: watch::Receiver<bool>) {
+/// Sends the changes of the page to its subscribers every second.
+pub(crate) async fn publish(state: Arc<AppState>, mut stop: watch::Receiver<bool>) {
     let mut before: Option<PageParts> = None;
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             _ = stop.wait_for(|stopping| *stopping) => return,
         }
-        if context.live.0.receiver_count() == 0 {
+        if state.live.0.receiver_count() == 0 {
             before = None;
             continue;
         }
-        let Some(parts) = collect(&context).await else { continue };
-        // Whoever comes first gets everything twice, since something may have happened in between.
+        let Some(parts) = collect(&state).await else { continue };
+        // After a time without subscribers, this sends everything: a change may have come after the first subscriber's copy.
         if let Some(changes) = parts.changes(before.as_ref()) {
-            // That nobody is left to receive it is no failure.
-            let _ = context.live.0.send(changes.into());
+            // Fails when the last subscriber has just left, which is fine.
+            let _ = state.live.0.send(changes.into());
         }
         before = Some(parts);
     }
 }
 
-async fn collect(context: &Arc<AppState>) -> Option<PageParts> {
-    let context = context.clone();
-    tokio::task::spawn_blocking(move || page_parts(&context, SystemClock.now())).await.ok()
+async fn collect(state: &Arc<AppState>) -> Option<PageParts> {
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || page_parts(&state, SystemClock.now())).await.ok()
 }
 
-/// Returns everything, and from then on what changes, until the service stops.
-fn updates(context: &Arc<AppState>) -> impl Stream<Item = Result<Arc<str>, Infallible>> + use<> {
-    let context = context.clone();
-    let changes = BroadcastStream::new(context.live.0.subscribe());
-    let mut stop = context.stop.clone();
+/// Returns all parts, and then the changes, until the service stops.
+fn updates(state: &Arc<AppState>) -> impl Stream<Item = Result<Arc<str>, Infallible>> + use<> {
+    let state = state.clone();
+    let changes = BroadcastStream::new(state.live.0.subscribe());
+    let mut stop = state.stop.clone();
     let first = {
-        let context = context.clone();
-        futures_util::stream::once(async move { whole(&context).await })
+        let state = state.clone();
+        futures_util::stream::once(async move { all_parts(&state).await })
     };
     first
         .chain(changes.then(move |change| {
-            let context = context.clone();
+            let state = state.clone();
             async move {
                 match change {
                     Ok(change) => change,
-                    Err(BroadcastStreamRecvError::Lagged(_)) => whole(&context).await,
+                    Err(BroadcastStreamRecvError::Lagged(_)) => all_parts(&state).await,
                 }
             }
         }))
         .take_until(async move {
-            // A closed channel means that the service has stopped, too.
+            // A closed channel means that the service has stopped as well.
             let _ = stop.wait_for(|stopping| *stopping).await;
         })
         .map(Ok)
 }
 
-async fn whole(context: &Arc<AppState>) -> Arc<str> {
-    let parts = collect(context).await.unwrap_or_default();
+async fn all_parts(state: &Arc<AppState>) -> Arc<str> {
+    let parts = collect(state).await.unwrap_or_default();
     parts.changes(None).unwrap_or_default().into()
 }

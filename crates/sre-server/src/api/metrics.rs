@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_sre::private::lock;
@@ -7,15 +6,31 @@ use agent_sre::{Clock, Collect, Metric, MetricUnit, SystemClock, Timestamp};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, header};
+use utoipa_axum::routes;
 
+use super::AppRef;
+use super::openapi::ApiRouter;
 use crate::app::AppState;
 
-/// Everything for Prometheus, in the form that it asks for.
-pub(crate) async fn metrics(State(context): State<Arc<AppState>>, headers: HeaderMap) -> impl IntoResponse {
+pub(super) fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(metrics))
+}
+
+/// All metrics, for Prometheus
+///
+/// In the text format, or as OpenMetrics if the `Accept` header asks for it.
+#[utoipa::path(
+    get, path = "/metrics",
+    responses((
+        status = 200, description = "Metrics of all engines and of the service.",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))
+    ))
+)]
+async fn metrics(State(state): AppRef, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let now = SystemClock.now();
     let mut exporter = PrometheusExporter::new();
-    for source in [&context.shared.engines().runtime as &dyn Collect, &*context] {
+    for source in [&state.shared.engines().runtime as &dyn Collect, &*state] {
         if let Err(error) = exporter.collect(source, now) {
             tracing::error!(%error, "a metric is missing from /metrics; please report this bug");
         }
@@ -31,15 +46,19 @@ pub(crate) async fn metrics(State(context): State<Arc<AppState>>, headers: Heade
 impl Collect for AppState {
     fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
         let shared = &self.shared;
-        let (counts, journal) = (&shared.counts, &shared.journal);
+        let (counters, journal) = (&shared.counters, &shared.journal);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         for (name, value, help) in [
-            ("sre.server.batches", count(&counts.batches), "Requests processed."),
-            ("sre.server.repeated_batches", count(&counts.repeated_batches), "Requests sent again, and counted once."),
-            ("sre.server.records", count(&counts.records), "Spans, lines and log records received."),
-            ("sre.server.events", count(&counts.events), "Agent events made from them."),
-            ("sre.server.rejected", count(&counts.rejected), "Records that could not be read."),
-            ("sre.server.ahead", count(&counts.ahead), "Events rejected because their time is in the future."),
+            ("sre.server.batches", count(&counters.batches), "Requests processed."),
+            (
+                "sre.server.repeated_batches",
+                count(&counters.repeated_batches),
+                "Requests sent again, and counted once.",
+            ),
+            ("sre.server.records", count(&counters.records), "Spans, lines and log records received."),
+            ("sre.server.events", count(&counters.events), "Agent events made from them."),
+            ("sre.server.rejected", count(&counters.rejected), "Records that could not be read."),
+            ("sre.server.ahead", count(&counters.ahead), "Events rejected because their time is in the future."),
             ("sre.server.unused", count(&shared.unused), "Metric points and log records that are not used."),
             ("sre.server.refused", count(&shared.refused), "Requests refused because of load."),
             ("sre.server.journal_entries", count(&journal.last), "Entries ever written to the journal."),

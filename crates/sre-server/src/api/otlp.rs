@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use agent_sre::adapter::{self, BodyKind};
@@ -14,40 +13,96 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde_json::{Value, json};
+use utoipa::PartialSchema;
+use utoipa_axum::routes;
 
-use super::body::{BufferedBody, off_the_runtime, whole};
-use super::error::ApiError;
+use super::AppRef;
+use super::body::{BufferedBody, off_the_runtime, read_body};
+use super::error::{ApiError, ErrorBody, StatusBody};
 use super::ingest::{count_refusal, send};
+use super::openapi::{ApiRouter, Binary, INGEST_ERRORS, with_errors};
 use crate::app::AppState;
 use crate::batch::{Batch, key_of};
 
-type Ctx = State<Arc<AppState>>;
-
-pub(crate) async fn traces(State(context): Ctx, headers: HeaderMap, body: Body) -> Response {
-    Signal::Traces.respond(&context, &headers, body).await
+pub(super) fn routes() -> ApiRouter {
+    let routes = ApiRouter::default().routes(routes!(traces)).routes(routes!(logs)).routes(routes!(metrics));
+    // An unsupported content type is answered before the encoding of an OTLP error is known.
+    let (of_http, of_otlp): (Vec<_>, Vec<_>) =
+        INGEST_ERRORS.iter().partition(|(status, _)| *status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let routes = with_errors(routes, &of_http, &[(JSON, ErrorBody::reference())]);
+    with_errors(routes, &of_otlp, &[(JSON, StatusBody::schema()), (PROTOBUF, Binary::schema())])
 }
 
-pub(crate) async fn logs(State(context): Ctx, headers: HeaderMap, body: Body) -> Response {
-    Signal::Logs.respond(&context, &headers, body).await
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// OTLP/HTTP: traces
+///
+/// Spans in any dialect that the adapter reads. The same bytes sent again count once.
+#[utoipa::path(
+    post, path = "/v1/traces", operation_id = "export_traces",
+    request_body(
+        description = "An export request; gzip and chunked bodies are accepted.",
+        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+    ),
+    responses((
+        status = 200, description = "The spans are processed and durable; an OTLP partial success counts rejected ones.",
+        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+    ))
+)]
+async fn traces(State(state): AppRef, headers: HeaderMap, body: Body) -> Response {
+    Signal::Traces.respond(&state, &headers, body).await
 }
 
-pub(crate) async fn metrics(State(context): Ctx, headers: HeaderMap, body: Body) -> Response {
-    Signal::Metrics.respond(&context, &headers, body).await
+/// OTLP/HTTP: logs
+///
+/// Evaluation results (`gen_ai.evaluation.result`) are used; other records are only counted.
+#[utoipa::path(
+    post, path = "/v1/logs", operation_id = "export_logs",
+    request_body(
+        description = "An export request; gzip and chunked bodies are accepted.",
+        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+    ),
+    responses((
+        status = 200, description = "The records are processed and durable; an OTLP partial success counts rejected ones.",
+        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+    ))
+)]
+async fn logs(State(state): AppRef, headers: HeaderMap, body: Body) -> Response {
+    Signal::Logs.respond(&state, &headers, body).await
 }
 
-/// OTLP/HTTP's two forms.
+/// OTLP/HTTP: metrics
+///
+/// Accepted so that the exporter of an SDK works, and only counted.
+#[utoipa::path(
+    post, path = "/v1/metrics", operation_id = "export_metrics",
+    request_body(
+        description = "An export request; gzip and chunked bodies are accepted.",
+        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+    ),
+    responses((
+        status = 200, description = "The data points are counted.",
+        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+    ))
+)]
+async fn metrics(State(state): AppRef, headers: HeaderMap, body: Body) -> Response {
+    Signal::Metrics.respond(&state, &headers, body).await
+}
+
+/// The encoding of an OTLP/HTTP request and its response.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Form {
+pub(super) enum Encoding {
     Protobuf,
     Json,
 }
 
-impl Form {
+impl Encoding {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-            "application/x-protobuf" => Ok(Self::Protobuf),
-            "application/json" => Ok(Self::Json),
+            PROTOBUF => Ok(Self::Protobuf),
+            JSON => Ok(Self::Json),
             other => {
                 let expected = "application/x-protobuf or application/json";
                 let message = format!("found `Content-Type: {other}`, expected {expected}");
@@ -56,7 +111,7 @@ impl Form {
         }
     }
 
-    /// How many points a request of metrics has.
+    /// Returns the number of data points in a request of metrics.
     fn points(self, bytes: &[u8]) -> Result<u64, ApiError> {
         let points = match self {
             Self::Protobuf => ExportMetricsServiceRequest::decode(bytes)
@@ -70,62 +125,67 @@ impl Form {
     }
 }
 
-/// What an SDK has an exporter for.
+/// The kinds of OTLP exports.
 #[derive(Clone, Copy)]
-pub(crate) enum Signal {
+pub(super) enum Signal {
     Traces,
     Logs,
-    /// BatchReport, so that the exporter finds an answer, counted, and otherwise of no use here.
+    /// Counted, and not used otherwise.
     Metrics,
 }
 
 impl Signal {
-    /// Answers over HTTP, errors too as OTLP tells them.
-    async fn respond(self, context: &AppState, headers: &HeaderMap, body: Body) -> Response {
-        let form = match Form::of(headers) {
-            Ok(form) => form,
+    /// Ingests a request over HTTP, and answers in its encoding.
+    async fn respond(self, state: &AppState, headers: &HeaderMap, body: Body) -> Response {
+        let encoding = match Encoding::of(headers) {
+            Ok(encoding) => encoding,
             Err(error) => return error.into_response(),
         };
-        let taken = async { self.take(context, whole(context, headers, body).await?, form).await }.await;
-        match (taken, form) {
-            (Ok(rejected), Form::Protobuf) => {
-                ([(header::CONTENT_TYPE, "application/x-protobuf")], self.protobuf(rejected)).into_response()
+        let outcome = async { self.ingest(state, read_body(state, headers, body).await?, encoding).await }.await;
+        match (outcome, encoding) {
+            (Ok(rejected), Encoding::Protobuf) => {
+                ([(header::CONTENT_TYPE, PROTOBUF)], self.protobuf_response(rejected)).into_response()
             }
-            (Ok(rejected), Form::Json) => Json(self.json(rejected)).into_response(),
-            (Err(error), form) => {
-                count_refusal(context, &error);
-                error.into_otlp(form == Form::Protobuf)
+            (Ok(rejected), Encoding::Json) => Json(self.json_response(rejected)).into_response(),
+            (Err(error), encoding) => {
+                count_refusal(state, &error);
+                error.into_otlp(encoding == Encoding::Protobuf)
             }
         }
     }
 
-    /// Takes a request in: how many of its records were passed over.
-    pub(crate) async fn take(self, context: &AppState, body: BufferedBody, form: Form) -> Result<u64, ApiError> {
+    /// Ingests a request, and returns the number of its rejected records.
+    pub(super) async fn ingest(
+        self,
+        state: &AppState,
+        body: BufferedBody,
+        encoding: Encoding,
+    ) -> Result<u64, ApiError> {
         let kind = match self {
             Self::Traces => BodyKind::Traces,
             Self::Logs => BodyKind::Logs,
             Self::Metrics => {
-                count_unused(context, form.points(&body.bytes)?);
+                count_unused(state, encoding.points(&body.bytes)?);
                 return Ok(0);
             }
         };
-        let (received, bytes, shared) = (SystemClock.now(), body.bytes.clone(), context.shared.clone());
+        let (received, bytes, shared) = (SystemClock.now(), body.bytes.clone(), state.shared.clone());
         let work = move || {
-            let format: Format = "otlp".parse().expect("the service is built with it");
-            // Exporters send the same bytes again when they have heard nothing: those count once.
+            let format: Format = "otlp".parse().expect("the service includes the OTLP adapter");
+            // Exporters retry with the same bytes, which must count once.
             let key = key_of(&[&bytes]);
             Batch::new(format, adapter::Body::new(kind, bytes), Some(key), received).decode(&shared)
         };
         let batch = off_the_runtime(body.bytes.len(), work).await;
         let batch = batch.map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let report = send(context, batch).await?.report;
-        count_unused(context, report.unused);
+        let report = send(state, batch).await?.report;
+        count_unused(state, report.unused);
         Ok(report.rejected)
     }
 
-    /// The answer, as protobuf; partial success as OTLP defines it.
-    pub(crate) fn protobuf(self, rejected: u64) -> Vec<u8> {
-        let (any, count, error_message) = (rejected > 0, rejected.cast_signed(), PASSED_OVER.to_owned());
+    /// Returns the response in protobuf, with the rejected records as a partial success.
+    pub(super) fn protobuf_response(self, rejected: u64) -> Vec<u8> {
+        let (any, count, error_message) = (rejected > 0, rejected.cast_signed(), REJECTED.to_owned());
         match self {
             Self::Traces => {
                 let partial = ExportTracePartialSuccess { rejected_spans: count, error_message };
@@ -139,22 +199,22 @@ impl Signal {
         }
     }
 
-    fn json(self, rejected: u64) -> Value {
+    fn json_response(self, rejected: u64) -> Value {
         let field = match self {
             _ if rejected == 0 => return json!({}),
             Self::Traces => "rejectedSpans",
             Self::Logs => "rejectedLogRecords",
             Self::Metrics => "rejectedDataPoints",
         };
-        json!({"partialSuccess": {field: rejected.to_string(), "errorMessage": PASSED_OVER}})
+        json!({"partialSuccess": {field: rejected.to_string(), "errorMessage": REJECTED}})
     }
 }
 
-const PASSED_OVER: &str = "passed over: records without an id, or with a time, a duration or a cost that cannot be";
+const REJECTED: &str = "rejected records without an id, or with an invalid time, duration or cost";
 
-/// Counts what is of no use here.
-fn count_unused(context: &AppState, records: u64) {
-    context.shared.unused.fetch_add(records, Ordering::Relaxed);
+/// Counts records that are not used.
+fn count_unused(state: &AppState, records: u64) {
+    state.shared.unused.fetch_add(records, Ordering::Relaxed);
 }
 
 fn points(request: &ExportMetricsServiceRequest) -> u64 {

@@ -1,20 +1,20 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_sre::private::lock;
-use agent_sre::slo::SloEngine;
+use agent_sre::slo::{ExhaustionAction, SloEngine};
 use agent_sre::{
     AgentTotals, BurnAlert, BurnRate, Clock, Counts, SloSnapshot, Status, SystemClock, Timestamp, Totals, Window,
 };
+use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
-use super::error::ApiError;
-use super::{Ctx, Module};
+use super::error::{ApiError, ErrorBody};
+use super::openapi::ApiRouter;
+use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::history::IndicatorSeries;
 use crate::live::PageParts;
@@ -22,35 +22,42 @@ use crate::shared::Shared;
 
 pub(super) const MODULE: Module = Module { routes, page };
 
-fn routes() -> Router<Arc<AppState>> {
-    Router::new().route("/v1/slos", get(slos)).route("/v1/slos/{name}", get(slo))
+fn routes() -> ApiRouter {
+    ApiRouter::default().routes(routes!(slos)).routes(routes!(slo))
 }
 
-fn page(context: &AppState, now: Timestamp, parts: &mut PageParts) {
-    let engine = context.shared.engines().get::<SloEngine>();
+fn page(state: &AppState, now: Timestamp, parts: &mut PageParts) {
+    let engine = state.shared.engines().get::<SloEngine>();
     for slo in &engine.snapshots(now) {
         let series = engine.with_objective(&slo.name, &slo.agent, |own| own.budget().time_series(slo.window, now));
         parts.insert(format!("slo {} {}", slo.name, slo.agent), row(slo, &series.unwrap_or_default()));
     }
 }
 
-/// So many points make an objective's history in the list.
+/// Number of points of the error budget's curve in the list of the page.
 const POINTS: usize = 32;
 
-/// The same as `sre check --output json` prints.
-#[derive(Serialize)]
+/// The report that `sre check --output json` prints; `docs/schemas/check.schema.json` describes it.
+#[derive(Serialize, ToSchema)]
 struct SloList {
+    /// Objectives, by name and agent.
     slos: Vec<SloSnapshot>,
     totals: Totals,
     input: InputStats,
 }
 
-#[derive(Serialize)]
+/// Counters of the input since the service was first started.
+#[derive(Serialize, ToSchema)]
 struct InputStats {
+    /// Records received: lines, spans and log records.
     lines: u64,
+    /// Events made of them.
     events: u64,
+    /// Records that could not be read.
     skipped: u64,
+    /// Records of an unknown kind.
     unknown: u64,
+    /// Records that belong to no open run.
     unmatched: u64,
 }
 
@@ -59,65 +66,96 @@ fn slo_list(shared: &Shared, now: Timestamp) -> SloList {
     let adapters = lock(&shared.adapters).clone();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let input = InputStats {
-        lines: count(&shared.counts.records),
-        events: count(&shared.counts.events),
-        skipped: count(&shared.counts.rejected),
+        lines: count(&shared.counters.records),
+        events: count(&shared.counters.events),
+        skipped: count(&shared.counters.rejected),
         unknown: adapters.iter().map(|(_, stats)| stats.unknown).sum(),
         unmatched: adapters.iter().map(|(_, stats)| stats.unmatched).sum(),
     };
     SloList { slos: engines.get::<SloEngine>().snapshots(now), totals: engines.get::<AgentTotals>().totals(), input }
 }
 
-async fn slos(State(context): Ctx) -> Json<SloList> {
-    Json(slo_list(&context.shared, SystemClock.now()))
+/// Every objective of every agent
+///
+/// The same report as that of `sre check --output json`.
+#[utoipa::path(
+    get, path = "/v1/slos",
+    responses((status = 200, description = "Objectives by name and agent.", body = SloList))
+)]
+async fn slos(State(state): AppRef) -> Json<SloList> {
+    Json(slo_list(&state.shared, SystemClock.now()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SloQuery {
+    /// Only the objective of this agent.
     agent: Option<String>,
+    /// The length of the history; 24h by default.
     window: Option<Window>,
 }
 
+/// Objectives with their history.
+#[derive(Serialize, ToSchema)]
+struct SloDetailList {
+    /// One for each agent.
+    slos: Vec<SloDetail>,
+}
+
 /// An objective with its history.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SloDetail {
     #[serde(flatten)]
     slo: SloSnapshot,
     description: String,
-    exhaustion_action: &'static str,
-    history: History,
+    exhaustion_action: ExhaustionAction,
+    history: SloHistory,
 }
 
-#[derive(Serialize)]
-struct History {
+/// The history of an objective over a window, oldest first.
+#[derive(Serialize, ToSchema)]
+struct SloHistory {
     window: Window,
-    /// Good and bad events, bucket by bucket, the oldest first; `at` is when a bucket begins, in Unix seconds.
-    events: Events,
-    /// What indicators measured.
+    events: EventSeries,
     indicators: IndicatorSeries,
 }
 
-#[derive(Serialize)]
-struct Events {
+/// Good and bad events by bucket.
+#[derive(Serialize, ToSchema)]
+struct EventSeries {
+    /// When each bucket begins, in Unix seconds.
     at: Vec<i64>,
+    /// Good events in each bucket.
     good: Vec<u64>,
+    /// Bad events in each bucket.
     bad: Vec<u64>,
 }
 
-/// The objectives of a name, of every agent or of one, each with its history over a window (24h).
+/// The objectives of a name, each with its history
+#[utoipa::path(
+    get, path = "/v1/slos/{name}", params(("name" = String, Path, description = "The objective's name."), SloQuery),
+    responses(
+        (status = 200, description = "One objective for each agent.", body = SloDetailList),
+        (status = 400, description = "A parameter is invalid.", body = String, content_type = "text/plain"),
+        (status = 404, description = "No objective has this name.", body = ErrorBody)
+    )
+)]
 async fn slo(
-    State(context): Ctx,
+    State(state): AppRef,
     Path(name): Path<String>,
     Query(query): Query<SloQuery>,
-) -> Result<Json<BTreeMap<&'static str, Vec<impl Serialize>>>, ApiError> {
+) -> Result<Json<SloDetailList>, ApiError> {
     let now = SystemClock.now();
-    let engines = context.shared.engines();
+    let engines = state.shared.engines();
     let slos = engines.get::<SloEngine>();
     let window = query.window.unwrap_or(Window::DAY);
     let mut found = slos.snapshots(now);
     found.retain(|slo| slo.name == name && query.agent.as_ref().is_none_or(|agent| *agent == slo.agent));
     if found.is_empty() && !engines.exhaustion_actions.contains_key(&name) {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, format!("found no objective `{name}`; /v1/slos lists them")));
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("found no objective `{name}`; /v1/slos lists the objectives"),
+        ));
     }
     let action = engines.exhaustion_actions.get(&name).copied().unwrap_or_default();
     let detail = |slo: SloSnapshot| {
@@ -125,20 +163,20 @@ async fn slo(
             (own.budget().time_series(window, now), own.description().to_owned())
         });
         let (series, description) = own.unwrap_or_default();
-        let events = Events {
+        let events = EventSeries {
             at: series.iter().map(|(at, _)| at.as_secs()).collect(),
             good: series.iter().map(|(_, counts)| counts.good).collect(),
             bad: series.iter().map(|(_, counts)| counts.bad).collect(),
         };
         let from = now.saturating_sub(window.duration());
-        let indicators = lock(&context.shared.history).of(&slo, from, now);
-        let history = History { window, events, indicators };
-        SloDetail { slo, description, exhaustion_action: action.as_str(), history }
+        let indicators = lock(&state.shared.history).series(&slo, from, now);
+        let history = SloHistory { window, events, indicators };
+        SloDetail { slo, description, exhaustion_action: action, history }
     };
-    Ok(Json(BTreeMap::from([("slos", found.into_iter().map(detail).collect())])))
+    Ok(Json(SloDetailList { slos: found.into_iter().map(detail).collect() }))
 }
 
-/// An objective in the list.
+/// An objective in the list of the page.
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
@@ -154,7 +192,7 @@ struct Row<'a> {
     spent_in_s: Option<f64>,
     burn_rates: &'a [BurnRate],
     alerts: &'a [BurnAlert],
-    /// What was left of the budget, in thousandths, over its window up to now.
+    /// The remaining budget over its window up to now, in thousandths.
     course: Vec<i32>,
 }
 
@@ -179,19 +217,19 @@ fn row<'a>(slo: &'a SloSnapshot, series: &[(Timestamp, Counts)]) -> Row<'a> {
     }
 }
 
-/// Returns what was left of the budget after each of a few parts of its window: how much of what may be bad of the window's
-/// events had been bad by then. It ends at what is left now.
+/// Returns the remaining error budget, in thousandths, after each of at most [`POINTS`] parts of its window. The last point is
+/// the budget that remains now.
 fn burn_down(series: &[(Timestamp, Counts)], total: Option<f64>, events: u64) -> Vec<i32> {
     let Some(allowed) = total.map(|total| total * events as f64).filter(|allowed| *allowed > 0.0) else {
         return Vec::new();
     };
     let part = series.len().div_ceil(POINTS).max(1);
     let mut bad = 0;
-    let left = |counts: &[(Timestamp, Counts)]| {
+    let remaining = |counts: &[(Timestamp, Counts)]| {
         bad += counts.iter().map(|(_, counts)| counts.bad).sum::<u64>();
         ((1.0 - bad as f64 / allowed) * 1_000.0).round().clamp(-9_999.0, 1_000.0) as i32
     };
-    series.chunks(part).map(left).collect()
+    series.chunks(part).map(remaining).collect()
 }
 
 #[cfg(test)]
@@ -199,13 +237,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burn_down_ends_at_what_is_left() {
+    fn burn_down_ends_at_the_remaining_budget() {
         let at = Timestamp::default();
         let series: Vec<_> =
             (0..100).map(|bucket| (at, Counts { good: 9, bad: u64::from(bucket % 25 == 24) })).collect();
-        let left = burn_down(&series, Some(0.1), 904);
-        assert!(left.len() <= POINTS && left.is_sorted_by(|earlier, later| earlier >= later));
-        assert_eq!((left[0], *left.last().unwrap()), (1_000, 956));
+        let points = burn_down(&series, Some(0.1), 904);
+        assert!(points.len() <= POINTS && points.is_sorted_by(|earlier, later| earlier >= later));
+        assert_eq!((points[0], *points.last().unwrap()), (1_000, 956));
         assert_eq!(burn_down(&series, None, 904), Vec::<i32>::new());
         assert_eq!(burn_down(&[], Some(0.1), 904), Vec::<i32>::new());
     }

@@ -1,4 +1,4 @@
-//! What is answered while the service takes up what an earlier run has left.
+//! The API while the service recovers its state from the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use http::HeaderMap;
 
 use super::error::ApiError;
 use super::health::{self, Readiness};
-use super::otlp::Form;
+use super::otlp::Encoding;
 
-/// Answers that it is there and not ready yet; `is_locked` says whether that is because another process is at work on its data.
+/// Returns routes that answer 503; `is_locked` tells whether another process holds the journal.
 pub(crate) fn router(is_locked: Arc<AtomicBool>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(not_ready))
-        .fallback(not_yet)
+        .fallback(unavailable)
         .with_state(is_locked)
 }
 
@@ -27,10 +27,10 @@ async fn not_ready(State(is_locked): State<Arc<AtomicBool>>) -> Readiness {
     Readiness::new(vec![reason(&is_locked).to_owned()], None)
 }
 
-async fn not_yet(State(is_locked): State<Arc<AtomicBool>>, headers: HeaderMap) -> Response {
-    let error = ApiError::unavailable(format!("{}: try again", reason(&is_locked)), Duration::from_secs(1));
-    match Form::of(&headers) {
-        Ok(Form::Protobuf) => error.into_otlp(true),
+async fn unavailable(State(is_locked): State<Arc<AtomicBool>>, headers: HeaderMap) -> Response {
+    let error = ApiError::unavailable(format!("{}; retry later", reason(&is_locked)), Duration::from_secs(1));
+    match Encoding::of(&headers) {
+        Ok(Encoding::Protobuf) => error.into_otlp(true),
         _ => error.into_response(),
     }
 }
@@ -39,6 +39,6 @@ fn reason(is_locked: &AtomicBool) -> &'static str {
     if is_locked.load(Ordering::Relaxed) {
         "the journal is locked by another process"
     } else {
-        "the service is starting: it reads its journal"
+        "the service is starting and reads its journal"
     }
 }

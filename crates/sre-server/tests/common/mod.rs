@@ -1,5 +1,5 @@
-//! A service of a test's own, and the way to it.
-#![allow(dead_code, reason = "each test uses what it needs")]
+//! A service for a test, and a client for it.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(crate) fn recordings(framework: &str) -> PathBuf {
     Path::new(ROOT).join("tests/recordings").join(framework)
 }
 
-/// A service on a free port, with its data in `folder`.
+/// Returns settings with a free port and the data in `folder`.
 pub(crate) fn config(folder: &Path) -> Config {
     Config { listen: "127.0.0.1:0".parse().unwrap(), data: folder.join("data"), ..Config::default() }
 }
@@ -77,12 +77,12 @@ impl Service {
         self.get("/v1/slos").await["totals"].take()
     }
 
-    /// Asks again until it is so; a service concludes some things a second or two later.
-    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    /// Polls until the answer meets a condition: some results take a second or two.
+    pub(crate) async fn until(&self, path: &str, is_met: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let answer = self.get(path).await;
-            if is_so(&answer) {
+            if is_met(&answer) {
                 return answer;
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "{path} still answers {answer:#}");
@@ -91,7 +91,7 @@ impl Service {
     }
 }
 
-/// A task of an agent that has just ended, as a line.
+/// Returns a line: a task of an agent that has just finished.
 pub(crate) fn finished(agent: &str, task: usize, success: bool) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     format!(

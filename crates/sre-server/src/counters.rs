@@ -1,0 +1,15 @@
+use std::sync::atomic::AtomicU64;
+
+/// Counters of the input since the service was started.
+#[derive(Debug, Default)]
+pub(crate) struct IngestCounters {
+    pub(crate) batches: AtomicU64,
+    pub(crate) repeated_batches: AtomicU64,
+    /// Spans, lines and log records, including those that could not be read.
+    pub(crate) records: AtomicU64,
+    pub(crate) events: AtomicU64,
+    /// Records that could not be read.
+    pub(crate) rejected: AtomicU64,
+    /// Events whose time is too far in the future.
+    pub(crate) ahead: AtomicU64,
+}
