@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind};
+use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind, lock};
 
 use crate::CascadeDetector;
 use crate::breaker::SavedBreaker;
@@ -35,6 +35,7 @@ impl Persist for CascadeDetector {
         state.put(&(names, calls));
         state.put(&failed);
         state.put(&reported);
+        state.put(&*lock(&self.exhausted));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -57,6 +58,9 @@ impl Persist for CascadeDetector {
         let mut reported = self.reported();
         reported.origin = origin;
         reported.signal = signal.map(|json| serde_json::from_str(&json)).transpose().map_err(no_signal)?;
+        if !state.is_empty() {
+            *lock(&self.exhausted) = state.take()?;
+        }
         Ok(())
     }
 }

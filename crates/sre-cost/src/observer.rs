@@ -86,13 +86,19 @@ impl Persist for CostObserver {
         lock(&self.costs).save(state);
         self.guard.save(state);
         state.put(&serde_json::to_string(&self.guard.notifier.statuses()).unwrap_or_default());
+        state.section("exhausted", |state| self.guard.save_exhausted(state));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         lock(&self.costs).restore(state)?;
         self.guard.restore(state)?;
         let statuses = serde_json::from_str(&state.take::<String>()?);
-        self.guard.notifier.restore(statuses.map_err(|error| StateError::new(format!("found no signals ({error})")))?);
+        let statuses = statuses.map_err(|error| StateError::new(format!("found no signals ({error})")))?;
+        if !state.is_empty() {
+            let (_, mut exhausted) = state.section()?;
+            self.guard.restore_exhausted(&mut exhausted)?;
+        }
+        self.guard.restore_statuses(statuses);
         Ok(())
     }
 }

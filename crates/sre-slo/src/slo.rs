@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use sre_core::{
     AgentEvent, Collect, Direction, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Persist, Phase, Signal,
-    Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Unit,
-    lock, wilson_interval,
+    SignalKind, Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts,
+    Timestamp, Unit, lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
@@ -274,7 +274,14 @@ impl Slo {
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let (status, signal): (Status, Option<String>) = state.take()?;
         let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
-        let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
+        let mut signal: Option<Box<Signal>> =
+            signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
+        // The action may have been configured since, and holds for what is exhausted already.
+        if let Some(SignalKind::SloStatusChanged { exhaustion_action, .. }) =
+            signal.as_mut().map(|signal| &mut signal.kind)
+        {
+            *exhaustion_action = self.budget.config().exhaustion_action;
+        }
         *lock(&self.transition) = Transition { status, signal };
         for section in state.sections() {
             let (name, mut section) = section?;
@@ -374,7 +381,7 @@ mod tests {
     use std::time::Duration;
 
     use sre_core::event::TaskFinished;
-    use sre_core::{Clock, ManualClock, SignalKind, Usd};
+    use sre_core::{Clock, ManualClock, Usd};
 
     use super::*;
     use crate::{CostPerTask, HallucinationRate, ResponseLatency, TaskSuccessRate};
