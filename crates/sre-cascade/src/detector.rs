@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct CascadeDetector {
     graph: RwLock<CallGraph>,
     spans: Mutex<Spans>,
     reported: Mutex<Reported>,
+    /// The objectives whose exhausted error budget has opened a circuit: since when, by incident key.
+    pub(crate) exhausted: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 /// The cascade last reported by a signal, and the targets mitigated because of it.
@@ -99,6 +102,7 @@ impl CascadeDetector {
             tracker,
             spans: Mutex::default(),
             reported: Mutex::default(),
+            exhausted: Mutex::default(),
         }
     }
 
@@ -346,12 +350,19 @@ impl Collect for CascadeDetector {
     }
 }
 
-/// Opens the circuit of an agent whose error budget is exhausted, if the objective's exhaustion action is `circuit_break`.
+/// Opens the circuit of an agent whose error budget is exhausted, if the objective's exhaustion action is `circuit_break`. Once
+/// for each time that it is exhausted: the circuit closes as others do.
 impl SignalHandler for CascadeDetector {
     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
         for signal in signals {
-            if let SignalKind::SloStatusChanged { to: Status::Exhausted, exhaustion_action, .. } = signal.kind
-                && exhaustion_action == ExhaustionAction::CircuitBreak
+            let SignalKind::SloStatusChanged { to, exhaustion_action, .. } = signal.kind else { continue };
+            let is_exhausted = (to, exhaustion_action) == (Status::Exhausted, ExhaustionAction::CircuitBreak);
+            let known = match is_exhausted {
+                true => lock(&self.exhausted).insert(signal.key.clone(), signal.time),
+                false => lock(&self.exhausted).remove(&signal.key),
+            };
+            if is_exhausted
+                && known != Some(signal.time)
                 && let Some(breaker) = self.add(&*signal.agent)
             {
                 breaker.trip(&format!("error budget of {} exhausted", signal.slo));

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind};
+use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind, lock};
 
 use crate::CascadeDetector;
 use crate::breaker::SavedBreaker;
@@ -35,6 +35,7 @@ impl Persist for CascadeDetector {
         state.section("graph", |state| state.put(&(names, calls)));
         state.section("failed", |state| state.put(&failed));
         state.section("reported", |state| state.put(&reported));
+        state.section("exhausted", |state| state.put(&*lock(&self.exhausted)));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -44,6 +45,7 @@ impl Persist for CascadeDetector {
                 ("graph", mut state) => ids = self.restore_graph(&mut state)?,
                 ("failed", mut state) => self.restore_failed(&mut state, &ids)?,
                 ("reported", mut state) => self.restore_reported(&mut state)?,
+                ("exhausted", mut state) => *lock(&self.exhausted) = state.take()?,
                 _ => {}
             }
         }

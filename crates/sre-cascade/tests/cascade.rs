@@ -179,7 +179,18 @@ fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
     detector.handle(&[exhausted(ExhaustionAction::Alert)], &mut |_| {});
     assert!(detector.get_breaker("planner").is_none());
     detector.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
-    assert_eq!(detector.get_breaker("planner").unwrap().state(), BreakerState::Open);
+    let breaker = detector.get_breaker("planner").unwrap();
+    assert_eq!(breaker.state(), BreakerState::Open);
+    // Asserted again, also after a restart, it says nothing new.
+    breaker.reset();
+    detector.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    let mut state = StateWriter::default();
+    detector.save(&mut state);
+    let (restored, _) = self::detector(DetectorConfig::default());
+    restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+    restored.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
+    assert_eq!(restored.get_breaker("planner").unwrap().state(), BreakerState::Closed);
 }
 
 #[test]

@@ -144,10 +144,15 @@ pub enum CostAlertKind {
         threshold: f64,
     },
     /// The agent is throttled from now on.
-    Throttled,
+    Throttled {
+        /// The objective whose error budget is exhausted; `None` if the agent's own limit is nearly spent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slo: Option<String>,
+    },
     /// The agent is blocked from now on.
     Killed,
-    /// The agent is neither throttled nor blocked any more: a new day began, or the day was reset.
+    /// The agent is neither throttled nor blocked any more: a new day began, the day was reset, or the objective that
+    /// throttled it recovered.
     Freed,
     /// More than the limit is spent: an actual cost was above its estimate, or was recorded without a check.
     Exceeded {
@@ -182,7 +187,8 @@ impl std::fmt::Display for CostAlertKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Threshold { threshold } => write!(f, "{} % of the limit spent", threshold * 100.0),
-            Self::Throttled => f.write_str("throttled: the limit is nearly spent"),
+            Self::Throttled { slo: None } => f.write_str("throttled: the limit is nearly spent"),
+            Self::Throttled { slo: Some(slo) } => write!(f, "throttled: the error budget of {slo} is exhausted"),
             Self::Killed => f.write_str("blocked: the limit is nearly spent"),
             Self::Freed => f.write_str("no longer throttled or blocked"),
             Self::Exceeded { excess_usd } => write!(f, "limit exceeded by ${excess_usd}"),

@@ -21,6 +21,8 @@ pub(crate) struct Account {
 pub(crate) struct Details {
     pub(crate) tasks_today: u64,
     pub(crate) team: Option<String>,
+    /// The incident keys of the objectives that throttle the agent.
+    pub(crate) throttled_by: Vec<String>,
     /// The agent's budgets on models with per-agent limits, by model id, from the first call of each.
     on_models: Vec<(u32, AgentBudgetState)>,
     reservations: Vec<OpenReservation>,
@@ -50,8 +52,27 @@ impl Account {
         let mut overall = AgentBudgetState::overall(limits, agent, Some(team));
         overall.budget.reserved = self.overall.budget.reserved;
         overall.restore(self.overall.budget.spent, limits, clock);
+        if !self.details.throttled_by.is_empty() {
+            overall.throttle(limits, clock);
+        }
         self.overall = overall;
         self.details.team = Some(team.to_owned());
+    }
+
+    /// Throttles the agent because of an objective. Returns false if it was throttled or killed already.
+    pub(crate) fn throttle(&mut self, key: &str, limits: &Limits, clock: &Arc<dyn Clock>) -> bool {
+        if !self.details.throttled_by.iter().any(|known| known == key) {
+            self.details.throttled_by.push(key.to_owned());
+        }
+        self.overall.throttle(limits, clock)
+    }
+
+    /// Ends what an objective throttles. Returns whether this frees the agent.
+    pub(crate) fn end_throttle(&mut self, key: &str) -> bool {
+        let throttled_by = &mut self.details.throttled_by;
+        let before = throttled_by.len();
+        throttled_by.retain(|known| known != key);
+        throttled_by.len() < before && throttled_by.is_empty() && self.overall.end_throttle()
     }
 
     /// Returns the agent's budget on a model, created by `make` on first use.
@@ -82,6 +103,7 @@ impl Account {
     /// Starts a new day. Returns the budgets that were throttled or killed until now, each with its model, if any.
     pub(crate) fn start_day(&mut self) -> Vec<(Option<u32>, &AgentBudgetState)> {
         self.details.tasks_today = 0;
+        self.details.throttled_by.clear();
         let on_models = self.details.on_models.iter_mut().map(|(model, state)| (Some(*model), state));
         let mut freed = Vec::new();
         for (model, state) in std::iter::once((None, &mut self.overall)).chain(on_models) {
@@ -92,9 +114,10 @@ impl Account {
         freed
     }
 
-    /// Returns whether nothing was spent today and nothing is reserved.
+    /// Returns whether nothing was spent today, nothing is reserved and the agent is not throttled.
     pub(crate) fn is_idle(&self) -> bool {
-        self.overall.budget.spent == 0 && self.details.reservations.is_empty()
+        let Details { reservations, throttled_by, .. } = &*self.details;
+        self.overall.budget.spent == 0 && reservations.is_empty() && throttled_by.is_empty()
     }
 
     pub(crate) fn reservation(&self, id: u64) -> Option<OpenReservation> {

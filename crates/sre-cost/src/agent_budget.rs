@@ -13,6 +13,8 @@ pub(crate) struct AgentBudgetState {
     pub(crate) budget: Budget,
     pub(crate) per_task: Usd,
     pub(crate) status: CostStatus,
+    /// The status by what is spent alone; `status` is worse where something else throttles the agent.
+    spending_status: CostStatus,
     /// Boxed because it is rarely set.
     limiter: Option<Box<RateLimiter>>,
 }
@@ -44,6 +46,7 @@ impl AgentBudgetState {
             budget: Budget::new(usd(|scope| scope.per_agent_daily).unwrap_or(daily), thresholds),
             per_task: usd(|scope| scope.per_task).unwrap_or(per_task),
             status: CostStatus::Ok,
+            spending_status: CostStatus::Ok,
             limiter: None,
         }
     }
@@ -62,8 +65,29 @@ impl AgentBudgetState {
     /// Starts a new day. Returns whether the agent was throttled or killed until now.
     pub(crate) fn start_day(&mut self) -> bool {
         self.limiter = None;
+        self.spending_status = CostStatus::Ok;
         self.budget.start_period();
         std::mem::take(&mut self.status) != CostStatus::Ok
+    }
+
+    /// Throttles the agent, whatever is spent. Returns false if it was throttled or killed already.
+    pub(crate) fn throttle(&mut self, limits: &Limits, clock: &Arc<dyn Clock>) -> bool {
+        if self.status >= CostStatus::Throttled {
+            return false;
+        }
+        self.status = CostStatus::Throttled;
+        self.limiter = RateLimiter::new(limits.throttle_every, NonZeroU32::MIN, clock.clone()).map(Box::new);
+        true
+    }
+
+    /// Ends throttling that does not come from spending. Returns whether this frees the agent.
+    pub(crate) fn end_throttle(&mut self) -> bool {
+        if self.status != CostStatus::Throttled || self.spending_status != CostStatus::Ok {
+            return false;
+        }
+        self.status = CostStatus::Ok;
+        self.limiter = None;
+        true
     }
 
     /// Adds to what was spent. Returns the alerts that this raises.
@@ -99,20 +123,19 @@ impl AgentBudgetState {
     fn apply(&mut self, crossed: &[Threshold], limits: &Limits, clock: &Arc<dyn Clock>) -> Vec<CostAlertKind> {
         let mut alerts = Vec::new();
         for threshold in crossed {
-            alerts.push(match threshold.action {
-                ThresholdAction::Alert(threshold) => CostAlertKind::Threshold { threshold },
-                ThresholdAction::Throttle if self.status < CostStatus::Throttled => {
-                    self.status = CostStatus::Throttled;
-                    let limiter = RateLimiter::new(limits.throttle_every, NonZeroU32::MIN, clock.clone());
-                    self.limiter = limiter.map(Box::new);
-                    CostAlertKind::Throttled
+            match threshold.action {
+                ThresholdAction::Alert(threshold) => alerts.push(CostAlertKind::Threshold { threshold }),
+                ThresholdAction::Throttle => {
+                    self.spending_status = self.spending_status.max(CostStatus::Throttled);
+                    if self.throttle(limits, clock) {
+                        alerts.push(CostAlertKind::Throttled { slo: None });
+                    }
                 }
                 ThresholdAction::Kill => {
-                    self.status = CostStatus::Killed;
-                    CostAlertKind::Killed
+                    (self.status, self.spending_status) = (CostStatus::Killed, CostStatus::Killed);
+                    alerts.push(CostAlertKind::Killed);
                 }
-                ThresholdAction::Throttle => continue,
-            });
+            }
         }
         alerts
     }

@@ -1,16 +1,17 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sre_core::{
-    Clock, CostAlert, LedgerStore, LedgerTotals, ReserveOutcome, SignalSink, StateError, StateReader, StateWriter,
-    StoreError, SystemClock, Timestamp, Usd,
+    Clock, CostAlert, CostAlertKind, CostStatus, LedgerStore, LedgerTotals, Phase, ReserveOutcome, Signal, SignalKind,
+    SignalSink, StateError, StateReader, StateWriter, StoreError, SystemClock, Timestamp, Usd,
 };
 
 use crate::blocking_store::BlockingStore;
 use crate::budget::Budget;
 use crate::denied::Denied;
+use crate::exhaustion::Exhausted;
 use crate::ledger::Ledger;
 use crate::limits::{InvalidLimits, Limits, MAX_AMOUNT};
 use crate::notifier::Notifier;
@@ -41,6 +42,7 @@ use crate::tasks::TaskCost;
 pub struct CostGuard {
     pub(crate) ledger: Ledger,
     pub(crate) notifier: Notifier,
+    pub(crate) exhausted: Mutex<Exhausted>,
     store: Option<BlockingStore>,
     next_id: AtomicU64,
 }
@@ -106,10 +108,25 @@ impl CostGuard {
         Ok(())
     }
 
+    /// Restores the signals of agents that were throttled or killed. Those that are no longer so are freed: their day is over.
+    pub(crate) fn restore_statuses(&self, statuses: Vec<Signal>) {
+        let now = self.ledger.clock.now();
+        let is_freed = |signal: &Signal| match &signal.kind {
+            SignalKind::Cost(alert) if signal.phase == Phase::Firing => (self.ledger.status(&alert.scope)
+                == CostStatus::Ok)
+                .then(|| CostAlert::new(now, alert.scope.clone(), Usd::ZERO, alert.limit_usd, CostAlertKind::Freed)),
+            _ => None,
+        };
+        let freed: Vec<CostAlert> = statuses.iter().filter_map(is_freed).collect();
+        self.notifier.restore(statuses);
+        self.notifier.notify(&freed);
+    }
+
     fn build(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         Self {
             ledger: Ledger::new(limits, clock),
             notifier: Notifier::default(),
+            exhausted: Mutex::default(),
             store: None,
             // Random, so that ids of processes that share a store, and from before a restart, do not collide.
             next_id: AtomicU64::new(RandomState::new().hash_one("reservation")),

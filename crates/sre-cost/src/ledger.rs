@@ -2,7 +2,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol_str::SmolStr;
-use sre_core::{Clock, CostAlert, CostAlertKind, LedgerTotals, Timestamp, Usd, lock, thread_number};
+use sre_core::{
+    Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerTotals, Timestamp, Usd, lock, thread_number,
+};
 
 use crate::account::{Account, OpenReservation};
 use crate::accounts::{Accounts, AgentKey, SharedAccount};
@@ -235,6 +237,56 @@ impl Ledger {
             }
         }
         alerts
+    }
+
+    /// Throttles an agent because of an objective; `key` is that of its incident. Returns an alert unless the agent was
+    /// throttled or killed already.
+    pub(crate) fn throttle(&self, agent: &str, key: &str, slo: &str, now: Timestamp) -> Alerts {
+        let kind = || CostAlertKind::Throttled { slo: Some(slo.to_owned()) };
+        let account = self.account(AgentKey::new(agent), None);
+        self.change_throttle(account, agent, now, kind, |account| account.throttle(key, &self.limits, &self.clock))
+    }
+
+    /// Ends what an objective throttles. Returns an alert if this frees the agent.
+    pub(crate) fn end_throttle(&self, agent: &str, key: &str, now: Timestamp) -> Alerts {
+        self.change_throttle(self.find(agent), agent, now, || CostAlertKind::Freed, |account| account.end_throttle(key))
+    }
+
+    /// Returns the agents that objectives throttle, each with the key of the objective's incident.
+    pub(crate) fn throttled_by(&self) -> Vec<(String, String)> {
+        let pairs = self.read_all(|agent, account| {
+            let keys = account.details.throttled_by.iter();
+            keys.map(|key| (agent.to_owned(), key.clone())).collect::<Vec<_>>()
+        });
+        pairs.into_iter().flatten().collect()
+    }
+
+    /// Returns the status of an agent's budget, overall or on a model.
+    pub(crate) fn status(&self, scope: &CostScope) -> CostStatus {
+        let (_, agent, model) = scope.parts();
+        let status = self.read(agent, |account| match model {
+            None => account.overall.status,
+            Some(model) => {
+                let id = self.shared.per_agent_id(Some(model));
+                account.on_model(id).map_or(CostStatus::Ok, |state| state.status)
+            }
+        });
+        status.unwrap_or_default()
+    }
+
+    fn change_throttle(
+        &self,
+        account: Option<SharedAccount>,
+        agent: &str,
+        now: Timestamp,
+        kind: impl FnOnce() -> CostAlertKind,
+        change: impl FnOnce(&mut Account) -> bool,
+    ) -> Alerts {
+        let Some(account) = account else { return Vec::new() };
+        let mut account = lock(&account);
+        let is_changed = change(&mut account);
+        let alert = || account.overall.budget.alert(self.shared.agent_scope(agent, None), kind(), now);
+        is_changed.then(alert).into_iter().collect()
     }
 
     /// Reads an agent's account; `None` if it has none.

@@ -16,6 +16,7 @@ mod anomaly;
 mod blocking_store;
 mod budget;
 mod denied;
+mod exhaustion;
 mod guard;
 mod ledger;
 mod limits;

@@ -85,23 +85,27 @@ impl Persist for CostObserver {
     fn save(&self, state: &mut StateWriter) {
         state.section("tasks", |state| lock(&self.costs).save(state));
         state.section("ledger", |state| self.guard.save(state));
+        state.section("exhausted", |state| self.guard.save_exhausted(state));
         let statuses = serde_json::to_string(&self.guard.notifier.statuses()).unwrap_or_default();
         state.section("statuses", |state| state.put(&statuses));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let no_signals = |error| StateError::new(format!("found no signals ({error})"));
+        let mut statuses = Vec::new();
         for section in state.sections() {
             match section? {
                 ("tasks", mut state) => lock(&self.costs).restore(&mut state)?,
                 ("ledger", mut state) => self.guard.restore(&mut state)?,
+                ("exhausted", mut state) => self.guard.restore_exhausted(&mut state)?,
                 ("statuses", mut state) => {
-                    let statuses = serde_json::from_str(&state.take::<String>()?);
-                    self.guard.notifier.restore(statuses.map_err(no_signals)?);
+                    statuses = serde_json::from_str(&state.take::<String>()?).map_err(no_signals)?;
                 }
                 _ => {}
             }
         }
+        // Last, since it compares them with who is throttled or denied by now.
+        self.guard.restore_statuses(statuses);
         Ok(())
     }
 }

@@ -44,7 +44,10 @@ fn thresholds_throttling_and_killing_happen_once_a_day() {
     assert_eq!((alerts[0].spent_usd, alerts[0].limit_usd), (usd("5"), usd("10")));
     assert_eq!(record("2"), []);
     let alerts = record("1.5");
-    assert_eq!(kinds(&alerts), [&CostAlertKind::Threshold { threshold: 0.75 }, &CostAlertKind::Throttled]);
+    assert_eq!(
+        kinds(&alerts),
+        [&CostAlertKind::Threshold { threshold: 0.75 }, &CostAlertKind::Throttled { slo: None }]
+    );
     assert!(guard.get_budget("a").throttled());
     // One task per ten seconds.
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
@@ -119,7 +122,7 @@ fn recorded_costs_beyond_a_limit_are_charged_and_reported() {
     let expected = [
         (CostScope::Org, excess("1.5")),
         (of_agent.clone(), CostAlertKind::TaskExceeded { task: "t".into() }),
-        (of_agent.clone(), CostAlertKind::Throttled),
+        (of_agent.clone(), CostAlertKind::Throttled { slo: None }),
         (of_agent.clone(), CostAlertKind::Killed),
         (of_agent, excess("2.5")),
     ];
@@ -259,7 +262,7 @@ fn a_model_limits_each_agent_and_task() {
     assert_eq!(denied.to_string(), "agent a on model gpt-5: budget exceeded: $0.7 requested, $0.6 of $4 left");
     drop(reservation);
     let alerts = guard.charge(&spend("t3", "gpt-5", "0.5")).unwrap();
-    assert_eq!((kinds(&alerts), &alerts[0].scope), (vec![&CostAlertKind::Throttled], &scope));
+    assert_eq!((kinds(&alerts), &alerts[0].scope), (vec![&CostAlertKind::Throttled { slo: None }], &scope));
     // Throttled on this model only.
     guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap();
     let denied = guard.charge(&spend("t4", "gpt-5", "0.1")).unwrap_err();

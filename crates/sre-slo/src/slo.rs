@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use sre_core::{
     AgentEvent, Collect, Direction, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Persist, Phase, Signal,
-    Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts, Timestamp, Unit,
-    lock, wilson_interval,
+    SignalKind, Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts,
+    Timestamp, Unit, lock, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
@@ -287,7 +287,16 @@ impl Slo {
         for section in state.sections() {
             let (name, mut section) = section?;
             match (name, &self.costs) {
-                (TRANSITION, _) => *lock(&self.transition) = Transition::restored(&mut section)?,
+                (TRANSITION, _) => {
+                    let mut transition = Transition::restored(&mut section)?;
+                    // The action may have been configured since, and holds for what is exhausted already.
+                    if let Some(SignalKind::SloStatusChanged { exhaustion_action, .. }) =
+                        transition.signal.as_mut().map(|signal| &mut signal.kind)
+                    {
+                        *exhaustion_action = self.budget.config().exhaustion_action;
+                    }
+                    *lock(&self.transition) = transition;
+                }
                 (BUDGET, _) => self.budget.restore(&mut section)?,
                 (COSTS, Some(costs)) => lock(costs).restore(&mut section)?,
                 _ => {
@@ -383,7 +392,7 @@ mod tests {
     use std::time::Duration;
 
     use sre_core::event::TaskFinished;
-    use sre_core::{Clock, ManualClock, SignalKind, Usd};
+    use sre_core::{Clock, ManualClock, Usd};
 
     use super::*;
     use crate::{CostPerTask, HallucinationRate, ResponseLatency, TaskSuccessRate};

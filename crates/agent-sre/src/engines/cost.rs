@@ -15,7 +15,7 @@ pub(super) fn install(mut builder: RuntimeBuilder, settings: &EngineSettings) ->
         let limits = Limits { max_agents: limits.max_agents.min(settings.max_agents), ..limits.clone() };
         let guard = Arc::new(CostGuard::with_limits(limits)?.with_clock(settings.clock.clone()));
         let observer = Arc::new(CostObserver::new(guard.clone()));
-        builder = builder.engine(observer).provide(guard);
+        builder = builder.engine(observer).provide(guard.clone()).handle("throttle", guard);
     }
     Ok(builder)
 }

@@ -57,7 +57,9 @@ impl CostAlert {
         let one_off = |what: &str, severity| Signal::one_off("cost", format!("cost/{scope}/{what}"), severity, at);
         let signal = match &self.kind {
             CostAlertKind::Killed => Signal::firing("cost", status, Severity::Critical, at).with_state("killed"),
-            CostAlertKind::Throttled => Signal::firing("cost", status, Severity::Warning, at).with_state("throttled"),
+            CostAlertKind::Throttled { .. } => {
+                Signal::firing("cost", status, Severity::Warning, at).with_state("throttled")
+            }
             CostAlertKind::Freed => Signal::resolved("cost", status, at),
             CostAlertKind::Exceeded { .. } => one_off("exceeded", Severity::Critical),
             CostAlertKind::Threshold { threshold } => {

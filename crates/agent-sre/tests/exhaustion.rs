@@ -1,0 +1,88 @@
+//! What an objective asks for once its error budget is exhausted happens in the engines that it concerns.
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_sre::cascade::{BreakerState, CascadeDetector, DetectorConfig};
+use agent_sre::cost::{CostGuard, Limits};
+use agent_sre::event::TaskFinished;
+use agent_sre::slo::{SliRegistry, parse};
+use agent_sre::{AgentEvent, Clock, CostStatus, EngineSettings, ManualClock, Phase, Runtime, Signal, Timestamp};
+
+const START: Timestamp = Timestamp::from_secs(1_790_000_000);
+const FLUSH: Duration = Duration::from_secs(60);
+
+const SLOS: &str = "name: slow-down\nservice: chatty\nindicators: [{type: task_success_rate, target: 0.9}]\n\
+                    error_budget_policy: {exhaustion_action: throttle}\n\
+                    ---\nname: stop\nservice: broken\nindicators: [{type: task_success_rate, target: 0.9}]\n\
+                    error_budget_policy: {exhaustion_action: circuit_break}\n";
+
+#[test]
+fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
+    let clock = Arc::new(ManualClock::new(START));
+    let mut settings = EngineSettings::default();
+    settings.clock = clock.clone();
+    settings.slos = parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap();
+    settings.limits = Some(Limits::default());
+    settings.breakers = Some(DetectorConfig::default());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let handled = seen.clone();
+    let runtime = Runtime::builder()
+        .engines(&settings)
+        .unwrap()
+        .handle(
+            "seen",
+            Arc::new(move |signal: &Signal| handled.lock().unwrap().push((signal.key.clone(), signal.phase))),
+        )
+        .build()
+        .unwrap();
+    let (guard, detector) = (runtime.get::<CostGuard>().unwrap(), runtime.get::<CascadeDetector>().unwrap());
+    let run = |agent: &str, success: bool| {
+        for _ in 0..40 {
+            // Every other task fails, which opens no circuit by itself.
+            for success in [true, success] {
+                runtime.record(AgentEvent::new(clock.now(), agent, TaskFinished::new(success)));
+            }
+        }
+    };
+    let evaluate = |minutes: i64| {
+        for _ in 0..minutes {
+            clock.advance(Duration::from_secs(1));
+            runtime.evaluate(clock.now());
+            clock.advance(Duration::from_secs(59));
+            // A handler's own signals go to the others.
+            assert!(runtime.flush(FLUSH) && runtime.flush(FLUSH));
+        }
+    };
+    run("chatty", true);
+    run("broken", true);
+    evaluate(1);
+    assert_eq!(guard.get_budget("chatty").status, CostStatus::Ok);
+    assert!(seen.lock().unwrap().iter().all(|(_, phase)| *phase == Phase::Resolved));
+
+    run("chatty", false);
+    run("broken", false);
+    evaluate(3);
+    assert_eq!(guard.get_budget("chatty").status, CostStatus::Throttled);
+    assert_eq!(guard.get_budget("broken").status, CostStatus::Ok);
+    let state = |agent: &str| detector.get_breaker(agent).map(|breaker| breaker.state());
+    assert_ne!(state("broken"), Some(BreakerState::Closed));
+    assert_eq!(state("chatty"), Some(BreakerState::Closed));
+    let count = |key: &str, phase| seen.lock().unwrap().iter().filter(|of| **of == (key.to_owned(), phase)).count();
+    for (key, begins) in [
+        ("slo/slow-down/chatty", 1),
+        ("slo/stop/broken", 1),
+        ("cost/agent chatty/status", 1),
+        ("cost/agent broken/status", 0),
+        ("breaker/agent chatty", 0),
+    ] {
+        assert_eq!(count(key, Phase::Firing), begins, "{key}: {:?}", seen.lock().unwrap());
+    }
+    assert!(count("breaker/agent broken", Phase::Firing) >= 1);
+
+    // A window later nothing is exhausted, and the throttling ends.
+    clock.advance(Duration::from_secs(40 * 86_400));
+    run("chatty", true);
+    evaluate(2);
+    assert_eq!(guard.get_budget("chatty").status, CostStatus::Ok);
+    assert_eq!(count("cost/agent chatty/status", Phase::Resolved), 1);
+}
