@@ -1,0 +1,170 @@
+//! The table in docs/metrics.md is the metrics that there are.
+//!
+//! `UPDATE=1 cargo test -p sre-server --test metrics` writes the table.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+
+use agent_sre::http::{Outbox, OutboxOptions};
+use agent_sre::slo::{ResponseLatency, Slo};
+use agent_sre::{
+    AgentEvent, AlertsSnapshot, BreakerSnapshot, BreakerState, BudgetSnapshot, BurnAlert, BurnRate, CascadeReport,
+    ChannelSnapshot, Collect, CostScope, CostsSnapshot, ExportBatch, ExportError, ExportReport, Exporter, HttpClient,
+    IndicatorSnapshot, Metric, MetricValue, Offline, Runtime, Severity, Signal, SliReading, SliSpec, SloSnapshot,
+    Snapshot, Target, Timestamp, Totals, Unit, Usd, Wants, Window, WindowedCalls,
+};
+use common::{Service, config};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+/// What the table says of a metric.
+#[derive(Debug, PartialEq)]
+struct Row {
+    kind: String,
+    labels: BTreeSet<String>,
+    help: String,
+}
+
+type Table = BTreeMap<String, Row>;
+
+fn add(table: &mut Table, name: &str, kind: &str, labels: impl IntoIterator<Item = String>, help: &str) {
+    let row = table.entry(name.to_owned()).or_insert_with(|| Row {
+        kind: kind.to_owned(),
+        labels: BTreeSet::new(),
+        help: help.to_owned(),
+    });
+    assert_eq!((&*row.kind, &*row.help), (kind, help), "{name} has one type and one help");
+    row.labels.extend(labels);
+}
+
+fn add_metric(table: &mut Table, metric: &Metric<'_>) {
+    let kind = match metric.value {
+        MetricValue::Counter(_) => "counter",
+        MetricValue::Histogram(_) => "histogram",
+        _ => "gauge",
+    };
+    let labels = metric.labels.iter().map(|(name, _)| name.to_string());
+    add(table, &metric.prometheus_name(), kind, labels, &metric.help);
+}
+
+/// Snapshots in which every number exists.
+fn snapshots() -> Vec<Snapshot> {
+    let mut slo = SloSnapshot::new("answers", "support", Window::DAY);
+    (slo.target, slo.sli) = (Some(0.9), Some(0.8));
+    let budget = &mut slo.error_budget;
+    (budget.total, budget.consumed, budget.remaining, budget.spent_in_s) =
+        (Some(0.1), Some(2.0), Some(-1.0), Some(0.0));
+    slo.burn_rates = vec![BurnRate::new(Window::HOUR, Some(2.0), 8, 2)];
+    slo.alerts = vec![BurnAlert::new(Severity::Warning, 2.0, Window::HOUR, Window::FIVE_MINUTES)];
+    for unit in [Unit::Ratio, Unit::Milliseconds, Unit::Usd, Unit::Count] {
+        let mut reading = SliReading::default();
+        (reading.value, reading.compliance, reading.samples) = (Some(1.0), Some(1.0), 1);
+        slo.indicators.push(IndicatorSnapshot::new(&SliSpec::at_most("any", 1.0, unit, Window::DAY), reading));
+    }
+    let mut breaker = BreakerSnapshot::new(Target::tool("search"), BreakerState::Open);
+    let mut window = WindowedCalls::default();
+    (window.calls, window.failed) = (2, 1);
+    (breaker.window, breaker.retry_after_s) = (Some(window), Some(30.0));
+    let mut costs = CostsSnapshot::default();
+    let scope = CostScope::AgentOnModel { agent: "support".into(), model: "gpt-5".into() };
+    let mut budget = BudgetSnapshot::new(scope, Usd::ZERO);
+    budget.exhausted_at = Some(NOW);
+    costs.budgets.push(budget);
+    let mut alerts = AlertsSnapshot::default();
+    alerts.channels.push(ChannelSnapshot::new("oncall"));
+    vec![
+        Snapshot::Slo(Box::new(slo)),
+        Snapshot::Breaker(breaker),
+        Snapshot::Cascade(CascadeReport::new(Target::tool("search"))),
+        Snapshot::Costs(costs),
+        Snapshot::Alerts(alerts),
+        Snapshot::Totals(Totals::default()),
+    ]
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Exporter for Nowhere {
+    fn name(&self) -> &str {
+        "nowhere"
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::EVENTS
+    }
+
+    async fn export(&self, batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        Ok(ExportReport::accepted(batch.len()).with_rejected(1, "no").with_rejected(1, "no"))
+    }
+}
+
+/// Everything that can be measured, from snapshots, a runtime, an outbox and the service's own scrape.
+async fn measured() -> Table {
+    let mut table = Table::new();
+    snapshots().iter().for_each(|snapshot| snapshot.metrics(&mut |metric| add_metric(&mut table, &metric)));
+    let slo = Slo::new("answers", vec![Box::new(ResponseLatency::default())]).unwrap();
+    let line = br#"{"event":"task_finished","time":1790000000,"agent":"a","success":true,"duration_ms":20}"#;
+    slo.observe(&AgentEvent::from_json(line).unwrap());
+    let runtime = Runtime::builder().handle("log", Arc::new(|_: &Signal| {})).build().unwrap();
+    let outbox = Outbox::driven(Arc::new(Nowhere), Arc::new(Offline), OutboxOptions::default()).unwrap();
+    for source in [&slo as &dyn Collect, &runtime, &outbox] {
+        source.metrics(NOW, &mut |metric| add_metric(&mut table, &metric));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&common::finished("a", 1, true)).await;
+    let scrape = service.get_raw("/metrics").await;
+    add_scrape(&mut table, std::str::from_utf8(scrape.body()).unwrap());
+    service.server.stop().await;
+    table
+}
+
+fn add_scrape(table: &mut Table, text: &str) {
+    let (mut help, mut kind, mut name) = ("", "", "");
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            (name, help) = rest.split_once(' ').unwrap();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            kind = rest.split_once(' ').unwrap().1;
+        } else {
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            let names =
+                labels.split("\",").filter_map(|label| label.split_once("=\"")).map(|(name, _)| name.to_owned());
+            add(table, name, kind, names.filter(|name| name != "le"), help);
+        }
+    }
+}
+
+fn render(table: &Table) -> String {
+    let mut text = String::from("| metric | type | labels | what it measures |\n| --- | --- | --- | --- |\n");
+    for (name, Row { kind, labels, help }) in table {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_page_lists_every_metric() {
+    let expected = render(&measured().await);
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let start = page.find("| metric |").unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(PAGE, format!("{}{expected}", &page[..start])).unwrap();
+        return;
+    }
+    for (found, expected) in page[start..].lines().zip(expected.lines()) {
+        assert_eq!(found, expected, "run the test with UPDATE=1 to write the table");
+    }
+    assert_eq!(
+        page[start..].lines().count(),
+        expected.lines().count(),
+        "run the test with UPDATE=1 to write the table"
+    );
+}
