@@ -264,8 +264,8 @@ async fn a_thousand_objectives_fit_and_so_does_a_narrow_screen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_hears_the_page_or_has_no_mouse_can_use_it() {
-    let test = "whoever_hears_the_page_or_has_no_mouse_can_use_it";
+async fn the_page_works_with_a_screen_reader_and_a_keyboard() {
+    let test = "the_page_works_with_a_screen_reader_and_a_keyboard";
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 40, false))).await;
