@@ -228,8 +228,8 @@ impl Adapter for LangGraphAdapter {
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.runs.restore(state)?;
-        for section in state.sections() {
-            if let ("raised", mut state) = section? {
+        while !state.is_empty() {
+            if let ("raised", mut state) = state.section()? {
                 self.raised = state.take()?;
             }
         }

@@ -371,7 +371,15 @@ async fn answers_are_what_the_schemas_say() {
     let service = Service::start(own_slos(folder.path(), BUSY)).await;
     let call =
         "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"a\",\"task\":\"t\",\"model\":\"gpt-5\",\"input_tokens\":5}\n";
-    service.events(&(tasks("a", 40, 30) + call)).await;
+    // Three tools that fail are a cascade.
+    let failed = |tool: &str| {
+        let fields = format!("tool_call\",\"tool\":\"{tool}");
+        finished("a", 0, false).replace("task_finished", &fields).repeat(6)
+    };
+    let tools: String = ["search", "mail", "fetch"].into_iter().map(failed).collect();
+    service.events(&(tasks("a", 40, 30) + call + &tools)).await;
+    service.until("/v1/breakers", |answer| answer["breakers"].as_array().unwrap().len() >= 3).await;
+    service.until("/v1/cascades", |answer| !answer["cascades"].as_array().unwrap().is_empty()).await;
     service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
 
     let check: Value =
@@ -383,31 +391,54 @@ async fn answers_are_what_the_schemas_say() {
     assert!(errors.is_empty(), "{errors:?}");
 
     let api: Value = serde_json::from_str(openapi()).unwrap();
-    let schema_of = |path: &str, method: &str| {
-        let mut schema =
-            api["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"].clone();
+    let errors_of = |path: &str, method: &str, status: u16, answer: &Value| -> Vec<String> {
+        let response = &api["paths"][path][method]["responses"][status.to_string()];
+        let mut schema = response["content"]["application/json"]["schema"].clone();
+        assert!(schema.is_object(), "{method} {path} describes no JSON for {status}");
         schema["components"] = api["components"].clone();
-        schema
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        validator.iter_errors(answer).map(|error| error.to_string()).collect()
     };
     for (path, asked) in [
         ("/v1/slos", "/v1/slos"),
         ("/v1/slos/{name}", "/v1/slos/answers?agent=a&window=1h"),
         ("/v1/agents", "/v1/agents"),
         ("/v1/alerts", "/v1/alerts?severity=critical&since=1h&limit=5"),
+        ("/v1/breakers", "/v1/breakers"),
+        ("/v1/cascades", "/v1/cascades"),
         ("/v1/costs", "/v1/costs"),
         ("/readyz", "/readyz"),
+        ("/openapi.json", "/openapi.json"),
     ] {
         let answer = service.get(asked).await;
-        let validator = jsonschema::validator_for(&schema_of(path, "get")).unwrap();
-        let errors: Vec<String> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();
+        let errors = errors_of(path, "get", 200, &answer);
         assert!(errors.is_empty(), "{path}: {errors:?}");
+        assert!(
+            path == "/openapi.json" || !errors_of(path, "get", 200, &json!({})).is_empty(),
+            "{path} takes anything"
+        );
+    }
+    let line = finished("a", 50, true);
+    for (path, asked, body, status) in [
+        ("/v1/gate", "/v1/gate", "{}", 200),
+        ("/v1/gate", "/v1/gate", "{\"slos\": [\"nothing\"]}", 400),
+        ("/v1/events/{format}", "/v1/events/sre", &line, 200),
+        ("/v1/events/{format}", "/v1/events/sre", "nonsense\n", 200),
+        ("/v1/events/{format}", "/v1/events/fax", &line, 404),
+        ("/v1/traces", "/v1/traces", "{\"resourceSpans\": []}", 200),
+        ("/v1/traces", "/v1/traces", "{", 400),
+    ] {
+        let response = service.post(asked, "application/json", body.to_owned()).await;
+        assert_eq!(response.status().as_u16(), status, "{asked}");
+        let errors = errors_of(path, "post", status, &serde_json::from_slice(response.body()).unwrap());
+        assert!(errors.is_empty(), "{asked}: {errors:?}");
     }
     let detail = service.get("/v1/slos/answers?agent=a&window=1h").await;
     let events = &detail["slos"][0]["history"]["events"];
     let sum = |field: &str| events[field].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
-    assert_eq!((sum("good"), sum("bad")), (10, 30));
+    assert_eq!((sum("good"), sum("bad")), (11, 30));
     assert_eq!(service.get("/v1/costs").await["unknown_models"], json!({"gpt-5": 1}));
-    // Every address that is described is there, and none is that is not.
+    // Every path of the document exists.
     for (path, methods) in api["paths"].as_object().unwrap() {
         let path = path.replace("{name}", "answers").replace("{format}", "sre");
         let response = if methods.get("post").is_some() {

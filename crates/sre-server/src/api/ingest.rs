@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
@@ -28,7 +28,10 @@ struct FormatName;
 
 impl PartialSchema for FormatName {
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().enum_values(Some(Format::all().map(|format| format.to_string()))).into()
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(Format::all().map(|format| format.to_string())))
+            .into()
     }
 }
 

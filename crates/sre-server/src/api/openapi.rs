@@ -58,7 +58,9 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         .merge(super::ingest_routes())
         .merge(super::read_routes())
         .merge(super::service_routes());
-    routes.into_openapi().to_pretty_json().expect("the document has only string keys")
+    let text = routes.into_openapi().to_pretty_json().expect("the document has only string keys");
+    // Links of rustdoc lead nowhere outside of it.
+    text.replace("[`", "`").replace("`]", "`")
 });
 
 /// Returns the OpenAPI document of the service, as JSON.
