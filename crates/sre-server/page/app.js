@@ -1,5 +1,6 @@
 // Keeps what the page shows up to date: everything at first, and then what changes, as the service tells it.
 import { $, ask, tokenGiven } from "./base.js";
+import { showGuards } from "./guards.js";
 import { leaveDetail, showDetail } from "./detail.js";
 import { showHealth, showList } from "./list.js";
 
@@ -14,6 +15,7 @@ function take(update) {
   for (const key of update.gone) parts.delete(key);
   for (const [key, value] of Object.entries(update.parts)) parts.set(key, value);
   showList(parts, changed, update.gone);
+  if (changed.has("breakers") || changed.has("cascades")) showGuards(parts.get("breakers"), parts.get("cascades"));
 }
 
 async function listen() {

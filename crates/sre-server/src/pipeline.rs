@@ -57,6 +57,8 @@ const QUEUE: usize = 256;
 const MAX_COMMIT: usize = 8 << 20;
 /// The engine's state is written after so long, if anything came at all.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+/// How long a change of the configuration waits for handlers of signals.
+const FLUSH: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 
 impl Pipeline {
@@ -148,6 +150,20 @@ fn write(jobs: &Receiver<Job>, engine: &SyncSender<Work>, journal: &dyn JournalS
     }
 }
 
+/// Ends the old engines, and then lets the new ones send alerts: in this order, so that none overtakes another.
+fn hand_over(mut old: Arc<EngineSet>, new: &EngineSet) {
+    old.wait_until_delivering();
+    // Requests that began before the change still read from it.
+    while let Err(shared) = Arc::try_unwrap(old).map(drop) {
+        old = shared;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    while let Err(error) = new.deliver() {
+        tracing::error!(%error, "alerts wait; retrying");
+        std::thread::sleep(TICK);
+    }
+}
+
 struct EngineThread {
     engine: Processor,
     journal: Arc<dyn JournalStore>,
@@ -213,6 +229,8 @@ impl EngineThread {
 
     fn replace(&mut self, engines: EngineSet) -> Result<(), String> {
         let before = self.engine.shared.engines();
+        // What handlers make of the signals so far, such as an open circuit, is part of the state.
+        before.runtime.flush(FLUSH);
         let mut state = StateWriter::default();
         before.runtime.save(&mut state);
         let restored = state.finish().and_then(|state| {
@@ -224,9 +242,12 @@ impl EngineThread {
         });
         restored.map_err(|error| format!("other rules cannot take up what was counted: {error}"))?;
         let old = self.engine.shared.replace(engines);
-        // What it still has to deliver may take a while.
-        std::thread::spawn(move || drop((old, before)));
-        Ok(())
+        drop(before);
+        let new = self.engine.shared.engines();
+        // What the old ones still have to deliver may take a while.
+        let hand_over = move || hand_over(old, &new);
+        let thread = std::thread::Builder::new().name("sre-hand-over".to_owned()).spawn(hand_over);
+        thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     }
 
     fn snapshot(&mut self) {

@@ -10,11 +10,12 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page's files; nothing of it comes from anywhere else.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("style.css", CSS, include_str!("../../page/style.css")),
     ("base.js", SCRIPT, include_str!("../../page/base.js")),
     ("app.js", SCRIPT, include_str!("../../page/app.js")),
     ("list.js", SCRIPT, include_str!("../../page/list.js")),
+    ("guards.js", SCRIPT, include_str!("../../page/guards.js")),
     ("detail.js", SCRIPT, include_str!("../../page/detail.js")),
     ("uPlot.css", CSS, include_str!("../../page/uPlot.min.css")),
     ("uPlot.js", SCRIPT, include_str!("../../page/uPlot.iife.min.js")),
