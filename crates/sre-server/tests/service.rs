@@ -105,7 +105,7 @@ async fn what_cannot_be_kept_is_refused_and_readiness_says_why() {
     let ready = service.get_raw("/readyz").await;
     let answer: Value = serde_json::from_slice(ready.body()).unwrap();
     assert_eq!((ready.status(), &answer["ready"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(false)));
-    assert!(answer["reasons"][0].as_str().unwrap().starts_with("the journal cannot be written"), "{answer}");
+    assert!(answer["reasons"][0].as_str().unwrap().starts_with("journal write failed"), "{answer}");
     service.events(&finished("a", 1, true)).await;
     assert_eq!(service.get("/readyz").await, json!({"ready": true}));
 }
@@ -306,7 +306,7 @@ async fn rules_change_without_losing_counts_and_a_wrong_file_changes_nothing() {
 
     std::fs::write(folder.path().join("slo.yaml"), "name: answers\nlabel: {}\n").unwrap();
     let ready = service.until("/readyz", |ready| ready.get("warnings").is_some()).await;
-    assert_eq!(ready["warnings"][0], "the files cannot be used, those from before are: the log says why");
+    assert_eq!(ready["warnings"][0], "config reload failed; keeping the previous configuration: see the log");
     let error = service.server.reload().await.unwrap_err();
     assert!(error.contains("slo.yaml:2: `label`: unknown field"), "{error}");
     service.events(&finished("a", 100, true)).await;
@@ -432,7 +432,7 @@ async fn prometheus_reads_the_metrics() {
     assert_eq!(text.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let body = String::from_utf8(text.body().to_vec()).unwrap();
     for line in [
-        "sre_slo_window_events{slo=\"answers\",agent=\"a\",outcome=\"bad\"} 30",
+        "sre_slo_window_events{agent=\"a\",outcome=\"bad\",slo=\"answers\"} 30",
         "sre_server_records_total 40",
         "sre_server_open_runs{format=\"sre\"} 0",
     ] {
