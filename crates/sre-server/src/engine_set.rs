@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_sre::alerts::{AlertManager, CallbackChannel, ChannelConfig, ManagerError, default_mapping};
 use agent_sre::http::{BuildError, Client};
+use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
-    AgentEvent, Alert, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock, Runtime,
-    RuntimeError, Severity, Signal, StoreError,
+    AgentEvent, Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock,
+    Runtime, RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::LoadedConfig;
@@ -21,6 +22,15 @@ pub(crate) struct EngineSet {
     history: Arc<SqliteAlertStore>,
     /// The action of each objective once its budget is exhausted, by name.
     pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
+    delivery: Arc<Delivery>,
+}
+
+/// Channels to which alerts are sent once [`EngineSet::deliver`] has added them. Until then signals wait in the runtime.
+struct Delivery {
+    alerts: Arc<AlertManager>,
+    channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
+    is_open: Mutex<bool>,
+    opened: Condvar,
 }
 
 /// Engines that cannot be started.
@@ -50,7 +60,7 @@ const LOG: &str = "log";
 const MAX_NAME: usize = 256;
 
 impl EngineSet {
-    /// Starts engines without state. `clock` is their time.
+    /// Starts engines without state. Alerts wait until [`deliver`](Self::deliver). `clock` is their time.
     pub(crate) fn start(
         config: LoadedConfig,
         data: &Path,
@@ -69,11 +79,15 @@ impl EngineSet {
             let is_alert = alerts_on_breakers || signal.source != "cascade";
             is_alert.then(|| default_mapping(signal)).flatten()
         });
-        let alerts = Arc::new(notify.start()?);
-        alerts.add_channel(
-            CallbackChannel::new(LOG, log),
-            ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() },
-        )?;
+        if notify.channels.iter().any(|(channel, _)| channel.name() == LOG) {
+            return Err(ManagerError::DuplicateChannel(LOG.to_owned()).into());
+        }
+        let alerts = Arc::new(AlertManager::new(notify.options)?);
+        let mut channels = notify.channels;
+        let every = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
+        channels.push((Arc::new(CallbackChannel::new(LOG, log)), every));
+        let delivery =
+            Arc::new(Delivery { alerts: alerts.clone(), channels, is_open: Mutex::default(), opened: Condvar::new() });
         let mut settings = EngineSettings::default();
         settings.clock = clock;
         settings.max_agents = max_agents;
@@ -85,10 +99,23 @@ impl EngineSet {
             .stage(Arc::new(cut_agent_name))
             .engines(&settings)?
             .collect(alerts.clone())
-            .handle("alerts", alerts.clone())
+            .handle("alerts", delivery.clone())
             .spool(Arc::new(SqliteSpool::open(data.join("spool.db"))?))
             .build()?;
-        Ok(Self { runtime, alerts, history, exhaustion_actions })
+        Ok(Self { runtime, alerts, history, exhaustion_actions, delivery })
+    }
+
+    /// Takes over the open incidents and unfinished deliveries of the data folder, and sends alerts from now on. To be called
+    /// once nothing else in this process delivers from that folder: later alerts would overtake what it has yet to deliver.
+    pub(crate) fn deliver(&self) -> Result<(), ManagerError> {
+        self.alerts.add_channels(self.delivery.channels.clone())?;
+        self.delivery.open();
+        Ok(())
+    }
+
+    /// Waits until alerts are sent.
+    pub(crate) fn wait_until_delivering(&self) {
+        self.delivery.wait();
     }
 
     /// Returns an engine that is always part of the set.
@@ -99,6 +126,32 @@ impl EngineSet {
     /// Returns the alerts that match, newest first.
     pub(crate) fn alert_history(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
         self.history.query(query)
+    }
+}
+
+/// Signals that still wait are for nobody, and must not keep the runtime from ending.
+impl Drop for EngineSet {
+    fn drop(&mut self) {
+        self.delivery.open();
+    }
+}
+
+impl Delivery {
+    fn open(&self) {
+        *lock(&self.is_open) = true;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self) {
+        let is_open = lock(&self.is_open);
+        drop(self.opened.wait_while(is_open, |is_open| !*is_open).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl SignalHandler for Delivery {
+    fn handle(&self, signals: &[Signal], emit: &mut dyn FnMut(Signal)) {
+        self.wait();
+        self.alerts.handle(signals, emit);
     }
 }
 

@@ -59,6 +59,8 @@ const QUEUE: usize = 256;
 const MAX_COMMIT: usize = 8 << 20;
 /// Time between two snapshots while batches arrive.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a reload waits for signal handlers.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two evaluations of the engines.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -153,6 +155,20 @@ fn write(jobs: &Receiver<Job>, processor: &SyncSender<Work>, journal: &dyn Journ
     }
 }
 
+/// Ends the old engines, and then lets the new ones send alerts: in this order, so that none overtakes another.
+fn hand_over(mut old: Arc<EngineSet>, new: &EngineSet) {
+    old.wait_until_delivering();
+    // Requests that began before the change still read from it.
+    while let Err(shared) = Arc::try_unwrap(old).map(drop) {
+        old = shared;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    while let Err(error) = new.deliver() {
+        tracing::error!(%error, "cannot take over the alert channels; retrying");
+        std::thread::sleep(TICK);
+    }
+}
+
 struct ProcessorThread {
     processor: Processor,
     journal: Arc<dyn JournalStore>,
@@ -219,6 +235,8 @@ impl ProcessorThread {
 
     fn replace(&mut self, engines: EngineSet) -> Result<(), String> {
         let before = self.processor.shared.engines();
+        // The effects of handled signals, such as an open circuit, are part of the state.
+        before.runtime.flush(FLUSH_TIMEOUT);
         let mut state = StateWriter::default();
         before.runtime.save(&mut state);
         let restored = state.finish().and_then(|state| {
@@ -230,9 +248,12 @@ impl ProcessorThread {
         });
         restored.map_err(|error| format!("the new engines cannot restore the current state: {error}"))?;
         let old = self.processor.shared.replace(engines);
-        // Dropping the old engines delivers their pending alerts, which may take a while.
-        std::thread::spawn(move || drop((old, before)));
-        Ok(())
+        drop(before);
+        let new = self.processor.shared.engines();
+        // The old engines deliver their pending alerts first, which may take a while.
+        let hand_over = move || hand_over(old, &new);
+        let thread = std::thread::Builder::new().name("sre-hand-over".to_owned()).spawn(hand_over);
+        thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     }
 
     fn snapshot(&mut self) {

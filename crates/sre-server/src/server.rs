@@ -170,7 +170,9 @@ impl Server {
         let state = self.state;
         let _ = tokio::task::spawn_blocking(move || {
             state.pipeline.stop();
-            state.shared.engines().alerts.flush(Duration::from_secs(3));
+            let engines = state.shared.engines();
+            engines.runtime.flush(Duration::from_secs(3));
+            engines.alerts.flush(Duration::from_secs(3));
         })
         .await;
     }
@@ -209,6 +211,7 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     let clock = Arc::new(ManualClock::new(now));
     let server_limits = &config.server_limits;
     let engines = EngineSet::start(loaded, &config.data, server_limits.max_agents, clock.clone())?;
+    engines.deliver().map_err(EngineSetError::from)?;
     let shared = Arc::new(Shared::new(engines, clock));
     let limits = RunLimits { task_timeout: server_limits.task_timeout, max_open_runs: server_limits.max_open_runs };
     let mut processor = Processor::new(shared.clone(), limits);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use agent_sre::{Clock, SystemClock};
 use common::{Service, config, finished};
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
 use fantoccini::key::Key;
@@ -113,6 +114,14 @@ fn free_address() -> SocketAddr {
 
 fn tasks(agent: &str, from: usize, count: usize, success: bool) -> String {
     (from..from + count).map(|task| finished(agent, task, success)).collect()
+}
+
+fn failed_calls(tool: &str, count: usize) -> String {
+    let time = SystemClock.now();
+    let call = format!(
+        "{{\"event\":\"tool_call\",\"time\":\"{time}\",\"agent\":\"well\",\"tool\":\"{tool}\",\"success\":false}}\n"
+    );
+    call.repeat(count)
 }
 
 const ROWS: &str = "[...document.querySelectorAll('#slos .slo')].map(row => \
@@ -271,6 +280,7 @@ async fn the_page_is_accessible_by_screen_reader_and_keyboard() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 40, false))).await;
+    service.events(&failed_calls("search", 5)).await;
     service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
     for (scheme, is_dark) in
         [("--blink-settings=preferredColorScheme=0", true), ("--blink-settings=preferredColorScheme=1", false)]
@@ -279,7 +289,7 @@ async fn the_page_is_accessible_by_screen_reader_and_keyboard() {
         for (path, ready) in [
             (
                 "/",
-                "document.querySelectorAll('#slos .slo').length === 2 && document.querySelectorAll('#alerts li').length > 0",
+                "document.querySelectorAll('#slos .slo').length === 2 && document.querySelectorAll('#alerts li').length > 0 && document.querySelectorAll('#breakers tr').length === 2",
             ),
             ("/#/slo/answers/spent", "document.querySelectorAll('#detail canvas').length >= 3"),
         ] {
@@ -328,5 +338,27 @@ async fn with_tokens_the_page_asks_for_one() {
     secret.send_keys(&Key::Enter.to_string()).await.unwrap();
     browser.until("document.getElementById('connection').textContent", "live").await;
     browser.until("document.getElementById('token').hidden", true).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_circuits_and_a_cascade_are_shown() {
+    let Some(browser) = Browser::open("open_circuits_and_a_cascade_are_shown").await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&tasks("well", 0, 1, true)).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelectorAll('#slos .slo').length", 1).await;
+    browser.until("document.getElementById('breaker-table').hidden", true).await;
+    service.events(&failed_calls("search", 5)).await;
+    let first =
+        "[...document.querySelectorAll('#breakers tr:first-child td')].slice(0, 2).map(cell => cell.textContent)";
+    browser.until(first, json!(["tool search", "open"])).await;
+    service.events(&(failed_calls("read", 5) + &failed_calls("write", 5))).await;
+    browser.until("document.querySelectorAll('#breakers tr').length", 3).await;
+    browser.until("document.querySelectorAll('#cascades li').length", 1).await;
+    browser.until("/search/.test(document.querySelector('#cascades li').textContent)", true).await;
     browser.close().await;
 }

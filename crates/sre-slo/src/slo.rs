@@ -38,6 +38,9 @@ struct Transition {
     status: Status,
     /// The signal of it, once there was an incident.
     signal: Option<Box<Signal>>,
+    /// Whether the next evaluation signals the status even if it has not changed: an incident that began after the state was
+    /// saved may be over without this objective knowing of it.
+    is_unconfirmed: bool,
 }
 
 impl Transition {
@@ -45,7 +48,8 @@ impl Transition {
         let (status, signal): (Status, Option<String>) = state.take()?;
         let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
         let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
-        Ok(Self { status, signal })
+        let is_unconfirmed = signal.is_none();
+        Ok(Self { status, signal, is_unconfirmed })
     }
 }
 
@@ -211,8 +215,11 @@ impl Slo {
     /// Returns the status at `now`, and sends a signal where it has changed since the last call.
     pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
         let status = self.budget.reading(now).status;
-        let before = lock(&self.transition).status;
-        if before != status {
+        let before = {
+            let transition = lock(&self.transition);
+            (transition.status != status || transition.is_unconfirmed).then_some(transition.status)
+        };
+        if let Some(before) = before {
             // Outside the lock: indicators may be the user's code.
             let signal = self.snapshot_at(now).status_changed(before, self.budget.config().exhaustion_action, now);
             let mut transition = lock(&self.transition);
@@ -221,7 +228,8 @@ impl Slo {
                 return status;
             }
             let is_incident = signal.phase == Phase::Firing || transition.signal.is_some();
-            *transition = Transition { status, signal: is_incident.then(|| Box::new(signal.clone())) };
+            let last = is_incident.then(|| Box::new(signal.clone()));
+            *transition = Transition { status, signal: last, is_unconfirmed: false };
             drop(transition);
             signals(signal);
         }
@@ -479,6 +487,23 @@ mod tests {
         let over = signals(&slo, evaluate);
         assert_eq!((over.len(), over[0].phase), (1, Phase::Resolved));
         assert_eq!(signals(&slo, reassert), over, "so is its end");
+    }
+
+    #[test]
+    fn an_incident_that_began_and_ended_after_the_state_was_saved_is_ended() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
+        let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap();
+        slo.observe(&finished(clock.now(), true));
+        slo.evaluate_at(clock.now(), &mut |_| {});
+        let mut state = StateWriter::default();
+        slo.save(&mut state);
+        let restored = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap();
+        restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        let mut phases = Vec::new();
+        (0..3).for_each(|_| {
+            restored.evaluate_at(clock.now(), &mut |signal| phases.push(signal.phase));
+        });
+        assert_eq!(phases, [Phase::Resolved], "once, for whoever still has it open");
     }
 
     #[test]
