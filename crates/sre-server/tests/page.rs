@@ -354,7 +354,7 @@ async fn open_circuits_and_a_cascade_are_shown() {
     browser.until("document.getElementById('breaker-table').hidden", true).await;
     service.events(&failed_calls("search", 5)).await;
     let first =
-        "[...document.querySelectorAll('#breakers tr:first-child td')].slice(0, 2).map(cell => cell.textContent)";
+        "[...document.querySelectorAll('#breakers tr:first-child > *')].slice(0, 2).map(cell => cell.textContent)";
     browser.until(first, json!(["tool search", "open"])).await;
     service.events(&(failed_calls("read", 5) + &failed_calls("write", 5))).await;
     browser.until("document.querySelectorAll('#breakers tr').length", 3).await;
