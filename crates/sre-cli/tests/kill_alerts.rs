@@ -89,7 +89,7 @@ impl Receiver {
             let body: Value = serde_json::from_slice(&request.body).unwrap();
             let alert = &body["data"];
             receiver.record(alert["dedup_key"].as_str().unwrap(), alert["severity"] == "resolved");
-            ResponseTemplate::new(200).set_delay(Duration::from_millis(20))
+            ResponseTemplate::new(200).set_delay(Duration::from_millis(10))
         };
         Mock::given(any()).respond_with(record).mount(&server).await;
         server
