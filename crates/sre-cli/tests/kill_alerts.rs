@@ -1,0 +1,162 @@
+//! Kills `sre serve` while it delivers thousands of alerts: every incident begins once and ends once.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use agent_sre::HttpClient;
+use agent_sre::http::{Client, Options};
+use http::Request;
+use serde_json::Value;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const AGENTS: usize = 2_500;
+const INCIDENTS: usize = 2 * AGENTS;
+/// Numbers of incidents that have begun, and later ended, at the receiver when the service is killed.
+const KILLS_AT: [usize; 3] = [0, 1, INCIDENTS / 4];
+const DEADLINE: Duration = Duration::from_secs(120);
+
+const SLOS: &str = "
+name: answers
+indicators: [{type: task_success_rate, target: 0.5}]
+---
+name: results
+indicators: [{type: task_success_rate, target: 0.5}]
+";
+
+struct Service {
+    child: Child,
+    url: String,
+}
+
+impl Service {
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
+            .args(["serve", "--config"])
+            .arg(folder.join("sre.yaml"))
+            .env("SRE_LOG", "off")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("a ready line");
+        Self { child, url: url.to_owned() }
+    }
+
+    /// Sends `count` finished tasks of each agent in one request.
+    async fn send(&self, agents: &[String], count: usize, success: bool) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let line = |agent: &String, task: usize| {
+            format!(
+                "{{\"event\":\"task_finished\",\"time\":{now},\"agent\":\"{agent}\",\"task\":\"{success}-{task}\",\"success\":{success}}}\n"
+            )
+        };
+        let lines: String = agents.iter().flat_map(|agent| (0..count).map(move |task| line(agent, task))).collect();
+        let client = Client::new(Options::default()).unwrap();
+        let request = Request::post(format!("{}/v1/events/sre", self.url)).body(lines.into()).unwrap();
+        assert!(client.send(request).await.unwrap().status().is_success());
+    }
+}
+
+impl Drop for Service {
+    /// Kills the process with SIGKILL.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A slow webhook that deduplicates by `dedup_key`.
+#[derive(Clone, Default)]
+struct Receiver(Arc<Mutex<HashMap<String, Incident>>>);
+
+#[derive(Default)]
+struct Incident {
+    is_open: bool,
+    begins: usize,
+    ends: usize,
+}
+
+impl Receiver {
+    async fn listen(&self) -> MockServer {
+        let (server, receiver) = (MockServer::start().await, self.clone());
+        let record = move |request: &wiremock::Request| {
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            let alert = &body["data"];
+            receiver.record(alert["dedup_key"].as_str().unwrap(), alert["severity"] == "resolved");
+            ResponseTemplate::new(200).set_delay(Duration::from_millis(10))
+        };
+        Mock::given(any()).respond_with(record).mount(&server).await;
+        server
+    }
+
+    fn record(&self, key: &str, is_end: bool) {
+        let mut incidents = self.0.lock().unwrap();
+        let incident = incidents.entry(key.to_owned()).or_default();
+        match is_end {
+            // Counts an end without a beginning too: it is an error.
+            true if incident.is_open || incident.begins == 0 => incident.ends += 1,
+            false if !incident.is_open => incident.begins += 1,
+            _ => {}
+        }
+        incident.is_open = !is_end;
+    }
+
+    fn count(&self, is_counted: impl Fn(&Incident) -> bool) -> usize {
+        self.0.lock().unwrap().values().filter(|incident| is_counted(incident)).count()
+    }
+
+    async fn until(&self, expected: usize, is_counted: impl Fn(&Incident) -> bool) {
+        let begun = Instant::now();
+        while self.count(&is_counted) < expected {
+            let found = self.count(&is_counted);
+            assert!(begun.elapsed() < DEADLINE, "found {found} incidents, expected {expected}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_incident_begins_once_and_ends_once_after_kills() {
+    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::default());
+    let server = receiver.listen().await;
+    let write = |name, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("slos.yaml", SLOS);
+    write("notify.yaml", &format!("channels: [{{type: webhook, url: \"{}\"}}]\n", server.uri()));
+    write(
+        "sre.yaml",
+        "listen: 127.0.0.1:0\ndata: data\nslos: [slos.yaml]\nnotify: notify.yaml\nmax_agents: 10000\nsnapshot_after: 100kB\n",
+    );
+    let agents: Vec<String> = (0..AGENTS).map(|agent| format!("agent-{agent}")).collect();
+
+    let mut service = Service::start(folder.path());
+    for success in [false, true] {
+        let has_reached = |incident: &Incident| if success { incident.ends > 0 } else { incident.begins > 0 };
+        service.send(&agents, if success { 8 } else { 2 }, success).await;
+        for kill_at in KILLS_AT {
+            receiver.until(kill_at, has_reached).await;
+            drop(service);
+            let reached = receiver.count(has_reached);
+            assert!(reached < INCIDENTS, "all were delivered before the kill at {kill_at}");
+            service = Service::start(folder.path());
+        }
+        receiver.until(INCIDENTS, has_reached).await;
+    }
+
+    // One more restart, and incidents that are delivered after whatever the restart sends again.
+    drop(service);
+    let service = Service::start(folder.path());
+    service.send(&["last".to_owned()], 2, false).await;
+    receiver.until(2, |incident| incident.is_open).await;
+    let incidents = receiver.0.lock().unwrap();
+    assert_eq!(incidents.len(), INCIDENTS + 2);
+    for (key, incident) in incidents.iter().filter(|(key, _)| !key.ends_with("/last")) {
+        let found = (incident.begins, incident.ends, incident.is_open);
+        assert_eq!(found, (1, 1, false), "{key}: beginnings, ends, open");
+    }
+}
