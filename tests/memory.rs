@@ -26,7 +26,7 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
     let start = Timestamp::from_secs(1_790_000_000);
     // Two months of events that fill every latency bin of every bucket, recorded by more threads than there are counter stripes.
     std::thread::scope(|scope| {
-        for thread in 0..10u32 {
+        let threads = [0u32, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|thread| {
             let slo = &slo;
             scope.spawn(move || {
                 for step in 0..20_000u32 {
@@ -38,8 +38,10 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
                     let time = end.saturating_add(Duration::from_millis(u64::from(step) * 80));
                     slo.observe(&finished(time, 10f64.powf(f64::from(step % 1000) / 125.0 - 1.0)));
                 }
-            });
-        }
+            })
+        });
+        // A scope's end does not wait until its threads have freed what they hold; joining them does.
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     let held = dhat::HeapStats::get().curr_bytes - before + size_of_val(&slo);
     println!("an objective with a ratio and a latency holds {held} bytes");
