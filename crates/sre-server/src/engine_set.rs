@@ -33,7 +33,7 @@ struct Delivery {
     opened: Condvar,
 }
 
-/// Engines that cannot be started.
+/// Error of starting the engines.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineSetError {

@@ -20,7 +20,7 @@ use crate::RuntimeBuilder;
 pub struct EngineSettings {
     /// The time by which engines judge and count.
     pub clock: Arc<dyn Clock>,
-    /// The most agents that are told apart: 1,000.
+    /// Maximum number of agents with statistics of their own; 1,000 by default.
     pub max_agents: usize,
     /// Objectives.
     #[cfg(feature = "slo")]

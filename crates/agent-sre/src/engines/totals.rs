@@ -74,7 +74,7 @@ const OVERFLOW: &str = "__overflow__";
 const UNKNOWN_MODEL: &str = "unknown";
 
 impl AgentTotals {
-    /// Creates an engine that tells so many agents, and as many models, apart.
+    /// Creates an engine that keeps statistics for up to `max_agents` agents and as many models.
     pub fn new(max_agents: usize) -> Self {
         Self { max_agents, sums: Mutex::default() }
     }

@@ -33,7 +33,7 @@ struct Export {
     options: OutboxOptions,
 }
 
-/// A runtime that cannot be started.
+/// Error of starting a runtime.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {

@@ -64,7 +64,7 @@ pub struct HandlerStats {
     pub queued: u64,
 }
 
-/// A handler is given so many signals at once.
+/// Maximum number of signals in one call of a handler.
 const BATCH: usize = 1_024;
 /// How soon a spool that could not be read is read again.
 const SPOOL_RETRY: Duration = Duration::from_secs(1);
@@ -178,7 +178,7 @@ impl SignalSink for Dispatcher {
 impl HandlerQueue {
     fn new(name: &str, spool: Option<&dyn Spool>) -> Self {
         let spool_name = format!("signals/{name}");
-        // A spool that cannot be read now is read when the next one-off waits there.
+        // If reading the spool fails, it is read again when the next one-off is written to it.
         let spooled = spool.and_then(|spool| spool.size(&spool_name).ok()).map_or(0, |size| size.records);
         Self {
             name: name.to_owned(),
@@ -207,7 +207,7 @@ impl HandlerQueue {
         }
     }
 
-    /// Waits for signals; `None` once there are none and never will be. `lost` is told how many could not be read back.
+    /// Waits for signals; `None` once the queue is closed and empty. Calls `lost` with the number that could not be read back.
     fn next_batch(&self, spool: Option<&dyn Spool>, lost: impl Fn(usize)) -> Option<Vec<Arc<Signal>>> {
         let mut state = self.state();
         let mut is_locked_out = false;
@@ -233,7 +233,7 @@ impl HandlerQueue {
         }
     }
 
-    /// Takes one-offs back from the spool; those that cannot be read are dropped, and counted.
+    /// Moves one-offs from the spool into memory; unreadable ones are dropped and counted.
     fn refill(&self, state: &mut QueueState, spool: &dyn Spool) -> Result<(), StoreError> {
         let records = spool.peek(&self.spool_name, BATCH, usize::MAX)?;
         let Some(last) = records.last() else {

@@ -7,7 +7,7 @@ use sre_core::{Phase, Signal, Timestamp};
 ///
 /// An incident never has more than a few signals here, however often its state changes: a repeat of a state is dropped, and
 /// a circle through states is cut short, so that the size is bounded by the number of incidents. What never happens is that
-/// an end replaces a beginning that was not handled. One-offs are counted, and bounded by whoever pushes them.
+/// an end replaces a beginning that was not handled. One-offs are counted; the caller of `push` limits their number.
 #[derive(Debug, Default)]
 pub(crate) struct SignalQueue {
     next: u64,

@@ -69,7 +69,7 @@ pub struct Outbox {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// An outbox that cannot be started.
+/// Error of starting an outbox.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutboxError {

@@ -80,7 +80,7 @@ pub enum DropReason {
     Shutdown,
 }
 
-/// So many reasons of a backend are told apart; the rest is counted as one.
+/// Maximum number of failure reasons counted separately per backend; the rest is counted as one.
 const MOST_REASONS: usize = 16;
 const OTHER_REASONS: &str = "other";
 
