@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_adapter_openai_agents::OpenAiAgentsAdapter;
 use sre_adapter_otel::OtelAdapter;
+use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::{Adapter, Event, Sli, SpanId, Tally};
 use sre_slo::{RepeatedToolCalls, StepsPerTask, TimeToFirstToken};
 use sre_testkit::conformance;
@@ -151,6 +153,36 @@ fn otlp_protobuf_is_the_same_as_json() {
             }
         }
     }
+}
+
+/// A journal keeps the decoded part of a body: it yields the same events, and is much smaller.
+#[test]
+fn what_a_journal_keeps_of_a_body_yields_the_same_events() {
+    let (mut received, mut kept) = (0, 0);
+    for recording in OTLP.into_iter().flat_map(|dialect| in_folder(&folder(dialect))) {
+        let bodies: Vec<Bytes> = recording.bodies.iter().map(|body| std::fs::read(body).unwrap().into()).collect();
+        let decode = OtelAdapter::default().decoder().unwrap();
+        let decode_all = |kind, bodies: &[Bytes]| -> Vec<Body> {
+            bodies.iter().map(|body| decode(Body::new(kind, body.clone())).unwrap()).collect()
+        };
+        let decoded = decode_all(BodyKind::Traces, &bodies);
+        let saved: Vec<Bytes> = decoded.iter().map(|body| body.bytes.clone()).collect();
+        let size = |bodies: &[Bytes]| bodies.iter().map(Bytes::len).sum::<usize>();
+        (received, kept) = (received + size(&bodies), kept + size(&saved));
+        let read_back = saved.iter().map(|body| Body::new(BodyKind::Decoded, body.clone())).collect();
+        let decoded_again = decode_all(BodyKind::Decoded, &saved);
+        let expected =
+            conformance::run(&mut OtelAdapter::default(), &bodies.iter().map(|body| body.to_vec()).collect::<Vec<_>>());
+        for bodies in [decoded, read_back, decoded_again] {
+            let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+            for body in bodies {
+                adapter.ingest_body(body, &IngestLimits::default(), &mut |event| events.push(event)).unwrap();
+            }
+            adapter.finish(&mut |event| events.push(event));
+            assert_eq!(events, expected, "{}", recording.name);
+        }
+    }
+    assert!(kept * 4 < received, "{kept} bytes are kept of {received}");
 }
 
 /// Every event descends from the start and end of its task, through spans that have events themselves.

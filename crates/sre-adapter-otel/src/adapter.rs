@@ -160,12 +160,11 @@ impl Adapter for OtelAdapter {
         limits: &IngestLimits,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<IngestReport, AdapterError> {
-        if body.kind == BodyKind::Lines {
-            return Ok(self.ingest_lines(&body.bytes, limits, emit));
-        }
-        let request = match body.take_decoded() {
-            Some(request) => request,
-            None => decode::read(&body.bytes, body.kind)?,
+        let request = match (body.take_decoded(), body.kind) {
+            (Some(request), _) => request,
+            (None, BodyKind::Lines) => return Ok(self.ingest_lines(&body.bytes, limits, emit)),
+            (None, BodyKind::Decoded) => Request::restore(&body.bytes)?,
+            (None, kind) => decode::read(&body.bytes, kind)?,
         };
         Ok(self.ingest_request(request, limits, emit))
     }

@@ -1,11 +1,14 @@
-use sre_core::{Event, SpanId, Timestamp, TraceId};
+use serde::{Deserialize, Serialize};
+use sre_core::adapter::AdapterError;
+use sre_core::private::json_text;
+use sre_core::{Event, SpanId, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
 use crate::dialects::EVALUATION_EVENT;
 use crate::span::{Known, Span};
 
 /// The part of an export request that matters to the runs of agents. Reading it takes most of the time and needs no
 /// adapter, so that a service can do it on many threads.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) items: Vec<Item>,
     pub(crate) services: Vec<String>,
@@ -15,24 +18,43 @@ pub(crate) struct Request {
     pub(crate) unknown: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Item {
     Span { trace: TraceId, span: Span, service: Option<u32> },
     Evaluation(LoggedEvaluation),
 }
 
 /// An evaluation that came as a log record.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LoggedEvaluation {
     pub(crate) time: Timestamp,
     pub(crate) trace: Option<TraceId>,
     pub(crate) span: Option<SpanId>,
     /// The agent, where the record names one.
     pub(crate) agent: Option<String>,
+    #[serde(with = "json_text")]
     pub(crate) event: Event,
 }
 
+/// The section that holds a saved request.
+const SECTION: &str = "request";
+
 impl Request {
+    /// Returns the request in a form that later versions read too.
+    pub(crate) fn save(&self) -> Result<Vec<u8>, AdapterError> {
+        let mut state = StateWriter::default();
+        state.section(SECTION, |state| state.put(self));
+        state.finish().map_err(malformed)
+    }
+
+    pub(crate) fn restore(saved: &[u8]) -> Result<Self, AdapterError> {
+        let (name, mut state) = StateReader::new(saved).section().map_err(malformed)?;
+        if name != SECTION {
+            return Err(AdapterError::Malformed(format!("found a section `{name}`, expected `{SECTION}`")));
+        }
+        state.take().map_err(malformed)
+    }
+
     /// Rejects what ends after `time`: the clock that says so must be wrong.
     pub(crate) fn drop_after(&mut self, time: Timestamp) {
         let before = self.items.len();
@@ -79,4 +101,8 @@ impl Request {
             _ => self.unknown += 1,
         }
     }
+}
+
+fn malformed(error: StateError) -> AdapterError {
+    AdapterError::Malformed(error.to_string())
 }

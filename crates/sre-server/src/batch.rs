@@ -30,7 +30,8 @@ impl Batch {
 
     /// Decodes the body as far as that does not depend on earlier batches.
     pub(crate) fn decode(self, shared: &Shared) -> Result<Self, AdapterError> {
-        Ok(Self { body: shared.decode(self.format, self.body)?, ..self })
+        let body = shared.decode(self.format, self.body)?;
+        Ok(Self::new(self.format, body, self.key, self.received))
     }
 
     pub(crate) fn entry(&self) -> JournalEntry<'_> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::AdapterError;
 
-/// What a client sent at once, as it came, and what was read of it already.
+/// The body of a request, as it came or decoded.
 #[derive(Debug)]
 pub struct Body {
     /// What the bytes hold.
@@ -27,39 +27,44 @@ pub enum BodyKind {
     Traces,
     /// One OTLP export request of logs, in protobuf or JSON.
     Logs,
+    /// The result of a [`Decoder`], in a form that only its adapter reads. A later version of the adapter reads it too.
+    Decoded,
 }
 
-/// Reads a body as far as that needs nothing of the adapter's state; an error where it is not of its format. An adapter
-/// that has one ([`Adapter::decoder`](super::Adapter::decoder)) takes the result in without reading it again.
+/// Decodes a body as far as that does not depend on the adapter's state; an error if the body is not of its format.
+///
+/// The result is of kind [`BodyKind::Decoded`]: its bytes hold the part that the adapter uses, which is what a journal
+/// keeps, and the decoded value is attached, so that the adapter does not read the bytes again. Decoding such bytes, read
+/// back from a journal, attaches the value again.
 pub type Decoder = fn(Body) -> Result<Body, AdapterError>;
 
 /// A text that names no kind of body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found `{found}`, expected lines, traces or logs")]
+#[error("found `{found}`, expected lines, traces, logs or decoded")]
 pub struct UnknownBodyKind {
     found: String,
 }
 
 impl Body {
-    /// Returns a body of which nothing was read yet.
+    /// Returns a body that is not decoded yet.
     pub fn new(kind: BodyKind, bytes: impl Into<Bytes>) -> Self {
         Self { kind, bytes: bytes.into(), decoded: None }
     }
 
-    /// Adds what was read of it.
-    #[must_use]
-    pub fn with_decoded<T: Send + 'static>(self, decoded: T) -> Self {
-        Self { decoded: Some(Box::new(decoded)), ..self }
+    /// Returns the result of a [`Decoder`]: a value, and the bytes from which it can be decoded again.
+    pub fn decoded<T: Send + 'static>(bytes: impl Into<Bytes>, value: T) -> Self {
+        Self { kind: BodyKind::Decoded, bytes: bytes.into(), decoded: Some(Box::new(value)) }
     }
 
-    /// Returns what was read of it, once.
+    /// Takes the decoded value: `None` if there is none of this type, or it was taken already.
     pub fn take_decoded<T: 'static>(&mut self) -> Option<T> {
         self.decoded.take()?.downcast().ok().map(|decoded| *decoded)
     }
 }
 
 impl BodyKind {
-    const ALL: [(Self, &str); 3] = [(Self::Lines, "lines"), (Self::Traces, "traces"), (Self::Logs, "logs")];
+    const ALL: [(Self, &str); 4] =
+        [(Self::Lines, "lines"), (Self::Traces, "traces"), (Self::Logs, "logs"), (Self::Decoded, "decoded")];
 }
 
 impl fmt::Display for BodyKind {
@@ -90,9 +95,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_handed_out_once_and_only_as_what_it_is() {
-        let mut body = Body::new(BodyKind::Lines, "x").with_decoded(7_u32);
+    fn a_decoded_value_is_taken_once_and_only_as_its_type() {
+        let mut body = Body::decoded("x", 7_u32);
         assert_eq!((body.take_decoded::<u32>(), body.take_decoded::<u32>()), (Some(7), None));
-        assert_eq!(Body::new(BodyKind::Lines, "x").with_decoded(7_u32).take_decoded::<u64>(), None);
+        assert_eq!(Body::decoded("x", 7_u32).take_decoded::<u64>(), None);
     }
 }
