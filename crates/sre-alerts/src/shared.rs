@@ -2,7 +2,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use sre_core::{Alert, Severity, StoreError, Timestamp, lock};
+use sre_core::private::lock;
+use sre_core::{Alert, AlertQuery, Severity, StoreError, Timestamp};
 use tokio::sync::Notify;
 
 use crate::channel_pipeline::ChannelPipeline;
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) idle: (Mutex<bool>, Condvar),
+    created: Timestamp,
 }
 
 const SPINS: u32 = 10_000;
@@ -49,6 +51,7 @@ impl Shared {
         Self {
             state: Mutex::new(State::new(options.clone(), fingerprinter)),
             fingerprinter,
+            created: options.clock.now(),
             options,
             commit_queue: Mutex::default(),
             commit_lock: Mutex::default(),
@@ -95,6 +98,8 @@ impl Shared {
     /// Returns the alerts that change an incident: not one that was sent already, with the same start and severity, nor the
     /// resolution of an incident that is not open.
     pub(crate) fn changes(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
+        let is_known = |alert: &Alert| self.state().incident(self.fingerprinter.of(alert)).is_some();
+        alerts.retain(|alert| !self.began_before_this_run(alert) || is_known(alert) || !self.was_resolved(alert));
         let state = self.state();
         let form = |alert: &Alert| (alert.severity, alert.starts_at);
         // What each incident will be, once the alerts before are sent.
@@ -106,6 +111,20 @@ impl Shared {
             std::mem::replace(last, next) != next
         });
         alerts
+    }
+
+    fn began_before_this_run(&self, alert: &Alert) -> bool {
+        alert.starts_at != Timestamp::default() && alert.starts_at < self.created
+    }
+
+    /// Returns whether the history has a resolution of the incident after the alert: engines that an earlier run has not
+    /// saved raise their signals again.
+    fn was_resolved(&self, alert: &Alert) -> bool {
+        let key = Some(alert.key().into_owned());
+        let query = AlertQuery { dedup_key: key, limit: Some(1), ..AlertQuery::default() };
+        // If the store fails, the alert is rather sent twice than not at all.
+        let last = self.options.store.as_ref().and_then(|store| store.query(&query).ok()?.pop());
+        last.is_some_and(|last| last.alert.ends_at.is_some_and(|ended| ended >= alert.starts_at))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

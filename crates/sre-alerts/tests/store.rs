@@ -12,7 +12,8 @@ use sre_alerts::{
     Verdict,
 };
 use sre_core::{
-    Alert, AlertChannel, AlertQuery, AlertStore, DeliveryState, ManualClock, RetryPolicy, Severity, Timestamp,
+    Alert, AlertChannel, AlertQuery, AlertStore, DeliveryState, ManualClock, RetryPolicy, Severity, Signal,
+    SignalHandler, Timestamp,
 };
 use support::{MemoryStore, TestChannel};
 
@@ -54,6 +55,32 @@ async fn deliveries_are_adopted_once_their_owner_stops_renewing_its_lease() {
     assert_eq!(other_channel.take(), ["a critical: burns"]);
     let record = &store.query(&AlertQuery::default()).unwrap()[0];
     assert_eq!(record.deliveries[0].state, DeliveryState::Delivered);
+}
+
+/// An engine that was saved before an incident began raises its signals again when the events are replayed.
+#[tokio::test]
+async fn an_incident_that_was_over_before_a_restart_is_not_sent_again() {
+    let clock = Arc::new(ManualClock::new(START));
+    let (store, channel) = (MemoryStore::default(), TestChannel::new("ops"));
+    let at = |second| START.saturating_add(Duration::from_secs(second));
+    let [begun, over] = [
+        Signal::firing("slo", "slo/a", Severity::Critical, at(1)).with_text("a", "burns"),
+        Signal::resolved("slo", "slo/a", at(2)).with_text("a", "over"),
+    ];
+    let handle = async |manager: &AlertManager, signals: &[Signal]| {
+        manager.handle(signals, &mut |_| {});
+        manager.deliver_due().await;
+        channel.take()
+    };
+    let first = manager(store.clone(), &clock, &channel);
+    clock.advance(Duration::from_secs(3));
+    assert_eq!(handle(&first, &[begun.clone(), over.clone()]).await, ["slo/a critical: burns", "slo/a resolved: over"]);
+    drop(first);
+    let second = manager(store, &clock, &channel);
+    assert_eq!(handle(&second, &[begun.clone(), over]).await, [""; 0], "they are in the history");
+    let mut again = begun;
+    again.time = at(3);
+    assert_eq!(handle(&second, &[again]).await, ["slo/a critical: burns"], "another incident");
 }
 
 #[tokio::test]

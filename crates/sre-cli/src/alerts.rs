@@ -97,7 +97,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::List { history, agent, severity, slo, since, limit, output } => {
             let since = since.map(|window| SystemClock.now().saturating_sub(window.duration()));
             let limit = Some(limit);
-            let query = AlertQuery { agent_id: agent, severity, slo_name: slo, since, until: None, limit };
+            let query = AlertQuery { agent_id: agent, severity, slo_name: slo, since, limit, ..AlertQuery::default() };
             list(&history.open()?, &query, output)
         }
         Command::Ack { history, key, by } => {

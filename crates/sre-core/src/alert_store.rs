@@ -196,6 +196,8 @@ pub struct AlertQuery {
     pub severity: Option<Severity>,
     /// Only alerts of this objective.
     pub slo_name: Option<String>,
+    /// Only alerts with this key.
+    pub dedup_key: Option<String>,
     /// Only alerts sent at or after this time.
     pub since: Option<Timestamp>,
     /// Only alerts sent before this time.

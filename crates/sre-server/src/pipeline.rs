@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use agent_sre::private::lock;
-use agent_sre::{Clock, JournalEntry, JournalStore, StateReader, StateWriter, StoreError, SystemClock};
+use agent_sre::{Clock, JournalEntry, JournalStore, StoreError, SystemClock};
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
@@ -208,6 +208,8 @@ impl ProcessorThread {
                 self.snapshot();
             }
         }
+        // Signals that are handled need not be in the snapshot.
+        self.processor.shared.engines().runtime.flush(FLUSH_TIMEOUT);
         if self.is_behind() {
             self.snapshot();
         }
@@ -237,16 +239,8 @@ impl ProcessorThread {
         let before = self.processor.shared.engines();
         // The effects of handled signals, such as an open circuit, are part of the state.
         before.runtime.flush(FLUSH_TIMEOUT);
-        let mut state = StateWriter::default();
-        before.runtime.save(&mut state);
-        let restored = state.finish().and_then(|state| {
-            for section in StateReader::new(&state).sections() {
-                let (name, mut part) = section?;
-                engines.runtime.restore(name, &mut part)?;
-            }
-            Ok(())
-        });
-        restored.map_err(|error| format!("the new engines cannot restore the current state: {error}"))?;
+        let copied = before.runtime.copy_state_to(&engines.runtime);
+        copied.map_err(|error| format!("the new engines cannot restore the current state: {error}"))?;
         let old = self.processor.shared.replace(engines);
         drop(before);
         let new = self.processor.shared.engines();

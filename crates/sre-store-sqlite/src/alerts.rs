@@ -154,11 +154,12 @@ impl AlertStore for SqliteAlertStore {
     }
 
     fn query(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
-        let AlertQuery { agent_id, severity, slo_name, since, until, limit } = query;
+        let AlertQuery { agent_id, severity, slo_name, dedup_key, since, until, limit } = query;
         let conditions = [
             agent_id.as_ref().map(|agent| ("a.agent_id = ?", Value::from(agent.clone()))),
             severity.map(|severity| ("a.severity = ?", Value::from(i64::from(severity as u8)))),
             slo_name.as_ref().map(|slo| ("a.slo_name = ?", Value::from(slo.clone()))),
+            dedup_key.as_ref().map(|key| ("a.dedup_key = ?", Value::from(key.clone()))),
             since.map(|since| ("a.at >= ?", Value::from(since.as_nanos()))),
             until.map(|until| ("a.at < ?", Value::from(until.as_nanos()))),
         ];
@@ -181,7 +182,7 @@ impl AlertStore for SqliteAlertStore {
                 record.acknowledged = acknowledged;
                 Ok(record)
             };
-            let mut statement = connection.prepare(&found)?;
+            let mut statement = connection.prepare_cached(&found)?;
             let records = statement.query_map(params_from_iter(values), with_acknowledgement)?;
             let mut records: Vec<AlertRecord> = records.collect::<Result<_, _>>()?;
             let mut of_alert = connection.prepare_cached(

@@ -61,6 +61,9 @@ fn every_filter_finds_the_matching_alerts() {
     assert_eq!(find(AlertQuery { agent_id: Some("support".into()), ..all.clone() }), [ids[2], ids[0]]);
     assert_eq!(find(AlertQuery { severity: Some(Severity::Critical), ..all.clone() }), [ids[2], ids[1]]);
     assert_eq!(find(AlertQuery { slo_name: Some("other".into()), ..all.clone() }), []);
+    let key = store.query(&all).unwrap()[0].alert.key().into_owned();
+    assert_eq!(find(AlertQuery { dedup_key: Some(key), limit: Some(1), ..all.clone() }), [ids[2]]);
+    assert_eq!(find(AlertQuery { dedup_key: Some("unknown".into()), ..all.clone() }), []);
     assert_eq!(find(AlertQuery { since: Some(at(10)), until: Some(at(20)), ..all.clone() }), [ids[1]]);
     let record = &store.query(&AlertQuery { agent_id: Some("planner".into()), ..all }).unwrap()[0];
     assert_eq!((&record.alert, record.at), (&*alerts[1].alert, at(10)));

@@ -8,8 +8,8 @@ use sre_core::{Collect, EventStage, Observe, Persist, SignalHandler, SignalSink,
 #[cfg(feature = "http")]
 use sre_http::{Outbox, OutboxError, OutboxOptions};
 
-use super::Runtime;
 use super::dispatch::Dispatcher;
+use super::{PENDING_SIGNALS, Runtime};
 
 /// Sets up a [`Runtime`]. The order of calls does not matter, but for stages, observers and handlers among themselves.
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Export {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
-    /// Two handlers, or two parts whose state is kept, have one name.
+    /// Two handlers, two exporters or two parts with saved state have the same name.
     #[error("`{0}`: found two parts of this name, expected one")]
     DuplicateName(String),
     /// An exporter's outbox cannot be started.
@@ -130,10 +130,14 @@ impl RuntimeBuilder {
     /// Connects everything and starts the handlers' threads.
     #[cfg_attr(not(feature = "http"), expect(unused_mut, reason = "exporters add collectors"))]
     pub fn build(mut self) -> Result<Runtime, RuntimeError> {
-        let mut names = BTreeSet::new();
+        let mut names = BTreeSet::from([PENDING_SIGNALS.to_owned()]);
         let handlers = self.handlers.iter().map(|(name, _)| format!("handler {name}"));
         let persisted = self.persisted.iter().map(|part| part.name().into_owned());
-        if let Some(twice) = handlers.chain(persisted).find(|name| !names.insert(name.clone())) {
+        #[cfg(feature = "http")]
+        let exporters = self.exports.iter().map(|export| format!("exporter {}", export.exporter.name()));
+        #[cfg(not(feature = "http"))]
+        let exporters = std::iter::empty();
+        if let Some(twice) = handlers.chain(persisted).chain(exporters).find(|name| !names.insert(name.clone())) {
             return Err(RuntimeError::DuplicateName(twice));
         }
         #[cfg(feature = "http")]

@@ -4,9 +4,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sre_core::{Metric, Phase, Signal, SignalHandler, SignalSink, Spool, StoreError};
+use sre_core::{
+    Metric, Phase, Signal, SignalHandler, SignalSink, Spool, StateError, StateReader, StateWriter, StoreError,
+};
 
-use super::queue::SignalQueue;
+use super::queue::{Queued, SignalQueue, Taken};
 
 /// Hands signals to handlers, each of which has a queue and a thread of its own.
 pub(crate) struct Dispatcher {
@@ -20,7 +22,7 @@ pub(crate) struct Dispatcher {
 
 struct HandlerQueue {
     name: String,
-    /// Where one-offs wait that memory has no room for.
+    /// The spool's queue of one-offs that do not fit into memory.
     spool_name: String,
     state: Mutex<QueueState>,
     filled: Condvar,
@@ -30,8 +32,12 @@ struct HandlerQueue {
 #[derive(Default)]
 struct QueueState {
     queue: SignalQueue,
-    /// One-offs in the spool.
+    /// The signals that the handler has been given and not returned from.
+    in_flight: Vec<Queued>,
+    /// One-offs in the spool that were not read back yet.
     spooled: u64,
+    /// The last record of the spool that was read back. It stays there until it is handled.
+    read_back: Option<u64>,
     is_closed: bool,
 }
 
@@ -44,21 +50,22 @@ struct Counts {
     dropped: AtomicU64,
 }
 
-/// How a handler is doing.
+/// Counters of a signal handler since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerStats {
-    /// Its name.
+    /// The name of the handler.
     pub name: String,
     /// Signals handled.
     pub handled: u64,
-    /// Signals that repeated a state which was known or waiting.
+    /// Signals that repeated a known or waiting state.
     pub coalesced: u64,
-    /// One-offs that waited in the spool.
+    /// One-offs written to the spool.
     pub spooled: u64,
-    /// Signals over which it panicked. Those of incidents are tried again when they are asserted again.
+    /// Panics of the handler over a single signal. The signal is handled again, up to ten times.
     pub panicked: u64,
-    /// One-offs lost because memory was full and there was no spool, or it failed.
+    /// Signals lost: one-offs for which memory was full and there was no spool or it failed, one-offs over which the handler
+    /// panicked ten times, and signals that handlers raised over each other's without end.
     pub dropped: u64,
     /// Signals waiting now.
     pub queued: u64,
@@ -66,10 +73,17 @@ pub struct HandlerStats {
 
 /// Maximum number of signals in one call of a handler.
 const BATCH: usize = 1_024;
-/// How soon a spool that could not be read is read again.
+/// Delay until a spool that could not be read is read again.
 const SPOOL_RETRY: Duration = Duration::from_secs(1);
-/// So many one-offs wait in memory.
+/// Maximum number of one-offs in memory.
 const MAX_ONE_OFFS: usize = 10_000;
+/// How often a handler is given a signal over which it panics. An incident's is given again when it is asserted again.
+const MAX_PANICS: u8 = 10;
+/// Delay after the first panic over a signal; doubles with each further one.
+const PANIC_DELAY: Duration = Duration::from_millis(50);
+const MAX_PANIC_DELAY: Duration = Duration::from_secs(1);
+/// Maximum number of handlers that raise signals over each other's in turn.
+const MAX_DEPTH: u8 = 16;
 
 impl Dispatcher {
     pub(crate) fn start(
@@ -96,7 +110,7 @@ impl Dispatcher {
         self.queues.iter().map(HandlerQueue::stats).collect()
     }
 
-    /// Waits until every signal is handled, at most so long; false when time ran out.
+    /// Waits until every signal is handled; false after the timeout.
     pub(crate) fn flush(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut unhandled = self.unhandled();
@@ -119,40 +133,74 @@ impl Dispatcher {
         }
     }
 
-    fn dispatch(&self, signal: Signal, from: Option<usize>) {
+    /// Writes the signals that are not handled yet, by handler. Those in the spool stay there.
+    pub(crate) fn save(&self, state: &mut StateWriter) {
+        for queue in &self.queues {
+            let pending = queue.pending();
+            if !pending.is_empty() {
+                // Signals are JSON, which may get more fields.
+                let pending = pending.iter().filter_map(|signal| serde_json::to_string(&**signal).ok());
+                state.put(&(&queue.name, pending.collect::<Vec<String>>()));
+            }
+        }
+    }
+
+    /// Queues the signals that an earlier run has not handled, for the handlers that there still are.
+    pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        while !state.is_empty() {
+            let (name, pending): (String, Vec<String>) = state.take()?;
+            let Some(queue) = self.queues.iter().find(|queue| queue.name == name) else { continue };
+            for json in pending {
+                let signal = serde_json::from_str(&json).map_err(|error| StateError::new(error.to_string()))?;
+                self.push(queue, Queued::new(Arc::new(signal), 0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a signal to every handler but the one that raises it; `from` has that one's number and the signal's depth.
+    fn dispatch(&self, signal: Signal, from: Option<(usize, u8)>) {
         self.taps.iter().for_each(|tap| tap.send(signal.clone()));
         let signal = Arc::new(signal);
-        for (_, queue) in self.queues.iter().enumerate().filter(|(number, _)| Some(*number) != from) {
-            let mut state = queue.state();
-            let before = state.waiting();
-            queue.push(&mut state, signal.clone(), self.spool.as_deref());
-            // Counted before the lock is released, so that nobody finds nothing to do in between.
-            self.change_unhandled(before, state.waiting());
-            drop(state);
-            queue.filled.notify_one();
+        let depth = from.map_or(0, |(_, depth)| depth);
+        for (number, queue) in self.queues.iter().enumerate() {
+            if from.is_none_or(|(from, _)| from != number) {
+                self.push(queue, Queued::new(signal.clone(), depth));
+            }
         }
+    }
+
+    fn push(&self, queue: &HandlerQueue, queued: Queued) {
+        let mut state = queue.state();
+        let before = state.waiting();
+        queue.push(&mut state, queued, self.spool.as_deref());
+        // Counted before the lock is released, so that `flush` does not return early.
+        self.change_unhandled(before, state.waiting());
+        drop(state);
+        queue.filled.notify_one();
     }
 
     fn work(&self, number: usize, handler: &dyn SignalHandler) {
         let queue = &self.queues[number];
-        let mut emit = |signal| self.dispatch(signal, Some(number));
-        while let Some(batch) = queue.next_batch(self.spool.as_deref(), |lost| self.change_unhandled(lost, 0)) {
-            let signals: Vec<Signal> = batch.into_iter().map(Arc::unwrap_or_clone).collect();
-            if catch_unwind(AssertUnwindSafe(|| handler.handle(&signals, &mut emit))).is_ok() {
-                queue.counts.handled.fetch_add(signals.len() as u64, Ordering::Relaxed);
+        let spool_changed = |before, after| self.change_unhandled(before, after);
+        while let Some(batch) = queue.next_batch(self.spool.as_deref(), spool_changed) {
+            let depth = batch.first().map_or(0, |(_, queued)| queued.depth) + 1;
+            let mut emit = |signal| match depth {
+                0..=MAX_DEPTH => self.dispatch(signal, Some((number, depth))),
+                _ => drop(queue.counts.dropped.fetch_add(1, Ordering::Relaxed)),
+            };
+            let signals: Vec<Signal> = batch.iter().map(|(_, queued)| (*queued.signal).clone()).collect();
+            let mut is_handled =
+                |signals: &[Signal]| catch_unwind(AssertUnwindSafe(|| handler.handle(signals, &mut emit))).is_ok();
+            let failed = if is_handled(&signals) {
+                Vec::new()
             } else {
-                // Which of them it was is not known: each is tried alone.
-                for signal in &signals {
-                    let one = std::slice::from_ref(signal);
-                    if catch_unwind(AssertUnwindSafe(|| handler.handle(one, &mut emit))).is_ok() {
-                        queue.counts.handled.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        queue.counts.panicked.fetch_add(1, Ordering::Relaxed);
-                        queue.state().queue.forget(signal);
-                    }
-                }
-            }
-            self.change_unhandled(signals.len(), 0);
+                // Which of them caused the panic is unknown, so each is handled alone.
+                let alone = signals.chunks(1).zip(batch.iter().cloned());
+                alone.filter(|(signal, _)| !is_handled(signal)).map(|(_, taken)| taken).collect()
+            };
+            let again = queue.finish(batch.len(), failed);
+            self.change_unhandled(batch.len(), again);
         }
     }
 
@@ -178,7 +226,7 @@ impl SignalSink for Dispatcher {
 impl HandlerQueue {
     fn new(name: &str, spool: Option<&dyn Spool>) -> Self {
         let spool_name = format!("signals/{name}");
-        // If reading the spool fails, it is read again when the next one-off is written to it.
+        // If its size cannot be read, the spool is read once the next one-off is written to it.
         let spooled = spool.and_then(|spool| spool.size(&spool_name).ok()).map_or(0, |size| size.records);
         Self {
             name: name.to_owned(),
@@ -189,11 +237,11 @@ impl HandlerQueue {
         }
     }
 
-    fn push(&self, state: &mut QueueState, signal: Arc<Signal>, spool: Option<&dyn Spool>) {
-        let is_one_off = signal.phase == Phase::OneOff;
+    fn push(&self, state: &mut QueueState, queued: Queued, spool: Option<&dyn Spool>) {
+        let is_one_off = queued.signal.phase == Phase::OneOff;
         if is_one_off && (state.spooled > 0 || state.queue.one_offs() >= MAX_ONE_OFFS) {
             let stored = spool.map(|spool| {
-                let json = serde_json::to_vec(&*signal).unwrap_or_default();
+                let json = serde_json::to_vec(&*queued.signal).unwrap_or_default();
                 spool.append(&self.spool_name, &[&json])
             });
             if matches!(stored, Some(Ok(_))) {
@@ -202,25 +250,64 @@ impl HandlerQueue {
             } else {
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
-        } else if !state.queue.push(signal) {
+        } else if !state.queue.push(queued) {
             self.counts.coalesced.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits for signals; `None` once the queue is closed and empty. Calls `lost` with the number that could not be read back.
-    fn next_batch(&self, spool: Option<&dyn Spool>, lost: impl Fn(usize)) -> Option<Vec<Arc<Signal>>> {
+    /// Ends the batch in flight. Signals over which the handler panicked are put back, up to a number of times, and their
+    /// number is returned; then the queue pauses.
+    fn finish(&self, batch: usize, failed: Vec<Taken>) -> usize {
+        let count = |counter: &AtomicU64, number: usize| counter.fetch_add(number as u64, Ordering::Relaxed);
+        count(&self.counts.handled, batch - failed.len());
+        count(&self.counts.panicked, failed.len());
+        let (mut again, mut panics) = (0, 0);
+        let mut state = self.state();
+        state.in_flight.clear();
+        // In reverse, since each is put before the signals of its incident that wait.
+        for (number, mut queued) in failed.into_iter().rev() {
+            queued.panics += 1;
+            if queued.panics < MAX_PANICS {
+                (again, panics) = (again + 1, queued.panics.max(panics));
+                state.queue.put_back((number, queued));
+            } else if queued.signal.phase == Phase::OneOff {
+                count(&self.counts.dropped, 1);
+            } else {
+                state.queue.forget(&queued.signal);
+            }
+        }
+        if again > 0 {
+            let delay = MAX_PANIC_DELAY.min(PANIC_DELAY * 2_u32.pow(u32::from(panics) - 1));
+            let paused = self.filled.wait_timeout_while(state, delay, |state| !state.is_closed);
+            drop(paused.unwrap_or_else(PoisonError::into_inner));
+        }
+        again
+    }
+
+    /// Returns the signals in memory that are not handled, oldest first, without those that the spool still holds.
+    fn pending(&self) -> Vec<Arc<Signal>> {
+        let state = self.state();
+        let pending = state.in_flight.iter().chain(state.queue.iter()).filter(|queued| !queued.is_spooled);
+        pending.map(|queued| queued.signal.clone()).collect()
+    }
+
+    /// Waits for signals; `None` once the queue is closed and empty. Calls `changed` with the number of waiting signals before
+    /// and after reading the spool.
+    fn next_batch(&self, spool: Option<&dyn Spool>, changed: impl Fn(usize, usize)) -> Option<Vec<Taken>> {
         let mut state = self.state();
         let mut is_locked_out = false;
         loop {
-            let is_due = state.spooled > 0 && state.queue.one_offs() == 0;
+            let is_due = state.queue.one_offs() == 0 && (state.spooled > 0 || state.read_back.is_some());
             if let Some(spool) = spool.filter(|_| is_due) {
                 let before = state.waiting();
                 is_locked_out = self.refill(&mut state, spool).is_err();
-                lost(before - state.waiting());
+                changed(before, state.waiting());
             }
             if !state.queue.is_empty() {
                 state.queue.trim();
-                return Some(state.queue.take(BATCH));
+                let batch = state.queue.take(BATCH);
+                state.in_flight = batch.iter().map(|(_, queued)| queued.clone()).collect();
+                return Some(batch);
             }
             if state.is_closed {
                 return None;
@@ -233,18 +320,25 @@ impl HandlerQueue {
         }
     }
 
-    /// Moves one-offs from the spool into memory; unreadable ones are dropped and counted.
+    /// Removes the one-offs from the spool that were handled, and reads the next ones back into memory. Unreadable ones are
+    /// dropped and counted.
     fn refill(&self, state: &mut QueueState, spool: &dyn Spool) -> Result<(), StoreError> {
-        let records = spool.peek(&self.spool_name, BATCH, usize::MAX)?;
-        let Some(last) = records.last() else {
-            state.spooled = 0;
+        if let Some(last) = state.read_back {
+            spool.remove(&self.spool_name, last)?;
+            state.read_back = None;
+        }
+        if state.spooled == 0 {
             return Ok(());
-        };
-        spool.remove(&self.spool_name, last.id)?;
-        state.spooled = state.spooled.saturating_sub(records.len() as u64);
+        }
+        let records = spool.peek(&self.spool_name, BATCH, usize::MAX)?;
+        state.read_back = records.last().map(|last| last.id);
+        state.spooled = if records.is_empty() { 0 } else { state.spooled.saturating_sub(records.len() as u64) };
         for record in &records {
             match serde_json::from_slice(&record.bytes) {
-                Ok(signal) => drop(state.queue.push(Arc::new(signal))),
+                Ok(signal) => {
+                    let queued = Queued { is_spooled: true, ..Queued::new(Arc::new(signal), 0) };
+                    state.queue.push(queued);
+                }
                 Err(_) => drop(self.counts.dropped.fetch_add(1, Ordering::Relaxed)),
             }
         }
@@ -282,12 +376,91 @@ impl HandlerStats {
             ("sre.signal_handler.handled", self.handled, "Signals handled."),
             ("sre.signal_handler.coalesced", self.coalesced, "Signals that repeated a known state."),
             ("sre.signal_handler.spooled", self.spooled, "One-off signals written to the spool."),
-            ("sre.signal_handler.panics", self.panicked, "Signals over which the handler panicked."),
-            ("sre.signal_handler.dropped", self.dropped, "One-off signals lost."),
+            ("sre.signal_handler.panics", self.panicked, "Panics of the handler over a single signal."),
+            ("sre.signal_handler.dropped", self.dropped, "Signals lost."),
         ] {
             emit(Metric::counter(name, count as f64).with_label("handler", self.name.as_str()).with_help(help));
         }
         let queued = Metric::gauge("sre.signal_handler.queue_length", self.queued as f64);
         emit(queued.with_label("handler", self.name.as_str()).with_help("Signals waiting for the handler."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{MemorySpool, Severity, SpoolSize, SpooledRecord, Timestamp};
+
+    use super::*;
+
+    fn one_off(second: i64) -> Signal {
+        Signal::one_off("test", "one", Severity::Info, Timestamp::from_secs(second))
+    }
+
+    #[test]
+    fn one_offs_stay_in_the_spool_until_they_are_handled() {
+        let (spool, changed) = (MemorySpool::default(), |_, _| {});
+        let queue = HandlerQueue::new("test", Some(&spool));
+        for second in 0..(MAX_ONE_OFFS + 3) as i64 {
+            queue.push(&mut queue.state(), Queued::new(Arc::new(one_off(second)), 0), Some(&spool));
+        }
+        let spooled = || spool.size(&queue.spool_name).unwrap().records;
+        let mut handled = 0;
+        while handled < MAX_ONE_OFFS {
+            let batch = queue.next_batch(Some(&spool), changed).unwrap();
+            handled += batch.len();
+            queue.finish(batch.len(), Vec::new());
+        }
+        let last = queue.next_batch(Some(&spool), changed).unwrap();
+        assert_eq!((last.len(), spooled()), (3, 3), "a kill now loses none of them");
+        assert!(queue.pending().is_empty(), "what is in the spool needs no other copy");
+        queue.finish(last.len(), Vec::new());
+        queue.state().is_closed = true;
+        assert!(queue.next_batch(Some(&spool), changed).is_none());
+        assert_eq!(spooled(), 0);
+    }
+
+    /// Its size cannot be read.
+    struct Sizeless(MemorySpool);
+
+    impl Spool for Sizeless {
+        fn append(&self, queue: &str, records: &[&[u8]]) -> Result<u64, StoreError> {
+            self.0.append(queue, records)
+        }
+
+        fn peek(&self, queue: &str, limit: usize, bytes: usize) -> Result<Vec<SpooledRecord>, StoreError> {
+            self.0.peek(queue, limit, bytes)
+        }
+
+        fn remove(&self, queue: &str, up_to: u64) -> Result<(), StoreError> {
+            self.0.remove(queue, up_to)
+        }
+
+        fn size(&self, _queue: &str) -> Result<SpoolSize, StoreError> {
+            Err(StoreError::unavailable("spool", "busy"))
+        }
+    }
+
+    #[test]
+    fn a_spool_with_more_than_was_known_is_read_to_its_end() {
+        let spool = Arc::new(Sizeless(MemorySpool::default()));
+        let earlier: Vec<Vec<u8>> = (0..5).map(|second| serde_json::to_vec(&one_off(second)).unwrap()).collect();
+        let earlier: Vec<&[u8]> = earlier.iter().map(Vec::as_slice).collect();
+        spool.append("signals/slow", &earlier).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let (gate, seen) = (Mutex::new(gate), Arc::new(AtomicU64::new(0)));
+        let count = seen.clone();
+        let handler = move |_: &Signal| {
+            let _ = gate.lock().unwrap().recv();
+            count.fetch_add(1, Ordering::SeqCst);
+        };
+        let handlers: Vec<(String, Arc<dyn SignalHandler>)> = vec![("slow".to_owned(), Arc::new(handler))];
+        let (dispatcher, threads) = Dispatcher::start(handlers, Vec::new(), Some(spool)).unwrap();
+        let total = (BATCH + MAX_ONE_OFFS + 1) as i64;
+        (0..total).for_each(|second| dispatcher.send(one_off(second)));
+        drop(open);
+        assert!(dispatcher.flush(Some(Duration::from_secs(60))));
+        dispatcher.close();
+        threads.into_iter().for_each(|thread| thread.join().expect("the thread ends without a panic"));
+        assert_eq!(seen.load(Ordering::SeqCst), total.cast_unsigned() + 5);
     }
 }

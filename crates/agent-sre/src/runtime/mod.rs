@@ -20,13 +20,12 @@ use sre_core::{
 
 use dispatch::Dispatcher;
 
-/// Everything that one stream of events runs through, connected: stages, engines, handlers of signals, what is published
-/// and what is kept.
+/// Connects stages, engines, signal handlers, exporters and saved state to one stream of events.
 ///
-/// Engines do not know each other. An event goes through the stages and then to every engine; a signal that an engine
-/// raises goes to every handler, each on a thread of its own behind a queue that loses none: repeats of a state are
-/// coalesced by incident, so that a queue is never larger than what there are incidents, and one-offs beyond 10,000 wait in
-/// the [spool](RuntimeBuilder::spool). A part that panics harms no other; that is counted.
+/// Engines do not know each other. An event goes through the stages and then to every engine. A signal goes to every
+/// handler. Each handler has a thread and a queue of its own: repeats of a state are coalesced by incident, so the queue
+/// holds a few signals per incident at most, and one-offs beyond 10,000 wait in the [spool](RuntimeBuilder::spool). A
+/// signal over which a handler panics is handled again; a part that panics does not affect the others.
 pub struct Runtime {
     stages: Vec<Arc<dyn EventStage>>,
     observers: Vec<Arc<dyn Observe>>,
@@ -44,6 +43,8 @@ pub struct Runtime {
     reasserted: AtomicI64,
 }
 
+/// The section of the saved state that holds the signals which are not handled yet.
+const PENDING_SIGNALS: &str = "signals";
 /// How often incidents are asserted again.
 const REASSERT_EVERY: Duration = Duration::from_secs(60);
 
@@ -103,18 +104,38 @@ impl Runtime {
         self.parts.get(&TypeId::of::<T>())?.clone().downcast().ok()
     }
 
-    /// Writes the state of every part, each under its name.
+    /// Writes what must survive a restart: a section for every part, and the signals that are not handled yet.
     pub fn save(&self, state: &mut StateWriter) {
-        for part in &self.persisted {
-            state.section(&part.name(), |state| part.save(state));
-        }
+        self.save_parts(state);
+        state.section(PENDING_SIGNALS, |state| self.dispatcher.save(state));
     }
 
-    /// Reads the state of the part of that name; false where there is none.
+    /// Restores a section that [`save`](Self::save) wrote; false if no part has this name.
     pub fn restore(&self, name: &str, state: &mut StateReader<'_>) -> Result<bool, StateError> {
+        if name == PENDING_SIGNALS {
+            return self.dispatcher.restore(state).map(|()| true);
+        }
         match self.persisted.iter().find(|part| part.name() == name) {
             Some(part) => part.restore(state).map(|()| true),
             None => Ok(false),
+        }
+    }
+
+    /// Copies the state of every part to a runtime that is to replace this one. Waiting signals stay here to be handled.
+    pub fn copy_state_to(&self, other: &Self) -> Result<(), StateError> {
+        let mut state = StateWriter::default();
+        self.save_parts(&mut state);
+        let state = state.finish()?;
+        for section in StateReader::new(&state).sections() {
+            let (name, mut part) = section?;
+            other.restore(name, &mut part)?;
+        }
+        Ok(())
+    }
+
+    fn save_parts(&self, state: &mut StateWriter) {
+        for part in &self.persisted {
+            state.section(&part.name(), |state| part.save(state));
         }
     }
 

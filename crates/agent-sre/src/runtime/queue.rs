@@ -6,21 +6,36 @@ use sre_core::{Phase, Signal, Timestamp};
 /// Signals that wait for one handler, in order.
 ///
 /// An incident never has more than a few signals here, however often its state changes: a repeat of a state is dropped, and
-/// a circle through states is cut short, so that the size is bounded by the number of incidents. What never happens is that
-/// an end replaces a beginning that was not handled. One-offs are counted; the caller of `push` limits their number.
+/// a circle through states is cut short, so that the size is bounded by the number of incidents. An end never replaces a
+/// beginning that was not handled. One-offs are counted; the caller of `push` limits their number.
 #[derive(Debug, Default)]
 pub(crate) struct SignalQueue {
     next: u64,
-    waiting: BTreeMap<u64, Arc<Signal>>,
+    waiting: BTreeMap<u64, Queued>,
     incidents: HashMap<String, Incident>,
     one_offs: usize,
 }
+
+/// A waiting signal.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) signal: Arc<Signal>,
+    /// 0 for a signal of an engine, 1 for one that a handler raised over it, and so on.
+    pub(crate) depth: u8,
+    /// How often the handler has panicked over it.
+    pub(crate) panics: u8,
+    /// Whether the spool still holds it.
+    pub(crate) is_spooled: bool,
+}
+
+/// A signal taken from the queue, with its number there.
+pub(crate) type Taken = (u64, Queued);
 
 #[derive(Debug, Default)]
 struct Incident {
     /// The numbers of its waiting signals, in order.
     waiting: Vec<u64>,
-    /// The state that the handler was told of last.
+    /// The state that was handed to the handler last.
     handled: Option<Handled>,
 }
 
@@ -31,13 +46,14 @@ struct Handled {
     time: Timestamp,
 }
 
-/// So many incidents are remembered after their end, to know repeats of it.
+/// Maximum number of incidents that are remembered after their end, to recognise repeats of it.
 const MAX_ENDED: usize = 65_536;
 
 impl SignalQueue {
     /// Adds a signal; false where it repeats a state that waits or is known to be handled.
-    pub(crate) fn push(&mut self, signal: Arc<Signal>) -> bool {
+    pub(crate) fn push(&mut self, queued: Queued) -> bool {
         let number = self.next;
+        let signal = &queued.signal;
         if signal.phase == Phase::OneOff {
             self.one_offs += 1;
         } else {
@@ -45,7 +61,8 @@ impl SignalQueue {
                 self.incidents.insert(signal.key.clone(), Incident::default());
             }
             let incident = self.incidents.get_mut(&signal.key).expect("it was there, or has just been put there");
-            let is_known = |number: &u64| self.waiting.get(number).is_some_and(|known| is_same_state(known, &signal));
+            let is_known =
+                |number: &u64| self.waiting.get(number).is_some_and(|known| is_same_state(&known.signal, signal));
             // A beginning replaces what came since the same beginning; an end replaces nothing but an end.
             let place = match signal.phase {
                 Phase::Firing => incident.waiting.iter().position(is_known),
@@ -55,35 +72,55 @@ impl SignalQueue {
                 for skipped in incident.waiting.drain(place + 1..) {
                     self.waiting.remove(&skipped);
                 }
-                self.waiting.insert(incident.waiting[place], signal);
+                self.waiting.insert(incident.waiting[place], queued);
                 return false;
             }
             let handled = incident.handled.as_ref().filter(|_| incident.waiting.is_empty());
-            if handled.is_some_and(|handled| handled.is_repeated_by(&signal)) {
+            if handled.is_some_and(|handled| handled.is_repeated_by(signal)) {
                 return false;
             }
             incident.waiting.push(number);
         }
-        self.waiting.insert(number, signal);
+        self.waiting.insert(number, queued);
         self.next += 1;
         true
     }
 
-    /// Takes the oldest signals out.
-    pub(crate) fn take(&mut self, limit: usize) -> Vec<Arc<Signal>> {
-        let mut taken = Vec::new();
+    /// Takes the oldest signals out, of one depth.
+    pub(crate) fn take(&mut self, limit: usize) -> Vec<Taken> {
+        let mut taken: Vec<Taken> = Vec::new();
         while taken.len() < limit
-            && let Some((number, signal)) = self.waiting.pop_first()
+            && let Some(next) = self.waiting.first_entry()
+            && taken.first().is_none_or(|(_, first)| first.depth == next.get().depth)
         {
+            let (number, queued) = next.remove_entry();
+            let signal = &queued.signal;
             if signal.phase == Phase::OneOff {
                 self.one_offs -= 1;
             } else if let Some(incident) = self.incidents.get_mut(&signal.key) {
                 incident.waiting.retain(|waiting| *waiting != number);
-                incident.handled = Some(Handled::of(&signal));
+                incident.handled = Some(Handled::of(signal));
             }
-            taken.push(signal);
+            taken.push((number, queued));
         }
         taken
+    }
+
+    /// Returns a signal to its place, before what has come since.
+    pub(crate) fn put_back(&mut self, (number, queued): Taken) {
+        if queued.signal.phase == Phase::OneOff {
+            self.one_offs += 1;
+        } else {
+            let incident = self.incidents.entry(queued.signal.key.clone()).or_default();
+            incident.waiting.insert(0, number);
+            incident.handled = None;
+        }
+        self.waiting.insert(number, queued);
+    }
+
+    /// Returns the waiting signals, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.waiting.values()
     }
 
     /// Forgets that a signal was handled: it is taken again when it is asserted again.
@@ -93,7 +130,7 @@ impl SignalQueue {
         }
     }
 
-    /// Forgets ended incidents where there are too many; their ends, asserted again, are handled once more.
+    /// Forgets ended incidents if there are too many; their ends, asserted again, are handled once more.
     pub(crate) fn trim(&mut self) {
         if self.incidents.len() > MAX_ENDED {
             let is_ended = |incident: &Incident| {
@@ -114,6 +151,12 @@ impl SignalQueue {
 
     pub(crate) fn one_offs(&self) -> usize {
         self.one_offs
+    }
+}
+
+impl Queued {
+    pub(crate) fn new(signal: Arc<Signal>, depth: u8) -> Self {
+        Self { signal, depth, panics: 0, is_spooled: false }
     }
 }
 
@@ -142,16 +185,20 @@ mod tests {
         Timestamp::from_secs(second)
     }
 
-    fn firing(state: &'static str, second: i64) -> Arc<Signal> {
-        Arc::new(Signal::firing("test", "key", Severity::Critical, at(second)).with_state(state))
+    fn queued(signal: Signal) -> Queued {
+        Queued::new(Arc::new(signal), 0)
     }
 
-    fn resolved(second: i64) -> Arc<Signal> {
-        Arc::new(Signal::resolved("test", "key", at(second)))
+    fn firing(state: &'static str, second: i64) -> Queued {
+        queued(Signal::firing("test", "key", Severity::Critical, at(second)).with_state(state))
+    }
+
+    fn resolved(second: i64) -> Queued {
+        queued(Signal::resolved("test", "key", at(second)))
     }
 
     fn states(queue: &mut SignalQueue) -> Vec<String> {
-        queue.take(usize::MAX).iter().map(|signal| signal.state.to_string()).collect()
+        queue.take(usize::MAX).iter().map(|(_, queued)| queued.signal.state.to_string()).collect()
     }
 
     #[test]
@@ -169,16 +216,39 @@ mod tests {
         queue.push(firing("open", 1));
         let taken = queue.take(1);
         assert!(!queue.push(firing("open", 1)), "asserted again");
-        queue.forget(&taken[0]);
+        queue.forget(&taken[0].1.signal);
         assert!(queue.push(firing("open", 1)), "made good");
     }
 
     #[test]
     fn one_offs_are_all_kept() {
         let mut queue = SignalQueue::default();
-        let one_off = Arc::new(Signal::one_off("test", "key", Severity::Info, at(1)));
+        let one_off = queued(Signal::one_off("test", "key", Severity::Info, at(1)));
         (0..3).for_each(|_| assert!(queue.push(one_off.clone())));
         assert_eq!((queue.one_offs(), queue.take(2).len(), queue.one_offs()), (3, 2, 1));
+    }
+
+    #[test]
+    fn a_signal_that_is_put_back_comes_before_what_followed_it() {
+        let mut queue = SignalQueue::default();
+        queue.push(firing("open", 1));
+        let begin = queue.take(1).remove(0);
+        assert!(queue.push(resolved(2)) && queue.push(queued(Signal::one_off("test", "one", Severity::Info, at(3)))));
+        queue.put_back(begin);
+        assert_eq!(states(&mut queue), ["open", "resolved", "occurred"]);
+        assert!(queue.push(firing("open", 4)), "the incident begins again");
+    }
+
+    #[test]
+    fn what_handlers_raise_is_in_batches_of_its_own() {
+        let mut queue = SignalQueue::default();
+        let at_depth =
+            |depth, second| Queued { depth, ..queued(Signal::one_off("test", "one", Severity::Info, at(second))) };
+        [(0, 1), (0, 2), (1, 3), (0, 4)]
+            .into_iter()
+            .for_each(|(depth, second)| drop(queue.push(at_depth(depth, second))));
+        let sizes: Vec<usize> = (0..3).map(|_| queue.take(10).len()).collect();
+        assert_eq!(sizes, [2, 1, 1]);
     }
 
     proptest! {
@@ -187,25 +257,26 @@ mod tests {
         #[test]
         fn a_handler_follows_every_incident(steps in prop::collection::vec((0..4_usize, any::<bool>()), 1..200)) {
             let mut queue = SignalQueue::default();
-            let (mut seen, mut last, mut began) = (Vec::new(), None, false);
+            let (mut seen, mut last, mut began) = (Vec::<Taken>::new(), None, false);
             for (second, (state, takes)) in (1..).zip(steps) {
                 // An engine tells transitions only.
                 let signal = match state {
                     0 => resolved(second),
                     state => firing(["warning", "critical", "exhausted"][state - 1], second),
                 };
-                let is_transition = last.as_ref().is_none_or(|last: &Arc<Signal>| last.state != signal.state);
+                let is_transition = last.as_ref().is_none_or(|last: &Arc<Signal>| last.state != signal.signal.state);
                 if is_transition {
-                    queue.push(signal.clone());
-                    last = Some(signal);
+                    last = Some(signal.signal.clone());
+                    queue.push(signal);
                 }
                 prop_assert!(queue.len() <= 7, "{queue:?}");
-                began |= queue.waiting.values().any(|signal| signal.phase == Phase::Firing);
+                began |= queue.iter().any(|queued| queued.signal.phase == Phase::Firing);
                 if takes {
                     seen.extend(queue.take(1));
                 }
             }
             seen.extend(queue.take(usize::MAX));
+            let seen: Vec<Arc<Signal>> = seen.into_iter().map(|(_, queued)| queued.signal).collect();
             prop_assert_eq!(&seen.last().unwrap().state, &last.unwrap().state);
             prop_assert_eq!(began, seen.iter().any(|signal| signal.phase == Phase::Firing));
             for pair in seen.windows(2) {

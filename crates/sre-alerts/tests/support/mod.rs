@@ -116,8 +116,10 @@ impl AlertStore for MemoryStore {
         Ok(last.into_values().filter(|record| record.alert.severity != Severity::Resolved).collect())
     }
 
-    fn query(&self, _query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
-        Ok(self.contents()?.records.iter().rev().cloned().collect())
+    fn query(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
+        let is_match = |record: &&AlertRecord| query.dedup_key.as_ref().is_none_or(|key| *key == record.alert.key());
+        let limit = query.limit.unwrap_or(usize::MAX);
+        Ok(self.contents()?.records.iter().rev().filter(is_match).take(limit).cloned().collect())
     }
 
     fn count(&self) -> Result<u64, StoreError> {

@@ -40,7 +40,7 @@ pub struct Signal {
     pub slo: String,
     /// The engine, such as `slo`, `cascade` or `cost`.
     pub source: Cow<'static, str>,
-    /// The incident key, such as `slo/answers/support`; of a one-off, a key that similar ones share.
+    /// The incident key, such as `slo/answers/support`. Every one-off has a key of its own, which ends with its time.
     pub key: String,
     /// Whether it begins, ends, or is a single occurrence.
     pub phase: Phase,
@@ -87,14 +87,16 @@ impl Signal {
         Self::new(source.into(), key.into(), Phase::Resolved, "resolved", Severity::Resolved, time)
     }
 
-    /// Returns a signal about a single occurrence, which similar ones may share a key with.
+    /// Returns a signal about a single occurrence at `time`. Its key is `key/TIME`, so that a later occurrence is a signal of
+    /// its own, and one that is sent twice is recognised.
     pub fn one_off(
         source: impl Into<Cow<'static, str>>,
         key: impl Into<String>,
         severity: Severity,
         time: Timestamp,
     ) -> Self {
-        Self::new(source.into(), key.into(), Phase::OneOff, "occurred", severity, time)
+        let key = format!("{}/{time}", key.into());
+        Self::new(source.into(), key, Phase::OneOff, "occurred", severity, time)
     }
 
     fn new(

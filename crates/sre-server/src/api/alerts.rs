@@ -66,8 +66,8 @@ async fn alerts(State(state): AppRef, Query(filter): Query<AlertFilter>) -> Resu
         severity: filter.severity,
         slo_name: filter.slo,
         since: filter.since.map(|since| SystemClock.now().saturating_sub(since.duration())),
-        until: None,
         limit: Some(filter.limit.unwrap_or(100).min(MAX_LIMIT)),
+        ..AlertQuery::default()
     };
     let found = tokio::task::spawn_blocking(move || state.shared.engines().alert_history(&query)).await;
     let found = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
