@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sre_core::{AlertChannel, ChannelError, DeliveryReceipt, DeliveryRecord, HttpClient, Notification, Timestamp};
+use sre_core::{
+    AlertChannel, ChannelError, DeliveryReceipt, DeliveryRecord, HttpClient, Notification, Severity, Timestamp,
+};
 
 use crate::channel_pipeline::ChannelId;
+use crate::fingerprint::ByFingerprint;
 use crate::message::Message;
 use crate::shared::Shared;
 
@@ -24,6 +27,8 @@ pub(crate) struct Worker {
     done: Vec<Message>,
     /// Results that are not in the store yet.
     records: Vec<DeliveryRecord>,
+    /// The keys of the messages that those results are of.
+    unwritten: ByFingerprint<()>,
     /// When to renew the lease on this process's deliveries; `None` if it does not expire.
     renew_at: Option<Timestamp>,
     adopted_at: Option<Timestamp>,
@@ -60,6 +65,7 @@ impl Worker {
             finished: Vec::new(),
             done: Vec::new(),
             records: Vec::new(),
+            unwritten: ByFingerprint::default(),
             renew_at: Some(Timestamp::default()),
             adopted_at: None,
             pruned_at: None,
@@ -154,6 +160,13 @@ impl Worker {
             state.pipelines.iter().map(|pipeline| (pipeline.id, pipeline.channel.clone())).collect();
         drop(state);
         self.was_busy = true;
+        // Otherwise a kill could leave both a trigger and its resolution to be delivered a second time.
+        let follows_unwritten = |(_, message): &(ChannelId, Message)| {
+            message.alert.severity == Severity::Resolved && self.unwritten.contains_key(&message.key)
+        };
+        if self.due.iter().any(follows_unwritten) {
+            self.write_records();
+        }
         for (id, message) in self.due.drain(..) {
             let Some((_, channel)) = channels.iter().find(|(known, _)| *known == id) else { continue };
             let http = self.shared.options.http.clone();
@@ -221,6 +234,9 @@ impl Worker {
             .drain(..)
             .filter_map(|(pipeline, message, result)| state.finish_attempt(pipeline, message, result, now));
         self.done.extend(done);
+        if self.shared.options.store.is_some() {
+            self.unwritten.extend(self.done.iter().map(|message| (message.key, ())));
+        }
         state.take_records(&mut self.records);
         drop(state);
         // Freed here, outside the lock.
@@ -228,6 +244,7 @@ impl Worker {
     }
 
     fn write_records(&mut self) {
+        self.unwritten.clear();
         let mut state = self.shared.state();
         state.take_records(&mut self.records);
         drop(state);

@@ -183,8 +183,8 @@ impl Dispatcher {
     fn work(&self, number: usize, handler: &dyn SignalHandler) {
         let queue = &self.queues[number];
         let spool_changed = |before, after| self.change_unhandled(before, after);
-        while let Some(batch) = queue.next_batch(self.spool.as_deref(), spool_changed) {
-            let depth = batch.first().map_or(0, |(_, queued)| queued.depth) + 1;
+        while let Some((depth, batch)) = queue.next_batch(self.spool.as_deref(), spool_changed) {
+            let depth = depth + 1;
             let mut emit = |signal| match depth {
                 0..=MAX_DEPTH => self.dispatch(signal, Some((number, depth))),
                 _ => drop(queue.counts.dropped.fetch_add(1, Ordering::Relaxed)),
@@ -291,9 +291,9 @@ impl HandlerQueue {
         pending.map(|queued| queued.signal.clone()).collect()
     }
 
-    /// Waits for signals; `None` once the queue is closed and empty. Calls `changed` with the number of waiting signals before
+    /// Waits for signals and returns a batch of one depth; `None` once the queue is closed and empty. Calls `changed` with the number of waiting signals before
     /// and after reading the spool.
-    fn next_batch(&self, spool: Option<&dyn Spool>, changed: impl Fn(usize, usize)) -> Option<Vec<Taken>> {
+    fn next_batch(&self, spool: Option<&dyn Spool>, changed: impl Fn(usize, usize)) -> Option<(u8, Vec<Taken>)> {
         let mut state = self.state();
         let mut is_locked_out = false;
         loop {
@@ -305,9 +305,9 @@ impl HandlerQueue {
             }
             if !state.queue.is_empty() {
                 state.queue.trim();
-                let batch = state.queue.take(BATCH);
+                let (depth, batch) = state.queue.take(BATCH);
                 state.in_flight = batch.iter().map(|(_, queued)| queued.clone()).collect();
-                return Some(batch);
+                return Some((depth, batch));
             }
             if state.is_closed {
                 return None;
@@ -406,11 +406,11 @@ mod tests {
         let spooled = || spool.size(&queue.spool_name).unwrap().records;
         let mut handled = 0;
         while handled < MAX_ONE_OFFS {
-            let batch = queue.next_batch(Some(&spool), changed).unwrap();
+            let (_, batch) = queue.next_batch(Some(&spool), changed).unwrap();
             handled += batch.len();
             queue.finish(batch.len(), Vec::new());
         }
-        let last = queue.next_batch(Some(&spool), changed).unwrap();
+        let (_, last) = queue.next_batch(Some(&spool), changed).unwrap();
         assert_eq!((last.len(), spooled()), (3, 3), "a kill now loses none of them");
         assert!(queue.pending().is_empty(), "what is in the spool needs no other copy");
         queue.finish(last.len(), Vec::new());

@@ -11,10 +11,16 @@ use sre_core::{Phase, Signal, Timestamp};
 #[derive(Debug, Default)]
 pub(crate) struct SignalQueue {
     next: u64,
-    waiting: BTreeMap<u64, Queued>,
+    /// All signals of one incident that wait have one depth, so that they stay in order.
+    waiting: BTreeMap<Place, Queued>,
+    /// The depth from which signals are taken next.
+    turn: u8,
     incidents: HashMap<String, Incident>,
     one_offs: usize,
 }
+
+/// The depth and the number of a signal.
+type Place = (u8, u64);
 
 /// A waiting signal.
 #[derive(Clone, Debug)]
@@ -28,13 +34,13 @@ pub(crate) struct Queued {
     pub(crate) is_spooled: bool,
 }
 
-/// A signal taken from the queue, with its number there.
-pub(crate) type Taken = (u64, Queued);
+/// A signal taken from the queue, with its place there.
+pub(crate) type Taken = (Place, Queued);
 
 #[derive(Debug, Default)]
 struct Incident {
-    /// The numbers of its waiting signals, in order.
-    waiting: Vec<u64>,
+    /// The places of its waiting signals, in order.
+    waiting: Vec<Place>,
     /// The state that was handed to the handler last.
     handled: Option<Handled>,
 }
@@ -52,7 +58,7 @@ const MAX_ENDED: usize = 65_536;
 impl SignalQueue {
     /// Adds a signal; false where it repeats a state that waits or is known to be handled.
     pub(crate) fn push(&mut self, queued: Queued) -> bool {
-        let number = self.next;
+        let mut place = (queued.depth, self.next);
         let signal = &queued.signal;
         if signal.phase == Phase::OneOff {
             self.one_offs += 1;
@@ -62,60 +68,62 @@ impl SignalQueue {
             }
             let incident = self.incidents.get_mut(&signal.key).expect("it was there, or has just been put there");
             let is_known =
-                |number: &u64| self.waiting.get(number).is_some_and(|known| is_same_state(&known.signal, signal));
+                |place: &Place| self.waiting.get(place).is_some_and(|known| is_same_state(&known.signal, signal));
             // A beginning replaces what came since the same beginning; an end replaces nothing but an end.
-            let place = match signal.phase {
+            let repeated = match signal.phase {
                 Phase::Firing => incident.waiting.iter().position(is_known),
                 _ => incident.waiting.len().checked_sub(1).filter(|last| is_known(&incident.waiting[*last])),
             };
-            if let Some(place) = place {
-                for skipped in incident.waiting.drain(place + 1..) {
+            if let Some(repeated) = repeated {
+                for skipped in incident.waiting.drain(repeated + 1..) {
                     self.waiting.remove(&skipped);
                 }
-                self.waiting.insert(incident.waiting[place], queued);
+                self.waiting.insert(incident.waiting[repeated], queued);
                 return false;
             }
             let handled = incident.handled.as_ref().filter(|_| incident.waiting.is_empty());
             if handled.is_some_and(|handled| handled.is_repeated_by(signal)) {
                 return false;
             }
-            incident.waiting.push(number);
+            place.0 = incident.waiting.first().map_or(place.0, |(depth, _)| *depth);
+            incident.waiting.push(place);
         }
-        self.waiting.insert(number, queued);
+        self.waiting.insert(place, queued);
         self.next += 1;
         true
     }
 
-    /// Takes the oldest signals out, of one depth.
-    pub(crate) fn take(&mut self, limit: usize) -> Vec<Taken> {
-        let mut taken: Vec<Taken> = Vec::new();
-        while taken.len() < limit
-            && let Some(next) = self.waiting.first_entry()
-            && taken.first().is_none_or(|(_, first)| first.depth == next.get().depth)
-        {
-            let (number, queued) = next.remove_entry();
-            let signal = &queued.signal;
+    /// Takes the oldest signals of one depth out, of each depth in turn. Returns them with the depth.
+    pub(crate) fn take(&mut self, limit: usize) -> (u8, Vec<Taken>) {
+        let first = self.waiting.range((self.turn, 0)..).next().or_else(|| self.waiting.first_key_value());
+        let depth = first.map_or(0, |((depth, _), _)| *depth);
+        self.turn = depth.saturating_add(1);
+        let places = self.waiting.range((depth, 0)..=(depth, u64::MAX)).take(limit).map(|(place, _)| *place);
+        let places: Vec<Place> = places.collect();
+        let taken = places.into_iter().filter_map(|place| self.waiting.remove_entry(&place));
+        let taken: Vec<Taken> = taken.collect();
+        for (place, Queued { signal, .. }) in &taken {
             if signal.phase == Phase::OneOff {
                 self.one_offs -= 1;
             } else if let Some(incident) = self.incidents.get_mut(&signal.key) {
-                incident.waiting.retain(|waiting| *waiting != number);
+                incident.waiting.retain(|waiting| waiting != place);
                 incident.handled = Some(Handled::of(signal));
             }
-            taken.push((number, queued));
         }
-        taken
+        (depth, taken)
     }
 
     /// Returns a signal to its place, before what has come since.
-    pub(crate) fn put_back(&mut self, (number, queued): Taken) {
+    pub(crate) fn put_back(&mut self, ((mut depth, number), queued): Taken) {
         if queued.signal.phase == Phase::OneOff {
             self.one_offs += 1;
         } else {
             let incident = self.incidents.entry(queued.signal.key.clone()).or_default();
-            incident.waiting.insert(0, number);
+            depth = incident.waiting.first().map_or(depth, |(depth, _)| *depth);
+            incident.waiting.insert(0, (depth, number));
             incident.handled = None;
         }
-        self.waiting.insert(number, queued);
+        self.waiting.insert((depth, number), queued);
     }
 
     /// Returns the waiting signals, oldest first.
@@ -198,7 +206,7 @@ mod tests {
     }
 
     fn states(queue: &mut SignalQueue) -> Vec<String> {
-        queue.take(usize::MAX).iter().map(|(_, queued)| queued.signal.state.to_string()).collect()
+        queue.take(usize::MAX).1.iter().map(|(_, queued)| queued.signal.state.to_string()).collect()
     }
 
     #[test]
@@ -214,7 +222,7 @@ mod tests {
     fn what_was_handled_is_not_handled_again_unless_it_is_forgotten() {
         let mut queue = SignalQueue::default();
         queue.push(firing("open", 1));
-        let taken = queue.take(1);
+        let (_, taken) = queue.take(1);
         assert!(!queue.push(firing("open", 1)), "asserted again");
         queue.forget(&taken[0].1.signal);
         assert!(queue.push(firing("open", 1)), "made good");
@@ -225,14 +233,14 @@ mod tests {
         let mut queue = SignalQueue::default();
         let one_off = queued(Signal::one_off("test", "key", Severity::Info, at(1)));
         (0..3).for_each(|_| assert!(queue.push(one_off.clone())));
-        assert_eq!((queue.one_offs(), queue.take(2).len(), queue.one_offs()), (3, 2, 1));
+        assert_eq!((queue.one_offs(), queue.take(2).1.len(), queue.one_offs()), (3, 2, 1));
     }
 
     #[test]
     fn a_signal_that_is_put_back_comes_before_what_followed_it() {
         let mut queue = SignalQueue::default();
         queue.push(firing("open", 1));
-        let begin = queue.take(1).remove(0);
+        let begin = queue.take(1).1.remove(0);
         assert!(queue.push(resolved(2)) && queue.push(queued(Signal::one_off("test", "one", Severity::Info, at(3)))));
         queue.put_back(begin);
         assert_eq!(states(&mut queue), ["open", "resolved", "occurred"]);
@@ -242,13 +250,27 @@ mod tests {
     #[test]
     fn what_handlers_raise_is_in_batches_of_its_own() {
         let mut queue = SignalQueue::default();
-        let at_depth =
-            |depth, second| Queued { depth, ..queued(Signal::one_off("test", "one", Severity::Info, at(second))) };
-        [(0, 1), (0, 2), (1, 3), (0, 4)]
-            .into_iter()
-            .for_each(|(depth, second)| drop(queue.push(at_depth(depth, second))));
-        let sizes: Vec<usize> = (0..3).map(|_| queue.take(10).len()).collect();
-        assert_eq!(sizes, [2, 1, 1]);
+        let mut push = |depth, second| {
+            let signal = Signal::one_off("test", "one", Severity::Info, at(second));
+            queue.push(Queued { depth, ..queued(signal) })
+        };
+        assert!([(0, 1), (0, 2), (1, 3), (0, 4), (0, 5)].into_iter().all(|(depth, second)| push(depth, second)));
+        let batches: Vec<(u8, usize)> =
+            (0..3).map(|_| queue.take(3)).map(|(depth, taken)| (depth, taken.len())).collect();
+        assert_eq!(batches, [(0, 3), (1, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn an_incident_stays_in_order_whatever_raises_its_signals() {
+        let mut queue = SignalQueue::default();
+        queue.push(Queued { depth: 1, ..firing("open", 1) });
+        queue.push(resolved(2));
+        assert_eq!(states(&mut queue), ["open", "resolved"]);
+        queue.push(Queued { depth: 1, ..firing("open", 3) });
+        let begin = queue.take(1).1.remove(0);
+        queue.push(resolved(4));
+        queue.put_back(begin);
+        assert_eq!(states(&mut queue), ["open", "resolved"]);
     }
 
     proptest! {
@@ -272,10 +294,10 @@ mod tests {
                 prop_assert!(queue.len() <= 7, "{queue:?}");
                 began |= queue.iter().any(|queued| queued.signal.phase == Phase::Firing);
                 if takes {
-                    seen.extend(queue.take(1));
+                    seen.extend(queue.take(1).1);
                 }
             }
-            seen.extend(queue.take(usize::MAX));
+            seen.extend(queue.take(usize::MAX).1);
             let seen: Vec<Arc<Signal>> = seen.into_iter().map(|(_, queued)| queued.signal).collect();
             prop_assert_eq!(&seen.last().unwrap().state, &last.unwrap().state);
             prop_assert_eq!(began, seen.iter().any(|signal| signal.phase == Phase::Firing));
