@@ -61,9 +61,9 @@ fn a_restart_keeps_the_day_the_month_and_the_reservations() {
         drop(before);
 
         let after = guard(&clock, again);
-        let budget = after.get_budget("a");
+        let budget = after.budget("a");
         assert_eq!((budget.spent_today_usd, budget.reserved_usd, budget.tasks_today), (usd("5.5"), usd("4"), 1));
-        assert_eq!(after.get_budget("b").spent_today_usd, usd("2.5"));
+        assert_eq!(after.budget("b").spent_today_usd, usd("2.5"));
         assert_eq!((after.org_spent_month(), after.org_remaining_month()), (usd("9"), usd("16")));
         assert!(after.charge(&on_model(usd("1.1"))).is_err(), "one dollar of three is spent, and one reserved");
         assert!(after.charge(&on_model(usd("0.5"))).is_ok());
@@ -71,7 +71,7 @@ fn a_restart_keeps_the_day_the_month_and_the_reservations() {
         assert!(after.charge(&spend("c", usd("2.6"))).is_err(), "the team's budget is kept");
         assert_eq!(after.check_and_charge("a", usd("0.1")).unwrap(), [], "alerts from before are not sent again");
         clock.advance(Duration::from_secs(15 * 60));
-        assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO, "and expires");
+        assert_eq!(after.budget("a").reserved_usd, Usd::ZERO, "and expires");
         after.reset_daily(Some("a"));
         drop(after);
     }
@@ -102,7 +102,7 @@ fn a_store_denies_what_exceeds_a_limit_together_with_another_guard() {
         let denied = other.reserve("a", usd("3.5")).unwrap_err();
         let (scope, left, limit, amount) = (CostScope::Agent("a".into()), usd("3"), usd("10"), usd("3.5"));
         assert_eq!(denied, Denied::Budget { scope, left, limit, amount });
-        assert_eq!(other.get_budget("a").reserved_usd, Usd::ZERO, "nothing stays reserved");
+        assert_eq!(other.budget("a").reserved_usd, Usd::ZERO, "nothing stays reserved");
         reservation.commit(usd("2")).unwrap();
         assert!(other.reserve("a", usd("3.5")).is_ok(), "five dollars are spent now");
 
@@ -203,13 +203,13 @@ fn a_killed_process_leaves_its_charges_and_reservations_that_expire() {
         let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
         let after = guard(&clock, Arc::new(SqliteLedger::open(&file).unwrap()));
         // It may have charged more than it printed before it died.
-        let budget = after.get_budget("a");
+        let budget = after.budget("a");
         let spent = budget.spent_today_usd.nanos() / 100_000;
         assert!(spent >= charged as i64, "printed {charged}, found {spent}");
         charged = usize::try_from(spent).unwrap();
         assert!(budget.reserved_usd >= usd("2"), "{budget:?}");
         clock.advance(Duration::from_secs(16 * 60));
-        assert_eq!(after.get_budget("a").reserved_usd, Usd::ZERO);
+        assert_eq!(after.budget("a").reserved_usd, Usd::ZERO);
         // Makes room for the next process.
         let sql = "DELETE FROM holds";
         rusqlite::Connection::open(&file).unwrap().execute(sql, []).unwrap();

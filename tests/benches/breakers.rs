@@ -88,7 +88,7 @@ fn fleet() -> CascadeDetector {
         }
     }
     for open in (1_000..100_000).step_by(99) {
-        let breaker = detector.get_breaker(name(open)).unwrap();
+        let breaker = detector.breaker(name(open)).unwrap();
         (0..5).for_each(|_| breaker.record_failure());
     }
     detector
@@ -103,7 +103,7 @@ fn cascade(c: &mut Criterion) {
     for worker in 1_000..100_000 {
         detector.add_call(format!("agent-{worker:05}").as_str(), Target::model("gpt-5"));
     }
-    (0..5).for_each(|_| detector.get_breaker(Target::model("gpt-5")).unwrap().record_failure());
+    (0..5).for_each(|_| detector.breaker(Target::model("gpt-5")).unwrap().record_failure());
     assert_eq!(detector.check_cascade().unwrap().exposed, 99_000);
     group.bench_function("check_all_exposed", |b| b.iter(|| detector.check_cascade()));
     detector.reset_all();

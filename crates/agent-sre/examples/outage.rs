@@ -56,7 +56,7 @@ pub(crate) fn run(out: &mut impl Write) -> io::Result<()> {
         world.finish_task("chief", outcome, out)?;
     }
     for agent in ["researcher", "writer"] {
-        let budget = world.guard.get_budget(agent);
+        let budget = world.guard.budget(agent);
         let (spent, limit, status) = (budget.spent_today_usd, budget.daily_limit_usd, budget.status);
         writeln!(out, "{agent} spent ${spent} of ${limit}: {status}")?;
     }
@@ -71,7 +71,7 @@ impl World {
     /// A call within the agent's budget and behind the model's breaker.
     fn call_model(&self, agent: &str, cost: Usd) -> Result<(), String> {
         let reservation = self.guard.reserve(agent, cost).map_err(|refused| refused.to_string())?;
-        let breaker = self.detector.get_breaker(Target::model("gpt-5")).expect("it was added");
+        let breaker = self.detector.breaker(Target::model("gpt-5")).expect("it was added");
         let answer =
             breaker.call(|| if OUTAGE.contains(&self.seconds()) { Err("503 from the provider") } else { Ok(()) });
         match answer {

@@ -56,15 +56,15 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     run("chatty", true);
     run("broken", true);
     evaluate(1);
-    assert_eq!(guard.get_budget("chatty").status, CostStatus::Ok);
+    assert_eq!(guard.budget("chatty").status, CostStatus::Ok);
     assert!(seen.lock().unwrap().iter().all(|(_, phase)| *phase == Phase::Resolved));
 
     run("chatty", false);
     run("broken", false);
     evaluate(3);
-    assert_eq!(guard.get_budget("chatty").status, CostStatus::Throttled);
-    assert_eq!(guard.get_budget("broken").status, CostStatus::Ok);
-    let state = |agent: &str| detector.get_breaker(agent).map(|breaker| breaker.state());
+    assert_eq!(guard.budget("chatty").status, CostStatus::Throttled);
+    assert_eq!(guard.budget("broken").status, CostStatus::Ok);
+    let state = |agent: &str| detector.breaker(agent).map(|breaker| breaker.state());
     assert_ne!(state("broken"), Some(BreakerState::Closed));
     assert_eq!(state("chatty"), Some(BreakerState::Closed));
     let count = |key: &str, phase| seen.lock().unwrap().iter().filter(|of| **of == (key.to_owned(), phase)).count();
@@ -83,6 +83,6 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     clock.advance(Duration::from_secs(40 * 86_400));
     run("chatty", true);
     evaluate(2);
-    assert_eq!(guard.get_budget("chatty").status, CostStatus::Ok);
+    assert_eq!(guard.budget("chatty").status, CostStatus::Ok);
     assert_eq!(count("cost/agent chatty/status", Phase::Resolved), 1);
 }

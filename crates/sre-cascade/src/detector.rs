@@ -29,10 +29,10 @@ use crate::{CircuitBreaker, DetectorConfig, ErrorClass, InvalidConfig, Mitigatio
 /// use sre_cascade::{CascadeDetector, Target};
 /// let detector = CascadeDetector::new(["planner", "writer", "critic", "editor"]);
 /// for agent in ["planner", "writer", "critic"] {
-///     let breaker = detector.get_breaker(agent).unwrap();
+///     let breaker = detector.breaker(agent).unwrap();
 ///     (0..5).for_each(|_| breaker.record_failure());
 /// }
-/// assert_eq!(detector.get_affected_agents(), ["critic", "planner", "writer"]);
+/// assert_eq!(detector.affected_agents(), ["critic", "planner", "writer"]);
 /// let cascade = detector.check_cascade().unwrap();
 /// assert_eq!(cascade.origin, Target::agent("planner"));
 /// detector.reset_all();
@@ -119,10 +119,15 @@ impl CascadeDetector {
     }
 
     /// Returns the breaker of a monitored target. A string is the name of an agent.
-    pub fn get_breaker(&self, target: impl Into<Target>) -> Option<Arc<CircuitBreaker>> {
+    pub fn breaker(&self, target: impl Into<Target>) -> Option<Arc<CircuitBreaker>> {
         let target = target.into();
         let graph = self.read_graph();
         graph.find(target.kind, &target.name).map(|id| graph.breaker(id).clone())
+    }
+
+    /// Alias of [`breaker`](Self::breaker), the name in the Python package `agent-sre`.
+    pub fn get_breaker(&self, target: impl Into<Target>) -> Option<Arc<CircuitBreaker>> {
+        self.breaker(target)
     }
 
     /// Records that `caller` calls `callee`. Both are monitored from now on.
@@ -146,7 +151,7 @@ impl CascadeDetector {
     }
 
     /// Returns the names of the agents whose circuits are open, sorted.
-    pub fn get_affected_agents(&self) -> Vec<String> {
+    pub fn affected_agents(&self) -> Vec<String> {
         let open = self.tracker.failing_at(self.clock.now()).open;
         let graph = self.read_graph();
         let targets = open.iter().map(|id| graph.breaker(*id).target());
@@ -154,6 +159,11 @@ impl CascadeDetector {
             targets.filter(|target| target.kind == TargetKind::Agent).map(|target| target.name.clone()).collect();
         agents.sort_unstable();
         agents
+    }
+
+    /// Alias of [`affected_agents`](Self::affected_agents), the name in the Python package `agent-sre`.
+    pub fn get_affected_agents(&self) -> Vec<String> {
+        self.affected_agents()
     }
 
     /// Closes every breaker and clears its failures. The call graph stays.

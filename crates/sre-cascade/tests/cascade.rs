@@ -78,19 +78,19 @@ fn three_open_circuits_are_a_cascade_whoever_calls_whom() {
     for (second, agent) in [(0, "b"), (1, "a"), (2, "c")] {
         assert!(detector.check_cascade().is_none());
         clock.set(at(second));
-        (0..5).for_each(|_| detector.get_breaker(agent).unwrap().record_failure());
+        (0..5).for_each(|_| detector.breaker(agent).unwrap().record_failure());
     }
     let report = detector.check_cascade().unwrap();
     assert_eq!(report.origin, Target::agent("b"), "failed first");
     assert_eq!(report.open, ["b", "a", "c"].map(Target::agent));
     assert_eq!(report.blast_radius, ["boss", "owner"].map(Target::agent));
-    assert_eq!(detector.get_affected_agents(), ["a", "b", "c"]);
-    assert!(detector.get_breaker("nobody").is_none());
+    assert_eq!(detector.affected_agents(), ["a", "b", "c"]);
+    assert!(detector.breaker("nobody").is_none());
     // The recovery timeout has elapsed, although no call has been made since.
     clock.set(at(31));
-    assert_eq!(detector.get_affected_agents(), ["c"]);
+    assert_eq!(detector.affected_agents(), ["c"]);
     detector.reset_all();
-    assert_eq!(detector.get_affected_agents(), [""; 0]);
+    assert_eq!(detector.affected_agents(), [""; 0]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn failing(mitigation: Mitigation) -> (CascadeDetector, Arc<ManualClock>) {
         detector.add_call(agent, Target::model("gpt-5"));
     }
     detector.add_call("chief", "one");
-    (0..5).for_each(|_| detector.get_breaker(Target::model("gpt-5")).unwrap().record_failure());
+    (0..5).for_each(|_| detector.breaker(Target::model("gpt-5")).unwrap().record_failure());
     detector.evaluate(clock.now(), &mut |_| {});
     (detector, clock)
 }
@@ -138,7 +138,7 @@ fn failing(mitigation: Mitigation) -> (CascadeDetector, Arc<ManualClock>) {
 #[test]
 fn callers_can_be_opened_before_they_fail_too() {
     let (detector, clock) = failing(Mitigation::Open);
-    let state = |agent: &str| detector.get_breaker(agent).unwrap().state();
+    let state = |agent: &str| detector.breaker(agent).unwrap().state();
     assert_eq!(["one", "two", "chief"].map(state), [BreakerState::Open, BreakerState::Open, BreakerState::Closed]);
     // A circuit opened by the mitigation does not propagate further and is no part of the cascade.
     detector.evaluate(clock.now(), &mut |_| {});
@@ -151,12 +151,12 @@ fn callers_can_be_opened_before_they_fail_too() {
 #[test]
 fn callers_can_be_limited_until_the_cascade_ends() {
     let (detector, clock) = failing(Mitigation::Limit(Duration::from_secs(10)));
-    let call = |agent: &str| detector.get_breaker(agent).unwrap().call(|| Ok::<_, ()>(())).is_ok();
+    let call = |agent: &str| detector.breaker(agent).unwrap().call(|| Ok::<_, ()>(())).is_ok();
     assert_eq!((call("one"), call("one"), call("one")), (true, false, false));
     assert!(call("chief") && call("chief"));
     clock.advance(Duration::from_secs(10));
     assert_eq!((call("one"), call("one")), (true, false));
-    detector.get_breaker(Target::model("gpt-5")).unwrap().reset();
+    detector.breaker(Target::model("gpt-5")).unwrap().reset();
     detector.evaluate(clock.now(), &mut |_| {});
     assert!(call("one") && call("one"));
 }
@@ -177,9 +177,9 @@ fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
         Signal::firing("slo", "slo/answers/planner", Severity::Critical, START).with_agent("planner").with_kind(kind)
     };
     detector.handle(&[exhausted(ExhaustionAction::Alert)], &mut |_| {});
-    assert!(detector.get_breaker("planner").is_none());
+    assert!(detector.breaker("planner").is_none());
     detector.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
-    let breaker = detector.get_breaker("planner").unwrap();
+    let breaker = detector.breaker("planner").unwrap();
     assert_eq!(breaker.state(), BreakerState::Open);
     // Asserted again, also after a restart, it says nothing new.
     breaker.reset();
@@ -190,7 +190,7 @@ fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
     let (restored, _) = self::detector(DetectorConfig::default());
     restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
     restored.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
-    assert_eq!(restored.get_breaker("planner").unwrap().state(), BreakerState::Closed);
+    assert_eq!(restored.breaker("planner").unwrap().state(), BreakerState::Closed);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn failures_are_followed_through_cycles_of_a_hundred_thousand_agents() {
     }
     for number in 500..510 {
         clock.advance(Duration::from_secs(1));
-        (0..2).for_each(|_| detector.get_breaker(name(number)).unwrap().record_failure());
+        (0..2).for_each(|_| detector.breaker(name(number)).unwrap().record_failure());
     }
     let report = detector.check_cascade().unwrap();
     let path: Vec<_> = report.path.iter().map(|failing| failing.target.name.clone()).collect();

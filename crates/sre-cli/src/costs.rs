@@ -77,7 +77,7 @@ impl LimitFindings {
         let agents = runtime.get::<AgentTotals>().map(|totals| totals.agents()).unwrap_or_default();
         let spenders = agents.into_iter().filter(|agent| agent.totals.tasks + agent.totals.llm_calls > 0);
         let finding = |report: AgentReport| {
-            let budget = guard.get_budget(&report.agent);
+            let budget = guard.budget(&report.agent);
             AgentFinding {
                 agent: report.agent,
                 spent_usd: budget.spent_today_usd,

@@ -33,7 +33,7 @@ use crate::tasks::TaskCost;
 /// let reservation = guard.reserve("planner", "0.50".parse().unwrap())?;
 /// // … the call …
 /// reservation.commit("0.45".parse().unwrap())?;
-/// let budget = guard.get_budget("planner");
+/// let budget = guard.budget("planner");
 /// assert_eq!(budget.spent_today_usd.to_string(), "0.45");
 /// let denied = guard.check_task("planner", "2.01".parse().unwrap()).unwrap_err();
 /// assert_eq!(denied.to_string(), "task limit exceeded: the task would cost $2.01, the limit is $2");

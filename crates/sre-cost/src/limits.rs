@@ -12,8 +12,8 @@ use sre_core::Usd;
 /// let researcher = ScopeLimits { per_agent_daily: Some("250".parse().unwrap()), ..ScopeLimits::default() };
 /// let limits = Limits { agents: [("researcher".to_owned(), researcher)].into(), ..Limits::default() };
 /// let guard = CostGuard::with_limits(limits).unwrap();
-/// assert_eq!(guard.get_budget("researcher").daily_limit_usd.to_string(), "250");
-/// assert_eq!(guard.get_budget("writer").daily_limit_usd.to_string(), "100");
+/// assert_eq!(guard.budget("researcher").daily_limit_usd.to_string(), "250");
+/// assert_eq!(guard.budget("writer").daily_limit_usd.to_string(), "100");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

@@ -87,11 +87,16 @@ impl AgentBudget {
 
 impl CostGuard {
     /// Returns an agent's budget, also for an agent that has spent nothing yet.
-    pub fn get_budget(&self, agent: &str) -> AgentBudget {
+    pub fn budget(&self, agent: &str) -> AgentBudget {
         self.evaluate_at(self.ledger.clock.now());
         self.ledger
             .read(agent, |account| AgentBudget::of(agent, account))
             .unwrap_or_else(|| AgentBudget::of(agent, &Account::new(&self.ledger.limits, agent, None)))
+    }
+
+    /// Alias of [`budget`](Self::budget), the name in the Python package `agent-sre`.
+    pub fn get_budget(&self, agent: &str) -> AgentBudget {
+        self.budget(agent)
     }
 
     /// Returns what all agents have spent.

@@ -110,7 +110,7 @@ fn no_limit_is_exceeded_when_all_are_reached() {
                 let over = guard.org_spent_month().nanos() - 100_000_000_000;
                 worst.fetch_max(over, Ordering::Relaxed);
                 for agent in 0..AGENTS {
-                    let budget = guard.get_budget(&format!("agent-{agent}"));
+                    let budget = guard.budget(&format!("agent-{agent}"));
                     let over = (budget.spent_today_usd + budget.reserved_usd).nanos() - 4_000_000_000;
                     worst.fetch_max(over, Ordering::Relaxed);
                 }

@@ -61,16 +61,16 @@ fn an_exhausted_objective_throttles_its_agent_until_it_recovers() {
         (0..3).for_each(|_| handle(&guard, &exhausted));
         assert_eq!(kinds(&guard), [throttled("answers")], "once, however often it is asserted");
         assert_eq!(guard.alerts()[0].kind.to_string(), "throttled: the error budget of answers is exhausted");
-        assert!(guard.get_budget("a").throttled());
+        assert!(guard.budget("a").throttled());
         // One task per ten seconds, as at `throttle_at`.
         assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
         assert!(matches!(guard.check_task("a", usd("0.01")), Err(Denied::Throttled { .. })));
         clock.advance(Duration::from_secs(10));
         assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
-        assert_eq!(guard.get_budget("b").status, CostStatus::Ok, "other agents are not affected");
+        assert_eq!(guard.budget("b").status, CostStatus::Ok, "other agents are not affected");
 
         (0..2).for_each(|_| handle(&guard, &signal("answers", "a", recovered, &clock)));
-        assert_eq!(guard.get_budget("a").status, CostStatus::Ok);
+        assert_eq!(guard.budget("a").status, CostStatus::Ok);
         assert_eq!(kinds(&guard), [throttled("answers"), CostAlertKind::Freed]);
     }
 }
@@ -82,7 +82,7 @@ fn other_exhaustion_actions_throttle_nobody() {
     let SignalKind::SloStatusChanged { exhaustion_action, .. } = &mut exhausted.kind else { unreachable!() };
     *exhaustion_action = ExhaustionAction::CircuitBreak;
     handle(&guard, &exhausted);
-    assert_eq!((guard.get_budget("a").status, kinds(&guard)), (CostStatus::Ok, Vec::new()));
+    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, Vec::new()));
 }
 
 #[test]
@@ -91,15 +91,15 @@ fn an_agent_stays_throttled_while_anything_throttles_it() {
     let [answers, tools] = ["answers", "tools"].map(|slo| signal(slo, "a", Status::Exhausted, &clock));
     guard.handle(&[answers, tools], &mut |_| {});
     handle(&guard, &signal("answers", "a", Status::Healthy, &clock));
-    assert!(guard.get_budget("a").throttled(), "the other objective is still exhausted");
+    assert!(guard.budget("a").throttled(), "the other objective is still exhausted");
     // Its own spending throttles it too, and later blocks it: neither is news about an objective.
     guard.record_cost("a", "t", usd("8.6"), &[]).unwrap();
     handle(&guard, &signal("tools", "a", Status::Healthy, &clock));
-    assert!(guard.get_budget("a").throttled(), "its limit is still nearly spent");
+    assert!(guard.budget("a").throttled(), "its limit is still nearly spent");
     handle(&guard, &signal("tools", "a", Status::Exhausted, &clock));
     guard.record_cost("a", "t", usd("1"), &[]).unwrap();
     handle(&guard, &signal("tools", "a", Status::Healthy, &clock));
-    assert!(guard.get_budget("a").killed());
+    assert!(guard.budget("a").killed());
     let changes = |kind: &CostAlertKind| !matches!(kind, CostAlertKind::Threshold { .. });
     let kinds: Vec<_> = kinds(&guard).into_iter().filter(changes).collect();
     assert_eq!(kinds, [throttled("answers"), CostAlertKind::Killed]);
@@ -112,11 +112,11 @@ fn a_reset_or_a_new_day_frees_the_agent_until_it_is_exhausted_anew() {
     for end in [reset, |_, clock| clock.advance(DAY)] {
         let exhausted = signal("answers", "a", Status::Exhausted, &clock);
         handle(&guard, &exhausted);
-        assert!(guard.get_budget("a").throttled());
+        assert!(guard.budget("a").throttled());
         end(&guard, &clock);
-        assert_eq!(guard.get_budget("a").status, CostStatus::Ok);
+        assert_eq!(guard.budget("a").status, CostStatus::Ok);
         handle(&guard, &exhausted);
-        assert_eq!(guard.get_budget("a").status, CostStatus::Ok, "asserted again, it is no news");
+        assert_eq!(guard.budget("a").status, CostStatus::Ok, "asserted again, it is no news");
         // Exhausted anew.
         clock.advance(Duration::from_secs(1));
     }
@@ -135,11 +135,11 @@ fn it_survives_a_restart_on_the_same_day() {
 
     let (guard, _) = guard();
     CostObserver::new(guard.clone()).restore(&mut StateReader::new(&state)).unwrap();
-    assert!(guard.get_budget("a").throttled());
+    assert!(guard.budget("a").throttled());
     handle(&guard, &exhausted);
     assert_eq!(kinds(&guard), [], "it was reported before the restart");
     handle(&guard, &signal("answers", "a", Status::Healthy, &clock));
-    assert_eq!((guard.get_budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Freed]));
+    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Freed]));
 
     // After a restart on the next day nobody is throttled, and the incident ends.
     clock.advance(DAY);
@@ -147,7 +147,7 @@ fn it_survives_a_restart_on_the_same_day() {
     let observer = CostObserver::new(guard.clone());
     observer.restore(&mut StateReader::new(&state)).unwrap();
     handle(&guard, &exhausted);
-    assert_eq!((guard.get_budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Freed]));
+    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Freed]));
     let mut signals = Vec::new();
     observer.reassert(&mut |signal| signals.push(signal));
     assert_eq!(signals.iter().map(|signal| signal.phase).collect::<Vec<_>>(), [Phase::Resolved]);

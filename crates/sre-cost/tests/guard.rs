@@ -48,7 +48,7 @@ fn thresholds_throttling_and_killing_happen_once_a_day() {
         kinds(&alerts),
         [&CostAlertKind::Threshold { threshold: 0.75 }, &CostAlertKind::Throttled { slo: None }]
     );
-    assert!(guard.get_budget("a").throttled());
+    assert!(guard.budget("a").throttled());
     // One task per ten seconds.
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     let denied = guard.check_task("a", usd("0.01")).unwrap_err();
@@ -75,7 +75,7 @@ fn thresholds_throttling_and_killing_happen_once_a_day() {
 fn a_throttled_agent_keeps_its_rate_near_a_threshold_of_the_organisation() {
     let (guard, clock) = guard(Limits { org_monthly: usd("100"), alert_thresholds: vec![0.2], ..ten() });
     guard.check_and_charge("a", usd("9")).unwrap();
-    assert!(guard.get_budget("a").throttled());
+    assert!(guard.budget("a").throttled());
     for agent in ["b", "c"] {
         guard.check_and_charge(agent, usd("5.4")).unwrap();
     }
@@ -97,7 +97,7 @@ fn a_reset_frees_an_agent() {
     }
     guard.reset_daily(Some("a"));
     assert_eq!(guard.check_task("a", usd("1")), Ok(()));
-    assert!(guard.get_budget("b").killed());
+    assert!(guard.budget("b").killed());
     guard.reset_daily(None);
     assert_eq!(guard.check_task("b", usd("1")), Ok(()));
     assert_eq!(guard.org_spent_month(), usd("19"), "the month goes on");
@@ -139,20 +139,20 @@ fn a_reservation_is_committed_released_or_expires() {
     let reservation = guard.reserve("a", usd("6")).unwrap();
     assert!(guard.reserve("a", usd("5")).is_err());
     assert_eq!(reservation.commit(usd("4")).unwrap(), []);
-    let budget = guard.get_budget("a");
+    let budget = guard.budget("a");
     assert_eq!((budget.spent_today_usd, budget.reserved_usd), (usd("4"), Usd::ZERO));
     drop(guard.reserve("a", usd("5")).unwrap());
-    assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("6"));
+    assert_eq!(guard.budget("a").remaining_today_usd(), usd("6"));
     // A leaked one expires, and a commit after that is still charged.
     let late = guard.reserve_owned(&("a", usd("5")).into()).unwrap();
     let leaked = guard.reserve("b", usd("5")).unwrap();
     std::mem::forget(leaked);
     assert_eq!(guard.org_remaining_month(), usd("4986"));
     clock.advance(Duration::from_secs(15 * 60));
-    assert_eq!(guard.get_budget("b").reserved_usd, Usd::ZERO);
+    assert_eq!(guard.budget("b").reserved_usd, Usd::ZERO);
     assert_eq!(guard.org_remaining_month(), usd("4996"));
     late.commit(usd("5")).unwrap();
-    assert_eq!(guard.get_budget("a").spent_today_usd, usd("9"));
+    assert_eq!(guard.budget("a").spent_today_usd, usd("9"));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_reservation_over_midnight_counts_for_the_new_day() {
     assert!(guard.check_and_charge("a", usd("5")).is_err());
     assert!(guard.check_and_charge("a", usd("4")).is_ok());
     reservation.commit(usd("6")).unwrap();
-    assert_eq!(guard.get_budget("a").spent_today_usd, usd("10"));
+    assert_eq!(guard.budget("a").spent_today_usd, usd("10"));
     assert_eq!(guard.org_spent_month(), usd("10"));
 }
 
@@ -211,7 +211,7 @@ fn teams_and_models_have_budgets_and_settings_of_their_own() {
     let (guard, _) = guard(limits);
     let spend = |agent, amount: &str| Spend { agent, team: Some("search"), amount: usd(amount), ..Spend::default() };
     guard.charge(&spend("a", "3")).unwrap();
-    assert_eq!(guard.get_budget("a").daily_limit_usd, usd("4"));
+    assert_eq!(guard.budget("a").daily_limit_usd, usd("4"));
     assert!(matches!(guard.charge(&spend("b", "3.5")), Err(Denied::Task { .. })));
     let denied = guard.charge(&spend("b", "2.5")).unwrap_err();
     assert_eq!(denied.to_string(), "team search: budget exceeded: $2.5 requested, $2 of $5 left");
@@ -302,7 +302,7 @@ fn the_cost_of_each_task_is_kept() {
     let task = guard.task("a", "t1").unwrap();
     assert_eq!(task.spent_usd, usd("1.25"));
     assert_eq!(task.breakdown, [("gpt-5".to_owned(), usd("1")), ("search".to_owned(), usd("0.25"))]);
-    let budget = guard.get_budget("a");
+    let budget = guard.budget("a");
     assert_eq!((budget.tasks_today, budget.avg_cost_per_task()), (2, Some(usd("0.75"))));
     assert_eq!(budget.utilization_percent(), Some(1.5));
     let more = Spend { agent: "a", task: Some("t1"), amount: usd("0.80"), ..Spend::default() };
@@ -314,7 +314,7 @@ fn the_cost_of_each_task_is_kept() {
         guard.record_cost("a", &number.to_string(), usd("0.001"), &[]).unwrap();
     }
     assert_eq!(guard.task("a", "t1"), None, "the oldest are evicted");
-    assert_eq!(guard.get_budget("a").tasks_today, 10_002);
+    assert_eq!(guard.budget("a").tasks_today, 10_002);
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn an_invalid_amount_is_denied_and_named() {
         assert_eq!(guard.record_cost("a", "t", amount, &[]), Err(invalid("cost_usd")));
         assert_eq!(guard.reserve("a", usd("1")).unwrap().commit(amount), Err(invalid("actual")));
     }
-    assert_eq!(guard.get_budget("a").remaining_today_usd(), usd("100"), "nothing stays charged or reserved");
+    assert_eq!(guard.budget("a").remaining_today_usd(), usd("100"), "nothing stays charged or reserved");
     for number in [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300] {
         assert!(Usd::try_from(number).is_err(), "{number}");
     }
@@ -396,7 +396,7 @@ fn an_observer_restores_what_another_saved() {
     let observe = |guard: &Arc<CostGuard>, observer: &CostObserver, json: &str| {
         let event = AgentEvent::from_json(json.as_bytes()).unwrap();
         observer.observe(&event, &mut |_| {});
-        guard.get_budget("a").spent_today_usd
+        guard.budget("a").spent_today_usd
     };
     let call = r#"{"event":"llm_call","time":1,"agent":"a","task":"t","model":"gpt-5","cost_usd":"1.5"}"#;
     let before = CostObserver::new(old.clone());
@@ -422,7 +422,7 @@ fn an_observer_restores_what_another_saved() {
     // Another day, another month.
     clock.advance(24 * HOUR);
     let (next_day, _) = restored(&clock);
-    assert_eq!((next_day.get_budget("a").spent_today_usd, next_day.org_spent_month()), (Usd::ZERO, usd("1.5")));
+    assert_eq!((next_day.budget("a").spent_today_usd, next_day.org_spent_month()), (Usd::ZERO, usd("1.5")));
     clock.advance(31 * 24 * HOUR);
     assert_eq!(restored(&clock).0.org_spent_month(), Usd::ZERO);
 }

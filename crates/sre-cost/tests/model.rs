@@ -232,7 +232,7 @@ proptest! {
                 }
             }
             for (number, agent) in AGENTS.iter().enumerate() {
-                let budget = guard.get_budget(agent);
+                let budget = guard.budget(agent);
                 prop_assert_eq!(budget.spent_today_usd.nanos(), model.agents[number] * CENT);
                 prop_assert_eq!(budget.reserved_usd.nanos(), model.reserved(|open| open.agent == number) * CENT);
                 prop_assert_eq!(budget.killed(), model.killed[number]);
