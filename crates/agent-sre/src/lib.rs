@@ -67,15 +67,15 @@ pub use sre_cascade as cascade;
 #[cfg(feature = "cost")]
 pub use sre_cost as cost;
 
-/// The HTTP client that channels go out by.
+/// The HTTP client of channels and exporters, and the outbox that exporters send through.
 #[cfg(feature = "http")]
 pub use sre_http as http;
 
-/// The history of alerts, and the ledger of costs, in SQLite files.
+/// Alert history, cost ledger, journal and spool in SQLite files.
 #[cfg(feature = "sqlite")]
 pub use sre_store_sqlite as sqlite;
 
-/// The README's example, and those of the pages, compile and hold.
+/// The README's example, and those of the pages and the exporters, compile and hold.
 #[cfg(all(doctest, feature = "full"))]
 mod pages {
     #[doc = include_str!("../../../README.md")]
@@ -89,6 +89,12 @@ mod pages {
 
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
+
+    #[doc = include_str!("../../sre-exporter-langfuse/README.md")]
+    struct LangfuseExporter;
+
+    #[doc = include_str!("../../sre-exporter-otlp/README.md")]
+    struct OtlpExporter;
 }
 
 /// The README's example compiles and holds.

@@ -28,7 +28,3 @@ mod settings;
 
 pub use exporter::LangfuseExporter;
 pub use settings::{InvalidSettings, LangfuseSettings};
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -33,7 +33,3 @@ mod spans;
 
 pub use exporter::OtlpExporter;
 pub use settings::{InvalidSettings, OtlpSettings, Protocol, UnknownProtocol};
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
