@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sre_core::{
-    Alert, AlertChannel, AlertsSnapshot, Collect, Signal, SignalHandler, Snapshot, StoreError, Timestamp, lock,
-};
+use sre_core::private::lock;
+use sre_core::{Alert, AlertChannel, AlertsSnapshot, Collect, Signal, SignalHandler, Snapshot, StoreError, Timestamp};
 
 use crate::channel_pipeline::ChannelPipeline;
 use crate::planned_alert::with_defaults;

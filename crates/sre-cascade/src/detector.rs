@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use sre_core::event::{Handoff, LlmCall, TaskFinished, ToolCall};
+use sre_core::private::lock;
 use sre_core::{
     AgentEvent, BreakerState, CascadeReport, Clock, Collect, Event, ExhaustionAction, FailingTarget, Observe, Signal,
-    SignalHandler, SignalKind, SignalSink, Snapshot, Status, SystemClock, Target, TargetKind, Timestamp, lock,
+    SignalHandler, SignalKind, SignalSink, Snapshot, Status, SystemClock, Target, TargetKind, Timestamp,
 };
 
 use crate::call_graph::CallGraph;

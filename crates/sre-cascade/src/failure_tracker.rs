@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use sre_core::{BreakerChange, BreakerState, Signal, SignalOutlet, Timestamp, lock};
+use sre_core::private::lock;
+use sre_core::{BreakerChange, BreakerState, Signal, SignalOutlet, Timestamp};
 
 use crate::propagation::FailingSince;
 use crate::settings::BreakerListener;

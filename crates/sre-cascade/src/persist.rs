@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
-use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind, lock};
+use sre_core::private::lock;
+use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind};
 
 use crate::CascadeDetector;
 use crate::breaker::SavedBreaker;

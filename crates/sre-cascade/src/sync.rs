@@ -6,7 +6,7 @@ pub(crate) use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(not(sre_loom))]
-pub(crate) use sre_core::thread_number;
+pub(crate) use sre_core::private::thread_number;
 
 #[cfg(sre_loom)]
 pub(crate) use loom::sync::atomic::{AtomicI64, AtomicU64, Ordering};

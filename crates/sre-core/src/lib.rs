@@ -107,8 +107,6 @@ pub use memory_ledger::MemoryLedger;
 pub use metric::{ExponentialHistogram, Metric, MetricUnit, MetricValue};
 pub use money::{InvalidUsd, Usd};
 pub use per_task::{PerTask, TaskCosts};
-#[doc(hidden)]
-pub use private::{lock, thread_number};
 #[cfg(feature = "rate")]
 pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
@@ -124,6 +122,8 @@ pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
 pub use stats::wilson_interval;
 pub use store_error::StoreError;
+use sync::lock;
+use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};
 

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
-use sre_core::{ExhaustionAction, Signal, SignalHandler, SignalKind, StateError, StateReader, StateWriter, Status};
-use sre_core::{Timestamp, lock};
+use sre_core::private::lock;
+use sre_core::{
+    ExhaustionAction, Signal, SignalHandler, SignalKind, StateError, StateReader, StateWriter, Status, Timestamp,
+};
 
 use crate::guard::CostGuard;
 

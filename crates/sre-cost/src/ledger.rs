@@ -2,9 +2,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smol_str::SmolStr;
-use sre_core::{
-    Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerTotals, Timestamp, Usd, lock, thread_number,
-};
+use sre_core::private::{lock, thread_number};
+use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerTotals, Timestamp, Usd};
 
 use crate::account::{Account, OpenReservation};
 use crate::accounts::{Accounts, AgentKey, SharedAccount};

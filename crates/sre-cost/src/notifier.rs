@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
-use sre_core::{CostAlert, Phase, Signal, SignalOutlet, lock};
+use sre_core::private::lock;
+use sre_core::{CostAlert, Phase, Signal, SignalOutlet};
 
 /// Keeps the most recent alerts, and sends each as a signal.
 #[derive(Default)]

@@ -2,9 +2,10 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use sre_core::event::LlmCall;
+use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Collect, Event, Observe, Persist, Signal, SignalSink, Snapshot, StateError, StateReader, StateWriter,
-    TaskCosts, Timestamp, Usd, lock,
+    TaskCosts, Timestamp, Usd,
 };
 
 use crate::guard::CostGuard;

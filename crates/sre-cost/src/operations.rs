@@ -1,7 +1,8 @@
 use std::sync::atomic::Ordering;
 
+use sre_core::private::lock;
 use sre_core::{
-    BudgetLimit, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerEntry, LedgerReservation, Timestamp, Usd, lock,
+    BudgetLimit, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerEntry, LedgerReservation, Timestamp, Usd,
 };
 
 use crate::account::{Account, Deviation, OpenReservation};

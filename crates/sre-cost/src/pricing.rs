@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use sre_core::{AgentEvent, Event, EventStage, Usd, lock};
+use sre_core::private::lock;
+use sre_core::{AgentEvent, Event, EventStage, Usd};
 
 use crate::price::{PriceBook, Tokens};
 

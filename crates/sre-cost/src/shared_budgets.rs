@@ -1,7 +1,8 @@
 use std::sync::{Mutex, MutexGuard};
 
 use rustc_hash::FxHashMap;
-use sre_core::{CostScope, lock};
+use sre_core::CostScope;
+use sre_core::private::lock;
 
 use crate::agent_budget::AgentBudgetState;
 use crate::budget::{Budget, ThresholdAction};

@@ -1,7 +1,8 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd, lock};
+use sre_core::private::lock;
+use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd};
 
 use crate::account::Account;
 use crate::budget::Budget;

@@ -5,7 +5,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Unit, Zoned};
 use serde::{Deserialize, Serialize};
-use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window, lock};
+use sre_core::private::lock;
+use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window};
 
 /// Calendar periods in their text form, such as each month from a start in a time zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 
+use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Collect, Direction, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Persist, Phase, Signal,
     SignalKind, Sli, SliSpec, SloSnapshot, Snapshot, StateError, StateReader, StateWriter, Status, TaskCosts,
-    Timestamp, Unit, lock, wilson_interval,
+    Timestamp, Unit, wilson_interval,
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};

@@ -1,7 +1,8 @@
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
-use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window, lock};
+use sre_core::private::lock;
+use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window};
 
 use crate::Target;
 

@@ -3,7 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use sre_core::{StoreError, lock};
+use sre_core::StoreError;
+use sre_core::private::lock;
 
 use crate::schema::{self, Schema};
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sre_core::{AgentEvent, Collect, Exporter, HttpClient, Metric, Snapshot, StoreError, Timestamp, lock};
+use sre_core::private::lock;
+use sre_core::{AgentEvent, Collect, Exporter, HttpClient, Metric, Snapshot, StoreError, Timestamp};
 
 use self::machine::Machine;
 pub use self::options::{OutboxLimits, OutboxOptions};

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Metric, Snapshot, lock};
+use sre_core::private::lock;
+use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Metric, Snapshot};
 use tokio::sync::Notify;
 
 use super::machine::{Machine, Outgoing, Step};

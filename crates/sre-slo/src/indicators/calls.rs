@@ -3,10 +3,10 @@ use std::sync::Mutex;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use sre_core::event::{LlmCall, TaskFinished, ToolCall};
-use sre_core::private::stable_hash;
+use sre_core::private::{lock, stable_hash};
 use sre_core::{
     AgentEvent, Event, ExponentialHistogram, MeanSeries, PerTask, PercentileSeries, RatioSeries, Sli, SliReading,
-    SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window, lock,
+    SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window,
 };
 
 use super::RecordingClock;

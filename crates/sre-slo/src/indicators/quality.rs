@@ -2,9 +2,10 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 use sre_core::event::{Evaluation, Handoff, PolicyCheck, TaskFinished};
+use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter,
-    Timestamp, Unit, WeightedRatioSeries, Window, lock,
+    Timestamp, Unit, WeightedRatioSeries, Window,
 };
 
 use super::RecordingClock;

@@ -1,9 +1,10 @@
 use std::sync::Mutex;
 
 use sre_core::event::TaskFinished;
+use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, TaskCosts, Timestamp, Unit, Usd, Window, lock,
+    StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
 };
 
 use super::RecordingClock;
