@@ -86,6 +86,8 @@ fn three_open_circuits_are_a_cascade_whoever_calls_whom() {
     assert_eq!(report.blast_radius, ["boss", "owner"].map(Target::agent));
     assert_eq!(detector.affected_agents(), ["a", "b", "c"]);
     assert!(detector.breaker("nobody").is_none());
+    assert_eq!(detector.get_affected_agents(), detector.affected_agents());
+    assert_eq!(detector.get_breaker("a").map(|breaker| breaker.state()), Some(BreakerState::Open));
     // The recovery timeout has elapsed, although no call has been made since.
     clock.set(at(31));
     assert_eq!(detector.affected_agents(), ["c"]);

@@ -150,6 +150,7 @@ fn a_reservation_is_committed_released_or_expires() {
     assert_eq!(guard.org_remaining_month(), usd("4986"));
     clock.advance(Duration::from_secs(15 * 60));
     assert_eq!(guard.budget("b").reserved_usd, Usd::ZERO);
+    assert_eq!(guard.get_budget("b"), guard.budget("b"));
     assert_eq!(guard.org_remaining_month(), usd("4996"));
     late.commit(usd("5")).unwrap();
     assert_eq!(guard.budget("a").spent_today_usd, usd("9"));
