@@ -11,6 +11,24 @@ use crate::{Alert, Severity, StoreError, Timestamp};
 /// adopted, for as long as it holds its *lease*. A lease begins when the handle is opened; it ends when the handle is dropped,
 /// when its process dies, and, in stores whose leases expire, when it is not renewed in time. Then other owners may adopt the
 /// deliveries.
+///
+/// ```
+/// use sre_core::{Alert, AlertStore, DeliveryRecord, DeliveryState, NewAlert, StoreError, Timestamp};
+///
+/// /// Stores an alert, delivers it by `deliver`, and then whatever a process that died has left.
+/// fn page(store: &dyn AlertStore, alert: Alert, now: Timestamp, deliver: fn(&Alert)) -> Result<(), StoreError> {
+///     let mut new = NewAlert::new(alert.into(), now);
+///     new.deliveries.push(("pager".into(), DeliveryState::Pending));
+///     let id = store.append(&[new.clone()])?[0];
+///     deliver(&new.alert);
+///     store.record(&[DeliveryRecord::new(id, "pager", DeliveryState::Delivered, now)])?;
+///     for left in store.adopt("pager", 100, now)? {
+///         deliver(&left.alert);
+///         store.record(&[DeliveryRecord::new(left.id, "pager", DeliveryState::Delivered, now)])?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub trait AlertStore: Send + Sync {
     /// Stores alerts, each with a delivery per channel, in one transaction, and returns their ids, which grow.
     fn append(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, StoreError>;

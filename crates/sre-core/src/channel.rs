@@ -5,6 +5,27 @@ use async_trait::async_trait;
 use crate::{Alert, HttpClient, HttpError, Timestamp};
 
 /// Delivers alerts to a receiver such as a chat, a pager or a file.
+///
+/// ```
+/// # use async_trait::async_trait;
+/// # use sre_core::{AlertChannel, ChannelError, DeliveryReceipt, HttpClient, HttpError, Notification, retry_after};
+/// /// Posts the title of an alert as plain text to a URL.
+/// struct PlainText(String);
+///
+/// #[async_trait]
+/// impl AlertChannel for PlainText {
+///     fn name(&self) -> &str { "plain-text" }
+///
+///     async fn deliver(&self, of: Notification<'_>, http: &dyn HttpClient) -> Result<DeliveryReceipt, ChannelError> {
+///         let request = http::Request::post(&self.0).body(of.alert.title.clone().into());
+///         let answer = http.send(request.map_err(|_| HttpError::Invalid { what: "plain-text".to_owned() })?).await?;
+///         let status = answer.status().as_u16();
+///         if answer.status().is_success() { return Ok(DeliveryReceipt::with_status(status)); }
+///         let retry_after = retry_after(answer.headers(), of.at);
+///         Err(ChannelError::Rejected { status, message: "not accepted".to_owned(), retry_after })
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait AlertChannel: Send + Sync {
     /// Returns the channel's name, for routing and statistics.

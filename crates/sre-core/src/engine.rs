@@ -67,6 +67,33 @@ pub trait Collect: Send + Sync {
 }
 
 /// State that outlives a restart, written and read by name.
+///
+/// ```
+/// # use std::borrow::Cow;
+/// # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// use sre_core::{Persist, StateError, StateReader, StateWriter};
+///
+/// struct Handoffs(AtomicU64);
+///
+/// impl Persist for Handoffs {
+///     fn name(&self) -> Cow<'_, str> { "handoffs".into() }
+///
+///     fn save(&self, state: &mut StateWriter) { state.section("count", |state| state.put(&self.0.load(Relaxed))); }
+///
+///     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+///         for section in state.sections() {
+///             // A section of a later version is skipped.
+///             if let ("count", mut state) = section? { self.0.store(state.take()?, Relaxed); }
+///         }
+///         Ok(())
+///     }
+/// }
+/// # let (saved, restored, mut state) = (Handoffs(7.into()), Handoffs(0.into()), StateWriter::default());
+/// # saved.save(&mut state);
+/// # restored.restore(&mut StateReader::new(&state.finish()?))?;
+/// # assert_eq!(restored.0.into_inner(), 7);
+/// # Ok::<(), StateError>(())
+/// ```
 pub trait Persist: Send + Sync {
     /// The name under which the state is kept. Unique among everything that is kept together, and never changed.
     fn name(&self) -> Cow<'_, str>;
@@ -79,6 +106,37 @@ pub trait Persist: Send + Sync {
 }
 
 /// Reacts to signals: sends alerts, opens breakers, freezes deploys.
+///
+/// A closure that takes a signal, such as `|signal: &Signal| println!("{}", signal.title)`, is a handler, too.
+///
+/// ```
+/// # use std::collections::BTreeSet;
+/// # use std::sync::Mutex;
+/// use sre_core::{Phase, Signal, SignalHandler};
+///
+/// /// Keys of the incidents that are open. A repeated signal changes nothing.
+/// struct OpenIncidents(Mutex<BTreeSet<String>>);
+///
+/// impl SignalHandler for OpenIncidents {
+///     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
+///         let mut open = self.0.lock().unwrap();
+///         for signal in signals {
+///             match signal.phase {
+///                 Phase::Firing => _ = open.insert(signal.key.clone()),
+///                 Phase::Resolved => _ = open.remove(&signal.key),
+///                 Phase::OneOff => {}
+///             }
+///         }
+///     }
+/// }
+/// # use sre_core::{Severity, Timestamp};
+/// # let (incidents, at) = (OpenIncidents(Mutex::default()), Timestamp::from_secs(1_790_000_000));
+/// # let signal = Signal::firing("queue", "queue/ingest", Severity::Warning, at);
+/// # incidents.handle(&[signal.clone(), signal], &mut |_| {});
+/// # assert_eq!(incidents.0.lock().unwrap().len(), 1);
+/// # incidents.handle(&[Signal::resolved("queue", "queue/ingest", at)], &mut |_| {});
+/// # assert!(incidents.0.lock().unwrap().is_empty());
+/// ```
 pub trait SignalHandler: Send + Sync {
     /// Handles signals in the order in which they were raised. May be slow; a panic is contained by the caller.
     ///
@@ -94,6 +152,16 @@ impl<F: Fn(&Signal) + Send + Sync> SignalHandler for F {
 }
 
 /// Changes events before engines see them: adds prices, bounds names, redacts.
+///
+/// ```
+/// use sre_core::{AgentEvent, EventStage};
+///
+/// // Drops the events of test agents.
+/// let stage = |event: &mut AgentEvent| !event.agent.starts_with("test-");
+/// let mut event = AgentEvent::from_json(br#"{"event":"heartbeat","time":1790000000,"agent":"test-1"}"#)?;
+/// assert!(!stage.apply(&mut event));
+/// # Ok::<(), sre_core::InvalidEvent>(())
+/// ```
 pub trait EventStage: Send + Sync {
     /// Changes the event; false drops it, which is counted.
     fn apply(&self, event: &mut AgentEvent) -> bool;

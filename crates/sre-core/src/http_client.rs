@@ -10,6 +10,22 @@ use crate::Timestamp;
 ///
 /// Requests and answers are read as a whole. Streaming is not part of this trait: a proxy that passes bodies through has
 /// a seam of its own, over hyper.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use bytes::Bytes;
+/// use sre_core::{HttpClient, HttpError};
+///
+/// /// Answers every request with 200, for tests.
+/// struct AcceptAll;
+///
+/// #[async_trait]
+/// impl HttpClient for AcceptAll {
+///     async fn send(&self, _request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+///         Ok(http::Response::new(Bytes::new()))
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait HttpClient: Send + Sync {
     /// Makes one request, with time-outs and without retries. An error status is an answer, not an error.

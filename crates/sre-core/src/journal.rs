@@ -4,6 +4,24 @@ use crate::{StoreError, Timestamp};
 ///
 /// The state is a *snapshot* plus the entries after it: a restart restores the snapshot and replays those. Every write is
 /// durable when the call returns.
+///
+/// ```
+/// # use sre_core::{JournalStore, StoreError};
+/// /// Returns the bytes received so far, after a restart: those that the snapshot counts, and those of the entries after it.
+/// fn bytes_received(journal: &dyn JournalStore) -> Result<u64, StoreError> {
+///     let (mut last, mut bytes) = match journal.snapshot()? {
+///         Some((last, state)) => (last, u64::from_le_bytes(state.try_into().expect("8 bytes, as written below"))),
+///         None => (0, 0),
+///     };
+///     journal.replay(last, &mut |number, entry| {
+///         bytes += entry.body.len() as u64;
+///         last = number;
+///         true
+///     })?;
+///     journal.put_snapshot(last, &bytes.to_le_bytes())?;
+///     Ok(bytes)
+/// }
+/// ```
 pub trait JournalStore: Send + Sync {
     /// Appends entries in order, all or none, and returns the number of the last. Numbers grow by one and are never reused.
     fn append(&self, entries: &[JournalEntry<'_>]) -> Result<u64, StoreError>;

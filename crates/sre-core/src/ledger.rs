@@ -13,6 +13,30 @@ use crate::{CostScope, StoreError, Timestamp, Usd};
 /// futures of an embedded store are ready when first polled. A store that waits for a network must make progress on threads of
 /// its own, because the blocked thread may be the only one of an async runtime. In async code, call a guard with such a store
 /// on a thread for blocking work.
+///
+/// # Examples
+/// What every ledger does, here a [`MemoryLedger`](crate::MemoryLedger); `sre_testkit::conformance::ledger_store` checks one
+/// of your own.
+///
+/// ```
+/// use sre_core::{BudgetLimit, CostScope, LedgerEntry, LedgerReservation, LedgerStore, MemoryLedger, ReserveOutcome};
+/// # use sre_core::{Timestamp, Usd};
+/// # let (day, now, later) = (Timestamp::from_secs(0), Timestamp::from_secs(10), Timestamp::from_secs(900));
+/// # let usd = |text: &str| text.parse::<Usd>().unwrap();
+/// # pollster::block_on(async {
+///
+/// let ledger = MemoryLedger::default();
+/// let limits = [BudgetLimit::new(CostScope::Org, day, usd("5"))];
+/// let first = LedgerReservation::new(1, "writer", usd("3"), later);
+/// assert_eq!(ledger.reserve(&first, &limits, now).await?, ReserveOutcome::Reserved);
+/// let second = LedgerReservation::new(2, "critic", usd("3"), later);
+/// assert!(matches!(ledger.reserve(&second, &limits, now).await?, ReserveOutcome::Denied { .. }));
+/// ledger.record(&LedgerEntry::new(now, day, day, "writer", usd("1.50")), Some(1)).await?;
+/// assert_eq!(ledger.totals(day, day).await?.org, usd("1.50"));
+/// assert_eq!(ledger.reserve(&second, &limits, now).await?, ReserveOutcome::Reserved, "the first was settled");
+/// # Ok::<(), sre_core::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 pub trait LedgerStore: Send + Sync {
     /// Records an amount that was spent, and ends the reservation that it settles, if any.

@@ -5,40 +5,36 @@
 //! holds those types, the traits, and the series that an indicator is built on. It is pure: no async runtime, no network, no
 //! files.
 //!
-//! | to write | implement | with an example there |
-//! | --- | --- | --- |
-//! | an indicator | [`Sli`], over a [`RatioSeries`], [`PercentileSeries`] or [`MeanSeries`] | below |
-//! | an engine | [`Observe`]; [`Collect`] to be published, [`Persist`] to outlive a restart | [`Observe`], [`Collect`] |
-//! | a reaction to signals | [`SignalHandler`]; a closure will do | [`Signal`] |
-//! | an exporter | [`Exporter`]; batching and retries are `sre-http`'s outbox | `sre_http::Outbox` |
-//! | an adapter of a framework | `adapter::Adapter` over `adapter::RunTracker`, with the feature `adapter` | `adapter` |
-//! | an alert channel | [`AlertChannel`] | `sre-alerts` |
-//! | a store | [`AlertStore`], [`LedgerStore`], [`JournalStore`] or [`Spool`] | [`MemoryLedger`], [`MemorySpool`] |
+//! | to write | implement; there is an example |
+//! | --- | --- |
+//! | an indicator | [`Sli`] |
+//! | an engine | [`Observe`] |
+//! | metrics and snapshots of an engine | [`Collect`] |
+//! | state of an engine that outlives a restart | [`Persist`] |
+//! | a change to events before engines see them | [`EventStage`] |
+//! | a reaction to signals | [`SignalHandler`] |
+//! | an exporter | [`Exporter`] |
+//! | an adapter of a framework | `adapter::Adapter`, with the feature `adapter` |
+//! | an alert channel | [`AlertChannel`] |
+//! | a store of alerts | [`AlertStore`] |
+//! | a ledger of costs | [`LedgerStore`] |
+//! | a journal of what was received | [`JournalStore`] |
+//! | a spool for what waits to be sent | [`Spool`] |
+//! | an HTTP client | [`HttpClient`] |
 //!
-//! A custom indicator:
+//! From an event to a signal:
 //!
 //! ```
-//! use sre_core::{AgentEvent, Event, RatioSeries, Sli, SliReading, SliSpec, Timestamp};
+//! use sre_core::{AgentEvent, RatioSeries, Severity, Signal, SliSpec};
 //!
-//! struct RefusalRate(RatioSeries);
-//!
-//! impl Sli for RefusalRate {
-//!     fn spec(&self) -> &SliSpec { self.0.spec() }
-//!
-//!     fn reading(&self, now: Timestamp) -> SliReading { self.0.reading(now) }
-//!
-//!     fn observe(&self, event: &AgentEvent) {
-//!         if let Event::TaskFinished(task) = &event.event {
-//!             self.0.record(event.time, task.error.as_deref() == Some("refused"));
-//!         }
-//!     }
-//! }
-//!
-//! let refusals = RefusalRate(RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, "24h".parse().unwrap())));
-//! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":false,"error":"refused"}"#;
+//! let failures = RatioSeries::new(SliSpec::ratio_at_most("failures", 0.02, "24h".parse().unwrap()));
+//! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":false}"#;
 //! let event = AgentEvent::from_json(line).unwrap();
-//! refusals.observe(&event);
-//! assert_eq!(refusals.reading(event.time).value, Some(1.0));
+//! failures.record(event.time, event.event.outcome() == Some(false));
+//! let ratio = failures.reading(event.time).value.unwrap();
+//! assert!(!failures.spec().is_met_by(ratio));
+//! let signal = Signal::firing("failures", "failures/support", Severity::Warning, event.time);
+//! assert_eq!(signal.state, "firing");
 //! ```
 #[cfg(feature = "adapter")]
 pub mod adapter;

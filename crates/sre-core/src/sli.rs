@@ -6,7 +6,36 @@ use crate::{
 
 /// A service level indicator: a measurement of an agent, compared with a target.
 ///
-/// Recording takes `&self`, cannot fail, and takes constant time. The crate's front page shows a custom indicator.
+/// Recording takes `&self`, cannot fail, and takes constant time. An indicator is one of the series
+/// ([`RatioSeries`](crate::RatioSeries), [`PercentileSeries`](crate::PercentileSeries), [`MeanSeries`](crate::MeanSeries))
+/// and the events that it records:
+///
+/// ```
+/// # use sre_core::{AgentEvent, Event, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp};
+/// /// Ratio of tasks that the model refused.
+/// struct RefusalRate(RatioSeries);
+///
+/// impl Sli for RefusalRate {
+///     fn spec(&self) -> &SliSpec { self.0.spec() }
+///
+///     fn reading(&self, now: Timestamp) -> SliReading { self.0.reading(now) }
+///
+///     fn observe(&self, event: &AgentEvent) {
+///         if let Event::TaskFinished(task) = &event.event {
+///             self.0.record(event.time, task.error.as_deref() == Some("refused"));
+///         }
+///     }
+///
+///     fn save(&self, state: &mut StateWriter) { self.0.save(state); }
+///
+///     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> { self.0.restore(state) }
+/// }
+/// # let refusals = RefusalRate(RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, "24h".parse().unwrap())));
+/// # let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":false,"error":"refused"}"#;
+/// # let event = AgentEvent::from_json(line).unwrap();
+/// # refusals.observe(&event);
+/// # assert_eq!(refusals.reading(event.time).value, Some(1.0));
+/// ```
 pub trait Sli: Send + Sync {
     /// Returns the specification: name, target, unit and window.
     fn spec(&self) -> &SliSpec;

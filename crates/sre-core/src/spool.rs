@@ -6,6 +6,19 @@ use crate::{StoreError, lock};
 /// Queues on disk, by name: what does not fit into memory waits there, and outlives a restart.
 ///
 /// A call returns once what it did survives the death of the process.
+///
+/// ```
+/// use sre_core::{MemorySpool, Spool};
+///
+/// let spool: &dyn Spool = &MemorySpool::default();
+/// spool.append("otlp", &[b"first", b"second", b"third"])?;
+/// let batch = spool.peek("otlp", 2, 1 << 20)?;
+/// assert_eq!(batch[1].bytes, b"second");
+/// // Once the batch has been sent:
+/// spool.remove("otlp", batch[1].id)?;
+/// assert_eq!(spool.size("otlp")?.records, 1);
+/// # Ok::<(), sre_core::StoreError>(())
+/// ```
 pub trait Spool: Send + Sync {
     /// Appends records to a queue, in order, all of them or none, and returns the id of the last one (0 where there is
     /// none). The ids of one call follow each other without a gap.

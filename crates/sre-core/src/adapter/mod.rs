@@ -98,7 +98,7 @@ use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 /// Reads the native events of a framework and yields [`AgentEvent`]s.
 ///
 /// State per open run is bounded, and a run that never ends is closed as incomplete by a time-out. Time is the input's
-/// own: a recording is read as it would have been live.
+/// own: a recording is read as it would have been live. The [module](self) shows an adapter.
 pub trait Adapter: Send {
     /// Reads one native record, a line of JSON or the body of a request, and emits the events that it completes.
     ///
