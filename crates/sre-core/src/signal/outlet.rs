@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{Signal, SignalSink};
-use crate::lock;
+use crate::private::lock;
 
 /// Where an engine sends what it concludes on anybody's thread: to the sink that it is connected to, and until then into a
 /// buffer of 4,096 signals for its next observation or evaluation.
