@@ -25,7 +25,7 @@ pub struct Alert {
     /// The severity.
     #[serde(default)]
     pub severity: Severity,
-    /// What raised the alert.
+    /// The component that raised the alert.
     #[serde(default = "default_source")]
     pub source: String,
     /// The agent concerned; may be empty.
@@ -37,13 +37,13 @@ pub struct Alert {
     /// Further context for readers.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// Identifies the incident; if empty, agent, objective and source do.
+    /// Identifies the incident. If empty, agent, objective and source identify it.
     #[serde(default)]
     pub dedup_key: String,
-    /// When the problem began; the epoch stands for the time of sending.
+    /// When the problem began. The Unix epoch means the time of sending.
     #[serde(default)]
     pub starts_at: Timestamp,
-    /// When the problem ended, for `resolved` only; `None` stands for the time of sending.
+    /// When the problem ended, for `resolved` only. `None` means the time of sending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
     /// Labels for routing and silences.

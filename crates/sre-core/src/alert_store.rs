@@ -39,7 +39,8 @@ pub trait AlertStore: Send + Sync {
     /// Renews this owner's lease, and returns when it expires unless it is renewed again; `None` if it does not expire while
     /// the handle is open, as is the default.
     ///
-    /// An owner that was too late keeps delivering what others have adopted: delivery is at least once.
+    /// An owner whose lease has expired continues its deliveries even if others have adopted them: delivery is at least
+    /// once.
     fn renew_lease(&self, _now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
@@ -107,11 +108,11 @@ impl NewAlert {
 pub enum DeliveryState {
     /// Its owner is delivering it.
     Pending,
-    /// Without an owner: its queue was full.
+    /// It has no owner, because the queue was full.
     Released,
     /// The channel accepted it.
     Delivered,
-    /// Given up.
+    /// Delivery was given up.
     Failed,
     /// Not sent, because it was no longer needed.
     Skipped,
@@ -150,7 +151,7 @@ pub struct DeliveryRecord {
     pub attempts: u32,
     /// The HTTP status of the last attempt.
     pub status: Option<u16>,
-    /// Why it failed or was skipped.
+    /// The reason, if it failed or was skipped.
     pub error: Option<String>,
     /// When it reached this state.
     pub at: Timestamp,
@@ -192,9 +193,9 @@ impl AlertRecord {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Acknowledgement {
-    /// Who acknowledged.
+    /// The person who acknowledged it.
     pub by: String,
-    /// When.
+    /// The time.
     pub at: Timestamp,
 }
 
@@ -220,11 +221,11 @@ pub struct AlertQuery {
     pub since: Option<Timestamp>,
     /// Only alerts sent before this time.
     pub until: Option<Timestamp>,
-    /// How many alerts at most, the newest.
+    /// The maximum number of alerts; the newest are returned.
     pub limit: Option<usize>,
 }
 
-/// How much history to keep.
+/// Limits of the alert history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Alerts older than this are deleted.

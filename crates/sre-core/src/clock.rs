@@ -31,7 +31,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is set by hand, for tests and replays.
+/// A clock that is set manually, for tests and replays.
 ///
 /// ```
 /// use std::time::Duration;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Timestamp, Usd};
 
-/// Whose budget something is about.
+/// The scope of a budget.
 ///
 /// In JSON: `scope` (`agent`, `agent_on_model`, `team`, `model` or `org`), `name`, and for an agent on a model, `model`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +50,7 @@ impl CostScope {
 
 /// The JSON form of a scope.
 #[derive(Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CostScope, description = "Whose budget."))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CostScope, description = "Scope of a budget."))]
 struct ScopeFields<'a> {
     #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^(agent|agent_on_model|team|model|org)$"))]
     scope: Cow<'a, str>,
@@ -120,7 +120,7 @@ pub struct CostAlert {
     pub spent_usd: Usd,
     /// The limit of the budget or task.
     pub limit_usd: Usd,
-    /// What was detected.
+    /// The kind of alert.
     #[serde(flatten)]
     pub kind: CostAlertKind,
 }
@@ -132,7 +132,7 @@ impl CostAlert {
     }
 }
 
-/// What a [`CostAlert`] reports.
+/// The kind of a [`CostAlert`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "alert", rename_all = "snake_case")]
@@ -204,17 +204,17 @@ impl std::fmt::Display for CostAlertKind {
     }
 }
 
-/// What an agent may do, by its budget.
+/// The restrictions on an agent because of its budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CostStatus {
-    /// Anything within its limits.
+    /// No restrictions within its limits.
     #[default]
     Ok,
-    /// One call or task per interval.
+    /// One call or task per interval is allowed.
     Throttled,
-    /// Nothing, until the next day or a reset.
+    /// No call or task is allowed until the next day or a reset.
     Killed,
 }
 
@@ -238,12 +238,12 @@ impl std::fmt::Display for CostStatus {
     }
 }
 
-/// A budget at a moment.
+/// A budget at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BudgetSnapshot {
-    /// Whose budget.
+    /// The scope.
     #[serde(flatten)]
     pub scope: CostScope,
     /// The amount spent in the day or month.
@@ -266,7 +266,7 @@ impl BudgetSnapshot {
     }
 }
 
-/// All budgets at a moment.
+/// All budgets at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CostsSnapshot {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use crate::{AgentEvent, Metric, Signal, SignalSink, Snapshot, StateError, StateReader, StateWriter, Timestamp};
 
-/// The conclusions of an engine: it reads the stream of events and raises signals.
+/// An engine: observes the stream of events and raises signals.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,22 +26,22 @@ use crate::{AgentEvent, Metric, Signal, SignalSink, Snapshot, StateError, StateR
 /// }
 /// ```
 pub trait Observe: Send + Sync {
-    /// Takes one event. Must be quick and cannot fail; conclusions that cannot wait go to `signals` at once.
+    /// Processes one event. Must be quick and cannot fail. Signals that cannot wait are sent to `signals` immediately.
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal));
 
-    /// Draws the conclusions that time alone brings. Called every few seconds.
+    /// Raises signals that depend on time alone. Called every few seconds.
     fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {}
 
-    /// Sends the last signal of every incident once more, unchanged: after a restart and every minute, so that one that
-    /// was lost on its way is made good. Receivers know repeats by [`Signal::repeats`].
+    /// Sends the last signal of every incident again, unchanged. Called after a restart and every minute, to replace
+    /// lost signals. Receivers recognise repeats by [`Signal::repeats`].
     fn reassert(&self, _signals: &mut dyn FnMut(Signal)) {}
 
-    /// Hands the engine a sink for signals that it raises outside of these calls, such as on a caller's thread. Called
-    /// once, before the first event.
+    /// Connects a sink for signals raised outside of these calls, such as on a caller's thread. Called once, before the
+    /// first event.
     fn connect(&self, _signals: Arc<dyn SignalSink>) {}
 }
 
-/// What something with a state tells exporters about itself: engines, alert managers, exporters themselves.
+/// Provides metrics and snapshots of a stateful component: an engine, an alert manager or an exporter.
 ///
 /// ```
 /// use sre_core::{Collect, Metric, Timestamp};
@@ -60,13 +60,13 @@ pub trait Collect: Send + Sync {
         Vec::new()
     }
 
-    /// Emits every metric at `now`; by default those of the snapshots.
+    /// Emits all metrics at `now`; by default, those of the snapshots.
     fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
         self.snapshots(now).iter().for_each(|snapshot| snapshot.metrics(emit));
     }
 }
 
-/// State that outlives a restart, written and read by name.
+/// State that survives a restart, saved and restored by name.
 ///
 /// ```
 /// # use std::borrow::Cow;
@@ -95,17 +95,17 @@ pub trait Collect: Send + Sync {
 /// # Ok::<(), StateError>(())
 /// ```
 pub trait Persist: Send + Sync {
-    /// The name under which the state is kept. Unique among everything that is kept together, and never changed.
+    /// Returns the name under which the state is saved. It is unique among all saved states and never changes.
     fn name(&self) -> Cow<'_, str>;
 
-    /// Writes the state.
+    /// Saves the state.
     fn save(&self, state: &mut StateWriter);
 
-    /// Reads what was saved, by this version or an earlier one. Nothing was observed yet.
+    /// Restores state saved by this version or an earlier one. Called before the first event.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError>;
 }
 
-/// Reacts to signals: sends alerts, opens breakers, freezes deploys.
+/// Reacts to signals: sends alerts, opens breakers, freezes deployments.
 ///
 /// A closure that takes a signal, such as `|signal: &Signal| println!("{}", signal.title)`, is a handler, too.
 ///
@@ -138,9 +138,9 @@ pub trait Persist: Send + Sync {
 /// # assert!(incidents.0.lock().unwrap().is_empty());
 /// ```
 pub trait SignalHandler: Send + Sync {
-    /// Handles signals in the order in which they were raised. May be slow; a panic is contained by the caller.
+    /// Handles signals in the order in which they were raised. May be slow; the caller catches panics.
     ///
-    /// Signals of the handler's own go to `emit`, which hands them to every other handler. A signal that
+    /// Signals that the handler itself raises go to `emit`, which passes them to every other handler. A signal that
     /// [repeats](Signal::repeats) an earlier one must change nothing.
     fn handle(&self, signals: &[Signal], emit: &mut dyn FnMut(Signal));
 }
@@ -151,7 +151,7 @@ impl<F: Fn(&Signal) + Send + Sync> SignalHandler for F {
     }
 }
 
-/// Changes events before engines see them: adds prices, bounds names, redacts.
+/// Changes events before engines observe them: adds prices, limits the number of names, redacts.
 ///
 /// ```
 /// use sre_core::{AgentEvent, EventStage};
@@ -163,7 +163,7 @@ impl<F: Fn(&Signal) + Send + Sync> SignalHandler for F {
 /// # Ok::<(), sre_core::InvalidEvent>(())
 /// ```
 pub trait EventStage: Send + Sync {
-    /// Changes the event; false drops it, which is counted.
+    /// Changes the event. Returns false to drop it; dropped events are counted.
     fn apply(&self, event: &mut AgentEvent) -> bool;
 }
 

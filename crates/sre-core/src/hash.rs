@@ -4,8 +4,8 @@ use std::hash::Hasher;
 use serde_json::{Number, Value};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-/// Returns the hash of some parts for anything that is stored or published: SipHash-1-3 with 128 bits and a key of
-/// zeros, over each part preceded by its length. It is the same on every machine and in every version.
+/// Hashes parts, for data that is stored or published: SipHash-1-3 with 128 bits and a key of zeros, over each part
+/// preceded by its length. The hash is the same on every machine and in every version.
 pub fn stable_hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = SipHasher13::new();
     for part in parts {
@@ -15,10 +15,10 @@ pub fn stable_hash(parts: &[&[u8]]) -> [u8; 16] {
     hasher.finish128().as_u128().to_be_bytes()
 }
 
-/// Returns a digest of a tool call's arguments: 32 hex digits, equal for equal JSON whatever its spacing, the order of
-/// its keys, and the form of its numbers.
+/// Returns a digest of a tool call's arguments: 32 hex digits, equal for equal JSON regardless of whitespace, the order
+/// of keys and the format of numbers.
 ///
-/// It shows whether a call repeats an earlier one. It does not hide arguments from somebody who can guess them.
+/// It detects repeated calls. It does not hide arguments that can be guessed.
 ///
 /// ```
 /// use sre_core::arguments_hash;
@@ -34,7 +34,7 @@ pub fn arguments_hash(arguments: &str) -> String {
     format!("{:032x}", u128::from_be_bytes(stable_hash(&[canonical.as_bytes()])))
 }
 
-/// Writes JSON without spaces, with the keys of objects sorted and each number in one form.
+/// Writes JSON without whitespace, with sorted keys and each number in one format.
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Array(items) => {
@@ -46,7 +46,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Object(fields) => {
-            // A map of serde_json is sorted unless some crate of the program enables its `preserve_order`.
+            // A map of serde_json is sorted unless a crate of the program enables its `preserve_order`.
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_unstable_by_key(|(key, _)| *key);
             out.push('{');
@@ -63,9 +63,9 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// Returns a whole number as an integer, whether it was written as `1`, `1.0` or `1e0`.
+/// Converts a whole number to an integer, whether it was written as `1`, `1.0` or `1e0`.
 fn canonical_number(number: &Number) -> Value {
-    // Beyond 2^53 a float no longer tells neighbouring integers apart.
+    // Beyond 2^53, a float cannot represent every integer.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match number.as_f64() {
         Some(float) if !number.is_i64() && !number.is_u64() && float.fract() == 0.0 && float.abs() <= EXACT => {
@@ -83,7 +83,7 @@ fn write_text(scalar: &Value, out: &mut String) {
 mod tests {
     use super::*;
 
-    /// What was stored by an earlier version is compared with what this one computes: these must never change.
+    /// Stored hashes of earlier versions are compared with new ones, so these values must never change.
     #[test]
     fn hashes_are_those_of_every_other_version() {
         let hex = |parts: &[&[u8]]| format!("{:032x}", u128::from_be_bytes(stable_hash(parts)));

@@ -6,10 +6,10 @@ use jiff::fmt::rfc2822;
 
 use crate::Timestamp;
 
-/// The one way out: exporters and channels are plain logic over it, and tests hand in their own.
+/// An HTTP client. Exporters and channels use it; tests provide their own.
 ///
-/// Requests and answers are read as a whole. Streaming is not part of this trait: a proxy that passes bodies through has
-/// a seam of its own, over hyper.
+/// Requests and responses are read as a whole. Streaming is not part of this trait: a proxy that streams bodies uses
+/// hyper directly.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -28,14 +28,14 @@ use crate::Timestamp;
 /// ```
 #[async_trait]
 pub trait HttpClient: Send + Sync {
-    /// Makes one request, with time-outs and without retries. An error status is an answer, not an error.
+    /// Makes one request, with time-outs and without retries. An error status is a response, not an error.
     ///
-    /// An [`AnswerLimit`] among the request's extensions bounds the size of the answer; without one the client's own
-    /// bound holds.
+    /// An [`AnswerLimit`] in the request's extensions limits the size of the response. Without one, the client's own
+    /// limit applies.
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError>;
 }
 
-/// The largest answer that the caller of a request reads, in bytes. A larger one is [`HttpError::TooLarge`].
+/// The maximum size of a response, in bytes. A larger one is [`HttpError::TooLarge`].
 ///
 /// ```
 /// use sre_core::AnswerLimit;
@@ -46,38 +46,38 @@ pub trait HttpClient: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerLimit(pub usize);
 
-/// A request that got no answer. Names the host at most: a URL may hold a secret.
+/// A request that got no response. Names at most the host, because a URL may hold a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// Nobody answers there, or the connection broke.
+    /// The connection could not be established, or broke.
     #[error("cannot reach {host}: {reason}")]
     Unreachable {
         /// The host.
         host: String,
-        /// Why, without URL or headers.
+        /// The reason, without URL or headers.
         reason: String,
     },
-    /// No whole answer came in time.
+    /// The complete response did not arrive in time.
     #[error("no answer from {host} in {seconds} s")]
     TimedOut {
         /// The host.
         host: String,
-        /// The time-out.
+        /// The time-out, in seconds.
         seconds: f64,
     },
-    /// A request that can never be made, such as one without a host.
+    /// The request is invalid, such as one without a host.
     #[error("{what}: expected an absolute http or https URL")]
     Invalid {
-        /// What is wrong, without the URL.
+        /// The error, without the URL.
         what: String,
     },
-    /// The answer is larger than anybody should read.
+    /// The response exceeds the size limit.
     #[error("the answer of {host} (status {status}) is larger than {limit} bytes")]
     TooLarge {
         /// The host.
         host: String,
-        /// The answer's status: the request did arrive.
+        /// The status of the response. The request did arrive.
         status: u16,
         /// The limit, in bytes.
         limit: usize,
@@ -85,13 +85,13 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     pub const fn is_retryable(&self) -> bool {
         !matches!(self, Self::TooLarge { .. } | Self::Invalid { .. })
     }
 }
 
-/// The client of those who make no requests: every one fails.
+/// A client whose requests all fail.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offline;
 
@@ -103,7 +103,8 @@ impl HttpClient for Offline {
     }
 }
 
-/// How long the answer asks to wait before the next request: its `Retry-After`, in seconds or as a date (RFC 9110).
+/// Returns how long a response asks to wait before the next request: its `Retry-After`, in seconds or as a date (RFC
+/// 9110).
 pub fn retry_after(headers: &http::HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

@@ -190,7 +190,7 @@ pub enum ReserveOutcome {
     },
 }
 
-/// What a ledger holds of a day and a month.
+/// The totals of a day and a month, and all open reservations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LedgerTotals {

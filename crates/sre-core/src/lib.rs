@@ -1,9 +1,9 @@
-//! The vocabulary of agent reliability, and the traits between the crates that speak it.
+//! Core types and traits for agent reliability.
 //!
-//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it. Engines ([`Observe`]) draw conclusions from it
-//! and raise [`Signal`]s. What they measure leaves as [`Metric`]s, and what they are at a moment as [`Snapshot`]s. This crate
-//! holds those types, the traits, and the series that an indicator is built on. It is pure: no async runtime, no network, no
-//! files.
+//! An agent run is a stream of [`AgentEvent`]s. Indicators ([`Sli`]) measure it. Engines ([`Observe`]) evaluate it and
+//! raise [`Signal`]s. Measurements are exported as [`Metric`]s, and the state of engines as [`Snapshot`]s. This crate
+//! holds those types, the traits, and the series that indicators are built on. It has no async runtime, no network and
+//! no file access.
 //!
 //! | to write | implement; there is an example |
 //! | --- | --- |
@@ -123,7 +123,7 @@ use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
 pub use window::{InvalidWindow, Window};
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -8,8 +8,8 @@ use crate::{
     Timestamp, Usd, lock,
 };
 
-/// A [`LedgerStore`] in memory: totals and reservations, without single amounts. For tests, and to replace a guard while the
-/// process lives on.
+/// A [`LedgerStore`] in memory, with totals and reservations but without single amounts. For tests, and for replacing a
+/// guard in a running process.
 #[derive(Debug, Default)]
 pub struct MemoryLedger(Mutex<State>);
 

@@ -1,8 +1,9 @@
 use std::borrow::Cow;
 
-/// A measurement with everything that an exporter needs to publish it.
+/// A metric with everything that an exporter needs to publish it.
 ///
-/// Names are dotted, in OpenTelemetry's style, without unit or `_total`: exporters add what their format wants.
+/// Names are dotted, in OpenTelemetry's style, without unit or `_total`; exporters add those if their format requires
+/// them.
 ///
 /// ```
 /// use sre_core::{Metric, MetricUnit};
@@ -15,24 +16,24 @@ use std::borrow::Cow;
 pub struct Metric<'a> {
     /// The dotted name, in lower case.
     pub name: Cow<'a, str>,
-    /// What it measures, in one sentence.
+    /// A description in one sentence.
     pub help: Cow<'a, str>,
     /// The unit of the value.
     pub unit: MetricUnit,
     /// Label names and values, in the order they were added.
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// The value, which says of which kind the metric is.
+    /// The value, which determines the kind of metric.
     pub value: MetricValue,
 }
 
-/// The unit of a metric: base units only, as OpenTelemetry and Prometheus want them.
+/// The unit of a metric: base units only, as OpenTelemetry and Prometheus recommend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MetricUnit {
     /// A plain number, such as a count.
     #[default]
     None,
-    /// A ratio, 1 being the whole.
+    /// A ratio; 1 is the whole.
     Ratio,
     /// Seconds.
     Seconds,
@@ -46,11 +47,11 @@ pub enum MetricUnit {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum MetricValue {
-    /// A value that goes up and down.
+    /// A value that can go up and down.
     Gauge(f64),
-    /// A sum that only grows, from 0 when its source was first started.
+    /// A sum that only increases, from 0 when its source first started.
     Counter(f64),
-    /// A distribution of everything seen since its source was first started.
+    /// A distribution of all values since its source first started.
     Histogram(ExponentialHistogram),
 }
 
@@ -60,32 +61,32 @@ pub enum MetricValue {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ExponentialHistogram {
-    /// The resolution: a bucket more for each doubling is 0, 32 for each doubling is 5.
+    /// The resolution: 2^scale buckets for each doubling.
     pub scale: i32,
-    /// How many values were 0, or too small to tell from it.
+    /// Number of values that are 0, or too small to distinguish from 0.
     pub zero_count: u64,
     /// The index of the first bucket.
     pub offset: i32,
-    /// The counts of the buckets from `offset` on.
+    /// The counts of the buckets, from index `offset` on.
     pub buckets: Vec<u64>,
-    /// How many values there were.
+    /// Number of values.
     pub count: u64,
-    /// Their sum.
+    /// Sum of the values.
     pub sum: f64,
 }
 
 impl<'a> Metric<'a> {
-    /// Returns a value that goes up and down.
+    /// Creates a gauge.
     pub fn gauge(name: impl Into<Cow<'a, str>>, value: f64) -> Self {
         Self::new(name.into(), MetricValue::Gauge(value))
     }
 
-    /// Returns a sum that only grows.
+    /// Creates a counter.
     pub fn counter(name: impl Into<Cow<'a, str>>, value: f64) -> Self {
         Self::new(name.into(), MetricValue::Counter(value))
     }
 
-    /// Returns a distribution.
+    /// Creates a histogram.
     pub fn histogram(name: impl Into<Cow<'a, str>>, value: ExponentialHistogram) -> Self {
         Self::new(name.into(), MetricValue::Histogram(value))
     }
@@ -94,35 +95,35 @@ impl<'a> Metric<'a> {
         Self { name, help: Cow::Borrowed(""), unit: MetricUnit::None, labels: Vec::new(), value }
     }
 
-    /// Returns the metric with a sentence that says what it measures.
+    /// Sets the help text.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<Cow<'a, str>>) -> Self {
         self.help = help.into();
         self
     }
 
-    /// Returns the metric with a unit.
+    /// Sets the unit.
     #[must_use]
     pub fn with_unit(mut self, unit: MetricUnit) -> Self {
         self.unit = unit;
         self
     }
 
-    /// Returns the metric with one more label.
+    /// Adds a label.
     #[must_use]
     pub fn with_label(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
         self.labels.push((name.into(), value.into()));
         self
     }
 
-    /// Returns the metric with more labels.
+    /// Adds labels.
     #[must_use]
     pub fn with_labels(mut self, labels: &[(&'a str, &'a str)]) -> Self {
         self.labels.extend(labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))));
         self
     }
 
-    /// Returns the name as Prometheus has it: underscores, the unit, and `_total` for a counter.
+    /// Returns the name in Prometheus' style: underscores, the unit, and `_total` for a counter.
     pub fn prometheus_name(&self) -> String {
         let mut name = self.name.replace('.', "_");
         if let Some(suffix) = self.unit.prometheus_suffix()
@@ -137,7 +138,7 @@ impl<'a> Metric<'a> {
         name
     }
 
-    /// Returns the metric with texts of its own, for whoever keeps it.
+    /// Returns the metric with owned strings.
     pub fn into_owned(self) -> Metric<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Metric {
@@ -162,7 +163,7 @@ impl MetricUnit {
         }
     }
 
-    /// Returns the ending of names in Prometheus, such as `seconds`.
+    /// Returns the suffix of names in Prometheus, such as `seconds`.
     pub const fn prometheus_suffix(self) -> Option<&'static str> {
         match self {
             Self::None => None,
@@ -175,12 +176,12 @@ impl MetricUnit {
 }
 
 impl ExponentialHistogram {
-    /// Returns an empty distribution of that resolution.
+    /// Creates an empty histogram of that resolution.
     pub fn new(scale: i32) -> Self {
         Self { scale, ..Self::default() }
     }
 
-    /// Counts a value; one that is negative or not finite is ignored.
+    /// Counts a value. Negative, NaN and infinite values are ignored.
     pub fn record(&mut self, value: f64) {
         if !(0.0..f64::INFINITY).contains(&value) {
             return;
@@ -194,7 +195,7 @@ impl ExponentialHistogram {
         }
     }
 
-    /// Counts so many values in the bucket of that index. The sum is the caller's to set.
+    /// Counts `times` values in the bucket at `index`. Does not change the sum.
     pub(crate) fn count_in_bucket(&mut self, index: i32, times: u64) {
         self.count += times;
         self.add(index, times);
@@ -216,12 +217,12 @@ impl ExponentialHistogram {
         self.buckets[place] += times;
     }
 
-    /// Returns the upper bound of the bucket of that index.
+    /// Returns the upper bound of the bucket at `index`.
     pub fn upper_bound(&self, index: i32) -> f64 {
         (f64::from(index.saturating_add(1)) * (-f64::from(self.scale)).exp2()).exp2()
     }
 
-    /// Returns the same distribution in at most `most` buckets, by halving the resolution as often as needed.
+    /// Returns the same distribution in at most `most` buckets, halving the resolution as often as needed.
     #[must_use]
     pub fn with_at_most(mut self, most: usize) -> Self {
         while self.buckets.len() > most.max(1) {
@@ -236,7 +237,8 @@ impl ExponentialHistogram {
         self
     }
 
-    /// Returns the index of the bucket of a value above 0. It is open below and closed above: an exact power of the base belongs to the bucket that it bounds.
+    /// Returns the index of the bucket of a value above 0. Buckets are open below and closed above: an exact power of
+    /// the base belongs to the bucket whose upper bound it is.
     pub(crate) fn bucket_of(&self, value: f64) -> i32 {
         (value.log2() * f64::from(self.scale).exp2()).ceil() as i32 - 1
     }
@@ -287,7 +289,7 @@ mod tests {
                 prop_assert_eq!(histogram.buckets.iter().sum::<u64>(), values.len() as u64);
                 for (index, count) in (histogram.offset..).zip(&histogram.buckets) {
                     let bounds = (histogram.upper_bound(index - 1), histogram.upper_bound(index));
-                    // The logarithm may round a value that lies on a bound, within its precision, to either side.
+                    // Rounding of the logarithm may put a value on a bound into either bucket.
                     let slack = 1.0 + 1e-12;
                     let surely = values.iter().filter(|v| **v > bounds.0 * slack && **v <= bounds.1 / slack).count();
                     let maybe = values.iter().filter(|v| **v > bounds.0 / slack && **v <= bounds.1 * slack).count();

@@ -69,7 +69,7 @@ impl TryFrom<f64> for Usd {
     type Error = InvalidUsd;
 
     fn try_from(dollars: f64) -> Result<Self, InvalidUsd> {
-        // The shortest decimal that parses to the same float is what its author wrote.
+        // The shortest decimal that parses to the same float is the number as written.
         if dollars.is_finite() { format!("{dollars}").parse() } else { Err(InvalidUsd { found: dollars.to_string() }) }
     }
 }

@@ -17,13 +17,13 @@ pub struct PerTask<T> {
 }
 
 impl<T: Default> PerTask<T> {
-    /// Returns an empty table for `capacity` tasks.
+    /// Creates an empty table for `capacity` tasks.
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new() }
     }
 
-    /// Returns the value of the task of `event`, a default where it has none yet, and the value of the oldest task where
-    /// that was evicted to make room.
+    /// Returns the value of the task of `event`, inserting a default if it has none, and the value of the oldest task
+    /// if that was evicted to make room.
     pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
         let key = event.task_hash();
         let mut evicted = None;
@@ -49,7 +49,7 @@ impl<T: Default> PerTask<T> {
         self.tasks.values()
     }
 
-    /// Writes the values, the oldest task first.
+    /// Saves the values, oldest task first.
     pub fn save(&self, state: &mut StateWriter)
     where
         T: Serialize,
@@ -58,7 +58,7 @@ impl<T: Default> PerTask<T> {
         state.put(&tasks.collect::<Vec<_>>());
     }
 
-    /// Reads back what was saved.
+    /// Restores saved values.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
     where
         T: DeserializeOwned,
@@ -85,18 +85,18 @@ impl<T: Default> PerTask<T> {
     }
 }
 
-/// Computes what tasks cost: each its own figure where it has one, else the sum of its model calls; never both.
+/// Computes the cost of tasks: a task's own cost if reported, otherwise the sum of its model calls; never both.
 #[derive(Debug)]
 pub struct TaskCosts(PerTask<Usd>);
 
 impl TaskCosts {
-    /// Returns a table for the costs of at most `capacity` tasks at a time.
+    /// Creates a table for the costs of at most `capacity` tasks at a time.
     pub fn new(capacity: usize) -> Self {
         Self(PerTask::new(capacity))
     }
 
-    /// Observes an event. Returns the cost of the task that it ends, where known, or of the oldest task so far where that
-    /// was evicted to make room.
+    /// Observes an event. Returns the cost of the task that it ends, if known, or the cost so far of the oldest task if
+    /// that was evicted to make room.
     pub fn observe(&mut self, event: &AgentEvent) -> Option<Usd> {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -112,18 +112,18 @@ impl TaskCosts {
         }
     }
 
-    /// Writes the costs of the tasks in progress.
+    /// Saves the costs of the tasks in progress.
     pub fn save(&self, state: &mut StateWriter) {
         self.0.save(state);
     }
 
-    /// Reads back what was saved.
+    /// Restores saved costs.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.0.restore(state)
     }
 
-    /// Observes an event. Returns the change that it makes to the total cost: calls count at once, and a task's own figure
-    /// replaces those of its calls.
+    /// Observes an event. Returns the change in total cost: model calls count immediately, and a task's own cost
+    /// replaces the costs of its calls.
     pub fn change(&mut self, event: &AgentEvent) -> Usd {
         match &event.event {
             Event::LlmCall(LlmCall { cost_usd: Some(cost), .. }) => {
@@ -140,7 +140,7 @@ impl TaskCosts {
 }
 
 impl Default for TaskCosts {
-    /// Returns a table for 512 tasks.
+    /// Creates a table for 512 tasks.
     fn default() -> Self {
         Self::new(512)
     }

@@ -46,7 +46,7 @@ pub trait Sli: Send + Sync {
     /// Records an event. Events that the indicator does not measure are ignored.
     fn observe(&self, event: &AgentEvent);
 
-    /// Returns the distribution of every sample since the indicator began, in base units; `None` where none is kept.
+    /// Returns the distribution of all samples since the indicator began, in base units, or `None` if it keeps none.
     fn histogram(&self) -> Option<ExponentialHistogram> {
         None
     }

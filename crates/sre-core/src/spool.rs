@@ -3,9 +3,9 @@ use std::sync::Mutex;
 
 use crate::{StoreError, lock};
 
-/// Queues on disk, by name: what does not fit into memory waits there, and outlives a restart.
+/// Named queues on disk, for records that do not fit into memory. Queues survive a restart.
 ///
-/// A call returns once what it did survives the death of the process.
+/// A call returns once its changes survive the death of the process.
 ///
 /// ```
 /// use sre_core::{MemorySpool, Spool};
@@ -20,36 +20,36 @@ use crate::{StoreError, lock};
 /// # Ok::<(), sre_core::StoreError>(())
 /// ```
 pub trait Spool: Send + Sync {
-    /// Appends records to a queue, in order, all of them or none, and returns the id of the last one (0 where there is
-    /// none). The ids of one call follow each other without a gap.
+    /// Appends records to a queue in order, all or none, and returns the id of the last one (0 without records). The
+    /// ids of one call are consecutive.
     fn append(&self, queue: &str, records: &[&[u8]]) -> Result<u64, StoreError>;
 
-    /// Returns the oldest records of a queue, at most `limit` and, beyond the first, at most `bytes` together. They stay
-    /// until they are removed.
+    /// Returns the oldest records of a queue: at most `limit` and, beyond the first, at most `bytes` in total. They
+    /// stay in the queue until they are removed.
     fn peek(&self, queue: &str, limit: usize, bytes: usize) -> Result<Vec<SpooledRecord>, StoreError>;
 
-    /// Removes the records up to that id.
+    /// Removes the records with ids up to `up_to`.
     fn remove(&self, queue: &str, up_to: u64) -> Result<(), StoreError>;
 
-    /// Returns what a queue holds.
+    /// Returns the size of a queue.
     fn size(&self, queue: &str) -> Result<SpoolSize, StoreError>;
 }
 
 /// A record of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpooledRecord {
-    /// Grows from record to record, and is never used again.
+    /// Increases from record to record, and is never reused.
     pub id: u64,
     /// The record.
     pub bytes: Vec<u8>,
 }
 
-/// What a queue holds.
+/// The size of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolSize {
-    /// Records.
+    /// Number of records.
     pub records: u64,
-    /// Their bytes, together.
+    /// Total size of the records, in bytes.
     pub bytes: u64,
 }
 

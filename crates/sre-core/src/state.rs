@@ -1,13 +1,14 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Where something writes what it keeps over a restart, one value after the other.
+/// Serializes state that must survive a restart.
 ///
-/// Values are in [postcard](https://postcard.jamesmunns.com)'s form, which does not describe itself: whoever reads them back
-/// takes the same types in the same order. A part that may change, or be missing later, is a [`section`](Self::section).
+/// Values are written one after the other in the format of [postcard](https://postcard.jamesmunns.com), which is not
+/// self-describing: they must be read with the same types in the same order. A part that may change, or be removed
+/// later, is a [`section`](Self::section).
 ///
-/// The next version of a program reads the state of this one. A value of another type therefore goes into a section of
-/// another name, and the reader knows both; an enum gets new variants at its end only.
+/// The next version of a program reads the state of this one. A value whose type changes therefore goes into a section
+/// with another name, and the reader supports both. New variants of an enum are added at its end only.
 ///
 /// ```
 /// use sre_core::{StateReader, StateWriter};
@@ -27,17 +28,17 @@ pub struct StateWriter {
     failure: Option<postcard::Error>,
 }
 
-/// Reads what a [`StateWriter`] wrote.
+/// Reads state written by a [`StateWriter`].
 #[derive(Clone, Copy, Debug)]
 pub struct StateReader<'a>(&'a [u8]);
 
-/// State that cannot be written or read back.
+/// State that cannot be saved or restored.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}, expected the state of this version")]
+#[error("invalid saved state: {0}")]
 pub struct StateError(String);
 
 impl StateError {
-    /// Says what was found.
+    /// Creates an error; `found` describes the invalid state.
     pub fn new(found: impl Into<String>) -> Self {
         Self(found.into())
     }
@@ -45,7 +46,7 @@ impl StateError {
 
 impl From<postcard::Error> for StateError {
     fn from(error: postcard::Error) -> Self {
-        Self(format!("found something else ({error})"))
+        Self(format!("unexpected data ({error})"))
     }
 }
 
@@ -58,7 +59,7 @@ impl StateWriter {
         }
     }
 
-    /// Writes a part with a name, which a reader may pass over.
+    /// Writes a named part, which a reader may skip.
     pub fn section(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
         let mut section = Self::default();
         write(&mut section);
@@ -66,13 +67,13 @@ impl StateWriter {
         self.put(&(name, Bytes(&section.bytes)));
     }
 
-    /// What was written; an error where a value was of a type that this form cannot hold.
+    /// Returns the bytes, or an error if a value could not be serialized.
     pub fn finish(self) -> Result<Vec<u8>, StateError> {
         self.failure.map_or(Ok(self.bytes), |error| Err(error.into()))
     }
 }
 
-/// Written by length, and read back without a copy.
+/// Serialized with its length, and read without a copy.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Bytes<'a>(#[serde(serialize_with = "as_bytes")] &'a [u8]);
@@ -82,31 +83,31 @@ fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, 
 }
 
 impl<'a> StateReader<'a> {
-    /// Reads from the start of `bytes`.
+    /// Creates a reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// The next value.
+    /// Reads the next value.
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, StateError> {
         let (value, rest) = postcard::take_from_bytes(self.0)?;
         self.0 = rest;
         Ok(value)
     }
 
-    /// The next part and its name.
+    /// Reads the next part and its name.
     pub fn section(&mut self) -> Result<(&'a str, Self), StateError> {
         let ((name, section), rest) = postcard::take_from_bytes::<(&str, &[u8])>(self.0)?;
         self.0 = rest;
         Ok((name, Self(section)))
     }
 
-    /// Every part that is left, with its name.
+    /// Returns the remaining parts with their names.
     pub fn sections(mut self) -> impl Iterator<Item = Result<(&'a str, Self), StateError>> {
         std::iter::from_fn(move || (!self.is_empty()).then(|| self.section().inspect_err(|_| self.0 = &[])))
     }
 
-    /// Whether everything was read.
+    /// Returns whether everything has been read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -6,7 +6,7 @@ thread_local! {
 }
 
 /// Returns the number of the current thread: 0 for the first thread that calls this, 1 for the next, and so on. Striped
-/// counters choose their cell by it, so that threads which run at the same time seldom share one.
+/// counters choose their stripe by it, so that concurrent threads seldom share one.
 #[inline]
 pub fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

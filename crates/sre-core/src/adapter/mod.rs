@@ -1,4 +1,4 @@
-//! What every adapter of a framework shares: the trait, what is open, the verdict on a task, and recording by hand.
+//! Shared code of framework adapters: the trait, open runs, the verdict on a task, and manual recording.
 //!
 //! An adapter is a type with a [`RunTracker`] that reads one record of its framework at a time:
 //!
@@ -95,14 +95,15 @@ pub use self::run_tracker::{RecordCounts, RunTracker};
 pub use self::verdict::Verdict;
 use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 
-/// Reads the native events of a framework and yields [`AgentEvent`]s.
+/// Reads the native events of a framework and emits [`AgentEvent`]s.
 ///
-/// State per open run is bounded, and a run that never ends is closed as incomplete by a time-out. Time is the input's
-/// own: a recording is read as it would have been live. The [module](self) shows an adapter.
+/// The state of open runs is bounded, and a run that never ends is closed as incomplete after a time-out. Time comes
+/// from the input, so that a recording produces the same events as live input. The
+/// [module](self) shows an adapter.
 pub trait Adapter: Send {
     /// Reads one native record, a line of JSON or the body of a request, and emits the events that it completes.
     ///
-    /// A record that cannot be read is an error and changes nothing; the next one may be given.
+    /// A record that cannot be read is an error and changes nothing. The next record can still be read.
     fn ingest_record(
         &mut self,
         record: &[u8],
@@ -110,15 +111,16 @@ pub trait Adapter: Send {
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<IngestReport, AdapterError>;
 
-    /// Reads one native record of a recording, whatever its time.
+    /// Reads one native record of a recording, with any time.
     fn ingest(&mut self, record: &[u8], emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
         self.ingest_record(record, &IngestLimits::default(), emit).map(drop)
     }
 
-    /// Reads a body, as a service receives it. The report names the lines that were rejected, and the others count.
+    /// Reads a request body, as a service receives it. The report lists the rejected lines; all other lines are
+    /// ingested.
     ///
-    /// An error where the adapter does not read bodies of that kind, or cannot read this one at all; nothing has changed
-    /// then.
+    /// Returns an error, and changes nothing, if the adapter does not support bodies of that kind or cannot read this
+    /// one.
     fn ingest_body(
         &mut self,
         body: Body,
@@ -131,7 +133,7 @@ pub trait Adapter: Send {
         }
     }
 
-    /// Reads a record a line; blank lines are skipped.
+    /// Reads one record per line; blank lines are skipped.
     fn ingest_lines(&mut self, lines: &[u8], limits: &IngestLimits, emit: &mut dyn FnMut(AgentEvent)) -> IngestReport {
         let mut report = IngestReport::default();
         for (number, line) in (1..).zip(lines.split(|byte| *byte == b'\n')) {
@@ -143,44 +145,45 @@ pub trait Adapter: Send {
         report
     }
 
-    /// Returns how to read a body ahead of [`Adapter::ingest_body`], on any thread; `None` where there is little to gain.
+    /// Returns a function that decodes a body ahead of [`Adapter::ingest_body`], on any thread; `None` if decoding is
+    /// cheap.
     fn decoder(&self) -> Option<Decoder> {
         None
     }
 
-    /// Closes the runs that have been open for too long at `now`, as incomplete. Reading does this by the input's time; a
-    /// live service adds its own clock's.
+    /// Closes the runs whose time-out has passed at `now`, as incomplete. Ingesting does this by the time of the input;
+    /// a live service also calls it with the time of its own clock.
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent));
 
-    /// Closes every open run as incomplete: the input has ended.
+    /// Closes every open run as incomplete, at the end of the input.
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent));
 
-    /// Writes what is open, so that it survives a restart.
+    /// Saves the open runs, so that they survive a restart.
     fn save(&self, state: &mut StateWriter);
 
-    /// Reads back what was saved, before anything else is read.
+    /// Restores saved state. Called before the first record is read.
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>;
 
-    /// Returns what is open, and what could not be used.
+    /// Returns the number of open runs and the counts of unused records.
     fn stats(&self) -> AdapterStats;
 }
 
-/// A record that is not what its format says.
+/// A record that does not match its format.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
-    /// No JSON, or not of the expected shape; the message has line and column within the record.
+    /// Invalid JSON, or JSON of an unexpected shape; the message names line and column within the record.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// A time that is further ahead than clocks differ.
-    #[error("found the time {found}, expected none after {not_after}: check the clock of the sender")]
+    /// A time too far in the future.
+    #[error("found time {found}, expected at most {not_after}: check the clock of the sender")]
     TooLate {
         /// The time of the record.
         found: Timestamp,
         /// The latest time that is accepted.
         not_after: Timestamp,
     },
-    /// Anything else that is wrong with the record.
+    /// Any other error in the record.
     #[error("{0}")]
     Malformed(String),
 }
@@ -193,21 +196,21 @@ impl From<crate::InvalidEvent> for AdapterError {
     }
 }
 
-/// What an adapter holds, and what it could not use.
+/// Counts of the runs and records of an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterStats {
     /// The latest time of the input.
     pub latest: Timestamp,
-    /// Runs that have started and not ended.
+    /// Open runs.
     pub open_runs: usize,
     /// Runs closed early because too many were open.
     pub evicted_runs: u64,
-    /// Native events of a kind that the adapter does not know.
+    /// Native events of an unknown kind.
     pub unknown: u64,
-    /// Native events that belong to no open run, or to a run that holds too much already.
+    /// Native events that belong to no open run, or to a run that has reached its size limit.
     pub unmatched: u64,
     /// Invalid parts of records: a span without an id, or one that ends before it starts.
     pub rejected: u64,
-    /// Parts of records that came a second time: a span that was sent again.
+    /// Parts of records that were received before, such as a span that was sent again.
     pub repeated: u64,
 }

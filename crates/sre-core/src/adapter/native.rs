@@ -1,7 +1,7 @@
 use super::{Adapter, AdapterError, AdapterStats, IngestLimits, IngestReport, OpenRun, RunLimits, RunTracker};
 use crate::{AgentEvent, Event, EventKind, StateError, StateReader, StateWriter, Timestamp};
 
-/// Reads the workspace's own JSON Lines, and closes the tasks in it that never end.
+/// Reads the native JSON Lines of agent-sre, and closes tasks that never end.
 ///
 /// ```
 /// use sre_core::{Adapter, NativeAdapter, RunLimits};
@@ -14,13 +14,13 @@ use crate::{AgentEvent, Event, EventKind, StateError, StateReader, StateWriter, 
 /// ```
 #[derive(Debug)]
 pub struct NativeAdapter {
-    /// Tasks that were closed by a time-out are remembered: their own end may still come and must not count again.
+    /// Tasks closed by the time-out are remembered, because their own end may still arrive and must not count again.
     tasks: RunTracker<()>,
     key: String,
 }
 
 impl NativeAdapter {
-    /// Returns an adapter with nothing open.
+    /// Creates an adapter without open tasks.
     pub fn new(limits: RunLimits) -> Self {
         Self { tasks: RunTracker::new(limits), key: String::new() }
     }
@@ -30,14 +30,14 @@ impl NativeAdapter {
         (run.trace_id, run.span_id, run.parent_span_id) = (event.trace_id, event.span_id, event.parent_span_id);
         run.native_id.clone_from(&event.native_id);
         let key = key_of(&mut self.key, &run.agent, &run.task);
-        // The end that comes next is that of this task, not that of an earlier one of its name.
+        // The next end belongs to this task, not to an earlier task of the same name.
         self.tasks.forget(key);
         if let Some((at, displaced)) = self.tasks.open(key, run) {
             emit(displaced.incomplete(at));
         }
     }
 
-    /// Completes the end of a task; false where it was closed before, by its time-out.
+    /// Completes the end of a task. Returns false if the time-out has already closed the task.
     fn finish_task(&mut self, event: &mut AgentEvent) -> bool {
         let key = key_of(&mut self.key, &event.agent, &event.task_key());
         match (self.tasks.close(key), &mut event.event) {
@@ -50,7 +50,7 @@ impl NativeAdapter {
     }
 }
 
-/// Returns the key of a task, its agent and its name, in a buffer that is used again.
+/// Returns the key of a task, made of its agent and name, in a reused buffer.
 fn key_of<'a>(buffer: &'a mut String, agent: &str, task: &str) -> &'a str {
     buffer.clear();
     buffer.push_str(agent);
@@ -134,7 +134,7 @@ mod tests {
             r#"{"event":"task_finished","time":1800,"agent":"a","task":"slow","success":true}"#,
         ]);
         let finished: Vec<_> = events.iter().filter(|event| event.event.outcome().is_some()).collect();
-        assert_eq!(finished.len(), 1, "its own end came too late and counts once only");
+        assert_eq!(finished.len(), 1, "the late end is not counted again");
         assert!(finished[0].is_incomplete());
         assert_eq!(finished[0].time, Timestamp::from_secs(1600));
     }

@@ -8,23 +8,23 @@ use serde::de::DeserializeOwned;
 use super::OpenRun;
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
-/// How much an adapter may hold, and how long a run may take.
+/// Limits on the number and duration of open runs.
 #[derive(Clone, Copy, Debug)]
 pub struct RunLimits {
     /// A run that has not ended this long after its start is closed as incomplete.
     pub task_timeout: Duration,
-    /// At most so many runs are open; the oldest is closed as incomplete to make room.
+    /// The maximum number of open runs. The oldest is closed as incomplete to make room.
     pub max_open_runs: usize,
 }
 
 impl Default for RunLimits {
-    /// Ten minutes, and 10,000 runs.
+    /// Returns limits of ten minutes and 10,000 runs.
     fn default() -> Self {
         Self { task_timeout: Duration::from_secs(600), max_open_runs: 10_000 }
     }
 }
 
-/// Runs by key, and by their start.
+/// Open runs by key and by start time.
 #[derive(Debug)]
 pub(super) struct OpenRuns<S> {
     limits: RunLimits,
@@ -38,7 +38,7 @@ impl<S> OpenRuns<S> {
         Self { limits, runs: FxHashMap::default(), by_start: BTreeSet::new(), evicted: 0 }
     }
 
-    /// Inserts a run. Returns the one it displaces: that of the same key, or the oldest where there are too many.
+    /// Inserts a run. Returns the run that it displaces: the one with the same key or, at the limit, the oldest.
     pub(super) fn insert(&mut self, key: &str, run: OpenRun<S>) -> Option<OpenRun<S>> {
         let displaced = if self.runs.contains_key(key) {
             self.remove(key)
@@ -68,7 +68,7 @@ impl<S> OpenRuns<S> {
         Some(run)
     }
 
-    /// Removes the runs whose time-out has passed at `now`, each with the moment it passed.
+    /// Removes the runs whose time-out has passed at `now`, each with the time at which it passed.
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<(Timestamp, OpenRun<S>)> {
         let mut expired = Vec::new();
         while let Some((started, _)) = self.by_start.first() {
@@ -85,7 +85,7 @@ impl<S> OpenRuns<S> {
         expired
     }
 
-    /// Removes every run, the oldest first.
+    /// Removes and returns every run, oldest first.
     pub(super) fn drain(&mut self) -> Vec<OpenRun<S>> {
         std::mem::take(&mut self.by_start).into_iter().filter_map(|(_, key)| self.runs.remove(&key)).collect()
     }
@@ -118,7 +118,7 @@ impl<S> OpenRuns<S> {
         self.runs.len()
     }
 
-    /// Returns how many runs were displaced because there were too many.
+    /// Returns the number of runs displaced because of the limit.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }

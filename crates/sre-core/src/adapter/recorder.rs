@@ -19,18 +19,18 @@ impl<F: Fn(AgentEvent) + Send + Sync> EventSink for F {
     }
 }
 
-/// What a call of a model used.
+/// The tokens and cost of a model call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LlmUsage {
-    /// Tokens of the prompt.
+    /// Input tokens.
     pub input_tokens: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     pub output_tokens: u64,
-    /// What the call cost, where known.
+    /// The cost, if known.
     pub cost_usd: Option<Usd>,
 }
 
-/// Turns method calls into events: the base of the `on_…` methods of adapters.
+/// Converts method calls to events; the basis of the adapters' `on_…` methods.
 #[derive(Clone)]
 pub struct Recorder {
     clock: Arc<dyn Clock>,
@@ -39,12 +39,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Returns a recorder that sends events to `sink`, with the time of the system.
+    /// Creates a recorder that sends events to `sink`, with the time of the system clock.
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
         Self::with_clock(sink, Arc::new(SystemClock))
     }
 
-    /// Returns a recorder that sends events to `sink`, with the time of `clock`.
+    /// Creates a recorder that sends events to `sink`, with the time of `clock`.
     pub fn with_clock(sink: Arc<dyn EventSink>, clock: Arc<dyn Clock>) -> Self {
         Self { clock, sink, seen: Arc::default() }
     }
@@ -69,7 +69,7 @@ impl Recorder {
         lock(&self.seen).snapshot.clone()
     }
 
-    /// Resets the totals of the snapshot.
+    /// Resets the totals.
     pub fn clear(&self) {
         let mut seen = lock(&self.seen);
         *seen = RunTally { runs: seen.runs, ..RunTally::default() };
@@ -82,7 +82,7 @@ impl Recorder {
 }
 
 impl Default for Recorder {
-    /// Returns a recorder that only counts for the snapshot.
+    /// Creates a recorder that only updates the snapshot.
     fn default() -> Self {
         Self::new(Arc::new(|_| {}))
     }
@@ -94,29 +94,29 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-/// A run in progress. A run that is dropped without an end counts as incomplete.
+/// A run in progress. Dropping it without ending it records it as incomplete.
 #[derive(Debug)]
 pub struct Run {
     recorder: Recorder,
     open: OpenRun<()>,
     depth: u32,
-    /// How many spans were recorded inside the run.
+    /// Number of spans recorded in the run.
     spans: AtomicU64,
     ended: bool,
 }
 
 impl Run {
-    /// Returns the task of its events.
+    /// Returns the task of the run's events.
     pub fn task(&self) -> &str {
         &self.open.task
     }
 
-    /// Returns the time of the recorder's clock.
+    /// Returns the current time of the recorder's clock.
     pub fn now(&self) -> Timestamp {
         self.recorder.clock.now()
     }
 
-    /// Records any event of this run.
+    /// Records an event of this run.
     pub fn record(&self, event: impl Into<Event>) {
         let number = self.spans.fetch_add(1, Ordering::Relaxed).to_string();
         let mut event = self.open.native_event(self.now(), &number, None, event);
@@ -124,19 +124,19 @@ impl Run {
         self.recorder.send(event);
     }
 
-    /// Records the end of a step that started at `started`, where known.
+    /// Records the end of a step, with its start time if known.
     pub fn step(&self, name: &str, kind: &str, error: Option<&str>, started: Option<Timestamp>) {
         let mut step = StepFinished::new(name, kind).with_error(error.map(str::to_owned));
         step.duration_ms = started.map(|started| self.now().millis_since(started));
         self.record(step);
     }
 
-    /// Records a call of a tool, with `error` where it failed.
+    /// Records a tool call, which failed if `error` is given.
     pub fn tool_call(&self, tool: &str, error: Option<&str>) {
         self.record(ToolCall::new(tool).with_error(error.map(str::to_owned)));
     }
 
-    /// Records a call of a model.
+    /// Records a model call.
     pub fn llm_call(&self, usage: LlmUsage) {
         let mut call = LlmCall::new(None);
         (call.input_tokens, call.output_tokens) = (usage.input_tokens, usage.output_tokens);
@@ -144,7 +144,7 @@ impl Run {
         self.record(call);
     }
 
-    /// Records that one agent passed the task on to another.
+    /// Records a handoff of the task from one agent to another.
     pub fn handoff(&mut self, from: &str, to: &str) {
         self.depth += 1;
         let mut handoff = Handoff::new(from, to);
@@ -152,12 +152,12 @@ impl Run {
         self.record(handoff);
     }
 
-    /// Records the check of a guardrail or policy.
+    /// Records the result of a guardrail or policy check.
     pub fn policy_check(&self, policy: &str, compliant: bool) {
         self.record(PolicyCheck::new(policy, compliant));
     }
 
-    /// Ends the run. An error makes it a failure whatever `success` says.
+    /// Ends the run. With an error it counts as failed, even if `success` is true.
     pub fn end(mut self, success: bool, error: Option<&str>) {
         self.ended = true;
         let error = error.map(str::to_owned).or_else(|| (!success).then(|| "failed".to_owned()));
@@ -173,22 +173,22 @@ impl Drop for Run {
     }
 }
 
-/// Totals of the runs of an adapter. No data is `None`.
+/// Totals of an adapter's runs; `None` without data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct AdapterSnapshot {
-    /// Tasks that ended.
+    /// Finished tasks.
     pub tasks: u64,
-    /// The share of them that succeeded.
+    /// Share of tasks that succeeded.
     pub task_success_rate: Option<f64>,
-    /// What they cost: each by its own figure, else by its model calls.
+    /// Cost of the tasks: a task's own cost if reported, otherwise the sum of its model calls.
     pub total_cost_usd: Usd,
-    /// How long they took on average.
+    /// Mean duration of the tasks, in milliseconds.
     pub avg_duration_ms: Option<f64>,
-    /// The share of tool calls that succeeded.
+    /// Share of tool calls that succeeded.
     pub tool_accuracy: Option<f64>,
 }
 
-/// The sums behind the snapshot's means.
+/// Sums from which the means of the snapshot are computed.
 #[derive(Debug, Default)]
 struct RunTally {
     snapshot: AdapterSnapshot,

@@ -10,24 +10,24 @@ use crate::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 pub struct OpenRun<S> {
     /// The agent.
     pub agent: String,
-    /// The task that the run is.
+    /// The task.
     pub task: String,
-    /// When it started.
+    /// The start time.
     pub started: Timestamp,
-    /// The trace of all its events.
+    /// The trace of all events of the run.
     pub trace_id: Option<TraceId>,
-    /// The span of the run itself, which its start and end carry.
+    /// The span of the run itself, set on its start and end events.
     pub span_id: Option<SpanId>,
-    /// The span that the run was called from.
+    /// The parent span, from which the run was called.
     pub parent_span_id: Option<SpanId>,
-    /// The framework's own id of the run, which its start and end carry.
+    /// The framework's own id of the run, set on its start and end events.
     pub native_id: Option<String>,
     /// The adapter's own state.
     pub state: S,
 }
 
 impl<S> OpenRun<S> {
-    /// Returns a run without ids.
+    /// Creates a run without ids.
     pub fn new(agent: impl Into<String>, task: impl Into<String>, started: Timestamp, state: S) -> Self {
         Self {
             agent: agent.into(),
@@ -41,8 +41,8 @@ impl<S> OpenRun<S> {
         }
     }
 
-    /// Returns a run of a framework whose ids are not those of the W3C trace context: the ids of its trace and its span
-    /// stand for `native_id`.
+    /// Creates a run of a framework whose ids are not W3C trace context ids: the trace id and span id are derived from
+    /// `native_id`.
     pub fn native(agent: impl Into<String>, native_id: &str, started: Timestamp, state: S) -> Self {
         Self {
             trace_id: Some(TraceId::from_native(native_id)),
@@ -52,15 +52,15 @@ impl<S> OpenRun<S> {
         }
     }
 
-    /// Returns an event inside this run.
+    /// Creates an event of this run.
     pub fn event(&self, time: Timestamp, event: impl Into<Event>) -> AgentEvent {
         let mut event = AgentEvent::new(time, self.agent.clone(), event).of_task(self.task.clone());
         event.trace_id = self.trace_id;
         event
     }
 
-    /// Returns the event of a span inside this run, which the framework calls `native_id`; of its parent too, whose
-    /// absence means the run itself.
+    /// Creates the event of a span of this run, with the framework's ids of the span and its parent. Without a parent,
+    /// the run itself is the parent.
     pub fn native_event(
         &self,
         time: Timestamp,
@@ -83,19 +83,19 @@ impl<S> OpenRun<S> {
         event
     }
 
-    /// Returns the start of the run.
+    /// Returns the start event of the run.
     pub fn started(&self, name: Option<String>) -> AgentEvent {
         self.root_event(self.started, TaskStarted::new(name))
     }
 
-    /// Returns the end of the run at `time`, with `error` where it failed.
+    /// Returns the end event of the run at `time`. The run failed if `error` is given.
     pub fn finished(&self, time: Timestamp, error: Option<String>) -> AgentEvent {
         let mut finished = TaskFinished::new(true).with_error(error);
         finished.duration_ms = Some(time.millis_since(self.started));
         self.root_event(time, finished)
     }
 
-    /// Returns the end, at `time`, of a run whose own end never came: failed, and marked as incomplete.
+    /// Returns the end event, at `time`, of a run that never reported its end: failed, and marked as incomplete.
     pub fn incomplete(&self, time: Timestamp) -> AgentEvent {
         let mut event = self.finished(time, Some("incomplete: the task never ended".to_owned()));
         event.attributes.insert("incomplete".to_owned(), Value::Bool(true));

@@ -5,10 +5,11 @@ use super::open_runs::{OpenRuns, RunLimits};
 use super::{AdapterStats, OpenRun};
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
-/// What every adapter keeps: its open runs, the last that ended, the input's time, and what it could not use.
+/// The state that all adapters share: open runs, recently ended runs, the time of the input, and counts of unused
+/// records.
 ///
-/// `S` is the adapter's own state of a run. Whatever closes a run hands it back, with the time of its end, so that the
-/// adapter can say in its own way what was still open inside.
+/// `S` is the adapter's own state of a run. Methods that close a run return it with its end time, so that the adapter
+/// can emit events for the parts of it that were still open.
 ///
 /// ```
 /// use sre_core::adapter::{OpenRun, RunLimits, RunTracker};
@@ -23,26 +24,26 @@ use crate::{StateError, StateReader, StateWriter, Timestamp};
 pub struct RunTracker<S> {
     open: OpenRuns<S>,
     ended: OpenRuns<()>,
-    /// What the adapter could not use.
+    /// Counts of unused records.
     pub counts: RecordCounts,
     latest: Timestamp,
 }
 
-/// Counts of what an adapter could not use.
+/// Counts of records that an adapter could not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordCounts {
-    /// Native events of a kind that the adapter does not know.
+    /// Native events of an unknown kind.
     pub unknown: u64,
-    /// Native events that belong to no open run, or to a run that holds too much already.
+    /// Native events that belong to no open run, or to a run that has reached its size limit.
     pub unmatched: u64,
     /// Invalid parts of records: a span without an id, or one that ends before it starts.
     pub rejected: u64,
-    /// Parts of records that came a second time: a span that was sent again.
+    /// Parts of records that were received before, such as a span that was sent again.
     pub repeated: u64,
 }
 
 impl<S> RunTracker<S> {
-    /// Returns a tracker with nothing open.
+    /// Creates a tracker without open runs.
     pub fn new(limits: RunLimits) -> Self {
         Self {
             open: OpenRuns::new(limits),
@@ -52,7 +53,7 @@ impl<S> RunTracker<S> {
         }
     }
 
-    /// Moves the input's time on. Returns true when `time` is later than every time before, so that runs may expire.
+    /// Advances the time of the input. Returns true if `time` is later than all times before, so that runs may expire.
     pub fn advance(&mut self, time: Timestamp) -> bool {
         let is_later = time > self.latest;
         self.latest = self.latest.max(time);
@@ -64,8 +65,8 @@ impl<S> RunTracker<S> {
         self.latest
     }
 
-    /// Opens a run. Returns the one that it displaces, which is incomplete at the start of the new one: that of the same
-    /// key, or the oldest where too many are open.
+    /// Opens a run. Returns the run that it displaces, which is incomplete as of the start of the new run: the one with
+    /// the same key or, at the limit, the oldest.
     pub fn open(&mut self, key: &str, run: OpenRun<S>) -> Option<(Timestamp, OpenRun<S>)> {
         let at = run.started;
         self.open.insert(key, run).map(|displaced| (at, displaced))
@@ -76,7 +77,7 @@ impl<S> RunTracker<S> {
         self.open.get_mut(key)
     }
 
-    /// Closes a run and returns it; without an open one, counts a record as unmatched.
+    /// Closes a run and returns it. Counts an unmatched record if the run is not open.
     pub fn end(&mut self, key: &str) -> Option<OpenRun<S>> {
         let run = self.close(key);
         self.counts.unmatched += u64::from(run.is_none());
@@ -88,28 +89,28 @@ impl<S> RunTracker<S> {
         self.open.remove(key)
     }
 
-    /// Closes the runs whose time-out has passed at `now`. Returns each with the moment it passed.
+    /// Closes the runs whose time-out has passed at `now`. Returns each with the time at which it passed.
     pub fn expire(&mut self, now: Timestamp) -> Vec<(Timestamp, OpenRun<S>)> {
         self.open.expire(now)
     }
 
-    /// Closes every run, the oldest first, at the latest time of the input. Returns each with its end.
+    /// Closes every run, oldest first, at the latest time of the input. Returns each with its end time.
     pub fn drain(&mut self) -> Vec<(Timestamp, OpenRun<S>)> {
         self.open.drain().into_iter().map(|run| (self.latest.max(run.started), run)).collect()
     }
 
-    /// Remembers a run that has ended, for what may still come of it. As many are remembered as may be open; the oldest
-    /// are forgotten first.
+    /// Remembers a run that has ended, so that late records of it are recognised. As many runs are remembered as may be
+    /// open; the oldest are forgotten first.
     pub fn remember(&mut self, key: &str, run: OpenRun<()>) {
         self.ended.insert(key, run);
     }
 
-    /// Returns a run that has ended and is remembered.
+    /// Returns a remembered run that has ended.
     pub fn remembered(&self, key: &str) -> Option<&OpenRun<()>> {
         self.ended.get(key)
     }
 
-    /// Forgets a run that ended. Returns true when it was remembered.
+    /// Forgets a run that has ended. Returns true if it was remembered.
     pub fn forget(&mut self, key: &str) -> bool {
         self.ended.remove(key).is_some()
     }
@@ -119,7 +120,7 @@ impl<S> RunTracker<S> {
         self.open.iter()
     }
 
-    /// Writes what is open, what is remembered and the counts.
+    /// Saves open runs, remembered runs and counts.
     pub fn save(&self, state: &mut StateWriter)
     where
         S: Serialize,
@@ -131,7 +132,7 @@ impl<S> RunTracker<S> {
         });
     }
 
-    /// Reads back what was saved.
+    /// Restores saved state.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
     where
         S: DeserializeOwned,
@@ -148,7 +149,7 @@ impl<S> RunTracker<S> {
         Ok(())
     }
 
-    /// Returns what is open, and what could not be used.
+    /// Returns the number of open runs and the counts of unused records.
     pub fn stats(&self) -> AdapterStats {
         let RecordCounts { unknown, unmatched, rejected, repeated } = self.counts;
         AdapterStats {

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-/// Decides whether a task succeeded where its root does not say: it failed when a guardrail stopped it or its last model
-/// call failed. A failure of a tool from which the agent recovered is no failure of the task.
+/// Decides whether a task succeeded if its root does not report it. The task failed if a guardrail stopped it or its
+/// last model call failed. A failed tool call from which the agent recovered does not fail the task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     root: Option<String>,
@@ -10,7 +10,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Records that the framework says the run failed.
+    /// Records that the framework reported the run as failed.
     pub fn fail(&mut self, error: impl Into<String>) {
         self.root.get_or_insert_with(|| error.into());
     }
@@ -20,12 +20,12 @@ impl Verdict {
         self.guardrail.get_or_insert_with(|| format!("stopped by guardrail {guardrail}"));
     }
 
-    /// Records the end of a model call, in the order they ended.
+    /// Records the end of a model call. Must be called in the order in which the calls ended.
     pub fn model_call(&mut self, error: Option<&str>) {
         self.last_call = error.map(str::to_owned);
     }
 
-    /// Returns why the task failed; `None` when it succeeded.
+    /// Returns why the task failed, or `None` if it succeeded.
     pub fn error(self) -> Option<String> {
         self.root.or(self.guardrail).or(self.last_call)
     }

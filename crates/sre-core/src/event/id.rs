@@ -23,28 +23,28 @@ pub struct TraceId(NonZeroU128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpanId(NonZeroU64);
 
-/// A text that is no id of a trace or a span.
+/// An invalid id of a trace or span.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidId {
-    /// Not the right number of hex digits.
+    /// The wrong length, or not hex digits.
     #[error("found `{found}`, expected {digits} hex digits")]
     NotHex {
         /// The text.
         found: String,
-        /// How many digits an id has.
+        /// The expected number of digits.
         digits: usize,
     },
-    /// All zero, which the W3C trace context reserves for "no id".
+    /// All zero, which is not a valid id in the W3C trace context.
     #[error("found only zeros, expected an id")]
     Zero,
 }
 
-/// Implements what the ids have in common, which differ in nothing but their length.
+/// Implements the methods and traits of both id types, which differ only in length.
 macro_rules! hex_id {
     ($id:ident, $nonzero:ident, $integer:ident, $bytes:literal) => {
         impl $id {
-            /// Returns the id of these bytes, most significant first; `None` when all are zero.
+            /// Creates an id from its bytes, most significant first. Returns `None` if all are zero.
             pub fn from_bytes(bytes: [u8; $bytes]) -> Option<Self> {
                 $nonzero::new($integer::from_be_bytes(bytes)).map(Self)
             }
@@ -71,7 +71,7 @@ macro_rules! hex_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                // `from_str_radix` alone would take a sign.
+                // `from_str_radix` alone would accept a sign.
                 let is_hex = text.len() == 2 * $bytes && text.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let number = is_hex.then(|| $integer::from_str_radix(text, 16).ok()).flatten();
                 let number = number.ok_or_else(|| InvalidId::NotHex { found: text.to_owned(), digits: 2 * $bytes })?;
@@ -106,7 +106,7 @@ hex_id!(TraceId, NonZeroU128, u128, 16);
 hex_id!(SpanId, NonZeroU64, u64, 8);
 
 impl TraceId {
-    /// Returns the id that stands for a framework's own: always the same one for the same text.
+    /// Derives an id from a framework's own id. The same text always gives the same id.
     pub fn from_native(native_id: &str) -> Self {
         let hash = u128::from_be_bytes(stable_hash(&[native_id.as_bytes()]));
         Self(NonZeroU128::new(hash).unwrap_or(NonZeroU128::MAX))
@@ -114,8 +114,8 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// Returns the id that stands for a framework's own, which is unique within `trace`: always the same one for the
-    /// same texts.
+    /// Derives an id from a framework's own span id, which is unique within `trace`. The same texts always give the
+    /// same id.
     pub fn from_native(trace: &str, native_id: &str) -> Self {
         let hash = u128::from_be_bytes(stable_hash(&[trace.as_bytes(), native_id.as_bytes()]));
         Self(NonZeroU64::new(hash as u64).unwrap_or(NonZeroU64::MAX))

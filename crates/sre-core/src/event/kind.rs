@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of an event without its fields.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is the event of the same name")]

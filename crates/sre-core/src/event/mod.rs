@@ -1,4 +1,5 @@
-//! The events of agents: [`AgentEvent`] is what every event has, [`Event`] is what happened, with a struct for each kind.
+//! Events of agents: [`AgentEvent`] has the fields that all events share, [`Event`] has a struct for each kind of
+//! event.
 
 mod id;
 mod kind;
@@ -20,9 +21,9 @@ pub use self::payload::{
 use crate::hash::stable_hash;
 use crate::{Timestamp, Usd};
 
-/// Something that an agent did, and when: one line of the workspace's own format, JSON Lines.
+/// An event of an agent: one line of agent-sre's native JSON Lines format.
 ///
-/// Reading skips fields that this version does not know; an event it does not know becomes [`Event::Unknown`].
+/// When reading, unknown fields are skipped, and an unknown event becomes [`Event::Unknown`].
 ///
 /// ```
 /// use sre_core::AgentEvent;
@@ -32,7 +33,7 @@ use crate::{Timestamp, Usd};
 /// assert_eq!(event.event.outcome(), Some(true));
 /// ```
 ///
-/// In a program, a constructor takes what an event must have, and the rest are public fields:
+/// In a program, constructors take the required fields; all others are public fields:
 ///
 /// ```
 /// use sre_core::event::ToolCall;
@@ -45,34 +46,34 @@ use crate::{Timestamp, Usd};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AgentEvent {
-    /// When it happened; for whatever has a duration, when it ended.
+    /// When it happened; for an event with a duration, when it ended.
     pub time: Timestamp,
-    /// The agent that did it; `default` where the input does not say.
+    /// The agent; `default` if the input names none.
     pub agent: String,
-    /// The task it belongs to. Events of runs that overlap need it to be kept apart.
+    /// The task it belongs to. Required to distinguish runs that overlap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// The trace it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<TraceId>,
-    /// The span that it is; events that come of one span share it.
+    /// The span of the event. Events created from the same span share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span_id: Option<SpanId>,
-    /// The span that it was called from.
+    /// The parent span, from which it was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_span_id: Option<SpanId>,
-    /// The framework's own id of the run, call or trace, as it came.
+    /// The framework's own id of the run, call or trace, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_id: Option<String>,
-    /// Whatever else is known: `team`, `confidence`, `incomplete`.
+    /// Further attributes, such as `team`, `confidence` or `incomplete`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Value>,
-    /// What happened.
+    /// The kind of event, with its fields.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What can happen to an agent. Durations are milliseconds, at least 0.
+/// The kinds of events. Durations are in milliseconds, at least 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -93,28 +94,28 @@ pub enum Event {
     Message(Message),
     /// A policy or guardrail was checked.
     PolicyCheck(PolicyCheck),
-    /// An answer was judged.
+    /// An answer was evaluated.
     Evaluation(Evaluation),
     /// An HTTP request ended.
     HttpRequest(HttpRequest),
     /// The agent is alive.
     Heartbeat(Heartbeat),
-    /// An event of a later version or another tool; adapters count it and yield nothing.
+    /// An event of a later version or another tool. Adapters count it and emit nothing.
     #[serde(skip)]
     Unknown(UnknownEvent),
 }
 
-/// A line that is no event.
+/// A line that is not a valid event.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEvent {
-    /// Not the JSON of an event; the message has the column.
+    /// Invalid JSON, or JSON that is not an event; the message names the column.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl AgentEvent {
-    /// Returns an event with nothing optional set.
+    /// Creates an event with only the required fields.
     pub fn new(time: Timestamp, agent: impl Into<String>, event: impl Into<Event>) -> Self {
         Self {
             time,
@@ -136,22 +137,23 @@ impl AgentEvent {
         self
     }
 
-    /// Reads one line of JSON Lines.
+    /// Parses one line of JSON Lines.
     pub fn from_json(line: &[u8]) -> Result<Self, InvalidEvent> {
-        // Checked as a whole, a line's texts need no check each; what is no UTF-8 gets its error from the reader.
+        // Validating the whole line as UTF-8 avoids validating each string. For invalid UTF-8, the JSON parser returns
+        // the error.
         Ok(match std::str::from_utf8(line) {
             Ok(line) => serde_json::from_str(line)?,
             Err(_) => serde_json::from_slice(line)?,
         })
     }
 
-    /// Returns true for a task that was closed because its end never came.
+    /// Returns true for a task that was closed because it never reported its end.
     pub fn is_incomplete(&self) -> bool {
         matches!(self.event, Event::TaskFinished(_)) && self.attributes.get("incomplete") == Some(&Value::Bool(true))
     }
 
-    /// Returns what keeps the events of this task apart from those of another: the task, else the trace's id, else the
-    /// framework's own id, else nothing.
+    /// Returns the key that distinguishes the events of this task from those of other tasks: the task, or else the
+    /// trace id, or else the framework's own id, or else an empty string.
     pub fn task_key(&self) -> Cow<'_, str> {
         match (&self.task, self.trace_id, &self.native_id) {
             (Some(task), ..) => task.into(),
@@ -160,14 +162,14 @@ impl AgentEvent {
         }
     }
 
-    /// Returns the stable hash of the agent and the task, for tables of tasks.
+    /// Returns a stable hash of agent and task, as a key for tables of tasks.
     pub fn task_hash(&self) -> u128 {
         u128::from_be_bytes(stable_hash(&[self.agent.as_bytes(), self.task_key().as_bytes()]))
     }
 }
 
 impl Event {
-    /// Returns the name of the event.
+    /// Returns the kind of event.
     pub const fn kind(&self) -> EventKind {
         match self {
             Self::TaskStarted(_) => EventKind::TaskStarted,
@@ -185,10 +187,10 @@ impl Event {
         }
     }
 
-    /// Returns whether it succeeded; `None` for an event that has no outcome.
+    /// Returns whether it succeeded, or `None` for an event without an outcome.
     ///
-    /// An evaluation without `passed` passes at a score of 0.5 or more, or below it where the metric is one of harm. An
-    /// HTTP request succeeded when it has a status below 400 and no error.
+    /// An evaluation without `passed` passes at a score of at least 0.5 or, for metrics of harm (`hallucination` and
+    /// `toxicity`), below 0.5. An HTTP request succeeded if it has no error and no status of 400 or above.
     pub fn outcome(&self) -> Option<bool> {
         match self {
             Self::TaskFinished(task) => Some(task.success),
@@ -207,7 +209,7 @@ impl Event {
         }
     }
 
-    /// Returns how long it took, in milliseconds.
+    /// Returns the duration, in milliseconds.
     pub const fn duration_ms(&self) -> Option<f64> {
         match self {
             Self::TaskFinished(task) => task.duration_ms,
@@ -218,7 +220,7 @@ impl Event {
         }
     }
 
-    /// Returns what it cost, where the source says so.
+    /// Returns the cost, if the source reports one.
     pub const fn cost_usd(&self) -> Option<Usd> {
         match self {
             Self::TaskFinished(task) => task.cost_usd,

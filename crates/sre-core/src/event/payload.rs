@@ -1,4 +1,5 @@
-//! What each kind of event says. Each struct is the one definition of its fields: in Rust, in JSON Lines and in state.
+//! The fields of each kind of event. Each struct is the only definition of its fields: in Rust, in JSON Lines and in
+//! saved state.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -23,10 +24,10 @@ pub struct TaskFinished {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
-    /// What the whole task cost, where the source says so itself.
+    /// The cost of the whole task, if the source reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<Usd>,
 }
@@ -37,7 +38,7 @@ pub struct TaskFinished {
 pub struct StepFinished {
     /// The name of the step.
     pub name: String,
-    /// The kind of step: `node`, `agent_task`, `plan_step`, `plugin`; `step` where the input does not say.
+    /// The kind of step: `node`, `agent_task`, `plan_step`, `plugin`; `step` if the input names none.
     #[serde(default = "default_kind", deserialize_with = "kind")]
     pub kind: String,
     /// Whether it succeeded.
@@ -46,7 +47,7 @@ pub struct StepFinished {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
 }
@@ -55,22 +56,22 @@ pub struct StepFinished {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LlmCall {
-    /// The model that answered, else the one that was asked for.
+    /// The model that answered, or else the requested model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The provider of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Tokens of the prompt.
+    /// Input tokens.
     #[serde(default, deserialize_with = "null_as_default")]
     pub input_tokens: u64,
-    /// Those of the input tokens that came from the provider's cache.
+    /// Input tokens that came from the provider's cache; also counted in `input_tokens`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub cached_input_tokens: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     #[serde(default, deserialize_with = "null_as_default")]
     pub output_tokens: u64,
-    /// What the call cost, where the source says so.
+    /// The cost, if the source reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<Usd>,
     /// Whether it succeeded.
@@ -79,16 +80,16 @@ pub struct LlmCall {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
-    /// From the start of the call to the first streamed token, in milliseconds.
+    /// Time from the start of the call to the first streamed token, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_ms: Option<f64>,
-    /// Which attempt of its operation this call is, from 1; a client's retry is the next attempt.
+    /// The number of the attempt within its operation, from 1; a client's retry is the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// The operation that this call is an attempt of: all attempts of one operation have the same id.
+    /// The operation of this call. All attempts of an operation have the same id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
 }
@@ -105,20 +106,20 @@ pub struct ToolCall {
     /// Whether it succeeded.
     #[serde(default = "default_success")]
     pub success: bool,
-    /// Whether it was the right tool, where known.
+    /// Whether it was the right tool, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correct: Option<bool>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
-    /// Which attempt of its operation this call is, from 1; a client's retry is the next attempt.
+    /// The number of the attempt within its operation, from 1; a client's retry is the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// The operation that this call is an attempt of, such as the tool call that the model asked for: all attempts of
-    /// one operation have the same id.
+    /// The operation of this call, such as a tool call requested by the model. All attempts of an operation have the
+    /// same id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
 }
@@ -127,11 +128,11 @@ pub struct ToolCall {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Handoff {
-    /// The agent that had the task.
+    /// The agent that hands off the task.
     pub from: String,
-    /// The agent that has it now.
+    /// The agent that receives the task.
     pub to: String,
-    /// How many hand-offs deep the task is now.
+    /// The depth of handoffs, from 1.
     #[serde(default = "default_depth", deserialize_with = "depth")]
     pub depth: u32,
 }
@@ -140,7 +141,7 @@ pub struct Handoff {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Message {
-    /// Who sent it.
+    /// The sender.
     pub sender: String,
 }
 
@@ -151,23 +152,23 @@ pub struct PolicyCheck {
     /// The name of the policy.
     #[serde(default, deserialize_with = "null_as_default")]
     pub policy: String,
-    /// Whether it was kept.
+    /// Whether the policy was complied with.
     pub compliant: bool,
 }
 
-/// An answer was judged.
+/// An answer was evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// What was judged, such as `relevance` or `hallucination`.
+    /// The metric, such as `relevance` or `hallucination`.
     pub metric: String,
-    /// The verdict; where it is absent, `score` decides.
+    /// The verdict; if absent, `score` decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passed: Option<bool>,
     /// The score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// How sure the judge is, 0 to 1.
+    /// The judge's confidence, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
 }
@@ -181,7 +182,7 @@ pub struct HttpRequest {
     /// The status code of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
-    /// Why there was no response, or what was wrong with it.
+    /// The error, if there was no response or an invalid one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -195,24 +196,24 @@ pub struct Heartbeat {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownEvent {
-    /// The name in the input's `event` field.
+    /// The value of the `event` field.
     pub name: String,
 }
 
 impl TaskStarted {
-    /// Returns the start of a task.
+    /// Creates the start of a task.
     pub fn new(name: Option<String>) -> Self {
         Self { name }
     }
 }
 
 impl TaskFinished {
-    /// Returns the end of a task.
+    /// Creates the end of a task.
     pub fn new(success: bool) -> Self {
         Self { success, error: None, duration_ms: None, cost_usd: None }
     }
 
-    /// Sets the error, and with it whether the task succeeded.
+    /// Sets the error. The task succeeded if it is `None`.
     #[must_use]
     pub fn with_error(self, error: Option<String>) -> Self {
         Self { success: error.is_none(), error, ..self }
@@ -220,12 +221,12 @@ impl TaskFinished {
 }
 
 impl StepFinished {
-    /// Returns the end of a step that succeeded.
+    /// Creates the end of a step that succeeded.
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
         Self { name: name.into(), kind: kind.into(), success: true, error: None, duration_ms: None }
     }
 
-    /// Sets the error, and with it whether the step succeeded.
+    /// Sets the error. The step succeeded if it is `None`.
     #[must_use]
     pub fn with_error(self, error: Option<String>) -> Self {
         Self { success: error.is_none(), error, ..self }
@@ -233,7 +234,7 @@ impl StepFinished {
 }
 
 impl LlmCall {
-    /// Returns a call that succeeded, without tokens.
+    /// Creates a call that succeeded, without tokens.
     pub fn new(model: Option<String>) -> Self {
         Self {
             model,
@@ -251,7 +252,7 @@ impl LlmCall {
         }
     }
 
-    /// Sets the error, and with it whether the call succeeded.
+    /// Sets the error. The call succeeded if it is `None`.
     #[must_use]
     pub fn with_error(self, error: Option<String>) -> Self {
         Self { success: error.is_none(), error, ..self }
@@ -259,7 +260,7 @@ impl LlmCall {
 }
 
 impl ToolCall {
-    /// Returns a call that succeeded.
+    /// Creates a call that succeeded.
     pub fn new(tool: impl Into<String>) -> Self {
         Self {
             tool: tool.into(),
@@ -273,7 +274,7 @@ impl ToolCall {
         }
     }
 
-    /// Sets the error, and with it whether the call succeeded.
+    /// Sets the error. The call succeeded if it is `None`.
     #[must_use]
     pub fn with_error(self, error: Option<String>) -> Self {
         Self { success: error.is_none(), error, ..self }
@@ -281,42 +282,42 @@ impl ToolCall {
 }
 
 impl Handoff {
-    /// Returns the first hand-off of a task.
+    /// Creates the first handoff of a task.
     pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
         Self { from: from.into(), to: to.into(), depth: default_depth() }
     }
 }
 
 impl Message {
-    /// Returns a message of `sender`.
+    /// Creates a message from `sender`.
     pub fn new(sender: impl Into<String>) -> Self {
         Self { sender: sender.into() }
     }
 }
 
 impl PolicyCheck {
-    /// Returns the result of a check.
+    /// Creates the result of a check.
     pub fn new(policy: impl Into<String>, compliant: bool) -> Self {
         Self { policy: policy.into(), compliant }
     }
 }
 
 impl Evaluation {
-    /// Returns a judgement; it needs a verdict or a score to have an outcome.
+    /// Creates an evaluation. It has an outcome only with a verdict or a score.
     pub fn new(metric: impl Into<String>, passed: Option<bool>, score: Option<f64>) -> Self {
         Self { metric: metric.into(), passed, score, confidence: None }
     }
 }
 
 impl HttpRequest {
-    /// Returns a request without a status.
+    /// Creates a request without a status.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), status_code: None, error: None }
     }
 }
 
 impl UnknownEvent {
-    /// Returns an event of that name.
+    /// Creates an event with that name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }

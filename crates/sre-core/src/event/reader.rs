@@ -1,7 +1,7 @@
-//! Reads an event in one pass over its fields, without a copy of the line in between.
+//! Reads an event in one pass over its fields, without copying the line.
 //!
-//! The fields of the envelope are read here; all others go to the payload struct of the event's kind. Those that come
-//! before `event` are kept until the kind is known; the workspace's own writer puts none there.
+//! The envelope's fields are read here; all others are passed to the payload struct of the event's kind. Fields before
+//! `event` are buffered until the kind is known; agent-sre itself writes no such fields.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
-/// A text that borrows from the input where it can, inside an `Option` too.
+/// A string that borrows from the input if possible, also inside an `Option`.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -46,12 +46,12 @@ struct Envelope<'de> {
     parent_span_id: Option<Text<'de>>,
     native_id: Option<String>,
     attributes: Option<BTreeMap<String, Value>>,
-    /// Belongs to the payload, where it defaults to "no `error`".
+    /// Belongs to the payload. If absent, the event succeeded unless it has an `error`.
     success: Option<bool>,
 }
 
 impl<'de> Envelope<'de> {
-    /// Reads the value of `key`; false when the key is none of the envelope's.
+    /// Reads the value of `key`. Returns false if the key is not a field of the envelope.
     fn read<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         match key {
             "time" => set(&mut self.time, "time", map.next_value().map(Some)?)?,
@@ -163,7 +163,7 @@ fn read_payload<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Even
     })
 }
 
-/// Where the input does not say, an event without an error succeeded.
+/// Without an explicit outcome, an event succeeded if it has no error.
 fn infer_success(event: &mut Event) {
     if let Event::StepFinished(StepFinished { success, error, .. })
     | Event::LlmCall(LlmCall { success, error, .. })
@@ -187,7 +187,7 @@ fn check_ranges(event: &Event) -> Result<(), InvalidField> {
     };
     let first_token_ms = if let Event::LlmCall(call) = event { call.first_token_ms } else { None };
     for (field, value) in [("duration_ms", event.duration_ms()), ("first_token_ms", first_token_ms)] {
-        // A century of milliseconds: beyond it a duration is a mistake, and sums of them would lose precision.
+        // A duration above a century is a mistake, and sums of such durations would lose precision.
         if let Some(found) = value.filter(|ms| !(0.0..=3.2e12).contains(ms)) {
             return out_of_range(field, &found, "milliseconds, at least 0 and at most a century");
         }
@@ -210,11 +210,11 @@ fn check_ranges(event: &Event) -> Result<(), InvalidField> {
     Ok(())
 }
 
-/// The fields of the payload: those that came before `event`, then the rest of the input without the envelope's.
+/// The fields of the payload: first those before `event`, then the rest of the input without the envelope's fields.
 struct Fields<'a, 'de, A> {
     envelope: &'a mut Envelope<'de>,
     early: vec::IntoIter<(Cow<'de, str>, Value)>,
-    /// The value of the last key, where it is not the next one in `map`.
+    /// The value of the last key, if it is not the next value in `map`.
     value: Option<Value>,
     map: A,
 }

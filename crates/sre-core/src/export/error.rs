@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use crate::HttpError;
 
-/// A batch of which nothing is known to have been taken.
+/// An export that failed. No record of the batch is known to be accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// The request got no answer.
+    /// The request got no response.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The backend answered with an error status.
@@ -14,30 +14,30 @@ pub enum ExportError {
     Rejected {
         /// The exporter's name.
         exporter: String,
-        /// The HTTP status; for another protocol the one that comes closest.
+        /// The HTTP status; for another protocol, the closest HTTP status.
         status: u16,
         /// The backend's message, shortened and without secrets.
         message: String,
         /// How long the backend asks to wait.
         retry_after: Option<Duration>,
     },
-    /// The batch cannot be put into the backend's form: a bug, which no retry mends.
+    /// The batch cannot be converted to the backend's format: a bug, which is not retried.
     #[error("{exporter}: {message}")]
     Invalid {
         /// The exporter's name.
         exporter: String,
-        /// What is wrong with it.
+        /// The error.
         message: String,
     },
 }
 
 impl ExportError {
-    /// Returns the error of a batch that cannot be put into the backend's form.
+    /// Creates the error for a batch that cannot be converted to the backend's format.
     pub fn invalid(exporter: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { exporter: exporter.into(), message: message.into() }
     }
 
-    /// Returns true where the same batch may succeed later.
+    /// Returns true if the same batch may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Http(error) => error.is_retryable(),
@@ -46,7 +46,7 @@ impl ExportError {
         }
     }
 
-    /// Returns true where the cause is the backend's state and not the batch: no answer, 429, 502, 503 or 504.
+    /// Returns true if the cause is the backend's state and not the batch: no response, 429, 502, 503 or 504.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Http(error) => error.is_retryable(),
@@ -55,12 +55,12 @@ impl ExportError {
         }
     }
 
-    /// Returns true where the backend refuses the credentials: 401 or 403.
+    /// Returns true if the backend rejects the credentials: 401 or 403.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Rejected { status: 401 | 403, .. })
     }
 
-    /// Returns true where a smaller batch may succeed: the answer was 413.
+    /// Returns true if a smaller batch may succeed: 413.
     pub fn is_too_large(&self) -> bool {
         matches!(self, Self::Rejected { status: 413, .. })
     }

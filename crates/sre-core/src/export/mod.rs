@@ -18,9 +18,9 @@ use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 
 /// Publishes metrics, snapshots or events to a backend.
 ///
-/// An exporter is a mapping from a batch to the backend's requests ([`send_export`]) and from its answers to an
-/// [`ExportReport`]. Batching, retries, splitting and spooling are the outbox's (`sre-http`). Events as spans, with their
-/// ids, parents and times, are [`EventSpan`]s. Like everything else, `Debug` shows no secret.
+/// An exporter converts a batch to requests ([`send_export`]) and the responses to an [`ExportReport`]. Batching,
+/// retries, splitting and spooling are up to the outbox (`sre-http`). [`EventSpan`] converts events to spans with ids,
+/// parents and times. `Debug` must not show secrets.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -55,18 +55,18 @@ use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 /// ```
 #[async_trait]
 pub trait Exporter: fmt::Debug + Send + Sync {
-    /// The backend's name, for logs, metrics and spools.
+    /// Returns the backend's name, for logs, metrics and spools.
     fn name(&self) -> &str;
 
-    /// What it reads of a batch. The rest is left empty, and nobody pays for it.
+    /// Returns which parts of a batch the exporter needs. Other parts are not collected.
     fn wants(&self) -> Wants;
 
-    /// Sends one batch, once. The caller sends the same batch, or the rest of it, again where the error is retryable or
-    /// the report says so. An empty batch makes no request.
+    /// Sends one batch, once. The caller sends the batch, or the rest of it, again if the error is retryable or the
+    /// report asks for it. An empty batch makes no request.
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError>;
 }
 
-/// What an exporter reads of a batch.
+/// The parts of a batch that an exporter needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Wants {
@@ -86,14 +86,14 @@ impl Wants {
     /// Everything.
     pub const ALL: Self = Self { metrics: true, snapshots: true, events: true };
 
-    /// Returns the same with metrics.
+    /// Adds metrics.
     #[must_use]
     pub const fn and_metrics(mut self) -> Self {
         self.metrics = true;
         self
     }
 
-    /// Returns the same with snapshots.
+    /// Adds snapshots.
     #[must_use]
     pub const fn and_snapshots(mut self) -> Self {
         self.snapshots = true;
@@ -101,48 +101,48 @@ impl Wants {
     }
 }
 
-/// What is to be published. The outbox sends state (metrics and snapshots) and events in batches of their own.
+/// A batch to export. The outbox sends metrics and snapshots separately from events.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExportBatch<'a> {
-    /// When metrics and snapshots were taken; the time of sending where it holds events only.
+    /// When metrics and snapshots were taken; for a batch of events, the time of sending.
     pub at: Timestamp,
-    /// What sends it.
+    /// The exporting process.
     pub resource: &'a Resource,
-    /// Metrics, where wanted.
+    /// Metrics, if wanted.
     pub metrics: &'a [Metric<'static>],
-    /// Snapshots, where wanted.
+    /// Snapshots, if wanted.
     pub snapshots: &'a [Snapshot],
-    /// Events in the order in which they were recorded, where wanted.
+    /// Events in the order in which they were recorded, if wanted.
     pub events: &'a [Arc<AgentEvent>],
 }
 
 impl<'a> ExportBatch<'a> {
-    /// Returns a batch of nothing.
+    /// Creates an empty batch.
     pub const fn new(at: Timestamp, resource: &'a Resource) -> Self {
         Self { at, resource, metrics: &[], snapshots: &[], events: &[] }
     }
 
-    /// Returns the batch with metrics and snapshots.
+    /// Sets metrics and snapshots.
     #[must_use]
     pub const fn with_state(mut self, metrics: &'a [Metric<'static>], snapshots: &'a [Snapshot]) -> Self {
         (self.metrics, self.snapshots) = (metrics, snapshots);
         self
     }
 
-    /// Returns the batch with events.
+    /// Sets events.
     #[must_use]
     pub const fn with_events(mut self, events: &'a [Arc<AgentEvent>]) -> Self {
         self.events = events;
         self
     }
 
-    /// Returns how many records it holds.
+    /// Returns the number of records.
     pub const fn len(&self) -> usize {
         self.metrics.len() + self.snapshots.len() + self.events.len()
     }
 
-    /// Returns true where there is nothing to send.
+    /// Returns true if there are no records.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }

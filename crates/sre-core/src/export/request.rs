@@ -3,13 +3,15 @@ use bytes::Bytes;
 use super::ExportError;
 use crate::{HttpClient, HttpError, Secret, Timestamp, retry_after};
 
-/// How much of a backend's message goes into errors.
+/// Maximum length of a backend's message in errors, in characters.
 const MESSAGE_CHARS: usize = 200;
 
-/// Makes one request for an exporter; anything but a success is an error, with the backend's message and without secrets.
+/// Makes one request for an exporter. Any status other than success is an error with the backend's message, without
+/// secrets.
 ///
-/// `secrets` are removed from the message, should the backend repeat them. A success whose body is too large to be read
-/// is returned without its body: the backend took the request. Redirects are not followed, and are errors.
+/// `secrets` are removed from the message, in case the backend repeats them. A successful response whose body exceeds
+/// the size limit is returned without its body, because the backend has accepted the request. Redirects are not
+/// followed, and are errors.
 pub async fn send_export(
     exporter: &str,
     request: http::Request<Bytes>,
@@ -28,7 +30,7 @@ pub async fn send_export(
             let mut answer = http::Response::new(Bytes::new());
             *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
             if !answer.status().is_success() {
-                return Err(rejected(status, format!("an answer of more than {limit} bytes"), None));
+                return Err(rejected(status, format!("response larger than {limit} bytes"), None));
             }
             answer
         }
@@ -41,7 +43,7 @@ pub async fn send_export(
     Err(rejected(answer.status().as_u16(), message, retry_after(answer.headers(), at)))
 }
 
-/// The backend's message on one line, shortened.
+/// Returns the backend's message on one line, shortened.
 fn message(body: &[u8], secrets: &[&Secret]) -> String {
     let mut message = String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" ");
     for secret in secrets.iter().map(|secret| secret.expose()).filter(|secret| !secret.is_empty()) {

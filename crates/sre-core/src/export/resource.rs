@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-/// The process that exports, as OpenTelemetry's resource attributes describe it (`service.name` and so on).
+/// The exporting process, described by OpenTelemetry's resource attributes (`service.name` and so on).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Attributes by name.
@@ -8,12 +8,12 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Returns a resource of that `service.name`.
+    /// Creates a resource with that `service.name`.
     pub fn new(service_name: impl Into<String>) -> Self {
         Self { attributes: BTreeMap::from([("service.name".to_owned(), service_name.into())]) }
     }
 
-    /// Returns the resource with one more attribute.
+    /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.insert(name.into(), value.into());

@@ -3,10 +3,10 @@ use std::time::Duration;
 use crate::hash::stable_hash;
 use crate::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 
-/// An event as a span of a trace: its ids, its place in the tree, its times and its error, the same for every backend.
+/// An event as a span of a trace: ids, parent, times and error, the same for every backend.
 ///
-/// Ids that the event has are kept, and missing ones are derived from the task and the event, so that an event that is sent
-/// twice is the same span. A span without a parent belongs to the span of its task.
+/// Ids of the event are kept; missing ids are derived from the task and the event, so that an event sent twice is the
+/// same span. The default parent of a span is the span of its task.
 ///
 /// ```
 /// use sre_core::{AgentEvent, EventSpan};
@@ -24,23 +24,23 @@ pub struct EventSpan<'a> {
     pub trace_id: TraceId,
     /// The span.
     pub span_id: SpanId,
-    /// The span that it belongs to; `None` for a root.
+    /// The parent span; `None` for a root.
     pub parent_span_id: Option<SpanId>,
     /// Start time.
     pub start: Timestamp,
     /// End time.
     pub end: Timestamp,
-    /// True for the span of a whole task.
+    /// Whether it is the span of a whole task.
     pub is_task: bool,
-    /// Whether it succeeded; `None` where it can do neither.
+    /// Whether it succeeded; `None` for an event without an outcome.
     pub outcome: Option<bool>,
-    /// The error, where the event has one.
+    /// The error, if the event has one.
     pub error: Option<&'a str>,
 }
 
 impl<'a> EventSpan<'a> {
-    /// Returns the span of an event; `None` for one that is no span: a task's start (its end has the whole span), a
-    /// heartbeat, an unknown event.
+    /// Returns the span of an event, or `None` for events that are not spans: starts of tasks (the end has the whole
+    /// span), heartbeats and unknown events.
     pub fn of(event: &'a AgentEvent) -> Option<Self> {
         let error = match &event.event {
             Event::TaskStarted(_) | Event::Heartbeat(_) | Event::Unknown(_) => return None,
@@ -77,7 +77,7 @@ fn trace_id(event: &AgentEvent) -> TraceId {
     })
 }
 
-/// Returns the first half of an id; never all zero, which is no id.
+/// Returns the first half of an id; never all zero, which is not a valid id.
 fn span_id_of(id: [u8; 16]) -> SpanId {
     let half = u64::from_be_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]);
     SpanId::from_bytes(half.max(1).to_be_bytes()).expect("not zero")
@@ -87,7 +87,7 @@ fn duration(ms: Option<f64>) -> Duration {
     Duration::try_from_secs_f64(ms.unwrap_or(0.0) / 1e3).unwrap_or_default()
 }
 
-/// Returns an id of 128 bits, not all zero, that is the same for the same texts in every version and on every machine.
+/// Returns a 128-bit id, not all zero. The same texts give the same id in every version and on every machine.
 ///
 /// ```
 /// assert_ne!(sre_core::stable_id(&["ab", "c"]), sre_core::stable_id(&["a", "bc"]));
@@ -98,7 +98,7 @@ pub fn stable_id(parts: &[&str]) -> [u8; 16] {
 }
 
 fn digest_of(event: &AgentEvent) -> [u8; 16] {
-    // Every event but an unknown one, which is no span, can be written.
+    // Only unknown events cannot be serialized, and they are not spans.
     let json = serde_json::to_vec(event).unwrap_or_default();
     u128::from_be_bytes(stable_hash(&[&json])).max(1).to_be_bytes()
 }

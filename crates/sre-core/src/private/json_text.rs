@@ -1,6 +1,6 @@
-//! Writes a value into state as JSON, for `#[serde(with = "sre_core::private::json_text")]`: unlike the form of
-//! [`StateWriter`](crate::StateWriter), JSON has names, so the next version may add fields, and events have one
-//! serialised form only.
+//! Saves a value as JSON, for `#[serde(with = "sre_core::private::json_text")]`. Unlike the format of
+//! [`StateWriter`](crate::StateWriter), JSON has field names, so that the next version may add fields. Events support
+//! no other format.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -11,7 +11,7 @@ pub fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Resul
     serializer.serialize_bytes(&serde_json::to_vec(value).map_err(S::Error::custom)?)
 }
 
-/// Reads it back.
+/// Reads a value.
 pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     serde_json::from_slice(<&[u8]>::deserialize(deserializer)?).map_err(D::Error::custom)
 }

@@ -1,4 +1,4 @@
-//! What the crates of this workspace share among themselves. No public API: it may change in any version.
+//! Shared internals of the agent-sre crates. Not public API: may change in any version.
 
 pub mod json_text;
 

@@ -36,7 +36,7 @@ pub struct PercentileSeries {
 #[derive(Debug)]
 struct Recorded {
     ring: Ring<Sketch>,
-    /// Of every sample since the series began, by [`exponential_buckets`]; empty before the first one.
+    /// Counts of all samples since the series began, by [`exponential_buckets`]; empty before the first sample.
     total: Vec<u64>,
     sum: f64,
 }
@@ -50,7 +50,7 @@ const PER_LN: f64 = 1.0 / LN_GAMMA;
 /// ln(0.1) / ln γ, so that the smallest value falls into bin 0.
 const OFFSET: f64 = -115.125_416_960_395;
 const BINS: usize = 923;
-/// The resolution of the exponential histogram, and how many of its buckets the bins span.
+/// The resolution of the exponential histogram, and the number of its buckets that the bins span.
 const SCALE: i32 = 4;
 const EXPONENTIAL_BUCKETS: usize = 427;
 
@@ -245,12 +245,12 @@ impl Merged {
     }
 }
 
-/// Returns what a sample is multiplied by in base units.
+/// Returns the factor that converts a sample to base units.
 fn base_factor(unit: Unit) -> f64 {
     if unit == Unit::Milliseconds { 1e-3 } else { 1.0 }
 }
 
-/// Returns, for samples of that unit, the exponential bucket of each bin, counted from [`lowest_bucket`].
+/// Returns the exponential bucket of each bin, counted from [`lowest_bucket`], for samples of that unit.
 fn exponential_buckets(unit: Unit) -> &'static [u16; BINS] {
     fn table(factor: f64) -> [u16; BINS] {
         let histogram = ExponentialHistogram::new(SCALE);

@@ -32,7 +32,7 @@ impl<B: Default + Clone> Ring<B> {
         self.width.saturating_mul(self.slots.len() as i64 - 1)
     }
 
-    /// Returns how often a time was older than every bucket.
+    /// Returns the number of times that were older than every bucket.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -2,8 +2,8 @@ use super::{Signal, SignalKind};
 use crate::{BreakerChange, BreakerState, CascadeReport, CostAlert, CostAlertKind, Severity, Target, Timestamp};
 
 impl BreakerChange {
-    /// Returns the signal of the change at `at`. A circuit that is not closed is one incident of its target: key
-    /// `breaker/KIND NAME`.
+    /// Returns the signal for the change at `at`. While a circuit is open or half open, its signals are one incident,
+    /// with key `breaker/KIND NAME`.
     pub fn into_signal(self, at: Timestamp) -> Signal {
         let (target, to) = (&self.target, self.to);
         let key = format!("breaker/{target}");
@@ -22,7 +22,7 @@ impl BreakerChange {
 }
 
 impl CascadeReport {
-    /// Returns the signal that the cascade began at `at`; key `cascade/KIND NAME` of its origin.
+    /// Returns the signal for a cascade that began at `at`, with key `cascade/KIND NAME` of its origin.
     pub fn into_signal(self, at: Timestamp) -> Signal {
         let path: Vec<String> = self.path.iter().map(|failing| failing.target.to_string()).collect();
         let mut sentences = vec![match &path[..] {
@@ -39,7 +39,7 @@ impl CascadeReport {
             .with_kind(SignalKind::Cascade(self))
     }
 
-    /// Returns the signal that the cascade from `origin` was over at `at`.
+    /// Returns the signal for the end, at `at`, of the cascade from `origin`.
     pub fn over(origin: Target, at: Timestamp) -> Signal {
         Signal::resolved("cascade", format!("cascade/{origin}"), at)
             .with_text(format!("cascade from {origin}: over"), "No failures spread from it any more.")
@@ -49,8 +49,8 @@ impl CascadeReport {
 }
 
 impl CostAlert {
-    /// Returns the signal of the alert. What limits an agent is one incident until the agent is freed: key
-    /// `cost/SCOPE/status`; everything else is a one-off.
+    /// Returns the signal for the alert. Throttling and blocking of an agent are one incident until the agent is freed,
+    /// with key `cost/SCOPE/status`; all other alerts are one-off signals.
     pub fn into_signal(self) -> Signal {
         let (scope, at) = (&self.scope, self.at);
         let status = format!("cost/{scope}/status");

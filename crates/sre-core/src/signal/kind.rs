@@ -14,15 +14,16 @@ pub enum SignalKind {
         from: Status,
         /// The status now.
         to: Status,
-        /// The share of the error budget that is spent; above 1 when overspent.
+        /// Share of the error budget consumed; above 1 when overspent.
         consumed: Option<f64>,
-        /// What the objective asks for once its budget is spent.
+        /// The objective's action when its error budget is exhausted.
         exhaustion_action: ExhaustionAction,
-        /// The burn rate over the long window of the worst alert that fires, else over the last hour.
+        /// The burn rate over the long window of the worst firing alert, or over the last hour if no alert fires.
         burn: Option<BurnRate>,
-        /// The worst burn alert that fires.
+        /// The worst firing burn alert.
         alert: Option<BurnAlert>,
-        /// Seconds until the budget is spent at the rate of the last hour; 0 when it is, `None` when it never will be.
+        /// Seconds until the budget is spent at the rate of the last hour; 0 if it is spent, `None` if it never will
+        /// be.
         spent_in_s: Option<f64>,
     },
     /// A circuit breaker changed its state.
@@ -31,14 +32,14 @@ pub enum SignalKind {
     Cascade(CascadeReport),
     /// A cascade is over.
     CascadeOver {
-        /// Where it had begun.
+        /// The origin of the cascade.
         origin: Target,
     },
-    /// A threshold, a limit or an anomaly of costs, or an agent that is throttled or denied.
+    /// An alert about costs: a threshold, a limit, an anomaly, or an agent that is throttled or blocked.
     Cost(CostAlert),
-    /// Details of an engine that this crate does not know.
+    /// Details of a custom engine.
     Custom {
-        /// Anything.
+        /// Any JSON value.
         data: serde_json::Value,
     },
 }

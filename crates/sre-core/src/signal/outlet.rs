@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::{Signal, SignalSink};
 use crate::private::lock;
 
-/// Where an engine sends what it concludes on anybody's thread: to the sink that it is connected to, and until then into a
-/// buffer of 4,096 signals for its next observation or evaluation.
+/// Buffers an engine's signals until a sink is connected, then forwards them. Signals may come from any thread. The
+/// buffer holds up to 4,096 signals, which the engine's next observation or evaluation can take instead.
 ///
 /// ```
 /// use sre_core::{Severity, Signal, SignalOutlet, Timestamp};
@@ -27,7 +27,8 @@ struct Pending {
 const MAX_PENDING: usize = 4_096;
 
 impl SignalOutlet {
-    /// Sends later signals to `sink` at once. Returns false, and changes nothing, where there is a sink already.
+    /// Connects a sink and sends it the buffered signals. Returns false, and changes nothing, if a sink is already
+    /// connected.
     pub fn connect(&self, sink: Arc<dyn SignalSink>) -> bool {
         let is_first = self.sink.set(sink.clone()).is_ok();
         if is_first {
@@ -36,7 +37,7 @@ impl SignalOutlet {
         is_first
     }
 
-    /// Sends a signal. To be called without a lock held: the sink is anybody's code.
+    /// Sends a signal. Must be called without holding a lock, because the sink may run any code.
     pub fn send(&self, signal: Signal) {
         if let Some(sink) = self.sink.get() {
             return sink.send(signal);
@@ -49,12 +50,12 @@ impl SignalOutlet {
         }
     }
 
-    /// Removes and returns what waits because nothing was connected, oldest first.
+    /// Removes and returns the buffered signals, oldest first.
     pub fn take_pending(&self) -> Vec<Signal> {
         std::mem::take(&mut lock(&self.pending).signals)
     }
 
-    /// Returns how many signals were dropped because the buffer was full.
+    /// Returns the number of signals dropped because the buffer was full.
     pub fn dropped(&self) -> u64 {
         lock(&self.pending).dropped
     }

@@ -2,8 +2,8 @@ use super::{ExhaustionAction, Signal, SignalKind, Status};
 use crate::{BurnAlert, BurnRate, Severity, SloSnapshot, Timestamp, Window};
 
 impl SloSnapshot {
-    /// Returns the signal that the objective's status, now that of the snapshot, has been so since `since`. One incident
-    /// per objective and agent: key `slo/NAME/AGENT`.
+    /// Returns the signal for a change to the snapshot's status at `since`. All signals of an objective and agent are
+    /// one incident, with key `slo/NAME/AGENT`.
     pub fn status_changed(&self, from: Status, exhaustion_action: ExhaustionAction, since: Timestamp) -> Signal {
         let alert = self.alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity).copied();
         let window = alert.map_or(Window::HOUR, |alert| alert.long_window);

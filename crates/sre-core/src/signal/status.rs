@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Status {
     /// Within the objective.
     Healthy,
-    /// No data, or too little of it to tell.
+    /// No data, or too little data.
     #[default]
     Unknown,
     /// A burn alert of severity warning fires.
@@ -21,16 +21,16 @@ pub enum Status {
     Exhausted,
 }
 
-/// What should happen once an error budget is spent.
+/// The action when an error budget is exhausted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ExhaustionAction {
-    /// An alert.
+    /// An alert only.
     #[default]
     Alert,
-    /// No deploys until the objective recovers.
+    /// No deployments until the objective recovers.
     FreezeDeployments,
     /// The agent's circuit breaker opens.
     CircuitBreak,
@@ -38,7 +38,7 @@ pub enum ExhaustionAction {
     Throttle,
 }
 
-/// A name that stands for no value.
+/// An unknown name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found `{found}`, expected one of {expected}")]
 pub struct InvalidName {
@@ -47,7 +47,7 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    /// Returns the error that `found` is none of `expected`.
+    /// Creates the error for a name that is not one of `expected`.
     pub fn new<'a>(found: &str, expected: impl IntoIterator<Item = &'a str>) -> Self {
         Self { found: found.to_owned(), expected: expected.into_iter().collect::<Vec<_>>().join(", ") }
     }

@@ -2,60 +2,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
-/// How alerts get through, since the start.
+/// Alert counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AlertsSnapshot {
-    /// Alerts that were sent on.
+    /// Alerts passed on to channels.
     pub sent: u64,
-    /// Those that repeated what was sent within the dedup window.
+    /// Alerts that repeated an earlier one within the deduplication window.
     pub deduplicated: u64,
-    /// Those that a silence or a maintenance window held.
+    /// Alerts suppressed by a silence or a maintenance window.
     pub silenced: u64,
-    /// Those that no channel wanted.
+    /// Alerts that matched no channel.
     pub unrouted: u64,
-    /// `resolved` ones of which no trigger had been sent.
+    /// `resolved` alerts whose incident was not open.
     pub not_open: u64,
-    /// Repeats of incidents that went on.
+    /// Repeated notifications of open incidents.
     pub repeated: u64,
-    /// Incidents that nobody acknowledged in time.
+    /// Incidents escalated because nobody acknowledged them in time.
     pub escalated: u64,
-    /// Incidents that are open now.
+    /// Open incidents.
     pub open: u64,
-    /// Open incidents that were forgotten, by age or because there were too many.
+    /// Open incidents dropped because of their age or number.
     pub forgotten: u64,
-    /// Times that the store could not be written or read.
+    /// Failed reads and writes of the store.
     pub store_failures: u64,
-    /// Each channel.
+    /// The channels.
     pub channels: Vec<ChannelSnapshot>,
 }
 
-/// How a channel gets on, since the start.
+/// Delivery counters of a channel since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChannelSnapshot {
-    /// Its name.
+    /// The channel's name.
     pub name: String,
-    /// Messages that wait, now.
+    /// Notifications in the queue.
     pub queued: u64,
-    /// Alerts that wait in a group or behind the rate limit, now.
+    /// Alerts held by grouping or the rate limit.
     pub held: u64,
-    /// Messages that it took.
+    /// Notifications delivered.
     pub delivered: u64,
-    /// Messages that were given up.
+    /// Notifications whose delivery was given up.
     pub failed: u64,
-    /// Attempts beyond the first.
+    /// Delivery attempts beyond the first.
     pub retries: u64,
-    /// Alerts that found the queue full.
+    /// Alerts dropped because the queue was full.
     pub dropped: u64,
-    /// Alerts that went out within a group or a summary.
+    /// Alerts delivered within a group or a summary.
     pub summarised: u64,
-    /// Why the last attempt failed; empty where none has.
+    /// The error of the last failed attempt, or an empty string.
     pub last_error: String,
 }
 
 impl AlertsSnapshot {
-    /// Emits how alerts and channels are doing.
+    /// Emits the metrics of alerts and channels.
     pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         for (outcome, count) in [
             ("sent", self.sent),

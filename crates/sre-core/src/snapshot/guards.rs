@@ -19,7 +19,7 @@ impl BreakerSnapshot {
                 "sre.breaker.retry_after",
                 self.retry_after_s,
                 MetricUnit::Seconds,
-                "Time until an open breaker lets probes through.",
+                "Time until an open breaker admits probe calls.",
             ),
         ] {
             if let Some(value) = value {
@@ -42,7 +42,7 @@ impl CascadeReport {
         for (name, count, help) in [
             ("sre.cascade.path_length", self.path.len(), "Length of the path along which failures spread."),
             ("sre.cascade.open_circuits", self.open.len(), "Circuits that are open."),
-            ("sre.cascade.exposed", self.exposed, "Callers of what failed that have not failed yet."),
+            ("sre.cascade.exposed", self.exposed, "Callers of failed targets that have not failed yet."),
         ] {
             emit(Metric::gauge(name, count as f64).with_labels(&origin).with_help(help));
         }
@@ -50,7 +50,7 @@ impl CascadeReport {
 }
 
 impl CostsSnapshot {
-    /// Emits the metrics of every budget, labelled with its `scope`, `name` and, of an agent on a model, `model`.
+    /// Emits the metrics of every budget, labelled with its `scope`, `name` and, for an agent on a model, `model`.
     pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         for budget in &self.budgets {
             let (scope, name, model) = budget.scope.parts();
@@ -78,7 +78,7 @@ impl CostsSnapshot {
             }
         }
         for (name, count, help) in [
-            ("sre.cost.signals_lost", self.lost_signals, "Signals dropped because nothing took them."),
+            ("sre.cost.signals_lost", self.lost_signals, "Signals dropped because too many were pending."),
             ("sre.cost.store_failures", self.store_failures, "Failed writes of the cost ledger."),
             ("sre.cost.overflow", self.overflow, "Costs of agents beyond the agent limit."),
         ] {

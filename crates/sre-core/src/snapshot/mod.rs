@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BreakerSnapshot, CascadeReport, CostsSnapshot, Metric};
 
-/// The state of an engine at a moment, typed, for the API and for backends that want more than metrics.
+/// The state of an engine at one moment, for the API and for backends that need more than metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "snapshot", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -24,9 +24,9 @@ pub enum Snapshot {
     Alerts(AlertsSnapshot),
     /// A circuit breaker.
     Breaker(BreakerSnapshot),
-    /// A cascade that goes on.
+    /// A cascade in progress.
     Cascade(CascadeReport),
-    /// Budgets of money.
+    /// All budgets.
     Costs(CostsSnapshot),
 }
 

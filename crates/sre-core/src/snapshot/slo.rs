@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Unit, Window};
 
-/// An objective of an agent at a moment. As JSON, an entry of `sre check --output json`.
+/// An objective of an agent at one moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
@@ -13,9 +13,9 @@ pub struct SloSnapshot {
     pub name: String,
     /// The agent.
     pub agent: String,
-    /// How it stands.
+    /// The status.
     pub status: Status,
-    /// The share of good events to reach; `None` where the objective has no budget.
+    /// Target share of good events; `None` if the objective has no error budget.
     pub target: Option<f64>,
     /// The budget's window.
     pub window: Window,
@@ -25,7 +25,7 @@ pub struct SloSnapshot {
     pub bad: u64,
     /// The share of good events.
     pub sli: Option<f64>,
-    /// Its Wilson 95 % interval.
+    /// Wilson 95 % interval of `sli`.
     pub interval: Option<(f64, f64)>,
     /// The error budget.
     pub error_budget: ErrorBudgetSnapshot,
@@ -35,18 +35,18 @@ pub struct SloSnapshot {
     pub alerts: Vec<BurnAlert>,
     /// The indicators.
     pub indicators: Vec<IndicatorSnapshot>,
-    /// Indicators of other systems, which cannot be evaluated here.
+    /// Indicators that other systems measure, which cannot be evaluated here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_evaluable: Vec<String>,
     /// The objective's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Events that came later than any bucket reaches back.
+    /// Events dropped because they were older than every bucket.
     pub dropped: u64,
 }
 
 impl SloSnapshot {
-    /// Creates the snapshot of an objective that has seen nothing.
+    /// Creates the snapshot of an objective without events.
     pub fn new(name: impl Into<String>, agent: impl Into<String>, window: Window) -> Self {
         Self {
             name: name.into(),
@@ -101,7 +101,7 @@ impl SloSnapshot {
             let events = gauge("sre.slo.window_events", count as f64, "Events in the objective's window.");
             emit(events.with_label("outcome", outcome));
         }
-        emit(gauge("sre.slo.dropped_events", self.dropped as f64, "Events too late for any bucket."));
+        emit(gauge("sre.slo.dropped_events", self.dropped as f64, "Events dropped as too old."));
         for status in Status::ALL {
             let is = f64::from(u8::from(self.status == status));
             emit(gauge("sre.slo.status", is, "1 for the current status.").with_label("status", status.as_str()));
@@ -127,32 +127,32 @@ impl SloSnapshot {
     }
 }
 
-/// An error budget at a moment. Ratios; `None` is a number that does not exist, infinity too.
+/// An error budget at one moment, in ratios. `None` if undefined or infinite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct ErrorBudgetSnapshot {
     /// The share of events that may be bad.
     pub total: Option<f64>,
-    /// The share of the budget that is spent; above 1 when overspent.
+    /// Share of the budget consumed; above 1 when overspent.
     #[serde(serialize_with = "finite")]
     pub consumed: Option<f64>,
-    /// What is left of it; below 0 when overspent.
+    /// Share of the budget remaining; below 0 when overspent.
     #[serde(serialize_with = "finite")]
     pub remaining: Option<f64>,
-    /// Seconds until it is spent at the rate of the last hour; 0 when it is spent, `None` when it never will be.
+    /// Seconds until it is spent at the rate of the last hour; 0 if it is spent, `None` if it never will be.
     #[serde(serialize_with = "finite")]
     pub spent_in_s: Option<f64>,
 }
 
-/// How fast a budget was spent over a window: 1.0 spends it exactly over its own window.
+/// The burn rate of an error budget over a window; 1.0 spends the budget exactly within its own window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BurnRate {
-    /// Over which time.
+    /// The window.
     pub window: Window,
-    /// The rate; infinite for anything bad against a target of 1.0.
+    /// The rate; infinite if there are bad events and the target is 1.0.
     #[serde(serialize_with = "finite")]
     pub rate: Option<f64>,
     /// Good events in the window.
@@ -161,25 +161,25 @@ pub struct BurnRate {
     pub bad: u64,
 }
 
-/// A multi-window burn alert: it fires while both windows burn at the threshold or above.
+/// A multi-window burn-rate alert. It fires while the burn rates of both windows are at or above the threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct BurnAlert {
-    /// What it means when it fires.
+    /// The severity.
     pub severity: Severity,
     /// The burn rate that both windows must reach.
     pub threshold: f64,
-    /// The window that shows it matters.
+    /// The long window.
     pub long_window: Window,
-    /// The window that shows it still goes on: a twelfth of the long one.
+    /// The short window, a twelfth of the long one.
     pub short_window: Window,
-    /// Whether it fires.
+    /// Whether it is firing.
     pub firing: bool,
 }
 
 impl BurnRate {
-    /// Creates the burn rate over a window; infinite for anything bad against a target of 1.0.
+    /// Creates the burn rate over a window; infinite if there are bad events and the target is 1.0.
     pub const fn new(window: Window, rate: Option<f64>, good: u64, bad: u64) -> Self {
         Self { window, rate, good, bad }
     }
@@ -192,7 +192,7 @@ impl BurnAlert {
     }
 }
 
-/// An indicator at a moment.
+/// An indicator at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
@@ -201,34 +201,34 @@ pub struct IndicatorSnapshot {
     pub name: String,
     /// The measured value, in `unit`.
     pub value: Option<f64>,
-    /// The value to reach or not to exceed.
+    /// The lower or upper bound of the value, in `unit`.
     pub target: f64,
-    /// The share of samples that met the target.
+    /// Share of samples that met the target.
     pub compliance: Option<f64>,
-    /// How many samples there were.
+    /// Number of samples.
     pub samples: u64,
     /// The Wilson 95 % interval of a ratio.
     pub interval: Option<(f64, f64)>,
-    /// The largest sample, where it is kept.
+    /// The largest sample, if the indicator keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<f64>,
-    /// The usual percentiles, where a distribution is kept.
+    /// Percentiles, if the indicator keeps a distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percentiles: Option<Percentiles>,
-    /// Which side of the target is good.
+    /// Whether the target is a lower or an upper bound.
     #[serde(rename = "goal")]
     pub direction: Direction,
     /// The unit.
     #[serde(rename = "measure")]
     pub unit: Unit,
-    /// The span of time that the value is about.
+    /// The rolling window of the value.
     pub window: Window,
-    /// Samples that came later than the window reaches back.
+    /// Samples dropped because they were older than the window.
     pub dropped: u64,
 }
 
 impl IndicatorSnapshot {
-    /// Joins what is measured with what was measured.
+    /// Creates a snapshot from a specification and its reading.
     pub fn new(spec: &SliSpec, reading: SliReading) -> Self {
         Self {
             name: spec.name.clone(),
@@ -268,7 +268,7 @@ impl IndicatorSnapshot {
         }
     }
 
-    /// Whether the value meets the target; `None` without a value.
+    /// Returns whether the value meets the target, or `None` without a value.
     pub fn is_met(&self) -> Option<bool> {
         self.value.map(|value| match self.direction {
             Direction::AtLeast => value >= self.target,
@@ -277,7 +277,7 @@ impl IndicatorSnapshot {
     }
 }
 
-/// JSON has no infinity; a number that does not exist is `null`.
+/// Serializes infinity as `null`, because JSON cannot represent it.
 fn finite<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     value.filter(|value| value.is_finite()).serialize(serializer)
 }

@@ -3,32 +3,32 @@ use serde::{Deserialize, Serialize};
 use crate::event::{LlmCall, TaskFinished, ToolCall};
 use crate::{AgentEvent, Event, Metric, MetricUnit, StateError, StateReader, StateWriter, TaskCosts, Usd};
 
-/// What all events add up to.
+/// Totals over all events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Totals {
-    /// Tasks that ended, well or not, or were closed as incomplete.
+    /// Finished tasks, including those closed as incomplete.
     pub tasks: u64,
-    /// Those that succeeded.
+    /// Tasks that succeeded.
     pub succeeded: u64,
-    /// Those that failed, the incomplete ones included.
+    /// Tasks that failed, including incomplete ones.
     pub failed: u64,
-    /// Those whose end never came.
+    /// Tasks that never reported an end.
     pub incomplete: u64,
-    /// Calls of tools.
+    /// Tool calls.
     pub tool_calls: u64,
-    /// Those that failed.
+    /// Tool calls that failed.
     pub tool_errors: u64,
-    /// Calls of language models.
+    /// Language model calls.
     pub llm_calls: u64,
-    /// Those that failed.
+    /// Language model calls that failed.
     pub llm_errors: u64,
-    /// Tokens that went into them.
+    /// Input tokens.
     pub input_tokens: u64,
-    /// Tokens that came out.
+    /// Output tokens.
     pub output_tokens: u64,
-    /// What the tasks cost: each by its own figure, else by its model calls.
+    /// Cost of the tasks: a task's own cost if reported, otherwise the sum of its model calls.
     pub cost_usd: Usd,
 }
 
@@ -55,7 +55,7 @@ impl Totals {
     }
 }
 
-/// Adds events up to [`Totals`].
+/// Adds up events to [`Totals`].
 #[derive(Debug, Default)]
 pub struct Tally {
     totals: Totals,
@@ -88,19 +88,19 @@ impl Tally {
         totals.cost_usd += self.costs.change(event);
     }
 
-    /// Writes the sums.
+    /// Saves the sums.
     pub fn save(&self, state: &mut StateWriter) {
         state.put(&self.totals);
         self.costs.save(state);
     }
 
-    /// Takes up what was saved.
+    /// Restores saved sums.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.totals = state.take()?;
         self.costs.restore(state)
     }
 
-    /// The sums so far.
+    /// Returns the sums so far.
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
