@@ -21,11 +21,11 @@ const NAME: &str = "langfuse";
 const SPANS: &str = "/api/public/otel/v1/traces";
 const SCORES: &str = "/api/public/scores";
 
-/// So much of a backend's reason is kept.
+/// Maximum length of a backend's reason, in characters.
 const REASON_CHARS: usize = 100;
 
 impl LangfuseExporter {
-    /// Returns an exporter; nothing is sent yet.
+    /// Creates an exporter, without connecting to the backend.
     pub fn new(settings: LangfuseSettings) -> Result<Self, InvalidSettings> {
         Checked::try_from(settings).map(Self)
     }
@@ -51,7 +51,7 @@ impl LangfuseExporter {
         if !scores.is_empty() {
             match self.refused_scores(scores, batch.at, http).await {
                 Ok(refused) => report = report.and(refused.report(places.len())),
-                // The spans are there: only the scores are to be sent again.
+                // The spans were accepted: only the scores are sent again.
                 Err(error) if has_spans => report = report.with_failed(&places, &error),
                 Err(error) => return Err(error),
             }
@@ -59,7 +59,8 @@ impl LangfuseExporter {
         Ok(report)
     }
 
-    /// Sending the state of objectives again changes nothing: observations and scores keep their ids.
+    /// Exports the state of objectives. Exporting it again changes nothing, because observations and scores keep their
+    /// ids.
     async fn export_objectives(
         &self,
         batch: &ExportBatch<'_>,
@@ -127,7 +128,7 @@ impl LangfuseExporter {
     }
 }
 
-/// Records that Langfuse refused, and why.
+/// Records that Langfuse rejected, and the reason.
 struct Refused {
     count: u64,
     reason: Cow<'static, str>,
@@ -140,7 +141,7 @@ impl Refused {
     }
 }
 
-/// OTLP's answer.
+/// The response to spans, as in OTLP.
 #[derive(Default, Deserialize)]
 struct SpansAnswer {
     #[serde(default, rename = "partialSuccess")]
@@ -154,7 +155,7 @@ struct PartialSuccess {
     error_message: String,
 }
 
-/// The answer to a batch of scores, with 207 where some were refused.
+/// The response to a batch of scores, with status 207 if some were rejected.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ScoresAnswer {
@@ -167,7 +168,7 @@ struct ScoreError {
     message: String,
 }
 
-/// A 64-bit number in OTLP's JSON: a text, or a number with some backends.
+/// Parses a 64-bit number in OTLP's JSON: a string or, from some backends, a number.
 fn number(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
 }

@@ -1,9 +1,9 @@
 //! Sends agent runs, their costs, evaluations and objectives to Langfuse as observations and scores.
 //!
-//! Observations go as OTLP spans with `langfuse.*` attributes to `/api/public/otel/v1/traces`, scores in batches to
-//! `/api/public/scores`, as Langfuse's own clients do since their version 5. The older `/api/public/ingestion` is not used:
-//! Langfuse has removed it from its cloud and from version 4. What of a batch is refused is read from the answers (OTLP's
-//! partial success; 207 of the scores).
+//! Observations are sent as OTLP spans with `langfuse.*` attributes to `/api/public/otel/v1/traces`, scores in batches
+//! to `/api/public/scores`, as Langfuse's own clients do since their version 5. The older `/api/public/ingestion` is
+//! not used: Langfuse has removed it from its cloud and from version 4. Rejected records are read from the responses
+//! (partial success in OTLP; status 207 for scores).
 //!
 //! ```
 //! use sre_core::{Exporter, Secret};
@@ -15,11 +15,11 @@
 //! # Ok::<(), sre_exporter_langfuse::InvalidSettings>(())
 //! ```
 //!
-//! # Differences from what Langfuse's own client sends
+//! # Differences from Langfuse's own client
 //!
-//! - Spans are OTLP's JSON, not protobuf: both are in the contract, and one mapping serves both kinds of request.
+//! - Spans are OTLP/JSON, not protobuf: the API accepts both, and one mapping serves both kinds of request.
 //! - `x-langfuse-public-key` is not sent: the key is in the basic authentication.
-//! - A task's own cost is metadata of its observation, since Langfuse adds the costs of all observations of a trace up.
+//! - A task's own cost is metadata of its observation, because Langfuse adds up the costs of a trace's observations.
 mod exporter;
 mod mapping;
 mod objectives;

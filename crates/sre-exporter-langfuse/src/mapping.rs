@@ -6,14 +6,14 @@ use sre_core::{AgentEvent, Event, EventSpan};
 
 use crate::observation::{Observation, score, time};
 
-/// What an event is in Langfuse.
+/// An event converted for Langfuse.
 pub(crate) enum Mapped {
     Observation(Value),
     Score(Value),
     Nothing,
 }
 
-/// Returns what an event is in Langfuse.
+/// Converts an event for Langfuse.
 pub(crate) fn map(event: &AgentEvent, environment: Option<&str>) -> Mapped {
     let Some(span) = EventSpan::of(event) else { return Mapped::Nothing };
     match &event.event {
@@ -83,7 +83,7 @@ fn observation(event: &AgentEvent, span: &EventSpan<'_>, environment: Option<&st
     observation.into_json()
 }
 
-/// Adds the attributes of what happened, and returns the observation's name and type.
+/// Adds the attributes of an event, and returns the observation's name and type.
 fn describe(event: &AgentEvent, span: &EventSpan<'_>, observation: &mut Observation) -> (String, &'static str) {
     match &event.event {
         Event::TaskFinished(TaskFinished { cost_usd, .. }) => {
@@ -108,7 +108,7 @@ fn describe(event: &AgentEvent, span: &EventSpan<'_>, observation: &mut Observat
         }) => {
             model.iter().for_each(|model| observation.set("langfuse.observation.model.name", model.as_str()));
             provider.iter().for_each(|provider| observation.set_metadata("provider", provider.as_str()));
-            // Langfuse adds all kinds of input up.
+            // Langfuse adds up all kinds of input tokens.
             let usage = json!({
                 "input": input_tokens.saturating_sub(*cached_input_tokens),
                 "input_cached_tokens": cached_input_tokens,
@@ -149,7 +149,7 @@ fn describe(event: &AgentEvent, span: &EventSpan<'_>, observation: &mut Observat
     }
 }
 
-/// The host of a URL: the rest of it may hold a key.
+/// Returns the host of a URL. The rest may hold a key.
 fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

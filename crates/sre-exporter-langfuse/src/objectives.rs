@@ -3,7 +3,7 @@ use sre_core::{SloSnapshot, Timestamp, stable_id};
 
 use crate::observation::{Observation, score, time};
 
-/// Returns the observation of an objective of an agent, and its scores at that time. Its trace is always the same one.
+/// Returns the observation of an agent's objective, and its scores at that time. The trace is the same every time.
 pub(crate) fn map(slo: &SloSnapshot, at: Timestamp, environment: Option<&str>) -> (Value, Vec<Value>) {
     let id = stable_id(&["slo", &slo.name, &slo.agent]);
     let (trace_id, span_id) = (hex(&id), hex(&id[..8]));

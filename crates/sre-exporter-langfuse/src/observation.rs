@@ -1,7 +1,7 @@
 use serde_json::{Map, Value, json};
 use sre_core::{Resource, Timestamp};
 
-/// An observation in the making: a span in OTLP's JSON with Langfuse's attributes.
+/// A builder of an observation: a span in OTLP's JSON with Langfuse's attributes.
 pub(crate) struct Observation {
     pub(crate) trace_id: String,
     pub(crate) span_id: String,
@@ -37,7 +37,7 @@ impl Observation {
         self.attributes.push(json!({"key": key, "value": value}));
     }
 
-    /// Adds an entry of the metadata.
+    /// Adds a metadata entry.
     pub(crate) fn set_metadata(&mut self, key: &str, value: impl Into<Value>) {
         self.set(&format!("langfuse.observation.metadata.{key}"), value);
     }
@@ -66,7 +66,7 @@ impl Observation {
     }
 }
 
-/// 64-bit numbers are texts in OTLP's JSON, and there is no time before 1970.
+/// In OTLP's JSON, 64-bit numbers are strings, and there is no time before 1970.
 fn unix_nanos(time: Timestamp) -> String {
     time.as_nanos().max(0).to_string()
 }
@@ -81,13 +81,13 @@ pub(crate) fn request(resource: &Resource, spans: Vec<Value>) -> Value {
     }]})
 }
 
-/// Returns a score; whatever is `None` is left out.
+/// Creates a score without the fields that are `None`.
 pub(crate) fn score<'a>(fields: impl IntoIterator<Item = (&'a str, Option<Value>)>) -> Value {
     let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Value::Object(fields.collect::<Map<_, _>>())
 }
 
-/// Returns a time as Langfuse reads it.
+/// Returns a time in Langfuse's format.
 pub(crate) fn time(time: Timestamp) -> Option<Value> {
     serde_json::to_value(time).ok()
 }

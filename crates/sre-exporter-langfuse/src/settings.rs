@@ -5,49 +5,49 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use sre_core::Secret;
 
-/// Where to send, and as whom.
+/// The URL, keys and environment of a Langfuse project.
 #[derive(Clone, Debug)]
 pub struct LangfuseSettings {
-    /// The base URL; Langfuse's cloud in the EU unless set.
+    /// The base URL; Langfuse's cloud in the EU by default.
     pub url: String,
     /// The project's public key.
     pub public_key: Secret,
     /// The project's secret key.
     pub secret_key: Secret,
-    /// The environment, such as `production`; `default` in Langfuse where there is none.
+    /// The environment, such as `production`; without one, Langfuse uses `default`.
     pub environment: Option<String>,
 }
 
 impl LangfuseSettings {
-    /// Returns the settings for a project of the cloud.
+    /// Creates settings for a project in the cloud.
     pub fn new(public_key: Secret, secret_key: Secret) -> Self {
         Self { url: "https://cloud.langfuse.com".to_owned(), public_key, secret_key, environment: None }
     }
 }
 
-/// Settings that cannot be used. Names no secret.
+/// Invalid settings. The message shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSettings {
-    /// No base URL.
+    /// The base URL is invalid.
     #[error("langfuse: `url`: expected a URL such as https://cloud.langfuse.com, without user, password or query")]
     Url,
     /// A key is missing.
-    #[error("langfuse: `public_key` and `secret_key`: found an empty one, expected both keys of a project")]
+    #[error("langfuse: `public_key` and `secret_key`: found an empty key, expected both keys of a project")]
     Key,
-    /// No name of an environment.
+    /// The environment's name is invalid.
     #[error(
         "langfuse: `environment`: found `{0}`, expected lower-case letters, digits, `-` and `_`, not beginning with `langfuse`"
     )]
     Environment(String),
 }
 
-/// Settings that were checked.
+/// Validated settings.
 #[derive(Clone)]
 pub(crate) struct Checked {
     pub(crate) url: String,
     pub(crate) authorization: HeaderValue,
-    /// What no error may show.
+    /// Secrets that errors must not show.
     pub(crate) secrets: [Secret; 3],
     pub(crate) environment: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The suite of every exporter, with every request held to Langfuse's published API.
+//! The conformance suite of exporters. Every request is validated against Langfuse's published API.
 
 use std::sync::{Arc, LazyLock};
 
@@ -106,7 +106,7 @@ static SPANS: LazyLock<Validator> = LazyLock::new(|| {
 
 static SCORE: LazyLock<Validator> = LazyLock::new(|| within("#/components/schemas/CreateScoreRequest"));
 
-/// A part of the contract, whose references lead into the rest of it.
+/// Returns a validator for a part of the contract, with references to the rest of it.
 fn within(part: &str) -> Validator {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/langfuse.json");
     let mut document: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();

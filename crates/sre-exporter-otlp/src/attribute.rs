@@ -3,7 +3,7 @@ use opentelemetry_proto::tonic::resource::v1;
 use serde_json::Value;
 use sre_core::Resource;
 
-/// Attributes in the making.
+/// A builder of attributes.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes(pub(crate) Vec<KeyValue>);
 
@@ -40,7 +40,7 @@ impl Attributes {
     }
 }
 
-/// Returns a JSON value as an attribute's; an object is its text, which every backend can show.
+/// Converts a JSON value to an attribute value. An object becomes a string, which every backend can show.
 fn any(value: &Value) -> Option<AnyValue> {
     let value = match value {
         Value::Null => return None,

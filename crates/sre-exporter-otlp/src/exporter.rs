@@ -29,7 +29,7 @@ enum Transport {
 }
 
 impl OtlpExporter {
-    /// Returns an exporter; nothing is sent yet.
+    /// Creates an exporter, without connecting to the backend.
     pub fn new(settings: OtlpSettings) -> Result<Self, InvalidSettings> {
         let checked = Checked::try_from(&settings)?;
         let transport = match settings.protocol {

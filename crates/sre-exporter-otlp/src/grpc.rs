@@ -20,10 +20,10 @@ use crate::settings::{Checked, InvalidSettings};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The way out over gRPC. Retries are the outbox's, as over HTTP.
+/// Sends requests over gRPC. Retries are up to the outbox, as over HTTP.
 pub(crate) struct Grpc {
     endpoint: Endpoint,
-    /// Made within the runtime that uses it, and anew after an error of the connection.
+    /// Created within the runtime that uses it, and again after a connection error.
     channel: Mutex<Option<Channel>>,
 }
 
@@ -84,7 +84,7 @@ fn with_headers<T>(message: T, settings: &Checked) -> Request<T> {
     request
 }
 
-/// Returns the error of a status; OTLP says which may be retried.
+/// Converts a status to an error. OTLP defines which ones may be retried.
 ///
 /// Source: OTLP specification, "OTLP/gRPC response", "Failures".
 fn error(status: &Status, settings: &Checked) -> ExportError {
@@ -97,7 +97,7 @@ fn error(status: &Status, settings: &Checked) -> ExportError {
         Code::DeadlineExceeded => return HttpError::TimedOut { host, seconds: TIMEOUT.as_secs_f64() }.into(),
         Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DataLoss => 503,
         Code::ResourceExhausted if retry_after.is_some() => 429,
-        // Without a time to wait, it is what the message is too large for.
+        // Without a delay to wait for, the cause is the size of the message.
         Code::ResourceExhausted | Code::OutOfRange => 413,
         Code::Unauthenticated => 401,
         Code::PermissionDenied => 403,
@@ -114,7 +114,7 @@ fn message(status: &Status, settings: &Checked) -> String {
     format!("{:?}: {message}", status.code())
 }
 
-/// `google.rpc.Status`, as far as it is read.
+/// The part of `google.rpc.Status` that is read.
 #[derive(Clone, PartialEq, Message)]
 struct RpcStatus {
     #[prost(message, repeated, tag = "3")]

@@ -1,9 +1,9 @@
-//! Sends metrics, and agent runs as traces, to an OpenTelemetry collector or any backend that speaks OTLP.
+//! Sends metrics, and agent runs as traces, to an OpenTelemetry collector or any backend that supports OTLP.
 //!
-//! A task is a trace: the task is its root span, and steps, model calls, tool calls, handoffs, evaluations, policy checks
-//! and HTTP requests are the spans below it, with the attributes of OpenTelemetry's conventions for generative AI (and
-//! `gen_ai.usage.cost` in US dollars, which several backends read). What these conventions do not name is under `sre.`.
-//! Metrics are gauges, monotonic cumulative sums and exponential histograms.
+//! A task is a trace: the task is its root span, and steps, model calls, tool calls, handoffs, evaluations, policy
+//! checks and HTTP requests are the spans below it, with the attributes of OpenTelemetry's conventions for generative
+//! AI (and `gen_ai.usage.cost` in US dollars, which several backends read). Other attributes begin with `sre.`. Metrics
+//! are gauges, monotonic cumulative sums and exponential histograms.
 //!
 //! ```
 //! use sre_core::Exporter;
@@ -15,13 +15,13 @@
 //! # Ok::<(), sre_exporter_otlp::InvalidSettings>(())
 //! ```
 //!
-//! # Which parts of the OpenTelemetry crates are used
+//! # Use of the OpenTelemetry crates
 //!
-//! `opentelemetry-proto`: the protobuf messages, and with the feature `grpc` its clients for tonic. The pipelines of
-//! `opentelemetry_sdk` (batch span processor, periodic reader) and the exporters of `opentelemetry-otlp` are not used:
-//! they queue, batch, retry and time out themselves, drop what they cannot send without saying so by reason, and cannot
-//! spool, split on 413 or say which records were refused. Here the outbox of `sre-http` does that for every exporter, and
-//! spans end in the past with ids of their own, which the tracing API has no way to say.
+//! `opentelemetry-proto` provides the protobuf messages and, with the feature `grpc`, clients for tonic. The pipelines
+//! of `opentelemetry_sdk` (batch span processor, periodic reader) and the exporters of `opentelemetry-otlp` are not
+//! used: they have their own queues, batches, retries and time-outs, do not count dropped records by reason, and cannot
+//! spool, split on 413 or report which records were rejected. The outbox of `sre-http` does this for every exporter.
+//! Also, the tracing API cannot create spans that ended in the past with given ids.
 mod attribute;
 mod exporter;
 #[cfg(feature = "grpc")]

@@ -11,7 +11,7 @@ use sre_core::{ExportBatch, Metric, MetricValue, Timestamp};
 
 use crate::attribute::{self, Attributes};
 
-/// Returns the request that carries a batch's metrics: one message per name, with a data point per metric.
+/// Returns the request for a batch's metrics: one message per name, with a data point per metric.
 pub(crate) fn request(batch: &ExportBatch<'_>) -> ExportMetricsServiceRequest {
     let mut messages: Vec<Message> = Vec::new();
     let mut by_name = HashMap::new();
@@ -57,7 +57,7 @@ fn message(metric: &Metric<'_>) -> Message {
     }
 }
 
-/// When a sum began is not known: it may be older than this process.
+/// Adds a data point. The start of a sum is unknown, because it may be older than this process.
 fn add_point(message: &mut Message, metric: &Metric<'_>, at: Timestamp) {
     let mut attributes = Attributes::default();
     metric.labels.iter().for_each(|(name, value)| attributes.text(name, value));
@@ -87,7 +87,7 @@ fn add_point(message: &mut Message, metric: &Metric<'_>, at: Timestamp) {
     }
 }
 
-/// OTLP has no time before 1970.
+/// Returns nanoseconds since the Unix epoch. OTLP has no time before 1970.
 pub(crate) fn unix_nanos(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(0)
 }

@@ -1,10 +1,10 @@
 /// The exporter's name.
 pub(crate) const NAME: &str = "otlp";
 
-/// At most so many characters of a backend's reason are kept.
+/// Maximum length of a backend's reason, in characters.
 const REASON_CHARS: usize = 100;
 
-/// Records that a backend refused, and why.
+/// Records that a backend rejected, and the reason.
 pub(crate) struct Refused {
     pub(crate) count: u64,
     pub(crate) reason: String,

@@ -4,32 +4,32 @@ use std::str::FromStr;
 use http::{HeaderName, HeaderValue, Uri};
 use sre_core::Secret;
 
-/// Where to send, and how.
+/// The endpoint, and how to send to it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OtlpSettings {
     /// The base URL. Over HTTP, `/v1/traces` and `/v1/metrics` are added.
     pub endpoint: String,
-    /// Headers that are sent with every request, such as an API key.
+    /// Headers sent with every request, such as an API key.
     pub headers: Vec<(String, Secret)>,
-    /// The protocol; HTTP unless set.
+    /// The protocol; HTTP by default.
     pub protocol: Protocol,
 }
 
 impl OtlpSettings {
-    /// Returns the settings for an endpoint, over HTTP and without headers.
+    /// Creates settings for an endpoint, over HTTP and without headers.
     pub fn new(endpoint: impl Into<String>) -> Self {
         Self { endpoint: endpoint.into(), headers: Vec::new(), protocol: Protocol::default() }
     }
 
-    /// Returns the settings with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: Secret) -> Self {
         self.headers.push((name.into(), value));
         self
     }
 
-    /// Returns the settings with a protocol.
+    /// Sets the protocol.
     #[must_use]
     pub fn with_protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
@@ -37,7 +37,7 @@ impl OtlpSettings {
     }
 }
 
-/// How OTLP is carried.
+/// The transport protocol of OTLP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -49,7 +49,7 @@ pub enum Protocol {
     Grpc,
 }
 
-/// A protocol that this build does not speak.
+/// A protocol that this build does not support.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found protocol `{found}`, expected {expected}")]
 pub struct UnknownProtocol {
@@ -60,7 +60,7 @@ pub struct UnknownProtocol {
 impl FromStr for Protocol {
     type Err = UnknownProtocol;
 
-    /// Reads the values of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    /// Parses the values of `OTEL_EXPORTER_OTLP_PROTOCOL`.
     fn from_str(text: &str) -> Result<Self, UnknownProtocol> {
         match text {
             "http/protobuf" => Ok(Self::HttpProtobuf),
@@ -75,21 +75,21 @@ impl FromStr for Protocol {
     }
 }
 
-/// Settings that cannot be used. Names no secret.
+/// Invalid settings. The message shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSettings {
-    /// The endpoint is no URL.
+    /// The endpoint is not a valid URL.
     #[error("otlp: `endpoint`: expected a URL such as http://127.0.0.1:4318, without user, password or query")]
     Endpoint,
-    /// A header's name or value has characters that cannot be sent.
+    /// A header's name or value has invalid characters.
     #[error(
         "otlp: `headers`: `{0}` cannot be sent: expected letters, digits and dashes as the name, and one line as the value"
     )]
     Header(String),
 }
 
-/// Settings that were checked.
+/// Validated settings.
 #[derive(Clone)]
 pub(crate) struct Checked {
     pub(crate) endpoint: String,

@@ -10,7 +10,7 @@ use sre_core::{AgentEvent, Event, EventSpan, ExportBatch, Usd};
 use crate::attribute::{self, Attributes};
 use crate::metrics::unix_nanos;
 
-/// Returns the request that carries a batch's events, and how many spans it has.
+/// Returns the request for a batch's events, and its number of spans.
 pub(crate) fn request(batch: &ExportBatch<'_>) -> (ExportTraceServiceRequest, usize) {
     let spans: Vec<Span> = batch.events.iter().filter_map(|event| span(event)).collect();
     let count = spans.len();
@@ -32,7 +32,7 @@ fn span(event: &AgentEvent) -> Option<Span> {
     let (name, kind) = describe(event, &mut attributes);
     event.attributes.iter().for_each(|(key, value)| attributes.json(key, value));
     let status = (place.outcome == Some(false)).then(|| {
-        // The convention for an error without a type that is known.
+        // The conventional value for an error of unknown type.
         attributes.text("error.type", "_OTHER");
         Status { message: place.error.unwrap_or_default().to_owned(), code: StatusCode::Error.into() }
     });
@@ -50,7 +50,7 @@ fn span(event: &AgentEvent) -> Option<Span> {
     })
 }
 
-/// Adds the attributes of what happened, and returns the span's name and kind.
+/// Adds the attributes of an event, and returns the span's name and kind.
 ///
 /// Source: OpenTelemetry's semantic conventions for generative AI.
 fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKind) {
@@ -130,7 +130,7 @@ fn named(what: &str, name: Option<&str>) -> String {
     name.map_or_else(|| what.to_owned(), |name| format!("{what} {name}"))
 }
 
-/// The host and path of a URL: user, password and query may hold a key.
+/// Removes user, password, query and fragment from a URL, because they may hold a key.
 fn without_secrets(url: &str) -> &str {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let host = url.find("://").map_or(0, |scheme| scheme + 3);

@@ -1,4 +1,4 @@
-//! The suite of every exporter, over HTTP.
+//! The conformance suite of exporters, over HTTP.
 
 use std::io::Read;
 use std::sync::Arc;

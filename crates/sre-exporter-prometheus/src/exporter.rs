@@ -14,7 +14,7 @@ struct Family {
     kind: Kind,
     help: String,
     unit: Option<&'static str>,
-    /// By rendered labels, so that they come in a stable order.
+    /// By rendered labels, for a stable order.
     samples: BTreeMap<String, Sample>,
 }
 
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// A metric that Prometheus would not take.
+/// A metric that Prometheus would reject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("metric `{metric}`: found {found}, expected {expected}")]
 pub struct InvalidMetric {
@@ -50,16 +50,16 @@ pub struct InvalidMetric {
     expected: &'static str,
 }
 
-/// A histogram is rendered in at most so many buckets.
+/// Maximum number of buckets of a rendered histogram.
 const MAX_BUCKETS: usize = 16;
 
 impl PrometheusExporter {
-    /// Returns an exporter with nothing to scrape yet.
+    /// Creates an exporter without metrics.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets a gauge. `labels` tell it apart from others of its name; `help` says what it is, for people.
+    /// Sets a gauge. `labels` distinguish it from others with its name; `help` is its help text.
     pub fn set_gauge(
         &mut self,
         name: &str,
@@ -70,7 +70,7 @@ impl PrometheusExporter {
         self.set(name, Kind::Gauge, None, labels.iter().copied(), help, Sample::Number(value))
     }
 
-    /// Adds to a counter, whose name ends in `_total`; `value` is at least 0.
+    /// Increases a counter by `value`, which is at least 0. Its name must end in `_total`.
     pub fn inc_counter(
         &mut self,
         name: &str,
@@ -80,7 +80,7 @@ impl PrometheusExporter {
     ) -> Result<(), InvalidMetric> {
         let invalid = |found: String, expected| Err(InvalidMetric { metric: name.to_owned(), found, expected });
         if !name.ends_with("_total") {
-            return invalid("a counter of this name".to_owned(), "one that ends in `_total`");
+            return invalid("a counter of this name".to_owned(), "a name that ends in `_total`");
         }
         if !(0.0..f64::INFINITY).contains(&value) {
             return invalid(format!("an increase of {value}"), "a number of at least 0");
@@ -94,7 +94,7 @@ impl PrometheusExporter {
         Ok(())
     }
 
-    /// Sets a metric to its value, under the name that Prometheus' conventions give it.
+    /// Sets a metric to its value, under its name in Prometheus' style.
     pub fn record(&mut self, metric: &Metric<'_>) -> Result<(), InvalidMetric> {
         let name = metric.prometheus_name();
         let (kind, sample) = match &metric.value {
@@ -109,8 +109,7 @@ impl PrometheusExporter {
         self.set(&name, kind, metric.unit.prometheus_suffix(), labels, &metric.help, sample)
     }
 
-    /// Sets every metric of `source` at `now`. The error is that of the first one that Prometheus would not take; the
-    /// others are set.
+    /// Sets every metric of `source` at `now`. Returns the error of the first invalid metric; the others are set.
     pub fn collect(&mut self, source: &dyn Collect, now: Timestamp) -> Result<(), InvalidMetric> {
         let mut outcome = Ok(());
         source.metrics(now, &mut |metric| {
@@ -130,12 +129,12 @@ impl PrometheusExporter {
         });
     }
 
-    /// Forgets every metric.
+    /// Removes every metric.
     pub fn clear(&mut self) {
         self.families.clear();
     }
 
-    /// Returns everything in Prometheus' text exposition format 0.0.4 (`text/plain; version=0.0.4`).
+    /// Renders all metrics in Prometheus' text exposition format 0.0.4 (`text/plain; version=0.0.4`).
     pub fn render(&self) -> String {
         let mut text = String::new();
         for (name, family) in &self.families {
@@ -147,13 +146,13 @@ impl PrometheusExporter {
         text
     }
 
-    /// Returns everything as OpenMetrics 1.0 (`application/openmetrics-text; version=1.0.0`).
+    /// Renders all metrics in OpenMetrics 1.0 (`application/openmetrics-text; version=1.0.0`).
     pub fn render_openmetrics(&self) -> String {
         let mut text = String::new();
         for (name, family) in &self.families {
             let base = if family.kind == Kind::Counter { name.trim_end_matches("_total") } else { name };
             let _ = writeln!(text, "# TYPE {base} {}", family.kind.as_str());
-            // OpenMetrics wants a unit at the very end of the name.
+            // OpenMetrics requires the unit at the very end of the name.
             if let Some(unit) = family.unit.filter(|unit| base.ends_with(unit)) {
                 let _ = writeln!(text, "# UNIT {base} {unit}");
             }
@@ -190,21 +189,21 @@ impl PrometheusExporter {
             |found: &str, expected| InvalidMetric { metric: name.to_owned(), found: found.to_owned(), expected };
         if !self.families.contains_key(name) {
             if !is_name(name, true) {
-                return Err(invalid("this name", "letters, digits, `_` and `:`, no digit first"));
+                return Err(invalid("an invalid name", "letters, digits, `_` and `:`, not starting with a digit"));
             }
             let unit = unit.or_else(|| unit_of(name));
             let family = Family { kind, help: help.to_owned(), unit, samples: BTreeMap::new() };
             self.families.insert(name.to_owned(), family);
         }
-        let family = self.families.get_mut(name).expect("it was there, or has just been put there");
+        let family = self.families.get_mut(name).expect("inserted above if missing");
         if family.kind != kind {
-            return Err(invalid(&format!("a {}", kind.as_str()), "the type it had before"));
+            return Err(invalid(&format!("a {}", kind.as_str()), "its earlier type"));
         }
         Ok(family)
     }
 }
 
-/// The unit that a name ends in.
+/// Returns the unit at the end of a name.
 fn unit_of(name: &str) -> Option<&'static str> {
     let base = name.trim_end_matches("_total");
     let units = [MetricUnit::Seconds, MetricUnit::Ratio, MetricUnit::Dollars, MetricUnit::Bytes];
@@ -212,7 +211,7 @@ fn unit_of(name: &str) -> Option<&'static str> {
     endings.find(|unit| base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
 }
 
-/// Labels as they are written between braces, in the order of their names: the same labels are the same series.
+/// Renders labels as between braces, sorted by name, so that equal labels are the same series.
 fn render_labels<'a>(metric: &str, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<String, InvalidMetric> {
     let invalid = |found, expected| InvalidMetric { metric: metric.to_owned(), found, expected };
     let mut labels: Vec<_> = labels.collect();
@@ -220,12 +219,12 @@ fn render_labels<'a>(metric: &str, labels: impl Iterator<Item = (&'a str, &'a st
     let mut rendered = String::new();
     for (place, (label, value)) in labels.iter().enumerate() {
         if !is_name(label, false) || label.starts_with("__") {
-            let expected = "letters, digits and `_`, no digit and no `__` first";
+            let expected = "letters, digits and `_`, not starting with a digit or `__`";
             return Err(invalid(format!("the label `{label}`"), expected));
         }
         if place > 0 {
             if labels[place - 1].0 == *label {
-                return Err(invalid(format!("two labels `{label}`"), "one of each name"));
+                return Err(invalid(format!("two labels `{label}`"), "unique label names"));
             }
             rendered.push(',');
         }

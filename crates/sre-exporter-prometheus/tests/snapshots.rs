@@ -1,4 +1,4 @@
-//! Snapshots as Prometheus sees them.
+//! Snapshots rendered for Prometheus.
 use sre_core::{
     AlertsSnapshot, BurnRate, ChannelSnapshot, Collect, IndicatorSnapshot, SliReading, SliSpec, SloSnapshot, Snapshot,
     Status, Timestamp, Unit, Window,

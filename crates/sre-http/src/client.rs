@@ -16,19 +16,19 @@ pub struct Client {
     options: Options,
 }
 
-/// Time-outs and the size limit of answers.
+/// Time-outs and the size limit of responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Time until the connection is established.
     pub connect_timeout: Duration,
-    /// Time until the whole answer is received.
+    /// Time until the whole response is received.
     pub timeout: Duration,
-    /// The largest answer, in bytes, where a request carries no [`AnswerLimit`] of its own.
+    /// The maximum size of a response, in bytes, unless a request carries its own [`AnswerLimit`].
     pub max_answer: usize,
 }
 
 impl Default for Options {
-    /// 5 s to connect, 10 s in all, answers up to 1 MiB.
+    /// Returns 5 s to connect, 10 s in total, and responses of up to 1 MiB.
     fn default() -> Self {
         Self { connect_timeout: Duration::from_secs(5), timeout: Duration::from_secs(10), max_answer: 1 << 20 }
     }

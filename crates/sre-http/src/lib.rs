@@ -1,9 +1,9 @@
-//! The HTTP client of the workspace, an implementation of [`sre_core::HttpClient`], and the [`Outbox`] of exporters over it.
+//! The HTTP client of agent-sre, which implements [`sre_core::HttpClient`], and the [`Outbox`] of exporters.
 //!
-//! It has connect and total time-outs, TLS by rustls with the system's roots, proxies from the environment (`HTTPS_PROXY`,
-//! `HTTP_PROXY`, `NO_PROXY`) and a size limit for answers; it follows no redirects. It makes single requests: retries follow
-//! a [`RetryPolicy`](sre_core::RetryPolicy) and are up to the caller, such as the outbox. Errors name the host but not the rest of the URL, which
-//! may hold a key.
+//! The client has connect and total time-outs, TLS by rustls with the system's roots, proxies from the environment
+//! (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`) and a size limit for responses; it follows no redirects. It makes single
+//! requests: retries follow a [`RetryPolicy`](sre_core::RetryPolicy) and are up to the caller, such as the outbox.
+//! Errors name the host but not the rest of the URL, which may hold a key.
 //!
 //! ```
 //! use std::time::Duration;
@@ -17,7 +17,7 @@ mod outbox;
 pub use client::{BuildError, Client, Options};
 pub use outbox::{DropReason, Outbox, OutboxError, OutboxLimits, OutboxOptions, OutboxStats, RecordCounts};
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! The client against servers on loopback that answer, that do not, and that never stop.
+//! The client against servers on loopback that respond, that do not respond, and that send too much.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -83,7 +83,7 @@ async fn no_error_shows_more_of_a_url_than_its_host() {
     let url = format!("http://user:s3cr3t@{free}/s3cr3t?key=s3cr3t");
     let unreachable = client().send(get(&url)).await.unwrap_err();
     assert!(unreachable.to_string().starts_with(&format!("cannot reach {free}: ")), "{unreachable}");
-    // Somebody who hangs up, and somebody who does not speak HTTP.
+    // A server that hangs up, and one that does not use HTTP.
     for says in ["", "s3cr3t\r\n\r\n"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -97,7 +97,7 @@ async fn no_error_shows_more_of_a_url_than_its_host() {
         thread.join().unwrap();
     }
     assert!(!format!("{unreachable:?}").contains("s3cr3t"));
-    // A TLS client that meets plain text.
+    // A server without TLS.
     let server = MockServer::start().await;
     let tls = client().send(get(&server.uri().replace("http://", "https://"))).await.unwrap_err();
     assert!(matches!(tls, HttpError::Unreachable { .. }), "{tls}");

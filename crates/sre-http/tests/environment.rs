@@ -1,4 +1,5 @@
-//! What the environment decides, the proxy and the trusted roots: in a process of its own, this test started anew.
+//! Settings from the environment, the proxy and the trusted roots. Each test runs this executable again in a child
+//! process.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,7 +12,7 @@ use sre_http::{Client, Options};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-/// Makes a request in another process with that environment: what came of it.
+/// Makes a request in a child process with that environment, and returns the result.
 fn request(url: &str, environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     for name in
@@ -68,7 +69,7 @@ fn a_server_is_believed_when_the_system_trusts_who_signed_it() {
         for stream in listener.incoming().map_while(Result::ok) {
             let connection = rustls::ServerConnection::new(config.clone()).unwrap();
             let mut stream = rustls::StreamOwned::new(connection, stream);
-            // Whoever does not trust it hangs up.
+            // A client that does not trust the certificate hangs up.
             if stream.read(&mut [0; 1_024]).is_ok() {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\ntrusted");
                 stream.conn.send_close_notify();

@@ -11,12 +11,12 @@ use sre_core::{
 };
 use sre_http::{DropReason, Outbox, OutboxLimits, OutboxOptions};
 
-/// Keeps what it is given, or fails as it is told to.
+/// Stores what it receives, or fails as configured.
 #[derive(Debug, Default)]
 struct Backend {
     taken: Mutex<Vec<String>>,
     metrics: Mutex<Vec<Metric<'static>>>,
-    /// 0 takes everything, 1 hangs, 2 panics, else a status.
+    /// 0 accepts everything, 1 hangs, 2 panics; anything else is the status of an error.
     fault: AtomicU32,
 }
 

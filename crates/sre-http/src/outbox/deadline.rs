@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sre_core::Timestamp;
 
-/// A moment to wait for. A clock that is set back to before the wait began ends it.
+/// A time to wait for. If the clock is set back to before the wait began, the wait ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     set_at: Timestamp,
@@ -19,7 +19,7 @@ impl Deadline {
     }
 }
 
-/// Failures in a row, and when to try again.
+/// The number of consecutive failures, and when to retry.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     pub(super) failures: u32,

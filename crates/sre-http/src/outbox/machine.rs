@@ -10,10 +10,10 @@ use super::record::{Batch, Record, StateBatch};
 use super::spool_queue::SpoolQueue;
 use super::stats::{DropReason, OutboxStats};
 
-/// Decides what an outbox does next. Whoever drives it does that, and says how it went; time is handed in.
+/// Decides the next step of an outbox. The worker performs each step and reports the result. Time is passed in.
 ///
-/// Events flow from `memory` through the spool, where there is one and it is needed, to `batches`, the first of which is
-/// sent: all in the spool are younger than those in batches, and older than those in memory.
+/// Events move from `memory` through the spool, if there is one and it is needed, to `batches`, the first of which is
+/// sent. Events in the spool are newer than those in batches, and older than those in memory.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) limits: OutboxLimits,
@@ -21,11 +21,11 @@ pub(super) struct Machine {
     pub(super) memory: VecDeque<Record>,
     pub(super) memory_bytes: usize,
     pub(super) batches: VecDeque<Batch>,
-    /// Metrics and snapshots, each with how often the backend answered with an error of its own.
+    /// Metrics and snapshots, each with its number of error responses from the backend.
     states: VecDeque<(Arc<StateBatch>, u32)>,
-    /// When metrics and snapshots are taken next, if they are wanted.
+    /// When metrics and snapshots are collected next, if they are wanted.
     state_due: Option<Deadline>,
-    /// Whether they are taken at once.
+    /// Whether they are collected immediately.
     is_state_wanted_now: bool,
     in_flight: Option<Kind>,
     pub(super) spool: Option<SpoolQueue>,
@@ -40,24 +40,24 @@ enum Kind {
     State,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Append these to the spool; then [`Machine::appended`].
+    /// Append these records to the spool; then call [`Machine::appended`].
     Append(Vec<Record>),
-    /// Remove what is in the spool up to this id; then [`Machine::removed`].
+    /// Remove the records up to this id from the spool; then call [`Machine::removed`].
     Remove(u64),
-    /// Read the next batch from the spool; then [`Machine::loaded`].
+    /// Read the next batch from the spool; then call [`Machine::loaded`].
     Load,
-    /// Take metrics and snapshots; then [`Machine::collected`].
+    /// Collect metrics and snapshots; then call [`Machine::collected`].
     Collect,
-    /// Send these; then [`Machine::settle`].
+    /// Send these records; then call [`Machine::settle`].
     Send(Outgoing),
-    /// Wait for a push, an answer, or the end of this time.
+    /// Wait for a push, a response, or the end of this time.
     Wait(Option<Duration>),
 }
 
-/// What is sent.
+/// The records to send.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Events(Vec<Arc<AgentEvent>>),
@@ -65,7 +65,7 @@ pub(super) enum Outgoing {
 }
 
 impl Machine {
-    /// `spooled` is what the spool holds, where there is one.
+    /// `spooled` is the size of the queue in the spool, if there is a spool.
     pub(super) fn new(
         limits: OutboxLimits,
         retry: RetryPolicy,
@@ -92,7 +92,7 @@ impl Machine {
         }
     }
 
-    /// Takes an event, or drops it; true where the driver should look what to do next.
+    /// Adds an event, or drops it. Returns true if the worker should ask for the next step.
     pub(super) fn push(&mut self, event: Arc<AgentEvent>, bytes: Option<usize>, now: Timestamp) -> bool {
         self.stats.events.received += 1;
         let Some(bytes) = bytes else {
@@ -110,7 +110,7 @@ impl Machine {
         self.memory.len() == 1 || (!was_due && (self.has_batch() || self.is_half_full()))
     }
 
-    /// Returns what to do next.
+    /// Returns the next step.
     pub(super) fn step(&mut self, now: Timestamp) -> Step {
         self.expire(now);
         if let Some(step) = self.spool_step(now) {
@@ -139,7 +139,7 @@ impl Machine {
         Step::Send(Outgoing::Events(batch.records.iter().map(|record| record.event.clone()).collect()))
     }
 
-    /// Takes the metrics and snapshots in that [`Step::Collect`] asked for.
+    /// Accepts the metrics and snapshots that [`Step::Collect`] asked for.
     pub(super) fn collected(&mut self, at: Timestamp, metrics: Vec<Metric<'static>>, snapshots: Vec<Snapshot>) {
         let superseded = self.states.drain(..).map(|(state, _)| state.len()).sum();
         self.stats.state.drop(DropReason::Superseded, superseded);
@@ -152,7 +152,7 @@ impl Machine {
         }
     }
 
-    /// Takes the answer to what [`Step::Send`] sent.
+    /// Accepts the result of [`Step::Send`].
     pub(super) fn settle(&mut self, answer: Result<ExportReport, ExportError>, now: Timestamp, random: f64) {
         let kind = self.in_flight.take();
         match answer {
@@ -180,13 +180,13 @@ impl Machine {
         self.note_settled();
     }
 
-    /// Sends again after the backend had refused the credentials.
+    /// Resumes sending after the backend rejected the credentials.
     pub(super) fn resume(&mut self) {
         self.stats.is_halted = false;
         self.backoff = Backoff::default();
     }
 
-    /// Sends everything without waiting for more, metrics and snapshots included.
+    /// Sends everything, including metrics and snapshots, without waiting for full batches.
     pub(super) fn flush(&mut self) {
         self.is_flushing = true;
         self.is_state_wanted_now = self.state_due.is_some();
@@ -198,19 +198,19 @@ impl Machine {
         self.is_state_wanted_now = false;
     }
 
-    /// Notes that no answer will come to what was sent: it may be sent again.
+    /// Cancels the batch in flight, which may be sent again.
     pub(super) fn cancel(&mut self) {
         self.in_flight = None;
     }
 
-    /// True where nothing is left to send.
+    /// Returns true if nothing is left to send.
     pub(super) fn is_idle(&self) -> bool {
         let is_spool_empty = self.spool.as_ref().is_none_or(|spool| spool.size.records == 0);
         let has_state = !self.states.is_empty() || self.is_state_wanted_now;
         self.memory.is_empty() && self.batches.is_empty() && !has_state && is_spool_empty
     }
 
-    /// Gives up what is not in the spool, and returns how much that was.
+    /// Drops everything that is not in the spool. Returns the number of lost events.
     pub(super) fn abandon(&mut self) -> u64 {
         self.in_flight = None;
         let in_batches = self.batches.drain(..).flat_map(|batch| batch.records);
@@ -266,7 +266,7 @@ impl Machine {
         records
     }
 
-    /// Drops what is too old, except what is being sent.
+    /// Drops records that are too old, except those in flight.
     fn expire(&mut self, now: Timestamp) {
         let max_age = self.limits.max_age;
         let is_old = |record: &Record| now.since(record.at) > max_age;
@@ -289,7 +289,7 @@ impl Machine {
         self.note_settled();
     }
 
-    /// Counts the answer to the first batch; true where a part of it is to be sent again.
+    /// Counts the result of the first batch. Returns true if a part of it is to be sent again.
     fn settle_events(&mut self, report: &ExportReport) -> bool {
         let Some(batch) = self.batches.pop_front() else { return false };
         let mut again = report.retry.iter().copied().peekable();
@@ -301,7 +301,7 @@ impl Machine {
         self.stats.events.report(report, settled.len());
         self.forget(&settled);
         let rest: Vec<Record> = rest.into_iter().map(|(_, record)| record).collect();
-        // What gets on starts counting anew: only a batch of which nothing is taken is given up.
+        // Partial success resets the attempt count.
         let attempts = if settled.is_empty() { batch.attempts + 1 } else { 0 };
         let is_left = !rest.is_empty();
         self.try_again(Batch { records: rest, attempts }) && is_left
@@ -330,7 +330,7 @@ impl Machine {
         }
     }
 
-    /// Counts another attempt at what was sent; false where it was given up.
+    /// Counts another attempt of the first batch. Returns false if it is given up.
     fn retry_first(&mut self, kind: Option<Kind>, is_unavailable: bool) -> bool {
         let attempt = u32::from(!is_unavailable);
         match kind {
@@ -351,7 +351,7 @@ impl Machine {
         }
     }
 
-    /// Puts a batch back to be the next; false where it was tried too often.
+    /// Puts a batch back to the front. Returns false if it has no attempts left.
     fn try_again(&mut self, batch: Batch) -> bool {
         if batch.attempts >= self.retry.attempts {
             self.stats.events.drop(DropReason::RetriesExhausted, batch.records.len());
@@ -364,7 +364,7 @@ impl Machine {
         true
     }
 
-    /// Halves what was too large; one record alone is dropped.
+    /// Halves a batch that is too large; a single record is dropped.
     fn split(&mut self, kind: Option<Kind>) {
         match kind {
             Some(Kind::Events) if self.batches.front().is_some_and(|batch| batch.records.len() > 1) => {
@@ -384,7 +384,7 @@ impl Machine {
         }
     }
 
-    /// Drops what was sent.
+    /// Drops the first batch.
     fn give_up(&mut self, kind: Option<Kind>, reason: DropReason) {
         match kind {
             Some(Kind::Events) => {
@@ -402,13 +402,13 @@ impl Machine {
 
     fn back_off(&mut self, retry_after: Option<Duration>, now: Timestamp, random: f64) {
         let failures = self.backoff.failures.saturating_add(1);
-        // How long to wait; whether to give up is decided batch by batch.
+        // Only the delay is used here; batches are given up one by one.
         let policy = RetryPolicy { attempts: u32::MAX, ..self.retry };
         let wait = policy.delay(failures.min(u32::MAX - 1), retry_after, random).unwrap_or(self.retry.longest);
         self.backoff = Backoff { failures, until: Some(Deadline::after(now, wait)) };
     }
 
-    /// Returns how long nothing is to be done, if nothing is pushed and no answer comes.
+    /// Returns the time until the next step is due, if nothing is pushed and no response arrives before.
     fn next_due(&self, now: Timestamp) -> Option<Duration> {
         let max_age = self.limits.max_age.saturating_add(Duration::from_nanos(1));
         let first = self.memory.front();

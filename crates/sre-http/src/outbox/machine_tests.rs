@@ -11,7 +11,7 @@ use super::*;
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 const QUEUE: &str = "test";
 
-/// A machine, the world around it, and what the backend took.
+/// A machine, its environment, and the records that the backend accepted.
 struct World {
     machine: Machine,
     spool: Option<FlakySpool>,
@@ -19,9 +19,9 @@ struct World {
     sent: Option<Outgoing>,
     pushed: u64,
     accepted: Vec<u64>,
-    /// Events that were in memory only when the process was killed.
+    /// Events that were only in memory when the process was killed.
     killed: BTreeSet<u64>,
-    /// What earlier lives gave up or the backend refused.
+    /// Records that earlier processes dropped or the backend rejected.
     given_up: u64,
 }
 
@@ -70,7 +70,7 @@ const LIMITS: OutboxLimits = OutboxLimits {
     interval: Duration::from_secs(60),
 };
 
-/// Nothing but events, and all the time in the world.
+/// Limits under which neither state nor age interferes.
 const PATIENT: OutboxLimits =
     OutboxLimits { interval: Duration::from_secs(86_400), max_age: Duration::from_secs(86_400), ..LIMITS };
 
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// Does everything that can be done at once.
+    /// Performs all steps that are due.
     fn work(&mut self) {
         for _ in 0..1_000 {
             let step = self.machine.step(self.now);
@@ -128,7 +128,7 @@ impl World {
         panic!("the machine never waits");
     }
 
-    /// Answers what was sent, if anything was.
+    /// Answers the batch in flight, if any.
     fn answer(&mut self, answer: &Answer) -> bool {
         let Some(sent) = self.sent.take() else { return false };
         let answer = match (answer, &sent) {
@@ -167,13 +167,13 @@ impl World {
         self.machine = machine(self.machine.limits, self.spool.as_ref(), self.now);
     }
 
-    /// What this life gave up or the backend refused.
+    /// The number of records that this process dropped or the backend rejected.
     fn lost(&self) -> u64 {
         let events = &self.machine.stats.events;
         events.settled() - events.sent
     }
 
-    /// Lets everything work, until nothing is left.
+    /// Runs until nothing is left.
     fn finish(&mut self) {
         if let Some(spool) = &self.spool {
             spool.fails.store(false, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl World {
         if let Some(spool) = &self.spool {
             self.now = self.now.saturating_add(Duration::from_secs(10));
             self.machine.end_flush();
-            // What is settled leaves the spool.
+            // Settled records are removed from the spool.
             for _ in 0..10 {
                 if let Some(result) = SpoolResult::of(&self.machine.step(self.now), spool, QUEUE, &self.machine.limits)
                 {
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Everything is somewhere, and counted.
+    /// Asserts that every event is accounted for.
     fn check(&self) {
         let stats = self.machine.stats();
         let events = &stats.events;
@@ -224,7 +224,7 @@ impl World {
 enum Answer {
     Success,
     Status(u16),
-    /// What becomes of each event: taken, refused, to be retried, ignored, not mentioned.
+    /// The outcome of each event: accepted, rejected, to be retried, ignored, not reported.
     Partial(Vec<u8>),
 }
 
@@ -307,7 +307,7 @@ proptest! {
     }
 }
 
-/// Works and answers until nothing more is sent; returns the sizes of the batches of events.
+/// Runs until nothing more is sent. Returns the sizes of the batches of events.
 fn send_all(world: &mut World, answer: impl Fn(usize) -> Answer) -> Vec<usize> {
     let mut sizes = Vec::new();
     loop {

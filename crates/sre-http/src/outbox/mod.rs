@@ -19,18 +19,19 @@ pub use self::options::{OutboxLimits, OutboxOptions};
 pub use self::stats::{DropReason, OutboxStats, RecordCounts};
 use self::worker::Shared;
 
-/// Sends events, metrics and snapshots to an exporter's backend: in batches, in order, and for as long as it takes.
+/// Sends events, metrics and snapshots to the backend of an exporter: in order, in batches and with retries.
 ///
-/// [`Outbox::push`] never waits and never fails; a thread of its own sends. What is lost is counted by reason
-/// ([`OutboxStats`]). While the backend is away, or where memory is full, events go to the spool, if there is one, and are
-/// sent from there in order, after a restart too. Without a spool they wait in memory, within
-/// [`OutboxLimits`]. A process that is killed loses what was in memory only, and may send again what was sent last.
+/// [`Outbox::push`] never waits and never fails; a separate thread sends. Lost records are counted by reason
+/// ([`OutboxStats`]). While the backend is unavailable or memory is full, events are written to the spool, if there is
+/// one, and sent from there in order, also after a restart. Without a spool they wait in memory, within
+/// [`OutboxLimits`]. If the process is killed, events that were only in memory are lost, and the last ones sent may be
+/// sent again.
 ///
-/// - An answer of 413 halves the batch, down to one event, which is dropped.
+/// - A response of 413 halves the batch, down to a single event, which is dropped.
 /// - A retryable error is retried by the [`RetryPolicy`](sre_core::RetryPolicy), not before `Retry-After`.
-/// - 401 and 403 halt it until [`Outbox::resume`]: nothing is sent, and events wait.
+/// - 401 and 403 halt the outbox until [`Outbox::resume`]: nothing is sent, and events wait.
 /// - Any other error drops the batch.
-/// - Metrics and snapshots are taken and sent at every interval. Those that could not be sent until the next are dropped.
+/// - Metrics and snapshots are collected and sent at every interval. Those not sent by the next one are dropped.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -70,7 +71,7 @@ pub struct Outbox {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Error of starting an outbox.
+/// The error of starting an outbox.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutboxError {
@@ -83,7 +84,7 @@ pub enum OutboxError {
 }
 
 impl Outbox {
-    /// Starts an outbox with a thread that sends. What an earlier run left in the spool is sent first.
+    /// Starts an outbox with a thread that sends. Events that an earlier run left in the spool are sent first.
     pub fn start(
         exporter: Arc<dyn Exporter>,
         http: Arc<dyn HttpClient>,
@@ -98,8 +99,8 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// Returns an outbox without a thread: the caller calls [`Outbox::send_due`], from a runtime of its own or in a test with
-    /// a manual clock.
+    /// Creates an outbox without a thread. The caller calls [`Outbox::send_due`], from a runtime of its own or in a
+    /// test with a manual clock.
     pub fn driven(
         exporter: Arc<dyn Exporter>,
         http: Arc<dyn HttpClient>,
@@ -114,8 +115,8 @@ impl Outbox {
         Ok(Self { shared, thread: Mutex::new(None) })
     }
 
-    /// Takes an event, if the exporter wants events. Never waits for the backend or a disk, and never fails: where there is
-    /// no room the event is dropped, and counted.
+    /// Adds an event, if the exporter wants events. Never waits for the backend or a disk, and never fails: if the
+    /// queue is full, the event is dropped and counted.
     pub fn push(&self, event: Arc<AgentEvent>) {
         if !self.shared.exporter.wants().events {
             return;
@@ -127,38 +128,38 @@ impl Outbox {
         }
     }
 
-    /// Sends everything that is due by the clock, and returns when nothing more is.
+    /// Sends everything that is due, and returns when nothing more is due.
     pub async fn send_due(&self) {
         self.shared.send_due().await;
     }
 
-    /// Sends everything there is, metrics and snapshots included, without waiting for a batch to fill; retries still wait
-    /// for their time. For an outbox without a thread.
+    /// Sends everything, including metrics and snapshots, without waiting for full batches. Retries still wait for
+    /// their delay. For an outbox without a thread.
     pub async fn flush_due(&self) {
         self.shared.machine().flush();
         self.shared.send_due().await;
         self.shared.machine().end_flush();
     }
 
-    /// Waits until everything is sent, metrics and snapshots included, at most so long; false where something is left.
-    /// Needs the outbox's thread.
+    /// Waits until everything is sent, including metrics and snapshots, for at most `timeout`. Returns false if
+    /// something is left. Requires the outbox's thread.
     pub fn flush(&self, timeout: Duration) -> bool {
         self.shared.flush(timeout)
     }
 
-    /// Sends again after the backend refused the credentials.
+    /// Resumes sending after the backend rejected the credentials.
     pub fn resume(&self) {
         self.shared.machine().resume();
         self.shared.wake.notify_one();
     }
 
-    /// Returns what became of everything so far.
+    /// Returns the counters.
     pub fn stats(&self) -> OutboxStats {
         self.shared.machine().stats()
     }
 
-    /// Sends what it can within that time, and ends the thread. What is left waits in the spool for the next run; without
-    /// one it is lost. Returns how many events are lost.
+    /// Sends as much as possible within `timeout`, and ends the thread. The rest waits in the spool for the next run;
+    /// without a spool it is lost. Returns the number of lost events.
     pub fn shutdown(self, timeout: Duration) -> u64 {
         self.stop(timeout)
     }
@@ -167,7 +168,7 @@ impl Outbox {
         if let Some(thread) = lock(&self.thread).take() {
             self.shared.flush(timeout);
             self.shared.stop();
-            // The thread contains the panics of exporters; it has none of its own to report.
+            // The thread catches panics of exporters, and does not panic itself.
             let _ = thread.join();
         }
         self.shared.put_away()

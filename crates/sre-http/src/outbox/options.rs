@@ -4,48 +4,48 @@ use std::time::Duration;
 
 use sre_core::{Clock, Collect, Resource, RetryPolicy, Spool, SystemClock};
 
-/// How an outbox works; every field has a default.
+/// Options of an outbox; every field has a default.
 #[derive(Clone)]
 pub struct OutboxOptions {
-    /// What it keeps and sends at most.
+    /// Limits of queues and batches.
     pub limits: OutboxLimits,
-    /// When a failed batch is sent again. A batch is given up after so many attempts that the backend answered with an
-    /// error of its own; while the backend is away, batches wait until they are too old.
+    /// The retry policy. A batch is dropped after this number of error responses from the backend; while the backend is
+    /// unavailable, batches wait until they are too old.
     pub retry: RetryPolicy,
-    /// The process that exports.
+    /// The exporting process.
     pub resource: Resource,
-    /// Where metrics and snapshots are taken from at every interval, if the exporter wants them.
+    /// Sources of metrics and snapshots, collected at every interval if the exporter wants them.
     pub collect: Vec<Arc<dyn Collect>>,
-    /// Where events wait that memory has no room for, or that the backend cannot take now. One outbox uses the queue of
-    /// its exporter's name at a time.
+    /// Stores events that do not fit into memory, or that the backend cannot accept now. The queue has the exporter's
+    /// name, and may be used by one outbox at a time only.
     pub spool: Option<Arc<dyn Spool>>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Numbers between 0 and 1 for the jitter of retries.
+    /// Returns numbers between 0 and 1 for the jitter of retries.
     pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
-    /// How long an outbox that is dropped waits for what is still to be sent; 5 seconds.
+    /// How long an outbox that is dropped waits for unsent records; 5 seconds.
     pub shutdown_timeout: Duration,
 }
 
-/// The bounds of an outbox.
+/// The limits of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
-    /// Events in memory, beside the batch that is being sent; 65,536. Further ones are dropped, and counted, unless the
-    /// spool takes some in time.
+    /// Maximum number of events in memory, besides the batch in flight; 65,536. Further events are dropped and counted,
+    /// unless the spool makes room in time.
     pub queue_events: usize,
-    /// Bytes of events in memory, as JSON; 32 MiB.
+    /// Maximum size of the events in memory, as JSON, in bytes; 32 MiB.
     pub queue_bytes: usize,
-    /// Bytes of events in the spool; 1 GiB.
+    /// Maximum size of the events in the spool, in bytes; 1 GiB.
     pub spool_bytes: u64,
-    /// Events older than this, from when they were recorded, are dropped, and counted; 24 hours.
+    /// Maximum age of events since they were recorded; 24 hours. Older events are dropped and counted.
     pub max_age: Duration,
-    /// Events of one batch; 512.
+    /// Maximum number of events in a batch; 512.
     pub batch_events: usize,
-    /// Bytes of events of one batch, as JSON, beyond its first event; 1 MiB.
+    /// Maximum size of the events in a batch beyond the first, as JSON, in bytes; 1 MiB.
     pub batch_bytes: usize,
-    /// How long an event waits for others at most; 2 seconds.
+    /// Maximum time that an event waits for a full batch; 2 seconds.
     pub max_delay: Duration,
-    /// How often metrics and snapshots are sent; 60 seconds.
+    /// Interval at which metrics and snapshots are sent; 60 seconds.
     pub interval: Duration,
 }
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sre_core::{AgentEvent, Metric, Snapshot, SpooledRecord, Timestamp};
 
-/// An event that waits.
+/// A queued event.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) event: Arc<AgentEvent>,
     /// When it was recorded.
     pub(super) at: Timestamp,
-    /// Its bytes as JSON.
+    /// Its size as JSON, in bytes.
     pub(super) bytes: usize,
-    /// Its id in the spool, once it is there.
+    /// Its id in the spool, if it is there.
     pub(super) spool_id: Option<u64>,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Record {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) records: Vec<Record>,
-    /// How often the backend answered it with an error of its own.
+    /// Number of error responses from the backend.
     pub(super) attempts: u32,
 }
 
@@ -37,7 +37,7 @@ impl StateBatch {
         self.metrics.len() + self.snapshots.len()
     }
 
-    /// Returns the batch in two halves.
+    /// Splits the batch into two halves.
     pub(super) fn split(&self) -> [Self; 2] {
         let half = self.len() / 2;
         let metrics = self.metrics.split_at(half.min(self.metrics.len()));
@@ -51,7 +51,7 @@ impl StateBatch {
     }
 }
 
-/// A record's form in the spool.
+/// The format of a record in the spool.
 #[derive(Serialize)]
 struct Written<'a> {
     at: Timestamp,
@@ -64,18 +64,18 @@ struct Read {
     event: AgentEvent,
 }
 
-/// Returns a record as the spool keeps it. It has a size, so it can be written.
+/// Serializes a record for the spool. Cannot fail, because its size has been computed.
 pub(super) fn to_bytes(record: &Record) -> Vec<u8> {
     serde_json::to_vec(&Written { at: record.at, event: &record.event }).unwrap_or_default()
 }
 
-/// Reads a record back; `None` for one that is damaged or of a later version.
+/// Deserializes a record. Returns `None` if it is damaged or of a later version.
 pub(super) fn from_bytes(spooled: &SpooledRecord) -> Option<Record> {
     let Read { at, event } = serde_json::from_slice(&spooled.bytes).ok()?;
     Some(Record { event: Arc::new(event), at, bytes: spooled.bytes.len(), spool_id: Some(spooled.id) })
 }
 
-/// Returns how many bytes an event has in the spool; `None` where it cannot be written.
+/// Returns the size of an event as JSON, in bytes, or `None` if it cannot be serialized.
 pub(super) fn size(event: &AgentEvent) -> Option<usize> {
     struct Count(usize);
 

@@ -8,18 +8,18 @@ use super::options::OutboxLimits;
 use super::record::{self, Batch, Record};
 use super::stats::DropReason;
 
-/// What a machine knows of its queue in the spool.
+/// The state of an outbox's queue in the spool.
 #[derive(Debug)]
 pub(super) struct SpoolQueue {
-    /// What is in it.
+    /// The size of the queue.
     pub(super) size: SpoolSize,
-    /// How many of its records are in no batch.
+    /// Number of its records that are in no batch.
     pub(super) waiting: u64,
-    /// All up to this id were in a batch.
+    /// Records up to this id have been loaded into batches.
     loaded_up_to: u64,
-    /// All up to this id are settled.
+    /// Records up to this id are settled.
     settled_up_to: u64,
-    /// All up to this id are out of the spool.
+    /// Records up to this id have been removed from the spool.
     removed_up_to: u64,
     pub(super) backoff: Backoff,
 }
@@ -37,11 +37,11 @@ impl SpoolQueue {
     }
 }
 
-/// How long to wait after the spool could not be read or written.
+/// How long to wait after a failed read or write of the spool.
 const SPOOL_RETRY: Duration = Duration::from_secs(5);
 
 impl Machine {
-    /// Returns what to do with the spool, if anything.
+    /// Returns the next step that uses the spool, if any.
     pub(super) fn spool_step(&mut self, now: Timestamp) -> Option<Step> {
         let spool = self.spool.as_ref()?;
         if !spool.backoff.is_over(now) {
@@ -56,7 +56,7 @@ impl Machine {
         (self.batches.is_empty() && spool.waiting > 0).then_some(Step::Load)
     }
 
-    /// True while the backend cannot take what waits, or memory fills up.
+    /// Returns true while the backend cannot accept the queued records, or memory fills up.
     fn is_append_due(&self, now: Timestamp) -> bool {
         let Some(spool) = &self.spool else { return false };
         let is_away = self.backoff.is_failing() || self.stats.is_halted;
@@ -65,18 +65,18 @@ impl Machine {
         is_due && spool.size.bytes < self.limits.spool_bytes
     }
 
-    /// Batches go to the spool as long as nothing older waits there: what is in it stays in order.
+    /// Batches are appended to the spool only if no newer records wait there, so that its records stay in order.
     fn can_spool_batches(&self) -> bool {
         self.spool.as_ref().is_some_and(|spool| spool.waiting == 0)
     }
 
-    /// Returns what is in memory only, oldest first.
+    /// Returns the records that are only in memory, oldest first.
     pub(super) fn unspooled(&self, with_batches: bool) -> Vec<Record> {
         let in_batches = self.batches.iter().filter(|batch| with_batches && is_direct(batch));
         in_batches.flat_map(|batch| &batch.records).chain(&self.memory).cloned().collect()
     }
 
-    /// Takes what became of a step.
+    /// Accepts the result of a step.
     pub(super) fn spooled(&mut self, result: SpoolResult, now: Timestamp) {
         match result {
             SpoolResult::Appended(sizes, result) => self.appended(&sizes, result, now),
@@ -85,7 +85,7 @@ impl Machine {
         }
     }
 
-    /// Takes the last result before the end: what was appended needs no place in memory any more.
+    /// Accepts the last result before the end: appended records are removed from memory.
     pub(super) fn spooled_at_the_end(&mut self, sizes: &[usize], result: Result<u64, StoreError>, now: Timestamp) {
         if self.spool_result(result, now).is_none() {
             return;
@@ -114,7 +114,7 @@ impl Machine {
             spool.loaded_up_to = id;
         }
         for bytes in sizes {
-            // Whatever was pushed meanwhile stands behind these.
+            // Records pushed in the meantime are behind these.
             let Some(record) = self.memory.pop_front() else { break };
             self.memory_bytes -= record.bytes;
             spool.size.records += 1;
@@ -135,7 +135,7 @@ impl Machine {
         let Some(found) = self.spool_result(result, now) else { return };
         let Some(spool) = &mut self.spool else { return };
         let Some(last) = found.last() else {
-            // Somebody emptied it.
+            // The queue was emptied by someone else.
             (spool.waiting, spool.size) = (0, SpoolSize::default());
             return;
         };
@@ -161,7 +161,7 @@ impl Machine {
         self.note_settled();
     }
 
-    /// Takes records that are settled out of the spool's size.
+    /// Subtracts settled records from the size of the queue.
     pub(super) fn forget(&mut self, records: &[Record]) {
         let Some(spool) = &mut self.spool else { return };
         for record in records.iter().filter(|record| record.spool_id.is_some()) {
@@ -170,7 +170,7 @@ impl Machine {
         }
     }
 
-    /// Notes up to which id the spool has nothing more to keep.
+    /// Updates the id up to which records may be removed from the spool.
     pub(super) fn note_settled(&mut self) {
         let first = self.batches.iter().flat_map(|batch| &batch.records).find_map(|record| record.spool_id);
         if let Some(spool) = &mut self.spool {
@@ -196,22 +196,22 @@ impl Machine {
     }
 }
 
-/// True for a batch that came from memory and is not in the spool.
+/// Returns true for a batch that came from memory and is not in the spool.
 fn is_direct(batch: &Batch) -> bool {
     batch.records.iter().all(|record| record.spool_id.is_none())
 }
 
-/// What became of a step that uses the spool.
+/// The result of a step that uses the spool.
 pub(super) enum SpoolResult {
-    /// The sizes of what was appended, and the id of the last.
+    /// The sizes of the appended records, and the id of the last one.
     Appended(Vec<usize>, Result<u64, StoreError>),
-    /// Up to which id everything was removed.
+    /// The id up to which records were removed.
     Removed(u64, Result<(), StoreError>),
     Loaded(Result<Vec<SpooledRecord>, StoreError>),
 }
 
 impl SpoolResult {
-    /// Does what a step wants of the spool; `None` for a step that wants nothing of it.
+    /// Performs a step that uses the spool. Returns `None` for other steps.
     pub(super) fn of(step: &Step, spool: &dyn Spool, queue: &str, limits: &OutboxLimits) -> Option<Self> {
         match step {
             Step::Append(records) => Some(Self::append(records, spool, queue)),

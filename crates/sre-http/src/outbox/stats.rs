@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use sre_core::{ExportReport, Metric, MetricUnit};
 
-/// What became of everything that an outbox was given, since it was made.
+/// Counters of an outbox since its creation.
 ///
 /// Received and restored records are sent, ignored, rejected or dropped, or they wait in memory or in the spool: for
 /// events, [`RecordCounts::settled`] + `queue_length` + `spool_length` = `received` + `restored`.
@@ -18,43 +18,44 @@ pub struct OutboxStats {
     pub state: RecordCounts,
     /// Events in memory that are not in the spool.
     pub queue_length: u64,
-    /// Their bytes, as JSON.
+    /// Their size as JSON, in bytes.
     pub queue_bytes: u64,
     /// Events in the spool.
     pub spool_length: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub spool_bytes: u64,
     /// Batches that were sent again.
     pub retries: u64,
     /// Batches that failed.
     pub failures: u64,
-    /// Times that the spool could not be read or written.
+    /// Failed reads and writes of the spool.
     pub spool_failures: u64,
-    /// Whether the backend refused the credentials, so that nothing is sent until [`Outbox::resume`](crate::Outbox::resume).
+    /// Whether the backend rejected the credentials, so that nothing is sent until
+    /// [`Outbox::resume`](crate::Outbox::resume).
     pub is_halted: bool,
-    /// Why the last batch failed; empty while the last one succeeded.
+    /// The error of the last batch, or an empty string if it succeeded.
     pub last_error: String,
 }
 
-/// What became of records.
+/// Counters of records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordCounts {
-    /// Records that were given to the outbox.
+    /// Records that the outbox received.
     pub received: u64,
     /// Records that an earlier run left in the spool.
     pub restored: u64,
-    /// Records that the backend took.
+    /// Records that the backend accepted.
     pub sent: u64,
-    /// Records that have no form in the backend.
+    /// Records without an equivalent in the backend.
     pub ignored: u64,
-    /// Records that the backend refused, by the reason it gave.
+    /// Records that the backend rejected, by its reason.
     pub rejected: BTreeMap<Cow<'static, str>, u64>,
-    /// Records that were given up, by reason.
+    /// Records that were dropped, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
 }
 
-/// Why a record was given up.
+/// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
@@ -62,30 +63,30 @@ pub enum DropReason {
     QueueFull,
     /// It waited longer than `max_age`.
     Expired,
-    /// The backend refused a batch of this record alone as too large.
+    /// The backend rejected a batch of this record alone as too large.
     TooLarge,
-    /// The backend answered too often with an error.
+    /// The backend responded with too many errors.
     RetriesExhausted,
-    /// The backend refused the whole batch.
+    /// The backend rejected the whole batch.
     Rejected,
-    /// The exporter could not put the batch into the backend's form.
+    /// The exporter could not convert the batch to the backend's format.
     Invalid,
-    /// The exporter's report did not mention it.
+    /// The exporter's report did not include it.
     Unreported,
-    /// It cannot be written as JSON, or not be read back from the spool.
+    /// It cannot be serialized, or cannot be read from the spool.
     Unreadable,
-    /// Newer metrics and snapshots took its place before it could be sent.
+    /// Newer metrics and snapshots replaced it before it was sent.
     Superseded,
-    /// It still waited at shutdown, and no spool took it.
+    /// It was still queued at shutdown, and not in a spool.
     Shutdown,
 }
 
-/// Maximum number of failure reasons counted separately per backend; the rest is counted as one.
+/// Maximum number of rejection reasons counted separately per backend; all others are counted together.
 const MOST_REASONS: usize = 16;
 const OTHER_REASONS: &str = "other";
 
 impl DropReason {
-    /// Returns the reason as the label of a metric, such as `queue_full`.
+    /// Returns the reason as a metric label, such as `queue_full`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -103,7 +104,7 @@ impl DropReason {
 }
 
 impl RecordCounts {
-    /// Returns how many records the backend took or refused, or that were ignored or given up.
+    /// Returns the number of records that were sent, ignored, rejected or dropped.
     pub fn settled(&self) -> u64 {
         self.sent + self.ignored + self.rejected.values().sum::<u64>() + self.dropped.values().sum::<u64>()
     }
@@ -114,7 +115,7 @@ impl RecordCounts {
         }
     }
 
-    /// Counts what became of `settled` records by the exporter's report, which may be wrong.
+    /// Counts `settled` records by the exporter's report, which may not add up.
     pub(super) fn report(&mut self, report: &ExportReport, settled: usize) {
         let mut left = settled as u64;
         let mut take = |count: u64| {
@@ -142,19 +143,19 @@ impl OutboxStats {
         let gauge = |name, value: u64, help| Metric::gauge(name, value as f64).with_labels(&[exporter]).with_help(help);
         for (kind, counts) in [("event", &self.events), ("state", &self.state)] {
             for (name, count, help) in [
-                ("sre.exporter.received", counts.received, "Records given to the exporter."),
+                ("sre.exporter.received", counts.received, "Records received by the exporter."),
                 ("sre.exporter.restored", counts.restored, "Records that an earlier run left in the spool."),
                 ("sre.exporter.sent", counts.sent, "Records accepted by the backend."),
-                ("sre.exporter.ignored", counts.ignored, "Records that have no form in the backend."),
+                ("sre.exporter.ignored", counts.ignored, "Records without an equivalent in the backend."),
             ] {
                 emit(counter(name, count, help).with_label("kind", kind));
             }
             for (reason, count) in &counts.rejected {
-                let rejected = counter("sre.exporter.rejected", *count, "Records refused by the backend, by reason.");
+                let rejected = counter("sre.exporter.rejected", *count, "Records rejected by the backend, by reason.");
                 emit(rejected.with_label("kind", kind).with_label("reason", &**reason));
             }
             for (reason, count) in &counts.dropped {
-                let dropped = counter("sre.exporter.dropped", *count, "Records given up, by reason.");
+                let dropped = counter("sre.exporter.dropped", *count, "Records dropped, by reason.");
                 emit(dropped.with_label("kind", kind).with_label("reason", reason.as_str()));
             }
         }
@@ -167,7 +168,7 @@ impl OutboxStats {
         emit(gauge("sre.exporter.spool_length", self.spool_length, "Events waiting in the spool."));
         let bytes = gauge("sre.exporter.spool_size", self.spool_bytes, "Size of the events waiting in the spool.");
         emit(bytes.with_unit(MetricUnit::Bytes));
-        let help = "1 while nothing is sent because the backend refuses the credentials.";
+        let help = "1 while nothing is sent because the backend rejected the credentials.";
         emit(gauge("sre.exporter.halted", u64::from(self.is_halted), help));
     }
 }

@@ -14,7 +14,7 @@ use super::machine::{Machine, Outgoing, Step};
 use super::options::OutboxOptions;
 use super::spool_queue::SpoolResult;
 
-/// What an outbox and its thread share.
+/// The state shared by an outbox and its thread.
 pub(super) struct Shared {
     pub(super) exporter: Arc<dyn Exporter>,
     pub(super) http: Arc<dyn HttpClient>,
@@ -22,13 +22,13 @@ pub(super) struct Shared {
     machine: Mutex<Machine>,
     pub(super) wake: Notify,
     is_stopping: AtomicBool,
-    /// Whether a flush is over, and whether everything was sent.
+    /// The result of a flush, once it is over: whether everything was sent.
     flushed: (Mutex<Option<bool>>, Condvar),
 }
 
 type Answer = Result<ExportReport, ExportError>;
 
-/// The thread looks again at least so often: a clock may be set while it sleeps.
+/// The maximum sleep of the thread, because the clock may be set while it sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 impl Shared {
@@ -46,7 +46,7 @@ impl Shared {
         lock(&self.machine)
     }
 
-    /// Works until it is told to stop.
+    /// Runs until it is stopped.
     pub(super) async fn run(self: Arc<Self>) {
         let mut sending: Option<BoxFuture<'static, Answer>> = None;
         while !self.is_stopping.load(Ordering::Acquire) {
@@ -70,9 +70,9 @@ impl Shared {
         }
     }
 
-    /// Works until nothing more is due by the clock.
+    /// Runs until nothing more is due.
     pub(super) async fn send_due(self: &Arc<Self>) {
-        /// Ends the flight of a batch whose sender was dropped.
+        /// Cancels the batch in flight when its sender is dropped.
         struct Flight<'a>(&'a Shared);
 
         impl Drop for Flight<'_> {
@@ -95,7 +95,7 @@ impl Shared {
         }
     }
 
-    /// Waits until everything was sent, at most so long; false where something is left.
+    /// Waits until everything is sent, for at most `timeout`. Returns false if something is left.
     pub(super) fn flush(&self, timeout: Duration) -> bool {
         {
             let mut machine = self.machine();
@@ -124,7 +124,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Leaves what is left to the spool; without one it is lost. Returns how much is lost.
+    /// Moves the remaining events to the spool; without a spool they are lost. Returns the number of lost events.
     pub(super) fn put_away(&self) -> u64 {
         let mut machine = self.machine();
         let records = machine.unspooled(true);
@@ -137,7 +137,7 @@ impl Shared {
         machine.abandon()
     }
 
-    /// Does what can be done at once, and returns the first step that cannot.
+    /// Performs steps until one has to wait, and returns that step.
     fn next_step(&self) -> Step {
         loop {
             let now = self.options.clock.now();
@@ -147,7 +147,7 @@ impl Shared {
                 self.machine().collected(now, metrics, snapshots);
                 continue;
             }
-            // Without the lock: a push never waits for a disk.
+            // Without holding the lock, so that a push never waits for a disk.
             let spool = self.options.spool.as_deref();
             let limits = &self.options.limits;
             match spool.and_then(|spool| SpoolResult::of(&step, spool, self.exporter.name(), limits)) {
@@ -161,7 +161,7 @@ impl Shared {
         let (wants, sources) = (self.exporter.wants(), &self.options.collect);
         let (mut metrics, mut snapshots) = (Vec::new(), Vec::new());
         for source in sources {
-            // A source that panics has nothing to say; the others still do.
+            // If a source panics, the others are still collected.
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 if wants.metrics {
                     source.metrics(now, &mut |metric| metrics.push(metric.into_owned()));
@@ -174,7 +174,7 @@ impl Shared {
         (metrics, snapshots)
     }
 
-    /// Sends a batch once; a panic of the exporter is an error like any other.
+    /// Sends a batch once. A panic of the exporter is returned as an error.
     async fn send(self: Arc<Self>, outgoing: Outgoing) -> Answer {
         let resource = &self.options.resource;
         let answer = match &outgoing {
@@ -198,12 +198,12 @@ impl Shared {
         self.machine().settle(answer, self.options.clock.now(), random);
     }
 
-    /// Wakes whoever flushes, once there is nothing left that can be sent.
+    /// Wakes waiting flushes once nothing more can be sent.
     fn report_flushed(&self, is_sending: bool) {
         let machine = self.machine();
         let is_halted = machine.stats.is_halted;
         if (machine.is_idle() || is_halted) && !is_sending {
-            // With the machine locked, so that a flush that begins now is not told of the time before.
+            // The machine is locked, so that a flush that begins now does not see an earlier result.
             *lock(&self.flushed.0) = Some(!is_halted);
             self.flushed.1.notify_all();
         }
