@@ -13,7 +13,7 @@ use crate::by_hand::GraphRun;
 use crate::raised::{Raised, Settled};
 use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput, ToolOutput};
 
-/// Reads the lines of `astream_events(version="v2")`, and makes the same events from calls made by hand.
+/// Reads the lines of `astream_events(version="v2")`, and creates the same events for manual recording.
 #[derive(Debug)]
 pub struct LangGraphAdapter {
     runs: RunTracker<Graph>,
@@ -21,7 +21,7 @@ pub struct LangGraphAdapter {
     recorder: Recorder,
 }
 
-/// What is open inside the run of a graph.
+/// The open calls and nodes of a graph's run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Graph {
     calls: FxHashMap<String, Call>,
@@ -31,12 +31,12 @@ struct Graph {
 struct Call {
     kind: CallKind,
     name: String,
-    /// The node or call around it; `None` where that is the run itself.
+    /// The node or call around it; `None` if that is the run itself.
     parent: Option<String>,
     started: Timestamp,
     first_token: Option<Timestamp>,
     arguments_hash: Option<String>,
-    /// The id that the model gave the tool call it asked for.
+    /// The id that the model assigned to the tool call.
     tool_call_id: Option<String>,
     model: Option<String>,
     provider: Option<String>,
@@ -49,26 +49,26 @@ enum CallKind {
     Node,
 }
 
-/// At most so many calls and nodes are open in one run; more are counted as unmatched.
+/// Maximum number of open calls and nodes in one run; further ones are counted as unmatched.
 const MAX_OPEN_CALLS: usize = 4_096;
 
 impl LangGraphAdapter {
-    /// Returns an adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
+    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
         Self { runs: RunTracker::new(limits), raised: Raised::default(), recorder }
     }
 
-    /// Starts a run of a graph; its calls are made on the handle.
+    /// Starts a run of a graph. Its events are recorded through the returned handle.
     pub fn on_graph_start(&self, graph: &str) -> GraphRun {
         GraphRun { run: self.recorder.start(graph), nodes: FxHashMap::default() }
     }
 
-    /// Returns the totals of the runs recorded by hand.
+    /// Returns the totals of the manually recorded runs.
     pub fn snapshot(&self) -> AdapterSnapshot {
         self.recorder.snapshot()
     }
 
-    /// Resets the totals of the snapshot.
+    /// Resets the totals.
     pub fn clear(&self) {
         self.recorder.clear();
     }
@@ -241,7 +241,7 @@ impl Adapter for LangGraphAdapter {
     }
 }
 
-/// Closes a run, with an error where it raised; what was open inside ended with it.
+/// Closes a run, which failed if `error` is given; the calls still open in it have failed too.
 fn close(run: &OpenRun<Graph>, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
     if let Some(error) = &error {
         calls_never_ended(run, time, error, emit);
@@ -255,7 +255,7 @@ fn close_incomplete(run: &OpenRun<Graph>, time: Timestamp, emit: &mut dyn FnMut(
     emit(run.incomplete(time));
 }
 
-/// Reports the calls that were open when the run was cut off as failed: LangGraph reports nothing more of them.
+/// Reports the calls that were open at the end of the run as failed, because LangGraph reports no end for them.
 fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &mut dyn FnMut(AgentEvent)) {
     let mut open: Vec<_> = run.state.calls.iter().collect();
     open.sort_by_key(|(_, call)| std::cmp::Reverse(call.started));
@@ -265,7 +265,7 @@ fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &
 }
 
 impl Graph {
-    /// Opens a call. Returns false when too many are open.
+    /// Opens a call. Returns false if too many are open.
     fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> bool {
         if self.calls.len() >= MAX_OPEN_CALLS {
             return false;
@@ -280,7 +280,7 @@ impl Graph {
         let call = Call {
             kind,
             name: line.name.clone().unwrap_or_default(),
-            // The nearest of those that become events; the chains between them do not.
+            // The nearest ancestor that becomes an event; the chains in between do not.
             parent: line.parent_ids.iter().rev().find(|id| self.calls.contains_key(*id)).cloned(),
             started: line.time,
             first_token: None,
@@ -295,8 +295,8 @@ impl Graph {
 }
 
 impl Call {
-    /// Reads the message that a tool call ended with. A tool node may turn an exception of the tool into a message whose
-    /// status is `error`: returned as the error of the call.
+    /// Reads the message at the end of a tool call. A tool node may convert an exception of the tool to a message with
+    /// status `error`, which is returned as the error of the call.
     fn read_tool_message(&mut self, line: &Line<'_>) -> Option<String> {
         if self.kind != CallKind::Tool {
             return None;
@@ -305,7 +305,7 @@ impl Call {
             return None;
         };
         self.tool_call_id = tool_call_id;
-        (status == "error").then(|| "the tool answered with an error".to_owned())
+        (status == "error").then(|| "the tool returned an error".to_owned())
     }
 
     fn event(&self, run: &OpenRun<Graph>, run_id: &str, line: &Line<'_>, error: Option<String>) -> AgentEvent {

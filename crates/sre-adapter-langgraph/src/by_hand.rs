@@ -1,7 +1,7 @@
 use rustc_hash::FxHashMap;
 use sre_core::{LlmUsage, Run, Timestamp};
 
-/// A graph that is being run, recorded by hand. A run that is dropped without an end counts as incomplete.
+/// A run of a graph, recorded manually. Dropping it without ending it records it as incomplete.
 #[derive(Debug)]
 pub struct GraphRun {
     pub(crate) run: Run,
@@ -14,18 +14,18 @@ impl GraphRun {
         self.nodes.insert(node.to_owned(), self.run.now());
     }
 
-    /// Records the end of a node, with `error` where it failed.
+    /// Records the end of a node, which failed if `error` is given.
     pub fn on_node_end(&mut self, node: &str, error: Option<&str>) {
         let started = self.nodes.remove(node);
         self.run.step(node, "node", error, started);
     }
 
-    /// Records a call of a model.
+    /// Records a model call.
     pub fn on_llm_call(&self, usage: LlmUsage) {
         self.run.llm_call(usage);
     }
 
-    /// Records a call of a tool, with `error` where it failed.
+    /// Records a tool call, which failed if `error` is given.
     pub fn on_tool_call(&self, tool: &str, error: Option<&str>) {
         self.run.tool_call(tool, error);
     }

@@ -1,8 +1,9 @@
 //! Reads the events of LangGraph.
 //!
-//! Tap a graph with `async for e in graph.astream_events(input, version="v2"): forward(e)`, add a `time`, and one line
-//! `{"event": "raised", "time": …, "error": …, "message": …}` when the call raises: LangGraph itself reports nothing
-//! then. Where runs overlap, give that line the `run_id` of the graph's root run if you have it.
+//! Forward the events of a graph with `async for e in graph.astream_events(input, version="v2"): forward(e)`, and add a
+//! `time` to each. If the call raises, add one line `{"event": "raised", "time": …, "error": …, "message": …}`, because
+//! LangGraph itself does not report the exception. If runs overlap, give that line the `run_id` of the graph's root
+//! run, if known.
 //!
 //! ```
 //! use sre_adapter_langgraph::LangGraphAdapter;
@@ -18,7 +19,7 @@
 //! assert_eq!(events[1].event.duration_ms(), Some(2000.0));
 //! ```
 //!
-//! Without a stream, record the same events by hand:
+//! Without an event stream, record the same events manually:
 //!
 //! ```
 //! use sre_adapter_langgraph::LangGraphAdapter;
@@ -40,7 +41,7 @@ mod wire;
 pub use adapter::LangGraphAdapter;
 pub use by_hand::GraphRun;
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -3,10 +3,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sre_core::Timestamp;
 
-/// Exceptions without the run that raised them: it may be any of those that were open then and have reported nothing since.
+/// Exceptions without the run that raised them. It may be any run that was open at that time and has reported nothing
+/// since.
 ///
-/// A run that reports anything afterwards did not raise, so in the end one is left over; or, where several raised, as many
-/// as did.
+/// A run that reports anything later did not raise. In the end, as many candidates remain as there are exceptions.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Raised {
     pending: Vec<Pending>,
@@ -39,8 +39,8 @@ impl Raised {
         }
     }
 
-    /// Returns the next exception whose run is certain: of as many candidates as exceptions, all raised. At the end of the
-    /// input, `guess` chooses.
+    /// Returns the next exception whose run is certain: if there are as many candidates as exceptions, all of them
+    /// raised. At the end of the input, `guess` chooses.
     pub(crate) fn settle(&mut self, at_end: bool, guess: &Guess<'_>) -> Option<Settled> {
         let is_certain = |pending: &Pending| {
             let among = self.pending.iter().filter(|other| other.candidates.is_subset(&pending.candidates));
@@ -57,7 +57,7 @@ impl Raised {
     }
 }
 
-/// An exception and the run that raised it; `None` when every candidate is known to have ended.
+/// An exception and the run that raised it; `None` if every candidate is known to have ended.
 pub(crate) struct Settled {
     pub(crate) time: Timestamp,
     pub(crate) error: String,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sre_core::Timestamp;
 
-/// A line of `astream_events`: the fields that are used.
+/// The fields of a line of `astream_events` that are used.
 #[derive(Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(borrow)]
@@ -18,7 +18,7 @@ pub(crate) struct Line<'a> {
     pub(crate) data: Option<&'a RawValue>,
     #[serde(default)]
     pub(crate) metadata: Metadata,
-    /// Of a `raised` line.
+    /// Set on a `raised` line.
     pub(crate) error: Option<String>,
     pub(crate) message: Option<String>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct ToolInput<'a> {
 #[derive(Default, Deserialize)]
 pub(crate) struct ErrorData {
     pub(crate) error: Option<serde_json::Value>,
-    /// Of a tool.
+    /// Set for a tool.
     pub(crate) tool_call_id: Option<String>,
 }
 
@@ -86,7 +86,8 @@ pub(crate) struct ToolEnd {
     pub(crate) output: Option<ToolOutput>,
 }
 
-/// What a tool returned, which can be anything. The status of a `ToolMessage` says whether it was an exception.
+/// The result of a tool, which can be anything. The status of a `ToolMessage` tells whether the tool raised an
+/// exception.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(crate) enum ToolOutput {
@@ -94,13 +95,13 @@ pub(crate) enum ToolOutput {
     Other(serde::de::IgnoredAny),
 }
 
-/// Reads `data`; the default where it has another shape, as in another version of the framework.
+/// Reads `data`. Returns the default if it has another shape, as in another version of the framework.
 pub(crate) fn read<'a, T: Deserialize<'a> + Default>(data: Option<&'a RawValue>) -> T {
     data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
 }
 
 impl Line<'_> {
-    /// Returns whether a chain is a node of the graph, and not one of the chains inside a node.
+    /// Returns whether a chain is a node of the graph, rather than a chain inside a node.
     pub(crate) fn is_node(&self) -> bool {
         self.name.is_some() && self.name == self.metadata.langgraph_node
     }

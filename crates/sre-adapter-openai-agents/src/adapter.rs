@@ -10,7 +10,7 @@ use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestam
 use crate::by_hand::AgentRun;
 use crate::wire::{Input, Line, SpanData};
 
-/// Reads what a `TracingProcessor` forwards, and makes the same events from calls made by hand.
+/// Reads the lines that a `TracingProcessor` forwards, and creates the same events for manual recording.
 #[derive(Debug)]
 pub struct OpenAiAgentsAdapter {
     traces: RunTracker<Trace>,
@@ -29,32 +29,32 @@ struct Trace {
 #[derive(Debug, Serialize, Deserialize)]
 struct StartedSpan {
     parent: Option<String>,
-    /// The agent may recover from whatever fails inside a tool.
+    /// Whether it is a tool. The agent may recover from any failure inside a tool.
     is_tool: bool,
-    /// Whether an event comes of it when it ends.
+    /// Whether it becomes an event when it ends.
     is_event: bool,
 }
 
-/// At most so many spans of one trace are remembered for their parents.
+/// Maximum number of spans remembered per trace, as parents of later ones.
 const MAX_SPANS: usize = 16_384;
 
 impl OpenAiAgentsAdapter {
-    /// Returns an adapter that holds as much as `limits` say, and sends what is recorded by hand to `recorder`.
+    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
         Self { traces: RunTracker::new(limits), recorder }
     }
 
-    /// Starts a run of `agent`; its calls are made on the handle.
+    /// Starts a run of `agent`. Its events are recorded through the returned handle.
     pub fn on_run_start(&self, agent: &str) -> AgentRun {
         AgentRun(self.recorder.start(agent))
     }
 
-    /// Returns the totals of the runs recorded by hand.
+    /// Returns the totals of the manually recorded runs.
     pub fn snapshot(&self) -> AdapterSnapshot {
         self.recorder.snapshot()
     }
 
-    /// Resets the totals of the snapshot.
+    /// Resets the totals.
     pub fn clear(&self) {
         self.recorder.clear();
     }
@@ -93,7 +93,7 @@ impl OpenAiAgentsAdapter {
         let error = line.error.as_ref().map(crate::wire::SpanError::text);
         let ended = line.ended_at.unwrap_or(time);
         let duration_ms = line.started_at.map(|started| ended.millis_since(started));
-        // The agent may recover from what fails inside a tool, an agent used as a tool included.
+        // The agent may recover from any failure inside a tool, including an agent used as a tool.
         let inside_tool = run.state.is_inside_tool(line.parent_id.as_deref());
         let kind = data.kind.clone();
         if kind == "agent"
@@ -114,7 +114,7 @@ impl OpenAiAgentsAdapter {
     }
 }
 
-/// Returns the event of a span; `None` for wrappers that only repeat what is inside them.
+/// Returns the event of a span, or `None` for wrappers that only repeat the spans inside them.
 fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>, handoffs: &mut u32) -> Option<Event> {
     let step = |name: String, kind: &str, error| {
         let mut step = StepFinished::new(name, kind).with_error(error);
@@ -161,8 +161,8 @@ fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>,
 }
 
 impl Trace {
-    /// Returns the span `id` and those around it, from the inside out. Bounded, for input whose spans are each other's
-    /// parents.
+    /// Returns the span `id` and those around it, innermost first. At most 256, because the spans of invalid input may
+    /// be each other's parents.
     fn enclosing<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a StartedSpan)> {
         let entry = |id: &'a str| Some((id, self.spans.get(id)?));
         std::iter::successors(id.and_then(entry), move |(_, span)| span.parent.as_deref().and_then(entry)).take(256)
@@ -172,7 +172,7 @@ impl Trace {
         self.enclosing(parent).any(|(_, span)| span.is_tool)
     }
 
-    /// Returns the nearest enclosing span that becomes an event; `None` where that is the trace itself.
+    /// Returns the nearest enclosing span that becomes an event, or `None` if that is the trace itself.
     fn reported_parent(&self, parent: Option<&str>) -> Option<String> {
         self.enclosing(parent).find(|(_, span)| span.is_event).map(|(id, _)| id.to_owned())
     }

@@ -1,26 +1,26 @@
 use sre_core::{LlmUsage, Run};
 
-/// A run of an agent, recorded by hand. A run that is dropped without an end counts as incomplete.
+/// A run of an agent, recorded manually. Dropping it without ending it records it as incomplete.
 #[derive(Debug)]
 pub struct AgentRun(pub(crate) Run);
 
 impl AgentRun {
-    /// Records a call of a tool, with `error` where it failed.
+    /// Records a tool call, which failed if `error` is given.
     pub fn on_tool_call(&self, tool: &str, error: Option<&str>) {
         self.0.tool_call(tool, error);
     }
 
-    /// Records that one agent passed the task on to another.
+    /// Records a handoff of the task from one agent to another.
     pub fn on_handoff(&mut self, from: &str, to: &str) {
         self.0.handoff(from, to);
     }
 
-    /// Records the check of a guardrail.
+    /// Records the result of a guardrail check.
     pub fn on_guardrail_check(&self, guardrail: &str, passed: bool) {
         self.0.policy_check(guardrail, passed);
     }
 
-    /// Records a call of a model.
+    /// Records a model call.
     pub fn on_llm_call(&self, usage: LlmUsage) {
         self.0.llm_call(usage);
     }

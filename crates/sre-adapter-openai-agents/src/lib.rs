@@ -1,8 +1,8 @@
 //! Reads the traces of the OpenAI Agents SDK.
 //!
-//! Tap it with a `TracingProcessor` that forwards `trace.export()` and `span.export()` at start and end, each with
-//! `event` (`trace_start`, `span_start`, `span_end`, `trace_end`) and `time`. A trace is a task, of the agent that its
-//! workflow is named after.
+//! Use a `TracingProcessor` that forwards `trace.export()` and `span.export()` at start and end, each with `event`
+//! (`trace_start`, `span_start`, `span_end`, `trace_end`) and `time`. A trace is a task of the agent that its workflow
+//! is named after.
 //!
 //! ```
 //! use sre_adapter_openai_agents::OpenAiAgentsAdapter;
@@ -18,9 +18,9 @@
 //! assert_eq!((events[1].agent.as_str(), events[1].event.outcome()), ("support", Some(true)));
 //! ```
 //!
-//! The SDK's traces say nothing about streaming, so model calls have no time to first token.
+//! The SDK's traces do not report streaming, so model calls have no time to first token.
 //!
-//! Without a processor, record the same events by hand:
+//! Without a processor, record the same events manually:
 //!
 //! ```
 //! use sre_adapter_openai_agents::OpenAiAgentsAdapter;
@@ -39,7 +39,7 @@ mod wire;
 pub use adapter::OpenAiAgentsAdapter;
 pub use by_hand::AgentRun;
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sre_core::Timestamp;
 
-/// A line of the processor: the fields that are used.
+/// The fields of a forwarded line that are used.
 #[derive(Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(borrow)]
@@ -39,7 +39,7 @@ pub(crate) struct SpanData<'a> {
 }
 
 impl SpanData<'_> {
-    /// Returns whether an event comes of the span. Agents and the SDK's own tasks only wrap what is inside them.
+    /// Returns whether the span becomes an event. Agents and the SDK's own tasks only wrap other spans.
     pub(crate) fn is_event(&self) -> bool {
         let sdk_span_type = || self.data.as_ref()?.sdk_span_type.as_deref();
         match &*self.kind {

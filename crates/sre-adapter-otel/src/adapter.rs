@@ -12,22 +12,22 @@ use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
 use crate::trace::{self, Trace};
 
-/// Reads OTLP export requests: traces, and evaluations among logs.
+/// Reads OTLP export requests: traces, and evaluations in logs.
 #[derive(Debug)]
 pub struct OtelAdapter {
-    /// Traces that were read are remembered with their agents, for spans that arrive later.
+    /// Traces already converted are remembered with their agents, for spans that arrive later.
     traces: RunTracker<Trace>,
-    /// Traces whose root has arrived, by the moment at which they are read.
+    /// Traces whose root has arrived, by the time at which they are converted.
     settling: BTreeSet<(Timestamp, String)>,
 }
 
 /// How long to wait for the rest of a trace after its root.
 const SETTLE: Duration = Duration::from_secs(2);
-/// At most so many spans of one trace are held; more are counted as unmatched.
+/// Maximum number of spans held per trace; further ones are counted as unmatched.
 const MAX_SPANS: usize = 20_000;
 
 impl OtelAdapter {
-    /// Returns an adapter that holds as much as `limits` say.
+    /// Creates an adapter with the given limits.
     pub fn new(limits: RunLimits) -> Self {
         Self { traces: RunTracker::new(limits), settling: BTreeSet::new() }
     }
@@ -119,7 +119,7 @@ impl OtelAdapter {
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.traces.counts.repeated += state.drop_repeated();
         let (key, started, spans) = (state.id.to_string(), state.latest, state.spans.len() as u64);
-        // It may have been evicted before that moment.
+        // The trace may be evicted before that time.
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
         let mut agent = None;
         trace::emit(state, at, &mut |event| {
@@ -127,7 +127,7 @@ impl OtelAdapter {
             emit(event);
         });
         let Some(agent) = agent else {
-            // No span has a dialect, and the root never arrived.
+            // No span has a known dialect, and the root never arrived.
             self.traces.counts.unmatched += spans;
             return;
         };
@@ -149,7 +149,7 @@ impl Adapter for OtelAdapter {
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<IngestReport, AdapterError> {
         if record.is_empty() {
-            return Err(AdapterError::Malformed("found nothing, expected an OTLP export request".to_owned()));
+            return Err(AdapterError::Malformed("found an empty record, expected an OTLP export request".to_owned()));
         }
         Ok(self.ingest_request(decode::read(record, BodyKind::Traces)?, limits, emit))
     }

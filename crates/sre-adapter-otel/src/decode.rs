@@ -3,10 +3,10 @@ use sre_core::adapter::{AdapterError, Body, BodyKind};
 use crate::request::Request;
 use crate::{json, protobuf};
 
-/// Reads a request, in JSON or in protobuf; an empty one of protobuf has nothing in it.
+/// Reads a request in JSON or protobuf. An empty body is a valid, empty protobuf request.
 pub(crate) fn read(body: &[u8], kind: BodyKind) -> Result<Request, AdapterError> {
     let mut request = Request::default();
-    // No protobuf of OTLP begins with a brace: it would be a group, which OTLP has none of.
+    // An OTLP message in protobuf never begins with a brace: that would start a group, which OTLP does not use.
     let is_json =
         body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'{' | b'[' | b'"'));
     if is_json {
@@ -19,7 +19,7 @@ pub(crate) fn read(body: &[u8], kind: BodyKind) -> Result<Request, AdapterError>
     Ok(request)
 }
 
-/// Decodes a body that holds one request. What a journal keeps of it is about a tenth of what came.
+/// Decodes a body that holds one request. The decoded form, stored in the journal, is about a tenth of the body's size.
 pub(crate) fn decode(body: Body) -> Result<Body, AdapterError> {
     match body.kind {
         BodyKind::Lines => Ok(body),

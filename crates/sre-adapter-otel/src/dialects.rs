@@ -1,16 +1,16 @@
-//! The dialects of agent instrumentations, a table each. A new dialect is a new table.
+//! The dialects of agent instrumentations, one table each. A new dialect needs only a new table.
 
 use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-/// What a span is in the run of an agent.
+/// The role of a span in an agent's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// An agent or workflow: the topmost of a trace is the task.
+    /// An agent or workflow; the topmost one of a trace is the task.
     Agent,
-    /// A step; without a parent it is the task.
+    /// A step; without a parent, the task.
     Chain,
     Step,
     ModelCall,
@@ -18,14 +18,14 @@ pub(crate) enum Role {
     Evaluator,
 }
 
-/// How a dialect is recognised, and which attributes hold each field. Of several keys, the first that is present counts.
+/// How a dialect is recognised, and which attributes hold each field. The first key that is present counts.
 pub(crate) struct Dialect {
-    /// The attribute whose presence means the dialect and whose value means the role of the span.
+    /// The attribute that marks the dialect; its value determines the role of the span.
     pub(crate) marker: &'static str,
     pub(crate) roles: &'static [(&'static str, Role)],
     pub(crate) any_other_role: Role,
     pub(crate) agent: &'static [&'static str],
-    /// Whether an agent without a name of its own has the name of its span.
+    /// Whether an agent without a name is named after its span.
     pub(crate) span_names_agent: bool,
     pub(crate) step: &'static [&'static str],
     pub(crate) model: &'static [&'static str],
@@ -36,9 +36,9 @@ pub(crate) struct Dialect {
     pub(crate) cost_usd: &'static [&'static str],
     pub(crate) tool: &'static [&'static str],
     pub(crate) arguments: &'static [&'static str],
-    /// The id that the model gave the tool call it asked for.
+    /// The id that the model assigned to the tool call.
     pub(crate) tool_call_id: &'static [&'static str],
-    /// The arguments inside of the arguments, where the dialect wraps them.
+    /// The keys of the inner arguments, if the dialect wraps them.
     pub(crate) arguments_in: &'static [&'static str],
     pub(crate) first_token: FirstToken,
 }
@@ -57,7 +57,7 @@ const GEN_AI_OUTPUT: &[&str] = &["gen_ai.usage.output_tokens", "gen_ai.usage.com
 const GEN_AI_CACHED: &[&str] = &["gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"];
 const GEN_AI_CHUNK: FirstToken = FirstToken::Seconds("gen_ai.response.time_to_first_chunk");
 
-/// In the order in which they are tried: a span may carry the marks of two.
+/// In order of precedence: a span may be marked by two dialects.
 pub(crate) static DIALECTS: [Dialect; 4] = [VERCEL_AI, OPEN_INFERENCE, GEN_AI, TRACELOOP];
 
 /// <https://ai-sdk.dev/docs/ai-sdk-core/telemetry>
@@ -143,7 +143,7 @@ const GEN_AI: Dialect = Dialect {
     tool: &["gen_ai.tool.name", "traceloop.entity.name"],
     arguments: &["gen_ai.tool.call.arguments", "traceloop.entity.input"],
     tool_call_id: &["gen_ai.tool.call.id"],
-    // OpenLLMetry puts the call's metadata, which differs every time, around the arguments.
+    // OpenLLMetry wraps the arguments together with the call's metadata, which differs for every call.
     arguments_in: &["inputs", "input_str"],
     first_token: GEN_AI_CHUNK,
 };
@@ -161,21 +161,21 @@ const TRACELOOP: Dialect = Dialect {
     ..GEN_AI
 };
 
-/// An older model call that carries GenAI attributes without an operation.
+/// Marks an older model call that has GenAI attributes but no operation.
 pub(crate) const LLM_REQUEST_TYPE: &str = "llm.request.type";
 pub(crate) const GEN_AI_TABLE: &Dialect = &GEN_AI;
-/// The attribute of OpenLLMetry that says that a task failed.
+/// OpenLLMetry's attribute for a failed task.
 pub(crate) const TASK_STATUS: (&str, &str) = ("gen_ai.task.status", "failure");
 pub(crate) const ERROR_TYPE: &str = "error.type";
 pub(crate) const EVALUATION_EVENT: &str = "gen_ai.evaluation.result";
 pub(crate) const EVALUATION_NAME: &str = "gen_ai.evaluation.name";
 pub(crate) const EVALUATION_SCORE: &str = "gen_ai.evaluation.score.value";
 pub(crate) const EVALUATION_LABEL: &str = "gen_ai.evaluation.score.label";
-/// The attributes in which a client span names the host it called.
+/// The attributes for the host that a client span called.
 pub(crate) const HOST: &[&str] = &["server.address", "net.peer.name", "http.host", "url.full", "http.url"];
 pub(crate) const HTTP_STATUS: &[&str] = &["http.response.status_code", "http.status_code"];
 
-/// How many times a client has sent the request of a span before; absent the first time.
+/// How many times a client has sent the request of a span before; absent for the first attempt.
 pub(crate) const HTTP_RESEND_COUNT: &str = "http.request.resend_count";
 
 /// Hosts whose HTTP requests are model calls, in spans without a dialect.
@@ -202,7 +202,7 @@ pub(crate) fn is_model_host(host: &str) -> bool {
     MODEL_HOSTS.iter().any(|known| host.contains(known))
 }
 
-/// Returns the key as a static text; `None` for an attribute that is in no table.
+/// Returns the key as a static string, or `None` if it is in no table.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
     static KEYS: LazyLock<FxHashMap<&'static str, &'static str>> = LazyLock::new(|| {
         let mut keys = vec![LLM_REQUEST_TYPE, TASK_STATUS.0, ERROR_TYPE, "event.name"];

@@ -1,4 +1,4 @@
-//! OTLP in JSON: ids in hex and enums by number, or, in protobuf's own JSON form, in base64 and by name.
+//! OTLP in JSON: ids in hex and enums by number or, in protobuf's own JSON form, ids in base64 and enums by name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -52,7 +52,7 @@ fn read_span(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
     Some((trace_id(&span.trace_id)?, read))
 }
 
-/// Reads an id in hex, or in base64, which is never as long.
+/// Reads an id in hex, or in base64, which is shorter.
 fn trace_id(text: &str) -> Option<TraceId> {
     if text.len() == 32 { text.parse().ok() } else { TraceId::from_bytes(base64(text)?) }
 }
@@ -211,7 +211,7 @@ struct AnyValue<'a> {
     bool_value: Option<bool>,
 }
 
-/// A text that borrows even inside an `Option`.
+/// A string that borrows even inside an `Option`.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -227,7 +227,7 @@ impl AnyValue<'_> {
     }
 }
 
-/// An enum by number or by name; its values of interest have one form each.
+/// An enum by number or by name.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Enum {
@@ -247,11 +247,11 @@ impl Default for Enum {
     }
 }
 
-/// Nanoseconds as a text, as JSON writes 64-bit numbers, or as a number.
+/// Nanoseconds as a string, as JSON represents 64-bit numbers, or as a number.
 #[derive(Clone, Copy, Default)]
 struct Nanos(u64);
 
-/// A number, or one in a text.
+/// A number, or a string that holds one.
 #[derive(Clone, Copy)]
 struct Number(f64);
 
@@ -262,7 +262,7 @@ impl<'de> Deserialize<'de> for Nanos {
             type Value = Nanos;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("nanoseconds since the Unix epoch, as a number or in a text")
+                f.write_str("nanoseconds since the Unix epoch, as a number or a string")
             }
 
             fn visit_u64<E>(self, nanos: u64) -> Result<Nanos, E> {
@@ -284,7 +284,7 @@ impl<'de> Deserialize<'de> for Number {
             type Value = Number;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or one in a text")
+                f.write_str("a number, or a string that holds one")
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<Number, E> {

@@ -1,9 +1,9 @@
-//! Reads agent runs from OpenTelemetry traces in the usual dialects.
+//! Reads agent runs from OpenTelemetry traces.
 //!
-//! The input is the bodies of OTLP export requests, as protobuf or as JSON (OTLP/JSON, and protobuf's own JSON form), with
-//! spans in any order. A trace is read two seconds, by the input's time, after its root arrived, so that the parts of
-//! several requests are together. The dialects, a table each, are in `dialects.rs`: the GenAI conventions old and new,
-//! OpenInference, OpenLLMetry and the Vercel AI SDK; where spans have none, the root is the task.
+//! The input is the bodies of OTLP export requests, as protobuf or as JSON (OTLP/JSON, and protobuf's own JSON form),
+//! with spans in any order. A trace is converted to events two seconds after its root arrived, by the time of the
+//! input, so that it may come in several requests. `dialects.rs` has a table for each dialect: the GenAI conventions
+//! old and new, OpenInference, OpenLLMetry and the Vercel AI SDK. In a trace without any dialect, the root is the task.
 //!
 //! ```
 //! use sre_adapter_otel::OtelAdapter;
@@ -30,7 +30,7 @@ mod trace;
 
 pub use adapter::OtelAdapter;
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

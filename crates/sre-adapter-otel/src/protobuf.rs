@@ -38,7 +38,7 @@ pub(crate) fn logs(body: &[u8], into: &mut Request) -> Result<(), AdapterError> 
 }
 
 fn malformed(what: &str, error: &prost::DecodeError) -> AdapterError {
-    AdapterError::Malformed(format!("found no OTLP {what} as protobuf ({error}), expected an export request"))
+    AdapterError::Malformed(format!("found invalid protobuf ({error}), expected an OTLP export request for {what}"))
 }
 
 fn read(span: &proto::Span) -> Option<(TraceId, Span)> {
@@ -57,7 +57,7 @@ fn read(span: &proto::Span) -> Option<(TraceId, Span)> {
     Some((trace_id(&span.trace_id)?, read))
 }
 
-/// An id of all zeros is none.
+/// Returns `None` for an id of all zeros.
 fn trace_id(bytes: &[u8]) -> Option<TraceId> {
     TraceId::from_bytes(bytes.try_into().ok()?)
 }

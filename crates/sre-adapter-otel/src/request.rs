@@ -6,15 +6,15 @@ use sre_core::{Event, SpanId, StateError, StateReader, StateWriter, Timestamp, T
 use crate::dialects::EVALUATION_EVENT;
 use crate::span::{Known, Span};
 
-/// The part of an export request that matters to the runs of agents. Reading it takes most of the time and needs no
-/// adapter, so that a service can do it on many threads.
+/// The parts of an export request that describe agent runs. Decoding takes most of the time and does not need the
+/// adapter, so that a service can decode on several threads.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) items: Vec<Item>,
     pub(crate) services: Vec<String>,
-    /// Spans without an id or a time, or with a duration, a cost or a time that is out of range.
+    /// Spans without an id or a time, or with a duration, cost or time out of range.
     pub(crate) rejected: u64,
-    /// Log records that are no evaluations.
+    /// Log records that are not evaluations.
     pub(crate) unknown: u64,
 }
 
@@ -24,13 +24,13 @@ pub(crate) enum Item {
     Evaluation(LoggedEvaluation),
 }
 
-/// An evaluation that came as a log record.
+/// An evaluation from a log record.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LoggedEvaluation {
     pub(crate) time: Timestamp,
     pub(crate) trace: Option<TraceId>,
     pub(crate) span: Option<SpanId>,
-    /// The agent, where the record names one.
+    /// The agent, if the record names one.
     pub(crate) agent: Option<String>,
     #[serde(with = "json_text")]
     pub(crate) event: Event,
@@ -40,7 +40,7 @@ pub(crate) struct LoggedEvaluation {
 const SECTION: &str = "request";
 
 impl Request {
-    /// Returns the request in a form that later versions read too.
+    /// Serializes the request in a format that later versions can read.
     pub(crate) fn save(&self) -> Result<Vec<u8>, AdapterError> {
         let mut state = StateWriter::default();
         state.section(SECTION, |state| state.put(self));
@@ -55,7 +55,7 @@ impl Request {
         state.take().map_err(malformed)
     }
 
-    /// Rejects what ends after `time`: the clock that says so must be wrong.
+    /// Rejects items that end after `time`, because the clock of their sender is wrong.
     pub(crate) fn drop_after(&mut self, time: Timestamp) {
         let before = self.items.len();
         self.items.retain(|item| match item {
@@ -65,12 +65,12 @@ impl Request {
         self.rejected += (before - self.items.len()) as u64;
     }
 
-    /// Returns why records were rejected.
+    /// Returns the reason why records were rejected.
     pub(crate) fn rejection(&self) -> String {
         format!("found {} records without an id, or with a time, duration or cost out of range", self.rejected)
     }
 
-    /// Adds the name of a service. Returns its number, by which spans refer to it.
+    /// Adds the name of a service. Returns its index, by which spans refer to it.
     pub(crate) fn service(&mut self, name: Option<&str>) -> Option<u32> {
         self.services.push(name?.to_owned());
         Some(self.services.len() as u32 - 1)

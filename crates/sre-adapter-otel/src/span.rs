@@ -5,7 +5,7 @@ use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
 
 use crate::dialects::{self, DIALECTS, Dialect, FirstToken, Role, known_key};
 
-/// The fields of a span that JSON and protobuf have in common.
+/// The fields of a span that JSON and protobuf share.
 pub(crate) struct RawSpan<'a> {
     pub(crate) id: SpanId,
     pub(crate) parent: Option<SpanId>,
@@ -27,7 +27,7 @@ pub(crate) enum Scalar<'a> {
     Other,
 }
 
-/// The part of a span that matters to the run of an agent.
+/// The parts of a span that describe an agent's run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Span {
     pub(crate) id: SpanId,
@@ -36,17 +36,17 @@ pub(crate) struct Span {
     pub(crate) end: Timestamp,
     /// `None` for a span without a dialect.
     pub(crate) role: Option<Role>,
-    /// The name of the agent, or of a chain.
+    /// The name of the agent or chain.
     pub(crate) name: Option<String>,
     pub(crate) error: Option<String>,
-    /// The event that the span becomes; `None` for agents, and for spans without one.
+    /// The event of the span; `None` for agents, and for spans without an event.
     #[serde(with = "json_text")]
     pub(crate) event: Option<Event>,
     #[serde(with = "json_text")]
     pub(crate) evaluations: Vec<Event>,
 }
 
-/// The attributes that are in a table, and the evaluations that are spread over numbered ones.
+/// The attributes that are in a table, and the evaluations in numbered attributes.
 pub(crate) struct Known<'a> {
     found: Vec<(&'static str, Scalar<'a>)>,
     evaluations: Vec<Judgement<'a>>,
@@ -74,7 +74,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// `evaluations.0.evaluation.score` and its like, as OpenInference flattens lists.
+    /// Adds a field such as `evaluations.0.evaluation.score`, in which OpenInference flattens lists.
     fn add_evaluation(&mut self, key: &'a str, value: Scalar<'a>) {
         let Some((end, _)) = key.match_indices('.').nth(1) else { return };
         let (prefix, field) = key.split_at(end);
@@ -122,7 +122,7 @@ impl<'a> Known<'a> {
         marked.or_else(is_old_call)
     }
 
-    /// An evaluation in the GenAI conventions' own attributes.
+    /// Returns the evaluation in the attributes of the GenAI conventions.
     pub(crate) fn gen_ai_evaluation(&self) -> Option<Event> {
         let judgement = Judgement {
             prefix: "",
@@ -170,7 +170,8 @@ impl Judgement<'_> {
 }
 
 impl Span {
-    /// Reads a span by the tables; `None` for a negative duration or cost. `events` are the names and times of its span events.
+    /// Reads a span by the tables. Returns `None` if its duration or cost is negative. `events` are the names and times
+    /// of its span events.
     pub(crate) fn read<'a>(
         raw: &RawSpan<'a>,
         known: &Known<'a>,
@@ -280,7 +281,7 @@ impl Span {
     }
 }
 
-/// Returns why the span failed: by its status, by `error.type`, or by the status that OpenLLMetry gives the task.
+/// Returns the error of a failed span, by its status, by `error.type`, or by OpenLLMetry's status of the task.
 fn error_of(raw: &RawSpan<'_>, known: &Known<'_>) -> Option<String> {
     let kind = known.text(&[dialects::ERROR_TYPE]);
     let (key, failure) = dialects::TASK_STATUS;
@@ -303,7 +304,7 @@ fn hash_arguments(text: &str, wrapped_in: &[&str]) -> String {
     arguments_hash(text)
 }
 
-/// A parent in another process may never come here: the span is a root as far as this input is concerned.
+/// Ignores a parent in another process, which may never arrive here: the span is a root of this input.
 pub(crate) fn local_parent(parent: Option<SpanId>, flags: u32) -> Option<SpanId> {
     const HAS_IS_REMOTE: u32 = 0x100;
     const IS_REMOTE: u32 = 0x200;

@@ -1,4 +1,4 @@
-//! From the spans of a trace to the events of its tasks.
+//! Converts the spans of a trace to the events of its tasks.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -9,26 +9,26 @@ use sre_core::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 use crate::dialects::Role;
 use crate::span::Span;
 
-/// A trace that is not read yet.
+/// A trace that is not converted to events yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) id: TraceId,
     pub(crate) spans: Vec<Span>,
     pub(crate) service: Option<String>,
-    /// When it is read: a while after its last root; `None` until one has arrived.
+    /// When it is converted, a short time after its last root arrived; `None` before.
     pub(crate) settles_at: Option<Timestamp>,
     pub(crate) latest: Timestamp,
-    /// The agent of the first task of the same trace, where that was read already: this is what arrived later.
+    /// The agent of the trace's first task, if that was converted before and these spans arrived later.
     pub(crate) follows: Option<String>,
 }
 
-/// Yields the events of a trace: for each of its tasks the start, what happened in it, and the end.
+/// Emits the events of a trace: for each task the start, the events inside it, and the end.
 ///
-/// `closed_at` is the moment at which a trace without a root is given up: its task is incomplete, or, where the trace
-/// only follows one that was read already, there is none.
+/// `closed_at` is the time at which a trace without a root is given up. Its task is incomplete; if these spans arrived
+/// after the trace was converted, they have no task of their own.
 ///
-/// The tree of the trace can be rebuilt from the events: each has its span's id, and that of the nearest span above which
-/// has events too.
+/// The tree of the trace can be rebuilt from the events: each has the id of its span, and as its parent the nearest
+/// ancestor that has events too.
 pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
     let mut own: Vec<OwnEvents> = trace.spans.iter_mut().map(OwnEvents::take).collect();
     let trace = &trace;
@@ -89,14 +89,15 @@ impl Trace {
         Self { id, spans: Vec::new(), service, settles_at: None, latest: Timestamp::default(), follows }
     }
 
-    /// Drops the spans that arrived a second time, as after a request that was sent again. Returns how many.
+    /// Drops spans that were received before, as after a request that was sent again. Returns their number.
     pub(crate) fn drop_repeated(&mut self) -> u64 {
         let (before, mut seen) = (self.spans.len(), FxHashSet::default());
         self.spans.retain(|span| seen.insert(span.id));
         (before - self.spans.len()) as u64
     }
 
-    /// Returns the task of a root. The first of a trace is named after the trace, any other after its span too.
+    /// Returns the task of a root. The first task of a trace has the trace's id as its name; the others add their
+    /// span's id.
     fn task(&self, number: usize, root: usize) -> Task<'_> {
         let span = &self.spans[root];
         let is_first = number == 0 && self.follows.is_none();
@@ -118,13 +119,13 @@ impl Trace {
         Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(self.latest) }
     }
 
-    /// Returns the name of the service, unless it is the placeholder that SDKs put there.
+    /// Returns the name of the service, unless it is the default name of an SDK.
     fn service(&self) -> Option<&str> {
         self.service.as_deref().filter(|name| !name.starts_with("unknown_service"))
     }
 }
 
-/// The events of a span itself, without those that follow from its place in the tree.
+/// The events of a span itself, without those that depend on its position in the tree.
 #[derive(Default)]
 struct OwnEvents {
     event: Option<Event>,
@@ -139,7 +140,7 @@ impl OwnEvents {
 
 struct Task<'a> {
     run: OpenRun<()>,
-    /// `None` when it never arrived.
+    /// `None` if it never arrived.
     root: Option<&'a Span>,
     verdict: Verdict,
     end: Timestamp,
@@ -155,11 +156,11 @@ impl Task<'_> {
     }
 }
 
-/// The spans of a trace by who called whom.
+/// The spans of a trace as a call tree.
 struct Tree<'a> {
     spans: &'a [Span],
     by_id: FxHashMap<SpanId, usize>,
-    /// Spans with a model call somewhere below them: wrappers that repeat its usage.
+    /// Spans with a model call below them: wrappers that repeat its usage.
     above_a_call: FxHashSet<usize>,
 }
 
@@ -180,7 +181,8 @@ impl<'a> Tree<'a> {
         self.spans[index].parent.and_then(|parent| self.by_id.get(&parent)).copied()
     }
 
-    /// Returns the spans above, from the nearest on. Bounded, for input whose spans are each other's parents.
+    /// Returns the ancestors, nearest first. At most 256, because the spans of invalid input may be each other's
+    /// parents.
     fn ancestors(&self, index: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.parent(index), |&index| self.parent(index)).take(256)
     }
@@ -191,8 +193,9 @@ impl<'a> Tree<'a> {
         orphans.min_by_key(|span| span.start)?.parent
     }
 
-    /// Makes a request that a client sent again one operation with the request before it, below the same span; the first
-    /// attempt itself does not say that it is one. An operation is called by its first attempt's span.
+    /// Links a request that a client sent again to the request before it, below the same span: both become attempts of
+    /// one operation. The first attempt has no attribute that marks it. The id of an operation is the span id of its
+    /// first attempt.
     fn link_attempts(&self, order: &[usize], own: &mut [OwnEvents]) {
         let mut last_of: FxHashMap<Option<SpanId>, usize> = FxHashMap::default();
         for &index in order {
@@ -211,8 +214,8 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Returns the topmost spans that start a task; the root of a trace where none does. Only spans below a root that has
-    /// arrived count: the topmost span of the others is still missing.
+    /// Returns the topmost spans that start a task, or the root of a trace without such spans. Only spans below a root
+    /// that has arrived count; the topmost span of all others is still missing.
     fn tasks(&self) -> Vec<usize> {
         let starts = |index: usize| match self.spans[index].role {
             Some(Role::Agent) => true,
@@ -233,14 +236,14 @@ impl<'a> Tree<'a> {
         tasks
     }
 
-    /// Returns which of `tasks` a span belongs to.
+    /// Returns the index in `tasks` of the task that a span belongs to.
     fn task_of(&self, index: usize, tasks: &[usize]) -> Option<usize> {
         std::iter::once(index)
             .chain(self.ancestors(index))
             .find_map(|index| tasks.iter().position(|task| *task == index))
     }
 
-    /// Returns the events of a span. Where some spans have a dialect, those without one are plumbing.
+    /// Returns the events of a span. If some spans have a dialect, those without one have no events of their own.
     fn events_of(&self, index: usize, has_dialect: bool, tasks: &[usize], own: OwnEvents) -> Vec<Event> {
         let mut events = own.evaluations;
         match self.spans[index].role {
@@ -253,7 +256,7 @@ impl<'a> Tree<'a> {
         events
     }
 
-    /// An agent called by an agent is a step and a hand-off; one of the same name only repeats its parent.
+    /// An agent called by an agent is a step and a handoff. An agent with the same name as its caller is neither.
     fn nested_agent(&self, index: usize, events: &mut Vec<Event>) {
         let span = &self.spans[index];
         let is_agent = |index: &usize| self.spans[*index].role == Some(Role::Agent);

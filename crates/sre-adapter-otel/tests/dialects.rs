@@ -1,4 +1,4 @@
-//! What the recordings do not show: streams, costs, evaluations, nested agents, plain spans, traces that stay open.
+//! Cases that the recordings do not cover: streams, costs, evaluations, nested agents, plain spans, unfinished traces.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -12,7 +12,7 @@ use sre_core::{Adapter, AgentEvent, Event, Timestamp, Usd};
 const START: u64 = 1_790_000_000_000_000_000;
 const TRACE: &str = "5b8efff798038103d269b633813fc60c";
 
-/// A span of the trace, from `from` to `to` milliseconds after its start. An id of 0 is no parent.
+/// Creates a span of the trace, from `from` to `to` milliseconds after its start. A parent of 0 means no parent.
 fn span(id: u32, parent: u32, name: &str, from: u64, to: u64, attributes: Value) -> Value {
     let attributes: Vec<Value> = attributes
         .as_object()
@@ -142,7 +142,7 @@ fn an_agent_called_by_an_agent_is_a_step_and_a_handoff() {
         failed(span(4, 3, "c", 3, 700, agent("c"))),
     ];
     let events = read(&spans);
-    assert_eq!(finished(&events), [("a", true, false)], "a failure that the caller got over is none of the task's");
+    assert_eq!(finished(&events), [("a", true, false)], "the caller recovered from the failure");
     let handoffs: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.event {
@@ -316,7 +316,7 @@ fn evaluations_come_from_spans_and_from_logs() {
     };
     let mut found = outcomes(&events);
     found.sort();
-    // One index in both lists is two judgements, told apart by their prefix.
+    // The same index in both lists is two evaluations, distinguished by their prefix.
     assert_eq!(found, [("hallucination".to_owned(), Some(false)), ("relevance".to_owned(), Some(true))]);
 
     let attribute = |key: &str, value: Value| json!({"key": key, "value": value});
@@ -360,5 +360,5 @@ fn evaluations_come_from_logs_as_protobuf_too() {
     assert_eq!((report.accepted, report.unused), (1, 1));
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].event.outcome(), Some(true));
-    assert_eq!(adapter.stats().unknown, 1, "a log that is no evaluation is counted");
+    assert_eq!(adapter.stats().unknown, 1, "a log record that is not an evaluation is counted");
 }

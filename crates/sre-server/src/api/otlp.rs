@@ -114,9 +114,11 @@ impl Encoding {
     /// Returns the number of data points in a request of metrics.
     fn points(self, bytes: &[u8]) -> Result<u64, ApiError> {
         let points = match self {
-            Self::Protobuf => ExportMetricsServiceRequest::decode(bytes)
-                .map(|request| points(&request))
-                .map_err(|error| format!("found no OTLP metrics as protobuf ({error}), expected an export request")),
+            Self::Protobuf => {
+                ExportMetricsServiceRequest::decode(bytes).map(|request| points(&request)).map_err(|error| {
+                    format!("found invalid protobuf ({error}), expected an OTLP export request for metrics")
+                })
+            }
             Self::Json => {
                 serde_json::from_slice(bytes).map(|request| points_as_json(&request)).map_err(|error| error.to_string())
             }
@@ -130,7 +132,7 @@ impl Encoding {
 pub(super) enum Signal {
     Traces,
     Logs,
-    /// Counted, and not used otherwise.
+    /// Only counted.
     Metrics,
 }
 
