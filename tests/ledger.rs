@@ -242,5 +242,5 @@ fn a_file_of_another_kind_is_rejected() {
     let path = folder.path().join("alerts.db");
     drop(SqliteAlertStore::open(&path).unwrap());
     let error = SqliteLedger::open(&path).unwrap_err().to_string();
-    assert!(error.ends_with("is a SQLite file for something else: name another file"), "{error}");
+    assert!(error.ends_with("is a SQLite file of another application: name another file"), "{error}");
 }

@@ -1,4 +1,5 @@
-//! An agent instrumented by hand: its runs feed an objective live, and whoever handles signals hears of every change.
+//! An agent with manual instrumentation: its runs count toward an objective, and a signal handler prints status
+//! changes.
 //!
 //! `cargo run --example instrumented --features langgraph`
 
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The agent: it fails from the twentieth question on.
+/// The agent, which fails from question 20 on.
 fn answer(adapter: &LangGraphAdapter, question: u32) {
     let mut run = adapter.on_graph_start("support");
     run.on_node_start("answer");

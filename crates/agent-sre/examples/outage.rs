@@ -68,7 +68,7 @@ impl World {
         self.clock.now().since(self.start).as_secs()
     }
 
-    /// A call within the agent's budget and behind the model's breaker.
+    /// Calls the model within the agent's budget and through the model's breaker.
     fn call_model(&self, agent: &str, cost: Usd) -> Result<(), String> {
         let reservation = self.guard.reserve(agent, cost).map_err(|refused| refused.to_string())?;
         let breaker = self.detector.breaker(Target::model("gpt-5")).expect("it was added");
@@ -76,7 +76,7 @@ impl World {
             breaker.call(|| if OUTAGE.contains(&self.seconds()) { Err("503 from the provider") } else { Ok(()) });
         match answer {
             Ok(()) => reservation.commit(cost).map(drop).map_err(|refused| refused.to_string()),
-            // What was reserved is given back.
+            // The reservation is released.
             Err(error) => Err(error.to_string()),
         }
     }
@@ -90,7 +90,7 @@ impl World {
         })
     }
 
-    /// Prints what is signalled.
+    /// Prints the signals.
     fn tell(&self, out: &mut impl Write, act: impl FnOnce(&mut dyn FnMut(Signal))) -> io::Result<()> {
         let mut lines = Vec::new();
         act(&mut |signal: Signal| {

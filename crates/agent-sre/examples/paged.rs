@@ -1,6 +1,6 @@
-//! An agent begins to fail, and then recovers: one alert, and its end. `cargo run -p agent-sre --example paged`
+//! An agent begins to fail, and then recovers: one alert, and its resolution. `cargo run -p agent-sre --example paged`
 //!
-//! Instead of the screen, name Slack and PagerDuty as `docs/alerts.md` shows.
+//! `docs/alerts.md` shows how to send alerts to Slack and PagerDuty instead of the screen.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use sre_core::{Adapter, NativeAdapter, RunLimits};
 
-/// A format in which the runs of agents come in, by the name that commands and addresses use.
+/// An input format of agent runs, with the name that commands and URLs use.
 ///
 /// ```
 /// use agent_sre::{Format, RunLimits};
@@ -14,7 +14,7 @@ use sre_core::{Adapter, NativeAdapter, RunLimits};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Format(usize);
 
-/// A name that is no format of this build.
+/// A name that is not a format of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found `{found}`, expected one of {}", names())]
 pub struct UnknownFormat {
@@ -27,11 +27,11 @@ struct Row {
     adapter: fn(RunLimits) -> Box<dyn Adapter>,
 }
 
-/// Every format that this build reads. A new adapter is a row.
+/// All formats that this build reads. To add an adapter, add a row.
 static FORMATS: &[Row] = &[
     Row {
         name: "sre",
-        description: "This project's own JSON Lines",
+        description: "Native JSON Lines of agent-sre",
         adapter: |limits| Box::new(NativeAdapter::new(limits)),
     },
     #[cfg(feature = "langgraph")]
@@ -55,7 +55,7 @@ static FORMATS: &[Row] = &[
 ];
 
 impl Format {
-    /// Returns every format that this build reads.
+    /// Returns all formats that this build reads.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..FORMATS.len()).map(Self)
     }
@@ -65,12 +65,12 @@ impl Format {
         FORMATS[self.0].name
     }
 
-    /// Returns a line on what it is.
+    /// Returns a description in one line.
     pub fn description(self) -> &'static str {
         FORMATS[self.0].description
     }
 
-    /// Returns an adapter that reads it.
+    /// Creates an adapter for the format.
     pub fn adapter(self, limits: RunLimits) -> Box<dyn Adapter> {
         (FORMATS[self.0].adapter)(limits)
     }

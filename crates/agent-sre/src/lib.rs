@@ -1,7 +1,7 @@
-//! Reliability engineering for AI agents: everything of the workspace by feature, and the runtime that connects it.
+//! Reliability engineering for AI agents: the crates of agent-sre by feature, and the runtime that connects them.
 //!
-//! Engines do not know each other. They observe one stream of events and raise signals, which go to every handler of
-//! signals; the [`Runtime`] connects them.
+//! Engines are independent of each other. They observe one stream of events and raise signals, which the [`Runtime`]
+//! passes to every signal handler.
 //!
 //! ```
 //! # #[cfg(feature = "slo")] {
@@ -55,15 +55,15 @@ pub use sre_exporter_langfuse as langfuse;
 #[cfg(feature = "prometheus")]
 pub use sre_exporter_prometheus as prometheus;
 
-/// Alerts that arrive.
+/// Alert routing and delivery.
 #[cfg(feature = "alerts")]
 pub use sre_alerts as alerts;
 
-/// Circuit breakers, and failures that cascade.
+/// Circuit breakers and cascade detection.
 #[cfg(feature = "cascade")]
 pub use sre_cascade as cascade;
 
-/// What calls cost, and who may spend how much.
+/// Prices, budgets and cost guards.
 #[cfg(feature = "cost")]
 pub use sre_cost as cost;
 
@@ -97,7 +97,7 @@ mod pages {
     struct OtlpExporter;
 }
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(all(doctest, feature = "slo"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

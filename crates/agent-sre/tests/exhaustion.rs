@@ -1,4 +1,4 @@
-//! What an objective asks for once its error budget is exhausted happens in the engines that it concerns.
+//! An exhausted error budget triggers the action of its objective in the other engines.
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     let (guard, detector) = (runtime.get::<CostGuard>().unwrap(), runtime.get::<CascadeDetector>().unwrap());
     let run = |agent: &str, success: bool| {
         for _ in 0..40 {
-            // Every other task fails, which opens no circuit by itself.
+            // Every other task fails, which alone opens no circuit.
             for success in [true, success] {
                 runtime.record(AgentEvent::new(clock.now(), agent, TaskFinished::new(success)));
             }

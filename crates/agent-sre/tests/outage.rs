@@ -1,4 +1,4 @@
-//! The example's timeline is the one that the documentation shows.
+//! The output of the example is the one in the documentation.
 
 #[path = "../examples/outage.rs"]
 #[allow(dead_code, reason = "its `main`")]

@@ -1,4 +1,4 @@
-//! What is plugged into a runtime is connected, and loses no signal, whatever handlers do.
+//! A runtime connects its parts and loses no signal, however its handlers behave.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use agent_sre::{
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-/// An engine with as many incidents as it is told to fail or to recover.
+/// An engine with `count` incidents, which all fire or are all resolved.
 struct Objectives {
     count: usize,
     is_failing: AtomicBool,
@@ -68,7 +68,7 @@ fn event(agent: &str) -> AgentEvent {
     AgentEvent::new(NOW, agent, agent_sre::event::Heartbeat::default())
 }
 
-/// Keeps the phases that it was told of, by key.
+/// Records the phases of signals, by key.
 #[derive(Default)]
 struct Receiver(Mutex<BTreeMap<String, Vec<Phase>>>);
 

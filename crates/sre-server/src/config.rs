@@ -67,7 +67,8 @@ pub struct ServerLimits {
     pub task_timeout: Duration,
     /// Size of the journal, in bytes; 2 GiB.
     pub max_journal: u64,
-    /// A snapshot is written, and its entries leave the journal, after so many bytes and every minute; 256 MiB.
+    /// Size of new journal entries after which a snapshot replaces them, in bytes; 256 MiB. A snapshot is also written
+    /// every minute.
     pub snapshot_after: u64,
 }
 

@@ -15,7 +15,7 @@ use agent_sre::{
 
 use crate::loaded_config::LoadedConfig;
 
-/// The runtime with every engine, and the alerts that its signals become, as one configuration describes them.
+/// The runtime with every engine, and the alert manager for its signals, for one configuration.
 pub(crate) struct EngineSet {
     pub(crate) runtime: Runtime,
     pub(crate) alerts: Arc<AlertManager>,
@@ -37,7 +37,7 @@ struct Delivery {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineSetError {
-    /// An engine refuses its settings.
+    /// The settings of an engine are invalid.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The runtime.
@@ -54,7 +54,7 @@ pub enum EngineSetError {
     Http(#[from] BuildError),
 }
 
-/// The channel that is always present: the log. Thanks to it, the history has alerts that no other channel receives.
+/// The channel that is always present: the log. Through it, the history has alerts that no other channel receives.
 const LOG: &str = "log";
 /// Maximum length of an agent's name in bytes; longer names are truncated, since they become labels.
 const MAX_NAME: usize = 256;
@@ -105,8 +105,9 @@ impl EngineSet {
         Ok(Self { runtime, alerts, history, exhaustion_actions, delivery })
     }
 
-    /// Takes over the open incidents and unfinished deliveries of the data folder, and sends alerts from now on. To be called
-    /// once nothing else in this process delivers from that folder: later alerts would overtake what it has yet to deliver.
+    /// Takes over the open incidents and unfinished deliveries of the data folder, and starts sending alerts. Must be
+    /// called only when nothing else in this process delivers from that folder, because later alerts would overtake its
+    /// pending ones.
     pub(crate) fn deliver(&self) -> Result<(), ManagerError> {
         self.alerts.add_channels(self.delivery.channels.clone())?;
         self.delivery.open();
@@ -129,7 +130,7 @@ impl EngineSet {
     }
 }
 
-/// Signals that still wait are for nobody, and must not keep the runtime from ending.
+/// Unblocks the alert handler so that the runtime can shut down.
 impl Drop for EngineSet {
     fn drop(&mut self) {
         self.delivery.open();

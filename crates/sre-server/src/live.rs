@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 /// Sends the changes of the page to all its subscribers.
 pub(crate) struct Broadcast(pub(crate) broadcast::Sender<Arc<str>>);
 
-/// A subscriber that falls so many updates behind receives all parts again.
+/// A subscriber that falls this number of updates behind receives all parts again.
 const CAPACITY: usize = 16;
 
 impl Default for Broadcast {

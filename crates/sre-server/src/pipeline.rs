@@ -164,7 +164,7 @@ fn hand_over(mut old: Arc<EngineSet>, new: &EngineSet) {
         std::thread::sleep(Duration::from_millis(10));
     }
     while let Err(error) = new.deliver() {
-        tracing::error!(%error, "cannot take over the alert channels; retrying");
+        tracing::error!(%error, "Cannot take over the alert channels; retrying");
         std::thread::sleep(TICK);
     }
 }

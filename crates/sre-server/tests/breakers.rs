@@ -65,7 +65,7 @@ async fn failures_open_circuits_and_spread_and_both_outlive_a_restart_and_a_relo
     std::fs::write(folder.path().join("breakers.yaml"), "recovery_timeout: 20m\nfailure_threshold: 7\n").unwrap();
     service.server.reload().await.unwrap();
     is_whole(&service.get("/v1/breakers").await, &service.get("/v1/cascades").await);
-    // The engines after the reload send alerts too, and none again.
+    // After the reload, the engines send new alerts and repeat none.
     service.events(&(0..7).map(|_| failed_call("other")).collect::<String>()).await;
     let is_sent = |alerts: &Value| alerts.to_string().contains("circuit of tool other: open");
     let alerts = service.until("/v1/alerts", is_sent).await;
@@ -94,7 +94,7 @@ async fn without_settings_breakers_are_shown_and_nobody_is_alerted() {
     let service = Service::start(config(folder.path())).await;
     service.events(&(0..5).map(|_| failed_call("search")).collect::<String>()).await;
     assert_eq!(breaker(&service.get("/v1/breakers").await, "search").unwrap()["state"], "open");
-    // An alert that comes later is there before the circuit's could be missed.
+    // Once a later alert has arrived, an alert of the circuit would have arrived too.
     service.events(&(0..40).map(|task| finished("a", task, false)).collect::<String>()).await;
     let alerts = service.until("/v1/alerts", |alerts| alerts.to_string().contains("slo/answers/a")).await;
     assert_eq!(circuit_alerts(&alerts), 0, "{alerts:#}");

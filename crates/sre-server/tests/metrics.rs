@@ -1,4 +1,4 @@
-//! The table in docs/metrics.md is the metrics that there are.
+//! The table in docs/metrics.md lists exactly the metrics that exist.
 //!
 //! `UPDATE=1 cargo test -p sre-server --test metrics` writes the table.
 
@@ -21,7 +21,7 @@ use common::{Service, config};
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-/// What the table says of a metric.
+/// A row of the table.
 #[derive(Debug, PartialEq)]
 struct Row {
     kind: String,
@@ -51,7 +51,7 @@ fn add_metric(table: &mut Table, metric: &Metric<'_>) {
     add(table, &metric.prometheus_name(), kind, labels, &metric.help);
 }
 
-/// Snapshots in which every number exists.
+/// Snapshots in which every number is set.
 fn snapshots() -> Vec<Snapshot> {
     let mut slo = SloSnapshot::new("answers", "support", Window::DAY);
     (slo.target, slo.sli) = (Some(0.9), Some(0.8));
@@ -104,7 +104,7 @@ impl Exporter for Nowhere {
     }
 }
 
-/// Everything that can be measured, from snapshots, a runtime, an outbox and the service's own scrape.
+/// Collects all metrics: of snapshots, a runtime, an outbox and the service itself.
 async fn measured() -> Table {
     let mut table = Table::new();
     snapshots().iter().for_each(|snapshot| snapshot.metrics(&mut |metric| add_metric(&mut table, &metric)));

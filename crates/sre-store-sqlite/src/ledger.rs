@@ -65,10 +65,10 @@ impl SqliteLedger {
     /// The default file name.
     pub const DEFAULT_FILE: &str = "agent_sre_ledger.db";
 
-    /// Opens a file, or creates it.
+    /// Opens a file, creating it if missing.
     ///
     /// # Errors
-    /// Returns an error if the file is damaged, of a newer version, of another kind, or not writable.
+    /// Returns an error if the file is damaged, of a newer version, of another application, or not writable.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         StoreFile::open(path.into(), &LEDGER).map(Self)
     }

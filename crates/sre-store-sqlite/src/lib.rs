@@ -25,7 +25,7 @@ pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
 pub use spool::SqliteSpool;
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

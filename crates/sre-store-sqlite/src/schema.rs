@@ -97,11 +97,12 @@ fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let id: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
     if version > 0 && id != schema.id {
-        return Err(incompatible("is a SQLite file for something else: name another file".to_owned()));
+        return Err(incompatible("is a SQLite file of another application: name another file".to_owned()));
     }
     let latest = schema.migrations.len();
     if version as usize > latest {
-        let reason = format!("has schema version {version}, expected at most {latest}: it was made by a newer version");
+        let reason =
+            format!("has schema version {version}, expected at most {latest}: it was written by a newer version");
         return Err(incompatible(reason));
     }
     let migrate = || {

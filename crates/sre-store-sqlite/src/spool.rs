@@ -6,10 +6,10 @@ use sre_core::{Spool, SpoolSize, SpooledRecord, StoreError};
 use crate::file::StoreFile;
 use crate::schema::Schema;
 
-/// A [`Spool`] in a SQLite file: every queue in order, until its records are removed.
+/// A [`Spool`] in a SQLite file. Records of a queue stay in order until they are removed.
 ///
-/// What was appended outlives the death of the process at any moment. A power cut may take the last records, and damages
-/// nothing.
+/// Appended records survive the death of the process at any moment. A power cut may lose the most recent ones, but does
+/// not damage the file.
 ///
 /// ```
 /// use sre_core::Spool;
@@ -41,11 +41,11 @@ const SPOOL: Schema = Schema {
 };
 
 impl SqliteSpool {
-    /// The file's name where nobody names another.
+    /// The default file name.
     pub const DEFAULT_FILE: &str = "agent_sre_spool.db";
 
-    /// Opens a file, which is made where there is none. A file that is damaged, of a newer version, of something else or not
-    /// writable is an error that says so.
+    /// Opens the file, creating it if missing. Fails if the file is damaged, of a newer version, of another application
+    /// or not writable.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         StoreFile::open(path.into(), &SPOOL).map(Self)
     }
@@ -86,7 +86,7 @@ impl Spool for SqliteSpool {
         self.0.write(|connection| {
             connection.prepare_cached("DELETE FROM records WHERE queue = ? AND id <= ?")?.execute(params![queue, up_to])
         })?;
-        // Some pages at a time, so that a file that was large during an outage does not stay so.
+        // Frees some pages at a time, so that a file that grew during an outage shrinks again.
         self.0.read(|connection| {
             let mut vacuum = connection.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
             let mut pages = vacuum.query([])?;
@@ -116,7 +116,7 @@ mod tests {
         found.iter().map(|record| String::from_utf8_lossy(&record.bytes).into_owned()).collect()
     }
 
-    /// What every spool does; the one in memory, which others are tested with, must do the same.
+    /// Tests the behaviour of every spool; the one in memory, which other tests use, must behave the same.
     fn queues_are_apart_in_order_and_bounded(spool: &dyn Spool) {
         let last = spool.append("a", &[b"1", b"22", b"333"]).unwrap();
         let other = spool.append("b", &[b"x"]).unwrap();
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(texts(spool, "a", 10, 1_000), ["1", "22", "333", "4", "5"]);
         assert_eq!(texts(spool, "a", 2, 1_000), ["1", "22"]);
         assert_eq!(texts(spool, "a", 10, 3), ["1", "22"]);
-        assert_eq!(texts(spool, "a", 10, 0), ["1"], "the first whatever its size");
+        assert_eq!(texts(spool, "a", 10, 0), ["1"], "the first regardless of its size");
         let ids: Vec<u64> = spool.peek("a", 3, 1_000).unwrap().iter().map(|record| record.id).collect();
         assert_eq!(ids, [last - 2, last - 1, last], "the ids of one call have no gap");
         spool.remove("a", last - 1).unwrap();

@@ -1,4 +1,4 @@
-//! What every implementor of a trait must do.
+//! Conformance suites for implementations of the traits.
 
 mod ledger;
 mod schema;
@@ -12,10 +12,11 @@ use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::event::TaskFinished;
 use sre_core::{Adapter, AgentEvent, Event, Sli, StateReader, StateWriter, Timestamp};
 
-/// What every indicator must do: no data is no number, no event panics, and nothing is invented.
+/// Tests an indicator: it has no value without data, accepts every event without a panic, and its readings are
+/// consistent.
 ///
 /// # Panics
-/// When the indicator does not conform.
+/// Panics if the indicator does not conform.
 pub fn sli(indicator: &dyn Sli) {
     let name = &indicator.spec().name;
     let now = Timestamp::from_secs(1_790_000_000);
@@ -54,17 +55,17 @@ const EVENTS: [&str; 12] = [
     r#"{"event":"moon_landing","time":1790000000,"agent":"a"}"#,
 ];
 
-/// What every adapter must do with the `records` of a recording, beside yielding its ground truth:
+/// Tests an adapter with the `records` of a recording, except for its ground truth:
 ///
 /// - each task starts before it finishes, and finishes once; its events have its name;
-/// - bytes that are no record are an error or nothing, never a panic, and change nothing;
+/// - invalid records are errors or ignored, never a panic, and change nothing;
 /// - a restart in the middle of a recording changes nothing;
-/// - a recording cut short yields its open tasks as incomplete, failed ones, when it ends or by time-out;
-/// - a body of many records is the same as the records one by one, decoded ahead or not;
+/// - a recording that is cut short yields its open tasks as incomplete and failed, at its end or by time-out;
+/// - a body of many records yields the same events as the records one by one, decoded ahead or not;
 /// - records of a clock that is ahead are rejected and change nothing.
 ///
 /// # Panics
-/// When the adapter does not conform.
+/// Panics if the adapter does not conform.
 pub fn adapter(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {
     let whole = run(&mut *make(), records);
     tasks_are_well_formed(&whole);
@@ -75,10 +76,10 @@ pub fn adapter(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) 
     a_clock_that_is_ahead_changes_nothing(make, records);
 }
 
-/// Everything an adapter yields for `records`, to the end of the input.
+/// Returns all events that an adapter emits for `records`, to the end of the input.
 ///
 /// # Panics
-/// When a record is refused.
+/// Panics if a record is rejected.
 pub fn run(adapter: &mut dyn Adapter, records: &[Vec<u8>]) -> Vec<AgentEvent> {
     let mut events = Vec::new();
     for (number, record) in records.iter().enumerate() {
@@ -117,7 +118,8 @@ fn rubbish_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: 
         let _ = adapter.ingest(rubbish[number % rubbish.len()], &mut |event| events.push(event));
         let half = &record[..record.len() / 2];
         if adapter.ingest(half, &mut |event| events.push(event)).is_ok() && !half.is_empty() {
-            // A protobuf body cut at a field's edge is a valid smaller body: what follows cannot be compared.
+            // A protobuf body cut at the end of a field is a valid, smaller body: the events after it cannot be
+            // compared.
             return;
         }
         adapter.ingest(record, &mut |event| events.push(event)).expect("a good record after a bad one");
@@ -145,7 +147,7 @@ fn a_restart_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records
             new.ingest(record, &mut |event| events.push(event)).expect("a good record");
         }
         new.finish(&mut |event| events.push(event));
-        assert!(events == whole, "a restart after {part}/8 of the records changes what comes of them");
+        assert!(events == whole, "a restart after {part}/8 of the records changes the events");
     }
 }
 
@@ -162,7 +164,7 @@ fn a_body_is_its_records(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[
         assert!(report.rejected == 0 && report.errors.is_empty(), "{report:?}");
         assert!(report.accepted >= records.len() as u64, "{report:?}");
         adapter.finish(&mut |event| events.push(event));
-        assert!(events == whole, "a body of all records yields something else than the records");
+        assert!(events == whole, "a body of all records yields other events than the records");
     }
 }
 
@@ -194,6 +196,6 @@ fn cut_short_is_incomplete(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: 
         adapter.expire(far_away, &mut |event| events.push(event));
         assert_eq!(adapter.stats().open_runs, 0, "everything times out in the end");
         let ended = events[before..].iter().filter(|event| matches!(event.event, Event::TaskFinished(_))).count();
-        assert_eq!(ended, open, "whatever times out is reported");
+        assert_eq!(ended, open, "every run that times out is reported");
     }
 }

@@ -1,4 +1,4 @@
-//! The conformance suites of the workspace: one suite per trait of `sre-core`, and every implementor is a row in it.
+//! The conformance suites of agent-sre: one suite per trait of `sre-core`, for all of its implementations.
 //!
 //! ```
 //! use sre_core::{MeanSeries, Unit, NativeAdapter, RunLimits, SliSpec, Window};
@@ -9,7 +9,7 @@ mod exporter;
 pub mod outside;
 pub mod recordings;
 
-/// The README's example compiles and holds.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,10 +1,10 @@
-//! External programs that tests use where they are installed.
+//! External programs that tests use if they are installed.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Returns the program when it can be run; else lists `test` as skipped.
+/// Returns the program if it can be run; otherwise lists `test` as skipped.
 pub fn program(name: &str, test: &str) -> Option<Command> {
     if runs(Command::new(name).arg("--version")) {
         return Some(Command::new(name));
@@ -13,7 +13,7 @@ pub fn program(name: &str, test: &str) -> Option<Command> {
     None
 }
 
-/// Returns Python when it has the module; else lists `test` as skipped.
+/// Returns Python if it has the module; otherwise lists `test` as skipped.
 pub fn python_with(module: &str, test: &str) -> Option<Command> {
     if runs(Command::new("python3").args(["-c", &format!("import {module}")])) {
         return Some(Command::new("python3"));
@@ -22,12 +22,12 @@ pub fn python_with(module: &str, test: &str) -> Option<Command> {
     None
 }
 
-/// Returns an interpreter when it runs `check`, such as an import; else lists `test` as skipped.
+/// Returns an interpreter if it can run `check`, such as an import; otherwise lists `test` as skipped.
 pub fn interpreter_with(interpreter: &Path, check: &[&str], test: &str) -> Option<Command> {
     interpreter_in(Path::new("."), interpreter, check, test)
 }
 
-/// Does the same as [`interpreter_with`] in a folder.
+/// Like [`interpreter_with`], but runs in a folder.
 pub fn interpreter_in(folder: &Path, interpreter: &Path, check: &[&str], test: &str) -> Option<Command> {
     if runs(Command::new(interpreter).args(check).current_dir(folder)) {
         return Some(Command::new(interpreter));
@@ -41,12 +41,12 @@ fn runs(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Lists something as skipped.
+/// Lists a test as skipped.
 pub fn skip(what: &str) {
     eprintln!("skipped {what}");
     if let Ok(path) = std::env::var("SRE_SKIPPED") {
         let list = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        // A list that cannot be written is no failure of the test.
+        // A test does not fail because the list cannot be written.
         let _ = list.and_then(|mut list| writeln!(list, "- {what}"));
     }
 }

@@ -32,18 +32,18 @@ pub struct Expected {
 pub struct Recording {
     /// The recording's name, without ending.
     pub name: String,
-    /// The file with an event a line.
+    /// The file with one event per line.
     pub lines: PathBuf,
-    /// The raw bodies of requests, where they were recorded.
+    /// The raw bodies of requests, if they were recorded.
     pub bodies: Vec<PathBuf>,
     /// Its ground truth.
     pub expected: Expected,
 }
 
-/// The recordings in a folder, by name.
+/// Returns the recordings in a folder, by name.
 ///
 /// # Panics
-/// When the folder or a file in it cannot be read: a test's own data is broken.
+/// Panics if the folder or a file in it cannot be read.
 pub fn in_folder(folder: &Path) -> Vec<Recording> {
     let mut recordings = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
@@ -69,7 +69,7 @@ impl Expected {
     /// Compares the events of the recording with its ground truth.
     ///
     /// # Panics
-    /// When they differ.
+    /// Panics if they differ.
     pub fn assert_matches(&self, events: &[AgentEvent], name: &str) {
         let mut tally = Tally::default();
         events.iter().for_each(|event| tally.observe(event));
@@ -97,7 +97,7 @@ impl Expected {
         self.assert_first_tokens(events, name);
     }
 
-    /// Checks that no first token is earlier than the server sent it, where the framework reports first tokens.
+    /// Checks that no first token is reported before the server sent it, if the framework reports first tokens.
     fn assert_first_tokens(&self, events: &[AgentEvent], name: &str) {
         let Some(at_least) = &self.first_token_at_least_ms else { return };
         let mut found: Vec<f64> = events
@@ -108,7 +108,7 @@ impl Expected {
             })
             .collect();
         found.sort_by(f64::total_cmp);
-        // A task of several calls has a sample each; the delays of its calls are not recorded.
+        // A task with several calls has one sample per call; the delays of its calls are not recorded.
         if found.len() == at_least.len() {
             for (found, at_least) in found.iter().zip(at_least) {
                 assert!(found >= at_least, "{name}: first token after {found} ms, expected at least {at_least}");

@@ -4,7 +4,8 @@ use super::{EngineError, EngineSettings};
 use crate::RuntimeBuilder;
 use crate::cascade::CascadeDetector;
 
-/// A detector that observes calls. An objective whose exhaustion action is `circuit_break` opens its agent's breaker here.
+/// Adds a detector that observes calls. It opens the breaker of an agent whose exhausted objective asks for
+/// `circuit_break`.
 pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     let Some(config) = &settings.breakers else { return Ok(builder) };
     let detector = Arc::new(CascadeDetector::with_config(config.clone(), settings.clock.clone())?);

@@ -1,4 +1,4 @@
-//! The engines of the workspace, wired from their settings: a file and a row each.
+//! Creates the engines from their settings. Each engine has one file here and one row.
 #[cfg(feature = "cascade")]
 mod cascade;
 #[cfg(feature = "cost")]
@@ -15,17 +15,17 @@ use sre_core::{Clock, SystemClock};
 
 use crate::RuntimeBuilder;
 
-/// Which engines to plug into a runtime, and their settings; an engine without settings is left out.
+/// The engines of a runtime, and their settings. An engine without settings is left out.
 #[non_exhaustive]
 pub struct EngineSettings {
-    /// The time by which engines judge and count.
+    /// The clock of the engines.
     pub clock: Arc<dyn Clock>,
     /// Maximum number of agents with statistics of their own; 1,000 by default.
     pub max_agents: usize,
     /// Objectives.
     #[cfg(feature = "slo")]
     pub slos: Vec<crate::slo::SloSpec>,
-    /// Prices of model calls that come without a cost.
+    /// Prices of model calls without a cost.
     #[cfg(feature = "cost")]
     pub prices: Option<crate::cost::PriceBook>,
     /// Cost limits.
@@ -36,7 +36,7 @@ pub struct EngineSettings {
     pub breakers: Option<crate::cascade::DetectorConfig>,
 }
 
-/// Settings that an engine refuses.
+/// Invalid settings of an engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -73,7 +73,7 @@ impl Default for EngineSettings {
 
 type Install = fn(RuntimeBuilder, &EngineSettings) -> Result<RuntimeBuilder, EngineError>;
 
-/// Every engine, in the order in which they observe. A new engine is a row.
+/// All engines, in the order in which they observe. To add an engine, add a row.
 static ENGINES: &[Install] = &[
     |builder, settings| Ok(totals::install(builder, settings)),
     #[cfg(feature = "slo")]
@@ -85,8 +85,8 @@ static ENGINES: &[Install] = &[
 ];
 
 impl RuntimeBuilder {
-    /// Plugs in the engines that have settings, and what connects them: an exhausted budget opens the agent's breaker or
-    /// throttles the agent where its objective says so, and prices come before costs.
+    /// Adds the engines that have settings, and connects them: an exhausted error budget opens the agent's breaker or
+    /// throttles the agent if its objective asks for it, and prices are applied before costs are counted.
     pub fn engines(self, settings: &EngineSettings) -> Result<Self, EngineError> {
         ENGINES.iter().try_fold(self, |builder, install| install(builder, settings))
     }

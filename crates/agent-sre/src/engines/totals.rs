@@ -17,7 +17,7 @@ pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Run
     builder.engine(Arc::new(AgentTotals::new(settings.max_agents)))
 }
 
-/// Sums over all events: in total, by agent and by model. An engine of its own: plug it into a runtime.
+/// Totals over all events: overall, by agent and by model. An engine, to be added to a runtime.
 #[derive(Debug)]
 pub struct AgentTotals {
     max_agents: usize,
@@ -46,9 +46,9 @@ pub struct ModelTotals {
     pub calls: u64,
     /// Calls that failed.
     pub errors: u64,
-    /// Tokens in.
+    /// Input tokens.
     pub input_tokens: u64,
-    /// Tokens out.
+    /// Output tokens.
     pub output_tokens: u64,
     /// Cost of the calls.
     pub cost_usd: Usd,
@@ -101,14 +101,14 @@ impl AgentTotals {
     }
 }
 
-/// Returns the entry of a name or, where there are too many names, the one for all others.
+/// Returns the entry of a name or, if there are too many names, the entry of all others.
 fn entry<'a, T: Default>(known: &'a mut BTreeMap<String, T>, name: &str, most: usize) -> &'a mut T {
     let name = if known.len() < most || known.contains_key(name) { name } else { OVERFLOW };
-    // No copy of the name where it is known, which it nearly always is.
+    // Copies the name only if it is new, which is rare.
     if !known.contains_key(name) {
         known.insert(name.to_owned(), T::default());
     }
-    known.get_mut(name).expect("it was there, or has just been put there")
+    known.get_mut(name).expect("inserted above if missing")
 }
 
 impl Observe for AgentTotals {

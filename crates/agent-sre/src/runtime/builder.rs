@@ -11,7 +11,7 @@ use sre_http::{Outbox, OutboxError, OutboxOptions};
 use super::dispatch::Dispatcher;
 use super::{PENDING_SIGNALS, Runtime};
 
-/// Sets up a [`Runtime`]. The order of calls does not matter, but for stages, observers and handlers among themselves.
+/// Builds a [`Runtime`]. The order of calls matters only among stages, among observers and among handlers.
 #[derive(Default)]
 pub struct RuntimeBuilder {
     stages: Vec<Arc<dyn EventStage>>,
@@ -33,81 +33,83 @@ struct Export {
     options: OutboxOptions,
 }
 
-/// Error of starting a runtime.
+/// The error of starting a runtime.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
     /// Two handlers, two exporters or two parts with saved state have the same name.
-    #[error("`{0}`: found two parts of this name, expected one")]
+    #[error("`{0}`: found two parts with this name, expected one")]
     DuplicateName(String),
     /// An exporter's outbox cannot be started.
     #[cfg(feature = "http")]
     #[error(transparent)]
     Export(#[from] OutboxError),
-    /// A handler's thread does not start.
+    /// A handler's thread cannot be started.
     #[error("cannot start a handler's thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl RuntimeBuilder {
-    /// Plugs in an engine in all of its roles: it observes, is published, and its state is kept.
+    /// Adds an engine: it observes events, its metrics are collected, and its state is saved.
     #[must_use]
     pub fn engine<E: Observe + Collect + Persist + 'static>(self, engine: Arc<E>) -> Self {
         self.observe(engine.clone()).collect(engine.clone()).persist(engine.clone()).provide(engine)
     }
 
-    /// Plugs in what only observes.
+    /// Adds an observer of events.
     #[must_use]
     pub fn observe(mut self, observer: Arc<dyn Observe>) -> Self {
         self.observers.push(observer);
         self
     }
 
-    /// Plugs in what is only published.
+    /// Adds a source of metrics and snapshots.
     #[must_use]
     pub fn collect(mut self, collector: Arc<dyn Collect>) -> Self {
         self.collectors.push(collector);
         self
     }
 
-    /// Plugs in what only has state to keep.
+    /// Adds a part whose state is saved.
     #[must_use]
     pub fn persist(mut self, part: Arc<dyn Persist>) -> Self {
         self.persisted.push(part);
         self
     }
 
-    /// Adds a stage that changes events before the observers see them, after the stages that were added before.
+    /// Adds a stage that changes events before observers see them. Stages run in the order in which they were added.
     #[must_use]
     pub fn stage(mut self, stage: Arc<dyn EventStage>) -> Self {
         self.stages.push(stage);
         self
     }
 
-    /// Adds a handler of signals under a name for metrics and its spool.
+    /// Adds a signal handler. Its name appears in metrics and identifies its queue in the spool.
     #[must_use]
     pub fn handle(mut self, name: impl Into<String>, handler: Arc<dyn SignalHandler>) -> Self {
         self.handlers.push((name.into(), handler));
         self
     }
 
-    /// Adds a sink that gets every signal at once, on the thread that raises it, repeats included. It must be quick.
+    /// Adds a sink that receives every signal immediately, on the thread that raises it, including repeats. It must be
+    /// quick.
     #[must_use]
     pub fn tap(mut self, sink: Arc<dyn SignalSink>) -> Self {
         self.taps.push(sink);
         self
     }
 
-    /// Sets where one-off signals wait that a slow handler leaves no room for in memory. Without it they are dropped, and
-    /// counted.
+    /// Sets the spool for one-off signals that do not fit into the queue of a slow handler. Without a spool they are
+    /// dropped and counted.
     #[must_use]
     pub fn spool(mut self, spool: Arc<dyn Spool>) -> Self {
         self.spool = Some(spool);
         self
     }
 
-    /// Adds an exporter behind an outbox of its own. It is given events, and metrics and snapshots of everything that is
-    /// plugged in, as it [wants](sre_core::Exporter::wants) them; without a spool in `options`, it uses the runtime's.
+    /// Adds an exporter with an outbox of its own. It receives events, and metrics and snapshots of everything in the
+    /// runtime, as it [wants](sre_core::Exporter::wants) them. Without a spool in `options`, it uses that of the
+    /// runtime.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn export(
@@ -120,14 +122,14 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Makes something available by its type, through [`Runtime::get`].
+    /// Makes a part available by its type, through [`Runtime::get`].
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, part: Arc<T>) -> Self {
         self.parts.entry(TypeId::of::<T>()).or_insert(part);
         self
     }
 
-    /// Connects everything and starts the handlers' threads.
+    /// Builds the runtime and starts the handlers' threads.
     #[cfg_attr(not(feature = "http"), expect(unused_mut, reason = "exporters add collectors"))]
     pub fn build(mut self) -> Result<Runtime, RuntimeError> {
         let mut names = BTreeSet::from([PENDING_SIGNALS.to_owned()]);
@@ -163,7 +165,7 @@ impl RuntimeBuilder {
         })
     }
 
-    /// Starts the outbox of every exporter, and publishes how each is doing.
+    /// Starts the outbox of every exporter, and collects its metrics.
     #[cfg(feature = "http")]
     fn start_outboxes(&mut self) -> Result<Vec<Arc<Outbox>>, RuntimeError> {
         let collectors = self.collectors.clone();

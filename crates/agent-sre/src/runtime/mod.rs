@@ -39,22 +39,22 @@ pub struct Runtime {
     events: AtomicU64,
     dropped: AtomicU64,
     panics: AtomicU64,
-    /// When incidents were asserted again last, in nanoseconds.
+    /// When incidents were last reasserted, in nanoseconds.
     reasserted: AtomicI64,
 }
 
 /// The section of the saved state that holds the signals which are not handled yet.
 const PENDING_SIGNALS: &str = "signals";
-/// How often incidents are asserted again.
+/// Interval at which incidents are asserted again.
 const REASSERT_EVERY: Duration = Duration::from_secs(60);
 
 impl Runtime {
-    /// Returns a builder with nothing plugged in.
+    /// Creates an empty builder.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::default()
     }
 
-    /// Takes one event through the stages to every engine.
+    /// Passes one event through the stages to every engine.
     pub fn record(&self, mut event: AgentEvent) {
         for stage in &self.stages {
             if !self.guarded(|| stage.apply(&mut event)).unwrap_or(true) {
@@ -73,8 +73,8 @@ impl Runtime {
         }
     }
 
-    /// Lets every engine draw the conclusions that time alone brings, and once a minute assert its incidents again. To be
-    /// called every few seconds.
+    /// Lets every engine raise signals that depend on time alone, and reasserts incidents once a minute. Must be called
+    /// every few seconds.
     pub fn evaluate(&self, now: Timestamp) {
         let mut send = |signal| self.dispatcher.send(signal);
         for observer in &self.observers {
@@ -89,17 +89,17 @@ impl Runtime {
         }
     }
 
-    /// Hands a signal to every handler.
+    /// Sends a signal to every handler.
     pub fn signal(&self, signal: Signal) {
         self.dispatcher.send(signal);
     }
 
-    /// Returns the sink that signals raised outside of events go to.
+    /// Returns the sink for signals that are raised outside of events.
     pub fn signal_sink(&self) -> Arc<dyn SignalSink> {
         self.dispatcher.clone()
     }
 
-    /// Returns the first part of that type that was plugged in or [provided](RuntimeBuilder::provide).
+    /// Returns the first part of that type that was added or [provided](RuntimeBuilder::provide).
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.parts.get(&TypeId::of::<T>())?.clone().downcast().ok()
     }
@@ -139,17 +139,17 @@ impl Runtime {
         }
     }
 
-    /// Returns how the handlers are doing, in the order in which they were added.
+    /// Returns the counters of the handlers, in the order in which they were added.
     pub fn handler_stats(&self) -> Vec<HandlerStats> {
         self.dispatcher.stats()
     }
 
-    /// Returns how often a stage, an engine or a collector panicked.
+    /// Returns the number of panics in stages, engines and collectors.
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Waits until every signal is handled, at most so long; false when time ran out.
+    /// Waits until every signal is handled, for at most `timeout`. Returns false if the time ran out.
     pub fn flush(&self, timeout: Duration) -> bool {
         self.dispatcher.flush(Some(timeout))
     }
@@ -169,7 +169,7 @@ impl Runtime {
     }
 }
 
-/// Of everything that is plugged in, and of the runtime itself.
+/// Collects from every part, and from the runtime itself.
 impl Collect for Runtime {
     fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
         self.collectors.iter().filter_map(|part| self.guarded(|| part.snapshots(now))).flatten().collect()
@@ -201,7 +201,7 @@ impl Drop for Runtime {
         self.dispatcher.flush(None);
         self.dispatcher.close();
         for thread in self.threads.drain(..) {
-            // A thread contains the panics of its handler; it has none of its own to report.
+            // The thread catches panics of its handler, and does not panic itself.
             let _ = thread.join();
         }
     }

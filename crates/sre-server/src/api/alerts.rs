@@ -41,7 +41,7 @@ struct AlertFilter {
     slo: Option<String>,
     /// Only alerts of the last 5m, 6h, 30d ….
     since: Option<Window>,
-    /// At most so many alerts.
+    /// The maximum number of alerts.
     #[param(default = 100, maximum = 1000)]
     limit: Option<usize>,
 }

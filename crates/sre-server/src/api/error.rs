@@ -62,11 +62,11 @@ impl RetryInfo {
     }
 }
 
-/// Why a request failed.
+/// The error of a failed request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(super) struct ErrorBody {
-    /// What was found, and what was expected.
+    /// What was found and what was expected.
     error: String,
 }
 
@@ -77,13 +77,13 @@ impl ErrorBody {
     }
 }
 
-/// Why an OTLP request failed: `google.rpc.Status` as JSON.
+/// The error of a failed OTLP request: `google.rpc.Status` as JSON.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OtlpError)]
 pub(super) struct StatusBody {
     /// The gRPC status code.
     code: i32,
-    /// What was found, and what was expected.
+    /// What was found and what was expected.
     message: String,
 }
 

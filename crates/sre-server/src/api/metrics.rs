@@ -32,7 +32,7 @@ async fn metrics(State(state): AppRef, headers: HeaderMap) -> impl IntoResponse 
     let mut exporter = PrometheusExporter::new();
     for source in [&state.shared.engines().runtime as &dyn Collect, &*state] {
         if let Err(error) = exporter.collect(source, now) {
-            tracing::error!(%error, "a metric is missing from /metrics; please report this bug");
+            tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
         }
     }
     if accept.contains("application/openmetrics-text") {
@@ -56,7 +56,7 @@ impl Collect for AppState {
                 "Requests sent again, and counted once.",
             ),
             ("sre.server.records", count(&counters.records), "Spans, lines and log records received."),
-            ("sre.server.events", count(&counters.events), "Agent events made from them."),
+            ("sre.server.events", count(&counters.events), "Agent events created from the records."),
             ("sre.server.rejected", count(&counters.rejected), "Records that could not be read."),
             ("sre.server.ahead", count(&counters.ahead), "Events rejected because their time is in the future."),
             ("sre.server.unused", count(&shared.unused), "Metric points and log records that are not used."),

@@ -1,4 +1,4 @@
-//! The HTTP API. An engine is one file here, and a row in [`MODULES`].
+//! The HTTP API. Each engine has one file here, and a row in [`MODULES`].
 
 mod access;
 mod agents;
@@ -45,7 +45,7 @@ struct Module {
     page: fn(&AppState, Timestamp, &mut PageParts),
 }
 
-/// Every engine. A new engine is a row.
+/// All engines. To add an engine, add a row.
 static MODULES: &[Module] = &[slos::MODULE, agents::MODULE, costs::MODULE, breakers::MODULE, alerts::MODULE];
 
 fn ingest_routes() -> ApiRouter {

@@ -19,7 +19,7 @@ use crate::app::AppState;
 /// Routes together with their description.
 pub(super) type ApiRouter = OpenApiRouter<Arc<AppState>>;
 
-/// What the document says about the service as a whole.
+/// The part of the document about the service as a whole.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -72,7 +72,7 @@ pub fn openapi() -> &'static str {
     &DOCUMENT
 }
 
-/// Errors with the same meaning in every operation that answers them.
+/// Errors with the same meaning in every operation that returns them.
 type Errors = [(StatusCode, &'static str)];
 
 const ACCESS_ERRORS: &Errors = &[
@@ -91,7 +91,7 @@ pub(super) const INGEST_ERRORS: &Errors = &[
     (StatusCode::SERVICE_UNAVAILABLE, "The journal cannot be written, or the service is stopping; retry later."),
 ];
 
-/// Tags the operations of `routes` as `service`: everybody may call them.
+/// Tags the operations of `routes` as `service`: anyone may call them.
 pub(super) fn for_everybody(mut routes: ApiRouter) -> ApiRouter {
     for operation in operations(&mut routes) {
         operation.tags = Some(vec!["service".to_owned()]);

@@ -51,7 +51,7 @@ struct SloList {
 struct InputStats {
     /// Records received: lines, spans and log records.
     lines: u64,
-    /// Events made of them.
+    /// Events created from them.
     events: u64,
     /// Records that could not be read.
     skipped: u64,
@@ -192,7 +192,7 @@ struct Row<'a> {
     spent_in_s: Option<f64>,
     burn_rates: &'a [BurnRate],
     alerts: &'a [BurnAlert],
-    /// The remaining budget over its window up to now, in thousandths.
+    /// The remaining error budget over its window up to now, in thousandths.
     course: Vec<i32>,
 }
 

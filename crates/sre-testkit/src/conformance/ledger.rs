@@ -9,7 +9,7 @@ use sre_core::{
 /// Opens one more handle of the store under test.
 type Open<'a> = &'a (dyn Fn() -> Arc<dyn LedgerStore> + Sync);
 
-/// What every ledger store must do. `open` returns handles of one store, empty at first, that may be used at the same time:
+/// Tests a ledger store. `open` returns handles of one store, empty at first, that may be used at the same time:
 ///
 /// - totals are kept by day and month, seen by every handle, reset by agent and pruned;
 /// - a reservation counts until it is settled, released or expired, toward each budget that it names;

@@ -4,16 +4,16 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Value, json};
 
-/// What the JSON Schema of a settings file and its reader must have in common. `examples` are valid documents that together
-/// use every mapping of the file; `open` are the places, as JSON pointers, below which the fields depend on more than a schema
-/// can say; `read` returns the reader's error.
+/// Tests that the JSON Schema of a settings file agrees with its reader. `examples` are valid documents that together
+/// use every mapping of the file; `open` are the places, as JSON pointers, below which a schema cannot fully describe
+/// the fields; `read` returns the reader's error.
 ///
 /// - both accept the examples;
 /// - in each mapping, the schema describes the fields that the reader's error for an unknown field lists, and no others;
-/// - where a list or a mapping stands instead of a value, or another number or boolean, both accept it or both refuse it.
+/// - both accept, or both reject, a list or mapping in place of a value, and other numbers and booleans.
 ///
 /// # Panics
-/// When schema and reader differ.
+/// Panics if schema and reader differ.
 pub fn schema(schema: &str, examples: &[&str], open: &[&str], read: &dyn Fn(&str) -> Result<(), String>) {
     let schema: Value = serde_json::from_str(schema).expect("a schema is JSON");
     let validator = jsonschema::validator_for(&schema).expect("a valid schema");
@@ -34,7 +34,7 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Checks the value at `pointer`, and what is inside.
+    /// Checks the value at `pointer` and everything inside it.
     fn check(&self, pointer: &str, value: &Value) {
         match value {
             Value::Object(fields) => {
@@ -62,7 +62,7 @@ impl Pair<'_> {
         changed.pointer_mut(pointer).expect("a place in the example")[UNKNOWN] = json!({});
         let Err(error) = self.read(&changed) else { return self.assert_agree(&changed, true, pointer) };
         let Some((_, taken)) = error.split_once("unknown field, expected one of ") else {
-            // A mapping of names, whose values are checked by themselves.
+            // A mapping with arbitrary names, whose values are checked separately.
             return;
         };
         let taken: BTreeSet<&str> = taken.split(", ").collect();
@@ -76,7 +76,7 @@ impl Pair<'_> {
     }
 
     fn check_variants(&self, pointer: &str, value: &Value) {
-        // A text may also be written as a number, which a schema need not say.
+        // The reader accepts a number as text, which a schema need not describe.
         let scalars = match value {
             Value::Number(_) => {
                 vec![json!(-1), json!(0), json!(0.5), json!(1), json!(1_000_000_000_000_u64), json!(true), json!("x")]
@@ -106,7 +106,7 @@ impl Pair<'_> {
     }
 }
 
-/// Returns the place of the mapping that refused an unknown field; of several alternatives, the one that nothing else failed.
+/// Returns the place of the mapping that rejected an unknown field; among alternatives, the one without other errors.
 fn closed_mapping(error: &ValidationError<'_>) -> Option<String> {
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { .. } => {

@@ -4,7 +4,7 @@ use sre_core::{EventSpan, Wants};
 
 use super::data::{CALL_SPAN, Data};
 
-/// What a backend read from requests.
+/// The records that a backend read from requests.
 #[derive(Debug, Default)]
 pub struct Arrived {
     /// Spans, runs or observations.
@@ -15,7 +15,7 @@ pub struct Arrived {
     pub metrics: Vec<(String, f64)>,
 }
 
-/// A span as a backend read it.
+/// A span as read by a backend.
 #[derive(Clone, Debug, Default)]
 pub struct ArrivedSpan {
     /// The trace, in hex.
@@ -30,24 +30,24 @@ pub struct ArrivedSpan {
     pub end: i64,
     /// Whether it failed.
     pub is_error: bool,
-    /// What a model call used and cost.
+    /// Tokens and cost of a model call.
     pub usage: Option<Usage>,
 }
 
-/// What a model call used and cost.
+/// Tokens and cost of a model call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
     /// Input tokens, cached ones included.
     pub input_tokens: i64,
-    /// Those of them that came from the cache.
+    /// Input tokens that came from the cache.
     pub cached_input_tokens: i64,
     /// Output tokens.
     pub output_tokens: i64,
-    /// In US dollars.
+    /// The cost, in US dollars.
     pub cost_usd: Option<f64>,
 }
 
-/// What the suite's model call used and cost.
+/// Tokens and cost of the suite's model call.
 pub const CALL: Usage =
     Usage { input_tokens: 1_000, cached_input_tokens: 200, output_tokens: 50, cost_usd: Some(0.0125) };
 
@@ -58,7 +58,7 @@ impl Arrived {
         self.metrics.extend(other.metrics);
     }
 
-    /// Panics where something is missing or wrong. As many spans and scores arrived as events were taken.
+    /// Panics if something is missing or wrong. The number of spans and scores must be that of the accepted events.
     pub(super) fn check(&self, data: &Data, wants: Wants, accepted_events: u64, precision: Duration) {
         let mut found = 0;
         for span in data.events.iter().filter_map(|event| EventSpan::of(event)) {

@@ -7,7 +7,7 @@ use sre_core::{
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-/// What an exporter is given.
+/// The input of an exporter.
 pub(super) struct Data {
     pub(super) events: Vec<Arc<AgentEvent>>,
     pub(super) metrics: Vec<Metric<'static>>,
@@ -15,7 +15,7 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// A task with everything that can happen in one, and one of every metric.
+    /// A task with every kind of event, and one metric of every kind.
     pub(super) fn small() -> Self {
         let mut histogram = ExponentialHistogram::new(3);
         [0.0, 0.1, 0.5, 2.0].into_iter().for_each(|value| histogram.record(value));
@@ -28,7 +28,7 @@ impl Data {
         Self { events: events(&EVENTS), metrics, snapshots: vec![slo(), Snapshot::Totals(Totals::default())] }
     }
 
-    /// Values that formats and backends stumble over.
+    /// Values that are difficult for formats and backends.
     pub(super) fn extreme() -> Self {
         let long = "ä\u{1f600}\"\\\n\u{0}".repeat(50_000 / 9);
         let text = json!(long).to_string();
@@ -51,7 +51,7 @@ impl Data {
         Self { events, metrics: metrics.to_vec(), snapshots: vec![slo()] }
     }
 
-    /// The batches that an outbox makes of it for an exporter.
+    /// Returns the batches that an outbox creates from the data for an exporter.
     pub(super) fn batches<'a>(&'a self, wants: Wants, resource: &'a Resource) -> Vec<ExportBatch<'a>> {
         let metrics: &[_] = if wants.metrics { &self.metrics } else { &[] };
         let snapshots: &[_] = if wants.snapshots { &self.snapshots } else { &[] };
@@ -94,5 +94,5 @@ const EVENTS: [&str; 12] = [
     r#"{"event":"heartbeat","time":1790000009,"agent":"native"}"#,
 ];
 
-/// The span of the model call that is looked at closely.
+/// The span of the model call that is checked in detail.
 pub(super) const CALL_SPAN: &str = "00000000000000b1";

@@ -8,7 +8,7 @@ use super::data::Data;
 use super::{Exported, SECRET, Suite, received};
 
 impl Suite {
-    /// The errors of every batch against a server that gives one answer.
+    /// Returns the errors of all batches against a server that always gives the same response.
     async fn errors(&self, answer: ResponseTemplate) -> Vec<ExportError> {
         let server = self.server(answer).await;
         let exported = self.export(&server.uri(), &Data::small()).await;
@@ -16,7 +16,7 @@ impl Suite {
     }
 
     pub(super) async fn statuses_are_told_apart(&self) {
-        // Some backends repeat what they do not like.
+        // Some backends repeat invalid values in their message.
         let body = format!("no {SECRET} here");
         let answer = |status| ResponseTemplate::new(status).set_body_string(&body);
         for error in self.errors(answer(429).insert_header("retry-after", "7")).await {
@@ -44,7 +44,7 @@ impl Suite {
     pub(super) async fn no_answer_and_strange_answers_are_told_apart(&self) {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         for Exported { result, .. } in self.export(&format!("http://{free}"), &Data::small()).await {
-            let error = result.expect_err("nobody is there");
+            let error = result.expect_err("nothing listens there");
             assert!(error.is_retryable() && error.is_unavailable(), "{error}");
         }
         for error in self.errors(ResponseTemplate::new(200).set_delay(Duration::from_secs(30))).await {

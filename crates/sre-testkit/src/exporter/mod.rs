@@ -1,4 +1,4 @@
-//! What every exporter that pushes must do.
+//! The conformance suite of exporters that push.
 
 mod arrived;
 mod data;
@@ -18,46 +18,46 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 pub use self::arrived::{Arrived, ArrivedSpan, CALL, Usage};
 use self::data::{Data, START};
 
-/// What the suite needs to know of an exporter and its backend.
+/// An exporter and its backend, as the suite needs them.
 pub trait Backend: Send + Sync + 'static {
     /// Returns the exporter, sending to the server at `url` with `secret` as every secret it has.
     fn exporter(&self, url: &str, secret: &str) -> Arc<dyn Exporter>;
 
-    /// Returns the answer of a backend that takes everything in the request.
+    /// Returns the response of a backend that accepts everything in the request.
     fn success(&self, request: &Request) -> ResponseTemplate;
 
-    /// Returns the answer of a backend that refuses one record of the request and takes the others; `None` where its
-    /// protocol has no such answer.
+    /// Returns the response of a backend that rejects one record of the request and accepts the others; `None` if its
+    /// protocol has no such response.
     fn refuses_one(&self, _request: &Request) -> Option<ResponseTemplate> {
         None
     }
 
-    /// Panics where a request is not as the vendor's contract wants it.
+    /// Panics if a request violates the vendor's contract.
     fn check(&self, _request: &Request) {}
 
-    /// Returns what a backend reads from a request.
+    /// Returns the records that a backend reads from a request.
     fn read(&self, request: &Request) -> Arrived;
 
-    /// How exact the backend's times are.
+    /// Returns the precision of the backend's times.
     fn precision(&self) -> Duration {
         Duration::from_nanos(1)
     }
 }
 
-/// Every secret of an exporter in the suite.
+/// The value of every secret of an exporter in the suite.
 pub const SECRET: &str = "s3cr3t-of-the-suite";
 
-/// What every exporter that pushes over HTTP must do, against a server on loopback:
+/// Tests an exporter that pushes over HTTP, against a server on loopback:
 ///
-/// - an empty batch makes no request, and what is sent arrives whole: ids, parents, times, tokens, costs, metrics;
-/// - every record of a batch is taken, ignored, refused or to be retried, whatever the answer;
-/// - each fault is told apart: busy, broken, too large, refused, unreachable, slow, moved;
-/// - secrets are in no URL, error or `Debug`;
-/// - long, non-ASCII and not finite values are no problem;
-/// - with the outbox, faults, a restart and a shutdown lose nothing that is not counted.
+/// - an empty batch makes no request, and records arrive complete: ids, parents, times, tokens, costs, metrics;
+/// - every record of a batch is reported as accepted, ignored, rejected or to be retried, for any response;
+/// - faults are distinguished: busy, broken, too large, rejected, unreachable, slow, moved;
+/// - no URL, error or `Debug` output contains a secret;
+/// - long, non-ASCII and non-finite values cause no error;
+/// - with the outbox, faults, a restart and a shutdown lose no record without counting it.
 ///
 /// # Panics
-/// When the exporter does not conform.
+/// Panics if the exporter does not conform.
 pub async fn exporter(backend: impl Backend) {
     let resource = Resource::new("suite").with("host.name", "höst");
     let suite = Suite { backend: Arc::new(backend), http: client(), resource };
@@ -79,7 +79,7 @@ struct Suite {
     resource: Resource,
 }
 
-/// A backend that takes everything; one that refuses a record of the first request to `refuses_at`.
+/// A backend that accepts everything, but rejects one record of the first request to `refuses_at`.
 struct Answers {
     backend: Arc<dyn Backend>,
     refuses_at: Option<String>,
@@ -99,7 +99,7 @@ impl Respond for Answers {
     }
 }
 
-/// What became of a batch.
+/// The result of a batch.
 struct Exported {
     is_events: bool,
     len: usize,
@@ -112,14 +112,14 @@ fn client() -> Arc<dyn HttpClient> {
 }
 
 impl Suite {
-    /// A server that gives this answer to everything.
+    /// Starts a server that gives this response to every request.
     async fn server(&self, answer: impl Respond + 'static) -> MockServer {
         let server = MockServer::start().await;
         Mock::given(any()).respond_with(answer).mount(&server).await;
         server
     }
 
-    /// A server that answers as the backend does.
+    /// Starts a server that responds as the backend does.
     async fn good_server(&self, refuses_at: Option<String>) -> MockServer {
         let backend = self.backend.clone();
         self.server(Answers { backend, refuses_at, has_refused: AtomicBool::new(false) }).await
@@ -145,7 +145,7 @@ impl Suite {
         exported
     }
 
-    /// What a server received, as the backend reads it; every request is as its contract wants it.
+    /// Returns the records that a server received, and checks every request against the backend's contract.
     async fn arrived(&self, server: &MockServer) -> Arrived {
         let mut arrived = Arrived::default();
         for request in received(server).await {
@@ -197,7 +197,7 @@ impl Suite {
             let server = self.good_server(Some(path)).await;
             let exported = self.export(&server.uri(), &Data::small()).await;
             let reports = exported.iter().filter_map(|exported| exported.result.as_ref().ok());
-            assert_eq!(reports.map(ExportReport::rejected_count).sum::<u64>(), 1, "the refused record is counted");
+            assert_eq!(reports.map(ExportReport::rejected_count).sum::<u64>(), 1, "the rejected record is counted");
         }
     }
 }
@@ -206,7 +206,7 @@ async fn received(server: &MockServer) -> Vec<Request> {
     server.received_requests().await.expect("requests are recorded")
 }
 
-/// Every record of a batch is accounted for.
+/// Asserts that every record of a batch is accounted for.
 fn adds_up(report: &ExportReport, len: usize) {
     let sum = report.accepted + report.ignored + report.rejected_count() + report.retry.len() as u64;
     assert_eq!(sum, len as u64, "the report adds up to the batch: {report:?}");

@@ -11,13 +11,13 @@ use wiremock::ResponseTemplate;
 use super::data::{Data, START};
 use super::{SECRET, Suite};
 
-/// An HTTP client with a fault in front of each request, as long as there are some.
+/// An HTTP client that returns the faults in turn, one per request, and then works normally.
 struct Faulty {
     inner: Arc<dyn HttpClient>,
     next: AtomicUsize,
 }
 
-/// Faults in turn; 0 is a lost connection, 200 none.
+/// The faults in order; 0 is a lost connection, 200 is no fault.
 const FAULTS: [u16; 12] = [500, 0, 200, 429, 413, 413, 503, 200, 0, 500, 429, 503];
 
 #[async_trait]
@@ -48,7 +48,7 @@ impl Collect for Fixed {
     }
 }
 
-/// An outbox that sends to the server, with everything in it.
+/// Creates an outbox that sends to the server, with metrics and snapshots.
 fn outbox(suite: &Suite, url: &str, http: Arc<dyn HttpClient>, options: OutboxOptions) -> Outbox {
     let options = OutboxOptions { collect: vec![Arc::new(Fixed(Data::small()))], ..options };
     Outbox::driven(suite.backend.exporter(url, SECRET), http, options).expect("a spool in memory")
@@ -64,7 +64,7 @@ pub(super) async fn faults_lose_nothing(suite: &Suite) {
     let http = Arc::new(Faulty { inner: suite.http.clone(), next: AtomicUsize::new(0) });
     let outbox = outbox(suite, &server.uri(), http, OutboxOptions { clock: clock.clone(), ..Default::default() });
     push(&outbox);
-    // A clock that steps back, too.
+    // The clock is also set back.
     clock.set(START.saturating_sub(Duration::from_secs(30)));
     for _ in 0..50 {
         outbox.flush_due().await;
