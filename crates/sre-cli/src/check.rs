@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use agent_sre::cascade::{CascadeDetector, DetectorConfig};
+use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{Limits, PriceBook};
 use agent_sre::event::TaskFinished;
 use agent_sre::private::lock;
@@ -12,7 +12,7 @@ use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
     AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, Format, ManualClock, Observe,
-    RunLimits, Runtime, Signal, SignalKind, Status, Timestamp, Window,
+    Phase, RunLimits, Runtime, Signal, SignalKind, Status, Timestamp, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -128,12 +128,20 @@ struct SignalCollector {
     breakers: BreakerFindings,
     /// The first [`MAX_COST_ALERTS`] alerts.
     costs: Vec<CostAlert>,
+    /// The last signal of each incident, to skip those that are asserted again.
+    last: HashMap<String, Signal>,
 }
 
 const MAX_COST_ALERTS: usize = 1_000;
 
 impl SignalCollector {
     fn record(&mut self, signal: Signal) {
+        if signal.phase != Phase::OneOff {
+            let last = self.last.insert(signal.key.clone(), signal.clone());
+            if last.is_some_and(|last| signal.repeats(&last)) {
+                return;
+            }
+        }
         self.breakers.record(&signal);
         if let SignalKind::Cost(alert) = signal.kind
             && self.costs.len() < MAX_COST_ALERTS
@@ -186,9 +194,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
     };
     let mut input = input::read(&args.input, args.strict, &mut *adapter, &mut take)?;
     adapter.finish(&mut take);
-    if let Some(detector) = runtime.get::<CascadeDetector>() {
-        detector.evaluate(latest, &mut |signal| lock(&raised).record(signal));
-    }
+    runtime.evaluate(latest);
     if runtime.panics() > 0 {
         bail!(
             "an engine panicked on {} events, so the report would be wrong; please report this bug",
