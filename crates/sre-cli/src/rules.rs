@@ -107,6 +107,13 @@ fn service_rules() -> Group {
             "Journal writes of sre serve fail, so it rejects events; see /readyz for the cause",
         ),
         rule(
+            "SreSignalsLost",
+            "increase(sre_signal_handler_dropped_total[5m]) > 0 or increase(sre_signal_handler_panics_total[5m]) > 0",
+            None,
+            Severity::Critical,
+            "A signal handler of sre serve panics or loses signals, so alerts may be missing; see the log",
+        ),
+        rule(
             "SreConfigReloadFailed",
             "sre_config_last_reload_successful == 0",
             Some("5m"),

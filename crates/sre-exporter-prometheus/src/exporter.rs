@@ -103,7 +103,10 @@ impl PrometheusExporter {
             MetricValue::Histogram(histogram) => {
                 (Kind::Histogram, Sample::Histogram(histogram.clone().with_at_most(MAX_BUCKETS)))
             }
-            _ => return Ok(()),
+            _ => {
+                let (found, expected) = ("a value of an unknown kind".to_owned(), "a gauge, counter or histogram");
+                return Err(InvalidMetric { metric: name, found, expected });
+            }
         };
         let labels = metric.labels.iter().map(|(name, value)| (&**name, &**value));
         self.set(&name, kind, metric.unit.prometheus_suffix(), labels, &metric.help, sample)

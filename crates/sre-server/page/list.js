@@ -121,6 +121,7 @@ export function showOverview(parts, changed, gone) {
   if ([...changed, ...gone].some(isSlo) || rows.size === 0) schedule("sort", sortRows);
   if (changed.has("totals")) showTotals(parts.get("totals"));
   if (changed.has("alerts")) showAlerts(parts.get("alerts"));
+  if (changed.has("handlers")) showHandlers(parts.get("handlers"));
   if (changed.has("breakers") || changed.has("cascades")) showBreakers(parts.get("breakers"), parts.get("cascades"));
   if (changed.has("agents") || changed.has("costs")) showAgents(parts.get("agents"), parts.get("costs"));
   if (changed.has("costs")) showCosts(parts.get("costs"));
@@ -175,6 +176,14 @@ function showAlerts(alerts) {
     item.append(head, element("p", alert.message), element("p", sent.join(" · ") || "not sent", "muted"));
     return item;
   }));
+}
+
+/** Shows the queue of each signal handler. */
+function showHandlers(handlers) {
+  $("handlers").textContent = handlers.map(({ name, handled, queued, dropped, panicked }) => {
+    const problems = [dropped && `${number(dropped)} lost`, panicked && `${number(panicked)} panics`].filter(Boolean);
+    return [`${name}: ${number(handled)} signals handled, ${number(queued)} waiting`, ...problems].join(", ");
+  }).join(" · ");
 }
 
 function cells(...values) {

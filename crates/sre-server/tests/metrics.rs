@@ -17,6 +17,8 @@ use agent_sre::{
     Snapshot, Target, Timestamp, Totals, Unit, Usd, Wants, Window, WindowedCalls,
 };
 use common::{Service, config};
+use serde_json::{Value, json};
+use sre_server::Config;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -99,8 +101,9 @@ impl Exporter for Nowhere {
         Wants::EVENTS
     }
 
-    async fn export(&self, batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        Ok(ExportReport::accepted(batch.len()).with_rejected(1, "no").with_rejected(1, "no"))
+    /// Rejects one record and says nothing of the others.
+    async fn export(&self, _batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        Ok(ExportReport::accepted(0).with_rejected(1, "no"))
     }
 }
 
@@ -113,6 +116,8 @@ async fn measured() -> Table {
     slo.observe(&AgentEvent::from_json(line).unwrap());
     let runtime = Runtime::builder().handle("log", Arc::new(|_: &Signal| {})).build().unwrap();
     let outbox = Outbox::driven(Arc::new(Nowhere), Arc::new(Offline), OutboxOptions::default()).unwrap();
+    (0..2).for_each(|_| outbox.push(Arc::new(AgentEvent::from_json(line).unwrap())));
+    outbox.flush_due().await;
     for source in [&slo as &dyn Collect, &runtime, &outbox] {
         source.metrics(NOW, &mut |metric| add_metric(&mut table, &metric));
     }
@@ -123,6 +128,51 @@ async fn measured() -> Table {
     add_scrape(&mut table, std::str::from_utf8(scrape.body()).unwrap());
     service.server.stop().await;
     table
+}
+
+/// The table is made of snapshots; this shows that a running service publishes those of every engine.
+#[tokio::test]
+async fn a_scrape_shows_every_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("slos.yaml", "name: answers\nindicators: [{type: task_success_rate, target: 0.9}]\n");
+    write("breakers.yaml", "recovery_timeout: 10m\n");
+    write("limits.yaml", "per_agent_daily: 10\n");
+    write("sre.yaml", "listen: 127.0.0.1:0\nslos: [slos.yaml]\nbreakers: breakers.yaml\nlimits: limits.yaml\n");
+    let config = Config { data: folder.path().join("data"), ..Config::load(&folder.path().join("sre.yaml")).unwrap() };
+    let service = Service::start(config).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let event = |fields: Value| {
+        let mut event = json!({"time": now, "agent": "worker"});
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        format!("{event}\n")
+    };
+    let mut lines = event(json!({"event": "handoff", "from": "chief", "to": "worker", "depth": 1}));
+    lines += &event(json!({"event": "llm_call", "model": "m", "cost_usd": "0.5", "success": true}));
+    for task in 0..5 {
+        lines += &event(json!({"event": "tool_call", "tool": "search", "success": false, "error": "down"}));
+        lines += &common::finished("worker", task, false);
+        lines += &common::finished("chief", task, false);
+    }
+    service.events(&lines).await;
+    service.until("/v1/alerts", |alerts| alerts.to_string().contains("cascade")).await;
+    let scrape = service.get_raw("/metrics").await;
+    let text = std::str::from_utf8(scrape.body()).unwrap();
+    for metric in [
+        "sre_slo_status",
+        "sre_cost_spent_dollars",
+        "sre_breaker_state",
+        "sre_cascade_exposed",
+        "sre_alerts_total",
+        "sre_tasks_total",
+        "sre_signal_handler_handled_total",
+        "sre_events_total",
+        "sre_server_records_total",
+    ] {
+        let has_value = |line: &str| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        assert!(text.lines().any(has_value), "{metric} is missing in\n{text}");
+    }
+    service.server.stop().await;
 }
 
 fn add_scrape(table: &mut Table, text: &str) {

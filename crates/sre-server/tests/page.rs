@@ -164,6 +164,9 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.until(breakers, json!([["agent spent", "open", "–"]])).await;
     browser.until("document.querySelector('#alerts .badge').textContent", "critical").await;
     browser.until("document.querySelector('#alerts .muted').textContent", "log delivered").await;
+    let waiting = "document.getElementById('handlers').textContent.split(' · ').map(text => text.replace(/[\\d,]+ signals/, 'n signals'))";
+    let handlers = ["throttle", "circuit_break", "alerts"].map(|name| format!("{name}: n signals handled, 0 waiting"));
+    browser.until(waiting, json!(handlers)).await;
     browser
         .until(
             "document.getElementById('totals').textContent",

@@ -51,7 +51,7 @@ struct Counts {
 }
 
 /// Counters of a signal handler since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct HandlerStats {
     /// The name of the handler.

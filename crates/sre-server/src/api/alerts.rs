@@ -24,7 +24,9 @@ fn routes() -> ApiRouter {
 
 fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
     let query = AlertQuery { limit: Some(MAX_ON_PAGE), ..AlertQuery::default() };
-    parts.insert("alerts", state.shared.engines().alert_history(&query).unwrap_or_default());
+    let engines = state.shared.engines();
+    parts.insert("alerts", engines.alert_history(&query).unwrap_or_default());
+    parts.insert("handlers", engines.runtime.handler_stats());
 }
 
 const MAX_ON_PAGE: usize = 50;
