@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentEvent, ExponentialHistogram, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp, Window,
+    AgentEvent, Counts, ExponentialHistogram, IndicatorSnapshot, StateError, StateReader, StateWriter, Timestamp,
+    Window,
 };
 
 /// A service level indicator: a measurement of an agent, compared with a target.
@@ -11,7 +12,8 @@ use crate::{
 /// and the events that it records:
 ///
 /// ```
-/// # use sre_core::{AgentEvent, Event, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp};
+/// # use sre_core::{AgentEvent, Counts, Event, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter};
+/// # use sre_core::{Timestamp, Window};
 /// /// Ratio of tasks that the model refused.
 /// struct RefusalRate(RatioSeries);
 ///
@@ -19,6 +21,8 @@ use crate::{
 ///     fn spec(&self) -> &SliSpec { self.0.spec() }
 ///
 ///     fn reading(&self, now: Timestamp) -> SliReading { self.0.reading(now) }
+///
+///     fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> { Some(self.0.counts(window, now)) }
 ///
 ///     fn observe(&self, event: &AgentEvent) {
 ///         if let Event::TaskFinished(task) = &event.event {
@@ -45,6 +49,12 @@ pub trait Sli: Send + Sync {
 
     /// Records an event. Events that the indicator does not measure are ignored.
     fn observe(&self, event: &AgentEvent);
+
+    /// Returns the numbers of good and bad samples in any window that ends at `now`, or `None` if samples are neither, as those of
+    /// a mean. An indicator with counts has an error budget of its own.
+    fn counts(&self, _window: Window, _now: Timestamp) -> Option<Counts> {
+        None
+    }
 
     /// Returns the distribution of all samples since the indicator began, in base units, or `None` if it keeps none.
     fn histogram(&self) -> Option<ExponentialHistogram> {
@@ -83,6 +93,8 @@ pub struct SliSpec {
     pub unit: Unit,
     /// The rolling window of the value.
     pub window: Window,
+    /// The percentile, above 0 and up to 1, if the value is one: 0.95 for p95.
+    pub percentile: Option<f64>,
 }
 
 /// Whether a target is a lower or an upper bound.
@@ -149,17 +161,31 @@ pub struct Percentiles {
 impl SliSpec {
     /// Creates a specification of a ratio with a lower bound.
     pub fn ratio_at_least(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, direction: Direction::AtLeast, unit: Unit::Ratio, window }
+        Self { name: name.into(), target, direction: Direction::AtLeast, unit: Unit::Ratio, window, percentile: None }
     }
 
     /// Creates a specification of a ratio with an upper bound.
     pub fn ratio_at_most(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, direction: Direction::AtMost, unit: Unit::Ratio, window }
+        Self { name: name.into(), target, direction: Direction::AtMost, unit: Unit::Ratio, window, percentile: None }
     }
 
     /// Creates a specification of a value with an upper bound.
     pub fn at_most(name: impl Into<String>, target: f64, unit: Unit, window: Window) -> Self {
-        Self { name: name.into(), target, direction: Direction::AtMost, unit, window }
+        Self { name: name.into(), target, direction: Direction::AtMost, unit, window, percentile: None }
+    }
+
+    /// Returns the ratio of samples that may be bad: `1 - target` of a ratio, or the target where lower is better; `1 - percentile`
+    /// of a percentile (p95 within 2 s: 5 % of the samples may take longer). `None` for other values.
+    pub fn error_budget(&self) -> Option<f64> {
+        let budget = match (self.percentile, self.unit, self.direction) {
+            (Some(percentile), ..) => 1.0 - percentile,
+            (None, Unit::Ratio, Direction::AtLeast) => 1.0 - self.target,
+            (None, Unit::Ratio, Direction::AtMost) => self.target,
+            _ => return None,
+        };
+        // Without the rounding errors of a subtraction.
+        let budget = (budget * 1e12).round() / 1e12;
+        (0.0..1.0).contains(&budget).then_some(budget)
     }
 
     /// Returns true if `value` meets the target.

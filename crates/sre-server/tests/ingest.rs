@@ -130,11 +130,11 @@ async fn errors_follow_otlp() {
     assert_eq!(answer["partialSuccess"]["rejectedSpans"], "1");
 
     for (path, kind, body, status, message) in [
-        ("/v1/traces", PROTOBUF, &b"\xff\xff"[..], 400, "found no OTLP traces as protobuf"),
+        ("/v1/traces", PROTOBUF, &b"\xff\xff"[..], 400, "found invalid protobuf"),
         ("/v1/traces", JSON, b"{", 400, "EOF while parsing"),
         ("/v1/traces", JSON, b"{}", 400, "found no `resourceSpans`"),
-        ("/v1/logs", PROTOBUF, b"\xff\xff", 400, "found no OTLP logs as protobuf"),
-        ("/v1/metrics", PROTOBUF, b"\xff\xff", 400, "found no OTLP metrics as protobuf"),
+        ("/v1/logs", PROTOBUF, b"\xff\xff", 400, "found invalid protobuf"),
+        ("/v1/metrics", PROTOBUF, b"\xff\xff", 400, "found invalid protobuf"),
         ("/v1/metrics", JSON, b"[1,", 400, "EOF while parsing"),
         ("/v1/traces", "text/plain", b"", 415, "found `Content-Type: text/plain`, expected application/x-protobuf"),
         ("/v1/events/fax", "text/plain", b"", 404, "found `fax`, expected one of sre, langgraph"),

@@ -1,17 +1,14 @@
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ring::Ring;
-use crate::time::nanos;
+use super::history::History;
 use crate::{StateError, StateReader, StateWriter, Timestamp, Window, lock, thread_number};
 
 /// Counts good and bad events over rolling windows, for any number of threads.
 ///
-/// Counts are kept at four resolutions (5 s, 1 min, 15 min, and 6 h or a 120th of the longest window), 128 buckets each, in
-/// about 8 KiB. A window is summed at the finest resolution that covers it: exactly if it ends at the edge of a bucket, and
-/// otherwise with the oldest bucket counted in full.
+/// Recent events are counted in buckets of a second, older ones in wider buckets: a bucket is at most a fiftieth as wide as it is
+/// old. A window of 50 s or more is therefore exact to 1 % of its length, in about 16 KiB.
 ///
 /// Recording locks only the stripe of the calling thread, of which there are eight, and does not allocate.
 ///
@@ -26,6 +23,8 @@ use crate::{StateError, StateReader, StateWriter, Timestamp, Window, lock, threa
 #[derive(Debug)]
 pub struct RollingCounts {
     stripes: [Stripe; STRIPES],
+    /// Width of the finest buckets, in nanoseconds.
+    resolution: i64,
     history: Mutex<History>,
 }
 
@@ -54,19 +53,20 @@ impl Counts {
         (self.total() > 0).then(|| self.good as f64 / self.total() as f64)
     }
 
-    const fn add(&mut self, other: Self) {
+    pub(super) const fn add(&mut self, other: Self) {
         self.good += other.good;
         self.bad += other.bad;
+    }
+
+    pub(super) const fn subtract(&mut self, other: Self) {
+        self.good = self.good.saturating_sub(other.good);
+        self.bad = self.bad.saturating_sub(other.bad);
     }
 }
 
 const STRIPES: usize = 8;
-const BUCKETS: usize = 128;
-const FINE: Duration = Duration::from_secs(5);
-const MIDDLE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(15 * 60)];
-const COARSE: Duration = Duration::from_secs(6 * 3600);
 
-/// Counts of one thread for the current 5 s. Aligned to two cache lines, since adjacent lines are prefetched in pairs.
+/// Counts of one thread for the current second. Aligned to two cache lines, since adjacent lines are prefetched in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(Mutex<Hot>);
@@ -78,18 +78,16 @@ struct Hot {
     counts: Counts,
 }
 
-#[derive(Debug)]
-struct History {
-    levels: [Ring<Counts>; 4],
-    dropped: u64,
-}
-
 impl RollingCounts {
-    /// Creates counts for windows up to `longest`, and at least up to 31 days.
+    /// Creates counts for windows from 50 s up to `longest`, and at least up to 31 days.
     pub fn new(longest: Window) -> Self {
-        let coarse = COARSE.max(longest.duration() / 120);
-        let levels = [FINE, MIDDLE[0], MIDDLE[1], coarse].map(|width| Ring::new(width, BUCKETS));
-        Self { stripes: Default::default(), history: Mutex::new(History { levels, dropped: 0 }) }
+        Self::covering(longest, longest)
+    }
+
+    /// Creates counts for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days.
+    pub fn covering(shortest: Window, longest: Window) -> Self {
+        let history = History::covering(shortest, longest);
+        Self { stripes: Default::default(), resolution: history.resolution(), history: Mutex::new(history) }
     }
 
     /// Counts an event at `time`. An event older than every bucket is dropped and counted as dropped.
@@ -108,26 +106,16 @@ impl RollingCounts {
 
     /// Saves the counts.
     pub fn save(&self, state: &mut StateWriter) {
-        let view = self.view();
-        state.put(&view.history.dropped);
-        view.history.levels.iter().for_each(|level| level.save(state, |counts| *counts != Counts::default()));
+        self.view().history.save(state);
     }
 
     /// Adds saved counts.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        let mut history = lock(&self.history);
-        history.dropped += state.take::<u64>()?;
-        for level in &mut history.levels {
-            level.restore(state, |bucket, saved| {
-                bucket.add(saved);
-                Ok(())
-            })?;
-        }
-        Ok(())
+        lock(&self.history).restore(state)
     }
 
     /// Returns a consistent view for summing several windows. While it exists, recording threads wait only if they move on to
-    /// the next 5 s.
+    /// the next second.
     pub fn view(&self) -> RollingView<'_> {
         for stripe in &self.stripes {
             let mut hot = lock(&stripe.0);
@@ -140,7 +128,7 @@ impl RollingCounts {
 
     #[cold]
     fn move_to(&self, hot: &mut Hot, time: Timestamp) {
-        let width = nanos(FINE);
+        let width = self.resolution;
         lock(&self.history).fold(hot);
         hot.start = time.as_nanos().div_euclid(width).saturating_mul(width);
         hot.end = hot.start.saturating_add(width);
@@ -150,19 +138,8 @@ impl RollingCounts {
 impl History {
     fn fold(&mut self, hot: &mut Hot) {
         let counts = std::mem::take(&mut hot.counts);
-        if counts == Counts::default() {
-            return;
-        }
-        let time = Timestamp::from_nanos(hot.start);
-        let mut kept = false;
-        for level in &mut self.levels {
-            if let Some(bucket) = level.slot(time) {
-                bucket.add(counts);
-                kept = true;
-            }
-        }
-        if !kept {
-            self.dropped += counts.total();
+        if counts != Counts::default() {
+            self.add(hot.start, counts);
         }
     }
 }
@@ -174,29 +151,26 @@ pub struct RollingView<'a> {
 }
 
 impl RollingView<'_> {
-    /// Returns the counts of the window that ends at `now`.
+    /// Returns the counts of the window that ends at `now`. In constant time.
     pub fn sum(&self, window: Window, now: Timestamp) -> Counts {
-        self.level(window).window(window.duration(), now).fold(Counts::default(), |mut sum, bucket| {
-            sum.add(*bucket);
-            sum
-        })
+        self.history.sum_over(window, now)
     }
 
-    /// Returns the start and counts of each bucket in the window that ends at `now`, oldest first, at the finest resolution
-    /// that covers the window.
+    /// Returns the start and counts of 52 to 106 buckets of one width that cover the window that ends at `now`, oldest first;
+    /// of a window below 50 s, fewer.
     pub fn time_series(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
-        self.level(window).time_series(window.duration(), now).map(|(at, counts)| (at, *counts)).collect()
+        let series = self.history.time_series(now.saturating_sub(window.duration()).as_nanos(), now.as_nanos());
+        series.into_iter().map(|(start, counts)| (Timestamp::from_nanos(start), counts)).collect()
     }
 
-    fn level(&self, window: Window) -> &Ring<Counts> {
-        let wanted = nanos(window.duration());
-        let [finer @ .., coarsest] = &self.history.levels;
-        finer.iter().find(|level| level.reach() >= wanted).unwrap_or(coarsest)
+    /// Returns the time of the last event, rounded up to a second; `None` without events.
+    pub fn latest(&self) -> Option<Timestamp> {
+        self.history.end().map(Timestamp::from_nanos)
     }
 
     /// Returns the number of dropped events.
     pub fn dropped(&self) -> u64 {
-        self.history.dropped
+        self.history.dropped()
     }
 }
 
@@ -206,71 +180,110 @@ mod tests {
 
     use super::*;
 
-    const START: i64 = 1_790_000_000 / 21_600 * 21_600;
+    const START: i64 = 1_790_000_000;
 
-    /// Counts the events in the window, from the start of its oldest bucket.
-    fn brute_force(events: &[(i64, bool)], width: i64, window: i64, now: i64) -> Counts {
-        let from = (now - window).div_euclid(width) * width;
+    /// Counts the events after `from` milliseconds.
+    fn brute_force(events: &[(i64, bool)], from: f64) -> Counts {
         let mut counts = Counts::default();
-        for &(_, good) in events.iter().filter(|(time, _)| (from..=now).contains(time)) {
+        for &(_, good) in events.iter().filter(|(millis, _)| *millis as f64 >= from) {
             counts.add(Counts { good: u64::from(good), bad: u64::from(!good) });
         }
         counts
     }
 
     proptest! {
+        /// Every window is as long as it should be, to 1 %: it counts at least what is in a window of 99 % of its length and at
+        /// most what is in one of 101 %.
         #[test]
-        fn every_window_agrees_with_a_simple_count(
-            mut events in prop::collection::vec((0i64..40 * 86_400, any::<bool>()), 1..300),
-            shuffled in any::<bool>(),
+        fn every_window_is_exact_to_a_hundredth(
+            mut events in prop::collection::vec((0i64..40 * 86_400_000, any::<bool>()), 1..300),
+            recent in prop::collection::vec((0i64..4 * 3_600_000, any::<bool>()), 0..300),
+            is_sorted in any::<bool>(),
         ) {
-            if !shuffled {
+            let end = events.iter().map(|(millis, _)| *millis).max().unwrap();
+            events.extend(recent.iter().map(|(age, good)| ((end - age).max(0), *good)));
+            if is_sorted {
                 events.sort_unstable();
             }
             let counts = RollingCounts::new(Window::MONTH);
-            for (time, good) in &mut events {
-                *time += START;
-                counts.record(Timestamp::from_secs(*time), *good);
-            }
-            // In order, so that no event comes after its bucket was overwritten.
-            let latest = events.iter().map(|(time, _)| *time).max().unwrap();
-            for (window, width) in [("5m", 5), ("10m", 5), ("1h", 60), ("2h", 60), ("6h", 900), ("24h", 900), ("3d", 21_600), ("30d", 21_600)] {
+            let at = |millis: i64| Timestamp::from_nanos(START * 1_000_000_000 + millis * 1_000_000);
+            events.iter().for_each(|(millis, good)| counts.record(at(*millis), *good));
+            let view = counts.view();
+            for window in ["50s", "1m", "5m", "30m", "1h", "2h", "6h", "24h", "3d", "7d", "30d"] {
                 let window: Window = window.parse().unwrap();
-                let expected = brute_force(&events, width, window.as_secs_f64() as i64, latest);
-                prop_assert_eq!(counts.view().sum(window, Timestamp::from_secs(latest)), expected, "{}", window);
+                let length = window.as_secs_f64() * 1e3;
+                let found = view.sum(window, at(end));
+                let [least, most] = [0.99, 1.01].map(|share| brute_force(&events, end as f64 - length * share));
+                let is_between = |found: u64, least: u64, most: u64| (least..=most).contains(&found);
+                prop_assert!(
+                    is_between(found.good, least.good, most.good) && is_between(found.bad, least.bad, most.bad),
+                    "{} of {}: {:?}, expected {:?} to {:?}", window, end, found, least, most
+                );
             }
-            let too_late = counts.view().dropped();
-            let reach = START.max((latest.div_euclid(21_600) - 127) * 21_600);
-            prop_assert!(too_late <= events.iter().filter(|(time, _)| *time < reach).count() as u64);
+            prop_assert!(view.dropped() <= brute_force(&events, 0.0).total() - brute_force(&events, (end - 31 * 86_400_000) as f64).total());
         }
 
         #[test]
-        fn a_window_that_ends_at_an_edge_is_exact(
-            events in prop::collection::vec((0i64..86_400, any::<bool>()), 1..200),
-            edge in 1i64..96,
+        fn a_time_series_has_every_event_of_its_window_once(
+            mut events in prop::collection::vec((0i64..30 * 86_400, any::<bool>()), 1..300),
+            window in prop::sample::select(vec!["5m", "1h", "24h", "30d"]),
         ) {
+            events.sort_unstable();
             let counts = RollingCounts::new(Window::MONTH);
-            let mut shifted: Vec<_> = events.iter().map(|&(time, good)| (START + time, good)).collect();
-            shifted.sort_unstable();
-            let now = START + edge * 900;
-            shifted.retain(|(time, _)| *time <= now);
-            for &(time, good) in &shifted {
-                counts.record(Timestamp::from_secs(time), good);
-            }
-            for window in ["5m", "30m", "1h", "6h"] {
-                let window: Window = window.parse().unwrap();
-                let seconds = window.as_secs_f64() as i64;
-                let inside: Vec<_> = shifted.iter().filter(|(time, _)| (now - seconds..=now).contains(time)).collect();
-                prop_assert_eq!(counts.view().sum(window, Timestamp::from_secs(now)).total(), inside.len() as u64);
+            events.iter().for_each(|(second, good)| counts.record(Timestamp::from_secs(START + second), *good));
+            let (now, window): (_, Window) = (START + events.last().unwrap().0, window.parse().unwrap());
+            let series = counts.view().time_series(window, Timestamp::from_secs(now));
+            prop_assert!((50..=110).contains(&series.len()), "{} buckets", series.len());
+            let width = series[1].0.since(series[0].0);
+            prop_assert!(series.windows(2).all(|pair| pair[1].0.since(pair[0].0) == width));
+            for (start, counts) in series {
+                let bucket = start.as_secs()..start.saturating_add(width).as_secs();
+                let inside = events.iter().filter(|(second, _)| bucket.contains(&(START + second)));
+                prop_assert_eq!(counts.total(), inside.count() as u64, "at {}", start);
             }
         }
+
+        #[test]
+        fn counts_survive_a_restart(
+            events in prop::collection::vec((0i64..40 * 86_400, any::<bool>()), 1..300),
+        ) {
+            let (before, after) = (RollingCounts::new(Window::MONTH), RollingCounts::new(Window::MONTH));
+            events.iter().for_each(|(second, good)| before.record(Timestamp::from_secs(START + second), *good));
+            let mut state = StateWriter::default();
+            before.save(&mut state);
+            after.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+            let (before, after) = (before.view(), after.view());
+            prop_assert_eq!((before.latest(), before.dropped()), (after.latest(), after.dropped()));
+            for window in ["1m", "1h", "24h", "30d"] {
+                let (window, now): (Window, _) = (window.parse().unwrap(), before.latest().unwrap());
+                prop_assert_eq!(before.sum(window, now), after.sum(window, now), "{}", window);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_shorter_than_a_minute_has_finer_buckets() {
+        let counts = RollingCounts::covering("5s".parse().unwrap(), Window::MONTH);
+        let at = |millis: i64| Timestamp::from_nanos(START * 1_000_000_000 + millis * 1_000_000);
+        (0..100).for_each(|event| counts.record(at(event * 100), true));
+        let sum = counts.view().sum("5s".parse().unwrap(), at(9_900)).total();
+        assert!((50..=51).contains(&sum), "{sum}");
+    }
+
+    #[test]
+    fn the_last_event_is_known_after_a_long_silence() {
+        let counts = RollingCounts::new(Window::MONTH);
+        assert_eq!(counts.view().latest(), None);
+        counts.record(Timestamp::from_secs(START), false);
+        counts.record(Timestamp::from_secs(START - 50_000), false);
+        assert_eq!(counts.view().latest(), Some(Timestamp::from_secs(START + 1)));
     }
 
     #[test]
     fn an_event_older_than_every_bucket_is_dropped_and_counted() {
         let counts = RollingCounts::new(Window::MONTH);
         counts.record(Timestamp::from_secs(START), true);
-        counts.record(Timestamp::from_secs(START - 40 * 86_400), false);
+        counts.record(Timestamp::from_secs(START - 60 * 86_400), false);
         counts.record(Timestamp::from_secs(START - 86_400), false);
         let view = counts.view();
         assert_eq!(view.sum(Window::MONTH, Timestamp::from_secs(START)), Counts { good: 1, bad: 1 });

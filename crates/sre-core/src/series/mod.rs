@@ -1,5 +1,6 @@
 //! Series of samples over rolling windows, for implementing indicators. Memory and time per sample are bounded.
 mod counts;
+mod history;
 mod mean;
 mod percentile;
 mod ratio;

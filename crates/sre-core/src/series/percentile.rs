@@ -2,6 +2,8 @@ use std::sync::{LazyLock, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
+use super::history::History;
 use super::ring::Ring;
 use crate::{
     ExponentialHistogram, Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit,
@@ -36,6 +38,8 @@ pub struct PercentileSeries {
 #[derive(Debug)]
 struct Recorded {
     ring: Ring<Sketch>,
+    /// The samples that met the target, and the others.
+    counts: History,
     /// Counts of all samples since the series began, by [`exponential_buckets`]; empty before the first sample.
     total: Vec<u64>,
     sum: f64,
@@ -66,10 +70,12 @@ struct Sketch {
 
 impl PercentileSeries {
     /// Creates an empty series whose value is the `percentile`: above 0 and up to 1, 0.95 for p95.
-    pub fn new(spec: SliSpec, percentile: f64) -> Self {
+    pub fn new(mut spec: SliSpec, percentile: f64) -> Self {
+        spec.percentile = Some(percentile);
+        let counts = History::covering(spec.window, spec.window);
         let ring = Ring::covering(spec.window.duration(), SLICES);
         let buckets = exponential_buckets(spec.unit);
-        Self { spec, percentile, recorded: Mutex::new(Recorded { ring, total: Vec::new(), sum: 0.0 }), buckets }
+        Self { spec, percentile, recorded: Mutex::new(Recorded { ring, counts, total: Vec::new(), sum: 0.0 }), buckets }
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -84,7 +90,8 @@ impl PercentileSeries {
             return;
         }
         let met = self.spec.is_met_by(sample);
-        let Recorded { ring, total, sum } = &mut *lock(&self.recorded);
+        let Recorded { ring, counts, total, sum } = &mut *lock(&self.recorded);
+        counts.record(time, met);
         if let Some(sketch) = ring.slot(time) {
             let bin = bin_of(sample);
             sketch.add(bin, sample, met);
@@ -101,6 +108,7 @@ impl PercentileSeries {
         let recorded = lock(&self.recorded);
         recorded.ring.save(state, |sketch| sketch.samples > 0);
         state.put(&(&recorded.total, recorded.sum));
+        recorded.counts.save(state);
     }
 
     /// Adds saved samples.
@@ -114,7 +122,13 @@ impl PercentileSeries {
         recorded.total.resize(total.len().max(recorded.total.len()), 0);
         recorded.total.iter_mut().zip(total).for_each(|(count, more)| *count += more);
         recorded.sum += sum;
-        Ok(())
+        // Version 0.1.0 did not have them.
+        if state.is_empty() { Ok(()) } else { recorded.counts.restore(state) }
+    }
+
+    /// Returns the numbers of samples in a window that met the target, and that did not.
+    pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
+        lock(&self.recorded).counts.sum_over(window, now)
     }
 
     /// Returns the reading of the window that ends at `now`. Compliance is exact; the value is within 1 %.

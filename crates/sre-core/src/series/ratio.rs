@@ -1,5 +1,5 @@
 use super::counts::{Counts, RollingCounts};
-use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, wilson_interval};
+use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, wilson_interval};
 
 /// The ratio of samples recorded as `true` over a rolling window. For an upper bound, `true` is what should be rare.
 ///
@@ -41,6 +41,15 @@ impl RatioSeries {
     /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.counts.restore(state)
+    }
+
+    /// Returns the numbers of good and bad samples in a window: for an upper bound, those recorded as `true` are bad.
+    pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
+        let counts = self.counts.view().sum(window, now);
+        match self.spec.direction {
+            Direction::AtLeast => counts,
+            Direction::AtMost => Counts { good: counts.bad, bad: counts.good },
+        }
     }
 
     /// Returns the reading of the window that ends at `now`. Compliance is the ratio of good samples.

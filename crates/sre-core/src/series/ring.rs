@@ -27,11 +27,6 @@ impl<B: Default + Clone> Ring<B> {
         Self::new(width, parts + 1)
     }
 
-    /// Returns the longest window that the ring covers, in nanoseconds.
-    pub(crate) fn reach(&self) -> i64 {
-        self.width.saturating_mul(self.slots.len() as i64 - 1)
-    }
-
     /// Returns the number of times that were older than every bucket.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
@@ -98,14 +93,6 @@ impl<B: Default + Clone> Ring<B> {
         }
         self.dropped = dropped;
         Ok(())
-    }
-
-    /// Returns the start times and buckets of the window that ends at `now`, including empty buckets.
-    pub(crate) fn time_series(&self, window: Duration, now: Timestamp) -> impl Iterator<Item = (Timestamp, &B)> {
-        let newest = self.newest.unwrap_or(i64::MIN / 2);
-        let first = self.bucket_of(now.saturating_sub(window)).max(newest - self.slots.len() as i64 + 1);
-        let begins = (first..).map(|bucket| Timestamp::from_nanos(bucket.saturating_mul(self.width)));
-        begins.zip(self.window(window, now))
     }
 
     /// Returns the buckets of the window that ends at `now`, including the one that contains its start.

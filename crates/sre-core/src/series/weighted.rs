@@ -2,8 +2,12 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
+use super::history::History;
 use super::ring::Ring;
-use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock, wilson_interval};
+use crate::{
+    Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, lock, wilson_interval,
+};
 
 /// A ratio of weighted samples over a rolling window, with weights such as a judge's confidence.
 ///
@@ -12,8 +16,18 @@ use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter
 #[derive(Debug)]
 pub struct WeightedRatioSeries {
     spec: SliSpec,
-    ring: Mutex<Ring<Bucket>>,
+    recorded: Mutex<Recorded>,
 }
+
+#[derive(Debug)]
+struct Recorded {
+    ring: Ring<Bucket>,
+    /// The samples of a weight of at least [`COUNTED`].
+    counts: History,
+}
+
+/// The least weight of a sample that counts as good or bad.
+const COUNTED: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bucket {
@@ -36,7 +50,8 @@ impl WeightedRatioSeries {
     /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
         let ring = Ring::covering(spec.window.duration(), 120);
-        Self { spec, ring: Mutex::new(ring) }
+        let counts = History::covering(spec.window, spec.window);
+        Self { spec, recorded: Mutex::new(Recorded { ring, counts }) }
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -47,7 +62,11 @@ impl WeightedRatioSeries {
     /// Records a sample. `weight` is clamped to 0–1; NaN counts as 0.
     pub fn record(&self, time: Timestamp, hit: bool, weight: f64) {
         let weight = if weight.is_nan() { 0.0 } else { weight.clamp(0.0, 1.0) };
-        if let Some(bucket) = lock(&self.ring).slot(time) {
+        let Recorded { ring, counts } = &mut *lock(&self.recorded);
+        if weight >= COUNTED {
+            counts.record(time, hit == (self.spec.direction == Direction::AtLeast));
+        }
+        if let Some(bucket) = ring.slot(time) {
             bucket.samples += 1;
             bucket.weight += weight;
             bucket.squares += weight * weight;
@@ -59,20 +78,30 @@ impl WeightedRatioSeries {
 
     /// Saves the samples.
     pub fn save(&self, state: &mut StateWriter) {
-        lock(&self.ring).save(state, |bucket| bucket.samples > 0);
+        let recorded = lock(&self.recorded);
+        recorded.ring.save(state, |bucket| bucket.samples > 0);
+        recorded.counts.save(state);
     }
 
     /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        lock(&self.ring).restore(state, |bucket, saved| {
+        let Recorded { ring, counts } = &mut *lock(&self.recorded);
+        ring.restore(state, |bucket, saved| {
             bucket.add(&saved);
             Ok(())
-        })
+        })?;
+        // Version 0.1.0 did not have them.
+        if state.is_empty() { Ok(()) } else { counts.restore(state) }
+    }
+
+    /// Returns the numbers of good and bad samples in a window, of those with a weight of at least a half.
+    pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
+        lock(&self.recorded).counts.sum_over(window, now)
     }
 
     /// Returns the reading of the window that ends at `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
-        let ring = lock(&self.ring);
+        let ring = &lock(&self.recorded).ring;
         let mut sum = Bucket::default();
         ring.window(self.spec.window.duration(), now).for_each(|bucket| sum.add(bucket));
         let value = (sum.weight > 0.0).then(|| sum.hit_weight / sum.weight);
@@ -92,7 +121,6 @@ impl WeightedRatioSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Window;
 
     #[test]
     fn equal_weights_are_an_ordinary_ratio() {

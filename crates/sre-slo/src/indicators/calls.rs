@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use sre_core::event::{LlmCall, TaskFinished, ToolCall};
 use sre_core::private::{lock, stable_hash};
 use sre_core::{
-    AgentEvent, Event, ExponentialHistogram, MeanSeries, PerTask, PercentileSeries, RatioSeries, Sli, SliReading,
-    SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window,
+    AgentEvent, Counts, Event, ExponentialHistogram, MeanSeries, PerTask, PercentileSeries, RatioSeries, Sli,
+    SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window,
 };
 
 use super::RecordingClock;
@@ -48,6 +48,10 @@ impl Sli for ToolCallAccuracy {
 
     fn reading(&self, now: Timestamp) -> SliReading {
         self.series.reading(now)
+    }
+
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.series.counts(window, now))
     }
 
     fn observe(&self, event: &AgentEvent) {
@@ -113,6 +117,10 @@ impl Sli for ResponseLatency {
         Some(self.series.histogram())
     }
 
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.series.counts(window, now))
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::TaskFinished(TaskFinished { duration_ms: Some(duration_ms), .. }) = event.event {
             self.series.record(event.time, duration_ms);
@@ -171,6 +179,10 @@ impl Sli for TimeToFirstToken {
 
     fn histogram(&self) -> Option<ExponentialHistogram> {
         Some(self.series.histogram())
+    }
+
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.series.counts(window, now))
     }
 
     fn observe(&self, event: &AgentEvent) {

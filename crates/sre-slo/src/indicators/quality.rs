@@ -4,7 +4,7 @@ use serde_json::Value;
 use sre_core::event::{Evaluation, Handoff, PolicyCheck, TaskFinished};
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Event, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter,
+    AgentEvent, Counts, Event, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter,
     Timestamp, Unit, WeightedRatioSeries, Window,
 };
 
@@ -48,6 +48,10 @@ impl Sli for HallucinationRate {
 
     fn reading(&self, now: Timestamp) -> SliReading {
         self.series.reading(now)
+    }
+
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.series.counts(window, now))
     }
 
     fn observe(&self, event: &AgentEvent) {
@@ -105,6 +109,10 @@ impl Sli for PolicyCompliance {
 
     fn reading(&self, now: Timestamp) -> SliReading {
         self.series.reading(now)
+    }
+
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.series.counts(window, now))
     }
 
     fn observe(&self, event: &AgentEvent) {

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use sre_core::event::TaskFinished;
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Event, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
+    AgentEvent, Counts, Event, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
     StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
 };
 
@@ -56,6 +56,10 @@ impl Sli for TaskSuccessRate {
     }
 
     #[inline]
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.series.counts(window, now))
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::TaskFinished(TaskFinished { success, .. }) = event.event {
             self.series.record(event.time, success);

@@ -1,0 +1,260 @@
+use std::time::Duration;
+
+use super::counts::Counts;
+use crate::time::nanos;
+use crate::{StateError, StateReader, StateWriter, Timestamp, Window};
+
+/// Counts by time, in wider buckets the older they are.
+///
+/// Level 0 has buckets of the resolution, and each further level has buckets of twice the width before. Together they are a
+/// timeline without gaps or overlaps: a level holds the time before that of the level above it, back to [`SPAN`] of its own
+/// buckets before the end. So the buckets of a level are at least `SPAN / 2` times as old as they are wide. What becomes too old for
+/// a level is moved to the next one; what becomes too old for the last one is forgotten.
+#[derive(Debug)]
+pub(super) struct History {
+    levels: Vec<Level>,
+    /// The end of the newest bucket, in nanoseconds; `None` without events.
+    end: Option<i64>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Level {
+    /// Width of a bucket, in nanoseconds.
+    width: i64,
+    /// The start of the oldest bucket, which is one of the next level too.
+    first: i64,
+    /// The buckets, each at the number of its width since the epoch, modulo their number.
+    buckets: Box<[Counts]>,
+    /// The sum of the buckets.
+    total: Counts,
+}
+
+/// How far back a level reaches, in buckets of its own. More than 100, since a window that begins inside a bucket is off by up to
+/// half of it.
+const SPAN: i64 = 104;
+
+/// Width of the finest buckets, unless a shorter window needs finer ones.
+const RESOLUTION: Duration = Duration::from_secs(1);
+
+/// The first value of a saved history. Version 0.1.0 began with a number of dropped events, which is never as large.
+const FORMAT: u64 = u64::MAX;
+
+impl History {
+    /// Creates an empty history for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days.
+    pub(super) fn covering(shortest: Window, longest: Window) -> Self {
+        let resolution = nanos(RESOLUTION).min(nanos(shortest.duration()) / 50).max(1);
+        Self::new(resolution, nanos(longest.duration()).max(nanos(Window::days(31).duration())))
+    }
+
+    /// Creates an empty history with buckets from `resolution` on that reaches `longest` back; both in nanoseconds.
+    fn new(resolution: i64, longest: i64) -> Self {
+        let mut levels: Vec<Level> = Vec::new();
+        let mut width = resolution;
+        loop {
+            // The level above takes half of the span. The two further buckets are those at the ends, which are aligned.
+            let buckets = if levels.is_empty() { SPAN + 2 } else { SPAN / 2 + 2 };
+            let buckets = vec![Counts::default(); buckets as usize].into();
+            levels.push(Level { width, first: 0, buckets, total: Counts::default() });
+            if width.saturating_mul(SPAN) >= longest || width > i64::MAX / 4 {
+                return Self { levels, end: None, dropped: 0 };
+            }
+            width *= 2;
+        }
+    }
+
+    /// Counts a sample. For a series that has a lock already; [`RollingCounts`](super::RollingCounts) is for the others.
+    #[inline]
+    pub(super) fn record(&mut self, time: Timestamp, good: bool) {
+        let width = self.resolution();
+        let start = time.as_nanos().div_euclid(width).saturating_mul(width);
+        self.add(start, Counts { good: u64::from(good), bad: u64::from(!good) });
+    }
+
+    pub(super) fn sum_over(&self, window: Window, now: Timestamp) -> Counts {
+        self.sum(now.saturating_sub(window.duration()).as_nanos(), now.as_nanos())
+    }
+
+    pub(super) fn end(&self) -> Option<i64> {
+        self.end
+    }
+
+    /// Returns the width of the finest buckets, in nanoseconds.
+    pub(super) fn resolution(&self) -> i64 {
+        self.levels[0].width
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Adds counts at `start`, a multiple of the resolution.
+    pub(super) fn add(&mut self, start: i64, counts: Counts) {
+        let end = start.saturating_add(self.levels[0].width);
+        if self.end.is_none_or(|newest| newest < end) {
+            self.advance(end);
+        }
+        match self.levels.iter_mut().find(|level| level.first <= start) {
+            Some(level) => level.add(start, counts),
+            None => self.dropped += counts.total(),
+        }
+    }
+
+    /// Moves the end, and the buckets that are too old for their level by it.
+    fn advance(&mut self, end: i64) {
+        let mut upper = self.end;
+        self.end = Some(end);
+        let before: Vec<i64> = self.levels.iter().map(|level| level.first).collect();
+        let widest = self.levels.len() - 1;
+        for place in 0..=widest {
+            let align = self.levels[(place + 1).min(widest)].width;
+            let level = &mut self.levels[place];
+            let first = end.saturating_sub(level.width.saturating_mul(SPAN));
+            level.first = first.div_euclid(align).saturating_mul(align);
+        }
+        let Some(newest) = upper.take() else { return };
+        // From the widest on, so that a bucket that is moved finds its place free.
+        for place in (0..=widest).rev() {
+            let (above, below) = self.levels.split_at_mut(place + 1);
+            let level = &mut above[place];
+            let until = level.first.min(if place == 0 { newest } else { before[place - 1] });
+            let mut start = before[place];
+            while start < until {
+                let counts = level.take(start);
+                if counts != Counts::default()
+                    && let Some(wider) = below.iter_mut().find(|wider| wider.first <= start)
+                {
+                    wider.add(start, counts);
+                }
+                start = start.saturating_add(level.width);
+            }
+        }
+    }
+
+    /// Returns the counts from `from` to `now`. Of the bucket that contains `from`, all is counted or nothing, whichever is closer.
+    pub(super) fn sum(&self, from: i64, now: i64) -> Counts {
+        let mut sum = Counts::default();
+        let Some(mut upper) = self.end else { return sum };
+        for level in &self.levels {
+            let nearest = from.saturating_sub(level.width / 2);
+            let lower = nearest.saturating_add(level.width - 1).div_euclid(level.width).saturating_mul(level.width);
+            if lower <= level.first && upper <= now.saturating_add(1) {
+                sum.add(level.total);
+            } else {
+                level.between(lower.max(level.first), upper.min(now.saturating_add(1)), |counts| sum.add(counts));
+            }
+            if lower > level.first {
+                break;
+            }
+            upper = level.first;
+        }
+        sum
+    }
+
+    /// Returns the start and counts of buckets of one width, from the one that contains `from` to the one that contains `now`.
+    pub(super) fn time_series(&self, from: i64, now: i64) -> Vec<(i64, Counts)> {
+        let Some(end) = self.end else { return Vec::new() };
+        let widest = self.levels.iter().find(|level| level.first <= from).or(self.levels.last());
+        let width = widest.map_or(1, |level| level.width);
+        let oldest = self.levels.last().map_or(from, |level| level.first);
+        let begin = from.max(oldest).div_euclid(width).saturating_mul(width);
+        let number = (now.saturating_sub(begin).div_euclid(width) + 1).clamp(0, 2 * SPAN);
+        let mut series: Vec<(i64, Counts)> =
+            (0..number).map(|bucket| (begin.saturating_add(bucket.saturating_mul(width)), Counts::default())).collect();
+        let mut upper = end;
+        for level in &self.levels {
+            let mut start = level.first.max(begin);
+            while start < upper {
+                let place = usize::try_from((start - begin) / width).ok();
+                if let Some((_, counts)) = place.and_then(|place| series.get_mut(place)) {
+                    counts.add(level.get(start));
+                }
+                start = start.saturating_add(level.width);
+            }
+            upper = level.first;
+        }
+        series
+    }
+
+    pub(super) fn save(&self, state: &mut StateWriter) {
+        let mut used: Vec<(i64, Counts)> = Vec::new();
+        let mut upper = self.end.unwrap_or(i64::MIN);
+        for level in &self.levels {
+            let mut start = level.first;
+            while start < upper {
+                let counts = level.get(start);
+                if counts != Counts::default() {
+                    used.push((start, counts));
+                }
+                start = start.saturating_add(level.width);
+            }
+            upper = level.first;
+        }
+        used.sort_unstable_by_key(|(start, _)| *start);
+        state.put(&(FORMAT, self.dropped, used));
+    }
+
+    /// Adds saved counts, also those of a history with another resolution.
+    pub(super) fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        let first: u64 = state.take()?;
+        let (dropped, used) = if first == FORMAT { state.take()? } else { (first, first_format(state)?) };
+        let resolution = self.resolution();
+        for (start, counts) in used {
+            self.add(start.div_euclid(resolution).saturating_mul(resolution), counts);
+        }
+        self.dropped += dropped;
+        Ok(())
+    }
+}
+
+/// Reads the counts as version 0.1.0 saved them: everything at four resolutions. A wider bucket is counted without the narrower
+/// ones inside it.
+fn first_format(state: &mut StateReader<'_>) -> Result<Vec<(i64, Counts)>, StateError> {
+    let mut all: Vec<(i64, Counts)> = Vec::new();
+    let mut narrower = all.clone();
+    for _ in 0..4 {
+        let (_, level): (u64, Vec<(i64, Counts)>) = state.take()?;
+        for (place, (start, mut counts)) in level.iter().copied().enumerate() {
+            let end = level.get(place + 1).map_or(i64::MAX, |(next, _)| *next);
+            let inside = narrower.iter().filter(|(narrow, _)| (start..end).contains(narrow));
+            inside.for_each(|(_, inside)| counts.subtract(*inside));
+            if counts != Counts::default() {
+                all.push((start, counts));
+            }
+        }
+        narrower = level;
+    }
+    all.sort_unstable_by_key(|(start, _)| *start);
+    Ok(all)
+}
+
+impl Level {
+    fn place(&self, start: i64) -> usize {
+        start.div_euclid(self.width).rem_euclid(self.buckets.len() as i64) as usize
+    }
+
+    fn get(&self, start: i64) -> Counts {
+        self.buckets[self.place(start)]
+    }
+
+    fn add(&mut self, start: i64, counts: Counts) {
+        let place = self.place(start);
+        self.buckets[place].add(counts);
+        self.total.add(counts);
+    }
+
+    fn take(&mut self, start: i64) -> Counts {
+        let place = self.place(start);
+        let counts = std::mem::take(&mut self.buckets[place]);
+        self.total.subtract(counts);
+        counts
+    }
+
+    /// Calls `each` with the buckets that start from `lower` up to but not including `upper`.
+    fn between(&self, lower: i64, upper: i64, mut each: impl FnMut(Counts)) {
+        let number = upper.saturating_sub(lower).saturating_add(self.width - 1).div_euclid(self.width);
+        let number = number.clamp(0, self.buckets.len() as i64) as usize;
+        let (late, early) = self.buckets.split_at(self.place(lower));
+        early.iter().chain(late).take(number).for_each(|counts| each(*counts));
+    }
+}
