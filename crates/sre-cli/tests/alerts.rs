@@ -66,15 +66,15 @@ fn a_check_alerts_once_and_resolves_once() {
             folder.path("alerts.jsonl")
         ),
     );
-    let (code, _, stderr) = folder.check(&notify, 90, 10);
+    let (code, _, stderr) = folder.check(&notify, 70, 30);
     assert_eq!((code, &*stderr), (1, ""));
-    assert_eq!(folder.check(&notify, 90, 10).0, 1);
+    assert_eq!(folder.check(&notify, 70, 30).0, 1);
     let alerts = folder.read("alerts.jsonl");
     assert_eq!(alerts.len(), 1, "the second check sends no repeat: {alerts:?}");
     assert_eq!((&alerts[0]["title"], &alerts[0]["severity"]), (&"answers of a: exhausted".into(), &"critical".into()));
     let message = alerts[0]["message"].as_str().unwrap();
     assert!(
-        message.contains("Burn rate 2.0 over") && message.contains("Exhaustion action: freeze deployments."),
+        message.contains("Burn rate 6.0 over") && message.contains("Exhaustion action: freeze deployments."),
         "{message}"
     );
     assert_eq!(alerts[0]["labels"]["team"], "search");
@@ -111,7 +111,7 @@ fn an_incident_can_be_acknowledged() {
     let (code, _, stderr) = sre(&["alerts", "list", "--notify", &notify]);
     assert_eq!(code, 2);
     assert!(stderr.contains("no alert has been sent yet"), "{stderr}");
-    folder.check(&notify, 90, 10);
+    folder.check(&notify, 70, 30);
     let (code, text, _) = sre(&["alerts", "ack", "slo/answers/a", "--by", "ann", "--notify", &notify]);
     assert_eq!((code, &*text), (0, "slo/answers/a: acknowledged by ann\n"));
     assert!(sre(&["alerts", "list", "--notify", &notify]).1.contains("acknowledged by ann"));
@@ -133,7 +133,7 @@ fn a_failing_channel_is_named_and_its_key_redacted() {
         folder.path("alerts.jsonl")
     );
     let notify = folder.write("notify.yaml", &text);
-    let (code, stdout, stderr) = folder.check(&notify, 90, 10);
+    let (code, stdout, stderr) = folder.check(&notify, 70, 30);
     assert_eq!(code, 2);
     assert!(stderr.contains("channel `oncall`: 1 of 1 not delivered: answered 400: bad routing_key ***"), "{stderr}");
     assert_eq!(folder.read("alerts.jsonl").len(), 1, "the other channel delivers");

@@ -27,7 +27,8 @@ fn the_exit_code_follows_the_status_and_the_level() {
         (100, 0, "healthy", [0, 0, 0, 0]),
         (0, 0, "", [0, 0, 0, 0]),
         (1, 1, "unknown", [0, 0, 0, 0]),
-        (90, 10, "exhausted", [1, 1, 1, 0]),
+        (90, 10, "unknown", [0, 0, 0, 0]),
+        (70, 30, "exhausted", [1, 1, 1, 0]),
     ] {
         for (level, code) in ["warning", "critical", "exhausted", "never"].iter().zip(codes) {
             let (found, json, stderr) = check(SLO, &tasks(good, bad), &["--fail-on", level]);

@@ -68,11 +68,13 @@ mod sli;
 mod snapshot;
 mod spool;
 mod state;
-mod stats;
+#[cfg(feature = "stats")]
+pub mod stats;
 mod store_error;
 mod sync;
 mod thread;
 mod time;
+mod wilson;
 mod window;
 #[cfg(feature = "yaml")]
 pub mod yaml;
@@ -116,11 +118,11 @@ pub use snapshot::{
 };
 pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
-pub use stats::wilson_interval;
 pub use store_error::StoreError;
 use sync::lock;
 use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
+pub use wilson::wilson_interval;
 pub use window::{InvalidWindow, Window};
 
 /// Runs the README's example as a test.

@@ -139,7 +139,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.until("document.getElementById('connection').textContent", "live").await;
 
     // Shows new agents without a reload, the most urgent first.
-    service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 30, true) + &tasks("spent", 30, 10, false))).await;
+    service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 30, true) + &tasks("spent", 30, 20, false))).await;
     let call = "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"well\",\"task\":\"t\",\"model\":\"gpt-5\",\"input_tokens\":1234,\"cost_usd\":\"2.5\"}\n";
     service.events(call).await;
     browser.until(ROWS, json!([["exhausted", "answers of spent"], ["healthy", "answers of well"]])).await;
@@ -151,7 +151,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser
         .until(
             "[...document.querySelectorAll('#agents tr')].map(row => [...row.children].slice(0, 6).map(cell => cell.textContent))",
-            json!([["spent", "40", "10", "0", "0", "$0"], ["well", "40", "0", "1", "0", "$2.5"]]),
+            json!([["spent", "50", "20", "0", "0", "$0"], ["well", "40", "0", "1", "0", "$2.5"]]),
         )
         .await;
     browser
@@ -170,7 +170,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser
         .until(
             "document.getElementById('totals').textContent",
-            "80 tasks, 10 failed · 1 model calls · 0 tool calls · $2.5",
+            "90 tasks, 20 failed · 1 model calls · 0 tool calls · $2.5",
         )
         .await;
 
@@ -204,7 +204,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     let at = |part: f64| PointerAction::MoveTo { duration: None, x: left + width * part, y: top + height / 2.0 };
     let mouse = || MouseActions::new("mouse".to_owned());
     browser.client.perform_actions(mouse().then(at(0.997))).await.unwrap();
-    browser.until("document.querySelectorAll('.u-legend .u-value')[1].textContent", "25 %").await;
+    browser.until("document.querySelectorAll('.u-legend .u-value')[1].textContent", "40 %").await;
     let drag = mouse()
         .then(at(0.5))
         .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
@@ -215,7 +215,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.script("document.getElementById('reset').click()").await;
     browser.until("document.getElementById('reset').hidden", true).await;
     browser.script("document.querySelector('#detail summary').click()").await;
-    browser.until("document.querySelector('#detail details td + td').textContent", "25 %").await;
+    browser.until("document.querySelector('#detail details td + td').textContent", "40 %").await;
     browser
         .script("[...document.querySelectorAll('.windows button')].find(button => button.textContent === '1h').click()")
         .await;

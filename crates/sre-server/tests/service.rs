@@ -31,7 +31,7 @@ fn own_slos(folder: &std::path::Path, text: &str) -> Config {
 async fn state_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(own_slos(folder.path(), BUSY)).await;
-    service.events(&tasks("a", 40, 10)).await;
+    service.events(&tasks("a", 40, 20)).await;
     let call = "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"a\",\"task\":\"open\",\"model\":\"gpt-5\",\"cost_usd\":\"0.75\"}\n";
     service.events(call).await;
     let begun = finished("a", 999, true).replace("task_finished", "task_started");
@@ -43,7 +43,7 @@ async fn state_survives_a_restart() {
 
     let service = Service::start(own_slos(folder.path(), BUSY)).await;
     let again = service.get("/v1/slos").await;
-    assert_eq!((&again["slos"][0]["good"], &again["slos"][0]["bad"]), (&json!(30), &json!(10)));
+    assert_eq!((&again["slos"][0]["good"], &again["slos"][0]["bad"]), (&json!(20), &json!(20)));
     assert_eq!(again["totals"], slos["totals"]);
     assert_eq!(again["slos"][0]["indicators"], slos["slos"][0]["indicators"]);
     assert_eq!(service.get("/v1/costs").await["models"], costs["models"]);

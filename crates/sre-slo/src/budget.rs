@@ -2,13 +2,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use sre_core::{
-    BurnAlert, BurnRate, Clock, Counts, ErrorBudgetSnapshot, ExhaustionAction, RollingCounts, RollingView, Severity,
-    StateError, StateReader, StateWriter, Status, SystemClock, Timestamp, Window,
+    BurnAlert, Clock, Counts, ExhaustionAction, RollingCounts, RollingView, StateError, StateReader, StateWriter,
+    Status, SystemClock, Timestamp, Window,
 };
 
 use crate::calendar::PeriodCounts;
+use crate::evaluation::{BudgetReading, WindowCounts};
 use crate::time_slices::OpenSlice;
-use crate::{BurnPolicy, Calendar, TimeSlices};
+use crate::{BurnPolicy, BurnThreshold, Calendar, TimeSlices};
 
 /// Configures an error budget. Set the fields that differ and take the others from the default.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +26,13 @@ pub struct BudgetConfig {
     pub policy: BurnPolicy,
     /// What to do when the budget is exhausted.
     pub exhaustion_action: ExhaustionAction,
-    /// Minimum number of events in the window for alerts to fire and for the budget to count as exhausted. Default: the number
-    /// at which one bad event is within the budget, `ceil(1 / total)`, or 1 for a total of 0.
+    /// How improbable bad events must be at the target for an alert to fire and for the budget to count as exhausted, above 0
+    /// and below 1. Default: 0.0005.
+    pub significance: f64,
+    /// Least number of bad events for the same; with a budget of 0, one is enough. Default: 3.
+    pub min_bad: u64,
+    /// Minimum number of events in the window for alerts to fire and for the budget to count as exhausted. Replaces
+    /// `significance`, `min_bad` and the longer windows under low traffic.
     pub min_events: Option<u64>,
     /// Expected number of events in the window. Until there are as many, ratios are relative to this number.
     pub expected_events: Option<u64>,
@@ -43,6 +49,8 @@ impl Default for BudgetConfig {
             time_slices: None,
             policy: BurnPolicy::standard(),
             exhaustion_action: ExhaustionAction::Alert,
+            significance: 0.0005,
+            min_bad: 3,
             min_events: None,
             expected_events: None,
             consumed: 0.0,
@@ -78,30 +86,6 @@ pub struct ErrorBudget {
     clock: Arc<dyn Clock>,
 }
 
-/// Windows of the reported burn rates.
-const REPORTED: [Window; 6] =
-    [Window::FIVE_MINUTES, Window::minutes(30), Window::HOUR, Window::hours(6), Window::DAY, Window::days(3)];
-
-/// Tolerance for rounding errors when a ratio is compared with a threshold.
-const EPSILON: f64 = 1e-9;
-
-/// The state of an error budget at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BudgetReading {
-    /// The status.
-    pub status: Status,
-    /// Events in the budget's window, or in the current calendar period.
-    pub counts: Counts,
-    /// The budget, for reports.
-    pub budget: ErrorBudgetSnapshot,
-    /// Burn rates over 5m, 30m, 1h, 6h, 24h and 3d.
-    pub burn_rates: Vec<BurnRate>,
-    /// All alerts of the policy, firing or not.
-    pub alerts: Vec<BurnAlert>,
-    /// Number of events dropped because they were older than every bucket.
-    pub dropped: u64,
-}
-
 impl ErrorBudget {
     /// Creates a budget without events.
     ///
@@ -116,14 +100,19 @@ impl ErrorBudget {
         if !(0.0..f64::INFINITY).contains(&config.consumed) {
             return invalid("consumed", config.consumed, "a ratio of at least 0");
         }
-        if let Some(threshold) =
-            config.policy.0.iter().find(|threshold| threshold.rate.is_nan() || threshold.rate <= 0.0)
-        {
-            return invalid("rate", threshold.rate, "a burn rate above 0");
+        if !(config.significance > 0.0 && config.significance < 1.0) {
+            return invalid("significance", config.significance, "a probability above 0 and below 1");
         }
-        let longest = config.policy.0.iter().map(|threshold| threshold.window).fold(config.window, Window::max);
+        if let Some(threshold) =
+            config.policy.0.iter().find(|threshold| !(threshold.rate > 0.0 && threshold.rate.is_finite()))
+        {
+            return invalid("rate", threshold.rate, "a finite burn rate above 0");
+        }
+        let thresholds = &config.policy.0;
+        let longest = thresholds.iter().map(|threshold| threshold.window).fold(config.window, Window::max);
+        let shortest = thresholds.iter().map(BurnThreshold::short_window).fold(config.window, Window::min);
         Ok(Self {
-            counts: RollingCounts::new(longest),
+            counts: RollingCounts::covering(shortest, longest),
             period: config.calendar.clone().map(PeriodCounts::new),
             slice: config.time_slices.map(OpenSlice::new),
             config,
@@ -253,7 +242,7 @@ impl ErrorBudget {
             None => view.sum(self.config.window, now),
         };
         let mut reading = self.config.reading(in_window, &view, now);
-        reading.dropped += late;
+        reading.dropped = late + view.dropped();
         reading
     }
 }
@@ -264,85 +253,14 @@ impl fmt::Debug for ErrorBudget {
     }
 }
 
-impl BudgetConfig {
-    /// Returns `min_events`, or its default.
-    pub fn effective_min_events(&self) -> u64 {
-        self.min_events.unwrap_or(match self.total {
-            Some(total) if total > 0.0 => (1.0 / total - EPSILON).ceil() as u64,
-            _ => 1,
-        })
+impl WindowCounts for RollingView<'_> {
+    fn sum(&self, window: Window, end: Timestamp) -> Counts {
+        self.sum(window, end)
     }
 
-    /// Returns the error ratio divided by the budget. With a budget of 0 it is 0 without bad events, and infinite otherwise.
-    fn burn(&self, counts: Counts) -> Option<f64> {
-        Some(over_budget(counts.error_ratio()?, self.total?))
+    fn latest(&self, _now: Timestamp) -> Option<Timestamp> {
+        self.latest()
     }
-
-    fn reading(&self, counts: Counts, view: &RollingView<'_>, now: Timestamp) -> BudgetReading {
-        let enough = counts.total() >= self.effective_min_events();
-        let consumed = self.total.filter(|_| counts.total() > 0).map(|total| {
-            let events = counts.total().max(self.expected_events.unwrap_or(0));
-            self.consumed + over_budget(counts.bad as f64 / events as f64, total)
-        });
-        let alerts: Vec<BurnAlert> = self
-            .policy
-            .0
-            .iter()
-            .map(|threshold| {
-                let burns =
-                    |window| self.burn(view.sum(window, now)).is_some_and(|rate| rate >= threshold.rate - EPSILON);
-                let (long, short) = (threshold.window, threshold.short_window());
-                let mut alert = BurnAlert::new(threshold.severity, threshold.rate, long, short);
-                alert.firing = enough && burns(short) && burns(long);
-                alert
-            })
-            .collect();
-        let burn_rates: Vec<BurnRate> = REPORTED
-            .iter()
-            .map(|&window| {
-                let counts = view.sum(window, now);
-                BurnRate::new(window, self.burn(counts), counts.good, counts.bad)
-            })
-            .collect();
-        let remaining = consumed.map(|consumed| 1.0 - consumed);
-        let present = burn_rates.iter().find(|rate| rate.window == Window::HOUR).and_then(|rate| rate.rate);
-        let mut budget = ErrorBudgetSnapshot::default();
-        (budget.total, budget.consumed, budget.remaining) = (self.total, consumed, remaining);
-        budget.spent_in_s = remaining.and_then(|remaining| self.spent_in(remaining, present));
-        BudgetReading {
-            status: self.status(counts, enough, consumed, &alerts),
-            counts,
-            budget,
-            burn_rates,
-            alerts,
-            dropped: view.dropped(),
-        }
-    }
-
-    fn status(&self, counts: Counts, enough: bool, consumed: Option<f64>, alerts: &[BurnAlert]) -> Status {
-        let fires = |severity| alerts.iter().any(|alert| alert.firing && alert.severity == severity);
-        match consumed {
-            _ if counts.total() == 0 => Status::Unknown,
-            _ if !enough && counts.bad > 0 => Status::Unknown,
-            _ if !enough => Status::Healthy,
-            Some(consumed) if consumed >= 1.0 - EPSILON => Status::Exhausted,
-            _ if fires(Severity::Critical) => Status::Critical,
-            _ if fires(Severity::Warning) => Status::Warning,
-            _ => Status::Healthy,
-        }
-    }
-
-    fn spent_in(&self, remaining: f64, rate: Option<f64>) -> Option<f64> {
-        if remaining <= EPSILON {
-            return Some(0.0);
-        }
-        let rate = rate.filter(|rate| *rate > 0.0)?;
-        Some(remaining * self.window.as_secs_f64() / rate)
-    }
-}
-
-fn over_budget(error_ratio: f64, total: f64) -> f64 {
-    if error_ratio == 0.0 { 0.0 } else { crate::target::round_to_12_decimals(error_ratio / total) }
 }
 
 #[cfg(test)]
@@ -350,9 +268,10 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use sre_core::ManualClock;
+    use sre_core::{ManualClock, Severity};
 
     use super::*;
+    use crate::evaluation::REPORTED;
 
     const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -373,7 +292,7 @@ mod tests {
     #[test]
     fn burn_rate_is_one_when_errors_spend_exactly_the_budget() {
         let (budget, _) = budget(five_percent());
-        record(&budget, 95, 5);
+        record(&budget, 950, 50);
         for window in REPORTED {
             assert_eq!(budget.burn_rate(window), Some(1.0));
         }
@@ -383,23 +302,58 @@ mod tests {
     }
 
     #[test]
-    fn one_failed_task_fires_no_alert() {
-        let (budget, _) = budget(five_percent());
-        record(&budget, 0, 1);
-        let reading = budget.reading(START);
-        assert_eq!(reading.status, Status::Unknown);
-        assert!(reading.alerts.iter().all(|alert| !alert.firing));
-        record(&budget, 19, 0);
-        assert_eq!(budget.reading(START).status, Status::Exhausted, "one of 20 events is the whole budget");
+    fn nothing_is_said_without_evidence() {
+        let status = |total, bad, events| {
+            let (budget, _) = budget(BudgetConfig { total: Some(total), ..Default::default() });
+            record(&budget, events - bad, bad);
+            let reading = budget.reading(START);
+            assert_eq!(reading.reason.is_some(), reading.status == Status::Unknown, "{reading:?}");
+            reading
+        };
+        for (total, bad, events) in [(0.05, 1, 1), (0.05, 3, 20), (0.05, 10, 100), (0.1, 2, 10), (0.001, 2, 2)] {
+            let reading = status(total, bad, events);
+            assert_eq!(reading.status, Status::Unknown, "{bad} of {events} at {total}: {reading:?}");
+            assert!(reading.alerts.iter().all(|alert| !alert.firing));
+        }
+        assert_eq!(status(0.1, 2, 10).reason.unwrap(), "2 of 10 bad: too few to tell from 90 %");
+        for (total, bad, events) in [(0.1, 5, 5), (0.001, 3, 3), (0.001, 999, 999), (0.05, 30, 590)] {
+            let reading = status(total, bad, events);
+            assert_eq!(reading.status, Status::Exhausted, "{bad} of {events} at {total}: {reading:?}");
+        }
     }
 
     #[test]
-    fn the_default_minimum_is_free_of_rounding_errors() {
-        for (target, events) in [(0.9, 10), (0.99, 100), (0.999, 1000), (0.995, 200), (0.95, 20), (0.7, 4)] {
-            let total = Some(crate::Target::try_from(target).unwrap().budget());
-            assert_eq!(BudgetConfig { total, ..Default::default() }.effective_min_events(), events, "{target}");
+    fn a_written_minimum_replaces_the_evidence() {
+        let (budget, _) = budget(BudgetConfig { min_events: Some(20), ..five_percent() });
+        record(&budget, 0, 19);
+        assert_eq!(budget.reading(START).status, Status::Unknown);
+        record(&budget, 1, 0);
+        assert_eq!(budget.reading(START).status, Status::Exhausted);
+    }
+
+    #[test]
+    fn one_failing_task_an_hour_is_found_and_stays_until_a_good_one() {
+        for total in [0.05, 0.01, 0.001] {
+            let (budget, clock) = budget(BudgetConfig { total: Some(total), ..Default::default() });
+            // A month of good tasks leaves most of the budget.
+            (0..700)
+                .for_each(|hour| budget.record(START.saturating_sub(Duration::from_secs(3600 * (701 - hour))), true));
+            let fires =
+                |budget: &ErrorBudget| budget.firing_alerts().iter().any(|alert| alert.severity == Severity::Critical);
+            let mut hours = 0;
+            while !fires(&budget) {
+                hours += 1;
+                assert!(hours <= 5, "{total}: {:?}", budget.reading(clock.now()));
+                clock.advance(Duration::from_secs(3600));
+                record(&budget, 0, 1);
+            }
+            for _ in 0..200 {
+                clock.advance(Duration::from_secs(600));
+                assert!(fires(&budget), "{total}: silence resolves nothing: {:?}", budget.reading(clock.now()));
+            }
+            record(&budget, 1, 0);
+            assert!(!fires(&budget) || total < 0.01, "{total}: {:?}", budget.reading(clock.now()));
         }
-        assert_eq!(BudgetConfig { total: Some(0.0), ..Default::default() }.effective_min_events(), 1);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 mod budget;
 mod calendar;
 mod engine;
+mod evaluation;
 mod good_when;
 mod indicators;
 mod policy;
@@ -28,9 +29,10 @@ mod spec;
 mod target;
 mod time_slices;
 
-pub use budget::{BudgetConfig, BudgetReading, ErrorBudget, InvalidBudget};
+pub use budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 pub use calendar::{Calendar, CalendarSpec, InvalidCalendar};
 pub use engine::{EngineError, SloEngine};
+pub use evaluation::BudgetReading;
 pub use good_when::GoodWhen;
 pub use indicators::{
     CalibrationDelta, CostPerTask, DelegationChainDepth, HallucinationRate, PolicyCompliance, RepeatedToolCalls,

@@ -248,7 +248,7 @@ impl Slo {
         let reading = self.budget.reading(now);
         let total = self.budget.config().total;
         let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
-        snapshot.status = reading.status;
+        (snapshot.status, snapshot.reason) = (reading.status, reading.reason);
         snapshot.target = total.map(|total| round_to_12_decimals(1.0 - total));
         (snapshot.good, snapshot.bad) = (reading.counts.good, reading.counts.bad);
         snapshot.sli = reading.counts.success_ratio();
@@ -447,6 +447,9 @@ mod tests {
         evaluate(&slo);
         evaluate(&slo);
         clock.advance(Duration::from_secs(7200));
+        evaluate(&slo);
+        // Silence says nothing; a good event ends the alert.
+        slo.record_event(true);
         evaluate(&slo);
         assert_eq!(
             seen,

@@ -380,6 +380,8 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
             .prop_map(|(thresholds, min, expected)| BudgetPolicySpec {
                 thresholds,
                 policy: None,
+                significance: min.map(|min| 1.0 / (2.0 + f64::from(min))),
+                min_bad: expected.map(u64::from),
                 min_events: min.map(u64::from),
                 expected_events: expected.map(u64::from),
                 exhaustion_action: Some(ExhaustionAction::FreezeDeployments),

@@ -6,8 +6,9 @@ impl SloSnapshot {
     /// one incident, with key `slo/NAME/AGENT`.
     pub fn status_changed(&self, from: Status, exhaustion_action: ExhaustionAction, since: Timestamp) -> Signal {
         let alert = self.alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity).copied();
-        let window = alert.map_or(Window::HOUR, |alert| alert.long_window);
-        let burn = self.burn_rates.iter().find(|burn| burn.window == window).copied();
+        let judged =
+            alert.and_then(|alert| Some(BurnRate::new(alert.judged_window?, alert.rate, alert.good, alert.bad)));
+        let burn = judged.or_else(|| self.burn_rates.iter().find(|burn| burn.window == Window::HOUR).copied());
         let key = format!("slo/{}/{}", self.name, self.agent);
         let (to, of) = (self.status, format!("{} of {}", self.name, self.agent));
         let mut signal = match to {
@@ -38,6 +39,7 @@ impl SloSnapshot {
             Status::Healthy => "The error budget no longer burns too fast.".to_owned(),
             Status::Unknown => "Too little data to tell whether the error budget still burns too fast.".to_owned(),
         }];
+        sentences.extend(self.reason.as_ref().map(|reason| format!("{reason}.")));
         sentences.extend(burn.and_then(|burn| burn_sentence(burn, alert)));
         let consumed = self.error_budget.consumed.filter(|share| share.is_finite());
         sentences.extend(consumed.map(|share| format!("{:.1} % of the budget is consumed.", share * 100.0)));
@@ -83,6 +85,7 @@ mod tests {
             name: "answers".into(),
             agent: "support".into(),
             status,
+            reason: None,
             target: Some(0.95),
             window: Window::DAY,
             good: 28,
@@ -97,11 +100,11 @@ mod tests {
             },
             burn_rates: vec![BurnRate { window: Window::HOUR, rate: Some(14.4), good: 28, bad: 72 }],
             alerts: vec![BurnAlert {
-                severity: Severity::Critical,
-                threshold: 10.0,
-                long_window: Window::HOUR,
-                short_window: Window::FIVE_MINUTES,
                 firing: status >= Status::Critical,
+                rate: Some(14.4),
+                good: 28,
+                bad: 72,
+                ..BurnAlert::new(Severity::Critical, 10.0, Window::HOUR, Window::FIVE_MINUTES)
             }],
             indicators: Vec::new(),
             not_evaluable: Vec::new(),

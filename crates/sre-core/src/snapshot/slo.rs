@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Unit, Window};
+use crate::{
+    Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Timestamp, Unit, Window,
+};
 
 /// An objective of an agent at one moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +17,9 @@ pub struct SloSnapshot {
     pub agent: String,
     /// The status.
     pub status: Status,
+    /// Why the status is unknown although there are events, such as `2 of 10 bad: too few to tell from 90 %`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Target share of good events; `None` if the objective has no error budget.
     pub target: Option<f64>,
     /// The budget's window.
@@ -52,6 +57,7 @@ impl SloSnapshot {
             name: name.into(),
             agent: agent.into(),
             status: Status::Unknown,
+            reason: None,
             target: None,
             window,
             good: 0,
@@ -176,6 +182,21 @@ pub struct BurnAlert {
     pub short_window: Window,
     /// Whether it is firing.
     pub firing: bool,
+    /// The long window that it was judged by: `long_window`, or under low traffic a longer one.
+    #[serde(default)]
+    pub judged_window: Option<Window>,
+    /// The end of both windows, the last event, if the short window has been empty since.
+    #[serde(default)]
+    pub judged_until: Option<Timestamp>,
+    /// The burn rate over the judged window.
+    #[serde(default, serialize_with = "finite")]
+    pub rate: Option<f64>,
+    /// Good events in the judged window.
+    #[serde(default)]
+    pub good: u64,
+    /// Bad events in the judged window.
+    #[serde(default)]
+    pub bad: u64,
 }
 
 impl BurnRate {
@@ -188,7 +209,9 @@ impl BurnRate {
 impl BurnAlert {
     /// Creates an alert that does not fire.
     pub const fn new(severity: Severity, threshold: f64, long_window: Window, short_window: Window) -> Self {
-        Self { severity, threshold, long_window, short_window, firing: false }
+        let (judged_window, judged_until) = (Some(long_window), None);
+        let (firing, rate, good, bad) = (false, None, 0, 0);
+        Self { severity, threshold, long_window, short_window, firing, judged_window, judged_until, rate, good, bad }
     }
 }
 

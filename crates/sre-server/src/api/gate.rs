@@ -101,7 +101,7 @@ mod tests {
             let slo = Slo::new(name, vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap().for_agent(agent);
             let slo = slo.with_labels([("team".to_owned(), agent.to_owned())].into());
             let at = now.saturating_sub(std::time::Duration::from_secs(3_600 * hours_ago)).as_unix_seconds();
-            for success in [true, false, true, false, true, true, true, true, true, true, true] {
+            for success in [true, false, true, false, true, false, false, false, true, false, true] {
                 let json = format!(r#"{{"event":"task_finished","time":{at},"agent":"{agent}","success":{success}}}"#);
                 slo.observe(&AgentEvent::from_json(json.as_bytes()).unwrap());
             }

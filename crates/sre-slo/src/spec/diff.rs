@@ -152,6 +152,10 @@ fn compare_policy(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Value
     };
     note("error_budget_policy.thresholds", json(&before.policy.0), json(&after.policy.0), kind);
     let count = |count: Option<u64>| count.map(|count| count as f64);
+    let more_is_louder = by_size(Some(before.significance), Some(after.significance), true);
+    note("error_budget_policy.significance", json(&before.significance), json(&after.significance), more_is_louder);
+    let fewer_is_louder = by_size(count(Some(before.min_bad)), count(Some(after.min_bad)), false);
+    note("error_budget_policy.min_bad", json(&before.min_bad), json(&after.min_bad), fewer_is_louder);
     let fewer_is_louder = by_size(count(before.min_events), count(after.min_events), false);
     note("error_budget_policy.min_events", json(&before.min_events), json(&after.min_events), fewer_is_louder);
     let fewer_is_harder = by_size(count(before.expected_events), count(after.expected_events), false);

@@ -89,6 +89,12 @@ pub struct BudgetPolicySpec {
     /// The name of a policy, `sre-workbook`, instead of thresholds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// See [`BudgetConfig::significance`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub significance: Option<f64>,
+    /// See [`BudgetConfig::min_bad`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_bad: Option<u64>,
     /// See [`BudgetConfig::min_events`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_events: Option<u64>,
@@ -145,6 +151,7 @@ impl SloSpec {
         let named = policy.policy.as_deref().and_then(BurnPolicy::named);
         let written = (!policy.thresholds.is_empty()).then_some(BurnPolicy(policy.thresholds));
         let calendar = self.calendar.as_ref().and_then(|calendar| Calendar::try_from(calendar).ok());
+        let default = BudgetConfig::default();
         BudgetConfig {
             total: indicator_budget.or(self.target.map(Target::budget)),
             window: self.window.or(calendar.as_ref().map(Calendar::nominal_window)).unwrap_or(Window::MONTH),
@@ -152,6 +159,8 @@ impl SloSpec {
             time_slices: self.time_slices,
             policy: named.or(written).unwrap_or_default(),
             exhaustion_action: policy.exhaustion_action.unwrap_or_default(),
+            significance: policy.significance.unwrap_or(default.significance),
+            min_bad: policy.min_bad.unwrap_or(default.min_bad),
             min_events: policy.min_events,
             expected_events: policy.expected_events,
             consumed: 0.0,

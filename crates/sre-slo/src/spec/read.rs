@@ -257,6 +257,10 @@ fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, ConfigErro
         policy: fields.read("policy", "sre-workbook", |value| {
             value.as_str().filter(|name| BurnPolicy::named(name).is_some()).map(str::to_owned)
         })?,
+        significance: fields.read("significance", "a probability above 0 and below 1", |value| {
+            value.as_f64().filter(|share| *share > 0.0 && *share < 1.0)
+        })?,
+        min_bad: fields.read("min_bad", whole, Value::as_u64)?,
         min_events: fields.read("min_events", whole, Value::as_u64)?,
         expected_events: fields.read("expected_events", whole, Value::as_u64)?,
         exhaustion_action: fields.read(
