@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,13 +13,16 @@ use sre_core::{ExportError, HttpError};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::partial_success::{NAME, Refused};
 use crate::settings::{Checked, InvalidSettings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum length of a backend's message in errors, in characters.
+const MESSAGE_CHARS: usize = 200;
 
 /// Sends requests over gRPC. Retries are up to the outbox, as over HTTP.
 pub(crate) struct Grpc {
@@ -34,8 +38,7 @@ impl Grpc {
         if settings.endpoint.starts_with("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(invalid)?;
         }
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
-        Ok(Self { endpoint, channel: Mutex::new(None) })
+        Ok(Self { endpoint: endpoint.connect_timeout(CONNECT_TIMEOUT), channel: Mutex::new(None) })
     }
 
     pub(crate) async fn export_metrics(
@@ -44,9 +47,8 @@ impl Grpc {
         settings: &Checked,
     ) -> Result<Option<Refused>, ExportError> {
         let mut client = MetricsServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
-        let answer = client.export(with_headers(request, settings)).await;
-        let partial = answer.map_err(|status| self.failed(&status, settings))?.into_inner().partial_success;
-        Ok(partial.map(|partial| Refused::new(partial.rejected_data_points, &partial.error_message)))
+        let answer = self.answer(client.export(with_headers(request, settings)), settings).await?;
+        Ok(answer.partial_success.map(|partial| Refused::new(partial.rejected_data_points, partial.error_message)))
     }
 
     pub(crate) async fn export_spans(
@@ -55,20 +57,37 @@ impl Grpc {
         settings: &Checked,
     ) -> Result<Option<Refused>, ExportError> {
         let mut client = TraceServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
-        let answer = client.export(with_headers(request, settings)).await;
-        let partial = answer.map_err(|status| self.failed(&status, settings))?.into_inner().partial_success;
-        Ok(partial.map(|partial| Refused::new(partial.rejected_spans, &partial.error_message)))
+        let answer = self.answer(client.export(with_headers(request, settings)), settings).await?;
+        Ok(answer.partial_success.map(|partial| Refused::new(partial.rejected_spans, partial.error_message)))
     }
 
     fn channel(&self) -> Channel {
         lock(&self.channel).get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
     }
 
-    fn failed(&self, status: &Status, settings: &Checked) -> ExportError {
-        if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
-            *lock(&self.channel) = None;
+    /// Waits for the whole response, which the time-out of a tonic endpoint does not: it ends at the headers.
+    async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+        settings: &Checked,
+    ) -> Result<T, ExportError> {
+        match tokio::time::timeout(TIMEOUT, call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => {
+                if is_local(&status) || status.code() == Code::Unavailable {
+                    self.disconnect();
+                }
+                Err(error(&status, settings))
+            }
+            Err(_) => {
+                self.disconnect();
+                Err(HttpError::TimedOut { host: settings.host.clone(), seconds: TIMEOUT.as_secs_f64() }.into())
+            }
         }
-        error(status, settings)
+    }
+
+    fn disconnect(&self) {
+        *lock(&self.channel) = None;
     }
 }
 
@@ -84,18 +103,23 @@ fn with_headers<T>(message: T, settings: &Checked) -> Request<T> {
     request
 }
 
+/// Returns true if the client created the status for an error of the connection: only then does it have a source.
+fn is_local(status: &Status) -> bool {
+    status.source().is_some()
+}
+
 /// Converts a status to an error. OTLP defines which ones may be retried.
 ///
 /// Source: OTLP specification, "OTLP/gRPC response", "Failures".
 fn error(status: &Status, settings: &Checked) -> ExportError {
-    let host = settings.host.clone();
+    let message = format!("{:?}: {}", status.code(), settings.redacted(status.message(), MESSAGE_CHARS));
+    if is_local(status) {
+        return HttpError::Unreachable { host: settings.host.clone(), reason: message }.into();
+    }
     let retry_after = retry_delay(status.details());
     let code = match status.code() {
-        Code::Unavailable if retry_after.is_none() => {
-            return HttpError::Unreachable { host, reason: message(status, settings) }.into();
-        }
-        Code::DeadlineExceeded => return HttpError::TimedOut { host, seconds: TIMEOUT.as_secs_f64() }.into(),
         Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DataLoss => 503,
+        Code::DeadlineExceeded => 504,
         Code::ResourceExhausted if retry_after.is_some() => 429,
         // Without a delay to wait for, the cause is the size of the message.
         Code::ResourceExhausted | Code::OutOfRange => 413,
@@ -105,13 +129,7 @@ fn error(status: &Status, settings: &Checked) -> ExportError {
         Code::Unimplemented => 404,
         _ => 400,
     };
-    ExportError::Rejected { exporter: NAME.to_owned(), status: code, message: message(status, settings), retry_after }
-}
-
-fn message(status: &Status, settings: &Checked) -> String {
-    let mut message: String = status.message().chars().take(200).collect();
-    settings.secrets.iter().for_each(|secret| message = message.replace(secret.expose(), "***"));
-    format!("{:?}: {message}", status.code())
+    ExportError::Rejected { exporter: NAME.to_owned(), status: code, message, retry_after }
 }
 
 /// The part of `google.rpc.Status` that is read.
@@ -178,6 +196,27 @@ mod tests {
             assert_eq!(found, (retryable, too_large, unauthorized), "{error}");
             assert!(!error.to_string().contains("s3cr3t"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_of_the_client_is_no_answer() {
+        let settings = Checked::try_from(&OtlpSettings::new("http://collector:4317")).unwrap();
+        // The code alone would be read as a message that is too large.
+        let reset = std::io::Error::other(Status::resource_exhausted("h2 protocol error: enhance your calm"));
+        let error = error(&Status::from_error(reset.into()), &settings);
+        assert!(error.is_unavailable() && !error.is_too_large(), "{error}");
+        assert!(error.to_string().starts_with("cannot reach collector:4317: "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_waited_for_ten_seconds() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let settings = Checked::try_from(&OtlpSettings::new(url)).unwrap();
+        let grpc = Grpc::new(&settings).unwrap();
+        let exported = grpc.export_spans(ExportTraceServiceRequest::default(), &settings).await;
+        let error = exported.map(|_| ()).unwrap_err();
+        assert!(matches!(error, ExportError::Http(HttpError::TimedOut { .. })), "{error}");
     }
 
     #[test]

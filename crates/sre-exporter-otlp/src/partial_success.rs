@@ -2,7 +2,7 @@
 pub(crate) const NAME: &str = "otlp";
 
 /// Maximum length of a backend's reason, in characters.
-const REASON_CHARS: usize = 100;
+pub(crate) const REASON_CHARS: usize = 100;
 
 /// Records that a backend rejected, and the reason.
 pub(crate) struct Refused {
@@ -11,8 +11,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    pub(crate) fn new(count: i64, reason: &str) -> Self {
-        let reason: String = reason.chars().take(REASON_CHARS).collect();
+    pub(crate) fn new(count: i64, reason: String) -> Self {
         let reason = if reason.is_empty() { "no reason given".to_owned() } else { reason };
         Self { count: u64::try_from(count).unwrap_or(0), reason }
     }

@@ -98,6 +98,15 @@ pub(crate) struct Checked {
     pub(crate) secrets: Vec<Secret>,
 }
 
+impl Checked {
+    /// Returns a backend's text without secrets, and of that at most the first `chars` characters.
+    pub(crate) fn redacted(&self, text: &str, chars: usize) -> String {
+        let secrets = self.secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty());
+        let text = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
+        text.chars().take(chars).collect()
+    }
+}
+
 impl TryFrom<&OtlpSettings> for Checked {
     type Error = InvalidSettings;
 
@@ -147,5 +156,13 @@ mod tests {
         assert!(error.contains("api-key") && !error.contains("two"), "{error}");
         assert_eq!("grpc".parse::<Protocol>().is_ok(), cfg!(feature = "grpc"));
         assert!("http/json".parse::<Protocol>().unwrap_err().to_string().contains("`http/json`"));
+    }
+
+    #[test]
+    fn a_text_is_redacted_before_it_is_cut() {
+        let settings = OtlpSettings::new("http://a").with_header("api-key", Secret::new("s3cr3t"));
+        let settings = Checked::try_from(&settings.with_header("empty", Secret::new(""))).unwrap();
+        assert_eq!(settings.redacted("no s3cr3t here", 8), "no *** h");
+        assert_eq!(settings.redacted("no s3cr3t here", 6), "no ***");
     }
 }
