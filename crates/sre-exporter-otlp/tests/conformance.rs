@@ -1,4 +1,7 @@
-//! The conformance suite of exporters, over HTTP.
+//! The conformance suite of exporters, over HTTP and over gRPC.
+
+#[cfg(feature = "grpc")]
+mod grpc;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -14,16 +17,28 @@ use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use sre_core::{Exporter, Secret};
-use sre_exporter_otlp::{OtlpExporter, OtlpSettings};
+use sre_exporter_otlp::{OtlpExporter, OtlpSettings, Protocol};
 use sre_testkit::conformance::{self, Arrived, ArrivedSpan, Backend, SECRET, Usage};
 use wiremock::{Request, ResponseTemplate};
 
-struct Collector;
+struct Collector(Protocol);
 
 impl Backend for Collector {
     fn exporter(&self, url: &str, secret: &str) -> Arc<dyn Exporter> {
-        let settings = OtlpSettings::new(url).with_header("api-key", Secret::new(secret));
+        let settings = match self.0 {
+            #[cfg(feature = "grpc")]
+            // Of the time-outs of gRPC, the shorter one applies: this header's, as short as that of the suite's client.
+            Protocol::Grpc => {
+                OtlpSettings::new(grpc::Collector::start(url)).with_header("grpc-timeout", Secret::new("500m"))
+            }
+            _ => OtlpSettings::new(url),
+        };
+        let settings = settings.with_protocol(self.0).with_header("api-key", Secret::new(secret));
         Arc::new(OtlpExporter::new(settings).unwrap())
+    }
+
+    fn is_http(&self) -> bool {
+        self.0 == Protocol::HttpProtobuf
     }
 
     fn success(&self, _request: &Request) -> ResponseTemplate {
@@ -43,8 +58,12 @@ impl Backend for Collector {
     }
 
     fn check(&self, request: &Request) {
-        assert_eq!(request.headers["content-type"], "application/x-protobuf");
-        assert_eq!(request.headers["content-encoding"], "gzip");
+        let (content_type, encoding) = match self.is_http() {
+            true => ("application/x-protobuf", "content-encoding"),
+            false => ("application/grpc", "grpc-encoding"),
+        };
+        assert_eq!(request.headers["content-type"], content_type);
+        assert_eq!(request.headers[encoding], "gzip");
         assert_eq!(request.headers["api-key"], SECRET);
         assert!(!String::from_utf8_lossy(&body(request)).contains(SECRET), "a secret in a body");
     }
@@ -65,6 +84,10 @@ impl Backend for Collector {
 }
 
 fn body(request: &Request) -> Vec<u8> {
+    if !request.headers.contains_key("content-encoding") {
+        // The collector for gRPC has decompressed it.
+        return request.body.clone();
+    }
     let mut body = Vec::new();
     flate2::read::GzDecoder::new(&*request.body).read_to_end(&mut body).unwrap();
     body
@@ -124,5 +147,11 @@ fn span(span: &Span) -> ArrivedSpan {
 
 #[tokio::test]
 async fn otlp_over_http_conforms() {
-    conformance::exporter(Collector).await;
+    conformance::exporter(Collector(Protocol::HttpProtobuf)).await;
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn otlp_over_grpc_conforms() {
+    conformance::exporter(Collector(Protocol::Grpc)).await;
 }

@@ -38,6 +38,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Returns the records that a backend reads from a request.
     fn read(&self, request: &Request) -> Arrived;
 
+    /// Returns false if the exporter does not speak HTTP, and the backend translates between its protocol and the
+    /// suite's HTTP server.
+    fn is_http(&self) -> bool {
+        true
+    }
+
     /// Returns the precision of the backend's times.
     fn precision(&self) -> Duration {
         Duration::from_nanos(1)
@@ -47,7 +53,7 @@ pub trait Backend: Send + Sync + 'static {
 /// The value of every secret of an exporter in the suite.
 pub const SECRET: &str = "s3cr3t-of-the-suite";
 
-/// Tests an exporter that pushes over HTTP, against a server on loopback:
+/// Tests an exporter that pushes, against a server on loopback:
 ///
 /// - an empty batch makes no request, and records arrive complete: ids, parents, times, tokens, costs, metrics;
 /// - every record of a batch is reported as accepted, ignored, rejected or to be retried, for any response;
@@ -55,6 +61,9 @@ pub const SECRET: &str = "s3cr3t-of-the-suite";
 /// - no URL, error or `Debug` output contains a secret;
 /// - long, non-ASCII and non-finite values cause no error;
 /// - with the outbox, faults, a restart and a shutdown lose no record without counting it.
+///
+/// Three cases apply to HTTP only. Other protocols, such as gRPC, have no redirects; no status for a request that arrived
+/// too slowly (408); and no success whose response is unreadable, because the client needs to read it to know the status.
 ///
 /// # Panics
 /// Panics if the exporter does not conform.
@@ -121,8 +130,11 @@ impl Suite {
 
     /// Starts a server that responds as the backend does.
     async fn good_server(&self, refuses_at: Option<String>) -> MockServer {
-        let backend = self.backend.clone();
-        self.server(Answers { backend, refuses_at, has_refused: AtomicBool::new(false) }).await
+        self.server(self.answers(refuses_at)).await
+    }
+
+    fn answers(&self, refuses_at: Option<String>) -> Answers {
+        Answers { backend: self.backend.clone(), refuses_at, has_refused: AtomicBool::new(false) }
     }
 
     async fn export(&self, url: &str, data: &Data) -> Vec<Exported> {
@@ -147,11 +159,15 @@ impl Suite {
 
     /// Returns the records that a server received, and checks every request against the backend's contract.
     async fn arrived(&self, server: &MockServer) -> Arrived {
+        self.read(&received(server).await)
+    }
+
+    fn read<'a>(&self, requests: impl IntoIterator<Item = &'a Request>) -> Arrived {
         let mut arrived = Arrived::default();
-        for request in received(server).await {
+        for request in requests {
             assert!(!request.url.as_str().contains(SECRET), "a secret in a URL: {}", request.url);
-            self.backend.check(&request);
-            arrived.extend(self.backend.read(&request));
+            self.backend.check(request);
+            arrived.extend(self.backend.read(request));
         }
         arrived
     }

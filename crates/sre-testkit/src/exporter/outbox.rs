@@ -1,38 +1,31 @@
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use sre_core::{Collect, HttpClient, HttpError, ManualClock, MemorySpool, Metric, Snapshot, Spool, Timestamp};
+use sre_core::{Collect, ManualClock, MemorySpool, Metric, Snapshot, Spool, Timestamp};
 use sre_http::{Outbox, OutboxOptions};
-use wiremock::ResponseTemplate;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::data::{Data, START};
-use super::{SECRET, Suite};
+use super::{SECRET, Suite, received};
 
-/// An HTTP client that returns the faults in turn, one per request, and then works normally.
-struct Faulty {
-    inner: Arc<dyn HttpClient>,
-    next: AtomicUsize,
-}
-
-/// The faults in order; 0 is a lost connection, 200 is no fault.
+/// The faults in order, one per request; 0 is a lost connection, 200 is no fault.
 const FAULTS: [u16; 12] = [500, 0, 200, 429, 413, 413, 503, 200, 0, 500, 429, 503];
 
-#[async_trait]
-impl HttpClient for Faulty {
-    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
-        match FAULTS.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            Some(0) => Err(HttpError::Unreachable { host: "backend".to_owned(), reason: "reset".to_owned() }),
-            None | Some(200) => self.inner.send(request).await,
-            Some(status) => {
-                let mut answer = http::Response::new(Bytes::new());
-                *answer.status_mut() = http::StatusCode::from_u16(*status).expect("a status");
-                Ok(answer)
-            }
-        }
+/// Starts a server that responds with the faults in turn, and then as the backend does.
+async fn faulty_server(suite: &Suite) -> MockServer {
+    let server = MockServer::start().await;
+    for fault in FAULTS {
+        let mock = match fault {
+            0 => Mock::given(any()).respond_with_err(|_: &Request| io::Error::from(io::ErrorKind::ConnectionReset)),
+            200 => Mock::given(any()).respond_with(suite.answers(None)),
+            status => Mock::given(any()).respond_with(ResponseTemplate::new(status)),
+        };
+        mock.up_to_n_times(1).mount(&server).await;
     }
+    Mock::given(any()).respond_with(suite.answers(None)).mount(&server).await;
+    server
 }
 
 /// Metrics and snapshots that never change.
@@ -49,9 +42,9 @@ impl Collect for Fixed {
 }
 
 /// Creates an outbox that sends to the server, with metrics and snapshots.
-fn outbox(suite: &Suite, url: &str, http: Arc<dyn HttpClient>, options: OutboxOptions) -> Outbox {
+fn outbox(suite: &Suite, url: &str, options: OutboxOptions) -> Outbox {
     let options = OutboxOptions { collect: vec![Arc::new(Fixed(Data::small()))], ..options };
-    Outbox::driven(suite.backend.exporter(url, SECRET), http, options).expect("a spool in memory")
+    Outbox::driven(suite.backend.exporter(url, SECRET), suite.http.clone(), options).expect("a spool in memory")
 }
 
 fn push(outbox: &Outbox) {
@@ -59,10 +52,9 @@ fn push(outbox: &Outbox) {
 }
 
 pub(super) async fn faults_lose_nothing(suite: &Suite) {
-    let server = suite.good_server(None).await;
+    let server = faulty_server(suite).await;
     let clock = Arc::new(ManualClock::new(START));
-    let http = Arc::new(Faulty { inner: suite.http.clone(), next: AtomicUsize::new(0) });
-    let outbox = outbox(suite, &server.uri(), http, OutboxOptions { clock: clock.clone(), ..Default::default() });
+    let outbox = outbox(suite, &server.uri(), OutboxOptions { clock: clock.clone(), ..Default::default() });
     push(&outbox);
     // The clock is also set back.
     clock.set(START.saturating_sub(Duration::from_secs(30)));
@@ -76,7 +68,10 @@ pub(super) async fn faults_lose_nothing(suite: &Suite) {
     }
     assert_eq!(stats.events.sent + stats.events.ignored, stats.events.received, "no event is lost: {stats:#?}");
     assert!(stats.state.sent > 0, "{stats:#?}");
-    let arrived = suite.arrived(&server).await;
+    let requests = received(&server).await;
+    assert!(requests.len() > FAULTS.len(), "every fault happened: {}", requests.len());
+    let has_arrived = |place: &usize| FAULTS.get(*place).is_none_or(|fault| *fault == 200);
+    let arrived = suite.read((0..requests.len()).filter(has_arrived).map(|place| &requests[place]));
     let wants = suite.backend.exporter(&server.uri(), SECRET).wants();
     arrived.check(&Data::small(), wants, stats.events.sent, suite.backend.precision());
 }
@@ -85,13 +80,13 @@ pub(super) async fn a_restart_loses_nothing(suite: &Suite) {
     let spool: Arc<dyn Spool> = Arc::new(MemorySpool::default());
     let options = || OutboxOptions { spool: Some(spool.clone()), ..Default::default() };
     let bad = suite.server(ResponseTemplate::new(503)).await;
-    let first = outbox(suite, &bad.uri(), suite.http.clone(), options());
+    let first = outbox(suite, &bad.uri(), options());
     push(&first);
     first.flush_due().await;
     let received = first.stats().events.received;
     assert_eq!(first.shutdown(Duration::ZERO), 0);
     let good = suite.good_server(None).await;
-    let second = outbox(suite, &good.uri(), suite.http.clone(), options());
+    let second = outbox(suite, &good.uri(), options());
     second.flush_due().await;
     let events = second.stats().events;
     assert_eq!((events.restored, events.sent + events.ignored), (received, received), "{events:?}");
@@ -99,7 +94,7 @@ pub(super) async fn a_restart_loses_nothing(suite: &Suite) {
 
 pub(super) async fn a_shutdown_counts_what_is_lost(suite: &Suite) {
     let bad = suite.server(ResponseTemplate::new(503)).await;
-    let outbox = outbox(suite, &bad.uri(), suite.http.clone(), OutboxOptions::default());
+    let outbox = outbox(suite, &bad.uri(), OutboxOptions::default());
     push(&outbox);
     outbox.flush_due().await;
     let received = outbox.stats().events.received;
