@@ -1,14 +1,14 @@
 //! Kills `sre serve` while it delivers thousands of alerts: every incident begins once and ends once.
 
+mod common;
+
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_sre::HttpClient;
 use agent_sre::http::{Client, Options};
+use common::Service;
 use http::Request;
 use serde_json::Value;
 use wiremock::matchers::any;
@@ -28,26 +28,7 @@ name: results
 indicators: [{type: task_success_rate, target: 0.5}]
 ";
 
-struct Service {
-    child: Child,
-    url: String,
-}
-
 impl Service {
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
-            .args(["serve", "--config"])
-            .arg(folder.join("sre.yaml"))
-            .env("SRE_LOG", "off")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("a ready line");
-        Self { child, url: url.to_owned() }
-    }
-
     /// Sends `count` finished tasks of each agent in one request.
     async fn send(&self, agents: &[String], count: usize, success: bool) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -60,14 +41,6 @@ impl Service {
         let client = Client::new(Options::default()).unwrap();
         let request = Request::post(format!("{}/v1/events/sre", self.url)).body(lines.into()).unwrap();
         assert!(client.send(request).await.unwrap().status().is_success());
-    }
-}
-
-impl Drop for Service {
-    /// Kills the process with SIGKILL.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -134,7 +107,7 @@ async fn every_incident_begins_once_and_ends_once_after_kills() {
     );
     let agents: Vec<String> = (0..AGENTS).map(|agent| format!("agent-{agent}")).collect();
 
-    let mut service = Service::start(folder.path());
+    let mut service = Service::start(folder.path(), "off");
     for success in [false, true] {
         let has_reached = |incident: &Incident| if success { incident.ends > 0 } else { incident.begins > 0 };
         service.send(&agents, if success { 8 } else { 2 }, success).await;
@@ -143,14 +116,14 @@ async fn every_incident_begins_once_and_ends_once_after_kills() {
             drop(service);
             let reached = receiver.count(has_reached);
             assert!(reached < INCIDENTS, "all were delivered before the kill at {kill_at}");
-            service = Service::start(folder.path());
+            service = Service::start(folder.path(), "off");
         }
         receiver.until(INCIDENTS, has_reached).await;
     }
 
     // One more restart, and incidents that are delivered after whatever the restart sends again.
     drop(service);
-    let service = Service::start(folder.path());
+    let service = Service::start(folder.path(), "off");
     service.send(&["last".to_owned()], 2, false).await;
     receiver.until(2, |incident| incident.is_open).await;
     let incidents = receiver.0.lock().unwrap();

@@ -2,15 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_sre::HttpClient;
 use agent_sre::http::{Client, Options};
+use common::Service;
 use http::Request;
 use serde_json::{Value, json};
 
@@ -18,40 +16,6 @@ const KILLS: u64 = 50;
 const SENDERS: u64 = 3;
 /// Number of tasks per request.
 const EACH: u64 = 10;
-
-struct Service {
-    child: Child,
-    url: String,
-}
-
-impl Service {
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
-            .args(["serve", "--config"])
-            .arg(folder.join("sre.yaml"))
-            .env("SRE_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url =
-            line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("one line when it is ready");
-        Self { child, url: url.to_owned() }
-    }
-
-    /// Kills the process with SIGKILL.
-    fn kill(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Returns a unique request: tasks as OTLP spans or as the project's own events.
 fn request(url: &str, sender: u64, number: u64, start: u64) -> Request<bytes::Bytes> {
@@ -134,7 +98,7 @@ async fn acknowledged_events_count_exactly_once_after_kills() {
     let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 3_600;
     let mut random = fastrand::Rng::with_seed(7);
     let client = Client::new(Options::default()).unwrap();
-    let mut service = Service::start(folder.path());
+    let mut service = Service::start(folder.path(), "error");
     let url = Arc::new(Mutex::new(service.url.clone()));
     let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let senders: Vec<_> = (0..SENDERS)
@@ -142,9 +106,9 @@ async fn acknowledged_events_count_exactly_once_after_kills() {
         .collect();
     for kill in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(random.u64(1..80))).await;
-        service.kill();
+        drop(service);
         let before = acknowledged.load(Ordering::SeqCst);
-        service = Service::start(folder.path());
+        service = Service::start(folder.path(), "error");
         // OTLP tasks count once their traces have settled; the project's own events count immediately.
         let own = totals(&client, &service.url).await["tasks"].as_u64().unwrap();
         assert!(own <= before + SENDERS * EACH, "kill {kill}: {before} were acknowledged, and {own} are counted");
@@ -159,8 +123,8 @@ async fn acknowledged_events_count_exactly_once_after_kills() {
     assert!(sent > KILLS * EACH, "it was under load: {sent}");
     assert_eq!(settled(&client, &service.url).await, (sent, 0));
     // The numbers stay the same after one more restart.
-    service.kill();
-    let service = Service::start(folder.path());
+    drop(service);
+    let service = Service::start(folder.path(), "error");
     assert_eq!(settled(&client, &service.url).await, (sent, 0));
     eprintln!("{KILLS} kills, {sent} tasks");
 }

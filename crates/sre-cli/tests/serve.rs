@@ -2,37 +2,17 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use agent_sre::HttpClient;
 use agent_sre::http::{Client, Options};
-use common::{SLO, sre, text};
+use common::{SLO, Service, serve, sre, text};
 use http::Request;
 use serde_json::Value;
 
-struct Service {
-    child: Child,
-    url: String,
-}
-
 impl Service {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
-        command.arg("serve").args(arguments).env("SRE_LOG", "error").stdout(Stdio::piped());
-        Self::of(command)
-    }
-
-    fn of(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.next().unwrap().unwrap();
-        let url = line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("a ready line");
-        Self { child, url: url.to_owned() }
-    }
-
     async fn ask(&self, path: &str) -> Value {
         let client = Client::new(Options::default()).unwrap();
         let request = Request::get(format!("{}{path}", self.url)).body(bytes::Bytes::new()).unwrap();
@@ -48,13 +28,6 @@ impl Service {
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -78,7 +51,7 @@ async fn the_exit_code_of_gate_says_whether_a_deploy_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let slo = SLO.to_owned() + "labels: {tier: one}\nerror_budget_policy: {exhaustion_action: freeze_deployments}\n";
     let (slo, data) = (write(folder.path(), "slo.yaml", &slo), folder.path().join("data").display().to_string());
-    let service = Service::start(&["--listen", "127.0.0.1:0", "--data", &data, "--slo", &slo]);
+    let service = Service::of(serve(&["--listen", "127.0.0.1:0", "--data", &data, "--slo", &slo]));
     service.send(&(tasks("good", true) + &tasks("bad", false))).await;
     for (arguments, code, printed) in [
         (&["--service", "good"][..], 0, "deploy allowed: 1 objective checked\n"),
@@ -103,7 +76,7 @@ async fn sighup_reloads_the_configuration_and_sigterm_stops_the_service() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "slo.yaml", SLO);
     let config = write(folder.path(), "sre.yaml", "listen: 127.0.0.1:0\nslos: [slo.yaml]\ndata: data\n");
-    let mut service = Service::start(&["--config", &config]);
+    let mut service = Service::of(serve(&["--config", &config]));
     service.send(&tasks("a", true)).await;
     write(folder.path(), "slo.yaml", &SLO.replace("0.95", "0.5"));
     service.signal("HUP");
@@ -119,7 +92,7 @@ async fn sighup_reloads_the_configuration_and_sigterm_stops_the_service() {
     assert_eq!(slos["slos"][0]["good"], 40, "counts survive a reload");
     service.signal("TERM");
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
-    let service = Service::start(&["--config", &config]);
+    let service = Service::of(serve(&["--config", &config]));
     assert_eq!(service.ask("/v1/slos").await["slos"][0]["good"], 40);
 }
 
@@ -161,8 +134,8 @@ async fn no_token_is_logged() {
     let settings = format!("listen: 127.0.0.1:0\ndata: data\ntokens: [{{name: a, scope: read, sha256: {digest}}}]\n");
     let config = write(folder.path(), "sre.yaml", &settings);
     let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
-    command.args(["serve", "--config", &config]).env("SRE_LOG", "trace").stdout(Stdio::piped()).stderr(log);
+    let mut command = serve(&["--config", &config]);
+    command.env("SRE_LOG", "trace").stderr(log);
     let service = Service::of(command);
     let client = Client::new(Options::default()).unwrap();
     for (path, token) in [("/v1/slos", token.as_str()), ("/v1/slos", "sre_wrong"), ("/v1/traces", token.as_str())] {

@@ -1,8 +1,9 @@
 //! Runs the `sre` command.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -32,3 +33,41 @@ pub(crate) fn check(slo: &str, lines: &str, more: &[&str]) -> (i32, Value, Strin
 }
 
 pub(crate) const SLO: &str = "name: answers\nindicators:\n  - type: task_success_rate\n    target: 0.95\n";
+
+/// A running `sre serve`, which is killed by SIGKILL when it is dropped.
+pub(crate) struct Service {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+}
+
+impl Service {
+    /// Starts the service with `sre.yaml` of a folder and a log level.
+    pub(crate) fn start(folder: &Path, log: &str) -> Self {
+        let mut command = serve(&["--config", folder.join("sre.yaml").to_str().unwrap()]);
+        command.env("SRE_LOG", log);
+        Self::of(command)
+    }
+
+    /// Starts the command of a service, and waits until it is ready.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.strip_prefix("ready: ").and_then(|rest| rest.split(' ').next()).expect("a ready line");
+        Self { child, url: url.to_owned() }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Returns the command that starts a service, which logs errors only.
+pub(crate) fn serve(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sre"));
+    command.arg("serve").args(arguments).env("SRE_LOG", "error").stdout(Stdio::piped());
+    command
+}
