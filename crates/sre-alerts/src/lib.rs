@@ -48,6 +48,7 @@ mod persistent;
 mod planned_alert;
 mod queue;
 mod rate_limit;
+mod renotifications;
 mod send_report;
 mod shared;
 mod silence;

@@ -6,11 +6,11 @@ use sre_core::{
 };
 
 use crate::channel_pipeline::{ChannelId, ChannelPipeline};
-use crate::escalation::{Renotification, RenotificationKind, Renotifications};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::incident::{Admission, Incidents};
 use crate::message::Message;
 use crate::planned_alert::{PlannedAlert, copy_identity};
+use crate::renotifications::{Renotification, RenotificationKind, Renotifications};
 use crate::silence::Silencer;
 use crate::silenced_alerts::{SilencedAlert, SilencedAlerts};
 use crate::{AlertOptions, ChannelDecision, Decision, SendReport, Verdict};

@@ -12,7 +12,7 @@ use crate::settings::{Settings, SignalSender};
 use crate::shared_machine::{Guarded, SharedMachine};
 use crate::state_machine::{Admission, Outcome, StateMachine, Transition};
 use crate::sync::{AtomicU64, Ordering};
-use crate::{BreakerConfig, CircuitOpen, ErrorClass, InvalidConfig, Permit, SlidingWindow};
+use crate::{BreakerConfig, CircuitOpen, ErrorClass, InvalidConfig, SlidingWindow};
 
 /// A circuit breaker: admits calls while the callee is healthy and rejects them for a while when it fails, so that callers
 /// fail fast and the callee can recover (M. Nygard, *Release It!*).
@@ -102,26 +102,6 @@ impl CircuitBreaker {
     /// Returns the number of consecutive failures; 0 when a sliding window is configured.
     pub fn failure_count(&self) -> u32 {
         self.machine.packed().consecutive_failures()
-    }
-
-    /// Admits a call, whose result must be reported to the returned permit. A permit dropped without a result counts as a
-    /// failure.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error with the time to wait when the call is rejected.
-    #[inline]
-    pub fn try_acquire(&self) -> Result<Permit<&Self>, CircuitOpen> {
-        self.admit().map(|admission| Permit::new(self, admission))
-    }
-
-    /// Like [`try_acquire`](Self::try_acquire), with a permit that owns its breaker.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error with the time to wait when the call is rejected.
-    pub fn try_acquire_owned(self: &Arc<Self>) -> Result<Permit<Arc<Self>>, CircuitOpen> {
-        self.admit().map(|admission| Permit::new(self.clone(), admission))
     }
 
     /// Records the success of a call made without a permit.
@@ -224,8 +204,9 @@ impl CircuitBreaker {
         self.settings.config.window.as_ref()
     }
 
+    /// Admits a call, or rejects it with the time to wait.
     #[inline]
-    fn admit(&self) -> Result<Admission, CircuitOpen> {
+    pub(crate) fn admit(&self) -> Result<Admission, CircuitOpen> {
         let packed = self.machine.packed();
         if packed.admits_all() {
             return Ok(Admission { generation: packed.generation(), is_probe: false });

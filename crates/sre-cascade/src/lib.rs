@@ -8,6 +8,7 @@
 //! ```
 mod breaker;
 mod call;
+mod call_error;
 mod call_graph;
 mod config;
 mod detector;
@@ -32,7 +33,8 @@ mod sync;
 mod window;
 
 pub use breaker::CircuitBreaker;
-pub use call::{CallError, CircuitOpen, Classified};
+pub use call::Classified;
+pub use call_error::{CallError, CircuitOpen};
 pub use config::{BreakerConfig, InvalidConfig, SlidingWindow, WindowSize};
 pub use detector::CascadeDetector;
 pub use detector_config::DetectorConfig;

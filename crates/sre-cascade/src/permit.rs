@@ -1,10 +1,11 @@
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sre_core::Timestamp;
 
 use crate::state_machine::{Admission, Outcome};
-use crate::{CircuitBreaker, ErrorClass};
+use crate::{CircuitBreaker, CircuitOpen, ErrorClass};
 
 /// An admitted call, whose result is reported with [`success`](Self::success), [`failure`](Self::failure) or
 /// [`error`](Self::error).
@@ -18,6 +19,28 @@ pub struct Permit<B: Deref<Target = CircuitBreaker>> {
     /// Set when slow calls count.
     started: Option<Timestamp>,
     is_recorded: bool,
+}
+
+impl CircuitBreaker {
+    /// Admits a call, whose result must be reported to the returned permit. A permit dropped without a result counts as a
+    /// failure.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the time to wait when the call is rejected.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Permit<&Self>, CircuitOpen> {
+        self.admit().map(|admission| Permit::new(self, admission))
+    }
+
+    /// Like [`try_acquire`](Self::try_acquire), with a permit that owns its breaker.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the time to wait when the call is rejected.
+    pub fn try_acquire_owned(self: &Arc<Self>) -> Result<Permit<Arc<Self>>, CircuitOpen> {
+        self.admit().map(|admission| Permit::new(self.clone(), admission))
+    }
 }
 
 /// Slow-call thresholds from this length on are measured with the coarse clock.

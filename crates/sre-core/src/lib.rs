@@ -65,6 +65,8 @@ mod secret;
 mod series;
 mod signal;
 mod sli;
+mod sli_reading;
+mod sli_spec;
 mod snapshot;
 mod spool;
 mod state;
@@ -111,7 +113,9 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
 pub use signal::{ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink, Status};
-pub use sli::{Direction, Percentiles, Sli, SliReading, SliSpec, Unit};
+pub use sli::Sli;
+pub use sli_reading::{Percentiles, SliReading};
+pub use sli_spec::{Direction, SliSpec, Unit};
 pub use snapshot::{
     AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
     Snapshot, Tally, Totals,

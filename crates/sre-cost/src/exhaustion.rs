@@ -1,15 +1,9 @@
-use std::collections::BTreeMap;
-
 use sre_core::private::lock;
 use sre_core::{
     ExhaustionAction, Signal, SignalHandler, SignalKind, StateError, StateReader, StateWriter, Status, Timestamp,
 };
 
-use crate::guard::CostGuard;
-
-/// The objectives whose exhausted error budget throttles their agent: since when, by incident key. One stays here until it
-/// recovers, also after a new day or a reset has freed its agent, so that a repeated signal does not throttle it again.
-pub(crate) type Exhausted = BTreeMap<String, Timestamp>;
+use crate::guard::{CostGuard, Exhausted};
 
 /// Throttles the agent of an objective whose error budget is exhausted, if its exhaustion action is `throttle`: until every
 /// such objective recovers, the next day, or [`CostGuard::reset_daily`].

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,6 @@ use sre_core::{
 use crate::blocking_store::BlockingStore;
 use crate::budget::Budget;
 use crate::denied::Denied;
-use crate::exhaustion::Exhausted;
 use crate::ledger::Ledger;
 use crate::limits::{InvalidLimits, Limits, MAX_AMOUNT};
 use crate::notifier::Notifier;
@@ -46,6 +46,10 @@ pub struct CostGuard {
     store: Option<BlockingStore>,
     next_id: AtomicU64,
 }
+
+/// The objectives whose exhausted error budget throttles their agent: since when, by incident key. One stays here until it
+/// recovers, also after a new day or a reset has freed its agent, so that a repeated signal does not throttle it again.
+pub(crate) type Exhausted = BTreeMap<String, Timestamp>;
 
 impl Default for CostGuard {
     fn default() -> Self {

@@ -3,10 +3,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_sre::ManualClock;
+use agent_sre::private::lock;
 use rustc_hash::FxHasher;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
+use crate::Config;
 use crate::app::AppState;
+use crate::engine_set::EngineSet;
 
 /// Time between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -53,4 +58,83 @@ async fn fingerprint(files: Vec<PathBuf>) -> u64 {
         hasher.finish()
     };
     tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
+impl AppState {
+    /// Reloads the configuration.
+    pub(crate) async fn reload(&self) -> Result<(), String> {
+        let outcome = self.try_reload().await;
+        *lock(&self.shared.config_error) = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<(), String> {
+        let (current, clock) = (self.config.clone(), self.shared.clock.clone());
+        let loading = tokio::task::spawn_blocking(move || load(&current, clock));
+        let (settings, acceptor, engines) = loading.await.unwrap_or_else(|error| Err(error.to_string()))?;
+        self.pipeline.replace(engines).await.unwrap_or_else(|_| Err("the service is stopping".to_owned()))?;
+        self.tls.send_replace(acceptor);
+        self.change_settings(settings);
+        Ok(())
+    }
+}
+
+/// Loads a new configuration, and starts its engines.
+fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
+    let settings = match &current.file {
+        Some(file) => Config::load(file).map_err(|error| error.to_string())?,
+        None => current.clone(),
+    };
+    let settings = keep_fixed(settings, current);
+    let (loaded, acceptor) = settings.read().map_err(|error| error.to_string())?;
+    let engines = EngineSet::start(loaded, &current.data, current.server_limits.max_agents, clock)
+        .map_err(|error| error.to_string())?;
+    Ok((settings, acceptor, engines))
+}
+
+/// Keeps the settings that need a restart to change: address, data folder, limits, and whether TLS is used.
+fn keep_fixed(changed: Config, current: &Config) -> Config {
+    let is_same_tls = changed.tls.is_some() == current.tls.is_some();
+    if !is_same_tls
+        || (changed.listen, &changed.data, changed.server_limits)
+            != (current.listen, &current.data, current.server_limits)
+    {
+        tracing::warn!("Changes of `listen`, `data`, `tls` or a limit take effect after a restart");
+    }
+    Config {
+        listen: current.listen,
+        data: current.data.clone(),
+        server_limits: current.server_limits,
+        tls: if is_same_tls { changed.tls } else { current.tls.clone() },
+        slos: if current.slos_given { current.slos.clone() } else { changed.slos },
+        slos_given: current.slos_given,
+        ..changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_sre::{Clock, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn a_reload_without_tokens_for_a_public_address_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sre.yaml");
+        let token = |scope| format!("  - {{name: a, scope: {scope}, sha256: {}}}\n", "0f".repeat(32));
+        let guarded = format!("listen: 0.0.0.0:4318\ntokens:\n{}{}", token("ingest"), token("read"));
+        std::fs::write(&file, &guarded).unwrap();
+        let current = Config::load(&file).unwrap();
+        let read = || load(&current, Arc::new(ManualClock::new(SystemClock.now()))).map(|(settings, ..)| settings);
+        std::fs::create_dir(&current.data).unwrap();
+        assert_eq!(read().unwrap().tokens, current.tokens);
+        for text in
+            ["listen: 0.0.0.0:4318\n".to_owned(), guarded.replace("read", "ingest"), "listen: 127.0.0.1:1".to_owned()]
+        {
+            std::fs::write(&file, &text).unwrap();
+            let error = read().expect_err("the address is public");
+            assert!(error.contains("`tokens` are needed for both scopes"), "{text}: {error}");
+        }
+    }
 }

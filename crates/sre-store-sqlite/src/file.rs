@@ -1,11 +1,12 @@
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use sre_core::StoreError;
 use sre_core::private::lock;
 
+use crate::error::store_error;
 use crate::schema::{self, Schema};
 
 /// How long to wait for a lock that another process has just held for longer than [`schema::BUSY_TIMEOUT`].
@@ -48,19 +49,6 @@ impl StoreFile {
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         lock(&self.connection)
-    }
-}
-
-/// Returns the error of a store for one of SQLite.
-pub(crate) fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
-    let store = path.display().to_string();
-    let code = error.sqlite_error_code();
-    let source = Arc::new(error);
-    match code {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { store, source },
-        Some(ErrorCode::DiskFull) => StoreError::Full { store, source },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { store, source },
-        _ => StoreError::Unavailable { store, source },
     }
 }
 

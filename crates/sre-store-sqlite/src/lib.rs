@@ -13,6 +13,7 @@
 //! # Ok::<(), sre_core::StoreError>(())
 //! ```
 mod alerts;
+mod error;
 mod file;
 mod file_lease;
 mod journal;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 use sre_core::StoreError;
 
-use crate::file::store_error;
+use crate::error::store_error;
 
 /// The schema of one kind of file.
 pub(crate) struct Schema {

@@ -13,8 +13,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use utoipa_axum::routes;
 
+use super::AppRef;
+use super::modules::MODULES;
 use super::openapi::ApiRouter;
-use super::{AppRef, MODULES};
 use crate::app::AppState;
 use crate::live::PageParts;
 

@@ -15,6 +15,7 @@ mod health;
 mod ingest;
 mod live;
 mod metrics;
+mod modules;
 mod openapi;
 mod otlp;
 mod slos;
@@ -28,6 +29,7 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 
 pub(crate) use self::live::publish;
+use self::modules::MODULES;
 pub use self::openapi::openapi;
 use self::openapi::{ApiRouter, for_everybody, for_scope};
 pub(crate) use self::starting::router as starting;
@@ -44,9 +46,6 @@ struct Module {
     /// Adds its parts of the page, as of a time.
     page: fn(&AppState, Timestamp, &mut PageParts),
 }
-
-/// All engines. To add an engine, add a row.
-static MODULES: &[Module] = &[slos::MODULE, agents::MODULE, costs::MODULE, breakers::MODULE, alerts::MODULE];
 
 fn ingest_routes() -> ApiRouter {
     for_scope(otlp::routes().merge(ingest::routes()), Scope::Ingest)

@@ -1,6 +1,8 @@
 //! Objectives as text, in this crate's YAML format and in OpenSLO.
 mod diff;
+mod objective;
 mod openslo;
+mod origin;
 mod read;
 mod resolve;
 
@@ -8,7 +10,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use diff::{Change, ChangeKind, diff};
-pub use openslo::{OpenSloOrigin, from_openslo, to_openslo};
+pub use openslo::{from_openslo, to_openslo};
+pub use origin::OpenSloOrigin;
 pub use read::{load, parse};
 pub use resolve::resolve;
 use serde::Serialize;

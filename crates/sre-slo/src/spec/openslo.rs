@@ -1,44 +1,16 @@
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sre_core::yaml::{ConfigError, documents};
 use sre_core::{Severity, Window};
 
-use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecError, read, yaml_document};
+use super::origin::OpenSloOrigin;
+use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecError, objective, yaml_document};
 use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, Target, TimeSlices};
-
-/// The OpenSLO documents that an objective was imported from, preserved for export.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OpenSloOrigin {
-    /// The document of kind `SLO`.
-    pub document: Value,
-    /// Index of the objective in the document.
-    pub objective: usize,
-    /// The SLI, AlertPolicy and AlertCondition documents that it refers to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub referenced: Vec<Value>,
-}
 
 /// The type of metric sources that hold indicators of this crate.
 const OWN_SOURCE: &str = "agent-sre";
 const API_VERSION: &str = "openslo/v1";
-
-impl OpenSloOrigin {
-    /// Describes the parts of the document that are not evaluated as specified, if any.
-    pub(crate) fn not_evaluable(&self) -> Option<String> {
-        let spec = &self.document["spec"];
-        let mut parts = Vec::new();
-        let method = spec["budgetingMethod"].as_str().unwrap_or("Occurrences");
-        if !matches!(method, "Occurrences" | "Timeslices") {
-            parts.push(format!("budgeting method `{method}` (events are counted instead)"));
-        }
-        if spec["timeWindow"].as_array().is_some_and(|windows| windows.len() > 1) {
-            parts.push("more than one time window (the first is used)".to_owned());
-        }
-        (!parts.is_empty()).then(|| parts.join("; "))
-    }
-}
 
 /// Reads OpenSLO v1 documents. Each objective of an SLO becomes a [`SloSpec`]. References to SLI, AlertPolicy and
 /// AlertCondition documents are resolved by name; documents of other kinds are ignored.
@@ -140,7 +112,7 @@ impl Import<'_> {
                 .map_or(&Value::Null, |metric| &metric["metricSource"]);
         let kind = source["type"].as_str().unwrap_or("none");
         if kind == OWN_SOURCE {
-            return read::own_fields(&source["spec"], self.file, self.line, self.registry);
+            return objective::own_fields(&source["spec"], self.file, self.line, self.registry);
         }
         let params = [("name", json!(name)), ("source", json!(kind)), ("spec", sli.clone())];
         let params = params.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();

@@ -1,0 +1,4 @@
+use super::{Module, agents, alerts, breakers, costs, slos};
+
+/// All engines. To add an engine, add a row.
+pub(super) static MODULES: &[Module] = &[slos::MODULE, agents::MODULE, costs::MODULE, breakers::MODULE, alerts::MODULE];
