@@ -45,7 +45,7 @@ class Row {
     const remaining = slo.remaining === null ? "no events yet" : `${percent(slo.remaining, 1)} of the budget remaining`;
     const words = element("span", [remaining, timeToExhaustion(slo.spent_in_s)].filter(Boolean).join(", "));
     this.budget.replaceChildren(bar(slo.remaining, remaining), words);
-    this.drawBurnDown(slo.course);
+    this.drawBurnDown(slo.history);
     this.burn.replaceChildren(...this.burnRates(slo));
     this.text = `${slo.name} ${slo.agent} ${slo.status}`.toLowerCase();
   }

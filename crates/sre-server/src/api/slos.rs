@@ -193,7 +193,7 @@ struct Row<'a> {
     burn_rates: &'a [BurnRate],
     alerts: &'a [BurnAlert],
     /// The remaining error budget over its window up to now, in thousandths.
-    course: Vec<i32>,
+    history: Vec<i32>,
 }
 
 fn row<'a>(slo: &'a SloSnapshot, series: &[(Timestamp, Counts)]) -> Row<'a> {
@@ -213,7 +213,7 @@ fn row<'a>(slo: &'a SloSnapshot, series: &[(Timestamp, Counts)]) -> Row<'a> {
         spent_in_s: finite(budget.spent_in_s),
         burn_rates: &slo.burn_rates,
         alerts: &slo.alerts,
-        course: burn_down(series, budget.total, slo.good + slo.bad),
+        history: burn_down(series, budget.total, slo.good + slo.bad),
     }
 }
 
