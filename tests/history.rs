@@ -91,7 +91,7 @@ async fn a_restart_restores_open_incidents_and_when_they_were_sent() {
 async fn silenced_alerts_are_still_held_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let schedule = Schedule::Once { from: START, until: START.saturating_add(Duration::from_secs(600)) };
-    let window = MaintenanceWindow { name: "move".into(), matchers: vec![], schedule };
+    let window = MaintenanceWindow::new("move", vec![], schedule);
     let options = || AlertOptions { maintenance: vec![window.clone()], ..AlertOptions::default() };
     let run = Run::new(folder.path(), START, options());
     run.send("goes on", Severity::Warning);
@@ -134,7 +134,7 @@ async fn an_escalation_continues_after_a_restart_unless_acknowledged_meanwhile()
     let folder = tempfile::tempdir().unwrap();
     let options = || {
         let after = Duration::from_secs(900);
-        let escalation = EscalationPolicy { channels: vec!["first".into(), "second".into()], after };
+        let escalation = EscalationPolicy::new(vec!["first".into(), "second".into()], after);
         AlertOptions { escalations: vec![escalation], ..AlertOptions::default() }
     };
     let run = Run::new(folder.path(), START, options());

@@ -321,7 +321,7 @@ async fn store_service(file: &Path) {
     server.stop().await;
     let journal = folder.path().join(SqliteJournal::DEFAULT_FILE);
     let body = lines(&after());
-    let entry = JournalEntry { received: Timestamp::from_secs(START + 120), format: "sre", key: None, body: &body };
+    let entry = JournalEntry::new(Timestamp::from_secs(START + 120), "sre", None, &body);
     SqliteJournal::open(&journal, 1 << 30).unwrap().append(&[entry]).unwrap();
     rusqlite::Connection::open(journal).unwrap().execute("VACUUM INTO ?", [file.to_str()]).unwrap();
 }

@@ -6,6 +6,7 @@ use crate::Matcher;
 
 /// Holds back matching alerts during planned maintenance. Those that still fire when the window ends are sent then.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MaintenanceWindow {
     /// The window's name, for reports.
     pub name: String,
@@ -13,6 +14,13 @@ pub struct MaintenanceWindow {
     pub matchers: Vec<Matcher>,
     /// When the window is open.
     pub schedule: Schedule,
+}
+
+impl MaintenanceWindow {
+    /// Creates a window.
+    pub fn new(name: impl Into<String>, matchers: Vec<Matcher>, schedule: Schedule) -> Self {
+        Self { name: name.into(), matchers, schedule }
+    }
 }
 
 /// When a maintenance window is open.

@@ -8,6 +8,8 @@ use crate::mapping::{Mapping, default_mapping};
 use crate::{EscalationPolicy, MaintenanceWindow, Matcher, RateLimit, Silence};
 
 /// The settings of an [`AlertManager`](crate::AlertManager); every field has a default.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone)]
 pub struct AlertOptions {
     /// How long alerts of the same key are duplicates of the last one sent, unless their severity rises; 5 minutes.
@@ -84,6 +86,8 @@ impl fmt::Debug for AlertOptions {
 }
 
 /// Which alerts a channel receives.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelConfig {
     /// The least severity; `warning`. A resolution goes to the channels that received its trigger.

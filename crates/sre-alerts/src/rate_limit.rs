@@ -11,6 +11,8 @@ use crate::message::Message;
 use crate::summary;
 
 /// A channel's rate limit: a burst of `messages`, refilled by one message every `per / messages`.
+///
+/// Exhaustive: these two numbers define the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// How many messages.

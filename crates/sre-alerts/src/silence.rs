@@ -6,7 +6,8 @@ use crate::{MaintenanceWindow, Matcher};
 
 /// Suppresses matching notifications for a period of time.
 ///
-/// Matching alerts are held, not dropped: those that still fire when the silence ends are sent then.
+/// Matching alerts are held, not dropped: those that still fire when the silence ends are sent then. Later versions may
+/// have more fields: end with `..Silence::new(matchers, starts_at, ends_at)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
     /// The conditions an alert must meet, all of them; at least one.
@@ -45,6 +46,11 @@ pub enum InvalidSilence {
 }
 
 impl Silence {
+    /// Creates a silence without author and comment.
+    pub const fn new(matchers: Vec<Matcher>, starts_at: Timestamp, ends_at: Timestamp) -> Self {
+        Self { matchers, starts_at, ends_at, author: String::new(), comment: String::new() }
+    }
+
     pub(crate) fn check(&self) -> Result<(), InvalidSilence> {
         if self.matchers.is_empty() {
             return Err(InvalidSilence::NoMatchers);

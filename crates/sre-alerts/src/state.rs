@@ -350,8 +350,8 @@ impl State {
         let is_silenced = self.silencer.silenced_until(&record.alert, now).is_some();
         let was_sent = |state| match state {
             DeliveryState::Delivered | DeliveryState::Failed => true,
-            DeliveryState::Pending | DeliveryState::Released => !is_silenced,
             DeliveryState::Skipped => false,
+            _ => !is_silenced,
         };
         let deliveries = record.deliveries.iter().filter(|delivery| was_sent(delivery.state));
         let channels: Vec<ChannelId> = deliveries.filter_map(|delivery| self.channel_id(&delivery.channel)).collect();

@@ -251,7 +251,7 @@ async fn a_silence_holds_alerts_and_those_still_firing_are_sent_when_it_ends() {
 #[tokio::test]
 async fn a_maintenance_window_holds_alerts_until_it_closes() {
     let (from, until) = (START, START.saturating_add(Duration::from_secs(60)));
-    let window = MaintenanceWindow { name: "move".into(), matchers: vec![], schedule: Schedule::Once { from, until } };
+    let window = MaintenanceWindow::new("move", vec![], Schedule::Once { from, until });
     let setup =
         Setup::new(AlertOptions { maintenance: vec![window], ..AlertOptions::default() }, ChannelConfig::default());
     setup.send("a", Severity::Critical);
@@ -338,7 +338,7 @@ async fn an_incident_is_repeated_until_it_is_acknowledged() {
 async fn an_unacknowledged_incident_escalates_to_the_next_channel() {
     let after = Duration::from_secs(900);
     let channels = ["memory", "second", "third"].map(str::to_owned).to_vec();
-    let options = AlertOptions { escalations: vec![EscalationPolicy { channels, after }], ..AlertOptions::default() };
+    let options = AlertOptions { escalations: vec![EscalationPolicy::new(channels, after)], ..AlertOptions::default() };
     let setup = Setup::new(options, ChannelConfig::default());
     let (second, third) = (RecordingChannel::new("second"), RecordingChannel::new("third"));
     setup.manager.add_channel(second.clone(), ChannelConfig::default()).unwrap();

@@ -137,8 +137,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Options under which key 1 is silenced for the first 20 minutes.
 fn options(is_grouped: bool) -> AlertOptions {
     let schedule = Schedule::Once { from: START, until: START.saturating_add(Duration::from_secs(1_200)) };
-    let window = MaintenanceWindow { name: "move".into(), matchers: vec!["agent=1".parse().unwrap()], schedule };
-    let policy = EscalationPolicy { channels: vec!["ops".into(), "lead".into()], after: Duration::from_secs(600) };
+    let window = MaintenanceWindow::new("move", vec!["agent=1".parse().unwrap()], schedule);
+    let policy = EscalationPolicy::new(vec!["ops".into(), "lead".into()], Duration::from_secs(600));
     AlertOptions {
         group_by: if is_grouped { vec!["agent".into()] } else { Vec::new() },
         repeat_interval: Some(Duration::from_secs(900)),

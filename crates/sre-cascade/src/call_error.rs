@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 /// The error of a call through a circuit breaker.
+///
+/// Exhaustive: a call that fails was either rejected or made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError<E> {
     /// The call was rejected without being made.

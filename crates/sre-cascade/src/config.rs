@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// Configures when a breaker opens and how it recovers. Set the fields that differ and take the others from the default:
+/// Configures when a breaker opens and how it recovers. Later versions may have more fields: end with `..Default::default()`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,6 +37,8 @@ pub struct BreakerConfig {
 
 /// Opens a breaker when the rate of failed or slow calls in a sliding window reaches a threshold. Terms and defaults are those
 /// of Resilience4j.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlidingWindow {
     /// How far back the window reaches. Default: 100 calls.
@@ -53,6 +55,7 @@ pub struct SlidingWindow {
 
 /// The extent of a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WindowSize {
     /// The last 1 to 65,536 calls.
     Calls(u32),

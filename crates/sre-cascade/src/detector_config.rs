@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::{BreakerConfig, InvalidConfig, Mitigation};
 
-/// Configures a [`CascadeDetector`](crate::CascadeDetector). Set the fields that differ and take the others from the default:
+/// Configures a [`CascadeDetector`](crate::CascadeDetector). Later versions may have more fields: end with `..Default::default()`.
 ///
 /// ```
 /// use sre_cascade::DetectorConfig;

@@ -72,7 +72,7 @@ pub(crate) struct Transition {
 
 impl From<ProbeResults> for WindowedCalls {
     fn from(ProbeResults { calls, failed, slow }: ProbeResults) -> Self {
-        Self { calls: calls.into(), failed: failed.into(), slow: slow.into() }
+        Self::new(calls.into(), failed.into(), slow.into())
     }
 }
 

@@ -123,10 +123,8 @@ impl WindowCounts {
     pub(crate) fn counts(&self) -> WindowedCalls {
         match self {
             Self::Calls(calls) => calls.counts,
-            Self::Time(time) => time.buckets.iter().fold(WindowedCalls::default(), |sum, bucket| WindowedCalls {
-                calls: sum.calls + bucket.calls,
-                failed: sum.failed + bucket.failed,
-                slow: sum.slow + bucket.slow,
+            Self::Time(time) => time.buckets.iter().fold(WindowedCalls::default(), |sum, bucket| {
+                WindowedCalls::new(sum.calls + bucket.calls, sum.failed + bucket.failed, sum.slow + bucket.slow)
             }),
         }
     }
@@ -230,7 +228,7 @@ mod tests {
                 calls.push_back((failed, slow));
                 calls.drain(..calls.len().saturating_sub(size as usize));
                 let count = |matches: fn(&&(bool, bool)) -> bool| calls.iter().filter(matches).count() as u64;
-                let expected = WindowedCalls { calls: calls.len() as u64, failed: count(|call| call.0), slow: count(|call| call.1) };
+                let expected = WindowedCalls::new(calls.len() as u64, count(|call| call.0), count(|call| call.1));
                 prop_assert_eq!(window.counts(), expected);
             }
         }
@@ -249,7 +247,7 @@ mod tests {
                 calls.push((bucket, failed, !failed));
                 calls.retain(|call| call.0 > bucket - BUCKETS as u64);
                 let count = |matches: fn(&&(u64, bool, bool)) -> bool| calls.iter().filter(matches).count() as u64;
-                let expected = WindowedCalls { calls: calls.len() as u64, failed: count(|call| call.1), slow: count(|call| call.2) };
+                let expected = WindowedCalls::new(calls.len() as u64, count(|call| call.1), count(|call| call.2));
                 prop_assert_eq!(window.counts(), expected);
             }
         }

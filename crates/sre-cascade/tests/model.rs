@@ -144,7 +144,7 @@ impl Model {
                     Some(window) => {
                         let most = match window.size {
                             WindowSize::Calls(size) => size,
-                            WindowSize::Time(_) => u32::MAX,
+                            _ => u32::MAX,
                         };
                         self.rates_reach_thresholds(&calls, window.minimum_calls.min(most) as usize)
                     }
@@ -183,7 +183,7 @@ impl Model {
         }
         let calls = self.window();
         let count = |matches: fn(&&Call) -> bool| calls.iter().filter(matches).count() as u64;
-        WindowedCalls { calls: calls.len() as u64, failed: count(|call| call.failed), slow: count(|call| call.slow) }
+        WindowedCalls::new(calls.len() as u64, count(|call| call.failed), count(|call| call.slow))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// A message to the people who run an agent.
+/// A message to the people who run an agent. Later versions may have more fields: end with `..Alert::new(title, message)`.
 ///
 /// ```
 /// use sre_core::{Alert, Severity};
@@ -88,8 +88,11 @@ impl Alert {
 }
 
 /// The severity of an alert. `Resolved` ends its incident.
+///
+/// Exhaustive: every channel maps each of them to a level of its service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(description = "The severity of an alert. `Resolved` ends its incident."))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The problem has ended.

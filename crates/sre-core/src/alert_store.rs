@@ -105,6 +105,7 @@ impl NewAlert {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DeliveryState {
     /// Its owner is delivering it.
     Pending,
@@ -226,6 +227,8 @@ pub struct AlertQuery {
 }
 
 /// Limits of the alert history.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Alerts older than this are deleted.

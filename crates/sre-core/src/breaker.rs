@@ -3,8 +3,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A callee that can fail: an agent, or a tool or model that agents depend on.
+///
+/// Exhaustive: kind and name together are its identity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(description = "A callee that can fail: an agent, or a tool or model that agents depend on."))]
 pub struct Target {
     /// The kind of callee.
     pub kind: TargetKind,
@@ -86,8 +89,11 @@ impl fmt::Display for Target {
 }
 
 /// The state of a circuit breaker.
+///
+/// Exhaustive: code that reads a state must know whether it admits calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(description = "The state of a circuit breaker."))]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// Admits calls and counts their results.
@@ -190,6 +196,7 @@ impl BreakerSnapshot {
 /// Counts of the calls in a sliding window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct WindowedCalls {
     /// All calls.
     pub calls: u64,
@@ -200,6 +207,11 @@ pub struct WindowedCalls {
 }
 
 impl WindowedCalls {
+    /// Creates the counts of a window.
+    pub const fn new(calls: u64, failed: u64, slow: u64) -> Self {
+        Self { calls, failed, slow }
+    }
+
     /// Returns the ratio of failed calls, or `None` when there are no calls.
     pub fn failure_rate(self) -> Option<f64> {
         (self.calls > 0).then(|| self.failed as f64 / self.calls as f64)

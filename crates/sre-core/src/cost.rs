@@ -208,6 +208,7 @@ impl std::fmt::Display for CostAlertKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CostStatus {
     /// No restrictions within its limits.
     #[default]

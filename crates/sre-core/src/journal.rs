@@ -41,6 +41,7 @@ pub trait JournalStore: Send + Sync {
 
 /// One item received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JournalEntry<'a> {
     /// When it was received.
     pub received: Timestamp,
@@ -50,4 +51,11 @@ pub struct JournalEntry<'a> {
     pub key: Option<[u8; 16]>,
     /// The item as received.
     pub body: &'a [u8],
+}
+
+impl<'a> JournalEntry<'a> {
+    /// Creates an entry.
+    pub const fn new(received: Timestamp, format: &'a str, key: Option<[u8; 16]>, body: &'a [u8]) -> Self {
+        Self { received, format, key, body }
+    }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// A retry policy: exponential backoff with jitter.
+/// A retry policy: exponential backoff with jitter. Later versions may have more fields: end with `..Default::default()`.
 ///
 /// ```
 /// use std::time::Duration;

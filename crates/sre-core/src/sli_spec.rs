@@ -60,8 +60,11 @@ impl SliSpec {
 }
 
 /// Whether a target is a lower or an upper bound.
+///
+/// Exhaustive: a bound has two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(description = "Whether a target is a lower or an upper bound."))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Higher is better: values of at least the target meet it.
@@ -74,6 +77,7 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Unit {
     /// A ratio of samples, 0 to 1. Only ratios have an interval and can define an error budget.
     Ratio,

@@ -37,6 +37,7 @@ pub trait Spool: Send + Sync {
 
 /// A record of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpooledRecord {
     /// Increases from record to record, and is never reused.
     pub id: u64,
@@ -44,13 +45,28 @@ pub struct SpooledRecord {
     pub bytes: Vec<u8>,
 }
 
+impl SpooledRecord {
+    /// Creates a record.
+    pub const fn new(id: u64, bytes: Vec<u8>) -> Self {
+        Self { id, bytes }
+    }
+}
+
 /// The size of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SpoolSize {
     /// Number of records.
     pub records: u64,
     /// Total size of the records, in bytes.
     pub bytes: u64,
+}
+
+impl SpoolSize {
+    /// Creates the size of a queue with `records` records of `bytes` bytes in total.
+    pub const fn new(records: u64, bytes: u64) -> Self {
+        Self { records, bytes }
+    }
 }
 
 /// A [`Spool`] in memory, for tests.

@@ -4,8 +4,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use sre_core::Usd;
 
-/// The limits of a guard: per task, per agent and day, and for the organisation per month. Construct it with
-/// `..Limits::default()`, as later versions add fields.
+/// The limits of a guard: per task, per agent and day, and for the organisation per month. Later versions may have more
+/// fields: end with `..Default::default()`.
 ///
 /// ```
 /// use sre_cost::{CostGuard, Limits, ScopeLimits};
@@ -53,7 +53,9 @@ pub struct Limits {
 }
 
 /// Settings of an agent, a team or a model. An agent's own settings take precedence over its team's. A model's settings limit
-/// what each agent spends on it, in addition to the agent's overall limits. Construct it with `..ScopeLimits::default()`.
+/// what each agent spends on it, in addition to the agent's overall limits.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScopeLimits {
     /// The limit per task, or per task on the model.

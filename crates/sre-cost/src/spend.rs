@@ -1,6 +1,7 @@
 use sre_core::Usd;
 
-/// An amount that an agent spends, or asks to spend.
+/// An amount that an agent spends, or asks to spend. Later versions may have more fields: end with
+/// `..Spend::new(agent, amount)`.
 ///
 /// ```
 /// use sre_cost::{CostGuard, Spend};

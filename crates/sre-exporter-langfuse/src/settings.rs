@@ -6,6 +6,8 @@ use http::{HeaderValue, Uri};
 use sre_core::Secret;
 
 /// The URL, keys and environment of a Langfuse project.
+///
+/// Later versions may have more fields: end with `..LangfuseSettings::new(public_key, secret_key)`.
 #[derive(Clone, Debug)]
 pub struct LangfuseSettings {
     /// The base URL; Langfuse's cloud in the EU by default.

@@ -17,6 +17,8 @@ pub struct Client {
 }
 
 /// Time-outs and the size limit of responses.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Time until the connection is established.

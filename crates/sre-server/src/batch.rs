@@ -35,11 +35,11 @@ impl Batch {
     }
 
     pub(crate) fn entry(&self) -> JournalEntry<'_> {
-        JournalEntry { received: self.received, format: &self.label, key: self.key, body: &self.body.bytes }
+        JournalEntry::new(self.received, &self.label, self.key, &self.body.bytes)
     }
 
     pub(crate) fn from_entry(entry: &JournalEntry<'_>) -> Result<Self, StateError> {
-        let JournalEntry { received, format, key, body } = *entry;
+        let JournalEntry { received, format, key, body, .. } = *entry;
         let (format, kind) = match format.split_once('/') {
             Some((format, kind)) => (format, kind.parse().map_err(|error| StateError::new(format!("{error}")))?),
             None => (format, BodyKind::Lines),
@@ -77,7 +77,7 @@ mod tests {
             assert_eq!((again.body.kind, again.body.bytes), (batch.body.kind, batch.body.bytes));
         }
         for unknown in ["fax", "otlp/fax"] {
-            assert!(Batch::from_entry(&JournalEntry { received, format: unknown, key: None, body: b"" }).is_err());
+            assert!(Batch::from_entry(&JournalEntry::new(received, unknown, None, b"")).is_err());
         }
     }
 }

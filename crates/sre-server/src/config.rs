@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::token::{Scope, Token};
 
 /// The settings of the service.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The address to listen on; `127.0.0.1:4318`, OTLP/HTTP's port on the loopback interface.
@@ -41,6 +43,7 @@ pub struct Config {
 
 /// The PEM files for HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tls {
     /// Certificate chain.
     pub certificate: PathBuf,
@@ -48,7 +51,16 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+impl Tls {
+    /// Creates settings with these PEM files.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { certificate: certificate.into(), key: key.into() }
+    }
+}
+
 /// Limits of memory, disk and time. Requests beyond them are refused with an error status.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
     /// Size of a request body, also when decompressed, in bytes; 16 MiB.

@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 
 /// A bearer token and its scope. Only the SHA-256 digest of the token is kept.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Token {
     /// The owner, for logs.
     pub name: String,
@@ -17,6 +18,7 @@ pub struct Token {
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// Sending events.
     Ingest,
@@ -40,6 +42,11 @@ impl Scope {
 }
 
 impl Token {
+    /// Creates a token of `name` from its digest.
+    pub fn new(name: impl Into<String>, scope: Scope, sha256: [u8; 32]) -> Self {
+        Self { name: name.into(), scope, sha256 }
+    }
+
     /// Generates a token, for its owner, and its digest, for the settings. The token has 256 bits from the system's random number
     /// generator.
     ///

@@ -187,7 +187,7 @@ async fn a_journal_that_is_full_at_the_start_is_emptied() {
         let path = folder.path().join("data").join(SqliteJournal::DEFAULT_FILE);
         let journal = SqliteJournal::open(path, server_limits.max_journal).unwrap();
         let received = SystemClock.now();
-        let entry = JournalEntry { received, format: "sre", key: None, body: lines.as_bytes() };
+        let entry = JournalEntry::new(received, "sre", None, lines.as_bytes());
         while journal.append(&[entry]).is_ok() {}
     }
     let service = Service::start(Config { server_limits, ..config(folder.path()) }).await;
@@ -264,7 +264,7 @@ async fn other_websites_cannot_reach_a_service_without_tokens() {
 #[tokio::test]
 async fn https_works_with_a_renewed_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let tls = Tls { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let tls = Tls::new(folder.path().join("cert.pem"), folder.path().join("key.pem"));
     let renew = || {
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(&tls.certificate, own.cert.pem()).unwrap();

@@ -11,7 +11,7 @@ use crate::evaluation::{BudgetReading, WindowCounts};
 use crate::time_slices::OpenSlice;
 use crate::{BurnPolicy, BurnThreshold, Calendar, TimeSlices};
 
-/// Configures an error budget. Set the fields that differ and take the others from the default.
+/// Configures an error budget. Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetConfig {
     /// Ratio of events that may be bad, from 0 to below 1. `None` counts events without a budget.

@@ -9,6 +9,8 @@ use sre_core::private::lock;
 use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window};
 
 /// Calendar periods in their text form, such as each month from a start in a time zone.
+///
+/// Exhaustive: these are the fields of OpenSLO's calendar-aligned time window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalendarSpec {
     /// Start of the first period, such as `2026-01-01 00:00:00`.
@@ -30,6 +32,7 @@ pub struct Calendar {
 /// An invalid field of a [`CalendarSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}: {found}`: expected {expected}")]
+#[non_exhaustive]
 pub struct InvalidCalendar {
     /// The name of the field.
     pub field: &'static str,

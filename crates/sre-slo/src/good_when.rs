@@ -5,6 +5,8 @@ use sre_core::{AgentEvent, EventKind, Usd};
 ///
 /// By default finished tasks count, and are good if they succeeded. A condition on a field that the event does not have does not
 /// hold.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoodWhen {
     /// The kind of event that counts. It must have an outcome.

@@ -7,6 +7,7 @@ pub struct BurnPolicy(pub Vec<BurnThreshold>);
 
 /// Fires while the burn rates over a long and a short window are both at least `rate`. Source: SRE Workbook, ch. 5, "Multiwindow, Multi-Burn-Rate Alerts".
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct BurnThreshold {
     /// The burn rate, above 0.
     pub rate: f64,
@@ -17,6 +18,11 @@ pub struct BurnThreshold {
 }
 
 impl BurnThreshold {
+    /// Creates a threshold.
+    pub const fn new(rate: f64, severity: Severity, window: Window) -> Self {
+        Self { rate, severity, window }
+    }
+
     /// Returns the short window, which makes the alert stop soon after the errors stop.
     pub fn short_window(&self) -> Window {
         self.window.fraction(12)

@@ -33,6 +33,7 @@ type Factory = Box<dyn Fn(&mut Params<'_>) -> Result<Box<dyn Sli>, IndicatorErro
 /// An invalid indicator type or parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}`: found {found}, expected {expected}")]
+#[non_exhaustive]
 pub struct IndicatorError {
     /// The name of the parameter, or `type`.
     pub field: String,
@@ -40,6 +41,13 @@ pub struct IndicatorError {
     pub found: String,
     /// The valid values.
     pub expected: String,
+}
+
+impl IndicatorError {
+    /// Creates an error, for indicators that check their own parameters.
+    pub fn new(field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { field: field.into(), found: found.into(), expected: expected.into() }
+    }
 }
 
 impl SliRegistry {

@@ -353,7 +353,7 @@ impl Collect for Slo {
                 Unit::Milliseconds => MetricUnit::Seconds,
                 Unit::Usd => MetricUnit::Dollars,
                 Unit::Ratio | Unit::Difference => MetricUnit::Ratio,
-                Unit::Count => MetricUnit::None,
+                _ => MetricUnit::None,
             };
             let metric = Metric::histogram("sre.indicator.distribution", histogram).with_unit(unit);
             let labels = [("slo", &*self.name), ("agent", &*self.agent), ("indicator", &*spec.name)];

@@ -10,6 +10,8 @@ use crate::Target;
 ///
 /// A slice without events does not count. A slice is closed when it ends; later events for it are dropped and counted as
 /// dropped.
+///
+/// Exhaustive: these are the fields of OpenSLO's `Timeslices` method.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TimeSlices {
     /// Length of a slice. Slices begin at multiples of it since the Unix epoch.

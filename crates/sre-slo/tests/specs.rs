@@ -53,10 +53,7 @@ fn every_field_is_read() {
     assert_eq!((good_when.success, good_when.max_duration_ms), (Some(true), Some(9000.0)));
     assert_eq!(good_when.max_cost_usd, Some(Usd::from_nanos(500_000_000)));
     let policy = spec.error_budget_policy.unwrap();
-    assert_eq!(
-        policy.thresholds[0],
-        BurnThreshold { rate: 3.0, severity: Severity::Warning, window: Window::hours(6) }
-    );
+    assert_eq!(policy.thresholds[0], BurnThreshold::new(3.0, Severity::Warning, Window::hours(6)));
     assert_eq!(policy.exhaustion_action, Some(ExhaustionAction::Throttle));
     assert_eq!(spec.labels["tier"], "1");
 }
@@ -335,7 +332,7 @@ spec: {severity: page, condition: {kind: burnrate, op: gte, threshold: 14.4, loo
         [IndicatorSpec { kind: "task_success_rate".into(), params: BTreeMap::from([("target".into(), json!(0.995))]) }]
     );
     let threshold = spec.error_budget_policy.as_ref().unwrap().thresholds[0];
-    assert_eq!(threshold, BurnThreshold { rate: 14.4, severity: Severity::Critical, window: Window::HOUR });
+    assert_eq!(threshold, BurnThreshold::new(14.4, Severity::Critical, Window::HOUR));
     assert_eq!(spec.labels["team"], "a,b");
     let again = from_openslo(&to_openslo(&specs), "x.yaml", &registry).unwrap();
     assert_eq!(again[0].indicators, spec.indicators);
@@ -370,10 +367,9 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
             max_duration_ms: duration.map(f64::from),
             max_cost_usd: cost.map(Usd::from_nanos),
         });
-    let threshold = (1u32..200, any::<bool>(), window.clone()).prop_map(|(tenths, critical, window)| BurnThreshold {
-        rate: f64::from(tenths) / 10.0,
-        severity: if critical { Severity::Critical } else { Severity::Warning },
-        window,
+    let threshold = (1u32..200, any::<bool>(), window.clone()).prop_map(|(tenths, critical, window)| {
+        let severity = if critical { Severity::Critical } else { Severity::Warning };
+        BurnThreshold::new(f64::from(tenths) / 10.0, severity, window)
     });
     let policy =
         (prop::collection::vec(threshold, 0..3), prop::option::of(any::<u32>()), prop::option::of(any::<u32>()))

@@ -85,12 +85,12 @@ impl JournalStore for SqliteJournal {
             let mut select = connection.prepare(sql)?;
             let mut rows = select.query([after.cast_signed()])?;
             while let Some(row) = rows.next()? {
-                let entry = JournalEntry {
-                    received: Timestamp::from_nanos(row.get(1)?),
-                    format: row.get_ref(2)?.as_str()?,
-                    key: row.get(3)?,
-                    body: row.get_ref(4)?.as_blob()?,
-                };
+                let entry = JournalEntry::new(
+                    Timestamp::from_nanos(row.get(1)?),
+                    row.get_ref(2)?.as_str()?,
+                    row.get(3)?,
+                    row.get_ref(4)?.as_blob()?,
+                );
                 if !each(row.get::<_, i64>(0)?.cast_unsigned(), entry) {
                     break;
                 }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn entry(body: &[u8]) -> JournalEntry<'_> {
-        JournalEntry { received: Timestamp::from_secs(7), format: "sre", key: Some([3; 16]), body }
+        JournalEntry::new(Timestamp::from_secs(7), "sre", Some([3; 16]), body)
     }
 
     fn numbers(journal: &SqliteJournal, after: u64) -> Vec<(u64, Vec<u8>)> {

@@ -70,7 +70,7 @@ impl Spool for SqliteSpool {
             let mut rows = select.query(params![queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
             let (mut found, mut left) = (Vec::new(), bytes);
             while let Some(row) = rows.next()? {
-                let record = SpooledRecord { id: row.get::<_, i64>(0)?.cast_unsigned(), bytes: row.get(1)? };
+                let record = SpooledRecord::new(row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?);
                 if !found.is_empty() && record.bytes.len() > left {
                     break;
                 }
@@ -101,7 +101,7 @@ impl Spool for SqliteSpool {
             let sql = "SELECT count(*), coalesce(sum(length(bytes)), 0) FROM records WHERE queue = ?";
             connection.query_row(sql, [queue], |row| {
                 let (records, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-                Ok(SpoolSize { records: records.cast_unsigned(), bytes: bytes.cast_unsigned() })
+                Ok(SpoolSize::new(records.cast_unsigned(), bytes.cast_unsigned()))
             })
         })
     }
@@ -131,8 +131,8 @@ mod tests {
         spool.remove("a", last - 1).unwrap();
         spool.remove("a", 0).unwrap();
         assert_eq!(texts(spool, "a", 10, 1_000), ["333", "4", "5"]);
-        assert_eq!(spool.size("a").unwrap(), SpoolSize { records: 3, bytes: 5 });
-        assert_eq!(spool.size("b").unwrap(), SpoolSize { records: 1, bytes: 1 });
+        assert_eq!(spool.size("a").unwrap(), SpoolSize::new(3, 5));
+        assert_eq!(spool.size("b").unwrap(), SpoolSize::new(1, 1));
         assert_eq!(spool.size("c").unwrap(), SpoolSize::default());
         assert_eq!(spool.append("c", &[]).unwrap(), 0);
     }

@@ -19,7 +19,7 @@ pub(crate) fn value(value: f64, unit: Unit) -> String {
         Unit::Milliseconds if value >= 100.0 => format!("{value:.0} ms"),
         Unit::Milliseconds => format!("{} ms", decimal(value)),
         Unit::Usd => format!("${}", decimal(value)),
-        Unit::Count | Unit::Difference => decimal(value),
+        _ => decimal(value),
     }
 }
 

@@ -109,7 +109,7 @@ const fn cost_style(status: CostStatus) -> Style {
     match status {
         CostStatus::Ok => AnsiColor::Green.on_default().bold(),
         CostStatus::Throttled => AnsiColor::Yellow.on_default().bold(),
-        CostStatus::Killed => AnsiColor::Red.on_default().bold(),
+        _ => AnsiColor::Red.on_default().bold(),
     }
 }
 

@@ -4,6 +4,8 @@ use super::AdapterError;
 use crate::Timestamp;
 
 /// Limits on the records that an adapter accepts.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct IngestLimits {
     /// The latest accepted time of a record. A sender whose clock is far ahead would otherwise end the runs of all

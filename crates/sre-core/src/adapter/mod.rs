@@ -198,6 +198,7 @@ impl From<crate::InvalidEvent> for AdapterError {
 
 /// Counts of the runs and records of an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AdapterStats {
     /// The latest time of the input.
     pub latest: Timestamp,

@@ -9,6 +9,8 @@ use super::OpenRun;
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
 /// Limits on the number and duration of open runs.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct RunLimits {
     /// A run that has not ended this long after its start is closed as incomplete.

@@ -20,6 +20,8 @@ impl<F: Fn(AgentEvent) + Send + Sync> EventSink for F {
 }
 
 /// The tokens and cost of a model call.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LlmUsage {
     /// Input tokens.
@@ -175,6 +177,7 @@ impl Drop for Run {
 
 /// Totals of an adapter's runs; `None` without data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct AdapterSnapshot {
     /// Finished tasks.
     pub tasks: u64,

@@ -31,6 +31,7 @@ pub struct RunTracker<S> {
 
 /// Counts of records that an adapter could not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RecordCounts {
     /// Native events of an unknown kind.
     pub unknown: u64,

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 /// The exporting process, described by OpenTelemetry's resource attributes (`service.name` and so on).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Resource {
     /// Attributes by name.
     pub attributes: BTreeMap<String, String>,

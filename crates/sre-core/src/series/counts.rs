@@ -29,6 +29,8 @@ pub struct RollingCounts {
 }
 
 /// Numbers of good and bad events.
+///
+/// Exhaustive: an event that counts is either good or bad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Good events.

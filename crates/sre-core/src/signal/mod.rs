@@ -60,6 +60,8 @@ pub struct Signal {
 }
 
 /// How a signal relates to the incident of its key.
+///
+/// Exhaustive: a signal begins or continues an incident, ends one, or belongs to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {

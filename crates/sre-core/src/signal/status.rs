@@ -4,8 +4,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The status of an objective, from best to worst.
+///
+/// Exhaustive: the order is part of its meaning, and code that reacts to a status decides about each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(description = "The status of an objective, from best to worst."))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Within the objective.

@@ -8,6 +8,7 @@ use super::ConfigError;
 
 /// A YAML value with its line.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Node {
     /// The line, counted from 1.
     pub line: u64,
@@ -16,6 +17,8 @@ pub struct Node {
 }
 
 /// The kinds of YAML values.
+///
+/// Exhaustive: YAML has no others.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A string, number, boolean or null.
@@ -28,6 +31,7 @@ pub enum Kind {
 
 /// A key of a mapping with its line.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Key {
     /// The line, counted from 1.
     pub line: u64,
@@ -35,7 +39,19 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    /// Creates a key that begins on `line`.
+    pub const fn new(line: u64, name: String) -> Self {
+        Self { line, name }
+    }
+}
+
 impl Node {
+    /// Creates a value that begins on `line`.
+    pub const fn new(line: u64, kind: Kind) -> Self {
+        Self { line, kind }
+    }
+
     /// Describes the value for an error message.
     pub fn found(&self) -> String {
         match &self.kind {

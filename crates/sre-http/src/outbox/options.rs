@@ -5,6 +5,8 @@ use std::time::Duration;
 use sre_core::{Clock, Collect, Resource, RetryPolicy, Spool, SystemClock};
 
 /// Options of an outbox; every field has a default.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone)]
 pub struct OutboxOptions {
     /// Limits of queues and batches.
@@ -28,6 +30,8 @@ pub struct OutboxOptions {
 }
 
 /// The limits of an outbox.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
     /// Maximum number of events in memory, besides the batch in flight; 65,536. Further events are dropped and counted,

@@ -8,6 +8,7 @@ use crate::GoodWhen;
 
 /// A difference between two versions of an objective.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Change {
     /// The objective.
     pub slo: String,
@@ -24,6 +25,7 @@ pub struct Change {
 /// The effect of a change on users of the objective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ChangeKind {
     /// Neither harder nor easier to meet.
     Neutral,

@@ -30,6 +30,8 @@ pub const SCHEMA: &str = include_str!("schema.json");
 pub(crate) const EXTERNAL: &str = "openslo";
 
 /// The specification of an objective; `docs/slo.md` describes its YAML format.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SloSpec {
     /// The name, unique among objectives loaded together.
@@ -73,7 +75,9 @@ pub struct SloSpec {
 }
 
 /// The specification of an indicator: its type and the given parameters.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+///
+/// Later versions may have more fields: end with `..Default::default()`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct IndicatorSpec {
     /// The name of the type, such as `task_success_rate`.
     #[serde(rename = "type")]
@@ -84,6 +88,8 @@ pub struct IndicatorSpec {
 }
 
 /// The specification of an error budget policy.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BudgetPolicySpec {
     /// Thresholds of burn-rate alerts.

@@ -48,8 +48,8 @@ pub(super) fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<Slo
 pub(super) fn own_fields(value: &Value, file: &str, line: u64, registry: &SliRegistry) -> Result<SloSpec, ConfigError> {
     let mut node = from_value(value, line);
     if let Kind::Map(entries) = &mut node.kind {
-        let name = Node { line, kind: Kind::Scalar("imported".into()) };
-        entries.push((Key { line, name: "name".to_owned() }, name));
+        let name = Node::new(line, Kind::Scalar("imported".into()));
+        entries.push((Key::new(line, "name".to_owned()), name));
     }
     slo(&node, file, registry)
 }
@@ -58,11 +58,11 @@ fn from_value(value: &Value, line: u64) -> Node {
     let kind = match value {
         Value::Array(items) => Kind::List(items.iter().map(|item| from_value(item, line)).collect()),
         Value::Object(fields) => Kind::Map(
-            fields.iter().map(|(name, value)| (Key { line, name: name.clone() }, from_value(value, line))).collect(),
+            fields.iter().map(|(name, value)| (Key::new(line, name.clone()), from_value(value, line))).collect(),
         ),
         scalar => Kind::Scalar(scalar.clone()),
     };
-    Node { line, kind }
+    Node::new(line, kind)
 }
 
 fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, ConfigError> {

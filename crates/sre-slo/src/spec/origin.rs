@@ -3,6 +3,7 @@ use serde_json::Value;
 
 /// The OpenSLO documents that an objective was imported from, preserved for export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OpenSloOrigin {
     /// The document of kind `SLO`.
     pub document: Value,
