@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use agent_sre::langgraph::LangGraphAdapter;
 use agent_sre::slo::{SliRegistry, SloEngine, parse};
-use agent_sre::{Clock, Collect, LlmUsage, Recorder, RunLimits, Runtime, Signal, SignalKind, Snapshot, SystemClock};
+use agent_sre::{
+    Clock, Collect, LlmUsage, Recorder, RunLimits, Runtime, Signal, SignalKind, SloStatusChange, Snapshot, SystemClock,
+};
 
 const OBJECTIVE: &str = "
 name: answers
@@ -23,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = SliRegistry::default();
     let engine = SloEngine::new(parse(OBJECTIVE, "answers.yaml", &registry)?, registry)?;
     let tell = |signal: &Signal| {
-        if let SignalKind::SloStatusChanged { from, to, .. } = &signal.kind {
+        if let SignalKind::SloStatusChanged(SloStatusChange { from, to, .. }) = &signal.kind {
             println!("{} of {}: {from} → {to}", signal.slo, signal.agent);
         }
     };

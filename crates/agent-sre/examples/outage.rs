@@ -107,7 +107,7 @@ impl World {
                     let path: Vec<String> = report.path.iter().map(|failing| failing.target.to_string()).collect();
                     format!("CASCADE from {}: {}", report.origin, path.join(" → "))
                 }
-                SignalKind::CascadeOver { origin } => format!("the cascade from {origin} is over"),
+                SignalKind::CascadeOver(end) => format!("the cascade from {} is over", end.origin),
                 SignalKind::Cost(alert) => {
                     format!("{}: {} (${} of ${})", alert.scope, alert.kind, alert.spent_usd, alert.limit_usd)
                 }

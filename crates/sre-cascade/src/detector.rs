@@ -366,8 +366,9 @@ impl Collect for CascadeDetector {
 impl SignalHandler for CascadeDetector {
     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
         for signal in signals {
-            let SignalKind::SloStatusChanged { to, exhaustion_action, .. } = signal.kind else { continue };
-            let is_exhausted = (to, exhaustion_action) == (Status::Exhausted, ExhaustionAction::CircuitBreak);
+            let SignalKind::SloStatusChanged(change) = &signal.kind else { continue };
+            let is_exhausted =
+                (change.to, change.exhaustion_action) == (Status::Exhausted, ExhaustionAction::CircuitBreak);
             let known = match is_exhausted {
                 true => lock(&self.exhausted).insert(signal.key.clone(), signal.time),
                 false => lock(&self.exhausted).remove(&signal.key),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sre_cascade::{BreakerConfig, BreakerState, CascadeDetector, DetectorConfig, Mitigation, SlidingWindow, Target};
 use sre_core::{
-    AgentEvent, Clock, Collect, ExhaustionAction, ManualClock, Observe, Persist, Severity, Signal, SignalHandler,
-    SignalKind, Snapshot, StateReader, StateWriter, Status, Timestamp,
+    AgentEvent, CascadeEnd, Clock, Collect, ExhaustionAction, ManualClock, Observe, Persist, Severity, Signal,
+    SignalHandler, SignalKind, SloStatusChange, Snapshot, StateReader, StateWriter, Status, Timestamp,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -38,7 +38,7 @@ fn signals_of(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> 
                 let path: Vec<String> = report.path.iter().map(|failing| failing.target.to_string()).collect();
                 format!("cascade: {}", path.join(" > "))
             }
-            SignalKind::CascadeOver { origin } => format!("over: {origin}"),
+            SignalKind::CascadeOver(end) => format!("over: {}", end.origin),
             kind => format!("{kind:?}"),
         });
     };
@@ -66,7 +66,7 @@ fn failures_that_follow_the_call_graph_are_a_cascade_before_any_circuit_opens() 
     // The window has passed since the last failure.
     let mut over = Vec::new();
     detector.evaluate(at(22 + 301), &mut |signal| over.push(signal.kind));
-    assert_eq!(over, [SignalKind::CascadeOver { origin: Target::model("gpt-5") }]);
+    assert_eq!(over, [SignalKind::CascadeOver(CascadeEnd::new(Target::model("gpt-5")))]);
 }
 
 #[test]
@@ -167,15 +167,8 @@ fn callers_can_be_limited_until_the_cascade_ends() {
 fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
     let (detector, _) = detector(DetectorConfig::default());
     let exhausted = |exhaustion_action| {
-        let kind = SignalKind::SloStatusChanged {
-            from: Status::Critical,
-            to: Status::Exhausted,
-            consumed: Some(1.0),
-            exhaustion_action,
-            burn: None,
-            alert: None,
-            spent_in_s: Some(0.0),
-        };
+        let change = SloStatusChange::new(Status::Critical, Status::Exhausted, exhaustion_action);
+        let kind = SignalKind::SloStatusChanged(change);
         Signal::firing("slo", "slo/answers/planner", Severity::Critical, START).with_agent("planner").with_kind(kind)
     };
     detector.handle(&[exhausted(ExhaustionAction::Alert)], &mut |_| {});

@@ -60,7 +60,7 @@ impl BreakerFindings {
                 let (found_at, report) = (signal.time, report.clone());
                 self.cascades.push(CascadeFinding { found_at, over_at: None, report });
             }
-            SignalKind::CascadeOver { .. } => {
+            SignalKind::CascadeOver(_) => {
                 if let Some(cascade) = self.cascades.last_mut() {
                     cascade.over_at.get_or_insert(signal.time);
                 }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Exhaustive: kind and name together are its identity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "schema", schema(description = "A callee that can fail: an agent, or a tool or model that agents depend on."))]
+#[cfg_attr(
+    feature = "schema",
+    schema(description = "A callee that can fail: an agent, or a tool or model that agents depend on.")
+)]
 pub struct Target {
     /// The kind of callee.
     pub kind: TargetKind,

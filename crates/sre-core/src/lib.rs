@@ -112,7 +112,10 @@ pub use rate::RateLimiter;
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
-pub use signal::{ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink, Status};
+pub use signal::{
+    CascadeEnd, ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink, SloStatusChange,
+    Status,
+};
 pub use sli::Sli;
 pub use sli_reading::{Percentiles, SliReading};
 pub use sli_spec::{Direction, SliSpec, Unit};

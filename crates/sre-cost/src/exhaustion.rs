@@ -10,8 +10,8 @@ use crate::guard::{CostGuard, Exhausted};
 impl SignalHandler for CostGuard {
     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
         for signal in signals {
-            let SignalKind::SloStatusChanged { to, exhaustion_action, .. } = &signal.kind else { continue };
-            if (*to, *exhaustion_action) == (Status::Exhausted, ExhaustionAction::Throttle) {
+            let SignalKind::SloStatusChanged(change) = &signal.kind else { continue };
+            if (change.to, change.exhaustion_action) == (Status::Exhausted, ExhaustionAction::Throttle) {
                 self.throttle(signal);
             } else {
                 self.end_throttle(signal);

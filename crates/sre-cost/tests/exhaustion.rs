@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sre_core::{
     Clock, CostAlertKind, CostStatus, ExhaustionAction, ManualClock, Observe, Persist, Phase, Severity, Signal,
-    SignalHandler, SignalKind, StateReader, StateWriter, Status, Usd,
+    SignalHandler, SignalKind, SloStatusChange, StateReader, StateWriter, Status, Usd,
 };
 use sre_cost::{CostGuard, CostObserver, Denied, Limits};
 
@@ -28,15 +28,8 @@ fn signal(slo: &str, agent: &str, to: Status, clock: &ManualClock) -> Signal {
         Status::Healthy => Signal::resolved("slo", key, clock.now()),
         _ => Signal::firing("slo", key, Severity::Critical, clock.now()),
     };
-    let mut signal = signal.with_agent(agent).with_state(to.as_str()).with_kind(SignalKind::SloStatusChanged {
-        from: Status::Unknown,
-        to,
-        consumed: Some(1.0),
-        exhaustion_action: ExhaustionAction::Throttle,
-        burn: None,
-        alert: None,
-        spent_in_s: Some(0.0),
-    });
+    let change = SloStatusChange::new(Status::Unknown, to, ExhaustionAction::Throttle);
+    let mut signal = signal.with_agent(agent).with_state(to.as_str()).with_kind(SignalKind::SloStatusChanged(change));
     signal.slo = slo.to_owned();
     signal
 }
@@ -79,8 +72,8 @@ fn an_exhausted_objective_throttles_its_agent_until_it_recovers() {
 fn other_exhaustion_actions_throttle_nobody() {
     let (guard, clock) = guard();
     let mut exhausted = signal("answers", "a", Status::Exhausted, &clock);
-    let SignalKind::SloStatusChanged { exhaustion_action, .. } = &mut exhausted.kind else { unreachable!() };
-    *exhaustion_action = ExhaustionAction::CircuitBreak;
+    let SignalKind::SloStatusChanged(change) = &mut exhausted.kind else { unreachable!() };
+    change.exhaustion_action = ExhaustionAction::CircuitBreak;
     handle(&guard, &exhausted);
     assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, Vec::new()));
 }

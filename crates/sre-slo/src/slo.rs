@@ -299,10 +299,10 @@ impl Slo {
                 (TRANSITION, _) => {
                     let mut transition = Transition::restored(&mut section)?;
                     // The action may have been configured since, and holds for what is exhausted already.
-                    if let Some(SignalKind::SloStatusChanged { exhaustion_action, .. }) =
+                    if let Some(SignalKind::SloStatusChanged(change)) =
                         transition.signal.as_mut().map(|signal| &mut signal.kind)
                     {
-                        *exhaustion_action = self.budget.config().exhaustion_action;
+                        change.exhaustion_action = self.budget.config().exhaustion_action;
                     }
                     *lock(&self.transition) = transition;
                 }
@@ -434,8 +434,8 @@ mod tests {
             let mut signals = Vec::new();
             slo.evaluate_at(clock.now(), &mut |signal| signals.push(signal));
             for signal in signals {
-                let SignalKind::SloStatusChanged { from, to, .. } = signal.kind else { panic!("{signal:?}") };
-                seen.push((from, to));
+                let SignalKind::SloStatusChanged(change) = signal.kind else { panic!("{signal:?}") };
+                seen.push((change.from, change.to));
             }
         };
         evaluate(&slo);

@@ -1,4 +1,4 @@
-use super::{Signal, SignalKind};
+use super::{CascadeEnd, Signal, SignalKind};
 use crate::{BreakerChange, BreakerState, CascadeReport, CostAlert, CostAlertKind, Severity, Target, Timestamp};
 
 impl BreakerChange {
@@ -44,7 +44,7 @@ impl CascadeReport {
         Signal::resolved("cascade", format!("cascade/{origin}"), at)
             .with_text(format!("cascade from {origin}: over"), "No failures spread from it any more.")
             .with_agent(origin.agent_name())
-            .with_kind(SignalKind::CascadeOver { origin })
+            .with_kind(SignalKind::CascadeOver(CascadeEnd::new(origin)))
     }
 }
 

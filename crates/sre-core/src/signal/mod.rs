@@ -4,7 +4,7 @@ mod outlet;
 mod slo;
 mod status;
 
-pub use kind::SignalKind;
+pub use kind::{CascadeEnd, SignalKind, SloStatusChange};
 pub use outlet::SignalOutlet;
 pub use status::{ExhaustionAction, InvalidName, Status};
 

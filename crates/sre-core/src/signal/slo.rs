@@ -1,4 +1,4 @@
-use super::{ExhaustionAction, Signal, SignalKind, Status};
+use super::{ExhaustionAction, Signal, SignalKind, SloStatusChange, Status};
 use crate::{BurnAlert, BurnRate, Severity, SloSnapshot, Timestamp, Window};
 
 impl SloSnapshot {
@@ -27,7 +27,15 @@ impl SloSnapshot {
         signal.labels.clone_from(&self.labels);
         let error_budget = &self.error_budget;
         let (consumed, spent_in_s) = (error_budget.consumed, error_budget.spent_in_s);
-        signal.kind = SignalKind::SloStatusChanged { from, to, consumed, exhaustion_action, burn, alert, spent_in_s };
+        signal.kind = SignalKind::SloStatusChanged(SloStatusChange {
+            from,
+            to,
+            consumed,
+            exhaustion_action,
+            burn,
+            alert,
+            spent_in_s,
+        });
         signal
     }
 
