@@ -325,7 +325,7 @@ fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
     use std::time::Duration;
 
     use agent_sre::http::OutboxOptions;
-    use agent_sre::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Offline, Wants};
+    use agent_sre::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, NoHttp, Wants};
 
     #[derive(Debug, Default)]
     struct Memory(Mutex<(Vec<String>, Vec<String>)>);
@@ -350,7 +350,7 @@ fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
 
     let memory = Arc::new(Memory::default());
     let options = OutboxOptions { shutdown_timeout: Duration::from_secs(60), ..OutboxOptions::default() };
-    let runtime = Runtime::builder().engine(Objectives::new(1)).export(memory.clone(), Arc::new(Offline), options);
+    let runtime = Runtime::builder().engine(Objectives::new(1)).export(memory.clone(), Arc::new(NoHttp), options);
     let runtime = runtime.build().unwrap();
     ["failing", "recovered"].into_iter().for_each(|agent| runtime.record(event(agent)));
     let mut names = Vec::new();

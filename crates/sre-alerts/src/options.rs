@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{AlertStore, Clock, HttpClient, Offline, Retention, RetryPolicy, Severity, SystemClock};
+use sre_core::{AlertStore, Clock, HttpClient, NoHttp, Retention, RetryPolicy, Severity, SystemClock};
 
 use crate::mapping::{Mapping, default_mapping};
 use crate::{EscalationPolicy, MaintenanceWindow, Matcher, RateLimit, Silence};
@@ -66,7 +66,7 @@ impl Default for AlertOptions {
             retention: Retention::default(),
             shutdown_timeout: Duration::from_secs(10),
             mapping: Arc::new(default_mapping),
-            http: Arc::new(Offline),
+            http: Arc::new(NoHttp),
             clock: Arc::new(SystemClock),
             store: None,
         }

@@ -93,10 +93,10 @@ impl HttpError {
 
 /// A client whose requests all fail.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Offline;
+pub struct NoHttp;
 
 #[async_trait]
-impl HttpClient for Offline {
+impl HttpClient for NoHttp {
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let host = request.uri().host().unwrap_or("nowhere").to_owned();
         Err(HttpError::Unreachable { host, reason: "no HTTP client was given".to_owned() })

@@ -100,7 +100,7 @@ pub use export::{
     EventSpan, ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants, send_export, stable_id,
 };
 pub use hash::arguments_hash;
-pub use http_client::{AnswerLimit, HttpClient, HttpError, Offline, retry_after};
+pub use http_client::{AnswerLimit, HttpClient, HttpError, NoHttp, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{BudgetLimit, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome};
 pub use memory_ledger::MemoryLedger;

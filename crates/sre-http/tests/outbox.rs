@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sre_core::{
     AgentEvent, Collect, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, ManualClock, MemorySpool,
-    Metric, Offline, Snapshot, Spool, Timestamp, Wants,
+    Metric, NoHttp, Snapshot, Spool, Timestamp, Wants,
 };
 use sre_http::{DropReason, Outbox, OutboxLimits, OutboxOptions};
 
@@ -75,7 +75,7 @@ fn numbers(numbers: std::ops::Range<usize>) -> Vec<String> {
 }
 
 fn start(backend: &Arc<Backend>, options: OutboxOptions) -> Outbox {
-    Outbox::start(backend.clone(), Arc::new(Offline), options).unwrap()
+    Outbox::start(backend.clone(), Arc::new(NoHttp), options).unwrap()
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -138,7 +138,7 @@ async fn time_alone_decides_when_there_is_no_thread() {
     let backend = Arc::new(Backend::default());
     let limits = OutboxLimits { max_delay: Duration::from_secs(2), ..Default::default() };
     let options = OutboxOptions { clock: clock.clone(), limits, random: Arc::new(|| 1.0), ..Default::default() };
-    let outbox = Outbox::driven(backend.clone(), Arc::new(Offline), options).unwrap();
+    let outbox = Outbox::driven(backend.clone(), Arc::new(NoHttp), options).unwrap();
     push(&outbox, 0..1);
     outbox.send_due().await;
     assert!(backend.taken.lock().unwrap().is_empty(), "it waits for others");
@@ -157,7 +157,7 @@ async fn time_alone_decides_when_there_is_no_thread() {
 #[tokio::test]
 async fn a_panic_drops_the_batch_and_a_call_that_is_cancelled_does_not() {
     let backend = Arc::new(Backend::default());
-    let outbox = Outbox::driven(backend.clone(), Arc::new(Offline), OutboxOptions::default()).unwrap();
+    let outbox = Outbox::driven(backend.clone(), Arc::new(NoHttp), OutboxOptions::default()).unwrap();
     push(&outbox, 0..3);
     backend.fault.store(2, Ordering::Relaxed);
     outbox.flush_due().await;
@@ -175,7 +175,7 @@ async fn a_panic_drops_the_batch_and_a_call_that_is_cancelled_does_not() {
 fn its_metrics_say_what_became_of_everything() {
     let backend = Arc::new(Backend::default());
     let limits = OutboxLimits { queue_events: 4, ..Default::default() };
-    let outbox = Outbox::driven(backend, Arc::new(Offline), OutboxOptions { limits, ..Default::default() }).unwrap();
+    let outbox = Outbox::driven(backend, Arc::new(NoHttp), OutboxOptions { limits, ..Default::default() }).unwrap();
     push(&outbox, 0..5);
     let mut lines = Vec::new();
     outbox.metrics(Timestamp::default(), &mut |metric| {

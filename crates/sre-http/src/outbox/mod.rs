@@ -36,7 +36,7 @@ use self::worker::Shared;
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
-/// use sre_core::{AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Offline, Wants};
+/// use sre_core::{AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, NoHttp, Wants};
 /// use sre_http::{Outbox, OutboxOptions};
 ///
 /// #[derive(Debug)]
@@ -58,7 +58,7 @@ use self::worker::Shared;
 ///     }
 /// }
 ///
-/// let outbox = Outbox::start(Arc::new(Print), Arc::new(Offline), OutboxOptions::default())?;
+/// let outbox = Outbox::start(Arc::new(Print), Arc::new(NoHttp), OutboxOptions::default())?;
 /// let event = AgentEvent::from_json(br#"{"event":"heartbeat","time":1790000000,"agent":"support"}"#)?;
 /// outbox.push(Arc::new(event));
 /// assert!(outbox.flush(Duration::from_secs(60)));
