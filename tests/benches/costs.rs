@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sre_core::Usd;
-use sre_cost::{CostGuard, Limits};
+use sre_cost::{CostGuard, Limits, Spend};
 
 thread_local! {
     static KEY: RefCell<String> = const { RefCell::new(String::new()) };
@@ -69,6 +69,10 @@ fn charge(c: &mut Criterion) {
     let plain = guard(Limits { anomaly_detection: false, ..Limits::default() });
     bench("guard_without_anomalies", &|name| {
         let _ = black_box(plain.check_and_charge(name, one));
+    });
+    let tasks = guard(Limits { per_task: "1000000000".parse().unwrap(), ..Limits::default() });
+    bench("guard_with_tasks", &|name| {
+        let _ = black_box(tasks.charge(&Spend { task: Some("task-1"), ..Spend::new(name, one) }));
     });
     group.finish();
 }

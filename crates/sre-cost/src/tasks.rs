@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 
 use rustc_hash::FxHashMap;
 use sre_core::{Timestamp, Usd};
@@ -38,9 +39,11 @@ impl TaskCost {
     }
 }
 
-/// The costs of the most recent tasks.
+/// The costs of the most recent tasks, by a hash of agent and task. The hash is seeded at random: otherwise a task could be
+/// named so that it displaces another, whose limit would then start anew.
 #[derive(Debug)]
 pub(crate) struct Tasks {
+    hasher: RandomState,
     tasks: FxHashMap<u64, TaskCost>,
     order: VecDeque<u64>,
     capacity: usize,
@@ -50,18 +53,27 @@ const MAX_BREAKDOWN: usize = 64;
 
 impl Tasks {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { tasks: FxHashMap::default(), order: VecDeque::new(), capacity: capacity.max(1) }
+        let hasher = RandomState::new();
+        Self { hasher, tasks: FxHashMap::default(), order: VecDeque::new(), capacity: capacity.max(1) }
     }
 
     pub(crate) fn get(&self, agent: &str, task: &str) -> Option<&TaskCost> {
-        self.tasks.get(&key(agent, task)).filter(|known| known.agent == agent && known.task == task)
+        self.find(self.key(agent, task), agent, task)
+    }
+
+    fn find(&self, key: u64, agent: &str, task: &str) -> Option<&TaskCost> {
+        self.tasks.get(&key).filter(|known| known.agent == agent && known.task == task)
+    }
+
+    fn key(&self, agent: &str, task: &str) -> u64 {
+        self.hasher.hash_one((agent, task))
     }
 
     /// Adds a charge; `model` is the id of a model with per-agent limits.
     pub(crate) fn add(&mut self, task: &str, spend: &Spend<'_>, model: Option<u32>, at: Timestamp) -> TaskSpent {
         let Spend { agent, amount, breakdown, .. } = *spend;
-        let key = key(agent, task);
-        let is_new = self.get(agent, task).is_none();
+        let key = self.key(agent, task);
+        let is_new = self.find(key, agent, task).is_none();
         // A task with the same key by chance is replaced.
         if is_new && self.tasks.remove(&key).is_none() {
             if self.tasks.len() >= self.capacity
@@ -96,11 +108,4 @@ impl Tasks {
         }
         TaskSpent { overall: known.spent_usd, on_model: known.spent_on(model), is_new }
     }
-}
-
-fn key(agent: &str, task: &str) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = rustc_hash::FxHasher::default();
-    (agent, task).hash(&mut hasher);
-    hasher.finish()
 }

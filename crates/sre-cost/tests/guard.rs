@@ -319,6 +319,18 @@ fn the_cost_of_each_task_is_kept() {
 }
 
 #[test]
+fn a_task_does_not_displace_one_whose_name_collides_in_a_hash_without_a_seed() {
+    let (guard, _) = guard(ten());
+    // These collide in `FxHasher` of rustc-hash 2.1.
+    let [one, other] =
+        ["0000000a", "0000000b"].map(|part| format!("task-00000017755----------------OMFo-RhA{part}----------------"));
+    guard.record_cost("a", &one, usd("3"), &[]).unwrap();
+    guard.record_cost("a", &other, usd("2"), &[]).unwrap();
+    assert_eq!(guard.task("a", &one).map(|task| task.spent_usd), Some(usd("3")));
+    assert_eq!(guard.task("a", &other).map(|task| task.spent_usd), Some(usd("2")));
+}
+
+#[test]
 fn an_invalid_amount_is_denied_and_named() {
     let (guard, _) = guard(Limits::default());
     for amount in [Usd::from_nanos(-1), Usd::from_nanos(i64::MIN), Usd::from_nanos(i64::MAX), usd("1000000000.01")] {
