@@ -1,0 +1,23 @@
+//! How often alerts begin by chance, by the simulation of the table in `docs/slo.md`.
+
+#[path = "../examples/alert_rates/simulation.rs"]
+mod simulation;
+
+use simulation::{RATES, Rule, TARGETS, begins};
+
+/// At burn 1, where nothing is wrong: at most 5 warnings and half a critical alert begin in a month.
+#[test]
+fn chance_raises_few_alerts() {
+    for target in TARGETS {
+        for rate in RATES {
+            // What is rare needs more months to be seen; at high rates nothing is.
+            let months = if rate > 10 { 2 } else { 12 };
+            let [warnings, criticals] = begins(Rule::Evidence, target, rate, 1.0, months);
+            let [warnings, criticals] = [warnings, criticals].map(|count| f64::from(count) / f64::from(months));
+            assert!(
+                warnings <= 5.0 && criticals <= 0.5,
+                "{target}, {rate} an hour: {warnings} and {criticals} a month"
+            );
+        }
+    }
+}
