@@ -23,9 +23,11 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const SLOS: &str = "
 name: answers
 indicators: [{type: task_success_rate, target: 0.5}]
+error_budget_policy: {min_events: 2}
 ---
 name: results
 indicators: [{type: task_success_rate, target: 0.5}]
+error_budget_policy: {min_events: 2}
 ";
 
 impl Service {

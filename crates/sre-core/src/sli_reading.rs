@@ -14,6 +14,8 @@ pub struct SliReading {
     pub interval: Option<(f64, f64)>,
     /// The largest sample, if the indicator keeps it.
     pub maximum: Option<f64>,
+    /// Standard deviation of the samples of a mean.
+    pub deviation: Option<f64>,
     /// Percentiles, if the indicator keeps a distribution.
     pub percentiles: Option<Percentiles>,
     /// Number of samples dropped since the start because they were older than the window.

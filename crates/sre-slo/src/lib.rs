@@ -18,6 +18,7 @@
 //! ```
 mod budget;
 mod calendar;
+mod consequence;
 mod engine;
 mod evaluation;
 mod good_when;

@@ -11,6 +11,7 @@ use sre_core::{
 };
 
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
+use crate::consequence::Consequence;
 use crate::registry::{IndicatorError, SliRegistry};
 use crate::target::round_to_12_decimals;
 use crate::{GoodWhen, SloSpec};
@@ -25,6 +26,10 @@ pub struct Slo {
     description: String,
     labels: BTreeMap<String, String>,
     indicators: Vec<Box<dyn Sli>>,
+    /// Of each indicator.
+    consequences: Vec<Consequence>,
+    /// Of each indicator, whether it is for information only.
+    informational: Vec<bool>,
     not_evaluable: Vec<String>,
     budget: ErrorBudget,
     /// `None` if all indicators belong to another system, whose events are not observed.
@@ -85,18 +90,32 @@ impl Slo {
     /// Returns an error if the target leaves no valid budget.
     pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
         let budget = ErrorBudget::new(BudgetConfig { total: strictest_budget(&indicators), ..Default::default() })?;
-        Ok(Self {
+        let slo = Self {
             name: name.into(),
             agent: String::new(),
             description: String::new(),
             labels: BTreeMap::new(),
+            consequences: Vec::new(),
+            informational: vec![false; indicators.len()],
             indicators,
             not_evaluable: Vec::new(),
             budget,
             good_when: Some(GoodWhen::default()),
             costs: None,
             transition: Mutex::default(),
-        })
+        };
+        Ok(slo.with_consequences())
+    }
+
+    /// Derives what follows from each indicator, from the budget and from what it counts.
+    fn with_consequences(mut self) -> Self {
+        let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
+        let of = |(indicator, is_informational): (&Box<dyn Sli>, &bool)| match is_informational {
+            true => Consequence::None,
+            false => Consequence::of(&**indicator, config, good_when),
+        };
+        self.consequences = self.indicators.iter().zip(&self.informational).map(of).collect();
+        self
     }
 
     /// Creates the objective of `agent` from a spec.
@@ -106,6 +125,7 @@ impl Slo {
     /// Returns an error if an indicator or the error budget is invalid.
     pub fn from_spec(spec: &SloSpec, agent: &str, registry: &SliRegistry) -> Result<Self, BuildError> {
         let (foreign, own): (Vec<_>, Vec<_>) = spec.indicators.iter().partition(|indicator| indicator.is_external());
+        let informational = own.iter().map(|indicator| indicator.informational).collect();
         let indicators: Result<Vec<_>, _> =
             own.into_iter().map(|indicator| registry.create(&indicator.for_slo(spec.target))).collect();
         let indicators = indicators.map_err(|source| BuildError::Indicator { slo: spec.name.clone(), source })?;
@@ -122,10 +142,11 @@ impl Slo {
             .with_budget(ErrorBudget::new(config).map_err(budget_error)?)
             .with_good_when(spec.good_when.clone().unwrap_or_default());
         slo.not_evaluable = not_evaluable;
+        slo.informational = informational;
         if only_foreign {
             slo.good_when = None;
         }
-        Ok(slo)
+        Ok(slo.with_consequences())
     }
 
     /// Sets the agent.
@@ -139,7 +160,7 @@ impl Slo {
     #[must_use]
     pub fn with_budget(mut self, budget: ErrorBudget) -> Self {
         self.budget = budget;
-        self
+        self.with_consequences()
     }
 
     /// Sets which events the budget counts, and when one is good.
@@ -148,7 +169,7 @@ impl Slo {
         let needs_costs = good_when.event == EventKind::TaskFinished && good_when.max_cost_usd.is_some();
         self.costs = needs_costs.then(Mutex::default);
         self.good_when = Some(good_when);
-        self
+        self.with_consequences()
     }
 
     /// Sets the labels, which filters and exporters read.
@@ -210,12 +231,22 @@ impl Slo {
 
     /// Returns the status now. Reading it changes nothing: transitions are signalled by [`Slo::evaluate_at`].
     pub fn evaluate(&self) -> Status {
-        self.budget.reading(self.budget.clock().now()).status
+        self.status_at(self.budget.clock().now())
+    }
+
+    /// Returns the worst status of the error budget and of the indicators that miss their targets.
+    fn status_at(&self, now: Timestamp) -> Status {
+        let of_indicators = self.judged().filter_map(|(consequence, indicator)| consequence.status(indicator, now));
+        worst(self.budget.reading(now).status, of_indicators)
+    }
+
+    fn judged(&self) -> impl Iterator<Item = (&Consequence, &dyn Sli)> {
+        self.consequences.iter().zip(self.indicators.iter().map(|indicator| &**indicator))
     }
 
     /// Returns the status at `now`, and sends a signal where it has changed since the last call.
     pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
-        let status = self.budget.reading(now).status;
+        let status = self.status_at(now);
         let before = {
             let transition = lock(&self.transition);
             (transition.status != status || transition.is_unconfirmed).then_some(transition.status)
@@ -240,7 +271,11 @@ impl Slo {
     /// Returns the current reading of every indicator.
     pub fn indicator_summary(&self) -> Vec<IndicatorSnapshot> {
         let now = self.budget.clock().now();
-        self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect()
+        self.snapshots_of_indicators(now)
+    }
+
+    fn snapshots_of_indicators(&self, now: Timestamp) -> Vec<IndicatorSnapshot> {
+        self.judged().map(|(consequence, indicator)| consequence.snapshot(indicator, now)).collect()
     }
 
     /// Returns the state at `now`.
@@ -248,7 +283,10 @@ impl Slo {
         let reading = self.budget.reading(now);
         let total = self.budget.config().total;
         let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
-        (snapshot.status, snapshot.reason) = (reading.status, reading.reason);
+        snapshot.indicators = self.snapshots_of_indicators(now);
+        let of_indicators = snapshot.indicators.iter().filter_map(|indicator| indicator.status);
+        snapshot.status = worst(reading.status, of_indicators);
+        (snapshot.budget_status, snapshot.reason) = (reading.status, reading.reason);
         snapshot.target = total.map(|total| round_to_12_decimals(1.0 - total));
         (snapshot.good, snapshot.bad) = (reading.counts.good, reading.counts.bad);
         snapshot.sli = reading.counts.success_ratio();
@@ -256,12 +294,16 @@ impl Slo {
         snapshot.error_budget = reading.budget;
         snapshot.burn_rates = reading.burn_rates;
         snapshot.alerts = reading.alerts;
-        snapshot.indicators = self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect();
         snapshot.not_evaluable.clone_from(&self.not_evaluable);
         snapshot.labels.clone_from(&self.labels);
         snapshot.dropped = reading.dropped;
         snapshot
     }
+}
+
+/// Returns the status of an objective: the worst of its budget's and of those of its indicators that are a warning or worse.
+fn worst(budget: Status, indicators: impl Iterator<Item = Status>) -> Status {
+    indicators.filter(|status| *status >= Status::Warning).fold(budget, Status::max)
 }
 
 /// Names of the saved sections that do not belong to an indicator.

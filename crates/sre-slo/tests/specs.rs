@@ -329,7 +329,10 @@ spec: {severity: page, condition: {kind: burnrate, op: gte, threshold: 14.4, loo
     );
     assert_eq!(
         spec.indicators,
-        [IndicatorSpec { kind: "task_success_rate".into(), params: BTreeMap::from([("target".into(), json!(0.995))]) }]
+        [IndicatorSpec {
+            params: BTreeMap::from([("target".into(), json!(0.995))]),
+            ..IndicatorSpec::new("task_success_rate")
+        }]
     );
     let threshold = spec.error_budget_policy.as_ref().unwrap().thresholds[0];
     assert_eq!(threshold, BurnThreshold::new(14.4, Severity::Critical, Window::HOUR));
@@ -358,7 +361,7 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
     .prop_map(|value| {
         let mut params: BTreeMap<String, Value> = serde_json::from_value(value).unwrap();
         let kind = params.remove("type").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap();
-        IndicatorSpec { kind, params }
+        IndicatorSpec { informational: params.len() > 1, params, ..IndicatorSpec::new(kind) }
     });
     let good_when = (prop::option::of(any::<bool>()), prop::option::of(0u32..100_000), prop::option::of(0i64..1 << 40))
         .prop_map(|(success, duration, cost)| GoodWhen {

@@ -1,4 +1,5 @@
 use agent_sre::Unit;
+pub(crate) use agent_sre::private::decimal;
 
 /// Stands for a missing value.
 pub(crate) const NO_VALUE: &str = "–";
@@ -21,22 +22,6 @@ pub(crate) fn value(value: f64, unit: Unit) -> String {
         Unit::Usd => format!("${}", decimal(value)),
         _ => decimal(value),
     }
-}
-
-/// Formats a number with few decimals: the fewer, the larger it is.
-pub(crate) fn decimal(number: f64) -> String {
-    if number.is_infinite() {
-        return "∞".to_owned();
-    }
-    let decimals = match number.abs() {
-        size if size >= 100.0 => 0,
-        size if size >= 10.0 => 1,
-        size if size >= 0.1 => 2,
-        size if size > 0.0 => 4,
-        _ => 0,
-    };
-    let text = format!("{number:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Formats a duration in its two largest units.
@@ -97,7 +82,7 @@ mod tests {
             (percent(-0.1), "-10 %"),
             (value(1234.5, Unit::Milliseconds), "1234 ms"),
             (value(3.25, Unit::Milliseconds), "3.25 ms"),
-            (value(0.000_42, Unit::Usd), "$0.0004"),
+            (value(0.000_42, Unit::Usd), "$0.00042"),
             (decimal(f64::INFINITY), "∞"),
             (decimal(10.04), "10"),
             (duration(59.0), "59 s"),

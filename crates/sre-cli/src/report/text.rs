@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Timestamp, Totals};
+use agent_sre::{IndicatorSnapshot, SloSnapshot, Timestamp, Totals};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::format::{NO_VALUE, bar, count, count_of, decimal, duration, percent, sparkline, value};
@@ -55,8 +55,8 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
             .map(|burn| format!("{} {}", burn.window, burn.rate.map_or(NO_VALUE.to_owned(), decimal)));
         writeln!(out, "  burn      {}", rates.collect::<Vec<_>>().join("   "))?;
     }
-    if slo.status == Status::Unknown && events > 0 {
-        writeln!(out, "  {style}too few events to evaluate{PLAIN}")?;
+    if let Some(reason) = &slo.reason {
+        writeln!(out, "  {style}unknown   {reason}{PLAIN}")?;
     }
     for alert in slo.alerts.iter().filter(|alert| alert.firing) {
         let style = style::for_severity(alert.severity);
@@ -76,6 +76,10 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
     }
     if !slo.indicators.is_empty() {
         writeln!(out, "{}", indicators(&slo.indicators))?;
+    }
+    for indicator in slo.indicators.iter().filter(|indicator| indicator.is_alarming()) {
+        let status = indicator.status.unwrap_or_default();
+        writeln!(out, "  {}{status}: {}{PLAIN}", style::for_status(status), indicator.sentence())?;
     }
     for missing in &slo.not_evaluable {
         writeln!(out, "  {DIM}not evaluable here: {missing}{PLAIN}")?;

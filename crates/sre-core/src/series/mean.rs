@@ -11,8 +11,19 @@ use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp
 #[derive(Debug)]
 pub struct MeanSeries {
     spec: SliSpec,
-    ring: Mutex<Ring<Bucket>>,
+    recorded: Mutex<Recorded>,
 }
+
+#[derive(Debug)]
+struct Recorded {
+    ring: Ring<Bucket>,
+    /// Sums of the squares of the samples.
+    squares: Ring<f64>,
+}
+
+/// The first value of a saved series. Version 0.1.0 began with a number of dropped samples, which is never as large, and had no
+/// squares.
+const FORMAT: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Bucket {
@@ -40,8 +51,9 @@ impl Bucket {
 impl MeanSeries {
     /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
-        let ring = Ring::covering(spec.window.duration(), 120);
-        Self { spec, ring: Mutex::new(ring) }
+        let window = spec.window.duration();
+        let (ring, squares) = (Ring::covering(window, 120), Ring::covering(window, 120));
+        Self { spec, recorded: Mutex::new(Recorded { ring, squares }) }
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -54,7 +66,9 @@ impl MeanSeries {
         if !sample.is_finite() {
             return;
         }
-        if let Some(bucket) = lock(&self.ring).slot(time) {
+        let Recorded { ring, squares } = &mut *lock(&self.recorded);
+        if let (Some(bucket), Some(square)) = (ring.slot(time), squares.slot(time)) {
+            *square += sample * sample;
             bucket.samples += 1;
             bucket.met += u64::from(self.spec.is_met_by(sample));
             bucket.sum += sample;
@@ -64,30 +78,48 @@ impl MeanSeries {
 
     /// Saves the samples.
     pub fn save(&self, state: &mut StateWriter) {
-        lock(&self.ring).save(state, |bucket| bucket.samples > 0);
+        let recorded = lock(&self.recorded);
+        state.put(&FORMAT);
+        recorded.ring.save(state, |bucket| bucket.samples > 0);
+        recorded.squares.save(state, |square| *square > 0.0);
     }
 
     /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        lock(&self.ring).restore(state, |bucket, saved| {
+        let Recorded { ring, squares } = &mut *lock(&self.recorded);
+        let add = |bucket: &mut Bucket, saved: Bucket| {
             bucket.add(&saved);
+            Ok(())
+        };
+        let first: u64 = state.take()?;
+        if first != FORMAT {
+            return ring.restore_after(first, state, add);
+        }
+        ring.restore(state, add)?;
+        squares.restore(state, |square, saved: f64| {
+            *square += saved;
             Ok(())
         })
     }
 
     /// Returns the reading of the window that ends at `now`.
     pub fn reading(&self, now: Timestamp) -> SliReading {
-        let ring = lock(&self.ring);
+        let Recorded { ring, squares } = &*lock(&self.recorded);
         let mut all = Bucket::default();
         ring.window(self.spec.window.duration(), now).for_each(|bucket| all.add(bucket));
         let any = all.samples > 0;
         let count = all.samples as f64;
+        let squares: f64 = squares.window(self.spec.window.duration(), now).sum();
+        // Samples that version 0.1.0 has saved have no squares.
+        let deviation = (all.samples > 1 && squares * count >= all.sum * all.sum)
+            .then(|| ((squares - all.sum * all.sum / count) / (count - 1.0)).max(0.0).sqrt());
         SliReading {
             value: any.then(|| all.sum / count),
             compliance: any.then(|| all.met as f64 / count),
             samples: all.samples,
             interval: None,
             maximum: any.then_some(all.maximum),
+            deviation,
             percentiles: None,
             dropped: ring.dropped(),
         }

@@ -140,6 +140,7 @@ impl PercentileSeries {
             samples: merged.samples,
             interval: None,
             maximum: (merged.samples > 0).then_some(merged.maximum),
+            deviation: None,
             percentiles: merged.percentiles(),
             dropped: merged.dropped,
         }

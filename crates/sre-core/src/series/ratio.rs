@@ -63,6 +63,7 @@ impl RatioSeries {
             samples: counts.total(),
             interval: wilson_interval(hits as f64, counts.total() as f64),
             maximum: None,
+            deviation: None,
             percentiles: None,
             dropped: view.dropped(),
         }

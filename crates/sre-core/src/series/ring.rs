@@ -85,7 +85,21 @@ impl<B: Default + Clone> Ring<B> {
     where
         B: DeserializeOwned,
     {
-        let (dropped, used): (u64, Vec<(i64, B)>) = state.take()?;
+        let dropped = state.take()?;
+        self.restore_after(dropped, state, &mut add)
+    }
+
+    /// Restores saved buckets whose number of dropped samples was read already.
+    pub(crate) fn restore_after(
+        &mut self,
+        dropped: u64,
+        state: &mut StateReader<'_>,
+        mut add: impl FnMut(&mut B, B) -> Result<(), StateError>,
+    ) -> Result<(), StateError>
+    where
+        B: DeserializeOwned,
+    {
+        let used: Vec<(i64, B)> = state.take()?;
         for (begin, held) in used {
             if let Some(bucket) = self.slot(Timestamp::from_nanos(begin)) {
                 add(bucket, held)?;

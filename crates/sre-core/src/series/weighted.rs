@@ -112,6 +112,7 @@ impl WeightedRatioSeries {
             samples: sum.samples,
             interval: value.and_then(|ratio| wilson_interval(ratio * effective, effective)),
             maximum: None,
+            deviation: None,
             percentiles: None,
             dropped: ring.dropped(),
         }

@@ -1,5 +1,6 @@
 use super::{ExhaustionAction, Signal, SignalKind, SloStatusChange, Status};
-use crate::{BurnAlert, BurnRate, Severity, SloSnapshot, Timestamp, Window};
+use crate::private::decimal;
+use crate::{BurnAlert, BurnRate, Direction, IndicatorSnapshot, Severity, SloSnapshot, Timestamp, Unit, Window};
 
 impl SloSnapshot {
     /// Returns the signal for a change to the snapshot's status at `since`. All signals of an objective and agent are
@@ -18,7 +19,7 @@ impl SloSnapshot {
         };
         signal.title = match to {
             Status::Unknown | Status::Healthy => format!("{of}: {to} again"),
-            _ => format!("{of}: {to}"),
+            _ => format!("{of}: {to}{}", self.blamed()),
         };
         signal.message = self.sentences(burn, alert, exhaustion_action).join(" ");
         signal.state = to.as_str().into();
@@ -40,7 +41,11 @@ impl SloSnapshot {
     }
 
     fn sentences(&self, burn: Option<BurnRate>, alert: Option<BurnAlert>, action: ExhaustionAction) -> Vec<String> {
-        let status = self.status;
+        let status = self.budget_status;
+        if self.status > status {
+            // The budget is well, and says nothing of what follows.
+            return self.alarming().map(IndicatorSnapshot::sentence).collect();
+        }
         let mut sentences = vec![match status {
             Status::Exhausted => "The error budget is exhausted.".to_owned(),
             Status::Critical | Status::Warning => "The error budget is burning too fast.".to_owned(),
@@ -48,7 +53,7 @@ impl SloSnapshot {
             Status::Unknown => "Too little data to tell whether the error budget still burns too fast.".to_owned(),
         }];
         sentences.extend(self.reason.as_ref().map(|reason| format!("{reason}.")));
-        sentences.extend(burn.and_then(|burn| burn_sentence(burn, alert)));
+        sentences.extend(burn.and_then(|burn| burn_sentence(burn, alert, "events")));
         let consumed = self.error_budget.consumed.filter(|share| share.is_finite());
         sentences.extend(consumed.map(|share| format!("{:.1} % of the budget is consumed.", share * 100.0)));
         if matches!(status, Status::Warning | Status::Critical) {
@@ -58,16 +63,60 @@ impl SloSnapshot {
         if status == Status::Exhausted && action != ExhaustionAction::Alert {
             sentences.push(format!("Exhaustion action: {}.", action.as_str().replace('_', " ")));
         }
+        sentences.extend(self.alarming().map(IndicatorSnapshot::sentence));
         sentences
+    }
+
+    fn alarming(&self) -> impl Iterator<Item = &IndicatorSnapshot> {
+        self.indicators.iter().filter(|indicator| indicator.is_alarming())
+    }
+
+    /// Returns the names of the indicators, in parentheses, that make the status worse than that of the budget.
+    fn blamed(&self) -> String {
+        if self.status <= self.budget_status {
+            return String::new();
+        }
+        let names: Vec<&str> = self.alarming().map(|indicator| &*indicator.name).collect();
+        format!(" ({})", names.join(", "))
     }
 }
 
-fn burn_sentence(burn: BurnRate, alert: Option<BurnAlert>) -> Option<String> {
+impl IndicatorSnapshot {
+    /// Returns a sentence about an indicator that is a warning or worse.
+    pub fn sentence(&self) -> String {
+        let name = &self.name;
+        let firing = self.alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity);
+        if let Some(alert) = firing {
+            let burn =
+                BurnRate::new(alert.judged_window.unwrap_or(alert.long_window), alert.rate, alert.good, alert.bad);
+            return format!("{name}: {}", burn_sentence(burn, Some(*alert), "samples").unwrap_or_default());
+        }
+        if self.error_budget.is_some_and(|budget| budget.remaining.is_some_and(|remaining| remaining <= 0.0)) {
+            let (name, budget) = (&self.name, self.error_budget.and_then(|budget| budget.consumed).unwrap_or_default());
+            return format!("{name}: its error budget is consumed to {:.0} %.", budget * 100.0);
+        }
+        let bound = if self.direction == Direction::AtLeast { "at least" } else { "at most" };
+        let [value, target] = [self.value.unwrap_or_default(), self.target].map(|value| amount(value, self.unit));
+        format!("{name}: {value} on average over {} samples, expected {bound} {target}.", self.samples)
+    }
+}
+
+/// Formats a value with its unit.
+fn amount(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Ratio | Unit::Difference => format!("{} %", decimal(value * 100.0)),
+        Unit::Milliseconds => format!("{} ms", decimal(value)),
+        Unit::Usd => format!("${}", decimal(value)),
+        Unit::Count => decimal(value),
+    }
+}
+
+fn burn_sentence(burn: BurnRate, alert: Option<BurnAlert>, things: &str) -> Option<String> {
     let rate = burn.rate?;
     let rate = if rate.is_finite() { format!("{rate:.1}") } else { "infinite".to_owned() };
     let threshold = alert.map(|alert| format!(" (threshold {})", alert.threshold)).unwrap_or_default();
     let total = burn.good + burn.bad;
-    Some(format!("Burn rate {rate} over the last {}{threshold}: {} of {total} events bad.", burn.window, burn.bad))
+    Some(format!("Burn rate {rate} over the last {}{threshold}: {} of {total} {things} bad.", burn.window, burn.bad))
 }
 
 fn span(seconds: f64) -> String {
@@ -93,6 +142,7 @@ mod tests {
             name: "answers".into(),
             agent: "support".into(),
             status,
+            budget_status: status,
             reason: None,
             target: Some(0.95),
             window: Window::DAY,

@@ -17,6 +17,9 @@ pub struct SloSnapshot {
     pub agent: String,
     /// The status.
     pub status: Status,
+    /// The status of the objective's own error budget, without the indicators.
+    #[serde(default)]
+    pub budget_status: Status,
     /// Why the status is unknown although there are events, such as `2 of 10 bad: too few to tell from 90 %`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -57,6 +60,7 @@ impl SloSnapshot {
             name: name.into(),
             agent: agent.into(),
             status: Status::Unknown,
+            budget_status: Status::Unknown,
             reason: None,
             target: None,
             window,
@@ -248,6 +252,19 @@ pub struct IndicatorSnapshot {
     pub window: Window,
     /// Samples dropped because they were older than the window.
     pub dropped: u64,
+    /// The status of the indicator's error budget, or of a mean; `None` for an indicator that has no consequences, and for one that
+    /// shares the objective's budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The indicator's own error budget, over the objective's window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_budget: Option<ErrorBudgetSnapshot>,
+    /// The burn rates of that budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub burn_rates: Vec<BurnRate>,
+    /// The burn alerts of that budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<BurnAlert>,
 }
 
 impl IndicatorSnapshot {
@@ -266,6 +283,10 @@ impl IndicatorSnapshot {
             unit: spec.unit,
             window: spec.window,
             dropped: reading.dropped,
+            status: None,
+            error_budget: None,
+            burn_rates: Vec::new(),
+            alerts: Vec::new(),
         }
     }
 
@@ -289,6 +310,38 @@ impl IndicatorSnapshot {
                 emit(metric.with_label("indicator", self.name.as_str()));
             }
         }
+        self.budget_metrics(of_slo, emit);
+    }
+
+    /// Emits the metrics of the indicator's own error budget.
+    fn budget_metrics(&self, of_slo: &[(&str, &str)], emit: &mut dyn FnMut(Metric<'_>)) {
+        let gauge = |name, value: f64, help| {
+            let metric = Metric::gauge(name, value).with_labels(of_slo).with_help(help);
+            metric.with_label("indicator", self.name.as_str())
+        };
+        if let Some(remaining) = self.error_budget.and_then(|budget| budget.remaining) {
+            let help = "Share of the indicator's error budget left; negative when overspent.";
+            emit(gauge("sre.indicator.error_budget.remaining", remaining, help).with_unit(MetricUnit::Ratio));
+        }
+        for burn in &self.burn_rates {
+            if let Some(rate) = burn.rate {
+                let help =
+                    "Ratio of samples that missed the target over the window divided by the indicator's error budget.";
+                emit(gauge("sre.indicator.burn_rate", rate, help).with_label("window", burn.window.to_string()));
+            }
+        }
+        if let Some(status) = self.status {
+            for known in Status::ALL {
+                let is = f64::from(u8::from(status == known));
+                let help = "1 for the indicator's current status.";
+                emit(gauge("sre.indicator.status", is, help).with_label("status", known.as_str()));
+            }
+        }
+    }
+
+    /// Returns whether it makes the objective a warning or worse.
+    pub fn is_alarming(&self) -> bool {
+        self.status.is_some_and(|status| status >= Status::Warning)
     }
 
     /// Returns whether the value meets the target, or `None` without a value.

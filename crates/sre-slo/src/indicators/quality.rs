@@ -254,7 +254,14 @@ impl Sli for CalibrationDelta {
         let success = predictions.success.reading(now);
         let mut reading = predictions.apart.reading(now);
         drop(predictions);
-        reading.value = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
+        let difference = confidence.value.zip(success.value).map(|(confidence, success)| (confidence - success).abs());
+        // The squares of the differences are those of their absolute values.
+        let count = reading.samples as f64;
+        let square = |mean: Option<f64>| mean.map(|mean| count * mean * mean);
+        let shift = square(reading.value).zip(square(difference)).map(|(absolute, signed)| absolute - signed);
+        let variance =
+            reading.deviation.zip(shift).map(|(deviation, shift)| deviation * deviation + shift / (count - 1.0));
+        (reading.value, reading.deviation) = (difference, variance.map(|variance| variance.max(0.0).sqrt()));
         (reading.interval, reading.maximum) = (None, None);
         reading
     }

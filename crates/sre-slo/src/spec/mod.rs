@@ -82,6 +82,9 @@ pub struct IndicatorSpec {
     /// The name of the type, such as `task_success_rate`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Whether it is shown only, and has no consequences.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub informational: bool,
     /// The parameters.
     #[serde(flatten)]
     pub params: BTreeMap<String, Value>,
@@ -180,7 +183,7 @@ impl SloSpec {
 impl IndicatorSpec {
     /// Creates an indicator of that type with default parameters.
     pub fn new(kind: impl Into<String>) -> Self {
-        Self { kind: kind.into(), params: BTreeMap::new() }
+        Self { kind: kind.into(), ..Self::default() }
     }
 
     /// Returns true for an indicator of another system.

@@ -81,12 +81,14 @@ fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Res
         let message = format!("`{path}type`: found nothing, expected the indicator's type");
         return Err(ConfigError::document(file, node.line, message));
     };
-    let entries = fields.entries.iter().filter(|(key, node)| key.name != "type" && !node.is_null());
+    let informational = fields.flag("informational")?.unwrap_or_default();
+    let own = ["type", "informational"];
+    let entries = fields.entries.iter().filter(|(key, node)| !own.contains(&&*key.name) && !node.is_null());
     let params: BTreeMap<String, Value> =
         entries.clone().map(|(key, node)| (key.name.clone(), node.to_value())).collect();
     let line_of =
         |field: &str| fields.entries.iter().find(|(key, _)| key.name == field).map_or(node.line, |(key, _)| key.line);
-    let spec = IndicatorSpec { kind, params };
+    let spec = IndicatorSpec { kind, informational, params };
     if spec.is_external() {
         return Ok(spec);
     }

@@ -116,7 +116,7 @@ impl Import<'_> {
         }
         let params = [("name", json!(name)), ("source", json!(kind)), ("spec", sli.clone())];
         let params = params.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
-        Ok(SloSpec { indicators: vec![IndicatorSpec { kind: EXTERNAL.to_owned(), params }], ..Default::default() })
+        Ok(SloSpec { indicators: vec![IndicatorSpec { params, ..IndicatorSpec::new(EXTERNAL) }], ..Default::default() })
     }
 
     fn target(&self, objective: &Value, index: usize) -> Result<Target, ConfigError> {

@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use sre_core::stats::mean_tail;
+use sre_core::{Counts, Direction, IndicatorSnapshot, Sli, SliReading, SliSpec, Status, Timestamp, Window};
+
+use crate::evaluation::{BudgetReading, WindowCounts};
+use crate::{BudgetConfig, GoodWhen};
+
+/// What follows if an indicator misses its target.
+#[derive(Debug)]
+pub(crate) enum Consequence {
+    /// Nothing: it is for information.
+    None,
+    /// Nothing besides what the objective's budget says, which counts the same samples and is no larger.
+    Shared,
+    /// Its samples have an error budget of their own.
+    Budget(BudgetConfig),
+    /// A warning if chance does not explain its mean: in Student's t test at this significance.
+    Mean { significance: f64 },
+}
+
+/// Least number of samples of a mean.
+const ENOUGH: u64 = 10;
+
+impl Consequence {
+    /// Returns the consequence of an indicator of an objective with the budget `config`, which counts what `good_when` selects.
+    pub(crate) fn of(indicator: &dyn Sli, config: &BudgetConfig, good_when: Option<&GoodWhen>) -> Self {
+        let spec = indicator.spec();
+        let Some(total) = spec.error_budget().filter(|_| has_counts(indicator)) else {
+            return Self::Mean { significance: config.significance };
+        };
+        let counts_tasks = spec.name == "task_success_rate" && good_when == Some(&GoodWhen::default());
+        if counts_tasks && config.total.is_some_and(|objective| objective <= total) {
+            return Self::Shared;
+        }
+        Self::Budget(BudgetConfig {
+            total: Some(total),
+            calendar: None,
+            time_slices: None,
+            expected_events: None,
+            consumed: 0.0,
+            ..config.clone()
+        })
+    }
+
+    /// Returns the status of the indicator, at most critical; `None` if it has none of its own.
+    pub(crate) fn status(&self, indicator: &dyn Sli, now: Timestamp) -> Option<Status> {
+        match self {
+            Self::None | Self::Shared => None,
+            Self::Budget(config) => Some(capped(reading(config, indicator, now).status)),
+            Self::Mean { significance } => Some(of_mean(indicator.spec(), &indicator.reading(now), *significance)),
+        }
+    }
+
+    /// Returns the snapshot of the indicator with its status and its budget.
+    pub(crate) fn snapshot(&self, indicator: &dyn Sli, now: Timestamp) -> IndicatorSnapshot {
+        let mut snapshot = indicator.snapshot(now);
+        match self {
+            Self::None | Self::Shared => {}
+            Self::Budget(config) => {
+                let reading = reading(config, indicator, now);
+                snapshot.status = Some(capped(reading.status));
+                snapshot.error_budget = Some(reading.budget);
+                (snapshot.burn_rates, snapshot.alerts) = (reading.burn_rates, reading.alerts);
+            }
+            Self::Mean { significance } => {
+                snapshot.status = Some(of_mean(indicator.spec(), &indicator.reading(now), *significance));
+            }
+        }
+        snapshot
+    }
+}
+
+fn has_counts(indicator: &dyn Sli) -> bool {
+    indicator.counts(Window::HOUR, Timestamp::default()).is_some()
+}
+
+fn reading(config: &BudgetConfig, indicator: &dyn Sli, now: Timestamp) -> BudgetReading {
+    let windows = IndicatorCounts { indicator, longest: config.window };
+    config.reading(windows.sum(config.window, now), &windows, now)
+}
+
+/// Only the objective's own budget can be exhausted.
+fn capped(status: Status) -> Status {
+    status.min(Status::Critical)
+}
+
+fn of_mean(spec: &SliSpec, reading: &SliReading, significance: f64) -> Status {
+    let (Some(mean), Some(deviation)) = (reading.value, reading.deviation) else { return Status::Unknown };
+    let (mean, target) = match spec.direction {
+        Direction::AtMost => (mean, spec.target),
+        Direction::AtLeast => (-mean, -spec.target),
+    };
+    if reading.samples < ENOUGH {
+        return Status::Unknown;
+    }
+    if mean_tail(mean, deviation, reading.samples, target) < significance { Status::Warning } else { Status::Healthy }
+}
+
+/// The counts of an indicator.
+struct IndicatorCounts<'a> {
+    indicator: &'a dyn Sli,
+    longest: Window,
+}
+
+impl WindowCounts for IndicatorCounts<'_> {
+    fn sum(&self, window: Window, end: Timestamp) -> Counts {
+        self.indicator.counts(window, end).unwrap_or_default()
+    }
+
+    /// Searches for the shortest window that holds a sample.
+    fn latest(&self, now: Timestamp) -> Option<Timestamp> {
+        let holds = |age: Duration| Window::try_from(age).is_ok_and(|window| self.sum(window, now).total() > 0);
+        let (mut empty, mut held) = (Duration::ZERO, self.longest.duration());
+        if !holds(held) {
+            return None;
+        }
+        while held - empty > Duration::from_secs(1) {
+            let middle = empty + (held - empty) / 2;
+            if holds(middle) {
+                held = middle;
+            } else {
+                empty = middle;
+            }
+        }
+        Some(now.saturating_sub(empty))
+    }
+}

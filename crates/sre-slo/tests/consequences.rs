@@ -1,0 +1,172 @@
+//! What follows if an indicator misses its target.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use sre_core::event::{LlmCall, TaskFinished};
+use sre_core::{AgentEvent, Counts, Event, RatioSeries, Signal, Sli, SliReading, SliSpec, Status, Timestamp, Window};
+use sre_slo::{CalibrationDelta, CostPerTask, ResponseLatency, SliRegistry, Slo, TaskSuccessRate, parse};
+
+const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+fn finished(success: bool, duration_ms: f64) -> AgentEvent {
+    let mut finished = TaskFinished::new(success);
+    finished.duration_ms = Some(duration_ms);
+    AgentEvent::new(NOW, "support", finished)
+}
+
+fn signals(slo: &Slo, now: Timestamp) -> Vec<Signal> {
+    let mut signals = Vec::new();
+    slo.evaluate_at(now, &mut |signal| signals.push(signal));
+    signals
+}
+
+#[test]
+fn a_latency_that_misses_its_target_is_critical_and_exhausts_nothing() {
+    let slo =
+        Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9)), Box::new(ResponseLatency::new(2_000.0, 0.95))]);
+    let slo = slo.unwrap().for_agent("support");
+    (0..100).for_each(|_| slo.observe(&finished(true, 100.0)));
+    assert_eq!(signals(&slo, NOW).len(), 1, "healthy");
+    (0..100).for_each(|_| slo.observe(&finished(true, 2_500.0)));
+    let snapshot = slo.snapshot_at(NOW);
+    assert_eq!((snapshot.status, snapshot.budget_status), (Status::Critical, Status::Healthy));
+    let [ratio, latency] = &snapshot.indicators[..] else { panic!("two indicators") };
+    assert_eq!(
+        (ratio.status, latency.status),
+        (None, Some(Status::Critical)),
+        "the ratio shares the objective's budget"
+    );
+    // p95 within 2 s allows one in twenty: half of them burn at ten.
+    assert_eq!(latency.error_budget.unwrap().total, Some(0.05));
+    assert_eq!(latency.burn_rates[2].rate, Some(10.0));
+    let [signal] = &signals(&slo, NOW)[..] else { panic!("one signal for all that changed") };
+    assert_eq!(signal.title, "answers of support: critical (response_latency)");
+    assert_eq!(
+        signal.message,
+        "response_latency: Burn rate 10.0 over the last 1h (threshold 10): 100 of 200 samples bad."
+    );
+    assert_eq!(signals(&slo, NOW), [], "once");
+}
+
+/// Ratio of tasks that the model refused: a custom indicator.
+struct RefusalRate(RatioSeries);
+
+impl Sli for RefusalRate {
+    fn spec(&self) -> &SliSpec {
+        self.0.spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        self.0.reading(now)
+    }
+
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        Some(self.0.counts(window, now))
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        if let Event::TaskFinished(task) = &event.event {
+            self.0.record(event.time, task.error.as_deref() == Some("refused"));
+        }
+    }
+}
+
+#[test]
+fn a_custom_ratio_alerts_like_a_built_in_one() {
+    let refusals = RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, Window::DAY));
+    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5)), Box::new(RefusalRate(refusals))]).unwrap();
+    for task in 0..100 {
+        let mut event = finished(true, 10.0);
+        if let (Event::TaskFinished(finished), 0) = (&mut event.event, task % 10) {
+            finished.error = Some("refused".to_owned());
+        }
+        slo.observe(&event);
+    }
+    let snapshot = slo.snapshot_at(NOW);
+    // The whole budget of the indicator is consumed five times over, which alone is critical.
+    assert_eq!((snapshot.status, snapshot.budget_status), (Status::Critical, Status::Healthy));
+    assert_eq!(snapshot.indicators[1].error_budget.unwrap().consumed, Some(5.0));
+}
+
+#[test]
+fn an_informational_indicator_changes_no_status() {
+    for (more, expected) in [("", Status::Critical), (", informational: true", Status::Healthy)] {
+        let yaml =
+            format!("name: answers\ntarget: 0.9\nindicators: [{{type: response_latency, target_ms: 5{more}}}]\n");
+        let spec = parse(&yaml, "slo.yaml", &SliRegistry::default()).unwrap().remove(0);
+        let slo = Slo::from_spec(&spec, "support", &SliRegistry::default()).unwrap();
+        (0..100).for_each(|_| slo.observe(&finished(true, 100.0)));
+        let snapshot = slo.snapshot_at(NOW);
+        assert_eq!(snapshot.status, expected, "{yaml}");
+        assert_eq!(snapshot.indicators[0].error_budget.is_some(), more.is_empty());
+    }
+}
+
+#[test]
+fn a_mean_that_misses_its_target_by_evidence_is_a_warning() {
+    let slo = |costs: &[&str]| {
+        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("0.5".parse().unwrap()))]).unwrap();
+        for (task, cost) in costs.iter().enumerate() {
+            let mut call = LlmCall::new(Some("m".to_owned()));
+            call.cost_usd = Some(cost.parse().unwrap());
+            let task = task.to_string();
+            slo.observe(&AgentEvent::new(NOW, "support", call).of_task(&*task));
+            slo.observe(&finished(true, 10.0).of_task(&*task));
+        }
+        slo.snapshot_at(NOW)
+    };
+    assert_eq!(slo(&["0.9", "0.7"].repeat(4)).status, Status::Healthy, "eight are too few");
+    assert_eq!(slo(&["0.1", "0.95"].repeat(20)).status, Status::Healthy, "0.525 on average, by chance");
+    let snapshot = slo(&["0.9", "0.7"].repeat(20));
+    assert_eq!((snapshot.status, snapshot.budget_status), (Status::Warning, Status::Healthy));
+    assert_eq!(
+        snapshot.indicators[0].sentence(),
+        "cost_per_task: $0.8 on average over 40 samples, expected at most $0.5."
+    );
+}
+
+#[test]
+fn a_confidence_that_is_off_is_a_warning() {
+    let status = |confidence: f64| {
+        let slo = Slo::new("calibrated", vec![Box::new(CalibrationDelta::new(0.05))]).unwrap();
+        for task in 0..400 {
+            let mut event = finished(task % 10 < 8, 10.0);
+            event.attributes.insert("confidence".to_owned(), confidence.into());
+            slo.observe(&event);
+        }
+        slo.snapshot_at(NOW).status
+    };
+    // Of the tasks, 80 % succeed.
+    let expected = [(0.8, Status::Healthy), (0.84, Status::Healthy), (0.95, Status::Warning), (0.6, Status::Warning)];
+    for (confidence, expected) in expected {
+        assert_eq!(status(confidence), expected, "{confidence}");
+    }
+}
+
+/// Costs that are lognormal, with the target as their mean, looked at every minute of a month.
+#[test]
+fn a_mean_at_its_target_warns_at_most_five_times_a_month() {
+    for rate in [1, 10, 100] {
+        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("1".parse().unwrap()))]).unwrap();
+        let mut rng = Rng::with_seed(rate);
+        let mut normal = || (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
+        let (mut begun, mut before, mut due) = (0, false, 0.0);
+        for minute in 0..30 * 24 * 60 {
+            let now = NOW.saturating_add(Duration::from_secs(60 * minute));
+            due += rate as f64 / 60.0;
+            while due >= 1.0 {
+                due -= 1.0;
+                // The mean of a lognormal distribution is exp(μ + σ² / 2).
+                let cost = (normal() - 0.5).exp();
+                let mut task = TaskFinished::new(true);
+                task.cost_usd = Some(format!("{cost:.9}").parse().unwrap());
+                slo.observe(&AgentEvent::new(now, "support", task));
+            }
+            let fires = slo.evaluate_at(now, &mut |_| {}) == Status::Warning;
+            begun += u32::from(fires && !before);
+            before = fires;
+        }
+        assert!(begun <= 5, "{rate} an hour: {begun} false warnings");
+    }
+}
