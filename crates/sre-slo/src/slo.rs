@@ -110,11 +110,13 @@ impl Slo {
     /// Derives what follows from each indicator, from the budget and from what it counts.
     fn with_consequences(mut self) -> Self {
         let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
-        let of = |(indicator, is_informational): (&Box<dyn Sli>, &bool)| match is_informational {
-            true => Consequence::None,
-            false => Consequence::of(&**indicator, config, good_when),
-        };
-        self.consequences = self.indicators.iter().zip(&self.informational).map(of).collect();
+        let indicators = self.indicators.iter().zip(&self.informational);
+        self.consequences = indicators
+            .map(|(indicator, is_informational)| match is_informational {
+                true => Consequence::None,
+                false => Consequence::of(&**indicator, config, good_when),
+            })
+            .collect();
         self
     }
 
