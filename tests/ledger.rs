@@ -78,6 +78,16 @@ fn a_restart_keeps_the_day_the_month_and_the_reservations() {
 }
 
 #[test]
+fn a_clock_set_after_the_store_keeps_the_store() {
+    let store: Arc<dyn LedgerStore> = Arc::new(MemoryLedger::default());
+    let clock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+    guard(&clock, store.clone()).check_and_charge("a", usd("3")).unwrap();
+    let guard = CostGuard::with_limits(limits()).unwrap().with_store(store).unwrap().with_clock(clock);
+    assert_eq!(guard.budget("a").spent_today_usd, usd("3"));
+    assert_eq!(guard.failures(), (0, 0));
+}
+
+#[test]
 fn every_store_conforms() {
     let folder = tempfile::tempdir().unwrap();
     for [store, again] in ledgers(folder.path()) {

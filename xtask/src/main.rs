@@ -1,13 +1,15 @@
-//! The workspace's only build tool: `cargo xtask lint`, `test`, `verify`, `bench`, `check-layers`.
+//! The workspace's only build tool: `cargo xtask lint`, `test`, `verify`, `bench`, `prices`, `check-layers`.
 
 mod bench;
 mod layers;
 mod lint;
 mod manifests;
+mod prices;
 mod test;
 mod tools;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -43,6 +45,11 @@ enum Task {
         #[arg(long)]
         last: bool,
     },
+    /// Write the built-in list of public prices from LiteLLM's price map.
+    Prices {
+        /// The map, `model_prices_and_context_window.json`.
+        map: PathBuf,
+    },
     /// Check that no crate depends on a layer that it must not.
     CheckLayers,
 }
@@ -55,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { install } => test::run(install),
         Task::Verify { names, baseline_rev } => verify::run(&names, baseline_rev),
         Task::Bench { last } => bench::run(last),
+        Task::Prices { map } => prices::run(&map),
         Task::CheckLayers => layers::check(),
     }
 }

@@ -30,10 +30,9 @@ impl Fingerprinter {
             return self.of_key(&alert.dedup_key);
         }
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        for (part, separator) in [(&alert.agent_id, "/"), (&alert.slo_name, "/"), (&alert.source, "")] {
-            hasher.write(part.as_bytes());
-            hasher.write(separator.as_bytes());
-        }
+        let has_subject = !alert.agent_id.is_empty() || !alert.slo_name.is_empty();
+        let subject = if has_subject { [&*alert.agent_id, "/", &*alert.slo_name] } else { [&*alert.title, "", ""] };
+        subject.into_iter().chain(["/", &*alert.source]).for_each(|part| hasher.write(part.as_bytes()));
         Fingerprint(hasher.finish128().as_u128())
     }
 
@@ -77,6 +76,9 @@ mod tests {
         let keyed = Alert { dedup_key: plain.key().into_owned(), ..plain.clone() };
         assert_eq!(fingerprinter.of(&plain), fingerprinter.of(&keyed));
         assert_eq!(fingerprinter.of(&plain), fingerprinter.of_key("a/s/agent-sre"));
-        assert_ne!(fingerprinter.of(&plain), fingerprinter.of(&Alert::new("t", "m")));
+        // Without agent and objective, the title.
+        let [disk, quota] = ["Disk is full", "Model quota spent"].map(|title| Alert::new(title, "m"));
+        assert_eq!(fingerprinter.of(&disk), fingerprinter.of_key(&disk.key()));
+        assert_ne!(fingerprinter.of(&disk), fingerprinter.of(&quota));
     }
 }

@@ -26,6 +26,8 @@ pub enum Verdict {
     Duplicate,
     /// The alert resolves an incident that is not open.
     NotOpen,
+    /// The manager has no channel yet: send the alert again once it has one.
+    NoChannel,
 }
 
 /// The decision about an alert for one channel.

@@ -79,6 +79,10 @@ impl State {
         mut alert: Alert,
         now: Timestamp,
     ) -> Result<PlannedAlert, SendReport> {
+        if self.pipelines.is_empty() {
+            self.counts.unrouted += 1;
+            return Err(SendReport::new(Verdict::NoChannel));
+        }
         let closed = match self.incidents.admit(key, alert.severity, now) {
             Admission::Duplicate => {
                 self.counts.deduplicated += 1;

@@ -474,3 +474,15 @@ async fn a_signal_that_is_asserted_again_is_no_alert() {
     assert_eq!(setup.advance(0).await, ["slo/a/b critical", "slo/a/b resolved"]);
     assert_eq!(setup.manager.stats().not_open, 0);
 }
+
+#[tokio::test]
+async fn an_alert_before_any_channel_can_be_sent_again() {
+    let manager = AlertManager::without_thread(AlertOptions::default());
+    let alert = alert("disk", Severity::Critical);
+    assert_eq!(manager.send(&alert).verdict, Verdict::NoChannel);
+    let channel = RecordingChannel::new("ops");
+    manager.add_channel(channel.clone(), ChannelConfig::default()).unwrap();
+    assert_eq!(manager.send(&alert).verdict, Verdict::Accepted);
+    manager.deliver_due().await;
+    assert_eq!(channel.delivered.lock().unwrap().len(), 1);
+}

@@ -99,7 +99,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns the number of consecutive failures; 0 when a sliding window is configured.
+    /// Returns the number of consecutive failures, or of those that opened the circuit while it is open; 0 when a sliding window is
+    /// configured.
     pub fn failure_count(&self) -> u32 {
         self.machine.packed().consecutive_failures()
     }

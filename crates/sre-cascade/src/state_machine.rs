@@ -298,7 +298,10 @@ impl StateMachine {
     ) {
         let from = std::mem::replace(&mut self.state, to);
         self.generation = self.generation.wrapping_add(1);
-        self.consecutive_failures = 0;
+        // Those that opened the circuit are reported while it is open.
+        if to != BreakerState::Open {
+            self.consecutive_failures = 0;
+        }
         self.since = now;
         (self.probes, self.probe_results) = (0, ProbeResults::default());
         if let Some(window) = &mut self.window {

@@ -22,7 +22,7 @@ use crate::costs::CostFindings;
 use crate::findings::Findings;
 use crate::input;
 use crate::timeline::Timelines;
-use crate::{notify, report};
+use crate::{is_closed_pipe, notify, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -105,7 +105,11 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let actions: BTreeMap<String, ExhaustionAction> =
         specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect();
     let (findings, runtime) = read(&args, specs)?;
-    print(args.output, &findings, &runtime).context("cannot write the report")?;
+    match print(args.output, &findings, &runtime) {
+        // The exit code counts although nobody reads the rest, as in `sre check … | head`.
+        Err(error) if is_closed_pipe(&error) => {}
+        printed => printed.context("cannot write the report")?,
+    }
     if let Some(path) = &args.notify {
         let failures = notify::send(path, &findings.alerts(&actions))?;
         if !failures.is_empty() {
@@ -157,11 +161,8 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
     settings.clock = clock;
     settings.slos = specs;
     settings.limits = args.limits.as_deref().map(Limits::load).transpose()?;
-    settings.prices = args.prices.as_deref().map(PriceBook::load).transpose()?;
+    settings.prices = Some(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public));
     settings.breakers = args.breakers.as_deref().map(DetectorConfig::load).transpose()?;
-    if settings.limits.is_some() && settings.prices.is_none() {
-        settings.prices = Some(PriceBook::default());
-    }
     Ok(settings)
 }
 
@@ -207,12 +208,8 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);
     }
     let raised = std::mem::take(&mut *lock(&raised));
-    let mut costs = CostFindings::of(&runtime, raised.costs);
-    if let Some(costs) = &mut costs
-        && args.prices.is_none()
-    {
-        costs.prices = None;
-    }
+    let public_list = args.prices.is_none().then_some(PriceBook::PUBLIC_AS_OF);
+    let costs = CostFindings::of(&runtime, raised.costs, public_list);
     let findings = Findings {
         slos: runtime.get::<SloEngine>().map(|engine| engine.snapshots(latest)).unwrap_or_default(),
         totals: runtime.get::<AgentTotals>().map(|totals| totals.totals()).unwrap_or_default(),

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use agent_sre::cost::{CostGuard, Pricing};
 use agent_sre::{AgentReport, AgentTotals, CostAlert, CostStatus, Runtime, Usd};
 
-/// The results of `--prices` and `--limits`.
+/// How model calls were priced, and the results of `--limits`.
 #[derive(Clone, serde::Serialize)]
 pub(crate) struct CostFindings {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -15,7 +15,10 @@ pub(crate) struct CostFindings {
 /// Model calls by how they were priced.
 #[derive(Clone, serde::Serialize)]
 pub(crate) struct PriceFindings {
-    /// Calls priced by the file.
+    /// The date of the public list prices, if there is no file of prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) public_list: Option<&'static str>,
+    /// Calls priced by the file or the list.
     pub(crate) priced: u64,
     /// Calls without a cost whose model has no price, by model.
     pub(crate) unknown_calls: BTreeMap<String, u64>,
@@ -55,11 +58,12 @@ pub(crate) struct OrgFinding {
 
 impl CostFindings {
     /// Returns the results of the runtime's pricing and cost guard, with the alerts that were raised.
-    pub(crate) fn of(runtime: &Runtime, alerts: Vec<CostAlert>) -> Option<Self> {
+    pub(crate) fn of(runtime: &Runtime, alerts: Vec<CostAlert>, public_list: Option<&'static str>) -> Option<Self> {
         let pricing = runtime.get::<Pricing>()?;
         let report = pricing.report();
         let unknown_models = report.unknown_models.keys().cloned().collect();
         let prices = PriceFindings {
+            public_list,
             priced: report.priced,
             unknown_calls: report.unknown_models,
             matched: report.matched,
@@ -68,7 +72,10 @@ impl CostFindings {
         };
         let guard = runtime.get::<CostGuard>();
         let costs = guard.map(|guard| LimitFindings::of(&guard, runtime, alerts, unknown_models));
-        Some(Self { prices: Some(prices), costs })
+        // Without a file, prices are told where they were of use, or would have been.
+        let is_told = public_list.is_none() || prices.priced > 0 || !prices.unknown_calls.is_empty();
+        let prices = is_told.then_some(prices);
+        (prices.is_some() || costs.is_some()).then_some(Self { prices, costs })
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
     let mut adapter = args.from.adapter(limits);
-    let pricing = Pricing::new(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default());
+    let pricing =
+        Pricing::new(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public));
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut written = Ok(());
     let mut print = |mut event: AgentEvent| {

@@ -69,14 +69,17 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // A reader that closes the pipe early, as in `sre … | head`, is not an error.
-        let closed =
-            error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe);
-        if closed {
+        if is_closed_pipe(&error) {
             return ExitCode::SUCCESS;
         }
         anstream::eprintln!("{}error:{} {}", report::style::ERROR, report::style::PLAIN, message(&error));
         ExitCode::from(2)
     })
+}
+
+/// Returns whether the reader of the output has closed its pipe.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Returns the error with its causes, without those that the message contains already.

@@ -38,6 +38,23 @@ fn the_exit_code_follows_the_status_and_the_level() {
     }
 }
 
+/// As in `sre check … | head -1`.
+#[test]
+fn the_exit_code_counts_although_nobody_reads_the_report() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), SLO).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
+        .args(["check", "--from", "sre", "--slo"])
+        .arg(file.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all(tasks(70, 30).as_bytes()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
 #[test]
 fn burn_alerts_reach_the_exit_code() {
     // Most of the month's budget remains, and the last hour has a burn rate of four.

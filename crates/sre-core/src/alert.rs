@@ -77,12 +77,15 @@ impl Alert {
         }
     }
 
-    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source.
+    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source. An alert about no agent
+    /// and no objective has its title in their place, so its resolution needs the same title.
     pub fn key(&self) -> Cow<'_, str> {
-        if self.dedup_key.is_empty() {
-            format!("{}/{}/{}", self.agent_id, self.slo_name, self.source).into()
-        } else {
+        if !self.dedup_key.is_empty() {
             self.dedup_key.as_str().into()
+        } else if self.agent_id.is_empty() && self.slo_name.is_empty() {
+            format!("{}/{}", self.title, self.source).into()
+        } else {
+            format!("{}/{}/{}", self.agent_id, self.slo_name, self.source).into()
         }
     }
 }

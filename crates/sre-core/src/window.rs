@@ -30,6 +30,10 @@ pub struct InvalidWindow {
 const UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
 
+const SHORTEST: Duration = Duration::from_millis(1);
+/// 100 years.
+const LONGEST_SECONDS: u64 = 100 * 365 * 86_400;
+
 impl Window {
     /// Five minutes.
     pub const FIVE_MINUTES: Self = Self::minutes(5);
@@ -42,19 +46,27 @@ impl Window {
     /// Thirty days.
     pub const MONTH: Self = Self::days(30);
 
-    /// Creates a window of `minutes` minutes, at least 1.
+    /// Creates a window of `minutes` minutes, within 1 ms and 100 years.
     pub const fn minutes(minutes: u64) -> Self {
-        Self(Duration::from_secs(if minutes == 0 { 60 } else { minutes * 60 }))
+        Self::seconds(minutes.saturating_mul(60))
     }
 
-    /// Creates a window of `hours` hours, at least 1.
+    /// Creates a window of `hours` hours, within 1 ms and 100 years.
     pub const fn hours(hours: u64) -> Self {
-        Self::minutes(if hours == 0 { 60 } else { hours * 60 })
+        Self::seconds(hours.saturating_mul(3_600))
     }
 
-    /// Creates a window of `days` days, at least 1.
+    /// Creates a window of `days` days, within 1 ms and 100 years.
     pub const fn days(days: u64) -> Self {
-        Self::hours(if days == 0 { 24 } else { days * 24 })
+        Self::seconds(days.saturating_mul(86_400))
+    }
+
+    const fn seconds(seconds: u64) -> Self {
+        Self(match seconds {
+            0 => SHORTEST,
+            LONGEST_SECONDS.. => Duration::from_secs(LONGEST_SECONDS),
+            _ => Duration::from_secs(seconds),
+        })
     }
 
     /// Returns the length.
@@ -69,7 +81,7 @@ impl Window {
 
     /// Returns a window of a `part`th of the length, at least 1 ms. The short window of a burn alert is a twelfth of the long one.
     pub fn fraction(self, part: u32) -> Self {
-        Self((self.0 / part.max(1)).max(Duration::from_millis(1)))
+        Self((self.0 / part.max(1)).max(SHORTEST))
     }
 }
 
@@ -77,7 +89,7 @@ impl TryFrom<Duration> for Window {
     type Error = InvalidWindow;
 
     fn try_from(duration: Duration) -> Result<Self, InvalidWindow> {
-        if duration < Duration::from_millis(1) || duration > Duration::from_secs(100 * 365 * 86_400) {
+        if duration < SHORTEST || duration > Duration::from_secs(LONGEST_SECONDS) {
             return Err(InvalidWindow { found: format!("{duration:?}") });
         }
         Ok(Self(duration))
@@ -138,6 +150,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn no_number_panics_and_every_window_parses_again() {
+        for number in [0, 1, 40_000, u64::MAX] {
+            for window in [Window::minutes(number), Window::hours(number), Window::days(number)] {
+                assert_eq!(window.to_string().parse(), Ok(window), "{number}");
+            }
+        }
+        assert!(Window::minutes(0) < Window::minutes(1));
+    }
 
     #[test]
     fn displays_the_largest_unit() {

@@ -29,6 +29,11 @@ impl BlockingStore {
         block_on(self.store.totals(period.day, period.month))
     }
 
+    /// Returns the totals, or counts a failure.
+    pub(crate) fn totals_or_count(&self, period: Period) -> Option<LedgerTotals> {
+        self.count(self.totals(period))
+    }
+
     pub(crate) fn record(&self, entry: &LedgerEntry, settles: Option<u64>) {
         self.count(block_on(self.store.record(entry, settles)));
     }

@@ -72,10 +72,18 @@ impl CostGuard {
         Ok(Self::build(limits, Arc::new(SystemClock)))
     }
 
-    /// Replaces the clock. Discards what was spent so far, and the store.
+    /// Replaces the clock. What was spent so far is forgotten, besides what a store holds of the clock's day and month; a store
+    /// that cannot be read is counted as a failure.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self::build(self.ledger.limits, clock)
+        let mut guard = Self::build(self.ledger.limits, clock);
+        if let Some(store) = self.store {
+            if let Some(totals) = store.totals_or_count(guard.ledger.period()) {
+                guard.ledger.restore(totals);
+            }
+            guard.store = Some(store);
+        }
+        guard
     }
 
     /// Adds a store: restores what it holds of the current day and month, and from now on writes each charge and reservation

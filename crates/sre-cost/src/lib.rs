@@ -28,6 +28,7 @@ mod period;
 mod price;
 mod price_file;
 mod pricing;
+mod public_prices;
 mod reservation;
 mod shared_budgets;
 mod spend;

@@ -77,7 +77,7 @@ impl LoadedConfig {
                 None => NotifyConfig::default(),
             },
             limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
-            prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_default(),
+            prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public),
             breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
         };
         if let Some(retention) = config.retention {

@@ -219,9 +219,12 @@ impl Slo {
         self.budget.record_event(good);
     }
 
-    /// Records an event in the budget and the indicators.
+    /// Records an event in the budget and the indicators. An objective that is bound to an agent ignores other agents' events.
     #[inline]
     pub fn observe(&self, event: &AgentEvent) {
+        if !self.agent.is_empty() && self.agent != event.agent {
+            return;
+        }
         let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
         if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
             self.budget.record(event.time, good);
@@ -368,9 +371,7 @@ fn section_of(spec: &SliSpec) -> String {
 
 impl Observe for Slo {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
-        if self.agent.is_empty() || self.agent == event.agent {
-            Self::observe(self, event);
-        }
+        Self::observe(self, event);
     }
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
@@ -552,6 +553,13 @@ mod tests {
             restored.evaluate_at(clock.now(), &mut |signal| phases.push(signal.phase));
         });
         assert_eq!(phases, [Phase::Resolved], "once, for whoever still has it open");
+    }
+
+    #[test]
+    fn an_objective_of_an_agent_ignores_the_events_of_others() {
+        let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap().for_agent("other");
+        slo.observe(&finished(Timestamp::from_secs(1_790_000_000), false));
+        assert_eq!(slo.snapshot_at(Timestamp::from_secs(1_790_000_000)).bad, 0);
     }
 
     #[test]

@@ -43,6 +43,24 @@ time_slices: {window: 1m, target: 99%}
 labels: {team: platform, tier: 1}
 "#;
 
+/// The official SDK reads a list of documents too.
+#[test]
+fn openslo_documents_may_be_a_list() {
+    let registry = SliRegistry::default();
+    let specs =
+        parse("name: answers\nindicators: [{type: task_success_rate, target: 0.9}]\n", "x.yaml", &registry).unwrap();
+    let documents = to_openslo(&specs);
+    let list: String = documents
+        .split("---\n")
+        .map(|document| {
+            let indented: Vec<String> = document.lines().map(|line| format!("  {line}\n")).collect();
+            indented.concat().replacen("  ", "- ", 1)
+        })
+        .collect();
+    let from_list = parse(&list, "list.yaml", &registry).unwrap();
+    assert_eq!(from_list[0].indicators, specs[0].indicators);
+}
+
 #[test]
 fn every_field_is_read() {
     let spec = read(WHOLE).unwrap().remove(0);

@@ -30,7 +30,8 @@ pub(super) fn breakers(findings: &BreakerFindings, out: &mut impl Write) -> io::
 /// Writes prices, costs and cost alerts.
 pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result<()> {
     if let Some(prices) = &findings.prices {
-        let mut notes = vec![format!("{} priced", count_of(prices.priced, "model call"))];
+        let by = prices.public_list.map(|date| format!(" by the public list prices of {date}")).unwrap_or_default();
+        let mut notes = vec![format!("{} priced{by}", count_of(prices.priced, "model call"))];
         if prices.matched > 0 {
             notes.push(format!("{} match the prices", count(prices.matched)));
         }

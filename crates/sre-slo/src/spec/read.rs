@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sre_core::yaml::{ConfigError, Node, documents};
+use sre_core::yaml::{ConfigError, Kind, Node, documents};
 
 use super::resolve::{Locations, SourceLocation, resolve_located};
 use super::{SloSpec, SpecError, objective, openslo};
@@ -58,9 +58,17 @@ struct Loaded {
     locations: Locations,
 }
 
+/// Returns the documents of a list of OpenSLO documents, as the official SDK reads it; any other document alone.
+fn of_list(document: Node) -> Vec<Node> {
+    match document.kind {
+        Kind::List(items) if items.iter().all(|item| item.entry("apiVersion").is_some()) => items,
+        _ => vec![document],
+    }
+}
+
 impl Loaded {
     fn read(&mut self, text: &str, file: &str, registry: &SliRegistry) -> Result<(), SpecError> {
-        let documents = documents(text, file)?;
+        let documents: Vec<Node> = documents(text, file)?.into_iter().flat_map(of_list).collect();
         let (external, own): (Vec<&Node>, Vec<&Node>) =
             documents.iter().partition(|node| node.entry("apiVersion").is_some());
         for document in own {
