@@ -297,8 +297,11 @@ fn the_same_events_make_the_same_state() {
 /// A service with its data in `folder`, where runs time out after `task_timeout`.
 async fn serve(folder: &Path, task_timeout: Duration) -> Server {
     let server_limits = ServerLimits { task_timeout, ..ServerLimits::default() };
-    let config =
-        Config { listen: "127.0.0.1:0".parse().unwrap(), data: folder.into(), server_limits, ..Config::default() };
+    // Public prices change, and with them the costs.
+    let prices = folder.join("prices.yaml");
+    std::fs::write(&prices, "prices: []\n").unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let config = Config { listen, data: folder.into(), prices: Some(prices), server_limits, ..Config::default() };
     Server::start(config).await.unwrap()
 }
 

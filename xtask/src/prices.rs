@@ -39,8 +39,7 @@ pub(crate) fn run(map: &Path) -> anyhow::Result<()> {
 fn row(model: &str, entry: &Value) -> Option<String> {
     let provider = entry["litellm_provider"].as_str().filter(|provider| PROVIDERS.contains(provider))?;
     let prices = FIELDS.map(|field| entry[field].as_f64());
-    if prices[0].is_none() || prices[3].is_none() || prices.iter().flatten().sum::<f64>() <= 0.0 || model.contains(',')
-    {
+    if prices[0].or(prices[3]).is_none() || prices.iter().flatten().sum::<f64>() <= 0.0 || model.contains(',') {
         return None;
     }
     let per_million = prices.map(|price| price.map_or_else(String::new, |price| decimal(price * 1e6)));

@@ -46,6 +46,7 @@ fn the_exit_code_counts_although_nobody_reads_the_report() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sre"))
         .args(["check", "--from", "sre", "--slo"])
         .arg(file.path())
+        .arg("-")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -89,7 +89,7 @@ impl SloEngine {
         // Indicators may be user code, so they run without the lock.
         let known = self.agents.read().unwrap_or_else(PoisonError::into_inner).by_name.get(&event.agent).cloned();
         let objectives = known.unwrap_or_else(|| self.objectives_of(&event.agent));
-        objectives.iter().for_each(|slo| slo.observe(event));
+        objectives.iter().for_each(|slo| slo.count(event));
     }
 
     /// Returns every objective at `now`, sorted by name and agent. A spec without a service yields nothing until an agent is

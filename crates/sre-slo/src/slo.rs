@@ -222,9 +222,14 @@ impl Slo {
     /// Records an event in the budget and the indicators. An objective that is bound to an agent ignores other agents' events.
     #[inline]
     pub fn observe(&self, event: &AgentEvent) {
-        if !self.agent.is_empty() && self.agent != event.agent {
-            return;
+        if self.agent.is_empty() || self.agent == event.agent {
+            self.count(event);
         }
+    }
+
+    /// Records an event, whatever its agent.
+    #[inline]
+    pub(crate) fn count(&self, event: &AgentEvent) {
         let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
         if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
             self.budget.record(event.time, good);
