@@ -72,11 +72,10 @@ class Row {
       if (!known || alert.firing) seen.set(alert.long_window, { ...alert, firing: alert.firing || known?.firing });
     }
     for (const alert of seen.values()) {
-      const burn = slo.burn_rates.find((burn) => burn.window === alert.long_window);
-      const text = `burn rate ${alert.long_window} ${rate(burn?.rate ?? null)} (threshold ${rate(alert.threshold)})`;
+      const text = `burn rate ${alert.judged_window} ${rate(alert.rate)} (threshold ${rate(alert.threshold)})`;
       shown.push(element(alert.firing ? "b" : "span", alert.firing ? `${text}, firing` : text));
     }
-    return shown;
+    return [...shown, ...slo.reasons.map((reason) => element("b", reason))];
   }
 }
 
@@ -180,10 +179,11 @@ function showAlerts(alerts) {
 
 /** Shows the queue of each signal handler. */
 function showHandlers(handlers) {
-  $("handlers").textContent = handlers.map(({ name, handled, queued, dropped, panicked }) => {
+  const texts = handlers.map(({ name, handled, queued, dropped, panicked }) => {
     const problems = [dropped && `${number(dropped)} lost`, panicked && `${number(panicked)} panics`].filter(Boolean);
-    return [`${name}: ${number(handled)} signals handled, ${number(queued)} waiting`, ...problems].join(", ");
-  }).join(" · ");
+    return [`${name} ${number(handled)} handled, ${number(queued)} waiting`, ...problems].join(", ");
+  });
+  $("handlers").textContent = `Signal handlers: ${texts.join(" · ")}`;
 }
 
 function cells(...values) {

@@ -128,6 +128,22 @@ const ROWS: &str = "[...document.querySelectorAll('#slos .slo')].map(row => \
                     [row.querySelector('.badge').textContent.split(' ')[1], row.querySelector('.name').textContent.trim()])";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reason_for_a_status_is_on_the_first_screen() {
+    let Some(browser) = Browser::open("the_reason_for_a_status_is_on_the_first_screen").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let slos = "name: answers\ntarget: 0.9\nindicators: [{type: response_latency, target_ms: 5}]\n";
+    std::fs::write(folder.path().join("slo.yaml"), slos).unwrap();
+    let config = Config { slos: vec![folder.path().join("slo.yaml")], ..config(folder.path()) };
+    let service = Service::start(config).await;
+    service.events(&(tasks("few", 0, 8, true) + &tasks("few", 8, 2, false))).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    let reasons = "[...document.querySelectorAll('#slos b')].map(text => text.textContent).slice(-2)";
+    let slow = "response_latency: Burn rate 20.0 over the last 1h (threshold 10): 10 of 10 samples bad.";
+    browser.until(reasons, json!(["2 of 10 bad: too few to tell from 90 %", slow])).await;
+    browser.until("document.getElementById('summary').textContent", "1 critical").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_live_updates_of_the_api() {
     let Some(browser) = Browser::open("the_page_shows_live_updates_of_the_api").await else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -164,9 +180,9 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.until(breakers, json!([["agent spent", "open", "–"]])).await;
     browser.until("document.querySelector('#alerts .badge').textContent", "critical").await;
     browser.until("document.querySelector('#alerts .muted').textContent", "log delivered").await;
-    let waiting = "document.getElementById('handlers').textContent.split(' · ').map(text => text.replace(/[\\d,]+ signals/, 'n signals'))";
-    let handlers = ["throttle", "circuit_break", "alerts"].map(|name| format!("{name}: n signals handled, 0 waiting"));
-    browser.until(waiting, json!(handlers)).await;
+    let waiting = "document.getElementById('handlers').textContent.replace(/[\\d,]+ handled/g, 'n handled')";
+    let handlers = "Signal handlers: throttle n handled, 0 waiting · circuit_break n handled, 0 waiting · alerts n handled, 0 waiting";
+    browser.until(waiting, handlers).await;
     browser
         .until(
             "document.getElementById('totals').textContent",

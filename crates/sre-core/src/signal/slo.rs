@@ -67,6 +67,11 @@ impl SloSnapshot {
         sentences
     }
 
+    /// Returns why the status is unknown although there are events, and a sentence for each indicator that is a warning or worse.
+    pub fn reasons(&self) -> Vec<String> {
+        self.reason.iter().cloned().chain(self.alarming().map(IndicatorSnapshot::sentence)).collect()
+    }
+
     fn alarming(&self) -> impl Iterator<Item = &IndicatorSnapshot> {
         self.indicators.iter().filter(|indicator| indicator.is_alarming())
     }

@@ -192,6 +192,8 @@ struct Row<'a> {
     spent_in_s: Option<f64>,
     burn_rates: &'a [BurnRate],
     alerts: &'a [BurnAlert],
+    /// Why the status is unknown, and what its indicators have to do with it.
+    reasons: Vec<String>,
     /// The remaining error budget over its window up to now, in thousandths.
     history: Vec<i32>,
 }
@@ -213,6 +215,7 @@ fn row<'a>(slo: &'a SloSnapshot, series: &[(Timestamp, Counts)]) -> Row<'a> {
         spent_in_s: finite(budget.spent_in_s),
         burn_rates: &slo.burn_rates,
         alerts: &slo.alerts,
+        reasons: slo.reasons(),
         history: burn_down(series, budget.total, slo.good + slo.bad),
     }
 }
