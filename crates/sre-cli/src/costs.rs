@@ -72,7 +72,7 @@ impl CostFindings {
         };
         let guard = runtime.get::<CostGuard>();
         let costs = guard.map(|guard| LimitFindings::of(&guard, runtime, alerts, unknown_models));
-        // Without a file, prices are told where they were of use, or would have been.
+        // The built-in prices are reported only if there were model calls to price.
         let is_told = public_list.is_none() || prices.priced > 0 || !prices.unknown_calls.is_empty();
         let prices = is_told.then_some(prices);
         (prices.is_some() || costs.is_some()).then_some(Self { prices, costs })

@@ -32,7 +32,7 @@ pub struct StateWriter {
 #[derive(Clone, Copy, Debug)]
 pub struct StateReader<'a>(&'a [u8]);
 
-/// State that cannot be saved or restored.
+/// The error of saving or restoring state.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid saved state: {0}")]
 pub struct StateError(String);

@@ -72,8 +72,7 @@ impl CostGuard {
         Ok(Self::build(limits, Arc::new(SystemClock)))
     }
 
-    /// Replaces the clock. What was spent so far is forgotten, besides what a store holds of the clock's day and month; a store
-    /// that cannot be read is counted as a failure.
+    /// Replaces the clock. Forgets what was spent so far, and reads it again if there is a store. A failed read is counted.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         let mut guard = Self::build(self.ledger.limits, clock);

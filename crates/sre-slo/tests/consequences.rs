@@ -118,6 +118,9 @@ fn a_mean_that_misses_its_target_by_evidence_is_a_warning() {
     };
     assert_eq!(slo(&["0.9", "0.7"].repeat(4)).status, Status::Healthy, "eight are too few");
     assert_eq!(slo(&["0.1", "0.95"].repeat(20)).status, Status::Healthy, "0.525 on average, by chance");
+    for cost in ["0.7", "0.8", "0.51"] {
+        assert_eq!(slo(&[cost].repeat(30)).status, Status::Warning, "every task costs {cost}");
+    }
     let snapshot = slo(&["0.9", "0.7"].repeat(20));
     assert_eq!((snapshot.status, snapshot.budget_status), (Status::Warning, Status::Healthy));
     assert_eq!(

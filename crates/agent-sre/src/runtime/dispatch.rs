@@ -152,7 +152,7 @@ impl Dispatcher {
             let Some(queue) = self.queues.iter().find(|queue| queue.name == name) else { continue };
             for json in pending {
                 let signal = serde_json::from_str(&json).map_err(|error| StateError::new(error.to_string()))?;
-                self.push(queue, Queued::new(Arc::new(signal), 0));
+                self.push(queue, 0, Arc::new(signal));
             }
         }
         Ok(())
@@ -165,15 +165,15 @@ impl Dispatcher {
         let depth = from.map_or(0, |(_, depth)| depth);
         for (number, queue) in self.queues.iter().enumerate() {
             if from.is_none_or(|(from, _)| from != number) {
-                self.push(queue, Queued::new(signal.clone(), depth));
+                self.push(queue, depth, signal.clone());
             }
         }
     }
 
-    fn push(&self, queue: &HandlerQueue, queued: Queued) {
+    fn push(&self, queue: &HandlerQueue, depth: u8, signal: Arc<Signal>) {
         let mut state = queue.state();
         let before = state.waiting();
-        queue.push(&mut state, queued, self.spool.as_deref());
+        queue.push(&mut state, depth, signal, self.spool.as_deref());
         // Counted before the lock is released, so that `flush` does not return early.
         self.change_unhandled(before, state.waiting());
         drop(state);
@@ -237,11 +237,11 @@ impl HandlerQueue {
         }
     }
 
-    fn push(&self, state: &mut QueueState, queued: Queued, spool: Option<&dyn Spool>) {
-        let is_one_off = queued.signal.phase == Phase::OneOff;
+    fn push(&self, state: &mut QueueState, depth: u8, signal: Arc<Signal>, spool: Option<&dyn Spool>) {
+        let is_one_off = signal.phase == Phase::OneOff;
         if is_one_off && (state.spooled > 0 || state.queue.one_offs() >= MAX_ONE_OFFS) {
             let stored = spool.map(|spool| {
-                let json = serde_json::to_vec(&*queued.signal).unwrap_or_default();
+                let json = serde_json::to_vec(&*signal).unwrap_or_default();
                 spool.append(&self.spool_name, &[&json])
             });
             if matches!(stored, Some(Ok(_))) {
@@ -250,7 +250,7 @@ impl HandlerQueue {
             } else {
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
-        } else if !state.queue.push(queued) {
+        } else if !state.queue.push(depth, Queued::new(signal)) {
             self.counts.coalesced.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -291,8 +291,8 @@ impl HandlerQueue {
         pending.map(|queued| queued.signal.clone()).collect()
     }
 
-    /// Waits for signals and returns a batch of one depth; `None` once the queue is closed and empty. Calls `changed` with the number of waiting signals before
-    /// and after reading the spool.
+    /// Waits for signals and returns a batch of one depth; `None` once the queue is closed and empty. Calls `changed` with the
+    /// number of waiting signals before and after reading the spool.
     fn next_batch(&self, spool: Option<&dyn Spool>, changed: impl Fn(usize, usize)) -> Option<(u8, Vec<Taken>)> {
         let mut state = self.state();
         let mut is_locked_out = false;
@@ -336,8 +336,8 @@ impl HandlerQueue {
         for record in &records {
             match serde_json::from_slice(&record.bytes) {
                 Ok(signal) => {
-                    let queued = Queued { is_spooled: true, ..Queued::new(Arc::new(signal), 0) };
-                    state.queue.push(queued);
+                    let queued = Queued { is_spooled: true, ..Queued::new(Arc::new(signal)) };
+                    state.queue.push(0, queued);
                 }
                 Err(_) => drop(self.counts.dropped.fetch_add(1, Ordering::Relaxed)),
             }
@@ -401,7 +401,7 @@ mod tests {
         let (spool, changed) = (MemorySpool::default(), |_, _| {});
         let queue = HandlerQueue::new("test", Some(&spool));
         for second in 0..(MAX_ONE_OFFS + 3) as i64 {
-            queue.push(&mut queue.state(), Queued::new(Arc::new(one_off(second)), 0), Some(&spool));
+            queue.push(&mut queue.state(), 0, Arc::new(one_off(second)), Some(&spool));
         }
         let spooled = || spool.size(&queue.spool_name).unwrap().records;
         let mut handled = 0;

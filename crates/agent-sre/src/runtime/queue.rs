@@ -19,15 +19,14 @@ pub(crate) struct SignalQueue {
     one_offs: usize,
 }
 
-/// The depth and the number of a signal.
+/// The depth and the number of a signal. The depth is 0 for a signal of an engine, 1 for one that a handler raised over it, and
+/// so on.
 type Place = (u8, u64);
 
 /// A waiting signal.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     pub(crate) signal: Arc<Signal>,
-    /// 0 for a signal of an engine, 1 for one that a handler raised over it, and so on.
-    pub(crate) depth: u8,
     /// How often the handler has panicked over it.
     pub(crate) panics: u8,
     /// Whether the spool still holds it.
@@ -56,9 +55,9 @@ struct Handled {
 const MAX_ENDED: usize = 65_536;
 
 impl SignalQueue {
-    /// Adds a signal; false where it repeats a state that waits or is known to be handled.
-    pub(crate) fn push(&mut self, queued: Queued) -> bool {
-        let mut place = (queued.depth, self.next);
+    /// Adds a signal of a depth. Returns false if it repeats a state that waits or is known to be handled.
+    pub(crate) fn push(&mut self, depth: u8, queued: Queued) -> bool {
+        let mut place = (depth, self.next);
         let signal = &queued.signal;
         if signal.phase == Phase::OneOff {
             self.one_offs += 1;
@@ -163,8 +162,8 @@ impl SignalQueue {
 }
 
 impl Queued {
-    pub(crate) fn new(signal: Arc<Signal>, depth: u8) -> Self {
-        Self { signal, depth, panics: 0, is_spooled: false }
+    pub(crate) fn new(signal: Arc<Signal>) -> Self {
+        Self { signal, panics: 0, is_spooled: false }
     }
 }
 
@@ -194,7 +193,7 @@ mod tests {
     }
 
     fn queued(signal: Signal) -> Queued {
-        Queued::new(Arc::new(signal), 0)
+        Queued::new(Arc::new(signal))
     }
 
     fn firing(state: &'static str, second: i64) -> Queued {
@@ -212,39 +211,41 @@ mod tests {
     #[test]
     fn a_beginning_is_kept_before_its_end() {
         let mut queue = SignalQueue::default();
-        assert!(queue.push(firing("open", 1)) && queue.push(resolved(2)) && !queue.push(resolved(3)));
+        assert!(queue.push(0, firing("open", 1)) && queue.push(0, resolved(2)) && !queue.push(0, resolved(3)));
         assert_eq!(states(&mut queue), ["open", "resolved"]);
-        assert!(queue.push(firing("open", 4)) && queue.push(resolved(5)));
+        assert!(queue.push(0, firing("open", 4)) && queue.push(0, resolved(5)));
         assert_eq!(states(&mut queue), ["open", "resolved"]);
     }
 
     #[test]
     fn what_was_handled_is_not_handled_again_unless_it_is_forgotten() {
         let mut queue = SignalQueue::default();
-        queue.push(firing("open", 1));
+        queue.push(0, firing("open", 1));
         let (_, taken) = queue.take(1);
-        assert!(!queue.push(firing("open", 1)), "asserted again");
+        assert!(!queue.push(0, firing("open", 1)), "asserted again");
         queue.forget(&taken[0].1.signal);
-        assert!(queue.push(firing("open", 1)), "made good");
+        assert!(queue.push(0, firing("open", 1)), "made good");
     }
 
     #[test]
     fn one_offs_are_all_kept() {
         let mut queue = SignalQueue::default();
         let one_off = queued(Signal::one_off("test", "key", Severity::Info, at(1)));
-        (0..3).for_each(|_| assert!(queue.push(one_off.clone())));
+        (0..3).for_each(|_| assert!(queue.push(0, one_off.clone())));
         assert_eq!((queue.one_offs(), queue.take(2).1.len(), queue.one_offs()), (3, 2, 1));
     }
 
     #[test]
     fn a_signal_that_is_put_back_comes_before_what_followed_it() {
         let mut queue = SignalQueue::default();
-        queue.push(firing("open", 1));
+        queue.push(0, firing("open", 1));
         let begin = queue.take(1).1.remove(0);
-        assert!(queue.push(resolved(2)) && queue.push(queued(Signal::one_off("test", "one", Severity::Info, at(3)))));
+        assert!(
+            queue.push(0, resolved(2)) && queue.push(0, queued(Signal::one_off("test", "one", Severity::Info, at(3))))
+        );
         queue.put_back(begin);
         assert_eq!(states(&mut queue), ["open", "resolved", "occurred"]);
-        assert!(queue.push(firing("open", 4)), "the incident begins again");
+        assert!(queue.push(0, firing("open", 4)), "the incident begins again");
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
         let mut queue = SignalQueue::default();
         let mut push = |depth, second| {
             let signal = Signal::one_off("test", "one", Severity::Info, at(second));
-            queue.push(Queued { depth, ..queued(signal) })
+            queue.push(depth, queued(signal))
         };
         assert!([(0, 1), (0, 2), (1, 3), (0, 4), (0, 5)].into_iter().all(|(depth, second)| push(depth, second)));
         let batches: Vec<(u8, usize)> =
@@ -263,12 +264,12 @@ mod tests {
     #[test]
     fn an_incident_stays_in_order_whatever_raises_its_signals() {
         let mut queue = SignalQueue::default();
-        queue.push(Queued { depth: 1, ..firing("open", 1) });
-        queue.push(resolved(2));
+        queue.push(1, firing("open", 1));
+        queue.push(0, resolved(2));
         assert_eq!(states(&mut queue), ["open", "resolved"]);
-        queue.push(Queued { depth: 1, ..firing("open", 3) });
+        queue.push(1, firing("open", 3));
         let begin = queue.take(1).1.remove(0);
-        queue.push(resolved(4));
+        queue.push(0, resolved(4));
         queue.put_back(begin);
         assert_eq!(states(&mut queue), ["open", "resolved"]);
     }
@@ -289,7 +290,7 @@ mod tests {
                 let is_transition = last.as_ref().is_none_or(|last: &Arc<Signal>| last.state != signal.signal.state);
                 if is_transition {
                     last = Some(signal.signal.clone());
-                    queue.push(signal);
+                    queue.push(0, signal);
                 }
                 prop_assert!(queue.len() <= 7, "{queue:?}");
                 began |= queue.iter().any(|queued| queued.signal.phase == Phase::Firing);

@@ -103,7 +103,7 @@ use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 pub trait Adapter: Send {
     /// Reads one native record, a line of JSON or the body of a request, and emits the events that it completes.
     ///
-    /// A record that cannot be read is an error and changes nothing. The next record can still be read.
+    /// An invalid record is an error and changes nothing. The next record can still be read.
     fn ingest_record(
         &mut self,
         record: &[u8],

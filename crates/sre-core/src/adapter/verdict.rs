@@ -20,7 +20,7 @@ impl Verdict {
         self.guardrail.get_or_insert_with(|| format!("stopped by guardrail {guardrail}"));
     }
 
-    /// Records the end of a model call. Must be called in the order in which the calls ended.
+    /// Records the end of a model call. Calls must be recorded in the order of their ends.
     pub fn model_call(&mut self, error: Option<&str>) {
         self.last_call = error.map(str::to_owned);
     }

@@ -32,7 +32,7 @@ pub enum ExportError {
 }
 
 impl ExportError {
-    /// Creates the error for a batch that cannot be converted to the backend's format.
+    /// Creates an [`Invalid`](Self::Invalid) error.
     pub fn invalid(exporter: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { exporter: exporter.into(), message: message.into() }
     }

@@ -17,8 +17,21 @@ pub struct MeanSeries {
 #[derive(Debug)]
 struct Recorded {
     ring: Ring<Bucket>,
-    /// Sums of the squares of the samples.
-    squares: Ring<f64>,
+    /// The same samples, squared. Those that version 0.1.0 has saved are missing.
+    squares: Ring<Squares>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Squares {
+    samples: u64,
+    sum: f64,
+}
+
+impl Squares {
+    fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.sum += other.sum;
+    }
 }
 
 /// The first value of a saved series. Version 0.1.0 began with a number of dropped samples, which is never as large, and had no
@@ -68,7 +81,7 @@ impl MeanSeries {
         }
         let Recorded { ring, squares } = &mut *lock(&self.recorded);
         if let (Some(bucket), Some(square)) = (ring.slot(time), squares.slot(time)) {
-            *square += sample * sample;
+            square.add(&Squares { samples: 1, sum: sample * sample });
             bucket.samples += 1;
             bucket.met += u64::from(self.spec.is_met_by(sample));
             bucket.sum += sample;
@@ -81,7 +94,7 @@ impl MeanSeries {
         let recorded = lock(&self.recorded);
         state.put(&FORMAT);
         recorded.ring.save(state, |bucket| bucket.samples > 0);
-        recorded.squares.save(state, |square| *square > 0.0);
+        recorded.squares.save(state, |square| square.samples > 0);
     }
 
     /// Adds saved samples.
@@ -96,8 +109,8 @@ impl MeanSeries {
             return ring.restore_after(first, state, add);
         }
         ring.restore(state, add)?;
-        squares.restore(state, |square, saved: f64| {
-            *square += saved;
+        squares.restore(state, |square, saved| {
+            square.add(&saved);
             Ok(())
         })
     }
@@ -109,10 +122,10 @@ impl MeanSeries {
         ring.window(self.spec.window.duration(), now).for_each(|bucket| all.add(bucket));
         let any = all.samples > 0;
         let count = all.samples as f64;
-        let squares: f64 = squares.window(self.spec.window.duration(), now).sum();
-        // Samples that version 0.1.0 has saved have no squares.
-        let deviation = (all.samples > 1 && squares * count >= all.sum * all.sum)
-            .then(|| ((squares - all.sum * all.sum / count) / (count - 1.0)).max(0.0).sqrt());
+        let mut squared = Squares::default();
+        squares.window(self.spec.window.duration(), now).for_each(|square| squared.add(square));
+        let deviation = (all.samples > 1 && squared.samples == all.samples)
+            .then(|| ((squared.sum - all.sum * all.sum / count) / (count - 1.0)).max(0.0).sqrt());
         SliReading {
             value: any.then(|| all.sum / count),
             compliance: any.then(|| all.met as f64 / count),
@@ -141,6 +154,8 @@ mod tests {
         }
         let reading = series.reading(start);
         assert_eq!((reading.value, reading.compliance, reading.maximum), (Some(3.0), Some(0.75), Some(6.0)));
+        let deviation = reading.deviation.unwrap();
+        assert!((deviation - (14.0_f64 / 3.0).sqrt()).abs() < 1e-12, "{deviation}");
         let later = start.saturating_add(Window::days(2).duration());
         assert_eq!(series.reading(later).samples, 0);
         series.record(later, 1.0);

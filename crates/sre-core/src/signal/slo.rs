@@ -42,14 +42,14 @@ impl SloSnapshot {
 
     fn sentences(&self, burn: Option<BurnRate>, alert: Option<BurnAlert>, action: ExhaustionAction) -> Vec<String> {
         let status = self.budget_status;
-        if self.status > status {
-            // The budget is well, and says nothing of what follows.
+        if self.status >= Status::Warning && status < Status::Warning {
+            // Only the indicators are to blame.
             return self.alarming().map(IndicatorSnapshot::sentence).collect();
         }
         let mut sentences = vec![match status {
             Status::Exhausted => "The error budget is exhausted.".to_owned(),
             Status::Critical | Status::Warning => "The error budget is burning too fast.".to_owned(),
-            Status::Healthy => "The error budget no longer burns too fast.".to_owned(),
+            Status::Healthy => "The error budget and the indicators no longer burn too fast.".to_owned(),
             Status::Unknown => "Too little data to tell whether the error budget still burns too fast.".to_owned(),
         }];
         sentences.extend(self.reason.as_ref().map(|reason| format!("{reason}.")));
@@ -97,8 +97,8 @@ impl IndicatorSnapshot {
             return format!("{name}: {}", burn_sentence(burn, Some(*alert), "samples").unwrap_or_default());
         }
         if self.error_budget.is_some_and(|budget| budget.remaining.is_some_and(|remaining| remaining <= 0.0)) {
-            let (name, budget) = (&self.name, self.error_budget.and_then(|budget| budget.consumed).unwrap_or_default());
-            return format!("{name}: its error budget is consumed to {:.0} %.", budget * 100.0);
+            let consumed = self.error_budget.and_then(|budget| budget.consumed).unwrap_or_default();
+            return format!("{name}: {:.0} % of its error budget is consumed.", consumed * 100.0);
         }
         let bound = if self.direction == Direction::AtLeast { "at least" } else { "at most" };
         let [value, target] = [self.value.unwrap_or_default(), self.target].map(|value| amount(value, self.unit));
@@ -138,7 +138,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{ErrorBudgetSnapshot, Phase};
+    use crate::{ErrorBudgetSnapshot, Phase, SliReading, SliSpec};
 
     const SINCE: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -181,6 +181,23 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_burns_is_named_beside_a_worse_indicator() {
+        let mut both = snapshot(Status::Critical);
+        both.budget_status = Status::Warning;
+        let spec = SliSpec::at_most("cost_per_task", 0.5, Unit::Usd, Window::DAY);
+        let mut cost = IndicatorSnapshot::new(&spec, SliReading::default());
+        (cost.status, cost.value, cost.samples) = (Some(Status::Critical), Some(0.000_7), 40);
+        both.indicators.push(cost);
+        let signal = both.status_changed(Status::Healthy, ExhaustionAction::Alert, SINCE);
+        assert_eq!(signal.title, "answers of support: critical (cost_per_task)");
+        let [budget, indicator] = [
+            "The error budget is burning too fast.",
+            "cost_per_task: $0.0007 on average over 40 samples, expected at most $0.5.",
+        ];
+        assert!(signal.message.starts_with(budget) && signal.message.ends_with(indicator), "{}", signal.message);
+    }
+
+    #[test]
     fn a_signal_says_what_burns_and_how_fast() {
         let signal = signal(Status::Critical);
         assert_eq!(signal.title, "answers of support: critical");
@@ -199,7 +216,7 @@ mod tests {
         for (status, phase, severity, text) in [
             (Status::Warning, Phase::Firing, Severity::Warning, "burning too fast"),
             (Status::Exhausted, Phase::Firing, Severity::Critical, "Exhaustion action: freeze deployments"),
-            (Status::Healthy, Phase::Resolved, Severity::Resolved, "no longer burns too fast"),
+            (Status::Healthy, Phase::Resolved, Severity::Resolved, "no longer burn too fast"),
             (Status::Unknown, Phase::Resolved, Severity::Resolved, "Too little data"),
         ] {
             let signal = signal(status);

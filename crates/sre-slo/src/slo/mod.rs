@@ -1,0 +1,294 @@
+mod build;
+mod state;
+
+pub use build::BuildError;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+
+use sre_core::private::lock;
+use sre_core::{
+    AgentEvent, Collect, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Phase, Signal, Sli, SloSnapshot,
+    Snapshot, Status, TaskCosts, Timestamp, Unit, wilson_interval,
+};
+
+use self::build::strictest_budget;
+use self::state::Transition;
+use crate::GoodWhen;
+use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
+use crate::consequence::Consequence;
+use crate::target::round_to_12_decimals;
+
+/// A service level objective of one agent: indicators and an error budget.
+///
+/// Time per [`Slo::observe`] and memory do not grow with the number of events: at most 64 KiB, and per indicator
+/// 20 KiB, or 60 KiB for a percentile.
+pub struct Slo {
+    name: String,
+    agent: String,
+    description: String,
+    labels: BTreeMap<String, String>,
+    indicators: Vec<Box<dyn Sli>>,
+    /// Of each indicator.
+    consequences: Vec<Consequence>,
+    /// Of each indicator, whether it is for information only.
+    informational: Vec<bool>,
+    not_evaluable: Vec<String>,
+    budget: ErrorBudget,
+    /// `None` if all indicators belong to another system, whose events are not observed.
+    good_when: Option<GoodWhen>,
+    costs: Option<Mutex<TaskCosts>>,
+    transition: Mutex<Transition>,
+}
+
+impl Slo {
+    /// Creates an objective whose budget comes from the strictest ratio target among `indicators`: `1 - target`, or the target
+    /// itself if lower is better. Without a ratio indicator there is no budget.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the target leaves no valid budget.
+    pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
+        let budget = ErrorBudget::new(BudgetConfig { total: strictest_budget(&indicators), ..Default::default() })?;
+        let slo = Self {
+            name: name.into(),
+            agent: String::new(),
+            description: String::new(),
+            labels: BTreeMap::new(),
+            consequences: Vec::new(),
+            informational: vec![false; indicators.len()],
+            indicators,
+            not_evaluable: Vec::new(),
+            budget,
+            good_when: Some(GoodWhen::default()),
+            costs: None,
+            transition: Mutex::default(),
+        };
+        Ok(slo.with_consequences())
+    }
+
+    /// Derives what follows from each indicator, from the budget and from what it counts.
+    fn with_consequences(mut self) -> Self {
+        let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
+        let indicators = self.indicators.iter().zip(&self.informational);
+        self.consequences = indicators
+            .map(|(indicator, is_informational)| match is_informational {
+                true => Consequence::None,
+                false => Consequence::of(&**indicator, config, good_when),
+            })
+            .collect();
+        self
+    }
+
+    /// Sets the agent.
+    #[must_use]
+    pub fn for_agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// Replaces the error budget.
+    #[must_use]
+    pub fn with_budget(mut self, budget: ErrorBudget) -> Self {
+        self.budget = budget;
+        self.with_consequences()
+    }
+
+    /// Sets which events the budget counts, and when one is good.
+    #[must_use]
+    pub fn with_good_when(mut self, good_when: GoodWhen) -> Self {
+        let needs_costs = good_when.event == EventKind::TaskFinished && good_when.max_cost_usd.is_some();
+        self.costs = needs_costs.then(Mutex::default);
+        self.good_when = Some(good_when);
+        self.with_consequences()
+    }
+
+    /// Sets the labels, which filters and exporters read.
+    #[must_use]
+    pub fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Sets the description.
+    #[must_use]
+    pub fn with_description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the agent; empty if the objective is not bound to one.
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    /// Returns the description.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// Returns the error budget.
+    pub fn budget(&self) -> &ErrorBudget {
+        &self.budget
+    }
+
+    /// Returns the indicators.
+    pub fn indicators(&self) -> &[Box<dyn Sli>] {
+        &self.indicators
+    }
+
+    /// Counts an event in the budget at the current time. Indicators are recorded with their own methods, or all at once with
+    /// [`Slo::observe`].
+    pub fn record_event(&self, good: bool) {
+        self.budget.record_event(good);
+    }
+
+    /// Records an event in the budget and the indicators. An objective that is bound to an agent ignores other agents' events.
+    #[inline]
+    pub fn observe(&self, event: &AgentEvent) {
+        if self.agent.is_empty() || self.agent == event.agent {
+            self.count(event);
+        }
+    }
+
+    /// Records an event, whatever its agent.
+    #[inline]
+    pub(crate) fn count(&self, event: &AgentEvent) {
+        let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
+        if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
+            self.budget.record(event.time, good);
+        }
+        for indicator in &self.indicators {
+            indicator.observe(event);
+        }
+    }
+
+    /// Returns the status now. Reading it changes nothing: transitions are signalled by [`Slo::evaluate_at`].
+    pub fn evaluate(&self) -> Status {
+        self.status_at(self.budget.clock().now())
+    }
+
+    /// Returns the worst status of the error budget and of the indicators that miss their targets.
+    fn status_at(&self, now: Timestamp) -> Status {
+        let of_indicators = self.judged().filter_map(|(consequence, indicator)| consequence.status(indicator, now));
+        worst(self.budget.reading(now).status, of_indicators)
+    }
+
+    fn judged(&self) -> impl Iterator<Item = (&Consequence, &dyn Sli)> {
+        self.consequences.iter().zip(self.indicators.iter().map(|indicator| &**indicator))
+    }
+
+    /// Returns the status at `now`, and sends a signal where it has changed since the last call.
+    pub fn evaluate_at(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) -> Status {
+        let status = self.status_at(now);
+        let before = {
+            let transition = lock(&self.transition);
+            (transition.status != status || transition.is_unconfirmed).then_some(transition.status)
+        };
+        if let Some(before) = before {
+            // Outside the lock: indicators may be the user's code.
+            let signal = self.snapshot_at(now).status_changed(before, self.budget.config().exhaustion_action, now);
+            let mut transition = lock(&self.transition);
+            if transition.status != before {
+                // Another thread has signalled it in the meantime.
+                return status;
+            }
+            let is_incident = signal.phase == Phase::Firing || transition.signal.is_some();
+            let last = is_incident.then(|| Box::new(signal.clone()));
+            *transition = Transition { status, signal: last, is_unconfirmed: false };
+            drop(transition);
+            signals(signal);
+        }
+        status
+    }
+
+    /// Returns the current reading of every indicator.
+    pub fn indicator_summary(&self) -> Vec<IndicatorSnapshot> {
+        let now = self.budget.clock().now();
+        self.snapshots_of_indicators(now)
+    }
+
+    fn snapshots_of_indicators(&self, now: Timestamp) -> Vec<IndicatorSnapshot> {
+        self.judged().map(|(consequence, indicator)| consequence.snapshot(indicator, now)).collect()
+    }
+
+    /// Returns the state at `now`.
+    pub fn snapshot_at(&self, now: Timestamp) -> SloSnapshot {
+        let reading = self.budget.reading(now);
+        let total = self.budget.config().total;
+        let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
+        snapshot.indicators = self.snapshots_of_indicators(now);
+        let of_indicators = snapshot.indicators.iter().filter_map(|indicator| indicator.status);
+        snapshot.status = worst(reading.status, of_indicators);
+        (snapshot.budget_status, snapshot.reason) = (reading.status, reading.reason);
+        snapshot.target = total.map(|total| round_to_12_decimals(1.0 - total));
+        (snapshot.good, snapshot.bad) = (reading.counts.good, reading.counts.bad);
+        snapshot.sli = reading.counts.success_ratio();
+        snapshot.interval = wilson_interval(reading.counts.good as f64, reading.counts.total() as f64);
+        snapshot.error_budget = reading.budget;
+        snapshot.burn_rates = reading.burn_rates;
+        snapshot.alerts = reading.alerts;
+        snapshot.not_evaluable.clone_from(&self.not_evaluable);
+        snapshot.labels.clone_from(&self.labels);
+        snapshot.dropped = reading.dropped;
+        snapshot
+    }
+}
+
+/// Returns the status of an objective: the worst of its budget's and of those of its indicators that are a warning or worse.
+fn worst(budget: Status, indicators: impl Iterator<Item = Status>) -> Status {
+    indicators.filter(|status| *status >= Status::Warning).fold(budget, Status::max)
+}
+
+impl Observe for Slo {
+    fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
+        Self::observe(self, event);
+    }
+
+    fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
+        self.evaluate_at(now, signals);
+    }
+
+    fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
+        let signal = lock(&self.transition).signal.clone();
+        signal.into_iter().for_each(|signal| signals(*signal));
+    }
+}
+
+impl Collect for Slo {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
+        vec![Snapshot::Slo(Box::new(self.snapshot_at(now)))]
+    }
+
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        self.snapshot_at(now).metrics(emit);
+        for indicator in &self.indicators {
+            let Some(histogram) = indicator.histogram() else { continue };
+            let spec = indicator.spec();
+            let unit = match spec.unit {
+                Unit::Milliseconds => MetricUnit::Seconds,
+                Unit::Usd => MetricUnit::Dollars,
+                Unit::Ratio | Unit::Difference => MetricUnit::Ratio,
+                _ => MetricUnit::None,
+            };
+            let metric = Metric::histogram("sre.indicator.distribution", histogram).with_unit(unit);
+            let labels = [("slo", &*self.name), ("agent", &*self.agent), ("indicator", &*spec.name)];
+            emit(metric.with_labels(&labels).with_help("Distribution of the indicator's samples."));
+        }
+    }
+}
+
+impl fmt::Debug for Slo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slo").field("name", &self.name).field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

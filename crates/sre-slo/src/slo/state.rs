@@ -1,0 +1,101 @@
+//! What an objective keeps over a restart.
+
+use std::borrow::Cow;
+
+use sre_core::private::lock;
+use sre_core::{Persist, Signal, SignalKind, SliSpec, StateError, StateReader, StateWriter, Status};
+
+use super::Slo;
+
+/// The last change of status that was signalled.
+#[derive(Debug, Default)]
+pub(super) struct Transition {
+    pub(super) status: Status,
+    /// The signal of it, once there was an incident.
+    pub(super) signal: Option<Box<Signal>>,
+    /// Whether the next evaluation signals the status even if it has not changed: an incident that began after the state was
+    /// saved may be over without this objective knowing of it.
+    pub(super) is_unconfirmed: bool,
+}
+
+impl Transition {
+    fn restored(state: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let (status, signal): (Status, Option<String>) = state.take()?;
+        let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
+        let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
+        let is_unconfirmed = signal.is_none();
+        Ok(Self { status, signal, is_unconfirmed })
+    }
+}
+
+/// Names of the saved sections that do not belong to an indicator.
+const TRANSITION: &str = "transition";
+const BUDGET: &str = "budget";
+const COSTS: &str = "costs";
+
+impl Slo {
+    /// Saves the counts, so that they survive a restart.
+    pub fn save(&self, state: &mut StateWriter) {
+        let transition = lock(&self.transition);
+        let signal = transition.signal.as_ref().and_then(|signal| serde_json::to_string(signal).ok());
+        let status = transition.status;
+        drop(transition);
+        state.section(TRANSITION, |state| state.put(&(status, signal)));
+        state.section(BUDGET, |state| self.budget.save(state));
+        if let Some(costs) = &self.costs {
+            state.section(COSTS, |state| lock(costs).save(state));
+        }
+        for indicator in &self.indicators {
+            state.section(&section_of(indicator.spec()), |state| indicator.save(state));
+        }
+    }
+
+    /// Adds saved counts, also those of an objective with other targets or indicators. An indicator that is new, or had another
+    /// window, starts empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the saved state is damaged.
+    pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        for section in state.sections() {
+            let (name, mut section) = section?;
+            match (name, &self.costs) {
+                (TRANSITION, _) => {
+                    let mut transition = Transition::restored(&mut section)?;
+                    // The action may have been configured since, and holds for what is exhausted already.
+                    if let Some(SignalKind::SloStatusChanged(change)) =
+                        transition.signal.as_mut().map(|signal| &mut signal.kind)
+                    {
+                        change.exhaustion_action = self.budget.config().exhaustion_action;
+                    }
+                    *lock(&self.transition) = transition;
+                }
+                (BUDGET, _) => self.budget.restore(&mut section)?,
+                (COSTS, Some(costs)) => lock(costs).restore(&mut section)?,
+                _ => {
+                    let mut own = self.indicators.iter().filter(|own| section_of(own.spec()) == name);
+                    own.next().map_or(Ok(()), |own| own.restore(&mut section))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn section_of(spec: &SliSpec) -> String {
+    format!("{} over {}", spec.name, spec.window)
+}
+
+impl Persist for Slo {
+    fn name(&self) -> Cow<'_, str> {
+        if self.agent.is_empty() { (&*self.name).into() } else { format!("{}/{}", self.name, self.agent).into() }
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        Self::save(self, state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        Self::restore(self, state)
+    }
+}
