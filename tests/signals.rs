@@ -1,6 +1,5 @@
 //! Ten thousand objectives fail in one tick, and the process is killed again and again: no signal is lost.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use agent_sre::{
     AgentEvent, Alert, EngineSettings, Phase, Runtime, Severity, Signal, SignalHandler, StateReader, StateWriter,
     Timestamp,
 };
+use sre_testkit::incidents::{Incident, Incidents};
 
 const AGENTS: usize = 5_000;
 /// Two objectives for each agent.
@@ -177,35 +177,22 @@ impl Drop for Process {
     }
 }
 
-/// Begins and ends by key, as a receiver counts them that deduplicates by key.
-#[derive(Default)]
-struct Incident {
-    is_open: bool,
-    begins: usize,
-    ends: usize,
-}
-
-fn received(folder: &Path, name: &str) -> HashMap<String, Incident> {
+fn received(folder: &Path, name: &str) -> Incidents {
     let text = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-    let mut incidents: HashMap<String, Incident> = HashMap::new();
+    let mut incidents = Incidents::default();
     // A kill may cut the last line of a process short.
     for (event, key) in text.lines().filter_map(|line| line.split_once(' ')) {
-        let incident = incidents.entry(key.to_owned()).or_default();
-        match event {
-            "begin" if !incident.is_open => (incident.is_open, incident.begins) = (true, incident.begins + 1),
-            "end" if incident.is_open || incident.begins == 0 => {
-                (incident.is_open, incident.ends) = (false, incident.ends + 1);
-            }
-            _ => {}
+        if matches!(event, "begin" | "end") {
+            incidents.record(key, event == "end");
         }
     }
     incidents
 }
 
-fn wait_until(folder: &Path, name: &str, expected: usize, is_counted: impl Fn(&Incident) -> bool) {
+fn wait_until(folder: &Path, name: &str, expected: usize, is_counted: impl Fn(Incident) -> bool) {
     let begun = Instant::now();
     loop {
-        let found = received(folder, name).values().filter(|incident| is_counted(incident)).count();
+        let found = received(folder, name).count(&is_counted);
         if found >= expected {
             return;
         }
@@ -240,14 +227,17 @@ fn every_receiver_sees_one_begin_and_one_end_of_every_incident() {
     }
     drop(process);
     let alerts = received(folder, "alerts");
-    let once = |incident: &Incident| (incident.begins, incident.ends, incident.is_open) == (1, 1, false);
-    let found = |incident: &Incident| (incident.begins, incident.ends, incident.is_open);
-    let wrong: Vec<_> = alerts.iter().filter(|(_, incident)| !once(incident)).collect();
-    let example = wrong.first().map(|(key, incident)| (key, found(incident)));
-    assert!(alerts.len() == 2 * INCIDENTS && wrong.is_empty(), "{} of {}: {example:?}", wrong.len(), alerts.len());
+    let wrong: Vec<_> = alerts.iter().filter(|(_, incident)| !incident.is_whole()).collect();
+    assert!(
+        alerts.len() == 2 * INCIDENTS && wrong.is_empty(),
+        "{} of {}: {:?}",
+        wrong.len(),
+        alerts.len(),
+        wrong.first()
+    );
     for name in ["slow", "panicking"] {
         let seen = received(folder, name);
-        let is_complete = |incident: &Incident| incident.begins > 0 && incident.ends > 0 && !incident.is_open;
-        assert!(seen.len() == 2 * INCIDENTS && seen.values().all(is_complete), "{name}");
+        let is_complete = |incident: Incident| incident.begins > 0 && incident.ends > 0 && !incident.is_open;
+        assert!(seen.len() == 2 * INCIDENTS && seen.count(is_complete) == seen.len(), "{name}");
     }
 }

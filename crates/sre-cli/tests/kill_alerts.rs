@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +10,7 @@ use agent_sre::http::{Client, Options};
 use common::Service;
 use http::Request;
 use serde_json::Value;
+use sre_testkit::incidents::{Incident, Incidents};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -48,14 +48,7 @@ impl Service {
 
 /// A slow webhook that deduplicates by `dedup_key`.
 #[derive(Clone, Default)]
-struct Receiver(Arc<Mutex<HashMap<String, Incident>>>);
-
-#[derive(Default)]
-struct Incident {
-    is_open: bool,
-    begins: usize,
-    ends: usize,
-}
+struct Receiver(Arc<Mutex<Incidents>>);
 
 impl Receiver {
     async fn listen(&self) -> MockServer {
@@ -63,30 +56,18 @@ impl Receiver {
         let record = move |request: &wiremock::Request| {
             let body: Value = serde_json::from_slice(&request.body).unwrap();
             let alert = &body["data"];
-            receiver.record(alert["dedup_key"].as_str().unwrap(), alert["severity"] == "resolved");
+            receiver.0.lock().unwrap().record(alert["dedup_key"].as_str().unwrap(), alert["severity"] == "resolved");
             ResponseTemplate::new(200).set_delay(Duration::from_millis(10))
         };
         Mock::given(any()).respond_with(record).mount(&server).await;
         server
     }
 
-    fn record(&self, key: &str, is_end: bool) {
-        let mut incidents = self.0.lock().unwrap();
-        let incident = incidents.entry(key.to_owned()).or_default();
-        match is_end {
-            // Counts an end without a beginning too: it is an error.
-            true if incident.is_open || incident.begins == 0 => incident.ends += 1,
-            false if !incident.is_open => incident.begins += 1,
-            _ => {}
-        }
-        incident.is_open = !is_end;
+    fn count(&self, is_counted: impl Fn(Incident) -> bool) -> usize {
+        self.0.lock().unwrap().count(is_counted)
     }
 
-    fn count(&self, is_counted: impl Fn(&Incident) -> bool) -> usize {
-        self.0.lock().unwrap().values().filter(|incident| is_counted(incident)).count()
-    }
-
-    async fn until(&self, expected: usize, is_counted: impl Fn(&Incident) -> bool) {
+    async fn until(&self, expected: usize, is_counted: impl Fn(Incident) -> bool) {
         let begun = Instant::now();
         while self.count(&is_counted) < expected {
             let found = self.count(&is_counted);
@@ -111,7 +92,7 @@ async fn every_incident_begins_once_and_ends_once_after_kills() {
 
     let mut service = Service::start(folder.path(), "off");
     for success in [false, true] {
-        let has_reached = |incident: &Incident| if success { incident.ends > 0 } else { incident.begins > 0 };
+        let has_reached = |incident: Incident| if success { incident.ends > 0 } else { incident.begins > 0 };
         service.send(&agents, if success { 8 } else { 2 }, success).await;
         for kill_at in KILLS_AT {
             receiver.until(kill_at, has_reached).await;
@@ -131,7 +112,6 @@ async fn every_incident_begins_once_and_ends_once_after_kills() {
     let incidents = receiver.0.lock().unwrap();
     assert_eq!(incidents.len(), INCIDENTS + 2);
     for (key, incident) in incidents.iter().filter(|(key, _)| !key.ends_with("/last")) {
-        let found = (incident.begins, incident.ends, incident.is_open);
-        assert_eq!(found, (1, 1, false), "{key}: beginnings, ends, open");
+        assert!(incident.is_whole(), "{key}: {incident:?}");
     }
 }

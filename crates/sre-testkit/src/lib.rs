@@ -6,6 +6,7 @@
 //! ```
 pub mod conformance;
 mod exporter;
+pub mod incidents;
 pub mod outside;
 pub mod recordings;
 

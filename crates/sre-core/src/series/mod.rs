@@ -5,10 +5,12 @@ mod mean;
 mod percentile;
 mod ratio;
 mod ring;
+mod rolling;
 mod weighted;
 
-pub use counts::{Counts, RollingCounts, RollingView};
+pub use counts::Counts;
 pub use mean::MeanSeries;
 pub use percentile::PercentileSeries;
 pub use ratio::RatioSeries;
+pub use rolling::{RollingCounts, RollingView};
 pub use weighted::WeightedRatioSeries;

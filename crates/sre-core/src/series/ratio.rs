@@ -1,4 +1,5 @@
-use super::counts::{Counts, RollingCounts};
+use super::counts::Counts;
+use super::rolling::RollingCounts;
 use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Window, wilson_interval};
 
 /// The ratio of samples recorded as `true` over a rolling window. For an upper bound, `true` is what should be rare.
