@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::FORMAT;
 use super::counts::Counts;
 use crate::time::nanos;
 use crate::{StateError, StateReader, StateWriter, Timestamp, Window};
@@ -36,9 +37,6 @@ const SPAN: i64 = 104;
 
 /// Width of the finest buckets, unless a shorter window needs finer ones.
 const RESOLUTION: Duration = Duration::from_secs(1);
-
-/// The first value of a saved history. Version 0.1.0 began with a number of dropped events, which is never as large.
-const FORMAT: u64 = u64::MAX;
 
 impl History {
     /// Creates an empty history for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days.
@@ -102,8 +100,7 @@ impl History {
 
     /// Moves the end, and the buckets that are too old for their level by it.
     fn advance(&mut self, end: i64) {
-        let mut upper = self.end;
-        self.end = Some(end);
+        let newest = self.end.replace(end);
         let before: Vec<i64> = self.levels.iter().map(|level| level.first).collect();
         let widest = self.levels.len() - 1;
         for place in 0..=widest {
@@ -112,7 +109,7 @@ impl History {
             let first = end.saturating_sub(level.width.saturating_mul(SPAN));
             level.first = first.div_euclid(align).saturating_mul(align);
         }
-        let Some(newest) = upper.take() else { return };
+        let Some(newest) = newest else { return };
         // From the widest on, so that a bucket that is moved finds its place free.
         for place in (0..=widest).rev() {
             let (above, below) = self.levels.split_at_mut(place + 1);
@@ -153,7 +150,9 @@ impl History {
 
     /// Returns the start and counts of buckets of one width, from the one that contains `from` to the one that contains `now`.
     pub(super) fn time_series(&self, from: i64, now: i64) -> Vec<(i64, Counts)> {
-        let Some(end) = self.end else { return Vec::new() };
+        if self.end.is_none() {
+            return Vec::new();
+        }
         let widest = self.levels.iter().find(|level| level.first <= from).or(self.levels.last());
         let width = widest.map_or(1, |level| level.width);
         let oldest = self.levels.last().map_or(from, |level| level.first);
@@ -161,35 +160,26 @@ impl History {
         let number = (now.saturating_sub(begin).div_euclid(width) + 1).clamp(0, 2 * SPAN);
         let mut series: Vec<(i64, Counts)> =
             (0..number).map(|bucket| (begin.saturating_add(bucket.saturating_mul(width)), Counts::default())).collect();
-        let mut upper = end;
-        for level in &self.levels {
-            let mut start = level.first.max(begin);
-            while start < upper {
-                let place = usize::try_from((start - begin) / width).ok();
-                if let Some((_, counts)) = place.and_then(|place| series.get_mut(place)) {
-                    counts.add(level.get(start));
-                }
-                start = start.saturating_add(level.width);
+        for (start, counts) in self.buckets().filter(|(start, _)| *start >= begin) {
+            let place = usize::try_from((start - begin) / width).ok();
+            if let Some((_, sum)) = place.and_then(|place| series.get_mut(place)) {
+                sum.add(counts);
             }
-            upper = level.first;
         }
         series
     }
 
+    /// Returns the start and counts of every bucket, level by level.
+    fn buckets(&self) -> impl Iterator<Item = (i64, Counts)> {
+        let uppers = self.end.into_iter().chain(self.levels.iter().map(|level| level.first));
+        self.levels.iter().zip(uppers).flat_map(|(level, upper)| {
+            let starts = std::iter::successors(Some(level.first), |start| start.checked_add(level.width));
+            starts.take_while(move |start| *start < upper).map(|start| (start, level.get(start)))
+        })
+    }
+
     pub(super) fn save(&self, state: &mut StateWriter) {
-        let mut used: Vec<(i64, Counts)> = Vec::new();
-        let mut upper = self.end.unwrap_or(i64::MIN);
-        for level in &self.levels {
-            let mut start = level.first;
-            while start < upper {
-                let counts = level.get(start);
-                if counts != Counts::default() {
-                    used.push((start, counts));
-                }
-                start = start.saturating_add(level.width);
-            }
-            upper = level.first;
-        }
+        let mut used: Vec<(i64, Counts)> = self.buckets().filter(|(_, counts)| *counts != Counts::default()).collect();
         used.sort_unstable_by_key(|(start, _)| *start);
         state.put(&(FORMAT, self.dropped, used));
     }

@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use super::FORMAT;
 use super::ring::Ring;
 use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock};
 
@@ -33,10 +34,6 @@ impl Squares {
         self.sum += other.sum;
     }
 }
-
-/// The first value of a saved series. Version 0.1.0 began with a number of dropped samples, which is never as large, and had no
-/// squares.
-const FORMAT: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Bucket {
