@@ -11,7 +11,7 @@ use sre_core::{AgentEvent, Clock, PercentileSeries, SliSpec, SystemClock, Timest
 use sre_slo::{ResponseLatency, Slo, TaskSuccessRate};
 
 fn slo() -> Slo {
-    Slo::new("bench", vec![Box::new(TaskSuccessRate::new(0.99))]).unwrap()
+    Slo::new("bench", vec![Box::new(TaskSuccessRate::new(0.99).unwrap())]).unwrap()
 }
 
 fn finished(time: Timestamp) -> AgentEvent {
@@ -83,8 +83,8 @@ fn latency(c: &mut Criterion) {
     let mut peer = DDSketch::new(Config::defaults());
     let mut draw = sample.clone();
     group.bench_function("ddsketch_add", |b| b.iter(|| peer.add(black_box(draw()))));
-    let spec = SliSpec::at_most("latency", 5000.0, Unit::Milliseconds, Window::HOUR);
-    let series = PercentileSeries::new(spec, 0.95);
+    let spec = SliSpec::at_most("latency", 5000.0, Unit::Milliseconds, Window::HOUR).unwrap();
+    let series = PercentileSeries::new(spec, 0.95).unwrap();
     let mut draw = sample.clone();
     group.bench_function("series_record", |b| b.iter(|| series.record(SystemClock.coarse_now(), black_box(draw()))));
     let indicator = ResponseLatency::default();

@@ -9,7 +9,7 @@
 //! use agent_sre::{AgentEvent, Runtime, Signal, Timestamp};
 //! use agent_sre::slo::{Slo, TaskSuccessRate};
 //!
-//! let slo = Arc::new(Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5))]).unwrap());
+//! let slo = Arc::new(Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5).unwrap())]).unwrap());
 //! let log = Arc::new(|signal: &Signal| println!("{}: {}", signal.title, signal.message));
 //! let runtime = Runtime::builder().engine(slo).handle("log", log).build().unwrap();
 //! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":true}"#;

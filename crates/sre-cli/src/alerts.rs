@@ -39,7 +39,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         agent: Option<String>,
         /// Only alerts of this severity: info, warning, critical or resolved.
-        #[arg(long, value_parser = severity)]
+        #[arg(long)]
         severity: Option<Severity>,
         /// Only alerts of this objective.
         #[arg(long, value_name = "NAME")]
@@ -222,8 +222,4 @@ fn delivery(delivery: &DeliveryRecord) -> String {
 /// Formats a time in whole seconds.
 fn seconds(time: Timestamp) -> String {
     Timestamp::from_secs(time.as_secs()).to_string()
-}
-
-fn severity(text: &str) -> Result<Severity, String> {
-    text.parse().map_err(|()| "expected info, warning, critical or resolved".to_owned())
 }

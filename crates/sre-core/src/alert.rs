@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{InvalidName, Timestamp};
 
 /// A message to the people who run an agent. Later versions may have more fields: end with `..Alert::new(title, message)`.
 ///
@@ -128,12 +128,11 @@ impl fmt::Display for Severity {
 }
 
 impl FromStr for Severity {
-    type Err = ();
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Resolved, Self::Info, Self::Warning, Self::Critical]
-            .into_iter()
-            .find(|severity| severity.as_str() == text)
-            .ok_or(())
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let all = [Self::Resolved, Self::Info, Self::Warning, Self::Critical];
+        let found = all.into_iter().find(|severity| severity.as_str() == text);
+        found.ok_or_else(|| InvalidName::new(text, all.map(Self::as_str)))
     }
 }

@@ -27,7 +27,7 @@
 //! ```
 //! use sre_core::{AgentEvent, RatioSeries, Severity, Signal, SliSpec};
 //!
-//! let failures = RatioSeries::new(SliSpec::ratio_at_most("failures", 0.02, "24h".parse().unwrap()));
+//! let failures = RatioSeries::new(SliSpec::ratio_at_most("failures", 0.02, "24h".parse().unwrap()).unwrap());
 //! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":false}"#;
 //! let event = AgentEvent::from_json(line).unwrap();
 //! failures.record(event.time, event.event.outcome() == Some(false));
@@ -118,10 +118,10 @@ pub use signal::{
 };
 pub use sli::Sli;
 pub use sli_reading::{Percentiles, SliReading};
-pub use sli_spec::{Direction, SliSpec, Unit};
+pub use sli_spec::{Direction, InvalidSli, SliSpec, Unit};
 pub use snapshot::{
-    AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot,
-    Snapshot, Tally, Totals,
+    AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ComponentSnapshot, CompositeMethod, ErrorBudgetSnapshot,
+    IndicatorSnapshot, SloSnapshot, Snapshot, Tally, Totals,
 };
 pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};

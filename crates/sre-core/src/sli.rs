@@ -32,7 +32,8 @@ use crate::{
 ///
 ///     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> { self.0.restore(state) }
 /// }
-/// # let refusals = RefusalRate(RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, "24h".parse().unwrap())));
+/// # let spec = SliSpec::ratio_at_most("refusal_rate", 0.02, Window::DAY).unwrap();
+/// # let refusals = RefusalRate(RatioSeries::new(spec));
 /// # let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":false,"error":"refused"}"#;
 /// # let event = AgentEvent::from_json(line).unwrap();
 /// # refusals.observe(&event);
@@ -74,5 +75,39 @@ pub trait Sli: Send + Sync {
     /// Returns the reading together with the specification, for reports and exporters.
     fn snapshot(&self, now: Timestamp) -> IndicatorSnapshot {
         IndicatorSnapshot::new(self.spec(), self.reading(now))
+    }
+}
+
+impl<S: Sli + ?Sized> Sli for std::sync::Arc<S> {
+    fn spec(&self) -> &SliSpec {
+        (**self).spec()
+    }
+
+    fn reading(&self, now: Timestamp) -> SliReading {
+        (**self).reading(now)
+    }
+
+    fn observe(&self, event: &AgentEvent) {
+        (**self).observe(event);
+    }
+
+    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
+        (**self).counts(window, now)
+    }
+
+    fn histogram(&self) -> Option<ExponentialHistogram> {
+        (**self).histogram()
+    }
+
+    fn save(&self, state: &mut StateWriter) {
+        (**self).save(state);
+    }
+
+    fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        (**self).restore(state)
+    }
+
+    fn snapshot(&self, now: Timestamp) -> IndicatorSnapshot {
+        (**self).snapshot(now)
     }
 }

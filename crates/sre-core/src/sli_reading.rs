@@ -18,7 +18,7 @@ pub struct SliReading {
     pub deviation: Option<f64>,
     /// Percentiles, if the indicator keeps a distribution.
     pub percentiles: Option<Percentiles>,
-    /// Number of samples dropped since the start because they were older than the window.
+    /// Number of samples dropped since the start because they were older than the window, or invalid.
     pub dropped: u64,
 }
 

@@ -20,20 +20,97 @@ pub struct SliSpec {
     pub percentile: Option<f64>,
 }
 
+/// An invalid bound of an indicator.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("`{indicator}`: `{field}`: found {found}, expected {expected}")]
+#[non_exhaustive]
+pub struct InvalidSli {
+    /// The indicator's name.
+    pub indicator: String,
+    /// The bound: `target` or `percentile`.
+    pub field: &'static str,
+    /// The value found.
+    pub found: f64,
+    /// The valid values.
+    pub expected: &'static str,
+}
+
 impl SliSpec {
-    /// Creates a specification of a ratio with a lower bound.
-    pub fn ratio_at_least(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, direction: Direction::AtLeast, unit: Unit::Ratio, window, percentile: None }
+    /// Creates a specification of a ratio with a lower bound, above 0 and up to 1.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for any other target. A percentage is a ratio too: 95 % is 0.95.
+    pub fn ratio_at_least(name: impl Into<String>, target: f64, window: Window) -> Result<Self, InvalidSli> {
+        Self::at_least(name, target, Unit::Ratio, window)
     }
 
-    /// Creates a specification of a ratio with an upper bound.
-    pub fn ratio_at_most(name: impl Into<String>, target: f64, window: Window) -> Self {
-        Self { name: name.into(), target, direction: Direction::AtMost, unit: Unit::Ratio, window, percentile: None }
+    /// Creates a specification of a ratio with an upper bound, from 0 to below 1.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for any other target.
+    pub fn ratio_at_most(name: impl Into<String>, target: f64, window: Window) -> Result<Self, InvalidSli> {
+        Self::at_most(name, target, Unit::Ratio, window)
+    }
+
+    /// Creates a specification of a count with an upper bound.
+    pub fn count_at_most(name: impl Into<String>, most: u32, window: Window) -> Self {
+        let (target, direction, unit) = (f64::from(most), Direction::AtMost, Unit::Count);
+        Self { name: name.into(), target, direction, unit, window, percentile: None }
+    }
+
+    /// Creates a specification of a value with a lower bound.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is possible in that unit: a ratio above 0 and up to 1, a difference from 0 to below 1,
+    /// milliseconds above 0, any other finite number of at least 0.
+    pub fn at_least(name: impl Into<String>, target: f64, unit: Unit, window: Window) -> Result<Self, InvalidSli> {
+        Self::checked(name.into(), target, Direction::AtLeast, unit, window)
     }
 
     /// Creates a specification of a value with an upper bound.
-    pub fn at_most(name: impl Into<String>, target: f64, unit: Unit, window: Window) -> Self {
-        Self { name: name.into(), target, direction: Direction::AtMost, unit, window, percentile: None }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is possible in that unit: a ratio or a difference from 0 to below 1, milliseconds above
+    /// 0, any other finite number of at least 0.
+    pub fn at_most(name: impl Into<String>, target: f64, unit: Unit, window: Window) -> Result<Self, InvalidSli> {
+        Self::checked(name.into(), target, Direction::AtMost, unit, window)
+    }
+
+    fn checked(
+        name: String,
+        target: f64,
+        direction: Direction,
+        unit: Unit,
+        window: Window,
+    ) -> Result<Self, InvalidSli> {
+        let (is_valid, expected) = match (unit, direction) {
+            (Unit::Ratio, Direction::AtLeast) => (target > 0.0 && target <= 1.0, "a ratio above 0 and up to 1"),
+            (Unit::Ratio | Unit::Difference, _) => ((0.0..1.0).contains(&target), "a ratio from 0 to below 1"),
+            (Unit::Milliseconds, _) => (target > 0.0 && target.is_finite(), "a finite number above 0"),
+            _ => ((0.0..f64::INFINITY).contains(&target), "a finite number of at least 0"),
+        };
+        if !is_valid {
+            return Err(InvalidSli { indicator: name, field: "target", found: target, expected });
+        }
+        Ok(Self { name, target, direction, unit, window, percentile: None })
+    }
+
+    /// Makes the value a percentile: above 0 and up to 1, 0.95 for p95.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for any other percentile.
+    pub fn with_percentile(mut self, percentile: f64) -> Result<Self, InvalidSli> {
+        if !(percentile > 0.0 && percentile <= 1.0) {
+            let expected = "a ratio above 0 and up to 1, such as 0.95 for p95";
+            return Err(InvalidSli { indicator: self.name, field: "percentile", found: percentile, expected });
+        }
+        self.percentile = Some(percentile);
+        Ok(self)
     }
 
     /// Returns the ratio of samples that may be bad: `1 - target` of a ratio, or the target where lower is better; `1 - percentile`
@@ -89,4 +166,34 @@ pub enum Unit {
     Count,
     /// A difference of two ratios, 0 to 1.
     Difference,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_that_cannot_be_met_or_missed_are_refused() {
+        for target in [95.0, f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            let error = SliSpec::ratio_at_least("success", target, Window::DAY).unwrap_err();
+            let message = format!("`success`: `target`: found {target}, expected a ratio above 0 and up to 1");
+            assert_eq!(error.to_string(), message);
+        }
+        for target in [1.0, 5.0, -0.1, f64::NAN] {
+            assert!(SliSpec::ratio_at_most("failures", target, Window::DAY).is_err(), "{target}");
+            assert!(SliSpec::at_most("apart", target, Unit::Difference, Window::DAY).is_err(), "{target}");
+        }
+        for target in [-5.0, f64::NAN, f64::INFINITY] {
+            for unit in [Unit::Milliseconds, Unit::Usd, Unit::Count] {
+                assert!(SliSpec::at_most("any", target, unit, Window::DAY).is_err(), "{target}");
+                assert!(SliSpec::at_least("any", target, unit, Window::DAY).is_err(), "{target}");
+            }
+        }
+        assert!(SliSpec::at_most("latency", 0.0, Unit::Milliseconds, Window::DAY).is_err());
+        assert!(SliSpec::at_least("throughput", 2.5, Unit::Count, Window::DAY).unwrap().is_met_by(2.5));
+        for percentile in [95.0, 0.0, -0.5, f64::NAN] {
+            let latency = SliSpec::at_most("latency", 500.0, Unit::Milliseconds, Window::HOUR).unwrap();
+            assert_eq!(latency.with_percentile(percentile).unwrap_err().field, "percentile");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::{Clock, SystemClock};
+
 /// A point in time from 1970 to 2262, in nanoseconds since the Unix epoch.
 ///
 /// Serialized as RFC 3339; deserialized from RFC 3339 or Unix seconds, with fractions.
@@ -27,6 +29,11 @@ pub struct InvalidTime {
 }
 
 impl Timestamp {
+    /// Returns the time of the system clock. Engines take a [`Clock`](crate::Clock) instead.
+    pub fn now() -> Self {
+        SystemClock.now()
+    }
+
     /// Creates the time `nanos` nanoseconds after the Unix epoch.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)

@@ -21,7 +21,7 @@ fn objective() -> SloSnapshot {
     slo.burn_rates = vec![BurnRate::new(Window::HOUR, Some(f64::INFINITY), 9, 1)];
     let mut reading = SliReading::default();
     (reading.value, reading.samples) = (Some(1500.0), 10);
-    let spec = SliSpec::at_most("response_latency", 2000.0, Unit::Milliseconds, Window::HOUR);
+    let spec = SliSpec::at_most("response_latency", 2000.0, Unit::Milliseconds, Window::HOUR).unwrap();
     slo.indicators = vec![IndicatorSnapshot::new(&spec, reading)];
     slo
 }

@@ -65,7 +65,7 @@ fn snapshots() -> Vec<Snapshot> {
     for unit in [Unit::Ratio, Unit::Milliseconds, Unit::Usd, Unit::Count] {
         let mut reading = SliReading::default();
         (reading.value, reading.compliance, reading.samples) = (Some(1.0), Some(1.0), 1);
-        slo.indicators.push(IndicatorSnapshot::new(&SliSpec::at_most("any", 1.0, unit, Window::DAY), reading));
+        slo.indicators.push(IndicatorSnapshot::new(&SliSpec::at_most("any", 0.9, unit, Window::DAY).unwrap(), reading));
     }
     let mut breaker = BreakerSnapshot::new(Target::tool("search"), BreakerState::Open);
     let mut window = WindowedCalls::default();

@@ -7,7 +7,7 @@ use sre_core::{
 };
 
 use crate::calendar::PeriodCounts;
-use crate::evaluation::{BudgetReading, WindowCounts};
+use crate::evaluation::{BudgetReading, Observed, WindowCounts};
 use crate::time_slices::OpenSlice;
 use crate::{BurnPolicy, BurnThreshold, Calendar, TimeSlices};
 
@@ -188,7 +188,7 @@ impl ErrorBudget {
     pub fn burn_rate(&self, window: Window) -> Option<f64> {
         let now = self.clock.now();
         self.close_slices(now);
-        self.config.burn(self.counts.view().sum(window, now))
+        self.config.burn(&self.counts.view().sum(window, now).into())
     }
 
     /// Returns the burn alerts that are firing.
@@ -233,15 +233,31 @@ impl ErrorBudget {
         self.counts.view().time_series(window, now)
     }
 
+    /// Returns the counts of the window, or of the current period.
+    pub(crate) fn present(&self, now: Timestamp) -> Counts {
+        self.close_slices(now);
+        match &self.period {
+            Some(period) => period.counts(now),
+            None => self.counts.view().sum(self.config.window, now),
+        }
+    }
+
+    /// Returns the counts of the window that ends at `end`.
+    pub(crate) fn sum(&self, window: Window, end: Timestamp) -> Counts {
+        self.counts.view().sum(window, end)
+    }
+
+    /// Returns the time of the last event.
+    pub(crate) fn latest(&self) -> Option<Timestamp> {
+        self.counts.view().latest()
+    }
+
     /// Returns the state at `now`.
     pub fn reading(&self, now: Timestamp) -> BudgetReading {
         let late = self.close_slices(now);
+        let present = self.present(now).into();
         let view = self.counts.view();
-        let in_window = match &self.period {
-            Some(period) => period.counts(now),
-            None => view.sum(self.config.window, now),
-        };
-        let mut reading = self.config.reading(in_window, &view, now);
+        let mut reading = self.config.reading(&present, &view, now);
         reading.dropped = late + view.dropped();
         reading
     }
@@ -254,8 +270,8 @@ impl fmt::Debug for ErrorBudget {
 }
 
 impl WindowCounts for RollingView<'_> {
-    fn sum(&self, window: Window, end: Timestamp) -> Counts {
-        self.sum(window, end)
+    fn sum(&self, window: Window, end: Timestamp) -> Observed {
+        self.sum(window, end).into()
     }
 
     fn latest(&self, _now: Timestamp) -> Option<Timestamp> {

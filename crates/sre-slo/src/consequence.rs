@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use sre_core::stats::mean_tail;
-use sre_core::{Counts, Direction, IndicatorSnapshot, Sli, SliReading, SliSpec, Status, Timestamp, Window};
+use sre_core::{Direction, IndicatorSnapshot, Sli, SliReading, SliSpec, Status, Timestamp, Window};
 
-use crate::evaluation::{BudgetReading, WindowCounts};
+use crate::evaluation::{BudgetReading, Observed, WindowCounts};
 use crate::{BudgetConfig, GoodWhen};
 
 /// What follows if an indicator misses its target.
@@ -77,7 +77,7 @@ fn has_counts(indicator: &dyn Sli) -> bool {
 
 fn reading(config: &BudgetConfig, indicator: &dyn Sli, now: Timestamp) -> BudgetReading {
     let windows = IndicatorCounts { indicator, longest: config.window };
-    config.reading(windows.sum(config.window, now), &windows, now)
+    config.reading(&windows.sum(config.window, now), &windows, now)
 }
 
 /// Only the objective's own budget can be exhausted.
@@ -104,13 +104,13 @@ struct IndicatorCounts<'a> {
 }
 
 impl WindowCounts for IndicatorCounts<'_> {
-    fn sum(&self, window: Window, end: Timestamp) -> Counts {
-        self.indicator.counts(window, end).unwrap_or_default()
+    fn sum(&self, window: Window, end: Timestamp) -> Observed {
+        self.indicator.counts(window, end).unwrap_or_default().into()
     }
 
     /// Searches for the shortest window that holds a sample.
     fn latest(&self, now: Timestamp) -> Option<Timestamp> {
-        let holds = |age: Duration| Window::try_from(age).is_ok_and(|window| self.sum(window, now).total() > 0);
+        let holds = |age: Duration| Window::try_from(age).is_ok_and(|window| self.sum(window, now).counts.total() > 0);
         let (mut empty, mut held) = (Duration::ZERO, self.longest.duration());
         if !holds(held) {
             return None;

@@ -11,7 +11,7 @@ use sre_core::{
 
 use crate::{BuildError, SliRegistry, Slo, SloSpec};
 
-/// The objectives of all agents. A spec without a service is instantiated for each agent seen.
+/// The objectives of all agents. A spec without a service is instantiated for each agent seen, a composite one once over all agents.
 ///
 /// ```
 /// use sre_core::{AgentEvent, Timestamp};
@@ -28,6 +28,8 @@ pub struct SloEngine {
     registry: SliRegistry,
     max_agents: usize,
     agents: RwLock<Agents>,
+    /// The composite objectives over all agents.
+    composites: Objectives,
 }
 
 type Objectives = Arc<[Slo]>;
@@ -67,9 +69,13 @@ impl SloEngine {
                 return Err(EngineError::Duplicate(spec.name.clone()));
             }
         }
-        let engine = Self { specs, registry, max_agents: 1_000, agents: RwLock::default() };
+        for spec in &specs {
+            Slo::from_specs(spec, &specs, "", &registry)?;
+        }
+        let over_all = specs.iter().filter(|spec| is_over_all(spec));
+        let composites = over_all.map(|spec| Slo::from_specs(spec, &specs, "", &registry)).collect::<Result<_, _>>()?;
+        let engine = Self { specs, registry, max_agents: 1_000, agents: RwLock::default(), composites };
         for spec in &engine.specs {
-            Slo::from_spec(spec, "", &engine.registry)?;
             if let Some(service) = spec.service() {
                 engine.objectives_of(service);
             }
@@ -89,7 +95,7 @@ impl SloEngine {
         // Indicators may be user code, so they run without the lock.
         let known = self.agents.read().unwrap_or_else(PoisonError::into_inner).by_name.get(&event.agent).cloned();
         let objectives = known.unwrap_or_else(|| self.objectives_of(&event.agent));
-        objectives.iter().for_each(|slo| slo.count(event));
+        objectives.iter().chain(&*self.composites).for_each(|slo| slo.count(event));
     }
 
     /// Returns every objective at `now`, sorted by name and agent. A spec without a service yields nothing until an agent is
@@ -103,6 +109,9 @@ impl SloEngine {
 
     /// Calls `read` with the objective of that name and agent, if there is one.
     pub fn with_objective<R>(&self, name: &str, agent: &str, read: impl FnOnce(&Slo) -> R) -> Option<R> {
+        if let Some(composite) = self.composites.iter().find(|slo| slo.agent() == agent && slo.name() == name) {
+            return Some(read(composite));
+        }
         let of_agent = {
             let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
             let known = agents.by_name.get(agent);
@@ -117,7 +126,7 @@ impl SloEngine {
 
     fn all(&self) -> Vec<Objectives> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
-        agents.by_name.values().chain(&agents.overflow).cloned().collect()
+        agents.by_name.values().chain(&agents.overflow).chain([&self.composites]).cloned().collect()
     }
 
     #[cold]
@@ -144,7 +153,11 @@ impl SloEngine {
         while !state.is_empty() {
             let (name, agent): (String, String) = state.take()?;
             let (_, mut objective) = state.section()?;
-            let objectives = if agent == OVERFLOW { self.overflow() } else { self.objectives_of(&agent) };
+            let objectives = match agent.as_str() {
+                "" => self.composites.clone(),
+                OVERFLOW => self.overflow(),
+                agent => self.objectives_of(agent),
+            };
             if let Some(slo) = objectives.iter().find(|slo| slo.name() == name) {
                 slo.restore(&mut objective)?;
             }
@@ -153,10 +166,18 @@ impl SloEngine {
     }
 
     fn make(&self, agent: &str) -> Objectives {
-        let own = self.specs.iter().filter(|spec| spec.service().is_none_or(|service| service == agent));
+        let own = self.specs.iter().filter(|spec| match spec.service() {
+            Some(service) => service == agent,
+            None => !is_over_all(spec),
+        });
         // `new` has built every spec once, and building does not depend on the agent.
-        own.filter_map(|spec| Slo::from_spec(spec, agent, &self.registry).ok()).collect()
+        own.filter_map(|spec| Slo::from_specs(spec, &self.specs, agent, &self.registry).ok()).collect()
     }
+}
+
+/// Returns true for a composite objective of all agents.
+fn is_over_all(spec: &SloSpec) -> bool {
+    spec.composite.is_some() && spec.service().is_none()
 }
 
 /// The name of the saved section.

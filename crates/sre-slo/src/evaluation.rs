@@ -1,5 +1,7 @@
 use sre_core::stats::binomial_tail;
-use sre_core::{BurnAlert, BurnRate, Counts, ErrorBudgetSnapshot, Severity, Status, Timestamp, Window};
+use sre_core::{
+    BurnAlert, BurnRate, Counts, ErrorBudgetSnapshot, Severity, Status, Timestamp, Window, wilson_interval,
+};
 
 use crate::target::round_to_12_decimals;
 use crate::{BudgetConfig, BurnThreshold};
@@ -14,6 +16,10 @@ pub struct BudgetReading {
     pub reason: Option<String>,
     /// Events in the budget's window, or in the current calendar period.
     pub counts: Counts,
+    /// The share of them that is good; of a composite objective, the weighted mean.
+    pub sli: Option<f64>,
+    /// Its Wilson 95 % interval.
+    pub interval: Option<(f64, f64)>,
     /// The budget, for reports.
     pub budget: ErrorBudgetSnapshot,
     /// Burn rates over 5m, 30m, 1h, 6h, 24h and 3d.
@@ -24,10 +30,48 @@ pub struct BudgetReading {
     pub dropped: u64,
 }
 
-/// Counts of good and bad events in any window: of a budget, or of an indicator.
+/// What is known of a window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Observed {
+    pub(crate) counts: Counts,
+    /// The error ratio: that of the counts, or a weighted one.
+    pub(crate) error_ratio: Option<f64>,
+    /// The number of events, or of equally weighted ones that would be as exact.
+    pub(crate) sample_size: f64,
+    /// The counts that a weighted ratio is worth as evidence, of which any may prove a burn; empty if it is that of the counts.
+    pub(crate) equivalent: Vec<Counts>,
+}
+
+impl From<Counts> for Observed {
+    fn from(counts: Counts) -> Self {
+        let (error_ratio, sample_size) = (counts.error_ratio(), counts.total() as f64);
+        Self { counts, error_ratio, sample_size, equivalent: Vec::new() }
+    }
+}
+
+impl Observed {
+    /// Returns the share of good events, or the weighted one, and its Wilson 95 % interval.
+    fn success_ratio(&self) -> (Option<f64>, Option<(f64, f64)>) {
+        if self.equivalent.is_empty() {
+            return (
+                self.counts.success_ratio(),
+                wilson_interval((self.counts.good as f64).min(self.sample_size), self.sample_size),
+            );
+        }
+        let ratio = self.error_ratio.map(|ratio| round_to_12_decimals(1.0 - ratio));
+        (ratio, wilson_interval(ratio.unwrap_or(0.0) * self.sample_size, self.sample_size))
+    }
+
+    /// Returns whether any of the counts that are evidence satisfies a condition.
+    fn shows(&self, is_proof: impl Fn(Counts) -> bool) -> bool {
+        if self.equivalent.is_empty() { is_proof(self.counts) } else { self.equivalent.iter().copied().any(is_proof) }
+    }
+}
+
+/// Good and bad events in any window: of a budget, of an indicator, or of the objectives of a composite.
 pub(crate) trait WindowCounts {
-    /// Returns the counts of the window that ends at `end`.
-    fn sum(&self, window: Window, end: Timestamp) -> Counts;
+    /// Returns what is known of the window that ends at `end`.
+    fn sum(&self, window: Window, end: Timestamp) -> Observed;
 
     /// Returns the end of the last event.
     fn latest(&self, now: Timestamp) -> Option<Timestamp>;
@@ -51,38 +95,41 @@ struct Judged {
     alert: BurnAlert,
     /// Whether both windows burn at the threshold or above.
     is_reached: bool,
-    counts: Counts,
 }
 
 impl BudgetConfig {
-    /// Evaluates the budget: `counts` are those of its window or period, and `windows` has those of all others.
-    pub(crate) fn reading(&self, counts: Counts, windows: &dyn WindowCounts, now: Timestamp) -> BudgetReading {
-        let consumed = self.total.filter(|_| counts.total() > 0).map(|total| {
-            let events = counts.total().max(self.expected_events.unwrap_or(0));
-            self.consumed + over_budget(counts.bad as f64 / events as f64, total)
+    /// Evaluates the budget: `present` is its window or period, and `windows` has all others.
+    pub(crate) fn reading(&self, present: &Observed, windows: &dyn WindowCounts, now: Timestamp) -> BudgetReading {
+        let counts = present.counts;
+        let in_window = present.error_ratio.zip(self.total).map(|(ratio, total)| {
+            let expected = counts.total().max(self.expected_events.unwrap_or(0));
+            over_budget(ratio * (counts.total() as f64 / expected as f64), total)
         });
+        let before = self.total.and(Some(self.consumed).filter(|before| *before > 0.0));
+        let consumed = in_window.map(|consumed| consumed + self.consumed).or(before);
         let judged: Vec<Judged> =
             self.policy.0.iter().map(|threshold| self.judge(threshold, counts, windows, now)).collect();
         let burn_rates: Vec<BurnRate> = REPORTED
             .iter()
             .map(|&window| {
-                let counts = windows.sum(window, now);
-                BurnRate::new(window, self.burn(counts), counts.good, counts.bad)
+                let observed = windows.sum(window, now);
+                BurnRate::new(window, self.burn(&observed), observed.counts.good, observed.counts.bad)
             })
             .collect();
         let remaining = consumed.map(|consumed| 1.0 - consumed);
-        let present = burn_rates.iter().find(|rate| rate.window == Window::HOUR).and_then(|rate| rate.rate);
+        let last_hour = burn_rates.iter().find(|rate| rate.window == Window::HOUR).and_then(|rate| rate.rate);
         let mut budget = ErrorBudgetSnapshot::default();
         (budget.total, budget.consumed, budget.remaining) = (self.total, consumed, remaining);
-        budget.spent_in_s = remaining.and_then(|remaining| self.spent_in(remaining, present));
-        let (status, reason) = self.status(counts, consumed, &judged);
+        budget.spent_in_s = remaining.and_then(|remaining| self.spent_in(remaining, last_hour));
+        let (status, reason) = self.status(present, consumed, &judged);
         let alerts = judged.into_iter().map(|judged| judged.alert).collect();
-        BudgetReading { status, reason, counts, budget, burn_rates, alerts, dropped: 0 }
+        let (sli, interval) = present.success_ratio();
+        BudgetReading { status, reason, counts, sli, interval, budget, burn_rates, alerts, dropped: 0 }
     }
 
     /// Returns the error ratio divided by the budget. With a budget of 0 it is 0 without bad events, and infinite otherwise.
-    pub(crate) fn burn(&self, counts: Counts) -> Option<f64> {
-        Some(over_budget(counts.error_ratio()?, self.total?))
+    pub(crate) fn burn(&self, observed: &Observed) -> Option<f64> {
+        Some(over_budget(observed.error_ratio?, self.total?))
     }
 
     fn judge(
@@ -97,7 +144,7 @@ impl BudgetConfig {
         let mut recent = windows.sum(short, now);
         let mut long = (own, windows.sum(own, now));
         if self.min_events.is_none() {
-            if recent.total() == 0
+            if recent.counts.total() == 0
                 && let Some(latest) = windows.latest(now).filter(|latest| now.since(*latest) <= self.window.duration())
             {
                 end = latest.min(now);
@@ -106,44 +153,56 @@ impl BudgetConfig {
             }
             let longer = LOW_TRAFFIC.into_iter().filter(|window| own < *window && *window <= self.window);
             for window in longer {
-                if long.1.total() >= ENOUGH {
+                if long.1.counts.total() >= ENOUGH {
                     break;
                 }
                 long = (window, windows.sum(window, end));
             }
         }
-        let (window, counts) = long;
-        let rate = self.burn(counts);
+        let (window, long) = long;
+        let rate = self.burn(&long);
         let burns = |rate: Option<f64>| rate.is_some_and(|rate| rate >= threshold.rate - EPSILON);
-        let is_reached = burns(rate) && burns(self.burn(recent));
+        let is_reached = burns(rate) && burns(self.burn(&recent));
         let has_evidence = match self.min_events {
             Some(least) => in_window.total() >= least,
-            None => self.has_evidence(counts, threshold.rate),
+            None => self.has_evidence(&long, threshold.rate),
         };
         let mut alert = BurnAlert::new(threshold.severity, threshold.rate, own, short);
         alert.firing = is_reached && has_evidence;
         (alert.judged_window, alert.judged_until) = (Some(window), (end < now).then_some(end));
-        (alert.rate, alert.good, alert.bad) = (rate, counts.good, counts.bad);
-        Judged { alert, is_reached, counts }
+        (alert.rate, alert.good, alert.bad) = (rate, long.counts.good, long.counts.bad);
+        Judged { alert, is_reached }
     }
 
     /// Returns whether chance does not explain the bad events: at an error ratio of the budget times `min(1, rate / 2)`, as many
     /// or more would be less likely than [`significance`](BudgetConfig::significance).
-    fn has_evidence(&self, counts: Counts, rate: f64) -> bool {
-        match self.total {
+    fn has_evidence(&self, observed: &Observed, rate: f64) -> bool {
+        observed.shows(|counts| match self.total {
             Some(total) if total > 0.0 => {
                 counts.bad >= self.min_bad
                     && binomial_tail(counts.bad, counts.total(), total * (rate / 2.0).min(1.0)) < self.significance
             }
             _ => counts.bad > 0,
-        }
+        })
     }
 
-    fn status(&self, counts: Counts, consumed: Option<f64>, alerts: &[Judged]) -> (Status, Option<String>) {
+    /// Returns whether the bad events alone spend the budget, and are too many to doubt it.
+    fn is_clear(&self, observed: &Observed) -> bool {
+        observed.shows(|counts| {
+            let spent = counts.error_ratio().zip(self.total).map(|(ratio, total)| over_budget(ratio, total));
+            counts.bad >= CLEAR && spent.is_some_and(|spent| spent + self.consumed >= 1.0 - EPSILON)
+        })
+    }
+
+    fn status(&self, present: &Observed, consumed: Option<f64>, alerts: &[Judged]) -> (Status, Option<String>) {
+        let counts = present.counts;
         let is_spent = consumed.is_some_and(|consumed| consumed >= 1.0 - EPSILON);
+        if self.consumed >= 1.0 && is_spent {
+            return (Status::Exhausted, None);
+        }
         let is_proven = match self.min_events {
             Some(least) => counts.total() >= least,
-            None => counts.bad >= CLEAR || self.has_evidence(counts, 2.0),
+            None => self.is_clear(present) || self.has_evidence(present, 2.0),
         };
         let fires = |severity| alerts.iter().any(|judged| judged.alert.firing && judged.alert.severity == severity);
         if counts.total() == 0 {
@@ -161,7 +220,8 @@ impl BudgetConfig {
         let unproven = match self.min_events {
             Some(_) => (!is_proven && counts.bad > 0).then_some(counts),
             None => {
-                let reached = alerts.iter().find(|judged| judged.is_reached).map(|judged| judged.counts);
+                let reached = alerts.iter().find(|judged| judged.is_reached);
+                let reached = reached.map(|Judged { alert, .. }| Counts { good: alert.good, bad: alert.bad });
                 if is_spent { Some(counts) } else { reached }
             }
         };

@@ -9,7 +9,7 @@
 //! use sre_slo::{BudgetConfig, ErrorBudget, Slo, TaskSuccessRate};
 //!
 //! let budget = ErrorBudget::new(BudgetConfig { total: Some(0.05), ..Default::default() }).unwrap();
-//! let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.95))]).unwrap().for_agent("support").with_budget(budget);
+//! let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.95).unwrap())]).unwrap().for_agent("support").with_budget(budget);
 //! for task in 0..100 {
 //!     slo.record_event(task % 50 != 0);
 //! }
@@ -18,6 +18,7 @@
 //! ```
 mod budget;
 mod calendar;
+mod composite;
 mod consequence;
 mod engine;
 mod evaluation;
@@ -32,6 +33,7 @@ mod time_slices;
 
 pub use budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 pub use calendar::{Calendar, CalendarSpec, InvalidCalendar};
+pub use composite::{ComponentSpec, CompositeSpec};
 pub use engine::{EngineError, SloEngine};
 pub use evaluation::BudgetReading;
 pub use good_when::GoodWhen;
@@ -40,13 +42,13 @@ pub use indicators::{
     ResponseLatency, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
 };
 pub use policy::{BurnPolicy, BurnThreshold};
-pub use registry::{IndicatorError, Params, SliRegistry};
+pub use registry::{IndicatorError, Params, SliRegistry, SliType};
 pub use slo::{BuildError, Slo};
 pub use spec::{
-    BudgetPolicySpec, Change, ChangeKind, IndicatorSpec, OpenSloOrigin, SCHEMA, SloSpec, SpecError, diff, from_openslo,
-    load, parse, resolve, to_openslo, to_yaml,
+    BudgetPolicySpec, Change, ChangeKind, IndicatorSpec, InvalidSpec, OpenSloOrigin, SCHEMA, SloSpec, SpecError, diff,
+    from_openslo, load, parse, resolve, to_openslo, to_yaml,
 };
-pub use sre_core::ExhaustionAction;
+pub use sre_core::{CompositeMethod, ExhaustionAction};
 pub use target::{InvalidTarget, Target};
 pub use time_slices::TimeSlices;
 

@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sre_core::{IndicatorSnapshot, Sli, Timestamp, Usd, Window};
+use sre_core::{IndicatorSnapshot, InvalidSli, Sli, Timestamp, Usd, Window};
 
 use crate::spec::IndicatorSpec;
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 /// use sre_core::{Clock, SystemClock};
 /// use sre_slo::{SliRegistry, TaskSuccessRate};
 /// let mut registry = SliRegistry::default();
-/// let sli = Arc::new(TaskSuccessRate::new(0.95));
+/// let sli = Arc::new(TaskSuccessRate::new(0.95).unwrap());
 /// registry.register_instance("agent-1", sli.clone());
 /// sli.record_task(true);
 /// assert_eq!(registry.collect("agent-1", SystemClock.now())[0].value, Some(1.0));
@@ -50,6 +50,12 @@ impl IndicatorError {
     }
 }
 
+impl From<InvalidSli> for IndicatorError {
+    fn from(error: InvalidSli) -> Self {
+        Self::new(error.field, format!("`{}`", error.found), error.expected)
+    }
+}
+
 impl SliRegistry {
     /// Creates a registry without types.
     pub fn empty() -> Self {
@@ -65,6 +71,11 @@ impl SliRegistry {
         self.types.insert(name.into(), Box::new(factory));
     }
 
+    /// Returns the indicator type of that name.
+    pub fn get_type(&self, name: &str) -> Option<SliType<'_>> {
+        self.types.get_key_value(name).map(|(name, factory)| SliType { name, factory })
+    }
+
     /// Returns the names of the registered types, sorted.
     pub fn types(&self) -> impl Iterator<Item = &str> {
         self.types.keys().map(String::as_str)
@@ -76,15 +87,11 @@ impl SliRegistry {
     ///
     /// Returns an error if the type or a parameter is unknown or invalid.
     pub fn create(&self, spec: &IndicatorSpec) -> Result<Box<dyn Sli>, IndicatorError> {
-        let factory = self.types.get(&spec.kind).ok_or_else(|| IndicatorError {
-            field: "type".to_owned(),
-            found: format!("`{}`", spec.kind),
-            expected: format!("one of {}", self.types().collect::<Vec<_>>().join(", ")),
+        let of_type = self.get_type(&spec.kind).ok_or_else(|| {
+            let known = self.types().collect::<Vec<_>>().join(", ");
+            IndicatorError::new("type", format!("`{}`", spec.kind), format!("one of {known}"))
         })?;
-        let mut params = Params { given: &spec.params, known: Vec::new() };
-        let indicator = factory(&mut params)?;
-        params.check_all_known()?;
-        Ok(indicator)
+        of_type.create(&spec.params)
     }
 
     /// Registers an indicator instance of `agent`, for [`collect`](Self::collect).
@@ -113,34 +120,34 @@ impl Default for SliRegistry {
     fn default() -> Self {
         let mut registry = Self::empty();
         registry.register_type("task_success_rate", |params| {
-            Ok(Box::new(TaskSuccessRate::over(params.ratio("target", 0.995)?, params.window(Window::MONTH)?)))
+            Ok(Box::new(TaskSuccessRate::over(params.ratio("target", 0.995)?, params.window(Window::MONTH)?)?))
         });
         registry.register_type("tool_call_accuracy", |params| {
-            Ok(Box::new(ToolCallAccuracy::over(params.ratio("target", 0.999)?, params.window(Window::WEEK)?)))
+            Ok(Box::new(ToolCallAccuracy::over(params.ratio("target", 0.999)?, params.window(Window::WEEK)?)?))
         });
         registry.register_type("response_latency", |params| {
             let (target, percentile) = (params.positive("target_ms", 5000.0)?, params.percentile()?);
-            Ok(Box::new(ResponseLatency::over(target, percentile, params.window(Window::HOUR)?)))
+            Ok(Box::new(ResponseLatency::over(target, percentile, params.window(Window::HOUR)?)?))
         });
         registry.register_type("cost_per_task", |params| {
             let target = params.usd("target_usd", Usd::from_nanos(500_000_000))?;
-            Ok(Box::new(CostPerTask::over(target, params.window(Window::DAY)?)))
+            Ok(Box::new(CostPerTask::over(target, params.window(Window::DAY)?)?))
         });
         registry.register_type("hallucination_rate", |params| {
-            Ok(Box::new(HallucinationRate::over(params.share("target", 0.05)?, params.window(Window::DAY)?)))
+            Ok(Box::new(HallucinationRate::over(params.share("target", 0.05)?, params.window(Window::DAY)?)?))
         });
         registry.register_type("policy_compliance", |params| {
-            Ok(Box::new(PolicyCompliance::over(params.ratio("target", 1.0)?, params.window(Window::DAY)?)))
+            Ok(Box::new(PolicyCompliance::over(params.ratio("target", 1.0)?, params.window(Window::DAY)?)?))
         });
         registry.register_type("delegation_chain_depth", |params| {
             Ok(Box::new(DelegationChainDepth::over(params.count("max_depth", 3)?, params.window(Window::DAY)?)))
         });
         registry.register_type("calibration_delta", |params| {
-            Ok(Box::new(CalibrationDelta::over(params.share("target", 0.05)?, params.window(Window::MONTH)?)))
+            Ok(Box::new(CalibrationDelta::over(params.share("target", 0.05)?, params.window(Window::MONTH)?)?))
         });
         registry.register_type("time_to_first_token", |params| {
             let (target, percentile) = (params.positive("target_ms", 2000.0)?, params.percentile()?);
-            Ok(Box::new(TimeToFirstToken::over(target, percentile, params.window(Window::HOUR)?)))
+            Ok(Box::new(TimeToFirstToken::over(target, percentile, params.window(Window::HOUR)?)?))
         });
         registry.register_type("steps_per_task", |params| {
             Ok(Box::new(StepsPerTask::over(params.count("max_steps", 20)?, params.window(Window::DAY)?)))
@@ -155,6 +162,38 @@ impl Default for SliRegistry {
 impl fmt::Debug for SliRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SliRegistry").field("types", &self.types.keys()).finish_non_exhaustive()
+    }
+}
+
+/// A registered indicator type.
+#[derive(Clone, Copy)]
+pub struct SliType<'a> {
+    name: &'a str,
+    factory: &'a Factory,
+}
+
+impl SliType<'_> {
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// Creates an indicator of this type. Parameters that are absent have their defaults.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a parameter is unknown or invalid.
+    pub fn create(&self, params: &BTreeMap<String, Value>) -> Result<Box<dyn Sli>, IndicatorError> {
+        let mut params = Params { given: params, known: Vec::new() };
+        let indicator = (self.factory)(&mut params)?;
+        params.check_all_known()?;
+        Ok(indicator)
+    }
+}
+
+impl fmt::Debug for SliType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SliType").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -208,6 +247,16 @@ impl Params<'_> {
         self.read(field, default, "an amount of dollars, at least 0", |value| {
             serde_json::from_value(value.clone()).ok().filter(|amount: &Usd| !amount.is_negative())
         })
+    }
+
+    /// Reads text.
+    pub fn text(&mut self, field: &'static str, default: &str) -> Result<String, IndicatorError> {
+        self.read(field, default.to_owned(), "text", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// Reads `true` or `false`.
+    pub fn flag(&mut self, field: &'static str, default: bool) -> Result<bool, IndicatorError> {
+        self.read(field, default, "true or false", Value::as_bool)
     }
 
     /// Reads the field `window`.

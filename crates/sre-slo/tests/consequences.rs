@@ -23,8 +23,10 @@ fn signals(slo: &Slo, now: Timestamp) -> Vec<Signal> {
 
 #[test]
 fn a_latency_that_misses_its_target_is_critical_and_exhausts_nothing() {
-    let slo =
-        Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9)), Box::new(ResponseLatency::new(2_000.0, 0.95))]);
+    let slo = Slo::new(
+        "answers",
+        vec![Box::new(TaskSuccessRate::new(0.9).unwrap()), Box::new(ResponseLatency::new(2_000.0, 0.95).unwrap())],
+    );
     let slo = slo.unwrap().for_agent("support");
     (0..100).for_each(|_| slo.observe(&finished(true, 100.0)));
     assert_eq!(signals(&slo, NOW).len(), 1, "healthy");
@@ -74,8 +76,9 @@ impl Sli for RefusalRate {
 
 #[test]
 fn a_custom_ratio_alerts_like_a_built_in_one() {
-    let refusals = RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, Window::DAY));
-    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5)), Box::new(RefusalRate(refusals))]).unwrap();
+    let refusals = RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, Window::DAY).unwrap());
+    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5).unwrap()), Box::new(RefusalRate(refusals))])
+        .unwrap();
     for task in 0..100 {
         let mut event = finished(true, 10.0);
         if let (Event::TaskFinished(finished), 0) = (&mut event.event, task % 10) {
@@ -106,7 +109,7 @@ fn an_informational_indicator_changes_no_status() {
 #[test]
 fn a_mean_that_misses_its_target_by_evidence_is_a_warning() {
     let slo = |costs: &[&str]| {
-        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("0.5".parse().unwrap()))]).unwrap();
+        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("0.5".parse().unwrap()).unwrap())]).unwrap();
         for (task, cost) in costs.iter().enumerate() {
             let mut call = LlmCall::new(Some("m".to_owned()));
             call.cost_usd = Some(cost.parse().unwrap());
@@ -132,7 +135,7 @@ fn a_mean_that_misses_its_target_by_evidence_is_a_warning() {
 #[test]
 fn a_confidence_that_is_off_is_a_warning() {
     let status = |confidence: f64| {
-        let slo = Slo::new("calibrated", vec![Box::new(CalibrationDelta::new(0.05))]).unwrap();
+        let slo = Slo::new("calibrated", vec![Box::new(CalibrationDelta::new(0.05).unwrap())]).unwrap();
         for task in 0..400 {
             let mut event = finished(task % 10 < 8, 10.0);
             event.attributes.insert("confidence".to_owned(), confidence.into());
@@ -151,7 +154,7 @@ fn a_confidence_that_is_off_is_a_warning() {
 #[test]
 fn a_mean_at_its_target_warns_at_most_five_times_a_month() {
     for rate in [1, 10, 100] {
-        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("1".parse().unwrap()))]).unwrap();
+        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("1".parse().unwrap()).unwrap())]).unwrap();
         let mut rng = Rng::with_seed(rate);
         let mut normal = || (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
         let (mut begun, mut before, mut due) = (0, false, 0.0);

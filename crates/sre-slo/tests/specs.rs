@@ -172,29 +172,6 @@ fn the_budget_comes_from_the_strictest_ratio_or_the_target() {
 }
 
 #[test]
-fn a_custom_type_can_be_used_in_a_spec() {
-    let mut registry = SliRegistry::default();
-    registry.register_type("refusals", |params| {
-        let spec =
-            sre_core::SliSpec::ratio_at_most("refusals", params.share("target", 0.1)?, params.window(Window::DAY)?);
-        struct Refusals(sre_core::RatioSeries);
-        impl sre_core::Sli for Refusals {
-            fn spec(&self) -> &sre_core::SliSpec {
-                self.0.spec()
-            }
-            fn reading(&self, now: sre_core::Timestamp) -> sre_core::SliReading {
-                self.0.reading(now)
-            }
-            fn observe(&self, _: &sre_core::AgentEvent) {}
-        }
-        Ok(Box::new(Refusals(sre_core::RatioSeries::new(spec))))
-    });
-    let specs = parse("name: x\nindicators: [{type: refusals, target: 5%}]", "x.yaml", &registry).unwrap();
-    let slo = Slo::from_spec(&specs[0], "a", &registry).unwrap();
-    assert_eq!(slo.budget().config().total, Some(0.05));
-}
-
-#[test]
 fn the_schema_and_the_parser_agree() {
     sre_testkit::conformance::schema(SCHEMA, &[WHOLE], &["/indicators"], &|text| read(text).map(drop));
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
@@ -416,7 +393,10 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
         prop::option::of(text),
         target,
         prop::option::of(window),
-        prop::collection::vec(indicator, 0..3),
+        prop::collection::vec(indicator, 0..=2).prop_map(|mut indicators| {
+            indicators.iter_mut().skip(1).for_each(|second| second.name = Some(format!("second {}", second.kind)));
+            indicators
+        }),
         prop::option::of(good_when),
         prop::option::of(policy),
         prop::collection::btree_map("[a-z]{1,8}", text, 0..3),
@@ -435,8 +415,7 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
                 good_when,
                 error_budget_policy: policy,
                 labels,
-                inherits_from: None,
-                openslo: None,
+                ..Default::default()
             }
         })
 }

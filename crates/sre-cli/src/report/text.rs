@@ -74,6 +74,10 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
         let scale = 2.0 * slo.error_budget.total.unwrap_or(0.5).max(0.001);
         writeln!(out, "  errors    {}{DIM} failed tasks over the run{PLAIN}", sparkline(&error_ratios, scale))?;
     }
+    for objective in &slo.objectives {
+        let (bad, total) = (objective.bad, count_of(objective.good + objective.bad, "event"));
+        writeln!(out, "  of        {}: {bad} of {total} bad", objective.name)?;
+    }
     if !slo.indicators.is_empty() {
         writeln!(out, "{}", indicators(&slo.indicators))?;
     }

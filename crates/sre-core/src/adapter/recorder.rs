@@ -138,11 +138,14 @@ impl Run {
         self.record(ToolCall::new(tool).with_error(error.map(str::to_owned)));
     }
 
-    /// Records a model call.
+    /// Records a model call. A negative cost is dropped and counted.
     pub fn llm_call(&self, usage: LlmUsage) {
         let mut call = LlmCall::new(None);
         (call.input_tokens, call.output_tokens) = (usage.input_tokens, usage.output_tokens);
-        call.cost_usd = usage.cost_usd;
+        call.cost_usd = usage.cost_usd.filter(|cost| !cost.is_negative());
+        if call.cost_usd != usage.cost_usd {
+            lock(&self.recorder.seen).snapshot.invalid += 1;
+        }
         self.record(call);
     }
 
@@ -189,6 +192,8 @@ pub struct AdapterSnapshot {
     pub avg_duration_ms: Option<f64>,
     /// Share of tool calls that succeeded.
     pub tool_accuracy: Option<f64>,
+    /// Negative costs that were dropped.
+    pub invalid: u64,
 }
 
 /// Sums from which the means of the snapshot are computed.

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::InvalidName;
+
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -57,9 +59,10 @@ impl fmt::Display for EventKind {
 }
 
 impl FromStr for EventKind {
-    type Err = ();
+    type Err = InvalidName;
 
-    fn from_str(name: &str) -> Result<Self, ()> {
-        KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind).ok_or(())
+    fn from_str(name: &str) -> Result<Self, InvalidName> {
+        let found = KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
+        found.ok_or_else(|| InvalidName::new(name, KINDS.map(|(_, known)| known)))
     }
 }

@@ -1,3 +1,5 @@
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 /// Numbers of good and bad events.
@@ -27,13 +29,15 @@ impl Counts {
         (self.total() > 0).then(|| self.good as f64 / self.total() as f64)
     }
 
-    pub(super) const fn add(&mut self, other: Self) {
-        self.good += other.good;
-        self.bad += other.bad;
-    }
-
     pub(super) const fn subtract(&mut self, other: Self) {
         self.good = self.good.saturating_sub(other.good);
         self.bad = self.bad.saturating_sub(other.bad);
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.good += other.good;
+        self.bad += other.bad;
     }
 }

@@ -136,9 +136,9 @@ impl History {
             let nearest = from.saturating_sub(level.width / 2);
             let lower = nearest.saturating_add(level.width - 1).div_euclid(level.width).saturating_mul(level.width);
             if lower <= level.first && upper <= now.saturating_add(1) {
-                sum.add(level.total);
+                sum += level.total;
             } else {
-                level.between(lower.max(level.first), upper.min(now.saturating_add(1)), |counts| sum.add(counts));
+                level.between(lower.max(level.first), upper.min(now.saturating_add(1)), |counts| sum += counts);
             }
             if lower > level.first {
                 break;
@@ -163,7 +163,7 @@ impl History {
         for (start, counts) in self.buckets().filter(|(start, _)| *start >= begin) {
             let place = usize::try_from((start - begin) / width).ok();
             if let Some((_, sum)) = place.and_then(|place| series.get_mut(place)) {
-                sum.add(counts);
+                *sum += counts;
             }
         }
         series
@@ -229,8 +229,8 @@ impl Level {
 
     fn add(&mut self, start: i64, counts: Counts) {
         let place = self.place(start);
-        self.buckets[place].add(counts);
-        self.total.add(counts);
+        self.buckets[place] += counts;
+        self.total += counts;
     }
 
     fn take(&mut self, start: i64) -> Counts {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FORMAT;
 use super::ring::Ring;
-use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, lock};
+use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, lock};
 
 /// The mean and maximum of samples over a rolling window.
 ///
@@ -71,12 +71,13 @@ impl MeanSeries {
         &self.spec
     }
 
-    /// Records a sample. NaN and infinite samples are ignored.
+    /// Records a sample. NaN and infinite samples are dropped and counted, and so are negative times and amounts of money.
     pub fn record(&self, time: Timestamp, sample: f64) {
-        if !sample.is_finite() {
+        let Recorded { ring, squares } = &mut *lock(&self.recorded);
+        if !sample.is_finite() || (sample < 0.0 && matches!(self.spec.unit, Unit::Milliseconds | Unit::Usd)) {
+            ring.drop_invalid();
             return;
         }
-        let Recorded { ring, squares } = &mut *lock(&self.recorded);
         if let (Some(bucket), Some(square)) = (ring.slot(time), squares.slot(time)) {
             square.add(&Squares { samples: 1, sum: sample * sample });
             bucket.samples += 1;
@@ -139,11 +140,11 @@ impl MeanSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Unit, Window};
+    use crate::Window;
 
     #[test]
     fn the_mean_the_maximum_and_the_share_that_met_the_target() {
-        let series = MeanSeries::new(SliSpec::at_most("depth", 3.0, Unit::Count, Window::DAY));
+        let series = MeanSeries::new(SliSpec::count_at_most("depth", 3, Window::DAY));
         let start = Timestamp::from_secs(1_790_000_000);
         assert_eq!(series.reading(start), SliReading::default());
         for sample in [1.0, 2.0, 3.0, 6.0, f64::NAN] {
@@ -157,6 +158,6 @@ mod tests {
         assert_eq!(series.reading(later).samples, 0);
         series.record(later, 1.0);
         series.record(start, 1.0);
-        assert_eq!((series.reading(later).samples, series.reading(later).dropped), (1, 1));
+        assert_eq!((series.reading(later).samples, series.reading(later).dropped), (1, 2), "one is NaN, one too late");
     }
 }

@@ -6,8 +6,8 @@ use super::counts::Counts;
 use super::history::History;
 use super::ring::Ring;
 use crate::{
-    ExponentialHistogram, Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit,
-    Window, lock,
+    ExponentialHistogram, InvalidSli, Percentiles, SliReading, SliSpec, StateError, StateReader, StateWriter,
+    Timestamp, Unit, Window, lock,
 };
 
 /// Percentiles of samples over a rolling window, such as p95 of a latency.
@@ -18,7 +18,8 @@ use crate::{
 ///
 /// ```
 /// use sre_core::{Unit, PercentileSeries, SliSpec, Timestamp, Window};
-/// let series = PercentileSeries::new(SliSpec::at_most("latency", 500.0, Unit::Milliseconds, Window::HOUR), 0.95);
+/// let latency = SliSpec::at_most("latency", 500.0, Unit::Milliseconds, Window::HOUR).unwrap();
+/// let series = PercentileSeries::new(latency, 0.95).unwrap();
 /// let now = Timestamp::from_secs(1_790_000_000);
 /// for ms in 1..=100 {
 ///     series.record(now, f64::from(ms));
@@ -70,12 +71,17 @@ struct Sketch {
 
 impl PercentileSeries {
     /// Creates an empty series whose value is the `percentile`: above 0 and up to 1, 0.95 for p95.
-    pub fn new(mut spec: SliSpec, percentile: f64) -> Self {
-        spec.percentile = Some(percentile);
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for any other percentile.
+    pub fn new(spec: SliSpec, percentile: f64) -> Result<Self, InvalidSli> {
+        let spec = spec.with_percentile(percentile)?;
         let counts = History::covering(spec.window, spec.window);
         let ring = Ring::covering(spec.window.duration(), SLICES);
         let buckets = exponential_buckets(spec.unit);
-        Self { spec, percentile, recorded: Mutex::new(Recorded { ring, counts, total: Vec::new(), sum: 0.0 }), buckets }
+        let recorded = Mutex::new(Recorded { ring, counts, total: Vec::new(), sum: 0.0 });
+        Ok(Self { spec, percentile, recorded, buckets })
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -83,10 +89,11 @@ impl PercentileSeries {
         &self.spec
     }
 
-    /// Records a sample. Negative, NaN and infinite samples are ignored.
+    /// Records a sample. Negative, NaN and infinite samples are dropped and counted.
     #[inline]
     pub fn record(&self, time: Timestamp, sample: f64) {
         if !(0.0..f64::INFINITY).contains(&sample) {
+            lock(&self.recorded).ring.drop_invalid();
             return;
         }
         let met = self.spec.is_met_by(sample);
@@ -301,7 +308,8 @@ mod tests {
     use super::*;
 
     fn series() -> PercentileSeries {
-        PercentileSeries::new(SliSpec::at_most("latency", 1000.0, Unit::Milliseconds, Window::HOUR), 0.95)
+        let spec = SliSpec::at_most("latency", 1000.0, Unit::Milliseconds, Window::HOUR).unwrap();
+        PercentileSeries::new(spec, 0.95).unwrap()
     }
 
     #[test]

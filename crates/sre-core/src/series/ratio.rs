@@ -6,7 +6,7 @@ use crate::{Direction, SliReading, SliSpec, StateError, StateReader, StateWriter
 ///
 /// ```
 /// use sre_core::{RatioSeries, SliSpec, Timestamp, Window};
-/// let series = RatioSeries::new(SliSpec::ratio_at_least("answered", 0.9, Window::HOUR));
+/// let series = RatioSeries::new(SliSpec::ratio_at_least("answered", 0.9, Window::HOUR).unwrap());
 /// let now = Timestamp::from_secs(1_790_000_000);
 /// series.record(now, true);
 /// assert_eq!(series.reading(now).value, Some(1.0));

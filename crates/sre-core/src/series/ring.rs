@@ -27,7 +27,12 @@ impl<B: Default + Clone> Ring<B> {
         Self::new(width, parts + 1)
     }
 
-    /// Returns the number of times that were older than every bucket.
+    /// Counts a sample that is no valid number as dropped.
+    pub(crate) fn drop_invalid(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// Returns the number of samples that were older than every bucket, or invalid.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }

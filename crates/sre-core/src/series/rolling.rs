@@ -149,7 +149,7 @@ mod tests {
     fn brute_force(events: &[(i64, bool)], from: f64) -> Counts {
         let mut counts = Counts::default();
         for &(_, good) in events.iter().filter(|(millis, _)| *millis as f64 >= from) {
-            counts.add(Counts { good: u64::from(good), bad: u64::from(!good) });
+            counts += Counts { good: u64::from(good), bad: u64::from(!good) };
         }
         counts
     }

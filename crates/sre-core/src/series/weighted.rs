@@ -59,10 +59,14 @@ impl WeightedRatioSeries {
         &self.spec
     }
 
-    /// Records a sample. `weight` is clamped to 0–1; NaN counts as 0.
+    /// Records a sample. `weight` is clamped to 0–1; a sample whose weight is NaN is dropped and counted.
     pub fn record(&self, time: Timestamp, hit: bool, weight: f64) {
-        let weight = if weight.is_nan() { 0.0 } else { weight.clamp(0.0, 1.0) };
         let Recorded { ring, counts } = &mut *lock(&self.recorded);
+        if weight.is_nan() {
+            ring.drop_invalid();
+            return;
+        }
+        let weight = weight.clamp(0.0, 1.0);
         if weight >= COUNTED {
             counts.record(time, hit == (self.spec.direction == Direction::AtLeast));
         }
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn equal_weights_are_an_ordinary_ratio() {
-        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY));
+        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY).unwrap());
         let now = Timestamp::from_secs(1_790_000_000);
         for sample in 0..10 {
             series.record(now, sample < 2, 0.5);
@@ -139,12 +143,12 @@ mod tests {
 
     #[test]
     fn a_sample_of_low_weight_counts_less() {
-        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY));
+        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("x", 0.05, Window::DAY).unwrap());
         let now = Timestamp::from_secs(1_790_000_000);
         series.record(now, true, 0.25);
         series.record(now, false, 0.75);
         series.record(now, true, f64::NAN);
         assert_eq!(series.reading(now).value, Some(0.25));
-        assert_eq!(series.reading(now).samples, 3);
+        assert_eq!((series.reading(now).samples, series.reading(now).dropped), (2, 1));
     }
 }

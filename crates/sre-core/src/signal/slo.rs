@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use super::{ExhaustionAction, Signal, SignalKind, SloStatusChange, Status};
 use crate::private::decimal;
 use crate::{BurnAlert, BurnRate, Direction, IndicatorSnapshot, Severity, SloSnapshot, Timestamp, Unit, Window};
@@ -11,7 +13,8 @@ impl SloSnapshot {
             alert.and_then(|alert| Some(BurnRate::new(alert.judged_window?, alert.rate, alert.good, alert.bad)));
         let burn = judged.or_else(|| self.burn_rates.iter().find(|burn| burn.window == Window::HOUR).copied());
         let key = format!("slo/{}/{}", self.name, self.agent);
-        let (to, of) = (self.status, format!("{} of {}", self.name, self.agent));
+        let to = self.status;
+        let of = if self.agent.is_empty() { self.name.clone() } else { format!("{} of {}", self.name, self.agent) };
         let mut signal = match to {
             Status::Exhausted | Status::Critical => Signal::firing("slo", key, Severity::Critical, since),
             Status::Warning => Signal::firing("slo", key, Severity::Warning, since),
@@ -54,6 +57,7 @@ impl SloSnapshot {
         }];
         sentences.extend(self.reason.as_ref().map(|reason| format!("{reason}.")));
         sentences.extend(burn.and_then(|burn| burn_sentence(burn, alert, "events")));
+        sentences.extend(self.worst_objective());
         let consumed = self.error_budget.consumed.filter(|share| share.is_finite());
         sentences.extend(consumed.map(|share| format!("{:.1} % of the budget is consumed.", share * 100.0)));
         if matches!(status, Status::Warning | Status::Critical) {
@@ -67,9 +71,18 @@ impl SloSnapshot {
         sentences
     }
 
-    /// Returns why the status is unknown although there are events, and a sentence for each indicator that is a warning or worse.
+    /// Returns a sentence about the objective of a composite that consumes most of its own budget.
+    fn worst_objective(&self) -> Option<String> {
+        let bad = self.objectives.iter().filter(|objective| objective.bad > 0);
+        let worst = bad.max_by(|a, b| a.consumed.partial_cmp(&b.consumed).unwrap_or(Ordering::Equal))?;
+        Some(format!("Worst objective: {}, {} of {} events bad.", worst.name, worst.bad, worst.good + worst.bad))
+    }
+
+    /// Returns why the status is unknown although there are events, the worst objective of a composite that burns, and a sentence for
+    /// each indicator that is a warning or worse.
     pub fn reasons(&self) -> Vec<String> {
-        self.reason.iter().cloned().chain(self.alarming().map(IndicatorSnapshot::sentence)).collect()
+        let worst = self.worst_objective().filter(|_| self.budget_status >= Status::Warning);
+        self.reason.iter().cloned().chain(worst).chain(self.alarming().map(IndicatorSnapshot::sentence)).collect()
     }
 
     fn alarming(&self) -> impl Iterator<Item = &IndicatorSnapshot> {
@@ -144,13 +157,9 @@ mod tests {
 
     fn snapshot(status: Status) -> SloSnapshot {
         SloSnapshot {
-            name: "answers".into(),
-            agent: "support".into(),
             status,
             budget_status: status,
-            reason: None,
             target: Some(0.95),
-            window: Window::DAY,
             good: 28,
             bad: 72,
             sli: Some(0.28),
@@ -169,10 +178,8 @@ mod tests {
                 bad: 72,
                 ..BurnAlert::new(Severity::Critical, 10.0, Window::HOUR, Window::FIVE_MINUTES)
             }],
-            indicators: Vec::new(),
-            not_evaluable: Vec::new(),
             labels: BTreeMap::from([("team".into(), "search".into())]),
-            dropped: 0,
+            ..SloSnapshot::new("answers", "support", Window::DAY)
         }
     }
 
@@ -184,7 +191,7 @@ mod tests {
     fn a_budget_that_burns_is_named_beside_a_worse_indicator() {
         let mut both = snapshot(Status::Critical);
         both.budget_status = Status::Warning;
-        let spec = SliSpec::at_most("cost_per_task", 0.5, Unit::Usd, Window::DAY);
+        let spec = SliSpec::at_most("cost_per_task", 0.5, Unit::Usd, Window::DAY).unwrap();
         let mut cost = IndicatorSnapshot::new(&spec, SliReading::default());
         (cost.status, cost.value, cost.samples) = (Some(Status::Critical), Some(0.000_7), 40);
         both.indicators.push(cost);

@@ -1,9 +1,11 @@
 mod alerts;
+mod composite;
 mod guards;
 mod slo;
 mod totals;
 
 pub use alerts::{AlertsSnapshot, ChannelSnapshot};
+pub use composite::{ComponentSnapshot, CompositeMethod};
 pub use slo::{BurnAlert, BurnRate, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot};
 pub use totals::{Tally, Totals};
 

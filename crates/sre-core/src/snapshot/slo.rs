@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ComponentSnapshot, CompositeMethod};
 use crate::{
     Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Timestamp, Unit, Window,
 };
@@ -13,7 +14,7 @@ use crate::{
 pub struct SloSnapshot {
     /// The objective's name.
     pub name: String,
-    /// The agent.
+    /// The agent; empty for a composite objective over all agents.
     pub agent: String,
     /// The status.
     pub status: Status,
@@ -43,6 +44,12 @@ pub struct SloSnapshot {
     pub alerts: Vec<BurnAlert>,
     /// The indicators.
     pub indicators: Vec<IndicatorSnapshot>,
+    /// How the objectives of a composite are combined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<CompositeMethod>,
+    /// The objectives of a composite.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<ComponentSnapshot>,
     /// Indicators that other systems measure, which cannot be evaluated here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_evaluable: Vec<String>,
@@ -72,6 +79,8 @@ impl SloSnapshot {
             burn_rates: Vec::new(),
             alerts: Vec::new(),
             indicators: Vec::new(),
+            method: None,
+            objectives: Vec::new(),
             not_evaluable: Vec::new(),
             labels: BTreeMap::new(),
             dropped: 0,
@@ -250,7 +259,7 @@ pub struct IndicatorSnapshot {
     pub unit: Unit,
     /// The rolling window of the value.
     pub window: Window,
-    /// Samples dropped because they were older than the window.
+    /// Samples dropped because they were older than the window, or invalid.
     pub dropped: u64,
     /// The status of the indicator's error budget, or of a mean; `None` for an indicator that has no consequences, and for one that
     /// shares the objective's budget.

@@ -98,7 +98,7 @@ mod tests {
     fn exhausted_objectives_freeze_on_request_and_critical_ones_always() {
         let now = Timestamp::from_secs(1_790_000_000);
         let slo = |name: &str, agent: &str, hours_ago: u64| {
-            let slo = Slo::new(name, vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap().for_agent(agent);
+            let slo = Slo::new(name, vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap().for_agent(agent);
             let slo = slo.with_labels([("team".to_owned(), agent.to_owned())].into());
             let at = now.saturating_sub(std::time::Duration::from_secs(3_600 * hours_ago)).as_unix_seconds();
             for success in [true, false, true, false, true, false, false, false, true, false, true] {

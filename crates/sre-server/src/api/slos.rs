@@ -29,7 +29,7 @@ fn routes() -> ApiRouter {
 fn page(state: &AppState, now: Timestamp, parts: &mut PageParts) {
     let engine = state.shared.engines().get::<SloEngine>();
     for slo in &engine.snapshots(now) {
-        let series = engine.with_objective(&slo.name, &slo.agent, |own| own.budget().time_series(slo.window, now));
+        let series = engine.with_objective(&slo.name, &slo.agent, |own| own.time_series(slo.window, now));
         parts.insert(format!("slo {} {}", slo.name, slo.agent), row(slo, &series.unwrap_or_default()));
     }
 }
@@ -159,9 +159,8 @@ async fn slo(
     }
     let action = engines.exhaustion_actions.get(&name).copied().unwrap_or_default();
     let detail = |slo: SloSnapshot| {
-        let own = slos.with_objective(&slo.name, &slo.agent, |own| {
-            (own.budget().time_series(window, now), own.description().to_owned())
-        });
+        let own = slos
+            .with_objective(&slo.name, &slo.agent, |own| (own.time_series(window, now), own.description().to_owned()));
         let (series, description) = own.unwrap_or_default();
         let events = EventSeries {
             at: series.iter().map(|(at, _)| at.as_secs()).collect(),

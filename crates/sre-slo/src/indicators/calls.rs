@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use sre_core::event::{LlmCall, TaskFinished, ToolCall};
 use sre_core::private::{lock, stable_hash};
 use sre_core::{
-    AgentEvent, Counts, Event, ExponentialHistogram, MeanSeries, PerTask, PercentileSeries, RatioSeries, Sli,
-    SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window,
+    AgentEvent, Counts, Event, ExponentialHistogram, InvalidSli, MeanSeries, PerTask, PercentileSeries, RatioSeries,
+    Sli, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window,
 };
 
 use super::RecordingClock;
@@ -19,14 +19,22 @@ pub struct ToolCallAccuracy {
 
 impl ToolCallAccuracy {
     /// Creates an indicator with the target `target` (a ratio) over 7 days.
-    pub fn new(target: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0 and up to 1.
+    pub fn new(target: f64) -> Result<Self, InvalidSli> {
         Self::over(target, Window::WEEK)
     }
 
     /// Creates an indicator with the target `target` (a ratio) over `window`.
-    pub fn over(target: f64, window: Window) -> Self {
-        let series = RatioSeries::new(SliSpec::ratio_at_least("tool_call_accuracy", target, window));
-        Self { series, clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0 and up to 1.
+    pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
+        let series = RatioSeries::new(SliSpec::ratio_at_least("tool_call_accuracy", target, window)?);
+        Ok(Self { series, clock: RecordingClock::system() })
     }
 
     /// Records a call of the right or of a wrong tool.
@@ -37,7 +45,7 @@ impl ToolCallAccuracy {
 
 impl Default for ToolCallAccuracy {
     fn default() -> Self {
-        Self::new(0.999)
+        Self::new(0.999).expect("a valid target")
     }
 }
 
@@ -77,17 +85,25 @@ pub struct ResponseLatency {
 
 impl ResponseLatency {
     /// Creates an indicator with the target `target_ms` for the `percentile` (0.95 for p95) over one hour.
-    pub fn new(target_ms: f64, percentile: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0, and the percentile above 0 and up to 1.
+    pub fn new(target_ms: f64, percentile: f64) -> Result<Self, InvalidSli> {
         Self::over(target_ms, percentile, Window::HOUR)
     }
 
     /// Creates an indicator with the target `target_ms` for the `percentile` over `window`.
-    pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("response_latency", target_ms, Unit::Milliseconds, window);
-        Self { series: PercentileSeries::new(spec, percentile), clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0, and the percentile above 0 and up to 1.
+    pub fn over(target_ms: f64, percentile: f64, window: Window) -> Result<Self, InvalidSli> {
+        let spec = SliSpec::at_most("response_latency", target_ms, Unit::Milliseconds, window)?;
+        Ok(Self { series: PercentileSeries::new(spec, percentile)?, clock: RecordingClock::system() })
     }
 
-    /// Records a duration in milliseconds.
+    /// Records a duration in milliseconds. Negative and infinite ones and NaN are dropped and counted.
     pub fn record_latency(&self, latency_ms: f64) {
         self.series.record(self.clock.now(), latency_ms);
     }
@@ -100,7 +116,7 @@ impl ResponseLatency {
 
 impl Default for ResponseLatency {
     fn default() -> Self {
-        Self::new(5000.0, 0.95)
+        Self::new(5000.0, 0.95).expect("a valid target")
     }
 }
 
@@ -146,14 +162,22 @@ pub struct TimeToFirstToken {
 
 impl TimeToFirstToken {
     /// Creates an indicator with the target `target_ms` for the `percentile` (0.95 for p95) over one hour.
-    pub fn new(target_ms: f64, percentile: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0, and the percentile above 0 and up to 1.
+    pub fn new(target_ms: f64, percentile: f64) -> Result<Self, InvalidSli> {
         Self::over(target_ms, percentile, Window::HOUR)
     }
 
     /// Creates an indicator with the target `target_ms` for the `percentile` over `window`.
-    pub fn over(target_ms: f64, percentile: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("time_to_first_token", target_ms, Unit::Milliseconds, window);
-        Self { series: PercentileSeries::new(spec, percentile), clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0, and the percentile above 0 and up to 1.
+    pub fn over(target_ms: f64, percentile: f64, window: Window) -> Result<Self, InvalidSli> {
+        let spec = SliSpec::at_most("time_to_first_token", target_ms, Unit::Milliseconds, window)?;
+        Ok(Self { series: PercentileSeries::new(spec, percentile)?, clock: RecordingClock::system() })
     }
 
     /// Records a time to first token in milliseconds.
@@ -164,7 +188,7 @@ impl TimeToFirstToken {
 
 impl Default for TimeToFirstToken {
     fn default() -> Self {
-        Self::new(2000.0, 0.95)
+        Self::new(2000.0, 0.95).expect("a valid target")
     }
 }
 
@@ -233,7 +257,7 @@ impl RepeatedToolCalls {
 
     /// Creates an indicator with the target `max_repeats` over `window`.
     pub fn over(max_repeats: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("repeated_tool_calls", f64::from(max_repeats), Unit::Count, window);
+        let spec = SliSpec::count_at_most("repeated_tool_calls", max_repeats, window);
         let calls = Mutex::new(Calls { tasks: PerTask::new(MAX_TASKS), tracked: 0 });
         Self { series: MeanSeries::new(spec), calls, clock: RecordingClock::system() }
     }

@@ -3,6 +3,7 @@ mod calls;
 mod quality;
 mod tasks;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use calls::{RepeatedToolCalls, ResponseLatency, TimeToFirstToken, ToolCallAccuracy};
@@ -47,6 +48,12 @@ macro_rules! by_hand {
             /// Returns the current reading.
             pub fn current(&self) -> SliReading {
                 self.reading(self.clock.0.now())
+            }
+        }
+
+        impl fmt::Debug for $indicator {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($indicator)).field("spec", self.spec()).finish_non_exhaustive()
             }
         }
     )+};

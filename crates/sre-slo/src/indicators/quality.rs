@@ -4,8 +4,8 @@ use serde_json::Value;
 use sre_core::event::{Evaluation, Handoff, PolicyCheck, TaskFinished};
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Counts, Event, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader, StateWriter,
-    Timestamp, Unit, WeightedRatioSeries, Window,
+    AgentEvent, Counts, Event, InvalidSli, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
+    StateWriter, Timestamp, Unit, WeightedRatioSeries, Window,
 };
 
 use super::RecordingClock;
@@ -19,17 +19,25 @@ pub struct HallucinationRate {
 
 impl HallucinationRate {
     /// Creates an indicator with the target `target` (a ratio) over 24 hours.
-    pub fn new(target: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is from 0 to below 1.
+    pub fn new(target: f64) -> Result<Self, InvalidSli> {
         Self::over(target, Window::DAY)
     }
 
     /// Creates an indicator with the target `target` (a ratio) over `window`.
-    pub fn over(target: f64, window: Window) -> Self {
-        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("hallucination_rate", target, window));
-        Self { series, clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is from 0 to below 1.
+    pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
+        let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("hallucination_rate", target, window)?);
+        Ok(Self { series, clock: RecordingClock::system() })
     }
 
-    /// Records an evaluation. `confidence` is 0 to 1.
+    /// Records an evaluation. `confidence` is 0 to 1; with NaN it is dropped and counted.
     pub fn record_evaluation(&self, hallucinated: bool, confidence: f64) {
         self.series.record(self.clock.now(), hallucinated, confidence);
     }
@@ -37,7 +45,7 @@ impl HallucinationRate {
 
 impl Default for HallucinationRate {
     fn default() -> Self {
-        Self::new(0.05)
+        Self::new(0.05).expect("a valid target")
     }
 }
 
@@ -80,14 +88,22 @@ pub struct PolicyCompliance {
 
 impl PolicyCompliance {
     /// Creates an indicator with the target `target` (a ratio) over 24 hours.
-    pub fn new(target: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0 and up to 1.
+    pub fn new(target: f64) -> Result<Self, InvalidSli> {
         Self::over(target, Window::DAY)
     }
 
     /// Creates an indicator with the target `target` (a ratio) over `window`.
-    pub fn over(target: f64, window: Window) -> Self {
-        let series = RatioSeries::new(SliSpec::ratio_at_least("policy_compliance", target, window));
-        Self { series, clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0 and up to 1.
+    pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
+        let series = RatioSeries::new(SliSpec::ratio_at_least("policy_compliance", target, window)?);
+        Ok(Self { series, clock: RecordingClock::system() })
     }
 
     /// Records a policy check.
@@ -98,7 +114,7 @@ impl PolicyCompliance {
 
 impl Default for PolicyCompliance {
     fn default() -> Self {
-        Self::new(1.0)
+        Self::new(1.0).expect("a valid target")
     }
 }
 
@@ -144,7 +160,7 @@ impl DelegationChainDepth {
 
     /// Creates an indicator with the target `max_depth` over `window`.
     pub fn over(max_depth: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("delegation_chain_depth", f64::from(max_depth), Unit::Count, window);
+        let spec = SliSpec::count_at_most("delegation_chain_depth", max_depth, window);
         Self { series: MeanSeries::new(spec), clock: RecordingClock::system() }
     }
 
@@ -209,37 +225,47 @@ impl Predictions {
 
 impl CalibrationDelta {
     /// Creates an indicator with the target `target` over 30 days.
-    pub fn new(target: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is from 0 to below 1.
+    pub fn new(target: f64) -> Result<Self, InvalidSli> {
         Self::over(target, Window::MONTH)
     }
 
     /// Creates an indicator with the target `target` over `window`.
-    pub fn over(target: f64, window: Window) -> Self {
-        let spec = SliSpec::at_most("calibration_delta", target, Unit::Difference, window);
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is from 0 to below 1.
+    pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
+        let spec = SliSpec::at_most("calibration_delta", target, Unit::Difference, window)?;
         let series = || MeanSeries::new(spec.clone());
         let predictions = Predictions { confidence: series(), success: series(), apart: series() };
-        Self { series: Mutex::new(predictions), spec, clock: RecordingClock::system() }
+        Ok(Self { series: Mutex::new(predictions), spec, clock: RecordingClock::system() })
     }
 
-    /// Records a confidence, 0 to 1, and whether the task succeeded. Other confidences are ignored.
+    /// Records a confidence, 0 to 1, and whether the task succeeded. Other confidences are dropped and counted.
     pub fn record_prediction(&self, confidence: f64, success: bool) {
         self.record(self.clock.now(), confidence, success);
     }
 
     fn record(&self, time: Timestamp, confidence: f64, success: bool) {
-        if (0.0..=1.0).contains(&confidence) {
-            let success = f64::from(u8::from(success));
-            let predictions = lock(&self.series);
-            predictions.confidence.record(time, confidence);
-            predictions.success.record(time, success);
-            predictions.apart.record(time, (confidence - success).abs());
+        let success = f64::from(u8::from(success));
+        let predictions = lock(&self.series);
+        if !(0.0..=1.0).contains(&confidence) {
+            // The series counts it as dropped.
+            return predictions.apart.record(time, f64::NAN);
         }
+        predictions.confidence.record(time, confidence);
+        predictions.success.record(time, success);
+        predictions.apart.record(time, (confidence - success).abs());
     }
 }
 
 impl Default for CalibrationDelta {
     fn default() -> Self {
-        Self::new(0.05)
+        Self::new(0.05).expect("a valid target")
     }
 }
 

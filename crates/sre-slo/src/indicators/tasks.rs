@@ -3,8 +3,8 @@ use std::sync::Mutex;
 use sre_core::event::TaskFinished;
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Counts, Event, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
+    AgentEvent, Counts, Event, InvalidSli, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError,
+    StateReader, StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
 };
 
 use super::RecordingClock;
@@ -12,7 +12,7 @@ use super::RecordingClock;
 /// Ratio of tasks that succeeded. Default target 0.995 over 30d.
 ///
 /// ```
-/// let sli = sre_slo::TaskSuccessRate::new(0.95);
+/// let sli = sre_slo::TaskSuccessRate::new(0.95).unwrap();
 /// sli.record_task(true);
 /// sli.record_task(false);
 /// assert_eq!(sli.current_value(), Some(0.5));
@@ -24,14 +24,22 @@ pub struct TaskSuccessRate {
 
 impl TaskSuccessRate {
     /// Creates an indicator with the target `target` (a ratio) over 30 days.
-    pub fn new(target: f64) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0 and up to 1.
+    pub fn new(target: f64) -> Result<Self, InvalidSli> {
         Self::over(target, Window::MONTH)
     }
 
     /// Creates an indicator with the target `target` (a ratio) over `window`.
-    pub fn over(target: f64, window: Window) -> Self {
-        let series = RatioSeries::new(SliSpec::ratio_at_least("task_success_rate", target, window));
-        Self { series, clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error unless the target is above 0 and up to 1.
+    pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
+        let series = RatioSeries::new(SliSpec::ratio_at_least("task_success_rate", target, window)?);
+        Ok(Self { series, clock: RecordingClock::system() })
     }
 
     /// Records a finished task.
@@ -42,7 +50,7 @@ impl TaskSuccessRate {
 
 impl Default for TaskSuccessRate {
     fn default() -> Self {
-        Self::new(0.995)
+        Self::new(0.995).expect("a valid target")
     }
 }
 
@@ -87,17 +95,25 @@ pub struct CostPerTask {
 
 impl CostPerTask {
     /// Creates an indicator with the target `target` in US dollars over 24 hours.
-    pub fn new(target: Usd) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a negative target.
+    pub fn new(target: Usd) -> Result<Self, InvalidSli> {
         Self::over(target, Window::DAY)
     }
 
     /// Creates an indicator with the target `target` in US dollars over `window`.
-    pub fn over(target: Usd, window: Window) -> Self {
-        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Unit::Usd, window);
-        Self { series: MeanSeries::new(spec), costs: Mutex::default(), clock: RecordingClock::system() }
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a negative target.
+    pub fn over(target: Usd, window: Window) -> Result<Self, InvalidSli> {
+        let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Unit::Usd, window)?;
+        Ok(Self { series: MeanSeries::new(spec), costs: Mutex::default(), clock: RecordingClock::system() })
     }
 
-    /// Records the cost of a task.
+    /// Records the cost of a task. A negative one is dropped and counted.
     pub fn record_cost(&self, cost: Usd) {
         self.series.record(self.clock.now(), cost.as_dollars());
     }
@@ -105,7 +121,7 @@ impl CostPerTask {
 
 impl Default for CostPerTask {
     fn default() -> Self {
-        Self::new(Usd::from_nanos(500_000_000))
+        Self::new(Usd::from_nanos(500_000_000)).expect("a valid target")
     }
 }
 
@@ -156,7 +172,7 @@ impl StepsPerTask {
 
     /// Creates an indicator with the target `max_steps` over `window`.
     pub fn over(max_steps: u32, window: Window) -> Self {
-        let spec = SliSpec::at_most("steps_per_task", f64::from(max_steps), Unit::Count, window);
+        let spec = SliSpec::count_at_most("steps_per_task", max_steps, window);
         Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), clock: RecordingClock::system() }
     }
 

@@ -133,7 +133,7 @@ fn a_task_costs_its_own_cost_or_the_sum_of_its_calls() {
         r#"task_finished,"task":"2","success":true,"cost_usd":"1""#,
         r#"task_finished,"task":"3","success":true"#,
     ];
-    let reading = feed(&CostPerTask::new(Usd::from_nanos(500_000_000)), &lines);
+    let reading = feed(&CostPerTask::new(Usd::from_nanos(500_000_000)).unwrap(), &lines);
     assert_eq!((reading.samples, reading.maximum, reading.compliance), (2, Some(1.0), Some(0.5)));
     assert!((reading.value.unwrap() - 0.65).abs() < 1e-12);
 }

@@ -1,4 +1,5 @@
 mod build;
+mod indicator;
 mod state;
 
 pub use build::BuildError;
@@ -9,15 +10,18 @@ use std::sync::Mutex;
 
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Collect, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Phase, Signal, Sli, SloSnapshot,
-    Snapshot, Status, TaskCosts, Timestamp, Unit, wilson_interval,
+    AgentEvent, Collect, Counts, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Phase, Signal, Sli,
+    SloSnapshot, Snapshot, Status, TaskCosts, Timestamp, Unit, Window,
 };
 
 use self::build::strictest_budget;
+use self::indicator::Indicator;
 use self::state::Transition;
 use crate::GoodWhen;
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
+use crate::composite::Composite;
 use crate::consequence::Consequence;
+use crate::evaluation::BudgetReading;
 use crate::target::round_to_12_decimals;
 
 /// A service level objective of one agent: indicators and an error budget.
@@ -29,16 +33,14 @@ pub struct Slo {
     agent: String,
     description: String,
     labels: BTreeMap<String, String>,
-    indicators: Vec<Box<dyn Sli>>,
-    /// Of each indicator.
-    consequences: Vec<Consequence>,
-    /// Of each indicator, whether it is for information only.
-    informational: Vec<bool>,
+    indicators: Vec<Indicator>,
     not_evaluable: Vec<String>,
     budget: ErrorBudget,
     /// `None` if all indicators belong to another system, whose events are not observed.
     good_when: Option<GoodWhen>,
     costs: Option<Mutex<TaskCosts>>,
+    /// What a composite objective combines, instead of events of its own.
+    composite: Option<Composite>,
     transition: Mutex<Transition>,
 }
 
@@ -51,18 +53,18 @@ impl Slo {
     /// Returns an error if the target leaves no valid budget.
     pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
         let budget = ErrorBudget::new(BudgetConfig { total: strictest_budget(&indicators), ..Default::default() })?;
+        let unnamed = indicators.into_iter().map(|sli| (sli, None, false));
         let slo = Self {
             name: name.into(),
             agent: String::new(),
             description: String::new(),
             labels: BTreeMap::new(),
-            consequences: Vec::new(),
-            informational: vec![false; indicators.len()],
-            indicators,
+            indicators: Indicator::of_objective(unnamed),
             not_evaluable: Vec::new(),
             budget,
             good_when: Some(GoodWhen::default()),
             costs: None,
+            composite: None,
             transition: Mutex::default(),
         };
         Ok(slo.with_consequences())
@@ -71,13 +73,12 @@ impl Slo {
     /// Derives what follows from each indicator, from the budget and from what it counts.
     fn with_consequences(mut self) -> Self {
         let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
-        let indicators = self.indicators.iter().zip(&self.informational);
-        self.consequences = indicators
-            .map(|(indicator, is_informational)| match is_informational {
+        for indicator in &mut self.indicators {
+            indicator.consequence = match indicator.is_informational {
                 true => Consequence::None,
-                false => Consequence::of(&**indicator, config, good_when),
-            })
-            .collect();
+                false => Consequence::of(&*indicator.sli, config, good_when),
+            };
+        }
         self
     }
 
@@ -133,14 +134,14 @@ impl Slo {
         &self.description
     }
 
-    /// Returns the error budget.
+    /// Returns the error budget. That of a composite objective counts no events: [`snapshot_at`](Self::snapshot_at) has its state.
     pub fn budget(&self) -> &ErrorBudget {
         &self.budget
     }
 
     /// Returns the indicators.
-    pub fn indicators(&self) -> &[Box<dyn Sli>] {
-        &self.indicators
+    pub fn indicators(&self) -> impl Iterator<Item = &dyn Sli> {
+        self.indicators.iter().map(|indicator| &*indicator.sli)
     }
 
     /// Counts an event in the budget at the current time. Indicators are recorded with their own methods, or all at once with
@@ -160,12 +161,15 @@ impl Slo {
     /// Records an event, whatever its agent.
     #[inline]
     pub(crate) fn count(&self, event: &AgentEvent) {
+        if let Some(composite) = &self.composite {
+            return composite.observe(event);
+        }
         let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
         if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
             self.budget.record(event.time, good);
         }
         for indicator in &self.indicators {
-            indicator.observe(event);
+            indicator.sli.observe(event);
         }
     }
 
@@ -176,12 +180,23 @@ impl Slo {
 
     /// Returns the worst status of the error budget and of the indicators that miss their targets.
     fn status_at(&self, now: Timestamp) -> Status {
-        let of_indicators = self.judged().filter_map(|(consequence, indicator)| consequence.status(indicator, now));
-        worst(self.budget.reading(now).status, of_indicators)
+        let of_indicators = self.indicators.iter().filter_map(|indicator| indicator.status(now));
+        worst(self.budget_reading(now).status, of_indicators)
     }
 
-    fn judged(&self) -> impl Iterator<Item = (&Consequence, &dyn Sli)> {
-        self.consequences.iter().zip(self.indicators.iter().map(|indicator| &**indicator))
+    fn budget_reading(&self, now: Timestamp) -> BudgetReading {
+        match &self.composite {
+            Some(composite) => composite.reading(self.budget.config(), now),
+            None => self.budget.reading(now),
+        }
+    }
+
+    /// Returns the counts of each bucket in `window` up to `now`; see [`RollingView::time_series`](sre_core::RollingView::time_series).
+    pub fn time_series(&self, window: Window, now: Timestamp) -> Vec<(Timestamp, Counts)> {
+        match &self.composite {
+            Some(composite) => composite.time_series(window, now),
+            None => self.budget.time_series(window, now),
+        }
     }
 
     /// Returns the status at `now`, and sends a signal where it has changed since the last call.
@@ -215,25 +230,26 @@ impl Slo {
     }
 
     fn snapshots_of_indicators(&self, now: Timestamp) -> Vec<IndicatorSnapshot> {
-        self.judged().map(|(consequence, indicator)| consequence.snapshot(indicator, now)).collect()
+        self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect()
     }
 
     /// Returns the state at `now`.
     pub fn snapshot_at(&self, now: Timestamp) -> SloSnapshot {
-        let reading = self.budget.reading(now);
-        let total = self.budget.config().total;
+        let reading = self.budget_reading(now);
         let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
         snapshot.indicators = self.snapshots_of_indicators(now);
         let of_indicators = snapshot.indicators.iter().filter_map(|indicator| indicator.status);
         snapshot.status = worst(reading.status, of_indicators);
         (snapshot.budget_status, snapshot.reason) = (reading.status, reading.reason);
-        snapshot.target = total.map(|total| round_to_12_decimals(1.0 - total));
+        snapshot.target = reading.budget.total.map(|total| round_to_12_decimals(1.0 - total));
         (snapshot.good, snapshot.bad) = (reading.counts.good, reading.counts.bad);
-        snapshot.sli = reading.counts.success_ratio();
-        snapshot.interval = wilson_interval(reading.counts.good as f64, reading.counts.total() as f64);
+        (snapshot.sli, snapshot.interval) = (reading.sli, reading.interval);
         snapshot.error_budget = reading.budget;
         snapshot.burn_rates = reading.burn_rates;
         snapshot.alerts = reading.alerts;
+        if let Some(composite) = &self.composite {
+            (snapshot.method, snapshot.objectives) = (Some(composite.method), composite.snapshots(now));
+        }
         snapshot.not_evaluable.clone_from(&self.not_evaluable);
         snapshot.labels.clone_from(&self.labels);
         snapshot.dropped = reading.dropped;
@@ -269,16 +285,15 @@ impl Collect for Slo {
     fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
         self.snapshot_at(now).metrics(emit);
         for indicator in &self.indicators {
-            let Some(histogram) = indicator.histogram() else { continue };
-            let spec = indicator.spec();
-            let unit = match spec.unit {
+            let Some(histogram) = indicator.sli.histogram() else { continue };
+            let unit = match indicator.sli.spec().unit {
                 Unit::Milliseconds => MetricUnit::Seconds,
                 Unit::Usd => MetricUnit::Dollars,
                 Unit::Ratio | Unit::Difference => MetricUnit::Ratio,
                 _ => MetricUnit::None,
             };
             let metric = Metric::histogram("sre.indicator.distribution", histogram).with_unit(unit);
-            let labels = [("slo", &*self.name), ("agent", &*self.agent), ("indicator", &*spec.name)];
+            let labels = [("slo", &*self.name), ("agent", &*self.agent), ("indicator", &*indicator.name)];
             emit(metric.with_labels(&labels).with_help("Distribution of the indicator's samples."));
         }
     }

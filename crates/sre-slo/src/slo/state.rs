@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sre_core::private::lock;
-use sre_core::{Persist, Signal, SignalKind, SliSpec, StateError, StateReader, StateWriter, Status};
+use sre_core::{Persist, Signal, SignalKind, StateError, StateReader, StateWriter, Status};
 
 use super::Slo;
 
@@ -32,6 +32,7 @@ impl Transition {
 const TRANSITION: &str = "transition";
 const BUDGET: &str = "budget";
 const COSTS: &str = "costs";
+const COMPOSITE: &str = "composite";
 
 impl Slo {
     /// Saves the counts, so that they survive a restart.
@@ -45,8 +46,11 @@ impl Slo {
         if let Some(costs) = &self.costs {
             state.section(COSTS, |state| lock(costs).save(state));
         }
+        if let Some(composite) = &self.composite {
+            state.section(COMPOSITE, |state| composite.save(state));
+        }
         for indicator in &self.indicators {
-            state.section(&section_of(indicator.spec()), |state| indicator.save(state));
+            state.section(&indicator.section, |state| indicator.sli.save(state));
         }
     }
 
@@ -59,8 +63,8 @@ impl Slo {
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         for section in state.sections() {
             let (name, mut section) = section?;
-            match (name, &self.costs) {
-                (TRANSITION, _) => {
+            match (name, &self.costs, &self.composite) {
+                (TRANSITION, ..) => {
                     let mut transition = Transition::restored(&mut section)?;
                     // The action may have been configured since, and holds for what is exhausted already.
                     if let Some(SignalKind::SloStatusChanged(change)) =
@@ -70,20 +74,17 @@ impl Slo {
                     }
                     *lock(&self.transition) = transition;
                 }
-                (BUDGET, _) => self.budget.restore(&mut section)?,
-                (COSTS, Some(costs)) => lock(costs).restore(&mut section)?,
+                (BUDGET, ..) => self.budget.restore(&mut section)?,
+                (COSTS, Some(costs), _) => lock(costs).restore(&mut section)?,
+                (COMPOSITE, _, Some(composite)) => composite.restore(&mut section)?,
                 _ => {
-                    let mut own = self.indicators.iter().filter(|own| section_of(own.spec()) == name);
-                    own.next().map_or(Ok(()), |own| own.restore(&mut section))?;
+                    let own = self.indicators.iter().find(|own| own.section == name);
+                    own.map_or(Ok(()), |own| own.sli.restore(&mut section))?;
                 }
             }
         }
         Ok(())
     }
-}
-
-fn section_of(spec: &SliSpec) -> String {
-    format!("{} over {}", spec.name, spec.window)
 }
 
 impl Persist for Slo {

@@ -16,8 +16,14 @@ fn finished(time: Timestamp, success: bool) -> AgentEvent {
 #[test]
 fn the_budget_comes_from_the_strictest_ratio_and_never_from_a_latency_or_a_cost() {
     let budget = |indicators| Slo::new("x", indicators).unwrap().budget().config().total;
-    assert_eq!(budget(vec![Box::new(TaskSuccessRate::new(0.9)), Box::new(TaskSuccessRate::new(0.99))]), Some(0.01));
-    assert_eq!(budget(vec![Box::new(TaskSuccessRate::new(0.9)), Box::new(HallucinationRate::new(0.02))]), Some(0.02));
+    assert_eq!(
+        budget(vec![Box::new(TaskSuccessRate::new(0.9).unwrap()), Box::new(TaskSuccessRate::new(0.99).unwrap())]),
+        Some(0.01)
+    );
+    assert_eq!(
+        budget(vec![Box::new(TaskSuccessRate::new(0.9).unwrap()), Box::new(HallucinationRate::new(0.02).unwrap())]),
+        Some(0.02)
+    );
     assert_eq!(budget(vec![Box::new(ResponseLatency::default()), Box::new(CostPerTask::default())]), None);
 }
 
@@ -89,12 +95,12 @@ fn reading_the_status_by_hand_swallows_no_transition_and_an_incident_is_asserted
 #[test]
 fn an_incident_that_began_and_ended_after_the_state_was_saved_is_ended() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
-    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap();
+    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap();
     slo.observe(&finished(clock.now(), true));
     slo.evaluate_at(clock.now(), &mut |_| {});
     let mut state = StateWriter::default();
     slo.save(&mut state);
-    let restored = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap();
+    let restored = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap();
     restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
     let mut phases = Vec::new();
     (0..3).for_each(|_| {
@@ -105,7 +111,7 @@ fn an_incident_that_began_and_ended_after_the_state_was_saved_is_ended() {
 
 #[test]
 fn an_objective_of_an_agent_ignores_the_events_of_others() {
-    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9))]).unwrap().for_agent("other");
+    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap().for_agent("other");
     slo.observe(&finished(Timestamp::from_secs(1_790_000_000), false));
     assert_eq!(slo.snapshot_at(Timestamp::from_secs(1_790_000_000)).bad, 0);
 }
@@ -115,7 +121,7 @@ fn one_event_reaches_the_budget_and_every_indicator() {
     let slo = Slo::new(
         "all",
         vec![
-            Box::new(TaskSuccessRate::new(0.9)),
+            Box::new(TaskSuccessRate::new(0.9).unwrap()),
             Box::new(ResponseLatency::default()),
             Box::new(CostPerTask::default()),
         ],
@@ -133,7 +139,7 @@ fn one_event_reaches_the_budget_and_every_indicator() {
 #[test]
 fn a_cost_condition_knows_the_calls_of_the_task() {
     let good_when = GoodWhen { max_cost_usd: Some(Usd::from_nanos(100)), ..Default::default() };
-    let slo = Slo::new("cheap", vec![Box::new(TaskSuccessRate::new(0.5))]).unwrap().with_good_when(good_when);
+    let slo = Slo::new("cheap", vec![Box::new(TaskSuccessRate::new(0.5).unwrap())]).unwrap().with_good_when(good_when);
     let now = Timestamp::from_secs(1_790_000_000);
     for (task, nanos) in [("a", 60), ("a", 60), ("b", 60)] {
         let json = format!(

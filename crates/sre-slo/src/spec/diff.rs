@@ -3,7 +3,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::SloSpec;
+use super::{IndicatorSpec, SloSpec};
 use crate::GoodWhen;
 
 /// A difference between two versions of an objective.
@@ -92,11 +92,31 @@ fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
     }
     let ratio = |spec: &SloSpec| spec.target.map(crate::Target::ratio);
     note("target", json(&old.target), json(&new.target), by_size(ratio(old), ratio(new), true));
+    note("composite", json(&old.composite), json(&new.composite), ChangeKind::Breaking);
     compare_good_when(old, new, &mut note);
     compare_policy(old, new, &mut note);
-    for indicator in &old.indicators {
-        let field = format!("indicators.{}", indicator.kind);
-        let Some(now) = new.indicators.iter().find(|now| now.kind == indicator.kind) else {
+    compare_indicators(old, new, &mut note);
+}
+
+/// Returns the indicators by name, or by type; from the second of a type on with a number.
+fn by_name(spec: &SloSpec) -> Vec<(String, &IndicatorSpec)> {
+    let mut named: Vec<(String, &IndicatorSpec)> = Vec::new();
+    for indicator in &spec.indicators {
+        let name = indicator.name.as_ref().unwrap_or(&indicator.kind);
+        let numbered = (2..).map(|number| format!("{name}_{number}"));
+        let free =
+            std::iter::once(name.clone()).chain(numbered).find(|name| named.iter().all(|(taken, _)| taken != name));
+        named.extend(free.map(|name| (name, indicator)));
+    }
+    named
+}
+
+fn compare_indicators(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Value, Value, ChangeKind)) {
+    let (before, after) = (by_name(old), by_name(new));
+    for (name, indicator) in &before {
+        let field = format!("indicators.{name}");
+        let same = after.iter().find(|(now, new)| now == name && new.kind == indicator.kind);
+        let Some((_, now)) = same else {
             note(&field, json(indicator), Value::Null, ChangeKind::Breaking);
             continue;
         };
@@ -120,8 +140,10 @@ fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
             note(&format!("{field}.{name}"), json(&from), json(&to), kind);
         }
     }
-    for indicator in new.indicators.iter().filter(|now| old.indicators.iter().all(|old| old.kind != now.kind)) {
-        note(&format!("indicators.{}", indicator.kind), Value::Null, json(indicator), ChangeKind::Tightened);
+    for (name, indicator) in &after {
+        if before.iter().all(|(old, was)| old != name || was.kind != indicator.kind) {
+            note(&format!("indicators.{name}"), Value::Null, json(indicator), ChangeKind::Tightened);
+        }
     }
 }
 

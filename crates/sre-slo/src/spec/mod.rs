@@ -1,4 +1,5 @@
 //! Objectives as text, in this crate's YAML format and in OpenSLO.
+mod check;
 mod diff;
 mod objective;
 mod openslo;
@@ -9,6 +10,7 @@ mod resolve;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use check::InvalidSpec;
 pub use diff::{Change, ChangeKind, diff};
 pub use openslo::{from_openslo, to_openslo};
 pub use origin::OpenSloOrigin;
@@ -20,7 +22,8 @@ use sre_core::Window;
 use sre_core::yaml::ConfigError;
 
 use crate::{
-    BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, Target, TimeSlices,
+    BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, CompositeSpec, ExhaustionAction, GoodWhen, Target,
+    TimeSlices,
 };
 
 /// The JSON Schema of the YAML format.
@@ -39,7 +42,7 @@ pub struct SloSpec {
     /// The purpose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The agent. If absent or empty, each agent seen gets its own instance.
+    /// The agent. If absent or empty, each agent seen gets its own instance; a composite objective covers all agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// Target ratio of good events, if no ratio indicator sets it.
@@ -54,6 +57,9 @@ pub struct SloSpec {
     /// Makes the budget count time slices instead of events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_slices: Option<TimeSlices>,
+    /// Other objectives that this one combines, instead of indicators and events of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub composite: Option<CompositeSpec>,
     /// The indicators.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub indicators: Vec<IndicatorSpec>,
@@ -82,6 +88,10 @@ pub struct IndicatorSpec {
     /// The name of the type, such as `task_success_rate`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The name in reports and metrics, unique within the objective. Default: the type, for a second indicator of one type followed
+    /// by its window, `response_latency_24h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Whether it is shown only, and has no consequences.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub informational: bool,
@@ -176,6 +186,23 @@ impl SloSpec {
             min_events: policy.min_events,
             expected_events: policy.expected_events,
             consumed: 0.0,
+        }
+    }
+}
+
+impl BudgetPolicySpec {
+    /// Returns this policy with the fields of `parent` that it does not set. `thresholds` and `policy` are one field.
+    fn merged_over(&self, parent: Self) -> Self {
+        let has_alerts = self.policy.is_some() || !self.thresholds.is_empty();
+        let alerts = if has_alerts { self } else { &parent };
+        Self {
+            thresholds: alerts.thresholds.clone(),
+            policy: alerts.policy.clone(),
+            significance: self.significance.or(parent.significance),
+            min_bad: self.min_bad.or(parent.min_bad),
+            min_events: self.min_events.or(parent.min_events),
+            expected_events: self.expected_events.or(parent.expected_events),
+            exhaustion_action: self.exhaustion_action.or(parent.exhaustion_action),
         }
     }
 }

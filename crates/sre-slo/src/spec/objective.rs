@@ -5,9 +5,10 @@ use sre_core::yaml::{ConfigError, Fields, Key, Kind, Node};
 use sre_core::{EventKind, Severity, Usd, Window};
 
 use super::origin::OpenSloOrigin;
-use super::{BudgetPolicySpec, IndicatorSpec, SloSpec};
+use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec};
 use crate::{
-    BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ExhaustionAction, GoodWhen, SliRegistry, Target, TimeSlices,
+    BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ComponentSpec, CompositeSpec, ExhaustionAction, GoodWhen,
+    SliRegistry, Target, TimeSlices,
 };
 
 /// Reads an objective.
@@ -34,6 +35,7 @@ pub(super) fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<Slo
                 .collect::<Result<_, _>>()?,
             None => Vec::new(),
         },
+        composite: fields.take("composite").map(|node| composite(node, file)).transpose()?,
         good_when: fields.take("good_when").map(|node| good_when(node, file)).transpose()?,
         error_budget_policy: fields.take("error_budget_policy").map(|node| budget_policy(node, file)).transpose()?,
         labels: fields.labels()?,
@@ -41,6 +43,7 @@ pub(super) fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<Slo
         openslo: fields.take("openslo").map(|node| origin(node, file)).transpose()?,
     };
     fields.finish()?;
+    spec.check_names().map_err(|error| ConfigError::document(file, node.line, error.to_string()))?;
     Ok(spec)
 }
 
@@ -82,13 +85,15 @@ fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Res
         return Err(ConfigError::document(file, node.line, message));
     };
     let informational = fields.flag("informational")?.unwrap_or_default();
-    let own = ["type", "informational"];
+    // The name of an indicator of another system is a parameter.
+    let name = if kind == EXTERNAL { None } else { fields.text("name")? };
+    let own: &[&str] = if kind == EXTERNAL { &["type", "informational"] } else { &["type", "name", "informational"] };
     let entries = fields.entries.iter().filter(|(key, node)| !own.contains(&&*key.name) && !node.is_null());
     let params: BTreeMap<String, Value> =
         entries.clone().map(|(key, node)| (key.name.clone(), node.to_value())).collect();
     let line_of =
         |field: &str| fields.entries.iter().find(|(key, _)| key.name == field).map_or(node.line, |(key, _)| key.line);
-    let spec = IndicatorSpec { kind, informational, params };
+    let spec = IndicatorSpec { kind, name, informational, params };
     if spec.is_external() {
         return Ok(spec);
     }
@@ -137,6 +142,39 @@ fn time_slices(node: &Node, file: &str) -> Result<TimeSlices, ConfigError> {
         (Some(window), Some(target)) => Ok(TimeSlices { window, target }),
         _ => Err(ConfigError::document(file, node.line, "`time_slices`: expected `window` and `target`".to_owned())),
     }
+}
+
+fn composite(node: &Node, file: &str) -> Result<CompositeSpec, ConfigError> {
+    let mut fields = Fields::new(node, file, "composite.")?;
+    let objectives = match fields.take("objectives") {
+        Some(node) => fields
+            .items("objectives", node)?
+            .iter()
+            .enumerate()
+            .map(|(index, node)| component(node, file, &format!("composite.objectives[{index}].")))
+            .collect::<Result<_, _>>()?,
+        None => Vec::new(),
+    };
+    let method = fields.read("method", "weighted or worst", |value| value.as_str()?.parse().ok())?;
+    fields.finish()?;
+    Ok(CompositeSpec { objectives, method: method.unwrap_or_default() })
+}
+
+fn component(node: &Node, file: &str, path: &str) -> Result<ComponentSpec, ConfigError> {
+    let mut fields = Fields::new(node, file, path)?;
+    let name = fields.text("name")?;
+    let weight = fields.read("weight", "a number above 0", |value| {
+        value.as_f64().filter(|weight| *weight > 0.0 && weight.is_finite())
+    })?;
+    fields.finish()?;
+    let Some(name) = name else {
+        return Err(ConfigError::document(
+            file,
+            node.line,
+            format!("`{path}name`: found nothing, expected an objective"),
+        ));
+    };
+    Ok(ComponentSpec { name, weight: weight.unwrap_or(1.0) })
 }
 
 fn good_when(node: &Node, file: &str) -> Result<GoodWhen, ConfigError> {

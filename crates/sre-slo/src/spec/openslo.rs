@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use sre_core::yaml::{ConfigError, documents};
-use sre_core::{Severity, Window};
+use sre_core::{CompositeMethod, Severity, Window};
 
 use super::origin::OpenSloOrigin;
 use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecError, objective, yaml_document};
@@ -70,7 +70,10 @@ impl Import<'_> {
                 if objectives.len() == 1 { name.clone() } else { format!("{name}-{}", slug(objective, index)) };
             imported.description = spec["description"].as_str().map(str::to_owned);
             imported.service = spec["service"].as_str().map(str::to_owned);
-            imported.target = Some(self.target(objective, index)?);
+            let target = self.target(objective, index)?;
+            let is_worst =
+                imported.composite.as_ref().is_some_and(|composite| composite.method == CompositeMethod::Worst);
+            imported.target = (!is_worst).then_some(target);
             imported.window = self.window(&spec["timeWindow"][0])?;
             imported.calendar = self.calendar(&spec["timeWindow"][0])?;
             imported.time_slices = self.time_slices(objective, index)?;
@@ -281,6 +284,9 @@ fn restore(spec: &SloSpec, origin: &OpenSloOrigin, documents: &mut Vec<Value>) {
 
 fn compose(spec: &SloSpec) -> Vec<Value> {
     let mut fields = BTreeMap::from([("indicators", json!(spec.indicators))]);
+    if let Some(composite) = &spec.composite {
+        fields.insert("composite", json!(composite));
+    }
     if let Some(good_when) = &spec.good_when {
         fields.insert("good_when", json!(good_when));
     }

@@ -15,8 +15,8 @@ pub(super) struct SourceLocation {
 /// Locations of objectives by name.
 pub(super) type Locations = BTreeMap<String, SourceLocation>;
 
-/// Resolves `inherits_from`: a field missing in the child is taken from the parent, and labels are merged. Specs may be in any
-/// order.
+/// Resolves `inherits_from`: a field missing in the child is taken from the parent; labels and the fields of
+/// `error_budget_policy` are merged. Specs may be in any order.
 ///
 /// # Errors
 ///
@@ -32,15 +32,20 @@ pub(super) fn resolve_located(specs: &[SloSpec], locations: &Locations) -> Resul
         specs.iter().map(|spec| resolver.resolve(spec, &mut Vec::new())).collect();
     let resolved = resolved?;
     let is_parent = |name: &str| specs.iter().any(|spec| spec.inherits_from.as_deref() == Some(name));
-    match resolved.iter().find(|spec| spec.target.is_none() && spec.indicators.is_empty() && !is_parent(&spec.name)) {
-        Some(spec) => Err(ConfigError::Document {
-            file: locations.get(&spec.name).map_or_else(|| spec.name.clone(), |location| location.file.clone()),
-            line: locations.get(&spec.name).map_or(1, |location| location.line),
-            message: format!("`{}`: found neither `target` nor `indicators`, expected at least one", spec.name),
+    for spec in &resolved {
+        let error = |message: String| {
+            let location = locations.get(&spec.name);
+            let file = location.map_or_else(|| spec.name.clone(), |location| location.file.clone());
+            ConfigError::Document { file, line: location.map_or(1, |location| location.line), message }
+        };
+        let is_empty = spec.target.is_none() && spec.indicators.is_empty() && spec.composite.is_none();
+        if is_empty && !is_parent(&spec.name) {
+            let found = "found neither `target` nor `indicators`, expected at least one";
+            return Err(error(format!("`{}`: {found}", spec.name)).into());
         }
-        .into()),
-        None => Ok(resolved),
+        spec.components(&resolved).map_err(|invalid| error(format!("`{}`: {invalid}", spec.name)))?;
     }
+    Ok(resolved)
 }
 
 struct Resolver<'a> {
@@ -76,9 +81,13 @@ impl<'a> Resolver<'a> {
             window: spec.window.or(parent.window),
             calendar: spec.calendar.clone().or(parent.calendar),
             time_slices: spec.time_slices.or(parent.time_slices),
+            composite: spec.composite.clone().or(parent.composite),
             indicators: if spec.indicators.is_empty() { parent.indicators } else { spec.indicators.clone() },
             good_when: spec.good_when.clone().or(parent.good_when),
-            error_budget_policy: spec.error_budget_policy.clone().or(parent.error_budget_policy),
+            error_budget_policy: match (&spec.error_budget_policy, parent.error_budget_policy) {
+                (Some(own), Some(parent)) => Some(own.merged_over(parent)),
+                (own, parent) => own.clone().or(parent),
+            },
             labels,
             inherits_from: None,
             openslo: spec.openslo.clone(),
