@@ -1,7 +1,6 @@
-//! Ingest throughput of `sre serve`, from another process over loopback. Prints rows for `docs/performance.md`, and writes them to
-//! `target/bench-serve.md` for `cargo xtask bench`.
+//! Ingest throughput of `sre serve`, from another process over loopback. Prints its figures, and writes them to
+//! `target/bench-serve.json` for `cargo xtask bench`.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -15,6 +14,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use serde_json::json;
 use sre_adapter_otel::OtelAdapter;
 use sre_core::adapter::{Adapter, Body, BodyKind};
 
@@ -271,9 +271,9 @@ fn best(mut work: impl FnMut()) -> Duration {
     times[10]
 }
 
-fn row(rows: &mut String, what: &str, measured: &str, asked: &str, met: bool) {
-    let mark = if met { "met" } else { "**missed**" };
-    writeln!(rows, "| {what} | {measured} | {asked} | – | – | {mark} |").expect("a text takes a line");
+/// Returns a figure as `cargo xtask bench` reads it.
+fn figure(what: impl Into<String>, measured: f64, unit: &str, asked: serde_json::Value) -> serde_json::Value {
+    json!({"what": what.into(), "measured": measured, "unit": unit, "asked": asked})
 }
 
 fn main() {
@@ -288,33 +288,20 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     write_settings(folder.path(), "");
     let next = Arc::new(AtomicU64::new(1));
-    let mut rows = String::new();
-
     let (decode, body) = (OtelAdapter::default().decoder().expect("it has one"), Bytes::from(template.bytes.clone()));
     let (read, prost) = (
         best(|| drop(decode(Body::new(BodyKind::Traces, body.clone())))),
         best(|| drop(ExportTraceServiceRequest::decode(&*template.bytes))),
     );
-    let ratio = read.as_secs_f64() / prost.as_secs_f64();
-    writeln!(
-        rows,
-        "| read such a body | {:.2} ms | ≤ 2.00 × | `prost` {:.2} ms | {ratio:.2} | {} |",
-        read.as_secs_f64() * 1e3,
-        prost.as_secs_f64() * 1e3,
-        if ratio <= 2.0 { "met" } else { "**missed**" }
-    )
-    .expect("a text takes a line");
+    let nanos = |time: Duration| time.as_secs_f64() * 1e9;
+    let asked = json!({"times": {"most": 2.0, "peer": "prost", "of_peer": nanos(prost)}});
+    let mut figures = vec![figure("read such a body", nanos(read), "ns", asked)];
 
     let service = Service::start(folder.path());
     load(&service.address, &template, &next, Duration::from_secs(3), None);
     let fastest = load(&service.address, &template, &next, Duration::from_secs(most), None);
-    row(
-        &mut rows,
-        &format!("spans taken in durably, {SPANS} in {megabytes:.2} MB each"),
-        &format!("{:.0} a second", fastest.rate()),
-        "≥ 60,000 a second",
-        fastest.rate() >= 60_000.0,
-    );
+    let what = format!("spans taken in durably, {SPANS} in {megabytes:.2} MB each");
+    figures.push(figure(what, fastest.rate(), "a second", json!({"at_least": 60_000})));
     assert_eq!(fastest.refused, 0, "nothing is refused");
     let bodies = 30.0;
     // Waits until open traces of the previous load have settled.
@@ -323,21 +310,12 @@ fn main() {
     let watching = std::thread::spawn(move || watch_memory(process, Duration::from_secs(half)));
     let steady = load(&service.address, &template, &next, Duration::from_secs(half), Some(bodies));
     let ([first, second], peak) = (watching.join().expect("figures"), memory(process, "VmHWM:"));
-    let p99 = steady.percentile(0.99);
-    row(
-        &mut rows,
-        "acknowledgement at 30,000 spans a second, p99",
-        &format!("{:.1} ms (p50 {:.1} ms)", p99.as_secs_f64() * 1e3, steady.percentile(0.5).as_secs_f64() * 1e3),
-        "< 250 ms",
-        p99 < Duration::from_millis(250),
-    );
-    row(
-        &mut rows,
-        &format!("resident memory meanwhile, {AGENTS} agents and {OBJECTIVES} objectives"),
-        &format!("{first:.0} MiB in the first half of {half} s, {second:.0} in the second, {peak:.0} ever"),
-        "< 200 MiB, flat (5 %)",
-        peak < 200.0 && second < first * 1.05,
-    );
+    let acknowledgement = "acknowledgement at 30,000 spans a second, p99";
+    figures.push(figure(acknowledgement, nanos(steady.percentile(0.99)), "ns", json!({"at_most": 250_000_000})));
+    let what = format!("resident memory at most, {AGENTS} agents and {OBJECTIVES} objectives");
+    figures.push(figure(what, peak, "MiB", json!({"at_most": 200})));
+    let growth = (second / first - 1.0) * 100.0;
+    figures.push(figure(format!("its growth between halves of {half} s"), growth, "%", json!({"at_most": 5})));
     service.kill();
 
     // A journal of a million spans that no snapshot covers.
@@ -352,13 +330,8 @@ fn main() {
     }
     service.kill();
     let service = Service::start(folder.path());
-    row(
-        &mut rows,
-        "start to ready, a million spans in the journal",
-        &format!("{:.2} s", service.ready_after.as_secs_f64()),
-        "< 2 s",
-        service.ready_after < Duration::from_secs(2),
-    );
+    let what = "start to ready, a million spans in the journal";
+    figures.push(figure(what, service.ready_after.as_secs_f64(), "s", json!({"at_most": 2})));
     let (mut times, mut series) = (Vec::new(), 0);
     for _ in 0..20 {
         let (time, answer) = service.get("/metrics");
@@ -367,14 +340,9 @@ fn main() {
     }
     times.sort_unstable();
     let per_series = times[10] * 10_000 / u32::try_from(series).expect("a few");
-    row(
-        &mut rows,
-        "`/metrics`, 10,000 series",
-        &format!("{:.1} ms ({series} in {:.1} ms)", per_series.as_secs_f64() * 1e3, times[10].as_secs_f64() * 1e3),
-        "< 20 ms",
-        per_series < Duration::from_millis(20),
-    );
+    figures.push(figure("`/metrics`, per 10,000 series", nanos(per_series), "ns", json!({"at_most": 20_000_000})));
     service.kill();
-    print!("{rows}");
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench-serve.md"), rows).expect("a file");
+    let text = serde_json::to_string_pretty(&figures).expect("JSON");
+    println!("{text}");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench-serve.json"), text).expect("a file");
 }

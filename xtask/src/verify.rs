@@ -16,7 +16,13 @@ struct Check {
     run: fn(&Options) -> anyhow::Result<String>,
 }
 
-const CHECKS: [Check; 2] = [
+const CHECKS: [Check; 3] = [
+    Check {
+        name: "charge-lines",
+        what: "how many cache lines a charge reads or writes that no cache holds",
+        tool: None,
+        run: charge_lines,
+    },
     Check { name: "package", what: "every crate builds from its package alone", tool: None, run: package },
     Check {
         name: "semver",
@@ -96,6 +102,39 @@ fn semver(options: &Options) -> anyhow::Result<String> {
     };
     cargo(&["semver-checks", "--workspace", "--all-features", "--baseline-rev", &baseline], &[])?;
     Ok(format!("passed, compared with {baseline}"))
+}
+
+/// Counts the misses of a simulated cache of 1 MiB, whatever the machine's own caches are.
+fn charge_lines(_: &Options) -> anyhow::Result<String> {
+    cargo(&["build", "--release", "-p", "sre-tests", "--example", "charge_lines"], &[])?;
+    let misses = |what: &str, rounds: &str| {
+        let out = "target/cachegrind.out";
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=cachegrind", "--cache-sim=yes", "--D1=32768,8,64", "--LL=1048576,16,64"]);
+        command.arg(format!("--cachegrind-out-file={out}")).args([
+            "target/release/examples/charge_lines",
+            what,
+            rounds,
+        ]);
+        if !command.output().context("cannot start valgrind")?.status.success() {
+            bail!("valgrind failed");
+        }
+        // The last line is `summary: Ir I1mr ILmr Dr D1mr DLmr Dw D1mw DLmw`.
+        let text = std::fs::read_to_string(out)?;
+        let counts: Vec<f64> = text
+            .lines()
+            .find_map(|line| line.strip_prefix("summary:"))
+            .context("cachegrind's output has a summary")?
+            .split_whitespace()
+            .filter_map(|count| count.parse().ok())
+            .collect();
+        Ok(counts.get(5).context("a count")? + counts.get(8).context("a count")?)
+    };
+    let per_charge = |what: &str| -> anyhow::Result<f64> {
+        // One round more, without what begins once.
+        Ok((misses(what, "2")? - misses(what, "1")?) / 200_000.0)
+    };
+    Ok(format!("{:.2}; governor's rate limiter: {:.2}", per_charge("guard")?, per_charge("governor")?))
 }
 
 /// Returns the output of a git command; `None` if it fails.

@@ -1,9 +1,10 @@
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 
 use sre_core::{Clock, CostAlertKind, Timestamp, Usd};
 
 use crate::agent_budget::AgentBudgetState;
-use crate::anomaly::{Baseline, SpendRate};
+use crate::anomaly::{AnomalyDetector, UsualCosts};
 use crate::limits::Limits;
 use crate::shared_budgets::BudgetIds;
 
@@ -11,14 +12,35 @@ use crate::shared_budgets::BudgetIds;
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) overall: AgentBudgetState,
-    rate: SpendRate,
-    baseline: Baseline,
-    /// What most charges do not read. Boxed, so that more accounts fit into a cache.
+    anomalies: AnomalyDetector,
+    /// What most charges do not read. Boxed, so that a charge touches fewer cache lines.
     pub(crate) details: Box<Details>,
+}
+
+/// An account in two cache lines: with many agents the time of a charge is that of the lines that it reads from memory.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct AccountCell(Mutex<Account>);
+
+const _: () = assert!(size_of::<AccountCell>() == 128);
+
+impl AccountCell {
+    pub(crate) fn new(account: Account) -> Self {
+        Self(Mutex::new(account))
+    }
+}
+
+impl Deref for AccountCell {
+    type Target = Mutex<Account>;
+
+    fn deref(&self) -> &Mutex<Account> {
+        &self.0
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Details {
+    usual: UsualCosts,
     pub(crate) tasks_today: u64,
     pub(crate) team: Option<String>,
     /// The incident keys of the objectives that throttle the agent.
@@ -42,8 +64,7 @@ impl Account {
         Self {
             overall: AgentBudgetState::overall(limits, agent, team),
             details: Box::new(Details { team: team.map(str::to_owned), ..Details::default() }),
-            rate: SpendRate::default(),
-            baseline: Baseline::default(),
+            anomalies: AnomalyDetector::default(),
         }
     }
 
@@ -157,17 +178,16 @@ impl Account {
     /// Adds a cost to the agent's history. Returns how it deviates from the costs before it.
     #[inline]
     pub(crate) fn assess(&mut self, cost: Usd, now: Timestamp) -> Deviation {
-        const MINUTE: i64 = 60_000_000_000;
-        let anomaly = self.baseline.is_exceeded_by(cost).then(|| Box::new(self.baseline.alert(cost)));
-        let daily_limit = Usd::from_nanos(self.overall.budget.limit);
-        let is_runaway = self.rate.add(now.as_nanos() / MINUTE, cost, daily_limit);
-        self.baseline.add(cost);
+        let usual = &mut self.details.usual;
+        let anomaly = self.anomalies.is_anomaly(cost).then(|| Box::new(self.anomalies.alert(cost, usual)));
+        let is_runaway = self.anomalies.add(cost, now, self.overall.budget.limit, usual);
         Deviation { anomaly, is_runaway }
     }
 
     pub(crate) fn deviation_alerts(&self, deviation: Deviation) -> impl Iterator<Item = CostAlertKind> {
         let anomaly = deviation.anomaly.map(|anomaly| *anomaly);
-        anomaly.into_iter().chain(deviation.is_runaway.then(|| self.rate.alert()))
+        let runaway = deviation.is_runaway.then(|| self.anomalies.runaway_alert(&self.details.usual));
+        anomaly.into_iter().chain(runaway)
     }
 }
 

@@ -1,18 +1,18 @@
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use rustc_hash::FxHasher;
 use smol_str::SmolStr;
 
-use crate::account::Account;
+use crate::account::AccountCell;
 
 /// Accounts by agent name. Short names are stored in the table itself, so that a lookup is a single memory access.
 #[derive(Default)]
 pub(crate) struct Accounts(HashTable<(SmolStr, SharedAccount)>);
 
-pub(crate) type SharedAccount = Arc<Mutex<Account>>;
+pub(crate) type SharedAccount = Arc<AccountCell>;
 
 /// An agent's name with its hash, computed once per operation.
 #[derive(Clone, Copy)]

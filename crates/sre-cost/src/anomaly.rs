@@ -1,27 +1,44 @@
 //! Detection of unusual costs: a single one far above an agent's others, or too many in a minute.
 
-use sre_core::{CostAlertKind, Usd};
+use sre_core::{CostAlertKind, Timestamp, Usd};
 
-/// An agent's most recent costs, which a new cost is compared with before it is added.
+/// Compares each cost of an agent, and what it spends in a minute, with its usual ones.
 ///
-/// The score is the modified z-score of B. Iglewicz and D. C. Hoaglin ("How to Detect and Handle Outliers", 1993): the
-/// distance from the median in standard deviations, as estimated from the median absolute deviation. So that costs which
+/// *A cost* is an anomaly by the modified z-score of B. Iglewicz and D. C. Hoaglin ("How to Detect and Handle Outliers", 1993):
+/// the distance from the median in standard deviations, as estimated from the median absolute deviation. So that costs which
 /// hardly vary raise no alert for a trifle, a standard deviation is at least a tenth of the median.
+///
+/// *A minute* is a runaway compared with the agent's other active minutes: an agent in a loop shows within a minute, not only at
+/// its daily limit. The comparison is with a median of 30 active minutes, so a loop counts as usual only after 15.
+///
+/// This is what every charge reads and writes; [`UsualCosts`] is updated in batches.
 #[derive(Debug)]
-pub(crate) struct Baseline {
+pub(crate) struct AnomalyDetector {
     /// A cost above this is an anomaly, in nano-dollars.
-    threshold: i64,
-    /// The newest costs, not yet in `costs`. Stored inline, so that most charges do not touch the heap.
-    newest: [f32; BATCH],
-    newest_len: u8,
-    /// The number of costs ever moved to `costs`; modulo `SIZE`, the index of the oldest.
+    max_cost: i64,
+    /// Spending more than this in the minute is a runaway, in nano-dollars; `i64::MAX` once it was reported.
+    max_in_minute: i64,
+    spent_in_minute: i64,
+    /// Minutes since the Unix epoch.
+    minute: u32,
+    /// The number of costs; from 2 × `SIZE` it continues at `SIZE`.
     count: u16,
-    costs: Box<[f32; SIZE]>,
+    /// The last `count % BATCH` costs, which are not in [`UsualCosts`] yet.
+    newest: [f32; BATCH],
+}
+
+/// An agent's most recent costs, and what it spent in its most recent active minutes, in dollars.
+#[derive(Debug)]
+pub(crate) struct UsualCosts {
+    /// Cost number `n` is at `n % SIZE`.
+    costs: [f32; SIZE],
+    minutes: [f32; MINUTES],
+    minute_count: u32,
 }
 
 const SIZE: usize = 64;
-/// How many costs are moved from `newest` to `costs` at once.
-const BATCH: usize = 8;
+/// How many costs are moved to [`UsualCosts`] at once.
+const BATCH: usize = 4;
 /// After how many costs the threshold is computed, for the first time and again.
 const UPDATE_INTERVAL: u16 = 32;
 /// A cost with a higher score is an anomaly.
@@ -31,57 +48,117 @@ const MAD_TO_SIGMA: f64 = 1.0 / 0.674_489_750_196_081_7;
 /// The minimum standard deviation, as a share of the median.
 const MIN_SIGMA: f64 = 0.1;
 
-impl Default for Baseline {
+const MINUTE: i64 = 60_000_000_000;
+const MINUTES: usize = 30;
+/// How many active minutes must be known.
+const MIN_MINUTES: u32 = 5;
+/// A runaway spends at least this multiple of the median per minute …
+const RUNAWAY_FACTOR: f64 = 10.0;
+/// … and the daily limit divided by this.
+const RUNAWAY_DIVISOR: i64 = 200;
+
+impl Default for AnomalyDetector {
     fn default() -> Self {
-        Self { threshold: i64::MAX, newest: [0.0; BATCH], newest_len: 0, count: 0, costs: Box::new([0.0; SIZE]) }
+        let (max_cost, max_in_minute) = (i64::MAX, i64::MAX);
+        Self { max_cost, max_in_minute, spent_in_minute: 0, minute: 0, count: 0, newest: [0.0; BATCH] }
     }
 }
 
-impl Baseline {
+impl Default for UsualCosts {
+    fn default() -> Self {
+        Self { costs: [0.0; SIZE], minutes: [0.0; MINUTES], minute_count: 0 }
+    }
+}
+
+impl AnomalyDetector {
     /// Returns whether a cost is an anomaly.
     #[inline]
-    pub(crate) fn is_exceeded_by(&self, cost: Usd) -> bool {
-        cost.nanos() > self.threshold
+    pub(crate) fn is_anomaly(&self, cost: Usd) -> bool {
+        cost.nanos() > self.max_cost
     }
 
+    /// Returns the alert for an anomaly, before it is added.
+    pub(crate) fn alert(&self, cost: Usd, usual: &UsualCosts) -> CostAlertKind {
+        let (median, sigma) = self.median_and_sigma(usual);
+        let score = (sigma > 0.0).then(|| (cost.as_dollars() - median) / sigma);
+        CostAlertKind::Anomaly { cost_usd: cost, score, median_usd: rounded(median) }
+    }
+
+    /// Adds a cost. Returns true once in a minute that is a runaway; `daily_limit` is in nano-dollars.
     #[inline]
-    pub(crate) fn add(&mut self, cost: Usd) {
-        self.newest[usize::from(self.newest_len) % BATCH] = cost.as_dollars() as f32;
-        self.newest_len += 1;
-        if usize::from(self.newest_len) == BATCH {
-            self.add_batch();
+    pub(crate) fn add(&mut self, cost: Usd, now: Timestamp, daily_limit: i64, usual: &mut UsualCosts) -> bool {
+        self.newest[usize::from(self.count) % BATCH] = cost.as_dollars() as f32;
+        self.count += 1;
+        if usize::from(self.count).is_multiple_of(BATCH) {
+            self.add_batch(usual);
         }
+        let minute = (now.as_nanos() / MINUTE) as u32;
+        if minute > self.minute {
+            self.start_minute(minute, daily_limit, usual);
+        }
+        self.spent_in_minute = self.spent_in_minute.saturating_add(cost.nanos());
+        let is_runaway = self.spent_in_minute > self.max_in_minute;
+        if is_runaway {
+            self.max_in_minute = i64::MAX;
+        }
+        is_runaway
+    }
+
+    /// Returns the alert for the current minute.
+    pub(crate) fn runaway_alert(&self, usual: &UsualCosts) -> CostAlertKind {
+        let (spent, usual) = (Usd::from_nanos(self.spent_in_minute), rounded(usual.median_minute()));
+        CostAlertKind::Runaway { minute_usd: spent, usual_usd: usual }
     }
 
     #[cold]
-    fn add_batch(&mut self) {
-        let start = usize::from(self.count) % SIZE;
-        self.costs[start..start + BATCH].copy_from_slice(&self.newest);
-        self.newest_len = 0;
-        self.count += BATCH as u16;
+    fn add_batch(&mut self, usual: &mut UsualCosts) {
+        let start = (usize::from(self.count) - BATCH) % SIZE;
+        usual.costs[start..start + BATCH].copy_from_slice(&self.newest);
         // Once `costs` is full, only the count modulo `SIZE` matters.
         if usize::from(self.count) == 2 * SIZE {
             self.count = SIZE as u16;
         }
         if self.count.is_multiple_of(UPDATE_INTERVAL) {
-            let (median, sigma) = self.median_and_sigma();
-            self.threshold = ((median + MAX_SCORE * sigma) * 1e9).min(i64::MAX as f64) as i64;
+            let (median, sigma) = self.median_and_sigma(usual);
+            self.max_cost = ((median + MAX_SCORE * sigma) * 1e9).min(i64::MAX as f64) as i64;
         }
     }
 
-    /// Returns the alert for a cost that exceeds the threshold, before it is added.
-    pub(crate) fn alert(&self, cost: Usd) -> CostAlertKind {
-        let (median, sigma) = self.median_and_sigma();
-        let score = (sigma > 0.0).then(|| (cost.as_dollars() - median) / sigma);
-        CostAlertKind::Anomaly { cost_usd: cost, score, median_usd: rounded(median) }
-    }
-
-    fn median_and_sigma(&self) -> (f64, f64) {
-        let mut costs = *self.costs;
-        let costs = &mut costs[..usize::from(self.count).min(SIZE)];
+    fn median_and_sigma(&self, usual: &UsualCosts) -> (f64, f64) {
+        let mut costs = usual.costs;
+        let known = usize::from(self.count) / BATCH * BATCH;
+        let costs = &mut costs[..known.min(SIZE)];
         let center = median(costs);
         costs.iter_mut().for_each(|cost| *cost = (*cost - center as f32).abs());
         (center, (median(costs) * MAD_TO_SIGMA).max(center * MIN_SIGMA))
+    }
+
+    #[cold]
+    fn start_minute(&mut self, minute: u32, daily_limit: i64, usual: &mut UsualCosts) {
+        if self.spent_in_minute > 0 {
+            usual.add_minute(Usd::from_nanos(self.spent_in_minute));
+        }
+        (self.minute, self.spent_in_minute) = (minute, 0);
+        self.max_in_minute = if usual.minute_count < MIN_MINUTES {
+            i64::MAX
+        } else {
+            ((usual.median_minute() * RUNAWAY_FACTOR * 1e9) as i64).max(daily_limit / RUNAWAY_DIVISOR)
+        };
+    }
+}
+
+impl UsualCosts {
+    fn add_minute(&mut self, spent: Usd) {
+        self.minutes[self.minute_count as usize % MINUTES] = spent.as_dollars() as f32;
+        self.minute_count += 1;
+        if self.minute_count >= 2 * MINUTES as u32 {
+            self.minute_count -= MINUTES as u32;
+        }
+    }
+
+    fn median_minute(&self) -> f64 {
+        let mut minutes = self.minutes;
+        median(&mut minutes[..(self.minute_count as usize).min(MINUTES)])
     }
 }
 
@@ -101,69 +178,6 @@ fn median(values: &mut [f32]) -> f64 {
 /// Rounds to seven digits, the precision of an `f32`.
 fn rounded(dollars: f64) -> Usd {
     format!("{dollars:.6e}").parse().unwrap_or_default()
-}
-
-/// What an agent spends per minute, compared with its other active minutes: an agent in a loop shows within a minute, not only
-/// at its daily limit. The comparison is with a median of 30 active minutes, so a loop counts as usual only after 15.
-#[derive(Debug, Default)]
-pub(crate) struct SpendRate {
-    minute: i64,
-    spent: i64,
-    is_reported: bool,
-    /// What was spent in the most recent active minutes, in dollars.
-    minutes: Box<[f32; MINUTES]>,
-    count: u32,
-    /// Spending more than this in a minute is a runaway, in nano-dollars.
-    threshold: i64,
-}
-
-const MINUTES: usize = 30;
-/// How many active minutes must be known.
-const MIN_MINUTES: u32 = 5;
-/// A runaway spends at least this multiple of the median per minute …
-const RUNAWAY_FACTOR: f64 = 10.0;
-/// … and the daily limit divided by this.
-const RUNAWAY_DIVISOR: i64 = 200;
-
-impl SpendRate {
-    /// Adds what was spent in a minute, numbered from any epoch. Returns true once per minute if it is a runaway.
-    #[inline]
-    pub(crate) fn add(&mut self, minute: i64, cost: Usd, daily_limit: Usd) -> bool {
-        if minute > self.minute {
-            self.start_minute(minute, daily_limit);
-        }
-        self.spent = self.spent.saturating_add(cost.nanos());
-        let is_new = self.spent > self.threshold && !self.is_reported;
-        self.is_reported |= is_new;
-        is_new
-    }
-
-    /// Returns the alert for the current minute.
-    pub(crate) fn alert(&self) -> CostAlertKind {
-        CostAlertKind::Runaway { minute_usd: Usd::from_nanos(self.spent), usual_usd: rounded(self.median()) }
-    }
-
-    #[cold]
-    fn start_minute(&mut self, minute: i64, daily_limit: Usd) {
-        if self.spent > 0 {
-            self.minutes[self.count as usize % MINUTES] = Usd::from_nanos(self.spent).as_dollars() as f32;
-            self.count += 1;
-            if self.count >= 2 * MINUTES as u32 {
-                self.count -= MINUTES as u32;
-            }
-        }
-        (self.minute, self.spent, self.is_reported) = (minute, 0, false);
-        self.threshold = if self.count < MIN_MINUTES {
-            i64::MAX
-        } else {
-            ((self.median() * RUNAWAY_FACTOR * 1e9) as i64).max(daily_limit.nanos() / RUNAWAY_DIVISOR)
-        };
-    }
-
-    fn median(&self) -> f64 {
-        let mut minutes = *self.minutes;
-        median(&mut minutes[..(self.count as usize).min(MINUTES)])
-    }
 }
 
 #[cfg(test)]
@@ -192,18 +206,22 @@ mod tests {
         Some(middle + MAX_SCORE * (deviation / 0.674_489_750_196_081_7).max(middle * MIN_SIGMA))
     }
 
+    fn add(detector: &mut AnomalyDetector, usual: &mut UsualCosts, cost: Usd) {
+        detector.add(cost, Timestamp::default(), i64::MAX, usual);
+    }
+
     proptest! {
         #[test]
         fn the_threshold_is_the_definitions(nanos in prop::collection::vec(0i64..5_000_000_000, 0..300)) {
-            let mut baseline = Baseline::default();
+            let (mut detector, mut usual) = Default::default();
             let mut costs = Vec::new();
             for nanos in nanos {
                 let cost = Usd::from_nanos(nanos);
-                baseline.add(cost);
+                add(&mut detector, &mut usual, cost);
                 costs.push(cost.as_dollars() as f32);
                 match threshold_by_hand(&costs) {
-                    None => prop_assert_eq!(baseline.threshold, i64::MAX),
-                    Some(threshold) => prop_assert!((baseline.threshold as f64 / 1e9 - threshold).abs() < 1e-6 * threshold.max(1.0)),
+                    None => prop_assert_eq!(detector.max_cost, i64::MAX),
+                    Some(threshold) => prop_assert!((detector.max_cost as f64 / 1e9 - threshold).abs() < 1e-6 * threshold.max(1.0)),
                 }
             }
         }
@@ -211,38 +229,42 @@ mod tests {
 
     #[test]
     fn an_outlier_is_an_anomaly_and_a_trifle_is_not() {
-        let mut baseline = Baseline::default();
+        let (mut detector, mut usual) = Default::default();
         for number in 0..40 {
-            baseline.add(usd(0.10 + 0.001 * f64::from(number % 5)));
+            add(&mut detector, &mut usual, usd(0.10 + 0.001 * f64::from(number % 5)));
         }
-        assert!(usd(0.12).nanos() <= baseline.threshold, "a deviation is at least a tenth of the median");
-        assert!(usd(0.20).nanos() > baseline.threshold);
-        let CostAlertKind::Anomaly { score, median_usd, .. } = baseline.alert(usd(1.0)) else { panic!("an anomaly") };
+        assert!(!detector.is_anomaly(usd(0.12)), "a deviation is at least a tenth of the median");
+        assert!(detector.is_anomaly(usd(0.20)));
+        let CostAlertKind::Anomaly { score, median_usd, .. } = detector.alert(usd(1.0), &usual) else {
+            panic!("an anomaly")
+        };
         assert_eq!(median_usd.to_string(), "0.102");
         assert!((score.unwrap() - (1.0 - 0.102) / 0.0102).abs() < 0.01, "{score:?}");
     }
 
     #[test]
     fn a_loop_is_detected_within_a_minute() {
-        let mut rate = SpendRate::default();
-        let daily = usd(100.0);
+        let (mut detector, mut usual): (AnomalyDetector, UsualCosts) = Default::default();
+        let daily = usd(100.0).nanos();
+        let at = |minute: i64| Timestamp::from_secs(minute * 60);
         for minute in 1..=20 {
             for _ in 0..4 {
-                assert!(!rate.add(minute * 3, usd(0.05), daily));
+                assert!(!detector.add(usd(0.05), at(minute * 3), daily, &mut usual));
             }
         }
         let mut alerts = Vec::new();
         for _ in 0..200 {
-            if rate.add(100, usd(0.05), daily) {
-                alerts.push(rate.alert());
+            if detector.add(usd(0.05), at(100), daily, &mut usual) {
+                alerts.push(detector.runaway_alert(&usual));
             }
         }
         let [CostAlertKind::Runaway { minute_usd, usual_usd }] = &alerts[..] else { panic!("{alerts:?}") };
         assert_eq!((minute_usd.to_string(), usual_usd.to_string()), ("2.05".to_owned(), "0.2".to_owned()));
         // It is reported again in each minute, until it has become usual.
-        let reported = (101..140).filter(|minute| (0..200).any(|_| rate.add(*minute, usd(0.05), daily))).count();
+        let mut is_reported = |minute| (0..200).any(|_| detector.add(usd(0.05), at(minute), daily, &mut usual));
+        let reported = (101..140).filter(|minute| is_reported(*minute)).count();
         assert!((10..=15).contains(&reported), "{reported}");
         // Without history, only the limits apply.
-        assert!(!SpendRate::default().add(1, usd(50.0), daily));
+        assert!(!AnomalyDetector::default().add(usd(50.0), at(1), daily, &mut UsualCosts::default()));
     }
 }

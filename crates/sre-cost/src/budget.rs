@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use sre_core::{CostAlert, CostAlertKind, CostScope, Timestamp, Usd};
 
 /// A limit on spending in a period, and what counts toward it.
@@ -12,9 +10,15 @@ pub(crate) struct Budget {
     pub(crate) limit: i64,
     /// The amount of the next threshold; `i64::MAX` after the last one.
     pub(crate) next_threshold: i64,
+    /// What most charges do not read. Boxed, so that a charge touches fewer cache lines.
+    details: Box<BudgetDetails>,
+}
+
+#[derive(Debug)]
+struct BudgetDetails {
     next_index: usize,
     /// Ascending by amount.
-    thresholds: Arc<[Threshold]>,
+    thresholds: Box<[Threshold]>,
     /// The part of the excess over the limit that was already reported.
     reported_excess: i64,
     /// When the first amount of the period was spent.
@@ -51,24 +55,22 @@ impl Budget {
         let threshold = |(share, action)| Threshold { amount: share_of(limit, share), action };
         let mut thresholds: Vec<Threshold> = thresholds.into_iter().map(threshold).collect();
         thresholds.sort_by_key(|threshold| threshold.amount);
-        let mut budget = Self {
-            spent: 0,
-            reserved: 0,
-            limit,
-            next_threshold: 0,
+        let details = BudgetDetails {
             next_index: 0,
             thresholds: thresholds.into(),
             reported_excess: 0,
             first_spent_at: Timestamp::default(),
         };
+        let mut budget = Self { spent: 0, reserved: 0, limit, next_threshold: 0, details: Box::new(details) };
         budget.update_next_threshold();
         budget
     }
 
     /// Starts a new period with nothing spent. Reservations stay.
     pub(crate) fn start_period(&mut self) {
-        (self.spent, self.next_index, self.reported_excess) = (0, 0, 0);
-        self.first_spent_at = Timestamp::default();
+        self.spent = 0;
+        (self.details.next_index, self.details.reported_excess) = (0, 0);
+        self.details.first_spent_at = Timestamp::default();
         self.update_next_threshold();
     }
 
@@ -87,11 +89,19 @@ impl Budget {
     /// Adds to what was spent. Returns the thresholds that this crosses.
     #[inline]
     pub(crate) fn spend(&mut self, amount: i64, at: Timestamp) -> Vec<Threshold> {
-        if self.first_spent_at == Timestamp::default() {
-            self.first_spent_at = at;
+        if self.spent == 0 {
+            self.begin_spending(at);
         }
         self.spent = self.spent.saturating_add(amount);
         if self.spent < self.next_threshold { Vec::new() } else { self.cross_thresholds() }
+    }
+
+    #[cold]
+    fn begin_spending(&mut self, at: Timestamp) {
+        // A correction may have brought what was spent back to zero.
+        if self.details.first_spent_at == Timestamp::default() {
+            self.details.first_spent_at = at;
+        }
     }
 
     #[inline]
@@ -101,9 +111,9 @@ impl Budget {
 
     /// Returns an alert for the excess over the limit that was not reported yet.
     pub(crate) fn new_excess(&mut self) -> Option<CostAlertKind> {
-        let excess = self.used().saturating_sub(self.limit).saturating_sub(self.reported_excess);
+        let excess = self.used().saturating_sub(self.limit).saturating_sub(self.details.reported_excess);
         (excess > 0).then(|| {
-            self.reported_excess += excess;
+            self.details.reported_excess += excess;
             CostAlertKind::Exceeded { excess_usd: Usd::from_nanos(excess) }
         })
     }
@@ -119,7 +129,7 @@ impl Budget {
         if self.spent <= 0 {
             return None;
         }
-        let rate = self.spent as f64 / now.since(self.first_spent_at).as_secs_f64().max(MIN_SECONDS);
+        let rate = self.spent as f64 / now.since(self.details.first_spent_at).as_secs_f64().max(MIN_SECONDS);
         let seconds = (self.limit - self.spent).max(0) as f64 / rate;
         let at = now.saturating_add(std::time::Duration::try_from_secs_f64(seconds).ok()?);
         (at < end).then_some(at)
@@ -127,15 +137,16 @@ impl Budget {
 
     #[cold]
     fn cross_thresholds(&mut self) -> Vec<Threshold> {
-        let rest = self.thresholds[self.next_index..].iter().copied();
+        let rest = self.details.thresholds[self.details.next_index..].iter().copied();
         let crossed: Vec<Threshold> = rest.take_while(|threshold| threshold.amount <= self.spent).collect();
-        self.next_index += crossed.len();
+        self.details.next_index += crossed.len();
         self.update_next_threshold();
         crossed
     }
 
     fn update_next_threshold(&mut self) {
-        self.next_threshold = self.thresholds.get(self.next_index).map_or(i64::MAX, |threshold| threshold.amount);
+        let next = self.details.thresholds.get(self.details.next_index);
+        self.next_threshold = next.map_or(i64::MAX, |threshold| threshold.amount);
     }
 }
 

@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 use sre_core::private::{lock, thread_number};
 use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerTotals, Timestamp, Usd};
 
-use crate::account::{Account, OpenReservation};
+use crate::account::{Account, AccountCell, OpenReservation};
 use crate::accounts::{Accounts, AgentKey, SharedAccount};
 use crate::budget::{Budget, ThresholdAction};
 use crate::denied::Denied;
@@ -386,7 +386,7 @@ impl Ledger {
     fn account(&self, key: AgentKey<'_>, team: Option<&str>) -> Option<SharedAccount> {
         let mut accounts = lock(&self.accounts);
         let is_full = accounts.len() >= self.limits.max_agents;
-        let new = || Arc::new(Mutex::new(Account::new(&self.limits, key.name(), team)));
+        let new = || Arc::new(AccountCell::new(Account::new(&self.limits, key.name(), team)));
         let account = accounts.get_or_insert(key, || (!is_full).then(new)).cloned();
         if account.is_none() {
             self.overflow.fetch_add(1, Ordering::Relaxed);

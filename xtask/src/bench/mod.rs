@@ -1,0 +1,110 @@
+//! Runs the benchmarks, compares the results with their required bounds, and writes the tables of `docs/performance.md`.
+
+mod asked;
+mod figure;
+mod long_input;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::asked::{Bound, Requirement};
+use self::figure::{Asked, Figure};
+use crate::cargo;
+
+/// A row is met when its worst run is: what holds only in the best of several runs does not hold.
+const RUNS: usize = 3;
+const RESULTS: &str = "target/bench-runs.json";
+const DOCS: &str = "docs/performance.md";
+
+/// The figures of one run, by table.
+#[derive(Serialize, Deserialize)]
+struct Run {
+    core: Vec<Figure>,
+    guards: Vec<Figure>,
+    serve: Vec<Figure>,
+}
+
+pub(crate) fn run(last: bool) -> anyhow::Result<()> {
+    if !last {
+        // `benches/serve.rs` starts this binary.
+        cargo(&["build", "--release", "--bin", "sre"], &[])?;
+        let runs: Vec<Run> = (0..RUNS).map(|_| measure()).collect::<anyhow::Result<_>>()?;
+        fs::write(RESULTS, serde_json::to_vec(&runs)?)?;
+    }
+    let results = fs::read(RESULTS).context("run `cargo xtask bench` first")?;
+    let runs: Vec<Run> = serde_json::from_slice(&results)?;
+    let mut docs = fs::read_to_string(DOCS)?;
+    let figures_of = |of: fn(&Run) -> &[Figure]| runs.iter().map(of).collect::<Vec<_>>();
+    for (name, of_runs) in [
+        ("core", figures_of(|run| &run.core)),
+        ("guards", figures_of(|run| &run.guards)),
+        ("serve", figures_of(|run| &run.serve)),
+    ] {
+        let table = figure::table(&of_runs);
+        println!("{table}");
+        docs = with_block(&docs, name, &table)?;
+    }
+    let machine = machine();
+    println!("{machine}");
+    fs::write(DOCS, with_block(&docs, "machine", &machine)?)?;
+    Ok(())
+}
+
+fn measure() -> anyhow::Result<Run> {
+    cargo(&["bench", "-p", "sre-tests"], &[])?;
+    let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
+    let mut core = figures(&asked::CORE)?;
+    core.extend(long_input::measure()?);
+    Ok(Run { core, guards: figures(&asked::GUARDS)?, serve: serde_json::from_slice(&serve)? })
+}
+
+fn figures(requirements: &[Requirement]) -> anyhow::Result<Vec<Figure>> {
+    let figure = |Requirement { what, measured, bound }: &Requirement| {
+        let asked = match *bound {
+            Bound::Nanos(most) => Asked::AtMost(most),
+            Bound::Times(most, peer) => Asked::Times { most, peer: peer.to_owned(), of_peer: nanos(peer)? },
+        };
+        Ok(Figure { what: (*what).to_owned(), measured: nanos(measured)?, unit: "ns".to_owned(), asked })
+    };
+    requirements.iter().map(figure).collect()
+}
+
+/// Returns nanoseconds per iteration: the tenth percentile of criterion's samples. Other load on a shared machine makes samples
+/// slower and never faster, so the fast ones measure the code itself.
+fn nanos(benchmark: &str) -> anyhow::Result<f64> {
+    let path = PathBuf::from("target/criterion").join(benchmark).join("new/sample.json");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("{}: run `cargo xtask bench` first", path.display()))?;
+    let samples: Value = serde_json::from_str(&text)?;
+    let numbers = |field: &str| samples[field].as_array().into_iter().flatten().filter_map(Value::as_f64);
+    let mut nanos: Vec<f64> =
+        numbers("times").zip(numbers("iters")).map(|(time, iterations)| time / iterations).collect();
+    nanos.sort_by(f64::total_cmp);
+    nanos.get(nanos.len() / 10).copied().with_context(|| format!("{}: no samples", path.display()))
+}
+
+/// Names the machine: its processor, and how much of it there is.
+fn machine() -> String {
+    let read = |path: &str, field: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let kib: u64 = read("/proc/meminfo", "MemTotal").split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    let (name, cache) = (read("/proc/cpuinfo", "model name"), read("/proc/cpuinfo", "cache size"));
+    format!("Processor: {cores} cores of {name} ({cache} cache), {} GiB of memory.\n", kib / (1024 * 1024))
+}
+
+/// Replaces what is between `<!-- bench: NAME -->` and the next `<!-- end -->`.
+fn with_block(text: &str, name: &str, content: &str) -> anyhow::Result<String> {
+    let begin = format!("<!-- bench: {name} -->\n");
+    let (head, rest) = text.split_once(&begin).with_context(|| format!("{DOCS}: found no `{}`", begin.trim()))?;
+    let (_, tail) =
+        rest.split_once("<!-- end -->").with_context(|| format!("{DOCS}: `{}` has no end", begin.trim()))?;
+    Ok(format!("{head}{begin}\n{content}\n<!-- end -->{tail}"))
+}
