@@ -233,6 +233,18 @@ function limitUsage(budget) {
   return holder;
 }
 
+/** Shows agents whose tasks arrive from two sources. */
+function showOverlaps(agents) {
+  $("overlaps").replaceChildren(...agents.filter((agent) => agent.overlap).map(({ agent, overlap }) => {
+    const item = element("li", undefined, "warning");
+    const head = element("p");
+    head.append(element("span", "counted twice", "badge"), ` ${number(overlap.tasks)} tasks of ${agent}`);
+    const formats = overlap.formats.join(" and ");
+    item.append(head, element("p", `The same tasks arrive as ${formats}. Send the agent's telemetry from one source only.`, "muted"));
+    return item;
+  }));
+}
+
 const agentRows = new Map();
 
 function showAgents(agents, costs) {
@@ -244,6 +256,7 @@ function showAgents(agents, costs) {
     agentRows.delete(name);
     jobs.delete(`agent ${name}`);
   }
+  showOverlaps(agents);
   for (const agent of agents) {
     schedule(`agent ${agent.agent}`, () => {
       const budget = budgets.get(agent.agent);

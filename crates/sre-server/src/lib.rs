@@ -30,6 +30,7 @@ mod history;
 mod listen;
 mod live;
 mod loaded_config;
+mod overlap;
 mod pipeline;
 mod processor;
 mod reload;

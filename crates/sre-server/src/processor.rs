@@ -6,13 +6,12 @@ use std::time::Duration;
 use agent_sre::adapter::{Adapter, AdapterStats, IngestLimits, IngestReport, RunLimits};
 use agent_sre::private::lock;
 use agent_sre::slo::SloEngine;
-use agent_sre::{AgentEvent, Format, StateError, StateReader, StateWriter, Timestamp};
+use agent_sre::{AgentEvent, Event, Format, StateError, StateReader, StateWriter, Timestamp};
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::batch::{Batch, Key};
-use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
 use crate::shared::Shared;
 
@@ -75,7 +74,7 @@ impl Processor {
         self.shared.clock.set(received);
         let engines = self.shared.engines();
         let limits = IngestLimits::not_after(received.saturating_add(MAX_AHEAD));
-        let mut sink = |event| accept(event, received, &engines, counters);
+        let mut sink = |event| accept(event, format, received, &engines, &self.shared);
         let found = self.adapters.iter_mut().find(|(known, _)| *known == format);
         let (_, timed) = found.expect("every format has an adapter");
         let report = timed.adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
@@ -91,9 +90,10 @@ impl Processor {
     /// Advances time: open runs may time out, and engines evaluate what depends on time alone.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         self.shared.clock.set(now);
-        let (engines, counters) = (self.shared.engines(), &self.shared.counters);
-        let mut sink = |event| accept(event, now, &engines, counters);
-        self.adapters.iter_mut().for_each(|(_, timed)| timed.expire(now, &mut sink));
+        let engines = self.shared.engines();
+        for (format, timed) in &mut self.adapters {
+            timed.expire(now, &mut |event| accept(event, *format, now, &engines, &self.shared));
+        }
         engines.runtime.evaluate(now);
         *lock(&self.shared.adapters) = self.stats();
         if self.sampled_at.is_none_or(|at| now.since(at) >= SAMPLE_INTERVAL) {
@@ -146,12 +146,19 @@ impl Processor {
     }
 }
 
-fn accept(event: AgentEvent, now: Timestamp, engines: &EngineSet, counters: &IngestCounters) {
+fn accept(event: AgentEvent, format: Format, now: Timestamp, engines: &EngineSet, shared: &Shared) {
+    let counters = &shared.counters;
     if event.time > now.saturating_add(MAX_AHEAD) {
         counters.ahead.fetch_add(1, Ordering::Relaxed);
         return;
     }
     counters.events.fetch_add(1, Ordering::Relaxed);
+    if matches!(event.event, Event::TaskFinished(_))
+        && let Some(overlap) = lock(&shared.overlaps).record(&event.agent, format, event.time)
+    {
+        let (agent, formats) = (&event.agent, overlap.formats.join(", "));
+        tracing::warn!(%agent, formats, "The agent's tasks arrive in several formats, and each counts twice; choose one source");
+    }
     engines.runtime.record(event);
 }
 

@@ -210,7 +210,7 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     let server_limits = &config.server_limits;
     let engines = EngineSet::start(loaded, &config.data, server_limits.max_agents, clock.clone())?;
     engines.deliver().map_err(EngineSetError::from)?;
-    let shared = Arc::new(Shared::new(engines, clock));
+    let shared = Arc::new(Shared::new(engines, clock, server_limits.max_agents));
     let limits = RunLimits { task_timeout: server_limits.task_timeout, max_open_runs: server_limits.max_open_runs };
     let mut processor = Processor::new(shared.clone(), limits);
     let mut last = 0;

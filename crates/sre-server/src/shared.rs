@@ -7,6 +7,7 @@ use agent_sre::{Clock, Format, ManualClock, Timestamp};
 use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
 use crate::history::History;
+use crate::overlap::OverlapDetector;
 
 /// State shared by the processing threads and the API.
 pub(crate) struct Shared {
@@ -17,6 +18,7 @@ pub(crate) struct Shared {
     /// Decoders of bodies that run on any thread, for the formats where decoding is expensive.
     decoders: Vec<(Format, Decoder)>,
     pub(crate) history: Mutex<History>,
+    pub(crate) overlaps: Mutex<OverlapDetector>,
     pub(crate) journal: JournalHealth,
     /// Data points and log records that are not used.
     pub(crate) unused: AtomicU64,
@@ -46,7 +48,7 @@ pub(crate) struct JournalHealth {
 }
 
 impl Shared {
-    pub(crate) fn new(engines: EngineSet, clock: Arc<ManualClock>) -> Self {
+    pub(crate) fn new(engines: EngineSet, clock: Arc<ManualClock>, max_agents: usize) -> Self {
         let decoder = |format: Format| Some((format, format.adapter(RunLimits::default()).decoder()?));
         Self {
             decoders: Format::all().filter_map(decoder).collect(),
@@ -54,6 +56,7 @@ impl Shared {
             counters: IngestCounters::default(),
             adapters: Mutex::default(),
             history: Mutex::default(),
+            overlaps: Mutex::new(OverlapDetector::new(max_agents)),
             journal: JournalHealth::default(),
             unused: AtomicU64::default(),
             refused: AtomicU64::default(),

@@ -68,6 +68,21 @@ async fn check_recording(format: &str, framework: &str, recording: Recording) {
 }
 
 #[tokio::test]
+async fn an_agent_whose_tasks_arrive_from_two_sources_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&finished("other", 0, true)).await;
+    service.tasks_from_two_sources("support", 6).await;
+    let overlap = json!({"formats": ["langgraph", "otlp"], "tasks": 6});
+    let agents = service.until("/v1/agents", |answer| answer["agents"][1]["overlap"] == overlap).await;
+    assert_eq!(agents["agents"][1]["tasks"], 12, "each task counts twice");
+    assert_eq!(agents["agents"][0].get("overlap"), None);
+    let metrics = service.get_raw("/metrics").await;
+    let metrics = std::str::from_utf8(metrics.body()).unwrap();
+    assert!(metrics.contains("sre_server_overlapping_tasks{agent=\"support\"} 6\n"), "{metrics}");
+}
+
+#[tokio::test]
 async fn gzip_and_chunked_bodies_are_accepted() {
     let recording =
         in_folder(&recordings("otlp-semantic-kernel")).into_iter().find(|one| one.name == "all_ok").unwrap();

@@ -124,6 +124,8 @@ async fn measured() -> Table {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
     service.events(&common::finished("a", 1, true)).await;
+    service.tasks_from_two_sources("b", 5).await;
+    service.until("/v1/agents", |answer| answer["agents"][1]["overlap"].is_object()).await;
     let scrape = service.get_raw("/metrics").await;
     add_scrape(&mut table, std::str::from_utf8(scrape.body()).unwrap());
     service.server.stop().await;

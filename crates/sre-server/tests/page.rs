@@ -144,6 +144,18 @@ async fn the_reason_for_a_status_is_on_the_first_screen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_counts_twice_is_on_the_page() {
+    let Some(browser) = Browser::open("an_agent_that_counts_twice_is_on_the_page").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.tasks_from_two_sources("support", 6).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    let warning = "counted twice 6 tasks of support\nThe same tasks arrive as langgraph and otlp. Send the agent's telemetry from one source only.";
+    browser.until("document.getElementById('overlaps').innerText.replace(/\\n+/g, '\\n')", warning).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_live_updates_of_the_api() {
     let Some(browser) = Browser::open("the_page_shows_live_updates_of_the_api").await else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -300,6 +312,7 @@ async fn the_page_is_accessible_by_screen_reader_and_keyboard() {
     let service = Service::start(config(folder.path())).await;
     service.events(&(tasks("well", 0, 40, true) + &tasks("spent", 0, 40, false))).await;
     service.events(&failed_calls("search", 5)).await;
+    service.tasks_from_two_sources("twice", 6).await;
     service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
     for (scheme, is_dark) in
         [("--blink-settings=preferredColorScheme=0", true), ("--blink-settings=preferredColorScheme=1", false)]
@@ -308,7 +321,7 @@ async fn the_page_is_accessible_by_screen_reader_and_keyboard() {
         for (path, ready) in [
             (
                 "/",
-                "document.querySelectorAll('#slos .slo').length === 2 && document.querySelectorAll('#alerts li').length > 0 && document.querySelectorAll('#breakers tr').length === 2",
+                "document.querySelectorAll('#slos .slo').length === 3 && document.querySelectorAll('#overlaps li').length === 1 && document.querySelectorAll('#alerts li').length > 0 && document.querySelectorAll('#breakers tr').length === 2",
             ),
             ("/#/slo/answers/spent", "document.querySelectorAll('#detail canvas').length >= 3"),
         ] {
@@ -324,7 +337,7 @@ async fn the_page_is_accessible_by_screen_reader_and_keyboard() {
     let Some(browser) = Browser::open(test).await else { return };
     // Keyboard navigation: the skip link, the filter, then the objectives.
     browser.client.goto(&service.server.url()).await.unwrap();
-    browser.until("document.querySelectorAll('#slos .slo').length", 2).await;
+    browser.until("document.querySelectorAll('#slos .slo').length", 3).await;
     let press =
         async |key: Key| browser.client.active_element().await.unwrap().send_keys(&key.to_string()).await.unwrap();
     press(Key::Tab).await;

@@ -377,6 +377,8 @@ async fn answers_are_what_the_schemas_say() {
     };
     let tools: String = ["search", "mail", "fetch"].into_iter().map(failed).collect();
     service.events(&(tasks("a", 40, 30) + call + &tools)).await;
+    service.tasks_from_two_sources("b", 5).await;
+    service.until("/v1/agents", |answer| answer["agents"][1]["overlap"].is_object()).await;
     service.until("/v1/breakers", |answer| answer["breakers"].as_array().unwrap().len() >= 3).await;
     service.until("/v1/cascades", |answer| !answer["cascades"].as_array().unwrap().is_empty()).await;
     service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;

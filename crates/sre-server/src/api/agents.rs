@@ -1,3 +1,4 @@
+use agent_sre::private::lock;
 use agent_sre::{AgentReport, AgentTotals, Timestamp};
 use axum::Json;
 use axum::extract::State;
@@ -9,6 +10,7 @@ use super::openapi::ApiRouter;
 use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
+use crate::overlap::Overlap;
 
 pub(super) const MODULE: Module = Module { routes, page };
 
@@ -17,19 +19,33 @@ fn routes() -> ApiRouter {
 }
 
 fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
-    let totals = state.shared.engines().get::<AgentTotals>();
-    parts.insert("totals", totals.totals());
-    parts.insert("agents", totals.agents());
+    parts.insert("totals", state.shared.engines().get::<AgentTotals>().totals());
+    parts.insert("agents", activity(state));
 }
 
 /// Agents, by name.
 #[derive(Serialize, ToSchema)]
 struct AgentList {
-    agents: Vec<AgentReport>,
+    agents: Vec<AgentActivity>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AgentActivity {
+    #[serde(flatten)]
+    report: AgentReport,
+    /// Present if the agent's tasks arrive in several formats, and each counts twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap: Option<Overlap>,
+}
+
+fn activity(state: &AppState) -> Vec<AgentActivity> {
+    let mut overlaps = lock(&state.shared.overlaps).overlaps();
+    let reports = state.shared.engines().get::<AgentTotals>().agents();
+    reports.into_iter().map(|report| AgentActivity { overlap: overlaps.remove(&report.agent), report }).collect()
 }
 
 /// Activity of each agent since the service was first started
 #[utoipa::path(get, path = "/v1/agents", responses((status = 200, description = "By name.", body = AgentList)))]
 async fn agents(State(state): AppRef) -> Json<AgentList> {
-    Json(AgentList { agents: state.shared.engines().get::<AgentTotals>().agents() })
+    Json(AgentList { agents: activity(&state) })
 }

@@ -79,6 +79,11 @@ impl Collect for AppState {
                 emit(Metric::counter(name, value as f64).with_labels(&of).with_help(help));
             }
         }
+        for (agent, overlap) in lock(&shared.overlaps).overlaps() {
+            let of = [("agent", agent.as_str())];
+            let metric = Metric::gauge("sre.server.overlapping_tasks", overlap.tasks as f64).with_labels(&of);
+            emit(metric.with_help("Tasks of the agent that arrived in two formats and counted twice."));
+        }
         let is_reloaded = f64::from(u8::from(lock(&shared.config_error).is_none()));
         let started = shared.started.as_unix_seconds();
         let waiting = count(&journal.last) - count(&journal.covered);

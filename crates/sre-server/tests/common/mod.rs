@@ -8,7 +8,7 @@ use agent_sre::HttpClient;
 use agent_sre::http::{Client, Options};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sre_server::{Config, Server};
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -71,6 +71,30 @@ impl Service {
         let response = self.post("/v1/events/sre", "application/x-ndjson", lines.to_owned()).await;
         assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
         serde_json::from_slice(response.body()).unwrap()
+    }
+
+    /// Sends tasks of an agent, a minute apart, as LangGraph's events and as spans.
+    pub(crate) async fn tasks_from_two_sources(&self, agent: &str, count: u64) {
+        for number in 0..count {
+            let (id, end) = (number + 1, 1_790_000_000 + 60 * number);
+            let line = |event: &str, time: u64| json!({"event": event, "time": time, "run_id": format!("run-{id}"), "name": agent, "parent_ids": [], "data": {}});
+            let lines = format!("{}\n{}\n", line("on_chain_start", end - 5), line("on_chain_end", end));
+            let span = json!({
+                "traceId": format!("{id:032x}"), "spanId": format!("{id:016x}"), "name": "invoke_agent",
+                "startTimeUnixNano": format!("{}000000000", end - 5), "endTimeUnixNano": format!("{end}020000000"),
+                "attributes": [
+                    {"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}},
+                    {"key": "gen_ai.agent.name", "value": {"stringValue": agent}},
+                ],
+            });
+            let spans = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string();
+            for (path, kind, body) in
+                [("/v1/events/langgraph", "application/x-ndjson", lines), ("/v1/traces", "application/json", spans)]
+            {
+                let response = self.post(path, kind, body).await;
+                assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
+            }
+        }
     }
 
     pub(crate) async fn totals(&self) -> Value {
