@@ -1,8 +1,10 @@
 //! Tests the taps of `docs/serve.md` with the real packages: an agent runs against a fake model server, and the service reports
 //! what it received. `cargo xtask test --install` installs the packages.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -15,6 +17,9 @@ use sre_core::HttpClient;
 use sre_http::{Client, Options};
 use sre_server::{Config, Server};
 use sre_testkit::outside;
+
+#[path = "taps/outage.rs"]
+mod outage;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/taps");
@@ -57,40 +62,41 @@ async fn model_server() -> String {
     format!("http://{address}/v1")
 }
 
-/// Runs an agent with a tap, and polls the service until its totals are as expected.
+async fn start_service(data: &Path, listen: SocketAddr) -> Server {
+    Server::start(Config { listen, data: data.into(), ..Config::default() }).await.unwrap()
+}
+
+/// Polls the service until the totals of its only agent are as expected.
+async fn until_totals(service: &Server, expected: &Value, output: &str) {
+    let client = Client::new(Options::default()).unwrap();
+    let begun = Instant::now();
+    loop {
+        let request = http::Request::get(format!("{}/v1/agents", service.url())).body(bytes::Bytes::new()).unwrap();
+        let answer = client.send(request).await.unwrap();
+        let agents = serde_json::from_slice::<Value>(answer.body()).unwrap()["agents"].take();
+        let keys = expected.as_object().unwrap().keys();
+        let found: Value = keys.map(|key| (key.clone(), agents[0][key].clone())).collect();
+        if found == *expected {
+            return assert_eq!(agents.as_array().unwrap().len(), 1, "{agents}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "found {agents}, expected {expected}: {output}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Runs an agent with a tap, and waits until the service's totals are as expected.
 async fn run_with_tap(mut agent: Command, path: &str, expected: Value) {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { listen: "127.0.0.1:0".parse().unwrap(), data: folder.path().into(), ..Config::default() };
-    let server = Server::start(config).await.unwrap();
-    agent.env("MODEL_URL", model_server().await).env("SRE_URL", format!("{}{path}", server.url()));
+    let service = start_service(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+    agent.env("MODEL_URL", model_server().await).env("SRE_URL", format!("{}{path}", service.url()));
     // Disables the telemetry of the frameworks.
     agent.env("OPENAI_API_KEY", "none").env("LANGSMITH_TRACING", "false");
     let output: Output = tokio::task::spawn_blocking(move || agent.output().unwrap()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert!(output.stdout.starts_with(b"failed: "), "one task fails: {text}");
-    let client = Client::new(Options::default()).unwrap();
-    let begun = Instant::now();
-    loop {
-        let request = http::Request::get(format!("{}/v1/agents", server.url())).body(bytes::Bytes::new()).unwrap();
-        let answer = client.send(request).await.unwrap();
-        let agents = serde_json::from_slice::<Value>(answer.body()).unwrap()["agents"].take();
-        let found = json!(
-            expected
-                .as_object()
-                .unwrap()
-                .keys()
-                .map(|key| (key, &agents[0][key]))
-                .collect::<std::collections::BTreeMap<_, _>>()
-        );
-        if found == expected {
-            assert_eq!(agents.as_array().unwrap().len(), 1, "{agents}");
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "found {agents}, expected {expected}: {text}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    server.stop().await;
+    assert!(String::from_utf8_lossy(&output.stdout).contains("failed: "), "one task fails: {text}");
+    until_totals(&service, &expected, &text).await;
+    service.stop().await;
 }
 
 /// Totals of four tasks: one calls a tool, and one fails because its model call fails.
@@ -145,17 +151,24 @@ async fn opentelemetry_over_grpc() {
     run_with_tap(agent, "", without_tools()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vercel_ai_sdk() {
+/// Returns the agent of the Vercel AI SDK with its tap.
+fn vercel_agent(test: &str) -> Option<Command> {
     // Node.js resolves modules relative to the importing file.
     let folder = Path::new(INSTALLED).join("node");
     let has = ["--input-type=module", "-e", "import 'ai'; import '@ai-sdk/otel'"];
-    let Some(mut agent) = outside::interpreter_in(&folder, Path::new("node"), &has, "taps: vercel_ai_sdk") else {
-        return;
-    };
-    for file in [tap_test("vercel_ai.mjs"), Path::new(ROOT).join("docs/examples/taps/vercel_ai_tap.mjs")] {
-        std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
-    }
+    let mut agent = outside::interpreter_in(&folder, Path::new("node"), &has, test)?;
+    static COPIED: Once = Once::new();
+    COPIED.call_once(|| {
+        for file in [tap_test("vercel_ai.mjs"), Path::new(ROOT).join("docs/examples/taps/vercel_ai_tap.mjs")] {
+            std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+        }
+    });
     agent.current_dir(&folder).args(["--import", "./vercel_ai_tap.mjs", "vercel_ai.mjs"]);
+    Some(agent)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vercel_ai_sdk() {
+    let Some(agent) = vercel_agent("taps: vercel_ai_sdk") else { return };
     run_with_tap(agent, "/v1/traces", with_a_tool()).await;
 }

@@ -26,8 +26,11 @@ graph = graph.compile(name="support")
 
 async def main():
     for prompt in ["hello", "#tool", "hello again", "#fail"]:
+        inp = {"messages": [("user", prompt)]}
         try:
-            await run(graph, {"messages": [("user", prompt)]}, os.environ["SRE_URL"])
+            # Without a service the graph runs alone.
+            state = await (run(graph, inp, os.environ["SRE_URL"]) if "SRE_URL" in os.environ else graph.ainvoke(inp))
+            print([(message.type, message.content) for message in state["messages"]])
         except Exception as error:
             print("failed:", error)
 

@@ -4,8 +4,7 @@ from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, functio
 from openai import AsyncOpenAI
 from openai_agents_tap import SreProcessor
 
-processor = SreProcessor(os.environ["SRE_URL"])
-set_trace_processors([processor])
+set_trace_processors([SreProcessor(os.environ["SRE_URL"])] if "SRE_URL" in os.environ else [])
 
 @function_tool
 def lookup(q: str) -> str:
@@ -19,9 +18,8 @@ support = Agent(name="support", instructions="Help.", model=model, tools=[lookup
 async def main():
     for prompt in ["hello", "#tool", "hello again", "#fail"]:
         try:
-            await Runner.run(support, prompt, run_config=RunConfig(workflow_name="support"))
+            print((await Runner.run(support, prompt, run_config=RunConfig(workflow_name="support"))).final_output)
         except Exception as error:
             print("failed:", error)
-    processor.force_flush()
 
 asyncio.run(main())

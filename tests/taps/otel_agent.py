@@ -8,7 +8,6 @@ def ask_model(question):
 
 for question in ["hello", "hello again", "and again", "#fail"]:
     try:
-        otel_tap.answer(question, ask_model)
+        print(otel_tap.answer(question, ask_model))
     except RuntimeError as error:
         print("failed:", error)
-otel_tap.provider.shutdown()

@@ -12,7 +12,7 @@ const lookup = tool({
 
 for (const prompt of ["hello", "#tool", "hello again", "#fail"]) {
   try {
-    await generateText({
+    const { text } = await generateText({
       model: provider("gpt-4o-mini"),
       prompt,
       tools: { lookup },
@@ -20,6 +20,7 @@ for (const prompt of ["hello", "#tool", "hello again", "#fail"]) {
       maxRetries: 0,
       telemetry: { functionId: "support" },
     });
+    console.log(text);
   } catch (error) {
     console.log("failed:", error.message);
   }

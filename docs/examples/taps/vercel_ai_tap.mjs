@@ -5,8 +5,16 @@ import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
 import { NodeSDK } from "@opentelemetry/sdk-node";
 import { registerTelemetry } from "ai";
 
+process.env.OTEL_LOG_LEVEL ??= "warn"; // Reports spans that are lost.
 const traceExporter = new OTLPTraceExporter({ url: process.env.SRE_URL ?? "http://127.0.0.1:4318/v1/traces" });
 const sdk = new NodeSDK({ serviceName: "support", traceExporter });
 sdk.start();
 registerTelemetry(new OpenTelemetry());
-process.once("beforeExit", () => sdk.shutdown());
+process.once("beforeExit", () => {
+  const exit = (reason) => {
+    console.error("sre serve: spans lost:", reason);
+    process.exit();
+  };
+  setTimeout(exit, 2000, "no answer within 2 seconds").unref();
+  sdk.shutdown().catch((error) => exit(error.message));
+});

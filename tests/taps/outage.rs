@@ -1,0 +1,185 @@
+//! A service that is away or broken neither fails nor delays an agent, and what it does not receive is reported.
+
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{ROOT, model_server, python, start_service, until_totals, vercel_agent};
+
+/// What is wrong with a service.
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    /// Nothing listens on its port.
+    Away,
+    /// It accepts requests and never answers.
+    Silent,
+    /// Its answer never ends. Every byte resets a time-out between bytes.
+    Endless,
+    /// It answers 500.
+    Failing,
+}
+
+const OUTAGES: [Outage; 4] = [Outage::Away, Outage::Silent, Outage::Endless, Outage::Failing];
+/// A run that takes longer hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Returns an address on which nothing listens.
+async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+impl Outage {
+    /// Starts the broken service, and returns its address.
+    async fn start(self) -> SocketAddr {
+        if matches!(self, Self::Away) {
+            return free_address().await;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                tokio::spawn(self.answer(connection));
+            }
+        });
+        address
+    }
+
+    async fn answer(self, mut connection: TcpStream) -> std::io::Result<()> {
+        if matches!(self, Self::Failing) {
+            let _ = connection.read(&mut [0; 1 << 16]).await?;
+            return connection.write_all(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n").await;
+        }
+        loop {
+            if matches!(self, Self::Endless) {
+                connection.write_all(b"HTTP/1.1 200 OK\r\nx: y\r\n").await?;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Runs a command to its end.
+async fn run(command: Command) -> Output {
+    let name = format!("{command:?}");
+    let ended = tokio::process::Command::from(command).kill_on_drop(true).stdin(Stdio::null()).output();
+    tokio::time::timeout(DEADLINE, ended).await.unwrap_or_else(|_| panic!("hangs: {name}")).unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs an agent without a service, and with broken ones. Its results must be the same, and `report` must be printed once.
+async fn results_do_not_depend_on_the_service(
+    agent: &dyn Fn() -> Option<Command>,
+    outages: &[Outage],
+    path: &str,
+    report: &str,
+) {
+    let model = model_server().await;
+    let prepared = || {
+        let mut agent = agent()?;
+        agent.env("MODEL_URL", &model).env("OPENAI_API_KEY", "none").env("LANGSMITH_TRACING", "false");
+        Some(agent)
+    };
+    let Some(mut alone) = prepared() else { return };
+    alone.env("OTEL_SDK_DISABLED", "true").env_remove("SRE_URL");
+    let alone = run(alone).await;
+    assert!(alone.status.success(), "{}", text(&alone.stderr));
+    assert_eq!(text(&alone.stdout).lines().count(), 4, "one line for each task");
+    for outage in outages {
+        let mut agent = prepared().unwrap();
+        agent.env("SRE_URL", format!("http://{}{path}", outage.start().await));
+        let found = run(agent).await;
+        let reported = text(&found.stderr);
+        assert!(found.status.success(), "{outage:?}: {reported}");
+        assert_eq!(text(&found.stdout), text(&alone.stdout), "{outage:?}: {reported}");
+        assert_eq!(reported.matches(report).count(), 1, "{outage:?}: {reported}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn langgraph_does_not_depend_on_the_service() {
+    let agent = || python("langgraph, langchain_openai", "langgraph_agent.py", "taps: outage of langgraph");
+    results_do_not_depend_on_the_service(&agent, &OUTAGES, "/v1/events/langgraph", " events lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_agents_do_not_depend_on_the_service() {
+    let agent = || python("agents", "openai_agents_agent.py", "taps: outage of openai_agents");
+    results_do_not_depend_on_the_service(&agent, &OUTAGES, "/v1/events/openai-agents", " events lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opentelemetry_does_not_depend_on_the_service() {
+    let agent = || python("opentelemetry.sdk", "otel_agent.py", "taps: outage of opentelemetry");
+    let agent = || {
+        let mut agent = agent()?;
+        agent.env("OTEL_EXPORTER_OTLP_TIMEOUT", "2");
+        Some(agent)
+    };
+    // The exporter has no time-out of a whole answer, so an endless one delays the exit by 30 seconds.
+    let outages = [Outage::Away, Outage::Silent, Outage::Failing];
+    results_do_not_depend_on_the_service(&agent, &outages, "/v1/traces", "Failed to export").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_vercel_ai_sdk_does_not_depend_on_the_service() {
+    let agent = || vercel_agent("taps: outage of vercel_ai_sdk");
+    results_do_not_depend_on_the_service(&agent, &OUTAGES, "/v1/traces", "spans lost").await;
+}
+
+fn sender(test: &str) -> Option<Command> {
+    python("os", "sender.py", test)
+}
+
+/// Events of a process and of its fork wait for the service, and count once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_arrive_once_the_service_is_back() {
+    let Some(mut command) = sender("taps: events_arrive_once_the_service_is_back") else { return };
+    let address = free_address().await;
+    command
+        .env("SRE_URL", format!("http://{address}/v1/events/langgraph"))
+        .arg("wait")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut process = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("queued"));
+    let folder = tempfile::tempdir().unwrap();
+    let service = start_service(folder.path(), address).await;
+    let ended = tokio::time::timeout(DEADLINE, process.wait()).await.expect("the events were sent").unwrap();
+    assert!(ended.success());
+    until_totals(&service, &json!({"agent": "support", "tasks": 2, "succeeded": 2}), "").await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_is_bounded_and_every_loss_is_counted() {
+    let Some(mut command) = sender("taps: the_queue_is_bounded_and_every_loss_is_counted") else { return };
+    command.env("SRE_URL", format!("http://{}/v1/events/langgraph", Outage::Silent.start().await)).arg("fill");
+    let output = run(command).await;
+    // 20 events of 1 MB, of which 14 fit into the queue, and one that is not JSON.
+    assert_eq!(text(&output.stdout), "14 of 20 events wait\n", "{}", text(&output.stderr));
+    let report = "sre serve: losing events: Circular reference detected\nsre serve: 21 events lost\n";
+    assert_eq!(text(&output.stderr), report);
+}
+
+/// Each fragment is whole, so both have a copy of the sender.
+#[test]
+fn both_senders_are_the_same() {
+    let sender = |tap: &str| {
+        let fragment = std::fs::read_to_string(format!("{ROOT}/docs/examples/taps/{tap}")).unwrap();
+        let (_, sender) = fragment.split_once("class Sender:").expect("a sender");
+        sender
+            .lines()
+            .take_while(|line| line.is_empty() || line.starts_with(' '))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sender("langgraph_tap.py"), sender("openai_agents_tap.py"));
+}

@@ -1,0 +1,32 @@
+"""Puts events into the sender of the taps: `wait` until the service is back, or `fill` the queue."""
+import os, sys
+from langgraph_tap import Sender
+
+sender = Sender(os.environ["SRE_URL"])
+
+def task(run_id):
+    for event in ["on_chain_start", "on_chain_end"]:
+        sender.put({"event": event, "run_id": run_id, "name": "support", "parent_ids": [], "data": {}})
+
+def wait():
+    while not sender.flush():
+        pass
+
+if sys.argv[1] == "wait":
+    task("1")
+    child = os.fork()
+    if child == 0:
+        task("2")
+        wait()
+        os._exit(0)
+    print("queued", flush=True)
+    wait()
+    sys.exit(os.waitpid(child, 0)[1])
+
+circular = []
+circular.append(circular)
+sender.put({"event": "circular", "data": circular})
+for _ in range(20):
+    sender.put({"event": "large", "data": "x" * 1_000_000})
+print(len(sender.lines), "of 20 events wait")
+sender.close()
