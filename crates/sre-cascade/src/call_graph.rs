@@ -1,12 +1,13 @@
-use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use rustc_hash::{FxHashSet, FxHasher};
+use smallvec::SmallVec;
 use sre_core::{Target, TargetKind};
 
 use crate::CircuitBreaker;
+use crate::id_set::IdSet;
 use crate::settings::Settings;
 
 /// All monitored targets, by name and by id, and who calls whom.
@@ -14,8 +15,8 @@ use crate::settings::Settings;
 pub(crate) struct CallGraph {
     breakers: Vec<Arc<CircuitBreaker>>,
     ids: HashTable<u32>,
-    /// Lists of callers, only for targets that have any.
-    callers: Vec<Vec<u32>>,
+    /// Lists of callers, only for targets that have any. Most are short, and a search reads all of them.
+    callers: Vec<SmallVec<[u32; 4]>>,
     /// Index into `callers` by target id, or [`NO_CALLERS`].
     caller_list: Vec<u32>,
     calls: FxHashSet<(u32, u32)>,
@@ -99,34 +100,25 @@ impl CallGraph {
         let list = &mut self.caller_list[callee as usize];
         if *list == NO_CALLERS {
             *list = self.callers.len() as u32;
-            self.callers.push(Vec::new());
+            self.callers.push(SmallVec::new());
         }
         self.callers[*list as usize].push(caller);
     }
 
     pub(crate) fn callers(&self, id: u32) -> &[u32] {
-        self.callers.get(self.caller_list[id as usize] as usize).map_or(&[], Vec::as_slice)
+        self.callers.get(self.caller_list[id as usize] as usize).map_or(&[], SmallVec::as_slice)
     }
 
     /// Returns the direct and indirect callers of `callees`, nearest first and without `callees` themselves.
     pub(crate) fn all_callers(&self, callees: &[u32]) -> Vec<u32> {
-        let mut visited = vec![0u64; self.breakers.len().div_ceil(64)];
-        let mut visit = |id: u32| {
-            let (word, bit) = (id as usize / 64, 1u64 << (id % 64));
-            let is_new = visited[word] & bit == 0;
-            visited[word] |= bit;
-            is_new
-        };
-        let mut queue: VecDeque<u32> = callees.iter().copied().filter(|id| visit(*id)).collect();
-        let mut found = Vec::new();
-        while let Some(id) = queue.pop_front() {
-            for &caller in self.callers(id) {
-                if visit(caller) {
-                    found.push(caller);
-                    queue.push_back(caller);
-                }
-            }
+        let mut visited = IdSet::below(self.breakers.len());
+        let mut found: Vec<u32> = callees.iter().copied().filter(|id| visited.insert(*id)).collect();
+        let (first, mut next) = (found.len(), 0);
+        while let Some(&id) = found.get(next) {
+            found.extend(self.callers(id).iter().filter(|caller| visited.insert(**caller)));
+            next += 1;
         }
+        found.drain(..first);
         found
     }
 }

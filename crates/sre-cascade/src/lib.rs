@@ -15,6 +15,7 @@ mod detector;
 mod detector_config;
 mod error_class;
 mod failure_tracker;
+mod id_set;
 #[cfg(feature = "tower")]
 mod layer;
 mod mitigation;
