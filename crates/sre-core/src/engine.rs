@@ -66,6 +66,17 @@ pub trait Collect: Send + Sync {
     }
 }
 
+/// Collects from several sources, in their order.
+impl<const N: usize> Collect for [&dyn Collect; N] {
+    fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
+        self.iter().flat_map(|source| source.snapshots(now)).collect()
+    }
+
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        self.iter().for_each(|source| source.metrics(now, emit));
+    }
+}
+
 /// State that survives a restart, saved and restored by name.
 ///
 /// ```

@@ -1,55 +1,46 @@
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use sre_core::{Collect, ExponentialHistogram, Metric, MetricUnit, MetricValue, SloSnapshot, Timestamp};
+use sre_core::{Collect, Metric, MetricValue, SloSnapshot, Timestamp};
+
+use crate::InvalidMetric;
+use crate::family::{Family, Kind, Sample, Value, base};
+use crate::labels::{is_name, render};
 
 /// Collects metrics and renders them for a scrape.
+///
+/// What is set by hand stays. What [`export_slo`](Self::export_slo) and [`collect`](Self::collect) set is replaced by the next
+/// report of the same source, so that a value that no longer exists is no longer served.
 #[derive(Clone, Debug, Default)]
 pub struct PrometheusExporter {
-    families: BTreeMap<String, Family>,
+    families: BTreeMap<Arc<str>, Family>,
+    last_reports: HashMap<Source, Report>,
+    reports: u64,
 }
 
+/// What reports series, and replaces all of them with its next report.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Objective { slo: String, agent: String },
+    Collection,
+}
+
+/// The series that a source reported.
 #[derive(Clone, Debug)]
-struct Family {
-    kind: Kind,
-    help: String,
-    unit: Option<&'static str>,
-    /// By rendered labels, for a stable order.
-    samples: BTreeMap<String, Sample>,
+struct Report {
+    number: u64,
+    series: Vec<Series>,
 }
 
+/// The name and the rendered labels of a series.
 #[derive(Clone, Debug)]
-enum Sample {
-    Number(f64),
-    Histogram(ExponentialHistogram),
+struct Series {
+    name: Arc<str>,
+    labels: Arc<str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Gauge,
-    Counter,
-    Histogram,
-}
-
-impl Kind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// A metric that Prometheus would reject.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("metric `{metric}`: found {found}, expected {expected}")]
-pub struct InvalidMetric {
-    metric: String,
-    found: String,
-    expected: &'static str,
-}
-
+/// The report of what is set by hand.
+const BY_HAND: u64 = 0;
 /// Maximum number of buckets of a rendered histogram.
 const MAX_BUCKETS: usize = 16;
 
@@ -67,7 +58,10 @@ impl PrometheusExporter {
         labels: &[(&str, &str)],
         help: &str,
     ) -> Result<(), InvalidMetric> {
-        self.set(name, Kind::Gauge, None, labels.iter().copied(), help, Sample::Number(value))
+        let labels = render(name, labels.iter().copied())?.into();
+        let family = self.family(name, Kind::Gauge, None, help)?;
+        family.samples.insert(labels, Sample { value: Value::Number(value), report: BY_HAND });
+        Ok(())
     }
 
     /// Increases a counter by `value`, which is at least 0. Its name must end in `_total`.
@@ -78,107 +72,118 @@ impl PrometheusExporter {
         labels: &[(&str, &str)],
         help: &str,
     ) -> Result<(), InvalidMetric> {
-        let invalid = |found: String, expected| Err(InvalidMetric { metric: name.to_owned(), found, expected });
         if !name.ends_with("_total") {
-            return invalid("a counter of this name".to_owned(), "a name that ends in `_total`");
+            return Err(InvalidMetric::new(name, "a counter of this name", "a name that ends in `_total`"));
         }
         if !(0.0..f64::INFINITY).contains(&value) {
-            return invalid(format!("an increase of {value}"), "a number of at least 0");
+            return Err(InvalidMetric::new(name, format!("an increase of {value}"), "a number of at least 0"));
         }
-        let key = render_labels(name, labels.iter().copied())?;
+        let labels = render(name, labels.iter().copied())?.into();
         let family = self.family(name, Kind::Counter, None, help)?;
-        match family.samples.entry(key).or_insert(Sample::Number(0.0)) {
-            Sample::Number(sum) => *sum += value,
-            Sample::Histogram(_) => unreachable!("a family has one kind"),
+        let sample = family.samples.entry(labels).or_insert(Sample { value: Value::Number(0.0), report: BY_HAND });
+        match &mut sample.value {
+            Value::Number(sum) => *sum += value,
+            Value::Histogram(_) => unreachable!("a family has one kind"),
         }
         Ok(())
     }
 
     /// Sets a metric to its value, under its name in Prometheus' style.
     pub fn record(&mut self, metric: &Metric<'_>) -> Result<(), InvalidMetric> {
-        let name = metric.prometheus_name();
-        let (kind, sample) = match &metric.value {
-            MetricValue::Gauge(value) => (Kind::Gauge, Sample::Number(*value)),
-            MetricValue::Counter(value) => (Kind::Counter, Sample::Number(*value)),
-            MetricValue::Histogram(histogram) => {
-                (Kind::Histogram, Sample::Histogram(histogram.clone().with_at_most(MAX_BUCKETS)))
-            }
-            _ => {
-                let (found, expected) = ("a value of an unknown kind".to_owned(), "a gauge, counter or histogram");
-                return Err(InvalidMetric { metric: name, found, expected });
-            }
-        };
-        let labels = metric.labels.iter().map(|(name, value)| (&**name, &**value));
-        self.set(&name, kind, metric.unit.prometheus_suffix(), labels, &metric.help, sample)
+        self.set(metric, BY_HAND).map(drop)
     }
 
-    /// Sets every metric of `source` at `now`. Returns the error of the first invalid metric; the others are set.
+    /// Sets every metric of `source` at `now`, in place of what was collected before: metrics that `source` no longer has
+    /// disappear. An array of sources is a source, too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first invalid metric; the others are set.
     pub fn collect(&mut self, source: &dyn Collect, now: Timestamp) -> Result<(), InvalidMetric> {
-        let mut outcome = Ok(());
-        source.metrics(now, &mut |metric| {
-            let recorded = self.record(&metric);
-            if outcome.is_ok() {
-                outcome = recorded;
-            }
-        });
-        outcome
+        self.replace(Source::Collection, |emit| source.metrics(now, emit))
     }
 
-    /// Sets the metrics of an objective.
+    /// Sets the metrics of an objective, in place of those it had when it was exported before: a value that it no longer has,
+    /// such as the burn rate of a window without events, disappears.
     pub fn export_slo(&mut self, slo: &SloSnapshot) {
-        slo.metrics(&mut |metric| {
-            let recorded = self.record(&metric);
-            debug_assert!(recorded.is_ok(), "{recorded:?}");
-        });
+        let source = Source::Objective { slo: slo.name.clone(), agent: slo.agent.clone() };
+        let outcome = self.replace(source, |emit| slo.metrics(emit));
+        debug_assert!(outcome.is_ok(), "{outcome:?}");
     }
 
     /// Removes every metric.
     pub fn clear(&mut self) {
         self.families.clear();
+        self.last_reports.clear();
     }
 
     /// Renders all metrics in Prometheus' text exposition format 0.0.4 (`text/plain; version=0.0.4`).
     pub fn render(&self) -> String {
         let mut text = String::new();
-        for (name, family) in &self.families {
-            let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", family.kind.as_str());
-            family.render_samples(name, &mut text);
-        }
+        self.families.values().for_each(|family| family.render(&mut text));
         text
     }
 
     /// Renders all metrics in OpenMetrics 1.0 (`application/openmetrics-text; version=1.0.0`).
     pub fn render_openmetrics(&self) -> String {
         let mut text = String::new();
-        for (name, family) in &self.families {
-            let base = if family.kind == Kind::Counter { name.trim_end_matches("_total") } else { name };
-            let _ = writeln!(text, "# TYPE {base} {}", family.kind.as_str());
-            // OpenMetrics requires the unit at the very end of the name.
-            if let Some(unit) = family.unit.filter(|unit| base.ends_with(unit)) {
-                let _ = writeln!(text, "# UNIT {base} {unit}");
-            }
-            let help = family.help.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"");
-            let _ = writeln!(text, "# HELP {base} {help}");
-            family.render_samples(name, &mut text);
-        }
+        self.families.values().for_each(|family| family.render_openmetrics(&mut text));
         text.push_str("# EOF\n");
         text
     }
 
-    fn set<'a>(
+    /// Replaces what `source` reported last by what `emit_all` emits. Returns the first error; the other metrics are set.
+    fn replace(
         &mut self,
-        name: &str,
-        kind: Kind,
-        unit: Option<&'static str>,
-        labels: impl Iterator<Item = (&'a str, &'a str)>,
-        help: &str,
-        sample: Sample,
+        source: Source,
+        emit_all: impl FnOnce(&mut dyn FnMut(Metric<'_>)),
     ) -> Result<(), InvalidMetric> {
-        let key = render_labels(name, labels)?;
-        self.family(name, kind, unit, help)?.samples.insert(key, sample);
-        Ok(())
+        if let Some(last) = self.last_reports.remove(&source) {
+            last.series.iter().for_each(|series| self.remove(series, last.number));
+        }
+        self.reports += 1;
+        let (mut report, mut outcome) = (Report { number: self.reports, series: Vec::new() }, Ok(()));
+        emit_all(&mut |metric| match self.set(&metric, report.number) {
+            Ok(series) => report.series.push(series),
+            Err(error) if outcome.is_ok() => outcome = Err(error),
+            Err(_) => {}
+        });
+        self.last_reports.insert(source, report);
+        outcome
+    }
+
+    /// Removes a series, unless something else has set it since.
+    fn remove(&mut self, series: &Series, report: u64) {
+        let Some(family) = self.families.get_mut(&series.name) else { return };
+        if family.samples.get(&series.labels).is_some_and(|sample| sample.report == report) {
+            family.samples.remove(&series.labels);
+        }
+        if family.samples.is_empty() {
+            self.families.remove(&series.name);
+        }
+    }
+
+    fn set(&mut self, metric: &Metric<'_>, report: u64) -> Result<Series, InvalidMetric> {
+        let name = metric.prometheus_name();
+        let (kind, value) = match &metric.value {
+            MetricValue::Gauge(value) => (Kind::Gauge, Value::Number(*value)),
+            MetricValue::Counter(value) => (Kind::Counter, Value::Number(*value)),
+            MetricValue::Histogram(histogram) => {
+                (Kind::Histogram, Value::Histogram(histogram.clone().with_at_most(MAX_BUCKETS)))
+            }
+            _ => return Err(InvalidMetric::new(&name, "a value of an unknown kind", "a gauge, counter or histogram")),
+        };
+        if kind == Kind::Histogram && metric.labels.iter().any(|(label, _)| label == "le") {
+            return Err(InvalidMetric::new(&name, "the label `le`", "another name: `le` is the label of its buckets"));
+        }
+        let labels: Arc<str> = render(&name, metric.labels.iter().map(|(name, value)| (&**name, &**value)))?.into();
+        let family = self.family(&name, kind, metric.unit.prometheus_suffix(), &metric.help)?;
+        let earlier = family.samples.insert(labels.clone(), Sample { value, report });
+        if report != BY_HAND && earlier.is_some_and(|earlier| earlier.report == report) {
+            let found = format!("two values of the series {{{labels}}}");
+            return Err(InvalidMetric::new(&name, found, "labels that tell them apart"));
+        }
+        Ok(Series { name: family.name.clone(), labels })
     }
 
     fn family(
@@ -188,108 +193,44 @@ impl PrometheusExporter {
         unit: Option<&'static str>,
         help: &str,
     ) -> Result<&mut Family, InvalidMetric> {
-        let invalid =
-            |found: &str, expected| InvalidMetric { metric: name.to_owned(), found: found.to_owned(), expected };
         if !self.families.contains_key(name) {
             if !is_name(name, true) {
-                return Err(invalid("an invalid name", "letters, digits, `_` and `:`, not starting with a digit"));
+                let expected = "letters, digits, `_` and `:`, not starting with a digit";
+                return Err(InvalidMetric::new(name, "an invalid name", expected));
             }
-            let unit = unit.or_else(|| unit_of(name));
-            let family = Family { kind, help: help.to_owned(), unit, samples: BTreeMap::new() };
-            self.families.insert(name.to_owned(), family);
+            if let Some(other) = self.clashing(name, kind) {
+                let found = format!("a {} beside the {} `{}`", kind.as_str(), other.kind.as_str(), other.name);
+                return Err(InvalidMetric::new(name, found, "a name that no sample of the other has"));
+            }
+            let family = Family::new(name, kind, unit, help);
+            self.families.insert(family.name.clone(), family);
         }
         let family = self.families.get_mut(name).expect("inserted above if missing");
         if family.kind != kind {
-            return Err(invalid(&format!("a {}", kind.as_str()), "its earlier type"));
+            return Err(InvalidMetric::new(name, format!("a {}", kind.as_str()), "its earlier type"));
         }
         Ok(family)
     }
-}
 
-/// Returns the unit at the end of a name.
-fn unit_of(name: &str) -> Option<&'static str> {
-    let base = name.trim_end_matches("_total");
-    let units = [MetricUnit::Seconds, MetricUnit::Ratio, MetricUnit::Dollars, MetricUnit::Bytes];
-    let mut endings = units.into_iter().filter_map(MetricUnit::prometheus_suffix);
-    endings.find(|unit| base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
-}
-
-/// Renders labels as between braces, sorted by name, so that equal labels are the same series.
-fn render_labels<'a>(metric: &str, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<String, InvalidMetric> {
-    let invalid = |found, expected| InvalidMetric { metric: metric.to_owned(), found, expected };
-    let mut labels: Vec<_> = labels.collect();
-    labels.sort_unstable_by_key(|(label, _)| *label);
-    let mut rendered = String::new();
-    for (place, (label, value)) in labels.iter().enumerate() {
-        if !is_name(label, false) || label.starts_with("__") {
-            let expected = "letters, digits and `_`, not starting with a digit or `__`";
-            return Err(invalid(format!("the label `{label}`"), expected));
-        }
-        if place > 0 {
-            if labels[place - 1].0 == *label {
-                return Err(invalid(format!("two labels `{label}`"), "unique label names"));
-            }
-            rendered.push(',');
-        }
-        let _ = write!(rendered, "{label}=\"");
-        for letter in value.chars() {
-            match letter {
-                '\\' => rendered.push_str("\\\\"),
-                '"' => rendered.push_str("\\\""),
-                '\n' => rendered.push_str("\\n"),
-                letter => rendered.push(letter),
-            }
-        }
-        rendered.push('"');
-    }
-    Ok(rendered)
-}
-
-impl Family {
-    fn render_samples(&self, name: &str, text: &mut String) {
-        for (labels, sample) in &self.samples {
-            match sample {
-                Sample::Number(value) => line(text, name, labels, *value),
-                Sample::Histogram(histogram) => {
-                    let comma = if labels.is_empty() { "" } else { "," };
-                    let bucket = format!("{name}_bucket");
-                    let mut below = histogram.zero_count;
-                    for (index, count) in (histogram.offset..).zip(&histogram.buckets) {
-                        below += count;
-                        let bound = number(histogram.upper_bound(index));
-                        line(text, &bucket, &format!("{labels}{comma}le=\"{bound}\""), below as f64);
-                    }
-                    line(text, &bucket, &format!("{labels}{comma}le=\"+Inf\""), histogram.count as f64);
-                    line(text, &format!("{name}_sum"), labels, histogram.sum);
-                    line(text, &format!("{name}_count"), labels, histogram.count as f64);
-                }
-            }
+    /// Returns a family with a sample, or with a name in OpenMetrics, that a new family would have too.
+    fn clashing(&self, name: &str, kind: Kind) -> Option<&Family> {
+        const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
+        let of_kind = |name: &str, kind| self.families.get(name).filter(|family| family.kind == kind);
+        let histogram = || PARTS.iter().find_map(|part| of_kind(name.strip_suffix(part)?, Kind::Histogram));
+        let counter = || of_kind(&format!("{name}_total"), Kind::Counter);
+        let part = || PARTS.iter().find_map(|part| self.families.get(&*format!("{name}{part}")));
+        match kind {
+            Kind::Gauge => histogram().or_else(counter),
+            Kind::Counter => self.families.get(base(name)),
+            Kind::Histogram => part().or_else(counter).or_else(histogram),
         }
     }
-}
-
-fn line(text: &mut String, name: &str, labels: &str, value: f64) {
-    let value = number(value);
-    let _ =
-        if labels.is_empty() { writeln!(text, "{name} {value}") } else { writeln!(text, "{name}{{{labels}}} {value}") };
-}
-
-fn number(value: f64) -> String {
-    match value {
-        value if value.is_nan() => "NaN".to_owned(),
-        value if value.is_infinite() => if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned(),
-        value => value.to_string(),
-    }
-}
-
-fn is_name(text: &str, colons: bool) -> bool {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || (colons && letter == ':');
-    !text.is_empty() && text.chars().all(allowed) && !text.starts_with(|letter: char| letter.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sre_core::{ExponentialHistogram, MetricUnit};
 
     use super::*;
 
@@ -325,7 +266,55 @@ mod tests {
         exporter.set_gauge("m", 1.0, &[("a", "x"), ("b", "y")], "").unwrap();
         exporter.set_gauge("m", 2.0, &[("b", "y"), ("a", "x")], "").unwrap();
         assert!(exporter.render().ends_with("# TYPE m gauge\nm{a=\"x\",b=\"y\"} 2\n"));
-        assert!(exporter.set_gauge("m", 1.0, &[("a", "x"), ("a", "y")], "").is_err());
+        let error = exporter.set_gauge("m", 1.0, &[("a", "x"), ("b", ""), ("a", "y")], "").unwrap_err();
+        assert_eq!(error.to_string(), "metric `m`: found two labels `a`, expected unique label names");
+        let histogram = Metric::histogram("h", ExponentialHistogram::new(0)).with_label("le", "1");
+        assert!(exporter.record(&histogram).is_err(), "its buckets have this label");
+    }
+
+    #[test]
+    fn an_empty_label_is_an_absent_one() {
+        let mut exporter = PrometheusExporter::new();
+        exporter.set_gauge("m", 1.0, &[("a", "")], "").unwrap();
+        exporter.set_gauge("m", 2.0, &[], "").unwrap();
+        assert!(exporter.render().ends_with("# TYPE m gauge\nm 2\n"));
+    }
+
+    #[test]
+    fn names_that_clash_in_a_format_are_refused() {
+        let histogram = |name: &'static str| Metric::histogram(name, ExponentialHistogram::new(0));
+        let gauge = |name: &'static str| Metric::gauge(name, 1.0);
+        let counter = |name: &'static str| Metric::counter(name, 1.0);
+        for (one, other) in [
+            (histogram("latency"), gauge("latency.count")),
+            (histogram("latency"), gauge("latency.bucket")),
+            (histogram("tasks"), counter("tasks")),
+            (gauge("tasks"), counter("tasks")),
+        ] {
+            for (first, second) in [(&one, &other), (&other, &one)] {
+                let mut exporter = PrometheusExporter::new();
+                exporter.record(first).unwrap();
+                assert!(exporter.record(second).is_err(), "{} and {}", first.name, second.name);
+            }
+        }
+    }
+
+    #[test]
+    fn two_values_of_a_series_in_one_collection_are_an_error() {
+        struct Twice;
+        impl Collect for Twice {
+            fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+                emit(Metric::gauge("m", 1.0).with_label("a", "x"));
+                emit(Metric::gauge("m", 2.0).with_label("a", "x"));
+            }
+        }
+        let mut exporter = PrometheusExporter::new();
+        for _ in 0..2 {
+            let error = exporter.collect(&Twice, Timestamp::default()).unwrap_err();
+            let expected = "metric `m`: found two values of the series {a=\"x\"}, expected labels that tell them apart";
+            assert_eq!(error.to_string(), expected);
+        }
+        assert_eq!(exporter.render().matches("m{").count(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! An exporter formats the metrics of a [`Collect`](sre_core::Collect): dots become underscores, and names end in their
 //! unit (`_seconds`, `_ratio`, `_dollars`) and, for counters, in `_total`. An undefined value has no sample; an
-//! infinite burn rate is `+Inf`.
+//! infinite burn rate is `+Inf`. A value that is no longer reported has no sample any more, either.
 //!
 //! ```
 //! use sre_exporter_prometheus::PrometheusExporter;
@@ -11,9 +11,13 @@
 //! exporter.inc_counter("alerts_sent_total", 2.0, &[], "Alerts sent.").unwrap();
 //! assert!(exporter.render().contains("queue_length{queue=\"alerts\"} 3\n"));
 //! ```
+mod error;
 mod exporter;
+mod family;
+mod labels;
 
-pub use exporter::{InvalidMetric, PrometheusExporter};
+pub use error::InvalidMetric;
+pub use exporter::PrometheusExporter;
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -142,7 +143,24 @@ impl SloSnapshot {
                     .with_label("threshold", alert.threshold.to_string()),
             );
         }
-        self.indicators.iter().for_each(|indicator| indicator.metrics(&of_slo, emit));
+        for (index, indicator) in self.indicators.iter().enumerate() {
+            indicator.metrics(&of_slo, &self.indicator_label(index), emit);
+        }
+    }
+
+    /// Returns the name of an indicator. If others have the same, it is told apart by its window, then its target, then its place.
+    fn indicator_label(&self, index: usize) -> Cow<'_, str> {
+        let IndicatorSnapshot { name, window, target, .. } = &self.indicators[index];
+        let namesakes = || self.indicators.iter().filter(|other| other.name == *name);
+        if namesakes().count() == 1 {
+            name.into()
+        } else if namesakes().filter(|other| other.window == *window).count() == 1 {
+            format!("{name}_{window}").into()
+        } else if namesakes().filter(|other| other.window == *window && other.target == *target).count() == 1 {
+            format!("{name}_{window}_{target}").into()
+        } else {
+            format!("{name}_{}", index + 1).into()
+        }
     }
 }
 
@@ -299,7 +317,8 @@ impl IndicatorSnapshot {
         }
     }
 
-    fn metrics(&self, of_slo: &[(&str, &str)], emit: &mut dyn FnMut(Metric<'_>)) {
+    /// Emits the indicator's metrics, labelled `indicator` with `label` besides the labels of the objective.
+    fn metrics(&self, of_slo: &[(&str, &str)], label: &str, emit: &mut dyn FnMut(Metric<'_>)) {
         let (unit, scale) = match self.unit {
             Unit::Ratio | Unit::Difference => (MetricUnit::Ratio, 1.0),
             Unit::Milliseconds => (MetricUnit::Seconds, 1e-3),
@@ -316,17 +335,17 @@ impl IndicatorSnapshot {
         ] {
             if let Some(value) = value {
                 let metric = Metric::gauge(name, value).with_unit(unit).with_labels(of_slo).with_help(help);
-                emit(metric.with_label("indicator", self.name.as_str()));
+                emit(metric.with_label("indicator", label));
             }
         }
-        self.budget_metrics(of_slo, emit);
+        self.budget_metrics(of_slo, label, emit);
     }
 
     /// Emits the metrics of the indicator's own error budget.
-    fn budget_metrics(&self, of_slo: &[(&str, &str)], emit: &mut dyn FnMut(Metric<'_>)) {
+    fn budget_metrics(&self, of_slo: &[(&str, &str)], label: &str, emit: &mut dyn FnMut(Metric<'_>)) {
         let gauge = |name, value: f64, help| {
             let metric = Metric::gauge(name, value).with_labels(of_slo).with_help(help);
-            metric.with_label("indicator", self.name.as_str())
+            metric.with_label("indicator", label)
         };
         if let Some(remaining) = self.error_budget.and_then(|budget| budget.remaining) {
             let help = "Share of the indicator's error budget left; negative when overspent.";

@@ -30,10 +30,8 @@ async fn metrics(State(state): AppRef, headers: HeaderMap) -> impl IntoResponse 
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let now = SystemClock.now();
     let mut exporter = PrometheusExporter::new();
-    for source in [&state.shared.engines().runtime as &dyn Collect, &*state] {
-        if let Err(error) = exporter.collect(source, now) {
-            tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
-        }
+    if let Err(error) = exporter.collect(&[&state.shared.engines().runtime as &dyn Collect, &*state], now) {
+        tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
     }
     if accept.contains("application/openmetrics-text") {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
