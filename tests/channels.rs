@@ -9,8 +9,8 @@ use std::time::Duration;
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 use sre_alerts::{
-    AlertManager, AlertOptions, AlertmanagerChannel, CallbackChannel, ChannelConfig, FileChannel, OpsgenieChannel,
-    PagerDutyChannel, SlackChannel, TeamsChannel, WebhookChannel,
+    AlertManager, AlertOptions, AlertmanagerChannel, CallbackChannel, ChannelConfig, FileChannel, ManagerError,
+    OpsgenieChannel, PagerDutyChannel, SlackChannel, TeamsChannel, WebhookChannel,
 };
 use sre_core::{
     Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, DeliveryState, ManualClock, RetryPolicy, Secret,
@@ -193,6 +193,17 @@ fn oversized(severity: Severity) -> Alert {
         metadata: (0..80).map(|number| (key(number), long.clone())).collect(),
         links: (0..80).map(|number| (key(number), format!("https://example.com/{number}"))).collect(),
         ..Alert::new(long.clone(), "")
+    }
+}
+
+#[test]
+fn a_manager_without_an_http_client_refuses_every_channel_that_needs_one() {
+    for row in &ROWS {
+        let manager = AlertManager::without_thread(AlertOptions::default());
+        let channels = vec![((row.make)("http://127.0.0.1:9"), ChannelConfig::default())];
+        let error = manager.add_channels(channels).unwrap_err();
+        assert!(matches!(&error, ManagerError::NoHttpClient(name) if name == row.name), "{}: {error}", row.name);
+        assert!(!error.to_string().contains(SECRET), "{}", row.name);
     }
 }
 

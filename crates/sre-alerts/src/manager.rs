@@ -47,6 +47,9 @@ pub enum ManagerError {
     /// A rate limit whose time is zero, or too short for its messages.
     #[error("channel `{0}`: found a rate limit over no time, expected a duration above 0")]
     EmptyRateLimit(String),
+    /// A channel that delivers by HTTP, and no client to do so.
+    #[error("channel `{0}`: found no HTTP client, expected one in `AlertOptions::http`, such as `sre_http::Client`")]
+    NoHttpClient(String),
     /// Reading the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,12 +81,18 @@ impl AlertManager {
 
     /// Adds a channel. With a store, open incidents that an earlier run sent to a channel of this name are restored, and its
     /// unfinished deliveries are resumed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is a channel of this name, if its rate limit is over no time, if it delivers by HTTP and there
+    /// is no client in [`AlertOptions::http`], or if reading the store fails.
     pub fn add_channel(&self, channel: impl AlertChannel + 'static, config: ChannelConfig) -> Result<(), ManagerError> {
         self.add_channels(vec![(Arc::new(channel), config)])
     }
 
-    /// Adds channels, all or none.
+    /// Adds channels, all or none, with the same errors as [`add_channel`](Self::add_channel).
     pub fn add_channels(&self, channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>) -> Result<(), ManagerError> {
+        let can_send = self.shared.options.http.can_send();
         let mut state = self.shared.state();
         for (index, (channel, config)) in channels.iter().enumerate() {
             let name = channel.name();
@@ -93,6 +102,9 @@ impl AlertManager {
             }
             if config.rate_limit.is_some_and(|limit| (limit.per / limit.messages.get()).is_zero()) {
                 return Err(ManagerError::EmptyRateLimit(name.to_owned()));
+            }
+            if channel.needs_http() && !can_send {
+                return Err(ManagerError::NoHttpClient(name.to_owned()));
             }
         }
         let options = &self.shared.options;

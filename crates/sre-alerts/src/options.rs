@@ -41,7 +41,7 @@ pub struct AlertOptions {
     pub shutdown_timeout: Duration,
     /// Turns signals into alerts.
     pub mapping: Mapping,
-    /// The HTTP client of the channels.
+    /// The HTTP client of the channels; [`NoHttp`], with which channels that deliver by HTTP are refused.
     pub http: Arc<dyn HttpClient>,
     /// The clock.
     pub clock: Arc<dyn Clock>,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sre_alerts::{
-    AlertManager, AlertOptions, ChannelConfig, Decision, EscalationPolicy, MaintenanceWindow, RateLimit, Schedule,
-    Silence, Verdict,
+    AlertManager, AlertOptions, ChannelConfig, Decision, EscalationPolicy, MaintenanceWindow, ManagerError, RateLimit,
+    Schedule, Silence, Verdict,
 };
 use sre_core::{
-    Alert, AlertChannel, AlertsSnapshot, ChannelError, DeliveryReceipt, HttpClient, ManualClock, Notification,
+    Alert, AlertChannel, AlertsSnapshot, ChannelError, DeliveryReceipt, HttpClient, ManualClock, NoHttp, Notification,
     RetryPolicy, Severity, Timestamp,
 };
 
@@ -77,6 +77,25 @@ impl AlertChannel for RecordingChannel {
     }
 }
 
+/// Posts to a server.
+struct Posting;
+
+#[async_trait]
+impl AlertChannel for Posting {
+    fn name(&self) -> &str {
+        "posting"
+    }
+
+    fn needs_http(&self) -> bool {
+        true
+    }
+
+    async fn deliver(&self, of: Notification<'_>, http: &dyn HttpClient) -> Result<DeliveryReceipt, ChannelError> {
+        let request = http::Request::post("http://127.0.0.1:9/").body(of.alert.title.clone().into()).unwrap();
+        Ok(DeliveryReceipt::with_status(http.send(request).await?.status().as_u16()))
+    }
+}
+
 struct Setup {
     manager: AlertManager,
     clock: Arc<ManualClock>,
@@ -119,6 +138,28 @@ fn alert(key: &str, severity: Severity) -> Alert {
 
 fn rejected(status: u16, retry_after: Option<u64>) -> ChannelError {
     ChannelError::Rejected { status, message: "no".into(), retry_after: retry_after.map(Duration::from_secs) }
+}
+
+#[test]
+fn a_channel_that_needs_http_is_refused_without_a_client() {
+    let manager = AlertManager::new(AlertOptions::default()).unwrap();
+    let error = manager.add_channel(Posting, ChannelConfig::default()).unwrap_err();
+    assert!(matches!(&error, ManagerError::NoHttpClient(channel) if channel == "posting"), "{error}");
+    let expected = "channel `posting`: found no HTTP client, expected one in `AlertOptions::http`";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    assert!(manager.list_channels().is_empty());
+    // The channel was not added, so nothing waits for it and the manager ends at once.
+    manager.send(&alert("a", Severity::Critical));
+    assert_eq!(manager.shutdown(Duration::ZERO), 0);
+}
+
+/// A channel of an own type that does not say that it needs HTTP fails at once, without retries.
+#[tokio::test]
+async fn a_request_without_a_client_is_not_retried() {
+    let error = Posting.deliver(Notification::new(&alert("a", Severity::Critical), 1, START), &NoHttp).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.to_string(), "cannot reach 127.0.0.1: found no HTTP client, expected one");
+    assert!(!error.is_retryable());
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ use crate::{Alert, HttpClient, HttpError, Timestamp};
 /// impl AlertChannel for PlainText {
 ///     fn name(&self) -> &str { "plain-text" }
 ///
+///     fn needs_http(&self) -> bool { true }
+///
 ///     async fn deliver(&self, of: Notification<'_>, http: &dyn HttpClient) -> Result<DeliveryReceipt, ChannelError> {
 ///         let request = http::Request::post(&self.0).body(of.alert.title.clone().into());
 ///         let answer = http.send(request.map_err(|_| HttpError::Invalid { what: "plain-text".to_owned() })?).await?;
@@ -30,6 +32,11 @@ use crate::{Alert, HttpClient, HttpError, Timestamp};
 pub trait AlertChannel: Send + Sync {
     /// Returns the channel's name, for routing and statistics.
     fn name(&self) -> &str;
+
+    /// Returns whether deliveries use the HTTP client, without which an alert manager refuses the channel. By default, false.
+    fn needs_http(&self) -> bool {
+        false
+    }
 
     /// Makes one attempt to deliver an alert; one of severity `resolved` ends the incident of its key. Order, retries and
     /// durability are up to the alert manager.

@@ -33,6 +33,12 @@ pub trait HttpClient: Send + Sync {
     /// An [`AnswerLimit`] in the request's extensions limits the size of the response. Without one, the client's own
     /// limit applies.
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError>;
+
+    /// Returns whether requests can be sent at all: false for [`NoHttp`], so that what needs HTTP is refused at the start
+    /// instead of failing later.
+    fn can_send(&self) -> bool {
+        true
+    }
 }
 
 /// The maximum size of a response, in bytes. A larger one is [`HttpError::TooLarge`].
@@ -72,6 +78,12 @@ pub enum HttpError {
         /// The error, without the URL.
         what: String,
     },
+    /// There is no client: [`NoHttp`] is in its place.
+    #[error("cannot reach {host}: found no HTTP client, expected one")]
+    NoClient {
+        /// The host.
+        host: String,
+    },
     /// The response exceeds the size limit.
     #[error("the answer of {host} (status {status}) is larger than {limit} bytes")]
     TooLarge {
@@ -87,11 +99,11 @@ pub enum HttpError {
 impl HttpError {
     /// Returns whether the same request may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::TooLarge { .. } | Self::Invalid { .. })
+        !matches!(self, Self::TooLarge { .. } | Self::Invalid { .. } | Self::NoClient { .. })
     }
 }
 
-/// A client whose requests all fail.
+/// Takes the place of a client where there is none: every request fails, with an error that no retry helps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHttp;
 
@@ -99,7 +111,11 @@ pub struct NoHttp;
 impl HttpClient for NoHttp {
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let host = request.uri().host().unwrap_or("nowhere").to_owned();
-        Err(HttpError::Unreachable { host, reason: "no HTTP client was given".to_owned() })
+        Err(HttpError::NoClient { host })
+    }
+
+    fn can_send(&self) -> bool {
+        false
     }
 }
 

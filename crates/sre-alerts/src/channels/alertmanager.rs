@@ -90,6 +90,10 @@ impl AlertChannel for AlertmanagerChannel {
         &self.name
     }
 
+    fn needs_http(&self) -> bool {
+        true
+    }
+
     async fn deliver(
         &self,
         notification: Notification<'_>,

@@ -102,6 +102,10 @@ impl AlertChannel for OpsgenieChannel {
         &self.name
     }
 
+    fn needs_http(&self) -> bool {
+        true
+    }
+
     async fn deliver(
         &self,
         notification: Notification<'_>,

@@ -96,6 +96,10 @@ impl AlertChannel for PagerDutyChannel {
         &self.name
     }
 
+    fn needs_http(&self) -> bool {
+        true
+    }
+
     async fn deliver(
         &self,
         notification: Notification<'_>,

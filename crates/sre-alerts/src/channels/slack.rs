@@ -87,6 +87,10 @@ impl AlertChannel for SlackChannel {
         &self.name
     }
 
+    fn needs_http(&self) -> bool {
+        true
+    }
+
     async fn deliver(
         &self,
         notification: Notification<'_>,

@@ -95,6 +95,10 @@ impl AlertChannel for TeamsChannel {
         &self.name
     }
 
+    fn needs_http(&self) -> bool {
+        true
+    }
+
     async fn deliver(
         &self,
         notification: Notification<'_>,

@@ -109,6 +109,10 @@ impl AlertChannel for WebhookChannel {
         &self.name
     }
 
+    fn needs_http(&self) -> bool {
+        true
+    }
+
     async fn deliver(
         &self,
         notification: Notification<'_>,
