@@ -86,7 +86,7 @@ pub struct LedgerEntry {
     pub model: Option<String>,
     /// The task, or an empty string.
     pub task: String,
-    /// Whether this is the first amount of the task.
+    /// Whether this is the first amount of the task on that day.
     pub is_new_task: bool,
     /// The amount; negative for a correction.
     pub amount: Usd,

@@ -95,7 +95,7 @@ impl Ledger {
                 if let Some(reservation) = reservation {
                     account.release(reservation.id);
                 }
-                is_new_task = self.charge_task(account, spend, ids, now, alerts);
+                is_new_task = self.charge_task(account, spend, ids, (period.day, now), alerts);
                 self.charge_account(account, spend, ids, now, alerts);
             }
             Ok(Charged { budgets: ids, period, now, is_new_task })
@@ -223,18 +223,18 @@ impl Ledger {
         on_model.map_or(Ok(()), |state| check(spend.model, spent_on_model + spend.amount, state.per_task))
     }
 
-    /// Adds a charge to its task, if it has one. Returns whether the task is new.
+    /// Adds a charge to its task, if it has one. Returns whether it is the task's first of the day.
     fn charge_task(
         &self,
         account: &mut Account,
         spend: &Spend<'_>,
         ids: BudgetIds,
-        now: Timestamp,
+        (day, now): (Timestamp, Timestamp),
         alerts: &mut Alerts,
     ) -> bool {
         let Some(task) = spend.task else { return false };
-        let spent = self.tasks_of(spend.agent).add(task, spend, ids.on_model, now);
-        account.details.tasks_today += u64::from(spent.is_new);
+        let spent = self.tasks_of(spend.agent).add(task, spend, ids.on_model, (day, now));
+        account.details.tasks_today += u64::from(spent.is_first_today);
         let on_model = account.on_model(ids.on_model).map(|state| (ids.on_model, spent.on_model, state));
         for (model, spent, state) in std::iter::once((None, spent.overall, &account.overall)).chain(on_model) {
             let limit = state.per_task;
@@ -244,7 +244,7 @@ impl Ledger {
                 alerts.push(CostAlert::new(now, scope, spent, limit, kind));
             }
         }
-        spent.is_new
+        spent.is_first_today
     }
 
     #[inline]

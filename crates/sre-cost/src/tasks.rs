@@ -29,7 +29,8 @@ pub struct TaskCost {
 pub(crate) struct TaskSpent {
     pub(crate) overall: Usd,
     pub(crate) on_model: Usd,
-    pub(crate) is_new: bool,
+    /// Whether the charge is the task's first of the day.
+    pub(crate) is_first_today: bool,
 }
 
 impl TaskCost {
@@ -69,8 +70,14 @@ impl Tasks {
         self.hasher.hash_one((agent, task))
     }
 
-    /// Adds a charge; `model` is the id of a model with per-agent limits.
-    pub(crate) fn add(&mut self, task: &str, spend: &Spend<'_>, model: Option<u32>, at: Timestamp) -> TaskSpent {
+    /// Adds a charge at a time of a day, given by its start; `model` is the id of a model with per-agent limits.
+    pub(crate) fn add(
+        &mut self,
+        task: &str,
+        spend: &Spend<'_>,
+        model: Option<u32>,
+        (day, at): (Timestamp, Timestamp),
+    ) -> TaskSpent {
         let Spend { agent, amount, breakdown, .. } = *spend;
         let key = self.key(agent, task);
         let is_new = self.find(key, agent, task).is_none();
@@ -91,6 +98,7 @@ impl Tasks {
             last_at: at,
             on_models: Vec::new(),
         });
+        let is_first_today = is_new || known.last_at < day;
         known.spent_usd += amount;
         known.last_at = known.last_at.max(at);
         for (name, part) in breakdown {
@@ -106,6 +114,6 @@ impl Tasks {
                 None => known.on_models.push((model, amount)),
             }
         }
-        TaskSpent { overall: known.spent_usd, on_model: known.spent_on(model), is_new }
+        TaskSpent { overall: known.spent_usd, on_model: known.spent_on(model), is_first_today }
     }
 }

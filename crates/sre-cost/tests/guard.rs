@@ -319,6 +319,17 @@ fn the_cost_of_each_task_is_kept() {
 }
 
 #[test]
+fn a_task_that_continues_after_midnight_is_one_of_the_new_day_too() {
+    let (guard, clock) = guard(ten());
+    guard.record_cost("a", "t1", usd("1"), &[]).unwrap();
+    clock.advance(HOUR * 13);
+    guard.record_cost("a", "t1", usd("0.5"), &[]).unwrap();
+    guard.record_cost("a", "t1", usd("0.25"), &[]).unwrap();
+    let budget = guard.budget("a");
+    assert_eq!((budget.tasks_today, budget.avg_cost_per_task()), (1, Some(usd("0.75"))));
+}
+
+#[test]
 fn a_task_does_not_displace_one_whose_name_collides_in_a_hash_without_a_seed() {
     let (guard, _) = guard(ten());
     // These collide in `FxHasher` of rustc-hash 2.1.
