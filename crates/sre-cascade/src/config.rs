@@ -1,6 +1,10 @@
 use std::time::Duration;
 
+use serde::Serialize;
+use sre_core::private::duration;
+
 /// Configures when a breaker opens and how it recovers. Later versions may have more fields: end with `..Default::default()`.
+/// The JSON has the form of a breakers file.
 ///
 /// ```
 /// use std::time::Duration;
@@ -9,15 +13,17 @@ use std::time::Duration;
 /// let config = BreakerConfig { window: Some(window), recovery_multiplier: 2.0, ..BreakerConfig::default() };
 /// assert!(CircuitBreaker::with_config("planner", config).is_ok());
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BreakerConfig {
     /// Number of consecutive failures that open the breaker. Ignored when `window` is set. Default: 5.
     pub failure_threshold: u32,
     /// How long the breaker stays open before it admits probe calls. Default: 30 s.
+    #[serde(serialize_with = "duration::serialize")]
     pub recovery_timeout: Duration,
     /// Multiplies the recovery timeout each time the probe calls fail. Default: 1, a constant timeout.
     pub recovery_multiplier: f64,
     /// Upper bound of the recovery timeout. Default: 10 min.
+    #[serde(serialize_with = "duration::serialize")]
     pub max_recovery_timeout: Duration,
     /// Randomly shortens or lengthens the recovery timeout by up to this ratio (0–1), so that many breakers do not probe at
     /// the same moment. Default: 0.
@@ -26,12 +32,15 @@ pub struct BreakerConfig {
     /// failure; when `window` is set, its rates are applied once all have ended. Default: 1.
     pub half_open_max_calls: u32,
     /// Opens the breaker again if its probe calls have not ended after this time. Default: no limit.
+    #[serde(serialize_with = "duration::serialize_option", skip_serializing_if = "Option::is_none")]
     pub half_open_timeout: Option<Duration>,
     /// Opens the breaker by failure and slow-call rates instead of consecutive failures. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<SlidingWindow>,
     /// Whether [`ErrorClass::RateLimit`](crate::ErrorClass::RateLimit) counts as a failure. Default: true.
     pub count_rate_limits: bool,
     /// Seed of the random jitter, for reproducible tests. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
 
@@ -39,9 +48,10 @@ pub struct BreakerConfig {
 /// of Resilience4j.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SlidingWindow {
     /// How far back the window reaches. Default: 100 calls.
+    #[serde(flatten)]
     pub size: WindowSize,
     /// Number of calls in the window below which the breaker does not open. Default: 100.
     pub minimum_calls: u32,
@@ -50,17 +60,19 @@ pub struct SlidingWindow {
     /// Ratio of slow calls that opens the breaker, above 0 and at most 1. Default: 1.
     pub slow_call_rate: f64,
     /// Duration above which a call is slow. From 1 s on, durations are measured to within 10 ms. Default: no call is slow.
+    #[serde(serialize_with = "duration::serialize_option", skip_serializing_if = "Option::is_none")]
     pub slow_call: Option<Duration>,
 }
 
 /// The extent of a sliding window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WindowSize {
     /// The last 1 to 65,536 calls.
     Calls(u32),
     /// The calls of the last 1 s to 1 day, in 60 buckets.
-    Time(Duration),
+    Time(#[serde(serialize_with = "duration::serialize")] Duration),
 }
 
 /// An invalid field of a configuration.

@@ -196,6 +196,11 @@ cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m,
             seed: None,
         };
         assert_eq!(config.tool, expected);
+        // JSON is YAML, and has the form of the file.
+        for config in [expected, config.model.clone()] {
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(DetectorConfig::parse(&json, "breakers.json").unwrap().agent, config);
+        }
         assert_eq!(config.model.window.unwrap().size, WindowSize::Calls(50));
         assert_eq!((config.cascade_threshold, config.path_threshold, config.path_failures), (5, 4, 1));
         assert_eq!((config.window, config.mitigation), (minutes(1), Mitigation::Limit(Duration::from_secs(10))));

@@ -46,6 +46,10 @@ pub(crate) struct AgentFinding {
     /// Spent on the last day of the input.
     pub(crate) spent_usd: Usd,
     pub(crate) limit_usd: Usd,
+    pub(crate) remaining_usd: Usd,
+    pub(crate) utilization_percent: Option<f64>,
+    /// The mean cost of the tasks of that day.
+    pub(crate) avg_cost_per_task: Option<Usd>,
     pub(crate) status: CostStatus,
 }
 
@@ -54,6 +58,8 @@ pub(crate) struct OrgFinding {
     /// Spent in the last month of the input.
     pub(crate) spent_usd: Usd,
     pub(crate) limit_usd: Usd,
+    pub(crate) remaining_usd: Usd,
+    pub(crate) utilization_percent: Option<f64>,
 }
 
 impl CostFindings {
@@ -89,14 +95,19 @@ impl LimitFindings {
                 agent: report.agent,
                 spent_usd: budget.spent_today_usd,
                 limit_usd: budget.daily_limit_usd,
+                remaining_usd: budget.remaining_today_usd(),
+                utilization_percent: budget.utilization_percent(),
+                avg_cost_per_task: budget.avg_cost_per_task(),
                 status: budget.status,
             }
         };
-        Self {
-            agents: spenders.map(finding).collect(),
-            org: OrgFinding { spent_usd: guard.org_spent_month(), limit_usd: guard.limits().org_monthly },
-            alerts,
-            unknown_models,
-        }
+        let (spent_usd, limit_usd) = (guard.org_spent_month(), guard.limits().org_monthly);
+        let org = OrgFinding {
+            spent_usd,
+            limit_usd,
+            remaining_usd: guard.org_remaining_month(),
+            utilization_percent: spent_usd.percent_of(limit_usd),
+        };
+        Self { agents: spenders.map(finding).collect(), org, alerts, unknown_models }
     }
 }

@@ -150,10 +150,20 @@ fn limits_report_budgets_and_alerts() {
     assert_eq!(code, 0, "{stderr}");
     assert_matches_schema(&found);
     let costs = &found["costs"];
-    let agent = |agent, spent, status| json!({"agent": agent, "spent_usd": spent, "limit_usd": "10", "status": status});
-    let agents = [agent("a", "8.5", "throttled"), agent("b", "9.5", "killed"), agent("c", "1", "ok")];
+    let agent = |agent, [spent, remaining]: [&str; 2], percent: f64, mean: Option<&str>, status| {
+        json!({
+            "agent": agent, "spent_usd": spent, "limit_usd": "10", "remaining_usd": remaining,
+            "utilization_percent": percent, "avg_cost_per_task": mean, "status": status,
+        })
+    };
+    let agents = [
+        agent("a", ["8.5", "1.5"], 85.0, Some("8.5"), "throttled"),
+        agent("b", ["9.5", "0.5"], 95.0, Some("9.5"), "killed"),
+        agent("c", ["1", "9"], 10.0, Some("1"), "ok"),
+    ];
     assert_eq!(costs["agents"], json!(agents));
-    assert_eq!(costs["org"], json!({"spent_usd": "19", "limit_usd": "20"}));
+    let org = json!({"spent_usd": "19", "limit_usd": "20", "remaining_usd": "1", "utilization_percent": 95.0});
+    assert_eq!(costs["org"], org);
     assert_eq!(costs["unknown_models"], json!(["free?"]));
     let alerts: Vec<String> = costs["alerts"]
         .as_array()
@@ -168,8 +178,8 @@ fn limits_report_budgets_and_alerts() {
     // Daily budgets reset on the next day, the monthly one does not.
     lines += &call(86_400, "a", "m", [1, 0, 1], "2");
     let (_, found, _) = check(SLO, &lines, &more);
-    assert_eq!(found["costs"]["agents"][0], agent("a", "2", "ok"));
-    assert_eq!(found["costs"]["agents"][1], agent("b", "0", "ok"));
+    assert_eq!(found["costs"]["agents"][0], agent("a", ["2", "8"], 20.0, Some("2"), "ok"));
+    assert_eq!(found["costs"]["agents"][1], agent("b", ["0", "10"], 0.0, None, "ok"));
     assert_eq!(found["costs"]["org"]["spent_usd"], "21");
 
     let slo = file(".yaml", SLO);

@@ -253,6 +253,12 @@ pub struct BudgetSnapshot {
     pub reserved_usd: Usd,
     /// The limit.
     pub limit_usd: Usd,
+    /// The amount neither spent nor reserved, at least 0.
+    pub remaining_usd: Usd,
+    /// The spent part of the limit in percent; `None` if the limit is 0.
+    pub utilization_percent: Option<f64>,
+    /// The mean cost of the agent's tasks of the day; `None` without tasks, and for budgets other than an agent's overall one.
+    pub avg_cost_per_task: Option<Usd>,
     /// Whether the agent is throttled or blocked; `ok` for shared budgets.
     pub status: CostStatus,
     /// When the budget will be spent at the rate of the period so far; `None` if it lasts until the end of the period.
@@ -262,8 +268,17 @@ pub struct BudgetSnapshot {
 impl BudgetSnapshot {
     /// Creates a snapshot of a budget with nothing spent or reserved.
     pub fn new(scope: CostScope, limit_usd: Usd) -> Self {
-        let (spent_usd, reserved_usd) = (Usd::ZERO, Usd::ZERO);
-        Self { scope, spent_usd, reserved_usd, limit_usd, status: CostStatus::Ok, exhausted_at: None }
+        Self {
+            scope,
+            spent_usd: Usd::ZERO,
+            reserved_usd: Usd::ZERO,
+            limit_usd,
+            remaining_usd: limit_usd,
+            utilization_percent: Usd::ZERO.percent_of(limit_usd),
+            avg_cost_per_task: None,
+            status: CostStatus::Ok,
+            exhausted_at: None,
+        }
     }
 }
 

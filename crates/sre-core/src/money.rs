@@ -59,6 +59,11 @@ impl Usd {
         self.0.checked_sub(other.0).map(Self)
     }
 
+    /// Returns the amount in percent of `whole`, or `None` if `whole` is 0.
+    pub fn percent_of(self, whole: Self) -> Option<f64> {
+        (whole != Self::ZERO).then(|| self.0 as f64 * 100.0 / whole.0 as f64)
+    }
+
     /// Returns whether the amount is below zero.
     pub const fn is_negative(self) -> bool {
         self.0 < 0

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A reading of an indicator over its window. Without data, values are `None`, never 0 or 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SliReading {
     /// The measured value: the ratio, the mean or the percentile.
@@ -13,10 +13,13 @@ pub struct SliReading {
     /// 95 % Wilson interval of a ratio, by effective sample size if samples are weighted.
     pub interval: Option<(f64, f64)>,
     /// The largest sample, if the indicator keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<f64>,
     /// Standard deviation of the samples of a mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deviation: Option<f64>,
     /// Percentiles, if the indicator keeps a distribution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percentiles: Option<Percentiles>,
     /// Number of samples dropped since the start because they were older than the window, or invalid.
     pub dropped: u64,

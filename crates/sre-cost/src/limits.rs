@@ -2,10 +2,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use sre_core::Usd;
+use sre_core::private::duration;
 
 /// The limits of a guard: per task, per agent and day, and for the organisation per month. Later versions may have more
-/// fields: end with `..Default::default()`.
+/// fields: end with `..Default::default()`. The JSON has the form of a limits file.
 ///
 /// ```
 /// use sre_cost::{CostGuard, Limits, ScopeLimits};
@@ -15,7 +17,7 @@ use sre_core::Usd;
 /// assert_eq!(guard.budget("researcher").daily_limit_usd.to_string(), "250");
 /// assert_eq!(guard.budget("writer").daily_limit_usd.to_string(), "100");
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// The limit per task. Default: $2.
     pub per_task: Usd,
@@ -30,14 +32,17 @@ pub struct Limits {
     /// The share of its daily limit at which an agent is killed: blocked until the next day or a reset. Default: 0.95.
     pub kill_at: f64,
     /// How often a throttled agent may start a call or task. Default: every 10 s.
+    #[serde(serialize_with = "duration::serialize")]
     pub throttle_every: Duration,
     /// Whether agents are throttled and killed at those shares. The limits apply in any case. Default: true.
     pub auto_throttle: bool,
     /// Whether unusual costs and runaway spending raise alerts. Default: true.
     pub anomaly_detection: bool,
     /// When a reservation that is neither committed nor released expires. Default: 15 min.
+    #[serde(serialize_with = "duration::serialize")]
     pub reservation_timeout: Duration,
     /// The time zone of days and months. Default: UTC.
+    #[serde(serialize_with = "jiff::fmt::serde::tz::required::serialize")]
     pub time_zone: TimeZone,
     /// Settings of single agents, by name.
     pub agents: BTreeMap<String, ScopeLimits>,
@@ -56,19 +61,25 @@ pub struct Limits {
 /// what each agent spends on it, in addition to the agent's overall limits.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ScopeLimits {
     /// The limit per task, or per task on the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_task: Option<Usd>,
     /// The limit per agent and day, overall or on the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_agent_daily: Option<Usd>,
     /// The limit per day for all agents together. Not for agents.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub daily: Option<Usd>,
     /// The shares of a limit at which an alert is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_thresholds: Option<Vec<f64>>,
     /// The share of its daily limit at which an agent is throttled. For a model, requires `per_agent_daily`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub throttle_at: Option<f64>,
     /// The share of its daily limit at which an agent is killed. For a model, requires `per_agent_daily`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_at: Option<f64>,
 }
 

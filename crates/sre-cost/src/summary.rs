@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use sre_core::private::lock;
 use sre_core::{BudgetSnapshot, CostScope, CostStatus, CostsSnapshot, Timestamp, Usd};
 
@@ -8,8 +8,9 @@ use crate::account::Account;
 use crate::budget::Budget;
 use crate::guard::CostGuard;
 
-/// An agent's daily budget at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// An agent's daily budget at a moment. Its JSON also has what follows from the fields: `remaining_usd`,
+/// `utilization_percent` and `avg_cost_per_task`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct AgentBudget {
     /// The agent.
@@ -29,7 +30,7 @@ pub struct AgentBudget {
 }
 
 /// What all agents have spent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CostSummary {
     /// Every agent that spent something today or on the previous day, by name.
@@ -63,8 +64,7 @@ impl AgentBudget {
 
     /// Returns the spent part of the daily limit in percent; `None` if the limit is 0.
     pub fn utilization_percent(&self) -> Option<f64> {
-        let limit = self.daily_limit_usd.as_dollars();
-        (limit > 0.0).then(|| self.spent_today_usd.as_dollars() / limit * 100.0)
+        self.spent_today_usd.percent_of(self.daily_limit_usd)
     }
 
     /// Returns the mean cost of today's tasks; `None` without tasks.
@@ -83,6 +83,37 @@ impl AgentBudget {
             tasks_today: account.details.tasks_today,
             status: account.overall.status,
         }
+    }
+}
+
+impl Serialize for AgentBudget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            agent: &'a str,
+            daily_limit_usd: Usd,
+            per_task_limit_usd: Usd,
+            spent_today_usd: Usd,
+            reserved_usd: Usd,
+            remaining_usd: Usd,
+            utilization_percent: Option<f64>,
+            tasks_today: u64,
+            avg_cost_per_task: Option<Usd>,
+            status: CostStatus,
+        }
+        let fields = Fields {
+            agent: &self.agent,
+            daily_limit_usd: self.daily_limit_usd,
+            per_task_limit_usd: self.per_task_limit_usd,
+            spent_today_usd: self.spent_today_usd,
+            reserved_usd: self.reserved_usd,
+            remaining_usd: self.remaining_today_usd(),
+            utilization_percent: self.utilization_percent(),
+            tasks_today: self.tasks_today,
+            avg_cost_per_task: self.avg_cost_per_task(),
+            status: self.status,
+        };
+        fields.serialize(serializer)
     }
 }
 
@@ -121,10 +152,10 @@ impl CostGuard {
         let budget = |scope, budget: &Budget, status, end| {
             let [spent_usd, reserved_usd, limit_usd] =
                 [budget.spent, budget.reserved, budget.limit].map(Usd::from_nanos);
-            let exhausted_at = budget.exhausted_at(now, end);
             let mut snapshot = BudgetSnapshot::new(scope, limit_usd);
             (snapshot.spent_usd, snapshot.reserved_usd) = (spent_usd, reserved_usd);
-            (snapshot.status, snapshot.exhausted_at) = (status, exhausted_at);
+            (snapshot.remaining_usd, snapshot.utilization_percent) = (budget.left(), spent_usd.percent_of(limit_usd));
+            (snapshot.status, snapshot.exhausted_at) = (status, budget.exhausted_at(now, end));
             snapshot
         };
         let mut budgets = Vec::new();
@@ -133,7 +164,11 @@ impl CostGuard {
             let on_models = on_models.map(|(model, state)| (Some(model), state));
             for (model, state) in std::iter::once((None, &account.overall)).chain(on_models) {
                 let scope = self.ledger.shared.agent_scope(agent, model);
-                budgets.push(budget(scope, &state.budget, state.status, period.day_end));
+                let mut snapshot = budget(scope, &state.budget, state.status, period.day_end);
+                if model.is_none() {
+                    snapshot.avg_cost_per_task = AgentBudget::of(agent, account).avg_cost_per_task();
+                }
+                budgets.push(snapshot);
             }
         });
         let shared = self.ledger.shared.budgets.iter();

@@ -2,12 +2,13 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use rustc_hash::FxHashMap;
+use serde::{Serialize, Serializer};
 use sre_core::{Timestamp, Usd};
 
 use crate::spend::Spend;
 
 /// What a task has cost so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TaskCost {
     /// The agent.
@@ -17,11 +18,13 @@ pub struct TaskCost {
     /// The total.
     pub spent_usd: Usd,
     /// Parts of the total by what they paid for, as callers named them: a model, a tool. After 64 names, further ones are
-    /// added to the last.
+    /// added to the last. In JSON, a mapping.
+    #[serde(serialize_with = "as_map")]
     pub breakdown: Vec<(String, Usd)>,
     /// When the last cost was added.
     pub last_at: Timestamp,
     /// The parts spent on models with per-agent limits, by model id.
+    #[serde(skip)]
     on_models: Vec<(u32, Usd)>,
 }
 
@@ -38,6 +41,10 @@ impl TaskCost {
     pub(crate) fn spent_on(&self, model: Option<u32>) -> Usd {
         self.on_models.iter().find(|(known, _)| Some(*known) == model).map_or(Usd::ZERO, |(_, spent)| *spent)
     }
+}
+
+fn as_map<S: Serializer>(parts: &[(String, Usd)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(parts.iter().map(|(name, amount)| (name, amount)))
 }
 
 /// The costs of the most recent tasks, by a hash of agent and task. The hash is seeded at random: otherwise a task could be

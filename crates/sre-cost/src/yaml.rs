@@ -207,6 +207,10 @@ max_tasks: 20
             max_tasks: 20,
         };
         assert_eq!(limits, expected);
+        // JSON is YAML, and has the form of the file.
+        for limits in [limits, Limits::default()] {
+            assert_eq!(Limits::parse(&serde_json::to_string(&limits).unwrap(), "f").unwrap(), limits);
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use sre_core::{
     AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Observe, Persist, StateReader,
     StateWriter, Timestamp, Usd,
 };
-use sre_cost::{CostGuard, CostObserver, Denied, Limits, ScopeLimits, Spend};
+use sre_cost::{AgentBudget, CostGuard, CostObserver, CostSummary, CostsSnapshot, Denied, Limits, ScopeLimits, Spend};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -327,6 +328,31 @@ fn a_task_that_continues_after_midnight_is_one_of_the_new_day_too() {
     guard.record_cost("a", "t1", usd("0.25"), &[]).unwrap();
     let budget = guard.budget("a");
     assert_eq!((budget.tasks_today, budget.avg_cost_per_task()), (1, Some(usd("0.75"))));
+}
+
+#[test]
+fn the_json_of_a_budget_has_what_remains_the_utilization_and_the_mean() {
+    let (guard, clock) = guard(ten());
+    guard.record_cost("a", "t1", usd("1"), &[("gpt-5", usd("0.75")), ("search", usd("0.25"))]).unwrap();
+    guard.record_cost("a", "t2", usd("1.5"), &[]).unwrap();
+    let _open = guard.reserve("a", usd("0.5")).unwrap();
+    let (budget, snapshot, summary) = (guard.budget("a"), guard.snapshot_at(clock.now()), guard.summary());
+    let of_agent = [json!(budget), json!(snapshot.budgets[0]), json!(summary.agents[0])];
+    for json in &of_agent {
+        let found = ["remaining_usd", "utilization_percent", "avg_cost_per_task"].map(|field| json[field].clone());
+        assert_eq!(found, [json!("7"), json!(25.0), json!("1.25")], "{json}");
+    }
+    let org = json!(snapshot.budgets.last().unwrap());
+    let found = ["remaining_usd", "utilization_percent", "avg_cost_per_task"].map(|field| org[field].clone());
+    assert_eq!(found, [json!("4997"), json!(0.05), Value::Null]);
+    assert_eq!(serde_json::from_value::<AgentBudget>(json!(budget)).unwrap(), budget);
+    assert_eq!(serde_json::from_value::<CostSummary>(json!(summary)).unwrap(), summary);
+    assert_eq!(serde_json::from_value::<CostsSnapshot>(json!(snapshot)).unwrap(), snapshot);
+    let task = json!({
+        "agent": "a", "task": "t1", "spent_usd": "1", "breakdown": {"gpt-5": "0.75", "search": "0.25"},
+        "last_at": clock.now(),
+    });
+    assert_eq!(json!(guard.task("a", "t1")), task);
 }
 
 #[test]

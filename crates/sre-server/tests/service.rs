@@ -363,6 +363,8 @@ async fn agents_beyond_the_limit_share_a_series() {
     let costs = service.get("/v1/costs").await;
     let budgets = costs["budgets"].as_array().unwrap();
     assert_eq!((budgets.len(), &budgets[3]["spent_usd"]), (4, &json!("25")), "three agents and the overflow");
+    let found = ["remaining_usd", "utilization_percent", "avg_cost_per_task"].map(|field| budgets[0][field].clone());
+    assert_eq!(found, [json!("99.5"), json!(0.5), json!("0.5")]);
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use serde::{Deserialize, Serialize};
 use sre_core::stats::binomial_tail;
 use sre_core::{
     BurnAlert, BurnRate, Counts, ErrorBudgetSnapshot, Severity, Status, Timestamp, Window, wilson_interval,
@@ -7,12 +8,13 @@ use crate::target::round_to_12_decimals;
 use crate::{BudgetConfig, BurnThreshold};
 
 /// The state of an error budget at one moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BudgetReading {
     /// The status.
     pub status: Status,
     /// Why the status is unknown, if there are events: `2 of 10 bad: too few to tell from 90 %`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Events in the budget's window, or in the current calendar period.
     pub counts: Counts,

@@ -54,7 +54,7 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
     if let Some(costs) = &findings.costs {
         let mut agents: Vec<_> = costs.agents.iter().collect();
         agents.sort_by_key(|agent| (std::cmp::Reverse(agent.status), std::cmp::Reverse(agent.spent_usd)));
-        for AgentFinding { agent, spent_usd, limit_usd, status } in agents.iter().take(MAX_SHOWN) {
+        for AgentFinding { agent, spent_usd, limit_usd, status, .. } in agents.iter().take(MAX_SHOWN) {
             let (style, word) = (cost_style(*status), status.as_str().to_uppercase());
             writeln!(
                 out,

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::OpenRun;
 use crate::event::{Handoff, LlmCall, PolicyCheck, StepFinished, TaskFinished, ToolCall};
@@ -179,7 +179,7 @@ impl Drop for Run {
 }
 
 /// Totals of an adapter's runs; `None` without data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AdapterSnapshot {
     /// Finished tasks.

@@ -1,6 +1,7 @@
 //! Shared internals of the agent-sre crates. Not public API: may change in any version.
 
 mod decimal;
+pub mod duration;
 pub mod json_text;
 
 pub use self::decimal::decimal;
