@@ -2,7 +2,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use sre_core::adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
-    RunTracker, Verdict,
+    RunOutcome, RunTracker,
 };
 use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, ToolCall};
 use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
@@ -20,7 +20,7 @@ pub struct OpenAiAgentsAdapter {
 /// A trace that has not ended.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Trace {
-    verdict: Verdict,
+    outcome: RunOutcome,
     handoffs: u32,
     /// The spans that have started.
     spans: FxHashMap<String, StartedSpan>,
@@ -100,13 +100,13 @@ impl OpenAiAgentsAdapter {
             && !inside_tool
             && let Some(error) = &error
         {
-            run.state.verdict.fail(error.clone());
+            run.state.outcome.fail(error.clone());
         }
         if kind == "guardrail" && data.triggered && !inside_tool {
-            run.state.verdict.stop(data.name.as_deref().unwrap_or_default());
+            run.state.outcome.stop(data.name.as_deref().unwrap_or_default());
         }
         if matches!(&*kind, "generation" | "response") && !inside_tool {
-            run.state.verdict.model_call(error.as_deref());
+            run.state.outcome.model_call(error.as_deref());
         }
         let Some(event) = event_of(data, error, duration_ms, &mut run.state.handoffs) else { return };
         let parent = run.state.reported_parent(line.parent_id.as_deref());
@@ -211,7 +211,7 @@ impl Adapter for OpenAiAgentsAdapter {
             ("trace_start", Some(_)) => self.trace_start(line.id.unwrap_or_default(), line.workflow_name, time, emit),
             ("trace_end", Some(id)) => {
                 if let Some(mut run) = self.traces.end(id) {
-                    let error = std::mem::take(&mut run.state.verdict).error();
+                    let error = std::mem::take(&mut run.state.outcome).error();
                     emit(run.finished(time, error));
                 }
             }

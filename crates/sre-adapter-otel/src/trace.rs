@@ -2,7 +2,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use sre_core::adapter::{OpenRun, Verdict};
+use sre_core::adapter::{OpenRun, RunOutcome};
 use sre_core::event::{Handoff, StepFinished};
 use sre_core::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 
@@ -64,7 +64,7 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
             let mut event = match position.map(|position| &mut tasks[position]) {
                 Some(task) => {
                     if let Event::LlmCall(call) = &event {
-                        task.verdict.model_call(call.error.as_deref());
+                        task.outcome.model_call(call.error.as_deref());
                     }
                     task.run.event(time, event)
                 }
@@ -105,7 +105,7 @@ impl Trace {
         let agent = span.name.as_deref().or(self.service()).unwrap_or("default").to_owned();
         let mut run = OpenRun::new(agent, task, span.start, ());
         (run.trace_id, run.span_id, run.parent_span_id) = (Some(self.id), Some(span.id), span.parent);
-        Task { run, root: Some(span), verdict: Verdict::default(), end: span.end }
+        Task { run, root: Some(span), outcome: RunOutcome::default(), end: span.end }
     }
 
     /// Returns the task of a trace whose root, the span `missing`, never arrived.
@@ -116,7 +116,7 @@ impl Trace {
         let agent = named.or(self.service()).unwrap_or("default").to_owned();
         let mut run = OpenRun::new(agent, self.id.to_string(), started, ());
         (run.trace_id, run.span_id) = (Some(self.id), missing);
-        Task { run, root: None, verdict: Verdict::default(), end: closed_at.max(self.latest) }
+        Task { run, root: None, outcome: RunOutcome::default(), end: closed_at.max(self.latest) }
     }
 
     /// Returns the name of the service, unless it is the default name of an SDK.
@@ -142,7 +142,7 @@ struct Task<'a> {
     run: OpenRun<()>,
     /// `None` if it never arrived.
     root: Option<&'a Span>,
-    verdict: Verdict,
+    outcome: RunOutcome,
     end: Timestamp,
 }
 
@@ -150,9 +150,9 @@ impl Task<'_> {
     fn finished(mut self) -> AgentEvent {
         let Some(root) = self.root else { return self.run.incomplete(self.end) };
         if let Some(error) = &root.error {
-            self.verdict.fail(error.clone());
+            self.outcome.fail(error.clone());
         }
-        self.run.finished(self.end, self.verdict.error())
+        self.run.finished(self.end, self.outcome.error())
     }
 }
 

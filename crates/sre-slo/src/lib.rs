@@ -49,7 +49,7 @@ pub use spec::{
     from_openslo, load, parse, resolve, to_openslo, to_yaml,
 };
 pub use sre_core::{CompositeMethod, ExhaustionAction};
-pub use target::{InvalidTarget, Target};
+pub use target::{InvalidTarget, SloTarget};
 pub use time_slices::TimeSlices;
 
 /// The README's example compiles and holds.

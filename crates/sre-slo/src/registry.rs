@@ -8,7 +8,7 @@ use sre_core::{IndicatorSnapshot, InvalidSli, Sli, Timestamp, Usd, Window};
 use crate::spec::IndicatorSpec;
 use crate::{
     CalibrationDelta, CostPerTask, DelegationChainDepth, HallucinationRate, PolicyCompliance, RepeatedToolCalls,
-    ResponseLatency, StepsPerTask, Target, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
+    ResponseLatency, SloTarget, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
 };
 
 /// Indicator types by name, and indicator instances by agent.
@@ -208,7 +208,7 @@ impl Params<'_> {
     /// Reads a target ratio: above 0 and up to 1, a percentage above 1, or a string such as `95%`.
     pub fn ratio(&mut self, field: &'static str, default: f64) -> Result<f64, IndicatorError> {
         self.read(field, default, "a ratio such as 0.95 or a percentage such as `95%`", |value| {
-            serde_json::from_value::<Target>(value.clone()).ok().map(Target::ratio)
+            serde_json::from_value::<SloTarget>(value.clone()).ok().map(SloTarget::ratio)
         })
     }
 

@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A target ratio: above 0, at most 1.
 ///
 /// ```
-/// use sre_slo::Target;
-/// assert_eq!("99.5%".parse::<Target>().unwrap().ratio(), 0.995);
-/// assert_eq!(Target::from_number(95.0).unwrap().ratio(), 0.95);
-/// assert_eq!(Target::try_from(0.95).unwrap().budget(), 0.05);
+/// use sre_slo::SloTarget;
+/// assert_eq!("99.5%".parse::<SloTarget>().unwrap().ratio(), 0.995);
+/// assert_eq!(SloTarget::from_number(95.0).unwrap().ratio(), 0.95);
+/// assert_eq!(SloTarget::try_from(0.95).unwrap().budget(), 0.05);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Target(f64);
+pub struct SloTarget(f64);
 
 /// An invalid target.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -21,7 +21,7 @@ pub struct InvalidTarget {
     found: String,
 }
 
-impl Target {
+impl SloTarget {
     /// Returns the ratio, above 0 and at most 1.
     pub const fn ratio(self) -> f64 {
         self.0
@@ -52,7 +52,7 @@ pub(crate) fn round_to_12_decimals(number: f64) -> f64 {
     (number * 1e12).round() / 1e12
 }
 
-impl TryFrom<f64> for Target {
+impl TryFrom<f64> for SloTarget {
     type Error = InvalidTarget;
 
     fn try_from(ratio: f64) -> Result<Self, InvalidTarget> {
@@ -60,7 +60,7 @@ impl TryFrom<f64> for Target {
     }
 }
 
-impl FromStr for Target {
+impl FromStr for SloTarget {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
@@ -75,19 +75,19 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for SloTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", round_to_12_decimals(self.0 * 100.0))
     }
 }
 
-impl Serialize for Target {
+impl Serialize for SloTarget {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Target {
+impl<'de> Deserialize<'de> for SloTarget {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let target = match &value {
@@ -106,12 +106,12 @@ mod tests {
     #[test]
     fn ratios_percentages_and_nonsense() {
         for (number, ratio) in [(0.95, 0.95), (1.0, 1.0), (95.0, 0.95), (99.9, 0.999), (100.0, 1.0)] {
-            assert_eq!(Target::from_number(number).unwrap().ratio(), ratio);
+            assert_eq!(SloTarget::from_number(number).unwrap().ratio(), ratio);
         }
         for number in [0.0, -0.5, 100.1, f64::NAN, f64::INFINITY] {
-            assert!(Target::from_number(number).is_err(), "{number}");
+            assert!(SloTarget::from_number(number).is_err(), "{number}");
         }
-        assert_eq!("0.5%".parse::<Target>().unwrap().ratio(), 0.005);
-        assert!("lots".parse::<Target>().is_err() && "%".parse::<Target>().is_err());
+        assert_eq!("0.5%".parse::<SloTarget>().unwrap().ratio(), 0.005);
+        assert!("lots".parse::<SloTarget>().is_err() && "%".parse::<SloTarget>().is_err());
     }
 }

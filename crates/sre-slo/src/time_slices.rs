@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sre_core::private::lock;
 use sre_core::{Counts, StateError, StateReader, StateWriter, Timestamp, Window};
 
-use crate::Target;
+use crate::SloTarget;
 
 /// Counts time slices instead of events: a slice is good if enough of its events are (OpenSLO's `Timeslices` method).
 ///
@@ -17,7 +17,7 @@ pub struct TimeSlices {
     /// Length of a slice. Slices begin at multiples of it since the Unix epoch.
     pub window: Window,
     /// Ratio of a slice's events that must be good.
-    pub target: Target,
+    pub target: SloTarget,
 }
 
 /// The slice that has not ended yet.
@@ -92,7 +92,7 @@ mod tests {
         #[test]
         fn slices_agree_with_a_simple_count(mut events in prop::collection::vec((0i64..3600, any::<bool>()), 1..300), target in 1u32..=10) {
             events.sort_unstable();
-            let target = Target::try_from(f64::from(target) / 10.0).unwrap();
+            let target = SloTarget::try_from(f64::from(target) / 10.0).unwrap();
             let slices = OpenSlice::new(TimeSlices { window: Window::minutes(1), target });
             let mut judged = Vec::new();
             for &(second, good) in &events {
@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_slice_closes_when_it_ends_and_late_events_are_counted() {
-        let slices = OpenSlice::new(TimeSlices { window: Window::minutes(1), target: Target::try_from(0.5).unwrap() });
+        let slices =
+            OpenSlice::new(TimeSlices { window: Window::minutes(1), target: SloTarget::try_from(0.5).unwrap() });
         let mut judged = Vec::new();
         let mut judge = |start: Timestamp, good: bool| judged.push((start, good));
         slices.record(Timestamp::from_secs(START), false, &mut judge);

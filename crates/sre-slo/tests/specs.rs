@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sre_core::{EventKind, Severity, Usd, Window};
 use sre_slo::{
     BudgetPolicySpec, BurnThreshold, CalendarSpec, ChangeKind, ExhaustionAction, GoodWhen, IndicatorSpec, SCHEMA,
-    SliRegistry, Slo, SloSpec, Target, TimeSlices, diff, from_openslo, parse, to_openslo, to_yaml,
+    SliRegistry, Slo, SloSpec, SloTarget, TimeSlices, diff, from_openslo, parse, to_openslo, to_yaml,
 };
 
 fn read(yaml: &str) -> Result<Vec<SloSpec>, String> {
@@ -345,7 +345,7 @@ fn spec_strategy() -> impl Strategy<Value = SloSpec> {
     let name = "[a-z][a-z0-9-]{0,15}";
     let window =
         prop::sample::select(vec!["5m", "1h", "24h", "7d", "30d"]).prop_map(|text| text.parse::<Window>().unwrap());
-    let target = (1u32..=1000).prop_map(|thousandths| Target::try_from(f64::from(thousandths) / 1000.0).unwrap());
+    let target = (1u32..=1000).prop_map(|thousandths| SloTarget::try_from(f64::from(thousandths) / 1000.0).unwrap());
     let indicator = prop::sample::select(vec![
         json!({"type": "task_success_rate", "target": 0.97}),
         json!({"type": "response_latency", "target_ms": 250.5, "percentile": 0.9, "window": "6h"}),

@@ -1,4 +1,4 @@
-//! Shared code of framework adapters: the trait, open runs, the verdict on a task, and manual recording.
+//! Shared code of framework adapters: the trait, open runs, the outcome of a task, and manual recording.
 //!
 //! An adapter is a type with a [`RunTracker`] that reads one record of its framework at a time:
 //!
@@ -80,8 +80,8 @@ mod native;
 mod open_runs;
 mod recorder;
 mod run;
+mod run_outcome;
 mod run_tracker;
-mod verdict;
 
 use serde::{Deserialize, Serialize};
 
@@ -91,8 +91,8 @@ pub use self::native::NativeAdapter;
 pub use self::open_runs::RunLimits;
 pub use self::recorder::{AdapterSnapshot, EventSink, LlmUsage, Recorder, Run};
 pub use self::run::OpenRun;
+pub use self::run_outcome::RunOutcome;
 pub use self::run_tracker::{RecordCounts, RunTracker};
-pub use self::verdict::Verdict;
 use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the native events of a framework and emits [`AgentEvent`]s.

@@ -3,13 +3,13 @@ use serde::{Deserialize, Serialize};
 /// Decides whether a task succeeded if its root does not report it. The task failed if a guardrail stopped it or its
 /// last model call failed. A failed tool call from which the agent recovered does not fail the task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct RunOutcome {
     root: Option<String>,
     guardrail: Option<String>,
     last_call: Option<String>,
 }
 
-impl Verdict {
+impl RunOutcome {
     /// Records that the framework reported the run as failed.
     pub fn fail(&mut self, error: impl Into<String>) {
         self.root.get_or_insert_with(|| error.into());

@@ -90,7 +90,7 @@ fn compare(old: &SloSpec, new: &SloSpec, changes: &mut Vec<Change>) {
         let kind = by_size(Some(old.target.ratio()), Some(new.target.ratio()), true);
         note("time_slices.target", json(&old.target), json(&new.target), kind);
     }
-    let ratio = |spec: &SloSpec| spec.target.map(crate::Target::ratio);
+    let ratio = |spec: &SloSpec| spec.target.map(crate::SloTarget::ratio);
     note("target", json(&old.target), json(&new.target), by_size(ratio(old), ratio(new), true));
     note("composite", json(&old.composite), json(&new.composite), ChangeKind::Breaking);
     compare_good_when(old, new, &mut note);

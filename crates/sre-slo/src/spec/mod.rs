@@ -22,8 +22,8 @@ use sre_core::Window;
 use sre_core::yaml::ConfigError;
 
 use crate::{
-    BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, CompositeSpec, ExhaustionAction, GoodWhen, Target,
-    TimeSlices,
+    BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, CompositeSpec, ExhaustionAction, GoodWhen,
+    SloTarget, TimeSlices,
 };
 
 /// The JSON Schema of the YAML format.
@@ -47,7 +47,7 @@ pub struct SloSpec {
     pub service: Option<String>,
     /// Target ratio of good events, if no ratio indicator sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
+    pub target: Option<SloTarget>,
     /// Window of the error budget. Default: 30d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
@@ -175,7 +175,7 @@ impl SloSpec {
         let calendar = self.calendar.as_ref().and_then(|calendar| Calendar::try_from(calendar).ok());
         let default = BudgetConfig::default();
         BudgetConfig {
-            total: indicator_budget.or(self.target.map(Target::budget)),
+            total: indicator_budget.or(self.target.map(SloTarget::budget)),
             window: self.window.or(calendar.as_ref().map(Calendar::nominal_window)).unwrap_or(Window::MONTH),
             calendar,
             time_slices: self.time_slices,
@@ -225,7 +225,7 @@ impl IndicatorSpec {
     }
 
     /// Returns the indicator with the objective's target, if it is a `task_success_rate` without its own target.
-    pub(crate) fn for_slo(&self, target: Option<Target>) -> Self {
+    pub(crate) fn for_slo(&self, target: Option<SloTarget>) -> Self {
         let mut spec = self.clone();
         if let (Some(target), "task_success_rate") = (target, spec.kind.as_str()) {
             spec.params.entry("target".to_owned()).or_insert_with(|| target.ratio().into());

@@ -8,7 +8,7 @@ use super::origin::OpenSloOrigin;
 use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec};
 use crate::{
     BurnPolicy, BurnThreshold, Calendar, CalendarSpec, ComponentSpec, CompositeSpec, ExhaustionAction, GoodWhen,
-    SliRegistry, Target, TimeSlices,
+    SliRegistry, SloTarget, TimeSlices,
 };
 
 /// Reads an objective.
@@ -232,7 +232,7 @@ fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, ConfigErro
     Ok(policy)
 }
 
-fn target(fields: &mut Fields<'_>) -> Result<Option<Target>, ConfigError> {
+fn target(fields: &mut Fields<'_>) -> Result<Option<SloTarget>, ConfigError> {
     fields.read("target", "a ratio such as 0.95, or a percentage such as 95 or `95%`", |value| {
         serde_json::from_value(value.clone()).ok()
     })

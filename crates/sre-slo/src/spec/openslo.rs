@@ -6,7 +6,7 @@ use sre_core::{CompositeMethod, Severity, Window};
 
 use super::origin::OpenSloOrigin;
 use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecError, objective, yaml_document};
-use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, Target, TimeSlices};
+use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, SloTarget, TimeSlices};
 
 /// The type of metric sources that hold indicators of this crate.
 const OWN_SOURCE: &str = "agent-sre";
@@ -122,7 +122,7 @@ impl Import<'_> {
         Ok(SloSpec { indicators: vec![IndicatorSpec { params, ..IndicatorSpec::new(EXTERNAL) }], ..Default::default() })
     }
 
-    fn target(&self, objective: &Value, index: usize) -> Result<Target, ConfigError> {
+    fn target(&self, objective: &Value, index: usize) -> Result<SloTarget, ConfigError> {
         let field = format!("spec.objectives[{index}].target");
         let expected = "`target` as a ratio below 1, or `targetPercent`";
         let ratio = match (objective["target"].as_f64(), objective["targetPercent"].as_f64()) {
@@ -130,7 +130,7 @@ impl Import<'_> {
             (None, Some(percent)) => percent / 100.0,
             (None, None) => return Err(self.error(&field, &objective["target"], expected)),
         };
-        Target::try_from(ratio).map_err(|_| self.error(&field, &json!(ratio), expected))
+        SloTarget::try_from(ratio).map_err(|_| self.error(&field, &json!(ratio), expected))
     }
 
     fn window(&self, window: &Value) -> Result<Option<Window>, ConfigError> {
@@ -163,7 +163,7 @@ impl Import<'_> {
         }
         let field = |name: &str| format!("spec.objectives[{index}].{name}");
         let (target, window) = (&objective["timeSliceTarget"], &objective["timeSliceWindow"]);
-        let ratio = target.as_f64().and_then(|ratio| Target::try_from(ratio).ok());
+        let ratio = target.as_f64().and_then(|ratio| SloTarget::try_from(ratio).ok());
         let ratio =
             ratio.ok_or_else(|| self.error(&field("timeSliceTarget"), target, "a ratio above 0 and up to 1"))?;
         // The window may be a number of minutes.
@@ -309,7 +309,7 @@ fn compose(spec: &SloSpec) -> Vec<Value> {
             },
             "timeWindow": [{"duration": spec.window.unwrap_or(Window::MONTH).to_string(), "isRolling": true}],
             "budgetingMethod": "Occurrences",
-            "objectives": [{"target": spec.target.map_or_else(|| 1.0 - spec_budget(spec), Target::ratio)}],
+            "objectives": [{"target": spec.target.map_or_else(|| 1.0 - spec_budget(spec), SloTarget::ratio)}],
         },
     });
     if let Some(slices) = spec.time_slices {
