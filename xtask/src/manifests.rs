@@ -25,7 +25,7 @@ fn missing(package: &Package) -> Vec<String> {
         ("a README.md", has_file("README.md")),
         ("a link to ../../LICENSE-MIT", has_file("LICENSE-MIT")),
         ("a link to ../../LICENSE-APACHE", has_file("LICENSE-APACHE")),
-        ("`all-features = true` in `[package.metadata.docs.rs]`", package.features.is_empty() || *all_features == true),
+        ("`all-features = true` in `[package.metadata.docs.rs]`", *all_features == true),
     ]
     .into_iter()
     .filter(|(_, is_there)| !is_there)
