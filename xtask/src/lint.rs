@@ -1,7 +1,7 @@
 use anyhow::bail;
 
 use crate::tools::{DENY, HACK, Tool};
-use crate::{cargo, layers, manifests};
+use crate::{cargo, docs, layers, manifests};
 
 /// Checks that need a tool of their own: the arguments of cargo.
 const WITH_TOOLS: [(Tool, &[&str]); 2] = [
@@ -26,7 +26,7 @@ pub(crate) fn run(install: bool) -> anyhow::Result<()> {
             skipped.push(tool.name);
         }
     }
-    cargo(&["doc", "--workspace", "--no-deps", "--all-features"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    docs::check()?;
     for tool in skipped {
         eprintln!("skipped: cargo-{tool} is not installed; `cargo xtask lint --install` installs it");
     }

@@ -1,6 +1,7 @@
 //! The workspace's only build tool: `cargo xtask lint`, `test`, `verify`, `bench`, `prices`, `check-layers`.
 
 mod bench;
+mod docs;
 mod layers;
 mod lint;
 mod manifests;

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = SloEngine::new(parse(OBJECTIVE, "answers.yaml", &registry)?, registry)?;
     let alerts = Arc::new(AlertManager::new(AlertOptions::default())?);
     alerts.add_channel(FileChannel::stdout("screen"), ChannelConfig::default())?;
-    let runtime = Runtime::builder().engine(Arc::new(engine)).handle("alerts", alerts.clone()).build()?;
+    let runtime = Runtime::builder().engine(Arc::new(engine)).alert_manager(alerts.clone()).build()?;
 
     let mut now = Timestamp::from_secs(1_790_000_000);
     for minute in 0..240 {

@@ -1,7 +1,7 @@
 //! Reliability engineering for AI agents: the crates of agent-sre by feature, and the runtime that connects them.
 //!
 //! Engines are independent of each other. They observe one stream of events and raise signals, which the [`Runtime`]
-//! passes to every signal handler.
+//! passes to every signal handler. The [`prelude`] has the main types of every feature.
 //!
 //! ```
 //! # #[cfg(feature = "slo")] {
@@ -18,61 +18,72 @@
 //! runtime.shutdown();
 //! # }
 //! ```
+#[cfg(feature = "alerts")]
+pub mod alerts;
 mod engines;
 mod format;
+pub mod prelude;
 mod runtime;
 
 pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
 pub use format::{Format, UnknownFormat};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
+#[doc(inline)]
 pub use sre_core::*;
 
 /// Objectives, error budgets and burn-rate alerts.
 #[cfg(feature = "slo")]
+#[doc(inline)]
 pub use sre_slo as slo;
 
 /// LangGraph's events.
 #[cfg(feature = "langgraph")]
+#[doc(inline)]
 pub use sre_adapter_langgraph as langgraph;
 
 /// The OpenAI Agents SDK's traces.
 #[cfg(feature = "openai-agents")]
+#[doc(inline)]
 pub use sre_adapter_openai_agents as openai_agents;
 
 /// OpenTelemetry traces.
 #[cfg(feature = "otel")]
+#[doc(inline)]
 pub use sre_adapter_otel as otel;
 
 /// Metrics and traces to OTLP backends.
 #[cfg(feature = "otlp")]
+#[doc(inline)]
 pub use sre_exporter_otlp as otlp;
 
 /// Traces and scores to Langfuse.
 #[cfg(feature = "langfuse")]
+#[doc(inline)]
 pub use sre_exporter_langfuse as langfuse;
 
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
+#[doc(inline)]
 pub use sre_exporter_prometheus as prometheus;
-
-/// Alert routing and delivery.
-#[cfg(feature = "alerts")]
-pub use sre_alerts as alerts;
 
 /// Circuit breakers and cascade detection.
 #[cfg(feature = "cascade")]
+#[doc(inline)]
 pub use sre_cascade as cascade;
 
 /// Prices, budgets and cost guards.
 #[cfg(feature = "cost")]
+#[doc(inline)]
 pub use sre_cost as cost;
 
 /// The HTTP client of channels and exporters, and the outbox that exporters send through.
 #[cfg(feature = "http")]
+#[doc(inline)]
 pub use sre_http as http;
 
 /// Alert history, cost ledger, journal and spool in SQLite files.
 #[cfg(feature = "sqlite")]
+#[doc(inline)]
 pub use sre_store_sqlite as sqlite;
 
 /// The README's example, and those of the pages and the exporters, compile and hold.

@@ -13,7 +13,8 @@ pub struct PersistentAlertManager {
 }
 
 impl PersistentAlertManager {
-    /// Creates a manager with `store`, which replaces [`AlertOptions::store`].
+    /// Creates a manager with `store`, which replaces [`AlertOptions::store`]. `agent_sre::alerts::open(path)` does so with a SQLite
+    /// file.
     pub fn new(store: Arc<dyn AlertStore>, options: AlertOptions) -> Result<Self, ManagerError> {
         let manager = AlertManager::new(AlertOptions { store: Some(store.clone()), ..options })?;
         Ok(Self { manager, store })

@@ -1,0 +1,76 @@
+//! The main types of every feature, for `use agent_sre::prelude::*`.
+//!
+//! Errors, records of stores, and what only authors of engines, adapters and stores need are left out, and so are names that
+//! say too little without their module, such as [`http::Client`](crate::http::Client) and
+//! [`alerts::Verdict`](crate::alerts::Verdict).
+//!
+//! ```
+//! # #[cfg(feature = "slo")] {
+//! use agent_sre::prelude::*;
+//!
+//! let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.95).unwrap())]).unwrap();
+//! assert_eq!(slo.evaluate(), Status::Unknown);
+//! # }
+//! ```
+#[doc(no_inline)]
+pub use crate::{AgentTotals, EngineSettings, Format, Runtime, RuntimeBuilder};
+#[doc(no_inline)]
+pub use sre_core::{
+    Adapter, AgentEvent, Alert, AlertChannel, AlertQuery, BreakerState, Clock, Collect, CostAlert, CostScope,
+    CostStatus, Event, EventKind, EventSink, EventStage, Exporter, HttpClient, LlmUsage, ManualClock, Metric,
+    MetricUnit, Observe, Persist, Phase, Recorder, RetryPolicy, RunLimits, Secret, Severity, Signal, SignalHandler,
+    SignalKind, SignalSink, Sli, SliReading, SliSpec, SloSnapshot, Snapshot, Status, SystemClock, Target, Timestamp,
+    Usd, Window,
+};
+
+#[cfg(feature = "alerts")]
+#[doc(no_inline)]
+pub use sre_alerts::{
+    AlertManager, AlertOptions, AlertmanagerChannel, CallbackChannel, ChannelConfig, EscalationPolicy, FileChannel,
+    MaintenanceWindow, Matcher, NotifyConfig, OpsgenieChannel, PagerDutyChannel, PersistentAlertManager, RateLimit,
+    Schedule, SendReport, Silence, SlackChannel, TeamsChannel, WebhookChannel,
+};
+#[cfg(feature = "cascade")]
+#[doc(no_inline)]
+pub use sre_cascade::{
+    BreakerConfig, BreakerLayer, CallError, CascadeDetector, CircuitBreaker, CircuitOpen, DetectorConfig, ErrorClass,
+    Mitigation, SlidingWindow, WindowSize,
+};
+#[cfg(feature = "cost")]
+#[doc(no_inline)]
+pub use sre_cost::{
+    AgentBudget, CostGuard, CostObserver, Denied, Limits, ModelPrice, PriceBook, Pricing, Reservation, ScopeLimits,
+    Spend, TaskCost,
+};
+#[cfg(feature = "slo")]
+#[doc(no_inline)]
+pub use sre_slo::{
+    BudgetConfig, BurnPolicy, CalibrationDelta, CompositeSpec, CostPerTask, DelegationChainDepth, ErrorBudget,
+    ExhaustionAction, GoodWhen, HallucinationRate, PolicyCompliance, RepeatedToolCalls, ResponseLatency, SliRegistry,
+    Slo, SloEngine, SloSpec, SloTarget, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
+};
+
+#[cfg(feature = "langgraph")]
+#[doc(no_inline)]
+pub use sre_adapter_langgraph::LangGraphAdapter;
+#[cfg(feature = "openai-agents")]
+#[doc(no_inline)]
+pub use sre_adapter_openai_agents::OpenAiAgentsAdapter;
+#[cfg(feature = "otel")]
+#[doc(no_inline)]
+pub use sre_adapter_otel::OtelAdapter;
+#[cfg(feature = "langfuse")]
+#[doc(no_inline)]
+pub use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};
+#[cfg(feature = "otlp")]
+#[doc(no_inline)]
+pub use sre_exporter_otlp::{OtlpExporter, OtlpSettings};
+#[cfg(feature = "prometheus")]
+#[doc(no_inline)]
+pub use sre_exporter_prometheus::PrometheusExporter;
+#[cfg(feature = "http")]
+#[doc(no_inline)]
+pub use sre_http::{Outbox, OutboxOptions};
+#[cfg(feature = "sqlite")]
+#[doc(no_inline)]
+pub use sre_store_sqlite::{SqliteAlertStore, SqliteJournal, SqliteLedger, SqliteSpool};
