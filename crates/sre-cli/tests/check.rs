@@ -282,6 +282,28 @@ fn metrics_pass_promtool() {
 }
 
 #[test]
+fn indicators_of_one_type_are_metrics_of_their_own() {
+    let slo = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let indicators = "{type: task_success_rate, target: 0.9}, {type: response_latency, window: 1h}, \
+                      {type: response_latency, window: 24h}, {type: response_latency, name: slowest, percentile: 0.99}";
+    std::fs::write(slo.path(), format!("name: answers\nindicators: [{indicators}]\n")).unwrap();
+    let recording = "tests/recordings/langgraph/long_mixed.jsonl";
+    let slo = slo.path().to_str().unwrap();
+    let metrics = sre(&["check", "--slo", slo, "--from", "langgraph", "--output", "prometheus", recording], "").stdout;
+    let metrics_text = text(&metrics);
+    for indicator in ["response_latency", "response_latency_24h", "slowest"] {
+        for metric in ["value_seconds", "burn_rate", "status", "samples", "distribution_seconds_count"] {
+            let series = format!("sre_indicator_{metric}{{agent=\"support-agent\",indicator=\"{indicator}\",");
+            assert!(metrics_text.contains(&series), "{series}");
+        }
+    }
+    let Some(mut promtool) = outside::program("promtool", "indicators_of_one_type_are_metrics_of_their_own") else {
+        return;
+    };
+    feed(promtool.args(["check", "metrics"]), &metrics);
+}
+
+#[test]
 fn openmetrics_parse_with_prometheus_client() {
     let recording = "tests/recordings/langgraph/long_mixed.jsonl";
     let arguments = ["check", "--slo", "docs/examples", "--from", "langgraph", "--output", "openmetrics", recording];

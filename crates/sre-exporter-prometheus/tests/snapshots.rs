@@ -94,8 +94,8 @@ fn indicators_of_the_same_name_are_series_of_their_own() {
     let indicator = |target, window, value| {
         let mut reading = SliReading::default();
         (reading.value, reading.samples) = (Some(value), 10);
-        let mut indicator =
-            IndicatorSnapshot::new(&SliSpec::at_most("latency", target, Unit::Milliseconds, window), reading);
+        let spec = SliSpec::at_most("latency", target, Unit::Milliseconds, window).unwrap();
+        let mut indicator = IndicatorSnapshot::new(&spec, reading);
         indicator.status = Some(Status::Warning);
         indicator.burn_rates = vec![BurnRate::new(Window::HOUR, Some(value), 9, 1)];
         indicator
@@ -109,7 +109,7 @@ fn indicators_of_the_same_name_are_series_of_their_own() {
     let mut exporter = PrometheusExporter::new();
     exporter.export_slo(&slo);
     let text = exporter.render();
-    for (indicator, value) in [("latency_1h", 1), ("latency_24h_2000", 2), ("latency_3", 3), ("latency_4", 4)] {
+    for (indicator, value) in [("latency", 1), ("latency_24h", 2), ("latency_24h_2", 3), ("latency_24h_3", 4)] {
         let labels = format!("agent=\"support\",indicator=\"{indicator}\",slo=\"answers\"");
         assert!(text.contains(&format!("sre_indicator_value_seconds{{{labels}}} {value}\n")), "{indicator}: {text}");
         assert!(text.contains(&format!("sre_indicator_burn_rate{{{labels},window=\"1h\"}} {value}000\n")), "{text}");

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -143,23 +142,11 @@ impl SloSnapshot {
                     .with_label("threshold", alert.threshold.to_string()),
             );
         }
-        for (index, indicator) in self.indicators.iter().enumerate() {
-            indicator.metrics(&of_slo, &self.indicator_label(index), emit);
-        }
-    }
-
-    /// Returns the name of an indicator. If others have the same, it is told apart by its window, then its target, then its place.
-    fn indicator_label(&self, index: usize) -> Cow<'_, str> {
-        let IndicatorSnapshot { name, window, target, .. } = &self.indicators[index];
-        let namesakes = || self.indicators.iter().filter(|other| other.name == *name);
-        if namesakes().count() == 1 {
-            name.into()
-        } else if namesakes().filter(|other| other.window == *window).count() == 1 {
-            format!("{name}_{window}").into()
-        } else if namesakes().filter(|other| other.window == *window && other.target == *target).count() == 1 {
-            format!("{name}_{window}_{target}").into()
-        } else {
-            format!("{name}_{}", index + 1).into()
+        let mut labels: Vec<String> = Vec::new();
+        for indicator in &self.indicators {
+            let label = indicator.unique_name(&labels);
+            indicator.metrics(&of_slo, &label, emit);
+            labels.push(label);
         }
     }
 }
@@ -315,6 +302,14 @@ impl IndicatorSnapshot {
             burn_rates: Vec::new(),
             alerts: Vec::new(),
         }
+    }
+
+    /// Returns the name; if it is taken, with the window, and then with a number.
+    fn unique_name(&self, taken: &[String]) -> String {
+        let windowed = format!("{}_{}", self.name, self.window);
+        let numbered = (2..).map(|number| format!("{windowed}_{number}"));
+        let mut names = [self.name.clone(), windowed.clone()].into_iter().chain(numbered);
+        names.find(|name| !taken.contains(name)).expect("the numbers are endless")
     }
 
     /// Emits the indicator's metrics, labelled `indicator` with `label` besides the labels of the objective.
