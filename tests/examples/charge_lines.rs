@@ -2,10 +2,11 @@
 //! `cargo xtask verify charge-lines`. The first argument is `guard` or `governor`, the second the number of rounds.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use sre_core::Usd;
+use sre_core::{ManualClock, Timestamp, Usd};
 use sre_cost::{CostGuard, Limits};
 
 /// Far more than any cache holds.
@@ -17,7 +18,8 @@ fn main() {
     let (what, rounds) = (next(), next().parse::<u32>().expect("a number of rounds"));
     let much: Usd = "1000000000".parse().expect("an amount");
     let limits = Limits { per_agent_daily: much, org_monthly: much, max_agents: AGENTS as usize, ..Limits::default() };
-    let guard = CostGuard::with_limits(limits).expect("valid limits");
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
+    let guard = CostGuard::with_limits(limits).expect("valid limits").with_clock(clock);
     let limiter: DefaultKeyedRateLimiter<String> = RateLimiter::keyed(Quota::per_second(NonZeroU32::MAX));
     let mut key = String::new();
     let mut charge = |number: u32| {

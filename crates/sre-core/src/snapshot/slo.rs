@@ -16,6 +16,9 @@ pub struct SloSnapshot {
     pub name: String,
     /// The agent; empty for a composite objective over all agents.
     pub agent: String,
+    /// The purpose; empty if none was given.
+    #[serde(default)]
+    pub description: String,
     /// The status.
     pub status: Status,
     /// The status of the objective's own error budget, without the indicators.
@@ -66,6 +69,7 @@ impl SloSnapshot {
         Self {
             name: name.into(),
             agent: agent.into(),
+            description: String::new(),
             status: Status::Unknown,
             budget_status: Status::Unknown,
             reason: None,

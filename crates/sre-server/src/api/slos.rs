@@ -107,7 +107,6 @@ struct SloDetailList {
 struct SloDetail {
     #[serde(flatten)]
     slo: SloSnapshot,
-    description: String,
     exhaustion_action: ExhaustionAction,
     history: SloHistory,
 }
@@ -159,9 +158,7 @@ async fn slo(
     }
     let action = engines.exhaustion_actions.get(&name).copied().unwrap_or_default();
     let detail = |slo: SloSnapshot| {
-        let own = slos
-            .with_objective(&slo.name, &slo.agent, |own| (own.time_series(window, now), own.description().to_owned()));
-        let (series, description) = own.unwrap_or_default();
+        let series = slos.with_objective(&slo.name, &slo.agent, |own| own.time_series(window, now)).unwrap_or_default();
         let events = EventSeries {
             at: series.iter().map(|(at, _)| at.as_secs()).collect(),
             good: series.iter().map(|(_, counts)| counts.good).collect(),
@@ -170,7 +167,7 @@ async fn slo(
         let from = now.saturating_sub(window.duration());
         let indicators = lock(&state.shared.history).series(&slo, from, now);
         let history = SloHistory { window, events, indicators };
-        SloDetail { slo, description, exhaustion_action: action, history }
+        SloDetail { slo, exhaustion_action: action, history }
     };
     Ok(Json(SloDetailList { slos: found.into_iter().map(detail).collect() }))
 }

@@ -237,6 +237,7 @@ impl Slo {
     pub fn snapshot_at(&self, now: Timestamp) -> SloSnapshot {
         let reading = self.budget_reading(now);
         let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
+        snapshot.description.clone_from(&self.description);
         snapshot.indicators = self.snapshots_of_indicators(now);
         let of_indicators = snapshot.indicators.iter().filter_map(|indicator| indicator.status);
         snapshot.status = worst(reading.status, of_indicators);
