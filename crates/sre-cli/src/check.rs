@@ -99,9 +99,6 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     args.separate_input_from_slo()?;
     let registry = SliRegistry::default();
     let specs = agent_sre::slo::load(&args.slo, &registry)?;
-    if specs.is_empty() {
-        bail!("found no objective in {}, expected at least one", args.slo[0].display());
-    }
     let actions: BTreeMap<String, ExhaustionAction> =
         specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect();
     let (findings, runtime) = read(&args, specs)?;

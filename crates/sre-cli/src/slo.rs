@@ -1,7 +1,9 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_sre::slo::{ChangeKind, SCHEMA, SliRegistry, SloEngine, SloSpec, diff, load, to_openslo, to_yaml};
+use agent_sre::slo::{
+    ChangeKind, SCHEMA, SliRegistry, SloEngine, SloSpec, SpecError, SpecErrors, diff, load, to_openslo, to_yaml,
+};
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
@@ -113,9 +115,8 @@ fn not_evaluable(spec: &SloSpec) -> String {
     if missing.is_empty() { String::new() } else { format!("; not evaluable here: {}", missing.join(", ")) }
 }
 
-fn compare(before: &PathBuf, after: &PathBuf, fail_on: FailOn, output: Output) -> anyhow::Result<ExitCode> {
-    let registry = SliRegistry::default();
-    let changes = diff(&load(&[before], &registry)?, &load(&[after], &registry)?);
+fn compare(before: &Path, after: &Path, fail_on: FailOn, output: Output) -> anyhow::Result<ExitCode> {
+    let changes = diff(&load_version(before)?, &load_version(after)?);
     match output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&changes)?),
         Output::Text if changes.is_empty() => anstream::println!("no change"),
@@ -140,6 +141,14 @@ fn compare(before: &PathBuf, after: &PathBuf, fail_on: FailOn, output: Output) -
         FailOn::Never => false,
     });
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// Loads a version of objectives, which may have none: all of them are new, or were removed.
+fn load_version(path: &Path) -> Result<Vec<SloSpec>, SpecErrors> {
+    match load(&[path], &SliRegistry::default()) {
+        Err(errors) if matches!(errors.as_slice(), [SpecError::Empty { .. }]) => Ok(Vec::new()),
+        loaded => loaded,
+    }
 }
 
 fn display(value: &serde_json::Value) -> String {

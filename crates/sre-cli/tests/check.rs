@@ -197,6 +197,17 @@ fn invalid_objectives_and_input_exit_with_2() {
 }
 
 #[test]
+fn a_folder_without_objectives_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for command in [&["check", "--from", "sre", "-", "--slo", "docs/examples", path][..], &["slo", "validate", path]] {
+        let output = sre(command, &tasks(2, 0));
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert_eq!(text(&output.stderr), format!("error: {path}: found no objective, expected at least one\n"));
+    }
+}
+
+#[test]
 fn unfinished_tasks_fail_and_are_reported_as_incomplete() {
     let lines =
         "{\"event\":\"task_started\",\"time\":1790000000,\"agent\":\"a\",\"task\":\"x\"}\n".to_owned() + &tasks(3, 0);

@@ -31,6 +31,34 @@ fn an_error_in_an_objective_names_file_and_line() {
 }
 
 #[test]
+fn every_error_of_every_file_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "a.yaml",
+        "name: a\ntarget: 0.9\nlabel: {}\nwindow: 30x\n---\nname: b\nindicators: [{type: x}]\n",
+    );
+    write(folder.path(), "b.yaml", "name: c\n");
+    let output = sre(&["slo", "validate", folder.path().to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+    let found = text(&output.stderr).replace(&format!("{}/", folder.path().display()), "");
+    let errors: Vec<&str> =
+        found.trim_start_matches("error: ").lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(errors, ["a.yaml:3", "a.yaml:4", "a.yaml:7", "b.yaml:1"], "{found}");
+}
+
+#[test]
+fn a_diff_with_an_empty_folder_shows_new_and_removed_objectives() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "a.yaml", "name: a\ntarget: 0.9\n");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let output = sre(&["slo", "diff", empty.to_str().unwrap(), &file, "--output", "json"]);
+    let changes: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((changes.as_array().unwrap().len(), &changes[0]["slo"]), (1, &"a".into()));
+}
+
+#[test]
 fn objectives_inherit_across_the_files_of_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "b.yaml", "name: child\ninherits_from: base\n");

@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use agent_sre::alerts::{NotifyConfig, NotifyError};
 use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{FileError, InvalidLimits, Limits, PriceBook};
-use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecError};
+use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecErrors};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
@@ -27,7 +26,7 @@ pub(crate) struct LoadedConfig {
 pub enum LoadError {
     /// A file of objectives.
     #[error(transparent)]
-    Slos(#[from] SpecError),
+    Slos(#[from] SpecErrors),
     /// The objectives contradict each other.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -43,9 +42,6 @@ pub enum LoadError {
     /// The limits contradict each other.
     #[error(transparent)]
     Limits(#[from] InvalidLimits),
-    /// The files have no objectives.
-    #[error("{}: found no objective, expected at least one", .0.display())]
-    NoObjectives(PathBuf),
     /// The address is reachable from other machines, and tokens are missing.
     #[error(
         "`listen: {0}`: other machines can reach this address, so `tokens` are needed for both scopes \
@@ -67,9 +63,6 @@ impl LoadedConfig {
             [] => agent_sre::slo::parse(DEFAULT_SLOS, "default.yaml", &registry)?,
             paths => agent_sre::slo::load(paths, &registry)?,
         };
-        if specs.is_empty() {
-            return Err(LoadError::NoObjectives(config.slos[0].clone()));
-        }
         let mut loaded = Self {
             specs,
             notify: match &config.notify {

@@ -45,8 +45,8 @@ pub use policy::{BurnPolicy, BurnThreshold};
 pub use registry::{IndicatorError, Params, SliRegistry, SliType};
 pub use slo::{BuildError, Slo};
 pub use spec::{
-    BudgetPolicySpec, Change, ChangeKind, IndicatorSpec, InvalidSpec, OpenSloOrigin, SCHEMA, SloSpec, SpecError, diff,
-    from_openslo, load, parse, resolve, to_openslo, to_yaml,
+    BudgetPolicySpec, Change, ChangeKind, IndicatorSpec, InvalidSpec, OpenSloOrigin, SCHEMA, SloSpec, SpecError,
+    SpecErrors, diff, from_openslo, load, parse, resolve, to_openslo, to_yaml,
 };
 pub use sre_core::{CompositeMethod, ExhaustionAction};
 pub use target::{InvalidTarget, SloTarget};

@@ -131,20 +131,23 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Returns an error for each field that has not been taken.
+    pub fn unknown(&self) -> impl Iterator<Item = ConfigError> {
+        let not_taken = self.entries.iter().filter(|(key, _)| !self.known.contains(&key.name.as_str()));
+        not_taken.map(|(key, _)| ConfigError::UnknownField {
+            file: self.file.to_owned(),
+            line: key.line,
+            field: format!("{}{}", self.path, key.name),
+            expected: self.known.join(", "),
+        })
+    }
+
     /// Checks that every field has been taken.
     ///
     /// # Errors
     ///
     /// Returns an error that names the first unknown field.
     pub fn finish(self) -> Result<(), ConfigError> {
-        match self.entries.iter().find(|(key, _)| !self.known.contains(&key.name.as_str())) {
-            Some((key, _)) => Err(ConfigError::UnknownField {
-                file: self.file.to_owned(),
-                line: key.line,
-                field: format!("{}{}", self.path, key.name),
-                expected: self.known.join(", "),
-            }),
-            None => Ok(()),
-        }
+        self.unknown().next().map_or(Ok(()), Err)
     }
 }

@@ -69,6 +69,13 @@ impl ConfigError {
         }
     }
 
+    /// Returns the line, counted from 1.
+    pub fn line(&self) -> u64 {
+        match self {
+            Self::Field { line, .. } | Self::UnknownField { line, .. } | Self::Document { line, .. } => *line,
+        }
+    }
+
     /// Replaces the value with `***`, for fields that may hold a secret.
     pub fn masked(mut self) -> Self {
         if let Self::Field { found, .. } = &mut self {

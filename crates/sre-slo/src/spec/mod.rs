@@ -1,6 +1,7 @@
 //! Objectives as text, in this crate's YAML format and in OpenSLO.
 mod check;
 mod diff;
+mod error;
 mod objective;
 mod openslo;
 mod origin;
@@ -8,10 +9,10 @@ mod read;
 mod resolve;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 pub use check::InvalidSpec;
 pub use diff::{Change, ChangeKind, diff};
+pub use error::{SpecError, SpecErrors};
 pub use openslo::{from_openslo, to_openslo};
 pub use origin::OpenSloOrigin;
 pub use read::{load, parse};
@@ -19,7 +20,6 @@ pub use resolve::resolve;
 use serde::Serialize;
 use serde_json::Value;
 use sre_core::Window;
-use sre_core::yaml::ConfigError;
 
 use crate::{
     BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalendarSpec, CompositeSpec, ExhaustionAction, GoodWhen,
@@ -126,39 +126,6 @@ pub struct BudgetPolicySpec {
     /// What to do when the budget is exhausted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exhaustion_action: Option<ExhaustionAction>,
-}
-
-/// An error from reading objectives.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpecError {
-    /// The content is invalid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// An objective cannot inherit from its parent.
-    #[error("{}`inherits_from: {parent}`: {message}", location_prefix(slo, location.as_ref()))]
-    Inheritance {
-        /// File and line, if the objective was read from a file.
-        location: Option<(String, u64)>,
-        /// The objective.
-        slo: String,
-        /// The parent.
-        parent: String,
-        /// What was found and what was expected.
-        message: String,
-    },
-    /// A file or directory cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-}
-
-fn location_prefix(slo: &str, location: Option<&(String, u64)>) -> String {
-    location.map_or_else(|| format!("`{slo}`: "), |(file, line)| format!("{file}:{line}: "))
 }
 
 impl SloSpec {

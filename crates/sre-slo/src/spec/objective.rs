@@ -4,6 +4,7 @@ use serde_json::Value;
 use sre_core::yaml::{ConfigError, Fields, Key, Kind, Node};
 use sre_core::{EventKind, Severity, Usd, Window};
 
+use super::error::DocumentErrors;
 use super::origin::OpenSloOrigin;
 use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec};
 use crate::{
@@ -11,50 +12,68 @@ use crate::{
     SliRegistry, SloTarget, TimeSlices,
 };
 
-/// Reads an objective.
-pub(super) fn slo(node: &Node, file: &str, registry: &SliRegistry) -> Result<SloSpec, ConfigError> {
-    let mut fields = Fields::new(node, file, "")?;
-    let name = fields.text("name")?.filter(|name| !name.trim().is_empty());
-    let Some(name) = name else {
-        return Err(ConfigError::document(file, node.line, "found no `name`, expected one".to_owned()));
+/// Reads an objective, and records its errors. Returns what is valid of it, `None` without a name.
+pub(super) fn slo(node: &Node, file: &str, registry: &SliRegistry, errors: &mut DocumentErrors) -> Option<SloSpec> {
+    let mut fields = match Fields::new(node, file, "") {
+        Ok(fields) => fields,
+        Err(error) => {
+            errors.extend([error]);
+            return None;
+        }
     };
+    let missing = || ConfigError::document(file, node.line, "found no `name`, expected one");
+    let name = fields.text("name").and_then(|name| name.filter(|name| !name.trim().is_empty()).ok_or_else(missing));
     let spec = SloSpec {
-        name,
-        description: fields.text("description")?,
-        service: fields.text("service")?,
-        target: target(&mut fields)?,
-        window: fields.window("window")?,
-        calendar: fields.take("calendar").map(|node| calendar(node, file)).transpose()?,
-        time_slices: fields.take("time_slices").map(|node| time_slices(node, file)).transpose()?,
-        indicators: match fields.take("indicators") {
-            Some(node) => fields
-                .items("indicators", node)?
-                .iter()
-                .enumerate()
-                .map(|(index, node)| indicator(node, file, &format!("indicators[{index}]."), registry))
-                .collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        },
-        composite: fields.take("composite").map(|node| composite(node, file)).transpose()?,
-        good_when: fields.take("good_when").map(|node| good_when(node, file)).transpose()?,
-        error_budget_policy: fields.take("error_budget_policy").map(|node| budget_policy(node, file)).transpose()?,
-        labels: fields.labels()?,
-        inherits_from: fields.text("inherits_from")?,
-        openslo: fields.take("openslo").map(|node| origin(node, file)).transpose()?,
+        name: errors.keep(name),
+        description: errors.keep(fields.text("description")),
+        service: errors.keep(fields.text("service")),
+        target: errors.keep(target(&mut fields)),
+        window: errors.keep(fields.window("window")),
+        calendar: errors.keep(fields.take("calendar").map(|node| calendar(node, file)).transpose()),
+        time_slices: errors.keep(fields.take("time_slices").map(|node| time_slices(node, file)).transpose()),
+        indicators: indicators(&mut fields, file, registry, errors),
+        composite: errors.keep(fields.take("composite").map(|node| composite(node, file)).transpose()),
+        good_when: errors.keep(fields.take("good_when").map(|node| good_when(node, file)).transpose()),
+        error_budget_policy: errors
+            .keep(fields.take("error_budget_policy").map(|node| budget_policy(node, file)).transpose()),
+        labels: errors.keep(fields.labels()),
+        inherits_from: errors.keep(fields.text("inherits_from")),
+        openslo: errors.keep(fields.take("openslo").map(|node| origin(node, file)).transpose()),
     };
-    fields.finish()?;
-    spec.check_names().map_err(|error| ConfigError::document(file, node.line, error.to_string()))?;
-    Ok(spec)
+    errors.extend(fields.unknown());
+    errors.keep(spec.check_names().map_err(|error| ConfigError::document(file, node.line, error.to_string())));
+    (!spec.name.is_empty()).then_some(spec)
 }
 
 /// Reads the fields of this crate's format from an OpenSLO metric source of type `agent-sre`.
-pub(super) fn own_fields(value: &Value, file: &str, line: u64, registry: &SliRegistry) -> Result<SloSpec, ConfigError> {
+pub(super) fn own_fields(
+    value: &Value,
+    file: &str,
+    line: u64,
+    registry: &SliRegistry,
+) -> Result<SloSpec, DocumentErrors> {
     let mut node = from_value(value, line);
     if let Kind::Map(entries) = &mut node.kind {
         let name = Node::new(line, Kind::Scalar("imported".into()));
         entries.push((Key::new(line, "name".to_owned()), name));
     }
-    slo(&node, file, registry)
+    let mut errors = DocumentErrors::default();
+    match slo(&node, file, registry, &mut errors) {
+        Some(spec) if errors.is_empty() => Ok(spec),
+        _ => Err(errors),
+    }
+}
+
+fn indicators(
+    fields: &mut Fields<'_>,
+    file: &str,
+    registry: &SliRegistry,
+    errors: &mut DocumentErrors,
+) -> Vec<IndicatorSpec> {
+    let Some(node) = fields.take("indicators") else { return Vec::new() };
+    let items = errors.keep(fields.items("indicators", node));
+    let read = |(index, node)| indicator(node, file, &format!("indicators[{index}]."), registry);
+    items.iter().enumerate().map(|item| errors.keep(read(item))).collect()
 }
 
 fn from_value(value: &Value, line: u64) -> Node {

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use sre_core::yaml::{ConfigError, documents};
 use sre_core::{CompositeMethod, Severity, Window};
 
+use super::error::DocumentErrors;
 use super::origin::OpenSloOrigin;
-use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecError, objective, yaml_document};
+use super::{BudgetPolicySpec, EXTERNAL, IndicatorSpec, SloSpec, SpecErrors, objective, yaml_document};
 use crate::{BurnThreshold, Calendar, CalendarSpec, SliRegistry, SloTarget, TimeSlices};
 
 /// The type of metric sources that hold indicators of this crate.
@@ -20,29 +21,31 @@ const API_VERSION: &str = "openslo/v1";
 ///
 /// # Errors
 ///
-/// Returns an error with the line and field that is invalid.
-pub fn from_openslo(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+/// Returns every error, with line and field.
+pub fn from_openslo(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecErrors> {
     let documents = documents(text, file)?;
     let values: Vec<(u64, Value)> = documents.iter().map(|node| (node.line, node.to_value())).collect();
-    Ok(import(&values, file, registry)?)
+    let mut errors = DocumentErrors::default();
+    let specs = import(&values, file, registry, &mut errors);
+    SpecErrors::check(errors.into_sorted().collect(), specs)
 }
 
+/// Reads the objectives of OpenSLO documents, each with its line, and records the errors of those that are invalid.
 pub(super) fn import(
     documents: &[(u64, Value)],
     file: &str,
     registry: &SliRegistry,
-) -> Result<Vec<SloSpec>, ConfigError> {
+    errors: &mut DocumentErrors,
+) -> Vec<SloSpec> {
     let mut specs = Vec::new();
     for (line, document) in documents {
         let import = Import { file, line: *line, document, documents, registry };
-        if document["apiVersion"] != API_VERSION {
-            return Err(import.error("apiVersion", &document["apiVersion"], API_VERSION));
-        }
-        if document["kind"] == "SLO" {
-            specs.extend(import.objectives()?);
+        match import.objectives() {
+            Ok(found) => specs.extend(found),
+            Err(found) => errors.extend(found),
         }
     }
-    Ok(specs)
+    specs
 }
 
 struct Import<'a> {
@@ -54,11 +57,18 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn objectives(&self) -> Result<Vec<SloSpec>, ConfigError> {
+    /// Returns the objectives of an SLO; none of a document of another kind.
+    fn objectives(&self) -> Result<Vec<SloSpec>, DocumentErrors> {
+        if self.document["apiVersion"] != API_VERSION {
+            return Err(self.error("apiVersion", &self.document["apiVersion"], API_VERSION).into());
+        }
+        if self.document["kind"] != "SLO" {
+            return Ok(Vec::new());
+        }
         let spec = &self.document["spec"];
         let name = self.text(&self.document["metadata"]["name"], "metadata.name")?;
         let Some(objectives) = spec["objectives"].as_array().filter(|objectives| !objectives.is_empty()) else {
-            return Err(self.error("spec.objectives", &spec["objectives"], "at least one objective"));
+            return Err(self.error("spec.objectives", &spec["objectives"], "at least one objective").into());
         };
         let mut referenced = Vec::new();
         let (sli_name, sli) = self.indicator(&mut referenced)?;
@@ -107,7 +117,7 @@ impl Import<'_> {
         Ok((name.to_owned(), inline["spec"].clone()))
     }
 
-    fn own_or_external(&self, name: &str, sli: &Value) -> Result<SloSpec, ConfigError> {
+    fn own_or_external(&self, name: &str, sli: &Value) -> Result<SloSpec, DocumentErrors> {
         let source =
             ["/ratioMetric/good", "/ratioMetric/bad", "/ratioMetric/total", "/ratioMetric/raw", "/thresholdMetric"]
                 .iter()

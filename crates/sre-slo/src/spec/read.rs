@@ -1,38 +1,38 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sre_core::yaml::{ConfigError, Kind, Node, documents};
 
+use super::error::DocumentErrors;
 use super::resolve::{Locations, SourceLocation, resolve_located};
-use super::{SloSpec, SpecError, objective, openslo};
+use super::{SloSpec, SpecError, SpecErrors, objective, openslo};
 use crate::SliRegistry;
 
 /// Reads objectives from YAML text, in this crate's format and in OpenSLO. `file` is its name in error messages.
 ///
 /// # Errors
 ///
-/// Returns an error with the line and field that is invalid.
-pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+/// Returns every error, with line and field.
+pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecErrors> {
     let mut loaded = Loaded::default();
-    loaded.read(text, file, registry)?;
-    resolve_located(&loaded.specs, &loaded.locations)
+    loaded.read(text, file, registry);
+    loaded.resolve()
 }
 
 /// Reads objectives from files, and from the `.yaml` and `.yml` files in directories. They may inherit from each other.
 ///
 /// # Errors
 ///
-/// Returns an error if a file cannot be read or is invalid.
-pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecError> {
+/// Returns every error of every file, with line and field: content that is invalid, a path that cannot be read, and a path
+/// without an objective ([`SpecError::Empty`]).
+pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecErrors> {
     let mut loaded = Loaded::default();
     for path in paths {
-        for file in files_of(path.as_ref())? {
-            let text = fs::read_to_string(&file).map_err(|source| SpecError::Io { path: file.clone(), source })?;
-            loaded.read(&text, &file.display().to_string(), registry)?;
-        }
+        loaded.read_path(path.as_ref(), registry);
     }
-    resolve_located(&loaded.specs, &loaded.locations)
+    loaded.resolve()
 }
 
 fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
@@ -51,11 +51,15 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, SpecError> {
     Ok(files)
 }
 
-/// The objectives read so far, before inheritance, and their locations.
+/// What has been read so far, before inheritance.
 #[derive(Default)]
 struct Loaded {
+    /// The objectives, also those with errors, from which others may inherit.
     specs: Vec<SloSpec>,
     locations: Locations,
+    /// The names of objectives with errors.
+    invalid: BTreeSet<String>,
+    errors: Vec<SpecError>,
 }
 
 /// Returns the documents of a list of OpenSLO documents, as the official SDK reads it; any other document alone.
@@ -67,34 +71,68 @@ fn of_list(document: Node) -> Vec<Node> {
 }
 
 impl Loaded {
-    fn read(&mut self, text: &str, file: &str, registry: &SliRegistry) -> Result<(), SpecError> {
-        let documents: Vec<Node> = documents(text, file)?.into_iter().flat_map(of_list).collect();
+    fn read_path(&mut self, path: &Path, registry: &SliRegistry) {
+        let before = (self.specs.len(), self.errors.len());
+        match files_of(path) {
+            Ok(files) => files.iter().for_each(|file| self.read_file(file, registry)),
+            Err(error) => self.errors.push(error),
+        }
+        if before == (self.specs.len(), self.errors.len()) {
+            self.errors.push(SpecError::Empty { path: path.to_owned() });
+        }
+    }
+
+    fn read_file(&mut self, file: &Path, registry: &SliRegistry) {
+        match fs::read_to_string(file) {
+            Ok(text) => self.read(&text, &file.display().to_string(), registry),
+            Err(source) => self.errors.push(SpecError::Io { path: file.to_owned(), source }),
+        }
+    }
+
+    fn read(&mut self, text: &str, file: &str, registry: &SliRegistry) {
+        let documents: Vec<Node> = match documents(text, file) {
+            Ok(documents) => documents.into_iter().flat_map(of_list).collect(),
+            Err(error) => return self.errors.push(error.into()),
+        };
         let (external, own): (Vec<&Node>, Vec<&Node>) =
             documents.iter().partition(|node| node.entry("apiVersion").is_some());
         for document in own {
             let parent_line = document.entry("inherits_from").map_or(document.line, |(key, _)| key.line);
             let location = SourceLocation { file: file.to_owned(), line: document.line, parent_line };
-            self.add(objective::slo(document, file, registry)?, location)?;
+            let mut errors = DocumentErrors::default();
+            if let Some(spec) = objective::slo(document, file, registry, &mut errors) {
+                if !errors.is_empty() {
+                    self.invalid.insert(spec.name.clone());
+                }
+                self.add(spec, location, &mut errors);
+            }
+            self.errors.extend(errors.into_sorted());
         }
         if let Some(first) = external.first() {
             let location = SourceLocation { file: file.to_owned(), line: first.line, parent_line: first.line };
             let values: Vec<(u64, Value)> = external.iter().map(|node| (node.line, node.to_value())).collect();
-            for spec in openslo::import(&values, file, registry)? {
-                self.add(spec, location.clone())?;
+            let mut errors = DocumentErrors::default();
+            for spec in openslo::import(&values, file, registry, &mut errors) {
+                self.add(spec, location.clone(), &mut errors);
             }
+            self.errors.extend(errors.into_sorted());
         }
-        Ok(())
     }
 
-    fn add(&mut self, spec: SloSpec, location: SourceLocation) -> Result<(), SpecError> {
-        let (file, line) = (location.file.clone(), location.line);
-        if let Some(first) = self.locations.insert(spec.name.clone(), location) {
+    fn add(&mut self, spec: SloSpec, location: SourceLocation, errors: &mut DocumentErrors) {
+        if let Some(first) = self.locations.get(&spec.name) {
             let (name, at) = (&spec.name, format!("{}:{}", first.file, first.line));
             let message =
                 format!("`name: {name}`: found a second objective with this name (the first is at {at}), expected one");
-            return Err(ConfigError::Document { file, line, message }.into());
+            errors.extend([ConfigError::document(&location.file, location.line, message)]);
+            return;
         }
+        self.locations.insert(spec.name.clone(), location);
         self.specs.push(spec);
-        Ok(())
+    }
+
+    fn resolve(mut self) -> Result<Vec<SloSpec>, SpecErrors> {
+        let specs = resolve_located(&self.specs, &self.locations, &self.invalid, &mut self.errors);
+        SpecErrors::check(self.errors, specs)
     }
 }

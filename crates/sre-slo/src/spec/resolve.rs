@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sre_core::yaml::ConfigError;
 
-use super::{SloSpec, SpecError};
+use super::{SloSpec, SpecError, SpecErrors};
 
 /// The location of an objective, and of its `inherits_from`, in a file.
 #[derive(Clone, Debug)]
@@ -20,32 +20,49 @@ pub(super) type Locations = BTreeMap<String, SourceLocation>;
 ///
 /// # Errors
 ///
-/// Returns an error for an unknown parent, for a cycle, and for an objective that has neither a target nor an indicator after
+/// Returns an error for each unknown parent and cycle, and for each objective that has neither a target nor an indicator after
 /// inheritance, unless it is a parent.
-pub fn resolve(specs: Vec<SloSpec>) -> Result<Vec<SloSpec>, SpecError> {
-    resolve_located(&specs, &Locations::new())
+pub fn resolve(specs: Vec<SloSpec>) -> Result<Vec<SloSpec>, SpecErrors> {
+    let mut errors = Vec::new();
+    let resolved = resolve_located(&specs, &Locations::new(), &BTreeSet::new(), &mut errors);
+    SpecErrors::check(errors, resolved)
 }
 
-pub(super) fn resolve_located(specs: &[SloSpec], locations: &Locations) -> Result<Vec<SloSpec>, SpecError> {
+/// Resolves specs, of which those named in `invalid` are incomplete because of errors: what they miss is no further error.
+pub(super) fn resolve_located(
+    specs: &[SloSpec],
+    locations: &Locations,
+    invalid: &BTreeSet<String>,
+    errors: &mut Vec<SpecError>,
+) -> Vec<SloSpec> {
     let resolver = Resolver { by_name: specs.iter().map(|spec| (spec.name.as_str(), spec)).collect(), locations };
-    let resolved: Result<Vec<SloSpec>, SpecError> =
-        specs.iter().map(|spec| resolver.resolve(spec, &mut Vec::new())).collect();
-    let resolved = resolved?;
     let is_parent = |name: &str| specs.iter().any(|spec| spec.inherits_from.as_deref() == Some(name));
-    for spec in &resolved {
-        let error = |message: String| {
-            let location = locations.get(&spec.name);
-            let file = location.map_or_else(|| spec.name.clone(), |location| location.file.clone());
-            ConfigError::Document { file, line: location.map_or(1, |location| location.line), message }
-        };
-        let is_empty = spec.target.is_none() && spec.indicators.is_empty() && spec.composite.is_none();
-        if is_empty && !is_parent(&spec.name) {
-            let found = "found neither `target` nor `indicators`, expected at least one";
-            return Err(error(format!("`{}`: {found}", spec.name)).into());
-        }
-        spec.components(&resolved).map_err(|invalid| error(format!("`{}`: {invalid}", spec.name)))?;
+    let (mut all, mut complete) = (Vec::new(), Vec::new());
+    for spec in specs {
+        let mut ancestry = Vec::new();
+        let resolved = resolver.resolve(spec, &mut ancestry);
+        complete.push(resolved.is_ok() && !ancestry.iter().any(|name| invalid.contains(*name)));
+        all.push(resolved.unwrap_or_else(|error| {
+            // The error of a parent is that of its children too.
+            if !errors.iter().any(|known| known.to_string() == error.to_string()) {
+                errors.push(error);
+            }
+            spec.clone()
+        }));
     }
-    Ok(resolved)
+    for (spec, _) in all.iter().zip(complete).filter(|(_, is_complete)| *is_complete) {
+        let name = &*spec.name;
+        let (file, line) = locations.get(name).map_or((name, 1), |location| (&*location.file, location.line));
+        let error = |message: &str| ConfigError::document(file, line, format!("`{name}`: {message}")).into();
+        let is_empty = spec.target.is_none() && spec.indicators.is_empty() && spec.composite.is_none();
+        if is_empty && !is_parent(name) {
+            errors.push(error("found neither `target` nor `indicators`, expected at least one"));
+        }
+        if let Err(invalid) = spec.components(&all) {
+            errors.push(error(&invalid.to_string()));
+        }
+    }
+    all
 }
 
 struct Resolver<'a> {
@@ -54,7 +71,9 @@ struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    fn resolve(&self, spec: &'a SloSpec, children: &mut Vec<&'a str>) -> Result<SloSpec, SpecError> {
+    /// Returns the spec with what it inherits. `ancestry` gets its name and those of its ancestors.
+    fn resolve(&self, spec: &'a SloSpec, ancestry: &mut Vec<&'a str>) -> Result<SloSpec, SpecError> {
+        ancestry.push(&spec.name);
         let Some(parent_name) = &spec.inherits_from else { return Ok(spec.clone()) };
         let error = |message| SpecError::Inheritance {
             location: self.locations.get(&spec.name).map(|location| (location.file.clone(), location.parent_line)),
@@ -62,15 +81,14 @@ impl<'a> Resolver<'a> {
             parent: parent_name.clone(),
             message,
         };
-        children.push(&spec.name);
-        if children.contains(&parent_name.as_str()) {
-            return Err(error(format!("found a cycle ({} → {parent_name}), expected none", children.join(" → "))));
+        if ancestry.contains(&parent_name.as_str()) {
+            return Err(error(format!("found a cycle ({} → {parent_name}), expected none", ancestry.join(" → "))));
         }
         let Some(parent) = self.by_name.get(parent_name.as_str()) else {
             let known: Vec<&str> = self.by_name.keys().copied().filter(|name| *name != spec.name).collect();
             return Err(error(format!("found no objective with this name, expected one of {}", known.join(", "))));
         };
-        let parent = self.resolve(parent, children)?;
+        let parent = self.resolve(parent, ancestry)?;
         let mut labels = parent.labels;
         labels.extend(spec.labels.clone());
         Ok(SloSpec {
