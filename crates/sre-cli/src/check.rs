@@ -11,8 +11,8 @@ use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, Format, ManualClock, Observe,
-    Phase, RunLimits, Runtime, Signal, SignalKind, Status, Timestamp, Window,
+    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, FailOn, Format, ManualClock,
+    Observe, Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -20,9 +20,8 @@ use clap::ValueEnum;
 use crate::breakers::BreakerFindings;
 use crate::costs::CostFindings;
 use crate::findings::Findings;
-use crate::input;
 use crate::timeline::Timelines;
-use crate::{is_closed_pipe, notify, report};
+use crate::{arguments, input, is_closed_pipe, notify, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -39,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// Exit with 1 if an objective has this status or a worse one.
-    #[arg(long, value_enum, default_value_t = FailOn::Critical)]
+    #[arg(long, value_parser = arguments::fail_on(), default_value_t, value_name = "STATUS")]
     fail_on: FailOn,
     /// Attribute all events to this agent.
     #[arg(long, value_name = "NAME")]
@@ -74,25 +73,6 @@ enum Output {
     Prometheus,
     /// Metrics as OpenMetrics.
     Openmetrics,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum FailOn {
-    Warning,
-    Critical,
-    Exhausted,
-    Never,
-}
-
-impl FailOn {
-    fn is_reached_by(self, status: Status) -> bool {
-        match self {
-            Self::Warning => status >= Status::Warning,
-            Self::Critical => status >= Status::Critical,
-            Self::Exhausted => status >= Status::Exhausted,
-            Self::Never => false,
-        }
-    }
 }
 
 pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {

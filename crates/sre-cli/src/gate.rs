@@ -2,14 +2,16 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use agent_sre::http::{Client, Options};
-use agent_sre::{HttpClient, Secret};
+use agent_sre::{FailOn, HttpClient, Secret};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::arguments;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The URL of the service.
-    #[arg(long, env = "SRE_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
+    /// The URL of the service; without a scheme, `http://` is assumed.
+    #[arg(long, env = "SRE_URL", default_value = "http://127.0.0.1:4318", value_name = "URL", value_parser = arguments::url)]
     url: String,
     /// A token with scope `read`, if the service requires one.
     #[arg(long, env = "SRE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -23,6 +25,10 @@ pub(crate) struct Args {
     /// Only the objectives with this label; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     label: Vec<(String, String)>,
+    /// Refuse the deploy if an objective has this status or a worse one. An exhausted one whose exhaustion action is
+    /// `freeze_deployments` always refuses it.
+    #[arg(long, value_parser = arguments::fail_on(), default_value_t, value_name = "STATUS")]
+    fail_on: FailOn,
 }
 
 #[derive(Serialize)]
@@ -32,6 +38,7 @@ struct GateRequest {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     slos: Vec<String>,
     labels: BTreeMap<String, String>,
+    fail_on: FailOn,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +55,8 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 /// Exit code 0: the deploy is allowed; 1: it is not; 2: unknown, so do not deploy.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let question = GateRequest { service: args.service, slos: args.slo, labels: args.label.into_iter().collect() };
+    let labels = args.label.into_iter().collect();
+    let question = GateRequest { service: args.service, slos: args.slo, labels, fail_on: args.fail_on };
     let token = args.token.map(Secret::new);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(ask(&args.url, token.as_ref(), &question))?;

@@ -2,6 +2,7 @@
 //! or configuration, or an alert that was not delivered.
 
 mod alerts;
+mod arguments;
 mod breakers;
 mod check;
 mod config;

@@ -58,6 +58,9 @@ async fn the_exit_code_of_gate_says_whether_a_deploy_is_allowed() {
         (&["--slo", "answers", "--label", "tier=two"], 2, ""),
         (&["--service", "godo"], 2, ""),
         (&["--label", "tier=one"], 1, "deploy not allowed: 2 objectives checked\n"),
+        // Freezes deployments, whatever is asked for.
+        (&["--service", "bad", "--fail-on", "never"], 1, "deploy not allowed: 1 objective checked\n"),
+        (&["--fail-on", "healthy"], 2, ""),
         (&["--slo", "nothing"], 2, ""),
         (&["--label", "tier"], 2, ""),
     ] {
@@ -65,8 +68,10 @@ async fn the_exit_code_of_gate_says_whether_a_deploy_is_allowed() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
         assert!(text(&output.stdout).ends_with(printed), "{arguments:?}: {}", text(&output.stdout));
     }
-    let output = sre(&["gate", "--url", &service.url], "");
-    assert!(text(&output.stdout).starts_with("answers of bad is exhausted, and freezes deployments"));
+    let without_scheme = service.url.trim_start_matches("http://");
+    let output = sre(&["gate", "--url", without_scheme], "");
+    let reason = "answers of bad: exhausted. The error budget is exhausted. Burn rate 20.0 over the last 1h";
+    assert!(text(&output.stdout).starts_with(reason), "{}", text(&output.stdout));
     let unreachable = sre(&["gate", "--url", "http://127.0.0.1:1"], "");
     assert_eq!(unreachable.status.code(), Some(2), "an unreachable service allows no deploy");
 }

@@ -113,8 +113,8 @@ pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use series::{Counts, MeanSeries, PercentileSeries, RatioSeries, RollingCounts, RollingView, WeightedRatioSeries};
 pub use signal::{
-    CascadeEnd, ExhaustionAction, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink, SloStatusChange,
-    Status,
+    CascadeEnd, ExhaustionAction, FailOn, InvalidName, Phase, Signal, SignalKind, SignalOutlet, SignalSink,
+    SloStatusChange, Status,
 };
 pub use sli::Sli;
 pub use sli_reading::{Percentiles, SliReading};

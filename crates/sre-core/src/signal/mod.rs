@@ -1,9 +1,11 @@
+mod fail_on;
 mod guards;
 mod kind;
 mod outlet;
 mod slo;
 mod status;
 
+pub use fail_on::FailOn;
 pub use kind::{CascadeEnd, SignalKind, SloStatusChange};
 pub use outlet::SignalOutlet;
 pub use status::{ExhaustionAction, InvalidName, Status};

@@ -24,7 +24,7 @@ impl SloSnapshot {
             Status::Unknown | Status::Healthy => format!("{of}: {to} again"),
             _ => format!("{of}: {to}{}", self.blamed()),
         };
-        signal.message = self.sentences(burn, alert, exhaustion_action).join(" ");
+        signal.message = self.sentences(burn, alert, exhaustion_action, since).join(" ");
         signal.state = to.as_str().into();
         signal.agent.clone_from(&self.agent);
         signal.slo.clone_from(&self.name);
@@ -43,7 +43,13 @@ impl SloSnapshot {
         signal
     }
 
-    fn sentences(&self, burn: Option<BurnRate>, alert: Option<BurnAlert>, action: ExhaustionAction) -> Vec<String> {
+    fn sentences(
+        &self,
+        burn: Option<BurnRate>,
+        alert: Option<BurnAlert>,
+        action: ExhaustionAction,
+        at: Timestamp,
+    ) -> Vec<String> {
         let status = self.budget_status;
         if self.status >= Status::Warning && status < Status::Warning {
             // Only the indicators are to blame.
@@ -59,7 +65,9 @@ impl SloSnapshot {
         sentences.extend(burn.and_then(|burn| burn_sentence(burn, alert, "events")));
         sentences.extend(self.worst_objective());
         let consumed = self.error_budget.consumed.filter(|share| share.is_finite());
-        sentences.extend(consumed.map(|share| format!("{:.1} % of the budget is consumed.", share * 100.0)));
+        // The message is read later, beside the budget of then.
+        let at = Timestamp::from_secs(at.as_secs());
+        sentences.extend(consumed.map(|share| format!("{:.1} % of the budget was consumed at {at}.", share * 100.0)));
         if matches!(status, Status::Warning | Status::Critical) {
             let spent_in = self.error_budget.spent_in_s;
             sentences.extend(spent_in.map(|seconds| format!("At this rate it is exhausted in {}.", span(seconds))));
@@ -211,7 +219,7 @@ mod tests {
         assert_eq!(
             signal.message,
             "The error budget is burning too fast. Burn rate 14.4 over the last 1h (threshold 10): 72 of 100 events bad. \
-             62.0 % of the budget is consumed. At this rate it is exhausted in 19 h."
+             62.0 % of the budget was consumed at 2026-09-21T14:13:20Z. At this rate it is exhausted in 19 h."
         );
         assert_eq!((signal.severity, &*signal.key), (Severity::Critical, "slo/answers/support"));
         assert_eq!((&*signal.agent, &*signal.slo, &*signal.labels["team"]), ("support", "answers", "search"));

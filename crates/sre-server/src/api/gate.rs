@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use agent_sre::slo::{ExhaustionAction, SloEngine};
-use agent_sre::{Clock, SloSnapshot, Status, SystemClock};
+use agent_sre::{Clock, FailOn, SloSnapshot, Status, SystemClock, Timestamp};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -28,13 +28,17 @@ struct GateRequest {
     /// Only the objectives with all of these labels.
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// The status from which the deploy is refused; critical by default.
+    #[serde(default)]
+    fail_on: FailOn,
 }
 
 /// Whether a deploy is allowed.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 struct GateDecision {
     allowed: bool,
-    /// Why the deploy is refused: objective, agent and number.
+    /// Why the deploy is refused: objective and agent, the status, and the budget or the indicators that cause it, with
+    /// their numbers.
     reasons: Vec<String>,
     /// Number of objectives that were checked.
     checked: usize,
@@ -42,7 +46,8 @@ struct GateDecision {
 
 /// Whether a deploy is allowed
 ///
-/// Refused while a matching objective is critical, or exhausted with `exhaustion_action: freeze_deployments`.
+/// Refused while a matching objective has the status `fail_on` or a worse one. An exhausted objective with
+/// `exhaustion_action: freeze_deployments` refuses it whatever `fail_on` is.
 #[utoipa::path(
     post, path = "/v1/gate", request_body = GateRequest,
     responses(
@@ -62,10 +67,16 @@ async fn gate(
             "`slos`: found `{name}`, expected an objective that /v1/slos lists"
         )));
     }
-    Ok(Json(decide(&request, &engines.get::<SloEngine>().snapshots(SystemClock.now()), &engines.exhaustion_actions)))
+    let now = SystemClock.now();
+    Ok(Json(decide(&request, &engines.get::<SloEngine>().snapshots(now), &engines.exhaustion_actions, now)))
 }
 
-fn decide(request: &GateRequest, slos: &[SloSnapshot], actions: &BTreeMap<String, ExhaustionAction>) -> GateDecision {
+fn decide(
+    request: &GateRequest,
+    slos: &[SloSnapshot],
+    actions: &BTreeMap<String, ExhaustionAction>,
+    now: Timestamp,
+) -> GateDecision {
     let matches = |slo: &&SloSnapshot| {
         request.service.as_ref().is_none_or(|service| *service == slo.agent)
             && request.slos.as_ref().is_none_or(|names| names.contains(&slo.name))
@@ -73,15 +84,10 @@ fn decide(request: &GateRequest, slos: &[SloSnapshot], actions: &BTreeMap<String
     };
     let checked: Vec<_> = slos.iter().filter(matches).collect();
     let refusal = |slo: &&SloSnapshot| {
-        let of = if slo.agent.is_empty() { String::new() } else { format!(" of {}", slo.agent) };
-        let freezes = actions.get(&slo.name) == Some(&ExhaustionAction::FreezeDeployments);
-        match slo.status {
-            Status::Critical => Some(format!("{}{of} is critical: its error budget burns too fast", slo.name)),
-            Status::Exhausted if freezes => {
-                Some(format!("{}{of} is exhausted, and freezes deployments until its error budget recovers", slo.name))
-            }
-            _ => None,
-        }
+        let action = actions.get(&slo.name).copied().unwrap_or_default();
+        let freezes = slo.status == Status::Exhausted && action == ExhaustionAction::FreezeDeployments;
+        let signal = slo.status_changed(Status::Unknown, action, now);
+        (freezes || request.fail_on.is_reached_by(slo.status)).then(|| format!("{}. {}", signal.title, signal.message))
     };
     let reasons: Vec<String> = checked.iter().filter_map(refusal).collect();
     GateDecision { allowed: reasons.is_empty(), reasons, checked: checked.len() }
@@ -89,40 +95,73 @@ fn decide(request: &GateRequest, slos: &[SloSnapshot], actions: &BTreeMap<String
 
 #[cfg(test)]
 mod tests {
-    use agent_sre::slo::{Slo, TaskSuccessRate};
-    use agent_sre::{AgentEvent, Timestamp};
+    use agent_sre::slo::{ResponseLatency, Slo, TaskSuccessRate};
+    use agent_sre::{AgentEvent, Sli};
 
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+    /// Returns an objective of an agent, whose tasks took 9 s and ended 1,000 s ago.
+    fn slo(name: &str, agent: &str, indicator: Box<dyn Sli>, good: usize, bad: usize) -> SloSnapshot {
+        let labels = BTreeMap::from([("team".to_owned(), agent.to_owned())]);
+        let slo = Slo::new(name, vec![indicator]).unwrap().for_agent(agent).with_labels(labels);
+        for success in (0..good).map(|_| true).chain((0..bad).map(|_| false)) {
+            let line = format!(
+                r#"{{"event":"task_finished","time":1789999000,"agent":"{agent}","success":{success},"duration_ms":9000}}"#
+            );
+            slo.observe(&AgentEvent::from_json(line.as_bytes()).unwrap());
+        }
+        slo.snapshot_at(NOW)
+    }
+
+    fn tasks(name: &str, agent: &str, good: usize, bad: usize) -> SloSnapshot {
+        slo(name, agent, Box::new(TaskSuccessRate::new(0.9).unwrap()), good, bad)
+    }
+
+    fn ask(request: &str, slos: &[SloSnapshot]) -> GateDecision {
+        let actions = BTreeMap::from([("frozen".to_owned(), ExhaustionAction::FreezeDeployments)]);
+        decide(&serde_json::from_str(request).unwrap(), slos, &actions, NOW)
+    }
+
     #[test]
-    fn exhausted_objectives_freeze_on_request_and_critical_ones_always() {
-        let now = Timestamp::from_secs(1_790_000_000);
-        let slo = |name: &str, agent: &str, hours_ago: u64| {
-            let slo = Slo::new(name, vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap().for_agent(agent);
-            let slo = slo.with_labels([("team".to_owned(), agent.to_owned())].into());
-            let at = now.saturating_sub(std::time::Duration::from_secs(3_600 * hours_ago)).as_unix_seconds();
-            for success in [true, false, true, false, true, false, false, false, true, false, true] {
-                let json = format!(r#"{{"event":"task_finished","time":{at},"agent":"{agent}","success":{success}}}"#);
-                slo.observe(&AgentEvent::from_json(json.as_bytes()).unwrap());
-            }
-            slo.snapshot_at(now)
-        };
-        let slos = [slo("frozen", "a", 20), slo("alerting", "b", 20)];
-        assert_eq!(slos[0].status, Status::Exhausted);
-        let actions = BTreeMap::from([
-            ("frozen".to_owned(), ExhaustionAction::FreezeDeployments),
-            ("alerting".to_owned(), ExhaustionAction::Alert),
-        ]);
-        let ask = |request: &str| decide(&serde_json::from_str(request).unwrap(), &slos, &actions);
-        let everything = ask("{}");
-        assert_eq!((everything.allowed, everything.checked, everything.reasons.len()), (false, 2, 1));
-        assert!(everything.reasons[0].starts_with("frozen of a is exhausted"));
-        assert!(ask(r#"{"service": "b"}"#).allowed);
-        assert!(ask(r#"{"slos": ["alerting"]}"#).allowed);
-        assert!(!ask(r#"{"labels": {"team": "a"}}"#).allowed);
-        assert_eq!(ask(r#"{"labels": {"team": "c"}}"#).checked, 0);
-        let mut critical = slo("alerting", "b", 20);
-        critical.status = Status::Critical;
-        assert!(!decide(&GateRequest::default(), &[critical], &actions).allowed);
+    fn a_deploy_is_refused_from_the_level_that_is_asked_for() {
+        let mut burning = tasks("burning", "a", 60, 40);
+        burning.status = Status::Warning;
+        let slos = [burning, tasks("spent", "b", 50, 50), tasks("frozen", "c", 50, 50), tasks("fine", "d", 99, 1)];
+        assert_eq!(slos.each_ref().map(|slo| slo.status)[1..], [Status::Exhausted, Status::Exhausted, Status::Healthy]);
+        for (request, refusing) in [
+            ("{}", &["spent of b", "frozen of c"][..]),
+            (r#"{"fail_on": "warning"}"#, &["burning of a", "spent of b", "frozen of c"]),
+            (r#"{"fail_on": "exhausted"}"#, &["spent of b", "frozen of c"]),
+            (r#"{"fail_on": "never"}"#, &["frozen of c"]),
+            (r#"{"service": "a"}"#, &[]),
+            (r#"{"slos": ["spent", "fine"]}"#, &["spent of b"]),
+            (r#"{"labels": {"team": "c"}}"#, &["frozen of c"]),
+        ] {
+            let decision = ask(request, &slos);
+            let names = decision.reasons.iter().map(|reason| reason.split(':').next().unwrap());
+            assert_eq!(
+                (decision.allowed, names.collect::<Vec<_>>()),
+                (refusing.is_empty(), refusing.to_vec()),
+                "{request}"
+            );
+        }
+        assert_eq!(ask(r#"{"labels": {"team": "z"}}"#, &slos).checked, 0);
+        assert!(serde_json::from_str::<GateRequest>(r#"{"fail_on": "healthy"}"#).is_err());
+    }
+
+    #[test]
+    fn a_reason_has_the_numbers_of_the_budget_or_the_indicator() {
+        let slow = slo("fast", "b", Box::new(ResponseLatency::new(2_000.0, 0.95).unwrap()), 100, 0);
+        let decision = ask("{}", &[tasks("frozen", "a", 50, 50), slow]);
+        let expected = [
+            "frozen of a: exhausted. The error budget is exhausted. Burn rate 5.0 over the last 1h (threshold 2): 50 of \
+             100 events bad. 500.0 % of the budget was consumed at 2026-09-21T14:13:20Z. Exhaustion action: freeze \
+             deployments.",
+            "fast of b: critical (response_latency). response_latency: Burn rate 20.0 over the last 1h (threshold 10): \
+             100 of 100 samples bad.",
+        ];
+        assert_eq!(decision.reasons, expected);
     }
 }
