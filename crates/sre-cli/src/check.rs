@@ -21,6 +21,7 @@ use crate::breakers::BreakerFindings;
 use crate::costs::CostFindings;
 use crate::findings::Findings;
 use crate::timeline::Timelines;
+use crate::unseen::UnseenServices;
 use crate::{arguments, input, is_closed_pipe, notify, report};
 
 #[derive(clap::Args)]
@@ -58,7 +59,7 @@ pub(crate) struct Args {
     /// Send alerts about the result to the channels of this file, and wait until they are delivered.
     #[arg(long, value_name = "FILE")]
     notify: Option<PathBuf>,
-    /// Fail on a malformed line instead of skipping it.
+    /// Fail on a malformed line instead of skipping it, and on an objective whose service has no event instead of warning.
     #[arg(long)]
     strict: bool,
 }
@@ -86,6 +87,12 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         // The exit code counts although nobody reads the rest, as in `sre check … | head`.
         Err(error) if is_closed_pipe(&error) => {}
         printed => printed.context("cannot write the report")?,
+    }
+    if args.strict && !findings.warnings.is_empty() {
+        bail!("{}", findings.warnings.join("\n"));
+    }
+    for warning in &findings.warnings {
+        anstream::eprintln!("{}warning:{} {warning}", report::style::WARNING, report::style::PLAIN);
     }
     if let Some(path) = &args.notify {
         let failures = notify::send(path, &findings.alerts(&actions))?;
@@ -145,6 +152,7 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
 
 fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)> {
     let clock = Arc::new(ManualClock::default());
+    let mut unseen = UnseenServices::of(&specs);
     let settings = engine_settings(args, specs, clock.clone())?;
     let (raised, timelines) = (Arc::new(Mutex::new(SignalCollector::default())), Arc::new(EventTimelines::default()));
     let seen = raised.clone();
@@ -166,6 +174,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         if let Some(agent) = &args.agent {
             event.agent.clone_from(agent);
         }
+        unseen.see(&event.agent);
         latest = latest.max(event.time);
         events += 1;
         runtime.record(event);
@@ -187,10 +196,13 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
     let raised = std::mem::take(&mut *lock(&raised));
     let public_list = args.prices.is_none().then_some(PriceBook::PUBLIC_AS_OF);
     let costs = CostFindings::of(&runtime, raised.costs, public_list);
+    let totals = runtime.get::<AgentTotals>();
+    let agents: Vec<String> = totals.iter().flat_map(|totals| totals.agents()).map(|report| report.agent).collect();
     let findings = Findings {
         slos: runtime.get::<SloEngine>().map(|engine| engine.snapshots(latest)).unwrap_or_default(),
-        totals: runtime.get::<AgentTotals>().map(|totals| totals.totals()).unwrap_or_default(),
+        totals: totals.map(|totals| totals.totals()).unwrap_or_default(),
         input,
+        warnings: unseen.warnings(&agents),
         costs,
         breakers: args.breakers.is_some().then_some(raised.breakers),
         timelines: std::mem::take(&mut *lock(&timelines.0)),

@@ -18,6 +18,9 @@ pub(crate) struct Findings {
     pub(crate) breakers: Option<BreakerFindings>,
     #[serde(flatten)]
     pub(crate) costs: Option<CostFindings>,
+    /// What makes the result doubtful, such as an objective that counted nothing because its service is mistyped.
+    #[serde(skip)]
+    pub(crate) warnings: Vec<String>,
     #[serde(skip)]
     pub(crate) timelines: Timelines,
     #[serde(skip)]

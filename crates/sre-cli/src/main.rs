@@ -18,6 +18,7 @@ mod rules;
 mod serve;
 mod slo;
 mod timeline;
+mod unseen;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ pub(crate) const PLAIN: Reset = Reset;
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Returns the style of a status. The report also spells the status out, for output without colours.
 pub(crate) const fn for_status(status: Status) -> Style {
