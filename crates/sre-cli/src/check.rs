@@ -195,7 +195,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
     }
     let raised = std::mem::take(&mut *lock(&raised));
     let public_list = args.prices.is_none().then_some(PriceBook::PUBLIC_AS_OF);
-    let costs = CostFindings::of(&runtime, raised.costs, public_list);
+    let costs = CostFindings::of(&runtime, raised.costs, public_list, latest);
     let totals = runtime.get::<AgentTotals>();
     let agents: Vec<String> = totals.iter().flat_map(|totals| totals.agents()).map(|report| report.agent).collect();
     let findings = Findings {

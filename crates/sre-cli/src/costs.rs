@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
-use agent_sre::cost::{CostGuard, Pricing};
-use agent_sre::{AgentReport, AgentTotals, CostAlert, CostStatus, Runtime, Usd};
+use agent_sre::cost::{CostGuard, CostObserver, Pricing};
+use agent_sre::{
+    AgentReport, AgentTotals, CostAlert, CostAlertKind, CostStatus, Observe, Phase, Runtime, Severity, Signal,
+    Timestamp, Usd,
+};
 
 /// How model calls were priced, and the results of `--limits`.
 #[derive(Clone, serde::Serialize)]
@@ -38,6 +41,9 @@ pub(crate) struct LimitFindings {
     /// The first 1,000 alerts.
     pub(crate) alerts: Vec<CostAlert>,
     pub(crate) unknown_models: Vec<String>,
+    /// For `--notify`: see [`signals`].
+    #[serde(skip)]
+    pub(crate) signals: Vec<Signal>,
 }
 
 #[derive(Clone, serde::Serialize)]
@@ -63,8 +69,13 @@ pub(crate) struct OrgFinding {
 }
 
 impl CostFindings {
-    /// Returns the results of the runtime's pricing and cost guard, with the alerts that were raised.
-    pub(crate) fn of(runtime: &Runtime, alerts: Vec<CostAlert>, public_list: Option<&'static str>) -> Option<Self> {
+    /// Returns the results of the runtime's pricing and cost guard at `at`, with the alerts that were raised.
+    pub(crate) fn of(
+        runtime: &Runtime,
+        alerts: Vec<CostAlert>,
+        public_list: Option<&'static str>,
+        at: Timestamp,
+    ) -> Option<Self> {
         let pricing = runtime.get::<Pricing>()?;
         let report = pricing.report();
         let unknown_models = report.unknown_models.keys().cloned().collect();
@@ -77,7 +88,7 @@ impl CostFindings {
             difference_usd: report.difference,
         };
         let guard = runtime.get::<CostGuard>();
-        let costs = guard.map(|guard| LimitFindings::of(&guard, runtime, alerts, unknown_models));
+        let costs = guard.map(|guard| LimitFindings::of(&guard, runtime, alerts, unknown_models, at));
         // The built-in prices are reported only if there were model calls to price.
         let is_told = public_list.is_none() || prices.priced > 0 || !prices.unknown_calls.is_empty();
         let prices = is_told.then_some(prices);
@@ -86,7 +97,13 @@ impl CostFindings {
 }
 
 impl LimitFindings {
-    fn of(guard: &CostGuard, runtime: &Runtime, alerts: Vec<CostAlert>, unknown_models: Vec<String>) -> Self {
+    fn of(
+        guard: &CostGuard,
+        runtime: &Runtime,
+        alerts: Vec<CostAlert>,
+        unknown_models: Vec<String>,
+        at: Timestamp,
+    ) -> Self {
         let agents = runtime.get::<AgentTotals>().map(|totals| totals.agents()).unwrap_or_default();
         let spenders = agents.into_iter().filter(|agent| agent.totals.tasks + agent.totals.llm_calls > 0);
         let finding = |report: AgentReport| {
@@ -108,6 +125,23 @@ impl LimitFindings {
             remaining_usd: guard.org_remaining_month(),
             utilization_percent: spent_usd.percent_of(limit_usd),
         };
-        Self { agents: spenders.map(finding).collect(), org, alerts, unknown_models }
+        let signals = signals(guard, runtime, &alerts, at);
+        Self { agents: spenders.map(finding).collect(), org, alerts, unknown_models, signals }
     }
+}
+
+/// Returns the signals about costs at the end of the input: for each agent the one that throttled, blocked or freed it, or one
+/// that ends an incident of an earlier check; and those of limits that were exceeded and of runaway spending.
+fn signals(guard: &CostGuard, runtime: &Runtime, alerts: &[CostAlert], at: Timestamp) -> Vec<Signal> {
+    let of_agents = guard.snapshot_at(at).budgets.into_iter().filter(|budget| !budget.scope.agent_name().is_empty());
+    let freed = of_agents.map(|budget| {
+        CostAlert::new(at, budget.scope, budget.spent_usd, budget.limit_usd, CostAlertKind::Freed).into_signal()
+    });
+    let mut by_key: BTreeMap<String, Signal> = freed.map(|signal| (signal.key.clone(), signal)).collect();
+    if let Some(observer) = runtime.get::<CostObserver>() {
+        observer.reassert(&mut |signal| drop(by_key.insert(signal.key.clone(), signal)));
+    }
+    let one_off = alerts.iter().map(|alert| alert.clone().into_signal());
+    let critical = one_off.filter(|signal| signal.phase == Phase::OneOff && signal.severity == Severity::Critical);
+    by_key.into_values().chain(critical).collect()
 }

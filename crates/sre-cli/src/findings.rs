@@ -28,13 +28,15 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Returns an alert per objective: one that fires if its status calls for it, else a resolution, which closes an incident
-    /// that an earlier check opened.
+    /// Returns an alert per objective, and with limits per agent: one that fires if its status calls for it, else a resolution,
+    /// which closes an incident that an earlier check opened. Limits that were exceeded are alerts too.
     pub(crate) fn alerts(&self, actions: &BTreeMap<String, ExhaustionAction>) -> Vec<Alert> {
         let signal = |slo: &SloSnapshot| {
             let action = actions.get(&slo.name).copied().unwrap_or_default();
             slo.status_changed(Status::Unknown, action, self.evaluated_at)
         };
-        self.slos.iter().filter_map(|slo| default_mapping(&signal(slo))).collect()
+        let costs = self.costs.iter().flat_map(|costs| &costs.costs).flat_map(|costs| &costs.signals);
+        let signals = self.slos.iter().map(signal).chain(costs.cloned());
+        signals.filter_map(|signal| default_mapping(&signal)).collect()
     }
 }

@@ -41,18 +41,23 @@ impl Folder {
 
     /// Runs a check of `good` and `bad` tasks with `--notify`.
     fn check(&self, notify: &str, good: usize, bad: usize) -> (i32, String, String) {
+        self.check_with(notify, good, bad, "", &[])
+    }
+
+    /// Runs such a check with further lines and options.
+    fn check_with(&self, notify: &str, good: usize, bad: usize, lines: &str, more: &[&str]) -> (i32, String, String) {
         let line = |(index, success): (usize, bool)| {
             let time = 1_790_000_000 + index;
             format!("{{\"event\":\"task_finished\",\"time\":{time},\"agent\":\"a\",\"success\":{success}}}\n")
         };
         let tasks = (0..good).map(|_| true).chain((0..bad).map(|_| false)).enumerate();
-        let input = self.write("events.jsonl", &tasks.map(line).collect::<String>());
+        let input = self.write("events.jsonl", &(tasks.map(line).collect::<String>() + lines));
         let slo = self.write(
             "slo.yaml",
             "name: answers\nindicators:\n  - type: task_success_rate\n    target: 0.95\nlabels: {team: search}\n\
              error_budget_policy: {exhaustion_action: freeze_deployments}\n",
         );
-        sre(&["check", "--slo", &slo, "--from", "sre", "--notify", notify, &input])
+        sre(&[&["check", "--slo", &slo, "--from", "sre", "--notify", notify, &input], more].concat())
     }
 }
 
@@ -102,6 +107,37 @@ fn a_check_alerts_once_and_resolves_once() {
     let mut here = Command::new(env!("CARGO_BIN_EXE_sre"));
     let output = here.args(["alerts", "list"]).current_dir(folder.path("")).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("2 of 2 alerts\n"));
+}
+
+#[test]
+fn an_agent_that_its_limits_block_is_an_alert_until_it_is_freed() {
+    let folder = Folder::new();
+    let channel = format!("{{type: file, name: file, path: \"{}\"}}", folder.path("alerts.jsonl"));
+    let notify = folder.write("notify.yaml", &format!("channels: [{channel}]\nhistory: alerts.db\n"));
+    let limits = folder.write("limits.yaml", "per_agent_daily: 10\nper_task: 10\n");
+    let spend = |agent: &str, cost_usd: &str| {
+        format!(
+            "{{\"event\":\"llm_call\",\"time\":1790000100,\"agent\":\"{agent}\",\"task\":\"t\",\"model\":\"m\",\"cost_usd\":\"{cost_usd}\"}}\n"
+        )
+    };
+    let spent = spend("a", "9.6") + &spend("b", "2");
+    let check = |lines: &str| folder.check_with(&notify, 50, 0, lines, &["--limits", &limits]);
+    for _ in 0..2 {
+        let (code, _, stderr) = check(&spent);
+        assert_eq!((code, &*stderr), (0, ""));
+    }
+    // A check of another day, on which the agent has spent little.
+    assert_eq!(check(&(spend("a", "0.1") + &spend("b", "0.1"))).0, 0);
+    let alerts = folder.read("alerts.jsonl");
+    let found: Vec<_> = alerts
+        .iter()
+        .map(|alert| ["severity", "title", "message"].map(|field| alert[field].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ["critical", "costs of agent a: blocked: the limit is nearly spent", "$9.6 of $10 spent."],
+        ["resolved", "costs of agent a: no longer throttled or blocked", "$0.1 of $10 spent."],
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

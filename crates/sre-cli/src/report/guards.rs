@@ -27,8 +27,8 @@ pub(super) fn breakers(findings: &BreakerFindings, out: &mut impl Write) -> io::
     writeln!(out)
 }
 
-/// Writes prices, costs and cost alerts.
-pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result<()> {
+/// Writes prices, costs at the end of the input, `at`, and cost alerts.
+pub(super) fn costs(findings: &CostFindings, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
     if let Some(prices) = &findings.prices {
         let by = prices.public_list.map(|date| format!(" by the public list prices of {date}")).unwrap_or_default();
         let mut notes = vec![format!("{} priced{by}", count_of(prices.priced, "model call"))];
@@ -58,7 +58,9 @@ pub(super) fn costs(findings: &CostFindings, out: &mut impl Write) -> io::Result
             let (style, word) = (cost_style(*status), status.as_str().to_uppercase());
             writeln!(
                 out,
-                "{style} {word} {PLAIN} {BOLD}agent {agent}{PLAIN} spent ${spent_usd} of ${limit_usd} on the last day"
+                "{style} {word} {PLAIN} {BOLD}agent {agent}{PLAIN} spent ${spent_usd} of ${limit_usd} on the last day, \
+                 at {}",
+                seconds(at)
             )?;
         }
         more(agents.len(), "agent", out)?;

@@ -23,7 +23,7 @@ pub(crate) fn text(findings: &Findings, out: &mut impl Write) -> io::Result<()> 
         guards::breakers(found, out)?;
     }
     if let Some(found) = &findings.costs {
-        guards::costs(found, out)?;
+        guards::costs(found, findings.evaluated_at, out)?;
     }
     totals(findings, out)
 }
