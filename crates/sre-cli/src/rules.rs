@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use agent_sre::Severity;
 use agent_sre::slo::{SliRegistry, Slo, SloSpec};
+use agent_sre::{Severity, Timestamp};
 use serde::Serialize;
 
 /// A file of alerting rules for Prometheus.
@@ -26,8 +26,8 @@ struct Rule {
     annotations: BTreeMap<&'static str, String>,
 }
 
-/// Returns alerting rules on the metrics of `sre serve`: for each objective its burn alerts and the exhaustion of its budget, and
-/// for the service itself the failures that keep it from alerting.
+/// Returns alerting rules on the metrics of `sre serve`: for each objective its burn alerts, the exhaustion of its budget and the
+/// indicators that miss their targets, and for the service itself the failures that keep it from alerting.
 ///
 /// The rules use the alert state that the service computes instead of recomputing burn rates: the service counts every event and
 /// knows calendars and minimum numbers of events, where Prometheus would have to estimate from samples.
@@ -58,6 +58,14 @@ pub(crate) fn rules(specs: &[SloSpec]) -> anyhow::Result<RuleFile> {
         let expr = format!("sre_slo_status{{slo={:?},status=\"exhausted\"}} == 1", spec.name);
         let summary = format!("{} of {{{{ $labels.agent }}}}: error budget exhausted", spec.name);
         rules.push(rule("SreErrorBudgetExhausted", expr, spec, Severity::Critical, summary));
+        // An indicator that shares the objective's budget has no status of its own, so nothing is alerted twice.
+        let has_own_status = slo.snapshot_at(Timestamp::default()).indicators.iter().any(|own| own.status.is_some());
+        for severity in [Severity::Critical, Severity::Warning].into_iter().filter(|_| has_own_status) {
+            let expr = format!("sre_indicator_status{{slo={:?},status={:?}}} == 1", spec.name, severity.as_str());
+            let summary =
+                format!("{} of {{{{ $labels.agent }}}}: {{{{ $labels.indicator }}}} misses its target", spec.name);
+            rules.push(rule("SreIndicatorMissesTarget", expr, spec, severity, summary));
+        }
         groups.push(Group { name: format!("sre-slo-{}", spec.name), rules });
     }
     Ok(RuleFile { groups })

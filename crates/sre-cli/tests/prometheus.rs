@@ -70,14 +70,17 @@ async fn prometheus_evaluates_the_rules_and_the_dashboard() {
     let server = Server::start(config).await.unwrap();
     let client = Client::new(Options::default()).unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    let line = |number: usize, agent: &str, success: bool| {
+    let line = |number: usize, agent: &str, success: bool, duration_ms: u64| {
         let head = format!("\"time\":{now},\"agent\":\"{agent}\",\"task\":\"{number}\"");
         format!(
             "{{\"event\":\"llm_call\",{head},\"model\":\"gpt-5\",\"cost_usd\":\"0.1\"}}\n\
-             {{\"event\":\"task_finished\",{head},\"success\":{success},\"duration_ms\":812}}\n"
+             {{\"event\":\"task_finished\",{head},\"success\":{success},\"duration_ms\":{duration_ms}}}\n"
         )
     };
-    let lines: String = (0..40).map(|number| line(number, "bad", false) + &line(number, "good", true)).collect();
+    let all = |number| {
+        line(number, "bad", false, 812) + &line(number, "good", true, 812) + &line(number, "slow", true, 9_000)
+    };
+    let lines: String = (0..40).map(all).collect();
     let request = Request::post(format!("{}/v1/events/sre", server.url())).body(lines.into()).unwrap();
     assert!(client.send(request).await.unwrap().status().is_success());
 
@@ -94,13 +97,13 @@ async fn prometheus_evaluates_the_rules_and_the_dashboard() {
     let child = prometheus.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let prometheus = Prometheus { child, url: format!("http://127.0.0.1:{port}"), client };
 
-    // All burn alerts fire for the failing agent, and none for the other.
+    // All burn alerts fire for the failing agent, that of its indicator for the slow one, and none for the other.
     let begun = Instant::now();
     let alerts = loop {
         let found = prometheus.get("/api/v1/alerts").await["data"]["alerts"].take();
         let alerts = found.as_array().cloned().unwrap_or_default();
         // Until its first scrape, Prometheus reports the service as down: that pending alert must disappear.
-        if alerts.len() >= 4 && alerts.iter().all(|alert| alert["state"] == "firing") {
+        if alerts.len() >= 5 && alerts.iter().all(|alert| alert["state"] == "firing") {
             break alerts;
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "{alerts:?}");
@@ -111,21 +114,23 @@ async fn prometheus_evaluates_the_rules_and_the_dashboard() {
         .map(|alert| {
             let labels = &alert["labels"];
             let of = |name: &str| labels[name].as_str().unwrap_or("–").to_owned();
-            [of("alertname"), of("agent"), of("severity"), of("team"), of("long_window")]
+            [of("alertname"), of("agent"), of("severity"), of("team"), of("long_window"), of("indicator")]
         })
         .collect();
     names.sort();
     assert_eq!(
         names,
         [
-            ["SreErrorBudgetBurn", "bad", "warning", "search", "3d"],
-            ["SreErrorBudgetBurnFast", "bad", "critical", "search", "1h"],
-            ["SreErrorBudgetBurnFast", "bad", "critical", "search", "6h"],
-            ["SreErrorBudgetExhausted", "bad", "critical", "search", "–"],
+            ["SreErrorBudgetBurn", "bad", "warning", "search", "3d", "–"],
+            ["SreErrorBudgetBurnFast", "bad", "critical", "search", "1h", "–"],
+            ["SreErrorBudgetBurnFast", "bad", "critical", "search", "6h", "–"],
+            ["SreErrorBudgetExhausted", "bad", "critical", "search", "–", "–"],
+            ["SreIndicatorMissesTarget", "slow", "critical", "search", "–", "response_latency"],
         ]
     );
-    let summary = alerts.iter().find_map(|alert| alert["annotations"]["summary"].as_str()).unwrap();
-    assert!(summary.contains("answers of bad"), "{summary}");
+    for summary in ["answers of bad: error budget exhausted", "answers of slow: response_latency misses its target"] {
+        assert!(alerts.iter().any(|alert| alert["annotations"]["summary"] == summary), "{summary}: {alerts:?}");
+    }
 
     // Every panel of the dashboard has data.
     let dashboard: Value = serde_json::from_slice(&sre(&["slo", "dashboard"], "").stdout).unwrap();
