@@ -101,37 +101,6 @@ async fn sighup_reloads_the_configuration_and_sigterm_stops_the_service() {
     assert_eq!(service.ask("/v1/slos").await["slos"][0]["good"], 40);
 }
 
-#[test]
-fn configuration_errors_name_file_and_line() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "slo.yaml", SLO);
-    let check = |settings: &str| {
-        let file = write(folder.path(), "sre.yaml", settings);
-        let output = sre(&["config", "check", &file], "");
-        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
-    };
-    let (code, printed) = check("slos: [slo.yaml]\n");
-    assert_eq!((code, printed.ends_with("sre.yaml: valid, 1 objective\n")), (0, true), "{printed}");
-    write(folder.path(), "limits.yaml", "per_task: 2\nkill_at: 95\n");
-    for (settings, expected) in [
-        ("slos: [slo.yaml]\nmax_body: lots\n", "sre.yaml:2: `max_body: lots`: expected a number of bytes"),
-        ("limits: limits.yaml\n", "limits.yaml:2: `kill_at: 95`: expected a share above 0"),
-        ("slos: [nothing.yaml]\n", "nothing.yaml: No such file or directory"),
-        ("tls: {certificate: slo.yaml, key: slo.yaml}\n", "slo.yaml"),
-    ] {
-        let (code, printed) = check(settings);
-        assert!(code == 2 && printed.contains(expected), "{settings}: {printed}");
-    }
-    let output = sre(&["config", "token", "--scope", "read", "--name", "people"], "");
-    let (token, lines) = (text(&output.stdout), text(&output.stderr));
-    assert!(token.starts_with("sre_") && !lines.contains(token.trim()), "the token is printed once");
-    let line = lines.lines().last().unwrap();
-    let settings = format!("tokens:\n{line}\nslos: [slo.yaml]\n");
-    assert_eq!(check(&settings).0, 0, "{settings}");
-    let open = sre(&["serve", "--listen", "0.0.0.0:0", "--data", folder.path().join("data").to_str().unwrap()], "");
-    assert!(open.status.code() == Some(2) && text(&open.stderr).contains("`tokens` are needed"));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_token_is_logged() {
     let folder = tempfile::tempdir().unwrap();

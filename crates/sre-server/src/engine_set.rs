@@ -3,14 +3,14 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_sre::alerts::{AlertManager, CallbackChannel, ChannelConfig, ManagerError, default_mapping};
+use agent_sre::alerts::{AlertManager, AlertOptions, CallbackChannel, ChannelConfig, ManagerError, default_mapping};
 use agent_sre::http::{BuildError, Client};
 use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
     AgentEvent, Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock,
-    Runtime, RuntimeError, Severity, Signal, SignalHandler, StoreError,
+    Runtime, RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::LoadedConfig;
@@ -54,40 +54,44 @@ pub enum EngineSetError {
     Http(#[from] BuildError),
 }
 
+/// Everything of an [`EngineSet`] that its configuration determines. Creating it opens no file and sends nothing, so that
+/// `sre config check` finds the errors that would stop a start.
+pub(crate) struct PreparedEngines {
+    runtime: RuntimeBuilder,
+    alerts: AlertOptions,
+    channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
+    exhaustion_actions: BTreeMap<String, ExhaustionAction>,
+}
+
 /// The channel that is always present: the log. Through it, the history has alerts that no other channel receives.
-const LOG: &str = "log";
+pub(crate) const LOG: &str = "log";
 /// Maximum length of an agent's name in bytes; longer names are truncated, since they become labels.
 const MAX_NAME: usize = 256;
 
-impl EngineSet {
-    /// Starts engines without state. Alerts wait until [`deliver`](Self::deliver). `clock` is their time.
-    pub(crate) fn start(
+impl PreparedEngines {
+    /// Creates the engines without state, and checks that the alert channels can be added. `clock` is their time.
+    pub(crate) fn new(
         config: LoadedConfig,
-        data: &Path,
         max_agents: usize,
         clock: Arc<ManualClock>,
     ) -> Result<Self, EngineSetError> {
         let exhaustion_actions = config.exhaustion_actions();
         let alerts_on_breakers = config.breakers.is_some();
-        let history = Arc::new(SqliteAlertStore::open(data.join("alerts.db"))?);
-        let mut notify = config.notify;
-        notify.options.store = Some(history.clone() as Arc<dyn AlertStore>);
-        notify.options.http = Arc::new(Client::new(agent_sre::http::Options::default())?);
-        notify.options.shutdown_timeout = Duration::from_secs(3);
+        let mut alerts = config.notify.options;
+        let http = Arc::new(Client::new(agent_sre::http::Options::default())?);
+        alerts.http = http.clone();
+        alerts.shutdown_timeout = Duration::from_secs(3);
         // Breakers protect no calls unless they are configured, so they send no alerts either.
-        notify.options.mapping = Arc::new(move |signal: &Signal| {
+        alerts.mapping = Arc::new(move |signal: &Signal| {
             let is_alert = alerts_on_breakers || signal.source != "cascade";
             is_alert.then(|| default_mapping(signal)).flatten()
         });
-        if notify.channels.iter().any(|(channel, _)| channel.name() == LOG) {
-            return Err(ManagerError::DuplicateChannel(LOG.to_owned()).into());
-        }
-        let alerts = Arc::new(AlertManager::new(notify.options)?);
-        let mut channels = notify.channels;
+        let mut channels = config.notify.channels;
         let every = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
         channels.push((Arc::new(CallbackChannel::new(LOG, log)), every));
-        let delivery =
-            Arc::new(Delivery { alerts: alerts.clone(), channels, is_open: Mutex::default(), opened: Condvar::new() });
+        // A manager that delivers nothing checks the channels as the one of the service does.
+        AlertManager::without_thread(AlertOptions { http, ..AlertOptions::default() })
+            .add_channels(channels.clone())?;
         let mut settings = EngineSettings::default();
         settings.clock = clock;
         settings.max_agents = max_agents;
@@ -95,16 +99,33 @@ impl EngineSet {
         settings.prices = Some(config.prices);
         settings.limits = Some(config.limits);
         settings.breakers = Some(config.breakers.unwrap_or_default());
-        let runtime = Runtime::builder()
-            .stage(Arc::new(cut_agent_name))
-            .engines(&settings)?
+        let runtime = Runtime::builder().stage(Arc::new(cut_agent_name)).engines(&settings)?;
+        Ok(Self { runtime, alerts, channels, exhaustion_actions })
+    }
+
+    /// Returns the number of objectives.
+    pub(crate) fn objectives(&self) -> usize {
+        self.exhaustion_actions.len()
+    }
+
+    /// Starts the engines, with stores in the folder `data`. Alerts wait until [`EngineSet::deliver`].
+    pub(crate) fn start(self, data: &Path) -> Result<EngineSet, EngineSetError> {
+        let Self { runtime, mut alerts, channels, exhaustion_actions } = self;
+        let history = Arc::new(SqliteAlertStore::open(data.join("alerts.db"))?);
+        alerts.store = Some(history.clone() as Arc<dyn AlertStore>);
+        let alerts = Arc::new(AlertManager::new(alerts)?);
+        let delivery =
+            Arc::new(Delivery { alerts: alerts.clone(), channels, is_open: Mutex::default(), opened: Condvar::new() });
+        let runtime = runtime
             .collect(alerts.clone())
             .handle("alerts", delivery.clone())
             .spool(Arc::new(SqliteSpool::open(data.join("spool.db"))?))
             .build()?;
-        Ok(Self { runtime, alerts, history, exhaustion_actions, delivery })
+        Ok(EngineSet { runtime, alerts, history, exhaustion_actions, delivery })
     }
+}
 
+impl EngineSet {
     /// Takes over the open incidents and unfinished deliveries of the data folder, and starts sending alerts. Must be
     /// called only when nothing else in this process delivers from that folder, because later alerts would overtake its
     /// pending ones.

@@ -1,13 +1,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use agent_sre::alerts::{NotifyConfig, NotifyError};
 use agent_sre::cascade::DetectorConfig;
-use agent_sre::cost::{FileError, InvalidLimits, Limits, PriceBook};
-use agent_sre::slo::{EngineError, SliRegistry, SloEngine, SloSpec, SpecErrors};
+use agent_sre::cost::{FileError, Limits, PriceBook};
+use agent_sre::slo::{SliRegistry, SloSpec, SpecErrors};
+use agent_sre::{Clock, ManualClock, SystemClock};
 use tokio_rustls::TlsAcceptor;
 
+use crate::StartError;
 use crate::config::Config;
+use crate::engine_set::{LOG, PreparedEngines};
 use crate::token::Scope;
 
 /// The content of the files that the settings name. All are loaded before any takes effect.
@@ -27,9 +32,6 @@ pub enum LoadError {
     /// A file of objectives.
     #[error(transparent)]
     Slos(#[from] SpecErrors),
-    /// The objectives contradict each other.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
     /// The file of channels.
     #[error(transparent)]
     Notify(#[from] NotifyError),
@@ -39,9 +41,9 @@ pub enum LoadError {
     /// The file of breakers.
     #[error(transparent)]
     Breakers(#[from] agent_sre::cascade::SpecError),
-    /// The limits contradict each other.
-    #[error(transparent)]
-    Limits(#[from] InvalidLimits),
+    /// A channel has a name that the service uses.
+    #[error("{}: `name: {LOG}`: the service has a channel of this name, which writes to its log; expected another", .0.display())]
+    ReservedChannel(PathBuf),
     /// The address is reachable from other machines, and tokens are missing.
     #[error(
         "`listen: {0}`: other machines can reach this address, so `tokens` are needed for both scopes \
@@ -76,14 +78,12 @@ impl LoadedConfig {
         if let Some(retention) = config.retention {
             loaded.notify.options.retention.age = retention;
         }
-        loaded.engine(1)?;
-        loaded.limits.validate()?;
-        Ok(loaded)
-    }
-
-    /// Returns an engine for the objectives.
-    fn engine(&self, max_agents: usize) -> Result<SloEngine, EngineError> {
-        Ok(SloEngine::new(self.specs.clone(), SliRegistry::default())?.with_max_agents(max_agents))
+        match &config.notify {
+            Some(path) if loaded.notify.channels.iter().any(|(channel, _)| channel.name() == LOG) => {
+                Err(LoadError::ReservedChannel(path.clone()))
+            }
+            _ => Ok(loaded),
+        }
     }
 
     /// Returns the action of each objective once its budget is exhausted, by name.
@@ -97,20 +97,24 @@ impl LoadedConfig {
 }
 
 impl Config {
-    /// Loads and checks every file that the settings name, and returns the number of objectives.
+    /// Checks everything that can stop a start, without opening the data folder or the port. Returns the number of objectives.
     ///
     /// # Errors
     ///
-    /// Returns an error if a file is invalid, or if the address is public and tokens are missing.
-    pub fn check(&self) -> Result<usize, LoadError> {
-        let (loaded, _) = self.read()?;
-        Ok(loaded.specs.len())
+    /// Returns the error with which [`Server::start`](crate::Server::start) would fail.
+    pub fn check(&self) -> Result<usize, StartError> {
+        self.check_access()?;
+        self.acceptor()?;
+        if self.data.exists() && !self.data.is_dir() {
+            let source = std::io::ErrorKind::NotADirectory.into();
+            return Err(StartError::Data { path: self.data.clone(), source });
+        }
+        Ok(self.prepare(Arc::new(ManualClock::new(SystemClock.now())))?.objectives())
     }
 
-    /// Loads everything that the settings name.
-    pub(crate) fn read(&self) -> Result<(LoadedConfig, Option<TlsAcceptor>), LoadError> {
-        self.check_access()?;
-        Ok((LoadedConfig::load(self)?, self.acceptor()?))
+    /// Loads every file of the engines that the settings name, and prepares the engines.
+    pub(crate) fn prepare(&self, clock: Arc<ManualClock>) -> Result<PreparedEngines, StartError> {
+        Ok(PreparedEngines::new(LoadedConfig::load(self)?, self.server_limits.max_agents, clock)?)
     }
 
     /// Checks that unknown clients cannot reach the service: it listens on a loopback address or has tokens for both scopes.

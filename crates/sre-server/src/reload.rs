@@ -9,9 +9,9 @@ use rustc_hash::FxHasher;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::Config;
 use crate::app::AppState;
 use crate::engine_set::EngineSet;
+use crate::{Config, StartError};
 
 /// Time between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -86,9 +86,12 @@ fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<Tls
         None => current.clone(),
     };
     let settings = keep_fixed(settings, current);
-    let (loaded, acceptor) = settings.read().map_err(|error| error.to_string())?;
-    let engines = EngineSet::start(loaded, &current.data, current.server_limits.max_agents, clock)
-        .map_err(|error| error.to_string())?;
+    let start = || {
+        settings.check_access()?;
+        let acceptor = settings.acceptor()?;
+        Ok::<_, StartError>((acceptor, settings.prepare(clock)?.start(&current.data)?))
+    };
+    let (acceptor, engines) = start().map_err(|error| error.to_string())?;
     Ok((settings, acceptor, engines))
 }
 

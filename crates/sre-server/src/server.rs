@@ -15,9 +15,9 @@ use crate::Config;
 use crate::api;
 use crate::app::AppState;
 use crate::batch::Batch;
-use crate::engine_set::{EngineSet, EngineSetError};
+use crate::engine_set::EngineSetError;
 use crate::listen;
-use crate::loaded_config::{LoadError, LoadedConfig};
+use crate::loaded_config::LoadError;
 use crate::pipeline::Pipeline;
 use crate::processor::Processor;
 use crate::reload::reload_on_change;
@@ -200,15 +200,14 @@ async fn recover_when_free(
 }
 
 fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
-    let loaded = LoadedConfig::load(config)?;
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let prepared = config.prepare(clock.clone())?;
     let in_data = |source| StartError::Data { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(in_data)?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
     let journal = Arc::new(SqliteJournal::open(&path, config.server_limits.max_journal)?);
-    let now = SystemClock.now();
-    let clock = Arc::new(ManualClock::new(now));
     let server_limits = &config.server_limits;
-    let engines = EngineSet::start(loaded, &config.data, server_limits.max_agents, clock.clone())?;
+    let engines = prepared.start(&config.data)?;
     engines.deliver().map_err(EngineSetError::from)?;
     let shared = Arc::new(Shared::new(engines, clock, server_limits.max_agents));
     let limits = RunLimits { task_timeout: server_limits.task_timeout, max_open_runs: server_limits.max_open_runs };

@@ -235,7 +235,7 @@ async fn tokens_limit_access_by_scope() {
     let request = Request::get(format!("{}/healthz", service.server.url())).header("host", "sre.example");
     assert_eq!(service.send(request, "").await.status(), StatusCode::OK);
     let open = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: Vec::new(), ..config.clone() };
-    assert!(matches!(open.check(), Err(LoadError::Open(_))));
+    assert!(matches!(open.check(), Err(StartError::Config(LoadError::Open(_)))));
     let Err(error) = Server::start(open).await else { panic!("it starts without tokens") };
     assert!(error.to_string().contains("`tokens` are needed for both scopes"), "{error}");
     let half = Config { listen: "0.0.0.0:0".parse().unwrap(), tokens: config.tokens[..1].to_vec(), ..config };
