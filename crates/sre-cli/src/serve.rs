@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use agent_sre::Window;
 use anyhow::Context;
-use sre_server::{Config, Server};
+use sre_server::{Config, Overrides, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +26,20 @@ pub(crate) struct Args {
     /// Objectives: YAML files, or folders of them.
     #[arg(long, value_name = "FILE_OR_DIR")]
     slo: Vec<PathBuf>,
-    /// Stream recorded runs of three agents in, as if they happened now.
+    /// The file of alert channels.
+    #[arg(long, value_name = "FILE")]
+    notify: Option<PathBuf>,
+    /// The file of cost limits.
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
+    /// The file of prices, instead of the public list prices.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// The file of circuit breakers and cascade detection.
+    #[arg(long, value_name = "FILE")]
+    breakers: Option<PathBuf>,
+    /// Stream recorded runs of three agents in, as if they happened now. Without `--data`, their data is in a temporary folder
+    /// that is deleted at the end.
     #[arg(long)]
     demo: bool,
     /// Stop after this time.
@@ -39,19 +52,38 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_env("SRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
-    let mut config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
-    config.listen = args.listen.unwrap_or(config.listen);
-    config.data = args.data.unwrap_or(config.data);
-    if !args.slo.is_empty() {
-        (config.slos, config.slos_given) = (args.slo, true);
+    let (demo, stop_after) = (args.demo, args.stop_after);
+    // Deleted when it is dropped.
+    let mut demo_folder = None;
+    let mut overrides = Overrides {
+        listen: args.listen,
+        data: args.data,
+        slos: args.slo,
+        notify: args.notify,
+        limits: args.limits,
+        prices: args.prices,
+        breakers: args.breakers,
+    };
+    if demo && overrides.data.is_none() {
+        let folder =
+            tempfile::Builder::new().prefix("sre-demo-").tempdir().context("cannot create a folder for the demo")?;
+        overrides.data = Some(folder.path().to_owned());
+        tracing::info!("The data of the demo is deleted at the end; `--data DIR` keeps it");
+        demo_folder = Some(folder);
     }
+    let config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default().with_overrides(overrides);
     // Bodies are parsed on blocking threads: more of them would only use more memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(16)
         .build()
         .context("cannot start")?;
-    runtime.block_on(serve(config, args.demo, args.stop_after))
+    let code = runtime.block_on(serve(config, demo, stop_after))?;
+    drop(runtime);
+    if let Some(folder) = demo_folder {
+        folder.close().context("cannot delete the folder of the demo")?;
+    }
+    Ok(code)
 }
 
 async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow::Result<ExitCode> {

@@ -123,3 +123,58 @@ async fn no_token_is_logged() {
         assert!(!log.contains(secret), "{log}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_keeps_its_data_only_where_it_is_asked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let kept = folder.path().join("kept");
+    for (more, is_kept) in [(&[][..], false), (&["--data", kept.to_str().unwrap()], true)] {
+        let mut command = serve(&[&["--demo", "--listen", "127.0.0.1:0"], more].concat());
+        command.current_dir(folder.path()).env("TMPDIR", &temporary);
+        let mut service = Service::of(command);
+        let entries = || std::fs::read_dir(&temporary).unwrap().count();
+        assert_eq!((entries(), kept.exists()), (usize::from(!is_kept), is_kept));
+        service.signal("TERM");
+        assert_eq!(service.child.wait().unwrap().code(), Some(0));
+        assert_eq!((entries(), kept.join("journal.db").exists()), (0, is_kept));
+        assert!(!folder.path().join("sre-data").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_override_the_file_now_and_after_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| write(folder.path(), name, text);
+    let files = "notify: missing.yaml\nlimits: missing.yaml\nprices: missing.yaml\nbreakers: missing.yaml\n";
+    let config = write("sre.yaml", &format!("listen: 127.0.0.1:0\ndata: data\n{files}"));
+    let alerts = folder.path().join("alerts.jsonl");
+    let channel = format!("{{type: file, name: own, path: \"{}\", min_severity: info}}", alerts.display());
+    let notify = write("notify.yaml", &format!("channels: [{channel}]\n"));
+    let limits = write("limits.yaml", "per_agent_daily: 7\n");
+    let prices = write("prices.yaml", "prices:\n  - {model: own, input: 1000000, output: 0}\n");
+    let breakers = write("breakers.yaml", "failure_threshold: 2\n");
+    let options = ["--notify", &notify, "--limits", &limits, "--prices", &prices, "--breakers", &breakers];
+    let service = Service::of(serve(&[&["--config", &config], &options[..]].concat()));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let head = format!("\"time\":{now},\"agent\":\"a\",\"task\":\"t\"");
+    let call = format!("{{\"event\":\"llm_call\",{head},\"model\":\"own\",\"input_tokens\":1}}\n");
+    let failed = format!("{{\"event\":\"tool_call\",{head},\"tool\":\"search\",\"success\":false}}\n");
+    service.send(&(call.clone() + &failed.repeat(2))).await;
+    let budget = async || service.ask("/v1/costs").await["budgets"][0].take();
+    assert_eq!((&budget().await["limit_usd"], &budget().await["spent_usd"]), (&"7".into(), &"1".into()));
+    assert_eq!(service.ask("/v1/breakers").await["breakers"][0]["state"], "open");
+    let begun = Instant::now();
+    while !std::fs::read_to_string(&alerts).is_ok_and(|alerts| alerts.contains("circuit of tool search")) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no alert arrives");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    write("limits.yaml", "per_agent_daily: 8\n");
+    service.signal("HUP");
+    while budget().await["limit_usd"] != "8" {
+        assert!(begun.elapsed() < Duration::from_secs(40), "{}", budget().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(service.ask("/readyz").await, serde_json::json!({"ready": true}), "the reload succeeded");
+}

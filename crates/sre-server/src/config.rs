@@ -6,6 +6,7 @@ use agent_sre::Window;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use serde_json::Value;
 
+use crate::overrides::Overrides;
 use crate::token::{Scope, Token};
 
 /// The settings of the service.
@@ -19,8 +20,6 @@ pub struct Config {
     pub data: PathBuf,
     /// Files of objectives, or folders of such files; if empty, every agent has a built-in objective.
     pub slos: Vec<PathBuf>,
-    /// Whether `slos` come from the command line, which overrides the file at every reload.
-    pub slos_given: bool,
     /// The file of alert channels; without it, alerts are only stored, shown and logged.
     pub notify: Option<PathBuf>,
     /// The file of cost limits.
@@ -39,6 +38,8 @@ pub struct Config {
     pub server_limits: ServerLimits,
     /// The file of these settings, which is watched for changes.
     pub file: Option<PathBuf>,
+    /// What [`Config::with_overrides`] has applied, and applies again at a reload.
+    pub overrides: Overrides,
 }
 
 /// The PEM files for HTTPS.
@@ -106,7 +107,6 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 4318)),
             data: "sre-data".into(),
             slos: Vec::new(),
-            slos_given: false,
             notify: None,
             limits: None,
             prices: None,
@@ -116,6 +116,7 @@ impl Default for Config {
             tls: None,
             server_limits: ServerLimits::default(),
             file: None,
+            overrides: Overrides::default(),
         }
     }
 }

@@ -31,6 +31,7 @@ mod listen;
 mod live;
 mod loaded_config;
 mod overlap;
+mod overrides;
 mod pipeline;
 mod processor;
 mod reload;
@@ -43,6 +44,7 @@ pub use api::openapi;
 pub use config::{CONFIG_SCHEMA, Config, ServerLimits, Tls};
 pub use engine_set::EngineSetError;
 pub use loaded_config::LoadError;
+pub use overrides::Overrides;
 pub use server::{Server, StartError};
 pub use token::{Scope, Token};
 

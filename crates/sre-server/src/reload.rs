@@ -82,7 +82,10 @@ impl AppState {
 /// Loads a new configuration, and starts its engines.
 fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
     let settings = match &current.file {
-        Some(file) => Config::load(file).map_err(|error| error.to_string())?,
+        Some(file) => {
+            let changed = Config::load(file).map_err(|error| error.to_string())?;
+            changed.with_overrides(current.overrides.clone())
+        }
         None => current.clone(),
     };
     let settings = keep_fixed(settings, current);
@@ -109,8 +112,6 @@ fn keep_fixed(changed: Config, current: &Config) -> Config {
         data: current.data.clone(),
         server_limits: current.server_limits,
         tls: if is_same_tls { changed.tls } else { current.tls.clone() },
-        slos: if current.slos_given { current.slos.clone() } else { changed.slos },
-        slos_given: current.slos_given,
         ..changed
     }
 }
