@@ -25,6 +25,7 @@ async function listen() {
       for (;;) {
         const { done, value } = await reader.read();
         if (done) break;
+        $("as-of").textContent = `as of ${new Date().toLocaleTimeString()}`;
         text += value;
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
           const data = text.slice(0, end).split("\n").filter((line) => line.startsWith("data:"));

@@ -149,7 +149,7 @@ function chart(title, at, series, unit, minimum) {
   }
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
-  const text = (value) => (value === null || value === undefined ? "–" : `${+value.toFixed(2)} ${unit}`.trim());
+  const text = (value) => (value === null || value === undefined ? "–" : `${number(+value.toFixed(2))} ${unit}`.trim());
   const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
   // The axis covers the whole time range, even where there is no data.
   const to = Date.now() / 1000;
@@ -159,7 +159,7 @@ function chart(title, at, series, unit, minimum) {
     height: 190,
     cursor: { sync: { key: "objective" }, drag: { x: true, y: false }, dataIdx: nearestValue },
     scales: { y: { range: (_, low, high) => [minimum ?? Math.min(low, 0), Math.max(high, (minimum ?? low) + 1) * 1.05] } },
-    axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(2)}${unit && ` ${unit}`}`) }],
+    axes: [axis, { ...axis, size: axisWidth, values: (_, ticks) => ticks.map(text) }],
     series: [{ label: "time" }, ...series.map((one) => ({
       label: one.label,
       stroke: color(one.color),
@@ -182,6 +182,16 @@ function chart(title, at, series, unit, minimum) {
   plot.root.setAttribute("aria-label", `${title}: latest ${last}; the table below has all values`);
   charts.push(plot);
   holder.append(table(at, series, text));
+}
+
+/** Returns the width of a vertical axis: that of its longest label, and the space around it. */
+function axisWidth(plot, labels, index, cycle) {
+  const axis = plot.axes[index];
+  // uPlot asks again if the width has changed its labels; the second answer is final, so that it ends.
+  if (cycle > 1) return axis._size;
+  plot.ctx.font = axis.font[0];
+  const longest = Math.max(0, ...(labels ?? []).map((label) => plot.ctx.measureText(label).width));
+  return Math.ceil(axis.ticks.size + axis.gap + longest / devicePixelRatio);
 }
 
 /** Returns the index of the value nearest to the cursor, skipping gaps. */

@@ -163,9 +163,9 @@ function showAlerts(alerts) {
   $("alerts").replaceChildren(...alerts.map(({ at, alert, deliveries, acknowledged }) => {
     const item = element("li", undefined, alert.severity);
     const head = element("p");
-    const time = element("time", since(at));
+    // The numbers of the message are those of then.
+    const time = element("time", new Date(at).toLocaleString());
     time.dateTime = at;
-    time.title = new Date(at).toLocaleString();
     head.append(element("span", alert.severity, "badge"), ` ${alert.title} · `, time);
     const sent = deliveries.map((delivery) => {
       const error = delivery.error ? `: ${delivery.error}` : "";

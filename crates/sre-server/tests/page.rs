@@ -2,110 +2,16 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use agent_sre::{Clock, SystemClock};
+use common::browser::{Browser, violations};
 use common::{Service, config, finished};
+use fantoccini::Locator;
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
 use fantoccini::key::Key;
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use sre_server::{Config, ServerLimits};
-use sre_testkit::outside;
-
-/// A browser and its driver process, which is killed on drop.
-struct Browser {
-    client: Client,
-    driver: Child,
-}
-
-impl Browser {
-    async fn open(test: &str) -> Option<Self> {
-        Self::open_with(test, &[]).await
-    }
-
-    async fn open_with(test: &str, more: &[&str]) -> Option<Self> {
-        outside::program("chromium", test)?;
-        let mut driver = outside::program("chromedriver", test)?
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines
-            .filter_map(|line| {
-                line.split_once("successfully on port ").map(|(_, rest)| rest.trim_end_matches('.').to_owned())
-            })
-            .next()
-            .expect("a driver that prints its port");
-        let arguments = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--window-size=1200,1000",
-        ];
-        let arguments = [&arguments, more].concat();
-        let wanted = json!({"goog:chromeOptions": {"args": arguments}});
-        let wanted = wanted.as_object().unwrap().clone();
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(wanted)
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .expect("a browser");
-        Some(Self { client, driver })
-    }
-
-    async fn script(&self, script: &str) -> Value {
-        self.client.execute(script, Vec::new()).await.unwrap()
-    }
-
-    /// Evaluates a script until it returns `wanted`.
-    async fn until(&self, script: &str, wanted: impl Into<Value>) {
-        let (begun, wanted) = (Instant::now(), wanted.into());
-        loop {
-            let found = self.script(&format!("return {script}")).await;
-            if found == wanted {
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(20), "{script}: found {found}, expected {wanted}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn close(self) {
-        self.client.clone().close().await.unwrap();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
-
-/// Returns the violations that axe-core finds, or `None` if it is not installed (`cargo xtask test --install`).
-async fn violations(browser: &Browser, test: &str) -> Option<Value> {
-    let path = format!("{}/target/taps/node/node_modules/axe-core/axe.min.js", common::ROOT);
-    let Ok(axe) = std::fs::read_to_string(&path) else {
-        outside::skip(&format!("{test}: no axe-core"));
-        return None;
-    };
-    browser.script(&axe).await;
-    let run = "const done = arguments[arguments.length - 1]; axe.run(document, {resultTypes: ['violations']}).then(found => \
-               done(found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html)])))";
-    Some(browser.client.execute_async(run, Vec::new()).await.unwrap())
-}
 
 /// Returns an unused address, on which a service can be started twice.
 fn free_address() -> SocketAddr {
@@ -392,5 +298,46 @@ async fn open_circuits_and_a_cascade_are_shown() {
     browser.until("document.querySelectorAll('#breakers tr').length", 3).await;
     browser.until("document.querySelectorAll('#cascades li').length", 1).await;
     browser.until("/search/.test(document.querySelector('#cascades li').textContent)", true).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_label_of_an_axis_is_whole() {
+    let Some(browser) = Browser::open("every_label_of_an_axis_is_whole").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&tasks("slow", 0, 40, true).replace("\"duration_ms\":20}", "\"duration_ms\":1500}")).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelectorAll('#slos .slo').length", 1).await;
+    let record = "window.labels = []; const draw = CanvasRenderingContext2D.prototype.fillText; \
+                  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) { \
+                    const width = this.measureText(text).width; \
+                    const left = {right: x - width, center: x - width / 2}[this.textAlign] ?? x; \
+                    labels.push([text, this.getTransform().transformPoint(new DOMPoint(left, y)).x]); \
+                    return draw.apply(this, arguments); }";
+    browser.script(record).await;
+    browser.script("document.querySelector('#slos a').click()").await;
+    browser.until("labels.some(([text]) => text === '1,500 ms')", true).await;
+    let cut = browser.script("return labels.filter(([, left]) => left < 0)").await;
+    assert_eq!(cut, json!([]));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_has_the_time_of_which_it_is() {
+    let Some(browser) = Browser::open("a_budget_has_the_time_of_which_it_is").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&tasks("spent", 0, 40, false)).await;
+    let alerts = service.until("/v1/alerts", |alerts| alerts["alerts"].as_array().unwrap().len() == 1).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelectorAll('#alerts li').length", 1).await;
+    browser.until("/^as of \\d/.test(document.getElementById('as-of').textContent)", true).await;
+    let alert = &alerts["alerts"][0];
+    browser.until("document.querySelector('#alerts time').dateTime", alert["at"].clone()).await;
+    let local = format!("new Date('{}').toLocaleString()", alert["at"].as_str().unwrap());
+    browser.until(&format!("document.querySelector('#alerts time').textContent === {local}"), true).await;
+    let message = alert["alert"]["message"].as_str().unwrap();
+    assert!(message.contains("% of the budget was consumed at 20"), "{message}");
     browser.close().await;
 }

@@ -1,6 +1,8 @@
 //! A service for a test, and a client for it.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub(crate) mod browser;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
