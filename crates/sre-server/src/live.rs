@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 /// Sends the changes of the page to all its subscribers.
 pub(crate) struct Broadcast(pub(crate) broadcast::Sender<Arc<str>>);
@@ -36,8 +37,21 @@ impl PageParts {
         if before.is_some() && changed.is_empty() && gone.is_empty() {
             return None;
         }
-        Some(json!({"whole": before.is_none(), "parts": changed, "gone": gone}).to_string())
+        Some(json!(LiveUpdate { whole: before.is_none(), parts: changed, gone }).to_string())
     }
+}
+
+/// The data of an event of `/v1/live`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LiveUpdate<'a> {
+    /// Whether it has all parts: those that are missing no longer exist.
+    whole: bool,
+    /// The new values by key.
+    #[schema(value_type = Object)]
+    parts: BTreeMap<&'a String, &'a Value>,
+    /// The keys of parts that no longer exist.
+    #[schema(value_type = Vec<String>)]
+    gone: Vec<&'a String>,
 }
 
 #[cfg(test)]

@@ -8,24 +8,12 @@ use agent_sre::http::{Client, Options};
 use agent_sre::sqlite::SqliteJournal;
 use agent_sre::{Clock, HttpClient, JournalEntry, JournalStore, SystemClock};
 use bytes::Bytes;
-use common::{ROOT, Service, config, finished};
+use common::{BUSY, Service, config, finished, own_slos, tasks};
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
-use sre_server::{Config, LoadError, Scope, Server, ServerLimits, StartError, Tls, Token, openapi};
+use sre_server::{Config, LoadError, Scope, Server, ServerLimits, StartError, Tls, Token};
 use sre_testkit::outside;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-const BUSY: &str = "name: answers\nlabels: {team: search}\nindicators: [{type: task_success_rate, target: 0.9}]\n\
-                    error_budget_policy: {exhaustion_action: freeze_deployments}\n";
-
-fn tasks(agent: &str, count: usize, failed: usize) -> String {
-    (0..count).map(|task| finished(agent, task, task >= failed)).collect()
-}
-
-fn own_slos(folder: &std::path::Path, text: &str) -> Config {
-    std::fs::write(folder.join("slo.yaml"), text).unwrap();
-    Config { slos: vec![folder.join("slo.yaml")], ..config(folder) }
-}
 
 #[tokio::test]
 async fn state_survives_a_restart() {
@@ -365,99 +353,6 @@ async fn agents_beyond_the_limit_share_a_series() {
     assert_eq!((budgets.len(), &budgets[3]["spent_usd"]), (4, &json!("25")), "three agents and the overflow");
     let found = ["remaining_usd", "utilization_percent", "avg_cost_per_task"].map(|field| budgets[0][field].clone());
     assert_eq!(found, [json!("99.5"), json!(0.5), json!("0.5")]);
-}
-
-#[tokio::test]
-async fn answers_are_what_the_schemas_say() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(own_slos(folder.path(), BUSY)).await;
-    let call = "{\"event\":\"llm_call\",\"time\":1,\"agent\":\"a\",\"task\":\"t\",\"model\":\"own-model\",\"input_tokens\":5}\n";
-    // Three tools that fail are a cascade.
-    let failed = |tool: &str| {
-        let fields = format!("tool_call\",\"tool\":\"{tool}");
-        finished("a", 0, false).replace("task_finished", &fields).repeat(6)
-    };
-    let tools: String = ["search", "mail", "fetch"].into_iter().map(failed).collect();
-    service.events(&(tasks("a", 40, 30) + call + &tools)).await;
-    service.tasks_from_two_sources("b", 5).await;
-    service.until("/v1/agents", |answer| answer["agents"][1]["overlap"].is_object()).await;
-    service.until("/v1/breakers", |answer| answer["breakers"].as_array().unwrap().len() >= 3).await;
-    service.until("/v1/cascades", |answer| !answer["cascades"].as_array().unwrap().is_empty()).await;
-    service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
-
-    let check: Value =
-        serde_json::from_str(&std::fs::read_to_string(format!("{ROOT}/docs/schemas/check.schema.json")).unwrap())
-            .unwrap();
-    let slos = service.get("/v1/slos").await;
-    let errors: Vec<String> =
-        jsonschema::validator_for(&check).unwrap().iter_errors(&slos).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-
-    let api: Value = serde_json::from_str(openapi()).unwrap();
-    let errors_of = |path: &str, method: &str, status: u16, answer: &Value| -> Vec<String> {
-        let response = &api["paths"][path][method]["responses"][status.to_string()];
-        let mut schema = response["content"]["application/json"]["schema"].clone();
-        assert!(schema.is_object(), "{method} {path} describes no JSON for {status}");
-        schema["components"] = api["components"].clone();
-        let validator = jsonschema::validator_for(&schema).unwrap();
-        validator.iter_errors(answer).map(|error| error.to_string()).collect()
-    };
-    for (path, asked) in [
-        ("/v1/slos", "/v1/slos"),
-        ("/v1/slos/{name}", "/v1/slos/answers?agent=a&window=1h"),
-        ("/v1/agents", "/v1/agents"),
-        ("/v1/alerts", "/v1/alerts?severity=critical&since=1h&limit=5"),
-        ("/v1/breakers", "/v1/breakers"),
-        ("/v1/cascades", "/v1/cascades"),
-        ("/v1/costs", "/v1/costs"),
-        ("/readyz", "/readyz"),
-        ("/openapi.json", "/openapi.json"),
-    ] {
-        let answer = service.get(asked).await;
-        let errors = errors_of(path, "get", 200, &answer);
-        assert!(errors.is_empty(), "{path}: {errors:?}");
-        assert!(
-            path == "/openapi.json" || !errors_of(path, "get", 200, &json!({})).is_empty(),
-            "{path} takes anything"
-        );
-    }
-    let line = finished("a", 50, true);
-    for (path, asked, body, status) in [
-        ("/v1/gate", "/v1/gate", "{}", 200),
-        ("/v1/gate", "/v1/gate", "{\"slos\": [\"nothing\"]}", 400),
-        ("/v1/events/{format}", "/v1/events/sre", &line, 200),
-        ("/v1/events/{format}", "/v1/events/sre", "nonsense\n", 200),
-        ("/v1/events/{format}", "/v1/events/fax", &line, 404),
-        ("/v1/traces", "/v1/traces", "{\"resourceSpans\": []}", 200),
-        ("/v1/traces", "/v1/traces", "{", 400),
-    ] {
-        let response = service.post(asked, "application/json", body.to_owned()).await;
-        assert_eq!(response.status().as_u16(), status, "{asked}");
-        let errors = errors_of(path, "post", status, &serde_json::from_slice(response.body()).unwrap());
-        assert!(errors.is_empty(), "{asked}: {errors:?}");
-    }
-    let detail = service.get("/v1/slos/answers?agent=a&window=1h").await;
-    let events = &detail["slos"][0]["history"]["events"];
-    let sum = |field: &str| events[field].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
-    assert_eq!((sum("good"), sum("bad")), (11, 30));
-    assert_eq!(service.get("/v1/costs").await["unknown_models"], json!({"own-model": 1}));
-    // Every path of the document exists.
-    for (path, methods) in api["paths"].as_object().unwrap() {
-        let path = path.replace("{name}", "answers").replace("{format}", "sre");
-        let response = if methods.get("post").is_some() {
-            service.post(&path, "application/json", "").await
-        } else if path == "/v1/live" {
-            continue;
-        } else {
-            service.get_raw(&path).await
-        };
-        assert_ne!(response.status(), StatusCode::NOT_FOUND, "{path}");
-    }
-    for query in ["window=forever", "limit=many"] {
-        let path = if query.starts_with("limit") { "/v1/alerts" } else { "/v1/slos/answers" };
-        assert_eq!(service.get_raw(&format!("{path}?{query}")).await.status(), StatusCode::BAD_REQUEST);
-    }
-    assert_eq!(service.get_raw("/v1/slos/nothing").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -31,8 +31,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
     get, path = "/v1/live",
     responses((
         status = 200, body = String, content_type = "text/event-stream",
-        description = "Server-sent events. Each is a JSON object with `parts`, the new values by key, and `gone`, the keys \
-                       of parts that no longer exist; `whole` is true if it has all parts."
+        description = "Server-sent events. The data of each is a `LiveUpdate` as JSON; the first has all parts."
     ))
 )]
 async fn live(State(state): AppRef) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {

@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::error::ErrorBody;
 use crate::Scope;
 use crate::app::AppState;
+use crate::live::LiveUpdate;
 
 /// Routes together with their description.
 pub(super) type ApiRouter = OpenApiRouter<Arc<AppState>>;
@@ -34,7 +35,7 @@ pub(super) type ApiRouter = OpenApiRouter<Arc<AppState>>;
         (name = "read", description = "Endpoints that report the state of agents."),
         (name = "service", description = "Endpoints about the service itself; open to everybody.")
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, LiveUpdate)),
     modifiers(&Tokens)
 )]
 struct Document;

@@ -33,6 +33,9 @@ pub(super) fn routes() -> ApiRouter {
     with_errors(routes, &of_otlp, &[(JSON, StatusBody::schema()), (PROTOBUF, Binary::schema())])
 }
 
+/// The paths of OTLP/HTTP.
+pub(super) const PATHS: [&str; 3] = ["/v1/traces", "/v1/logs", "/v1/metrics"];
+
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
 

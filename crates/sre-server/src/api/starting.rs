@@ -8,11 +8,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 
 use super::error::ApiError;
 use super::health::{self, Readiness};
-use super::otlp::Encoding;
+use super::otlp::{self, Encoding};
 
 /// Returns routes that answer 503; `is_locked` tells whether another process holds the journal.
 pub(crate) fn router(is_locked: Arc<AtomicBool>) -> Router {
@@ -27,10 +27,10 @@ async fn not_ready(State(is_locked): State<Arc<AtomicBool>>) -> Readiness {
     Readiness::new(vec![reason(&is_locked).to_owned()], None)
 }
 
-async fn unavailable(State(is_locked): State<Arc<AtomicBool>>, headers: HeaderMap) -> Response {
+async fn unavailable(State(is_locked): State<Arc<AtomicBool>>, uri: Uri, headers: HeaderMap) -> Response {
     let error = ApiError::unavailable(format!("{}; retry later", reason(&is_locked)), Duration::from_secs(1));
     match Encoding::of(&headers) {
-        Ok(Encoding::Protobuf) => error.into_otlp(true),
+        Ok(encoding) if otlp::PATHS.contains(&uri.path()) => error.into_otlp(encoding == Encoding::Protobuf),
         _ => error.into_response(),
     }
 }

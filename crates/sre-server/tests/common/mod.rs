@@ -124,3 +124,18 @@ pub(crate) fn finished(agent: &str, task: usize, success: bool) -> String {
         "{{\"event\":\"task_finished\",\"time\":{now:.3},\"agent\":\"{agent}\",\"task\":\"{task}\",\"success\":{success},\"duration_ms\":20}}\n"
     )
 }
+
+/// An objective that freezes deploys.
+pub(crate) const BUSY: &str = "name: answers\nlabels: {team: search}\nindicators: [{type: task_success_rate, target: 0.9}]\n\
+                    error_budget_policy: {exhaustion_action: freeze_deployments}\n";
+
+/// Returns lines of tasks of an agent that have just finished, the first `failed` of them with an error.
+pub(crate) fn tasks(agent: &str, count: usize, failed: usize) -> String {
+    (0..count).map(|task| finished(agent, task, task >= failed)).collect()
+}
+
+/// Returns settings with these objectives, a free port and the data in `folder`.
+pub(crate) fn own_slos(folder: &Path, text: &str) -> Config {
+    std::fs::write(folder.join("slo.yaml"), text).unwrap();
+    Config { slos: vec![folder.join("slo.yaml")], ..config(folder) }
+}
