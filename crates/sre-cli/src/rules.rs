@@ -34,7 +34,7 @@ struct Rule {
 pub(crate) fn rules(specs: &[SloSpec]) -> anyhow::Result<RuleFile> {
     let mut groups = vec![service_rules()];
     for spec in specs {
-        let slo = Slo::from_spec(spec, "", &SliRegistry::default())?;
+        let slo = Slo::from_specs(spec, specs, "", &SliRegistry::default())?;
         let mut rules = Vec::new();
         for threshold in &slo.budget().config().policy.0 {
             let (severity, long, short) = (threshold.severity, threshold.window, threshold.short_window());

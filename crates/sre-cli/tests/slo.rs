@@ -99,6 +99,15 @@ fn objectives_convert_to_openslo_and_back() {
 }
 
 #[test]
+fn rules_are_printed_for_a_composite_objective() {
+    let folder = tempfile::tempdir().unwrap();
+    let composite = "name: all\ntarget: 0.9\ncomposite: {objectives: [{name: a}]}\n---\nname: a\ntarget: 0.9\n";
+    let output = sre(&["slo", "rules", &write(folder.path(), "a.yaml", composite)]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("- name: sre-slo-all\n"), "{}", text(&output.stdout));
+}
+
+#[test]
 fn the_schema_is_json() {
     let schema: Value = serde_json::from_slice(&sre(&["slo", "schema"]).stdout).unwrap();
     assert_eq!(schema["required"][0], "name");
