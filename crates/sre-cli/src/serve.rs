@@ -118,6 +118,8 @@ async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow
     }
     if let Some(demo) = demo {
         demo.abort();
+        // Otherwise it may report that the stopped service does not answer.
+        let _ = demo.await;
     }
     server.stop().await;
     Ok(ExitCode::SUCCESS)
