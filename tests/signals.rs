@@ -34,6 +34,8 @@ error_budget_policy: {min_events: 2}
 ";
 /// The variable with the folder of the process that is killed.
 const FOLDER: &str = "SRE_SIGNALS_TEST";
+/// The file that opens the gate of the slow receiver.
+const GATE: &str = "open";
 
 /// A file to which a receiver appends what it receives: `begin KEY` or `end KEY`.
 struct Log(Mutex<File>);
@@ -57,16 +59,21 @@ fn line(is_begin: bool, key: &str) -> String {
 struct Receiver {
     log: Arc<Log>,
     calls: AtomicU64,
-    panics: bool,
+    /// The file for which a slow receiver waits; another panics.
+    gate: Option<PathBuf>,
 }
 
 impl SignalHandler for Receiver {
     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        if self.panics {
-            assert!(!call.is_multiple_of(3), "a handler's mistake");
-        } else {
-            std::thread::sleep(Duration::from_millis(400));
+        match &self.gate {
+            None => assert!(!call.is_multiple_of(3), "a handler's mistake"),
+            // A batch comes through, and the others only once the gate is open.
+            Some(gate) => {
+                while call > 0 && !gate.exists() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
         }
         let lines: String = signals.iter().map(|signal| line(signal.phase == Phase::Firing, &signal.key)).collect();
         self.log.append(&lines);
@@ -99,8 +106,7 @@ fn child() {
     let log = Log::open(&folder, "alerts");
     let deliver = move |alert: &Alert| log.append(&line(alert.severity != Severity::Resolved, &alert.dedup_key));
     alerts.add_channel(CallbackChannel::new("receiver", deliver), ChannelConfig::default()).unwrap();
-    let receiver =
-        |name, panics| Arc::new(Receiver { log: Log::open(&folder, name), calls: AtomicU64::new(0), panics });
+    let receiver = |name, gate| Arc::new(Receiver { log: Log::open(&folder, name), calls: AtomicU64::new(0), gate });
     let mut settings = EngineSettings::default();
     settings.slos = agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap();
     settings.max_agents = AGENTS;
@@ -108,8 +114,8 @@ fn child() {
         .engines(&settings)
         .unwrap()
         .handle("alerts", alerts)
-        .handle("slow", receiver("slow", false))
-        .handle("panicking", receiver("panicking", true))
+        .handle("slow", receiver("slow", Some(folder.join(GATE))))
+        .handle("panicking", receiver("panicking", None))
         .handle("freeze", Arc::new(Freeze))
         .spool(Arc::new(SqliteSpool::open(folder.join("spool.db")).unwrap()))
         .build()
@@ -216,6 +222,7 @@ fn every_receiver_sees_one_begin_and_one_end_of_every_incident() {
     let late = received(folder, "slow").len();
     assert!(late < INCIDENTS, "{late} incidents have begun");
     process.command("recover");
+    std::fs::write(folder.join(GATE), "").unwrap();
     for kill_at in [0, 1, INCIDENTS / 2] {
         wait_until(folder, "alerts", kill_at, |incident| incident.ends > 0);
         drop(process);

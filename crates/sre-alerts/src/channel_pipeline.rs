@@ -8,7 +8,7 @@ use sre_core::{
 
 use crate::delivery_log::DeliveryLog;
 use crate::escalation::EscalationPolicy;
-use crate::fingerprint::Fingerprinter;
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::group::Groups;
 use crate::matcher::all_match;
 use crate::message::Message;
@@ -34,6 +34,8 @@ pub(crate) struct ChannelPipeline {
     /// Whether messages that did not fit into the queue wait in the store; later ones must wait behind them.
     pub(crate) has_spilled: bool,
     stats: ChannelSnapshot,
+    /// The incidents of which a message was lost, since it was last looked at.
+    pub(crate) lost: Vec<Fingerprint>,
     pub(crate) log: DeliveryLog,
 }
 
@@ -62,6 +64,7 @@ impl ChannelPipeline {
             queue_limit: options.queue_limit,
             has_spilled: false,
             stats: ChannelSnapshot::new(&*name),
+            lost: Vec::new(),
             log: DeliveryLog { channel: name.clone(), records: Vec::new() },
             name,
         }
@@ -159,6 +162,7 @@ impl ChannelPipeline {
             return None;
         }
         self.stats.failed += 1;
+        self.note_lost(&message);
         self.log.record(&message, DeliveryState::Failed, error.status(), Some(text), now);
         self.queue.finish(message.key);
         Some(message)
@@ -195,11 +199,19 @@ impl ChannelPipeline {
         }
         if message.alert_ids.is_empty() {
             self.stats.dropped += 1;
+            self.note_lost(&message);
         } else {
             self.has_spilled = true;
             self.log.record(&message, DeliveryState::Released, None, None, now);
         }
         Decision::QueueFull
+    }
+
+    /// Notes the incidents that go on without this channel knowing of it.
+    fn note_lost(&mut self, message: &Message) {
+        if message.alert.severity != Severity::Resolved && message.acknowledged_by.is_none() {
+            self.lost.extend(message.incidents());
+        }
     }
 
     /// Accepts messages adopted from the store; `is_last` if the store has no more of them.

@@ -59,6 +59,8 @@ pub(crate) struct Detail {
     pub(crate) opened_at: Timestamp,
     /// The channels that were notified.
     pub(crate) channels: Vec<ChannelId>,
+    /// Those of them to which the last alert could not be delivered.
+    pub(crate) undelivered: Vec<ChannelId>,
     /// The last alert sent, for repeats and to complete its resolution.
     pub(crate) last: Option<(Option<AlertId>, Arc<Alert>)>,
     pub(crate) is_acknowledged: bool,
@@ -128,7 +130,8 @@ impl Incidents {
         let AlertRecord { id, at, alert, acknowledged, .. } = record;
         let last_sent = LastSent::new(at, alert.severity);
         let last = Some((Some(id), Arc::new(alert)));
-        let detail = Detail { opened_at: at, channels, last, is_acknowledged: acknowledged.is_some() };
+        let is_acknowledged = acknowledged.is_some();
+        let detail = Detail { opened_at: at, channels, last, is_acknowledged, ..Detail::default() };
         self.open.insert(key, Incident { last_sent, detail: Box::new(detail) });
         self.expiries.push_back((at.saturating_add(self.timeout), key));
     }

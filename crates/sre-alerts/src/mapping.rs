@@ -5,7 +5,7 @@ use sre_core::{Alert, Phase, Signal};
 /// Turns a signal into an alert; `None` sends nothing.
 pub type Mapping = Arc<dyn Fn(&Signal) -> Option<Alert> + Send + Sync>;
 
-/// The mapping of a manager that is given none: every signal is an alert with the signal's key, severity, texts and labels.
+/// The mapping of a manager that is given none: every signal is an alert with the signal's source, key, severity, texts and labels.
 ///
 /// ```
 /// use sre_alerts::default_mapping;
@@ -18,6 +18,8 @@ pub type Mapping = Arc<dyn Fn(&Signal) -> Option<Alert> + Send + Sync>;
 pub fn default_mapping(signal: &Signal) -> Option<Alert> {
     let mut alert = Alert {
         severity: signal.severity,
+        source: signal.source.clone().into_owned(),
+        one_off: signal.phase == Phase::OneOff,
         agent_id: signal.agent.clone(),
         slo_name: signal.slo.clone(),
         dedup_key: signal.key.clone(),

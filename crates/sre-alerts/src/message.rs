@@ -11,6 +11,9 @@ use crate::fingerprint::Fingerprint;
 pub(crate) struct Message {
     /// Messages of one key are delivered in order.
     pub(crate) key: Fingerprint,
+    /// The incident, and of a summary the others.
+    pub(crate) incident: Fingerprint,
+    pub(crate) others: Vec<Fingerprint>,
     pub(crate) alert: Arc<Alert>,
     /// The stored alerts that the message delivers; empty without a store.
     pub(crate) alert_ids: Vec<AlertId>,
@@ -23,13 +26,20 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn new(key: Fingerprint, alert: Arc<Alert>, id: Option<AlertId>, at: Timestamp) -> Self {
-        Self { key, alert, alert_ids: id.into_iter().collect(), at, acknowledged_by: None, attempts: 0 }
+        let alert_ids = id.into_iter().collect();
+        Self { key, incident: key, others: Vec::new(), alert, alert_ids, at, acknowledged_by: None, attempts: 0 }
     }
 
     /// Returns one message in place of several.
     pub(crate) fn summary_of(messages: &[Self], key: Fingerprint, alert: Arc<Alert>, at: Timestamp) -> Self {
         let alert_ids = messages.iter().flat_map(|message| message.alert_ids.iter().copied()).collect();
-        Self { key, alert, alert_ids, at, acknowledged_by: None, attempts: 0 }
+        let others: Vec<Fingerprint> = messages.iter().flat_map(Self::incidents).collect();
+        Self { key, incident: key, others, alert, alert_ids, at, acknowledged_by: None, attempts: 0 }
+    }
+
+    /// Returns the incidents that it is about.
+    pub(crate) fn incidents(&self) -> impl Iterator<Item = Fingerprint> {
+        std::iter::once(self.incident).chain(self.others.iter().copied())
     }
 
     /// Returns the message's identifier: the same for the same key, severity and time, also after a restart.

@@ -96,20 +96,32 @@ impl Shared {
     }
 
     /// Returns the alerts that change an incident: not one that was sent already, with the same start and severity, nor the
-    /// resolution of an incident that is not open.
+    /// resolution of an incident that is not open. An alert that was sent already is delivered again to channels that have lost it.
     pub(crate) fn changes(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
         let is_known = |alert: &Alert| self.state().incident(self.fingerprinter.of(alert)).is_some();
-        alerts.retain(|alert| !self.began_before_this_run(alert) || is_known(alert) || !self.was_resolved(alert));
-        let state = self.state();
+        alerts.retain(|alert| !self.began_before_this_run(alert) || is_known(alert) || !self.is_past(alert));
+        let mut state = self.state();
         let form = |alert: &Alert| (alert.severity, alert.starts_at);
         // What each incident will be, once the alerts before are sent.
         let mut incidents = HashMap::new();
+        let mut repeated = Vec::new();
         alerts.retain(|alert| {
+            if alert.one_off {
+                return true;
+            }
             let key = self.fingerprinter.of(alert);
             let last = incidents.entry(key).or_insert_with(|| state.incident(key).map(form));
             let next = (alert.severity != Severity::Resolved).then(|| form(alert));
-            std::mem::replace(last, next) != next
+            let is_change = std::mem::replace(last, next) != next;
+            repeated.extend((!is_change && next.is_some()).then_some(key));
+            is_change
         });
+        let now = self.now();
+        for key in repeated {
+            if state.redeliver(key, now) {
+                self.wake.notify_one();
+            }
+        }
         alerts
     }
 
@@ -117,14 +129,17 @@ impl Shared {
         alert.starts_at != Timestamp::default() && alert.starts_at < self.created
     }
 
-    /// Returns whether the history has a resolution of the incident after the alert: engines that an earlier run has not
-    /// saved raise their signals again.
-    fn was_resolved(&self, alert: &Alert) -> bool {
+    /// Returns whether the history has the single occurrence, or a resolution of the incident after the alert: engines that an
+    /// earlier run has not saved raise their signals again.
+    fn is_past(&self, alert: &Alert) -> bool {
         let key = Some(alert.key().into_owned());
         let query = AlertQuery { dedup_key: key, limit: Some(1), ..AlertQuery::default() };
         // If the store fails, the alert is rather sent twice than not at all.
         let last = self.options.store.as_ref().and_then(|store| store.query(&query).ok()?.pop());
-        last.is_some_and(|last| last.alert.ends_at.is_some_and(|ended| ended >= alert.starts_at))
+        let is_past =
+            last.is_some_and(|last| alert.one_off || last.alert.ends_at.is_some_and(|ended| ended >= alert.starts_at));
+        self.state().counts.deduplicated += u64::from(is_past && alert.one_off);
+        is_past
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -83,7 +83,8 @@ impl State {
             self.counts.unrouted += 1;
             return Err(SendReport::new(Verdict::NoChannel));
         }
-        let closed = match self.incidents.admit(key, alert.severity, now) {
+        let admission = if alert.one_off { Admission::Fire } else { self.incidents.admit(key, alert.severity, now) };
+        let closed = match admission {
             Admission::Duplicate => {
                 self.counts.deduplicated += 1;
                 return Err(SendReport::new(Verdict::Duplicate));
@@ -128,7 +129,7 @@ impl State {
     /// Notes what later alerts of the key depend on, as they may be planned before this one is dispatched.
     fn note_planned(&mut self, planned: &PlannedAlert, now: Timestamp) {
         let PlannedAlert { key, alert, at, channels, silenced_until, .. } = planned;
-        if channels.is_empty() {
+        if channels.is_empty() || alert.one_off {
             return;
         }
         if let Some(until) = *silenced_until {
@@ -167,7 +168,12 @@ impl State {
                 channel: pipeline.name.clone(),
                 decision: Decision::Silenced { until },
             }));
-            if let Err(reason) = self.silenced.mark_dispatched(&message) {
+            // A single occurrence does not wait for the end of the silence.
+            let marked = match message.alert.one_off {
+                true => Err("silenced"),
+                false => self.silenced.mark_dispatched(&message),
+            };
+            if let Err(reason) = marked {
                 self.skip(&SilencedAlert { until, message, channels, is_dispatched: true }, reason, now);
             }
             return report;
@@ -196,7 +202,43 @@ impl State {
             let decision = pipeline.accept(message.clone(), now, self.fingerprinter);
             decisions.push(ChannelDecision { channel: pipeline.name.clone(), decision });
         }
-        self.schedule_renotifications(message.key, channels, now);
+        self.note_lost();
+        if !message.alert.one_off {
+            self.schedule_renotifications(message.key, channels, now);
+        }
+    }
+
+    /// Notes for each incident the channels that have lost its last alert.
+    fn note_lost(&mut self) {
+        for pipeline in &mut self.pipelines {
+            for key in pipeline.lost.drain(..) {
+                if let Some(incident) = self.incidents.get(key)
+                    && !incident.detail.undelivered.contains(&pipeline.id)
+                {
+                    incident.detail.undelivered.push(pipeline.id);
+                }
+            }
+        }
+    }
+
+    /// Sends the last alert of an incident that goes on once more to the channels that have lost it. Returns false if there is
+    /// none.
+    pub(crate) fn redeliver(&mut self, key: Fingerprint, now: Timestamp) -> bool {
+        if self.silenced.contains(key) {
+            return false;
+        }
+        let Some(incident) = self.incidents.get(key).filter(|incident| !incident.detail.is_acknowledged) else {
+            return false;
+        };
+        let channels = std::mem::take(&mut incident.detail.undelivered);
+        let Some((id, alert)) = incident.detail.last.clone().filter(|_| !channels.is_empty()) else { return false };
+        let message = Message::new(key, alert, id, now);
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| channels.contains(&pipeline.id)) {
+            pipeline.log.record(&message, DeliveryState::Pending, None, None, now);
+            pipeline.accept(message.clone(), now, self.fingerprinter);
+        }
+        self.note_lost();
+        true
     }
 
     /// Does what is due by `now`; with `flush`, also releases what groups and rate limits hold.
@@ -210,6 +252,7 @@ impl State {
         for pipeline in &mut self.pipelines {
             pipeline.release(now, flush, self.fingerprinter);
         }
+        self.note_lost();
     }
 
     /// Sends the silenced alerts that a silence ended early no longer covers.
@@ -334,10 +377,12 @@ impl State {
         now: Timestamp,
     ) -> Option<Message> {
         let retry = self.options.retry;
-        match self.pipeline(channel) {
+        let finished = match self.pipeline(channel) {
             Some(pipeline) => pipeline.finish_attempt(message, result, now, &retry),
             None => Some(message),
-        }
+        };
+        self.note_lost();
+        finished
     }
 
     /// Moves the results to be stored into `into`.

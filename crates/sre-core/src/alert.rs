@@ -46,6 +46,9 @@ pub struct Alert {
     /// When the problem ended, for `resolved` only. `None` means the time of sending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
+    /// Whether it is about a single occurrence. It is sent once, and opens no incident that would be repeated, escalated or resolved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_off: bool,
     /// Labels for routing and silences.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -72,6 +75,7 @@ impl Alert {
             dedup_key: String::new(),
             starts_at: Timestamp::default(),
             ends_at: None,
+            one_off: false,
             labels: BTreeMap::new(),
             links: BTreeMap::new(),
         }

@@ -50,8 +50,9 @@ pub trait AlertStore: Send + Sync {
     /// deliveries.
     fn adopt(&self, channel: &str, limit: usize, now: Timestamp) -> Result<Vec<AlertRecord>, StoreError>;
 
-    /// Returns the open incidents, oldest first: for each key whose last alert is not `resolved`, that alert. Its deliveries
-    /// are those of all the incident's alerts, one per channel, a successful one if there is one.
+    /// Returns the open incidents, oldest first: for each key whose last alert is neither `resolved` nor about a single
+    /// occurrence, that alert. Its deliveries are those of all the incident's alerts, one per channel, a successful one if there is
+    /// one.
     fn open_incidents(&self) -> Result<Vec<AlertRecord>, StoreError>;
 
     /// Returns the matching alerts, newest first.

@@ -239,7 +239,7 @@ impl ProcessorThread {
         let before = self.processor.shared.engines();
         // The effects of handled signals, such as an open circuit, are part of the state.
         before.runtime.flush(FLUSH_TIMEOUT);
-        let copied = before.runtime.copy_state_to(&engines.runtime);
+        let copied = before.runtime.hand_over_to(&engines.runtime);
         copied.map_err(|error| format!("the new engines cannot restore the current state: {error}"))?;
         let old = self.processor.shared.replace(engines);
         drop(before);

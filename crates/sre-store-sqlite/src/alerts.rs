@@ -49,16 +49,17 @@ impl AlertStore for SqliteAlertStore {
     fn append(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, StoreError> {
         self.file.write(|connection| {
             let mut alert = connection.prepare_cached(
-                "INSERT INTO alerts (at, severity, agent_id, slo_name, dedup_key, body) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO alerts (at, severity, agent_id, slo_name, dedup_key, body, one_off)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
             )?;
             let mut delivery = connection
                 .prepare_cached("INSERT INTO deliveries (alert, channel, state, owner, at) VALUES (?, ?, ?, ?, ?)")?;
             let mut ids = Vec::with_capacity(alerts.len());
             for new in alerts {
                 let body = serde_json::to_string(&*new.alert).unwrap_or_default();
-                let Alert { agent_id, slo_name, .. } = &*new.alert;
+                let Alert { agent_id, slo_name, one_off, .. } = &*new.alert;
                 let (at, severity) = (new.at.as_nanos(), new.alert.severity as u8);
-                let id = alert.insert(params![at, severity, agent_id, slo_name, new.alert.key(), body])?;
+                let id = alert.insert(params![at, severity, agent_id, slo_name, new.alert.key(), body, one_off])?;
                 for (channel, state) in &new.deliveries {
                     delivery.execute(params![id, channel, code(*state), self.lease.owner, at])?;
                 }
@@ -125,7 +126,7 @@ impl AlertStore for SqliteAlertStore {
     fn open_incidents(&self) -> Result<Vec<AlertRecord>, StoreError> {
         self.file.read(|connection| {
             let mut last = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM alerts a WHERE severity > 0 AND NOT EXISTS
+                "SELECT {COLUMNS} FROM alerts a WHERE severity > 0 AND NOT one_off AND NOT EXISTS
                  (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id) ORDER BY a.id"
             ))?;
             let mut records: Vec<AlertRecord> = last.query_map([], record)?.collect::<Result<_, _>>()?;
@@ -205,7 +206,9 @@ impl AlertStore for SqliteAlertStore {
     fn acknowledge(&self, dedup_key: &str, by: &str, at: Timestamp) -> Result<bool, StoreError> {
         self.file.write(|connection| {
             let last: Option<(i64, u8)> = connection
-                .prepare_cached("SELECT id, severity FROM alerts WHERE dedup_key = ? ORDER BY id DESC LIMIT 1")?
+                .prepare_cached(
+                    "SELECT id, severity FROM alerts WHERE dedup_key = ? AND NOT one_off ORDER BY id DESC LIMIT 1",
+                )?
                 .query_row([dedup_key], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((id, _)) = last.filter(|(_, severity)| *severity > 0) else { return Ok(false) };
@@ -283,7 +286,7 @@ impl AlertStore for SqliteAlertStore {
 }
 
 /// The condition of alerts that may be deleted: not the last one of an open incident, and without unfinished deliveries.
-const DELETABLE: &str = "(a.severity = 0 OR EXISTS
+const DELETABLE: &str = "(a.severity = 0 OR a.one_off OR EXISTS
       (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id))
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert = a.id AND d.state IN (0, 1))";
 

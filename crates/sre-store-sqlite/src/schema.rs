@@ -20,7 +20,7 @@ pub(crate) struct Schema {
 /// Alerts and their deliveries.
 pub(crate) const ALERTS: Schema = Schema { id: 0, migrations: &ALERT_MIGRATIONS, synchronous: "FULL" };
 
-const ALERT_MIGRATIONS: [&str; 2] = [
+const ALERT_MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE alerts (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -52,6 +52,7 @@ const ALERT_MIGRATIONS: [&str; 2] = [
     );
 ",
     "CREATE TABLE silences (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+    "ALTER TABLE alerts ADD COLUMN one_off INTEGER NOT NULL DEFAULT 0",
 ];
 
 /// How long to wait for another process that holds the lock.

@@ -150,14 +150,21 @@ fn retention_keeps_open_incidents_and_unfinished_deliveries() {
             new(alert("closed", Severity::Resolved, "x"), &["slack"], at(1)),
             new(alert("waiting", Severity::Warning, "x"), &["slack"], at(1)),
             new(alert("waiting", Severity::Resolved, "x"), &[], at(2)),
+            new(Alert { one_off: true, ..alert("once", Severity::Warning, "x") }, &["slack"], at(2)),
         ])
         .unwrap();
+    let open = store.open_incidents().unwrap();
+    assert_eq!(open.iter().map(|record| &*record.alert.dedup_key).collect::<Vec<_>>(), ["open"]);
     store
-        .record(&[result(ids[1], "slack", DeliveryState::Delivered), result(ids[2], "slack", DeliveryState::Failed)])
+        .record(&[
+            result(ids[1], "slack", DeliveryState::Delivered),
+            result(ids[2], "slack", DeliveryState::Failed),
+            result(ids[5], "slack", DeliveryState::Delivered),
+        ])
         .unwrap();
     let day = Retention { age: Duration::from_secs(86_400), size: u64::MAX };
     assert_eq!(store.prune(&day, at(60)).unwrap(), 0);
-    assert_eq!(store.prune(&day, at(100_000)).unwrap(), 3, "both of `closed`, and the resolution of `waiting`");
+    assert_eq!(store.prune(&day, at(100_000)).unwrap(), 4, "both of `closed`, the resolution of `waiting`, and `once`");
     let left = store.query(&AlertQuery::default()).unwrap();
     assert_eq!(left.iter().map(|record| &*record.alert.dedup_key).collect::<Vec<_>>(), ["waiting", "open"]);
     let delivery = &left[0].deliveries[0];
@@ -206,7 +213,7 @@ fn an_unusable_file_is_an_error_that_says_what_to_do() {
     let newer = folder.path().join("newer.db");
     drop(SqliteAlertStore::open(&newer).unwrap());
     rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 7).unwrap();
-    assert!(error("newer.db").contains("has schema version 7, expected at most 2"));
+    assert!(error("newer.db").contains("has schema version 7, expected at most 3"));
 
     // A page in the middle that is overwritten.
     let damaged = folder.path().join("damaged.db");

@@ -1,20 +1,24 @@
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use sre_core::{
     Metric, Phase, Signal, SignalHandler, SignalSink, Spool, StateError, StateReader, StateWriter, StoreError,
+    Timestamp,
 };
 
-use super::queue::{Queued, SignalQueue, Taken};
+use super::queue::{Queued, SignalQueue, TakenSignal};
 
 /// Hands signals to handlers, each of which has a queue and a thread of its own.
 pub(crate) struct Dispatcher {
     queues: Vec<HandlerQueue>,
     taps: Vec<Arc<dyn SignalSink>>,
     spool: Option<Arc<dyn Spool>>,
+    one_offs: Mutex<OneOffKeys>,
     /// Signals that wait or are being handled, of all handlers.
     unhandled: Mutex<usize>,
     idle: Condvar,
@@ -27,6 +31,49 @@ struct HandlerQueue {
     state: Mutex<QueueState>,
     filled: Condvar,
     counts: Counts,
+}
+
+/// How many one-offs of each key there were at the time of the last.
+#[derive(Default)]
+struct OneOffKeys {
+    time: Timestamp,
+    counts: HashMap<String, u32>,
+}
+
+impl OneOffKeys {
+    /// Numbers the key of a one-off if another at the same time had it, so that handlers do not take them for one.
+    fn make_unique(&mut self, signal: &mut Signal) {
+        if signal.time != self.time {
+            self.time = signal.time;
+            self.counts.clear();
+        }
+        let count = self.counts.entry(signal.key.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            signal.key = format!("{}/{count}", signal.key);
+        }
+    }
+}
+
+/// A signal as the spool and the saved state have it.
+#[derive(Serialize, Deserialize)]
+struct StoredSignal<S> {
+    #[serde(flatten)]
+    signal: S,
+    #[serde(default)]
+    depth: u8,
+}
+
+impl Queued {
+    fn stored(&self) -> StoredSignal<&Signal> {
+        StoredSignal { signal: &self.signal, depth: self.depth }
+    }
+}
+
+impl From<StoredSignal<Signal>> for Queued {
+    fn from(stored: StoredSignal<Signal>) -> Self {
+        Self::new(Arc::new(stored.signal), stored.depth)
+    }
 }
 
 #[derive(Default)]
@@ -58,13 +105,13 @@ pub struct HandlerStats {
     pub name: String,
     /// Signals handled.
     pub handled: u64,
-    /// Signals that repeated a known or waiting state.
+    /// Signals that repeated a waiting state or a handled end.
     pub coalesced: u64,
     /// One-offs written to the spool.
     pub spooled: u64,
     /// Panics of the handler over a single signal. The signal is handled again, up to ten times.
     pub panicked: u64,
-    /// Signals lost: one-offs for which memory was full and there was no spool or it failed, one-offs over which the handler
+    /// Signals lost: one-offs for which memory was full and there was no spool or it failed, signals over which the handler
     /// panicked ten times, and signals that handlers raised over each other's without end.
     pub dropped: u64,
     /// Signals waiting now.
@@ -93,7 +140,14 @@ impl Dispatcher {
     ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let queues: Vec<_> = handlers.iter().map(|(name, _)| HandlerQueue::new(name, spool.as_deref())).collect();
         let spooled = queues.iter().map(|queue| queue.state().spooled as usize).sum();
-        let dispatcher = Arc::new(Self { queues, taps, spool, unhandled: Mutex::new(spooled), idle: Condvar::new() });
+        let dispatcher = Arc::new(Self {
+            queues,
+            taps,
+            spool,
+            one_offs: Mutex::default(),
+            unhandled: Mutex::new(spooled),
+            idle: Condvar::new(),
+        });
         let spawn = |(number, (name, handler)): (usize, (String, Arc<dyn SignalHandler>))| {
             let dispatcher = dispatcher.clone();
             let thread = std::thread::Builder::new().name(format!("sre-{name}"));
@@ -139,41 +193,72 @@ impl Dispatcher {
             let pending = queue.pending();
             if !pending.is_empty() {
                 // Signals are JSON, which may get more fields.
-                let pending = pending.iter().filter_map(|signal| serde_json::to_string(&**signal).ok());
+                let pending = pending.iter().filter_map(|queued| serde_json::to_string(&queued.stored()).ok());
                 state.put(&(&queue.name, pending.collect::<Vec<String>>()));
             }
         }
     }
 
-    /// Queues the signals that an earlier run has not handled, for the handlers that there still are.
+    /// Queues the signals that an earlier run has not handled, for handlers that still exist.
     pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         while !state.is_empty() {
             let (name, pending): (String, Vec<String>) = state.take()?;
             let Some(queue) = self.queues.iter().find(|queue| queue.name == name) else { continue };
             for json in pending {
-                let signal = serde_json::from_str(&json).map_err(|error| StateError::new(error.to_string()))?;
-                self.push(queue, 0, Arc::new(signal));
+                let stored: StoredSignal<Signal> =
+                    serde_json::from_str(&json).map_err(|error| StateError::new(error.to_string()))?;
+                self.push(queue, stored.into());
             }
         }
         Ok(())
     }
 
+    /// Moves the signals that are not handled to the handlers of the same names of another dispatcher. A signal that is being
+    /// handled here is handled there again, since what the handler does to the state here may come too late.
+    pub(crate) fn hand_over_to(&self, other: &Self) {
+        for queue in &self.queues {
+            let Some(successor) = other.queues.iter().find(|successor| successor.name == queue.name) else { continue };
+            let moved = {
+                let mut state = queue.state();
+                let before = state.waiting();
+                let in_flight = state.in_flight.clone();
+                let moved: Vec<Queued> = in_flight.into_iter().chain(state.queue.drain()).collect();
+                // What the spool holds is read by the other.
+                (state.spooled, state.read_back) = (0, None);
+                self.change_unhandled(before, state.waiting());
+                moved
+            };
+            for queued in moved.into_iter().filter(|queued| !queued.is_spooled) {
+                other.push(successor, queued);
+            }
+            let mut state = successor.state();
+            let before = state.waiting();
+            state.spooled = successor.spooled(other.spool.as_deref());
+            other.change_unhandled(before, state.waiting());
+            drop(state);
+            successor.filled.notify_one();
+        }
+    }
+
     /// Hands a signal to every handler but the one that raises it; `from` has that one's number and the signal's depth.
-    fn dispatch(&self, signal: Signal, from: Option<(usize, u8)>) {
+    fn dispatch(&self, mut signal: Signal, from: Option<(usize, u8)>) {
+        if signal.phase == Phase::OneOff {
+            self.one_offs.lock().unwrap_or_else(PoisonError::into_inner).make_unique(&mut signal);
+        }
         self.taps.iter().for_each(|tap| tap.send(signal.clone()));
         let signal = Arc::new(signal);
         let depth = from.map_or(0, |(_, depth)| depth);
         for (number, queue) in self.queues.iter().enumerate() {
             if from.is_none_or(|(from, _)| from != number) {
-                self.push(queue, depth, signal.clone());
+                self.push(queue, Queued::new(signal.clone(), depth));
             }
         }
     }
 
-    fn push(&self, queue: &HandlerQueue, depth: u8, signal: Arc<Signal>) {
+    fn push(&self, queue: &HandlerQueue, queued: Queued) {
         let mut state = queue.state();
         let before = state.waiting();
-        queue.push(&mut state, depth, signal, self.spool.as_deref());
+        queue.push(&mut state, queued, self.spool.as_deref());
         // Counted before the lock is released, so that `flush` does not return early.
         self.change_unhandled(before, state.waiting());
         drop(state);
@@ -226,22 +311,27 @@ impl SignalSink for Dispatcher {
 impl HandlerQueue {
     fn new(name: &str, spool: Option<&dyn Spool>) -> Self {
         let spool_name = format!("signals/{name}");
-        // If its size cannot be read, the spool is read once the next one-off is written to it.
-        let spooled = spool.and_then(|spool| spool.size(&spool_name).ok()).map_or(0, |size| size.records);
-        Self {
+        let queue = Self {
             name: name.to_owned(),
             spool_name,
-            state: Mutex::new(QueueState { spooled, ..QueueState::default() }),
+            state: Mutex::default(),
             filled: Condvar::new(),
             counts: Counts::default(),
-        }
+        };
+        queue.state().spooled = queue.spooled(spool);
+        queue
     }
 
-    fn push(&self, state: &mut QueueState, depth: u8, signal: Arc<Signal>, spool: Option<&dyn Spool>) {
-        let is_one_off = signal.phase == Phase::OneOff;
+    /// Returns the number of signals in the spool. If it cannot be read, the spool is read once the next one-off is written to it.
+    fn spooled(&self, spool: Option<&dyn Spool>) -> u64 {
+        spool.and_then(|spool| spool.size(&self.spool_name).ok()).map_or(0, |size| size.records)
+    }
+
+    fn push(&self, state: &mut QueueState, queued: Queued, spool: Option<&dyn Spool>) {
+        let is_one_off = queued.signal.phase == Phase::OneOff;
         if is_one_off && (state.spooled > 0 || state.queue.one_offs() >= MAX_ONE_OFFS) {
             let stored = spool.map(|spool| {
-                let json = serde_json::to_vec(&*signal).unwrap_or_default();
+                let json = serde_json::to_vec(&queued.stored()).unwrap_or_default();
                 spool.append(&self.spool_name, &[&json])
             });
             if matches!(stored, Some(Ok(_))) {
@@ -250,14 +340,14 @@ impl HandlerQueue {
             } else {
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
-        } else if !state.queue.push(depth, Queued::new(signal)) {
+        } else if !state.queue.push(queued) {
             self.counts.coalesced.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Ends the batch in flight. Signals over which the handler panicked are put back, up to a number of times, and their
     /// number is returned; then the queue pauses.
-    fn finish(&self, batch: usize, failed: Vec<Taken>) -> usize {
+    fn finish(&self, batch: usize, failed: Vec<TakenSignal>) -> usize {
         let count = |counter: &AtomicU64, number: usize| counter.fetch_add(number as u64, Ordering::Relaxed);
         count(&self.counts.handled, batch - failed.len());
         count(&self.counts.panicked, failed.len());
@@ -270,9 +360,8 @@ impl HandlerQueue {
             if queued.panics < MAX_PANICS {
                 (again, panics) = (again + 1, queued.panics.max(panics));
                 state.queue.put_back((number, queued));
-            } else if queued.signal.phase == Phase::OneOff {
-                count(&self.counts.dropped, 1);
             } else {
+                count(&self.counts.dropped, 1);
                 state.queue.forget(&queued.signal);
             }
         }
@@ -285,15 +374,15 @@ impl HandlerQueue {
     }
 
     /// Returns the signals in memory that are not handled, oldest first, without those that the spool still holds.
-    fn pending(&self) -> Vec<Arc<Signal>> {
+    fn pending(&self) -> Vec<Queued> {
         let state = self.state();
         let pending = state.in_flight.iter().chain(state.queue.iter()).filter(|queued| !queued.is_spooled);
-        pending.map(|queued| queued.signal.clone()).collect()
+        pending.cloned().collect()
     }
 
     /// Waits for signals and returns a batch of one depth; `None` once the queue is closed and empty. Calls `changed` with the
     /// number of waiting signals before and after reading the spool.
-    fn next_batch(&self, spool: Option<&dyn Spool>, changed: impl Fn(usize, usize)) -> Option<(u8, Vec<Taken>)> {
+    fn next_batch(&self, spool: Option<&dyn Spool>, changed: impl Fn(usize, usize)) -> Option<(u8, Vec<TakenSignal>)> {
         let mut state = self.state();
         let mut is_locked_out = false;
         loop {
@@ -334,10 +423,9 @@ impl HandlerQueue {
         state.read_back = records.last().map(|last| last.id);
         state.spooled = if records.is_empty() { 0 } else { state.spooled.saturating_sub(records.len() as u64) };
         for record in &records {
-            match serde_json::from_slice(&record.bytes) {
-                Ok(signal) => {
-                    let queued = Queued { is_spooled: true, ..Queued::new(Arc::new(signal)) };
-                    state.queue.push(0, queued);
+            match serde_json::from_slice::<StoredSignal<Signal>>(&record.bytes) {
+                Ok(stored) => {
+                    state.queue.push(Queued { is_spooled: true, ..stored.into() });
                 }
                 Err(_) => drop(self.counts.dropped.fetch_add(1, Ordering::Relaxed)),
             }
@@ -374,7 +462,7 @@ impl HandlerStats {
     pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         for (name, count, help) in [
             ("sre.signal_handler.handled", self.handled, "Signals handled."),
-            ("sre.signal_handler.coalesced", self.coalesced, "Signals that repeated a known state."),
+            ("sre.signal_handler.coalesced", self.coalesced, "Signals that repeated a waiting state or a handled end."),
             ("sre.signal_handler.spooled", self.spooled, "One-off signals written to the spool."),
             ("sre.signal_handler.panics", self.panicked, "Panics of the handler over a single signal."),
             ("sre.signal_handler.dropped", self.dropped, "Signals lost."),
@@ -401,7 +489,7 @@ mod tests {
         let (spool, changed) = (MemorySpool::default(), |_, _| {});
         let queue = HandlerQueue::new("test", Some(&spool));
         for second in 0..(MAX_ONE_OFFS + 3) as i64 {
-            queue.push(&mut queue.state(), 0, Arc::new(one_off(second)), Some(&spool));
+            queue.push(&mut queue.state(), Queued::new(Arc::new(one_off(second)), 0), Some(&spool));
         }
         let spooled = || spool.size(&queue.spool_name).unwrap().records;
         let mut handled = 0;
@@ -417,6 +505,34 @@ mod tests {
         queue.state().is_closed = true;
         assert!(queue.next_batch(Some(&spool), changed).is_none());
         assert_eq!(spooled(), 0);
+    }
+
+    #[test]
+    fn a_signal_given_up_is_counted_as_dropped() {
+        let queue = HandlerQueue::new("test", None);
+        let begin = Signal::firing("test", "a", Severity::Critical, Timestamp::from_secs(1));
+        queue.push(&mut queue.state(), Queued::new(Arc::new(begin), 0), None);
+        queue.state().is_closed = true;
+        for _ in 0..MAX_PANICS {
+            let (_, batch) = queue.next_batch(None, |_, _| {}).unwrap();
+            queue.finish(1, batch);
+        }
+        assert_eq!((queue.stats().panicked, queue.stats().dropped), (u64::from(MAX_PANICS), 1));
+    }
+
+    #[test]
+    fn the_spool_and_the_saved_state_keep_the_depth_of_a_signal() {
+        let spool = MemorySpool::default();
+        let queue = HandlerQueue::new("test", Some(&spool));
+        queue.state().spooled = 1;
+        queue.push(&mut queue.state(), Queued::new(Arc::new(one_off(1)), 5), Some(&spool));
+        let (depth, batch) = queue.next_batch(Some(&spool), |_, _| {}).unwrap();
+        assert_eq!((depth, batch.len()), (5, 1));
+        let json = serde_json::to_string(&Queued::new(Arc::new(one_off(1)), 5).stored()).unwrap();
+        let stored: StoredSignal<Signal> = serde_json::from_str(&json).unwrap();
+        assert_eq!((stored.depth, stored.signal), (5, one_off(1)));
+        let before_depth = serde_json::to_string(&one_off(1)).unwrap();
+        assert_eq!(serde_json::from_str::<StoredSignal<Signal>>(&before_depth).unwrap().depth, 0);
     }
 
     /// Its size cannot be read.

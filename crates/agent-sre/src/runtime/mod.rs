@@ -121,8 +121,9 @@ impl Runtime {
         }
     }
 
-    /// Copies the state of every part to a runtime that is to replace this one. Waiting signals stay here to be handled.
-    pub fn copy_state_to(&self, other: &Self) -> Result<(), StateError> {
+    /// Gives a runtime that is to replace this one the state of every part, and the signals that are not handled yet. Signals of
+    /// a handler that it lacks stay here to be handled, as do those that are being handled.
+    pub fn hand_over_to(&self, other: &Self) -> Result<(), StateError> {
         let mut state = StateWriter::default();
         self.save_parts(&mut state);
         let state = state.finish()?;
@@ -130,6 +131,7 @@ impl Runtime {
             let (name, mut part) = section?;
             other.restore(name, &mut part)?;
         }
+        self.dispatcher.hand_over_to(&other.dispatcher);
         Ok(())
     }
 

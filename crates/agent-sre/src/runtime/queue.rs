@@ -5,14 +5,15 @@ use sre_core::{Phase, Signal, Timestamp};
 
 /// Signals that wait for one handler, in order.
 ///
-/// An incident never has more than a few signals here, however often its state changes: a repeat of a state is dropped, and
+/// An incident never has more than a few signals here, however often its state changes: a repeat of a waiting state is dropped, and
 /// a circle through states is cut short, so that the size is bounded by the number of incidents. An end never replaces a
-/// beginning that was not handled. One-offs are counted; the caller of `push` limits their number.
+/// beginning that was not handled. A beginning that is asserted again after it was handled is handled again, so that a handler
+/// can make good what it lost. One-offs are counted; the caller of `push` limits their number.
 #[derive(Debug, Default)]
 pub(crate) struct SignalQueue {
     next: u64,
     /// All signals of one incident that wait have one depth, so that they stay in order.
-    waiting: BTreeMap<Place, Queued>,
+    waiting: BTreeMap<QueuePosition, Queued>,
     /// The depth from which signals are taken next.
     turn: u8,
     incidents: HashMap<String, Incident>,
@@ -21,12 +22,14 @@ pub(crate) struct SignalQueue {
 
 /// The depth and the number of a signal. The depth is 0 for a signal of an engine, 1 for one that a handler raised over it, and
 /// so on.
-type Place = (u8, u64);
+type QueuePosition = (u8, u64);
 
 /// A waiting signal.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     pub(crate) signal: Arc<Signal>,
+    /// 0 for a signal of an engine, 1 for one that a handler raised over it, and so on.
+    pub(crate) depth: u8,
     /// How often the handler has panicked over it.
     pub(crate) panics: u8,
     /// Whether the spool still holds it.
@@ -34,30 +37,23 @@ pub(crate) struct Queued {
 }
 
 /// A signal taken from the queue, with its place there.
-pub(crate) type Taken = (Place, Queued);
+pub(crate) type TakenSignal = (QueuePosition, Queued);
 
 #[derive(Debug, Default)]
 struct Incident {
     /// The places of its waiting signals, in order.
-    waiting: Vec<Place>,
-    /// The state that was handed to the handler last.
-    handled: Option<Handled>,
+    waiting: Vec<QueuePosition>,
+    /// The time of the end that was handed to the handler last, if nothing was since.
+    ended: Option<Timestamp>,
 }
 
-#[derive(Debug, PartialEq)]
-struct Handled {
-    phase: Phase,
-    state: String,
-    time: Timestamp,
-}
-
-/// Maximum number of incidents that are remembered after their end, to recognise repeats of it.
-const MAX_ENDED: usize = 65_536;
+/// Maximum number of handled incidents that are remembered, to recognise repeats of their ends.
+const MAX_HANDLED: usize = 65_536;
 
 impl SignalQueue {
-    /// Adds a signal of a depth. Returns false if it repeats a state that waits or is known to be handled.
-    pub(crate) fn push(&mut self, depth: u8, queued: Queued) -> bool {
-        let mut place = (depth, self.next);
+    /// Adds a signal. Returns false if it repeats a state that waits, or an end that is known to be handled.
+    pub(crate) fn push(&mut self, queued: Queued) -> bool {
+        let mut place = (queued.depth, self.next);
         let signal = &queued.signal;
         if signal.phase == Phase::OneOff {
             self.one_offs += 1;
@@ -66,8 +62,9 @@ impl SignalQueue {
                 self.incidents.insert(signal.key.clone(), Incident::default());
             }
             let incident = self.incidents.get_mut(&signal.key).expect("it was there, or has just been put there");
-            let is_known =
-                |place: &Place| self.waiting.get(place).is_some_and(|known| is_same_state(&known.signal, signal));
+            let is_known = |place: &QueuePosition| {
+                self.waiting.get(place).is_some_and(|known| is_same_state(&known.signal, signal))
+            };
             // A beginning replaces what came since the same beginning; an end replaces nothing but an end.
             let repeated = match signal.phase {
                 Phase::Firing => incident.waiting.iter().position(is_known),
@@ -80,8 +77,8 @@ impl SignalQueue {
                 self.waiting.insert(incident.waiting[repeated], queued);
                 return false;
             }
-            let handled = incident.handled.as_ref().filter(|_| incident.waiting.is_empty());
-            if handled.is_some_and(|handled| handled.is_repeated_by(signal)) {
+            let is_end = signal.phase == Phase::Resolved && incident.waiting.is_empty();
+            if is_end && incident.ended == Some(signal.time) {
                 return false;
             }
             place.0 = incident.waiting.first().map_or(place.0, |(depth, _)| *depth);
@@ -93,36 +90,43 @@ impl SignalQueue {
     }
 
     /// Takes the oldest signals of one depth out, of each depth in turn. Returns them with the depth.
-    pub(crate) fn take(&mut self, limit: usize) -> (u8, Vec<Taken>) {
+    pub(crate) fn take(&mut self, limit: usize) -> (u8, Vec<TakenSignal>) {
         let first = self.waiting.range((self.turn, 0)..).next().or_else(|| self.waiting.first_key_value());
         let depth = first.map_or(0, |((depth, _), _)| *depth);
         self.turn = depth.saturating_add(1);
         let places = self.waiting.range((depth, 0)..=(depth, u64::MAX)).take(limit).map(|(place, _)| *place);
-        let places: Vec<Place> = places.collect();
+        let places: Vec<QueuePosition> = places.collect();
         let taken = places.into_iter().filter_map(|place| self.waiting.remove_entry(&place));
-        let taken: Vec<Taken> = taken.collect();
+        let taken: Vec<TakenSignal> = taken.collect();
         for (place, Queued { signal, .. }) in &taken {
             if signal.phase == Phase::OneOff {
                 self.one_offs -= 1;
             } else if let Some(incident) = self.incidents.get_mut(&signal.key) {
                 incident.waiting.retain(|waiting| waiting != place);
-                incident.handled = Some(Handled::of(signal));
+                incident.ended = (signal.phase == Phase::Resolved).then_some(signal.time);
             }
         }
         (depth, taken)
     }
 
     /// Returns a signal to its place, before what has come since.
-    pub(crate) fn put_back(&mut self, ((mut depth, number), queued): Taken) {
+    pub(crate) fn put_back(&mut self, ((mut depth, number), queued): TakenSignal) {
         if queued.signal.phase == Phase::OneOff {
             self.one_offs += 1;
         } else {
             let incident = self.incidents.entry(queued.signal.key.clone()).or_default();
             depth = incident.waiting.first().map_or(depth, |(depth, _)| *depth);
             incident.waiting.insert(0, (depth, number));
-            incident.handled = None;
+            incident.ended = None;
         }
         self.waiting.insert((depth, number), queued);
+    }
+
+    /// Takes all signals out, oldest first.
+    pub(crate) fn drain(&mut self) -> Vec<Queued> {
+        let waiting = std::mem::take(&mut self.waiting);
+        (self.incidents, self.one_offs) = (HashMap::new(), 0);
+        waiting.into_values().collect()
     }
 
     /// Returns the waiting signals, oldest first.
@@ -130,21 +134,17 @@ impl SignalQueue {
         self.waiting.values()
     }
 
-    /// Forgets that a signal was handled: it is taken again when it is asserted again.
+    /// Forgets that an end was handled: it is taken again when it is asserted again.
     pub(crate) fn forget(&mut self, signal: &Signal) {
         if let Some(incident) = self.incidents.get_mut(&signal.key) {
-            incident.handled = None;
+            incident.ended = None;
         }
     }
 
-    /// Forgets ended incidents if there are too many; their ends, asserted again, are handled once more.
+    /// Forgets handled incidents if there are too many; their ends, asserted again, are handled once more.
     pub(crate) fn trim(&mut self) {
-        if self.incidents.len() > MAX_ENDED {
-            let is_ended = |incident: &Incident| {
-                let handled = incident.handled.as_ref();
-                incident.waiting.is_empty() && handled.is_none_or(|handled| handled.phase == Phase::Resolved)
-            };
-            self.incidents.retain(|_, incident| !is_ended(incident));
+        if self.incidents.len() > MAX_HANDLED {
+            self.incidents.retain(|_, incident| !incident.waiting.is_empty());
         }
     }
 
@@ -162,18 +162,8 @@ impl SignalQueue {
 }
 
 impl Queued {
-    pub(crate) fn new(signal: Arc<Signal>) -> Self {
-        Self { signal, panics: 0, is_spooled: false }
-    }
-}
-
-impl Handled {
-    fn of(signal: &Signal) -> Self {
-        Self { phase: signal.phase, state: signal.state.clone().into_owned(), time: signal.time }
-    }
-
-    fn is_repeated_by(&self, signal: &Signal) -> bool {
-        (self.phase, &*self.state, self.time) == (signal.phase, &*signal.state, signal.time)
+    pub(crate) fn new(signal: Arc<Signal>, depth: u8) -> Self {
+        Self { signal, depth, panics: 0, is_spooled: false }
     }
 }
 
@@ -193,7 +183,7 @@ mod tests {
     }
 
     fn queued(signal: Signal) -> Queued {
-        Queued::new(Arc::new(signal))
+        Queued::new(Arc::new(signal), 0)
     }
 
     fn firing(state: &'static str, second: i64) -> Queued {
@@ -211,41 +201,44 @@ mod tests {
     #[test]
     fn a_beginning_is_kept_before_its_end() {
         let mut queue = SignalQueue::default();
-        assert!(queue.push(0, firing("open", 1)) && queue.push(0, resolved(2)) && !queue.push(0, resolved(3)));
+        assert!(queue.push(firing("open", 1)) && queue.push(resolved(2)) && !queue.push(resolved(3)));
         assert_eq!(states(&mut queue), ["open", "resolved"]);
-        assert!(queue.push(0, firing("open", 4)) && queue.push(0, resolved(5)));
+        assert!(queue.push(firing("open", 4)) && queue.push(resolved(5)));
         assert_eq!(states(&mut queue), ["open", "resolved"]);
     }
 
     #[test]
-    fn what_was_handled_is_not_handled_again_unless_it_is_forgotten() {
+    fn a_beginning_that_is_asserted_again_is_handled_again_and_an_end_is_not() {
         let mut queue = SignalQueue::default();
-        queue.push(0, firing("open", 1));
+        queue.push(firing("open", 1));
+        queue.take(1);
+        assert!(queue.push(firing("open", 1)), "the handler may have lost it");
+        assert!(!queue.push(firing("open", 1)), "it waits");
+        queue.take(1);
+        queue.push(resolved(2));
         let (_, taken) = queue.take(1);
-        assert!(!queue.push(0, firing("open", 1)), "asserted again");
+        assert!(!queue.push(resolved(2)), "asserted again");
         queue.forget(&taken[0].1.signal);
-        assert!(queue.push(0, firing("open", 1)), "made good");
+        assert!(queue.push(resolved(2)), "made good");
     }
 
     #[test]
     fn one_offs_are_all_kept() {
         let mut queue = SignalQueue::default();
         let one_off = queued(Signal::one_off("test", "key", Severity::Info, at(1)));
-        (0..3).for_each(|_| assert!(queue.push(0, one_off.clone())));
+        (0..3).for_each(|_| assert!(queue.push(one_off.clone())));
         assert_eq!((queue.one_offs(), queue.take(2).1.len(), queue.one_offs()), (3, 2, 1));
     }
 
     #[test]
     fn a_signal_that_is_put_back_comes_before_what_followed_it() {
         let mut queue = SignalQueue::default();
-        queue.push(0, firing("open", 1));
+        queue.push(firing("open", 1));
         let begin = queue.take(1).1.remove(0);
-        assert!(
-            queue.push(0, resolved(2)) && queue.push(0, queued(Signal::one_off("test", "one", Severity::Info, at(3))))
-        );
+        assert!(queue.push(resolved(2)) && queue.push(queued(Signal::one_off("test", "one", Severity::Info, at(3)))));
         queue.put_back(begin);
         assert_eq!(states(&mut queue), ["open", "resolved", "occurred"]);
-        assert!(queue.push(0, firing("open", 4)), "the incident begins again");
+        assert!(queue.push(firing("open", 4)), "the incident begins again");
     }
 
     #[test]
@@ -253,7 +246,7 @@ mod tests {
         let mut queue = SignalQueue::default();
         let mut push = |depth, second| {
             let signal = Signal::one_off("test", "one", Severity::Info, at(second));
-            queue.push(depth, queued(signal))
+            queue.push(Queued { depth, ..queued(signal) })
         };
         assert!([(0, 1), (0, 2), (1, 3), (0, 4), (0, 5)].into_iter().all(|(depth, second)| push(depth, second)));
         let batches: Vec<(u8, usize)> =
@@ -264,12 +257,12 @@ mod tests {
     #[test]
     fn an_incident_stays_in_order_whatever_raises_its_signals() {
         let mut queue = SignalQueue::default();
-        queue.push(1, firing("open", 1));
-        queue.push(0, resolved(2));
+        queue.push(Queued { depth: 1, ..firing("open", 1) });
+        queue.push(resolved(2));
         assert_eq!(states(&mut queue), ["open", "resolved"]);
-        queue.push(1, firing("open", 3));
+        queue.push(Queued { depth: 1, ..firing("open", 3) });
         let begin = queue.take(1).1.remove(0);
-        queue.push(0, resolved(4));
+        queue.push(resolved(4));
         queue.put_back(begin);
         assert_eq!(states(&mut queue), ["open", "resolved"]);
     }
@@ -280,7 +273,7 @@ mod tests {
         #[test]
         fn a_handler_follows_every_incident(steps in prop::collection::vec((0..4_usize, any::<bool>()), 1..200)) {
             let mut queue = SignalQueue::default();
-            let (mut seen, mut last, mut began) = (Vec::<Taken>::new(), None, false);
+            let (mut seen, mut last, mut began) = (Vec::<TakenSignal>::new(), None, false);
             for (second, (state, takes)) in (1..).zip(steps) {
                 // An engine tells transitions only.
                 let signal = match state {
@@ -290,7 +283,7 @@ mod tests {
                 let is_transition = last.as_ref().is_none_or(|last: &Arc<Signal>| last.state != signal.signal.state);
                 if is_transition {
                     last = Some(signal.signal.clone());
-                    queue.push(0, signal);
+                    queue.push(signal);
                 }
                 prop_assert!(queue.len() <= 7, "{queue:?}");
                 began |= queue.iter().any(|queued| queued.signal.phase == Phase::Firing);

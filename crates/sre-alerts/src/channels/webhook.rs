@@ -97,6 +97,7 @@ fn body(alert: &Alert, event: &str, at: Timestamp) -> Value {
         dedup_key: shortened(&alert.dedup_key, DETAIL),
         starts_at: alert.starts_at,
         ends_at: alert.ends_at,
+        one_off: alert.one_off,
         labels: texts(&alert.labels),
         links: texts(&alert.links),
     };

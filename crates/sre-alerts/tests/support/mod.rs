@@ -113,7 +113,10 @@ impl AlertStore for MemoryStore {
         for record in &self.contents()?.records {
             last.insert(record.alert.key().into_owned(), record.clone());
         }
-        Ok(last.into_values().filter(|record| record.alert.severity != Severity::Resolved).collect())
+        Ok(last
+            .into_values()
+            .filter(|record| record.alert.severity != Severity::Resolved && !record.alert.one_off)
+            .collect())
     }
 
     fn query(&self, query: &AlertQuery) -> Result<Vec<AlertRecord>, StoreError> {
