@@ -24,14 +24,20 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     settings.slos = parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap();
     settings.limits = Some(Limits::default());
     settings.breakers = Some(DetectorConfig::default());
-    let seen = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::new(Mutex::new(Vec::<Signal>::new()));
     let handled = seen.clone();
     let runtime = Runtime::builder()
         .engines(&settings)
         .unwrap()
         .handle(
             "seen",
-            Arc::new(move |signal: &Signal| handled.lock().unwrap().push((signal.key.clone(), signal.phase))),
+            Arc::new(move |signal: &Signal| {
+                let mut handled = handled.lock().unwrap();
+                // What still fires is asserted every minute.
+                if !handled.iter().any(|earlier| signal.repeats(earlier)) {
+                    handled.push(signal.clone());
+                }
+            }),
         )
         .build()
         .unwrap();
@@ -57,7 +63,7 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     run("broken", true);
     evaluate(1);
     assert_eq!(guard.budget("chatty").status, CostStatus::Ok);
-    assert!(seen.lock().unwrap().iter().all(|(_, phase)| *phase == Phase::Resolved));
+    assert!(seen.lock().unwrap().iter().all(|signal| signal.phase == Phase::Resolved));
 
     run("chatty", false);
     run("broken", false);
@@ -67,7 +73,10 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     let state = |agent: &str| detector.breaker(agent).map(|breaker| breaker.state());
     assert_ne!(state("broken"), Some(BreakerState::Closed));
     assert_eq!(state("chatty"), Some(BreakerState::Closed));
-    let count = |key: &str, phase| seen.lock().unwrap().iter().filter(|of| **of == (key.to_owned(), phase)).count();
+    let count = |key: &str, phase| {
+        let seen = seen.lock().unwrap();
+        seen.iter().filter(|signal| (&*signal.key, signal.phase) == (key, phase)).count()
+    };
     for (key, begins) in [
         ("slo/slow-down/chatty", 1),
         ("slo/stop/broken", 1),
@@ -75,7 +84,7 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
         ("cost/agent broken/status", 0),
         ("breaker/agent chatty", 0),
     ] {
-        assert_eq!(count(key, Phase::Firing), begins, "{key}: {:?}", seen.lock().unwrap());
+        assert_eq!(count(key, Phase::Firing), begins, "{key}");
     }
     assert!(count("breaker/agent broken", Phase::Firing) >= 1);
 

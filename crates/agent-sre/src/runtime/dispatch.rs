@@ -105,7 +105,7 @@ pub struct HandlerStats {
     pub name: String,
     /// Signals handled.
     pub handled: u64,
-    /// Signals that repeated a waiting state or a handled end.
+    /// Signals that repeated a waiting state, or belonged to an incident that is over.
     pub coalesced: u64,
     /// One-offs written to the spool.
     pub spooled: u64,
@@ -462,7 +462,11 @@ impl HandlerStats {
     pub fn metrics(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         for (name, count, help) in [
             ("sre.signal_handler.handled", self.handled, "Signals handled."),
-            ("sre.signal_handler.coalesced", self.coalesced, "Signals that repeated a waiting state or a handled end."),
+            (
+                "sre.signal_handler.coalesced",
+                self.coalesced,
+                "Signals that repeated a waiting state, or came after the end.",
+            ),
             ("sre.signal_handler.spooled", self.spooled, "One-off signals written to the spool."),
             ("sre.signal_handler.panics", self.panicked, "Panics of the handler over a single signal."),
             ("sre.signal_handler.dropped", self.dropped, "Signals lost."),

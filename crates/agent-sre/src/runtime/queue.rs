@@ -51,7 +51,7 @@ struct Incident {
 const MAX_HANDLED: usize = 65_536;
 
 impl SignalQueue {
-    /// Adds a signal. Returns false if it repeats a state that waits, or an end that is known to be handled.
+    /// Adds a signal. Returns false if it repeats a state that waits, or belongs to an incident whose end is known.
     pub(crate) fn push(&mut self, queued: Queued) -> bool {
         let mut place = (queued.depth, self.next);
         let signal = &queued.signal;
@@ -77,8 +77,16 @@ impl SignalQueue {
                 self.waiting.insert(incident.waiting[repeated], queued);
                 return false;
             }
-            let is_end = signal.phase == Phase::Resolved && incident.waiting.is_empty();
-            if is_end && incident.ended == Some(signal.time) {
+            let last = incident.waiting.last().and_then(|place| self.waiting.get(place)).map(|last| &last.signal);
+            let ended = match last {
+                Some(last) => (last.phase == Phase::Resolved).then_some(last.time),
+                None => incident.ended,
+            };
+            let is_over = match signal.phase {
+                Phase::Firing => ended.is_some_and(|ended| signal.time < ended),
+                _ => ended == Some(signal.time),
+            };
+            if is_over {
                 return false;
             }
             place.0 = incident.waiting.first().map_or(place.0, |(depth, _)| *depth);
@@ -218,6 +226,7 @@ mod tests {
         queue.push(resolved(2));
         let (_, taken) = queue.take(1);
         assert!(!queue.push(resolved(2)), "asserted again");
+        assert!(!queue.push(firing("open", 1)), "it is over");
         queue.forget(&taken[0].1.signal);
         assert!(queue.push(resolved(2)), "made good");
     }
