@@ -272,8 +272,8 @@ fn best(mut work: impl FnMut()) -> Duration {
 }
 
 /// Returns a figure as `cargo xtask bench` reads it.
-fn figure(what: impl Into<String>, measured: f64, unit: &str, asked: serde_json::Value) -> serde_json::Value {
-    json!({"what": what.into(), "measured": measured, "unit": unit, "asked": asked})
+fn figure(what: impl Into<String>, measured: f64, unit: &str, required: serde_json::Value) -> serde_json::Value {
+    json!({"what": what.into(), "measured": measured, "unit": unit, "required": required})
 }
 
 fn main() {
@@ -294,8 +294,8 @@ fn main() {
         best(|| drop(ExportTraceServiceRequest::decode(&*template.bytes))),
     );
     let nanos = |time: Duration| time.as_secs_f64() * 1e9;
-    let asked = json!({"times": {"most": 2.0, "peer": "prost", "of_peer": nanos(prost)}});
-    let mut figures = vec![figure("read such a body", nanos(read), "ns", asked)];
+    let required = json!({"times": {"most": 2.0, "peer": "prost", "of_peer": nanos(prost)}});
+    let mut figures = vec![figure("read such a body", nanos(read), "ns", required)];
 
     let service = Service::start(folder.path());
     load(&service.address, &template, &next, Duration::from_secs(3), None);

@@ -90,8 +90,8 @@ impl CostFindings {
         let guard = runtime.get::<CostGuard>();
         let costs = guard.map(|guard| LimitFindings::of(&guard, runtime, alerts, unknown_models, at));
         // The built-in prices are reported only if there were model calls to price.
-        let is_told = public_list.is_none() || prices.priced > 0 || !prices.unknown_calls.is_empty();
-        let prices = is_told.then_some(prices);
+        let is_reported = public_list.is_none() || prices.priced > 0 || !prices.unknown_calls.is_empty();
+        let prices = is_reported.then_some(prices);
         (prices.is_some() || costs.is_some()).then_some(Self { prices, costs })
     }
 }

@@ -90,7 +90,7 @@ impl LangfuseExporter {
         batch: &ExportBatch<'_>,
         spans: Vec<Value>,
         http: &dyn HttpClient,
-    ) -> Result<Refused, ExportError> {
+    ) -> Result<PartialRejection, ExportError> {
         let body = observation::request(batch.resource, spans);
         let answer = self.post(SPANS, &body, batch.at, http).await?;
         let partial = serde_json::from_slice::<SpansAnswer>(&answer).unwrap_or_default().partial_success;
@@ -102,7 +102,7 @@ impl LangfuseExporter {
         scores: Vec<Value>,
         at: Timestamp,
         http: &dyn HttpClient,
-    ) -> Result<Refused, ExportError> {
+    ) -> Result<PartialRejection, ExportError> {
         let answer = self.post(SCORES, &Value::Array(scores), at, http).await?;
         let answer = serde_json::from_slice::<ScoresAnswer>(&answer).unwrap_or_default();
         Ok(self.refused(answer.rejected, answer.errors.first().map_or("", |error| &error.message)))
@@ -120,21 +120,21 @@ impl LangfuseExporter {
         Ok(send_export(NAME, request, &secrets, at, http).await?.into_body())
     }
 
-    fn refused(&self, count: u64, reason: &str) -> Refused {
+    fn refused(&self, count: u64, reason: &str) -> PartialRejection {
         let mut reason = reason.to_owned();
         self.0.secrets.iter().for_each(|secret| reason = reason.replace(secret.expose(), "***"));
         let reason: String = reason.chars().take(REASON_CHARS).collect();
-        Refused { count, reason: if reason.is_empty() { "no reason given".into() } else { reason.into() } }
+        PartialRejection { count, reason: if reason.is_empty() { "no reason given".into() } else { reason.into() } }
     }
 }
 
 /// Records that Langfuse rejected, and the reason.
-struct Refused {
+struct PartialRejection {
     count: u64,
     reason: Cow<'static, str>,
 }
 
-impl Refused {
+impl PartialRejection {
     fn report(self, sent: usize) -> ExportReport {
         let refused = self.count.min(sent as u64);
         ExportReport::accepted(sent - refused as usize).with_rejected(refused, self.reason)

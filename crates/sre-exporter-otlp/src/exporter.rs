@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Secret, Timestamp, Wants, send_export};
 
-use crate::partial_success::{NAME, REASON_CHARS, Refused};
+use crate::partial_success::{NAME, PartialRejection, REASON_CHARS};
 use crate::settings::{Checked, InvalidSettings, OtlpSettings, Protocol};
 use crate::{metrics, spans};
 
@@ -51,7 +51,7 @@ impl OtlpExporter {
                 let answer = self.post("/v1/metrics", &request, batch.at, http).await?;
                 let partial =
                     ExportMetricsServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
-                partial.map(|partial| Refused::new(partial.rejected_data_points, partial.error_message))
+                partial.map(|partial| PartialRejection::new(partial.rejected_data_points, partial.error_message))
             }
             #[cfg(feature = "grpc")]
             Transport::Grpc(grpc) => grpc.export_metrics(request, &self.settings).await?,
@@ -69,7 +69,7 @@ impl OtlpExporter {
             Transport::Http => {
                 let answer = self.post("/v1/traces", &request, batch.at, http).await?;
                 let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
-                partial.map(|partial| Refused::new(partial.rejected_spans, partial.error_message))
+                partial.map(|partial| PartialRejection::new(partial.rejected_spans, partial.error_message))
             }
             #[cfg(feature = "grpc")]
             Transport::Grpc(grpc) => grpc.export_spans(request, &self.settings).await?,
@@ -77,8 +77,8 @@ impl OtlpExporter {
         Ok(self.report(count, refused).with_ignored(ignored))
     }
 
-    fn report(&self, count: usize, refused: Option<Refused>) -> ExportReport {
-        let Some(Refused { count: refused, reason }) = refused else { return ExportReport::accepted(count) };
+    fn report(&self, count: usize, refused: Option<PartialRejection>) -> ExportReport {
+        let Some(PartialRejection { count: refused, reason }) = refused else { return ExportReport::accepted(count) };
         let refused = refused.min(count as u64);
         let reason = self.settings.redacted(&reason, REASON_CHARS);
         ExportReport::accepted(count - refused as usize).with_rejected(refused, reason)

@@ -15,7 +15,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use crate::partial_success::{NAME, Refused};
+use crate::partial_success::{NAME, PartialRejection};
 use crate::settings::{Checked, InvalidSettings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,20 +45,22 @@ impl Grpc {
         &self,
         request: ExportMetricsServiceRequest,
         settings: &Checked,
-    ) -> Result<Option<Refused>, ExportError> {
+    ) -> Result<Option<PartialRejection>, ExportError> {
         let mut client = MetricsServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
         let answer = self.answer(client.export(with_headers(request, settings)), settings).await?;
-        Ok(answer.partial_success.map(|partial| Refused::new(partial.rejected_data_points, partial.error_message)))
+        Ok(answer
+            .partial_success
+            .map(|partial| PartialRejection::new(partial.rejected_data_points, partial.error_message)))
     }
 
     pub(crate) async fn export_spans(
         &self,
         request: ExportTraceServiceRequest,
         settings: &Checked,
-    ) -> Result<Option<Refused>, ExportError> {
+    ) -> Result<Option<PartialRejection>, ExportError> {
         let mut client = TraceServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
         let answer = self.answer(client.export(with_headers(request, settings)), settings).await?;
-        Ok(answer.partial_success.map(|partial| Refused::new(partial.rejected_spans, partial.error_message)))
+        Ok(answer.partial_success.map(|partial| PartialRejection::new(partial.rejected_spans, partial.error_message)))
     }
 
     fn channel(&self) -> Channel {
@@ -180,7 +182,7 @@ mod tests {
     use crate::OtlpSettings;
 
     #[test]
-    fn statuses_are_told_apart_as_over_http() {
+    fn status_codes_map_to_the_same_error_kinds_as_over_http() {
         let settings = OtlpSettings::new("http://collector:4317").with_header("api-key", Secret::new("s3cr3t"));
         let settings = Checked::try_from(&settings).unwrap();
         for (code, retryable, too_large, unauthorized) in [

@@ -72,8 +72,13 @@ impl SliRegistry {
     }
 
     /// Returns the indicator type of that name.
-    pub fn get_type(&self, name: &str) -> Option<SliType<'_>> {
+    pub fn sli_type(&self, name: &str) -> Option<SliType<'_>> {
         self.types.get_key_value(name).map(|(name, factory)| SliType { name, factory })
+    }
+
+    /// Alias of [`sli_type`](Self::sli_type), the name in the Python package `agent-sre`.
+    pub fn get_type(&self, name: &str) -> Option<SliType<'_>> {
+        self.sli_type(name)
     }
 
     /// Returns the names of the registered types, sorted.
@@ -87,7 +92,7 @@ impl SliRegistry {
     ///
     /// Returns an error if the type or a parameter is unknown or invalid.
     pub fn create(&self, spec: &IndicatorSpec) -> Result<Box<dyn Sli>, IndicatorError> {
-        let of_type = self.get_type(&spec.kind).ok_or_else(|| {
+        let of_type = self.sli_type(&spec.kind).ok_or_else(|| {
             let known = self.types().collect::<Vec<_>>().join(", ");
             IndicatorError::new("type", format!("`{}`", spec.kind), format!("one of {known}"))
         })?;

@@ -165,9 +165,10 @@ fn a_custom_type_may_have_parameters_of_text_and_flags() {
     assert_eq!((slo.indicator_summary()[0].name.as_str(), slo.budget().config().total), ("declined", Some(0.005)));
     let error = parse("name: x\nindicators: [{type: refusals, strict: perhaps}]", "x.yaml", &registry).unwrap_err();
     assert_eq!(error.to_string(), "x.yaml:2: `indicators[0].strict: perhaps`: expected true or false");
-    let of_type = registry.get_type("refusals").unwrap();
+    let of_type = registry.sli_type("refusals").unwrap();
     assert_eq!(of_type.create(&Default::default()).unwrap().spec().target, 0.1);
-    assert!(registry.get_type("nothing").is_none());
+    assert!(registry.sli_type("nothing").is_none());
+    assert_eq!(registry.get_type("refusals").unwrap().name(), of_type.name());
 }
 
 struct Refusals(RatioSeries);

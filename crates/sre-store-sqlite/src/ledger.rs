@@ -58,6 +58,7 @@ const LEDGER: Schema = Schema {
     ) WITHOUT ROWID;
     ALTER TABLE holds ADD COLUMN model TEXT;
 ",
+        "ALTER TABLE holds RENAME TO reservations",
     ],
 };
 
@@ -129,7 +130,7 @@ impl LedgerStore for SqliteLedger {
             let values = params![id.cast_signed(), agent, shared, amount.nanos(), expires.as_nanos(), model];
             run(
                 connection,
-                "INSERT INTO holds (number, agent, shared, amount, expires, model) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO reservations (number, agent, shared, amount, expires, model) VALUES (?, ?, ?, ?, ?, ?)",
                 values,
             )?;
             Ok(ReserveOutcome::Reserved)
@@ -162,7 +163,7 @@ impl LedgerStore for SqliteLedger {
             let mut shared = connection.prepare("SELECT name, spent FROM shared_days WHERE day = ? ORDER BY name")?;
             let shared = shared.query_map([day.as_nanos()], |row| Ok((row.get(0)?, Usd::from_nanos(row.get(1)?))))?;
             let mut open = connection
-                .prepare("SELECT number, agent, shared, amount, expires, model FROM holds ORDER BY number")?;
+                .prepare("SELECT number, agent, shared, amount, expires, model FROM reservations ORDER BY number")?;
             let open = open.query_map([], read_reservation)?;
             let sql = "SELECT coalesce(sum(spent), 0) FROM months WHERE month = ?";
             let org = connection.query_row(sql, [month.as_nanos()], |row| row.get(0))?;
@@ -179,7 +180,7 @@ impl LedgerStore for SqliteLedger {
     async fn prune(&self, entries_before: Timestamp, totals_before: Timestamp) -> Result<(), StoreError> {
         self.0.write(|connection| {
             run(connection, "DELETE FROM amounts WHERE at < ?", [entries_before.as_nanos()])?;
-            run(connection, "DELETE FROM holds WHERE expires < ?", [entries_before.as_nanos()])?;
+            run(connection, "DELETE FROM reservations WHERE expires < ?", [entries_before.as_nanos()])?;
             run(connection, "DELETE FROM agent_days WHERE day < ?", [totals_before.as_nanos()])?;
             run(connection, "DELETE FROM agent_model_days WHERE day < ?", [totals_before.as_nanos()])?;
             run(connection, "DELETE FROM shared_days WHERE day < ?", [totals_before.as_nanos()])?;
@@ -218,17 +219,17 @@ fn reserved(connection: &Connection, scope: &CostScope, now: Timestamp) -> rusql
     let now = now.as_nanos();
     match scope {
         CostScope::Agent(agent) => {
-            let sql = "SELECT coalesce(sum(amount), 0) FROM holds WHERE expires > ? AND agent = ?";
+            let sql = "SELECT coalesce(sum(amount), 0) FROM reservations WHERE expires > ? AND agent = ?";
             sum(connection, sql, params![now, agent])
         }
         CostScope::AgentOnModel { agent, model } => {
-            let sql = "SELECT coalesce(sum(amount), 0) FROM holds WHERE expires > ? AND agent = ? AND model = ?";
+            let sql = "SELECT coalesce(sum(amount), 0) FROM reservations WHERE expires > ? AND agent = ? AND model = ?";
             sum(connection, sql, params![now, agent, model])
         }
-        CostScope::Org => sum(connection, "SELECT coalesce(sum(amount), 0) FROM holds WHERE expires > ?", [now]),
+        CostScope::Org => sum(connection, "SELECT coalesce(sum(amount), 0) FROM reservations WHERE expires > ?", [now]),
         shared => {
-            let sql = "SELECT coalesce(sum(amount), 0) FROM holds
-                       WHERE expires > ? AND EXISTS (SELECT 1 FROM json_each(holds.shared) WHERE value = ?)";
+            let sql = "SELECT coalesce(sum(amount), 0) FROM reservations
+                       WHERE expires > ? AND EXISTS (SELECT 1 FROM json_each(reservations.shared) WHERE value = ?)";
             sum(connection, sql, params![now, shared.to_string()])
         }
     }
@@ -239,7 +240,7 @@ fn sum(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rus
 }
 
 fn delete_reservation(connection: &Connection, id: u64) -> rusqlite::Result<()> {
-    run(connection, "DELETE FROM holds WHERE number = ?", [id.cast_signed()])
+    run(connection, "DELETE FROM reservations WHERE number = ?", [id.cast_signed()])
 }
 
 fn read_reservation(row: &Row<'_>) -> rusqlite::Result<LedgerReservation> {
@@ -273,5 +274,8 @@ mod tests {
         let totals = pollster::block_on(SqliteLedger::open(&path).unwrap().totals(at, at)).unwrap();
         assert_eq!(totals.agents, [("a".to_owned(), Usd::from_nanos(5), 2)]);
         assert_eq!((totals.reservations[0].id, &totals.reservations[0].model), (7, &None));
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name IN ('reservations', 'holds')";
+        let tables: i64 = Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(tables, 1, "it is renamed, not copied");
     }
 }

@@ -1,21 +1,21 @@
 use serde::{Deserialize, Serialize};
 
-/// A measured figure with what is asked of it. Benchmarks that are not criterion's write them as JSON.
+/// A measured figure with its required bound. Benchmarks that are not criterion's write them as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Figure {
     pub(super) what: String,
     pub(super) measured: f64,
     /// `ns` is shown as ns, µs or ms.
     pub(super) unit: String,
-    pub(super) asked: Asked,
+    pub(super) required: Required,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Asked {
+pub(super) enum Required {
     AtMost(f64),
     AtLeast(f64),
-    /// At most this multiple of what a peer takes.
+    /// At most this multiple of the peer's time.
     Times {
         most: f64,
         peer: String,
@@ -26,27 +26,27 @@ pub(super) enum Asked {
 impl Figure {
     /// Returns a number that is larger for a worse result.
     fn badness(&self) -> f64 {
-        match self.asked {
-            Asked::AtMost(_) => self.measured,
-            Asked::AtLeast(_) => -self.measured,
-            Asked::Times { of_peer, .. } => self.measured / of_peer,
+        match self.required {
+            Required::AtMost(_) => self.measured,
+            Required::AtLeast(_) => -self.measured,
+            Required::Times { of_peer, .. } => self.measured / of_peer,
         }
     }
 
     fn is_met(&self) -> bool {
-        match self.asked {
-            Asked::AtMost(most) => self.measured <= most,
-            Asked::AtLeast(least) => self.measured >= least,
-            Asked::Times { most, of_peer, .. } => self.measured / of_peer <= most,
+        match self.required {
+            Required::AtMost(most) => self.measured <= most,
+            Required::AtLeast(least) => self.measured >= least,
+            Required::Times { most, of_peer, .. } => self.measured / of_peer <= most,
         }
     }
 }
 
-/// Returns a table with a row for each figure: the range over all runs, and the worst of them, which has to meet what is asked.
+/// Returns a table with a row for each figure: the range over all runs, and the worst of them, which has to meet the bound.
 /// Every run has the same figures.
 pub(super) fn table(runs: &[&[Figure]]) -> String {
     let mut table =
-        "| what | measured | asked | peer | worst ratio | |\n| --- | ---: | ---: | ---: | ---: | --- |\n".to_owned();
+        "| what | measured | required | peer | worst ratio | |\n| --- | ---: | ---: | ---: | ---: | --- |\n".to_owned();
     for index in 0..runs.first().map_or(0, |run| run.len()) {
         let figures: Vec<&Figure> = runs.iter().filter_map(|run| run.get(index)).collect();
         table.extend(row(&figures));
@@ -59,10 +59,10 @@ fn row(figures: &[&Figure]) -> Option<String> {
     let of_runs = || figures.iter().map(|figure| figure.measured);
     let (least, most) = (of_runs().fold(f64::INFINITY, f64::min), of_runs().fold(f64::NEG_INFINITY, f64::max));
     let unit = &worst.unit;
-    let (asked, peer, ratio) = match &worst.asked {
-        Asked::AtMost(most) => (format!("≤ {}", amount(*most, unit)), "–".to_owned(), "–".to_owned()),
-        Asked::AtLeast(least) => (format!("≥ {}", amount(*least, unit)), "–".to_owned(), "–".to_owned()),
-        Asked::Times { most, peer, of_peer } => {
+    let (required, peer, ratio) = match &worst.required {
+        Required::AtMost(most) => (format!("≤ {}", amount(*most, unit)), "–".to_owned(), "–".to_owned()),
+        Required::AtLeast(least) => (format!("≥ {}", amount(*least, unit)), "–".to_owned(), "–".to_owned()),
+        Required::Times { most, peer, of_peer } => {
             let ratio = worst.measured / of_peer;
             (format!("≤ {most:.2} ×"), format!("`{peer}` {}", amount(*of_peer, unit)), format!("{ratio:.2}"))
         }
@@ -70,7 +70,7 @@ fn row(figures: &[&Figure]) -> Option<String> {
     let (least, most) = (amount(least, unit), amount(most, unit));
     let range = if least == most { least } else { format!("{least} – {most}") };
     let mark = if worst.is_met() { "met" } else { "**missed**" };
-    Some(format!("| {} | {range} | {asked} | {peer} | {ratio} | {mark} |\n", worst.what))
+    Some(format!("| {} | {range} | {required} | {peer} | {ratio} | {mark} |\n", worst.what))
 }
 
 fn amount(value: f64, unit: &str) -> String {
@@ -98,7 +98,7 @@ mod tests {
             what: "call".to_owned(),
             measured,
             unit: "ns".to_owned(),
-            asked: Asked::Times { most: 2.0, peer: "peer".to_owned(), of_peer },
+            required: Required::Times { most: 2.0, peer: "peer".to_owned(), of_peer },
         };
         let runs = [of(150.0, 100.0), of(90.0, 40.0), of(1_500.0, 1_000.0)];
         let table = table(&runs.each_ref().map(std::slice::from_ref));

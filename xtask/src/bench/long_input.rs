@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::figure::{Asked, Figure};
+use super::figure::{Figure, Required};
 use crate::cargo;
 
 const EVENTS: u64 = 5_000_000;
@@ -44,13 +44,14 @@ pub(super) fn measure() -> anyhow::Result<[Figure; 2]> {
     let seconds = start.elapsed().as_secs_f64();
     fs::remove_file(input)?;
     ensure!(status.success(), "sre check failed");
-    let figure = |what: String, measured, unit: &str, asked| Figure { what, measured, unit: unit.to_owned(), asked };
+    let figure =
+        |what: String, measured, unit: &str, required| Figure { what, measured, unit: unit.to_owned(), required };
     let what = format!("`sre check`, {} million events", EVENTS / 1_000_000);
     let rate = EVENTS as f64 / seconds / 1e6;
     let mib = peak_kib as f64 / 1024.0;
     Ok([
-        figure(what, rate, "M/s", Asked::AtLeast(1.0)),
-        figure("its peak memory".to_owned(), mib, "MiB", Asked::AtMost(64.0)),
+        figure(what, rate, "M/s", Required::AtLeast(1.0)),
+        figure("its peak memory".to_owned(), mib, "MiB", Required::AtMost(64.0)),
     ])
 }
 

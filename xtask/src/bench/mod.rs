@@ -1,8 +1,8 @@
 //! Runs the benchmarks, compares the results with their required bounds, and writes the tables of `docs/performance.md`.
 
-mod asked;
 mod figure;
 mod long_input;
+mod requirements;
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::asked::{Bound, Requirement};
-use self::figure::{Asked, Figure};
+use self::figure::{Figure, Required};
+use self::requirements::{Bound, Requirement};
 use crate::cargo;
 
 /// A row is met when its worst run is: what holds only in the best of several runs does not hold.
@@ -57,18 +57,18 @@ pub(crate) fn run(last: bool) -> anyhow::Result<()> {
 fn measure() -> anyhow::Result<Run> {
     cargo(&["bench", "-p", "sre-tests"], &[])?;
     let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
-    let mut core = figures(&asked::CORE)?;
+    let mut core = figures(&requirements::CORE)?;
     core.extend(long_input::measure()?);
-    Ok(Run { core, guards: figures(&asked::GUARDS)?, serve: serde_json::from_slice(&serve)? })
+    Ok(Run { core, guards: figures(&requirements::GUARDS)?, serve: serde_json::from_slice(&serve)? })
 }
 
 fn figures(requirements: &[Requirement]) -> anyhow::Result<Vec<Figure>> {
     let figure = |Requirement { what, measured, bound }: &Requirement| {
-        let asked = match *bound {
-            Bound::Nanos(most) => Asked::AtMost(most),
-            Bound::Times(most, peer) => Asked::Times { most, peer: peer.to_owned(), of_peer: nanos(peer)? },
+        let required = match *bound {
+            Bound::Nanos(most) => Required::AtMost(most),
+            Bound::Times(most, peer) => Required::Times { most, peer: peer.to_owned(), of_peer: nanos(peer)? },
         };
-        Ok(Figure { what: (*what).to_owned(), measured: nanos(measured)?, unit: "ns".to_owned(), asked })
+        Ok(Figure { what: (*what).to_owned(), measured: nanos(measured)?, unit: "ns".to_owned(), required })
     };
     requirements.iter().map(figure).collect()
 }

@@ -388,7 +388,7 @@ fn a_batch_that_the_backend_cannot_digest_is_given_up_and_one_that_it_never_saw_
 }
 
 #[test]
-fn refused_credentials_halt_it_until_it_is_told_to_go_on() {
+fn rejected_credentials_pause_it_until_it_is_resumed() {
     let mut world = World::new(LIMITS, false);
     world.push(4);
     assert_eq!(send_all(&mut world, |_| Answer::Status(401)), [4]);

@@ -15,7 +15,7 @@ impl Suite {
         exported.into_iter().map(|exported| exported.result.expect_err("an error")).collect()
     }
 
-    pub(super) async fn statuses_are_told_apart(&self) {
+    pub(super) async fn statuses_map_to_error_kinds(&self) {
         // Some backends repeat invalid values in their message.
         let body = format!("no {SECRET} here");
         let answer = |status| ResponseTemplate::new(status).set_body_string(&body);
@@ -44,7 +44,7 @@ impl Suite {
         }
     }
 
-    pub(super) async fn no_answer_and_strange_answers_are_told_apart(&self) {
+    pub(super) async fn missing_and_malformed_responses_are_classified(&self) {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         for Exported { result, .. } in self.export(&format!("http://{free}"), &Data::small()).await {
             let error = result.expect_err("nothing listens there");

@@ -74,8 +74,8 @@ pub async fn exporter(backend: impl Backend) {
     suite.what_is_sent_arrives_whole().await;
     suite.extreme_values_are_no_problem().await;
     suite.one_refused_record_is_counted().await;
-    suite.statuses_are_told_apart().await;
-    suite.no_answer_and_strange_answers_are_told_apart().await;
+    suite.statuses_map_to_error_kinds().await;
+    suite.missing_and_malformed_responses_are_classified().await;
     suite.a_redirect_is_not_followed().await;
     outbox::faults_lose_nothing(&suite).await;
     outbox::a_restart_loses_nothing(&suite).await;
