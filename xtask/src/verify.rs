@@ -17,12 +17,7 @@ struct Check {
 }
 
 const CHECKS: [Check; 3] = [
-    Check {
-        name: "charge-lines",
-        what: "how many cache lines a charge reads or writes that no cache holds",
-        tool: None,
-        run: charge_lines,
-    },
+    Check { name: "charge-lines", what: "cache misses of a charge", tool: None, run: charge_lines },
     Check { name: "package", what: "every crate builds from its package alone", tool: None, run: package },
     Check {
         name: "semver",

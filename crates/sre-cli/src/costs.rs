@@ -130,14 +130,14 @@ impl LimitFindings {
     }
 }
 
-/// Returns the signals about costs at the end of the input: for each agent the one that throttled, blocked or freed it, or one
+/// Returns the signals about costs at the end of the input: for each agent the one that throttled, blocked or unblocked it, or one
 /// that ends an incident of an earlier check; and those of limits that were exceeded and of runaway spending.
 fn signals(guard: &CostGuard, runtime: &Runtime, alerts: &[CostAlert], at: Timestamp) -> Vec<Signal> {
     let of_agents = guard.snapshot_at(at).budgets.into_iter().filter(|budget| !budget.scope.agent_name().is_empty());
-    let freed = of_agents.map(|budget| {
+    let unblocked = of_agents.map(|budget| {
         CostAlert::new(at, budget.scope, budget.spent_usd, budget.limit_usd, CostAlertKind::Freed).into_signal()
     });
-    let mut by_key: BTreeMap<String, Signal> = freed.map(|signal| (signal.key.clone(), signal)).collect();
+    let mut by_key: BTreeMap<String, Signal> = unblocked.map(|signal| (signal.key.clone(), signal)).collect();
     if let Some(observer) = runtime.get::<CostObserver>() {
         observer.reassert(&mut |signal| drop(by_key.insert(signal.key.clone(), signal)));
     }

@@ -88,7 +88,7 @@ impl Account {
         self.overall.throttle(limits, clock)
     }
 
-    /// Ends what an objective throttles. Returns whether this frees the agent.
+    /// Ends what an objective throttles. Returns whether this unblocks the agent.
     pub(crate) fn end_throttle(&mut self, key: &str) -> bool {
         let throttled_by = &mut self.details.throttled_by;
         let before = throttled_by.len();
@@ -126,13 +126,13 @@ impl Account {
         self.details.tasks_today = 0;
         self.details.throttled_by.clear();
         let on_models = self.details.on_models.iter_mut().map(|(model, state)| (Some(*model), state));
-        let mut freed = Vec::new();
+        let mut unblocked = Vec::new();
         for (model, state) in std::iter::once((None, &mut self.overall)).chain(on_models) {
             if state.start_day() {
-                freed.push((model, &*state));
+                unblocked.push((model, &*state));
             }
         }
-        freed
+        unblocked
     }
 
     /// Returns whether nothing was spent today, nothing is reserved and the agent is not throttled.

@@ -80,7 +80,7 @@ impl AgentBudgetState {
         true
     }
 
-    /// Ends throttling that does not come from spending. Returns whether this frees the agent.
+    /// Ends throttling that does not come from spending. Returns whether this unblocks the agent.
     pub(crate) fn end_throttle(&mut self) -> bool {
         if self.status != CostStatus::Throttled || self.spending_status != CostStatus::Ok {
             return false;

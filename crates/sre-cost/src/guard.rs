@@ -48,7 +48,7 @@ pub struct CostGuard {
 }
 
 /// The objectives whose exhausted error budget throttles their agent: since when, by incident key. One stays here until it
-/// recovers, also after a new day or a reset has freed its agent, so that a repeated signal does not throttle it again.
+/// recovers, also after a new day or a reset has unblocked its agent, so that a repeated signal does not throttle it again.
 pub(crate) type Exhausted = BTreeMap<String, Timestamp>;
 
 impl Default for CostGuard {
@@ -119,18 +119,18 @@ impl CostGuard {
         Ok(())
     }
 
-    /// Restores the signals of agents that were throttled or killed. Those that are no longer so are freed: their day is over.
+    /// Restores the signals of agents that were throttled or killed. Agents whose day has ended are unblocked.
     pub(crate) fn restore_statuses(&self, statuses: Vec<Signal>) {
         let now = self.ledger.clock.now();
-        let is_freed = |signal: &Signal| match &signal.kind {
+        let unblocked_alert = |signal: &Signal| match &signal.kind {
             SignalKind::Cost(alert) if signal.phase == Phase::Firing => (self.ledger.status(&alert.scope)
                 == CostStatus::Ok)
                 .then(|| CostAlert::new(now, alert.scope.clone(), Usd::ZERO, alert.limit_usd, CostAlertKind::Freed)),
             _ => None,
         };
-        let freed: Vec<CostAlert> = statuses.iter().filter_map(is_freed).collect();
+        let unblocked: Vec<CostAlert> = statuses.iter().filter_map(unblocked_alert).collect();
         self.notifier.restore(statuses);
-        self.notifier.notify(&freed);
+        self.notifier.notify(&unblocked);
     }
 
     fn build(limits: Limits, clock: Arc<dyn Clock>) -> Self {

@@ -16,7 +16,7 @@ use crate::shared_budgets::SharedBudgets;
 use crate::spend::Spend;
 use crate::tasks::{TaskCost, Tasks};
 
-/// Who has spent and reserved how much, in memory, for any number of threads.
+/// In-memory totals of spent and reserved amounts, for any number of threads.
 ///
 /// Each thread works through a *shard* of its own, as long as there are no more threads than shards: it holds the accounts
 /// that this thread has used, and a lease of the organisation's budget. Locks are taken in the order shard, account, shared
@@ -196,7 +196,7 @@ impl Ledger {
         self.next_expiry.fetch_min(next, Ordering::Relaxed);
     }
 
-    /// Starts a new day, and a new month, if it is time. Returns an alert for each agent that this frees.
+    /// Starts a new day, and a new month, if it is time. Returns an alert for each agent that this unblocks.
     pub(crate) fn roll_over(&self, now: Timestamp) -> Alerts {
         if now < self.period().day_end {
             return Vec::new();
@@ -220,7 +220,7 @@ impl Ledger {
         self.start_day(None, now)
     }
 
-    /// Restarts the day of an agent, or of all. Returns the day, and an alert for each agent that this frees.
+    /// Restarts the day of an agent, or of all. Returns the day, and an alert for each agent that this unblocks.
     pub(crate) fn reset_day(&self, agent: Option<&str>, now: Timestamp) -> (Timestamp, Alerts) {
         (self.period().day, self.start_day(agent, now))
     }
@@ -246,7 +246,7 @@ impl Ledger {
         self.change_throttle(account, agent, now, kind, |account| account.throttle(key, &self.limits, &self.clock))
     }
 
-    /// Ends what an objective throttles. Returns an alert if this frees the agent.
+    /// Ends what an objective throttles. Returns an alert if this unblocks the agent.
     pub(crate) fn end_throttle(&self, agent: &str, key: &str, now: Timestamp) -> Alerts {
         self.change_throttle(self.find(agent), agent, now, || CostAlertKind::Freed, |account| account.end_throttle(key))
     }

@@ -99,7 +99,7 @@ fn an_agent_stays_throttled_while_anything_throttles_it() {
 }
 
 #[test]
-fn a_reset_or_a_new_day_frees_the_agent_until_it_is_exhausted_anew() {
+fn a_reset_or_a_new_day_unblocks_the_agent_until_it_is_exhausted_anew() {
     let (guard, clock) = guard();
     let reset: fn(&CostGuard, &ManualClock) = |guard, _| guard.reset_daily(Some("a"));
     for end in [reset, |_, clock| clock.advance(DAY)] {

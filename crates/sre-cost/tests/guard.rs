@@ -62,7 +62,7 @@ fn thresholds_throttling_and_killing_happen_once_a_day() {
     assert_eq!(kinds(&alerts), [&expected[0], &expected[1], &CostAlertKind::Killed]);
     assert_eq!(guard.check_task("a", usd("0.01")), Err(Denied::Killed { scope: CostScope::Agent("a".into()) }));
     assert!(guard.check_task("b", usd("0.01")).is_ok(), "other agents are not affected");
-    // A new day frees it, and thresholds are reported again.
+    // A new day unblocks it, and thresholds are reported again.
     clock.advance(12 * HOUR);
     assert_eq!(guard.check_task("a", usd("0.01")), Ok(()));
     assert_eq!(kinds(&guard.alerts()[guard.alerts().len() - 1..]), [&CostAlertKind::Freed]);
@@ -91,7 +91,7 @@ fn a_throttled_agent_keeps_its_rate_near_a_threshold_of_the_organisation() {
 }
 
 #[test]
-fn a_reset_frees_an_agent() {
+fn a_reset_unblocks_an_agent() {
     let (guard, _) = guard(ten());
     for agent in ["a", "b"] {
         guard.record_cost(agent, "t", usd("9.5"), &[]).unwrap();
@@ -288,7 +288,7 @@ fn a_model_limits_each_agent_and_task() {
     assert_eq!((budget.spent_usd, budget.limit_usd, budget.status), (usd("4.6"), usd("4"), CostStatus::Killed));
     let json = serde_json::to_value(budget).unwrap();
     assert_eq!([&json["scope"], &json["name"], &json["model"]], ["agent_on_model", "a", "gpt-5"]);
-    // A reset frees it.
+    // A reset unblocks it.
     guard.reset_daily(Some("a"));
     assert_eq!(kinds(&guard.alerts()).last(), Some(&&CostAlertKind::Freed));
     guard.charge(&spend("t7", "gpt-5", "1")).unwrap();

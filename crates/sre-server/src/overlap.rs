@@ -27,9 +27,9 @@ pub(crate) struct Overlap {
     pub(crate) tasks: u64,
 }
 
-/// The most time between the two ends of a pair.
+/// Maximum time between the two ends of a pair.
 const MAX_DISTANCE: Duration = Duration::from_secs(1);
-/// How many times the distance of a pair the next end is away at least.
+/// Minimum gap to the next end, as a multiple of the pair's distance.
 const MIN_ISOLATION: u32 = 2;
 /// How many more pairs than single ends make an overlap.
 const MIN_SCORE: i32 = 5;

@@ -40,7 +40,7 @@ pub(crate) struct Observed {
     pub(crate) error_ratio: Option<f64>,
     /// The number of events, or of equally weighted ones that would be as exact.
     pub(crate) sample_size: f64,
-    /// The counts that a weighted ratio is worth as evidence, of which any may prove a burn; empty if it is that of the counts.
+    /// Equivalent binomial counts of a weighted ratio; evidence in any of them suffices. Empty if the ratio is that of the counts.
     pub(crate) equivalent: Vec<Counts>,
 }
 

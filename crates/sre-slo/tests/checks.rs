@@ -1,4 +1,4 @@
-//! What is refused: bounds that cannot be, and specs that were not read from a file.
+//! What is refused: invalid bounds, and specs that were not read from a file.
 
 use sre_core::{RatioSeries, SliSpec, Usd, Window};
 use sre_slo::{

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::AdapterError;
 
-/// The body of a request, as it came or decoded.
+/// The body of a request, as received or decoded.
 #[derive(Debug)]
 pub struct Body {
     /// What the bytes hold.
@@ -20,7 +20,7 @@ pub struct Body {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BodyKind {
-    /// A record a line.
+    /// One record per line.
     #[default]
     Lines,
     /// One OTLP export request of traces, in protobuf or JSON.
