@@ -1,6 +1,6 @@
 //! Tests the documentation: each `$ sre …` command runs and prints the output shown below it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -275,4 +275,42 @@ fn the_taps_and_the_configuration_on_the_page_are_the_tested_files() {
     for name in schema["properties"].as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+/// Appends the files and folders below a folder.
+fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let is_generated = ["target", "node_modules"].iter().any(|name| entry.file_name() == *name);
+        if is_generated || entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        paths.push(entry.path());
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), paths);
+        }
+    }
+}
+
+/// A path may begin at any folder. Of one with `NAME`, which stands for a new part, the folder above must exist.
+#[test]
+fn every_path_on_the_page_of_the_architecture_exists() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/architecture.md")).unwrap();
+    let mut paths = Vec::new();
+    walk(Path::new(ROOT), &mut paths);
+    let is_path = |span: &&str| {
+        let is_file = [".rs", ".toml", ".md", ".json", ".yaml", ".html"].iter().any(|ending| span.ends_with(ending));
+        let is_plain = span.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+        is_plain && (is_file || span.contains('/')) && !span.starts_with(['/', '.'])
+    };
+    let mut count = 0;
+    // The spans of code are between the odd and even backticks; blocks of code have none.
+    for span in page.split('`').skip(1).step_by(2).filter(is_path) {
+        let known: PathBuf = Path::new(span)
+            .components()
+            .take_while(|part| !part.as_os_str().to_string_lossy().contains("NAME"))
+            .collect();
+        assert!(paths.iter().any(|path| path.ends_with(&known)), "{span} does not exist");
+        count += 1;
+    }
+    assert!(count > 100, "{count} paths");
 }
