@@ -1,9 +1,12 @@
 //! State that an earlier version has stored is read by this one.
 //!
-//! `tests/state/` holds, for each version, what it stored (`.bin`: engines and adapters; `.db`: a service's journal) and what
-//! comes of that (`.json`). `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version; those that
+//! `tests/state/` holds, for each version, what it stored (`.bin`: engines and adapters; `.db`: a service's journal;
+//! `.alerts.db`, `.ledger.db` and `.spool.db`: the other SQLite stores) and what comes of that (`.json`). `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version; those that
 //! are there already stay as they are. What is expected of them depends on the settings and on [`after`], which therefore only
 //! ever get more objectives, limits and the like; [`before`] may change.
+
+#[path = "state/stores.rs"]
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -264,15 +267,19 @@ fn versions(ending: &str, store: impl FnOnce(&Path)) -> Vec<PathBuf> {
         store(&own);
     }
     let entries = std::fs::read_dir(folder("state")).unwrap().map(|entry| entry.unwrap().path());
-    let files: BTreeSet<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|found| found == ending)).collect();
+    let is_version = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let version = name.strip_suffix(ending).and_then(|rest| rest.strip_prefix('v')?.strip_suffix('.'));
+        version.is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+    };
+    let files: BTreeSet<PathBuf> = entries.filter(is_version).collect();
     assert!(files.contains(&own), "{}: found no such file: store it with UPDATE_STATE=1", own.display());
     files.into_iter().collect()
 }
 
 /// Compares with the JSON beside a stored file, which is written together with it.
-fn compare(file: &Path, kind: &str, found: &Value) {
-    let expected = file.with_extension(format!("{kind}.json"));
+fn compare(file: &Path, extension: &str, found: &Value) {
+    let expected = file.with_extension(extension);
     if is_update() && !expected.exists() {
         std::fs::write(&expected, format!("{found:#}\n")).unwrap();
     }
@@ -285,7 +292,7 @@ fn compare(file: &Path, kind: &str, found: &Value) {
 #[test]
 fn engines_and_adapters_read_the_state_of_every_version() {
     for file in versions("bin", |own| std::fs::write(own, Everything::stored()).unwrap()) {
-        compare(&file, "engines", &Everything::restored(&std::fs::read(&file).unwrap()).outcome());
+        compare(&file, "engines.json", &Everything::restored(&std::fs::read(&file).unwrap()).outcome());
     }
 }
 
@@ -355,7 +362,7 @@ async fn a_service_reads_the_journal_of_every_version() {
     let runtime = tokio::runtime::Handle::current();
     let files = tokio::task::block_in_place(|| versions("db", |own| runtime.block_on(store_service(own))));
     for file in files {
-        compare(&file, "service", &service_outcome(&file).await);
+        compare(&file, "service.json", &service_outcome(&file).await);
     }
 }
 
