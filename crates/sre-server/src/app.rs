@@ -5,6 +5,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
+use crate::api::RequestMetrics;
 use crate::live::Broadcast;
 use crate::pipeline::Pipeline;
 use crate::shared::Shared;
@@ -20,6 +21,7 @@ pub(crate) struct AppState {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pipeline: Pipeline,
     pub(crate) live: Broadcast,
+    pub(crate) requests: RequestMetrics,
     /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
     /// Memory for request bodies, in KiB.
@@ -36,7 +38,8 @@ impl AppState {
     ) -> Self {
         let body_memory = Arc::new(Semaphore::new(config.server_limits.max_in_flight >> 10));
         let settings = Mutex::new(config.clone());
-        Self { config, settings, tls, shared, pipeline, live: Broadcast::default(), stop, body_memory }
+        let (live, requests) = (Broadcast::default(), RequestMetrics::default());
+        Self { config, settings, tls, shared, pipeline, live, requests, stop, body_memory }
     }
 
     pub(crate) fn settings(&self) -> Arc<Config> {

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_sre::ManualClock;
 use agent_sre::private::lock;
+use agent_sre::{Clock, ManualClock, SystemClock};
 use rustc_hash::FxHasher;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -65,6 +65,9 @@ impl AppState {
     pub(crate) async fn reload(&self) -> Result<(), String> {
         let outcome = self.try_reload().await;
         *lock(&self.shared.config_error) = outcome.as_ref().err().cloned();
+        if outcome.is_ok() {
+            *lock(&self.shared.config_loaded) = SystemClock.now();
+        }
         outcome
     }
 
@@ -118,8 +121,6 @@ fn keep_fixed(changed: Config, current: &Config) -> Config {
 
 #[cfg(test)]
 mod tests {
-    use agent_sre::{Clock, SystemClock};
-
     use super::*;
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) refused: AtomicU64,
     /// The error of the last reload of the configuration, if it failed.
     pub(crate) config_error: Mutex<Option<String>>,
+    /// When the current configuration was loaded.
+    pub(crate) config_loaded: Mutex<Timestamp>,
     /// The time of the engines: that of the current batch, also while the journal is replayed.
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) started: Timestamp,
@@ -61,6 +63,7 @@ impl Shared {
             unused: AtomicU64::default(),
             refused: AtomicU64::default(),
             config_error: Mutex::default(),
+            config_loaded: Mutex::new(clock.now()),
             started: clock.now(),
             clock,
             is_stopping: AtomicBool::default(),

@@ -177,6 +177,63 @@ async fn a_scrape_shows_every_engine() {
     service.server.stop().await;
 }
 
+/// Returns the value of a series, as Prometheus' text format writes it.
+async fn value(service: &Service, series: &str) -> Option<f64> {
+    let scrape = service.get_raw("/metrics").await;
+    let text = std::str::from_utf8(scrape.body()).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_template_and_never_by_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&common::finished("a", 1, true)).await;
+    for path in ["/v1/slos/secret-1", "/v1/slos/secret-2", "/secret-3", "/secret-4"] {
+        assert_eq!(service.get_raw(path).await.status(), 404);
+    }
+    let url = format!("{}/secret-5", service.server.url());
+    service.send(http::Request::builder().method("SECRET").uri(url), "").await;
+    let evil = http::Request::get(format!("{}/healthz", service.server.url())).header("host", "evil.example");
+    service.send(evil, "").await;
+    for (labels, expected) in [
+        ("method=\"POST\",route=\"/v1/events/{format}\",status=\"200\"", 1.0),
+        ("method=\"GET\",route=\"/v1/slos/{name}\",status=\"404\"", 2.0),
+        ("method=\"GET\",route=\"unmatched\",status=\"404\"", 2.0),
+        ("method=\"other\",route=\"unmatched\",status=\"404\"", 1.0),
+        ("method=\"GET\",route=\"/healthz\",status=\"403\"", 1.0),
+    ] {
+        assert_eq!(value(&service, &format!("sre_http_requests_total{{{labels}}}")).await, Some(expected), "{labels}");
+    }
+    let count = "sre_http_request_duration_seconds_count{route=\"/v1/slos/{name}\"}";
+    assert_eq!(value(&service, count).await, Some(2.0));
+    let scrape = service.get_raw("/metrics").await;
+    assert!(!String::from_utf8_lossy(scrape.body()).to_lowercase().contains("secret"));
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn the_version_the_memory_and_the_last_reload_are_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sre.yaml");
+    std::fs::write(&file, "listen: 127.0.0.1:0\n").unwrap();
+    let service = Service::start(Config::load(&file).unwrap()).await;
+    let version = format!("sre_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(value(&service, &version).await, Some(1.0));
+    let memory = value(&service, "process_resident_memory_bytes").await;
+    assert_eq!(memory.is_some_and(|bytes| bytes > 1e6), cfg!(target_os = "linux"), "{memory:?}");
+    let loaded = async || value(&service, "sre_config_last_reload_success_timestamp_seconds").await.unwrap();
+    let started = loaded().await;
+    assert_eq!(Some(started), value(&service, "process_start_time_seconds").await);
+    service.server.reload().await.unwrap();
+    let reloaded = loaded().await;
+    assert!(reloaded > started, "{reloaded} {started}");
+    std::fs::write(&file, "listen: nowhere\n").unwrap();
+    service.server.reload().await.unwrap_err();
+    assert_eq!(loaded().await, reloaded, "a reload that failed loads nothing");
+    service.server.stop().await;
+}
+
 fn add_scrape(table: &mut Table, text: &str) {
     let (mut help, mut kind, mut name) = ("", "", "");
     for line in text.lines() {
@@ -185,7 +242,7 @@ fn add_scrape(table: &mut Table, text: &str) {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             kind = rest.split_once(' ').unwrap().1;
         } else {
-            let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest.rsplit_once('}').unwrap().0);
             let names =
                 labels.split("\",").filter_map(|label| label.split_once("=\"")).map(|(name, _)| name.to_owned());
             add(table, name, kind, names.filter(|name| name != "le"), help);

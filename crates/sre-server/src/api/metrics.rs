@@ -82,8 +82,16 @@ impl Collect for AppState {
             let metric = Metric::gauge("sre.server.overlapping_tasks", overlap.tasks as f64).with_labels(&of);
             emit(metric.with_help("Tasks of the agent that arrived in two formats and counted twice."));
         }
+        self.requests.emit(emit);
+        let version = Metric::gauge("sre.build_info", 1.0).with_label("version", env!("CARGO_PKG_VERSION"));
+        emit(version.with_help("Always 1; the label is the version of the service."));
+        if let Some(bytes) = resident_memory() {
+            let memory = Metric::gauge("process.resident_memory", bytes as f64).with_unit(MetricUnit::Bytes);
+            emit(memory.with_help("Resident memory of the process; on Linux only."));
+        }
         let is_reloaded = f64::from(u8::from(lock(&shared.config_error).is_none()));
         let started = shared.started.as_unix_seconds();
+        let loaded = lock(&shared.config_loaded).as_unix_seconds();
         let waiting = count(&journal.last) - count(&journal.covered);
         for (name, value, unit, help) in [
             ("sre.server.journal", count(&journal.bytes), MetricUnit::Bytes, "Size of the journal."),
@@ -95,8 +103,21 @@ impl Collect for AppState {
                 MetricUnit::None,
                 "1 if the last reload of the configuration succeeded.",
             ),
+            (
+                "sre.config.last_reload_success_timestamp",
+                loaded,
+                MetricUnit::Seconds,
+                "When the configuration was last loaded, in Unix time.",
+            ),
         ] {
             emit(Metric::gauge(name, value).with_unit(unit).with_help(help));
         }
     }
+}
+
+/// Returns the resident memory of this process in bytes; `None` on systems other than Linux.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    Some(kib.parse::<u64>().ok()? << 10)
 }

@@ -18,6 +18,7 @@ mod metrics;
 mod modules;
 mod openapi;
 mod otlp;
+mod request_metrics;
 mod slos;
 mod starting;
 
@@ -32,6 +33,7 @@ pub(crate) use self::live::publish;
 use self::modules::MODULES;
 pub use self::openapi::openapi;
 use self::openapi::{ApiRouter, for_everybody, for_scope};
+pub(crate) use self::request_metrics::RequestMetrics;
 pub(crate) use self::starting::router as starting;
 use crate::Scope;
 use crate::app::AppState;
@@ -72,5 +74,6 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .merge(read)
         .fallback(error::not_found)
         .layer(from_fn_with_state(state.clone(), access::own_host))
+        .layer(from_fn_with_state(state.clone(), request_metrics::measure))
         .with_state(state)
 }

@@ -1,0 +1,73 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use agent_sre::private::lock;
+use agent_sre::{ExponentialHistogram, Metric, MetricUnit};
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{Method, StatusCode};
+
+use crate::app::AppState;
+
+/// The route of requests that match none.
+const UNMATCHED: &str = "unmatched";
+
+/// HTTP requests by route template: a client can choose paths and methods, which therefore are no label values.
+#[derive(Debug, Default)]
+pub(crate) struct RequestMetrics(Mutex<BTreeMap<String, RouteMetrics>>);
+
+#[derive(Debug, Default)]
+struct RouteMetrics {
+    responses: BTreeMap<(&'static str, u16), u64>,
+    seconds: ExponentialHistogram,
+}
+
+impl RequestMetrics {
+    fn record(&self, route: &str, method: &Method, status: StatusCode, duration: Duration) {
+        let mut routes = lock(&self.0);
+        if !routes.contains_key(route) {
+            routes.insert(route.to_owned(), RouteMetrics::default());
+        }
+        let Some(metrics) = routes.get_mut(route) else { return };
+        *metrics.responses.entry((method_label(method), status.as_u16())).or_default() += 1;
+        metrics.seconds.record(duration.as_secs_f64());
+    }
+
+    pub(super) fn emit(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+        for (route, metrics) in &*lock(&self.0) {
+            for ((method, status), count) in &metrics.responses {
+                let status = status.to_string();
+                let of = [("method", *method), ("route", route), ("status", &status)];
+                let requests = Metric::counter("sre.http.requests", *count as f64).with_labels(&of);
+                emit(requests.with_help("HTTP requests, by route template."));
+            }
+            let seconds = Metric::histogram("sre.http.request_duration", metrics.seconds.clone());
+            let seconds = seconds.with_unit(MetricUnit::Seconds).with_labels(&[("route", route)]);
+            emit(seconds.with_help("Time from an HTTP request's headers to its response's headers."));
+        }
+    }
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+pub(super) async fn measure(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let (route, method) = (request.extensions().get::<MatchedPath>().cloned(), request.method().clone());
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+    state.requests.record(route, &method, response.status(), begun.elapsed());
+    response
+}
