@@ -184,7 +184,7 @@ impl Exporter for Backend {
 
     async fn export(&self, batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         if self.is_away {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         self.received.lock().unwrap().extend_from_slice(batch.events);
         Ok(ExportReport::accepted(batch.len()))

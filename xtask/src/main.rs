@@ -40,9 +40,12 @@ enum Task {
         #[arg(long, value_name = "REV")]
         baseline_rev: Option<String>,
     },
-    /// Run all benchmarks, and print required and measured values.
+    /// Run benchmarks three times, and write required and measured values into `docs/performance.md`.
     Bench {
-        /// Only print the results of the last run.
+        /// The tables to measure; all by default.
+        #[arg(value_parser = bench::names())]
+        names: Vec<String>,
+        /// Only write the results of the last runs.
         #[arg(long)]
         last: bool,
     },
@@ -62,7 +65,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lint { install } => lint::run(install),
         Task::Test { install } => test::run(install),
         Task::Verify { names, baseline_rev } => verify::run(&names, baseline_rev),
-        Task::Bench { last } => bench::run(last),
+        Task::Bench { names, last } => bench::run(&names, last),
         Task::Prices { map } => prices::run(&map),
         Task::CheckLayers => layers::check(),
     }

@@ -44,10 +44,10 @@ impl Figure {
 
 /// Returns a table with a row for each figure: the range over all runs, and the worst of them, which has to meet the bound.
 /// Every run has the same figures.
-pub(super) fn table(runs: &[&[Figure]]) -> String {
+pub(super) fn table(runs: &[Vec<Figure>]) -> String {
     let mut table =
         "| what | measured | required | peer | worst ratio | |\n| --- | ---: | ---: | ---: | ---: | --- |\n".to_owned();
-    for index in 0..runs.first().map_or(0, |run| run.len()) {
+    for index in 0..runs.first().map_or(0, Vec::len) {
         let figures: Vec<&Figure> = runs.iter().filter_map(|run| run.get(index)).collect();
         table.extend(row(&figures));
     }
@@ -101,7 +101,7 @@ mod tests {
             required: Required::Times { most: 2.0, peer: "peer".to_owned(), of_peer },
         };
         let runs = [of(150.0, 100.0), of(90.0, 40.0), of(1_500.0, 1_000.0)];
-        let table = table(&runs.each_ref().map(std::slice::from_ref));
+        let table = table(&runs.map(|figure| vec![figure]));
         let row = table.lines().nth(2).unwrap();
         assert_eq!(row, "| call | 90.0 ns – 1.50 µs | ≤ 2.00 × | `peer` 40.0 ns | 2.25 | **missed** |");
     }

@@ -4,11 +4,12 @@ mod figure;
 mod long_input;
 mod requirements;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use self::figure::{Figure, Required};
@@ -20,31 +21,37 @@ const RUNS: usize = 3;
 const RESULTS: &str = "target/bench-runs.json";
 const DOCS: &str = "docs/performance.md";
 
-/// The figures of one run, by table.
-#[derive(Serialize, Deserialize)]
-struct Run {
-    core: Vec<Figure>,
-    guards: Vec<Figure>,
-    serve: Vec<Figure>,
+/// The tables of the page, and the benchmarks that each needs.
+const TABLES: [(&str, &[&str]); 3] =
+    [("core", &["slo", "input", "alerts"]), ("guards", &["breakers", "costs"]), ("serve", &["serve"])];
+
+/// Returns the parser of table names for `cargo xtask bench`.
+pub(crate) fn names() -> PossibleValuesParser {
+    TABLES.map(|(name, _)| name).into()
 }
 
-pub(crate) fn run(last: bool) -> anyhow::Result<()> {
+/// Measures the tables of these names, or all, or only prints and writes them as they were last measured.
+pub(crate) fn run(names: &[String], last: bool) -> anyhow::Result<()> {
+    let mut results: BTreeMap<String, Vec<Vec<Figure>>> = match fs::read(RESULTS) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(_) => BTreeMap::new(),
+    };
     if !last {
         // `benches/serve.rs` starts this binary.
         cargo(&["build", "--release", "--bin", "sre"], &[])?;
-        let runs: Vec<Run> = (0..RUNS).map(|_| measure()).collect::<anyhow::Result<_>>()?;
-        fs::write(RESULTS, serde_json::to_vec(&runs)?)?;
     }
-    let results = fs::read(RESULTS).context("run `cargo xtask bench` first")?;
-    let runs: Vec<Run> = serde_json::from_slice(&results)?;
     let mut docs = fs::read_to_string(DOCS)?;
-    let figures_of = |of: fn(&Run) -> &[Figure]| runs.iter().map(of).collect::<Vec<_>>();
-    for (name, of_runs) in [
-        ("core", figures_of(|run| &run.core)),
-        ("guards", figures_of(|run| &run.guards)),
-        ("serve", figures_of(|run| &run.serve)),
-    ] {
-        let table = figure::table(&of_runs);
+    for (name, benches) in TABLES {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        if !last {
+            let runs = (0..RUNS).map(|_| measure(name, benches)).collect::<anyhow::Result<_>>()?;
+            results.insert(name.to_owned(), runs);
+            fs::write(RESULTS, serde_json::to_vec(&results)?)?;
+        }
+        let runs = results.get(name).with_context(|| format!("run `cargo xtask bench {name}` first"))?;
+        let table = figure::table(runs);
         println!("{table}");
         docs = with_block(&docs, name, &table)?;
     }
@@ -54,12 +61,22 @@ pub(crate) fn run(last: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure() -> anyhow::Result<Run> {
-    cargo(&["bench", "-p", "sre-tests"], &[])?;
-    let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
-    let mut core = figures(&requirements::CORE)?;
-    core.extend(long_input::measure()?);
-    Ok(Run { core, guards: figures(&requirements::GUARDS)?, serve: serde_json::from_slice(&serve)? })
+fn measure(table: &str, benches: &[&str]) -> anyhow::Result<Vec<Figure>> {
+    let mut arguments = vec!["bench", "-p", "sre-tests"];
+    arguments.extend(benches.iter().flat_map(|bench| ["--bench", bench]));
+    cargo(&arguments, &[])?;
+    match table {
+        "core" => {
+            let mut core = figures(&requirements::CORE)?;
+            core.extend(long_input::measure()?);
+            Ok(core)
+        }
+        "guards" => figures(&requirements::GUARDS),
+        _ => {
+            let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
+            Ok(serde_json::from_slice(&serve)?)
+        }
+    }
 }
 
 fn figures(requirements: &[Requirement]) -> anyhow::Result<Vec<Figure>> {
