@@ -55,6 +55,10 @@ pub trait Sli: Send + Sync {
         None
     }
 
+    /// Prepares an indicator with counts for windows from `shortest` to `longest`, besides its own. Called before the first sample;
+    /// samples from before are lost. By default [`counts`](Self::counts) has the windows that its series covers.
+    fn cover(&mut self, _shortest: Window, _longest: Window) {}
+
     /// Returns the distribution of all samples since the indicator began, in base units, or `None` if it keeps none.
     fn histogram(&self) -> Option<ExponentialHistogram> {
         None
@@ -93,6 +97,13 @@ impl<S: Sli + ?Sized> Sli for std::sync::Arc<S> {
 
     fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
         (**self).counts(window, now)
+    }
+
+    /// An indicator that is shared already stays as it is.
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        if let Some(own) = Self::get_mut(self) {
+            own.cover(shortest, longest);
+        }
     }
 
     fn histogram(&self) -> Option<ExponentialHistogram> {

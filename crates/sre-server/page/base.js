@@ -51,7 +51,9 @@ const SIGNS = { exhausted: "✖", critical: "‼", warning: "!", unknown: "?", h
 export const percent = (ratio, digits = 2) => (ratio === null || ratio === undefined ? "–" : `${+(ratio * 100).toFixed(digits)} %`);
 export const number = (value) => (value ?? 0).toLocaleString("en");
 export const rate = (value) => (value === null ? "–" : `${+value.toFixed(value < 10 ? 2 : 0)}`);
-export const dollars = (text) => `$${Number(text).toLocaleString("en", { maximumFractionDigits: Number(text) < 1 ? 4 : 2 })}`;
+/** Small amounts keep their digits: $0.0000386 is not $0. */
+export const amount = (value) => value.toLocaleString("en", Math.abs(value) < 1 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 2 });
+export const dollars = (text) => `$${amount(Number(text))}`;
 
 /** Returns how long ago a time was. */
 export function since(time) {

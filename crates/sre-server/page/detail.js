@@ -1,5 +1,5 @@
 // The view of one objective of an agent: its numbers and their history.
-import { $, element, number, percent, rate, request, statusText, timeToExhaustion } from "./base.js";
+import { $, amount, element, number, percent, rate, request, statusText, timeToExhaustion } from "./base.js";
 
 const WINDOWS = ["1h", "6h", "24h", "7d", "30d"];
 const seconds = (window) => parseInt(window) * (window.endsWith("d") ? 86400 : 3600);
@@ -95,17 +95,20 @@ function facts(slo) {
   if (slo.interval) add("95 % interval", `${percent(slo.interval[0])} to ${percent(slo.interval[1])}`);
   add("Budget remaining", [percent(budget.remaining, 1), timeToExhaustion(budget.spent_in_s)].filter(Boolean).join(", "));
   for (const alert of slo.alerts) {
-    const burnRate = (window) => rate(slo.burn_rates.find((burn) => burn.window === window)?.rate ?? null);
-    add(`Burn rate over ${alert.long_window} and ${alert.short_window} (${alert.severity} at ${rate(alert.threshold)})`,
-      `${burnRate(alert.long_window)} and ${burnRate(alert.short_window)}${alert.firing ? ", firing" : ""}`);
+    add(`Burn rate over ${alert.judged_window} (${alert.severity} at ${rate(alert.threshold)})`,
+      `${rate(alert.rate)}${alert.firing ? ", firing" : ""}`);
   }
   for (const indicator of slo.indicators) {
     const unit = (value) => {
       if (value === null || value === undefined) return "no data";
-      return { ratio: percent(value), milliseconds: `${number(Math.round(value))} ms`, usd: `$${value.toFixed(4)}` }[indicator.measure] ?? rate(value);
+      return { ratio: percent(value), milliseconds: `${number(Math.round(value))} ms`, usd: `$${amount(value)}` }[indicator.measure] ?? rate(value);
     };
     const comparison = indicator.goal === "at_least" ? "≥" : "≤";
-    add(`${indicator.name.replaceAll("_", " ")}, ${indicator.window}`, `${unit(indicator.value)}, target ${comparison} ${unit(indicator.target)}`);
+    const left = indicator.error_budget?.remaining;
+    const facts = [`${unit(indicator.value)}, target ${comparison} ${unit(indicator.target)}`];
+    if (left !== null && left !== undefined) facts.push(left < 0 ? `budget overspent by ${percent(-left, 1)}` : `${percent(left, 1)} of its budget left`);
+    if (indicator.status && indicator.status !== "healthy") facts.push(indicator.reason ?? indicator.status);
+    add(`${indicator.name.replaceAll("_", " ")}, ${indicator.window}`, facts.join(", "));
   }
   add("Exhaustion action", slo.exhaustion_action.replaceAll("_", " "));
   return list;
@@ -149,7 +152,7 @@ function chart(title, at, series, unit, minimum) {
   }
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
-  const text = (value) => (value === null || value === undefined ? "–" : `${number(+value.toFixed(2))} ${unit}`.trim());
+  const text = (value) => (value === null || value === undefined ? "–" : `${amount(value)} ${unit}`.trim());
   const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
   // The axis covers the whole time range, even where there is no data.
   const to = Date.now() / 1000;

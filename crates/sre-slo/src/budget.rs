@@ -58,6 +58,16 @@ impl Default for BudgetConfig {
     }
 }
 
+impl BudgetConfig {
+    /// Returns the shortest and the longest window of the budget and its alerts.
+    pub(crate) fn windows(&self) -> (Window, Window) {
+        let thresholds = &self.policy.0;
+        let longest = thresholds.iter().map(|threshold| threshold.window).fold(self.window, Window::max);
+        let shortest = thresholds.iter().map(BurnThreshold::short_window).fold(self.window, Window::min);
+        (shortest, longest)
+    }
+}
+
 /// An invalid field of a [`BudgetConfig`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("`{field}`: found {found}, expected {expected}")]
@@ -108,9 +118,7 @@ impl ErrorBudget {
         {
             return invalid("rate", threshold.rate, "a finite burn rate above 0");
         }
-        let thresholds = &config.policy.0;
-        let longest = thresholds.iter().map(|threshold| threshold.window).fold(config.window, Window::max);
-        let shortest = thresholds.iter().map(BurnThreshold::short_window).fold(config.window, Window::min);
+        let (shortest, longest) = config.windows();
         Ok(Self {
             counts: RollingCounts::covering(shortest, longest),
             period: config.calendar.clone().map(PeriodCounts::new),

@@ -43,12 +43,18 @@ impl Consequence {
         })
     }
 
-    /// Returns the status of the indicator, at most critical; `None` if it has none of its own.
+    /// Returns the status that the indicator gives its objective, at most critical; `None` if it gives none, as without samples.
     pub(crate) fn status(&self, indicator: &dyn Sli, now: Timestamp) -> Option<Status> {
         match self {
             Self::None | Self::Shared => None,
-            Self::Budget(config) => Some(capped(reading(config, indicator, now).status)),
-            Self::Mean { significance } => Some(of_mean(indicator.spec(), &indicator.reading(now), *significance)),
+            Self::Budget(config) => {
+                let reading = reading(config, indicator, now);
+                Some(capped(reading.status)).filter(|_| reading.counts.total() > 0)
+            }
+            Self::Mean { significance } => {
+                let status = of_mean(indicator.spec(), &indicator.reading(now), *significance);
+                Some(status).filter(|status| *status != Status::Unknown)
+            }
         }
     }
 
@@ -60,6 +66,7 @@ impl Consequence {
             Self::Budget(config) => {
                 let reading = reading(config, indicator, now);
                 snapshot.status = Some(capped(reading.status));
+                snapshot.reason = reading.reason;
                 snapshot.error_budget = Some(reading.budget);
                 (snapshot.burn_rates, snapshot.alerts) = (reading.burn_rates, reading.alerts);
             }

@@ -15,6 +15,11 @@ fn finished(success: bool, duration_ms: f64) -> AgentEvent {
     AgentEvent::new(NOW, "support", finished)
 }
 
+fn ago(window: Window, mut event: AgentEvent) -> AgentEvent {
+    event.time = NOW.saturating_sub(window.duration());
+    event
+}
+
 fn signals(slo: &Slo, now: Timestamp) -> Vec<Signal> {
     let mut signals = Vec::new();
     slo.evaluate_at(now, &mut |signal| signals.push(signal));
@@ -175,4 +180,44 @@ fn a_mean_at_its_target_warns_at_most_five_times_a_month() {
         }
         assert!(begun <= 5, "{rate} an hour: {begun} false warnings");
     }
+}
+
+#[test]
+fn an_indicator_that_reaches_a_threshold_without_evidence_makes_the_objective_unknown_and_says_why() {
+    let slo = Slo::new("answers", vec![Box::new(ResponseLatency::new(2_000.0, 0.95).unwrap())]).unwrap();
+    assert_eq!(slo.snapshot_at(NOW).status, Status::Unknown, "no events");
+    (0..6).for_each(|_| slo.observe(&finished(true, 100.0)));
+    assert_eq!(slo.snapshot_at(NOW).status, Status::Healthy);
+    (0..2).for_each(|_| slo.observe(&finished(true, 3_000.0)));
+    let snapshot = slo.snapshot_at(NOW);
+    assert_eq!((snapshot.status, snapshot.budget_status), (Status::Unknown, Status::Healthy));
+    assert_eq!(snapshot.reasons(), ["response_latency: 2 of 8 bad: too few to tell from 95 %"]);
+}
+
+#[test]
+fn an_indicators_budget_runs_over_the_objectives_window() {
+    let yaml = "
+name: slow
+target: 0.9
+window: 90d
+good_when: {max_duration_ms: 2000}
+indicators: [{type: response_latency, target_ms: 2000, percentile: 0.9}]
+";
+    let registry = SliRegistry::default();
+    let spec = parse(yaml, "slow.yaml", &registry).unwrap().remove(0);
+    let slo = Slo::from_spec(&spec, "support", &registry).unwrap();
+    (0..200).for_each(|_| slo.observe(&ago(Window::days(60), finished(true, 5_000.0))));
+    (0..50).for_each(|_| slo.observe(&finished(true, 100.0)));
+    let snapshot = slo.snapshot_at(NOW);
+    let of_indicator = snapshot.indicators[0].error_budget.unwrap().consumed;
+    assert_eq!((of_indicator, snapshot.error_budget.consumed), (Some(8.0), Some(8.0)));
+}
+
+#[test]
+fn samples_and_compliance_of_a_percentile_are_those_of_its_window() {
+    let latency = ResponseLatency::new(2_000.0, 0.95).unwrap();
+    (0..200).for_each(|_| latency.observe(&ago(Window::minutes(62), finished(true, 5_000.0))));
+    (0..20).for_each(|_| latency.observe(&finished(true, 100.0)));
+    let reading = latency.reading(NOW);
+    assert_eq!((reading.samples, reading.compliance), (20, Some(1.0)));
 }

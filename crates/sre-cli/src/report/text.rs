@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use agent_sre::{IndicatorSnapshot, SloSnapshot, Timestamp, Totals};
+use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Timestamp, Totals};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::format::{NO_VALUE, bar, count, count_of, decimal, duration, percent, sparkline, value};
@@ -60,12 +60,14 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
     }
     for alert in slo.alerts.iter().filter(|alert| alert.firing) {
         let style = style::for_severity(alert.severity);
-        let (long, short_window) = (alert.long_window, alert.short_window);
+        // Under low traffic the long window is a longer one than the policy's.
+        let (long, short) = (alert.judged_window.unwrap_or(alert.long_window), alert.short_window);
+        let rate = alert.rate.map_or(NO_VALUE.to_owned(), decimal);
+        let (threshold, total) = (decimal(alert.threshold), alert.good + alert.bad);
         writeln!(
             out,
-            "  {style}firing    {}: burn rate of at least {} over {long} and {short_window}{PLAIN}",
-            alert.severity,
-            decimal(alert.threshold)
+            "  {style}firing    {}: burn rate {rate} over {long} and {short}, at least {threshold}: {} of {total} bad{PLAIN}",
+            alert.severity, alert.bad
         )?;
     }
     let error_ratios = findings.timelines.error_ratios(&slo.agent);
@@ -84,6 +86,9 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
     for indicator in slo.indicators.iter().filter(|indicator| indicator.is_alarming()) {
         let status = indicator.status.unwrap_or_default();
         writeln!(out, "  {}{status}: {}{PLAIN}", style::for_status(status), indicator.sentence())?;
+    }
+    for sentence in slo.indicators.iter().filter_map(IndicatorSnapshot::unknown_sentence) {
+        writeln!(out, "  {}unknown: {sentence}{PLAIN}", style::for_status(Status::Unknown))?;
     }
     for missing in &slo.not_evaluable {
         writeln!(out, "  {DIM}not evaluable here: {missing}{PLAIN}")?;

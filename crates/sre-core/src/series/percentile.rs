@@ -84,6 +84,11 @@ impl PercentileSeries {
         Ok(Self { spec, percentile, recorded, buckets })
     }
 
+    /// Replaces the empty counts by those for windows from `shortest` to `longest`, besides its own.
+    pub fn cover(&mut self, shortest: Window, longest: Window) {
+        lock(&self.recorded).counts = History::covering(shortest, longest.max(self.spec.window));
+    }
+
     /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec
@@ -138,15 +143,18 @@ impl PercentileSeries {
         lock(&self.recorded).counts.sum_over(window, now)
     }
 
-    /// Returns the reading of the window that ends at `now`. Compliance is exact; the value is within 1 %.
+    /// Returns the reading of the window that ends at `now`. Samples and compliance are those of
+    /// [`counts`](Self::counts). The value is within 1 % of that of a window which begins up to a tenth earlier.
     pub fn reading(&self, now: Timestamp) -> SliReading {
         let merged = self.merged(self.spec.window, now);
+        let counts = self.counts(self.spec.window, now);
         SliReading {
-            value: merged.percentile(self.percentile),
-            compliance: (merged.samples > 0).then(|| merged.met as f64 / merged.samples as f64),
-            samples: merged.samples,
+            // The oldest slice of the distribution may be older than the window.
+            value: merged.percentile(self.percentile).filter(|_| counts.total() > 0),
+            compliance: counts.success_ratio(),
+            samples: counts.total(),
             interval: None,
-            maximum: (merged.samples > 0).then_some(merged.maximum),
+            maximum: (counts.total() > 0).then_some(merged.maximum),
             deviation: None,
             percentiles: merged.percentiles(),
             dropped: merged.dropped,

@@ -23,6 +23,11 @@ impl RatioSeries {
         Self { counts: RollingCounts::new(spec.window), spec }
     }
 
+    /// Replaces the empty series by one for windows from `shortest` to `longest`, besides its own.
+    pub fn cover(&mut self, shortest: Window, longest: Window) {
+        self.counts = RollingCounts::covering(shortest, longest.max(self.spec.window));
+    }
+
     /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec

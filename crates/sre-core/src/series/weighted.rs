@@ -54,6 +54,11 @@ impl WeightedRatioSeries {
         Self { spec, recorded: Mutex::new(Recorded { ring, counts }) }
     }
 
+    /// Replaces the empty counts by those for windows from `shortest` to `longest`, besides its own.
+    pub fn cover(&mut self, shortest: Window, longest: Window) {
+        lock(&self.recorded).counts = History::covering(shortest, longest.max(self.spec.window));
+    }
+
     /// Returns the specification: name, target, unit and window.
     pub fn spec(&self) -> &SliSpec {
         &self.spec

@@ -58,6 +58,9 @@ impl SloSnapshot {
         let mut sentences = vec![match status {
             Status::Exhausted => "The error budget is exhausted.".to_owned(),
             Status::Critical | Status::Warning => "The error budget is burning too fast.".to_owned(),
+            Status::Healthy if self.status == Status::Unknown => {
+                "The error budget no longer burns too fast; an indicator has too few samples to tell.".to_owned()
+            }
             Status::Healthy => "The error budget and the indicators no longer burn too fast.".to_owned(),
             Status::Unknown => "Too little data to tell whether the error budget still burns too fast.".to_owned(),
         }];
@@ -86,11 +89,13 @@ impl SloSnapshot {
         Some(format!("Worst objective: {}, {} of {} events bad.", worst.name, worst.bad, worst.good + worst.bad))
     }
 
-    /// Returns why the status is unknown although there are events, the worst objective of a composite that burns, and a sentence for
-    /// each indicator that is a warning or worse.
+    /// Returns why the status is unknown although there are events or samples, the worst objective of a composite that burns, and a
+    /// sentence for each indicator that is a warning or worse.
     pub fn reasons(&self) -> Vec<String> {
         let worst = self.worst_objective().filter(|_| self.budget_status >= Status::Warning);
-        self.reason.iter().cloned().chain(worst).chain(self.alarming().map(IndicatorSnapshot::sentence)).collect()
+        let unknown = self.indicators.iter().filter_map(IndicatorSnapshot::unknown_sentence);
+        let alarming = self.alarming().map(IndicatorSnapshot::sentence);
+        self.reason.iter().cloned().chain(worst).chain(alarming).chain(unknown).collect()
     }
 
     fn alarming(&self) -> impl Iterator<Item = &IndicatorSnapshot> {
@@ -108,6 +113,11 @@ impl SloSnapshot {
 }
 
 impl IndicatorSnapshot {
+    /// Returns why the indicator's status is unknown although there are samples.
+    pub fn unknown_sentence(&self) -> Option<String> {
+        self.reason.as_ref().map(|reason| format!("{}: {reason}", self.name))
+    }
+
     /// Returns a sentence about an indicator that is a warning or worse.
     pub fn sentence(&self) -> String {
         let name = &self.name;

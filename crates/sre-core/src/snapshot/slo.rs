@@ -274,6 +274,9 @@ pub struct IndicatorSnapshot {
     /// shares the objective's budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// Why the status is unknown although there are samples, such as `4 of 10 bad: too few to tell from 95 %`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The indicator's own error budget, over the objective's window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_budget: Option<ErrorBudgetSnapshot>,
@@ -302,6 +305,7 @@ impl IndicatorSnapshot {
             window: spec.window,
             dropped: reading.dropped,
             status: None,
+            reason: None,
             error_budget: None,
             burn_rates: Vec::new(),
             alerts: Vec::new(),
@@ -364,6 +368,11 @@ impl IndicatorSnapshot {
                 emit(gauge("sre.indicator.status", is, help).with_label("status", known.as_str()));
             }
         }
+    }
+
+    /// Returns the status that the indicator gives its objective; `None` without consequences and without samples.
+    pub fn status_for_objective(&self) -> Option<Status> {
+        self.status.filter(|status| *status != Status::Unknown || self.reason.is_some())
     }
 
     /// Returns whether it makes the objective a warning or worse.

@@ -62,6 +62,10 @@ impl Sli for ToolCallAccuracy {
         Some(self.series.counts(window, now))
     }
 
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        self.series.cover(shortest, longest);
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::ToolCall(ToolCall { correct: Some(correct), .. }) = event.event {
             self.series.record(event.time, correct);
@@ -137,6 +141,10 @@ impl Sli for ResponseLatency {
         Some(self.series.counts(window, now))
     }
 
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        self.series.cover(shortest, longest);
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::TaskFinished(TaskFinished { duration_ms: Some(duration_ms), .. }) = event.event {
             self.series.record(event.time, duration_ms);
@@ -207,6 +215,10 @@ impl Sli for TimeToFirstToken {
 
     fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
         Some(self.series.counts(window, now))
+    }
+
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        self.series.cover(shortest, longest);
     }
 
     fn observe(&self, event: &AgentEvent) {

@@ -62,6 +62,10 @@ impl Sli for HallucinationRate {
         Some(self.series.counts(window, now))
     }
 
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        self.series.cover(shortest, longest);
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::Evaluation(Evaluation { metric, confidence, .. }) = &event.event
             && metric == "hallucination"
@@ -129,6 +133,10 @@ impl Sli for PolicyCompliance {
 
     fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
         Some(self.series.counts(window, now))
+    }
+
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        self.series.cover(shortest, longest);
     }
 
     fn observe(&self, event: &AgentEvent) {

@@ -68,6 +68,10 @@ impl Sli for TaskSuccessRate {
         Some(self.series.counts(window, now))
     }
 
+    fn cover(&mut self, shortest: Window, longest: Window) {
+        self.series.cover(shortest, longest);
+    }
+
     fn observe(&self, event: &AgentEvent) {
         if let Event::TaskFinished(TaskFinished { success, .. }) = event.event {
             self.series.record(event.time, success);

@@ -44,6 +44,10 @@ pub struct Slo {
     transition: Mutex<Transition>,
 }
 
+/// Windows that the counts of every indicator cover.
+const COVERED_FROM: Window = Window::minutes(1);
+const COVERED_TO: Window = Window::days(31);
+
 impl Slo {
     /// Creates an objective whose budget comes from the strictest ratio target among `indicators`: `1 - target`, or the target
     /// itself if lower is better. Without a ratio indicator there is no budget.
@@ -73,11 +77,17 @@ impl Slo {
     /// Derives what follows from each indicator, from the budget and from what it counts.
     fn with_consequences(mut self) -> Self {
         let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
+        let (shortest, longest) = config.windows();
+        // Every series covers these, and to replace one costs memory.
+        let is_covered = shortest >= COVERED_FROM && longest <= COVERED_TO;
         for indicator in &mut self.indicators {
             indicator.consequence = match indicator.is_informational {
                 true => Consequence::None,
                 false => Consequence::of(&*indicator.sli, config, good_when),
             };
+            if !is_covered && matches!(indicator.consequence, Consequence::Budget(_)) {
+                indicator.sli.cover(shortest, longest);
+            }
         }
         self
     }
@@ -239,7 +249,7 @@ impl Slo {
         let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
         snapshot.description.clone_from(&self.description);
         snapshot.indicators = self.snapshots_of_indicators(now);
-        let of_indicators = snapshot.indicators.iter().filter_map(|indicator| indicator.status);
+        let of_indicators = snapshot.indicators.iter().filter_map(IndicatorSnapshot::status_for_objective);
         snapshot.status = worst(reading.status, of_indicators);
         (snapshot.budget_status, snapshot.reason) = (reading.status, reading.reason);
         snapshot.target = reading.budget.total.map(|total| round_to_12_decimals(1.0 - total));
@@ -258,9 +268,9 @@ impl Slo {
     }
 }
 
-/// Returns the status of an objective: the worst of its budget's and of those of its indicators that are a warning or worse.
+/// Returns the status of an objective: the worst of its budget's and of its indicators'.
 fn worst(budget: Status, indicators: impl Iterator<Item = Status>) -> Status {
-    indicators.filter(|status| *status >= Status::Warning).fold(budget, Status::max)
+    indicators.fold(budget, Status::max)
 }
 
 impl Observe for Slo {
