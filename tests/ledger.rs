@@ -221,7 +221,7 @@ fn a_killed_process_leaves_its_charges_and_reservations_that_expire() {
         clock.advance(Duration::from_secs(16 * 60));
         assert_eq!(after.budget("a").reserved_usd, Usd::ZERO);
         // Makes room for the next process.
-        let sql = "DELETE FROM holds";
+        let sql = "DELETE FROM reservations";
         rusqlite::Connection::open(&file).unwrap().execute(sql, []).unwrap();
     }
 }
