@@ -1,6 +1,6 @@
 //! Composite objectives: error budgets over the events of other objectives.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sre_core::{
     AgentEvent, ComponentSnapshot, CompositeMethod, Counts, StateError, StateReader, StateWriter, Timestamp, Window,
 };
@@ -11,7 +11,8 @@ use crate::{BudgetConfig, ErrorBudget, InvalidSpec, Slo, SloSpec};
 /// The specification of what a composite objective combines.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CompositeSpec {
     /// The objectives.
     pub objectives: Vec<ComponentSpec>,
@@ -22,7 +23,8 @@ pub struct CompositeSpec {
 /// An objective that is part of a composite one.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ComponentSpec {
     /// The name of an objective that is not a composite.
     pub name: String,

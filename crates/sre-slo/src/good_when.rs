@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sre_core::{AgentEvent, EventKind, Usd};
 
 /// Selects the events that an objective counts, and defines when one is good: when all given conditions hold.
@@ -48,7 +48,8 @@ impl GoodWhen {
 }
 
 /// The YAML form.
-#[derive(Serialize)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Wire {
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
@@ -69,6 +70,14 @@ impl Serialize for GoodWhen {
             max_cost_usd: self.max_cost_usd,
         }
         .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for GoodWhen {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire { event, success, max_duration_ms, max_cost_usd } = Wire::deserialize(deserializer)?;
+        let event = event.map(|name| name.parse()).transpose().map_err(serde::de::Error::custom)?;
+        Ok(Self { event: event.unwrap_or(EventKind::TaskFinished), success, max_duration_ms, max_cost_usd })
     }
 }
 

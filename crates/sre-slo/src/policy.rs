@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sre_core::{Severity, Window};
 
 /// Burn-rate alerts of an error budget: a list of multi-window thresholds.
@@ -6,15 +6,20 @@ use sre_core::{Severity, Window};
 pub struct BurnPolicy(pub Vec<BurnThreshold>);
 
 /// Fires while the burn rates over a long and a short window are both at least `rate`. Source: SRE Workbook, ch. 5, "Multiwindow, Multi-Burn-Rate Alerts".
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BurnThreshold {
     /// The burn rate, above 0.
     pub rate: f64,
     /// Severity of the alert.
     pub severity: Severity,
-    /// The long window. The short window is a twelfth of it.
+    /// The long window. The short window is a twelfth of it. In text, the default is 1h.
+    #[serde(default = "hour")]
     pub window: Window,
+}
+
+const fn hour() -> Window {
+    Window::HOUR
 }
 
 impl BurnThreshold {

@@ -12,7 +12,7 @@ use crate::SloTarget;
 /// dropped.
 ///
 /// Exhaustive: these are the fields of OpenSLO's `Timeslices` method.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeSlices {
     /// Length of a slice. Slices begin at multiples of it since the Unix epoch.
     pub window: Window,

@@ -428,6 +428,12 @@ proptest! {
     }
 
     #[test]
+    fn json_round_trips(spec in spec_strategy()) {
+        let json = serde_json::to_string(&spec).unwrap();
+        prop_assert_eq!(serde_json::from_str::<SloSpec>(&json).unwrap(), spec, "{}", json);
+    }
+
+    #[test]
     fn openslo_round_trips_what_it_can_express(spec in spec_strategy()) {
         let text = to_openslo(std::slice::from_ref(&spec));
         let back = from_openslo(&text, "x.yaml", &SliRegistry::default()).unwrap().remove(0);

@@ -17,7 +17,7 @@ pub use openslo::{from_openslo, to_openslo};
 pub use origin::OpenSloOrigin;
 pub use read::{load, parse};
 pub use resolve::resolve;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sre_core::Window;
 
@@ -34,8 +34,12 @@ pub(crate) const EXTERNAL: &str = "openslo";
 
 /// The specification of an objective; `docs/slo.md` describes its YAML format.
 ///
+/// In serde's formats it has the fields of YAML; [`parse`] and [`load`] check more, and say where. [`Slo::from_spec`](crate::Slo::from_spec)
+/// checks the rest.
+///
 /// Later versions may have more fields: end with `..Default::default()`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SloSpec {
     /// The name, unique among objectives loaded together.
     pub name: String,
@@ -103,7 +107,8 @@ pub struct IndicatorSpec {
 /// The specification of an error budget policy.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BudgetPolicySpec {
     /// Thresholds of burn-rate alerts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +176,20 @@ impl BudgetPolicySpec {
             expected_events: self.expected_events.or(parent.expected_events),
             exhaustion_action: self.exhaustion_action.or(parent.exhaustion_action),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for IndicatorSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fn field<T: serde::de::DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
+            serde_json::from_value(value).map_err(E::custom)
+        }
+        let mut params = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        let kind: String = field(params.remove("type").ok_or_else(|| serde::de::Error::missing_field("type"))?)?;
+        let informational = params.remove("informational").map_or(Ok(false), field)?;
+        // The name of an indicator of another system is a parameter.
+        let name = if kind == EXTERNAL { None } else { params.remove("name") };
+        Ok(Self { kind, name: name.map(field).transpose()?, informational, params })
     }
 }
 
