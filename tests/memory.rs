@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sre_core::event::TaskFinished;
-use sre_core::{AgentEvent, Sli, Timestamp};
+use sre_core::event::{Evaluation, TaskFinished};
+use sre_core::{AgentEvent, Sli, Timestamp, Usd};
 use sre_slo::{CostPerTask, HallucinationRate, ResponseLatency, Slo, TaskSuccessRate};
 
 #[global_allocator]
@@ -18,7 +18,12 @@ const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 fn finished(time: Timestamp, duration_ms: f64) -> AgentEvent {
     let mut finished = TaskFinished::new(true);
     finished.duration_ms = Some(duration_ms);
+    finished.cost_usd = Some(Usd::from_nanos(duration_ms as i64));
     AgentEvent::new(time, "agent", finished)
+}
+
+fn judged(time: Timestamp) -> AgentEvent {
+    AgentEvent::new(time, "agent", Evaluation::new("hallucination", Some(true), None))
 }
 
 /// Returns an objective after two months of events that fill every latency bin of every bucket, recorded by more threads than
@@ -33,11 +38,13 @@ fn fed(indicators: impl FnOnce() -> Vec<Box<dyn Sli>>) -> (Slo, usize) {
                 for step in 0..8_000u32 {
                     let time = START.saturating_add(Duration::from_secs(u64::from(step) * 650));
                     slo.observe(&finished(time, 10f64.powf(f64::from(step + thread) % 90.0 / 10.0 - 1.0)));
+                    slo.observe(&judged(time));
                 }
                 let end = START.saturating_add(Duration::from_secs(8_000 * 650));
                 for step in 0..20_000u32 {
                     let time = end.saturating_add(Duration::from_millis(u64::from(step) * 200));
                     slo.observe(&finished(time, 10f64.powf(f64::from(step % 1000) / 125.0 - 1.0)));
+                    slo.observe(&judged(time));
                 }
             })
         });
@@ -62,7 +69,10 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
         ("percentile", || Box::new(ResponseLatency::default()), PERCENTILE),
     ];
     for (kind, new, most) in indicators {
-        let more = fed(|| vec![new()]).1 - alone;
+        let (slo, all) = fed(|| vec![new()]);
+        let end = START.saturating_add(Duration::from_secs(8_000 * 650 + 4_000));
+        assert!(slo.snapshot_at(end).indicators[0].samples > 0, "{kind} was fed");
+        let more = all - alone;
         println!("a {kind} adds {more} bytes");
         assert!(more <= most, "{kind}: {more} bytes");
     }

@@ -8,7 +8,7 @@ use crate::{SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp
 
 /// The mean and maximum of samples over a rolling window.
 ///
-/// A bucket is a 120th of the window. Memory is about 4 KiB, independent of the number of samples.
+/// A bucket is a 120th of the window. Memory is about 6 KiB, independent of the number of samples.
 #[derive(Debug)]
 pub struct MeanSeries {
     spec: SliSpec,
