@@ -134,8 +134,16 @@ impl PercentileSeries {
         recorded.total.resize(total.len().max(recorded.total.len()), 0);
         recorded.total.iter_mut().zip(total).for_each(|(count, more)| *count += more);
         recorded.sum += sum;
-        // Version 0.1.0 did not have them.
-        if state.is_empty() { Ok(()) } else { recorded.counts.restore(state) }
+        if !state.is_empty() {
+            return recorded.counts.restore(state);
+        }
+        // Version 0.1.0 had only those of each slice.
+        let Recorded { ring, counts, .. } = recorded;
+        for (start, sketch) in ring.buckets().filter(|(_, sketch)| sketch.samples > 0) {
+            let start = start.div_euclid(counts.resolution()).saturating_mul(counts.resolution());
+            counts.add(start, Counts { good: sketch.met, bad: sketch.samples.saturating_sub(sketch.met) });
+        }
+        Ok(())
     }
 
     /// Returns the numbers of samples in a window that met the target, and that did not.

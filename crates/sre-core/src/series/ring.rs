@@ -69,15 +69,16 @@ impl<B: Default + Clone> Ring<B> {
     where
         B: Serialize,
     {
+        let used: Vec<(i64, &B)> = self.buckets().filter(|(_, held)| is_used(held)).collect();
+        state.put(&(self.dropped, used));
+    }
+
+    /// Returns the buckets with their start times in nanoseconds, oldest first.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (i64, &B)> {
         let count = self.slots.len() as i64;
         let newest = self.newest.unwrap_or(i64::MIN / 2);
         let buckets = (newest - count + 1..=newest).filter(|_| self.newest.is_some());
-        let used = buckets.map(|bucket| (bucket, &self.slots[bucket.rem_euclid(count) as usize]));
-        let used: Vec<(i64, &B)> = used
-            .filter(|(_, held)| is_used(held))
-            .map(|(bucket, held)| (bucket.saturating_mul(self.width), held))
-            .collect();
-        state.put(&(self.dropped, used));
+        buckets.map(move |bucket| (bucket.saturating_mul(self.width), &self.slots[bucket.rem_euclid(count) as usize]))
     }
 
     /// Restores saved buckets, also those of a ring with another width. `add` merges a saved bucket into the bucket that contains
