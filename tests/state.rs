@@ -1,9 +1,10 @@
 //! State that an earlier version has stored is read by this one.
 //!
 //! `tests/state/` holds, for each version, what it stored (`.bin`: engines and adapters; `.db`: a service's journal;
-//! `.alerts.db`, `.ledger.db` and `.spool.db`: the other SQLite stores) and what comes of that (`.json`). `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version; those that
-//! are there already stay as they are. What is expected of them depends on the settings and on [`after`], which therefore only
-//! ever get more objectives, limits and the like; [`before`] may change.
+//! `.alerts.db`, `.ledger.db` and `.spool.db`: the other SQLite stores) and the state restored from it (`.json`).
+//! `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version, and keeps existing ones. The expected
+//! state depends on the settings and on [`after`], which therefore only ever get more objectives, limits and the like; [`before`]
+//! may change.
 
 #[path = "state/stores.rs"]
 mod stores;

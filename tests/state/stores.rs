@@ -44,7 +44,7 @@ fn vacuum(original: &Path, file: &Path) {
     rusqlite::Connection::open(original).unwrap().execute("VACUUM INTO ?", [file.to_str()]).unwrap();
 }
 
-/// Passes a copy of each stored file to `outcome`, and compares what comes of it.
+/// Passes a copy of each stored file to `outcome`, and compares the result.
 fn check(name: &str, fill: impl FnOnce(&Path), outcome: impl Fn(&Path) -> Value) {
     for file in versions(&format!("{name}.db"), |own| store(own, fill)) {
         let folder = tempfile::tempdir().unwrap();

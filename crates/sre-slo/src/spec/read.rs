@@ -25,8 +25,8 @@ pub fn parse(text: &str, file: &str, registry: &SliRegistry) -> Result<Vec<SloSp
 ///
 /// # Errors
 ///
-/// Returns every error of every file, with line and field: content that is invalid, a path that cannot be read, and a path
-/// without an objective ([`SpecError::Empty`]).
+/// Returns every error of every file, with line and field: invalid content, unreadable paths, and paths without an objective
+/// ([`SpecError::Empty`]).
 pub fn load(paths: &[impl AsRef<Path>], registry: &SliRegistry) -> Result<Vec<SloSpec>, SpecErrors> {
     let mut loaded = Loaded::default();
     for path in paths {
