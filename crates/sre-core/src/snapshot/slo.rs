@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ComponentSnapshot, CompositeMethod};
+use crate::private::unique_name;
 use crate::{
     Direction, Metric, MetricUnit, Percentiles, Severity, SliReading, SliSpec, Status, Timestamp, Unit, Window,
 };
@@ -148,7 +149,7 @@ impl SloSnapshot {
         }
         let mut labels: Vec<String> = Vec::new();
         for indicator in &self.indicators {
-            let label = indicator.unique_name(&labels);
+            let label = unique_name(&indicator.name, indicator.window, &labels);
             indicator.metrics(&of_slo, &label, emit);
             labels.push(label);
         }
@@ -310,14 +311,6 @@ impl IndicatorSnapshot {
             burn_rates: Vec::new(),
             alerts: Vec::new(),
         }
-    }
-
-    /// Returns the name; if it is taken, with the window, and then with a number.
-    fn unique_name(&self, taken: &[String]) -> String {
-        let windowed = format!("{}_{}", self.name, self.window);
-        let numbered = (2..).map(|number| format!("{windowed}_{number}"));
-        let mut names = [self.name.clone(), windowed.clone()].into_iter().chain(numbered);
-        names.find(|name| !taken.contains(name)).expect("the numbers are endless")
     }
 
     /// Emits the indicator's metrics, labelled `indicator` with `label` besides the labels of the objective.

@@ -1,4 +1,5 @@
-use sre_core::{IndicatorSnapshot, Sli, SliSpec, Status, Timestamp};
+use sre_core::private::unique_name;
+use sre_core::{IndicatorSnapshot, Sli, Status, Timestamp};
 
 use crate::consequence::Consequence;
 
@@ -23,14 +24,14 @@ impl Indicator {
         let name_of = |(sli, given, is_informational): (Box<dyn Sli>, Option<String>, bool)| {
             let spec = sli.spec();
             let name = given.unwrap_or_else(|| {
-                let name = first_free(candidates(spec), &taken);
+                let name = unique_name(&spec.name, spec.window, &taken);
                 taken.push(name.clone());
                 name
             });
             let over = format!("{} over {}", spec.name, spec.window);
-            let numbered = (2..).map(|number| format!("{over}, {number}"));
-            let section = first_free(std::iter::once(over.clone()).chain(numbered), &sections);
-            sections.push(section.clone());
+            let before = sections.iter().filter(|section| **section == over).count();
+            let section = if before == 0 { over.clone() } else { format!("{over}, {}", before + 1) };
+            sections.push(over);
             Self { sli, name, section, is_informational, consequence: Consequence::None }
         };
         slis.into_iter().map(name_of).collect()
@@ -45,16 +46,4 @@ impl Indicator {
         snapshot.name.clone_from(&self.name);
         snapshot
     }
-}
-
-/// Returns the names that an indicator may have, the best first: `response_latency`, `response_latency_24h`,
-/// `response_latency_24h_2`.
-fn candidates(spec: &SliSpec) -> impl Iterator<Item = String> {
-    let (name, window) = (spec.name.clone(), format!("{}_{}", spec.name, spec.window));
-    let numbered = window.clone();
-    [name, window].into_iter().chain((2..).map(move |number| format!("{numbered}_{number}")))
-}
-
-fn first_free(mut candidates: impl Iterator<Item = String>, taken: &[String]) -> String {
-    candidates.find(|name| !taken.contains(name)).expect("the candidates are endless")
 }
