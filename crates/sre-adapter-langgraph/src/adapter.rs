@@ -1,6 +1,5 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use sre_core::adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
@@ -21,10 +20,10 @@ pub struct LangGraphAdapter {
     recorder: Recorder,
 }
 
-/// The open calls and nodes of a graph's run.
+/// The open calls and nodes of a graph's run. In order, so that a restart does not change the order of events.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Graph {
-    calls: FxHashMap<String, Call>,
+    calls: BTreeMap<String, Call>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,7 +59,7 @@ impl LangGraphAdapter {
 
     /// Starts a run of a graph. Its events are recorded through the returned handle.
     pub fn on_graph_start(&self, graph: &str) -> GraphRun {
-        GraphRun { run: self.recorder.start(graph), nodes: FxHashMap::default() }
+        GraphRun { run: self.recorder.start(graph), nodes: BTreeMap::default() }
     }
 
     /// Returns the totals of the manually recorded runs.

@@ -1,11 +1,12 @@
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
 use sre_core::{LlmUsage, Run, Timestamp};
 
 /// A run of a graph, recorded manually. Dropping it without ending it records it as incomplete.
 #[derive(Debug)]
 pub struct GraphRun {
     pub(crate) run: Run,
-    pub(crate) nodes: FxHashMap<String, Timestamp>,
+    pub(crate) nodes: BTreeMap<String, Timestamp>,
 }
 
 impl GraphRun {

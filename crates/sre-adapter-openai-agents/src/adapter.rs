@@ -1,4 +1,5 @@
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sre_core::adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
@@ -23,7 +24,7 @@ struct Trace {
     outcome: RunOutcome,
     handoffs: u32,
     /// The spans that have started.
-    spans: FxHashMap<String, StartedSpan>,
+    spans: BTreeMap<String, StartedSpan>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
