@@ -1,7 +1,8 @@
-//! The workspace's only build tool: `cargo xtask lint`, `test`, `verify`, `bench`, `prices`, `check-layers`.
+//! The workspace's only build tool: `cargo xtask lint`, `test`, `fuzz`, `verify`, `bench`, `prices`, `check-layers`.
 
 mod bench;
 mod docs;
+mod fuzz;
 mod layers;
 mod lint;
 mod manifests;
@@ -28,6 +29,18 @@ enum Task {
     /// Run all tests, including documentation tests.
     Test {
         /// Install the external programs that tests use first, and fail if one is missing.
+        #[arg(long)]
+        install: bool,
+    },
+    /// Search for inputs that break a parser or the service, starting from the recordings.
+    Fuzz {
+        /// The targets to run; all by default.
+        #[arg(value_parser = fuzz::names())]
+        names: Vec<String>,
+        /// How long to run each, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Install cargo-fuzz first, if it is missing.
         #[arg(long)]
         install: bool,
     },
@@ -64,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Lint { install } => lint::run(install),
         Task::Test { install } => test::run(install),
+        Task::Fuzz { names, seconds, install } => fuzz::run(&names, seconds, install),
         Task::Verify { names, baseline_rev } => verify::run(&names, baseline_rev),
         Task::Bench { names, last } => bench::run(&names, last),
         Task::Prices { map } => prices::run(&map),

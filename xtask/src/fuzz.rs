@@ -1,0 +1,153 @@
+//! Runs the fuzz targets of `tests/fuzz`, beginning with seeds from the recordings and examples.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::builder::PossibleValuesParser;
+
+use crate::tools::FUZZ;
+use crate::{cargo, cargo_command};
+
+/// A fuzz target, and the files that it starts from.
+struct Target {
+    name: &'static str,
+    seeds: &'static [Seeds],
+}
+
+/// Seeds of all files of a folder with one of these endings, each after a prefix.
+struct Seeds {
+    folder: &'static str,
+    endings: &'static [&'static str],
+    prefix: &'static str,
+}
+
+const fn seeds(folder: &'static str, endings: &'static [&'static str], prefix: &'static str) -> Seeds {
+    Seeds { folder, endings, prefix }
+}
+
+const LINES: &[&str] = &["jsonl"];
+const OTLP: &[&str] = &["jsonl", "bin"];
+const SETTINGS: &[&str] = &["yaml", "json"];
+/// The first byte of a target of lines: its adapter restarts after that line.
+const RESTART: &str = "\u{3}";
+const READS: &str = "GET /v1/slos?limit=2\n\n\u{1e}GET /v1/alerts?state=open\n\n\u{1e}GET /metrics\n\n";
+
+const TARGETS: [Target; 10] = [
+    Target { name: "native", seeds: &[seeds("docs/examples", LINES, RESTART)] },
+    Target {
+        name: "langgraph",
+        seeds: &[
+            seeds("tests/recordings/langgraph", LINES, RESTART),
+            seeds("tests/fuzz/seeds/langgraph", LINES, RESTART),
+        ],
+    },
+    Target { name: "openai_agents", seeds: &[seeds("tests/recordings/openai-agents", LINES, RESTART)] },
+    Target {
+        name: "otlp_traces",
+        seeds: &[
+            seeds("tests/recordings/otlp-openai-agents", OTLP, ""),
+            seeds("tests/recordings/otlp-semantic-kernel", OTLP, ""),
+            seeds("tests/recordings/otlp-vercel-ai", OTLP, ""),
+        ],
+    },
+    Target { name: "otlp_logs", seeds: &[seeds("tests/fuzz/seeds/otlp_logs", &["json"], "")] },
+    Target {
+        name: "slo_specs",
+        seeds: &[seeds("docs/examples", SETTINGS, ""), seeds("crates/sre-slo/tests/openslo", SETTINGS, "")],
+    },
+    Target {
+        name: "settings",
+        seeds: &[
+            seeds("docs/examples/serve", SETTINGS, ""),
+            seeds("docs/examples/guards", SETTINGS, ""),
+            seeds("docs/examples/alerts", SETTINGS, ""),
+        ],
+    },
+    Target { name: "values", seeds: &[] },
+    Target { name: "state", seeds: &[seeds("tests/state", &["bin"], "")] },
+    Target {
+        name: "requests",
+        seeds: &[
+            seeds("docs/examples", LINES, "POST /v1/events/sre\n\n"),
+            seeds("tests/recordings/otlp-semantic-kernel", &["bin"], "POST /v1/traces\napplication/x-protobuf\n"),
+            seeds("tests/fuzz/seeds/otlp_logs", &["json"], "POST /v1/logs\napplication/json\n"),
+            seeds("docs/examples", &["yaml"], READS),
+        ],
+    },
+];
+
+/// The length of the longest seed in bytes. Each mutation of a longer one would take long.
+const LONGEST: usize = 32 << 10;
+const FOLDER: &str = "target/fuzz";
+
+/// Returns the parser of target names for `cargo xtask fuzz`.
+pub(crate) fn names() -> PossibleValuesParser {
+    TARGETS.map(|target| target.name).into()
+}
+
+/// Runs targets of these names, or all, for some seconds each.
+pub(crate) fn run(names: &[String], seconds: u64, install: bool) -> anyhow::Result<()> {
+    if FUZZ.version().is_none() && !(install && FUZZ.install()) {
+        bail!("cargo-fuzz is not installed; `cargo install --locked cargo-fuzz` installs it");
+    }
+    // Sanitizers need a nightly toolchain. Safe code has no use for them.
+    let environment = [("CARGO_TARGET_DIR", FOLDER)];
+    cargo(&["fuzz", "build", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none"], &environment)?;
+    let targets = TARGETS.iter().filter(|target| names.is_empty() || names.iter().any(|name| name == target.name));
+    for target in targets {
+        let (corpus, seeds) = (folder("corpus", target)?, folder("seeds", target)?);
+        target.write_seeds(&seeds)?;
+        let limit = format!("-max_total_time={seconds}");
+        let mut command =
+            cargo_command(&["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none", target.name]);
+        // An input that takes longer, or more memory, is a fault as much as a panic is.
+        command.args([&corpus, &seeds]).args(["--", &limit, "-timeout=10", "-rss_limit_mb=1024", "-verbosity=0"]);
+        command.arg("-print_final_stats=1").envs(environment);
+        // The service syncs its journal, which takes long on a disk.
+        if Path::new("/dev/shm").is_dir() {
+            command.env("TMPDIR", "/dev/shm");
+        }
+        let output = command.output().context("cannot start cargo")?;
+        let printed = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            bail!("{printed}\n{}: an input fails; its file is named above", target.name);
+        }
+        let inputs = printed.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+        println!("{}: {} inputs in {seconds} s", target.name, inputs.unwrap_or_default().trim());
+    }
+    Ok(())
+}
+
+fn folder(kind: &str, target: &Target) -> anyhow::Result<PathBuf> {
+    let folder = Path::new(FOLDER).join(kind).join(target.name);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+impl Target {
+    fn write_seeds(&self, to: &Path) -> anyhow::Result<()> {
+        let mut number = 0;
+        for Seeds { folder, endings, prefix } in self.seeds {
+            let entries = fs::read_dir(folder).with_context(|| (*folder).to_owned())?;
+            for entry in entries {
+                let path = entry?.path();
+                let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+                if endings.contains(&ending) {
+                    let seed = [prefix.as_bytes(), &fs::read(&path)?].concat();
+                    // Of a long file, the lines that fit.
+                    let end = if seed.len() <= LONGEST { Some(seed.len()) } else { last_newline(&seed[..LONGEST]) };
+                    if let Some(end) = end {
+                        fs::write(to.join(number.to_string()), &seed[..end])?;
+                        number += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn last_newline(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|byte| *byte == b'\n')
+}
