@@ -42,6 +42,9 @@ impl Scope {
 }
 
 impl Token {
+    /// What every token begins with.
+    pub(crate) const PREFIX: &str = "sre_";
+
     /// Creates a token of `name` from its digest.
     pub fn new(name: impl Into<String>, scope: Scope, sha256: [u8; 32]) -> Self {
         Self { name: name.into(), scope, sha256 }
@@ -57,7 +60,7 @@ impl Token {
         use std::io::Read as _;
         let mut secret = [0; 32];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
-        let token = format!("sre_{}", HEXLOWER_PERMISSIVE.encode(&secret));
+        let token = format!("{}{}", Self::PREFIX, HEXLOWER_PERMISSIVE.encode(&secret));
         let digest = HEXLOWER_PERMISSIVE.encode(&Self::hash(&token));
         Ok((token, digest))
     }

@@ -76,10 +76,16 @@ impl ConfigError {
         }
     }
 
-    /// Replaces the value with `***`, for fields that may hold a secret.
+    /// Replaces the value, or the name of an unknown field, with `***`: it may be a secret.
     pub fn masked(mut self) -> Self {
-        if let Self::Field { found, .. } = &mut self {
-            "***".clone_into(found);
+        const MASK: &str = "***";
+        match &mut self {
+            Self::Field { found, .. } => MASK.clone_into(found),
+            Self::UnknownField { field, .. } => {
+                let name = field.rfind('.').map_or(0, |dot| dot + 1);
+                field.replace_range(name.., MASK);
+            }
+            Self::Document { .. } => {}
         }
         self
     }
