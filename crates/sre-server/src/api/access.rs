@@ -58,17 +58,16 @@ pub(crate) async fn own_host(State(state): State<Arc<AppState>>, request: Reques
 
 fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let forbidden = |message: String| Err(ApiError::new(StatusCode::FORBIDDEN, message));
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(host) = text(header::HOST).or(uri.authority().map(http::uri::Authority::as_str))
-        && !is_local(host)
-    {
+    // Every host is checked: the header may be sent more than once, and differ from the URI.
+    let texts = |name| headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let authority = uri.authority().map(|authority| authority.as_str().into());
+    if let Some(host) = texts(header::HOST).chain(authority).find(|host| !is_local(host)) {
         return forbidden(format!(
             "found `Host: {host}`, expected localhost or a loopback address; configure `tokens` to allow others"
         ));
     }
-    if let Some(origin) = text(header::ORIGIN)
-        && !origin.split_once("://").is_some_and(|(_, host)| is_local(host))
-    {
+    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_local(host));
+    if let Some(origin) = texts(header::ORIGIN).find(|origin| !is_own(origin)) {
         return forbidden(format!(
             "found `Origin: {origin}`, expected an origin on this machine; configure `tokens` to allow others"
         ));
@@ -87,7 +86,33 @@ fn is_local(authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn every_host_and_origin_is_checked_also_those_that_are_not_ascii() {
+        let check = |name: header::HeaderName, values: &[&[u8]], uri: &'static str| {
+            let values = values.iter().map(|value| (name.clone(), HeaderValue::from_bytes(value).unwrap()));
+            check_host(&values.collect(), &Uri::from_static(uri))
+        };
+        let (host, origin) = (header::HOST, header::ORIGIN);
+        assert!(check(host.clone(), &[b"localhost"], "/").is_ok());
+        assert!(check(host.clone(), &[], "http://127.0.0.1:4318/").is_ok());
+        assert!(check(origin.clone(), &[b"http://localhost"], "/").is_ok());
+        for (name, values, uri) in [
+            (host.clone(), &["évil.example".as_bytes()][..], "/"),
+            (host.clone(), &[b"\xe9vil.example"], "/"),
+            (host.clone(), &[b"localhost", b"evil.example"], "/"),
+            (host, &[b"localhost"], "http://evil.example/"),
+            (origin.clone(), &["http://évil.example".as_bytes()], "/"),
+            (origin.clone(), &[b"\xff"], "/"),
+            (origin, &[b"http://localhost", b"http://evil.example"], "/"),
+        ] {
+            let error = check(name, values, uri).unwrap_err();
+            assert_eq!(error.status, StatusCode::FORBIDDEN, "{values:?} {uri}");
+        }
+    }
 
     #[test]
     fn only_localhost_and_loopback_addresses_are_local() {
