@@ -44,9 +44,18 @@ async function listen() {
   }
 }
 
+/** Returns the decoded part of an address, or the part itself if it is not percent-encoded text. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Shows the view that the address names: the overview, or an objective of an agent. */
 function route() {
-  const [, kind, name, agent] = location.hash.split("/").map(decodeURIComponent);
+  const [, kind, name, agent] = location.hash.split("/").map(decoded);
   const isDetail = kind === "slo" && name !== undefined;
   $("overview").hidden = isDetail;
   $("detail").hidden = !isDetail;

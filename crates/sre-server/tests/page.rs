@@ -62,6 +62,19 @@ async fn an_agent_that_counts_twice_is_on_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_not_percent_encoded_text_is_taken_as_it_is() {
+    let test = "an_address_that_is_not_percent_encoded_text_is_taken_as_it_is";
+    let Some(browser) = Browser::open(test).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    browser.client.goto(&format!("{}/#/slo/100%/%E0%A4%A", service.server.url())).await.unwrap();
+    let shown = "found no objective `100%`; /v1/slos lists the objectives";
+    browser.until("document.getElementById('detail').textContent", shown).await;
+    browser.until("document.getElementById('connection').textContent", "live").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_live_updates_of_the_api() {
     let Some(browser) = Browser::open("the_page_shows_live_updates_of_the_api").await else { return };
     let folder = tempfile::tempdir().unwrap();
