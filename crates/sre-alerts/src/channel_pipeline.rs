@@ -158,6 +158,8 @@ impl ChannelPipeline {
         let delay = retry.delay(message.attempts, error.retry_after(), fastrand::f64());
         self.stats.last_error.clone_from(&text);
         if let Some(delay) = delay.filter(|_| error.is_retryable()) {
+            // Pending since the alert was sent: a delivery that only fails ends with the retention time.
+            self.log.record(&message, DeliveryState::Pending, error.status(), Some(text), message.at);
             self.queue.retry(message, now.saturating_add(delay.max(Duration::from_millis(1))));
             return None;
         }

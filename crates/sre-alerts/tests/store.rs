@@ -57,6 +57,26 @@ async fn deliveries_are_adopted_once_their_owner_stops_renewing_its_lease() {
     assert_eq!(record.deliveries[0].state, DeliveryState::Delivered);
 }
 
+#[tokio::test]
+async fn a_pending_delivery_says_how_often_it_was_tried_and_why_the_last_attempt_failed() {
+    let clock = Arc::new(ManualClock::new(START));
+    let (store, channel) = (MemoryStore::default(), TestChannel::new("ops"));
+    channel.is_down.store(true, Ordering::Relaxed);
+    let manager = manager(store.clone(), &clock, &channel);
+    let delivery = || store.query(&AlertQuery::default()).unwrap()[0].deliveries[0].clone();
+    manager.send(&alert("a", Severity::Critical));
+    assert_eq!((delivery().state, delivery().attempts), (DeliveryState::Pending, 0));
+    for attempts in 1..=5 {
+        manager.deliver_due().await;
+        assert_eq!((delivery().state, delivery().attempts, delivery().at), (DeliveryState::Pending, attempts, START));
+        assert!(delivery().error.is_some_and(|error| !error.is_empty()));
+        clock.advance(Duration::from_secs(600));
+    }
+    channel.is_down.store(false, Ordering::Relaxed);
+    manager.deliver_due().await;
+    assert_eq!((delivery().state, delivery().attempts, delivery().error), (DeliveryState::Delivered, 6, None));
+}
+
 /// An engine that was saved before an incident began raises its signals again when the events are replayed.
 #[tokio::test]
 async fn an_incident_that_was_over_before_a_restart_is_not_sent_again() {

@@ -214,7 +214,7 @@ fn delivery(delivery: &DeliveryRecord) -> String {
     let tries = if *attempts > 1 { format!(", attempt {attempts}") } else { String::new() };
     match (state, error) {
         (DeliveryState::Delivered, _) => format!("{channel}{status}{tries}"),
-        (_, Some(error)) => format!("{channel}: {}, {error}", state.as_str()),
+        (_, Some(error)) => format!("{channel}: {}{tries}, {error}", state.as_str()),
         (_, None) => format!("{channel}: {}", state.as_str()),
     }
 }

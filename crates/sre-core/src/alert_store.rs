@@ -153,7 +153,7 @@ pub struct DeliveryRecord {
     pub attempts: u32,
     /// The HTTP status of the last attempt.
     pub status: Option<u16>,
-    /// The reason, if it failed or was skipped.
+    /// Why the last attempt failed, or why the delivery was skipped.
     pub error: Option<String>,
     /// When it reached this state.
     pub at: Timestamp,
