@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "schema", schema(value_type = String, description = "A length of time: `5m`, `6h` or `1h30m`. Units are ms, s, m, h, d and w.", pattern = "^([0-9]+(ms|s|m|h|d|w))+$"))]
+#[cfg_attr(feature = "schema", schema(value_type = String, description = "A length of time: `5m`, `6h` or `1h30m`. Units are ms, s, m, h, d and w.", pattern = "^([0-9]+(ms|s|m|h|d|w))*0*[1-9][0-9]*(ms|s|m|h|d|w)([0-9]+(ms|s|m|h|d|w))*$"))]
 pub struct Window(Duration);
 
 /// An invalid window.

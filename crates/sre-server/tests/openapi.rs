@@ -147,9 +147,36 @@ async fn answers_are_what_the_schemas_say() {
         };
         assert_ne!(response.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    for query in ["window=forever", "limit=many"] {
-        let path = if query.starts_with("limit") { "/v1/alerts" } else { "/v1/slos/answers" };
-        assert_eq!(service.get_raw(&format!("{path}?{query}")).await.status(), StatusCode::BAD_REQUEST);
+    for (path, asked) in [
+        ("/v1/slos/{name}", "/v1/slos/answers?window=forever"),
+        ("/v1/slos/{name}", "/v1/slos/%FF"),
+        ("/v1/alerts", "/v1/alerts?limit=many"),
+        ("/v1/alerts", "/v1/alerts?limit=1001"),
+        ("/v1/alerts", "/v1/alerts?since=0ms"),
+        ("/v1/alerts", "/v1/alerts?severity=%FF"),
+    ] {
+        let refused = service.get_raw(asked).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{asked}");
+        let errors = errors_of(path, "get", 400, &serde_json::from_slice(refused.body()).unwrap());
+        assert!(errors.is_empty(), "{asked}: {errors:?}");
+    }
+    // Long windows are read in more forms than are described.
+    for (window, described, read) in [
+        ("1ms", true, true),
+        ("90m", true, true),
+        ("1h30m", true, true),
+        ("999w999w999w", true, true),
+        ("36500d", false, true),
+        ("36501d", false, false),
+        ("0ms", false, false),
+        ("0h0m", false, false),
+        ("5", false, false),
+    ] {
+        let parameters = api["paths"]["/v1/alerts"]["get"]["parameters"].as_array().unwrap();
+        let since = parameters.iter().find(|parameter| parameter["name"] == "since").unwrap();
+        let errors = errors_of_schema(&api, &since["schema"], &json!(window));
+        let answered = service.get_raw(&format!("/v1/alerts?since={window}")).await;
+        assert_eq!((errors.is_empty(), answered.status().is_success()), (described, read), "{window}");
     }
     assert_eq!(service.get_raw("/v1/slos/nothing").await.status(), StatusCode::NOT_FOUND);
 }

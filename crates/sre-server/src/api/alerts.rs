@@ -2,14 +2,15 @@ use std::time::Duration;
 
 use agent_sre::{AlertQuery, AlertRecord, Clock, Severity, StoreError, SystemClock, Timestamp, Window};
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::error::{ApiError, ErrorBody};
-use super::openapi::{ApiRouter, with_errors};
+use super::extract::Query;
+use super::openapi::{ApiRouter, window_parameter, with_errors};
 use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
@@ -42,6 +43,7 @@ struct AlertFilter {
     /// Only alerts of this objective.
     slo: Option<String>,
     /// Only alerts of the last 5m, 6h, 30d ….
+    #[param(schema_with = window_parameter)]
     since: Option<Window>,
     /// The maximum number of alerts.
     #[param(default = 100, maximum = 1000)]
@@ -59,16 +61,19 @@ struct AlertList {
     get, path = "/v1/alerts", params(AlertFilter),
     responses(
         (status = 200, description = "The alerts that match.", body = AlertList),
-        (status = 400, description = "A parameter is invalid.", body = String, content_type = "text/plain")
+        (status = 400, description = "A parameter is invalid.", body = ErrorBody)
     )
 )]
 async fn alerts(State(state): AppRef, Query(filter): Query<AlertFilter>) -> Result<Json<AlertList>, ApiError> {
+    if let Some(limit) = filter.limit.filter(|limit| *limit > MAX_LIMIT) {
+        return Err(ApiError::bad_request(format!("`limit`: found {limit}, expected at most {MAX_LIMIT}")));
+    }
     let query = AlertQuery {
         agent_id: filter.agent,
         severity: filter.severity,
         slo_name: filter.slo,
         since: filter.since.map(|since| SystemClock.now().saturating_sub(since.duration())),
-        limit: Some(filter.limit.unwrap_or(100).min(MAX_LIMIT)),
+        limit: Some(filter.limit.unwrap_or(100)),
         ..AlertQuery::default()
     };
     let found = tokio::task::spawn_blocking(move || state.shared.engines().alert_history(&query)).await;

@@ -1,10 +1,10 @@
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use utoipa_axum::routes;
 
 use super::error::ApiError;
+use super::extract::Path;
 use super::openapi::{ApiRouter, openapi};
 
 pub(super) fn routes() -> ApiRouter {

@@ -8,6 +8,7 @@ mod body;
 mod breakers;
 mod costs;
 mod error;
+mod extract;
 mod gate;
 #[cfg(feature = "grpc")]
 mod grpc;

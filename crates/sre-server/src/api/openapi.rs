@@ -137,6 +137,16 @@ fn operations(routes: &mut ApiRouter) -> impl Iterator<Item = &mut Operation> {
     paths.flat_map(|path| [&mut path.get, &mut path.post].into_iter().flatten())
 }
 
+/// Returns the schema of a window in a query: all of these are within 1 ms and 100 years.
+pub(super) fn window_parameter() -> Schema {
+    const PATTERN: &str = "^([1-9][0-9]{0,11}ms|[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d|\
+                           [1-9][0-9]{0,2}w){1,3}$";
+    let description =
+        "A length of time within 1 ms and 100 years: `5m`, `6h` or `1h30m`. Units are ms, s, m, h, d and w.";
+    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+    schema.description(Some(description)).into()
+}
+
 /// The schema of a body in a binary form.
 pub(super) struct Binary;
 

@@ -6,14 +6,15 @@ use agent_sre::{
     AgentTotals, BurnAlert, BurnRate, Clock, Counts, SloSnapshot, Status, SystemClock, Timestamp, Totals, Window,
 };
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::error::{ApiError, ErrorBody};
-use super::openapi::ApiRouter;
+use super::extract::{Path, Query};
+use super::openapi::{ApiRouter, window_parameter};
 use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::history::IndicatorSeries;
@@ -92,6 +93,7 @@ struct SloQuery {
     /// Only the objective of this agent.
     agent: Option<String>,
     /// The length of the history; 24h by default.
+    #[param(schema_with = window_parameter)]
     window: Option<Window>,
 }
 
@@ -135,7 +137,7 @@ struct EventSeries {
     get, path = "/v1/slos/{name}", params(("name" = String, Path, description = "The objective's name."), SloQuery),
     responses(
         (status = 200, description = "One objective for each agent.", body = SloDetailList),
-        (status = 400, description = "A parameter is invalid.", body = String, content_type = "text/plain"),
+        (status = 400, description = "A parameter is invalid.", body = ErrorBody),
         (status = 404, description = "No objective has this name.", body = ErrorBody)
     )
 )]

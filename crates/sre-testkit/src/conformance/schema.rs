@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Value, json};
+use sre_core::Window;
 
 /// Tests that the JSON Schema of a settings file agrees with its reader. `examples` are valid documents that together
 /// use every mapping of the file; `open` are the places, as JSON pointers, below which a schema cannot fully describe
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 ///
 /// - both accept the examples;
 /// - in each mapping, the schema describes the fields that the reader's error for an unknown field lists, and no others;
-/// - both accept, or both reject, a list or mapping in place of a value, and other numbers and booleans.
+/// - both accept, or both reject, a list or mapping in place of a value, and other numbers, booleans and durations.
 ///
 /// # Panics
 /// Panics if schema and reader differ.
@@ -82,6 +83,9 @@ impl Pair<'_> {
                 vec![json!(-1), json!(0), json!(0.5), json!(1), json!(1_000_000_000_000_u64), json!(true), json!("x")]
             }
             Value::Bool(_) => vec![json!(true), json!(false), json!(1), json!("x")],
+            Value::String(text) if text.parse::<Window>().is_ok() => {
+                ["0ms", "0s0m", "1.5h", "5", "-5m", "5 m"].map(Value::from).to_vec()
+            }
             _ => Vec::new(),
         };
         for variant in [json!([]), json!({})].into_iter().chain(scalars) {
@@ -89,6 +93,20 @@ impl Pair<'_> {
             changed.pointer_mut(pointer).expect("a place in the example").clone_from(&variant);
             let is_read = self.read(&changed).is_ok();
             self.assert_agree(&changed, is_read, &format!("{pointer}: {variant}"));
+        }
+        if value.as_str().is_some_and(|text| text.parse::<Window>().is_ok()) {
+            self.check_durations(pointer);
+        }
+    }
+
+    /// Checks durations in several forms. Where the reader has a range, it may reject one that the schema accepts.
+    fn check_durations(&self, pointer: &str) {
+        for duration in ["250ms", "90s", "1h30m", "0h05m", "2d"] {
+            let mut changed = self.example.clone();
+            changed.pointer_mut(pointer).expect("a place in the example").clone_from(&json!(duration));
+            if self.read(&changed).is_ok() {
+                self.assert_agree(&changed, true, &format!("{pointer}: {duration}"));
+            }
         }
     }
 
