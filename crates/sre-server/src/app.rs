@@ -5,6 +5,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
+use crate::admission::Admission;
 use crate::api::RequestMetrics;
 use crate::live::Broadcast;
 use crate::pipeline::Pipeline;
@@ -18,6 +19,7 @@ pub(crate) struct AppState {
     settings: Mutex<Arc<Config>>,
     /// Accepts new TLS connections; `None` without TLS.
     pub(crate) tls: watch::Sender<Option<TlsAcceptor>>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pipeline: Pipeline,
     pub(crate) live: Broadcast,
@@ -32,6 +34,7 @@ impl AppState {
     pub(crate) fn new(
         config: Arc<Config>,
         tls: watch::Sender<Option<TlsAcceptor>>,
+        admission: Arc<Admission>,
         shared: Arc<Shared>,
         pipeline: Pipeline,
         stop: watch::Receiver<bool>,
@@ -39,7 +42,7 @@ impl AppState {
         let body_memory = Arc::new(Semaphore::new(config.server_limits.max_in_flight >> 10));
         let settings = Mutex::new(config.clone());
         let (live, requests) = (Broadcast::default(), RequestMetrics::default());
-        Self { config, settings, tls, shared, pipeline, live, requests, stop, body_memory }
+        Self { config, settings, tls, admission, shared, pipeline, live, requests, stop, body_memory }
     }
 
     pub(crate) fn settings(&self) -> Arc<Config> {

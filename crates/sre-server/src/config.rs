@@ -1,9 +1,10 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_sre::Window;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::overrides::Overrides;
@@ -34,6 +35,9 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// The certificate and its key, for HTTPS.
     pub tls: Option<Tls>,
+    /// Proxies and load balancers in front of the service, whose connections are those of many clients: they have no limit per
+    /// address.
+    pub trusted_proxies: Vec<IpNet>,
     /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,
     /// The file of these settings, which is watched for changes.
@@ -70,7 +74,11 @@ pub struct ServerLimits {
     pub max_in_flight: usize,
     /// Concurrent connections; 512.
     pub max_connections: usize,
-    /// How long a client may take to send a request, and how long it may stall while reading the response; 30 s.
+    /// Concurrent connections of an address, or of an IPv6 network of 64 bits; a quarter of `max_connections`. Clients on this
+    /// machine and `trusted_proxies` have no such limit.
+    pub max_connections_per_address: Option<usize>,
+    /// How long a client may take to finish a request, from connecting or from its last answer on, and how long it may stall
+    /// while reading a response; 30 s.
     pub client_timeout: Duration,
     /// Agents with series of their own, and as many models; 1,000. The others share one.
     pub max_agents: usize,
@@ -91,6 +99,7 @@ impl Default for ServerLimits {
             max_body: 16 << 20,
             max_in_flight: 64 << 20,
             max_connections: 512,
+            max_connections_per_address: None,
             client_timeout: Duration::from_secs(30),
             max_agents: 1_000,
             max_open_runs: 10_000,
@@ -98,6 +107,13 @@ impl Default for ServerLimits {
             max_journal: 2 << 30,
             snapshot_after: 256 << 20,
         }
+    }
+}
+
+impl ServerLimits {
+    /// Returns the maximum number of connections of an address.
+    pub(crate) fn connections_per_address(&self) -> usize {
+        self.max_connections_per_address.unwrap_or(self.max_connections / 4).max(1)
     }
 }
 
@@ -114,6 +130,7 @@ impl Default for Config {
             retention: None,
             tokens: Vec::new(),
             tls: None,
+            trusted_proxies: Vec::new(),
             server_limits: ServerLimits::default(),
             file: None,
             overrides: Overrides::default(),
@@ -186,6 +203,7 @@ impl Config {
             config.tokens = tokens.map(read).collect::<Result<_, _>>()?;
         }
         config.tls = fields.take("tls").map(|node| tls(node, file)).transpose()?;
+        config.trusted_proxies = networks(&mut fields, "trusted_proxies")?;
         let server_limits = &mut config.server_limits;
         set(&mut server_limits.max_body, bytes(&mut fields, "max_body")?);
         set(&mut server_limits.max_in_flight, bytes(&mut fields, "max_in_flight")?);
@@ -199,6 +217,8 @@ impl Config {
         ] {
             set(setting, fields.read(name, "a whole number above 0", above_0)?);
         }
+        server_limits.max_connections_per_address =
+            fields.read("max_connections_per_address", "a whole number above 0", above_0)?;
         set(&mut server_limits.client_timeout, fields.window("client_timeout")?.map(Window::duration));
         set(&mut server_limits.task_timeout, fields.window("task_timeout")?.map(Window::duration));
         fields.finish()?;
@@ -239,6 +259,19 @@ fn paths(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<PathBuf>, Co
         _ => Err(fields.error(name, item, "a path")),
     };
     fields.items(name, node)?.iter().map(path).collect()
+}
+
+fn networks(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<IpNet>, ConfigError> {
+    let Some(node) = fields.take(name) else { return Ok(Vec::new()) };
+    let network = |item: &Node| {
+        let text = match &item.kind {
+            Kind::Scalar(Value::String(text)) => text.as_str(),
+            _ => "",
+        };
+        let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        parsed.map_err(|_| fields.error(name, item, "an address such as 10.0.0.7, or a network such as 10.0.0.0/8"))
+    };
+    fields.items(name, node)?.iter().map(network).collect()
 }
 
 fn token(node: &Node, file: &str, number: usize) -> Result<Token, ConfigError> {
@@ -313,9 +346,11 @@ retention: 30d
 tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 tls: {certificate: cert.pem, key: key.pem}
+trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 8MB
 max_connections: 7
+max_connections_per_address: 3
 client_timeout: 5s
 max_agents: 8
 max_open_runs: 9
@@ -330,10 +365,13 @@ snapshot_after: 1MB
         assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
+        let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
+        assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
             max_body: 1 << 20,
             max_in_flight: 8_000_000,
             max_connections: 7,
+            max_connections_per_address: Some(3),
             client_timeout: Duration::from_secs(5),
             max_agents: 8,
             max_open_runs: 9,
@@ -365,6 +403,12 @@ snapshot_after: 1MB
             ("tokens: [{name: a, scope: read, sre_5ec3e7: a}]", "f:1: `tokens[0].***`: unknown field, expected one of"),
             ("tokens: [{name: a, scope: read}]", "f:1: tokens[0].sha256: found nothing"),
             ("tls: {key: a}", "f:1: tls: expected `certificate` and `key`"),
+            ("trusted_proxies: [proxy.example]", "f:1: `trusted_proxies: proxy.example`: expected an address such as"),
+            ("trusted_proxies: [10.0.0.0/33]", "f:1: `trusted_proxies: 10.0.0.0/33`: expected an address such as"),
+            (
+                "max_connections_per_address: 0",
+                "f:1: `max_connections_per_address: 0`: expected a whole number above 0",
+            ),
             ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),
         ] {
             let error = Config::parse(text, "f").unwrap_err().to_string();

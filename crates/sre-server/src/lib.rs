@@ -20,10 +20,12 @@
 //! # Ok(())
 //! # }
 //! ```
+mod admission;
 mod api;
 mod app;
 mod batch;
 mod config;
+mod connection;
 mod counters;
 mod engine_set;
 mod history;
@@ -43,6 +45,7 @@ pub use agent_sre::yaml::ConfigError;
 pub use api::openapi;
 pub use config::{CONFIG_SCHEMA, Config, ServerLimits, Tls};
 pub use engine_set::EngineSetError;
+pub use ipnet::IpNet;
 pub use loaded_config::LoadError;
 pub use overrides::Overrides;
 pub use server::{Server, StartError};

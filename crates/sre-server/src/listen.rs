@@ -1,25 +1,19 @@
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_io_timeout::TimeoutStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
-use crate::config::{ServerLimits, Tls};
+use crate::admission::Admission;
+use crate::config::Tls;
+use crate::connection::{ClientTimeout, serve_connection};
 
 /// A certificate or key is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -48,33 +42,29 @@ pub(crate) fn tls(files: &Tls) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Maximum number of concurrent requests on a connection.
-const MAX_STREAMS: u32 = 32;
 /// How long connections may take to end when the service stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Accepts connections until `stop` is true, and then waits for the requests in progress. Each connection uses the current
-/// certificate, and each request the current routes.
+/// certificate, and each request the current routes. A connection beyond a limit is closed at once, so that accepting goes on.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<TlsAcceptor>>,
     router: watch::Receiver<Router>,
-    server_limits: ServerLimits,
+    admission: Arc<Admission>,
+    client_timeout: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
-    let connections = Arc::new(Semaphore::new(server_limits.max_connections));
     let graceful = GracefulShutdown::new();
     let mut open = JoinSet::new();
     loop {
-        let permit = tokio::select! {
-            permit = connections.clone().acquire_owned() => permit,
-            _ = stop.wait_for(|stopping| *stopping) => break,
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stopping| *stopping) => break,
         };
-        let (stream, _) = match accepted {
+        // Reap ended connections.
+        while open.try_join_next().is_some() {}
+        let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             // Out of file descriptors, or the client is gone already: the next connection may succeed.
             Err(error) => {
@@ -83,21 +73,12 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        // Reap ended connections.
-        while open.try_join_next().is_some() {}
+        let Some(admitted) = admission.admit(address.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.borrow().clone());
         open.spawn(async move {
-            let _permit = permit;
-            match tls {
-                None => connection(stream, router, server_limits, watcher).await,
-                Some(tls) => {
-                    // A client that does not complete the handshake must not occupy a connection.
-                    let handshake = tokio::time::timeout(server_limits.client_timeout, tls.accept(stream)).await;
-                    if let Ok(Ok(stream)) = handshake {
-                        connection(stream, router, server_limits, watcher).await;
-                    }
-                }
+            if serve_client(stream, tls, router, client_timeout, watcher).await.is_err() {
+                admitted.count_timeout();
             }
         });
     }
@@ -108,27 +89,62 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
+async fn serve_client(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     router: watch::Receiver<Router>,
-    server_limits: ServerLimits,
+    client_timeout: Duration,
     watcher: Watcher,
-) {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let router = router.borrow().clone();
-        async move { Ok::<Response<Body>, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(server_limits.client_timeout);
-    let http2 = &mut builder.http2();
-    http2
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(server_limits.client_timeout))
-        .max_concurrent_streams(MAX_STREAMS);
-    // A client that does not read its response must not occupy a connection either.
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(server_limits.client_timeout));
-    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
-    // Errors of a single connection, such as a reset, do not concern the service.
-    let _: Result<(), Box<dyn std::error::Error + Send + Sync>> = watcher.watch(connection).await;
+) -> Result<(), ClientTimeout> {
+    let accepted = Instant::now();
+    let Some(tls) = tls else { return serve_connection(stream, router, client_timeout, accepted, watcher).await };
+    match tokio::time::timeout_at(accepted + client_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_connection(stream, router, client_timeout, accepted, watcher).await,
+        Ok(Err(_)) => Ok(()),
+        Err(_) => Err(ClientTimeout),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// Connects from an address, and returns the status line of an answer; it is empty if the connection was closed.
+    async fn ask(from: &str, to: std::net::SocketAddr) -> (String, Option<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(to).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let mut answer = [0; 15];
+        let length = stream.read(&mut answer).await.unwrap_or(0);
+        (String::from_utf8_lossy(&answer[..length]).into_owned(), Some(stream))
+    }
+
+    #[tokio::test]
+    async fn an_address_at_its_limit_leaves_the_others_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let (_tls, tls) = watch::channel(None);
+        let (_routes, router) = watch::channel(Router::new().route("/", get(async || "")));
+        // Loopback addresses are not exempt here, so that they stand for clients of other machines.
+        let admission = Arc::new(Admission::with_exempt(100, 2, vec!["127.0.0.3/32".parse().unwrap()]));
+        let serving = tokio::spawn(serve(listener, tls, router, admission, Duration::from_secs(30), stopped));
+        let mut held = vec![ask("127.0.0.2", address).await, ask("127.0.0.2", address).await];
+        assert!(held.iter().all(|(status, _)| status == "HTTP/1.1 200 OK"));
+        assert_eq!(ask("127.0.0.2", address).await.0, "", "the third is closed at once");
+        for from in ["127.0.0.4", "127.0.0.3", "127.0.0.3", "127.0.0.3"] {
+            held.push(ask(from, address).await);
+            assert_eq!(held.last().unwrap().0, "HTTP/1.1 200 OK", "{from}");
+        }
+        drop(held.remove(0));
+        while ask("127.0.0.2", address).await.0.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        serving.abort();
+    }
 }

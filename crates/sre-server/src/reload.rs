@@ -101,18 +101,19 @@ fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<Tls
     Ok((settings, acceptor, engines))
 }
 
-/// Keeps the settings that need a restart to change: address, data folder, limits, and whether TLS is used.
+/// Keeps the settings that need a restart to change: address, data folder, trusted proxies, limits, and whether TLS is used.
 fn keep_fixed(changed: Config, current: &Config) -> Config {
     let is_same_tls = changed.tls.is_some() == current.tls.is_some();
     if !is_same_tls
-        || (changed.listen, &changed.data, changed.server_limits)
-            != (current.listen, &current.data, current.server_limits)
+        || (changed.listen, &changed.data, &changed.trusted_proxies, changed.server_limits)
+            != (current.listen, &current.data, &current.trusted_proxies, current.server_limits)
     {
-        tracing::warn!("Changes of `listen`, `data`, `tls` or a limit take effect after a restart");
+        tracing::warn!("Changes of `listen`, `data`, `tls`, `trusted_proxies` or a limit take effect after a restart");
     }
     Config {
         listen: current.listen,
         data: current.data.clone(),
+        trusted_proxies: current.trusted_proxies.clone(),
         server_limits: current.server_limits,
         tls: if is_same_tls { changed.tls } else { current.tls.clone() },
         ..changed

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Config;
+use crate::admission::Admission;
 use crate::api;
 use crate::app::AppState;
 use crate::batch::Batch;
@@ -114,7 +115,10 @@ impl Server {
         let (stopping, stop) = watch::channel(false);
         let is_locked = Arc::new(AtomicBool::new(false));
         let (routes, router) = watch::channel(api::starting(is_locked.clone()));
-        let listening = tokio::spawn(listen::serve(listener, acceptor, router, config.server_limits, stop.clone()));
+        let admission = Arc::new(Admission::new(&config));
+        let client_timeout = config.server_limits.client_timeout;
+        let listening = listen::serve(listener, acceptor, router, admission.clone(), client_timeout, stop.clone());
+        let listening = tokio::spawn(listening);
         let (shared, pipeline) = match recover_when_free(&config, &is_locked).await {
             Ok(recovered) => recovered,
             Err(error) => {
@@ -123,7 +127,7 @@ impl Server {
                 return Err(error);
             }
         };
-        let state = Arc::new(AppState::new(config, tls, shared, pipeline, stop.clone()));
+        let state = Arc::new(AppState::new(config, tls, admission, shared, pipeline, stop.clone()));
         let _ = routes.send_replace(api::router(state.clone()));
         let tasks = vec![
             listening,

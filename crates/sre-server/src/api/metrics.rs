@@ -42,7 +42,7 @@ async fn metrics(State(state): AppRef, headers: HeaderMap) -> impl IntoResponse 
 
 /// The metrics of the service itself.
 impl Collect for AppState {
-    fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+    fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
         let shared = &self.shared;
         let (counters, journal) = (&shared.counters, &shared.journal);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
@@ -82,6 +82,7 @@ impl Collect for AppState {
             let metric = Metric::gauge("sre.server.overlapping_tasks", overlap.tasks as f64).with_labels(&of);
             emit(metric.with_help("Tasks of the agent that arrived in two formats and counted twice."));
         }
+        self.admission.metrics(now, emit);
         self.requests.emit(emit);
         let version = Metric::gauge("sre.build_info", 1.0).with_label("version", env!("CARGO_PKG_VERSION"));
         emit(version.with_help("Always 1; the label is the version of the service."));

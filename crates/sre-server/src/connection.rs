@@ -1,0 +1,253 @@
+//! One connection of a client, and the time that the client has for each step.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use agent_sre::private::lock;
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::Watcher;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
+
+/// Maximum number of concurrent requests on a connection.
+const MAX_STREAMS: u32 = 32;
+/// How long a connection outlives `client_timeout`: the answer 408 to a request that was too slow comes first.
+const GRACE: Duration = Duration::from_secs(1);
+/// The largest part of a response that is handed to the connection at once, and is then buffered until the client reads it.
+const MAX_FRAME: usize = 8 << 10;
+
+/// The client took longer than `client_timeout`.
+#[derive(Debug)]
+pub(crate) struct ClientTimeout;
+
+/// Serves the requests of a connection that was accepted at some time.
+///
+/// A client that has not finished a request within `client_timeout` of connecting or of its last answer, or that stops reading an
+/// answer for so long, is disconnected.
+pub(crate) async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: watch::Receiver<Router>,
+    client_timeout: Duration,
+    accepted: Instant,
+    watcher: Watcher,
+) -> Result<(), ClientTimeout> {
+    let turns = Arc::new(Turns::new(accepted, client_timeout + GRACE));
+    let own = turns.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (router, exchange) = (router.borrow().clone(), Arc::new(Exchange::new(own.clone())));
+        let request = request.map(|body| Body::new(RequestBody::new(body, exchange.clone())));
+        async move {
+            let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            Ok::<_, Infallible>(response.map(|body| ResponseBody { body, rest: Bytes::new(), exchange }))
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(client_timeout);
+    let http2 = &mut builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(Some(client_timeout)).max_concurrent_streams(MAX_STREAMS);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(client_timeout));
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
+    tokio::select! {
+        // Errors of a single connection, such as a reset, do not concern the service.
+        _ = watcher.watch(connection) => Ok(()),
+        () = turns.until_overdue() => Err(ClientTimeout),
+    }
+}
+
+/// Whose turn it is in each exchange of a connection: the client's turns are limited in time.
+#[derive(Debug)]
+struct Turns {
+    timeout: Duration,
+    state: Mutex<TurnState>,
+}
+
+#[derive(Debug)]
+struct TurnState {
+    /// When the client must have finished a request, unless one is in progress.
+    request_due: Instant,
+    next: u64,
+    exchanges: HashMap<u64, Turn>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// The request arrives, until a time.
+    Request(Instant),
+    /// The service prepares the response, or its next part.
+    Service,
+    /// The client reads the response, until a time.
+    Response(Instant),
+}
+
+impl Turns {
+    fn new(accepted: Instant, timeout: Duration) -> Self {
+        let state = TurnState { request_due: accepted + timeout, next: 0, exchanges: HashMap::new() };
+        Self { timeout, state: Mutex::new(state) }
+    }
+
+    /// Returns once the client has taken too long.
+    async fn until_overdue(&self) {
+        loop {
+            let due = self.due();
+            // A turn of the client that begins later ends later than this.
+            tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + self.timeout)).await;
+            if self.due().is_some_and(|due| due <= Instant::now()) {
+                return;
+            }
+        }
+    }
+
+    /// Returns when the client must have done something; `None` if it waits for the service only.
+    fn due(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        let is_in_progress = |turn: &Turn| !matches!(turn, Turn::Request(_));
+        let request_due = (!state.exchanges.values().any(is_in_progress)).then_some(state.request_due);
+        let turns = state.exchanges.values().filter_map(|turn| match turn {
+            Turn::Request(due) | Turn::Response(due) => Some(*due),
+            Turn::Service => None,
+        });
+        turns.chain(request_due).min()
+    }
+}
+
+/// A request and its response.
+#[derive(Debug)]
+struct Exchange {
+    turns: Arc<Turns>,
+    number: u64,
+}
+
+impl Exchange {
+    fn new(turns: Arc<Turns>) -> Self {
+        let mut state = lock(&turns.state);
+        let number = state.next;
+        state.next += 1;
+        state.exchanges.insert(number, Turn::Request(Instant::now() + turns.timeout));
+        drop(state);
+        Self { turns, number }
+    }
+
+    fn change(&self, change: impl FnOnce(Turn) -> Turn) {
+        if let Some(turn) = lock(&self.turns.state).exchanges.get_mut(&self.number) {
+            *turn = change(*turn);
+        }
+    }
+
+    /// The whole request has arrived.
+    fn received(&self) {
+        self.change(|turn| if matches!(turn, Turn::Request(_)) { Turn::Service } else { turn });
+    }
+
+    /// The client has a part of the response to read. An answer to a request that has not arrived prolongs nothing.
+    fn sent(&self) {
+        let due = Instant::now() + self.turns.timeout;
+        self.change(|turn| if matches!(turn, Turn::Request(_)) { turn } else { Turn::Response(due) });
+    }
+
+    /// The client can take the next part.
+    fn taken(&self) {
+        self.change(|turn| if matches!(turn, Turn::Request(_)) { turn } else { Turn::Service });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut state = lock(&self.turns.state);
+        if !matches!(state.exchanges.remove(&self.number), None | Some(Turn::Request(_))) {
+            state.request_due = Instant::now() + self.turns.timeout;
+        }
+    }
+}
+
+/// A request's body, which notes when it has arrived.
+struct RequestBody {
+    body: Incoming,
+    exchange: Arc<Exchange>,
+}
+
+impl RequestBody {
+    fn new(body: Incoming, exchange: Arc<Exchange>) -> Self {
+        if body.is_end_stream() {
+            exchange.received();
+        }
+        Self { body, exchange }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.exchange.received();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body in small parts, which notes when the client takes them.
+struct ResponseBody {
+    body: Body,
+    /// What is left of the last part of `body`.
+    rest: Bytes,
+    exchange: Arc<Exchange>,
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.exchange.taken();
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let length = self.rest.len().min(MAX_FRAME);
+        let part = self.rest.split_to(length);
+        self.exchange.sent();
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
