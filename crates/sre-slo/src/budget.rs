@@ -347,6 +347,16 @@ mod tests {
     }
 
     #[test]
+    fn a_few_events_that_are_all_bad_fire() {
+        for (total, bad) in [(0.1, 5), (0.001, 3)] {
+            let (budget, _) = budget(BudgetConfig { total: Some(total), ..Default::default() });
+            record(&budget, 0, bad);
+            let severities: Vec<_> = budget.firing_alerts().iter().map(|alert| alert.severity).collect();
+            assert_eq!(severities, [Severity::Warning, Severity::Critical], "{bad} of {bad} at {total}");
+        }
+    }
+
+    #[test]
     fn a_written_minimum_replaces_the_evidence() {
         let (budget, _) = budget(BudgetConfig { min_events: Some(20), ..five_percent() });
         record(&budget, 0, 19);

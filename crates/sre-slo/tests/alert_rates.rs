@@ -3,7 +3,7 @@
 #[path = "../examples/alert_rates/simulation.rs"]
 mod simulation;
 
-use simulation::{RATES, Rule, TARGETS, begins};
+use simulation::{RATES, Rule, TARGETS, begins, minutes_to_detect};
 
 /// At burn 1, where nothing is wrong: at most 5 warnings and half a critical alert begin in a month.
 #[test]
@@ -20,4 +20,12 @@ fn chance_raises_few_alerts() {
             );
         }
     }
+}
+
+/// At 99 % and 100 events an hour.
+#[test]
+fn a_full_outage_warns_within_five_minutes_and_is_critical_within_seven() {
+    let [warning, critical] = minutes_to_detect(Rule::Evidence, 0.99, 100, 100.0, 31);
+    assert!(warning.is_some_and(|minutes| minutes <= 5), "{warning:?}");
+    assert!(critical.is_some_and(|minutes| minutes <= 7), "{critical:?}");
 }

@@ -221,3 +221,52 @@ fn samples_and_compliance_of_a_percentile_are_those_of_its_window() {
     let reading = latency.reading(NOW);
     assert_eq!((reading.samples, reading.compliance), (20, Some(1.0)));
 }
+
+/// Creates an objective whose latency is to be within 100 ms, with an `error_budget_policy` of these fields.
+fn fast(policy: &str) -> Slo {
+    let registry = SliRegistry::default();
+    let yaml = format!(
+        "name: fast\ntarget: 0.9\nindicators: [{{type: response_latency, target_ms: 100}}]\nerror_budget_policy: {{{policy}}}\n"
+    );
+    Slo::from_spec(&parse(&yaml, "fast.yaml", &registry).unwrap()[0], "support", &registry).unwrap()
+}
+
+#[test]
+fn expected_events_are_those_of_the_objectives_budget_alone() {
+    let slo = fast("expected_events: 1000");
+    (0..90).for_each(|_| slo.observe(&finished(true, 10.0)));
+    (0..10).for_each(|_| slo.observe(&finished(false, 200.0)));
+    let snapshot = slo.snapshot_at(NOW);
+    assert_eq!(snapshot.error_budget.consumed, Some(0.1), "10 of the 100 that may be bad among 1,000");
+    assert_eq!(snapshot.indicators[0].error_budget.unwrap().consumed, Some(2.0), "10 of the 5 that may be slow");
+}
+
+#[test]
+fn a_minimum_of_events_is_that_of_every_indicator_too() {
+    let slo = fast("min_events: 50");
+    (0..49).for_each(|_| slo.observe(&finished(true, 200.0)));
+    let latency = slo.snapshot_at(NOW).indicators.remove(0);
+    assert_eq!((latency.status, latency.alerts.iter().any(|alert| alert.firing)), (Some(Status::Unknown), false));
+    slo.observe(&finished(true, 200.0));
+    let latency = slo.snapshot_at(NOW).indicators.remove(0);
+    assert_eq!((latency.status, latency.alerts.iter().all(|alert| alert.firing)), (Some(Status::Critical), true));
+}
+
+#[test]
+fn under_low_traffic_an_indicator_is_judged_by_a_longer_window_that_ends_at_its_last_sample() {
+    let slo = fast("");
+    for hours in 1..=5 {
+        slo.observe(&ago(Window::hours(hours), finished(true, 200.0)));
+    }
+    // Later tasks without a duration are no samples.
+    slo.observe(&AgentEvent::new(NOW, "support", TaskFinished::new(true)));
+    let snapshot = slo.snapshot_at(NOW);
+    let [alert, _] = &snapshot.indicators[0].alerts[..] else { panic!("two alerts") };
+    assert_eq!((alert.firing, alert.judged_window), (true, Some(Window::hours(6))));
+    assert_eq!((alert.long_window, alert.good, alert.bad), (Window::HOUR, 0, 5));
+    let last = ago(Window::HOUR, finished(true, 0.0)).time;
+    let until = alert.judged_until.unwrap();
+    assert!(until >= last && until.since(last) <= Duration::from_secs(1), "{until}, expected {last}");
+    assert_eq!(snapshot.alerts[0].judged_until, None, "the objective's own budget has a recent event");
+    assert_eq!(snapshot.status, Status::Critical);
+}

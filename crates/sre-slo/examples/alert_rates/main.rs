@@ -5,7 +5,7 @@
 
 mod simulation;
 
-use simulation::{MONTH, RATES, Rule, Simulation, TARGETS, begins};
+use simulation::{RATES, Rule, TARGETS, begins, minutes_to_detect};
 
 const MONTHS: u32 = 12;
 const RUNS: u64 = 31;
@@ -38,34 +38,4 @@ fn main() {
             }
         }
     }
-}
-
-/// Returns the median number of minutes until a warning and until a critical alert begin, once a service without errors burns at
-/// this rate; `None` if that takes longer than three days.
-fn minutes_to_detect(rule: Rule, target: f64, rate: u32, burn: f64, runs: u64) -> [Option<u32>; 2] {
-    let mut found: [Vec<u32>; 2] = Default::default();
-    for seed in 0..runs {
-        let mut simulation = Simulation::new(rule, target, rate, 0.0, seed);
-        (0..MONTH / 10).for_each(|_| simulation.advance());
-        simulation.bad = (burn * (1.0 - target)).min(1.0);
-        let mut first = [u32::MAX; 2];
-        for minute in 1..=3 * 24 * 60 {
-            simulation.advance();
-            let fires = simulation.fires();
-            for severity in 0..2 {
-                if fires[severity] {
-                    first[severity] = first[severity].min(minute);
-                }
-            }
-            if first[1] < u32::MAX {
-                break;
-            }
-        }
-        found[0].push(first[0]);
-        found[1].push(first[1]);
-    }
-    found.map(|mut minutes| {
-        minutes.sort_unstable();
-        minutes.get(minutes.len() / 2).copied().filter(|minute| *minute < u32::MAX)
-    })
 }

@@ -10,7 +10,7 @@ pub(crate) const RATES: [u32; 4] = [1, 10, 100, 1_000];
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
-pub(crate) const MONTH: u32 = 30 * 24 * 60;
+const MONTH: u32 = 30 * 24 * 60;
 
 /// What an alert needs besides burn rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,20 +22,20 @@ pub(crate) enum Rule {
 }
 
 /// An objective whose events arrive at random, looked at every minute.
-pub(crate) struct Simulation {
+struct Simulation {
     budget: ErrorBudget,
     rng: Rng,
     now: Timestamp,
     /// Events a minute.
     rate: f64,
     /// Share of the events that is bad.
-    pub(crate) bad: f64,
+    bad: f64,
     /// Time of the next event.
     next: Timestamp,
 }
 
 impl Simulation {
-    pub(crate) fn new(rule: Rule, target: f64, rate: u32, burn: f64, seed: u64) -> Self {
+    fn new(rule: Rule, target: f64, rate: u32, burn: f64, seed: u64) -> Self {
         let total = 1.0 - target;
         let min_events = (rule == Rule::MinEvents).then(|| (1.0 / total - 1e-9).ceil() as u64);
         let config = BudgetConfig { total: Some(total), min_events, ..BudgetConfig::default() };
@@ -45,7 +45,7 @@ impl Simulation {
     }
 
     /// Records the events of a minute, at random times.
-    pub(crate) fn advance(&mut self) {
+    fn advance(&mut self) {
         self.now = self.now.saturating_add(MINUTE);
         while self.next <= self.now {
             self.budget.record(self.next, self.rng.f64() >= self.bad);
@@ -55,7 +55,7 @@ impl Simulation {
     }
 
     /// Returns whether a warning fires, and whether a critical alert does.
-    pub(crate) fn fires(&self) -> [bool; 2] {
+    fn fires(&self) -> [bool; 2] {
         let alerts = self.budget.reading(self.now).alerts;
         [Severity::Warning, Severity::Critical]
             .map(|severity| alerts.iter().any(|alert| alert.firing && alert.severity == severity))
@@ -76,4 +76,34 @@ pub(crate) fn begins(rule: Rule, target: f64, rate: u32, burn: f64, months: u32)
         before = fires;
     }
     begun
+}
+
+/// Returns the median number of minutes until a warning and until a critical alert begin, once a service without errors burns at
+/// this rate; `None` if that takes longer than three days.
+pub(crate) fn minutes_to_detect(rule: Rule, target: f64, rate: u32, burn: f64, runs: u64) -> [Option<u32>; 2] {
+    let mut found: [Vec<u32>; 2] = Default::default();
+    for seed in 0..runs {
+        let mut simulation = Simulation::new(rule, target, rate, 0.0, seed);
+        (0..MONTH / 10).for_each(|_| simulation.advance());
+        simulation.bad = (burn * (1.0 - target)).min(1.0);
+        let mut first = [u32::MAX; 2];
+        for minute in 1..=3 * 24 * 60 {
+            simulation.advance();
+            let fires = simulation.fires();
+            for severity in 0..2 {
+                if fires[severity] {
+                    first[severity] = first[severity].min(minute);
+                }
+            }
+            if first[1] < u32::MAX {
+                break;
+            }
+        }
+        found[0].push(first[0]);
+        found[1].push(first[1]);
+    }
+    found.map(|mut minutes| {
+        minutes.sort_unstable();
+        minutes.get(minutes.len() / 2).copied().filter(|minute| *minute < u32::MAX)
+    })
 }
