@@ -62,10 +62,14 @@ fn snapshots() -> Vec<Snapshot> {
         (Some(0.1), Some(2.0), Some(-1.0), Some(0.0));
     slo.burn_rates = vec![BurnRate::new(Window::HOUR, Some(2.0), 8, 2)];
     slo.alerts = vec![BurnAlert::new(Severity::Warning, 2.0, Window::HOUR, Window::FIVE_MINUTES)];
+    let (budget, alert) = (slo.error_budget, slo.alerts[0]);
     for unit in [Unit::Ratio, Unit::Milliseconds, Unit::Usd, Unit::Count] {
         let mut reading = SliReading::default();
         (reading.value, reading.compliance, reading.samples) = (Some(1.0), Some(1.0), 1);
-        slo.indicators.push(IndicatorSnapshot::new(&SliSpec::at_most("any", 0.9, unit, Window::DAY).unwrap(), reading));
+        let spec = SliSpec::at_most("any", 0.9, unit, Window::DAY).unwrap();
+        let mut indicator = IndicatorSnapshot::new(&spec, reading);
+        (indicator.error_budget, indicator.alerts) = (Some(budget), vec![alert]);
+        slo.indicators.push(indicator);
     }
     let mut breaker = BreakerSnapshot::new(Target::tool("search"), BreakerState::Open);
     let mut window = WindowedCalls::default();

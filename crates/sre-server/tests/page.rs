@@ -44,9 +44,38 @@ async fn the_reason_for_a_status_is_on_the_first_screen() {
     service.events(&(tasks("few", 0, 8, true) + &tasks("few", 8, 2, false))).await;
     browser.client.goto(&service.server.url()).await.unwrap();
     let reasons = "[...document.querySelectorAll('#slos b')].map(text => text.textContent).slice(-2)";
-    let slow = "response_latency: Burn rate 20.0 over the last 1h (threshold 10): 10 of 10 samples bad.";
+    let slow = "response_latency: Burn rate 20.0 over the last 1h (threshold 10): 10 of 10 samples bad. Its error budget is consumed 20 times over.";
     browser.until(reasons, json!(["2 of 10 bad: too few to tell from 90 %", slow])).await;
     browser.until("document.getElementById('summary').textContent", "1 critical").await;
+
+    // The view of the objective says what its indicator misses.
+    browser.script("document.querySelector('#slos a').click()").await;
+    let fact = "[...document.querySelectorAll('#detail .facts div')].find(fact => /latency/.test(fact.textContent))";
+    let expected = "20 ms, target ≤ 5 ms, budget overspent by 1900 %, critical";
+    browser.until(&format!("{fact}?.querySelector('dd').textContent"), expected).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_amounts_keep_their_digits() {
+    let Some(browser) = Browser::open("small_amounts_keep_their_digits").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("slo.yaml"), "name: cheap\nindicators: [{type: cost_per_task}]\n").unwrap();
+    let config = Config { slos: vec![folder.path().join("slo.yaml")], ..config(folder.path()) };
+    let service = Service::start(config).await;
+    let time = SystemClock.now();
+    let call = format!(
+        "{{\"event\":\"llm_call\",\"time\":\"{time}\",\"agent\":\"small\",\"task\":\"0\",\"model\":\"m\",\"cost_usd\":\"0.0000386\"}}\n"
+    );
+    service.events(&(call + &tasks("small", 0, 1, true))).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelector('#agents tr')?.children[5].textContent", "$0.0000386").await;
+    browser.until("document.getElementById('totals').textContent.split(' · ').at(-1)", "$0.0000386").await;
+    browser.script("document.querySelector('#slos a').click()").await;
+    let fact =
+        "[...document.querySelectorAll('#detail .facts div')].find(fact => /cost per task/.test(fact.textContent))";
+    browser.until(&format!("{fact}?.querySelector('dd').textContent"), "$0.0000386, target ≤ $0.5, unknown").await;
+    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

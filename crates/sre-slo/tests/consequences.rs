@@ -51,7 +51,8 @@ fn a_latency_that_misses_its_target_is_critical_and_exhausts_nothing() {
     assert_eq!(signal.title, "answers of support: critical (response_latency)");
     assert_eq!(
         signal.message,
-        "response_latency: Burn rate 10.0 over the last 1h (threshold 10): 100 of 200 samples bad."
+        "response_latency: Burn rate 10.0 over the last 1h (threshold 10): 100 of 200 samples bad. \
+         Its error budget is consumed 10 times over."
     );
     assert_eq!(signals(&slo, NOW), [], "once");
 }

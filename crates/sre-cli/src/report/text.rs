@@ -123,8 +123,18 @@ fn budget(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
 fn indicators(indicators: &[IndicatorSnapshot]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["", "indicator", "value", "target", "samples", "compliance", "95 % interval", "window"]);
-    for column in [2, 3, 4, 5] {
+    table.set_header([
+        "",
+        "indicator",
+        "value",
+        "target",
+        "samples",
+        "compliance",
+        "budget left",
+        "95 % interval",
+        "window",
+    ]);
+    for column in [2, 3, 4, 5, 6] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -146,6 +156,7 @@ fn indicators(indicators: &[IndicatorSnapshot]) -> String {
             format!("{direction} {}", value(indicator.target, unit)),
             count(indicator.samples),
             or_no_value(indicator.compliance.map(percent)),
+            or_no_value(indicator.error_budget.and_then(|budget| budget.remaining).map(percent)),
             or_no_value(interval),
             indicator.window.to_string(),
         ]);

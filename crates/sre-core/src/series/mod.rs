@@ -17,3 +17,6 @@ pub use weighted::WeightedRatioSeries;
 
 /// The first value of a saved series. Version 0.1.0 began with a number of dropped samples, which is never as large.
 const FORMAT: u64 = u64::MAX;
+
+#[cfg(test)]
+mod tests;

@@ -125,15 +125,26 @@ impl IndicatorSnapshot {
         if let Some(alert) = firing {
             let burn =
                 BurnRate::new(alert.judged_window.unwrap_or(alert.long_window), alert.rate, alert.good, alert.bad);
-            return format!("{name}: {}", burn_sentence(burn, Some(*alert), "samples").unwrap_or_default());
+            let sentences = burn_sentence(burn, Some(*alert), "samples").into_iter().chain(self.budget_sentence());
+            return format!("{name}: {}", sentences.collect::<Vec<_>>().join(" "));
         }
-        if self.error_budget.is_some_and(|budget| budget.remaining.is_some_and(|remaining| remaining <= 0.0)) {
-            let consumed = self.error_budget.and_then(|budget| budget.consumed).unwrap_or_default();
-            return format!("{name}: {:.0} % of its error budget is consumed.", consumed * 100.0);
+        if let Some(sentence) = self.budget_sentence() {
+            return format!("{name}: {sentence}");
         }
         let bound = if self.direction == Direction::AtLeast { "at least" } else { "at most" };
         let [value, target] = [self.value.unwrap_or_default(), self.target].map(|value| amount(value, self.unit));
         format!("{name}: {value} on average over {} samples, expected {bound} {target}.", self.samples)
+    }
+
+    /// Returns a sentence about the error budget, if it is exhausted or will be at the present burn rate.
+    fn budget_sentence(&self) -> Option<String> {
+        let budget = self.error_budget?;
+        Some(match budget.consumed? {
+            consumed if consumed.is_infinite() => "Its target allows no bad sample.".to_owned(),
+            consumed if consumed >= 2.0 => format!("Its error budget is consumed {} times over.", decimal(consumed)),
+            consumed if consumed >= 1.0 => format!("{:.0} % of its error budget is consumed.", consumed * 100.0),
+            _ => format!("At this rate its error budget is exhausted in {}.", span(budget.spent_in_s?)),
+        })
     }
 }
 
@@ -220,6 +231,29 @@ mod tests {
             "cost_per_task: $0.0007 on average over 40 samples, expected at most $0.5.",
         ];
         assert!(signal.message.starts_with(budget) && signal.message.ends_with(indicator), "{}", signal.message);
+    }
+
+    #[test]
+    fn a_sentence_about_an_indicator_says_what_becomes_of_its_error_budget() {
+        let spec = SliSpec::at_most("response_latency", 2_000.0, Unit::Milliseconds, Window::HOUR).unwrap();
+        let sentence = |consumed: f64, spent_in_s: f64, is_firing: bool| {
+            let mut latency = IndicatorSnapshot::new(&spec, SliReading::default());
+            let mut budget = ErrorBudgetSnapshot::default();
+            (budget.consumed, budget.spent_in_s) = (Some(consumed), Some(spent_in_s));
+            (latency.status, latency.error_budget) = (Some(Status::Critical), Some(budget));
+            latency.alerts = vec![BurnAlert { firing: is_firing, ..snapshot(Status::Critical).alerts[0] }];
+            latency.sentence()
+        };
+        let burns = "response_latency: Burn rate 14.4 over the last 1h (threshold 10): 72 of 100 samples bad.";
+        for (consumed, spent_in_s, is_firing, expected) in [
+            (0.62, 68_400.0, true, format!("{burns} At this rate its error budget is exhausted in 19 h.")),
+            (18.182, 0.0, true, format!("{burns} Its error budget is consumed 18.2 times over.")),
+            (18.182, 0.0, false, "response_latency: Its error budget is consumed 18.2 times over.".to_owned()),
+            (1.5, 0.0, false, "response_latency: 150 % of its error budget is consumed.".to_owned()),
+            (f64::INFINITY, 0.0, false, "response_latency: Its target allows no bad sample.".to_owned()),
+        ] {
+            assert_eq!(sentence(consumed, spent_in_s, is_firing), expected);
+        }
     }
 
     #[test]

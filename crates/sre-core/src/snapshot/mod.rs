@@ -1,12 +1,14 @@
 mod alerts;
 mod composite;
 mod guards;
+mod indicator;
 mod slo;
 mod totals;
 
 pub use alerts::{AlertsSnapshot, ChannelSnapshot};
 pub use composite::{ComponentSnapshot, CompositeMethod};
-pub use slo::{BurnAlert, BurnRate, ErrorBudgetSnapshot, IndicatorSnapshot, SloSnapshot};
+pub use indicator::IndicatorSnapshot;
+pub use slo::{BurnAlert, BurnRate, ErrorBudgetSnapshot, SloSnapshot};
 pub use totals::{Tally, Totals};
 
 use serde::{Deserialize, Serialize};
