@@ -5,7 +5,7 @@ use sre_core::adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
     RunTracker,
 };
-use sre_core::event::{LlmCall, StepFinished, ToolCall};
+use sre_core::event::{LlmCall, StepFinished, StringLimiter, ToolCall};
 use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
 use crate::by_hand::GraphRun;
@@ -83,10 +83,11 @@ impl LangGraphAdapter {
     }
 
     fn raised(&mut self, line: Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
-        let error = match (line.error, line.message) {
+        let mut error = match (line.error, line.message) {
             (Some(error), Some(message)) => format!("{error}: {message}"),
             (error, message) => error.or(message).unwrap_or_else(|| "raised".to_owned()),
         };
+        StringLimiter::default().text(&mut error);
         if let Some(run) = line.run_id.as_deref().and_then(|run_id| self.runs.close(run_id)) {
             self.raised.rule_out(&run.task);
             return close(&run, line.time, Some(error), emit);
@@ -95,7 +96,7 @@ impl LangGraphAdapter {
         if candidates.is_empty() {
             self.runs.counts.unmatched += 1;
         } else {
-            self.raised.add(line.time, error, candidates);
+            self.runs.counts.unmatched += self.raised.add(line.time, error, candidates);
             self.settle_raised(false, emit);
         }
     }
@@ -128,7 +129,10 @@ impl LangGraphAdapter {
             _ => None,
         };
         if let Some(kind) = kind {
-            self.runs.counts.unmatched += u64::from(!run.state.open(run_id, kind, line));
+            match run.state.open(run_id, kind, line) {
+                Some(grown) => self.grow(root, grown, emit),
+                None => self.runs.counts.unmatched += 1,
+            }
             return;
         }
         match &*line.event {
@@ -139,20 +143,32 @@ impl LangGraphAdapter {
             }
             "on_chat_model_end" | "on_llm_end" | "on_tool_end" | "on_chain_end" => {
                 if let Some(mut call) = run.state.calls.remove(run_id) {
+                    let bytes = call.bytes(run_id);
                     let error = call.read_tool_message(line);
                     emit(call.event(run, run_id, line, error));
+                    self.grow(root, -bytes, emit);
                 }
             }
             "on_chat_model_error" | "on_llm_error" | "on_tool_error" | "on_chain_error" => {
                 if let Some(mut call) = run.state.calls.remove(run_id) {
+                    let bytes = call.bytes(run_id);
                     let data: wire::ErrorData = wire::read(line.data);
                     let error = data.text();
                     call.tool_call_id = data.tool_call_id;
                     emit(call.event(run, run_id, line, Some(error)));
+                    self.grow(root, -bytes, emit);
                 }
             }
             name if name.starts_with("on_") => {}
             _ => self.runs.counts.unknown += 1,
+        }
+    }
+
+    /// Records that the open calls of a run take more memory, or less, and closes the oldest runs if all take too much.
+    fn grow(&mut self, root: &str, bytes: isize, emit: &mut dyn FnMut(AgentEvent)) {
+        for (at, displaced) in self.runs.grow(root, bytes) {
+            self.raised.rule_out(&displaced.task);
+            close_incomplete(&displaced, at, emit);
         }
     }
 }
@@ -170,8 +186,11 @@ impl Adapter for LangGraphAdapter {
         limits: &IngestLimits,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<IngestReport, AdapterError> {
-        let line: Line<'_> = serde_json::from_slice(record)?;
+        let mut line: Line<'_> = serde_json::from_slice(record)?;
         limits.check([line.time])?;
+        let mut limiter = StringLimiter::default();
+        line.limit_strings(&mut limiter);
+        self.runs.counts.shortened += limiter.shortened;
         if self.runs.advance(line.time) {
             self.expire(line.time, emit);
         }
@@ -198,7 +217,10 @@ impl Adapter for LangGraphAdapter {
             "on_chain_error" if root == run_id => {
                 if let Some(run) = self.runs.end(&run_id) {
                     let data: wire::ErrorData = wire::read(line.data);
-                    close(&run, line.time, Some(data.text()), emit);
+                    // Each call that is still open gets a copy.
+                    let mut error = data.text();
+                    StringLimiter::default().text(&mut error);
+                    close(&run, line.time, Some(error), emit);
                 }
             }
             _ => self.in_run(&root, &run_id, &line, emit),
@@ -264,10 +286,10 @@ fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &
 }
 
 impl Graph {
-    /// Opens a call. Returns false if too many are open.
-    fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> bool {
+    /// Opens a call. Returns by how many bytes that has grown the graph; `None` if too many are open.
+    fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> Option<isize> {
         if self.calls.len() >= MAX_OPEN_CALLS {
-            return false;
+            return None;
         }
         let arguments_hash = match kind {
             CallKind::Tool => {
@@ -288,12 +310,20 @@ impl Graph {
             model: line.metadata.ls_model_name.clone(),
             provider: line.metadata.ls_provider.clone(),
         };
-        self.calls.insert(run_id.to_owned(), call);
-        true
+        let bytes = call.bytes(run_id);
+        let replaced = self.calls.insert(run_id.to_owned(), call);
+        Some(bytes - replaced.map_or(0, |replaced| replaced.bytes(run_id)))
     }
 }
 
 impl Call {
+    /// Returns the approximate size in memory, in bytes.
+    fn bytes(&self, run_id: &str) -> isize {
+        let texts = [&self.parent, &self.arguments_hash, &self.tool_call_id, &self.model, &self.provider];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        (size_of::<Self>() + run_id.len() + self.name.len() + texts).cast_signed()
+    }
+
     /// Reads the message at the end of a tool call. A tool node may convert an exception of the tool to a message with
     /// status `error`, which is returned as the error of the call.
     fn read_tool_message(&mut self, line: &Line<'_>) -> Option<String> {
@@ -446,5 +476,46 @@ mod tests {
             line("on_chain_end", 30, "b", "b"),
         ]);
         assert_eq!(finished, [("a".into(), false, false), ("b".into(), true, false)]);
+    }
+
+    #[test]
+    fn open_calls_are_bounded_in_bytes_over_all_runs() {
+        let limits = RunLimits { max_open_bytes: 100_000, ..Default::default() };
+        let mut adapter = LangGraphAdapter::new(limits, Recorder::default());
+        let (mut incomplete, mut ended) = (0, 0);
+        let mut read = |line: String| {
+            let mut count = |event: AgentEvent| {
+                incomplete += u64::from(event.is_incomplete());
+                ended += u64::from(matches!(event.event, Event::TaskFinished(_)));
+            };
+            adapter.ingest(line.as_bytes(), &mut count).unwrap();
+        };
+        for run in 0..100 {
+            let root = format!("run-{run}");
+            read(line("on_chain_start", run, &root, &root));
+            for call in 0..10 {
+                let call = format!("{}{run}-{call}", "x".repeat(1_000));
+                read(line("on_tool_start", run, &call, &root));
+                // Calls that have ended take no room.
+                if run % 2 == 0 {
+                    read(line("on_tool_end", run, &call, &root));
+                }
+            }
+        }
+        let stats = adapter.stats();
+        assert!((10..60).contains(&stats.open_runs), "{stats:?}");
+        assert_eq!((stats.evicted_runs, stats.open_runs as u64), (incomplete, 100 - ended));
+        assert!(stats.shortened >= 1_000);
+    }
+
+    #[test]
+    fn exceptions_without_a_run_are_bounded() {
+        let mut adapter = LangGraphAdapter::default();
+        for run in 0..100 {
+            let root = format!("run-{run}");
+            adapter.ingest(line("on_chain_start", 1, &root, &root).as_bytes(), &mut |_| {}).unwrap();
+        }
+        (0..60).for_each(|_| adapter.ingest(RAISED.as_bytes(), &mut |_| {}).unwrap());
+        assert_eq!(adapter.stats().unmatched, 60 - 32);
     }
 }

@@ -19,13 +19,25 @@ struct Pending {
     candidates: BTreeSet<String>,
 }
 
+/// Maximum number of exceptions whose run is not known.
+const MAX_PENDING: usize = 32;
+/// Maximum number of their candidates, of all together.
+const MAX_CANDIDATES: usize = 16_384;
+
 /// Chooses one of several runs.
 pub(crate) type Guess<'a> = dyn Fn(&BTreeSet<String>) -> Option<String> + 'a;
 
 impl Raised {
-    /// Adds an exception that one of `candidates` raised at `time`.
-    pub(crate) fn add(&mut self, time: Timestamp, error: String, candidates: BTreeSet<String>) {
+    /// Adds an exception that one of `candidates` raised at `time`. Returns how many of the oldest are given up to make room.
+    pub(crate) fn add(&mut self, time: Timestamp, error: String, candidates: BTreeSet<String>) -> u64 {
         self.pending.push(Pending { time, error, candidates });
+        let mut candidates: usize = self.pending.iter().map(|pending| pending.candidates.len()).sum();
+        let mut given_up = 0;
+        while self.pending.len() > MAX_PENDING || (candidates > MAX_CANDIDATES && self.pending.len() > 1) {
+            candidates -= self.pending.remove(0).candidates.len();
+            given_up += 1;
+        }
+        given_up
     }
 
     pub(crate) fn is_empty(&self) -> bool {

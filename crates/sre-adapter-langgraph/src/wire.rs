@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sre_core::Timestamp;
+use sre_core::event::StringLimiter;
 
 /// The fields of a line of `astream_events` that are used.
 #[derive(Deserialize)]
@@ -101,6 +102,14 @@ pub(crate) fn read<'a, T: Deserialize<'a> + Default>(data: Option<&'a RawValue>)
 }
 
 impl Line<'_> {
+    /// Shortens the strings that the adapter keeps.
+    pub(crate) fn limit_strings(&mut self, limiter: &mut StringLimiter) {
+        let Metadata { langgraph_node, ls_provider, ls_model_name } = &mut self.metadata;
+        limiter.names(self.name.iter_mut().chain(&mut self.run_id).chain(&mut self.parent_ids));
+        limiter.names(langgraph_node.iter_mut().chain(ls_provider).chain(ls_model_name));
+        limiter.texts(self.error.iter_mut().chain(&mut self.message));
+    }
+
     /// Returns whether a chain is a node of the graph, rather than a chain inside a node.
     pub(crate) fn is_node(&self) -> bool {
         self.name.is_some() && self.name == self.metadata.langgraph_node

@@ -5,7 +5,7 @@ use sre_core::adapter::{
     Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
     RunOutcome, RunTracker,
 };
-use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, ToolCall};
+use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, StringLimiter, ToolCall};
 use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
 use crate::by_hand::AgentRun;
@@ -70,19 +70,31 @@ impl OpenAiAgentsAdapter {
         emit(started);
     }
 
-    fn span_start(&mut self, line: Line<'_>) {
+    fn span_start(&mut self, line: Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
         let run = line.trace_id.as_deref().and_then(|id| self.traces.get_mut(id));
         match (run, line.id) {
             (Some(run), Some(id)) if run.state.spans.len() < MAX_SPANS => {
                 let is_tool = line.span_data.as_ref().is_some_and(|data| data.kind == "function");
                 let is_event = line.span_data.as_ref().is_some_and(SpanData::is_event);
-                run.state.spans.insert(id, StartedSpan { parent: line.parent_id, is_tool, is_event });
+                let parent_bytes = line.parent_id.as_ref().map_or(0, String::len);
+                let bytes = size_of::<StartedSpan>() + size_of::<String>() + id.len() + parent_bytes;
+                if run.state.spans.insert(id, StartedSpan { parent: line.parent_id, is_tool, is_event }).is_some() {
+                    return;
+                }
+                let trace = line.trace_id.unwrap_or_default();
+                for (at, displaced) in self.traces.grow(&trace, bytes.cast_signed()) {
+                    emit(displaced.incomplete(at));
+                }
             }
             _ => self.traces.counts.unmatched += 1,
         }
     }
 
     fn span_end(&mut self, line: Line<'_>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let mut error = line.error.as_ref().map(crate::wire::SpanError::text);
+        let mut limiter = StringLimiter::default();
+        limiter.texts(&mut error);
+        self.traces.counts.shortened += limiter.shortened;
         let Some(run) = line.trace_id.as_deref().and_then(|id| self.traces.get_mut(id)) else {
             self.traces.counts.unmatched += 1;
             return;
@@ -91,7 +103,6 @@ impl OpenAiAgentsAdapter {
             self.traces.counts.unknown += 1;
             return;
         };
-        let error = line.error.as_ref().map(crate::wire::SpanError::text);
         let ended = line.ended_at.unwrap_or(time);
         let duration_ms = line.started_at.map(|started| ended.millis_since(started));
         // The agent may recover from any failure inside a tool, including an agent used as a tool.
@@ -192,7 +203,7 @@ impl Adapter for OpenAiAgentsAdapter {
         limits: &IngestLimits,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<IngestReport, AdapterError> {
-        let line: Line<'_> = serde_json::from_slice(record)?;
+        let mut line: Line<'_> = serde_json::from_slice(record)?;
         let Some(time) = line.time.or(line.ended_at).or(line.started_at) else {
             return Err(AdapterError::Malformed(
                 "found no `time`, `ended_at` or `started_at`, expected one".to_owned(),
@@ -205,6 +216,9 @@ impl Adapter for OpenAiAgentsAdapter {
             return Err(AdapterError::Malformed(message));
         }
         limits.check([line.time, line.started_at, line.ended_at].into_iter().flatten())?;
+        let mut limiter = StringLimiter::default();
+        line.limit_strings(&mut limiter);
+        self.traces.counts.shortened += limiter.shortened;
         if self.traces.advance(time) {
             self.expire(time, emit);
         }
@@ -216,7 +230,7 @@ impl Adapter for OpenAiAgentsAdapter {
                     emit(run.finished(time, error));
                 }
             }
-            ("span_start", Some(_)) => self.span_start(line),
+            ("span_start", Some(_)) => self.span_start(line, emit),
             ("span_end", Some(_)) => self.span_end(line, time, emit),
             _ => self.traces.counts.unknown += 1,
         }
@@ -241,5 +255,31 @@ impl Adapter for OpenAiAgentsAdapter {
 
     fn stats(&self) -> AdapterStats {
         self.traces.stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn started_spans_are_bounded_in_bytes_over_all_traces() {
+        let limits = RunLimits { max_open_bytes: 100_000, ..Default::default() };
+        let mut adapter = OpenAiAgentsAdapter::new(limits, Recorder::default());
+        let mut incomplete = 0;
+        let mut read = |line: String| {
+            adapter.ingest(line.as_bytes(), &mut |event| incomplete += u64::from(event.is_incomplete())).unwrap();
+        };
+        for trace in 0..100 {
+            read(format!(r#"{{"event":"trace_start","time":{trace},"id":"t{trace}","workflow_name":"support"}}"#));
+            for span in 0..10 {
+                let id = format!("{}-{trace}-{span}", "x".repeat(1_000));
+                read(format!(r#"{{"event":"span_start","time":{trace},"id":"{id}","trace_id":"t{trace}"}}"#));
+            }
+        }
+        let stats = adapter.stats();
+        assert!((10..50).contains(&stats.open_runs), "{stats:?}");
+        assert_eq!((stats.evicted_runs, stats.shortened), (incomplete, 1_000));
+        assert_eq!(stats.open_runs as u64 + incomplete, 100);
     }
 }

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 use sre_core::Timestamp;
+use sre_core::event::StringLimiter;
 
 /// The fields of a forwarded line that are used.
 #[derive(Deserialize)]
@@ -36,6 +37,17 @@ pub(crate) struct SpanData<'a> {
     #[serde(default)]
     pub(crate) triggered: bool,
     pub(crate) data: Option<CustomData>,
+}
+
+impl Line<'_> {
+    /// Shortens the strings that the adapter keeps.
+    pub(crate) fn limit_strings(&mut self, limiter: &mut StringLimiter) {
+        let ids = self.id.iter_mut().chain(&mut self.trace_id).chain(&mut self.parent_id);
+        limiter.names(ids.chain(&mut self.workflow_name));
+        if let Some(SpanData { name, model, from_agent, to_agent, .. }) = &mut self.span_data {
+            limiter.names(name.iter_mut().chain(model).chain(from_agent).chain(to_agent));
+        }
+    }
 }
 
 impl SpanData<'_> {

@@ -5,7 +5,8 @@ use sre_core::adapter::{
     Adapter, AdapterError, AdapterStats, Body, BodyKind, Decoder, IngestLimits, IngestReport, OpenRun, RunLimits,
     RunTracker,
 };
-use sre_core::{AgentEvent, StateError, StateReader, StateWriter, Timestamp, TraceId};
+use sre_core::event::StringLimiter;
+use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
 use crate::decode;
 use crate::request::{Item, LoggedEvaluation, Request};
@@ -46,6 +47,9 @@ impl OtelAdapter {
         }
         self.traces.counts.rejected += request.rejected;
         self.traces.counts.unknown += request.unknown;
+        let mut limiter = StringLimiter::default();
+        limiter.names(&mut request.services);
+        self.traces.counts.shortened += limiter.shortened;
         for item in request.items {
             match item {
                 Item::Span { trace, span, service } => {
@@ -59,7 +63,11 @@ impl OtelAdapter {
         report
     }
 
-    fn add(&mut self, id: TraceId, span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
+    fn add(&mut self, id: TraceId, mut span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
+        let mut limiter = StringLimiter::default();
+        span.limit_strings(&mut limiter);
+        self.traces.counts.shortened += limiter.shortened;
+        let bytes = size_of::<Span>() + span.evaluations.len() * size_of::<Event>() + limiter.bytes;
         self.traces.advance(span.end);
         let key = id.to_string();
         let is_over = |run: &mut OpenRun<Trace>| run.state.settles_at.is_some_and(|at| at <= span.start);
@@ -88,13 +96,20 @@ impl OtelAdapter {
             let at = span.end.saturating_add(SETTLE).max(before.unwrap_or_default());
             state.settles_at = Some(at);
             before.map(|before| self.settling.remove(&(before, key.clone())));
-            self.settling.insert((at, key));
+            self.settling.insert((at, key.clone()));
         }
         state.spans.push(span);
+        for (at, displaced) in self.traces.grow(&key, bytes.cast_signed()) {
+            self.emit(displaced.state, at, emit);
+        }
     }
 
     fn evaluate(&mut self, evaluation: LoggedEvaluation, emit: &mut dyn FnMut(AgentEvent)) {
-        let LoggedEvaluation { time, trace, span, agent, event } = evaluation;
+        let LoggedEvaluation { time, trace, span, mut agent, mut event } = evaluation;
+        let mut limiter = StringLimiter::default();
+        limiter.names(&mut agent);
+        event.limit_strings(&mut limiter);
+        self.traces.counts.shortened += limiter.shortened;
         self.traces.advance(time);
         let task = trace.map(|id| id.to_string());
         let of_trace = task.as_ref().and_then(|key| self.traces.remembered(key)).map(|run| run.agent.clone());
@@ -223,5 +238,35 @@ mod tests {
             adapter.ingest(body.as_bytes(), &mut |_| {}).unwrap();
         }
         assert_eq!((adapter.stats().open_runs, adapter.settling.len()), (100, 100));
+    }
+
+    #[test]
+    fn spans_that_wait_are_bounded_in_bytes_over_all_traces() {
+        let mut adapter = OtelAdapter::new(RunLimits { max_open_bytes: 1 << 20, ..RunLimits::default() });
+        let mut tasks = 0;
+        for number in 1..=100_u32 {
+            let spans: Vec<String> = (1..=100)
+                .map(|id| {
+                    format!(
+                        r#"{{"traceId":"{number:032x}","spanId":"{id:016x}","parentSpanId":"00000000000000ff","name":"n",
+                        "startTimeUnixNano":"{0}","endTimeUnixNano":"{0}","attributes":[
+                        {{"key":"gen_ai.operation.name","value":{{"stringValue":"chat"}}}},
+                        {{"key":"gen_ai.request.model","value":{{"stringValue":"{1}"}}}}]}}"#,
+                        1_790_000_000_000_000_000_u64 + u64::from(number),
+                        "m".repeat(50_000)
+                    )
+                })
+                .collect();
+            let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","));
+            let mut count = |event: AgentEvent| tasks += u64::from(event.is_incomplete());
+            adapter.ingest(body.as_bytes(), &mut count).unwrap();
+        }
+        let stats = adapter.stats();
+        assert!((2..30).contains(&stats.open_runs), "{stats:?}");
+        assert_eq!((stats.evicted_runs, stats.evicted_runs + stats.open_runs as u64), (tasks, 100));
+        assert_eq!(stats.shortened, 10_000);
+        let mut state = StateWriter::default();
+        adapter.save(&mut state);
+        assert!(state.finish().unwrap().len() < 1 << 20);
     }
 }

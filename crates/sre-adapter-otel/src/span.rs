@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use sre_core::event::{Evaluation, HttpRequest, LlmCall, StepFinished, ToolCall};
+use sre_core::event::{Evaluation, HttpRequest, LlmCall, StepFinished, StringLimiter, ToolCall};
 use sre_core::private::json_text;
 use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
 
@@ -45,6 +45,9 @@ pub(crate) struct Span {
     #[serde(with = "json_text")]
     pub(crate) evaluations: Vec<Event>,
 }
+
+/// Maximum number of evaluations in the attributes of a span.
+pub(crate) const MAX_EVALUATIONS: usize = 128;
 
 /// The attributes that are in a table, and the evaluations in numbered attributes.
 pub(crate) struct Known<'a> {
@@ -170,6 +173,18 @@ impl Judgement<'_> {
 }
 
 impl Span {
+    /// Shortens strings that are too long, and removes evaluations beyond [`MAX_EVALUATIONS`].
+    pub(crate) fn limit_strings(&mut self, limiter: &mut StringLimiter) {
+        limiter.names(&mut self.name);
+        limiter.texts(&mut self.error);
+        if let Some(event) = &mut self.event {
+            event.limit_strings(limiter);
+        }
+        limiter.shortened += self.evaluations.len().saturating_sub(MAX_EVALUATIONS) as u64;
+        self.evaluations.truncate(MAX_EVALUATIONS);
+        self.evaluations.iter_mut().for_each(|evaluation| evaluation.limit_strings(limiter));
+    }
+
     /// Reads a span by the tables. Returns `None` if its duration or cost is negative. `events` are the names and times
     /// of its span events.
     pub(crate) fn read<'a>(

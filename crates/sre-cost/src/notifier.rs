@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use sre_core::private::lock;
-use sre_core::{CostAlert, Phase, Signal, SignalOutlet};
+use sre_core::{CostAlert, Phase, Signal, SignalOutlet, Timestamp};
 
 /// Keeps the most recent alerts, and sends each as a signal.
 #[derive(Default)]
@@ -19,6 +19,23 @@ struct State {
 }
 
 const MAX_ALERTS: usize = 1_000;
+/// Maximum number of signals of agents that are no longer throttled or denied.
+const MAX_RESOLVED: usize = 10_000;
+
+impl State {
+    /// Forgets the oldest signals of agents that are no longer throttled or denied, if there are too many: agents come and go.
+    fn forget_resolved(&mut self) {
+        if self.statuses.len() <= MAX_RESOLVED {
+            return;
+        }
+        let resolved = self.statuses.values().filter(|signal| signal.phase == Phase::Resolved);
+        let mut times: Vec<(Timestamp, String)> = resolved.map(|signal| (signal.time, signal.key.clone())).collect();
+        times.sort_unstable();
+        let excess = times.len().saturating_sub(MAX_RESOLVED);
+        times.truncate(excess);
+        times.iter().for_each(|(_, key)| drop(self.statuses.remove(key)));
+    }
+}
 
 impl Notifier {
     /// Records and sends alerts. Must be called without a lock held: the sink is the user's code.
@@ -39,6 +56,7 @@ impl Notifier {
         for signal in signals.iter().filter(|signal| signal.phase != Phase::OneOff) {
             state.statuses.insert(signal.key.clone(), signal.clone());
         }
+        state.forget_resolved();
         drop(state);
         signals.into_iter().for_each(|signal| self.outlet.send(signal));
     }

@@ -9,8 +9,8 @@ use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
-    AgentEvent, Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock,
-    Runtime, RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
+    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock, Runtime,
+    RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::LoadedConfig;
@@ -65,8 +65,6 @@ pub(crate) struct PreparedEngines {
 
 /// The channel that is always present: the log. Through it, the history has alerts that no other channel receives.
 pub(crate) const LOG: &str = "log";
-/// Maximum length of an agent's name in bytes; longer names are truncated, since they become labels.
-const MAX_NAME: usize = 256;
 
 impl PreparedEngines {
     /// Creates the engines without state, and checks that the alert channels can be added. `clock` is their time.
@@ -99,7 +97,7 @@ impl PreparedEngines {
         settings.prices = Some(config.prices);
         settings.limits = Some(config.limits);
         settings.breakers = Some(config.breakers.unwrap_or_default());
-        let runtime = Runtime::builder().stage(Arc::new(cut_agent_name)).engines(&settings)?;
+        let runtime = Runtime::builder().engines(&settings)?;
         Ok(Self { runtime, alerts, channels, exhaustion_actions })
     }
 
@@ -175,13 +173,6 @@ impl SignalHandler for Delivery {
         self.wait();
         self.alerts.handle(signals, emit);
     }
-}
-
-fn cut_agent_name(event: &mut AgentEvent) -> bool {
-    if event.agent.len() > MAX_NAME {
-        event.agent.truncate(event.agent.floor_char_boundary(MAX_NAME));
-    }
-    true
 }
 
 fn log(alert: &Alert) {

@@ -11,7 +11,6 @@ use agent_sre::{Clock, JournalStore, ManualClock, RunLimits, StateError, StoreEr
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::Config;
 use crate::admission::Admission;
 use crate::api;
 use crate::app::AppState;
@@ -23,6 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::processor::Processor;
 use crate::reload::reload_on_change;
 use crate::shared::Shared;
+use crate::{Config, ServerLimits};
 
 /// A running service.
 ///
@@ -214,7 +214,8 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     let engines = prepared.start(&config.data)?;
     engines.deliver().map_err(EngineSetError::from)?;
     let shared = Arc::new(Shared::new(engines, clock, server_limits.max_agents));
-    let limits = RunLimits { task_timeout: server_limits.task_timeout, max_open_runs: server_limits.max_open_runs };
+    let ServerLimits { task_timeout, max_open_runs, .. } = *server_limits;
+    let limits = RunLimits { task_timeout, max_open_runs, ..RunLimits::default() };
     let mut processor = Processor::new(shared.clone(), limits);
     let mut last = 0;
     if let Some((covered, state)) = journal.snapshot()? {

@@ -160,6 +160,7 @@ impl RuntimeBuilder {
             threads,
             events: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            shortened: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             reasserted: AtomicI64::new(i64::MIN),
         })

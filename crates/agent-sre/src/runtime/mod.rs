@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sre_core::event::StringLimiter;
 use sre_core::{
     AgentEvent, Collect, EventSink, EventStage, Metric, Observe, Persist, Signal, SignalSink, Snapshot, StateError,
     StateReader, StateWriter, Timestamp,
@@ -38,6 +39,7 @@ pub struct Runtime {
     threads: Vec<JoinHandle<()>>,
     events: AtomicU64,
     dropped: AtomicU64,
+    shortened: AtomicU64,
     panics: AtomicU64,
     /// When incidents were last reasserted, in nanoseconds.
     reasserted: AtomicI64,
@@ -54,8 +56,14 @@ impl Runtime {
         RuntimeBuilder::default()
     }
 
-    /// Passes one event through the stages to every engine.
+    /// Passes one event through the stages to every engine. Strings that are too long are
+    /// [shortened](AgentEvent::limit_strings) first, because engines keep them.
     pub fn record(&self, mut event: AgentEvent) {
+        let mut limiter = StringLimiter::default();
+        event.limit_strings(&mut limiter);
+        if limiter.shortened > 0 {
+            self.shortened.fetch_add(limiter.shortened, Ordering::Relaxed);
+        }
         for stage in &self.stages {
             if !self.guarded(|| stage.apply(&mut event)).unwrap_or(true) {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -184,6 +192,7 @@ impl Collect for Runtime {
         for (name, counter, help) in [
             ("sre.events", &self.events, "Events that reached the engines."),
             ("sre.dropped_events", &self.dropped, "Events that a stage dropped."),
+            ("sre.shortened_strings", &self.shortened, "Strings of events that were too long for the engines."),
             ("sre.panics", &self.panics, "Panics of stages, engines and collectors."),
         ] {
             emit(Metric::counter(name, counter.load(Ordering::Relaxed) as f64).with_help(help));

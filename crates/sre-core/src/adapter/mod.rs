@@ -214,4 +214,12 @@ pub struct AdapterStats {
     pub rejected: u64,
     /// Parts of records that were received before, such as a span that was sent again.
     pub repeated: u64,
+    /// Strings that were too long, since the start of the process.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shortened: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde expects")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

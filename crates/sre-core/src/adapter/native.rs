@@ -1,4 +1,5 @@
 use super::{Adapter, AdapterError, AdapterStats, IngestLimits, IngestReport, OpenRun, RunLimits, RunTracker};
+use crate::event::StringLimiter;
 use crate::{AgentEvent, Event, EventKind, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the native JSON Lines of agent-sre, and closes tasks that never end.
@@ -68,6 +69,9 @@ impl Adapter for NativeAdapter {
     ) -> Result<IngestReport, AdapterError> {
         let mut event = AgentEvent::from_json(record)?;
         limits.check([event.time])?;
+        let mut limiter = StringLimiter::default();
+        event.limit_strings(&mut limiter);
+        self.tasks.counts.shortened += limiter.shortened;
         if self.tasks.advance(event.time) {
             self.expire(event.time, emit);
         }
@@ -148,6 +152,25 @@ mod tests {
         ]);
         let outcomes: Vec<_> = events.iter().filter_map(|event| event.event.outcome()).collect();
         assert_eq!(outcomes, [false, true]);
+    }
+
+    /// The start and the end of a task are matched by their shortened names.
+    #[test]
+    fn long_names_are_shortened_and_still_tell_tasks_apart() {
+        let long = "x".repeat(10_000);
+        let line = |event: &str, time: u32, task: &str| {
+            format!(r#"{{"event":"{event}","time":{time},"agent":"{long}","task":"{long}{task}","success":true}}"#)
+        };
+        let mut adapter = NativeAdapter::new(RunLimits::default());
+        let mut events = Vec::new();
+        for line in
+            [line("task_started", 1_000, "1"), line("task_started", 1_001, "2"), line("task_finished", 1_003, "1")]
+        {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event)).unwrap();
+        }
+        assert_eq!(events[2].event.duration_ms(), Some(3_000.0));
+        assert!(events.iter().all(|event| event.agent.len() <= 256 && event.task.as_ref().unwrap().len() <= 256));
+        assert_eq!((adapter.stats().open_runs, adapter.stats().shortened), (1, 6));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::OpenRun;
+use crate::event::{MAX_NAME_BYTES, StringLimiter};
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
-/// Limits on the number and duration of open runs.
+/// Limits on the number, size and duration of open runs.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +18,14 @@ pub struct RunLimits {
     pub task_timeout: Duration,
     /// The maximum number of open runs. The oldest is closed as incomplete to make room.
     pub max_open_runs: usize,
+    /// The maximum size of all open runs in bytes, approximately. The oldest is closed as incomplete to make room.
+    pub max_open_bytes: usize,
 }
 
 impl Default for RunLimits {
-    /// Returns limits of ten minutes and 10,000 runs.
+    /// Returns limits of ten minutes, 10,000 runs and 128 MiB.
     fn default() -> Self {
-        Self { task_timeout: Duration::from_secs(600), max_open_runs: 10_000 }
+        Self { task_timeout: Duration::from_secs(600), max_open_runs: 10_000, max_open_bytes: 128 << 20 }
     }
 }
 
@@ -32,28 +35,50 @@ pub(super) struct OpenRuns<S> {
     limits: RunLimits,
     runs: FxHashMap<String, OpenRun<S>>,
     by_start: BTreeSet<(Timestamp, String)>,
+    /// The size of all runs.
+    bytes: usize,
     evicted: u64,
 }
 
 impl<S> OpenRuns<S> {
     pub(super) fn new(limits: RunLimits) -> Self {
-        Self { limits, runs: FxHashMap::default(), by_start: BTreeSet::new(), evicted: 0 }
+        Self { limits, runs: FxHashMap::default(), by_start: BTreeSet::new(), bytes: 0, evicted: 0 }
     }
 
     /// Inserts a run. Returns the run that it displaces: the one with the same key or, at the limit, the oldest.
     pub(super) fn insert(&mut self, key: &str, run: OpenRun<S>) -> Option<OpenRun<S>> {
         let displaced = if self.runs.contains_key(key) {
             self.remove(key)
-        } else if self.runs.len() >= self.limits.max_open_runs.max(1) {
-            self.evicted += 1;
-            let oldest = self.by_start.first().map(|(_, key)| key.clone());
-            oldest.and_then(|key| self.remove(&key))
+        } else if self.runs.len() >= self.limits.max_open_runs.max(1) || self.bytes > self.limits.max_open_bytes {
+            self.evict_oldest()
         } else {
             None
         };
+        self.add(key, run);
+        displaced
+    }
+
+    fn add(&mut self, key: &str, run: OpenRun<S>) {
+        self.bytes += run.bytes(key);
         self.by_start.insert((run.started, key.to_owned()));
         self.runs.insert(key.to_owned(), run);
-        displaced
+    }
+
+    fn evict_oldest(&mut self) -> Option<OpenRun<S>> {
+        let oldest = self.by_start.first().map(|(_, key)| key.clone())?;
+        self.evicted += 1;
+        self.remove(&oldest)
+    }
+
+    /// Changes the size of a run. Returns the oldest runs, removed because all together are too large.
+    pub(super) fn grow(&mut self, key: &str, bytes: isize) -> Vec<OpenRun<S>> {
+        if let Some(run) = self.runs.get_mut(key) {
+            let before = run.state_bytes;
+            run.state_bytes = before.saturating_add_signed(bytes);
+            self.bytes = self.bytes.saturating_sub(before) + run.state_bytes;
+        }
+        let is_above = |runs: &mut Self| runs.bytes > runs.limits.max_open_bytes;
+        std::iter::from_fn(|| is_above(self).then(|| self.evict_oldest()).flatten()).collect()
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&OpenRun<S>> {
@@ -66,6 +91,7 @@ impl<S> OpenRuns<S> {
 
     pub(super) fn remove(&mut self, key: &str) -> Option<OpenRun<S>> {
         let run = self.runs.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(run.bytes(key));
         self.by_start.remove(&(run.started, key.to_owned()));
         Some(run)
     }
@@ -81,6 +107,7 @@ impl<S> OpenRuns<S> {
             if let Some((_, key)) = self.by_start.pop_first()
                 && let Some(run) = self.runs.remove(&key)
             {
+                self.bytes = self.bytes.saturating_sub(run.bytes(&key));
                 expired.push((deadline, run));
             }
         }
@@ -89,6 +116,7 @@ impl<S> OpenRuns<S> {
 
     /// Removes and returns every run, oldest first.
     pub(super) fn drain(&mut self) -> Vec<OpenRun<S>> {
+        self.bytes = 0;
         std::mem::take(&mut self.by_start).into_iter().filter_map(|(_, key)| self.runs.remove(&key)).collect()
     }
 
@@ -106,9 +134,31 @@ impl<S> OpenRuns<S> {
     {
         let (evicted, runs): (u64, Vec<(String, OpenRun<S>)>) = state.take()?;
         self.evicted = evicted;
-        self.by_start = runs.iter().map(|(key, run)| (run.started, key.clone())).collect();
-        self.runs = runs.into_iter().collect();
+        for (mut key, mut run) in runs {
+            run.limit_names();
+            // The key may be made of two names.
+            if key.len() > 2 * MAX_NAME_BYTES + 1 {
+                StringLimiter::default().name(&mut key);
+            }
+            self.add(&key, run);
+        }
         Ok(())
+    }
+
+    /// Returns the sizes of the states, in the order in which the runs are saved.
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        let runs = self.by_start.iter().filter_map(|(_, key)| self.runs.get(key));
+        runs.map(|run| run.state_bytes).collect()
+    }
+
+    /// Restores the sizes of the states, after the runs.
+    pub(super) fn restore_sizes(&mut self, sizes: &[usize]) {
+        for ((_, key), size) in self.by_start.iter().zip(sizes) {
+            if let Some(run) = self.runs.get_mut(key) {
+                run.state_bytes = *size;
+                self.bytes += size;
+            }
+        }
     }
 
     /// Returns the runs in no particular order.
@@ -120,7 +170,7 @@ impl<S> OpenRuns<S> {
         self.runs.len()
     }
 
-    /// Returns the number of runs displaced because of the limit.
+    /// Returns the number of runs displaced because of the limits.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -153,5 +203,36 @@ mod tests {
         assert!(runs.insert("1", run(1)).is_none() && runs.insert("2", run(2)).is_none());
         assert_eq!(runs.insert("3", run(3)).unwrap().task, "1");
         assert_eq!((runs.len(), runs.evicted()), (2, 1));
+    }
+
+    #[test]
+    fn the_oldest_make_room_for_one_that_grows() {
+        let size = run(1).bytes("1");
+        let mut runs = OpenRuns::new(RunLimits { max_open_bytes: 3 * size + 1_000, ..Default::default() });
+        (1..=3).for_each(|started| drop(runs.insert(&started.to_string(), run(started))));
+        assert!(runs.grow("3", 1_000).is_empty());
+        let grown: Vec<_> = runs.grow("3", 50).into_iter().map(|run| run.task).collect();
+        assert_eq!((grown, runs.bytes), (vec!["1".to_owned()], 2 * size + 1_050));
+        assert!(runs.grow("3", -50).is_empty());
+        // A run that is too large alone goes too.
+        let grown: Vec<_> = runs.grow("3", 1 << 20).into_iter().map(|run| run.task).collect();
+        assert_eq!((grown, runs.bytes, runs.evicted()), (vec!["2".to_owned(), "3".to_owned()], 0, 3));
+    }
+
+    #[test]
+    fn sizes_survive_a_restart() {
+        let mut runs = OpenRuns::new(RunLimits::default());
+        [2, 1].iter().for_each(|started| drop(runs.insert(&started.to_string(), run(*started))));
+        runs.grow("1", 100);
+        runs.grow("2", 200);
+        let mut state = StateWriter::default();
+        runs.save(&mut state);
+        let mut restored = OpenRuns::<()>::new(RunLimits::default());
+        restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        restored.restore_sizes(&runs.sizes());
+        assert_eq!(restored.bytes, runs.bytes);
+        restored.remove("2");
+        restored.expire(Timestamp::from_secs(i64::MAX / 2_000_000_000));
+        assert_eq!(restored.bytes, 0);
     }
 }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::{TaskFinished, TaskStarted};
+use crate::event::{StringLimiter, TaskFinished, TaskStarted};
 use crate::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 
 /// A run that has started and not ended.
@@ -24,6 +24,9 @@ pub struct OpenRun<S> {
     pub native_id: Option<String>,
     /// The adapter's own state.
     pub state: S,
+    /// The size of `state` in bytes, as its adapter has [reported](super::RunTracker::grow) it.
+    #[serde(skip)]
+    pub(super) state_bytes: usize,
 }
 
 impl<S> OpenRun<S> {
@@ -38,7 +41,21 @@ impl<S> OpenRun<S> {
             parent_span_id: None,
             native_id: None,
             state,
+            state_bytes: 0,
         }
+    }
+
+    /// Shortens names of an earlier version, which had no limits.
+    pub(super) fn limit_names(&mut self) {
+        let names = [&mut self.agent, &mut self.task].into_iter().chain(&mut self.native_id);
+        StringLimiter::default().names(names);
+    }
+
+    /// Returns the approximate size in memory, in bytes, with a key of that length.
+    pub(super) fn bytes(&self, key: &str) -> usize {
+        let native_id = self.native_id.as_ref().map_or(0, String::len);
+        // The key is in two maps.
+        size_of::<Self>() + 2 * key.len() + self.agent.len() + self.task.len() + native_id + self.state_bytes
     }
 
     /// Creates a run of a framework whose ids are not W3C trace context ids: the trace id and span id are derived from

@@ -41,6 +41,9 @@ pub struct RecordCounts {
     pub rejected: u64,
     /// Parts of records that were received before, such as a span that was sent again.
     pub repeated: u64,
+    /// Strings that were too long, since the start of the process.
+    #[serde(skip)]
+    pub shortened: u64,
 }
 
 impl<S> RunTracker<S> {
@@ -71,6 +74,15 @@ impl<S> RunTracker<S> {
     pub fn open(&mut self, key: &str, run: OpenRun<S>) -> Option<(Timestamp, OpenRun<S>)> {
         let at = run.started;
         self.open.insert(key, run).map(|displaced| (at, displaced))
+    }
+
+    /// Records that the state of a run has grown by `bytes`, or shrunk if negative. Returns the oldest runs, each with its end
+    /// time, which are closed if all together are above [`RunLimits::max_open_bytes`]. The run itself may be among them.
+    ///
+    /// The run's names and ids need not be reported.
+    pub fn grow(&mut self, key: &str, bytes: isize) -> Vec<(Timestamp, OpenRun<S>)> {
+        let latest = self.latest;
+        self.open.grow(key, bytes).into_iter().map(|run| (latest.max(run.started), run)).collect()
     }
 
     /// Returns an open run.
@@ -128,6 +140,7 @@ impl<S> RunTracker<S> {
     {
         state.section("runs", |state| {
             state.section("open", |state| self.open.save(state));
+            state.section("sizes", |state| state.put(&self.open.sizes()));
             state.section("ended", |state| self.ended.save(state));
             state.section("counts", |state| state.put(&(self.latest, self.counts)));
         });
@@ -142,6 +155,7 @@ impl<S> RunTracker<S> {
         for section in runs.sections() {
             match section? {
                 ("open", mut state) => self.open.restore(&mut state)?,
+                ("sizes", mut state) => self.open.restore_sizes(&state.take::<Vec<usize>>()?),
                 ("ended", mut state) => self.ended.restore(&mut state)?,
                 ("counts", mut state) => (self.latest, self.counts) = state.take()?,
                 _ => {}
@@ -152,7 +166,7 @@ impl<S> RunTracker<S> {
 
     /// Returns the number of open runs and the counts of unused records.
     pub fn stats(&self) -> AdapterStats {
-        let RecordCounts { unknown, unmatched, rejected, repeated } = self.counts;
+        let RecordCounts { unknown, unmatched, rejected, repeated, shortened } = self.counts;
         AdapterStats {
             latest: self.latest,
             open_runs: self.open.len(),
@@ -161,6 +175,7 @@ impl<S> RunTracker<S> {
             unmatched,
             rejected,
             repeated,
+            shortened,
         }
     }
 }

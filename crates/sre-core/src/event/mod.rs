@@ -3,6 +3,7 @@
 
 mod id;
 mod kind;
+mod limit;
 mod payload;
 mod reader;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 pub use self::id::{InvalidId, SpanId, TraceId};
 pub use self::kind::EventKind;
+pub use self::limit::{MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, StringLimiter};
 pub use self::payload::{
     Evaluation, Handoff, Heartbeat, HttpRequest, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished,
     TaskStarted, ToolCall, UnknownEvent,
