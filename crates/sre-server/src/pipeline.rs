@@ -59,6 +59,8 @@ const QUEUE: usize = 256;
 const MAX_COMMIT: usize = 8 << 20;
 /// Time between two snapshots while batches arrive.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+/// Time after which a failed snapshot is retried.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 /// How long a reload waits for signal handlers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two evaluations of the engines.
@@ -223,7 +225,11 @@ impl ProcessorThread {
     fn is_snapshot_due(&self) -> bool {
         let age = self.snapshot_at.elapsed();
         // A failed snapshot is retried, but not for every batch.
-        let is_urgent = || self.bytes >= self.snapshot_after || lock(&self.processor.shared.journal.failure).is_some();
+        let journal = &self.processor.shared.journal;
+        if lock(&journal.snapshot_failure).is_some() {
+            return age >= SNAPSHOT_RETRY;
+        }
+        let is_urgent = || self.bytes >= self.snapshot_after || lock(&journal.failure).is_some();
         self.is_behind() && (age >= SNAPSHOT_INTERVAL || (age >= TICK && is_urgent()))
     }
 
@@ -258,15 +264,17 @@ impl ProcessorThread {
             .map_err(|error| error.to_string())
             .and_then(|state| self.journal.put_snapshot(self.last, &state).map_err(|error| error.to_string()));
         self.snapshot_at = Instant::now();
+        let journal = &self.processor.shared.journal;
+        *lock(&journal.snapshot_failure) = written.as_ref().err().cloned();
         match written {
             Ok(()) => {
                 self.bytes = 0;
-                self.processor.shared.journal.covered.store(self.last, Ordering::Relaxed);
+                journal.covered.store(self.last, Ordering::Relaxed);
                 tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "Snapshot written");
             }
             // Nothing is lost: the journal still has the entries.
             Err(error) => {
-                self.processor.shared.journal.failures.fetch_add(1, Ordering::Relaxed);
+                journal.snapshot_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(error, "Snapshot failed; retrying");
             }
         }

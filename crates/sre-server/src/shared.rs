@@ -42,6 +42,9 @@ pub(crate) struct JournalHealth {
     /// Why the last write failed; `None` if it succeeded.
     pub(crate) failure: Mutex<Option<String>>,
     pub(crate) failures: AtomicU64,
+    /// Why the last snapshot failed; `None` if it succeeded.
+    pub(crate) snapshot_failure: Mutex<Option<String>>,
+    pub(crate) snapshot_failures: AtomicU64,
     /// The number of the last entry.
     pub(crate) last: AtomicU64,
     /// The number of the last entry that the snapshot covers.

@@ -98,6 +98,42 @@ async fn a_batch_that_cannot_be_journaled_is_refused_and_readiness_says_why() {
     assert_eq!(service.get("/readyz").await, json!({"ready": true}));
 }
 
+#[tokio::test]
+async fn the_service_is_not_ready_while_its_state_cannot_be_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let server_limits = ServerLimits { snapshot_after: 1, ..ServerLimits::default() };
+    let config = Config { server_limits, ..config(folder.path()) };
+    Service::start(config.clone()).await.server.stop().await;
+    // A file in which snapshots fail until there is a third request.
+    let trigger = "CREATE TRIGGER broken BEFORE INSERT ON snapshot WHEN NEW.last < 3
+        BEGIN SELECT RAISE(ABORT, 'a broken disk'); END";
+    let file = folder.path().join("data").join(SqliteJournal::DEFAULT_FILE);
+    rusqlite::Connection::open(file).unwrap().execute_batch(trigger).unwrap();
+
+    let service = Service::start(config).await;
+    let until_ready_is = async |expected: StatusCode| {
+        let begun = Instant::now();
+        loop {
+            let ready = service.get_raw("/readyz").await;
+            if ready.status() == expected {
+                return String::from_utf8(ready.body().to_vec()).unwrap();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{ready:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    service.events(&finished("a", 1, true)).await;
+    let reason = until_ready_is(StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(reason.contains("snapshot failed") && reason.contains("a broken disk"), "{reason}");
+    let metrics = String::from_utf8(service.get_raw("/metrics").await.body().to_vec()).unwrap();
+    assert!(!metrics.contains("sre_server_snapshot_failures_total 0"), "{metrics}");
+    // Requests are accepted all the same.
+    service.events(&finished("a", 2, true)).await;
+    service.events(&finished("a", 3, true)).await;
+    until_ready_is(StatusCode::OK).await;
+    service.server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_in_progress_are_completed_when_the_service_stops() {
     let folder = tempfile::tempdir().unwrap();

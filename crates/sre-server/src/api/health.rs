@@ -71,6 +71,9 @@ async fn readyz(State(state): AppRef) -> Readiness {
     if let Some(failure) = &*lock(&shared.journal.failure) {
         reasons.push(format!("journal write failed: {failure}"));
     }
+    if let Some(failure) = &*lock(&shared.journal.snapshot_failure) {
+        reasons.push(format!("snapshot failed, so the journal grows: {failure}"));
+    }
     // The error itself may quote the configuration, which is not for everybody.
     let reload_failed = lock(&shared.config_error).is_some();
     let warning = "config reload failed; keeping the previous configuration (the log has the error)";

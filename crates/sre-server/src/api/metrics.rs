@@ -61,6 +61,7 @@ impl Collect for AppState {
             ("sre.server.refused", count(&shared.refused), "Requests refused because of load."),
             ("sre.server.journal_entries", count(&journal.last), "Entries ever written to the journal."),
             ("sre.server.journal_failures", count(&journal.failures), "Failed journal writes."),
+            ("sre.server.snapshot_failures", count(&journal.snapshot_failures), "Failed writes of the state."),
         ] {
             emit(Metric::counter(name, value).with_help(help));
         }
