@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use sre_core::private::lock;
+use sre_core::private::{MAX_SIGNAL_BYTES, lock};
 use sre_core::{BreakerChange, BreakerState, Signal, SignalOutlet, Timestamp};
 
 use crate::propagation::FailingSince;
@@ -40,6 +40,13 @@ pub(crate) struct SavedTarget {
     open_until: Option<Timestamp>,
     /// As JSON.
     transition: Option<String>,
+}
+
+impl SavedTarget {
+    /// Drops a transition that an earlier version has saved with a name of any length. The next one replaces it.
+    pub(crate) fn limit_transition(&mut self) {
+        self.transition.take_if(|json| json.len() > MAX_SIGNAL_BYTES);
+    }
 }
 
 /// Failures with no gap longer than the window.

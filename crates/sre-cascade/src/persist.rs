@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
-use sre_core::private::lock;
+use sre_core::event::StringLimiter;
+use sre_core::private::{MAX_SIGNAL_BYTES, lock};
 use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind};
 
 use crate::CascadeDetector;
@@ -57,7 +58,9 @@ impl Persist for CascadeDetector {
 impl CascadeDetector {
     /// Returns the present id of each saved target; with a smaller limit, some have none.
     fn restore_graph(&self, state: &mut StateReader<'_>) -> Result<Vec<Option<u32>>, StateError> {
-        let (names, calls): (Vec<SavedName>, Vec<(u32, u32)>) = state.take()?;
+        let (mut names, calls): (Vec<SavedName>, Vec<(u32, u32)>) = state.take()?;
+        // An earlier version has saved names of any length.
+        StringLimiter::default().names(names.iter_mut().map(|(_, name)| name));
         let ids: Vec<Option<u32>> = names.iter().map(|(kind, name)| self.id(*kind, name)).collect();
         for (caller, callee) in calls {
             self.connect(present_id(&ids, caller), present_id(&ids, callee));
@@ -66,7 +69,8 @@ impl CascadeDetector {
     }
 
     fn restore_failed(&self, state: &mut StateReader<'_>, ids: &[Option<u32>]) -> Result<(), StateError> {
-        for (saved, target, breaker) in state.take::<Vec<(u32, SavedTarget, SavedBreaker)>>()? {
+        for (saved, mut target, breaker) in state.take::<Vec<(u32, SavedTarget, SavedBreaker)>>()? {
+            target.limit_transition();
             if let Some(id) = present_id(ids, saved) {
                 self.tracker.restore(id, target).map_err(no_signal)?;
                 self.read_graph().breaker(id).restore(breaker);
@@ -77,6 +81,10 @@ impl CascadeDetector {
 
     fn restore_reported(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let (origin, signal) = state.take::<(_, Option<String>)>()?;
+        // Without the report of an earlier version that is too long, the cascade is reported again if it goes on.
+        if signal.as_ref().is_some_and(|json| json.len() > MAX_SIGNAL_BYTES) {
+            return Ok(());
+        }
         let mut reported = self.reported();
         reported.origin = origin;
         reported.signal = signal.map(|json| serde_json::from_str(&json)).transpose().map_err(no_signal)?;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use sre_core::event::LlmCall;
+use sre_core::event::{LlmCall, StringLimiter};
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Collect, Event, Observe, Persist, Signal, Snapshot, StateError, StateReader, StateWriter, Tally,
@@ -111,6 +111,12 @@ fn entry<'a, T: Default>(known: &'a mut BTreeMap<String, T>, name: &str, most: u
     known.get_mut(name).expect("inserted above if missing")
 }
 
+/// Shortens a name that an earlier version has saved, which had no limit.
+fn limited(mut name: String) -> String {
+    StringLimiter::default().name(&mut name);
+    name
+}
+
 impl Observe for AgentTotals {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
         let mut sums = lock(&self.sums);
@@ -157,13 +163,16 @@ impl Persist for AgentTotals {
         for section in state.sections() {
             match section? {
                 ("all", mut state) => sums.all.restore(&mut state)?,
-                ("models", mut state) => sums.models = state.take()?,
+                ("models", mut state) => {
+                    let models: BTreeMap<String, ModelTotals> = state.take()?;
+                    sums.models = models.into_iter().map(|(name, model)| (limited(name), model)).collect();
+                }
                 ("agents", mut state) => {
                     while !state.is_empty() {
                         let (name, last_event): (String, Timestamp) = state.take()?;
                         let mut agent = AgentTally { last_event, ..AgentTally::default() };
                         agent.tally.restore(&mut state)?;
-                        sums.agents.insert(name, agent);
+                        sums.agents.insert(limited(name), agent);
                     }
                 }
                 _ => {}

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sre_core::private::MAX_SIGNAL_BYTES;
 use sre_core::{
     Metric, Phase, Signal, SignalHandler, SignalSink, Spool, StateError, StateReader, StateWriter, StoreError,
     Timestamp,
@@ -205,6 +206,10 @@ impl Dispatcher {
             let (name, pending): (String, Vec<String>) = state.take()?;
             let Some(queue) = self.queues.iter().find(|queue| queue.name == name) else { continue };
             for json in pending {
+                if json.len() > MAX_SIGNAL_BYTES {
+                    queue.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
                 let stored: StoredSignal<Signal> =
                     serde_json::from_str(&json).map_err(|error| StateError::new(error.to_string()))?;
                 self.push(queue, stored.into());

@@ -10,3 +10,7 @@ pub use self::unique_name::unique_name;
 pub use crate::hash::stable_hash;
 pub use crate::sync::lock;
 pub use crate::thread::thread_number;
+
+/// Maximum size of the JSON of a signal that is restored from saved state, in bytes. Larger ones were saved by an earlier version, in
+/// which names had no limit.
+pub const MAX_SIGNAL_BYTES: usize = 1 << 20;
