@@ -1,7 +1,7 @@
 // Keeps the page up to date: /v1/live sends the full state first, and then changes.
 import { $, request, tokenEntered } from "./base.js";
 import { hideDetail, showDetail } from "./detail.js";
-import { showHealth, showOverview } from "./list.js";
+import { showHealth, showOverview, view } from "./list.js";
 
 /** The current state, by key. */
 const parts = new Map();
@@ -16,10 +16,20 @@ function apply(update) {
   showOverview(parts, changed, update.gone);
 }
 
+/** Ends the current connection, so that the next one asks for another view. */
+let reconnect = () => {};
+/** The id of the last update of the current view; the service sends what came after it. */
+let lastUpdate;
+
+addEventListener("viewchange", () => { lastUpdate = undefined; reconnect(); });
+
 async function listen() {
   for (let delay = 500; ; delay = Math.min(delay * 2, 10_000)) {
+    const abort = new AbortController();
+    reconnect = () => abort.abort();
     try {
-      const response = await request("/v1/live", { headers: { Accept: "text/event-stream" } });
+      const headers = { Accept: "text/event-stream", ...(lastUpdate && { "Last-Event-ID": lastUpdate }) };
+      const response = await request(`/v1/live?${new URLSearchParams(view)}`, { headers, signal: abort.signal });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (;;) {
@@ -28,14 +38,17 @@ async function listen() {
         $("as-of").textContent = `as of ${new Date().toLocaleTimeString()}`;
         text += value;
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
-          const data = text.slice(0, end).split("\n").filter((line) => line.startsWith("data:"));
+          const fields = text.slice(0, end).split("\n").map((line) => [line.split(":", 1)[0], line.slice(line.indexOf(":") + 1).trim()]);
+          const data = fields.filter(([name]) => name === "data").map(([, value]) => value);
           if (data.length === 0) continue;
-          apply(JSON.parse(data.map((line) => line.slice(5)).join("\n")));
+          apply(JSON.parse(data.join("\n")));
+          lastUpdate = fields.findLast(([name]) => name === "id")?.[1];
           showHealth(parts, true);
           delay = 500;
         }
       }
     } catch (error) {
+      if (abort.signal.aborted) { delay = 250; continue; }
       console.info("live updates failed:", error.message);
     }
     if (tokenEntered) { await tokenEntered; continue; }

@@ -81,6 +81,19 @@ class Row {
 
 const rows = new Map();
 
+/** What the service sends of the objectives: the most urgent ones that match the filter. */
+export const view = { filter: "", limit: 100 };
+const STEP = 100;
+const MAX_LIMIT = 500;
+/** How many objectives there are, and how many of them match the filter of the view. */
+let counts = { total: 0, matching: 0, statuses: {} };
+
+function changeView(filter, limit) {
+  if (filter === view.filter && limit === view.limit) return;
+  Object.assign(view, { filter, limit });
+  dispatchEvent(new Event("viewchange"));
+}
+
 /** Pending updates by key. They run in slices of a few milliseconds, so that the page stays responsive. */
 const jobs = new Map();
 const SLICE_MS = 8;
@@ -117,7 +130,8 @@ export function showOverview(parts, changed, gone) {
       rows.get(key).show(slo);
     });
   }
-  if ([...changed, ...gone].some(isSlo) || rows.size === 0) schedule("sort", sortRows);
+  if (changed.has("objectives")) counts = parts.get("objectives");
+  if (changed.has("objectives") || [...changed, ...gone].some(isSlo) || rows.size === 0) schedule("sort", sortRows);
   if (changed.has("totals")) showTotals(parts.get("totals"));
   if (changed.has("alerts")) showAlerts(parts.get("alerts"));
   if (changed.has("handlers")) showHandlers(parts.get("handlers"));
@@ -142,16 +156,27 @@ function sortRows() {
   const sorted = [...rows.values()].sort((a, b) =>
     urgency(a) - urgency(b) || remaining(a) - remaining(b) || (a.key < b.key ? -1 : 1));
   arrange($("slos"), sorted.map((row) => row.item));
-  const counts = URGENCY.map((status) => [status, sorted.filter((row) => row.slo.status === status).length]);
-  $("summary").textContent = counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ");
-  $("no-slos").hidden = sorted.length > 0;
+  const statuses = URGENCY.map((status) => [status, counts.statuses[status]]).filter(([, count]) => count);
+  $("summary").textContent = statuses.map(([status, count]) => `${number(count)} ${status}`).join(", ");
+  $("no-slos").hidden = counts.total > 0;
+  $("more").hidden = counts.matching <= sorted.length;
+  $("shown").textContent = `The ${number(sorted.length)} most urgent of ${number(counts.matching)} are shown.`;
+  $("show-more").hidden = view.limit >= MAX_LIMIT;
   filterRows();
 }
 
+/** Hides the rows that do not match. If the page does not have all objectives, the service selects those that match. */
 function filterRows() {
-  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const filter = $("filter").value;
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   for (const row of rows.values()) row.item.hidden = !words.every((word) => row.text.includes(word));
+  clearTimeout(filterTimer);
+  const hasAll = view.filter === "" && counts.total <= view.limit;
+  if (!hasAll) filterTimer = setTimeout(() => changeView(filter.trim(), view.limit), FILTER_DELAY_MS);
 }
+
+let filterTimer;
+const FILTER_DELAY_MS = 250;
 
 function showTotals(totals) {
   $("totals").textContent = `${number(totals.tasks)} tasks, ${number(totals.failed)} failed · ${number(totals.llm_calls)} model calls · ` +
@@ -298,3 +323,4 @@ export function showHealth(parts, connected) {
 }
 
 $("filter").addEventListener("input", filterRows);
+$("show-more").addEventListener("click", () => changeView(view.filter, Math.min(view.limit + STEP, MAX_LIMIT)));

@@ -7,7 +7,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::Config;
 use crate::admission::Admission;
 use crate::api::RequestMetrics;
-use crate::live::Broadcast;
+use crate::live::Views;
 use crate::pipeline::Pipeline;
 use crate::shared::Shared;
 
@@ -22,7 +22,7 @@ pub(crate) struct AppState {
     pub(crate) admission: Arc<Admission>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pipeline: Pipeline,
-    pub(crate) live: Broadcast,
+    pub(crate) views: Views,
     pub(crate) requests: RequestMetrics,
     /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
@@ -41,8 +41,8 @@ impl AppState {
     ) -> Self {
         let body_memory = Arc::new(Semaphore::new(config.server_limits.max_in_flight >> 10));
         let settings = Mutex::new(config.clone());
-        let (live, requests) = (Broadcast::default(), RequestMetrics::default());
-        Self { config, settings, tls, admission, shared, pipeline, live, requests, stop, body_memory }
+        let (views, requests) = (Views::default(), RequestMetrics::default());
+        Self { config, settings, tls, admission, shared, pipeline, views, requests, stop, body_memory }
     }
 
     pub(crate) fn settings(&self) -> Arc<Config> {

@@ -63,10 +63,22 @@ pub(crate) async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 
     stream.set_write_timeout(Some(client_timeout));
     let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
     tokio::select! {
-        // Errors of a single connection, such as a reset, do not concern the service.
-        _ = watcher.watch(connection) => Ok(()),
+        // Other errors of a single connection, such as a reset, do not concern the service.
+        ended = watcher.watch(connection) => match ended {
+            Err(error) if is_timeout(&*error) => Err(ClientTimeout),
+            _ => Ok(()),
+        },
         () = turns.until_overdue() => Err(ClientTimeout),
     }
+}
+
+/// Returns whether an error or one of its causes is that a client was too slow.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut);
+        io || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout)
+    })
 }
 
 /// Whose turn it is in each exchange of a connection: the client's turns are limited in time.

@@ -198,7 +198,8 @@ async fn live_updates_are_what_the_schema_says() {
         let text = String::from_utf8_lossy(&answer);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         if let Some((event, _)) = body.split_once("\n\n") {
-            break (head.to_owned(), event.strip_prefix("data: ").unwrap().to_owned());
+            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+            break (head.to_owned(), data.unwrap().to_owned());
         }
     };
     let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap();

@@ -34,6 +34,16 @@ pub struct SloEngine {
 
 type Objectives = Arc<[Slo]>;
 
+/// All objectives of an engine at one moment, in no particular order.
+pub struct ObjectiveSet(Vec<Objectives>);
+
+impl ObjectiveSet {
+    /// Returns an iterator over the objectives.
+    pub fn iter(&self) -> impl Iterator<Item = &Slo> {
+        self.0.iter().flat_map(|objectives| objectives.iter())
+    }
+}
+
 #[derive(Default)]
 struct Agents {
     by_name: FxHashMap<String, Objectives>,
@@ -101,8 +111,7 @@ impl SloEngine {
     /// Returns every objective at `now`, sorted by name and agent. A spec without a service yields nothing until an agent is
     /// seen.
     pub fn snapshots(&self, now: Timestamp) -> Vec<SloSnapshot> {
-        let mut snapshots: Vec<_> =
-            self.all().iter().flat_map(|slos| slos.iter()).map(|slo| slo.snapshot_at(now)).collect();
+        let mut snapshots: Vec<_> = self.objectives().iter().map(|slo| slo.snapshot_at(now)).collect();
         snapshots.sort_by(|a, b| (&a.name, &a.agent).cmp(&(&b.name, &b.agent)));
         snapshots
     }
@@ -121,12 +130,13 @@ impl SloEngine {
     }
 
     fn each(&self, mut call: impl FnMut(&Slo)) {
-        self.all().iter().flat_map(|slos| slos.iter()).for_each(&mut call);
+        self.objectives().iter().for_each(&mut call);
     }
 
-    fn all(&self) -> Vec<Objectives> {
+    /// Returns every objective, to read some of them without a snapshot of all.
+    pub fn objectives(&self) -> ObjectiveSet {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
-        agents.by_name.values().chain(&agents.overflow).chain([&self.composites]).cloned().collect()
+        ObjectiveSet(agents.by_name.values().chain(&agents.overflow).chain([&self.composites]).cloned().collect())
     }
 
     #[cold]
@@ -231,6 +241,12 @@ impl Persist for SloEngine {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for ObjectiveSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

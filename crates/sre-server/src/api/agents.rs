@@ -12,7 +12,7 @@ use crate::app::AppState;
 use crate::live::PageParts;
 use crate::overlap::Overlap;
 
-pub(super) const MODULE: Module = Module { routes, page };
+pub(super) const MODULE: Module = Module { routes, page, view: None };
 
 fn routes() -> ApiRouter {
     ApiRouter::default().routes(routes!(agents))

@@ -15,7 +15,7 @@ use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
 
-pub(super) const MODULE: Module = Module { routes, page };
+pub(super) const MODULE: Module = Module { routes, page, view: None };
 
 fn routes() -> ApiRouter {
     let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "The history cannot be read; retry later.");

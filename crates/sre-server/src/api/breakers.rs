@@ -11,7 +11,7 @@ use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::live::PageParts;
 
-pub(super) const MODULE: Module = Module { routes, page };
+pub(super) const MODULE: Module = Module { routes, page, view: None };
 
 fn routes() -> ApiRouter {
     ApiRouter::default().routes(routes!(breakers)).routes(routes!(cascades))

@@ -107,7 +107,8 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).after(retry_after)
     }
 
-    fn after(self, retry_after: Duration) -> Self {
+    /// Says when the request may succeed.
+    pub(crate) fn after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }
 

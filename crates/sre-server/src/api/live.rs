@@ -1,23 +1,28 @@
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_sre::private::lock;
 use agent_sre::{Clock, SystemClock, Timestamp};
-use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::{Stream, StreamExt};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::AppRef;
+use super::error::{ApiError, ErrorBody};
 use super::modules::MODULES;
 use super::openapi::ApiRouter;
 use crate::app::AppState;
-use crate::live::PageParts;
+use crate::live::{Channel, PageParts, Subscription, View};
 
 pub(super) fn routes() -> ApiRouter {
     ApiRouter::default().routes(routes!(live))
@@ -25,22 +30,123 @@ pub(super) fn routes() -> ApiRouter {
 
 /// Time between two updates.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Time after which a comment is sent if nothing else is, so that the connection counts as in use.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Maximum length of a filter, in characters.
+const MAX_FILTER: usize = 200;
 
-/// The content of the page, and then its changes
-#[utoipa::path(
-    get, path = "/v1/live",
-    responses((
-        status = 200, body = String, content_type = "text/event-stream",
-        description = "Server-sent events. The data of each is a `LiveUpdate` as JSON; the first has all parts."
-    ))
-)]
-async fn live(State(state): AppRef) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let updates = updates(&state).map(|update| update.map(|update| Event::default().data(update)));
-    Sse::new(updates).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct LiveQuery {
+    /// Only objectives whose name, agent or status contains each of these words, in upper or lower case.
+    #[serde(default)]
+    #[param(max_length = 200)]
+    filter: String,
+    /// The maximum number of objectives; the most urgent ones are sent.
+    #[param(default = 100, minimum = 1, maximum = 500)]
+    limit: Option<usize>,
 }
 
-/// Returns the content of the page at `now`: the parts of every module, and the health of the service.
-fn page_parts(state: &AppState, now: Timestamp) -> PageParts {
+/// The content of the page, and then its changes
+///
+/// Of the objectives, it has the most urgent ones that match a filter, and the part `objectives` counts the others.
+#[utoipa::path(
+    get, path = "/v1/live",
+    params(
+        LiveQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event of an earlier connection. What \
+         has changed since then is sent, or all parts if that was too long ago.")
+    ),
+    responses(
+        (
+            status = 200, body = String, content_type = "text/event-stream",
+            description = "Server-sent events. The data of each is a `LiveUpdate` as JSON; the first has all parts. A \
+                           reader that takes longer than `client_timeout` for an event is disconnected."
+        ),
+        (status = 400, description = "A parameter is invalid.", body = ErrorBody),
+        (status = 429, description = "Too many different filters are in use; retry later.", body = ErrorBody)
+    )
+)]
+async fn live(
+    State(state): AppRef,
+    query: Result<Query<LiveQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let Query(LiveQuery { filter, limit }) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let limit = limit.unwrap_or(View::DEFAULT_LIMIT);
+    if !(1..=View::MAX_LIMIT).contains(&limit) {
+        let expected = View::MAX_LIMIT;
+        return Err(ApiError::bad_request(format!("`limit`: found {limit}, expected a number from 1 to {expected}")));
+    }
+    let length = filter.chars().count();
+    if length > MAX_FILTER {
+        return Err(ApiError::bad_request(format!(
+            "`filter`: found {length} characters, expected at most {MAX_FILTER}"
+        )));
+    }
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let subscription = state.views.subscribe(View::new(&filter, limit), last).map_err(|_| {
+        let message = "too many different filters are in use; retry later, or without `filter` and `limit`";
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).after(Duration::from_secs(5))
+    })?;
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    let events = events(subscription, state.config.server_limits.client_timeout);
+    let mut stop = state.stop.clone();
+    let events = events.take_until(async move {
+        // A closed channel means that the service has stopped as well.
+        let _ = stop.wait_for(|stopping| *stopping).await;
+    });
+    Ok((headers, Body::from_stream(events)))
+}
+
+/// Returns the events of a view. It ends with an error if the reader takes too long for one.
+fn events(subscription: Subscription, client_timeout: Duration) -> impl Stream<Item = io::Result<Bytes>> {
+    let unsent = None::<Instant>;
+    stream::unfold((subscription, unsent), move |(mut subscription, sent)| async move {
+        // Called again only once the reader has taken the event.
+        if sent.is_some_and(|sent| sent.elapsed() > client_timeout) {
+            return Some((Err(io::ErrorKind::TimedOut.into()), (subscription, None)));
+        }
+        let event = tokio::time::timeout(KEEP_ALIVE, subscription.next()).await;
+        let event = event.unwrap_or(Bytes::from_static(b":\n\n"));
+        Some((Ok(event), (subscription, Some(Instant::now()))))
+    })
+}
+
+/// Updates the views that are read, every second.
+pub(crate) async fn publish(state: Arc<AppState>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let of_new_views = tokio::select! {
+            _ = ticks.tick() => false,
+            () = state.views.added.notified() => true,
+            _ = stop.wait_for(|stopping| *stopping) => return,
+        };
+        let mut views = state.views.read();
+        views.retain(|(_, channel)| !of_new_views || channel.is_new());
+        if views.is_empty() {
+            continue;
+        }
+        let state = state.clone();
+        let updating = tokio::task::spawn_blocking(move || update(&state, &views, SystemClock.now()));
+        if let Err(error) = updating.await {
+            tracing::error!(%error, "The page could not be updated; please report this bug");
+        }
+    }
+}
+
+/// Updates views: what all of them show is computed once.
+fn update(state: &AppState, views: &[(View, Arc<Channel>)], now: Timestamp) {
+    let common = common_parts(state, now);
+    let mut pages = vec![common; views.len()];
+    let mut shown: Vec<_> = views.iter().map(|(view, _)| view).zip(&mut pages).collect();
+    MODULES.iter().filter_map(|module| module.view).for_each(|add| add(state, now, &mut shown));
+    views.iter().zip(pages).for_each(|((_, channel), page)| channel.update(page));
+}
+
+/// Returns what every page shows at `now`: the parts of every module, and the health of the service.
+fn common_parts(state: &AppState, now: Timestamp) -> PageParts {
     let mut parts = PageParts::default();
     MODULES.iter().for_each(|module| (module.page)(state, now, &mut parts));
     let shared = &state.shared;
@@ -48,64 +154,4 @@ fn page_parts(state: &AppState, now: Timestamp) -> PageParts {
     let error = lock(&shared.config_error).clone();
     parts.insert("health", json!({"journal": failure, "files": error, "started": shared.started}));
     parts
-}
-
-/// Sends the changes of the page to its subscribers every second.
-pub(crate) async fn publish(state: Arc<AppState>, mut stop: watch::Receiver<bool>) {
-    let mut before: Option<PageParts> = None;
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stop.wait_for(|stopping| *stopping) => return,
-        }
-        if state.live.0.receiver_count() == 0 {
-            before = None;
-            continue;
-        }
-        let Some(parts) = collect(&state).await else { continue };
-        // After a time without subscribers, this sends everything: a change may have come after the first subscriber's copy.
-        if let Some(changes) = parts.changes(before.as_ref()) {
-            // Fails when the last subscriber has just left, which is fine.
-            let _ = state.live.0.send(changes.into());
-        }
-        before = Some(parts);
-    }
-}
-
-async fn collect(state: &Arc<AppState>) -> Option<PageParts> {
-    let state = state.clone();
-    tokio::task::spawn_blocking(move || page_parts(&state, SystemClock.now())).await.ok()
-}
-
-/// Returns all parts, and then the changes, until the service stops.
-fn updates(state: &Arc<AppState>) -> impl Stream<Item = Result<Arc<str>, Infallible>> + use<> {
-    let state = state.clone();
-    let changes = BroadcastStream::new(state.live.0.subscribe());
-    let mut stop = state.stop.clone();
-    let first = {
-        let state = state.clone();
-        futures_util::stream::once(async move { all_parts(&state).await })
-    };
-    first
-        .chain(changes.then(move |change| {
-            let state = state.clone();
-            async move {
-                match change {
-                    Ok(change) => change,
-                    Err(BroadcastStreamRecvError::Lagged(_)) => all_parts(&state).await,
-                }
-            }
-        }))
-        .take_until(async move {
-            // A closed channel means that the service has stopped as well.
-            let _ = stop.wait_for(|stopping| *stopping).await;
-        })
-        .map(Ok)
-}
-
-async fn all_parts(state: &Arc<AppState>) -> Arc<str> {
-    let parts = collect(state).await.unwrap_or_default();
-    parts.changes(None).unwrap_or_default().into()
 }

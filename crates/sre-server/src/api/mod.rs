@@ -38,7 +38,7 @@ pub(crate) use self::request_metrics::RequestMetrics;
 pub(crate) use self::starting::router as starting;
 use crate::Scope;
 use crate::app::AppState;
-use crate::live::PageParts;
+use crate::live::{PageParts, View};
 
 type AppRef = State<Arc<AppState>>;
 
@@ -46,9 +46,13 @@ type AppRef = State<Arc<AppState>>;
 struct Module {
     /// Returns its operations, for clients with scope `read`.
     routes: fn() -> ApiRouter,
-    /// Adds its parts of the page, as of a time.
+    /// Adds its parts that are the same on every page, as of a time.
     page: fn(&AppState, Timestamp, &mut PageParts),
+    /// Adds its parts that depend on the view, as of a time.
+    view: Option<AddToViews>,
 }
+
+type AddToViews = fn(&AppState, Timestamp, &mut [(&View, &mut PageParts)]);
 
 fn ingest_routes() -> ApiRouter {
     for_scope(otlp::routes().merge(ingest::routes()), Scope::Ingest)

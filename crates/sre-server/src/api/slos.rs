@@ -1,7 +1,9 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{self, AtomicU64};
 
 use agent_sre::private::lock;
-use agent_sre::slo::{ExhaustionAction, SloEngine};
+use agent_sre::slo::{ExhaustionAction, Slo, SloEngine};
 use agent_sre::{
     AgentTotals, BurnAlert, BurnRate, Clock, Counts, SloSnapshot, Status, SystemClock, Timestamp, Totals, Window,
 };
@@ -18,20 +20,78 @@ use super::openapi::{ApiRouter, window_parameter};
 use super::{AppRef, Module};
 use crate::app::AppState;
 use crate::history::IndicatorSeries;
-use crate::live::PageParts;
+use crate::live::{PageParts, View, part};
 use crate::shared::Shared;
 
-pub(super) const MODULE: Module = Module { routes, page };
+pub(super) const MODULE: Module = Module { routes, page: |_, _, _| {}, view: Some(add_to_views) };
 
 fn routes() -> ApiRouter {
     ApiRouter::default().routes(routes!(slos)).routes(routes!(slo))
 }
 
-fn page(state: &AppState, now: Timestamp, parts: &mut PageParts) {
-    let engine = state.shared.engines().get::<SloEngine>();
-    for slo in &engine.snapshots(now) {
-        let series = engine.with_objective(&slo.name, &slo.agent, |own| own.time_series(slo.window, now));
-        parts.insert(format!("slo {} {}", slo.name, slo.agent), row(slo, &series.unwrap_or_default()));
+/// Adds the objectives that each view shows. Only those are evaluated now; the others are ordered and counted by their last
+/// evaluation.
+fn add_to_views(state: &AppState, now: Timestamp, views: &mut [(&View, &mut PageParts)]) {
+    let objectives = state.shared.engines().get::<SloEngine>().objectives();
+    let all: Vec<Ranked<'_>> = objectives.iter().map(Ranked::new).collect();
+    let mut rows = HashMap::new();
+    for (view, parts) in views {
+        let mut matching: Vec<_> = all.iter().filter(|ranked| ranked.matches(&view.words)).copied().collect();
+        let found = matching.len();
+        if found > view.limit {
+            matching.select_nth_unstable_by(view.limit, Ranked::compare);
+        }
+        for Ranked { slo, .. } in matching.iter().take(view.limit) {
+            let row = rows.entry((slo.name(), slo.agent())).or_insert_with(|| {
+                let snapshot = slo.snapshot_at(now);
+                part(row(&snapshot, &slo.time_series(snapshot.window, now)))
+            });
+            parts.insert_part(format!("slo {} {}", slo.name(), slo.agent()).into(), row.clone());
+        }
+        let count = |status| all.iter().filter(|ranked| ranked.status == status).count();
+        let statuses: BTreeMap<_, _> = Status::ALL.iter().map(|status| (status.as_str(), count(*status))).collect();
+        parts.insert("objectives", ObjectiveCounts { total: all.len(), matching: found, statuses });
+    }
+}
+
+/// How many objectives there are, on the page.
+#[derive(Serialize)]
+struct ObjectiveCounts {
+    total: usize,
+    /// Those that match the page's filter.
+    matching: usize,
+    /// All of them by status.
+    statuses: BTreeMap<&'static str, usize>,
+}
+
+/// An objective with what decides on its place in the list of the page.
+#[derive(Clone, Copy)]
+struct Ranked<'a> {
+    slo: &'a Slo,
+    status: Status,
+    remaining: f64,
+}
+
+impl<'a> Ranked<'a> {
+    fn new(slo: &'a Slo) -> Self {
+        let (status, remaining) = slo.last_evaluation();
+        Self { slo, status, remaining: remaining.unwrap_or(1.0) }
+    }
+
+    /// Compares by urgency: the most urgent objective is the least.
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_budget = self.remaining.total_cmp(&other.remaining);
+        let by_name = || (self.slo.name(), self.slo.agent()).cmp(&(other.slo.name(), other.slo.agent()));
+        other.status.cmp(&self.status).then(by_budget).then_with(by_name)
+    }
+
+    /// Returns whether name, agent or status contains each of the words, which are in lower case.
+    fn matches(&self, words: &[String]) -> bool {
+        if words.is_empty() {
+            return true;
+        }
+        let text = format!("{} {} {}", self.slo.name(), self.slo.agent(), self.status.as_str()).to_lowercase();
+        words.iter().all(|word| text.contains(word))
     }
 }
 
@@ -65,7 +125,7 @@ struct InputStats {
 fn slo_list(shared: &Shared, now: Timestamp) -> SloList {
     let engines = shared.engines();
     let adapters = lock(&shared.adapters).clone();
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(atomic::Ordering::Relaxed);
     let input = InputStats {
         lines: count(&shared.counters.records),
         events: count(&shared.counters.events),
@@ -150,8 +210,10 @@ async fn slo(
     let engines = state.shared.engines();
     let slos = engines.get::<SloEngine>();
     let window = query.window.unwrap_or(Window::DAY);
-    let mut found = slos.snapshots(now);
-    found.retain(|slo| slo.name == name && query.agent.as_ref().is_none_or(|agent| *agent == slo.agent));
+    let objectives = slos.objectives();
+    let is_wanted = |slo: &&Slo| slo.name() == name && query.agent.as_ref().is_none_or(|agent| *agent == slo.agent());
+    let mut found: Vec<_> = objectives.iter().filter(is_wanted).map(|slo| slo.snapshot_at(now)).collect();
+    found.sort_by(|one, other| one.agent.cmp(&other.agent));
     if found.is_empty() && !engines.exhaustion_actions.contains_key(&name) {
         return Err(ApiError::new(
             StatusCode::NOT_FOUND,

@@ -11,6 +11,8 @@ use super::Slo;
 #[derive(Debug, Default)]
 pub(super) struct Transition {
     pub(super) status: Status,
+    /// The share of the error budget that the last evaluation found left.
+    pub(super) remaining: Option<f64>,
     /// The signal of it, once there was an incident.
     pub(super) signal: Option<Box<Signal>>,
     /// Whether the next evaluation signals the status even if it has not changed: an incident that began after the state was
@@ -24,7 +26,7 @@ impl Transition {
         let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
         let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
         let is_unconfirmed = signal.is_none();
-        Ok(Self { status, signal, is_unconfirmed })
+        Ok(Self { status, remaining: None, signal, is_unconfirmed })
     }
 }
 
