@@ -135,7 +135,7 @@ impl LimitFindings {
 fn signals(guard: &CostGuard, runtime: &Runtime, alerts: &[CostAlert], at: Timestamp) -> Vec<Signal> {
     let of_agents = guard.snapshot_at(at).budgets.into_iter().filter(|budget| !budget.scope.agent_name().is_empty());
     let unblocked = of_agents.map(|budget| {
-        CostAlert::new(at, budget.scope, budget.spent_usd, budget.limit_usd, CostAlertKind::Freed).into_signal()
+        CostAlert::new(at, budget.scope, budget.spent_usd, budget.limit_usd, CostAlertKind::Unblocked).into_signal()
     });
     let mut by_key: BTreeMap<String, Signal> = unblocked.map(|signal| (signal.key.clone(), signal)).collect();
     if let Some(observer) = runtime.get::<CostObserver>() {

@@ -9,6 +9,9 @@ use anyhow::{Context, ensure};
 /// Real runs of three agents; `demo/README.md` says how they were made.
 const RUNS: &str = include_str!("../demo/runs.jsonl");
 
+/// The objective of the demo, whose latency one of the agents misses.
+pub(crate) const OBJECTIVES: &str = include_str!("../demo/slos.yaml");
+
 /// A run, as the offsets of its events from its start.
 struct Run {
     events: Vec<(Duration, AgentEvent)>,

@@ -64,11 +64,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         prices: args.prices,
         breakers: args.breakers,
     };
-    if demo && overrides.data.is_none() {
+    if demo {
         let folder =
             tempfile::Builder::new().prefix("sre-demo-").tempdir().context("cannot create a folder for the demo")?;
-        overrides.data = Some(folder.path().to_owned());
-        tracing::info!("The data of the demo is deleted at the end; `--data DIR` keeps it");
+        if overrides.data.is_none() {
+            overrides.data = Some(folder.path().join("data"));
+            tracing::info!("The data of the demo is deleted at the end; `--data DIR` keeps it");
+        }
+        if args.config.is_none() && overrides.slos.is_empty() {
+            let file = folder.path().join("slos.yaml");
+            std::fs::write(&file, demo::OBJECTIVES).context("cannot write the objective of the demo")?;
+            overrides.slos.push(file);
+        }
         demo_folder = Some(folder);
     }
     let config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default().with_overrides(overrides);

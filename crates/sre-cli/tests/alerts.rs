@@ -110,7 +110,7 @@ fn a_check_alerts_once_and_resolves_once() {
 }
 
 #[test]
-fn an_agent_that_its_limits_block_is_an_alert_until_it_is_freed() {
+fn an_agent_that_its_limits_block_is_an_alert_until_it_is_unblocked() {
     let folder = Folder::new();
     let channel = format!("{{type: file, name: file, path: \"{}\"}}", folder.path("alerts.jsonl"));
     let notify = folder.write("notify.yaml", &format!("channels: [{channel}]\nhistory: alerts.db\n"));
@@ -134,8 +134,8 @@ fn an_agent_that_its_limits_block_is_an_alert_until_it_is_freed() {
         .map(|alert| ["severity", "title", "message"].map(|field| alert[field].as_str().unwrap()))
         .collect();
     let expected = [
-        ["critical", "costs of agent a: blocked: the limit is nearly spent", "$9.6 of $10 spent."],
-        ["resolved", "costs of agent a: no longer throttled or blocked", "$0.1 of $10 spent."],
+        ["critical", "Cost alert, agent a: blocked: the limit is nearly spent", "Spent $9.6 of the $10 limit."],
+        ["resolved", "Cost alert, agent a: no longer throttled or blocked", "Spent $0.1 of the $10 limit."],
     ];
     assert_eq!(found, expected);
 }

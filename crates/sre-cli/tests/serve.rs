@@ -135,11 +135,28 @@ async fn the_demo_keeps_its_data_only_where_it_is_asked_to() {
         command.current_dir(folder.path()).env("TMPDIR", &temporary);
         let mut service = Service::of(command);
         let entries = || std::fs::read_dir(&temporary).unwrap().count();
-        assert_eq!((entries(), kept.exists()), (usize::from(!is_kept), is_kept));
+        assert_eq!((entries(), kept.exists()), (1, is_kept));
         service.signal("TERM");
         assert_eq!(service.child.wait().unwrap().code(), Some(0));
         assert_eq!((entries(), kept.join("journal.db").exists()), (0, is_kept));
         assert!(!folder.path().join("sre-data").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_shows_an_objective_whose_latency_is_missed_and_why() {
+    let service = Service::of(serve(&["--demo", "--listen", "127.0.0.1:0"]));
+    let begun = Instant::now();
+    loop {
+        let answer = service.ask("/v1/slos").await;
+        let of_support = answer["slos"].as_array().unwrap().iter().find(|slo| slo["agent"] == "support");
+        let reason = of_support.and_then(|slo| slo["reasons"][0].as_str()).unwrap_or_default();
+        if reason.starts_with("response_latency: ") {
+            assert_eq!(of_support.unwrap()["status"], "critical", "{answer}");
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{answer}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -1,11 +1,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InvalidName, Timestamp};
+use crate::Timestamp;
+use crate::names::names;
 
 /// A message to the people who run an agent. Later versions may have more fields: end with `..Alert::new(title, message)`.
 ///
@@ -113,30 +112,7 @@ pub enum Severity {
     Critical,
 }
 
-impl Severity {
-    /// Returns the lower-case name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolved => "resolved",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Severity {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let all = [Self::Resolved, Self::Info, Self::Warning, Self::Critical];
-        let found = all.into_iter().find(|severity| severity.as_str() == text);
-        found.ok_or_else(|| InvalidName::new(text, all.map(Self::as_str)))
-    }
+names! {
+    /// Every severity, from the lowest.
+    Severity { Resolved: "resolved", Info: "info", Warning: "warning", Critical: "critical" }
 }

@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::names;
+
 /// A callee that can fail: an agent, or a tool or model that agents depend on.
 ///
 /// Exhaustive: kind and name together are its identity.
@@ -32,15 +34,9 @@ pub enum TargetKind {
     Model,
 }
 
-impl TargetKind {
-    /// Returns the `snake_case` name, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Tool => "tool",
-            Self::Model => "model",
-        }
-    }
+names! {
+    /// Every kind.
+    TargetKind { Agent: "agent", Tool: "tool", Model: "model" }
 }
 
 impl Target {
@@ -79,12 +75,6 @@ impl From<String> for Target {
     }
 }
 
-impl fmt::Display for TargetKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.name)
@@ -112,30 +102,21 @@ pub enum BreakerState {
     Disabled,
 }
 
-impl BreakerState {
+names! {
     /// Every state.
-    pub const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::Disabled];
-
-    /// Returns the `snake_case` name, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-            Self::ForcedOpen => "forced_open",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    /// Returns true for the states that reject every call: `Open` and `ForcedOpen`.
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::Open | Self::ForcedOpen)
+    BreakerState {
+        Closed: "closed",
+        Open: "open",
+        HalfOpen: "half_open",
+        ForcedOpen: "forced_open",
+        Disabled: "disabled",
     }
 }
 
-impl fmt::Display for BreakerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+impl BreakerState {
+    /// Returns true for the states that reject every call: `Open` and `ForcedOpen`.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::ForcedOpen)
     }
 }
 

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::names::names;
 use crate::{Timestamp, Usd};
 
 /// The scope of a budget.
@@ -153,7 +154,8 @@ pub enum CostAlertKind {
     Killed,
     /// The agent is neither throttled nor blocked any more: a new day began, the day was reset, or the objective that
     /// throttled it recovered.
-    Freed,
+    #[serde(rename = "freed")]
+    Unblocked,
     /// More than the limit is spent: an actual cost was above its estimate, or was recorded without a check.
     Exceeded {
         /// The excess that was not reported before.
@@ -164,7 +166,7 @@ pub enum CostAlertKind {
         /// The task.
         task: String,
     },
-    /// A single cost is far above the agent's other costs.
+    /// A single cost is far above the median of the agent's recent costs, and twice the largest of the last weeks.
     Anomaly {
         /// The cost.
         cost_usd: Usd,
@@ -190,12 +192,12 @@ impl std::fmt::Display for CostAlertKind {
             Self::Throttled { slo: None } => f.write_str("throttled: the limit is nearly spent"),
             Self::Throttled { slo: Some(slo) } => write!(f, "throttled: the error budget of {slo} is exhausted"),
             Self::Killed => f.write_str("blocked: the limit is nearly spent"),
-            Self::Freed => f.write_str("no longer throttled or blocked"),
+            Self::Unblocked => f.write_str("no longer throttled or blocked"),
             Self::Exceeded { excess_usd } => write!(f, "limit exceeded by ${excess_usd}"),
             Self::TaskExceeded { task } => write!(f, "task {task} exceeded the limit per task"),
             Self::Anomaly { cost_usd, score, median_usd } => {
-                write!(f, "unusual cost of ${cost_usd}, the median is ${median_usd}")?;
-                score.map_or(Ok(()), |score| write!(f, " (z = {score:.1})"))
+                write!(f, "cost of ${cost_usd} is unusual: the median of recent costs is ${median_usd}")?;
+                score.map_or(Ok(()), |score| write!(f, " (modified z-score {score:.1})"))
             }
             Self::Runaway { minute_usd, usual_usd } => {
                 write!(f, "runaway spending: ${minute_usd} in a minute, ${usual_usd} is usual; check for a loop")
@@ -219,24 +221,9 @@ pub enum CostStatus {
     Killed,
 }
 
-impl CostStatus {
+names! {
     /// Every status.
-    pub const ALL: [Self; 3] = [Self::Ok, Self::Throttled, Self::Killed];
-
-    /// Returns the lower-case name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Throttled => "throttled",
-            Self::Killed => "killed",
-        }
-    }
-}
-
-impl std::fmt::Display for CostStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
+    CostStatus { Ok: "ok", Throttled: "throttled", Killed: "killed" }
 }
 
 /// A budget at one moment.

@@ -55,6 +55,7 @@ mod ledger;
 mod memory_ledger;
 mod metric;
 mod money;
+mod names;
 mod per_task;
 #[doc(hidden)]
 pub mod private;

@@ -4,9 +4,12 @@ use sre_core::{CostAlertKind, Timestamp, Usd};
 
 /// Compares each cost of an agent, and what it spends in a minute, with its usual ones.
 ///
-/// *A cost* is an anomaly by the modified z-score of B. Iglewicz and D. C. Hoaglin ("How to Detect and Handle Outliers", 1993):
-/// the distance from the median in standard deviations, as estimated from the median absolute deviation. So that costs which
-/// hardly vary raise no alert for a trifle, a standard deviation is at least a tenth of the median.
+/// *A cost* is an anomaly if two conditions hold. Its modified z-score is high (B. Iglewicz and D. C. Hoaglin, "How to Detect and
+/// Handle Outliers", 1993): the distance from the median in standard deviations, as estimated from the median absolute deviation.
+/// So that costs which hardly vary raise no alert for a trifle, a standard deviation is at least a tenth of the median. And it is
+/// more than twice the largest cost of the last four to eight weeks. Costs are skewed, and those of an agent that calls two models have
+/// two peaks, so the score alone is often high. But whatever their distribution and rate, of n + 1 independent costs the last is the
+/// largest with a probability of 1 / (n + 1): about once in the time that is looked back.
 ///
 /// *A minute* is a runaway compared with the agent's other active minutes: an agent in a loop shows within a minute, not only at
 /// its daily limit. The comparison is with a median of 30 active minutes, so a loop counts as usual only after 15.
@@ -14,7 +17,7 @@ use sre_core::{CostAlertKind, Timestamp, Usd};
 /// This is what every charge reads and writes; [`UsualCosts`] is updated in batches.
 #[derive(Debug)]
 pub(crate) struct AnomalyDetector {
-    /// A cost above this is an anomaly, in nano-dollars.
+    /// A cost above this is an anomaly, in nano-dollars; `i64::MAX` while too little is known.
     max_cost: i64,
     /// Spending more than this in the minute is a runaway, in nano-dollars; `i64::MAX` once it was reported.
     max_in_minute: i64,
@@ -34,21 +37,34 @@ pub(crate) struct UsualCosts {
     costs: [f32; SIZE],
     minutes: [f32; MINUTES],
     minute_count: u32,
+    /// The largest cost of the current period, and of the one before.
+    largest: [f32; 2],
+    /// The number of the current period since the Unix epoch.
+    period: u32,
+    /// The minute in which the first costs were added.
+    since: Option<u32>,
 }
 
 const SIZE: usize = 64;
 /// How many costs are moved to [`UsualCosts`] at once.
 const BATCH: usize = 4;
-/// After how many costs the threshold is computed, for the first time and again.
+/// After how many costs the threshold is computed again.
 const UPDATE_INTERVAL: u16 = 32;
-/// A cost with a higher score is an anomaly.
+/// A cost with a higher score is an anomaly …
 const MAX_SCORE: f64 = 3.5;
+/// … if it is more than this multiple of the largest …
+const MAX_INCREASE: f64 = 2.0;
+/// … once this number of costs is known, over this time in minutes: costs of a day have its hours' differences.
+const MIN_COSTS: u16 = SIZE as u16;
+const MIN_AGE: u32 = 24 * 60;
 /// The inverse of the 0.75 quantile of the standard normal distribution.
 const MAD_TO_SIGMA: f64 = 1.0 / 0.674_489_750_196_081_7;
 /// The minimum standard deviation, as a share of the median.
 const MIN_SIGMA: f64 = 0.1;
 
 const MINUTE: i64 = 60_000_000_000;
+/// How long the largest cost is kept at least, in minutes.
+const PERIOD: u32 = 28 * 24 * 60;
 const MINUTES: usize = 30;
 /// How many active minutes must be known.
 const MIN_MINUTES: u32 = 5;
@@ -66,7 +82,7 @@ impl Default for AnomalyDetector {
 
 impl Default for UsualCosts {
     fn default() -> Self {
-        Self { costs: [0.0; SIZE], minutes: [0.0; MINUTES], minute_count: 0 }
+        Self { costs: [0.0; SIZE], minutes: [0.0; MINUTES], minute_count: 0, largest: [0.0; 2], period: 0, since: None }
     }
 }
 
@@ -87,12 +103,16 @@ impl AnomalyDetector {
     /// Adds a cost. Returns true once in a minute that is a runaway; `daily_limit` is in nano-dollars.
     #[inline]
     pub(crate) fn add(&mut self, cost: Usd, now: Timestamp, daily_limit: i64, usual: &mut UsualCosts) -> bool {
+        let minute = (now.as_nanos() / MINUTE) as u32;
         self.newest[usize::from(self.count) % BATCH] = cost.as_dollars() as f32;
         self.count += 1;
-        if usize::from(self.count).is_multiple_of(BATCH) {
-            self.add_batch(usual);
+        if self.max_cost < i64::MAX {
+            // At once, so that an anomaly is reported once.
+            self.max_cost = self.max_cost.max(nanos(cost.as_dollars() * MAX_INCREASE));
         }
-        let minute = (now.as_nanos() / MINUTE) as u32;
+        if usize::from(self.count).is_multiple_of(BATCH) {
+            self.add_batch(minute, usual);
+        }
         if minute > self.minute {
             self.start_minute(minute, daily_limit, usual);
         }
@@ -111,16 +131,16 @@ impl AnomalyDetector {
     }
 
     #[cold]
-    fn add_batch(&mut self, usual: &mut UsualCosts) {
-        let start = (usize::from(self.count) - BATCH) % SIZE;
-        usual.costs[start..start + BATCH].copy_from_slice(&self.newest);
+    fn add_batch(&mut self, minute: u32, usual: &mut UsualCosts) {
+        usual.add_costs((usize::from(self.count) - BATCH) % SIZE, &self.newest, minute);
         // Once `costs` is full, only the count modulo `SIZE` matters.
         if usize::from(self.count) == 2 * SIZE {
             self.count = SIZE as u16;
         }
-        if self.count.is_multiple_of(UPDATE_INTERVAL) {
+        let is_known = self.count >= MIN_COSTS && usual.age(minute) >= MIN_AGE;
+        if self.count.is_multiple_of(UPDATE_INTERVAL) && is_known {
             let (median, sigma) = self.median_and_sigma(usual);
-            self.max_cost = ((median + MAX_SCORE * sigma) * 1e9).min(i64::MAX as f64) as i64;
+            self.max_cost = nanos((median + MAX_SCORE * sigma).max(usual.largest() * MAX_INCREASE));
         }
     }
 
@@ -148,6 +168,26 @@ impl AnomalyDetector {
 }
 
 impl UsualCosts {
+    fn add_costs(&mut self, start: usize, costs: &[f32; BATCH], minute: u32) {
+        self.costs[start..start + BATCH].copy_from_slice(costs);
+        self.since.get_or_insert(minute);
+        let period = minute / PERIOD;
+        if period > self.period {
+            self.largest = [0.0, if period == self.period + 1 { self.largest[0] } else { 0.0 }];
+            self.period = period;
+        }
+        self.largest[0] = costs.iter().copied().fold(self.largest[0], f32::max);
+    }
+
+    /// Returns the minutes since the first costs.
+    fn age(&self, minute: u32) -> u32 {
+        self.since.map_or(0, |since| minute.saturating_sub(since))
+    }
+
+    fn largest(&self) -> f64 {
+        f64::from(self.largest[0].max(self.largest[1]))
+    }
+
     fn add_minute(&mut self, spent: Usd) {
         self.minutes[self.minute_count as usize % MINUTES] = spent.as_dollars() as f32;
         self.minute_count += 1;
@@ -175,6 +215,11 @@ fn median(values: &mut [f32]) -> f64 {
     if is_even { (middle + f64::from(below.iter().copied().fold(f32::MIN, f32::max))) / 2.0 } else { middle }
 }
 
+/// Converts dollars to nano-dollars.
+fn nanos(dollars: f64) -> i64 {
+    (dollars * 1e9) as i64
+}
+
 /// Rounds to seven digits, the precision of an `f32`.
 fn rounded(dollars: f64) -> Usd {
     format!("{dollars:.6e}").parse().unwrap_or_default()
@@ -182,6 +227,7 @@ fn rounded(dollars: f64) -> Usd {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
     use proptest::prelude::*;
 
     use super::*;
@@ -190,11 +236,11 @@ mod tests {
         Usd::try_from(dollars).unwrap()
     }
 
-    /// By the definition, over a sorted list.
+    /// By the definition, over a sorted list of costs an hour apart.
     fn threshold_by_hand(costs: &[f32]) -> Option<f64> {
         let seen = costs.len() / usize::from(UPDATE_INTERVAL) * usize::from(UPDATE_INTERVAL);
         let known = &costs[seen.saturating_sub(SIZE)..seen];
-        if seen == 0 {
+        if seen < 64 {
             return None;
         }
         let middle_of = |mut values: Vec<f64>| {
@@ -203,11 +249,13 @@ mod tests {
         };
         let middle = middle_of(known.iter().map(|cost| f64::from(*cost)).collect());
         let deviation = middle_of(known.iter().map(|cost| f64::from((*cost - middle as f32).abs())).collect());
-        Some(middle + MAX_SCORE * (deviation / 0.674_489_750_196_081_7).max(middle * MIN_SIGMA))
+        let unusual = middle + MAX_SCORE * (deviation / 0.674_489_750_196_081_7).max(middle * MIN_SIGMA);
+        Some(unusual.max(2.0 * f64::from(costs.iter().copied().fold(0.0, f32::max))))
     }
 
-    fn add(detector: &mut AnomalyDetector, usual: &mut UsualCosts, cost: Usd) {
-        detector.add(cost, Timestamp::default(), i64::MAX, usual);
+    /// Adds a cost at the minute of that number.
+    fn add(detector: &mut AnomalyDetector, usual: &mut UsualCosts, cost: Usd, minute: i64) {
+        detector.add(cost, Timestamp::from_secs(60 * minute), i64::MAX, usual);
     }
 
     proptest! {
@@ -215,9 +263,9 @@ mod tests {
         fn the_threshold_is_the_definitions(nanos in prop::collection::vec(0i64..5_000_000_000, 0..300)) {
             let (mut detector, mut usual) = Default::default();
             let mut costs = Vec::new();
-            for nanos in nanos {
+            for (number, nanos) in (0..).zip(nanos) {
                 let cost = Usd::from_nanos(nanos);
-                add(&mut detector, &mut usual, cost);
+                add(&mut detector, &mut usual, cost, 60 * number);
                 costs.push(cost.as_dollars() as f32);
                 match threshold_by_hand(&costs) {
                     None => prop_assert_eq!(detector.max_cost, i64::MAX),
@@ -231,15 +279,49 @@ mod tests {
     fn an_outlier_is_an_anomaly_and_a_trifle_is_not() {
         let (mut detector, mut usual) = Default::default();
         for number in 0..40 {
-            add(&mut detector, &mut usual, usd(0.10 + 0.001 * f64::from(number % 5)));
+            add(&mut detector, &mut usual, usd(0.10 + 0.001 * (number % 5) as f64), 2 * number);
         }
-        assert!(!detector.is_anomaly(usd(0.12)), "a deviation is at least a tenth of the median");
-        assert!(detector.is_anomaly(usd(0.20)));
+        assert!(!detector.is_anomaly(usd(1.0)), "too little is known");
+        for number in 40..96 {
+            add(&mut detector, &mut usual, usd(0.10 + 0.001 * (number % 5) as f64), 24 * 60 + number);
+        }
+        assert!(!detector.is_anomaly(usd(0.2)), "less than twice the largest");
+        assert!(detector.is_anomaly(usd(0.21)));
         let CostAlertKind::Anomaly { score, median_usd, .. } = detector.alert(usd(1.0), &usual) else {
             panic!("an anomaly")
         };
         assert_eq!(median_usd.to_string(), "0.102");
         assert!((score.unwrap() - (1.0 - 0.102) / 0.0102).abs() < 0.01, "{score:?}");
+        (0..4).for_each(|number| add(&mut detector, &mut usual, usd(1.0), 24 * 60 + 100 + number));
+        assert!(!detector.is_anomaly(usd(1.0)), "one like that is known now");
+        // After two months without one, it is unusual again.
+        (0..64).for_each(|number| add(&mut detector, &mut usual, usd(0.1), 60 * 24 * 60 + number));
+        assert!(detector.is_anomaly(usd(1.0)));
+    }
+
+    /// Costs are log-normal, around 1 cent with a small model and around 20 cents with a large one.
+    #[test]
+    fn an_agent_that_mixes_models_raises_at_most_one_false_alert_in_its_first_month() {
+        let mut rng = Rng::with_seed(7);
+        let cases = [0.0, 0.01, 0.1, 0.5].into_iter().flat_map(|share| [0.5, 1.0].map(|sigma| (share, sigma)));
+        for (share_of_large, sigma, rate) in
+            cases.flat_map(|(share, sigma)| [1, 10, 100].map(|rate| (share, sigma, rate)))
+        {
+            let (mut alerts, agents) = (0, if rate < 100 { 40 } else { 4 });
+            for _ in 0..agents {
+                let (mut detector, mut usual): (AnomalyDetector, UsualCosts) = Default::default();
+                for number in 0..30 * 24 * i64::from(rate) {
+                    let normal = (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
+                    let median: f64 = if rng.f64() < share_of_large { 0.2 } else { 0.01 };
+                    let cost = usd(median * (sigma * normal).exp());
+                    alerts += u32::from(detector.is_anomaly(cost));
+                    add(&mut detector, &mut usual, cost, number * 60 / i64::from(rate));
+                }
+            }
+            let a_month = f64::from(alerts) / f64::from(agents);
+            println!("{share_of_large} large, σ {sigma}, {rate} an hour: {a_month:.2} a month");
+            assert!(a_month <= 1.0, "{share_of_large} large, σ {sigma}, {rate} an hour: {a_month} a month");
+        }
     }
 
     #[test]

@@ -123,9 +123,11 @@ impl CostGuard {
     pub(crate) fn restore_statuses(&self, statuses: Vec<Signal>) {
         let now = self.ledger.clock.now();
         let unblocked_alert = |signal: &Signal| match &signal.kind {
-            SignalKind::Cost(alert) if signal.phase == Phase::Firing => (self.ledger.status(&alert.scope)
-                == CostStatus::Ok)
-                .then(|| CostAlert::new(now, alert.scope.clone(), Usd::ZERO, alert.limit_usd, CostAlertKind::Freed)),
+            SignalKind::Cost(alert) if signal.phase == Phase::Firing => {
+                (self.ledger.status(&alert.scope) == CostStatus::Ok).then(|| {
+                    CostAlert::new(now, alert.scope.clone(), Usd::ZERO, alert.limit_usd, CostAlertKind::Unblocked)
+                })
+            }
             _ => None,
         };
         let unblocked: Vec<CostAlert> = statuses.iter().filter_map(unblocked_alert).collect();

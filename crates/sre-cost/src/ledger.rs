@@ -231,7 +231,7 @@ impl Ledger {
             let mut account = lock(&account);
             if agent.is_none_or(|agent| name == agent) {
                 alerts.extend(account.start_day().into_iter().map(|(model, state)| {
-                    state.budget.alert(self.shared.agent_scope(&name, model), CostAlertKind::Freed, now)
+                    state.budget.alert(self.shared.agent_scope(&name, model), CostAlertKind::Unblocked, now)
                 }));
             }
         }
@@ -248,7 +248,13 @@ impl Ledger {
 
     /// Ends what an objective throttles. Returns an alert if this unblocks the agent.
     pub(crate) fn end_throttle(&self, agent: &str, key: &str, now: Timestamp) -> Alerts {
-        self.change_throttle(self.find(agent), agent, now, || CostAlertKind::Freed, |account| account.end_throttle(key))
+        self.change_throttle(
+            self.find(agent),
+            agent,
+            now,
+            || CostAlertKind::Unblocked,
+            |account| account.end_throttle(key),
+        )
     }
 
     /// Returns the agents that objectives throttle, each with the key of the objective's incident.

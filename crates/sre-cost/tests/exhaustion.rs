@@ -64,7 +64,7 @@ fn an_exhausted_objective_throttles_its_agent_until_it_recovers() {
 
         (0..2).for_each(|_| handle(&guard, &signal("answers", "a", recovered, &clock)));
         assert_eq!(guard.budget("a").status, CostStatus::Ok);
-        assert_eq!(kinds(&guard), [throttled("answers"), CostAlertKind::Freed]);
+        assert_eq!(kinds(&guard), [throttled("answers"), CostAlertKind::Unblocked]);
     }
 }
 
@@ -113,7 +113,7 @@ fn a_reset_or_a_new_day_unblocks_the_agent_until_it_is_exhausted_anew() {
         // Exhausted anew.
         clock.advance(Duration::from_secs(1));
     }
-    let expected = [throttled("answers"), CostAlertKind::Freed, throttled("answers"), CostAlertKind::Freed];
+    let expected = [throttled("answers"), CostAlertKind::Unblocked, throttled("answers"), CostAlertKind::Unblocked];
     assert_eq!(kinds(&guard), expected);
 }
 
@@ -132,7 +132,7 @@ fn it_survives_a_restart_on_the_same_day() {
     handle(&guard, &exhausted);
     assert_eq!(kinds(&guard), [], "it was reported before the restart");
     handle(&guard, &signal("answers", "a", Status::Healthy, &clock));
-    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Freed]));
+    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Unblocked]));
 
     // After a restart on the next day nobody is throttled, and the incident ends.
     clock.advance(DAY);
@@ -140,7 +140,7 @@ fn it_survives_a_restart_on_the_same_day() {
     let observer = CostObserver::new(guard.clone());
     observer.restore(&mut StateReader::new(&state)).unwrap();
     handle(&guard, &exhausted);
-    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Freed]));
+    assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Unblocked]));
     let mut signals = Vec::new();
     observer.reassert(&mut |signal| signals.push(signal));
     assert_eq!(signals.iter().map(|signal| signal.phase).collect::<Vec<_>>(), [Phase::Resolved]);

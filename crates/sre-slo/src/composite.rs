@@ -42,6 +42,19 @@ impl SloSpec {
     /// Returns the objectives of a composite, found in `all`; an empty list for another objective.
     pub(crate) fn components<'a>(&self, all: &'a [Self]) -> Result<Vec<&'a Self>, InvalidSpec> {
         let Some(composite) = &self.composite else { return Ok(Vec::new()) };
+        self.check_composite(composite)?;
+        (0..composite.objectives.len()).map(|index| self.component(composite, index, all)).collect()
+    }
+
+    /// Returns every error of a composite. If it `is_complete`, no field is missing because of another error.
+    pub(crate) fn composite_errors(&self, all: &[Self], is_complete: bool) -> Vec<InvalidSpec> {
+        let Some(composite) = &self.composite else { return Vec::new() };
+        let own = self.check_composite(composite).err().filter(|_| is_complete);
+        let named = composite.objectives.iter().enumerate().filter(|(_, component)| !component.name.is_empty());
+        own.into_iter().chain(named.filter_map(|(index, _)| self.component(composite, index, all).err())).collect()
+    }
+
+    fn check_composite(&self, composite: &CompositeSpec) -> Result<(), InvalidSpec> {
         for (field, is_given) in [
             ("indicators", !self.indicators.is_empty()),
             ("good_when", self.good_when.is_some()),
@@ -59,33 +72,34 @@ impl SloSpec {
         if composite.objectives.is_empty() {
             return Err(InvalidSpec::new("composite.objectives", "an empty list", "at least one objective"));
         }
-        let find = |(index, component): (usize, &ComponentSpec)| {
-            let name = &component.name;
-            let error = |field: &str, found: &str, expected: &str| {
-                InvalidSpec::new(format!("composite.objectives[{index}].{field}"), found, expected)
-            };
-            if !(component.weight > 0.0 && component.weight.is_finite()) {
-                return Err(error("weight", &component.weight.to_string(), "a number above 0"));
-            }
-            if composite.objectives[..index].iter().any(|other| other.name == *name) {
-                return Err(error("name", &format!("`{name}` for the second time"), "each objective once"));
-            }
-            let Some(found) = all.iter().find(|spec| spec.name == *name) else {
-                let known: Vec<&str> =
-                    all.iter().filter(|spec| spec.composite.is_none()).map(|spec| &*spec.name).collect();
-                return Err(error("name", &format!("`{name}`"), &format!("one of {}", known.join(", "))));
-            };
-            if found.composite.is_some() {
-                return Err(error("name", &format!("the composite `{name}`"), "an objective that is none"));
-            }
-            match (self.service(), found.service()) {
-                (Some(own), Some(other)) if own != other => {
-                    Err(error("name", &format!("`{name}` of agent {other}"), &format!("an objective of agent {own}")))
-                }
-                _ => Ok(found),
-            }
+        Ok(())
+    }
+
+    /// Returns the objective at `index` of a composite.
+    fn component<'a>(&self, composite: &CompositeSpec, index: usize, all: &'a [Self]) -> Result<&'a Self, InvalidSpec> {
+        let ComponentSpec { name, weight } = &composite.objectives[index];
+        let error = |field: &str, found: &str, expected: &str| {
+            Err(InvalidSpec::new(format!("composite.objectives[{index}].{field}"), found, expected))
         };
-        composite.objectives.iter().enumerate().map(find).collect()
+        if !(*weight > 0.0 && weight.is_finite()) {
+            return error("weight", &weight.to_string(), "a number above 0");
+        }
+        if composite.objectives[..index].iter().any(|other| other.name == *name) {
+            return error("name", &format!("`{name}` for the second time"), "each objective once");
+        }
+        let Some(found) = all.iter().find(|spec| spec.name == *name) else {
+            let known: Vec<&str> = all.iter().filter(|spec| spec.composite.is_none()).map(|spec| &*spec.name).collect();
+            return error("name", &format!("`{name}`"), &format!("one of {}", known.join(", ")));
+        };
+        if found.composite.is_some() {
+            return error("name", &format!("the composite `{name}`"), "an objective that is none");
+        }
+        match (self.service(), found.service()) {
+            (Some(own), Some(other)) if own != other => {
+                error("name", &format!("`{name}` of agent {other}"), &format!("an objective of agent {own}"))
+            }
+            _ => Ok(found),
+        }
     }
 }
 

@@ -48,7 +48,14 @@ impl IndicatorError {
     pub fn new(field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { field: field.into(), found: found.into(), expected: expected.into() }
     }
+
+    pub(crate) fn is_unknown_field(&self) -> bool {
+        self.found == UNKNOWN_FIELD
+    }
 }
+
+/// What is found where a parameter is unknown.
+const UNKNOWN_FIELD: &str = "an unknown field";
 
 impl From<InvalidSli> for IndicatorError {
     fn from(error: InvalidSli) -> Self {
@@ -92,11 +99,22 @@ impl SliRegistry {
     ///
     /// Returns an error if the type or a parameter is unknown or invalid.
     pub fn create(&self, spec: &IndicatorSpec) -> Result<Box<dyn Sli>, IndicatorError> {
-        let of_type = self.sli_type(&spec.kind).ok_or_else(|| {
+        self.known_type(&spec.kind)?.create(&spec.params)
+    }
+
+    /// Returns every error of the type and parameters in a spec.
+    pub(crate) fn errors_of(&self, spec: &IndicatorSpec) -> Vec<IndicatorError> {
+        match self.known_type(&spec.kind) {
+            Ok(of_type) => of_type.try_create(&spec.params).err().unwrap_or_default(),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn known_type(&self, name: &str) -> Result<SliType<'_>, IndicatorError> {
+        self.sli_type(name).ok_or_else(|| {
             let known = self.types().collect::<Vec<_>>().join(", ");
-            IndicatorError::new("type", format!("`{}`", spec.kind), format!("one of {known}"))
-        })?;
-        of_type.create(&spec.params)
+            IndicatorError::new("type", format!("`{name}`"), format!("one of {known}"))
+        })
     }
 
     /// Registers an indicator instance of `agent`, for [`collect`](Self::collect).
@@ -187,12 +205,24 @@ impl SliType<'_> {
     ///
     /// # Errors
     ///
-    /// Returns an error if a parameter is unknown or invalid.
+    /// Returns the first error if parameters are unknown or invalid.
     pub fn create(&self, params: &BTreeMap<String, Value>) -> Result<Box<dyn Sli>, IndicatorError> {
-        let mut params = Params { given: params, known: Vec::new() };
-        let indicator = (self.factory)(&mut params)?;
-        params.check_all_known()?;
-        Ok(indicator)
+        self.try_create(params).map_err(|mut errors| errors.swap_remove(0))
+    }
+
+    /// Creates an indicator, or returns every error, at least one.
+    fn try_create(&self, params: &BTreeMap<String, Value>) -> Result<Box<dyn Sli>, Vec<IndicatorError>> {
+        let mut params = Params { given: params, known: Vec::new(), errors: Vec::new() };
+        let created = (self.factory)(&mut params);
+        let unknown: Vec<IndicatorError> = params.unknown().collect();
+        let mut errors = params.errors;
+        match created {
+            Ok(indicator) if errors.is_empty() && unknown.is_empty() => return Ok(indicator),
+            Ok(_) => errors.extend(unknown),
+            // Parameters that were not read before the error may be known.
+            Err(error) => errors.push(error),
+        }
+        Err(errors)
     }
 }
 
@@ -202,11 +232,13 @@ impl fmt::Debug for SliType<'_> {
     }
 }
 
-/// The parameters of an indicator in a spec, each with its default.
+/// The parameters of an indicator in a spec, each with its default. An invalid one is read as its default and is an error once all
+/// are read.
 #[derive(Debug)]
 pub struct Params<'a> {
     given: &'a BTreeMap<String, Value>,
     known: Vec<&'static str>,
+    errors: Vec<IndicatorError>,
 }
 
 impl Params<'_> {
@@ -278,21 +310,16 @@ impl Params<'_> {
     ) -> Result<T, IndicatorError> {
         self.known.push(field);
         let Some(value) = self.given.get(field) else { return Ok(default) };
-        parse(value).ok_or_else(|| IndicatorError {
-            field: field.to_owned(),
-            found: format!("`{}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
-            expected: expected.to_owned(),
-        })
+        Ok(parse(value).unwrap_or_else(|| {
+            let found = format!("`{}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            self.errors.push(IndicatorError::new(field, found, expected));
+            default
+        }))
     }
 
-    fn check_all_known(&self) -> Result<(), IndicatorError> {
-        match self.given.keys().find(|field| !self.known.contains(&field.as_str())) {
-            Some(field) => Err(IndicatorError {
-                field: field.clone(),
-                found: "an unknown field".to_owned(),
-                expected: format!("one of type, {}", self.known.join(", ")),
-            }),
-            None => Ok(()),
-        }
+    fn unknown(&self) -> impl Iterator<Item = IndicatorError> {
+        let unknown = self.given.keys().filter(|field| !self.known.contains(&field.as_str()));
+        unknown
+            .map(|field| IndicatorError::new(field, UNKNOWN_FIELD, format!("one of type, {}", self.known.join(", "))))
     }
 }

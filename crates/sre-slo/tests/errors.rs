@@ -92,6 +92,78 @@ composite: {objectives: [{name: base}, {name: grandchild}]}
 }
 
 #[test]
+fn every_error_inside_a_mapping_is_reported() {
+    let text = "name: one
+target: 101
+indicators:
+  - {type: response_latency, target_ms: -1, percentile: 95, window: 5x, nonsense: 1, more: 2}
+  - {type: cost_per_task, informational: maybe, name: [a]}
+labels: {a: [1], b: {}}
+calendar: {start: [], period: {}, zone: UTC}
+time_slices: {window: 1x, target: 101}
+good_when:
+  event: nothing
+  success: perhaps
+  max_duration_ms: -1
+  max_cost_usd: -1
+  max: 1
+error_budget_policy:
+  significance: 2
+  min_events: -1
+  exhaustion_action: panic
+  thresholds:
+    - {rate: 0, severity: loud, window: 1x}
+    - {rate: 1}
+---
+name: all
+target: 101
+composite:
+  method: best
+  objectives: [{name: nobody}, {name: one, weight: -1}, {weight: 2}, {name: no one}]
+";
+    let errors = parse(text, "a.yaml", &SliRegistry::default()).unwrap_err().to_string();
+    let mut errors: Vec<String> = errors.lines().map(str::to_owned).collect();
+    errors.sort();
+    let mut expected = [
+        "a.yaml:2: `target: 101`",
+        "a.yaml:4: `indicators[0].target_ms: -1`",
+        "a.yaml:4: `indicators[0].percentile: 95`",
+        "a.yaml:4: `indicators[0].window: 5x`",
+        "a.yaml:4: `indicators[0].nonsense`: unknown field",
+        "a.yaml:4: `indicators[0].more`: unknown field",
+        "a.yaml:5: `indicators[1].informational: maybe`",
+        "a.yaml:5: `indicators[1].name: a list`",
+        "a.yaml:6: `labels.a: a list`",
+        "a.yaml:6: `labels.b: a mapping`",
+        "a.yaml:7: `calendar.start: a list`",
+        "a.yaml:7: `calendar.period: a mapping`",
+        "a.yaml:7: `calendar.zone`: unknown field",
+        "a.yaml:8: `time_slices.window: 1x`",
+        "a.yaml:8: `time_slices.target: 101`",
+        "a.yaml:10: `good_when.event: nothing`",
+        "a.yaml:11: `good_when.success: perhaps`",
+        "a.yaml:12: `good_when.max_duration_ms: -1`",
+        "a.yaml:13: `good_when.max_cost_usd: -1`",
+        "a.yaml:14: `good_when.max`: unknown field",
+        "a.yaml:16: `error_budget_policy.significance: 2`",
+        "a.yaml:17: `error_budget_policy.min_events: -1`",
+        "a.yaml:18: `error_budget_policy.exhaustion_action: panic`",
+        "a.yaml:20: `error_budget_policy.thresholds[0].rate: 0`",
+        "a.yaml:20: `error_budget_policy.thresholds[0].severity: loud`",
+        "a.yaml:20: `error_budget_policy.thresholds[0].window: 1x`",
+        "a.yaml:21: `error_budget_policy.thresholds[1]`: expected `rate` and `severity`",
+        "a.yaml:23: `all`: `composite.objectives[0].name`: found `nobody`, expected one of one",
+        "a.yaml:23: `all`: `composite.objectives[3].name`: found `no one`, expected one of one",
+        "a.yaml:24: `target: 101`",
+        "a.yaml:26: `composite.method: best`",
+        "a.yaml:27: `composite.objectives[1].weight: -1`",
+        "a.yaml:27: `composite.objectives[2].name`: found nothing",
+    ];
+    expected.sort_unstable();
+    starts(&errors, &expected);
+}
+
+#[test]
 fn every_invalid_document_of_openslo_is_reported() {
     let slo = |name: &str, indicators: &str| {
         format!(

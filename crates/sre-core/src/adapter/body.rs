@@ -1,10 +1,9 @@
 use std::any::Any;
-use std::fmt;
-use std::str::FromStr;
 
 use bytes::Bytes;
 
 use super::AdapterError;
+use crate::names::names;
 
 /// The body of a request, as received or decoded.
 #[derive(Debug)]
@@ -38,13 +37,6 @@ pub enum BodyKind {
 /// back from a journal, attaches the value again.
 pub type Decoder = fn(Body) -> Result<Body, AdapterError>;
 
-/// A text that names no kind of body.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found `{found}`, expected lines, traces, logs or decoded")]
-pub struct UnknownBodyKind {
-    found: String,
-}
-
 impl Body {
     /// Returns a body that is not decoded yet.
     pub fn new(kind: BodyKind, bytes: impl Into<Bytes>) -> Self {
@@ -62,24 +54,9 @@ impl Body {
     }
 }
 
-impl BodyKind {
-    const ALL: [(Self, &str); 4] =
-        [(Self::Lines, "lines"), (Self::Traces, "traces"), (Self::Logs, "logs"), (Self::Decoded, "decoded")];
-}
-
-impl fmt::Display for BodyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name))
-    }
-}
-
-impl FromStr for BodyKind {
-    type Err = UnknownBodyKind;
-
-    fn from_str(name: &str) -> Result<Self, UnknownBodyKind> {
-        let known = Self::ALL.iter().find(|(_, known)| *known == name);
-        known.map(|(kind, _)| *kind).ok_or_else(|| UnknownBodyKind { found: name.to_owned() })
-    }
+names! {
+    /// Every kind.
+    BodyKind { Lines: "lines", Traces: "traces", Logs: "logs", Decoded: "decoded" }
 }
 
 #[cfg(test)]
@@ -88,8 +65,8 @@ mod tests {
 
     #[test]
     fn every_kind_is_read_by_its_name() {
-        for (kind, name) in BodyKind::ALL {
-            assert_eq!((kind.to_string().as_str(), name.parse()), (name, Ok(kind)));
+        for kind in BodyKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
         }
         assert!("fax".parse::<BodyKind>().is_err());
     }

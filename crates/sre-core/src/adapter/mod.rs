@@ -85,7 +85,7 @@ mod run_tracker;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::body::{Body, BodyKind, Decoder, UnknownBodyKind};
+pub use self::body::{Body, BodyKind, Decoder};
 pub use self::ingest::{IngestLimits, IngestReport, LineError};
 pub use self::native::NativeAdapter;
 pub use self::open_runs::RunLimits;

@@ -1,9 +1,7 @@
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidName, Status};
+use super::Status;
+use crate::names::names;
 
 /// The status from which a check fails or a deploy is refused.
 ///
@@ -30,19 +28,6 @@ pub enum FailOn {
 }
 
 impl FailOn {
-    /// Every level, from the strictest.
-    pub const ALL: [Self; 4] = [Self::Warning, Self::Critical, Self::Exhausted, Self::Never];
-
-    /// Returns the lower-case name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Exhausted => "exhausted",
-            Self::Never => "never",
-        }
-    }
-
     /// Returns whether an objective of that status is at this level or worse.
     pub fn is_reached_by(self, status: Status) -> bool {
         match self {
@@ -54,17 +39,7 @@ impl FailOn {
     }
 }
 
-impl fmt::Display for FailOn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for FailOn {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let found = Self::ALL.into_iter().find(|level| level.as_str() == text);
-        found.ok_or_else(|| InvalidName::new(text, Self::ALL.map(Self::as_str)))
-    }
+names! {
+    /// Every level, from the strictest.
+    FailOn { Warning: "warning", Critical: "critical", Exhausted: "exhausted", Never: "never" }
 }

@@ -49,7 +49,7 @@ impl CascadeReport {
 }
 
 impl CostAlert {
-    /// Returns the signal for the alert. Throttling and blocking of an agent are one incident until the agent is freed,
+    /// Returns the signal for the alert. Throttling and blocking of an agent are one incident until the agent is unblocked,
     /// with key `cost/SCOPE/status`; all other alerts are one-off signals.
     pub fn into_signal(self) -> Signal {
         let (scope, at) = (&self.scope, self.at);
@@ -60,7 +60,7 @@ impl CostAlert {
             CostAlertKind::Throttled { .. } => {
                 Signal::firing("cost", status, Severity::Warning, at).with_state("throttled")
             }
-            CostAlertKind::Freed => Signal::resolved("cost", status, at),
+            CostAlertKind::Unblocked => Signal::resolved("cost", status, at),
             CostAlertKind::Exceeded { .. } => one_off("exceeded", Severity::Critical),
             CostAlertKind::Threshold { threshold } => {
                 let severity = if *threshold < 0.9 { Severity::Info } else { Severity::Warning };
@@ -70,8 +70,8 @@ impl CostAlert {
             CostAlertKind::Runaway { .. } => one_off("runaway", Severity::Critical),
             CostAlertKind::Anomaly { .. } => one_off("anomaly", Severity::Warning),
         };
-        let message = format!("${} of ${} spent.", self.spent_usd, self.limit_usd);
-        let signal = signal.with_text(format!("costs of {scope}: {}", self.kind), message);
+        let message = format!("Spent ${} of the ${} limit.", self.spent_usd, self.limit_usd);
+        let signal = signal.with_text(format!("Cost alert, {scope}: {}", self.kind), message);
         signal.with_agent(scope.agent_name()).with_kind(SignalKind::Cost(self))
     }
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_is_denied_is_an_incident_until_it_is_freed() {
+    fn an_agent_that_is_denied_is_an_incident_until_it_is_unblocked() {
         let cost = |kind| {
             let scope = CostScope::Agent("planner".into());
             let [spent_usd, limit_usd] = ["96.5", "100"].map(|amount| amount.parse().unwrap());
@@ -132,10 +132,10 @@ mod tests {
         let killed = cost(CostAlertKind::Killed);
         assert_eq!(
             (killed.phase, killed.severity, &*killed.message),
-            (Phase::Firing, Severity::Critical, "$96.5 of $100 spent.")
+            (Phase::Firing, Severity::Critical, "Spent $96.5 of the $100 limit.")
         );
-        let freed = cost(CostAlertKind::Freed);
-        assert_eq!((freed.phase, freed.key), (Phase::Resolved, killed.key));
+        let unblocked = cost(CostAlertKind::Unblocked);
+        assert_eq!((unblocked.phase, unblocked.key), (Phase::Resolved, killed.key));
         for (threshold, severity) in [(0.5, Severity::Info), (0.9, Severity::Warning)] {
             let signal = cost(CostAlertKind::Threshold { threshold });
             assert_eq!((signal.phase, signal.severity), (Phase::OneOff, severity));

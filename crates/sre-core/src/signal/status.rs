@@ -1,7 +1,6 @@
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+
+use crate::names::names;
 
 /// The status of an objective, from best to worst.
 ///
@@ -56,63 +55,23 @@ impl InvalidName {
     }
 }
 
-impl Status {
+names! {
     /// Every status, from best to worst.
-    pub const ALL: [Self; 5] = [Self::Healthy, Self::Unknown, Self::Warning, Self::Critical, Self::Exhausted];
-
-    /// Returns the lower-case name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Unknown => "unknown",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Exhausted => "exhausted",
-        }
+    Status {
+        Healthy: "healthy",
+        Unknown: "unknown",
+        Warning: "warning",
+        Critical: "critical",
+        Exhausted: "exhausted",
     }
 }
 
-impl ExhaustionAction {
+names! {
     /// Every action.
-    pub const ALL: [Self; 4] = [Self::Alert, Self::FreezeDeployments, Self::CircuitBreak, Self::Throttle];
-
-    /// Returns the name in snake_case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alert => "alert",
-            Self::FreezeDeployments => "freeze_deployments",
-            Self::CircuitBreak => "circuit_break",
-            Self::Throttle => "throttle",
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for ExhaustionAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Status {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
-        found.ok_or_else(|| InvalidName::new(text, Self::ALL.map(Self::as_str)))
-    }
-}
-
-impl FromStr for ExhaustionAction {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let found = Self::ALL.into_iter().find(|action| action.as_str() == text);
-        found.ok_or_else(|| InvalidName::new(text, Self::ALL.map(Self::as_str)))
+    ExhaustionAction {
+        Alert: "alert",
+        FreezeDeployments: "freeze_deployments",
+        CircuitBreak: "circuit_break",
+        Throttle: "throttle",
     }
 }

@@ -1,9 +1,6 @@
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::InvalidName;
+use crate::names::names;
 
 /// How a composite objective combines other objectives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +13,11 @@ pub enum CompositeMethod {
     Weighted,
     /// The highest of their burn rates, each against its own budget.
     Worst,
+}
+
+names! {
+    /// Every method.
+    CompositeMethod { Weighted: "weighted", Worst: "worst" }
 }
 
 /// An objective that is part of a composite one.
@@ -33,34 +35,6 @@ pub struct ComponentSnapshot {
     pub bad: u64,
     /// Share of its own error budget that they consume.
     pub consumed: Option<f64>,
-}
-
-impl CompositeMethod {
-    /// Every method.
-    pub const ALL: [Self; 2] = [Self::Weighted, Self::Worst];
-
-    /// Returns the name in snake_case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Weighted => "weighted",
-            Self::Worst => "worst",
-        }
-    }
-}
-
-impl fmt::Display for CompositeMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for CompositeMethod {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let found = Self::ALL.into_iter().find(|method| method.as_str() == text);
-        found.ok_or_else(|| InvalidName::new(text, Self::ALL.map(Self::as_str)))
-    }
 }
 
 impl ComponentSnapshot {

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -104,20 +103,6 @@ impl<'a> Fields<'a> {
             Kind::List(items) => Ok(items),
             _ => Err(self.error(name, node, "a list")),
         }
-    }
-
-    /// Takes the field `labels`: a mapping of names to strings.
-    pub fn labels(&mut self) -> Result<BTreeMap<String, String>, ConfigError> {
-        let Some(node) = self.take("labels") else { return Ok(BTreeMap::new()) };
-        let Kind::Map(entries) = &node.kind else {
-            return Err(self.error("labels", node, "a mapping of names to strings"));
-        };
-        let text = |(key, node): &(Key, Node)| match &node.kind {
-            Kind::Scalar(_) if node.is_null() => Ok((key.name.clone(), String::new())),
-            Kind::Scalar(_) => Ok((key.name.clone(), node.found())),
-            _ => Err(self.error("labels", node, "a text")),
-        };
-        entries.iter().map(text).collect()
     }
 
     /// Returns the error for a field with an invalid value.

@@ -86,6 +86,11 @@ impl DocumentErrors {
         })
     }
 
+    /// Returns what was read, or `None` after recording the error.
+    pub(super) fn ok<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
+        read.map_err(|error| self.0.push(error)).ok()
+    }
+
     pub(super) fn extend(&mut self, errors: impl IntoIterator<Item = ConfigError>) {
         self.0.extend(errors);
     }

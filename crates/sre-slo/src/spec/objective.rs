@@ -29,14 +29,13 @@ pub(super) fn slo(node: &Node, file: &str, registry: &SliRegistry, errors: &mut 
         service: errors.keep(fields.text("service")),
         target: errors.keep(target(&mut fields)),
         window: errors.keep(fields.window("window")),
-        calendar: errors.keep(fields.take("calendar").map(|node| calendar(node, file)).transpose()),
-        time_slices: errors.keep(fields.take("time_slices").map(|node| time_slices(node, file)).transpose()),
+        calendar: fields.take("calendar").and_then(|node| calendar(node, file, errors)),
+        time_slices: fields.take("time_slices").and_then(|node| time_slices(node, file, errors)),
         indicators: indicators(&mut fields, file, registry, errors),
-        composite: errors.keep(fields.take("composite").map(|node| composite(node, file)).transpose()),
-        good_when: errors.keep(fields.take("good_when").map(|node| good_when(node, file)).transpose()),
-        error_budget_policy: errors
-            .keep(fields.take("error_budget_policy").map(|node| budget_policy(node, file)).transpose()),
-        labels: errors.keep(fields.labels()),
+        composite: fields.take("composite").and_then(|node| composite(node, file, errors)),
+        good_when: fields.take("good_when").and_then(|node| good_when(node, file, errors)),
+        error_budget_policy: fields.take("error_budget_policy").and_then(|node| budget_policy(node, file, errors)),
+        labels: labels(&mut fields, file, errors),
         inherits_from: errors.keep(fields.text("inherits_from")),
         openslo: errors.keep(fields.take("openslo").map(|node| origin(node, file)).transpose()),
     };
@@ -72,8 +71,28 @@ fn indicators(
 ) -> Vec<IndicatorSpec> {
     let Some(node) = fields.take("indicators") else { return Vec::new() };
     let items = errors.keep(fields.items("indicators", node));
-    let read = |(index, node)| indicator(node, file, &format!("indicators[{index}]."), registry);
-    items.iter().enumerate().map(|item| errors.keep(read(item))).collect()
+    let mut read = |(index, node)| indicator(node, file, &format!("indicators[{index}]."), registry, errors);
+    items.iter().enumerate().map(|item| read(item).unwrap_or_default()).collect()
+}
+
+fn labels(fields: &mut Fields<'_>, file: &str, errors: &mut DocumentErrors) -> BTreeMap<String, String> {
+    let Some(node) = fields.take("labels") else { return BTreeMap::new() };
+    let Kind::Map(entries) = &node.kind else {
+        errors.extend([fields.error("labels", node, "a mapping of names to strings")]);
+        return BTreeMap::new();
+    };
+    let text = |(key, node): &(Key, Node)| match &node.kind {
+        Kind::Scalar(_) if node.is_null() => Ok((key.name.clone(), String::new())),
+        Kind::Scalar(_) => Ok((key.name.clone(), node.found())),
+        _ => Err(ConfigError::Field {
+            file: file.to_owned(),
+            line: node.line,
+            field: format!("labels.{}", key.name),
+            found: node.found(),
+            expected: "a text".to_owned(),
+        }),
+    };
+    entries.iter().filter_map(|entry| errors.ok(text(entry))).collect()
 }
 
 fn from_value(value: &Value, line: u64) -> Node {
@@ -97,158 +116,161 @@ fn origin(node: &Node, file: &str) -> Result<OpenSloOrigin, ConfigError> {
     })
 }
 
-fn indicator(node: &Node, file: &str, path: &str, registry: &SliRegistry) -> Result<IndicatorSpec, ConfigError> {
-    let mut fields = Fields::new(node, file, path)?;
-    let Some(kind) = fields.text("type")? else {
-        let message = format!("`{path}type`: found nothing, expected the indicator's type");
-        return Err(ConfigError::document(file, node.line, message));
+fn indicator(
+    node: &Node,
+    file: &str,
+    path: &str,
+    registry: &SliRegistry,
+    errors: &mut DocumentErrors,
+) -> Option<IndicatorSpec> {
+    let mut fields = errors.ok(Fields::new(node, file, path))?;
+    let missing = || {
+        ConfigError::document(file, node.line, format!("`{path}type`: found nothing, expected the indicator's type"))
     };
-    let informational = fields.flag("informational")?.unwrap_or_default();
+    let kind = errors.ok(fields.text("type").and_then(|kind| kind.ok_or_else(missing)))?;
+    let informational = errors.keep(fields.flag("informational")).unwrap_or_default();
     // The name of an indicator of another system is a parameter.
-    let name = if kind == EXTERNAL { None } else { fields.text("name")? };
+    let name = if kind == EXTERNAL { None } else { errors.keep(fields.text("name")) };
     let own: &[&str] = if kind == EXTERNAL { &["type", "informational"] } else { &["type", "name", "informational"] };
     let entries = fields.entries.iter().filter(|(key, node)| !own.contains(&&*key.name) && !node.is_null());
     let params: BTreeMap<String, Value> =
         entries.clone().map(|(key, node)| (key.name.clone(), node.to_value())).collect();
-    let line_of =
-        |field: &str| fields.entries.iter().find(|(key, _)| key.name == field).map_or(node.line, |(key, _)| key.line);
     let spec = IndicatorSpec { kind, name, informational, params };
-    if spec.is_external() {
-        return Ok(spec);
+    if !spec.is_external() {
+        let line_of = |field: &str| node.entry(field).map_or(node.line, |(key, _)| key.line);
+        errors.extend(registry.errors_of(&spec).into_iter().map(|error| {
+            let (line, field) = (line_of(&error.field), format!("{path}{}", error.field));
+            if error.is_unknown_field() {
+                let expected = error.expected.trim_start_matches("one of ").to_owned();
+                return ConfigError::UnknownField { file: file.to_owned(), line, field, expected };
+            }
+            let found = error.found.trim_matches('`').to_owned();
+            ConfigError::Field { file: file.to_owned(), line, field, found, expected: error.expected }
+        }));
     }
-    match registry.create(&spec) {
-        Ok(_) => Ok(spec),
-        Err(error) if error.found == "an unknown field" => Err(ConfigError::UnknownField {
-            file: file.to_owned(),
-            line: line_of(&error.field),
-            field: format!("{path}{}", error.field),
-            expected: error.expected.trim_start_matches("one of ").to_owned(),
-        }),
-        Err(error) => Err(ConfigError::Field {
-            file: file.to_owned(),
-            line: line_of(&error.field),
-            field: format!("{path}{}", error.field),
-            found: error.found.trim_matches('`').to_owned(),
-            expected: error.expected,
-        }),
-    }
+    Some(spec)
 }
 
-fn calendar(node: &Node, file: &str) -> Result<CalendarSpec, ConfigError> {
-    let mut fields = Fields::new(node, file, "calendar.")?;
+fn calendar(node: &Node, file: &str, errors: &mut DocumentErrors) -> Option<CalendarSpec> {
+    let mut fields = errors.ok(Fields::new(node, file, "calendar."))?;
+    let mut text = |name| errors.ok(fields.text(name));
+    let (start, time_zone, period) = (text("start"), text("time_zone"), text("period"));
+    errors.extend(fields.unknown());
     let spec = CalendarSpec {
-        start: fields.text("start")?.unwrap_or_default(),
-        time_zone: fields.text("time_zone")?.unwrap_or_else(|| "UTC".to_owned()),
-        period: fields.text("period")?.unwrap_or_default(),
+        start: start?.unwrap_or_default(),
+        time_zone: time_zone?.unwrap_or_else(|| "UTC".to_owned()),
+        period: period?.unwrap_or_default(),
     };
-    fields.finish()?;
-    Calendar::try_from(&spec).map(|_| ()).map_err(|error| ConfigError::Field {
+    errors.keep(Calendar::try_from(&spec).map(|_| ()).map_err(|error| ConfigError::Field {
         file: file.to_owned(),
         line: node.entry(error.field).map_or(node.line, |(key, _)| key.line),
         field: format!("calendar.{}", error.field),
         found: error.found,
         expected: error.expected.to_owned(),
-    })?;
-    Ok(spec)
+    }));
+    Some(spec)
 }
 
-fn time_slices(node: &Node, file: &str) -> Result<TimeSlices, ConfigError> {
-    let mut fields = Fields::new(node, file, "time_slices.")?;
-    let window = fields.window("window")?;
-    let target = target(&mut fields)?;
-    fields.finish()?;
-    match (window, target) {
-        (Some(window), Some(target)) => Ok(TimeSlices { window, target }),
-        _ => Err(ConfigError::document(file, node.line, "`time_slices`: expected `window` and `target`".to_owned())),
+fn time_slices(node: &Node, file: &str, errors: &mut DocumentErrors) -> Option<TimeSlices> {
+    let mut fields = errors.ok(Fields::new(node, file, "time_slices."))?;
+    let window = errors.keep(fields.window("window"));
+    let target = errors.keep(target(&mut fields));
+    errors.extend(fields.unknown());
+    required(node, &["window", "target"], file, "time_slices", errors);
+    Some(TimeSlices { window: window?, target: target? })
+}
+
+/// Records an error if one of two required fields is missing.
+fn required(node: &Node, names: &[&str; 2], file: &str, place: &str, errors: &mut DocumentErrors) {
+    if names.iter().any(|name| node.entry(name).is_none_or(|(_, node)| node.is_null())) {
+        let message = format!("`{place}`: expected `{}` and `{}`", names[0], names[1]);
+        errors.extend([ConfigError::document(file, node.line, message)]);
     }
 }
 
-fn composite(node: &Node, file: &str) -> Result<CompositeSpec, ConfigError> {
-    let mut fields = Fields::new(node, file, "composite.")?;
-    let objectives = match fields.take("objectives") {
-        Some(node) => fields
-            .items("objectives", node)?
-            .iter()
-            .enumerate()
-            .map(|(index, node)| component(node, file, &format!("composite.objectives[{index}].")))
-            .collect::<Result<_, _>>()?,
-        None => Vec::new(),
-    };
-    let method = fields.read("method", "weighted or worst", |value| value.as_str()?.parse().ok())?;
-    fields.finish()?;
-    Ok(CompositeSpec { objectives, method: method.unwrap_or_default() })
+/// Reads the items of a list, if it is present. Each is read with its path, such as `composite.objectives[0].`.
+fn list<T>(
+    fields: &mut Fields<'_>,
+    (mapping, name): (&str, &'static str),
+    errors: &mut DocumentErrors,
+    read: impl Fn(&Node, &str, &mut DocumentErrors) -> Option<T>,
+) -> Vec<T> {
+    let Some(node) = fields.take(name) else { return Vec::new() };
+    let items = errors.keep(fields.items(name, node)).iter().enumerate();
+    items.filter_map(|(index, node)| read(node, &format!("{mapping}.{name}[{index}]."), errors)).collect()
 }
 
-fn component(node: &Node, file: &str, path: &str) -> Result<ComponentSpec, ConfigError> {
-    let mut fields = Fields::new(node, file, path)?;
-    let name = fields.text("name")?;
-    let weight = fields.read("weight", "a number above 0", |value| {
+fn composite(node: &Node, file: &str, errors: &mut DocumentErrors) -> Option<CompositeSpec> {
+    let mut fields = errors.ok(Fields::new(node, file, "composite."))?;
+    let objectives = list(&mut fields, ("composite", "objectives"), errors, |node, path, errors| {
+        Some(component(node, file, path, errors).unwrap_or_default())
+    });
+    let method = errors.keep(fields.read("method", "weighted or worst", |value| value.as_str()?.parse().ok()));
+    errors.extend(fields.unknown());
+    Some(CompositeSpec { objectives, method: method.unwrap_or_default() })
+}
+
+fn component(node: &Node, file: &str, path: &str, errors: &mut DocumentErrors) -> Option<ComponentSpec> {
+    let mut fields = errors.ok(Fields::new(node, file, path))?;
+    let missing =
+        || ConfigError::document(file, node.line, format!("`{path}name`: found nothing, expected an objective"));
+    let name = errors.keep(fields.text("name").and_then(|name| name.ok_or_else(missing)));
+    let weight = errors.keep(fields.read("weight", "a number above 0", |value| {
         value.as_f64().filter(|weight| *weight > 0.0 && weight.is_finite())
-    })?;
-    fields.finish()?;
-    let Some(name) = name else {
-        return Err(ConfigError::document(
-            file,
-            node.line,
-            format!("`{path}name`: found nothing, expected an objective"),
-        ));
-    };
-    Ok(ComponentSpec { name, weight: weight.unwrap_or(1.0) })
+    }));
+    errors.extend(fields.unknown());
+    Some(ComponentSpec { name, weight: weight.unwrap_or(1.0) })
 }
 
-fn good_when(node: &Node, file: &str) -> Result<GoodWhen, ConfigError> {
-    let mut fields = Fields::new(node, file, "good_when.")?;
+fn good_when(node: &Node, file: &str, errors: &mut DocumentErrors) -> Option<GoodWhen> {
+    let mut fields = errors.ok(Fields::new(node, file, "good_when."))?;
     let kinds = "task_finished, step_finished, llm_call, tool_call, policy_check, evaluation or http_request";
     let good_when = GoodWhen {
-        event: fields
-            .read("event", kinds, |value| value.as_str()?.parse().ok().filter(|kind: &EventKind| kind.has_outcome()))?
+        event: errors
+            .keep(fields.read("event", kinds, |value| {
+                value.as_str()?.parse().ok().filter(|kind: &EventKind| kind.has_outcome())
+            }))
             .unwrap_or(EventKind::TaskFinished),
-        success: fields.flag("success")?,
-        max_duration_ms: fields.read("max_duration_ms", "milliseconds, at least 0", |value| {
+        success: errors.keep(fields.flag("success")),
+        max_duration_ms: errors.keep(fields.read("max_duration_ms", "milliseconds, at least 0", |value| {
             value.as_f64().filter(|ms| (0.0..f64::INFINITY).contains(ms))
-        })?,
-        max_cost_usd: fields.read("max_cost_usd", "an amount of dollars, at least 0", |value| {
+        })),
+        max_cost_usd: errors.keep(fields.read("max_cost_usd", "an amount of dollars, at least 0", |value| {
             serde_json::from_value(value.clone()).ok().filter(|amount: &Usd| !amount.is_negative())
-        })?,
+        })),
     };
-    fields.finish()?;
-    Ok(good_when)
+    errors.extend(fields.unknown());
+    Some(good_when)
 }
 
-fn budget_policy(node: &Node, file: &str) -> Result<BudgetPolicySpec, ConfigError> {
-    let mut fields = Fields::new(node, file, "error_budget_policy.")?;
+fn budget_policy(node: &Node, file: &str, errors: &mut DocumentErrors) -> Option<BudgetPolicySpec> {
+    let mut fields = errors.ok(Fields::new(node, file, "error_budget_policy."))?;
     let whole = "a whole number";
     let policy = BudgetPolicySpec {
-        thresholds: match fields.take("thresholds") {
-            Some(node) => fields
-                .items("thresholds", node)?
-                .iter()
-                .enumerate()
-                .map(|(index, node)| threshold(node, file, &format!("error_budget_policy.thresholds[{index}].")))
-                .collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        },
-        policy: fields.read("policy", "sre-workbook", |value| {
+        thresholds: list(&mut fields, ("error_budget_policy", "thresholds"), errors, |node, path, errors| {
+            threshold(node, file, path, errors)
+        }),
+        policy: errors.keep(fields.read("policy", "sre-workbook", |value| {
             value.as_str().filter(|name| BurnPolicy::named(name).is_some()).map(str::to_owned)
-        })?,
-        significance: fields.read("significance", "a probability above 0 and below 1", |value| {
+        })),
+        significance: errors.keep(fields.read("significance", "a probability above 0 and below 1", |value| {
             value.as_f64().filter(|share| *share > 0.0 && *share < 1.0)
-        })?,
-        min_bad: fields.read("min_bad", whole, Value::as_u64)?,
-        min_events: fields.read("min_events", whole, Value::as_u64)?,
-        expected_events: fields.read("expected_events", whole, Value::as_u64)?,
-        exhaustion_action: fields.read(
+        })),
+        min_bad: errors.keep(fields.read("min_bad", whole, Value::as_u64)),
+        min_events: errors.keep(fields.read("min_events", whole, Value::as_u64)),
+        expected_events: errors.keep(fields.read("expected_events", whole, Value::as_u64)),
+        exhaustion_action: errors.keep(fields.read(
             "exhaustion_action",
             "alert, freeze_deployments, circuit_break or throttle",
             |value| value.as_str()?.parse::<ExhaustionAction>().ok(),
-        )?,
+        )),
     };
-    fields.finish()?;
+    errors.extend(fields.unknown());
     if policy.policy.is_some() && !policy.thresholds.is_empty() {
         let message = "`error_budget_policy`: found both `policy` and `thresholds`, expected one of them".to_owned();
-        return Err(ConfigError::document(file, node.line, message));
+        errors.extend([ConfigError::document(file, node.line, message)]);
     }
-    Ok(policy)
+    Some(policy)
 }
 
 fn target(fields: &mut Fields<'_>) -> Result<Option<SloTarget>, ConfigError> {
@@ -257,20 +279,17 @@ fn target(fields: &mut Fields<'_>) -> Result<Option<SloTarget>, ConfigError> {
     })
 }
 
-fn threshold(node: &Node, file: &str, path: &str) -> Result<BurnThreshold, ConfigError> {
-    let mut fields = Fields::new(node, file, path)?;
-    let rate = fields
-        .read("rate", "a burn rate above 0", |value| value.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite()))?;
-    let severity = fields.read("severity", "info, warning or critical", |value| {
+fn threshold(node: &Node, file: &str, path: &str, errors: &mut DocumentErrors) -> Option<BurnThreshold> {
+    let mut fields = errors.ok(Fields::new(node, file, path))?;
+    let rate = errors
+        .keep(fields.read("rate", "a burn rate above 0", |value| {
+            value.as_f64().filter(|rate| *rate > 0.0 && rate.is_finite())
+        }));
+    let severity = errors.keep(fields.read("severity", "info, warning or critical", |value| {
         value.as_str()?.parse().ok().filter(|severity| *severity != Severity::Resolved)
-    })?;
-    let window = fields.window("window")?.unwrap_or(Window::HOUR);
-    fields.finish()?;
-    match (rate, severity) {
-        (Some(rate), Some(severity)) => Ok(BurnThreshold { rate, severity, window }),
-        _ => {
-            let message = format!("`{}`: expected `rate` and `severity`", path.trim_end_matches('.'));
-            Err(ConfigError::document(file, node.line, message))
-        }
-    }
+    }));
+    let window = errors.keep(fields.window("window")).unwrap_or(Window::HOUR);
+    errors.extend(fields.unknown());
+    required(node, &["rate", "severity"], file, path.trim_end_matches('.'), errors);
+    Some(BurnThreshold { rate: rate?, severity: severity?, window })
 }

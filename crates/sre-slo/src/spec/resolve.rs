@@ -50,17 +50,16 @@ pub(super) fn resolve_located(
             spec.clone()
         }));
     }
-    for (spec, _) in all.iter().zip(complete).filter(|(_, is_complete)| *is_complete) {
+    for (spec, is_complete) in all.iter().zip(complete) {
         let name = &*spec.name;
         let (file, line) = locations.get(name).map_or((name, 1), |location| (&*location.file, location.line));
         let error = |message: &str| ConfigError::document(file, line, format!("`{name}`: {message}")).into();
         let is_empty = spec.target.is_none() && spec.indicators.is_empty() && spec.composite.is_none();
-        if is_empty && !is_parent(name) {
+        if is_complete && is_empty && !is_parent(name) {
             errors.push(error("found neither `target` nor `indicators`, expected at least one"));
         }
-        if let Err(invalid) = spec.components(&all) {
-            errors.push(error(&invalid.to_string()));
-        }
+        let of_composite = spec.composite_errors(&all, is_complete);
+        errors.extend(of_composite.iter().map(|invalid| error(&invalid.to_string())));
     }
     all
 }
