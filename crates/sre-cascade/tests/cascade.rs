@@ -221,6 +221,24 @@ fn a_restart_changes_no_breaker_and_no_cascade() {
     }
 }
 
+/// An earlier version has saved names of any length.
+#[test]
+fn long_names_in_saved_state_are_shortened() {
+    let (before, _) = detector(DetectorConfig::default());
+    let tool = "x".repeat(2 << 20);
+    let call = event(1, "worker", &format!(r#""event":"tool_call","tool":"{tool}","success":false"#));
+    (0..5).for_each(|_| drop(signals_of(&before, std::slice::from_ref(&call))));
+    let mut state = StateWriter::default();
+    before.save(&mut state);
+    let (after, _) = detector(DetectorConfig::default());
+    after.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+    let Snapshot::Breaker(breaker) = &after.snapshots(at(2))[0] else { panic!("no breaker") };
+    assert_eq!((breaker.target.name.len(), breaker.state), (256, BreakerState::Open));
+    let mut state = StateWriter::default();
+    after.save(&mut state);
+    assert!(state.finish().unwrap().len() < 10_000);
+}
+
 #[test]
 fn failures_are_followed_through_cycles_of_a_hundred_thousand_agents() {
     let (detector, clock) = detector(DetectorConfig::default());

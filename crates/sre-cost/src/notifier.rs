@@ -80,3 +80,29 @@ impl Notifier {
         lock(&self.state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{CostAlertKind, CostScope, Usd};
+
+    use super::*;
+
+    #[test]
+    fn agents_that_come_and_go_take_no_memory_for_ever() {
+        let notifier = Notifier::default();
+        let alert = |second: usize, kind| {
+            let scope = CostScope::Agent(format!("agent-{second}"));
+            CostAlert::new(Timestamp::from_secs(second as i64), scope, Usd::ZERO, Usd::ZERO, kind)
+        };
+        notifier.notify(&[alert(0, CostAlertKind::Killed)]);
+        let freed: Vec<CostAlert> = (1..=MAX_RESOLVED + 5).map(|second| alert(second, CostAlertKind::Freed)).collect();
+        notifier.notify(&freed);
+        let mut times: Vec<i64> = notifier.statuses().iter().map(|signal| signal.time.as_secs()).collect();
+        times.sort_unstable();
+        assert_eq!(
+            (times.len(), &times[..2]),
+            (MAX_RESOLVED + 1, &[0, 6][..]),
+            "the oldest are forgotten, none that is blocked"
+        );
+    }
+}
