@@ -16,7 +16,7 @@ enum Outside {
     NodeTaps,
 }
 
-const OUTSIDE: [Outside; 9] = [
+const OUTSIDE: [Outside; 10] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
@@ -24,6 +24,7 @@ const OUTSIDE: [Outside; 9] = [
     Outside::Program { name: "promtool", debian: "prometheus" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
     Outside::Module { name: "rotel", pypi: "rotel" },
+    Outside::Module { name: "schemathesis", pypi: "schemathesis==4.32.5" },
     Outside::PythonTaps,
     Outside::NodeTaps,
 ];

@@ -124,6 +124,10 @@ async fn answers_are_what_the_schemas_say() {
         ("/v1/logs", "/v1/logs", "{", 400),
         ("/v1/metrics", "/v1/metrics", "{\"resourceMetrics\": []}", 200),
         ("/v1/metrics", "/v1/metrics", "{", 400),
+        // Bytes that protobuf can be read from, too.
+        ("/v1/traces", "/v1/traces", "Q12345678", 400),
+        ("/v1/metrics", "/v1/metrics", "[null, null]", 400),
+        ("/v1/gate", "/v1/gate", "[null, null]", 400),
     ] {
         let response = service.post(asked, "application/json", body.to_owned()).await;
         assert_eq!(response.status().as_u16(), status, "{asked}");

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -57,9 +58,12 @@ struct GateDecision {
 )]
 async fn gate(
     State(state): AppRef,
-    request: Result<Json<GateRequest>, JsonRejection>,
+    request: Result<Json<Map<String, Value>>, JsonRejection>,
 ) -> Result<Json<GateDecision>, ApiError> {
     let Json(request) = request.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    // From an object only: serde would also read the fields from an array.
+    let request: GateRequest =
+        serde_json::from_value(request.into()).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let engines = state.shared.engines();
     let unknown = request.slos.iter().flatten().find(|name| !engines.exhaustion_actions.contains_key(*name));
     if let Some(name) = unknown {

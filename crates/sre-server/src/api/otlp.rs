@@ -114,6 +114,14 @@ impl Encoding {
         }
     }
 
+    /// Checks that a body in JSON is an object: other bytes may also be read as protobuf.
+    fn check(self, bytes: &[u8]) -> Result<(), ApiError> {
+        if self == Self::Json && bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::bad_request("found no JSON object, expected an OTLP export request"));
+        }
+        Ok(())
+    }
+
     /// Returns the number of data points in a request of metrics.
     fn points(self, bytes: &[u8]) -> Result<u64, ApiError> {
         let points = match self {
@@ -146,7 +154,12 @@ impl Signal {
             Ok(encoding) => encoding,
             Err(error) => return error.into_response(),
         };
-        let outcome = async { self.ingest(state, read_body(state, headers, body).await?, encoding).await }.await;
+        let outcome = async {
+            let body = read_body(state, headers, body).await?;
+            encoding.check(&body.bytes)?;
+            self.ingest(state, body, encoding).await
+        }
+        .await;
         match (outcome, encoding) {
             (Ok(rejected), Encoding::Protobuf) => {
                 ([(header::CONTENT_TYPE, PROTOBUF)], self.protobuf_response(rejected)).into_response()
