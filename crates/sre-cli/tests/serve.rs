@@ -3,7 +3,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_sre::HttpClient;
@@ -11,6 +11,7 @@ use agent_sre::http::{Client, Options};
 use common::{SLO, Service, serve, sre, text};
 use http::Request;
 use serde_json::Value;
+use sre_testkit::outside;
 
 impl Service {
     async fn ask(&self, path: &str) -> Value {
@@ -99,6 +100,59 @@ async fn sighup_reloads_the_configuration_and_sigterm_stops_the_service() {
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
     let service = Service::of(serve(&["--config", &config]));
     assert_eq!(service.ask("/v1/slos").await["slos"][0]["good"], 40);
+}
+
+/// Returns a command that runs a shell's script with mounts of its own; `None` where that is not permitted.
+fn with_own_mounts(script: &str) -> Option<Command> {
+    let unshare = |options: &str, script: &str| {
+        let mut command = Command::new("unshare");
+        command.args([options, "sh", "-c", script]);
+        command
+    };
+    let is_permitted = |options: &&str| {
+        let mount = unshare(options, "mount -t tmpfs tmpfs /mnt").stderr(Stdio::null()).status();
+        mount.is_ok_and(|status| status.success())
+    };
+    ["-m", "-rm"].into_iter().find(is_permitted).map(|options| unshare(options, script))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_starts_on_a_full_disk_waits_for_room() {
+    // Room for nothing, for part of the first file, and for part of the second.
+    for free in ["0", "12K", "80K"] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let script = "mount -t tmpfs -o size=8M tmpfs \"$DISK\" && { cat /dev/zero >\"$DISK/filler\" 2>/dev/null || true; } \
+                      && truncate -s -$FREE \"$DISK/filler\" \
+                      && exec \"$SRE\" serve --listen \"$LISTEN\" --data \"$DISK/data\"";
+        let Some(mut command) = with_own_mounts(script) else {
+            return outside::skip("a_service_that_starts_on_a_full_disk_waits_for_room: mounting is not permitted");
+        };
+        command.env("DISK", &disk).env("FREE", free).env("LISTEN", &listen).env("SRE_LOG", "error");
+        command.env("SRE", env!("CARGO_BIN_EXE_sre")).stdout(Stdio::null());
+        let mut service = Service { child: command.spawn().unwrap(), url: format!("http://{listen}") };
+        let filler = format!("/proc/{}/root{}/filler", service.child.id(), disk.display());
+        let client = Client::new(Options::default()).unwrap();
+        let begun = Instant::now();
+        let mut until_ready_says = async |text: &str| {
+            loop {
+                let request = Request::get(format!("{}/readyz", service.url)).body(bytes::Bytes::new()).unwrap();
+                match client.send(request).await {
+                    Ok(ready) if String::from_utf8_lossy(ready.body()).contains(text) => return ready.status(),
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+                assert!(service.child.try_wait().unwrap().is_none(), "{free} free: the service has ended");
+                assert!(begun.elapsed() < Duration::from_secs(60), "{free} free: it never says {text}");
+            }
+        };
+        assert_eq!(until_ready_says("waits for room on the disk").await, 503);
+        std::fs::remove_file(&filler).unwrap();
+        assert_eq!(until_ready_says("\"ready\":true").await, 200);
+        service.send(&tasks("a", true)).await;
+        assert_eq!(service.ask("/v1/slos").await["totals"]["tasks"], 40);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,14 @@ pub enum StoreError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// The store was deleted or replaced while it was in use: what is written to it is lost.
+    #[error("{store}: {reason}")]
+    Missing {
+        /// The store.
+        store: String,
+        /// What happened to it.
+        reason: String,
+    },
     /// The store cannot be opened, read or written.
     #[error("{store}: unavailable: {source}")]
     Unavailable {
@@ -63,6 +71,16 @@ impl StoreError {
         matches!(self, Self::Locked { .. })
     }
 
+    /// Returns whether there is no room, so that a retry may succeed once there is.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
+    /// Returns whether the store was deleted or replaced while it was in use.
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
     /// Returns the store's file or address.
     pub fn store(&self) -> &str {
         match self {
@@ -70,6 +88,7 @@ impl StoreError {
             | Self::Full { store, .. }
             | Self::Corrupt { store, .. }
             | Self::Incompatible { store, .. }
+            | Self::Missing { store, .. }
             | Self::Unavailable { store, .. } => store,
         }
     }

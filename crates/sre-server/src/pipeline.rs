@@ -134,7 +134,7 @@ fn write(jobs: &Receiver<Job>, processor: &SyncSender<Work>, journal: &dyn Journ
         let entries: Vec<JournalEntry<'_>> = waiting.iter().map(|job| job.batch.entry()).collect();
         let written = journal.append(&entries);
         drop(entries);
-        *lock(&shared.journal.failure) = written.as_ref().err().map(StoreError::reason);
+        shared.journal.note(written.as_ref().err());
         match written {
             Ok(last) => {
                 shared.journal.last.store(last, Ordering::Relaxed);
@@ -202,9 +202,7 @@ impl ProcessorThread {
             if Instant::now() >= next_tick {
                 self.processor.tick(SystemClock.now());
                 next_tick = Instant::now() + TICK;
-                if let Ok(bytes) = self.journal.size() {
-                    self.processor.shared.journal.bytes.store(bytes, Ordering::Relaxed);
-                }
+                self.check_journal();
             }
             if self.is_snapshot_due() {
                 self.snapshot();
@@ -212,9 +210,28 @@ impl ProcessorThread {
         }
         // Signals that are handled need not be in the snapshot.
         self.processor.shared.engines().runtime.flush(FLUSH_TIMEOUT);
-        if self.is_behind() {
+        self.check_journal();
+        if self.is_behind() || self.is_missing() {
             self.snapshot();
         }
+    }
+
+    /// Reads the size of the journal, and notices if it was deleted.
+    fn check_journal(&self) {
+        let health = &self.processor.shared.journal;
+        match self.journal.size() {
+            Ok(bytes) => health.bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => {
+                if error.is_missing() && !self.is_missing() {
+                    tracing::error!(%error, "The journal is gone; requests are refused until it is written anew");
+                    health.note(Some(&error));
+                }
+            }
+        }
+    }
+
+    fn is_missing(&self) -> bool {
+        self.processor.shared.journal.is_missing.load(Ordering::Relaxed)
     }
 
     /// Returns whether there are entries that the last snapshot does not cover.
@@ -226,6 +243,9 @@ impl ProcessorThread {
         let age = self.snapshot_at.elapsed();
         // A failed snapshot is retried, but not for every batch.
         let journal = &self.processor.shared.journal;
+        if self.is_missing() {
+            return age >= TICK;
+        }
         if lock(&journal.snapshot_failure).is_some() {
             return age >= SNAPSHOT_RETRY;
         }
@@ -271,6 +291,14 @@ impl ProcessorThread {
                 self.bytes = 0;
                 journal.covered.store(self.last, Ordering::Relaxed);
                 tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "Snapshot written");
+                if self.is_missing() {
+                    tracing::warn!(
+                        "The journal is written anew, with the state in memory; nothing acknowledged is lost"
+                    );
+                    self.processor.shared.journal.note(None);
+                    // The alerts and signals are beside the journal.
+                    self.processor.shared.reload_wanted.notify_one();
+                }
             }
             // Nothing is lost: the journal still has the entries.
             Err(error) => {

@@ -32,6 +32,7 @@ pub(crate) async fn reload_on_change(state: Arc<AppState>, mut stop: watch::Rece
         };
         let is_requested = tokio::select! {
             _ = hangup => true,
+            () = state.shared.reload_wanted.notified() => true,
             () = tokio::time::sleep(INTERVAL) => false,
             _ = stop.wait_for(|stopping| *stopping) => return,
         };

@@ -1,18 +1,19 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_sre::alerts::ManagerError;
+use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
 use agent_sre::{Clock, JournalStore, ManualClock, RunLimits, StateError, StoreError, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
-use crate::api;
+use crate::api::{self, StartPhase};
 use crate::app::AppState;
 use crate::batch::Batch;
 use crate::engine_set::EngineSetError;
@@ -85,21 +86,23 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Returns whether another process holds the files.
-    fn is_locked(&self) -> bool {
+    /// Returns what to wait for before another attempt may succeed; `None` if an attempt cannot succeed.
+    fn waits_for(&self) -> Option<StartPhase> {
         match self {
             Self::Journal(error)
             | Self::EngineSet(EngineSetError::History(error) | EngineSetError::Alerts(ManagerError::Store(error))) => {
-                error.is_locked()
+                let full = error.is_full().then_some(StartPhase::DiskFull);
+                if error.is_locked() { Some(StartPhase::Locked) } else { full }
             }
-            _ => false,
+            Self::Data { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(StartPhase::DiskFull),
+            _ => None,
         }
     }
 }
 
 impl Server {
     /// Listens, and recovers the state that an earlier run left in the data folder. Until that is done, and while another process
-    /// holds the folder's files, requests are answered with 503 and `Retry-After`.
+    /// holds the folder's files or its disk is full, requests are answered with 503 and `Retry-After`.
     ///
     /// # Errors
     ///
@@ -113,13 +116,13 @@ impl Server {
             tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
         let address = listener.local_addr()?;
         let (stopping, stop) = watch::channel(false);
-        let is_locked = Arc::new(AtomicBool::new(false));
-        let (routes, router) = watch::channel(api::starting(is_locked.clone()));
+        let phase = Arc::new(Mutex::new(StartPhase::default()));
+        let (routes, router) = watch::channel(api::starting(phase.clone()));
         let admission = Arc::new(Admission::new(&config));
         let client_timeout = config.server_limits.client_timeout;
         let listening = listen::serve(listener, acceptor, router, admission.clone(), client_timeout, stop.clone());
         let listening = tokio::spawn(listening);
-        let (shared, pipeline) = match recover_when_free(&config, &is_locked).await {
+        let (shared, pipeline) = match recover_when_possible(&config, &phase).await {
             Ok(recovered) => recovered,
             Err(error) => {
                 let _ = stopping.send(true);
@@ -180,26 +183,29 @@ impl Server {
     }
 }
 
-/// Time between two attempts while another process holds the files.
+/// Time between two attempts while another process holds the files, or the disk is full.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Recovers the state in the data folder, once no other process holds it.
-async fn recover_when_free(
+/// Recovers the state in the data folder, once no other process holds it and its disk has room.
+async fn recover_when_possible(
     config: &Arc<Config>,
-    is_locked: &AtomicBool,
+    phase: &Mutex<StartPhase>,
 ) -> Result<(Arc<Shared>, Pipeline), StartError> {
     loop {
         let config = config.clone();
         let recovering = tokio::task::spawn_blocking(move || recover(&config));
-        match recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
-            Err(error) if error.is_locked() => {
-                if !is_locked.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("Waiting for another process to release the data folder: {error}");
-                }
-                tokio::time::sleep(RETRY_INTERVAL).await;
+        let recovered = recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let Some((waits_for, error)) = recovered.as_ref().err().and_then(|error| Some((error.waits_for()?, error)))
+        else {
+            return recovered;
+        };
+        if std::mem::replace(&mut *lock(phase), waits_for) != waits_for {
+            match waits_for {
+                StartPhase::DiskFull => tracing::warn!("Waiting for room on the disk of the data folder: {error}"),
+                _ => tracing::warn!("Waiting for another process to release the data folder: {error}"),
             }
-            recovered => return recovered,
         }
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -223,14 +229,18 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
         last = covered;
         shared.journal.covered.store(covered, Ordering::Relaxed);
     }
-    let (last, processor) = replay(&*journal, last, processor)?;
+    let (last, processor) = replay(&journal, last, processor)?;
     shared.journal.last.store(last, Ordering::Relaxed);
+    for damage in journal.damage() {
+        tracing::error!("A part of the journal cannot be read and is skipped: {damage}");
+        shared.journal.damaged.fetch_add(damage.count, Ordering::Relaxed);
+    }
     let pipeline = Pipeline::start(processor, journal, config.server_limits.snapshot_after)?;
     Ok((shared, pipeline))
 }
 
 /// Processes the journal's entries after the snapshot: one thread reads them, another processes them.
-fn replay(journal: &dyn JournalStore, after: u64, mut processor: Processor) -> Result<(u64, Processor), StoreError> {
+fn replay(journal: &SqliteJournal, after: u64, mut processor: Processor) -> Result<(u64, Processor), StoreError> {
     let mut last = after;
     let shared = processor.shared.clone();
     std::thread::scope(|scope| {
@@ -245,7 +255,7 @@ fn replay(journal: &dyn JournalStore, after: u64, mut processor: Processor) -> R
             match batch.and_then(|batch| batch.decode(&shared).map_err(|error| error.to_string())) {
                 Ok(batch) => batches.send(batch).is_ok(),
                 Err(error) => {
-                    tracing::error!(number, error, "Skipping an unreadable entry of the journal");
+                    journal.set_aside(number, &entry, error);
                     true
                 }
             }

@@ -1,8 +1,10 @@
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agent_sre::adapter::{AdapterError, AdapterStats, Body, Decoder, RunLimits};
-use agent_sre::{Clock, Format, ManualClock, Timestamp};
+use agent_sre::private::lock;
+use agent_sre::{Clock, Format, ManualClock, StoreError, Timestamp};
+use tokio::sync::Notify;
 
 use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) refused: AtomicU64,
     /// The error of the last reload of the configuration, if it failed.
     pub(crate) config_error: Mutex<Option<String>>,
+    /// Asks for a reload of the configuration, which also opens the stores of alerts and signals again.
+    pub(crate) reload_wanted: Notify,
     /// When the current configuration was loaded.
     pub(crate) config_loaded: Mutex<Timestamp>,
     /// The time of the engines: that of the current batch, also while the journal is replayed.
@@ -45,11 +49,23 @@ pub(crate) struct JournalHealth {
     /// Why the last snapshot failed; `None` if it succeeded.
     pub(crate) snapshot_failure: Mutex<Option<String>>,
     pub(crate) snapshot_failures: AtomicU64,
+    /// The journal was deleted while in use, and is not written anew yet.
+    pub(crate) is_missing: AtomicBool,
+    /// Entries and snapshots that could not be read at the start.
+    pub(crate) damaged: AtomicU64,
     /// The number of the last entry.
     pub(crate) last: AtomicU64,
     /// The number of the last entry that the snapshot covers.
     pub(crate) covered: AtomicU64,
     pub(crate) bytes: AtomicU64,
+}
+
+impl JournalHealth {
+    /// Notes how the last write went.
+    pub(crate) fn note(&self, error: Option<&StoreError>) {
+        *lock(&self.failure) = error.map(StoreError::reason);
+        self.is_missing.store(error.is_some_and(StoreError::is_missing), Ordering::Relaxed);
+    }
 }
 
 impl Shared {
@@ -66,6 +82,7 @@ impl Shared {
             unused: AtomicU64::default(),
             refused: AtomicU64::default(),
             config_error: Mutex::default(),
+            reload_wanted: Notify::new(),
             config_loaded: Mutex::new(clock.now()),
             started: clock.now(),
             clock,

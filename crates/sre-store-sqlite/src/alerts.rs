@@ -9,6 +9,7 @@ use sre_core::{
     Retention, StoreError, Timestamp,
 };
 
+use crate::error::io_error;
 use crate::file::StoreFile;
 use crate::file_lease::FileLease;
 use crate::schema;
@@ -34,8 +35,7 @@ impl SqliteAlertStore {
     /// newer version or not writable.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let file = StoreFile::open(path.into(), &schema::ALERTS)?;
-        let lease = FileLease::acquire(&file.path)
-            .map_err(|error| StoreError::unavailable(file.path.display().to_string(), error))?;
+        let lease = FileLease::acquire(&file.path).map_err(|error| io_error(&file.path, error))?;
         Ok(Self { file, lease })
     }
 

@@ -1,17 +1,31 @@
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::{FromSqlError, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
+use sre_core::private::lock;
 use sre_core::{JournalEntry, JournalStore, StoreError, Timestamp};
 
+use crate::damage::{JournalDamage, entry_checksum, snapshot_checksum};
 use crate::file::StoreFile;
 use crate::schema::Schema;
 
 /// A [`JournalStore`] in a SQLite file. The space of deleted entries is reused, so the file stays at the largest size it once
 /// had.
+///
+/// Entries and the snapshot have checksums. What cannot be read is skipped and kept in a file beside the journal; [`damage`]
+/// lists it. A file that was deleted while in use is created anew by the next snapshot that covers every entry.
+///
+/// [`damage`]: Self::damage
 #[derive(Debug)]
 pub struct SqliteJournal {
     file: StoreFile,
     max_bytes: u64,
+    /// The number of the last entry that was appended since the file was opened; 0 if none was.
+    appended: AtomicU64,
+    damage: Mutex<Vec<JournalDamage>>,
 }
 
 const JOURNAL: Schema = Schema {
@@ -34,6 +48,7 @@ const JOURNAL: Schema = Schema {
     );
 ",
         SNAPSHOT_PARTS,
+        CHECKSUMS,
     ],
 };
 
@@ -42,6 +57,12 @@ const SNAPSHOT_PARTS: &str = "CREATE TABLE snapshot_parts (number INTEGER PRIMAR
 
 /// Maximum size of a part of a snapshot, in bytes.
 const MAX_PART: usize = 16 << 20;
+
+/// Rows of earlier versions have no checksum.
+const CHECKSUMS: &str = "
+    ALTER TABLE entries ADD COLUMN checksum INTEGER;
+    ALTER TABLE snapshot ADD COLUMN checksum INTEGER;
+";
 
 impl SqliteJournal {
     /// The default file name.
@@ -52,17 +73,64 @@ impl SqliteJournal {
     /// another application, in use by another process or not writable.
     pub fn open(path: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, StoreError> {
         let file = StoreFile::open(path.into(), &JOURNAL)?;
-        file.read(|connection| {
-            let size = "SELECT (SELECT coalesce(sum(length(state)), 0) FROM snapshot)
-                + (SELECT coalesce(sum(length(state)), 0) FROM snapshot_parts)";
-            let snapshot = connection.query_row(size, [], |row| row.get::<_, i64>(0))?;
-            limit_size(connection, max_size(max_bytes, snapshot.unsigned_abs()))?;
-            // No other process may write to the file while this one has it open.
-            connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
-            connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")
-        })?;
-        Ok(Self { file, max_bytes })
+        file.read(|connection| configure(connection, max_bytes))?;
+        Ok(Self { file, max_bytes, appended: AtomicU64::default(), damage: Mutex::default() })
     }
+
+    /// Returns what could not be read so far.
+    pub fn damage(&self) -> Vec<JournalDamage> {
+        lock(&self.damage).clone()
+    }
+
+    /// Adds an entry that its reader does not understand to the [`damage`](Self::damage), and keeps it in a file.
+    pub fn set_aside(&self, number: u64, entry: &JournalEntry<'_>, reason: impl Into<String>) {
+        let JournalEntry { received, format, key, body, .. } = *entry;
+        let head = json!({"number": number, "received_ns": received.as_nanos(), "format": format, "key": key});
+        self.keep(number, reason.into(), &head, body);
+    }
+
+    fn keep(&self, number: u64, reason: String, head: &serde_json::Value, body: &[u8]) {
+        let bytes = [format!("{head}\n").as_bytes(), body].concat();
+        let (name, part) = (format!("entry-{number}"), format!("entry {number}"));
+        lock(&self.damage).push(JournalDamage::kept(&self.file.path, &name, part, reason, &bytes));
+    }
+
+    /// Keeps what a row holds, whatever the types of its values are.
+    fn keep_row(&self, number: u64, reason: String, row: &Row<'_>) -> rusqlite::Result<()> {
+        let text = |column| Ok::<_, rusqlite::Error>(String::from_utf8_lossy(bytes(row.get_ref(column)?)).into_owned());
+        let (received, key) = (row.get_ref(1)?.as_i64().ok(), bytes(row.get_ref(3)?));
+        let head = json!({"number": number, "received_ns": received, "format": text(2)?, "key": key});
+        self.keep(number, reason, &head, bytes(row.get_ref(4)?));
+        Ok(())
+    }
+
+    /// Notes that the entries from `expected` on are missing, if the next one has another number.
+    fn expect(&self, expected: u64, next: u64) {
+        if expected < next {
+            lock(&self.damage).push(JournalDamage::missing(expected, next - 1));
+        }
+    }
+
+    /// Creates a deleted file anew, for a snapshot that covers the entries up to `last`.
+    fn create_anew(&self, last: u64) -> Result<(), StoreError> {
+        let appended = self.appended.load(Ordering::Relaxed);
+        if appended > last {
+            let reason = format!("deleted while in use; created anew once entry {appended} is processed");
+            return Err(StoreError::Missing { store: self.file.path.display().to_string(), reason });
+        }
+        self.file.reopen(|connection| configure(connection, self.max_bytes))
+    }
+}
+
+/// Limits the size of the file, and keeps it for this process.
+fn configure(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
+    let size = "SELECT (SELECT coalesce(sum(length(state)), 0) FROM snapshot)
+        + (SELECT coalesce(sum(length(state)), 0) FROM snapshot_parts)";
+    let snapshot = connection.query_row(size, [], |row| row.get::<_, i64>(0))?;
+    limit_size(connection, max_size(max_bytes, snapshot.unsigned_abs()))?;
+    // No other process may write to the file while this one has it open.
+    connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")
 }
 
 /// Returns the maximum size of a file with a snapshot of that size.
@@ -77,27 +145,75 @@ fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "max_page_count", max_pages.max(16), |_| Ok(()))
 }
 
+/// Returns the bytes of a text or blob.
+fn bytes(value: ValueRef<'_>) -> &[u8] {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+/// Returns the number of the last entry that was ever appended.
+fn last_number(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql =
+        "SELECT max(coalesce((SELECT max(number) FROM entries), 0), coalesce((SELECT max(last) FROM snapshot), 0),
+        coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'entries'), 0))";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+}
+
+/// Reads an entry, and returns what is wrong with it if it is damaged.
+fn read_entry<'a>(number: u64, row: &'a Row<'_>) -> Result<JournalEntry<'a>, String> {
+    let invalid = |error: FromSqlError| error.to_string();
+    let value = |column| row.get_ref(column).map_err(|error| error.to_string());
+    let received = Timestamp::from_nanos(value(1)?.as_i64().map_err(invalid)?);
+    let format = value(2)?.as_str().map_err(invalid)?;
+    let key = match value(3)? {
+        ValueRef::Null => None,
+        key => {
+            let key = key.as_blob().map_err(invalid)?;
+            Some(key.try_into().map_err(|_| format!("found a key of {} bytes, expected 16", key.len()))?)
+        }
+    };
+    let entry = JournalEntry::new(received, format, key, value(4)?.as_blob().map_err(invalid)?);
+    match value(5)? {
+        ValueRef::Null => Ok(entry),
+        ValueRef::Integer(checksum) if checksum == entry_checksum(number, &entry) => Ok(entry),
+        _ => Err(CHECKSUM_DIFFERS.to_owned()),
+    }
+}
+
+const CHECKSUM_DIFFERS: &str = "the checksum differs";
+
 impl JournalStore for SqliteJournal {
     fn append(&self, entries: &[JournalEntry<'_>]) -> Result<u64, StoreError> {
-        self.file.write(|connection| {
-            let sql = "INSERT INTO entries (received, format, key, body) VALUES (?, ?, ?, ?)";
+        let last = self.file.write(|connection| {
+            let sql = "INSERT INTO entries (number, received, format, key, body, checksum) VALUES (?, ?, ?, ?, ?, ?)";
             let mut insert = connection.prepare_cached(sql)?;
+            let mut number = last_number(connection)?;
             for entry in entries {
-                insert.execute(params![entry.received.as_nanos(), entry.format, entry.key, entry.body])?;
+                number = number.saturating_add(1);
+                let JournalEntry { received, format, key, body, .. } = *entry;
+                let (signed, checksum) = (number.cast_signed(), entry_checksum(number, entry));
+                insert.execute(params![signed, received.as_nanos(), format, key, body, checksum])?;
             }
-            Ok(connection.last_insert_rowid().cast_unsigned())
-        })
+            Ok(number)
+        })?;
+        self.appended.store(last, Ordering::Relaxed);
+        Ok(last)
     }
 
     fn put_snapshot(&self, last: u64, state: &[u8]) -> Result<(), StoreError> {
+        if self.file.check().is_err() {
+            self.create_anew(last)?;
+        }
         let (first, others) = state.split_at(state.len().min(MAX_PART));
         self.file.read(|connection| limit_size(connection, u64::MAX))?;
         let written = self.file.write(|connection| {
             // Deletes first, which frees space for the snapshot if the disk is full.
             connection.execute("DELETE FROM entries WHERE number <= ?", [last.cast_signed()])?;
             connection.execute("DELETE FROM snapshot_parts", [])?;
-            let sql = "INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)";
-            connection.execute(sql, params![last.cast_signed(), first])?;
+            let sql = "INSERT OR REPLACE INTO snapshot (only, last, state, checksum) VALUES (1, ?, ?, ?)";
+            connection.execute(sql, params![last.cast_signed(), first, snapshot_checksum(last, state)])?;
             let mut insert = connection.prepare_cached("INSERT INTO snapshot_parts (state) VALUES (?)")?;
             others.chunks(MAX_PART).try_for_each(|part| insert.execute([part]).map(drop))
         });
@@ -107,41 +223,68 @@ impl JournalStore for SqliteJournal {
     }
 
     fn snapshot(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        self.file.read(|connection| {
-            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?));
-            let first: Option<(u64, Vec<u8>)> =
-                connection.query_row("SELECT last, state FROM snapshot", [], read).optional()?;
-            let Some((last, mut state)) = first else { return Ok(None) };
+        let stored = self.file.read(|connection| {
+            let read = |row: &Row<'_>| {
+                let (last, state) = (row.get_ref(0)?.as_i64().unwrap_or_default(), bytes(row.get_ref(1)?).to_vec());
+                let checksum = match row.get_ref(2)? {
+                    ValueRef::Null => Ok(None),
+                    checksum => checksum.as_i64().map(Some),
+                };
+                Ok((last.cast_unsigned(), state, checksum))
+            };
+            let found = connection.query_row("SELECT last, state, checksum FROM snapshot", [], read).optional()?;
+            let Some((last, mut state, checksum)) = found else { return Ok(None) };
             let mut select = connection.prepare("SELECT state FROM snapshot_parts ORDER BY number")?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
-                state.extend_from_slice(row.get_ref(0)?.as_blob()?);
+                state.extend_from_slice(bytes(row.get_ref(0)?));
             }
-            Ok(Some((last, state)))
-        })
+            let is_intact = checksum.is_ok_and(|known| known.is_none_or(|known| known == snapshot_checksum(last, &state)));
+            let sql = "SELECT min(number) FROM entries";
+            let first: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
+            let covered = first.map_or_else(|| last_number(connection), |first| Ok((first - 1).cast_unsigned()))?;
+            Ok(Some((last, state, is_intact, covered)))
+        })?;
+        let Some((last, state, is_intact, covered)) = stored else { return Ok(None) };
+        if !is_intact {
+            let (name, part) = (format!("snapshot-{covered}"), format!("the snapshot of entries 1 to {covered}"));
+            let damage = JournalDamage::kept(&self.file.path, &name, part, CHECKSUM_DIFFERS.to_owned(), &state);
+            lock(&self.damage).push(damage);
+            return Ok(None);
+        }
+        Ok(Some((last, state)))
     }
 
     fn replay(&self, after: u64, each: &mut dyn FnMut(u64, JournalEntry<'_>) -> bool) -> Result<(), StoreError> {
         self.file.read(|connection| {
-            let sql = "SELECT number, received, format, key, body FROM entries WHERE number > ? ORDER BY number";
+            let sql =
+                "SELECT number, received, format, key, body, checksum FROM entries WHERE number > ? ORDER BY number";
             let mut select = connection.prepare(sql)?;
             let mut rows = select.query([after.cast_signed()])?;
+            // A snapshot that is damaged covers the entries before the first.
+            let has_snapshot: bool = connection.query_row("SELECT EXISTS (SELECT 1 FROM snapshot)", [], |row| row.get(0))?;
+            let mut expected = if after == 0 && has_snapshot { 0 } else { after.saturating_add(1) };
             while let Some(row) = rows.next()? {
-                let entry = JournalEntry::new(
-                    Timestamp::from_nanos(row.get(1)?),
-                    row.get_ref(2)?.as_str()?,
-                    row.get(3)?,
-                    row.get_ref(4)?.as_blob()?,
-                );
-                if !each(row.get::<_, i64>(0)?.cast_unsigned(), entry) {
-                    break;
+                let number = row.get::<_, i64>(0)?.cast_unsigned();
+                if expected > 0 {
+                    self.expect(expected, number);
                 }
+                expected = number.saturating_add(1);
+                match read_entry(number, row) {
+                    Ok(entry) if !each(number, entry) => return Ok(()),
+                    Ok(_) => {}
+                    Err(reason) => self.keep_row(number, reason, row)?,
+                }
+            }
+            if expected > 0 {
+                self.expect(expected, last_number(connection)?.saturating_add(1));
             }
             Ok(())
         })
     }
 
     fn size(&self) -> Result<u64, StoreError> {
+        self.file.check()?;
         self.file.read(|connection| {
             let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             Ok((pragma("page_size")? * (pragma("page_count")? - pragma("freelist_count")?)).max(0).unsigned_abs())

@@ -13,15 +13,18 @@
 //! # Ok::<(), sre_core::StoreError>(())
 //! ```
 mod alerts;
+mod damage;
 mod error;
 mod file;
 mod file_lease;
+mod identity;
 mod journal;
 mod ledger;
 mod schema;
 mod spool;
 
 pub use alerts::SqliteAlertStore;
+pub use damage::JournalDamage;
 pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
 pub use spool::SqliteSpool;

@@ -8,6 +8,7 @@ use sre_core::StoreError;
 use crate::error::store_error;
 
 /// The schema of one kind of file.
+#[derive(Debug)]
 pub(crate) struct Schema {
     /// SQLite's `application_id`, which identifies the kind of file.
     pub(crate) id: i32,

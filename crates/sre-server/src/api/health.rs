@@ -33,13 +33,13 @@ pub(super) struct Readiness {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
     /// Problems that do not keep the service from working.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warnings: Option<[&'static str; 1]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'static str>,
 }
 
 impl Readiness {
-    pub(super) fn new(reasons: Vec<String>, warning: Option<&'static str>) -> Self {
-        Self { ready: reasons.is_empty(), reasons, warnings: warning.map(|warning| [warning]) }
+    pub(super) fn new(reasons: Vec<String>, warnings: Vec<&'static str>) -> Self {
+        Self { ready: reasons.is_empty(), reasons, warnings }
     }
 }
 
@@ -76,6 +76,10 @@ async fn readyz(State(state): AppRef) -> Readiness {
     }
     // The error itself may quote the configuration, which is not for everybody.
     let reload_failed = lock(&shared.config_error).is_some();
-    let warning = "config reload failed; keeping the previous configuration (the log has the error)";
-    Readiness::new(reasons, reload_failed.then_some(warning))
+    let is_damaged = shared.journal.damaged.load(Ordering::Relaxed) > 0;
+    let warnings = [
+        (reload_failed, "config reload failed; keeping the previous configuration (the log has the error)"),
+        (is_damaged, "parts of the journal could not be read at the start (the log names them)"),
+    ];
+    Readiness::new(reasons, warnings.into_iter().filter_map(|(holds, warning)| holds.then_some(warning)).collect())
 }

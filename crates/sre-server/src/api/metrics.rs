@@ -62,6 +62,11 @@ impl Collect for AppState {
             ("sre.server.journal_entries", count(&journal.last), "Entries ever written to the journal."),
             ("sre.server.journal_failures", count(&journal.failures), "Failed journal writes."),
             ("sre.server.snapshot_failures", count(&journal.snapshot_failures), "Failed writes of the state."),
+            (
+                "sre.server.journal_damaged",
+                count(&journal.damaged),
+                "Entries and snapshots of the journal that could not be read at the start.",
+            ),
         ] {
             emit(Metric::counter(name, value).with_help(help));
         }

@@ -35,7 +35,7 @@ use self::modules::MODULES;
 pub use self::openapi::openapi;
 use self::openapi::{ApiRouter, for_everybody, for_scope};
 pub(crate) use self::request_metrics::RequestMetrics;
-pub(crate) use self::starting::router as starting;
+pub(crate) use self::starting::{StartPhase, router as starting};
 use crate::Scope;
 use crate::app::AppState;
 use crate::live::{PageParts, View};
