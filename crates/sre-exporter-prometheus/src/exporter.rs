@@ -42,7 +42,7 @@ struct Series {
 /// The report of what is set by hand.
 const BY_HAND: u64 = 0;
 /// Maximum number of buckets of a rendered histogram.
-const MAX_BUCKETS: usize = 16;
+pub(crate) const MAX_BUCKETS: usize = 16;
 
 impl PrometheusExporter {
     /// Creates an exporter without metrics.
@@ -132,6 +132,10 @@ impl PrometheusExporter {
         text
     }
 
+    pub(crate) fn into_families(self) -> impl Iterator<Item = Family> + Send {
+        self.families.into_values()
+    }
+
     /// Replaces what `source` reported last by what `emit_all` emits. Returns the first error; the other metrics are set.
     fn replace(
         &mut self,
@@ -186,7 +190,8 @@ impl PrometheusExporter {
         Ok(Series { name: family.name.clone(), labels })
     }
 
-    fn family(
+    /// Returns the family of a name, which is created if it fits the others.
+    pub(crate) fn family(
         &mut self,
         name: &str,
         kind: Kind,

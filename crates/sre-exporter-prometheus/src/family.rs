@@ -29,7 +29,7 @@ pub(crate) enum Value {
     Histogram(ExponentialHistogram),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Gauge,
     Counter,
@@ -55,15 +55,24 @@ impl Family {
 
     /// Writes the family in the text exposition format.
     pub(crate) fn render(&self, text: &mut String) {
-        let Self { name, kind, .. } = self;
-        let help = self.help.replace('\\', "\\\\").replace('\n', "\\n");
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+        self.render_header(text);
         self.render_samples(text);
     }
 
     /// Writes the family in OpenMetrics.
     pub(crate) fn render_openmetrics(&self, text: &mut String) {
+        self.render_openmetrics_header(text);
+        self.render_samples(text);
+    }
+
+    pub(crate) fn render_header(&self, text: &mut String) {
+        let Self { name, kind, .. } = self;
+        let help = self.help.replace('\\', "\\\\").replace('\n', "\\n");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+    }
+
+    pub(crate) fn render_openmetrics_header(&self, text: &mut String) {
         let name = if self.kind == Kind::Counter { base(&self.name) } else { &self.name };
         let _ = writeln!(text, "# TYPE {name} {}", self.kind.as_str());
         // OpenMetrics requires the unit at the very end of the name.
@@ -72,30 +81,45 @@ impl Family {
         }
         let help = self.help.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"");
         let _ = writeln!(text, "# HELP {name} {help}");
-        self.render_samples(text);
     }
 
     fn render_samples(&self, text: &mut String) {
-        let name = &self.name;
         for (labels, sample) in &self.samples {
             match &sample.value {
-                Value::Number(value) => line(text, name, labels, *value),
-                Value::Histogram(histogram) => {
-                    let comma = if labels.is_empty() { "" } else { "," };
-                    let bucket = format!("{name}_bucket");
-                    let mut below = histogram.zero_count;
-                    for (index, count) in (histogram.offset..).zip(&histogram.buckets) {
-                        below += count;
-                        let bound = number(histogram.upper_bound(index));
-                        line(text, &bucket, &format!("{labels}{comma}le=\"{bound}\""), below as f64);
-                    }
-                    line(text, &bucket, &format!("{labels}{comma}le=\"+Inf\""), histogram.count as f64);
-                    line(text, &format!("{name}_sum"), labels, histogram.sum);
-                    line(text, &format!("{name}_count"), labels, histogram.count as f64);
-                }
+                Value::Number(value) => render_number(text, &self.name, labels, *value),
+                Value::Histogram(histogram) => render_histogram(text, &self.name, labels, histogram),
             }
         }
     }
+}
+
+/// Writes the sample of a gauge or counter.
+pub(crate) fn render_number(text: &mut String, name: &str, labels: &str, value: f64) {
+    text.push_str(name);
+    if !labels.is_empty() {
+        text.push('{');
+        text.push_str(labels);
+        text.push('}');
+    }
+    text.push(' ');
+    push_number(text, value);
+    text.push('\n');
+}
+
+/// Writes the samples of a histogram.
+pub(crate) fn render_histogram(text: &mut String, name: &str, labels: &str, histogram: &ExponentialHistogram) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let bucket = format!("{name}_bucket");
+    let mut below = histogram.zero_count;
+    for (index, count) in (histogram.offset..).zip(&histogram.buckets) {
+        below += count;
+        let mut bound = String::new();
+        push_number(&mut bound, histogram.upper_bound(index));
+        render_number(text, &bucket, &format!("{labels}{comma}le=\"{bound}\""), below as f64);
+    }
+    render_number(text, &bucket, &format!("{labels}{comma}le=\"+Inf\""), histogram.count as f64);
+    render_number(text, &format!("{name}_sum"), labels, histogram.sum);
+    render_number(text, &format!("{name}_count"), labels, histogram.count as f64);
 }
 
 /// Returns a name without `_total`, as OpenMetrics has that of a counter.
@@ -111,16 +135,16 @@ fn unit_of(name: &str) -> Option<&'static str> {
     endings.find(|unit| base.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
 }
 
-fn line(text: &mut String, name: &str, labels: &str, value: f64) {
-    let value = number(value);
-    let _ =
-        if labels.is_empty() { writeln!(text, "{name} {value}") } else { writeln!(text, "{name}{{{labels}}} {value}") };
-}
-
-fn number(value: f64) -> String {
-    match value {
-        value if value.is_nan() => "NaN".to_owned(),
-        value if value.is_infinite() => if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned(),
-        value => value.to_string(),
-    }
+fn push_number(text: &mut String, value: f64) {
+    /// Up to here, every whole number has a value of its own.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let _ = match value {
+        value if value.is_nan() => text.write_str("NaN"),
+        value if value.is_infinite() => text.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
+        // Much faster, for the same text.
+        value if value.fract() == 0.0 && value.abs() < EXACT && !(value == 0.0 && value.is_sign_negative()) => {
+            write!(text, "{}", value as i64)
+        }
+        value => write!(text, "{value}"),
+    };
 }

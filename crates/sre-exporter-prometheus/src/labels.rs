@@ -1,4 +1,4 @@
-use std::fmt::Write;
+use smallvec::SmallVec;
 
 use crate::InvalidMetric;
 
@@ -9,12 +9,22 @@ pub(crate) fn render<'a>(
     metric: &str,
     labels: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<String, InvalidMetric> {
-    let mut labels: Vec<_> = labels.collect();
+    let mut rendered = String::new();
+    render_into(&mut rendered, metric, labels)?;
+    Ok(rendered)
+}
+
+/// Renders labels as [`render`] does, behind what is in `rendered`, which is empty.
+pub(crate) fn render_into<'a>(
+    rendered: &mut String,
+    metric: &str,
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), InvalidMetric> {
+    let mut labels: SmallVec<[_; 8]> = labels.collect();
     labels.sort_unstable_by_key(|(label, _)| *label);
     if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(InvalidMetric::new(metric, format!("two labels `{}`", pair[0].0), "unique label names"));
     }
-    let mut rendered = String::new();
     for (label, value) in labels {
         if !is_name(label, false) || label.starts_with("__") {
             let expected = "letters, digits and `_`, not starting with a digit or `__`";
@@ -23,20 +33,26 @@ pub(crate) fn render<'a>(
         if value.is_empty() {
             continue;
         }
-        let comma = if rendered.is_empty() { "" } else { "," };
-        // Writing to a String cannot fail.
-        let _ = write!(rendered, "{comma}{label}=\"");
-        for letter in value.chars() {
-            match letter {
-                '\\' => rendered.push_str("\\\\"),
-                '"' => rendered.push_str("\\\""),
-                '\n' => rendered.push_str("\\n"),
-                letter => rendered.push(letter),
-            }
+        if !rendered.is_empty() {
+            rendered.push(',');
         }
+        rendered.push_str(label);
+        rendered.push_str("=\"");
+        let mut rest = value;
+        while let Some(at) = rest.find(['\\', '"', '\n']) {
+            let (plain, special) = rest.split_at(at);
+            rendered.push_str(plain);
+            rendered.push_str(match special.as_bytes()[0] {
+                b'\\' => "\\\\",
+                b'"' => "\\\"",
+                _ => "\\n",
+            });
+            rest = &special[1..];
+        }
+        rendered.push_str(rest);
         rendered.push('"');
     }
-    Ok(rendered)
+    Ok(())
 }
 
 /// Returns whether `text` is a name of a metric, which may have colons, or of a label.

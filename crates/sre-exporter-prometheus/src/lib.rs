@@ -15,9 +15,11 @@ mod error;
 mod exporter;
 mod family;
 mod labels;
+mod scrape;
 
 pub use error::InvalidMetric;
 pub use exporter::PrometheusExporter;
+pub use scrape::{Scrape, TextFormat};
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::api::RequestMetrics;
 use crate::live::Views;
 use crate::pipeline::Pipeline;
+use crate::scrapes::Scrapes;
 use crate::shared::Shared;
 
 /// The state of the application.
@@ -23,6 +24,7 @@ pub(crate) struct AppState {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pipeline: Pipeline,
     pub(crate) views: Views,
+    pub(crate) scrapes: Scrapes,
     pub(crate) requests: RequestMetrics,
     /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
@@ -41,8 +43,8 @@ impl AppState {
     ) -> Self {
         let body_memory = Arc::new(Semaphore::new(config.server_limits.max_in_flight >> 10));
         let settings = Mutex::new(config.clone());
-        let (views, requests) = (Views::default(), RequestMetrics::default());
-        Self { config, settings, tls, admission, shared, pipeline, views, requests, stop, body_memory }
+        let (views, scrapes, requests) = (Views::default(), Scrapes::default(), RequestMetrics::default());
+        Self { config, settings, tls, admission, shared, pipeline, views, scrapes, requests, stop, body_memory }
     }
 
     pub(crate) fn settings(&self) -> Arc<Config> {

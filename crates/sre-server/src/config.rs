@@ -7,6 +7,7 @@ use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::dropped_agents::DroppedAgents;
 use crate::overrides::Overrides;
 use crate::token::{Scope, Token};
 
@@ -38,6 +39,8 @@ pub struct Config {
     /// Proxies and load balancers in front of the service, whose connections are those of many clients: they have no limit per
     /// address.
     pub trusted_proxies: Vec<IpNet>,
+    /// Agents without series of their own in `/metrics`.
+    pub metrics_drop_agents: DroppedAgents,
     /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,
     /// The file of these settings, which is watched for changes.
@@ -131,6 +134,7 @@ impl Default for Config {
             tokens: Vec::new(),
             tls: None,
             trusted_proxies: Vec::new(),
+            metrics_drop_agents: DroppedAgents::default(),
             server_limits: ServerLimits::default(),
             file: None,
             overrides: Overrides::default(),
@@ -203,6 +207,9 @@ impl Config {
             config.tokens = tokens.map(read).collect::<Result<_, _>>()?;
         }
         config.tls = fields.take("tls").map(|node| tls(node, file)).transpose()?;
+        if let Some(node) = fields.take("metrics") {
+            config.metrics_drop_agents = dropped_agents(node, file)?;
+        }
         config.trusted_proxies = networks(&mut fields, "trusted_proxies")?;
         let server_limits = &mut config.server_limits;
         set(&mut server_limits.max_body, bytes(&mut fields, "max_body")?);
@@ -259,6 +266,20 @@ fn paths(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<PathBuf>, Co
         _ => Err(fields.error(name, item, "a path")),
     };
     fields.items(name, node)?.iter().map(path).collect()
+}
+
+fn dropped_agents(node: &Node, file: &str) -> Result<DroppedAgents, ConfigError> {
+    const DROP_AGENTS: &str = "drop_agents";
+    let mut fields = Fields::new(node, file, "metrics.")?;
+    let Some(node) = fields.take(DROP_AGENTS) else { return fields.finish().map(|()| DroppedAgents::default()) };
+    let expression = |item: &Node| match &item.kind {
+        Kind::Scalar(Value::String(text)) if DroppedAgents::new([text]).is_ok() => Ok(text.clone()),
+        _ => Err(fields.error(DROP_AGENTS, item, "a regular expression such as load-test-.*")),
+    };
+    let expressions: Vec<String> = fields.items(DROP_AGENTS, node)?.iter().map(expression).collect::<Result<_, _>>()?;
+    let dropped =
+        DroppedAgents::new(expressions).map_err(|_| fields.error(DROP_AGENTS, node, "smaller expressions"))?;
+    fields.finish().map(|()| dropped)
 }
 
 fn networks(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<IpNet>, ConfigError> {
@@ -346,6 +367,7 @@ retention: 30d
 tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 tls: {certificate: cert.pem, key: key.pem}
+metrics: {drop_agents: [load-test-.*, canary]}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 8MB
@@ -365,6 +387,8 @@ snapshot_after: 1MB
         assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
+        let dropped = ["load-test-1", "canary", "canary-2"].map(|agent| config.metrics_drop_agents.contains(agent));
+        assert_eq!(dropped, [true, true, false]);
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
@@ -409,6 +433,8 @@ snapshot_after: 1MB
                 "max_connections_per_address: 0",
                 "f:1: `max_connections_per_address: 0`: expected a whole number above 0",
             ),
+            ("metrics: {drop_agents: [\"(\"]}", "f:1: `metrics.drop_agents: (`: expected a regular expression"),
+            ("metrics: {drop: a}", "f:1: `metrics.drop`: unknown field, expected one of drop_agents"),
             ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),
         ] {
             let error = Config::parse(text, "f").unwrap_err().to_string();

@@ -216,6 +216,68 @@ async fn requests_are_counted_by_route_template_and_never_by_path() {
     service.server.stop().await;
 }
 
+/// Returns the metrics that a scrape has.
+async fn names(service: &Service, query: &str) -> BTreeSet<String> {
+    let scrape = service.get_raw(&format!("/metrics{query}")).await;
+    let text = String::from_utf8(scrape.body().to_vec()).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn names_select_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&common::finished("a", 1, true)).await;
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let two = "?name[]=sre_slo_status&other=1&name%5B%5D=sre_http_request_duration_seconds_bucket";
+    assert_eq!(names(&service, two).await, set(&["sre_http_request_duration_seconds", "sre_slo_status"]));
+    assert_eq!(names(&service, "?name[]=nothing").await, set(&[]));
+    assert!(names(&service, "").await.len() > 30);
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn scrapes_at_the_same_time_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    service.events(&common::finished("a", 1, true)).await;
+    let all = (0..20).map(|_| service.get_raw("/metrics"));
+    for scrape in futures_util::future::join_all(all).await {
+        let text = String::from_utf8_lossy(scrape.body()).into_owned();
+        assert!(scrape.status() == 200 && text.contains("process_resident_memory_bytes ") && text.ends_with('\n'));
+        assert!(text.contains("sre_slo_window_events{agent=\"a\",outcome=\"good\",slo=\"answers\"} 1\n"), "{text}");
+    }
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn agents_can_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sre.yaml");
+    let settings = "listen: 127.0.0.1:0\nmetrics: {drop_agents: [load-.*, canary]}\n";
+    std::fs::write(&file, settings).unwrap();
+    let config = Config { data: folder.path().join("data"), ..Config::load(&file).unwrap() };
+    let service = Service::start(config).await;
+    let agents = ["load-1", "load-2", "canary", "canary-2", "real"];
+    // Failures, so that each has a breaker.
+    service.events(&agents.map(|agent| common::tasks(agent, 5, 5)).concat()).await;
+    let with_series = async || {
+        let scrape = service.get_raw("/metrics").await;
+        let text = String::from_utf8_lossy(scrape.body()).into_owned();
+        let count = |agent: &str| text.matches(&format!("\"{agent}\"")).count();
+        agents.into_iter().filter(|agent| count(agent) > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(with_series().await, ["canary-2", "real"]);
+    assert_eq!(service.totals().await["tasks"], 25, "they count all the same");
+    std::fs::write(&file, settings.replace("load-.*, canary", ".*")).unwrap();
+    service.server.reload().await.unwrap();
+    assert!(with_series().await.is_empty());
+    std::fs::write(&file, "listen: 127.0.0.1:0\n").unwrap();
+    service.server.reload().await.unwrap();
+    assert_eq!(with_series().await, agents);
+    service.server.stop().await;
+}
+
 #[tokio::test]
 async fn the_version_the_memory_and_the_last_reload_are_metrics() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,43 +1,57 @@
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_sre::private::lock;
-use agent_sre::prometheus::PrometheusExporter;
-use agent_sre::{Clock, Collect, Metric, MetricUnit, SystemClock, Timestamp};
-use axum::extract::State;
+use agent_sre::prometheus::TextFormat;
+use agent_sre::{Collect, Metric, MetricUnit, Timestamp};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::IntoResponse;
+use futures_util::stream;
 use http::{HeaderMap, header};
 use utoipa_axum::routes;
 
 use super::AppRef;
+use super::error::{ApiError, ErrorBody};
 use super::openapi::ApiRouter;
 use crate::app::AppState;
+use crate::scrapes::Selection;
 
 pub(super) fn routes() -> ApiRouter {
     ApiRouter::default().routes(routes!(metrics))
 }
 
-/// All metrics, for Prometheus
+/// The metrics, for Prometheus
 ///
-/// In the text format, or as OpenMetrics if the `Accept` header asks for it.
+/// In the text format, or as OpenMetrics if the `Accept` header asks for it. Scrapes at the same time share readings that are at most a
+/// second old.
 #[utoipa::path(
     get, path = "/metrics",
-    responses((
-        status = 200, description = "Metrics of all engines and of the service.",
-        content((String = "text/plain"), (String = "application/openmetrics-text"))
-    ))
+    params(("name[]" = Option<Vec<String>>, Query, description = "Only the metrics with these names; all by default.")),
+    responses(
+        (
+            status = 200, description = "Metrics of all engines and of the service.",
+            content((String = "text/plain"), (String = "application/openmetrics-text"))
+        ),
+        (status = 400, description = "The query is invalid.", body = ErrorBody),
+        (status = 429, description = "Too many scrapes are being sent; retry later.", body = ErrorBody)
+    )
 )]
-async fn metrics(State(state): AppRef, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics(
+    State(state): AppRef,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let names = query.into_iter().filter(|(key, _)| key == "name[]").map(|(_, name)| name).collect();
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let now = SystemClock.now();
-    let mut exporter = PrometheusExporter::new();
-    if let Err(error) = exporter.collect(&[&state.shared.engines().runtime as &dyn Collect, &*state], now) {
-        tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
-    }
-    if accept.contains("application/openmetrics-text") {
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        return ([(header::CONTENT_TYPE, kind)], exporter.render_openmetrics());
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], exporter.render())
+    let is_open = accept.contains("application/openmetrics-text");
+    let format = if is_open { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
+    let scrape = state.scrapes.render(&state, Selection { format, names }).await.map_err(|_| ApiError::busy())?;
+    let chunks = (0..).map_while(move |number| scrape.chunks.get(number).cloned());
+    let body = Body::from_stream(stream::iter(chunks.map(Ok::<_, Infallible>)));
+    Ok(([(header::CONTENT_TYPE, format.content_type())], body))
 }
 
 /// The metrics of the service itself.
