@@ -164,7 +164,7 @@ mod tests {
              100 events bad. 500.0 % of the budget was consumed at 2026-09-21T14:13:20Z. Exhaustion action: freeze \
              deployments.",
             "fast of b: critical (response_latency). response_latency: Burn rate 20.0 over the last 1h (threshold 10): \
-             100 of 100 samples bad.",
+             100 of 100 samples bad. Its error budget is consumed 20 times over.",
         ];
         assert_eq!(decision.reasons, expected);
     }
