@@ -271,3 +271,21 @@ fn under_low_traffic_an_indicator_is_judged_by_a_longer_window_that_ends_at_its_
     assert_eq!(snapshot.alerts[0].judged_until, None, "the objective's own budget has a recent event");
     assert_eq!(snapshot.status, Status::Critical);
 }
+
+#[test]
+fn an_indicators_budget_rolls_although_the_objectives_has_a_calendar() {
+    let registry = SliRegistry::default();
+    let yaml = "
+name: monthly
+target: 0.9
+window: 30d
+calendar: {start: \"2026-09-21 00:00:00\", time_zone: UTC, period: 1M}
+indicators: [{type: response_latency, target_ms: 100}]
+";
+    let slo = Slo::from_spec(&parse(yaml, "slo.yaml", &registry).unwrap()[0], "support", &registry).unwrap();
+    (0..100).for_each(|_| slo.observe(&ago(Window::days(2), finished(false, 200.0))));
+    slo.observe(&finished(true, 10.0));
+    let snapshot = slo.snapshot_at(NOW);
+    assert_eq!((snapshot.good, snapshot.bad), (1, 0), "the period began on the day");
+    assert_eq!(snapshot.indicators[0].error_budget.unwrap().consumed.map(f64::round), Some(20.0));
+}
