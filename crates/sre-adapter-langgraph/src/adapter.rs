@@ -10,7 +10,7 @@ use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestam
 
 use crate::by_hand::GraphRun;
 use crate::raised::{Raised, Settled};
-use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput, ToolOutput};
+use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput};
 
 /// Reads the lines of `astream_events(version="v2")`, and creates the same events for manual recording.
 #[derive(Debug)]
@@ -117,10 +117,16 @@ impl LangGraphAdapter {
         }
     }
 
-    fn in_run(&mut self, root: &str, run_id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
+    fn in_run(
+        &mut self,
+        root: &str,
+        run_id: &str,
+        line: &Line<'_>,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
         let Some(run) = self.runs.get_mut(root) else {
             self.runs.counts.unmatched += 1;
-            return;
+            return Ok(());
         };
         let kind = match &*line.event {
             "on_chat_model_start" | "on_llm_start" => Some(CallKind::Model),
@@ -133,7 +139,7 @@ impl LangGraphAdapter {
                 Some(grown) => self.grow(root, grown, emit),
                 None => self.runs.counts.unmatched += 1,
             }
-            return;
+            return Ok(());
         }
         match &*line.event {
             "on_chat_model_stream" | "on_llm_stream" => {
@@ -145,14 +151,19 @@ impl LangGraphAdapter {
                 if let Some(mut call) = run.state.calls.remove(run_id) {
                     let bytes = call.bytes(run_id);
                     let error = call.read_tool_message(line);
-                    emit(call.event(run, run_id, line, error));
+                    let event = call.event(run, run_id, line, error);
+                    if let Err(invalid) = event.event.check() {
+                        run.state.calls.insert(run_id.to_owned(), call);
+                        return Err(invalid.into());
+                    }
+                    emit(event);
                     self.grow(root, -bytes, emit);
                 }
             }
             "on_chat_model_error" | "on_llm_error" | "on_tool_error" | "on_chain_error" => {
                 if let Some(mut call) = run.state.calls.remove(run_id) {
                     let bytes = call.bytes(run_id);
-                    let data: wire::ErrorData = wire::read(line.data);
+                    let data: wire::ErrorData<'_> = wire::read(line.data);
                     let error = data.text();
                     call.tool_call_id = data.tool_call_id;
                     emit(call.event(run, run_id, line, Some(error)));
@@ -162,6 +173,7 @@ impl LangGraphAdapter {
             name if name.starts_with("on_") => {}
             _ => self.runs.counts.unknown += 1,
         }
+        Ok(())
     }
 
     /// Records that the open calls of a run take more memory, or less, and closes the oldest runs if all take too much.
@@ -216,14 +228,14 @@ impl Adapter for LangGraphAdapter {
             }
             "on_chain_error" if root == run_id => {
                 if let Some(run) = self.runs.end(&run_id) {
-                    let data: wire::ErrorData = wire::read(line.data);
+                    let data: wire::ErrorData<'_> = wire::read(line.data);
                     // Each call that is still open gets a copy.
                     let mut error = data.text();
                     StringLimiter::default().text(&mut error);
                     close(&run, line.time, Some(error), emit);
                 }
             }
-            _ => self.in_run(&root, &run_id, &line, emit),
+            _ => self.in_run(&root, &run_id, &line, emit)?,
         }
         Ok(IngestReport::accepted())
     }
@@ -330,11 +342,9 @@ impl Call {
         if self.kind != CallKind::Tool {
             return None;
         }
-        let Some(ToolOutput::Message { status, tool_call_id }) = wire::read::<ToolEnd>(line.data).output else {
-            return None;
-        };
-        self.tool_call_id = tool_call_id;
-        (status == "error").then(|| "the tool returned an error".to_owned())
+        let message = wire::read::<ToolEnd<'_>>(line.data).message()?;
+        self.tool_call_id = message.tool_call_id;
+        (message.status == "error").then(|| "the tool returned an error".to_owned())
     }
 
     fn event(&self, run: &OpenRun<Graph>, run_id: &str, line: &Line<'_>, error: Option<String>) -> AgentEvent {
@@ -517,5 +527,25 @@ mod tests {
         }
         (0..60).for_each(|_| adapter.ingest(RAISED.as_bytes(), &mut |_| {}).unwrap());
         assert_eq!(adapter.stats().unmatched, 60 - 32);
+    }
+
+    #[test]
+    fn a_call_with_more_tokens_than_can_be_is_rejected() {
+        let (mut adapter, mut events) = (LangGraphAdapter::default(), Vec::new());
+        let mut ingest = |line: &str| adapter.ingest(line.as_bytes(), &mut |event| events.push(event));
+        ingest(&line("on_chain_start", 1, "r", "r")).unwrap();
+        ingest(&line("on_chat_model_start", 2, "c", "r")).unwrap();
+        let end = |tokens: u64| {
+            let data = format!(r#""data":{{"output":{{"usage_metadata":{{"output_tokens":{tokens}}}}}}},"event""#);
+            line("on_chat_model_end", 3, "c", "r").replacen("\"event\"", &data, 1)
+        };
+        let error = ingest(&end(u64::MAX)).unwrap_err().to_string();
+        assert!(error.contains("`output_tokens`: found 18446744073709551615"), "{error}");
+        ingest(&end(7)).unwrap();
+        let calls: Vec<_> = events
+            .iter()
+            .filter_map(|event| if let Event::LlmCall(call) = &event.event { Some(call.output_tokens) } else { None })
+            .collect();
+        assert_eq!(calls, [7]);
     }
 }

@@ -1,9 +1,12 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sre_core::Timestamp;
 use sre_core::event::StringLimiter;
+use sre_core::private::text_only;
 
 /// The fields of a line of `astream_events` that are used.
 #[derive(Deserialize)]
@@ -13,7 +16,7 @@ pub(crate) struct Line<'a> {
     pub(crate) time: Timestamp,
     pub(crate) name: Option<String>,
     pub(crate) run_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "parent_ids")]
     pub(crate) parent_ids: Vec<String>,
     #[serde(borrow)]
     pub(crate) data: Option<&'a RawValue>,
@@ -40,8 +43,10 @@ pub(crate) struct ToolInput<'a> {
 
 /// `data` of an error.
 #[derive(Default, Deserialize)]
-pub(crate) struct ErrorData {
-    pub(crate) error: Option<serde_json::Value>,
+pub(crate) struct ErrorData<'a> {
+    /// Any value.
+    #[serde(borrow)]
+    pub(crate) error: Option<&'a RawValue>,
     /// Set for a tool.
     pub(crate) tool_call_id: Option<String>,
 }
@@ -83,17 +88,50 @@ pub(crate) struct TokenDetails {
 
 /// `data` of a tool's end.
 #[derive(Default, Deserialize)]
-pub(crate) struct ToolEnd {
-    pub(crate) output: Option<ToolOutput>,
+pub(crate) struct ToolEnd<'a> {
+    /// The result of the tool, which can be anything.
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
 }
 
-/// The result of a tool, which can be anything. The status of a `ToolMessage` tells whether the tool raised an
-/// exception.
+/// A `ToolMessage`. Its status tells whether the tool raised an exception.
 #[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum ToolOutput {
-    Message { status: String, tool_call_id: Option<String> },
-    Other(serde::de::IgnoredAny),
+pub(crate) struct ToolMessage {
+    pub(crate) status: String,
+    pub(crate) tool_call_id: Option<String>,
+}
+
+impl ToolEnd<'_> {
+    /// Returns the message, if the result is one.
+    pub(crate) fn message(&self) -> Option<ToolMessage> {
+        let output = self.output.map(RawValue::get).filter(|output| output.starts_with('{'))?;
+        serde_json::from_str(output).ok()
+    }
+}
+
+/// Reads the ids of the runs around a run, outermost first.
+fn parent_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    const MAX: usize = 1_000;
+    struct Ids;
+    impl<'de> Visitor<'de> for Ids {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX} ids")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut ids = Vec::new();
+            while let Some(id) = list.next_element()? {
+                if ids.len() == MAX {
+                    return Err(Error::invalid_length(MAX + 1, &self));
+                }
+                ids.push(id);
+            }
+            Ok(ids)
+        }
+    }
+    deserializer.deserialize_seq(Ids)
 }
 
 /// Reads `data`. Returns the default if it has another shape, as in another version of the framework.
@@ -116,13 +154,20 @@ impl Line<'_> {
     }
 }
 
-impl ErrorData {
+impl ErrorData<'_> {
     /// Returns the message of the error.
     pub(crate) fn text(&self) -> String {
-        let Some(error) = &self.error else { return "failed".to_owned() };
-        match (error.as_str(), error["message"].as_str()) {
-            (Some(text), _) | (None, Some(text)) => text.to_owned(),
-            (None, None) => error.to_string(),
+        #[derive(Deserialize)]
+        struct Message {
+            #[serde(default, deserialize_with = "text_only::deserialize")]
+            message: Option<String>,
         }
+        let Some(error) = self.error.map(RawValue::get) else { return "failed".to_owned() };
+        let message = match error.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(error).ok(),
+            Some(b'{') => serde_json::from_str(error).ok().and_then(|error: Message| error.message),
+            _ => None,
+        };
+        message.unwrap_or_else(|| error.to_owned())
     }
 }

@@ -9,7 +9,7 @@ use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, StringLimiter
 use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
 use crate::by_hand::AgentRun;
-use crate::wire::{Input, Line, SpanData};
+use crate::wire::{Line, SpanData};
 
 /// Reads the lines that a `TracingProcessor` forwards, and creates the same events for manual recording.
 #[derive(Debug)]
@@ -138,18 +138,14 @@ fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>,
             let usage = data.usage.unwrap_or_default();
             let mut call = LlmCall::new(data.model).with_error(error);
             call.input_tokens = usage.input_tokens;
-            call.cached_input_tokens =
-                usage.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+            call.cached_input_tokens = usage.cached();
             call.output_tokens = usage.output_tokens;
             call.duration_ms = duration_ms;
             Some(call.into())
         }
         "function" => {
             let mut call = ToolCall::new(data.name.unwrap_or_default()).with_error(error);
-            call.arguments_hash = match data.input {
-                Input::Text(arguments) => Some(arguments_hash(&arguments)),
-                Input::Other(_) | Input::Missing => None,
-            };
+            call.arguments_hash = data.input.as_deref().map(arguments_hash);
             call.duration_ms = duration_ms;
             Some(call.into())
         }
@@ -216,6 +212,9 @@ impl Adapter for OpenAiAgentsAdapter {
             return Err(AdapterError::Malformed(message));
         }
         limits.check([line.time, line.started_at, line.ended_at].into_iter().flatten())?;
+        if let Some(usage) = line.span_data.as_ref().and_then(|data| data.usage.as_ref()) {
+            usage.check()?;
+        }
         let mut limiter = StringLimiter::default();
         line.limit_strings(&mut limiter);
         self.traces.counts.shortened += limiter.shortened;
@@ -281,5 +280,21 @@ mod tests {
         assert!((10..50).contains(&stats.open_runs), "{stats:?}");
         assert_eq!((stats.evicted_runs, stats.shortened), (incomplete, 1_000));
         assert_eq!(stats.open_runs as u64 + incomplete, 100);
+    }
+
+    #[test]
+    fn a_call_with_more_tokens_than_can_be_is_rejected() {
+        let (mut adapter, mut events) = (OpenAiAgentsAdapter::default(), Vec::new());
+        let mut ingest = |line: &str| adapter.ingest(line.as_bytes(), &mut |event| events.push(event));
+        ingest(r#"{"event":"trace_start","id":"t","time":1}"#).unwrap();
+        let end = |tokens: u64| {
+            format!(
+                r#"{{"event":"span_end","id":"s","trace_id":"t","time":2,"span_data":{{"type":"generation","usage":{{"input_tokens":{tokens}}}}}}}"#
+            )
+        };
+        let error = ingest(&end(1_000_000_001)).unwrap_err().to_string();
+        assert!(error.contains("`input_tokens`: found 1000000001"), "{error}");
+        ingest(&end(1_000_000_000)).unwrap();
+        assert_eq!(events.len(), 2, "{events:?}");
     }
 }

@@ -1,9 +1,10 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
-use sre_core::Timestamp;
-use sre_core::event::StringLimiter;
+use serde_json::value::RawValue;
+use sre_core::event::{InvalidField, LlmCall, StringLimiter};
+use sre_core::private::text_only;
+use sre_core::{Event, Timestamp};
 
 /// The fields of a forwarded line that are used.
 #[derive(Deserialize)]
@@ -19,7 +20,8 @@ pub(crate) struct Line<'a> {
     pub(crate) ended_at: Option<Timestamp>,
     #[serde(borrow)]
     pub(crate) span_data: Option<SpanData<'a>>,
-    pub(crate) error: Option<SpanError>,
+    #[serde(borrow)]
+    pub(crate) error: Option<SpanError<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -29,8 +31,8 @@ pub(crate) struct SpanData<'a> {
     pub(crate) name: Option<String>,
     pub(crate) model: Option<String>,
     /// The arguments of a function call, as JSON in a string. Messages of a model call are skipped.
-    #[serde(default)]
-    pub(crate) input: Input,
+    #[serde(default, deserialize_with = "text_only::deserialize")]
+    pub(crate) input: Option<String>,
     pub(crate) usage: Option<Usage>,
     pub(crate) from_agent: Option<String>,
     pub(crate) to_agent: Option<String>,
@@ -62,15 +64,6 @@ impl SpanData<'_> {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Input {
-    Text(String),
-    Other(serde::de::IgnoredAny),
-    #[default]
-    Missing,
-}
-
 /// The data of the SDK's own custom spans.
 #[derive(Default, Deserialize)]
 pub(crate) struct CustomData {
@@ -92,17 +85,43 @@ pub(crate) struct TokenDetails {
     pub(crate) cached_tokens: Option<u64>,
 }
 
-#[derive(Deserialize)]
-pub(crate) struct SpanError {
-    #[serde(default)]
-    pub(crate) message: String,
-    pub(crate) data: Option<Value>,
+impl Usage {
+    /// Returns the cached input tokens.
+    pub(crate) fn cached(&self) -> u64 {
+        self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens).unwrap_or(0)
+    }
+
+    /// Returns an error if a number of tokens is out of range.
+    pub(crate) fn check(&self) -> Result<(), InvalidField> {
+        let mut call = LlmCall::new(None);
+        call.input_tokens = self.input_tokens;
+        call.cached_input_tokens = self.cached();
+        call.output_tokens = self.output_tokens;
+        Event::from(call).check()
+    }
 }
 
-impl SpanError {
+#[derive(Deserialize)]
+pub(crate) struct SpanError<'a> {
+    #[serde(default)]
+    pub(crate) message: String,
+    /// Any value.
+    #[serde(borrow)]
+    pub(crate) data: Option<&'a RawValue>,
+}
+
+/// `data` of an error.
+#[derive(Deserialize)]
+struct ErrorData {
+    #[serde(default, deserialize_with = "text_only::deserialize")]
+    error: Option<String>,
+}
+
+impl SpanError<'_> {
     /// Returns the message with its cause.
     pub(crate) fn text(&self) -> String {
-        match self.data.as_ref().and_then(|data| data["error"].as_str()) {
+        let data = self.data.map(RawValue::get).filter(|data| data.starts_with('{'));
+        match data.and_then(|data| serde_json::from_str::<ErrorData>(data).ok()?.error) {
             Some(cause) => format!("{}: {cause}", self.message),
             None => self.message.clone(),
         }

@@ -56,7 +56,7 @@ impl OtelAdapter {
                     let service = service.and_then(|number| request.services.get(number as usize));
                     self.add(trace, span, service.map(String::as_str), emit);
                 }
-                Item::Evaluation(evaluation) => self.evaluate(evaluation, emit),
+                Item::Evaluation(evaluation) => self.evaluate(*evaluation, emit),
             }
         }
         self.expire(self.traces.latest(), emit);

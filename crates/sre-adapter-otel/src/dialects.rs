@@ -234,3 +234,11 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
     });
     KEYS.get(key).copied()
 }
+
+/// Returns the name of a span event as a static string, or `None` if it is in no table.
+pub(crate) fn known_span_event(name: &str) -> Option<&'static str> {
+    DIALECTS.iter().find_map(|dialect| match dialect.first_token {
+        FirstToken::SpanEvent(known) if known == name => Some(known),
+        _ => None,
+    })
+}

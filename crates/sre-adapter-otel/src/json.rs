@@ -1,308 +1,268 @@
 //! OTLP in JSON: ids in hex and enums by number or, in protobuf's own JSON form, ids in base64 and enums by name.
+//!
+//! Read as a stream: only what is kept takes memory.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
-use sre_core::{AdapterError, SpanId, TraceId};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use sre_core::AdapterError;
 
-use crate::request::Request as Into;
-use crate::span::{Known, RawSpan, Scalar, Span, local_parent, timestamp};
+use crate::json_span::{Attribute, JsonSpan, LogRecord, Text};
+use crate::request::{Request, TooLarge};
+use crate::span::timestamp;
 
-pub(crate) fn read(body: &[u8], into: &mut Into) -> Result<(), AdapterError> {
-    let request: Request<'_> = serde_json::from_slice(body)?;
-    if request.resource_spans.is_none() && request.resource_logs.is_none() && request.resource_metrics.is_none() {
-        let message = "found no `resourceSpans` or `resourceLogs`, expected an OTLP export request";
-        return Err(AdapterError::Malformed(message.to_owned()));
-    }
-    for resource in request.resource_spans.iter().flatten() {
-        let service = into.service(resource.resource.service());
-        for span in resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            into.add_span(read_span(span), service);
+pub(crate) fn read(body: &[u8], into: &mut Request) -> Result<(), AdapterError> {
+    // A span with ids and times takes at least as much text.
+    const SHORTEST: usize = 100;
+    into.reserve(body.len() / SHORTEST);
+    let mut request = RequestFields { into, has_known: false, has_unknown: false };
+    let read = read_object(body, &mut request);
+    let is_other = request.has_unknown && !request.has_known;
+    match read {
+        Err(_) if into.is_too_large() => Err(into.too_large()),
+        Err(error) => Err(error.into()),
+        Ok(()) if is_other => {
+            let message = "found no `resourceSpans` or `resourceLogs`, expected an OTLP export request";
+            Err(AdapterError::Malformed(message.to_owned()))
         }
-    }
-    for resource in request.resource_logs.iter().flatten() {
-        let service = resource.resource.service();
-        for record in resource.scope_logs.iter().flat_map(|scope| &scope.log_records) {
-            let nanos =
-                if record.time_unix_nano.0 == 0 { record.observed_time_unix_nano.0 } else { record.time_unix_nano.0 };
-            let place = (trace_id(&record.trace_id), span_id(&record.span_id));
-            into.add_log(&record.event_name, timestamp(nanos), place, &known(&record.attributes), service);
-        }
-    }
-    Ok(())
-}
-
-fn read_span(span: &JsonSpan<'_>) -> Option<(TraceId, Span)> {
-    let raw = RawSpan {
-        id: span_id(&span.span_id)?,
-        parent: local_parent(span_id(&span.parent_span_id), span.flags),
-        name: &span.name,
-        is_client: matches!(&span.kind, Enum::Number(3)) || span.kind.is_named("SPAN_KIND_CLIENT"),
-        start: timestamp(span.start_time_unix_nano.0)?,
-        end: timestamp(span.end_time_unix_nano.0)?,
-        failed: matches!(&span.status.code, Enum::Number(2)) || span.status.code.is_named("STATUS_CODE_ERROR"),
-        status_message: &span.status.message,
-    };
-    let events = span.events.iter().filter_map(|event| Some((&*event.name, timestamp(event.time_unix_nano.0)?)));
-    let read = Span::read(&raw, &known(&span.attributes), events)?;
-    Some((trace_id(&span.trace_id)?, read))
-}
-
-/// Reads an id in hex, or in base64, which is shorter.
-fn trace_id(text: &str) -> Option<TraceId> {
-    if text.len() == 32 { text.parse().ok() } else { TraceId::from_bytes(base64(text)?) }
-}
-
-fn span_id(text: &str) -> Option<SpanId> {
-    if text.len() == 16 { text.parse().ok() } else { SpanId::from_bytes(base64(text)?) }
-}
-
-fn base64<const N: usize>(text: &str) -> Option<[u8; N]> {
-    STANDARD.decode(text).ok()?.try_into().ok()
-}
-
-fn known<'a>(attributes: &'a [Attribute<'_>]) -> Known<'a> {
-    let mut known = Known::with_capacity(attributes.len());
-    for attribute in attributes {
-        known.add(&attribute.key, attribute.value.scalar());
-    }
-    known
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'a> {
-    #[serde(borrow)]
-    resource_spans: Option<Vec<ResourceSpans<'a>>>,
-    #[serde(borrow)]
-    resource_logs: Option<Vec<ResourceLogs<'a>>>,
-    resource_metrics: Option<de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ResourceSpans<'a> {
-    #[serde(borrow, default)]
-    resource: Resource<'a>,
-    #[serde(borrow, default)]
-    scope_spans: Vec<ScopeSpans<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Resource<'a> {
-    #[serde(borrow, default)]
-    attributes: Vec<Attribute<'a>>,
-}
-
-impl Resource<'_> {
-    fn service(&self) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|attribute| attribute.key == "service.name")?
-            .value
-            .string_value
-            .as_ref()
-            .map(|text| &*text.0)
+        Ok(()) => Ok(()),
     }
 }
 
-#[derive(Deserialize)]
-struct ScopeSpans<'a> {
-    #[serde(borrow, default)]
-    spans: Vec<JsonSpan<'a>>,
+/// Returns the number of data points in a request of metrics.
+pub(crate) fn data_points(body: &[u8]) -> Result<u64, AdapterError> {
+    let mut points = 0;
+    read_object(body, &mut Metrics { level: 0, points: &mut points })?;
+    Ok(points)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonSpan<'a> {
-    #[serde(borrow, default)]
-    trace_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    span_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    parent_span_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-    #[serde(default)]
-    flags: u32,
-    #[serde(default)]
-    kind: Enum,
-    #[serde(default)]
-    start_time_unix_nano: Nanos,
-    #[serde(default)]
-    end_time_unix_nano: Nanos,
-    #[serde(borrow, default)]
-    attributes: Vec<Attribute<'a>>,
-    #[serde(borrow, default)]
-    events: Vec<SpanEvent<'a>>,
-    #[serde(borrow, default)]
-    status: Status<'a>,
+fn read_object<'de>(body: &'de [u8], fields: &mut impl ReadFields<'de>) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    Object(fields).deserialize(&mut deserializer)?;
+    deserializer.end()
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SpanEvent<'a> {
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-    #[serde(default)]
-    time_unix_nano: Nanos,
+/// Reads the fields of an object one by one.
+trait ReadFields<'de> {
+    /// Reads the value of the field `name`. Returns false, and reads nothing, if the field is not used.
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
-#[derive(Default, Deserialize)]
-struct Status<'a> {
-    #[serde(default)]
-    code: Enum,
-    #[serde(borrow, default)]
-    message: Cow<'a, str>,
+/// Reads the elements of a list one by one.
+trait ReadElements<'de> {
+    /// Reads the next element. Returns false at the end.
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error>;
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ResourceLogs<'a> {
-    #[serde(borrow, default)]
-    resource: Resource<'a>,
-    #[serde(borrow, default)]
-    scope_logs: Vec<ScopeLogs<'a>>,
-}
+struct Object<'a, T>(&'a mut T);
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ScopeLogs<'a> {
-    #[serde(borrow, default)]
-    log_records: Vec<LogRecord<'a>>,
-}
+impl<'de, T: ReadFields<'de>> DeserializeSeed<'de> for Object<'_, T> {
+    type Value = ();
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LogRecord<'a> {
-    #[serde(borrow, default)]
-    event_name: Cow<'a, str>,
-    #[serde(default)]
-    time_unix_nano: Nanos,
-    #[serde(default)]
-    observed_time_unix_nano: Nanos,
-    #[serde(borrow, default)]
-    trace_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    span_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    attributes: Vec<Attribute<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Attribute<'a> {
-    #[serde(borrow, default)]
-    key: Cow<'a, str>,
-    #[serde(borrow, default)]
-    value: AnyValue<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AnyValue<'a> {
-    #[serde(borrow)]
-    string_value: Option<Text<'a>>,
-    int_value: Option<Number>,
-    double_value: Option<Number>,
-    bool_value: Option<bool>,
-}
-
-/// A string that borrows even inside an `Option`.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl AnyValue<'_> {
-    fn scalar(&self) -> Scalar<'_> {
-        match self {
-            Self { string_value: Some(text), .. } => Scalar::Text(&text.0),
-            Self { int_value: Some(number), .. } => Scalar::Int(number.0 as i64),
-            Self { double_value: Some(number), .. } => Scalar::Float(number.0),
-            Self { bool_value: Some(flag), .. } => Scalar::Bool(*flag),
-            _ => Scalar::Other,
-        }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-/// An enum by number or by name.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Enum {
-    Number(i64),
-    Name(String),
-}
+impl<'de, T: ReadFields<'de>> Visitor<'de> for Object<'_, T> {
+    type Value = ();
 
-impl Enum {
-    fn is_named(&self, wanted: &str) -> bool {
-        matches!(self, Self::Name(name) if name == wanted)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of an OTLP export request")
     }
-}
 
-impl Default for Enum {
-    fn default() -> Self {
-        Self::Number(0)
-    }
-}
-
-/// Nanoseconds as a string, as JSON represents 64-bit numbers, or as a number.
-#[derive(Clone, Copy, Default)]
-struct Nanos(u64);
-
-/// A number, or a string that holds one.
-#[derive(Clone, Copy)]
-struct Number(f64);
-
-impl<'de> Deserialize<'de> for Nanos {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NanosVisitor;
-        impl Visitor<'_> for NanosVisitor {
-            type Value = Nanos;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("nanoseconds since the Unix epoch, as a number or a string")
-            }
-
-            fn visit_u64<E>(self, nanos: u64) -> Result<Nanos, E> {
-                Ok(Nanos(nanos))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Nanos, E> {
-                text.parse().map(Nanos).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(name)) = map.next_key()? {
+            if !self.0.read(&name, &mut map)? {
+                map.next_value::<IgnoredAny>()?;
             }
         }
-        deserializer.deserialize_any(NanosVisitor)
+        Ok(())
     }
 }
 
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberVisitor;
-        impl Visitor<'_> for NumberVisitor {
-            type Value = Number;
+struct List<'a, T>(&'a mut T);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or a string that holds one")
-            }
+impl<'de, T: ReadElements<'de>> DeserializeSeed<'de> for List<'_, T> {
+    type Value = ();
 
-            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
-                Ok(Number(number))
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
-            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
-                Ok(Number(number as f64))
-            }
+impl<'de, T: ReadElements<'de>> Visitor<'de> for List<'_, T> {
+    type Value = ();
 
-            fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-                Ok(Number(number as f64))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
-                text.parse().map(Number).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
+    /// In protobuf's JSON form, `null` is an empty list.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while self.0.read(&mut list)? {}
+        Ok(())
+    }
+}
+
+struct RequestFields<'a> {
+    into: &'a mut Request,
+    has_known: bool,
+    has_unknown: bool,
+}
+
+impl<'de> ReadFields<'de> for RequestFields<'_> {
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        let is_used = matches!(name, "resourceSpans" | "resourceLogs");
+        self.has_known |= is_used || name == "resourceMetrics";
+        self.has_unknown |= !self.has_known;
+        if is_used {
+            map.next_value_seed(List(&mut Resources(self.into)))?;
         }
-        deserializer.deserialize_any(NumberVisitor)
+        Ok(is_used)
+    }
+}
+
+struct Resources<'a>(&'a mut Request);
+
+impl<'de> ReadElements<'de> for Resources<'_> {
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let first = self.0.items.len();
+        let mut resource = ResourceFields { into: self.0, first, service: None };
+        Ok(list.next_element_seed(Object(&mut resource))?.is_some())
+    }
+}
+
+struct ResourceFields<'a> {
+    into: &'a mut Request,
+    /// The index of the resource's first item.
+    first: usize,
+    service: Option<u32>,
+}
+
+impl<'de> ReadFields<'de> for ResourceFields<'_> {
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "resource" => {
+                let mut resource = ResourceAttributes(None);
+                map.next_value_seed(Object(&mut resource))?;
+                if let (None, Some(Text(service))) = (self.service, resource.0) {
+                    self.service = self.into.service(Some(&service)).map_err(too_large)?;
+                    // It is usually the first field.
+                    self.into.name_service(self.first, self.service).map_err(too_large)?;
+                }
+            }
+            "scopeSpans" | "scopeLogs" => {
+                map.next_value_seed(List(&mut Scopes { into: self.into, service: self.service }))?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The name of a resource's service.
+struct ResourceAttributes<'de>(Option<Text<'de>>);
+
+impl<'de> ReadFields<'de> for ResourceAttributes<'de> {
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        if name == "attributes" {
+            map.next_value_seed(List(self))?;
+        }
+        Ok(name == "attributes")
+    }
+}
+
+impl<'de> ReadElements<'de> for ResourceAttributes<'de> {
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let Some(attribute) = list.next_element::<Attribute<'de>>()? else { return Ok(false) };
+        if self.0.is_none() && attribute.key == "service.name" {
+            self.0 = attribute.into_text();
+        }
+        Ok(true)
+    }
+}
+
+struct Scopes<'a> {
+    into: &'a mut Request,
+    service: Option<u32>,
+}
+
+impl<'de> ReadElements<'de> for Scopes<'_> {
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        Ok(list.next_element_seed(Object(self))?.is_some())
+    }
+}
+
+impl<'de> ReadFields<'de> for Scopes<'_> {
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "spans" => map.next_value_seed(List(&mut Spans(self)))?,
+            "logRecords" => map.next_value_seed(List(&mut Logs(self)))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+struct Spans<'a, 'b>(&'a mut Scopes<'b>);
+
+impl<'de> ReadElements<'de> for Spans<'_, '_> {
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let Some(span) = list.next_element::<JsonSpan<'de>>()? else { return Ok(false) };
+        self.0.into.add_span(span.read(), self.0.service).map_err(too_large)?;
+        Ok(true)
+    }
+}
+
+struct Logs<'a, 'b>(&'a mut Scopes<'b>);
+
+impl<'de> ReadElements<'de> for Logs<'_, '_> {
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let Some(record) = list.next_element::<LogRecord<'de>>()? else { return Ok(false) };
+        let Scopes { into, service } = &mut *self.0;
+        let time = timestamp(record.nanos());
+        into.add_log(&record.event_name, time, record.place(), record.known(), *service).map_err(too_large)?;
+        Ok(true)
+    }
+}
+
+/// Stops the reader. [`Request::is_too_large`] tells the reason.
+fn too_large<E: Error>(TooLarge: TooLarge) -> E {
+    E::custom("the request takes too much memory")
+}
+
+/// Counts data points. The levels are those of the request, its resources, scopes and metrics, and of a metric's data.
+struct Metrics<'a> {
+    level: usize,
+    points: &'a mut u64,
+}
+
+impl<'de> ReadFields<'de> for Metrics<'_> {
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        let mut next = Metrics { level: self.level + 1, points: self.points };
+        match (self.level, name) {
+            (0, "resourceMetrics") | (1, "scopeMetrics") | (2, "metrics") | (4, "dataPoints") => {
+                map.next_value_seed(List(&mut next))?;
+            }
+            (3, "gauge" | "sum" | "histogram" | "exponentialHistogram" | "summary") => {
+                map.next_value_seed(Object(&mut next))?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> ReadElements<'de> for Metrics<'_> {
+    fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        const DATA_POINT: usize = 5;
+        let is_element = list.next_element_seed(Object(self))?.is_some();
+        *self.points += u64::from(is_element && self.level == DATA_POINT);
+        Ok(is_element)
     }
 }

@@ -20,15 +20,19 @@
 //! assert_eq!((events[1].agent.as_str(), events[1].event.outcome()), ("support", Some(true)));
 //! ```
 mod adapter;
+mod attributes;
 mod decode;
 mod dialects;
 mod json;
+mod json_span;
 mod protobuf;
 mod request;
 mod span;
 mod trace;
+mod wire;
 
 pub use adapter::OtelAdapter;
+pub use decode::data_points;
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

@@ -1,9 +1,11 @@
-use serde::{Deserialize, Serialize};
-use sre_core::event::{Evaluation, HttpRequest, LlmCall, StepFinished, StringLimiter, ToolCall};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use sre_core::event::{HttpRequest, LlmCall, StepFinished, StringLimiter, ToolCall};
 use sre_core::private::json_text;
 use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
 
-use crate::dialects::{self, DIALECTS, Dialect, FirstToken, Role, known_key};
+use crate::attributes::Known;
+use crate::dialects::{self, Dialect, FirstToken, Role};
 
 /// The fields of a span that JSON and protobuf share.
 pub(crate) struct RawSpan<'a> {
@@ -15,16 +17,6 @@ pub(crate) struct RawSpan<'a> {
     pub(crate) end: Timestamp,
     pub(crate) failed: bool,
     pub(crate) status_message: &'a str,
-}
-
-/// The value of an attribute.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Scalar<'a> {
-    Text(&'a str),
-    Int(i64),
-    Float(f64),
-    Bool(bool),
-    Other,
 }
 
 /// The parts of a span that describe an agent's run.
@@ -41,136 +33,13 @@ pub(crate) struct Span {
     pub(crate) error: Option<String>,
     /// The event of the span; `None` for agents, and for spans without an event.
     #[serde(with = "json_text")]
-    pub(crate) event: Option<Event>,
+    pub(crate) event: Option<Box<Event>>,
     #[serde(with = "json_text")]
     pub(crate) evaluations: Vec<Event>,
 }
 
 /// Maximum number of evaluations in the attributes of a span.
 pub(crate) const MAX_EVALUATIONS: usize = 128;
-
-/// The attributes that are in a table, and the evaluations in numbered attributes.
-pub(crate) struct Known<'a> {
-    found: Vec<(&'static str, Scalar<'a>)>,
-    evaluations: Vec<Judgement<'a>>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Judgement<'a> {
-    /// The list and the index in it, such as `evaluations.0`.
-    prefix: &'a str,
-    name: Option<&'a str>,
-    score: Option<f64>,
-    label: Option<&'a str>,
-}
-
-impl<'a> Known<'a> {
-    pub(crate) fn with_capacity(attributes: usize) -> Self {
-        Self { found: Vec::with_capacity(attributes), evaluations: Vec::new() }
-    }
-
-    pub(crate) fn add(&mut self, key: &'a str, value: Scalar<'a>) {
-        if let Some(key) = known_key(key) {
-            self.found.push((key, value));
-        } else if key.starts_with("evaluations.") || key.starts_with("annotations.") {
-            self.add_evaluation(key, value);
-        }
-    }
-
-    /// Adds a field such as `evaluations.0.evaluation.score`, in which OpenInference flattens lists.
-    fn add_evaluation(&mut self, key: &'a str, value: Scalar<'a>) {
-        let Some((end, _)) = key.match_indices('.').nth(1) else { return };
-        let (prefix, field) = key.split_at(end);
-        let position = self.evaluations.iter().position(|judgement| judgement.prefix == prefix).unwrap_or_else(|| {
-            self.evaluations.push(Judgement { prefix, ..Default::default() });
-            self.evaluations.len() - 1
-        });
-        let judgement = &mut self.evaluations[position];
-        match field.rsplit('.').next() {
-            Some("name") => judgement.name = value.text(),
-            Some("score") => judgement.score = value.number(),
-            Some("label") => judgement.label = value.text(),
-            _ => {}
-        }
-    }
-
-    fn first(&self, keys: &[&'static str]) -> Option<Scalar<'a>> {
-        keys.iter().find_map(|key| self.found.iter().find(|(found, _)| found == key)).map(|(_, value)| *value)
-    }
-
-    pub(crate) fn text(&self, keys: &[&'static str]) -> Option<&'a str> {
-        self.first(keys).and_then(Scalar::text).filter(|text| !text.is_empty())
-    }
-
-    fn owned(&self, keys: &[&'static str]) -> Option<String> {
-        self.text(keys).map(str::to_owned)
-    }
-
-    fn number(&self, keys: &[&'static str]) -> Option<f64> {
-        self.first(keys).and_then(Scalar::number)
-    }
-
-    fn count(&self, keys: &[&'static str]) -> u64 {
-        self.number(keys).filter(|count| *count >= 0.0).unwrap_or(0.0) as u64
-    }
-
-    fn dialect(&self) -> Option<(&'static Dialect, Role)> {
-        let marked = DIALECTS.iter().find_map(|dialect| {
-            let found = self.text(&[dialect.marker])?;
-            let role = dialect.roles.iter().find(|(value, _)| *value == found).map(|(_, role)| *role);
-            Some((dialect, role.unwrap_or(dialect.any_other_role)))
-        });
-        let is_old_call =
-            || self.text(&[dialects::LLM_REQUEST_TYPE]).map(|_| (dialects::GEN_AI_TABLE, Role::ModelCall));
-        marked.or_else(is_old_call)
-    }
-
-    /// Returns the evaluation in the attributes of the GenAI conventions.
-    pub(crate) fn gen_ai_evaluation(&self) -> Option<Event> {
-        let judgement = Judgement {
-            prefix: "",
-            name: self.text(&[dialects::EVALUATION_NAME]),
-            score: self.number(&[dialects::EVALUATION_SCORE]),
-            label: self.text(&[dialects::EVALUATION_LABEL]),
-        };
-        judgement.event()
-    }
-}
-
-impl<'a> Scalar<'a> {
-    fn text(self) -> Option<&'a str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn number(self) -> Option<f64> {
-        match self {
-            Self::Int(number) => Some(number as f64),
-            Self::Float(number) => Some(number).filter(|number| number.is_finite()),
-            Self::Text(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
-            Self::Bool(flag) => Some(f64::from(u8::from(flag))),
-            Self::Other => None,
-        }
-    }
-}
-
-impl Judgement<'_> {
-    fn event(&self) -> Option<Event> {
-        let passed = self.label.and_then(|label| match label.to_ascii_lowercase().as_str() {
-            "pass" | "passed" | "true" | "yes" | "correct" | "relevant" | "factual" | "grounded" | "non-toxic" => {
-                Some(true)
-            }
-            "fail" | "failed" | "false" | "no" | "incorrect" | "irrelevant" | "hallucinated" | "toxic" => Some(false),
-            _ => None,
-        });
-        if passed.is_none() && self.score.is_none() {
-            return None;
-        }
-        Some(Evaluation::new(self.name?, passed, self.score).into())
-    }
-}
 
 impl Span {
     /// Shortens strings that are too long, and removes evaluations beyond [`MAX_EVALUATIONS`].
@@ -185,19 +54,18 @@ impl Span {
         self.evaluations.iter_mut().for_each(|evaluation| evaluation.limit_strings(limiter));
     }
 
-    /// Reads a span by the tables. Returns `None` if its duration or cost is negative. `events` are the names and times
-    /// of its span events.
-    pub(crate) fn read<'a>(
-        raw: &RawSpan<'a>,
-        known: &Known<'a>,
-        events: impl Iterator<Item = (&'a str, Timestamp)>,
-    ) -> Option<Self> {
-        let dialect = known.dialect();
-        let cost = dialect.and_then(|(dialect, _)| known.number(dialect.cost_usd));
-        if raw.end < raw.start || cost.is_some_and(|cost| cost < 0.0) {
+    /// Reads a span by the tables. Returns `None` if its duration, its cost or another number is out of range.
+    pub(crate) fn read(raw: &RawSpan<'_>, known: &Known<'_>) -> Option<Self> {
+        // A duration above a century is a mistake.
+        let duration_ms = raw.end.millis_since(raw.start);
+        if raw.end < raw.start || duration_ms > 3.2e12 || known.has_too_many_evaluations {
             return None;
         }
-        let error = error_of(raw, known);
+        let dialect = known.dialect();
+        let cost = match dialect {
+            Some((dialect, _)) => known.cost(dialect.cost_usd).ok()?,
+            None => None,
+        };
         let mut span = Self {
             id: raw.id,
             parent: raw.parent,
@@ -205,26 +73,36 @@ impl Span {
             end: raw.end,
             role: dialect.map(|(_, role)| role),
             name: None,
-            error,
+            error: error_of(raw, known),
             event: None,
-            evaluations: known.evaluations.iter().filter_map(Judgement::event).collect(),
+            evaluations: known.evaluations(),
         };
         match dialect {
-            Some((dialect, role)) => span.fill(raw, known, dialect, role, events),
-            None if raw.is_client => span.event = span.http_request(known),
+            Some((dialect, role)) => span.fill(raw, known, dialect, role, cost),
+            None if raw.is_client => span.event = span.http_request(known).map(Box::new),
             None => {}
+        }
+        if let Some(event) = &span.event {
+            event.check().ok()?;
         }
         Some(span)
     }
 
-    fn fill<'a>(
-        &mut self,
-        raw: &RawSpan<'a>,
-        known: &Known<'a>,
-        dialect: &Dialect,
-        role: Role,
-        events: impl Iterator<Item = (&'a str, Timestamp)>,
-    ) {
+    /// Returns the approximate memory behind the span, in bytes, without the span itself.
+    pub(crate) fn heap_size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let events = self.event.as_deref().into_iter().chain(&self.evaluations);
+        text(&self.name) + text(&self.error) + events.map(|event| size_of::<Event>() + text_size(event)).sum::<usize>()
+    }
+
+    /// Returns the size of the span's text, in bytes.
+    pub(crate) fn text_size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let events = self.event.as_deref().into_iter().chain(&self.evaluations);
+        text(&self.name) + text(&self.error) + events.map(text_size).sum::<usize>()
+    }
+
+    fn fill(&mut self, raw: &RawSpan<'_>, known: &Known<'_>, dialect: &Dialect, role: Role, cost: Option<Usd>) {
         let duration_ms = Some(self.end.millis_since(self.start));
         let error = self.error.clone();
         match role {
@@ -238,7 +116,7 @@ impl Span {
                 self.name = (role == Role::Chain).then(|| name.clone());
                 let mut step = StepFinished::new(name, kind).with_error(error);
                 step.duration_ms = duration_ms;
-                self.event = Some(step.into());
+                self.event = Some(Box::new(step.into()));
             }
             Role::ToolCall => {
                 let arguments = known.text(dialect.arguments);
@@ -246,7 +124,7 @@ impl Span {
                 call.arguments_hash = arguments.map(|text| hash_arguments(text, dialect.arguments_in));
                 call.operation_id = known.owned(dialect.tool_call_id);
                 call.duration_ms = duration_ms;
-                self.event = Some(call.into());
+                self.event = Some(Box::new(call.into()));
             }
             Role::ModelCall => {
                 let mut call = LlmCall::new(known.owned(dialect.model)).with_error(error);
@@ -254,26 +132,19 @@ impl Span {
                 call.input_tokens = known.count(dialect.input_tokens);
                 call.cached_input_tokens = known.count(dialect.cached_input_tokens);
                 call.output_tokens = known.count(dialect.output_tokens);
-                call.cost_usd = known.number(dialect.cost_usd).and_then(|cost| Usd::try_from(cost).ok());
+                call.cost_usd = cost;
                 call.duration_ms = duration_ms;
-                call.first_token_ms = self.first_token(known, &dialect.first_token, events);
-                self.event = Some(call.into());
+                call.first_token_ms = self.first_token(known, &dialect.first_token);
+                self.event = Some(Box::new(call.into()));
             }
         }
     }
 
-    fn first_token<'a>(
-        &self,
-        known: &Known<'a>,
-        place: &FirstToken,
-        mut events: impl Iterator<Item = (&'a str, Timestamp)>,
-    ) -> Option<f64> {
+    fn first_token(&self, known: &Known<'_>, place: &FirstToken) -> Option<f64> {
         let found = match place {
             FirstToken::Seconds(key) => known.number(&[key]).map(|seconds| seconds * 1e3),
             FirstToken::Milliseconds(key) => known.number(&[key]),
-            FirstToken::SpanEvent(name) => {
-                events.find(|(event, _)| event == name).map(|(_, time)| time.millis_since(self.start))
-            }
+            FirstToken::SpanEvent(name) => known.span_event(name).map(|time| time.millis_since(self.start)),
         };
         found.filter(|ms| *ms >= 0.0)
     }
@@ -310,13 +181,51 @@ fn error_of(raw: &RawSpan<'_>, known: &Known<'_>) -> Option<String> {
 
 fn hash_arguments(text: &str, wrapped_in: &[&str]) -> String {
     if !wrapped_in.is_empty()
-        && let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(text)
-        && fields.contains_key("metadata")
-        && let Some(inner) = wrapped_in.iter().find_map(|key| fields.get(*key))
+        && text.trim_start().starts_with('{')
+        && let Ok(fields) = serde_json::from_str::<WrappedArguments<'_>>(text)
+        && fields.metadata.is_some()
+        && let Some(inner) = wrapped_in.iter().find_map(|key| match *key {
+            "inputs" => fields.inputs,
+            "input_str" => fields.input_str,
+            _ => None,
+        })
     {
-        return arguments_hash(&inner.to_string());
+        return arguments_hash(inner.get());
     }
     arguments_hash(text)
+}
+
+/// The arguments of a tool call and its metadata. The keys are those of [`Dialect::arguments_in`].
+#[derive(Deserialize)]
+struct WrappedArguments<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    inputs: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    input_str: Option<&'a RawValue>,
+}
+
+/// Reads a value that is present, also `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Returns the size of the texts of an event, in bytes.
+pub(crate) fn text_size(event: &Event) -> usize {
+    let of = |texts: &[Option<&String>]| texts.iter().flatten().map(|text| text.len()).sum();
+    match event {
+        Event::LlmCall(call) => {
+            of(&[call.model.as_ref(), call.provider.as_ref(), call.error.as_ref(), call.operation_id.as_ref()])
+        }
+        Event::ToolCall(call) => {
+            of(&[Some(&call.tool), call.arguments_hash.as_ref(), call.error.as_ref(), call.operation_id.as_ref()])
+        }
+        Event::StepFinished(step) => of(&[Some(&step.name), Some(&step.kind), step.error.as_ref()]),
+        Event::HttpRequest(request) => of(&[Some(&request.url), request.error.as_ref()]),
+        Event::Evaluation(evaluation) => evaluation.metric.len(),
+        _ => 0,
+    }
 }
 
 /// Ignores a parent in another process, which may never arrive here: the span is a root of this input.

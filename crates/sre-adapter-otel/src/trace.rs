@@ -134,7 +134,7 @@ struct OwnEvents {
 
 impl OwnEvents {
     fn take(span: &mut Span) -> Self {
-        Self { event: span.event.take(), evaluations: std::mem::take(&mut span.evaluations) }
+        Self { event: span.event.take().map(|event| *event), evaluations: std::mem::take(&mut span.evaluations) }
     }
 }
 

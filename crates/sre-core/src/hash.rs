@@ -1,8 +1,8 @@
-use std::fmt::Write;
 use std::hash::Hasher;
 
-use serde_json::{Number, Value};
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::canonical_json::canonical_json;
 
 /// Hashes parts, for data that is stored or published: SipHash-1-3 with 128 bits and a key of zeros, over each part
 /// preceded by its length. The hash is the same on every machine and in every version.
@@ -18,7 +18,7 @@ pub fn stable_hash(parts: &[&[u8]]) -> [u8; 16] {
 /// Returns a digest of a tool call's arguments: 32 hex digits, equal for equal JSON regardless of whitespace, the order
 /// of keys and the format of numbers.
 ///
-/// It detects repeated calls. It does not hide arguments that can be guessed.
+/// Text that is not JSON, or has more than 65,536 members, is hashed as it is. It detects repeated calls. It does not hide arguments that can be guessed.
 ///
 /// ```
 /// use sre_core::arguments_hash;
@@ -26,57 +26,9 @@ pub fn stable_hash(parts: &[&[u8]]) -> [u8; 16] {
 /// assert_ne!(arguments_hash("{}"), arguments_hash("[]"));
 /// ```
 pub fn arguments_hash(arguments: &str) -> String {
-    let mut canonical = String::with_capacity(arguments.len());
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(value) => write_canonical(&value, &mut canonical),
-        Err(_) => canonical.push_str(arguments),
-    }
-    format!("{:032x}", u128::from_be_bytes(stable_hash(&[canonical.as_bytes()])))
-}
-
-/// Writes JSON without whitespace, with sorted keys and each number in one format.
-fn write_canonical(value: &Value, out: &mut String) {
-    match value {
-        Value::Array(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index > 0 { "," } else { "" });
-                write_canonical(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(fields) => {
-            // A map of serde_json is sorted unless a crate of the program enables its `preserve_order`.
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_unstable_by_key(|(key, _)| *key);
-            out.push('{');
-            for (index, (key, value)) in fields.into_iter().enumerate() {
-                out.push_str(if index > 0 { "," } else { "" });
-                write_text(&Value::from(key.as_str()), out);
-                out.push(':');
-                write_canonical(value, out);
-            }
-            out.push('}');
-        }
-        Value::Number(number) => write_text(&canonical_number(number), out),
-        scalar => write_text(scalar, out),
-    }
-}
-
-/// Converts a whole number to an integer, whether it was written as `1`, `1.0` or `1e0`.
-fn canonical_number(number: &Number) -> Value {
-    // Beyond 2^53, a float cannot represent every integer.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match number.as_f64() {
-        Some(float) if !number.is_i64() && !number.is_u64() && float.fract() == 0.0 && float.abs() <= EXACT => {
-            Value::from(float as i64)
-        }
-        _ => Value::Number(number.clone()),
-    }
-}
-
-fn write_text(scalar: &Value, out: &mut String) {
-    write!(out, "{scalar}").expect("writing to a string cannot fail");
+    let canonical = canonical_json(arguments);
+    let hash = stable_hash(&[canonical.as_deref().unwrap_or(arguments.as_bytes())]);
+    format!("{:032x}", u128::from_be_bytes(hash))
 }
 
 #[cfg(test)]

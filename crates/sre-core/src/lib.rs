@@ -41,6 +41,7 @@ pub mod adapter;
 mod alert;
 mod alert_store;
 mod breaker;
+mod canonical_json;
 mod cascade;
 mod channel;
 mod clock;

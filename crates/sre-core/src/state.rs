@@ -59,27 +59,40 @@ impl StateWriter {
         }
     }
 
-    /// Writes a named part, which a reader may skip.
+    /// Writes a named part, which a reader may skip. The part is written in place, without a copy of its own.
     pub fn section(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
-        let mut section = Self::default();
-        write(&mut section);
-        self.failure = self.failure.take().or(section.failure);
-        self.put(&(name, Bytes(&section.bytes)));
+        self.put(name);
+        let start = self.bytes.len();
+        write(self);
+        if self.failure.is_some() {
+            return;
+        }
+        // Its length comes first.
+        match postcard::to_stdvec(&(self.bytes.len() - start)) {
+            Ok(length) => drop(self.bytes.splice(start..start, length)),
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    /// Makes room for `bytes` more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact(bytes);
+    }
+
+    /// Returns the number of bytes written so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// Returns the bytes, or an error if a value could not be serialized.
     pub fn finish(self) -> Result<Vec<u8>, StateError> {
         self.failure.map_or(Ok(self.bytes), |error| Err(error.into()))
     }
-}
-
-/// Serialized with its length, and read without a copy.
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Bytes<'a>(#[serde(serialize_with = "as_bytes")] &'a [u8]);
-
-fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(bytes)
 }
 
 impl<'a> StateReader<'a> {
@@ -110,5 +123,25 @@ impl<'a> StateReader<'a> {
     /// Returns whether everything has been read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_names_and_bytes_with_their_lengths() {
+        let mut state = StateWriter::default();
+        state.put(&7_u8);
+        state.section("outer", |state| {
+            state.section("inner", |state| state.put(&vec![1_u8; 200]));
+            state.section("empty", |_| {});
+        });
+        let value = postcard::to_stdvec(&vec![1_u8; 200]).unwrap();
+        let inner = postcard::to_stdvec(&("inner", value)).unwrap();
+        let empty = postcard::to_stdvec(&("empty", Vec::<u8>::new())).unwrap();
+        let expected = postcard::to_stdvec(&(7_u8, "outer", [inner, empty].concat())).unwrap();
+        assert_eq!(state.finish().unwrap(), expected);
     }
 }

@@ -71,10 +71,17 @@ impl IngestReport {
         Self { accepted: 1, ..Self::default() }
     }
 
-    /// Adds rejected records and the reason.
+    /// Adds rejected records and the reason, of which up to 1,000 bytes are kept: it may quote a text of any length.
     pub fn reject(&mut self, records: u64, error: impl Into<String>) {
+        const MAX: usize = 1_000;
         self.rejected += records;
-        self.errors.push(LineError { line: 1, error: error.into() });
+        let mut error = error.into();
+        if error.len() > MAX {
+            error.truncate(error.floor_char_boundary(MAX));
+            error.push('…');
+            error.shrink_to_fit();
+        }
+        self.errors.push(LineError { line: 1, error });
     }
 
     /// Adds the result of one line of a body.
@@ -89,5 +96,19 @@ impl IngestReport {
         self.unused += of_line.unused;
         let room = limits.max_errors.saturating_sub(self.errors.len());
         self.errors.extend(of_line.errors.into_iter().take(room).map(|error| LineError { line, ..error }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut() {
+        let mut report = IngestReport::default();
+        report.reject(2, "é".repeat(1_000));
+        assert_eq!((report.rejected, &*report.errors[0].error), (2, &*("é".repeat(500) + "…")));
+        report.reject(1, "short");
+        assert_eq!(report.errors[1].error, "short");
     }
 }

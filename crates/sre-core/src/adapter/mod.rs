@@ -183,6 +183,14 @@ pub enum AdapterError {
         /// The latest time that is accepted.
         not_after: Timestamp,
     },
+    /// A body whose records take more memory than [`Body::max_decoded_size`].
+    #[error("found a body of {bytes} bytes whose records take more than {max} bytes of memory: send smaller requests")]
+    TooLarge {
+        /// Size of the body, in bytes.
+        bytes: usize,
+        /// The maximum memory, in bytes.
+        max: usize,
+    },
     /// Any other error in the record.
     #[error("{0}")]
     Malformed(String),
@@ -193,6 +201,12 @@ impl From<crate::InvalidEvent> for AdapterError {
         match error {
             crate::InvalidEvent::Json(error) => Self::Json(error),
         }
+    }
+}
+
+impl From<crate::event::InvalidField> for AdapterError {
+    fn from(error: crate::event::InvalidField) -> Self {
+        Self::Malformed(error.to_string())
     }
 }
 

@@ -1,10 +1,12 @@
 //! Events of agents: [`AgentEvent`] has the fields that all events share, [`Event`] has a struct for each kind of
 //! event.
 
+mod bounded;
 mod id;
 mod kind;
 mod limit;
 mod payload;
+mod ranges;
 mod reader;
 
 use std::borrow::Cow;
@@ -20,6 +22,7 @@ pub use self::payload::{
     Evaluation, Handoff, Heartbeat, HttpRequest, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished,
     TaskStarted, ToolCall, UnknownEvent,
 };
+pub use self::ranges::InvalidField;
 use crate::hash::stable_hash;
 use crate::{Timestamp, Usd};
 
@@ -267,6 +270,13 @@ mod tests {
         for (fields, named) in [
             (r#""event":"task_finished","success":true,"duration_ms":-1"#, "duration_ms"),
             (r#""event":"llm_call","cost_usd":-0.5"#, "cost_usd"),
+            (r#""event":"llm_call","cost_usd":"9223372036""#, "`cost_usd`: found 9223372036"),
+            (r#""event":"task_finished","success":true,"cost_usd":100000.01"#, "`cost_usd`: found 100000.01"),
+            (r#""event":"llm_call","input_tokens":18446744073709551615"#, "`input_tokens`: found 18446744073709551615"),
+            (r#""event":"llm_call","output_tokens":1000000001"#, "`output_tokens`: found 1000000001"),
+            (r#""event":"llm_call","cached_input_tokens":1000000001"#, "`cached_input_tokens`: found 1000000001"),
+            (r#""event":"heartbeat","trace_id":"00000000000000000000000000000000""#, "`trace_id`: found only zeros"),
+            (r#""event":"heartbeat","span_id":"0000000000000000""#, "`span_id`: found only zeros"),
             (r#""event":"llm_call","cost_usd":"much""#, "amount of dollars"),
             (r#""event":"task_finished""#, "success"),
             (r#""event":"tool_call","tool":"t","attempt":0"#, "attempt"),
@@ -292,6 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn values_of_any_size_take_little_memory() {
+        // The content of lists and objects before `event` is skipped; no field of an event holds one.
+        let skipped = read(r#"{"x":[1,[2]],"y":{"a":{}},"time":1,"event":"heartbeat"}"#).unwrap();
+        assert_eq!(skipped.event.kind(), EventKind::Heartbeat);
+        let error = read(r#"{"duration_ms":[1],"time":1,"tool":"t","event":"tool_call"}"#).unwrap_err().to_string();
+        assert!(error.contains("invalid type: sequence, expected f64"), "{error}");
+        let many: String = (0..257).map(|number| format!(r#""f{number}":0,"#)).collect();
+        let error = read(&format!(r#"{{{many}"time":1,"event":"heartbeat"}}"#)).unwrap_err().to_string();
+        assert!(error.contains("more than 256 fields before `event`"), "{error}");
+
+        let with_attributes =
+            |attributes: &str| read(&format!(r#"{{"event":"heartbeat","time":1,"attributes":{attributes}}}"#));
+        let nested = r#"{"a":[1,-2.5,null,true,"t"],"b":{"c":{}},"d":18446744073709551615}"#;
+        let attributes = with_attributes(nested).unwrap().attributes;
+        assert_eq!(serde_json::to_value(attributes).unwrap(), serde_json::from_str::<Value>(nested).unwrap());
+        let list = |length: usize| format!(r#"{{"a":[{}]}}"#, vec!["{}"; length].join(","));
+        assert!(with_attributes(&list(999)).is_ok());
+        for too_many in
+            [list(1_000), "[".repeat(100) + "]", format!(r#"{{"a":{{{}"z":0}}}}"#, r#""k":{},"#.repeat(1_000))]
+        {
+            assert!(with_attributes(&too_many).is_err());
+        }
+        let error = with_attributes(&list(1_000)).unwrap_err().to_string();
+        assert!(error.contains("`attributes`: found more than 1000 values"), "{error}");
+    }
+
+    #[test]
     fn null_is_as_good_as_absent() {
         let nulls = r#"{"event":"llm_call","time":1,"agent":null,"task":null,"trace_id":null,"attributes":null,"model":null,"input_tokens":null,"success":null,"error":null}"#;
         assert_eq!(read(nulls).unwrap(), AgentEvent::new(Timestamp::from_secs(1), "default", LlmCall::new(None)));
@@ -309,8 +346,8 @@ mod tests {
         assert_eq!((child.trace_id, child.native_id.as_deref(), &*child.task_key()), (None, Some("run-17"), "run-17"));
         assert_eq!(child.parent_span_id, root.span_id);
         assert!(root.span_id.is_some() && root.span_id != of_other_run.span_id);
-        let zero = heartbeat(r#""trace_id":"00000000000000000000000000000000","span_id":"0000000000000000""#);
-        assert_eq!((zero.trace_id, zero.span_id, zero.native_id.as_deref()), (None, None, None));
+        let root = heartbeat(r#""span_id":"1","parent_span_id":"0000000000000000""#);
+        assert_eq!(root.parent_span_id, None, "several tools write zeros where there is no parent");
         let trace = heartbeat(r#""trace_id":"5b8efff798038103d269b633813fc60c""#);
         assert_eq!(trace.task_key(), "5b8efff798038103d269b633813fc60c");
         assert_ne!(trace.task_hash(), child.task_hash());

@@ -4,7 +4,6 @@
 //! `event` are buffered until the kind is known; agent-sre itself writes no such fields.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::vec;
 
@@ -13,21 +12,23 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::bounded::{Attributes, Shallow};
 use super::payload::{LlmCall, StepFinished, ToolCall, UnknownEvent};
 use super::{AgentEvent, Event, EventKind, InvalidId, SpanId, TraceId};
 use crate::Timestamp;
 
 impl<'de> Deserialize<'de> for AgentEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (envelope, event) = deserializer.deserialize_map(EventVisitor)?;
+        let (envelope, event) = deserializer.deserialize_map(EventVisitor { checks_ranges: true })?;
         let time = envelope.time.ok_or_else(|| D::Error::missing_field("time"))?;
-        Ok(envelope.into_event(time, event))
+        envelope.into_event(time, event)
     }
 }
 
+/// Reads saved state, which may hold numbers that an earlier version accepted.
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EventVisitor).map(|(_, event)| event)
+        deserializer.deserialize_map(EventVisitor { checks_ranges: false }).map(|(_, event)| event)
     }
 }
 
@@ -45,7 +46,7 @@ struct Envelope<'de> {
     span_id: Option<Text<'de>>,
     parent_span_id: Option<Text<'de>>,
     native_id: Option<String>,
-    attributes: Option<BTreeMap<String, Value>>,
+    attributes: Option<Attributes>,
     /// Belongs to the payload. If absent, the event succeeded unless it has an `error`.
     success: Option<bool>,
 }
@@ -68,34 +69,40 @@ impl<'de> Envelope<'de> {
         Ok(true)
     }
 
-    fn into_event(self, time: Timestamp, event: Event) -> AgentEvent {
+    fn into_event<E: Error>(self, time: Timestamp, event: Event) -> Result<AgentEvent, E> {
         let trace = self.trace_id.map(|Text(text)| text).filter(|text| !text.is_empty());
         let trace_id = trace.as_deref().map(str::parse::<TraceId>);
         let native_trace = match &trace_id {
             Some(Err(InvalidId::NotHex { .. })) => trace.as_deref(),
             _ => None,
         };
-        let span_id = |text: Option<Text<'de>>| {
-            let text = text?.0;
-            match text.parse() {
-                Ok(id) => Some(id),
-                Err(InvalidId::NotHex { .. }) if !text.is_empty() => {
-                    Some(SpanId::from_native(trace.as_deref().unwrap_or_default(), &text))
-                }
-                Err(_) => None,
-            }
+        let parse_span_id = |text: Option<Text<'de>>| {
+            let text = text.map(|Text(text)| text).filter(|text| !text.is_empty())?;
+            Some(match text.parse() {
+                Err(InvalidId::NotHex { .. }) => Ok(SpanId::from_native(trace.as_deref().unwrap_or_default(), &text)),
+                parsed => parsed,
+            })
         };
-        AgentEvent {
+        let span_id = parse_span_id(self.span_id);
+        for (field, is_zero) in
+            [("trace_id", trace_id == Some(Err(InvalidId::Zero))), ("span_id", span_id == Some(Err(InvalidId::Zero)))]
+        {
+            if is_zero {
+                return Err(E::custom(format_args!("`{field}`: {}", InvalidId::Zero)));
+            }
+        }
+        Ok(AgentEvent {
             time,
             agent: self.agent.filter(|agent| !agent.is_empty()).unwrap_or_else(|| "default".to_owned()),
             task: self.task,
-            span_id: span_id(self.span_id),
-            parent_span_id: span_id(self.parent_span_id),
+            span_id: span_id.and_then(Result::ok),
+            // Some tools write zeros where there is no parent.
+            parent_span_id: parse_span_id(self.parent_span_id).and_then(Result::ok),
             native_id: self.native_id.or_else(|| native_trace.map(str::to_owned)),
             trace_id: trace_id.and_then(Result::ok),
-            attributes: self.attributes.unwrap_or_default(),
+            attributes: self.attributes.map(|Attributes(attributes)| attributes).unwrap_or_default(),
             event,
-        }
+        })
     }
 }
 
@@ -109,7 +116,12 @@ fn set<T, E: Error>(field: &mut Option<T>, name: &'static str, value: Option<T>)
     }
 }
 
-struct EventVisitor;
+/// The maximum number of fields before `event`, which are buffered.
+const MAX_EARLY_FIELDS: usize = 256;
+
+struct EventVisitor {
+    checks_ranges: bool,
+}
 
 impl<'de> Visitor<'de> for EventVisitor {
     type Value = (Envelope<'de>, Event);
@@ -126,7 +138,12 @@ impl<'de> Visitor<'de> for EventVisitor {
                 break map.next_value::<Text<'de>>()?.0;
             }
             if !envelope.read(&key, &mut map)? {
-                early.push((key, map.next_value()?));
+                if early.len() == MAX_EARLY_FIELDS {
+                    return Err(A::Error::custom(format_args!(
+                        "found more than {MAX_EARLY_FIELDS} fields before `event`, expected `event` first"
+                    )));
+                }
+                early.push((key, map.next_value_seed(Shallow)?));
             }
         };
         if let Some(success) = envelope.success {
@@ -137,7 +154,9 @@ impl<'de> Visitor<'de> for EventVisitor {
         if envelope.success.is_none() {
             infer_success(&mut event);
         }
-        check_ranges(&event).map_err(A::Error::custom)?;
+        if self.checks_ranges {
+            event.check().map_err(A::Error::custom)?;
+        }
         Ok((envelope, event))
     }
 }
@@ -171,43 +190,6 @@ fn infer_success(event: &mut Event) {
     {
         *success = error.is_none();
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum InvalidField {
-    #[error("`{field}`: found {found}, expected {expected}")]
-    Range { field: &'static str, found: String, expected: &'static str },
-    #[error("`evaluation` has no field `passed` or `score`")]
-    NoVerdict,
-}
-
-fn check_ranges(event: &Event) -> Result<(), InvalidField> {
-    let out_of_range = |field, found: &dyn fmt::Display, expected| {
-        Err(InvalidField::Range { field, found: found.to_string(), expected })
-    };
-    let first_token_ms = if let Event::LlmCall(call) = event { call.first_token_ms } else { None };
-    for (field, value) in [("duration_ms", event.duration_ms()), ("first_token_ms", first_token_ms)] {
-        // A duration above a century is a mistake, and sums of such durations would lose precision.
-        if let Some(found) = value.filter(|ms| !(0.0..=3.2e12).contains(ms)) {
-            return out_of_range(field, &found, "milliseconds, at least 0 and at most a century");
-        }
-    }
-    if let Some(found) = event.cost_usd().filter(|cost| cost.is_negative()) {
-        return out_of_range("cost_usd", &found, "at least 0");
-    }
-    if let Event::LlmCall(LlmCall { attempt: Some(0), .. }) | Event::ToolCall(ToolCall { attempt: Some(0), .. }) = event
-    {
-        return out_of_range("attempt", &0, "at least 1");
-    }
-    if let Event::Evaluation(evaluation) = event {
-        if let Some(found) = evaluation.confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {
-            return out_of_range("confidence", &found, "0 to 1");
-        }
-        if evaluation.passed.is_none() && evaluation.score.is_none() {
-            return Err(InvalidField::NoVerdict);
-        }
-    }
-    Ok(())
 }
 
 /// The fields of the payload: first those before `event`, then the rest of the input without the envelope's fields.

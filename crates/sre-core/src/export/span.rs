@@ -137,9 +137,7 @@ mod tests {
         let kept = ids("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
         assert_eq!(kept.trace_id.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!((kept.span_id.to_string(), kept.parent_span_id), ("00f067aa0ba902b7".into(), Some(kept.span_id)));
-        for (trace, span_id) in
-            [("run-7", "8"), (&*"0".repeat(32), &*"0".repeat(16)), (&*"é".repeat(16), "+1+1+1+1+1+1+1+1")]
-        {
+        for (trace, span_id) in [("run-7", "8"), (&*"é".repeat(16), "+1+1+1+1+1+1+1+1")] {
             assert_eq!(ids(trace, span_id), ids(trace, span_id));
         }
         assert_eq!(ids("run-7", "8").trace_id, TraceId::from_native("run-7"));

@@ -3,6 +3,7 @@
 mod decimal;
 pub mod duration;
 pub mod json_text;
+pub mod text_only;
 mod unique_name;
 
 pub use self::decimal::decimal;
