@@ -127,7 +127,10 @@ impl Request {
 
     /// Returns the reason why records were rejected.
     pub(crate) fn rejection(&self) -> String {
-        format!("found {} records without an id, or with a time, duration or cost out of range", self.rejected)
+        format!(
+            "found {} records without an id, or with a time, duration, cost or number of tokens out of range",
+            self.rejected
+        )
     }
 
     /// Adds the name of a service. Returns its index, by which spans refer to it.

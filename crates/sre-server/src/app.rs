@@ -1,12 +1,12 @@
 use std::sync::{Arc, Mutex};
 
 use agent_sre::private::lock;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
 use crate::admission::Admission;
-use crate::api::RequestMetrics;
+use crate::api::{BodyMemory, RequestMetrics};
 use crate::live::Views;
 use crate::pipeline::Pipeline;
 use crate::scrapes::Scrapes;
@@ -28,8 +28,8 @@ pub(crate) struct AppState {
     pub(crate) requests: RequestMetrics,
     /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
-    /// Memory for request bodies, in KiB.
-    pub(crate) body_memory: Arc<Semaphore>,
+    /// Memory for request bodies and the records in them.
+    pub(crate) body_memory: Arc<BodyMemory>,
 }
 
 impl AppState {
@@ -41,7 +41,7 @@ impl AppState {
         pipeline: Pipeline,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let body_memory = Arc::new(Semaphore::new(config.server_limits.max_in_flight >> 10));
+        let body_memory = BodyMemory::new(config.server_limits.max_in_flight);
         let settings = Mutex::new(config.clone());
         let (views, scrapes, requests) = (Views::default(), Scrapes::default(), RequestMetrics::default());
         Self { config, settings, tls, admission, shared, pipeline, views, scrapes, requests, stop, body_memory }

@@ -3,6 +3,7 @@ use agent_sre::private::stable_hash;
 use agent_sre::{Format, JournalEntry, StateError, Timestamp};
 use bytes::Bytes;
 
+use crate::api::MemoryPermit;
 use crate::shared::Shared;
 
 /// Identifies a request: a retry has the same key.
@@ -17,6 +18,8 @@ pub(crate) struct Batch {
     pub(crate) body: Body,
     /// The format and kind of the body, as in the journal: `sre`, `otlp/traces`.
     label: String,
+    /// The memory of the body, which is released once the batch is processed.
+    memory: Option<MemoryPermit>,
 }
 
 impl Batch {
@@ -25,13 +28,18 @@ impl Batch {
             BodyKind::Lines => format.to_string(),
             kind => format!("{format}/{kind}"),
         };
-        Self { received, key, format, body, label }
+        Self { received, key, format, body, label, memory: None }
+    }
+
+    /// Holds this memory until the batch is dropped.
+    pub(crate) fn with_memory(self, permit: MemoryPermit) -> Self {
+        Self { memory: Some(permit), ..self }
     }
 
     /// Decodes the body as far as that does not depend on earlier batches.
     pub(crate) fn decode(self, shared: &Shared) -> Result<Self, AdapterError> {
         let body = shared.decode(self.format, self.body)?;
-        Ok(Self::new(self.format, body, self.key, self.received))
+        Ok(Self { memory: self.memory, ..Self::new(self.format, body, self.key, self.received) })
     }
 
     pub(crate) fn entry(&self) -> JournalEntry<'_> {
@@ -48,9 +56,14 @@ impl Batch {
         Ok(Self::new(format, Body::new(kind, Bytes::copy_from_slice(body)), key, received))
     }
 
-    /// Returns the approximate size in memory, in bytes.
+    /// Returns the size of the journal's entry, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.body.bytes.len()
+    }
+
+    /// Returns the approximate memory that the batch takes until it is processed, in bytes, with the journal's copy.
+    pub(crate) fn memory_size(&self) -> usize {
+        self.body.size() + self.body.bytes.len()
     }
 }
 

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_sre::Window;
+use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -73,7 +74,8 @@ impl Tls {
 pub struct ServerLimits {
     /// Size of a request body, also when decompressed, in bytes; 16 MiB.
     pub max_body: usize,
-    /// Size of all request bodies in progress together, in bytes, at least twice `max_body`; 64 MiB.
+    /// Memory of all requests in progress together, in bytes: their bodies and the records decoded from them. At least
+    /// 2 × (4 × `max_body` + 1 MiB); 192 MiB.
     pub max_in_flight: usize,
     /// Concurrent connections; 512.
     pub max_connections: usize,
@@ -100,7 +102,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             max_body: 16 << 20,
-            max_in_flight: 64 << 20,
+            max_in_flight: 192 << 20,
             max_connections: 512,
             max_connections_per_address: None,
             client_timeout: Duration::from_secs(30),
@@ -117,6 +119,11 @@ impl ServerLimits {
     /// Returns the maximum number of connections of an address.
     pub(crate) fn connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or(self.max_connections / 4).max(1)
+    }
+
+    /// Returns the least `max_in_flight`, in bytes: enough for two requests of `max_body`, each with its records.
+    fn least_in_flight(&self) -> usize {
+        self.max_body.saturating_add(Body::max_decoded_size(self.max_body)).saturating_mul(2)
     }
 }
 
@@ -229,10 +236,11 @@ impl Config {
         set(&mut server_limits.client_timeout, fields.window("client_timeout")?.map(Window::duration));
         set(&mut server_limits.task_timeout, fields.window("task_timeout")?.map(Window::duration));
         fields.finish()?;
-        // A body is held both compressed and decompressed.
-        if server_limits.max_in_flight / 2 < server_limits.max_body {
+        let least = server_limits.least_in_flight();
+        if server_limits.max_in_flight < least {
             let found = server_limits.max_in_flight.to_string();
-            return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, "at least twice `max_body`"));
+            let expected = format!("at least {least}, which is 2 × (4 × `max_body` + 1MiB)");
+            return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, &expected));
         }
         Ok(config)
     }
@@ -370,7 +378,7 @@ tls: {certificate: cert.pem, key: key.pem}
 metrics: {drop_agents: [load-test-.*, canary]}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
-max_in_flight: 8MB
+max_in_flight: 11MB
 max_connections: 7
 max_connections_per_address: 3
 client_timeout: 5s
@@ -393,7 +401,7 @@ snapshot_after: 1MB
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
             max_body: 1 << 20,
-            max_in_flight: 8_000_000,
+            max_in_flight: 11_000_000,
             max_connections: 7,
             max_connections_per_address: Some(3),
             client_timeout: Duration::from_secs(5),
@@ -414,7 +422,10 @@ snapshot_after: 1MB
             ("max_body: 0", "f:1: `max_body: 0`: expected a number of bytes"),
             ("max_body: 5 MiBs", "f:1: `max_body: 5 MiBs`: expected a number of bytes"),
             ("max_body: 99999999999999GiB", "f:1: `max_body: 99999999999999GiB`: expected"),
-            ("max_in_flight: 1MiB", "f:1: `max_in_flight: 1MiB`: expected at least twice `max_body`"),
+            (
+                "max_in_flight: 1MiB",
+                "f:1: `max_in_flight: 1MiB`: expected at least 136314880, which is 2 × (4 × `max_body` + 1MiB)",
+            ),
             ("max_agents: none", "f:1: `max_agents: none`: expected a whole number above 0"),
             ("slos: objectives.yaml", "f:1: `slos: objectives.yaml`: expected a list"),
             ("tokens: [{name: a, scope: all}]", "f:1: `tokens[0].scope: all`: expected `ingest` or `read`"),

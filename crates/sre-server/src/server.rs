@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
-use crate::api::{self, StartPhase};
+use crate::api::{self, BodyMemory, StartPhase};
 use crate::app::AppState;
 use crate::batch::Batch;
 use crate::engine_set::EngineSetError;
@@ -229,7 +229,8 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
         last = covered;
         shared.journal.covered.store(covered, Ordering::Relaxed);
     }
-    let (last, processor) = replay(&journal, last, processor)?;
+    let memory = BodyMemory::new(config.server_limits.max_in_flight);
+    let (last, processor) = replay(&journal, last, processor, &memory)?;
     shared.journal.last.store(last, Ordering::Relaxed);
     for damage in journal.damage() {
         tracing::error!("A part of the journal cannot be read and is skipped: {damage}");
@@ -239,8 +240,14 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     Ok((shared, pipeline))
 }
 
-/// Processes the journal's entries after the snapshot: one thread reads them, another processes them.
-fn replay(journal: &SqliteJournal, after: u64, mut processor: Processor) -> Result<(u64, Processor), StoreError> {
+/// Processes the journal's entries after the snapshot: one thread reads them, another processes them. Those in between take
+/// their memory from `memory`.
+fn replay(
+    journal: &SqliteJournal,
+    after: u64,
+    mut processor: Processor,
+    memory: &Arc<BodyMemory>,
+) -> Result<(u64, Processor), StoreError> {
     let mut last = after;
     let shared = processor.shared.clone();
     std::thread::scope(|scope| {
@@ -251,9 +258,10 @@ fn replay(journal: &SqliteJournal, after: u64, mut processor: Processor) -> Resu
         });
         journal.replay(after, &mut |number, entry| {
             last = number;
+            let permit = memory.wait_for(4 * entry.body.len());
             let batch = Batch::from_entry(&entry).map_err(|error| error.to_string());
             match batch.and_then(|batch| batch.decode(&shared).map_err(|error| error.to_string())) {
-                Ok(batch) => batches.send(batch).is_ok(),
+                Ok(batch) => batches.send(batch.with_memory(permit)).is_ok(),
                 Err(error) => {
                     journal.set_aside(number, &entry, error);
                     true

@@ -239,7 +239,8 @@ impl JournalStore for SqliteJournal {
             while let Some(row) = rows.next()? {
                 state.extend_from_slice(bytes(row.get_ref(0)?));
             }
-            let is_intact = checksum.is_ok_and(|known| known.is_none_or(|known| known == snapshot_checksum(last, &state)));
+            let is_intact =
+                checksum.is_ok_and(|known| known.is_none_or(|known| known == snapshot_checksum(last, &state)));
             let sql = "SELECT min(number) FROM entries";
             let first: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
             let covered = first.map_or_else(|| last_number(connection), |first| Ok((first - 1).cast_unsigned()))?;
@@ -262,7 +263,8 @@ impl JournalStore for SqliteJournal {
             let mut select = connection.prepare(sql)?;
             let mut rows = select.query([after.cast_signed()])?;
             // A snapshot that is damaged covers the entries before the first.
-            let has_snapshot: bool = connection.query_row("SELECT EXISTS (SELECT 1 FROM snapshot)", [], |row| row.get(0))?;
+            let has_snapshot: bool =
+                connection.query_row("SELECT EXISTS (SELECT 1 FROM snapshot)", [], |row| row.get(0))?;
             let mut expected = if after == 0 && has_snapshot { 0 } else { after.saturating_add(1) };
             while let Some(row) = rows.next()? {
                 let number = row.get::<_, i64>(0)?.cast_unsigned();

@@ -1,25 +1,24 @@
 use std::io::Read;
-use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use flate2::bufread::GzDecoder;
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
+use super::memory::MemoryPermit;
 use crate::app::AppState;
 
-/// A request's body, complete and decompressed, with the permit for its memory until it is dropped.
+/// A request's body, complete and decompressed, with the permit for its memory.
 pub(crate) struct BufferedBody {
     pub(crate) bytes: Bytes,
-    _permit: OwnedSemaphorePermit,
+    pub(crate) permit: MemoryPermit,
 }
 
 /// Reads a body within the limits of its size, its time, and the memory of all bodies.
 pub(super) async fn read_body(state: &AppState, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ApiError> {
-    let server_limits = &state.config.server_limits;
+    let max_body = state.config.server_limits.max_body;
     let encoding =
         headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
     let is_gzip = match encoding.as_deref() {
@@ -30,24 +29,25 @@ pub(super) async fn read_body(state: &AppState, headers: &HeaderMap, body: Body)
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     };
+    let sent = receive(state, headers, body, max_body).await?;
+    if is_gzip { decompress(sent, max_body).await } else { Ok(sent) }
+}
+
+/// Reads a body as it was sent, of at most `max_body` bytes.
+pub(super) async fn receive(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: Body,
+    max_body: usize,
+) -> Result<BufferedBody, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > server_limits.max_body) {
-        return Err(too_large(server_limits.max_body));
+    if announced.is_some_and(|length| length > max_body) {
+        return Err(too_large(max_body));
     }
-    let mut permit = MemoryPermit::new(state.body_memory.clone());
-    let reading = collect(body, server_limits.max_body, &mut permit);
-    let sent = tokio::time::timeout(server_limits.client_timeout, reading).await.map_err(|_| {
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time (`client_timeout`)")
-    })??;
-    if !is_gzip {
-        return Ok(BufferedBody { bytes: sent, _permit: permit.held });
-    }
-    let max_body = server_limits.max_body;
-    off_the_runtime(sent.len(), move || {
-        let bytes = decompress(&sent, max_body, &mut permit)?;
-        Ok(BufferedBody { bytes, _permit: permit.held })
-    })
-    .await
+    let reading = collect(state, body, announced.unwrap_or_default(), max_body);
+    tokio::time::timeout(state.config.server_limits.client_timeout, reading)
+        .await
+        .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time (`client_timeout`)"))?
 }
 
 /// Runs work on a body of `bytes`; if that is large, on a thread where it does not block other requests.
@@ -59,76 +59,76 @@ pub(crate) async fn off_the_runtime<T: Send + 'static>(bytes: usize, work: impl 
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// Takes the memory for a body that was read elsewhere.
-#[cfg(feature = "grpc")]
-pub(super) fn with_permit(state: &AppState, bytes: Bytes) -> Result<BufferedBody, ApiError> {
-    let mut permit = MemoryPermit::new(state.body_memory.clone());
-    permit.acquire(bytes.len())?;
-    Ok(BufferedBody { bytes, _permit: permit.held })
-}
-
-async fn collect(mut body: Body, max_body: usize, permit: &mut MemoryPermit) -> Result<Bytes, ApiError> {
-    let mut collected = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+async fn collect(
+    state: &AppState,
+    mut body: Body,
+    announced: usize,
+    max_body: usize,
+) -> Result<BufferedBody, ApiError> {
+    let (mut permit, arrival) = (state.body_memory.permit(), state.body_memory.arrival());
+    let mut collected = Vec::new();
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = arrival.revoked() => {
+                let message = "the body stalled while others needed its memory (`max_in_flight`)";
+                return Err(ApiError { message: message.to_owned(), ..ApiError::busy() });
+            }
+        };
+        let Some(frame) = frame else { return Ok(BufferedBody { bytes: collected.into(), permit }) };
         let frame = frame.map_err(|error| ApiError::bad_request(format!("cannot read the body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if collected.len() + data.len() > max_body {
             return Err(too_large(max_body));
         }
-        permit.acquire(data.len())?;
-        collected.extend_from_slice(&data);
+        permit.acquire(data.len()).await?;
+        append(&mut collected, &data, announced);
+        arrival.received(collected.len());
     }
-    Ok(collected.freeze())
 }
 
-fn decompress(sent: &[u8], max_body: usize, permit: &mut MemoryPermit) -> Result<Bytes, ApiError> {
-    let mut decoder = GzDecoder::new(sent);
-    let mut decompressed = Vec::new();
-    let mut part = vec![0; 64 << 10];
-    loop {
-        let length =
-            decoder.read(&mut part).map_err(|error| ApiError::bad_request(format!("invalid gzip: {error}")))?;
-        if length == 0 {
-            return Ok(decompressed.into());
-        }
-        if decompressed.len() + length > max_body {
-            return Err(too_large(max_body));
-        }
-        permit.acquire(length)?;
-        decompressed.extend_from_slice(&part[..length]);
+/// Appends data to a buffer, which doubles when it is full, but does not grow beyond the expected size before that is reached.
+fn append(buffer: &mut Vec<u8>, data: &[u8], expected: usize) {
+    let length = buffer.len();
+    if buffer.capacity() - length < data.len() {
+        let doubled = length.max(16 << 10);
+        let more = if expected > length { doubled.min(expected - length) } else { doubled };
+        buffer.reserve_exact(data.len().max(more));
     }
+    buffer.extend_from_slice(data);
+}
+
+/// Decompresses all members of a gzip file.
+pub(super) async fn decompress(sent: BufferedBody, max_body: usize) -> Result<BufferedBody, ApiError> {
+    let runtime = tokio::runtime::Handle::current();
+    // A small body may become a large one.
+    let work = move || {
+        let BufferedBody { bytes: sent, mut permit } = sent;
+        // The size that a file of one member has by its last bytes (RFC 1952), within the best possible ratio.
+        let expected = sent.last_chunk().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+        let expected = expected.min(sent.len().saturating_mul(1_032)).min(max_body);
+        let mut decoder = MultiGzDecoder::new(&*sent);
+        let mut decompressed = Vec::new();
+        let mut part = vec![0; 64 << 10];
+        loop {
+            let length =
+                decoder.read(&mut part).map_err(|error| ApiError::bad_request(format!("invalid gzip: {error}")))?;
+            if length == 0 {
+                drop(sent);
+                permit.shrink_to(decompressed.len());
+                return Ok(BufferedBody { bytes: decompressed.into(), permit });
+            }
+            if decompressed.len() + length > max_body {
+                return Err(too_large(max_body));
+            }
+            runtime.block_on(permit.acquire(length))?;
+            append(&mut decompressed, &part[..length], expected);
+        }
+    };
+    off_the_runtime(usize::MAX, work).await
 }
 
 fn too_large(max_body: usize) -> ApiError {
     let message = format!("found more than {max_body} bytes, expected a smaller body (`max_body`)");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-}
-
-/// Acquires memory in steps while a body arrives, so that a body is refused before it exceeds the memory of all bodies.
-struct MemoryPermit {
-    memory: Arc<Semaphore>,
-    held: OwnedSemaphorePermit,
-    /// Acquired bytes that are not used yet.
-    unused: usize,
-}
-
-const STEP: usize = 64 << 10;
-
-impl MemoryPermit {
-    fn new(memory: Arc<Semaphore>) -> Self {
-        let held = memory.clone().try_acquire_many_owned(0).expect("zero permits are always available");
-        Self { memory, held, unused: 0 }
-    }
-
-    fn acquire(&mut self, bytes: usize) -> Result<(), ApiError> {
-        if bytes > self.unused {
-            let wanted = (bytes - self.unused).div_ceil(STEP) * STEP;
-            let permits = u32::try_from(wanted >> 10).unwrap_or(u32::MAX);
-            let more = self.memory.clone().try_acquire_many_owned(permits).map_err(|_| ApiError::busy())?;
-            self.held.merge(more);
-            self.unused += wanted;
-        }
-        self.unused -= bytes;
-        Ok(())
-    }
 }

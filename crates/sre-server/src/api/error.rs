@@ -132,6 +132,7 @@ impl ApiError {
             StatusCode::REQUEST_TIMEOUT => 4,
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => 12,
             status if status.is_client_error() => 3,
             _ => 13,
         };

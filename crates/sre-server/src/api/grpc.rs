@@ -1,125 +1,100 @@
 //! OTLP/gRPC, on the same address as HTTP.
+//!
+//! Messages are read here instead of by tonic, so that their memory counts as it does for bodies over HTTP.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::post;
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Full};
 use prost::Message;
-use tokio::sync::Semaphore;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::Grpc;
 use tonic::{Code, Status};
 
-use super::body::with_permit;
+use super::body::{BufferedBody, decompress, receive};
 use super::error::ApiError;
 use super::ingest::count_refusal;
-use super::otlp::{Encoding, Signal};
-use crate::ServerLimits;
+use super::otlp::Signal;
 use crate::app::AppState;
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
-pub(crate) fn routes(server_limits: &ServerLimits) -> Router<Arc<AppState>> {
-    // The size of a message is unknown until it is read, so the number of messages bounds their memory.
-    let concurrency = Arc::new(Semaphore::new((server_limits.max_in_flight / server_limits.max_body.max(1)).max(1)));
-    let export = post(move |State(state), request| export(state, concurrency.clone(), request));
-    Router::new().route(TRACES, export.clone()).route(LOGS, export.clone()).route(METRICS, export)
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// Length of a message's prefix: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+pub(crate) fn routes() -> Router<Arc<AppState>> {
+    Router::new().route(TRACES, post(export)).route(LOGS, post(export)).route(METRICS, post(export))
 }
 
-async fn export(state: Arc<AppState>, concurrency: Arc<Semaphore>, request: Request) -> http::Response<Body> {
-    let server_limits = state.config.server_limits;
-    let path = request.uri().path().to_owned();
-    let mut grpc =
-        Grpc::new(Raw).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(server_limits.max_body);
-    let _permit = concurrency.acquire().await;
-    match tokio::time::timeout(server_limits.client_timeout, grpc.unary(Export { state, path }, request)).await {
-        Ok(response) => response.map(Body::new),
-        Err(_) => Status::deadline_exceeded("the message did not arrive in time (`client_timeout`)").into_http(),
-    }
-}
-
-/// Passes messages as bytes; the adapter decodes them.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, message: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
-
-#[derive(Clone)]
-struct Export {
-    state: Arc<AppState>,
-    path: String,
-}
-
-impl tower::Service<tonic::Request<Bytes>> for Export {
-    type Response = tonic::Response<Vec<u8>>;
-    type Error = Status;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let Self { state, path } = self.clone();
-        Box::pin(async move {
-            let response = ingest(&state, &path, request.into_inner()).await;
-            response.map(tonic::Response::new).map_err(|error| {
-                count_refusal(&state, &error);
-                status(&error)
-            })
-        })
-    }
-}
-
-/// Ingests a request, and returns the encoded response.
-async fn ingest(state: &AppState, path: &str, bytes: Bytes) -> Result<Vec<u8>, ApiError> {
-    let signal = match path {
+async fn export(State(state): State<Arc<AppState>>, request: Request) -> http::Response<Body> {
+    let (head, body) = request.into_parts();
+    let signal = match head.uri.path() {
         TRACES => Signal::Traces,
         LOGS => Signal::Logs,
         _ => Signal::Metrics,
     };
-    let rejected = signal.ingest(state, with_permit(state, bytes)?, Encoding::Protobuf).await?;
-    Ok(signal.protobuf_response(rejected))
+    let outcome = async { signal.ingest(&state, read_message(&state, &head.headers, body).await?).await }.await;
+    match outcome {
+        Ok(rejected) => respond(&signal.protobuf_response(rejected)),
+        Err(error) => {
+            count_refusal(&state, &error);
+            let mut response = status(&error).into_http();
+            if error.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+                response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity,gzip"));
+            }
+            response
+        }
+    }
+}
+
+/// Reads the only message of a request, within the limits of a body.
+///
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+async fn read_message(state: &AppState, headers: &HeaderMap, body: Body) -> Result<BufferedBody, ApiError> {
+    let max_body = state.config.server_limits.max_body;
+    let BufferedBody { mut bytes, permit } = receive(state, headers, body, max_body + PREFIX).await?;
+    let Some((prefix, message)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Err(ApiError::bad_request("found no message, expected one"));
+    };
+    let [compressed, length @ ..] = *prefix;
+    let length = u32::from_be_bytes(length) as usize;
+    if length != message.len() {
+        let message = format!("found {} bytes after a prefix for {length}, expected one message", message.len());
+        return Err(ApiError::bad_request(message));
+    }
+    let message = BufferedBody { bytes: bytes.split_off(PREFIX), permit };
+    let encoding = headers.get(ENCODING).map_or(&b"identity"[..], HeaderValue::as_bytes);
+    match (compressed, encoding) {
+        (0, _) => Ok(message),
+        (1, b"gzip") => decompress(message, max_body).await,
+        _ => {
+            let encoding = String::from_utf8_lossy(encoding);
+            let message = format!("found a message compressed by `grpc-encoding: {encoding}`, expected gzip or none");
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+        }
+    }
+}
+
+/// Returns the response with one message, and the status in its trailers.
+fn respond(message: &[u8]) -> http::Response<Body> {
+    let mut framed = BytesMut::with_capacity(PREFIX + message.len());
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap_or_default());
+    framed.put_slice(message);
+    let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
+    let body = Full::<Bytes>::from(framed.freeze()).with_trailers(async { Some(Ok(trailers)) });
+    let mut response = http::Response::new(Body::new(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 fn status(error: &ApiError) -> Status {

@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
 use super::AppRef;
-use super::body::read_body;
+use super::body::{BufferedBody, read_body};
 use super::error::{ApiError, ErrorBody};
 use super::extract::Path;
 use super::openapi::{ApiRouter, INGEST_ERRORS, with_errors};
@@ -60,13 +60,14 @@ async fn events(
     let format: Format =
         format.parse().map_err(|error| ApiError::new(StatusCode::NOT_FOUND, format!("format: {error}")))?;
     let outcome = async {
-        let buffered = read_body(&state, &headers, body).await?;
+        let BufferedBody { bytes, mut permit } = read_body(&state, &headers, body).await?;
+        // For the journal's copy, and the record that is being read.
+        permit.acquire(3 * bytes.len()).await?;
         // The body is part of the key, so that two clients with the same key do not lose records.
-        let key = headers
-            .get("idempotency-key")
-            .map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &buffered.bytes]));
-        let body = adapter::Body::new(BodyKind::Lines, buffered.bytes.clone());
-        let batch = Batch::new(format, body, key, SystemClock.now());
+        let key =
+            headers.get("idempotency-key").map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &bytes]));
+        let body = adapter::Body::new(BodyKind::Lines, bytes);
+        let batch = Batch::new(format, body, key, SystemClock.now()).with_memory(permit);
         send(&state, batch).await
     }
     .await;

@@ -15,6 +15,7 @@ mod grpc;
 mod health;
 mod ingest;
 mod live;
+mod memory;
 mod metrics;
 mod modules;
 mod openapi;
@@ -31,6 +32,7 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 
 pub(crate) use self::live::publish;
+pub(crate) use self::memory::{BodyMemory, MemoryPermit};
 use self::modules::MODULES;
 pub use self::openapi::openapi;
 use self::openapi::{ApiRouter, for_everybody, for_scope};
@@ -71,7 +73,7 @@ fn service_routes() -> ApiRouter {
 pub(crate) fn router(state: Arc<AppState>) -> Router {
     let ingest = Router::from(ingest_routes());
     #[cfg(feature = "grpc")]
-    let ingest = ingest.merge(grpc::routes(&state.config.server_limits));
+    let ingest = ingest.merge(grpc::routes());
     let ingest = ingest.route_layer(from_fn_with_state(state.clone(), access::ingest));
     let read = Router::from(read_routes()).route_layer(from_fn_with_state(state.clone(), access::read));
     Router::from(service_routes())

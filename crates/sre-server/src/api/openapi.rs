@@ -85,7 +85,10 @@ const ACCESS_ERRORS: &Errors = &[
 pub(super) const INGEST_ERRORS: &Errors = &[
     (StatusCode::BAD_REQUEST, "The body cannot be read; the message says what was found and what was expected."),
     (StatusCode::REQUEST_TIMEOUT, "The body did not arrive within `client_timeout`."),
-    (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than `max_body`, as sent or decompressed."),
+    (
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "The body is larger than `max_body`, as sent or decompressed, or its records take too much memory.",
+    ),
     (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported content type or encoding."),
     (StatusCode::TOO_MANY_REQUESTS, "Too many requests are in progress; retry later."),
     (StatusCode::INTERNAL_SERVER_ERROR, "Internal error: the outcome of the batch is unknown."),

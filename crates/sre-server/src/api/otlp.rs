@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
-use agent_sre::adapter::{self, BodyKind};
+use agent_sre::adapter::{self, AdapterError, BodyKind};
+use agent_sre::otel::data_points;
 use agent_sre::{Clock, Format, SystemClock};
 use axum::Json;
 use axum::body::Body;
@@ -8,9 +9,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde_json::{Value, json};
 use utoipa::PartialSchema;
@@ -121,21 +121,6 @@ impl Encoding {
         }
         Ok(())
     }
-
-    /// Returns the number of data points in a request of metrics.
-    fn points(self, bytes: &[u8]) -> Result<u64, ApiError> {
-        let points = match self {
-            Self::Protobuf => {
-                ExportMetricsServiceRequest::decode(bytes).map(|request| points(&request)).map_err(|error| {
-                    format!("found invalid protobuf ({error}), expected an OTLP export request for metrics")
-                })
-            }
-            Self::Json => {
-                serde_json::from_slice(bytes).map(|request| points_as_json(&request)).map_err(|error| error.to_string())
-            }
-        };
-        points.map_err(ApiError::bad_request)
-    }
 }
 
 /// The kinds of OTLP exports.
@@ -157,7 +142,7 @@ impl Signal {
         let outcome = async {
             let body = read_body(state, headers, body).await?;
             encoding.check(&body.bytes)?;
-            self.ingest(state, body, encoding).await
+            self.ingest(state, body).await
         }
         .await;
         match (outcome, encoding) {
@@ -173,29 +158,32 @@ impl Signal {
     }
 
     /// Ingests a request, and returns the number of its rejected records.
-    pub(super) async fn ingest(
-        self,
-        state: &AppState,
-        body: BufferedBody,
-        encoding: Encoding,
-    ) -> Result<u64, ApiError> {
+    pub(super) async fn ingest(self, state: &AppState, body: BufferedBody) -> Result<u64, ApiError> {
+        let BufferedBody { bytes, mut permit } = body;
+        let length = bytes.len();
         let kind = match self {
             Self::Traces => BodyKind::Traces,
             Self::Logs => BodyKind::Logs,
             Self::Metrics => {
-                count_unused(state, encoding.points(&body.bytes)?);
+                let points = off_the_runtime(length, move || {
+                    let _permit = permit;
+                    data_points(&bytes)
+                });
+                count_unused(state, points.await.map_err(invalid_body)?);
                 return Ok(0);
             }
         };
-        let (received, bytes, shared) = (SystemClock.now(), body.bytes.clone(), state.shared.clone());
+        permit.acquire(adapter::Body::max_decoded_size(length)).await?;
+        let (received, shared) = (SystemClock.now(), state.shared.clone());
         let work = move || {
             let format: Format = "otlp".parse().expect("the service includes the OTLP adapter");
             // Exporters retry with the same bytes, which must count once.
             let key = key_of(&[&bytes]);
-            Batch::new(format, adapter::Body::new(kind, bytes), Some(key), received).decode(&shared)
+            let batch = Batch::new(format, adapter::Body::new(kind, bytes), Some(key), received).decode(&shared)?;
+            permit.shrink_to(batch.memory_size());
+            Ok(batch.with_memory(permit))
         };
-        let batch = off_the_runtime(body.bytes.len(), work).await;
-        let batch = batch.map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let batch = off_the_runtime(length, work).await.map_err(invalid_body)?;
         let report = send(state, batch).await?.report;
         count_unused(state, report.unused);
         Ok(report.rejected)
@@ -228,32 +216,18 @@ impl Signal {
     }
 }
 
-const REJECTED: &str = "rejected records without an id, or with an invalid time, duration or cost";
+fn invalid_body(error: AdapterError) -> ApiError {
+    let status = match error {
+        AdapterError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    ApiError::new(status, error.to_string())
+}
+
+const REJECTED: &str =
+    "rejected records without an id, or with a time, duration, cost or number of tokens out of range";
 
 /// Counts records that are not used.
 fn count_unused(state: &AppState, records: u64) {
     state.shared.unused.fetch_add(records, Ordering::Relaxed);
-}
-
-fn points(request: &ExportMetricsServiceRequest) -> u64 {
-    let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    let points = scopes.flat_map(|scope| &scope.metrics).map(|metric| match &metric.data {
-        Some(Data::Gauge(data)) => data.data_points.len(),
-        Some(Data::Sum(data)) => data.data_points.len(),
-        Some(Data::Histogram(data)) => data.data_points.len(),
-        Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
-        Some(Data::Summary(data)) => data.data_points.len(),
-        None => 0,
-    });
-    points.sum::<usize>() as u64
-}
-
-fn points_as_json(request: &Value) -> u64 {
-    fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-        value[name].as_array().map_or(&[], Vec::as_slice)
-    }
-    let scopes = list(request, "resourceMetrics").iter().flat_map(|resource| list(resource, "scopeMetrics"));
-    let metrics = scopes.flat_map(|scope| list(scope, "metrics"));
-    let kinds = ["gauge", "sum", "histogram", "exponentialHistogram", "summary"];
-    metrics.map(|metric| kinds.iter().map(|kind| list(&metric[*kind], "dataPoints").len() as u64).sum::<u64>()).sum()
 }

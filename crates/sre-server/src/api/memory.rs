@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_sre::private::lock;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::error::ApiError;
+
+/// The memory for request bodies and the records decoded from them: `max_in_flight`.
+///
+/// A body takes memory for what has arrived of it. If there is not enough, bodies that have stalled give theirs up, so that
+/// a few of them cannot block all clients.
+#[derive(Debug)]
+pub(crate) struct BodyMemory {
+    /// In KiB.
+    free: Arc<Semaphore>,
+    /// In bytes.
+    total: usize,
+    arriving: Mutex<BTreeMap<u64, Arc<Arrival>>>,
+    next: AtomicU64,
+}
+
+/// A body that is arriving.
+#[derive(Debug)]
+struct Arrival {
+    state: Mutex<ArrivalState>,
+    /// Notified when the body must give up its memory.
+    revoked: Notify,
+}
+
+#[derive(Debug)]
+struct ArrivalState {
+    bytes: usize,
+    /// When it last had a whole step more, and its size then. A byte now and then is no progress.
+    last: Instant,
+    bytes_then: usize,
+}
+
+/// Acquired memory, released when it is dropped.
+#[derive(Debug)]
+pub(crate) struct MemoryPermit {
+    memory: Arc<BodyMemory>,
+    held: OwnedSemaphorePermit,
+    /// Acquired bytes that are not used yet.
+    unused: usize,
+}
+
+/// The part of a [`BodyMemory`] that an arriving body takes.
+pub(super) struct ArrivalGuard {
+    memory: Arc<BodyMemory>,
+    number: u64,
+    arrival: Arc<Arrival>,
+}
+
+/// Memory is acquired in steps of this size, in bytes.
+const STEP: usize = 64 << 10;
+/// A body of which less than a step has arrived in this time may lose its memory to another.
+const STALLED: Duration = Duration::from_secs(1);
+/// How long a request waits for memory that stalled bodies give up.
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl BodyMemory {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
+        let free = Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { free, total: bytes, arriving: Mutex::default(), next: AtomicU64::default() })
+    }
+
+    pub(super) fn permit(self: &Arc<Self>) -> MemoryPermit {
+        let held = self.free.clone().try_acquire_many_owned(0).expect("zero permits are always available");
+        MemoryPermit { memory: self.clone(), held, unused: 0 }
+    }
+
+    /// Waits for memory, on a thread that may block. More than there is in all counts as all.
+    pub(crate) fn wait_for(self: &Arc<Self>, bytes: usize) -> MemoryPermit {
+        let mut permit = self.permit();
+        let permits = u32::try_from((bytes >> 10).min(self.total >> 10)).unwrap_or(u32::MAX);
+        let waiting = self.free.clone().acquire_many_owned(permits);
+        permit.held = tokio::runtime::Handle::current().block_on(waiting).expect("the semaphore is never closed");
+        permit
+    }
+
+    pub(super) fn arrival(self: &Arc<Self>) -> ArrivalGuard {
+        let state = Mutex::new(ArrivalState { bytes: 0, last: Instant::now(), bytes_then: 0 });
+        let arrival = Arc::new(Arrival { state, revoked: Notify::new() });
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.arriving).insert(number, arrival.clone());
+        ArrivalGuard { memory: self.clone(), number, arrival }
+    }
+
+    /// Makes the stalled body with the most memory give it up. Returns false if there is none.
+    fn revoke_stalled(&self) -> bool {
+        let now = Instant::now();
+        let mut arriving = lock(&self.arriving);
+        let stalled = arriving.iter().filter_map(|(number, arrival)| {
+            let state = lock(&arrival.state);
+            (state.bytes > 0 && now.duration_since(state.last) >= STALLED).then_some((state.bytes, *number))
+        });
+        let Some(arrival) = stalled.max().and_then(|(_, number)| arriving.remove(&number)) else { return false };
+        arrival.revoked.notify_one();
+        true
+    }
+}
+
+impl MemoryPermit {
+    /// Acquires memory for `bytes` more bytes.
+    pub(super) async fn acquire(&mut self, bytes: usize) -> Result<(), ApiError> {
+        if bytes <= self.unused {
+            self.unused -= bytes;
+            return Ok(());
+        }
+        let wanted = (bytes - self.unused).div_ceil(STEP) * STEP;
+        let permits = u32::try_from(wanted >> 10).map_err(|_| ApiError::busy())?;
+        let free = &self.memory.free;
+        let more = loop {
+            if let Ok(more) = free.clone().try_acquire_many_owned(permits) {
+                break more;
+            }
+            if !self.memory.revoke_stalled() {
+                return Err(ApiError::busy());
+            }
+            let waiting = free.clone().acquire_many_owned(permits);
+            // Others may have taken it, or it was not enough.
+            if let Ok(Ok(more)) = tokio::time::timeout(REVOCATION_TIMEOUT / 10, waiting).await {
+                break more;
+            }
+        };
+        self.held.merge(more);
+        self.unused = self.unused + wanted - bytes;
+        Ok(())
+    }
+
+    /// Releases what is held beyond `bytes` bytes.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let needed = bytes.div_ceil(1 << 10);
+        let excess = self.held.num_permits().saturating_sub(needed);
+        drop(self.held.split(excess));
+        self.unused = 0;
+    }
+}
+
+impl ArrivalGuard {
+    /// Notes that `bytes` bytes have arrived in all.
+    pub(super) fn received(&self, bytes: usize) {
+        let mut state = lock(&self.arrival.state);
+        state.bytes = bytes;
+        if bytes - state.bytes_then >= STEP {
+            (state.last, state.bytes_then) = (Instant::now(), bytes);
+        }
+    }
+
+    /// Waits until the body must give up its memory.
+    pub(super) async fn revoked(&self) {
+        self.arrival.revoked.notified().await;
+    }
+}
+
+impl Drop for ArrivalGuard {
+    fn drop(&mut self) {
+        lock(&self.memory.arriving).remove(&self.number);
+    }
+}
