@@ -106,7 +106,7 @@ fn of_an_attribute_given_twice_the_first_counts_and_too_many_evaluations_are_rej
     let model = |name| text("gen_ai.request.model", name);
     let (_, events) = with(vec![text("gen_ai.operation.name", "chat"), model("first"), model("second")]).unwrap();
     let models: Vec<Value> =
-        events.iter().map(|event| json!(event)["model"].clone()).filter(|model| model.is_string()).collect();
+        events.iter().map(|event| json!(event)["model"].clone()).filter(Value::is_string).collect();
     assert_eq!(models, ["first"]);
     let evaluation = |number: usize| {
         [text(&format!("evaluations.{number}.evaluation.name"), "m"), text(&format!("evaluations.{number}.score"), "1")]
