@@ -67,7 +67,8 @@ impl OtelAdapter {
         let mut limiter = StringLimiter::default();
         span.limit_strings(&mut limiter);
         self.traces.counts.shortened += limiter.shortened;
-        let bytes = size_of::<Span>() + span.evaluations.len() * size_of::<Event>() + limiter.bytes;
+        let events = usize::from(span.event.is_some()) + span.evaluations.len();
+        let bytes = size_of::<Span>() + events * size_of::<Event>() + limiter.bytes;
         self.traces.advance(span.end);
         let key = id.to_string();
         let is_over = |run: &mut OpenRun<Trace>| run.state.settles_at.is_some_and(|at| at <= span.start);
