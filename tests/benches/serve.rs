@@ -18,6 +18,9 @@ use serde_json::json;
 use sre_adapter_otel::OtelAdapter;
 use sre_core::adapter::{Adapter, Body, BodyKind};
 
+#[path = "serve/many_objectives.rs"]
+mod many_objectives;
+
 /// Number of spans per body.
 const SPANS: usize = 1_000;
 const AGENTS: u64 = 1_000;
@@ -220,8 +223,12 @@ fn load(address: &str, template: &Template, next: &Arc<AtomicU64>, time: Duratio
 }
 
 fn post(stream: &mut BufReader<TcpStream>, body: &[u8]) -> u16 {
+    post_to(stream, "/v1/traces", body)
+}
+
+fn post_to(stream: &mut BufReader<TcpStream>, path: &str, body: &[u8]) -> u16 {
     let head = format!(
-        "POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.get_mut().write_all(head.as_bytes()).expect("a connection");
@@ -276,6 +283,10 @@ fn figure(what: impl Into<String>, measured: f64, unit: &str, required: serde_js
     json!({"what": what.into(), "measured": measured, "unit": unit, "required": required})
 }
 
+fn nanos(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}
+
 fn main() {
     // `cargo test --benches` only checks that it builds.
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -293,7 +304,6 @@ fn main() {
         best(|| drop(decode(Body::new(BodyKind::Traces, body.clone())))),
         best(|| drop(ExportTraceServiceRequest::decode(&*template.bytes))),
     );
-    let nanos = |time: Duration| time.as_secs_f64() * 1e9;
     let required = json!({"times": {"most": 2.0, "peer": "prost", "of_peer": nanos(prost)}});
     let mut figures = vec![figure("read such a body", nanos(read), "ns", required)];
 
@@ -342,6 +352,8 @@ fn main() {
     let per_series = times[10] * 10_000 / u32::try_from(series).expect("a few");
     figures.push(figure("`/metrics`, per 10,000 series", nanos(per_series), "ns", json!({"at_most": 20_000_000})));
     service.kill();
+    let folder = tempfile::tempdir().expect("a folder");
+    figures.extend(many_objectives::measure(folder.path(), Duration::from_secs(most)));
     let text = serde_json::to_string_pretty(&figures).expect("JSON");
     println!("{text}");
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench-serve.json"), text).expect("a file");
