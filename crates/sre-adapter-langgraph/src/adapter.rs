@@ -203,7 +203,7 @@ impl Adapter for LangGraphAdapter {
         let mut limiter = StringLimiter::default();
         line.limit_strings(&mut limiter);
         self.runs.counts.shortened += limiter.shortened;
-        if self.runs.advance(line.time) {
+        if self.runs.advance(line.time, limits) {
             self.expire(line.time, emit);
         }
         if line.event == "raised" {

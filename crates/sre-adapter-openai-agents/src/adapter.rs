@@ -218,7 +218,7 @@ impl Adapter for OpenAiAgentsAdapter {
         let mut limiter = StringLimiter::default();
         line.limit_strings(&mut limiter);
         self.traces.counts.shortened += limiter.shortened;
-        if self.traces.advance(time) {
+        if self.traces.advance(time, limits) {
             self.expire(time, emit);
         }
         match (&*line.event, &line.id) {

@@ -6,8 +6,9 @@ use sre_core::adapter::{
     RunTracker,
 };
 use sre_core::event::StringLimiter;
-use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, TraceId};
+use sre_core::{AgentEvent, Event, SpanId, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
+use crate::converted::ConvertedSpans;
 use crate::decode;
 use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
@@ -20,9 +21,10 @@ pub struct OtelAdapter {
     traces: RunTracker<Trace>,
     /// Traces whose root has arrived, by the time at which they are converted.
     settling: BTreeSet<(Timestamp, String)>,
+    converted: ConvertedSpans,
 }
 
-/// How long to wait for the rest of a trace after its root.
+/// How long to wait for the rest of a trace after its root: in a live service, after the root has arrived.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Maximum number of spans held per trace; further ones are counted as unmatched.
 const MAX_SPANS: usize = 20_000;
@@ -30,7 +32,7 @@ const MAX_SPANS: usize = 20_000;
 impl OtelAdapter {
     /// Creates an adapter with the given limits.
     pub fn new(limits: RunLimits) -> Self {
-        Self { traces: RunTracker::new(limits), settling: BTreeSet::new() }
+        Self { traces: RunTracker::new(limits), settling: BTreeSet::new(), converted: ConvertedSpans::default() }
     }
 
     fn ingest_request(
@@ -54,24 +56,39 @@ impl OtelAdapter {
             match item {
                 Item::Span { trace, span, service } => {
                     let service = service.and_then(|number| request.services.get(number as usize));
-                    self.add(trace, span, service.map(String::as_str), emit);
+                    self.add(trace, span, service.map(String::as_str), limits, emit);
                 }
-                Item::Evaluation(evaluation) => self.evaluate(*evaluation, emit),
+                Item::Evaluation(evaluation) => self.evaluate(*evaluation, limits, emit),
             }
         }
-        self.expire(self.traces.latest(), emit);
+        if limits.arrived.is_none() {
+            self.expire(self.traces.latest(), emit);
+        }
         report
     }
 
-    fn add(&mut self, id: TraceId, mut span: Span, service: Option<&str>, emit: &mut dyn FnMut(AgentEvent)) {
+    fn add(
+        &mut self,
+        id: TraceId,
+        mut span: Span,
+        service: Option<&str>,
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) {
+        self.traces.advance(span.end, limits);
+        if self.converted.contains(id, span.id) {
+            self.traces.counts.repeated += 1;
+            return;
+        }
         let mut limiter = StringLimiter::default();
         span.limit_strings(&mut limiter);
         self.traces.counts.shortened += limiter.shortened;
         let events = usize::from(span.event.is_some()) + span.evaluations.len();
         let bytes = size_of::<Span>() + events * size_of::<Event>() + limiter.bytes;
-        self.traces.advance(span.end);
         let key = id.to_string();
-        let is_over = |run: &mut OpenRun<Trace>| run.state.settles_at.is_some_and(|at| at <= span.start);
+        let is_recording = limits.arrived.is_none();
+        let is_over =
+            |run: &mut OpenRun<Trace>| is_recording && run.state.settles_at.is_some_and(|at| at <= span.start);
         if self.traces.get_mut(&key).is_some_and(is_over)
             && let Some(run) = self.traces.close(&key)
         {
@@ -94,7 +111,7 @@ impl OtelAdapter {
         state.latest = state.latest.max(span.end);
         if span.parent.is_none() {
             let before = state.settles_at;
-            let at = span.end.saturating_add(SETTLE).max(before.unwrap_or_default());
+            let at = limits.arrived.unwrap_or(span.end).saturating_add(SETTLE).max(before.unwrap_or_default());
             state.settles_at = Some(at);
             before.map(|before| self.settling.remove(&(before, key.clone())));
             self.settling.insert((at, key.clone()));
@@ -105,13 +122,13 @@ impl OtelAdapter {
         }
     }
 
-    fn evaluate(&mut self, evaluation: LoggedEvaluation, emit: &mut dyn FnMut(AgentEvent)) {
+    fn evaluate(&mut self, evaluation: LoggedEvaluation, limits: &IngestLimits, emit: &mut dyn FnMut(AgentEvent)) {
         let LoggedEvaluation { time, trace, span, mut agent, mut event } = evaluation;
         let mut limiter = StringLimiter::default();
         limiter.names(&mut agent);
         event.limit_strings(&mut limiter);
         self.traces.counts.shortened += limiter.shortened;
-        self.traces.advance(time);
+        self.traces.advance(time, limits);
         let task = trace.map(|id| id.to_string());
         let of_trace = task.as_ref().and_then(|key| self.traces.remembered(key)).map(|run| run.agent.clone());
         let mut event = AgentEvent::new(time, of_trace.or(agent).unwrap_or_else(|| "default".to_owned()), event);
@@ -134,7 +151,8 @@ impl OtelAdapter {
 
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.traces.counts.repeated += state.drop_repeated();
-        let (key, started, spans) = (state.id.to_string(), state.latest, state.spans.len() as u64);
+        let (id, key, started) = (state.id, state.id.to_string(), state.latest);
+        let spans: Vec<SpanId> = state.spans.iter().map(|span| span.id).collect();
         // The trace may be evicted before that time.
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
         let mut agent = None;
@@ -144,10 +162,11 @@ impl OtelAdapter {
         });
         let Some(agent) = agent else {
             // No span has a known dialect, and the root never arrived.
-            self.traces.counts.unmatched += spans;
+            self.traces.counts.unmatched += spans.len() as u64;
             return;
         };
         self.traces.remember(&key, OpenRun::new(agent, key.clone(), started, ()));
+        self.converted.add(id, spans);
     }
 }
 
@@ -206,12 +225,19 @@ impl Adapter for OtelAdapter {
 
     fn save(&self, state: &mut StateWriter) {
         self.traces.save(state);
+        state.section("converted", |state| self.converted.save(state));
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.traces.restore(state)?;
         let settles = |(key, run): (&str, &OpenRun<Trace>)| Some((run.state.settles_at?, key.to_owned()));
         self.settling = self.traces.iter().filter_map(settles).collect();
+        while !state.is_empty() {
+            // Version 0.1.0 has not saved it.
+            if let ("converted", mut state) = state.section()? {
+                self.converted.restore(&mut state)?;
+            }
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@
 //! ```
 mod adapter;
 mod attributes;
+mod converted;
 mod decode;
 mod dialects;
 mod json;

@@ -15,7 +15,7 @@ pub(crate) struct Trace {
     pub(crate) id: TraceId,
     pub(crate) spans: Vec<Span>,
     pub(crate) service: Option<String>,
-    /// When it is converted, a short time after its last root arrived; `None` before.
+    /// When it is converted, a short time after its last root; `None` before that has arrived.
     pub(crate) settles_at: Option<Timestamp>,
     pub(crate) latest: Timestamp,
     /// The agent of the trace's first task, if that was converted before and these spans arrived later.

@@ -1,16 +1,20 @@
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::AdapterError;
 use crate::Timestamp;
 
-/// Limits on the records that an adapter accepts.
+/// Limits on the records that an adapter accepts, and the clock by which their runs time out.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct IngestLimits {
-    /// The latest accepted time of a record. A sender whose clock is far ahead would otherwise end the runs of all
-    /// others.
+    /// The latest accepted time of a record.
     pub not_after: Timestamp,
+    /// When the records arrived, by the clock of a live service. Runs then time out by that clock only, so that no sender's
+    /// time ends the runs of another. `None` for a recording, in which time passes as its records say.
+    pub arrived: Option<Timestamp>,
     /// The maximum number of rejected records listed in the report.
     pub max_errors: usize,
 }
@@ -18,12 +22,18 @@ pub struct IngestLimits {
 impl Default for IngestLimits {
     /// Returns limits that accept any time, as for a recording, and list up to 20 errors.
     fn default() -> Self {
-        Self { not_after: Timestamp::from_nanos(i64::MAX), max_errors: 20 }
+        Self { not_after: Timestamp::from_nanos(i64::MAX), arrived: None, max_errors: 20 }
     }
 }
 
 impl IngestLimits {
-    /// Creates limits for a live service, which rejects records later than `time`.
+    /// Creates limits for a live service: records arrive at `arrived` by its clock, and are rejected if their time is more than
+    /// `max_ahead` later.
+    pub fn live(arrived: Timestamp, max_ahead: Duration) -> Self {
+        Self { arrived: Some(arrived), ..Self::not_after(arrived.saturating_add(max_ahead)) }
+    }
+
+    /// Creates limits for a recording, of which records later than `time` are rejected.
     pub fn not_after(time: Timestamp) -> Self {
         Self { not_after: time, ..Self::default() }
     }

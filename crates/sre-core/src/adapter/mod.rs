@@ -25,7 +25,7 @@
 //!         let time = time.parse::<f64>().ok().and_then(|time| Timestamp::from_unix_seconds(time).ok());
 //!         let time = time.ok_or_else(|| AdapterError::Malformed("expected a time in Unix seconds".to_owned()))?;
 //!         limits.check([time])?;
-//!         if self.0.advance(time) {
+//!         if self.0.advance(time, limits) {
 //!             self.expire(time, emit);
 //!         }
 //!         match event {
@@ -97,8 +97,8 @@ use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the native events of a framework and emits [`AgentEvent`]s.
 ///
-/// The state of open runs is bounded, and a run that never ends is closed as incomplete after a time-out. Time comes
-/// from the input, so that a recording produces the same events as live input. The
+/// The state of open runs is bounded, and a run that never ends is closed as incomplete after a time-out. In a recording,
+/// time passes as its records say; in a live service, by the service's clock ([`IngestLimits::arrived`]). The
 /// [module](self) shows an adapter.
 pub trait Adapter: Send {
     /// Reads one native record, a line of JSON or the body of a request, and emits the events that it completes.
@@ -151,8 +151,8 @@ pub trait Adapter: Send {
         None
     }
 
-    /// Closes the runs whose time-out has passed at `now`, as incomplete. Ingesting does this by the time of the input;
-    /// a live service also calls it with the time of its own clock.
+    /// Closes the runs whose time-out has passed at `now`, as incomplete. Ingesting a recording does this by the times of its
+    /// records; a live service calls it with the time of its clock.
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent));
 
     /// Closes every open run as incomplete, at the end of the input.

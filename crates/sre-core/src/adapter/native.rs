@@ -72,7 +72,7 @@ impl Adapter for NativeAdapter {
         let mut limiter = StringLimiter::default();
         event.limit_strings(&mut limiter);
         self.tasks.counts.shortened += limiter.shortened;
-        if self.tasks.advance(event.time) {
+        if self.tasks.advance(event.time, limits) {
             self.expire(event.time, emit);
         }
         match event.event.kind() {

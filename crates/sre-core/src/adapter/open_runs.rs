@@ -14,7 +14,8 @@ use crate::{StateError, StateReader, StateWriter, Timestamp};
 /// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct RunLimits {
-    /// A run that has not ended this long after its start is closed as incomplete.
+    /// A run that has not ended this long after its start is closed as incomplete. In a live service, this long after its start
+    /// arrived, so that a backlog is not cut short.
     pub task_timeout: Duration,
     /// The maximum number of open runs. The oldest is closed as incomplete to make room.
     pub max_open_runs: usize,
@@ -29,24 +30,32 @@ impl Default for RunLimits {
     }
 }
 
-/// Open runs by key and by start time.
+/// Open runs by key and by the time from which their time-out counts.
 #[derive(Debug)]
 pub(super) struct OpenRuns<S> {
     limits: RunLimits,
-    runs: FxHashMap<String, OpenRun<S>>,
-    by_start: BTreeSet<(Timestamp, String)>,
+    runs: FxHashMap<String, Opened<S>>,
+    by_time: BTreeSet<(Timestamp, String)>,
     /// The size of all runs.
     bytes: usize,
     evicted: u64,
 }
 
+/// A run, and the time from which its time-out counts: its start or, in a live service, its later arrival.
+#[derive(Debug)]
+struct Opened<S> {
+    at: Timestamp,
+    run: OpenRun<S>,
+}
+
 impl<S> OpenRuns<S> {
     pub(super) fn new(limits: RunLimits) -> Self {
-        Self { limits, runs: FxHashMap::default(), by_start: BTreeSet::new(), bytes: 0, evicted: 0 }
+        Self { limits, runs: FxHashMap::default(), by_time: BTreeSet::new(), bytes: 0, evicted: 0 }
     }
 
-    /// Inserts a run. Returns the run that it displaces: the one with the same key or, at the limit, the oldest.
-    pub(super) fn insert(&mut self, key: &str, run: OpenRun<S>) -> Option<OpenRun<S>> {
+    /// Inserts a run, which has `arrived` by the clock of a live service. Returns the run that it displaces: the one with the
+    /// same key or, at the limit, the oldest.
+    pub(super) fn insert(&mut self, key: &str, run: OpenRun<S>, arrived: Option<Timestamp>) -> Option<OpenRun<S>> {
         let displaced = if self.runs.contains_key(key) {
             self.remove(key)
         } else if self.runs.len() >= self.limits.max_open_runs.max(1) || self.bytes > self.limits.max_open_bytes {
@@ -54,25 +63,19 @@ impl<S> OpenRuns<S> {
         } else {
             None
         };
-        self.add(key, run);
+        self.add(key, run.started.max(arrived.unwrap_or(run.started)), run);
         displaced
     }
 
-    fn add(&mut self, key: &str, run: OpenRun<S>) {
-        self.bytes += run.bytes(key);
-        self.by_start.insert((run.started, key.to_owned()));
-        self.runs.insert(key.to_owned(), run);
-    }
-
     fn evict_oldest(&mut self) -> Option<OpenRun<S>> {
-        let oldest = self.by_start.first().map(|(_, key)| key.clone())?;
+        let oldest = self.by_time.first().map(|(_, key)| key.clone())?;
         self.evicted += 1;
         self.remove(&oldest)
     }
 
     /// Changes the size of a run. Returns the oldest runs, removed because all together are too large.
     pub(super) fn grow(&mut self, key: &str, bytes: isize) -> Vec<OpenRun<S>> {
-        if let Some(run) = self.runs.get_mut(key) {
+        if let Some(Opened { run, .. }) = self.runs.get_mut(key) {
             let before = run.state_bytes;
             run.state_bytes = before.saturating_add_signed(bytes);
             self.bytes = self.bytes.saturating_sub(before) + run.state_bytes;
@@ -81,34 +84,37 @@ impl<S> OpenRuns<S> {
         std::iter::from_fn(|| is_above(self).then(|| self.evict_oldest()).flatten()).collect()
     }
 
+    fn add(&mut self, key: &str, at: Timestamp, run: OpenRun<S>) {
+        self.bytes += run.bytes(key);
+        self.by_time.insert((at, key.to_owned()));
+        self.runs.insert(key.to_owned(), Opened { at, run });
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&OpenRun<S>> {
-        self.runs.get(key)
+        self.runs.get(key).map(|opened| &opened.run)
     }
 
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut OpenRun<S>> {
-        self.runs.get_mut(key)
+        self.runs.get_mut(key).map(|opened| &mut opened.run)
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<OpenRun<S>> {
-        let run = self.runs.remove(key)?;
+        let Opened { at, run } = self.runs.remove(key)?;
         self.bytes = self.bytes.saturating_sub(run.bytes(key));
-        self.by_start.remove(&(run.started, key.to_owned()));
+        self.by_time.remove(&(at, key.to_owned()));
         Some(run)
     }
 
-    /// Removes the runs whose time-out has passed at `now`, each with the time at which it passed.
+    /// Removes the runs whose time-out has passed at `now`, each with its start plus the time-out.
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<(Timestamp, OpenRun<S>)> {
+        let timeout = self.limits.task_timeout;
         let mut expired = Vec::new();
-        while let Some((started, _)) = self.by_start.first() {
-            let deadline = started.saturating_add(self.limits.task_timeout);
-            if deadline >= now {
-                break;
-            }
-            if let Some((_, key)) = self.by_start.pop_first()
-                && let Some(run) = self.runs.remove(&key)
+        while self.by_time.first().is_some_and(|(at, _)| at.saturating_add(timeout) < now) {
+            if let Some((_, key)) = self.by_time.pop_first()
+                && let Some(Opened { run, .. }) = self.runs.remove(&key)
             {
                 self.bytes = self.bytes.saturating_sub(run.bytes(&key));
-                expired.push((deadline, run));
+                expired.push((run.started.saturating_add(timeout), run));
             }
         }
         expired
@@ -117,53 +123,74 @@ impl<S> OpenRuns<S> {
     /// Removes and returns every run, oldest first.
     pub(super) fn drain(&mut self) -> Vec<OpenRun<S>> {
         self.bytes = 0;
-        std::mem::take(&mut self.by_start).into_iter().filter_map(|(_, key)| self.runs.remove(&key)).collect()
+        let keys = std::mem::take(&mut self.by_time).into_iter();
+        keys.filter_map(|(_, key)| self.runs.remove(&key)).map(|opened| opened.run).collect()
     }
 
     pub(super) fn save(&self, state: &mut StateWriter)
     where
         S: Serialize,
     {
-        let runs = self.by_start.iter().filter_map(|(_, key)| Some((key, self.runs.get(key)?)));
-        state.put(&(self.evicted, runs.collect::<Vec<_>>()));
+        state.put(&(self.evicted, self.iter().collect::<Vec<_>>()));
     }
 
-    pub(super) fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError>
+    /// Returns the times from which the time-outs count, in the order in which the runs are saved.
+    pub(super) fn times(&self) -> Vec<Timestamp> {
+        self.by_time.iter().map(|(at, _)| *at).collect()
+    }
+
+    /// Restores saved runs, with time-outs that count from their start. Returns their keys as they were saved.
+    pub(super) fn restore(&mut self, state: &mut StateReader<'_>) -> Result<Vec<String>, StateError>
     where
         S: DeserializeOwned,
     {
         let (evicted, runs): (u64, Vec<(String, OpenRun<S>)>) = state.take()?;
         self.evicted = evicted;
+        let mut keys = Vec::with_capacity(runs.len());
         for (mut key, mut run) in runs {
             run.limit_names();
             // The key may be made of two names.
             if key.len() > 2 * MAX_NAME_BYTES + 1 {
                 StringLimiter::default().name(&mut key);
             }
-            self.add(&key, run);
+            self.add(&key, run.started, run);
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// Restores the times from which the time-outs of the runs with these keys count.
+    pub(super) fn restore_times(&mut self, keys: &[String], times: Vec<Timestamp>) -> Result<(), StateError> {
+        if keys.len() != times.len() {
+            let found = times.len();
+            return Err(StateError::new(format!("found {found} times of open runs, expected {}", keys.len())));
+        }
+        for (key, at) in keys.iter().zip(times) {
+            if let Some(run) = self.remove(key) {
+                self.add(key, at, run);
+            }
         }
         Ok(())
     }
 
     /// Returns the sizes of the states, in the order in which the runs are saved.
     pub(super) fn sizes(&self) -> Vec<usize> {
-        let runs = self.by_start.iter().filter_map(|(_, key)| self.runs.get(key));
-        runs.map(|run| run.state_bytes).collect()
+        self.iter().map(|(_, run)| run.state_bytes).collect()
     }
 
-    /// Restores the sizes of the states, after the runs.
-    pub(super) fn restore_sizes(&mut self, sizes: &[usize]) {
-        for ((_, key), size) in self.by_start.iter().zip(sizes) {
-            if let Some(run) = self.runs.get_mut(key) {
+    /// Restores the sizes of the states of the runs with these keys.
+    pub(super) fn restore_sizes(&mut self, keys: &[String], sizes: &[usize]) {
+        for (key, size) in keys.iter().zip(sizes) {
+            if let Some(Opened { run, .. }) = self.runs.get_mut(key) {
                 run.state_bytes = *size;
                 self.bytes += size;
             }
         }
     }
 
-    /// Returns the runs in no particular order.
+    /// Returns the runs, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &OpenRun<S>)> {
-        self.runs.iter().map(|(key, run)| (key.as_str(), run))
+        self.by_time.iter().filter_map(|(_, key)| Some((key.as_str(), self.get(key)?)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -188,7 +215,7 @@ mod tests {
     fn runs_time_out_in_the_order_they_started() {
         let mut runs = OpenRuns::new(RunLimits { task_timeout: Duration::from_secs(60), ..Default::default() });
         for started in [30, 10, 20] {
-            runs.insert(&started.to_string(), run(started));
+            runs.insert(&started.to_string(), run(started), None);
         }
         assert!(runs.expire(Timestamp::from_secs(70)).is_empty());
         let expired: Vec<_> =
@@ -200,8 +227,8 @@ mod tests {
     #[test]
     fn the_oldest_makes_room() {
         let mut runs = OpenRuns::new(RunLimits { max_open_runs: 2, ..Default::default() });
-        assert!(runs.insert("1", run(1)).is_none() && runs.insert("2", run(2)).is_none());
-        assert_eq!(runs.insert("3", run(3)).unwrap().task, "1");
+        assert!(runs.insert("1", run(1), None).is_none() && runs.insert("2", run(2), None).is_none());
+        assert_eq!(runs.insert("3", run(3), None).unwrap().task, "1");
         assert_eq!((runs.len(), runs.evicted()), (2, 1));
     }
 
@@ -209,7 +236,7 @@ mod tests {
     fn the_oldest_make_room_for_one_that_grows() {
         let size = run(1).bytes("1");
         let mut runs = OpenRuns::new(RunLimits { max_open_bytes: 3 * size + 1_000, ..Default::default() });
-        (1..=3).for_each(|started| drop(runs.insert(&started.to_string(), run(started))));
+        (1..=3).for_each(|started| drop(runs.insert(&started.to_string(), run(started), None)));
         assert!(runs.grow("3", 1_000).is_empty());
         let grown: Vec<_> = runs.grow("3", 50).into_iter().map(|run| run.task).collect();
         assert_eq!((grown, runs.bytes), (vec!["1".to_owned()], 2 * size + 1_050));
@@ -222,17 +249,28 @@ mod tests {
     #[test]
     fn sizes_survive_a_restart() {
         let mut runs = OpenRuns::new(RunLimits::default());
-        [2, 1].iter().for_each(|started| drop(runs.insert(&started.to_string(), run(*started))));
+        [2, 1].iter().for_each(|started| drop(runs.insert(&started.to_string(), run(*started), None)));
         runs.grow("1", 100);
         runs.grow("2", 200);
         let mut state = StateWriter::default();
         runs.save(&mut state);
         let mut restored = OpenRuns::<()>::new(RunLimits::default());
-        restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
-        restored.restore_sizes(&runs.sizes());
+        let keys = restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        restored.restore_sizes(&keys, &runs.sizes());
         assert_eq!(restored.bytes, runs.bytes);
         restored.remove("2");
         restored.expire(Timestamp::from_secs(i64::MAX / 2_000_000_000));
         assert_eq!(restored.bytes, 0);
+    }
+
+    #[test]
+    fn a_run_of_a_live_service_times_out_after_its_arrival_and_ends_at_its_own_time() {
+        let mut runs = OpenRuns::new(RunLimits { task_timeout: Duration::from_secs(60), ..Default::default() });
+        runs.insert("late", run(10), Some(Timestamp::from_secs(1_000)));
+        runs.insert("ahead", run(1_200), Some(Timestamp::from_secs(1_001)));
+        assert!(runs.expire(Timestamp::from_secs(1_060)).is_empty());
+        let mut expire = |now| runs.expire(Timestamp::from_secs(now)).pop().map(|(at, run)| (at.as_secs(), run.task));
+        assert_eq!(expire(1_061), Some((70, "10".into())));
+        assert_eq!((expire(1_260), expire(1_261)), (None, Some((1_260, "1200".into()))));
     }
 }

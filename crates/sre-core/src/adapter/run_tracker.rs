@@ -2,7 +2,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::open_runs::{OpenRuns, RunLimits};
-use super::{AdapterStats, OpenRun};
+use super::{AdapterStats, IngestLimits, OpenRun};
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
 /// The state that all adapters share: open runs, recently ended runs, the time of the input, and counts of unused
@@ -27,6 +27,8 @@ pub struct RunTracker<S> {
     /// Counts of unused records.
     pub counts: RecordCounts,
     latest: Timestamp,
+    /// The time of a live service's clock; `None` in a recording.
+    arrived: Option<Timestamp>,
 }
 
 /// Counts of records that an adapter could not use.
@@ -54,14 +56,17 @@ impl<S> RunTracker<S> {
             ended: OpenRuns::new(limits),
             counts: RecordCounts::default(),
             latest: Timestamp::default(),
+            arrived: None,
         }
     }
 
-    /// Advances the time of the input. Returns true if `time` is later than all times before, so that runs may expire.
-    pub fn advance(&mut self, time: Timestamp) -> bool {
+    /// Advances the time of the input. Returns true if runs may expire by it: in a recording, if `time` is later than all times
+    /// before; in a live service never, where runs expire by its clock.
+    pub fn advance(&mut self, time: Timestamp, limits: &IngestLimits) -> bool {
         let is_later = time > self.latest;
         self.latest = self.latest.max(time);
-        is_later
+        self.arrived = limits.arrived;
+        is_later && limits.arrived.is_none()
     }
 
     /// Returns the latest time of the input.
@@ -69,11 +74,18 @@ impl<S> RunTracker<S> {
         self.latest
     }
 
-    /// Opens a run. Returns the run that it displaces, which is incomplete as of the start of the new run: the one with
-    /// the same key or, at the limit, the oldest.
+    /// Opens a run. Returns the run that it displaces, with the time as of which that is incomplete: the one with the same key,
+    /// at the start of the new run, or at the limit the oldest.
     pub fn open(&mut self, key: &str, run: OpenRun<S>) -> Option<(Timestamp, OpenRun<S>)> {
-        let at = run.started;
-        self.open.insert(key, run).map(|displaced| (at, displaced))
+        let started = run.started;
+        let is_same = self.open.get(key).is_some();
+        let displaced = self.open.insert(key, run, self.arrived)?;
+        let at = match self.arrived {
+            // The sender of the new run may have another clock than that of the run that makes room.
+            Some(arrived) if !is_same => arrived.max(displaced.started),
+            _ => started,
+        };
+        Some((at, displaced))
     }
 
     /// Records that the state of a run has grown by `bytes`, or shrunk if negative. Returns the oldest runs, each with its end
@@ -81,7 +93,7 @@ impl<S> RunTracker<S> {
     ///
     /// The run's names and ids need not be reported.
     pub fn grow(&mut self, key: &str, bytes: isize) -> Vec<(Timestamp, OpenRun<S>)> {
-        let latest = self.latest;
+        let latest = self.arrived.unwrap_or(self.latest);
         self.open.grow(key, bytes).into_iter().map(|run| (latest.max(run.started), run)).collect()
     }
 
@@ -102,8 +114,10 @@ impl<S> RunTracker<S> {
         self.open.remove(key)
     }
 
-    /// Closes the runs whose time-out has passed at `now`. Returns each with the time at which it passed.
+    /// Closes the runs whose time-out has passed at `now`. Returns each with the time as of which it is incomplete: its start
+    /// plus the time-out.
     pub fn expire(&mut self, now: Timestamp) -> Vec<(Timestamp, OpenRun<S>)> {
+        self.arrived = self.arrived.map(|_| now);
         self.open.expire(now)
     }
 
@@ -115,7 +129,7 @@ impl<S> RunTracker<S> {
     /// Remembers a run that has ended, so that late records of it are recognised. As many runs are remembered as may be
     /// open; the oldest are forgotten first.
     pub fn remember(&mut self, key: &str, run: OpenRun<()>) {
-        self.ended.insert(key, run);
+        self.ended.insert(key, run, self.arrived);
     }
 
     /// Returns a remembered run that has ended.
@@ -128,7 +142,7 @@ impl<S> RunTracker<S> {
         self.ended.remove(key).is_some()
     }
 
-    /// Returns the open runs with their keys, in no particular order.
+    /// Returns the open runs with their keys, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OpenRun<S>)> {
         self.open.iter()
     }
@@ -142,6 +156,7 @@ impl<S> RunTracker<S> {
             state.section("open", |state| self.open.save(state));
             state.section("sizes", |state| state.put(&self.open.sizes()));
             state.section("ended", |state| self.ended.save(state));
+            state.section("arrived", |state| state.put(&(self.arrived, self.open.times(), self.ended.times())));
             state.section("counts", |state| state.put(&(self.latest, self.counts)));
         });
     }
@@ -152,11 +167,19 @@ impl<S> RunTracker<S> {
         S: DeserializeOwned,
     {
         let (_, runs) = state.section()?;
+        let (mut open, mut ended) = (Vec::new(), Vec::new());
         for section in runs.sections() {
             match section? {
-                ("open", mut state) => self.open.restore(&mut state)?,
-                ("sizes", mut state) => self.open.restore_sizes(&state.take::<Vec<usize>>()?),
-                ("ended", mut state) => self.ended.restore(&mut state)?,
+                ("open", mut state) => open = self.open.restore(&mut state)?,
+                ("sizes", mut state) => self.open.restore_sizes(&open, &state.take::<Vec<usize>>()?),
+                ("ended", mut state) => ended = self.ended.restore(&mut state)?,
+                // Comes after both; version 0.1.0 has not saved it.
+                ("arrived", mut state) => {
+                    let (arrived, of_open, of_ended) = state.take()?;
+                    self.arrived = arrived;
+                    self.open.restore_times(&open, of_open)?;
+                    self.ended.restore_times(&ended, of_ended)?;
+                }
                 ("counts", mut state) => (self.latest, self.counts) = state.take()?,
                 _ => {}
             }
@@ -199,7 +222,9 @@ mod tests {
     fn the_end_of_no_run_is_unmatched() {
         let mut runs = RunTracker::<()>::new(RunLimits::default());
         assert!(runs.end("1").is_none());
-        assert!(runs.advance(Timestamp::from_secs(2)) && !runs.advance(Timestamp::from_secs(1)));
+        let recording = IngestLimits::default();
+        assert!(runs.advance(Timestamp::from_secs(2), &recording));
+        assert!(!runs.advance(Timestamp::from_secs(1), &recording));
         assert_eq!((runs.stats().unmatched, runs.latest()), (1, Timestamp::from_secs(2)));
     }
 }
