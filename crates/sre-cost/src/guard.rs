@@ -106,6 +106,8 @@ impl CostGuard {
     /// Restores the saved totals, if they are of the current day and month.
     pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let (day, month, mut totals): (Timestamp, Timestamp, LedgerTotals) = state.take()?;
+        // The clock may have been set since the guard was created.
+        self.evaluate_at(self.ledger.clock.now());
         let period = self.ledger.period();
         if day != period.day {
             let org = totals.org;

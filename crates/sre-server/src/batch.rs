@@ -12,6 +12,7 @@ pub(crate) type Key = [u8; 16];
 /// The body of a request.
 #[derive(Debug)]
 pub(crate) struct Batch {
+    /// When it was written to the journal, by the service's time.
     pub(crate) received: Timestamp,
     pub(crate) key: Option<Key>,
     pub(crate) format: Format,
@@ -23,12 +24,13 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(format: Format, body: Body, key: Option<Key>, received: Timestamp) -> Self {
+    /// Creates a batch that is not in the journal yet.
+    pub(crate) fn new(format: Format, body: Body, key: Option<Key>) -> Self {
         let label = match body.kind {
             BodyKind::Lines => format.to_string(),
             kind => format!("{format}/{kind}"),
         };
-        Self { received, key, format, body, label, memory: None }
+        Self { received: Timestamp::default(), key, format, body, label, memory: None }
     }
 
     /// Holds this memory until the batch is dropped.
@@ -39,7 +41,8 @@ impl Batch {
     /// Decodes the body as far as that does not depend on earlier batches.
     pub(crate) fn decode(self, shared: &Shared) -> Result<Self, AdapterError> {
         let body = shared.decode(self.format, self.body)?;
-        Ok(Self { memory: self.memory, ..Self::new(self.format, body, self.key, self.received) })
+        let Self { received, memory, .. } = self;
+        Ok(Self { received, memory, ..Self::new(self.format, body, self.key) })
     }
 
     pub(crate) fn entry(&self) -> JournalEntry<'_> {
@@ -53,7 +56,7 @@ impl Batch {
             None => (format, BodyKind::Lines),
         };
         let format = format.parse().map_err(|error| StateError::new(format!("{error}")))?;
-        Ok(Self::new(format, Body::new(kind, Bytes::copy_from_slice(body)), key, received))
+        Ok(Self { received, ..Self::new(format, Body::new(kind, Bytes::copy_from_slice(body)), key) })
     }
 
     /// Returns the size of the journal's entry, in bytes.
@@ -81,10 +84,11 @@ mod tests {
         let received = Timestamp::from_secs(7);
         let format = |name: &str| name.parse::<Format>().unwrap();
         let batches = [
-            Batch::new(format("otlp"), Body::new(BodyKind::Logs, "{}"), Some(key_of(&[b"{}"])), received),
-            Batch::new(format("sre"), Body::new(BodyKind::Lines, "{}\n"), None, received),
+            Batch::new(format("otlp"), Body::new(BodyKind::Logs, "{}"), Some(key_of(&[b"{}"]))),
+            Batch::new(format("sre"), Body::new(BodyKind::Lines, "{}\n"), None),
         ];
         for batch in batches {
+            let batch = Batch { received, ..batch };
             let again = Batch::from_entry(&batch.entry()).unwrap();
             assert_eq!((again.received, again.key, again.format), (batch.received, batch.key, batch.format));
             assert_eq!((again.body.kind, again.body.bytes), (batch.body.kind, batch.body.bytes));

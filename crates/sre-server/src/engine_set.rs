@@ -9,11 +9,12 @@ use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
-    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, ManualClock, Runtime,
+    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, Runtime,
     RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::LoadedConfig;
+use crate::service_time::Clocks;
 
 /// The runtime with every engine, and the alert manager for its signals, for one configuration.
 pub(crate) struct EngineSet {
@@ -67,17 +68,14 @@ pub(crate) struct PreparedEngines {
 pub(crate) const LOG: &str = "log";
 
 impl PreparedEngines {
-    /// Creates the engines without state, and checks that the alert channels can be added. `clock` is their time.
-    pub(crate) fn new(
-        config: LoadedConfig,
-        max_agents: usize,
-        clock: Arc<ManualClock>,
-    ) -> Result<Self, EngineSetError> {
+    /// Creates the engines without state, and checks that the alert channels can be added.
+    pub(crate) fn new(config: LoadedConfig, max_agents: usize, clocks: &Clocks) -> Result<Self, EngineSetError> {
         let exhaustion_actions = config.exhaustion_actions();
         let alerts_on_breakers = config.breakers.is_some();
         let mut alerts = config.notify.options;
         let http = Arc::new(Client::new(agent_sre::http::Options::default())?);
         alerts.http = http.clone();
+        alerts.clock = clocks.wall.clone();
         alerts.shutdown_timeout = Duration::from_secs(3);
         // Breakers protect no calls unless they are configured, so they send no alerts either.
         alerts.mapping = Arc::new(move |signal: &Signal| {
@@ -91,7 +89,7 @@ impl PreparedEngines {
         AlertManager::without_thread(AlertOptions { http, ..AlertOptions::default() })
             .add_channels(channels.clone())?;
         let mut settings = EngineSettings::default();
-        settings.clock = clock;
+        settings.clock = clocks.engines.clone();
         settings.max_agents = max_agents;
         settings.slos = config.specs;
         settings.prices = Some(config.prices);

@@ -40,6 +40,7 @@ mod processor;
 mod reload;
 mod scrapes;
 mod server;
+mod service_time;
 mod shared;
 mod token;
 

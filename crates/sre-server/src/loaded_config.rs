@@ -3,16 +3,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_sre::SystemClock;
 use agent_sre::alerts::{NotifyConfig, NotifyError};
 use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{FileError, Limits, PriceBook};
 use agent_sre::slo::{SliRegistry, SloSpec, SpecErrors};
-use agent_sre::{Clock, ManualClock, SystemClock};
+
 use tokio_rustls::TlsAcceptor;
 
 use crate::StartError;
 use crate::config::Config;
 use crate::engine_set::{LOG, PreparedEngines};
+use crate::service_time::Clocks;
 use crate::token::Scope;
 
 /// The content of the files that the settings name. All are loaded before any takes effect.
@@ -109,12 +111,12 @@ impl Config {
             let source = std::io::ErrorKind::NotADirectory.into();
             return Err(StartError::Data { path: self.data.clone(), source });
         }
-        Ok(self.prepare(Arc::new(ManualClock::new(SystemClock.now())))?.objectives())
+        Ok(self.prepare(&Clocks::new(Arc::new(SystemClock)))?.objectives())
     }
 
     /// Loads every file of the engines that the settings name, and prepares the engines.
-    pub(crate) fn prepare(&self, clock: Arc<ManualClock>) -> Result<PreparedEngines, StartError> {
-        Ok(PreparedEngines::new(LoadedConfig::load(self)?, self.server_limits.max_agents, clock)?)
+    pub(crate) fn prepare(&self, clocks: &Clocks) -> Result<PreparedEngines, StartError> {
+        Ok(PreparedEngines::new(LoadedConfig::load(self)?, self.server_limits.max_agents, clocks)?)
     }
 
     /// Checks that unknown clients cannot reach the service: it listens on a loopback address or has tokens for both scopes.

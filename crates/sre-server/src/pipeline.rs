@@ -5,12 +5,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use agent_sre::private::lock;
-use agent_sre::{Clock, JournalEntry, JournalStore, StoreError, SystemClock};
+use agent_sre::{JournalEntry, JournalStore, StoreError, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::batch::Batch;
 use crate::engine_set::EngineSet;
 use crate::processor::{BatchReport, Processor};
+use crate::service_time::following;
 use crate::shared::Shared;
 
 /// The path of a batch: a thread writes it to the journal, together with others that wait, and another one processes it. Then
@@ -47,6 +48,8 @@ struct Job {
 
 /// A message to the processor thread.
 enum Work {
+    /// Advances time to a whole second. Batches that were received before come before it.
+    Advance(Timestamp),
     /// Processes a batch, which is the journal's entry with this number.
     Process(u64, Job),
     /// Replaces the engines after a change of the configuration. The new ones restore the state of the current ones.
@@ -63,7 +66,9 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 /// How long a reload waits for signal handlers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time between two evaluations of the engines.
+/// Time after which a snapshot is written without batches, so that a replay begins shortly before the present.
+const IDLE_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
+/// Maximum time between two advances of time, and minimum time between two attempts at a snapshot.
 const TICK: Duration = Duration::from_secs(1);
 
 impl Pipeline {
@@ -76,11 +81,11 @@ impl Pipeline {
         let (to_journal, jobs) = sync_channel(QUEUE);
         let (to_processor, work) = sync_channel(QUEUE);
         let senders = Senders { journal: to_journal, processor: to_processor.clone() };
-        let (shared, writer) = (processor.shared.clone(), journal.clone());
+        let (shared, writer, now) = (processor.shared.clone(), journal.clone(), processor.now());
         let spawn =
             |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run);
         let threads = vec![
-            spawn("sre-journal", Box::new(move || write(&jobs, &to_processor, &*writer, &shared)))?,
+            spawn("sre-journal", Box::new(move || write(&jobs, &to_processor, &*writer, &shared, now)))?,
             spawn(
                 "sre-processor",
                 Box::new(move || ProcessorThread::new(processor, journal, snapshot_after).run(&work)),
@@ -120,9 +125,37 @@ impl Pipeline {
     }
 }
 
-/// Writes batches to the journal, all that wait in one transaction, and passes them on.
-fn write(jobs: &Receiver<Job>, processor: &SyncSender<Work>, journal: &dyn JournalStore, shared: &Shared) {
-    while let Ok(first) = jobs.recv() {
+/// Writes batches to the journal, all that wait in one transaction, and passes them on. Between them it advances the time of the
+/// service, which was `now`: each batch is received at a time that is not before that of the last one.
+fn write(
+    jobs: &Receiver<Job>,
+    processor: &SyncSender<Work>,
+    journal: &dyn JournalStore,
+    shared: &Shared,
+    mut now: Timestamp,
+) {
+    let pass_on = |work| {
+        // Fails only if the processor thread has panicked. A batch stays in the journal.
+        if processor.send(work).is_err() {
+            shared.has_processor_panicked.store(true, Ordering::Relaxed);
+        }
+    };
+    let mut wait = Duration::ZERO;
+    loop {
+        let first = match jobs.recv_timeout(wait) {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let before = now;
+        now = following(before, shared.clocks.wall.now());
+        let second = Timestamp::from_secs(now.as_secs());
+        // Until the next second, or for one if the clock stands still.
+        wait = if now > before { TICK.saturating_sub(now.since(second)) } else { TICK };
+        if first.is_none() || now < before || before < second {
+            pass_on(Work::Advance(second));
+        }
+        let Some(first) = first else { continue };
         let mut size = first.batch.size();
         let mut waiting = vec![first];
         while size < MAX_COMMIT
@@ -131,6 +164,7 @@ fn write(jobs: &Receiver<Job>, processor: &SyncSender<Work>, journal: &dyn Journ
             size += job.batch.size();
             waiting.push(job);
         }
+        waiting.iter_mut().for_each(|job| job.batch.received = now);
         let entries: Vec<JournalEntry<'_>> = waiting.iter().map(|job| job.batch.entry()).collect();
         let written = journal.append(&entries);
         drop(entries);
@@ -139,12 +173,7 @@ fn write(jobs: &Receiver<Job>, processor: &SyncSender<Work>, journal: &dyn Journ
             Ok(last) => {
                 shared.journal.last.store(last, Ordering::Relaxed);
                 let first = last + 1 - waiting.len() as u64;
-                for (number, job) in (first..).zip(waiting) {
-                    // Fails only if the processor thread has panicked. The batch stays in the journal.
-                    if processor.send(Work::Process(number, job)).is_err() {
-                        shared.has_processor_panicked.store(true, Ordering::Relaxed);
-                    }
-                }
+                (first..).zip(waiting).for_each(|(number, job)| pass_on(Work::Process(number, job)));
             }
             Err(error) => {
                 shared.journal.failures.fetch_add(1, Ordering::Relaxed);
@@ -180,29 +209,29 @@ struct ProcessorThread {
     bytes: u64,
     snapshot_after: u64,
     snapshot_at: Instant,
+    /// The time of the service in the last snapshot.
+    saved_time: Timestamp,
+    /// When the journal was last checked.
+    checked_at: Instant,
 }
 
 impl ProcessorThread {
     fn new(processor: Processor, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
         let last = processor.shared.journal.last.load(Ordering::Relaxed);
-        Self { processor, journal, last, bytes: 0, snapshot_after, snapshot_at: Instant::now() }
+        let (saved_time, begun) = (processor.now(), Instant::now());
+        Self { processor, journal, last, bytes: 0, snapshot_after, snapshot_at: begun, saved_time, checked_at: begun }
     }
 
     fn run(mut self, work: &Receiver<Work>) {
-        let mut next_tick = Instant::now();
-        loop {
-            match work.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(Work::Process(number, job)) => self.process(number, job),
-                Ok(Work::ReplaceEngines(engines, reply)) => {
+        while let Ok(work) = work.recv() {
+            match work {
+                Work::Advance(now) => self.advance(now),
+                Work::Process(number, job) => self.process(number, job),
+                Work::ReplaceEngines(engines, reply) => {
                     let _ = reply.send(self.replace(*engines));
+                    // The batches before were processed with the old configuration.
+                    self.snapshot();
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if Instant::now() >= next_tick {
-                self.processor.tick(SystemClock.now());
-                next_tick = Instant::now() + TICK;
-                self.check_journal();
             }
             if self.is_snapshot_due() {
                 self.snapshot();
@@ -211,8 +240,17 @@ impl ProcessorThread {
         // Signals that are handled need not be in the snapshot.
         self.processor.shared.engines().runtime.flush(FLUSH_TIMEOUT);
         self.check_journal();
-        if self.is_behind() || self.is_missing() {
+        self.snapshot();
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        if self.processor.advance_to(now) {
+            // Before the next batch, whose replay would not repeat the jump.
             self.snapshot();
+        }
+        if self.checked_at.elapsed() >= TICK {
+            self.checked_at = Instant::now();
+            self.check_journal();
         }
     }
 
@@ -250,7 +288,8 @@ impl ProcessorThread {
             return age >= SNAPSHOT_RETRY;
         }
         let is_urgent = || self.bytes >= self.snapshot_after || lock(&journal.failure).is_some();
-        self.is_behind() && (age >= SNAPSHOT_INTERVAL || (age >= TICK && is_urgent()))
+        let is_idle = || self.processor.now().since(self.saved_time) >= IDLE_SNAPSHOT_INTERVAL;
+        (self.is_behind() && (age >= SNAPSHOT_INTERVAL || (age >= TICK && is_urgent()))) || (age >= TICK && is_idle())
     }
 
     fn process(&mut self, number: u64, job: Job) {
@@ -289,6 +328,7 @@ impl ProcessorThread {
         match written {
             Ok(()) => {
                 self.bytes = 0;
+                self.saved_time = self.processor.now();
                 journal.covered.store(self.last, Ordering::Relaxed);
                 tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "Snapshot written");
                 if self.is_missing() {

@@ -6,33 +6,22 @@ use std::time::Duration;
 use agent_sre::adapter::{Adapter, AdapterStats, IngestLimits, IngestReport, RunLimits};
 use agent_sre::private::lock;
 use agent_sre::slo::SloEngine;
-use agent_sre::{AgentEvent, Event, Format, StateError, StateReader, StateWriter, Timestamp};
+use agent_sre::{AgentEvent, Clock, Event, Format, StateError, StateReader, StateWriter, Timestamp};
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::batch::{Batch, Key};
 use crate::engine_set::EngineSet;
+use crate::service_time::ServiceTime;
 use crate::shared::Shared;
 
 /// Processes batches in order: adapters turn them into events, and the engines observe these.
 pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
-    adapters: Vec<(Format, TimedAdapter)>,
+    adapters: Vec<(Format, Box<dyn Adapter>)>,
     keys: Keys,
-    /// When the indicators were last sampled for their history.
-    sampled_at: Option<Timestamp>,
-}
-
-/// An adapter with the time of its input.
-///
-/// Runs time out by the time of the input, which advances with the service's clock between inputs. So a recording of last week
-/// is processed like live telemetry.
-struct TimedAdapter {
-    adapter: Box<dyn Adapter>,
-    now: Timestamp,
-    /// The time of the service's clock at `now`.
-    at: Timestamp,
+    time: ServiceTime,
 }
 
 /// The outcome of a batch.
@@ -47,8 +36,8 @@ pub(crate) struct BatchReport {
 
 /// How much the clock of a sender may be ahead.
 const MAX_AHEAD: Duration = Duration::from_secs(300);
-/// Time between two samples of the indicators.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(30);
+/// Time between two samples of the indicators, in seconds.
+const SAMPLE_INTERVAL: i64 = 30;
 /// The version of the state's format; other versions are refused.
 const VERSION: u32 = 2;
 
@@ -56,28 +45,34 @@ impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
         Self {
             shared,
-            adapters: Format::all().map(|format| (format, TimedAdapter::new(format.adapter(limits)))).collect(),
+            adapters: Format::all().map(|format| (format, format.adapter(limits))).collect(),
             keys: Keys::default(),
-            sampled_at: None,
+            time: ServiceTime::default(),
         }
     }
 
-    /// Processes a batch.
+    /// Returns the time of the last batch or tick.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.time.now
+    }
+
+    /// Processes a batch, at the time at which it was received.
     pub(crate) fn process(&mut self, batch: Batch) -> BatchReport {
         let Batch { received, key, format, body, .. } = batch;
+        self.advance_to(received);
+        let now = self.time.now;
         let counters = &self.shared.counters;
         counters.batches.fetch_add(1, Ordering::Relaxed);
         if key.is_some_and(|key| !self.keys.is_new(key)) {
             counters.repeated_batches.fetch_add(1, Ordering::Relaxed);
             return BatchReport { repeated: true, ..BatchReport::default() };
         }
-        self.shared.clock.set(received);
         let engines = self.shared.engines();
-        let limits = IngestLimits::not_after(received.saturating_add(MAX_AHEAD));
-        let mut sink = |event| accept(event, format, received, &engines, &self.shared);
+        let limits = IngestLimits::live(now, MAX_AHEAD);
+        let mut sink = |event| accept(event, format, now, &engines, &self.shared);
         let found = self.adapters.iter_mut().find(|(known, _)| *known == format);
-        let (_, timed) = found.expect("every format has an adapter");
-        let report = timed.adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
+        let (_, adapter) = found.expect("every format has an adapter");
+        let report = adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
             let mut report = IngestReport::default();
             report.reject(1, error.to_string());
             report
@@ -87,34 +82,58 @@ impl Processor {
         BatchReport { report, repeated: false }
     }
 
-    /// Advances time: open runs may time out, and engines evaluate what depends on time alone.
-    pub(crate) fn tick(&mut self, now: Timestamp) {
-        self.shared.clock.set(now);
+    /// Advances time, and second by second what depends on time alone: open runs may time out, and engines evaluate. Returns
+    /// whether time has jumped, which a replay of later batches does not repeat: the state must be saved.
+    pub(crate) fn advance_to(&mut self, time: Timestamp) -> bool {
+        self.advance(time, |_| {})
+    }
+
+    fn advance(&mut self, time: Timestamp, after_tick: impl Fn(&Shared)) -> bool {
+        let is_first = self.time == ServiceTime::default();
+        let (ticks, is_jump) = self.time.advance_to(time);
+        for tick in &ticks {
+            self.tick(*tick);
+            after_tick(&self.shared);
+        }
+        self.shared.clocks.engines.set(self.time.now);
+        if is_first {
+            self.shared.engines().runtime.evaluate(self.time.now);
+        }
+        if !ticks.is_empty() {
+            *lock(&self.shared.adapters) = self.stats();
+        }
+        is_jump
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        self.shared.clocks.engines.set(now);
         let engines = self.shared.engines();
-        for (format, timed) in &mut self.adapters {
-            timed.expire(now, &mut |event| accept(event, *format, now, &engines, &self.shared));
+        for (format, adapter) in &mut self.adapters {
+            adapter.expire(now, &mut |event| accept(event, *format, now, &engines, &self.shared));
         }
         engines.runtime.evaluate(now);
-        *lock(&self.shared.adapters) = self.stats();
-        if self.sampled_at.is_none_or(|at| now.since(at) >= SAMPLE_INTERVAL) {
-            self.sampled_at = Some(now);
+        if now.as_secs() % SAMPLE_INTERVAL == 0 {
             lock(&self.shared.history).sample(&engines.get::<SloEngine>().snapshots(now), now);
         }
     }
 
     fn stats(&self) -> Vec<(Format, AdapterStats)> {
-        self.adapters.iter().map(|(format, timed)| (*format, timed.adapter.stats())).collect()
+        self.adapters.iter().map(|(format, adapter)| (*format, adapter.stats())).collect()
     }
 
     /// Returns all state that must survive a restart.
     pub(crate) fn save(&self) -> Result<Vec<u8>, StateError> {
         let mut state = StateWriter::default();
         state.put(&VERSION);
+        // First, since the engines restore their state by this time.
+        state.section("time", |state| state.put(&(self.time.now, self.time.ticked)));
         state.section("keys", |state| state.put(&self.keys.order));
         state.section("history", |state| lock(&self.shared.history).save(state));
-        for (format, timed) in &self.adapters {
-            state.section(format.as_str(), |state| timed.save(state));
-        }
+        state.section("adapters", |state| {
+            for (format, adapter) in &self.adapters {
+                state.section(format.as_str(), |state| adapter.save(state));
+            }
+        });
         self.shared.engines().runtime.save(&mut state);
         state.finish()
     }
@@ -127,22 +146,44 @@ impl Processor {
             return Err(StateError::new(format!("found state of version {version}, expected version {VERSION}")));
         }
         let engines = self.shared.engines();
+        // Version 0.1.0 has not saved its time.
+        self.shared.clocks.engines.set(self.shared.clocks.wall.now());
         for section in state.sections() {
             let (name, mut state) = section?;
-            if name == "keys" {
+            if name == "time" {
+                (self.time.now, self.time.ticked) = state.take()?;
+                self.shared.clocks.engines.set(self.time.now);
+            } else if name == "keys" {
                 self.keys = Keys::from(state.take::<VecDeque<Key>>()?);
             } else if name == "history" {
                 // Only charts depend on the history, so a damaged one is discarded.
                 if let Err(error) = lock(&self.shared.history).restore(&mut state) {
                     tracing::warn!(%error, "Cannot restore the history of indicators; starting an empty one");
                 }
-            } else if let Some((_, timed)) = self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
-                timed.restore(&mut state)?;
+            } else if name == "adapters" {
+                for section in state.sections() {
+                    let (name, mut state) = section?;
+                    self.restore_adapter(name, &mut state)?;
+                }
+            } else if self.adapters.iter().any(|(format, _)| format.as_str() == name) {
+                // Version 0.1.0: the time of the input, and the service's time then, come before the state of the adapter.
+                state.take::<(Timestamp, Timestamp)>()?;
+                self.restore_adapter(name, &mut state)?;
             } else if !engines.runtime.restore(name, &mut state)? {
                 tracing::warn!(section = name, "Skipping a section of the saved state that this version does not know");
             }
         }
         Ok(())
+    }
+
+    fn restore_adapter(&mut self, name: &str, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        match self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
+            Some((_, adapter)) => adapter.restore(state),
+            None => {
+                tracing::warn!(format = name, "Skipping the open runs of a format that this version does not know");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -160,33 +201,6 @@ fn accept(event: AgentEvent, format: Format, now: Timestamp, engines: &EngineSet
         tracing::warn!(%agent, formats, "The agent's tasks arrive in several formats, and each counts twice; choose one source");
     }
     engines.runtime.record(event);
-}
-
-impl TimedAdapter {
-    fn new(adapter: Box<dyn Adapter>) -> Self {
-        Self { adapter, now: Timestamp::default(), at: Timestamp::default() }
-    }
-
-    fn expire(&mut self, now: Timestamp, sink: &mut dyn FnMut(AgentEvent)) {
-        let latest = self.adapter.stats().latest;
-        if latest == Timestamp::default() {
-            return;
-        }
-        let passed = if self.at == Timestamp::default() { Duration::ZERO } else { now.since(self.at) };
-        self.now = self.now.saturating_add(passed).max(latest);
-        self.at = now;
-        self.adapter.expire(self.now, sink);
-    }
-
-    fn save(&self, state: &mut StateWriter) {
-        state.put(&(self.now, self.at));
-        self.adapter.save(state);
-    }
-
-    fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        (self.now, self.at) = state.take()?;
-        self.adapter.restore(state)
-    }
 }
 
 /// The keys of the latest batches.
@@ -218,3 +232,6 @@ impl From<VecDeque<Key>> for Keys {
         Self { known: order.iter().copied().collect(), order }
     }
 }
+
+#[cfg(test)]
+mod replay_tests;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::private::lock;
-use agent_sre::{Clock, ManualClock, SystemClock};
 use rustc_hash::FxHasher;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::AppState;
 use crate::engine_set::EngineSet;
+use crate::service_time::Clocks;
 use crate::{Config, StartError};
 
 /// Time between two checks of the files.
@@ -67,14 +67,14 @@ impl AppState {
         let outcome = self.try_reload().await;
         *lock(&self.shared.config_error) = outcome.as_ref().err().cloned();
         if outcome.is_ok() {
-            *lock(&self.shared.config_loaded) = SystemClock.now();
+            *lock(&self.shared.config_loaded) = self.shared.now();
         }
         outcome
     }
 
     async fn try_reload(&self) -> Result<(), String> {
-        let (current, clock) = (self.config.clone(), self.shared.clock.clone());
-        let loading = tokio::task::spawn_blocking(move || load(&current, clock));
+        let (current, clocks) = (self.config.clone(), self.shared.clocks.clone());
+        let loading = tokio::task::spawn_blocking(move || load(&current, &clocks));
         let (settings, acceptor, engines) = loading.await.unwrap_or_else(|error| Err(error.to_string()))?;
         self.pipeline.replace(engines).await.unwrap_or_else(|_| Err("the service is stopping".to_owned()))?;
         self.tls.send_replace(acceptor);
@@ -84,7 +84,7 @@ impl AppState {
 }
 
 /// Loads a new configuration, and starts its engines.
-fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
+fn load(current: &Config, clocks: &Clocks) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
     let settings = match &current.file {
         Some(file) => {
             let changed = Config::load(file).map_err(|error| error.to_string())?;
@@ -96,7 +96,7 @@ fn load(current: &Config, clock: Arc<ManualClock>) -> Result<(Config, Option<Tls
     let start = || {
         settings.check_access()?;
         let acceptor = settings.acceptor()?;
-        Ok::<_, StartError>((acceptor, settings.prepare(clock)?.start(&current.data)?))
+        Ok::<_, StartError>((acceptor, settings.prepare(clocks)?.start(&current.data)?))
     };
     let (acceptor, engines) = start().map_err(|error| error.to_string())?;
     Ok((settings, acceptor, engines))
@@ -123,6 +123,8 @@ fn keep_fixed(changed: Config, current: &Config) -> Config {
 
 #[cfg(test)]
 mod tests {
+    use agent_sre::SystemClock;
+
     use super::*;
 
     #[test]
@@ -133,7 +135,7 @@ mod tests {
         let guarded = format!("listen: 0.0.0.0:4318\ntokens:\n{}{}", token("ingest"), token("read"));
         std::fs::write(&file, &guarded).unwrap();
         let current = Config::load(&file).unwrap();
-        let read = || load(&current, Arc::new(ManualClock::new(SystemClock.now()))).map(|(settings, ..)| settings);
+        let read = || load(&current, &Clocks::new(Arc::new(SystemClock))).map(|(settings, ..)| settings);
         std::fs::create_dir(&current.data).unwrap();
         assert_eq!(read().unwrap().tokens, current.tokens);
         for text in

@@ -2,7 +2,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use agent_sre::prometheus::{Scrape, TextFormat};
-use agent_sre::{Clock, Collect, SystemClock};
+use agent_sre::Collect;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
@@ -76,7 +76,7 @@ fn render(state: &AppState, selection: Selection) -> Vec<Bytes> {
     let sources = [&engines.runtime as &dyn Collect, state];
     let source = WithoutAgents { source: &sources, dropped: &settings.metrics_drop_agents };
     let mut scrape = Scrape::new(selection.format).only(selection.names);
-    if let Err(error) = scrape.collect(&source, SystemClock.now()) {
+    if let Err(error) = scrape.collect(&source, state.shared.now()) {
         tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
     }
     scrape.into_chunks().map(Bytes::from).collect()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent_sre::alerts::ManagerError;
 use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, ManualClock, RunLimits, StateError, StoreError, SystemClock};
+use agent_sre::{Clock, JournalStore, RunLimits, StateError, StoreError, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,6 +22,7 @@ use crate::loaded_config::LoadError;
 use crate::pipeline::Pipeline;
 use crate::processor::Processor;
 use crate::reload::reload_on_change;
+use crate::service_time::Clocks;
 use crate::shared::Shared;
 use crate::{Config, ServerLimits};
 
@@ -108,6 +109,15 @@ impl Server {
     ///
     /// Returns an error if the configuration is invalid, the address is in use, or the state cannot be recovered.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_clock(config, Arc::new(SystemClock)).await
+    }
+
+    /// Starts the service with a clock of its own, such as one that a test sets.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`start`](Self::start).
+    pub async fn start_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         config.check_access()?;
         let config = Arc::new(config);
         let (tls, acceptor) = watch::channel(config.acceptor()?);
@@ -122,7 +132,7 @@ impl Server {
         let client_timeout = config.server_limits.client_timeout;
         let listening = listen::serve(listener, acceptor, router, admission.clone(), client_timeout, stop.clone());
         let listening = tokio::spawn(listening);
-        let (shared, pipeline) = match recover_when_possible(&config, &phase).await {
+        let (shared, pipeline) = match recover_when_possible(&config, &clock, &phase).await {
             Ok(recovered) => recovered,
             Err(error) => {
                 let _ = stopping.send(true);
@@ -189,11 +199,12 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Recovers the state in the data folder, once no other process holds it and its disk has room.
 async fn recover_when_possible(
     config: &Arc<Config>,
+    clock: &Arc<dyn Clock>,
     phase: &Mutex<StartPhase>,
 ) -> Result<(Arc<Shared>, Pipeline), StartError> {
     loop {
-        let config = config.clone();
-        let recovering = tokio::task::spawn_blocking(move || recover(&config));
+        let (config, clock) = (config.clone(), clock.clone());
+        let recovering = tokio::task::spawn_blocking(move || recover(&config, clock));
         let recovered = recovering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let Some((waits_for, error)) = recovered.as_ref().err().and_then(|error| Some((error.waits_for()?, error)))
         else {
@@ -209,9 +220,9 @@ async fn recover_when_possible(
     }
 }
 
-fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
-    let clock = Arc::new(ManualClock::new(SystemClock.now()));
-    let prepared = config.prepare(clock.clone())?;
+fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipeline), StartError> {
+    let clocks = Clocks::new(clock);
+    let prepared = config.prepare(&clocks)?;
     let in_data = |source| StartError::Data { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(in_data)?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
@@ -219,7 +230,7 @@ fn recover(config: &Config) -> Result<(Arc<Shared>, Pipeline), StartError> {
     let server_limits = &config.server_limits;
     let engines = prepared.start(&config.data)?;
     engines.deliver().map_err(EngineSetError::from)?;
-    let shared = Arc::new(Shared::new(engines, clock, server_limits.max_agents));
+    let shared = Arc::new(Shared::new(engines, clocks, server_limits.max_agents));
     let ServerLimits { task_timeout, max_open_runs, .. } = *server_limits;
     let limits = RunLimits { task_timeout, max_open_runs, ..RunLimits::default() };
     let mut processor = Processor::new(shared.clone(), limits);

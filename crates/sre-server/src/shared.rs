@@ -3,13 +3,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use agent_sre::adapter::{AdapterError, AdapterStats, Body, Decoder, RunLimits};
 use agent_sre::private::lock;
-use agent_sre::{Clock, Format, ManualClock, StoreError, Timestamp};
+use agent_sre::{Clock, Format, StoreError, Timestamp};
 use tokio::sync::Notify;
 
 use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
 use crate::history::History;
 use crate::overlap::OverlapDetector;
+use crate::service_time::Clocks;
 
 /// State shared by the processing threads and the API.
 pub(crate) struct Shared {
@@ -32,8 +33,7 @@ pub(crate) struct Shared {
     pub(crate) reload_wanted: Notify,
     /// When the current configuration was loaded.
     pub(crate) config_loaded: Mutex<Timestamp>,
-    /// The time of the engines: that of the current batch, also while the journal is replayed.
-    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) clocks: Clocks,
     pub(crate) started: Timestamp,
     pub(crate) is_stopping: AtomicBool,
     /// Batches are journaled, and processed after a restart only.
@@ -69,7 +69,7 @@ impl JournalHealth {
 }
 
 impl Shared {
-    pub(crate) fn new(engines: EngineSet, clock: Arc<ManualClock>, max_agents: usize) -> Self {
+    pub(crate) fn new(engines: EngineSet, clocks: Clocks, max_agents: usize) -> Self {
         let decoder = |format: Format| Some((format, format.adapter(RunLimits::default()).decoder()?));
         Self {
             decoders: Format::all().filter_map(decoder).collect(),
@@ -83,12 +83,17 @@ impl Shared {
             refused: AtomicU64::default(),
             config_error: Mutex::default(),
             reload_wanted: Notify::new(),
-            config_loaded: Mutex::new(clock.now()),
-            started: clock.now(),
-            clock,
+            config_loaded: Mutex::new(clocks.wall.now()),
+            started: clocks.wall.now(),
+            clocks,
             is_stopping: AtomicBool::default(),
             has_processor_panicked: AtomicBool::default(),
         }
+    }
+
+    /// Returns the current time of the service.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clocks.now()
     }
 
     /// Decodes a body as far as that does not depend on the state of an adapter.

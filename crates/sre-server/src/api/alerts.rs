@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use agent_sre::{AlertQuery, AlertRecord, Clock, Severity, StoreError, SystemClock, Timestamp, Window};
+use agent_sre::{AlertQuery, AlertRecord, Severity, StoreError, Timestamp, Window};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -72,7 +72,7 @@ async fn alerts(State(state): AppRef, Query(filter): Query<AlertFilter>) -> Resu
         agent_id: filter.agent,
         severity: filter.severity,
         slo_name: filter.slo,
-        since: filter.since.map(|since| SystemClock.now().saturating_sub(since.duration())),
+        since: filter.since.map(|since| state.shared.now().saturating_sub(since.duration())),
         limit: Some(filter.limit.unwrap_or(100)),
         ..AlertQuery::default()
     };

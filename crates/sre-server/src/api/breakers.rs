@@ -1,5 +1,5 @@
 use agent_sre::cascade::CascadeDetector;
-use agent_sre::{BreakerSnapshot, CascadeReport, Clock, Collect, Snapshot, SystemClock, Timestamp};
+use agent_sre::{BreakerSnapshot, CascadeReport, Collect, Snapshot, Timestamp};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -41,7 +41,7 @@ struct CascadeList {
     responses((status = 200, description = "The state of each breaker.", body = BreakerList))
 )]
 async fn breakers(State(state): AppRef) -> Json<BreakerList> {
-    Json(BreakerList { breakers: snapshots(&state, SystemClock.now()).0 })
+    Json(BreakerList { breakers: snapshots(&state, state.shared.now()).0 })
 }
 
 /// Cascading failures in progress
@@ -50,7 +50,7 @@ async fn breakers(State(state): AppRef) -> Json<BreakerList> {
     responses((status = 200, description = "The origin, path and blast radius of each.", body = CascadeList))
 )]
 async fn cascades(State(state): AppRef) -> Json<CascadeList> {
-    Json(CascadeList { cascades: snapshots(&state, SystemClock.now()).1 })
+    Json(CascadeList { cascades: snapshots(&state, state.shared.now()).1 })
 }
 
 fn snapshots(state: &AppState, now: Timestamp) -> (Vec<BreakerSnapshot>, Vec<CascadeReport>) {

@@ -51,7 +51,7 @@ fn report(state: &AppState) -> CostReport {
     let engines = state.shared.engines();
     let (guard, totals) = (engines.get::<CostGuard>(), engines.get::<AgentTotals>());
     CostReport {
-        budgets: guard.snapshot_at(state.shared.clock.now()).budgets,
+        budgets: guard.snapshot_at(state.shared.clocks.engines.now()).budgets,
         models: totals.models(),
         total_usd: totals.totals().cost_usd,
         alerts: guard.alerts(),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use agent_sre::slo::{ExhaustionAction, SloEngine};
-use agent_sre::{Clock, FailOn, SloSnapshot, Status, SystemClock, Timestamp};
+use agent_sre::{FailOn, SloSnapshot, Status, Timestamp};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -71,7 +71,7 @@ async fn gate(
             "`slos`: found `{name}`, expected an objective that /v1/slos lists"
         )));
     }
-    let now = SystemClock.now();
+    let now = state.shared.now();
     Ok(Json(decide(&request, &engines.get::<SloEngine>().snapshots(now), &engines.exhaustion_actions, now)))
 }
 

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
+use agent_sre::Format;
 use agent_sre::adapter::{self, BodyKind};
-use agent_sre::{Clock, Format, SystemClock};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -67,7 +67,7 @@ async fn events(
         let key =
             headers.get("idempotency-key").map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &bytes]));
         let body = adapter::Body::new(BodyKind::Lines, bytes);
-        let batch = Batch::new(format, body, key, SystemClock.now()).with_memory(permit);
+        let batch = Batch::new(format, body, key).with_memory(permit);
         send(&state, batch).await
     }
     .await;

@@ -2,8 +2,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent_sre::Timestamp;
 use agent_sre::private::lock;
-use agent_sre::{Clock, SystemClock, Timestamp};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -129,7 +129,7 @@ pub(crate) async fn publish(state: Arc<AppState>, mut stop: watch::Receiver<bool
             continue;
         }
         let state = state.clone();
-        let updating = tokio::task::spawn_blocking(move || update(&state, &views, SystemClock.now()));
+        let updating = tokio::task::spawn_blocking(move || update(&state, &views, state.shared.now()));
         if let Err(error) = updating.await {
             tracing::error!(%error, "The page could not be updated; please report this bug");
         }

@@ -1,8 +1,8 @@
 use std::sync::atomic::Ordering;
 
+use agent_sre::Format;
 use agent_sre::adapter::{self, AdapterError, BodyKind};
 use agent_sre::otel::data_points;
-use agent_sre::{Clock, Format, SystemClock};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -174,12 +174,12 @@ impl Signal {
             }
         };
         permit.acquire(adapter::Body::max_decoded_size(length)).await?;
-        let (received, shared) = (SystemClock.now(), state.shared.clone());
+        let shared = state.shared.clone();
         let work = move || {
             let format: Format = "otlp".parse().expect("the service includes the OTLP adapter");
             // Exporters retry with the same bytes, which must count once.
             let key = key_of(&[&bytes]);
-            let batch = Batch::new(format, adapter::Body::new(kind, bytes), Some(key), received).decode(&shared)?;
+            let batch = Batch::new(format, adapter::Body::new(kind, bytes), Some(key)).decode(&shared)?;
             permit.shrink_to(batch.memory_size());
             Ok(batch.with_memory(permit))
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::{self, AtomicU64};
 use agent_sre::private::lock;
 use agent_sre::slo::{ExhaustionAction, Slo, SloEngine};
 use agent_sre::{
-    AgentTotals, BurnAlert, BurnRate, Clock, Counts, SloSnapshot, Status, SystemClock, Timestamp, Totals, Window,
+    AgentTotals, BurnAlert, BurnRate, Counts, SloSnapshot, Status, Timestamp, Totals, Window,
 };
 use axum::Json;
 use axum::extract::State;
@@ -144,7 +144,7 @@ fn slo_list(shared: &Shared, now: Timestamp) -> SloList {
     responses((status = 200, description = "Objectives by name and agent.", body = SloList))
 )]
 async fn slos(State(state): AppRef) -> Json<SloList> {
-    Json(slo_list(&state.shared, SystemClock.now()))
+    Json(slo_list(&state.shared, state.shared.now()))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -206,7 +206,7 @@ async fn slo(
     Path(name): Path<String>,
     Query(query): Query<SloQuery>,
 ) -> Result<Json<SloDetailList>, ApiError> {
-    let now = SystemClock.now();
+    let now = state.shared.now();
     let engines = state.shared.engines();
     let slos = engines.get::<SloEngine>();
     let window = query.window.unwrap_or(Window::DAY);
