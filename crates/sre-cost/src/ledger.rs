@@ -14,7 +14,7 @@ use crate::org::{Lease, OrgBudget};
 use crate::period::{Calendar, Period};
 use crate::shared_budgets::SharedBudgets;
 use crate::spend::Spend;
-use crate::tasks::{TaskCost, Tasks};
+use crate::tasks::{SavedTask, TaskCost, Tasks};
 
 /// In-memory totals of spent and reserved amounts, for any number of threads.
 ///
@@ -157,6 +157,20 @@ impl Ledger {
         let shared = self.shared.budgets.iter();
         totals.shared = shared.map(|(scope, of)| (scope.to_string(), Usd::from_nanos(lock(of).spent))).collect();
         totals
+    }
+
+    /// Returns what the most recent tasks have cost, which decides whether a cost is the first of a task.
+    pub(crate) fn task_costs(&self) -> Vec<SavedTask> {
+        let saved = |task: &TaskCost| task.saved(|model| self.shared.model_name(model));
+        self.tasks.iter().flat_map(|tasks| lock(tasks).iter().map(saved).collect::<Vec<_>>()).collect()
+    }
+
+    /// Restores what [`task_costs`](Self::task_costs) returned.
+    pub(crate) fn restore_task_costs(&self, tasks: Vec<SavedTask>) {
+        for saved in tasks {
+            let task = TaskCost::restored(saved, |model| self.shared.per_agent_id(Some(model)));
+            self.tasks_of(&task.agent).restore(task);
+        }
     }
 
     /// Ends a reservation before it is spent, unless it has ended already.
@@ -304,8 +318,13 @@ impl Ledger {
         self.all_accounts().iter().map(|(name, account)| read(name, &lock(account))).collect()
     }
 
+    /// Returns the accounts by name: the order of the table depends on its past, which a restart changes.
     fn all_accounts(&self) -> Vec<(SmolStr, SharedAccount)> {
-        lock(&self.accounts).iter().map(|(name, account)| (name.into(), account.clone())).collect()
+        let accounts = lock(&self.accounts);
+        let mut all: Vec<_> = accounts.iter().map(|(name, account)| (name.into(), account.clone())).collect();
+        drop(accounts);
+        all.sort_unstable_by(|(one, _): &(SmolStr, _), (other, _)| one.cmp(other));
+        all
     }
 
     /// Reads the organisation's budget, with all leases revoked.

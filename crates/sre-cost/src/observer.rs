@@ -86,6 +86,7 @@ impl Persist for CostObserver {
     fn save(&self, state: &mut StateWriter) {
         state.section("tasks", |state| lock(&self.costs).save(state));
         state.section("ledger", |state| self.guard.save(state));
+        state.section("task costs", |state| state.put(&self.guard.ledger.task_costs()));
         state.section("exhausted", |state| self.guard.save_exhausted(state));
         let statuses = serde_json::to_string(&self.guard.notifier.statuses()).unwrap_or_default();
         state.section("statuses", |state| state.put(&statuses));
@@ -98,6 +99,7 @@ impl Persist for CostObserver {
             match section? {
                 ("tasks", mut state) => lock(&self.costs).restore(&mut state)?,
                 ("ledger", mut state) => self.guard.restore(&mut state)?,
+                ("task costs", mut state) => self.guard.ledger.restore_task_costs(state.take()?),
                 ("exhausted", mut state) => self.guard.restore_exhausted(&mut state)?,
                 ("statuses", mut state) => {
                     statuses = serde_json::from_str(&state.take::<String>()?).map_err(no_signals)?;

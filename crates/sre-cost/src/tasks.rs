@@ -28,6 +28,9 @@ pub struct TaskCost {
     on_models: Vec<(u32, Usd)>,
 }
 
+/// What outlives a restart of a [`TaskCost`]: its fields, with the names of models.
+pub(crate) type SavedTask = (String, String, Usd, Vec<(String, Usd)>, Timestamp, Vec<(String, Usd)>);
+
 /// What a task has cost after a charge.
 pub(crate) struct TaskSpent {
     pub(crate) overall: Usd,
@@ -37,6 +40,20 @@ pub(crate) struct TaskSpent {
 }
 
 impl TaskCost {
+    /// Returns what is saved; `name` names a model with per-agent limits.
+    pub(crate) fn saved<'a>(&self, name: impl Fn(u32) -> &'a str) -> SavedTask {
+        let Self { agent, task, spent_usd, breakdown, last_at, on_models } = self.clone();
+        let on_models = on_models.into_iter().map(|(model, spent)| (name(model).to_owned(), spent)).collect();
+        (agent, task, spent_usd, breakdown, last_at, on_models)
+    }
+
+    /// Returns a saved task; `id` finds the models that still have per-agent limits.
+    pub(crate) fn restored(saved: SavedTask, id: impl Fn(&str) -> Option<u32>) -> Self {
+        let (agent, task, spent_usd, breakdown, last_at, on_models) = saved;
+        let on_models = on_models.into_iter().filter_map(|(model, spent)| Some((id(&model)?, spent))).collect();
+        Self { agent, task, spent_usd, breakdown, last_at, on_models }
+    }
+
     /// Returns the part spent on a model with per-agent limits.
     pub(crate) fn spent_on(&self, model: Option<u32>) -> Usd {
         self.on_models.iter().find(|(known, _)| Some(*known) == model).map_or(Usd::ZERO, |(_, spent)| *spent)
@@ -69,6 +86,30 @@ impl Tasks {
         self.find(self.key(agent, task), agent, task)
     }
 
+    /// Returns the tasks, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TaskCost> {
+        self.order.iter().filter_map(|key| self.tasks.get(key))
+    }
+
+    /// Inserts a task from before a restart.
+    pub(crate) fn restore(&mut self, cost: TaskCost) {
+        let key = self.key(&cost.agent, &cost.task);
+        self.make_room(key);
+        self.tasks.insert(key, cost);
+    }
+
+    /// Makes room for a new task. One with the same key by chance is replaced.
+    fn make_room(&mut self, key: u64) {
+        if self.tasks.remove(&key).is_none() {
+            if self.tasks.len() >= self.capacity
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.tasks.remove(&oldest);
+            }
+            self.order.push_back(key);
+        }
+    }
+
     fn find(&self, key: u64, agent: &str, task: &str) -> Option<&TaskCost> {
         self.tasks.get(&key).filter(|known| known.agent == agent && known.task == task)
     }
@@ -88,14 +129,8 @@ impl Tasks {
         let Spend { agent, amount, breakdown, .. } = *spend;
         let key = self.key(agent, task);
         let is_new = self.find(key, agent, task).is_none();
-        // A task with the same key by chance is replaced.
-        if is_new && self.tasks.remove(&key).is_none() {
-            if self.tasks.len() >= self.capacity
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.tasks.remove(&oldest);
-            }
-            self.order.push_back(key);
+        if is_new {
+            self.make_room(key);
         }
         let known = self.tasks.entry(key).or_insert_with(|| TaskCost {
             agent: agent.to_owned(),

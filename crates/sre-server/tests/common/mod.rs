@@ -75,10 +75,11 @@ impl Service {
         serde_json::from_slice(response.body()).unwrap()
     }
 
-    /// Sends tasks of an agent, a minute apart, as LangGraph's events and as spans.
+    /// Sends tasks of an agent, five seconds apart, as LangGraph's events and as spans: as many as end within the minute for which
+    /// an end waits for that of the other source.
     pub(crate) async fn tasks_from_two_sources(&self, agent: &str, count: u64) {
         for number in 0..count {
-            let (id, end) = (number + 1, 1_790_000_000 + 60 * number);
+            let (id, end) = (number + 1, 1_790_000_000 + 5 * number);
             let line = |event: &str, time: u64| json!({"event": event, "time": time, "run_id": format!("run-{id}"), "name": agent, "parent_ids": [], "data": {}});
             let lines = format!("{}\n{}\n", line("on_chain_start", end - 5), line("on_chain_end", end));
             let span = json!({
