@@ -1,4 +1,4 @@
-//! The workspace's only build tool: `cargo xtask lint`, `test`, `fuzz`, `verify`, `bench`, `prices`, `check-layers`.
+//! The workspace's only build tool: `cargo xtask lint`, `test`, `fuzz`, `soak`, `verify`, `bench`, `prices`, `check-layers`.
 
 mod bench;
 mod docs;
@@ -7,6 +7,7 @@ mod layers;
 mod lint;
 mod manifests;
 mod prices;
+mod soak;
 mod test;
 mod tools;
 mod verify;
@@ -44,6 +45,18 @@ enum Task {
         #[arg(long)]
         install: bool,
     },
+    /// Run the live service under load and faults, and compare its counts with what it acknowledged.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 2.0)]
+        minutes: f64,
+        /// The seed of load and faults; a different one each time by default.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// With optimisations, and write the result into `docs/performance.md`.
+        #[arg(long)]
+        release: bool,
+    },
     /// Run the checks that are too slow for CI, and print a table for `docs/verification.md`.
     Verify {
         /// The checks to run; all by default.
@@ -78,6 +91,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lint { install } => lint::run(install),
         Task::Test { install } => test::run(install),
         Task::Fuzz { names, seconds, install } => fuzz::run(&names, seconds, install),
+        Task::Soak { minutes, seed, release } => soak::run(minutes, seed, release),
         Task::Verify { names, baseline_rev } => verify::run(&names, baseline_rev),
         Task::Bench { names, last } => bench::run(&names, last),
         Task::Prices { map } => prices::run(&map),

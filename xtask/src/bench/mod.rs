@@ -19,7 +19,7 @@ use crate::cargo;
 /// A row is met when its worst run is: what holds only in the best of several runs does not hold.
 const RUNS: usize = 3;
 const RESULTS: &str = "target/bench-runs.json";
-const DOCS: &str = "docs/performance.md";
+pub(crate) const DOCS: &str = "docs/performance.md";
 
 /// The tables of the page, and the benchmarks that each needs.
 const TABLES: [(&str, &[&str]); 3] =
@@ -118,7 +118,7 @@ fn machine() -> String {
 }
 
 /// Replaces what is between `<!-- bench: NAME -->` and the next `<!-- end -->`.
-fn with_block(text: &str, name: &str, content: &str) -> anyhow::Result<String> {
+pub(crate) fn with_block(text: &str, name: &str, content: &str) -> anyhow::Result<String> {
     let begin = format!("<!-- bench: {name} -->\n");
     let (head, rest) = text.split_once(&begin).with_context(|| format!("{DOCS}: found no `{}`", begin.trim()))?;
     let (_, tail) =

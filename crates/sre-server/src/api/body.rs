@@ -87,13 +87,12 @@ async fn collect(
     }
 }
 
-/// Appends data to a buffer, which doubles when it is full, but does not grow beyond the expected size before that is reached.
+/// Appends data to a buffer, which gets the expected size at once and doubles beyond that. Memory that nothing was written to is
+/// not resident, while the former halves of a buffer that doubles stay so for some time.
 fn append(buffer: &mut Vec<u8>, data: &[u8], expected: usize) {
     let length = buffer.len();
     if buffer.capacity() - length < data.len() {
-        let doubled = length.max(16 << 10);
-        let more = if expected > length { doubled.min(expected - length) } else { doubled };
-        buffer.reserve_exact(data.len().max(more));
+        buffer.reserve_exact(data.len().max(length).max(expected.saturating_sub(length)).max(16 << 10));
     }
     buffer.extend_from_slice(data);
 }
