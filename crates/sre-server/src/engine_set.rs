@@ -9,8 +9,8 @@ use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
-    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, Runtime,
-    RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
+    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, Runtime, RuntimeBuilder,
+    RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::LoadedConfig;

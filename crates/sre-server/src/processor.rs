@@ -99,9 +99,7 @@ impl Processor {
         if is_first {
             self.shared.engines().runtime.evaluate(self.time.now);
         }
-        if !ticks.is_empty() {
-            *lock(&self.shared.adapters) = self.stats();
-        }
+        *lock(&self.shared.adapters) = self.stats();
         is_jump
     }
 

@@ -1,8 +1,8 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use agent_sre::prometheus::{Scrape, TextFormat};
 use agent_sre::Collect;
+use agent_sre::prometheus::{Scrape, TextFormat};
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 

@@ -4,9 +4,7 @@ use std::sync::atomic::{self, AtomicU64};
 
 use agent_sre::private::lock;
 use agent_sre::slo::{ExhaustionAction, Slo, SloEngine};
-use agent_sre::{
-    AgentTotals, BurnAlert, BurnRate, Counts, SloSnapshot, Status, Timestamp, Totals, Window,
-};
+use agent_sre::{AgentTotals, BurnAlert, BurnRate, Counts, SloSnapshot, Status, Timestamp, Totals, Window};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;

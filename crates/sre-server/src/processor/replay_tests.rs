@@ -205,7 +205,7 @@ impl Service {
         let engines = config.prepare(&clocks).unwrap().start(data.path()).unwrap();
         engines.deliver().unwrap();
         let shared = Arc::new(Shared::new(engines, clocks, 1_000));
-        let limits = RunLimits { task_timeout: Duration::from_secs(120), max_open_runs: 3 };
+        let limits = RunLimits { task_timeout: Duration::from_secs(120), max_open_runs: 3, ..RunLimits::default() };
         Self { processor: Processor::new(shared, limits), _data: data }
     }
 
