@@ -93,7 +93,7 @@ fn soak(time: Duration, seed: u64) {
             )),
             Fault::SilentClients => clients.extend(connect(service.address(), 30, b"")),
             Fault::IdleReaders => {
-                clients.extend(connect(service.address(), 30, b"GET /v1/live HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+                clients.extend(connect(service.address(), 30, b"GET /v1/live HTTP/1.1\r\nhost: localhost\r\n\r\n"));
             }
         }
     }
@@ -108,7 +108,7 @@ fn soak(time: Duration, seed: u64) {
     assert!(all.tasks > 0, "the load was acknowledged");
     let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault:?} {times}")).collect();
     println!(
-        "| {:.0} | {} | {} | {} | {} MiB | {seed} |",
+        "| {} | {} | {} | {} | {} MiB | {seed} |",
         time.as_secs_f64() / 60.0,
         all.tasks,
         all.failed,

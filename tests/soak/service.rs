@@ -1,7 +1,7 @@
 //! The service in a process of its own, with a clock that can be stepped and a disk that can be full.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -159,14 +159,7 @@ fn spawn(folder: &Path, offset: i64) -> (Child, ChildStdin, BufReader<ChildStdou
     let mut input = process.stdin.take().expect("a pipe");
     writeln!(input, "{offset}").expect("the service reads");
     let mut output = BufReader::new(process.stdout.take().expect("a pipe"));
-    let mut line = String::new();
-    let begun = Instant::now();
-    loop {
-        line.clear();
-        output.read_line(&mut line).expect("text");
-        if let Some(address) = line.trim().strip_prefix(LISTENING).and_then(|address| address.parse().ok()) {
-            return (process, input, output, address);
-        }
-        assert!(!line.is_empty() && begun.elapsed() < PATIENCE, "the service does not start");
-    }
+    let mut lines = output.by_ref().lines().map_while(Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix(LISTENING)?.parse().ok());
+    (process, input, output, address.expect("the service starts"))
 }

@@ -95,8 +95,9 @@ mod tests {
             CostAlert::new(Timestamp::from_secs(second as i64), scope, Usd::ZERO, Usd::ZERO, kind)
         };
         notifier.notify(&[alert(0, CostAlertKind::Killed)]);
-        let freed: Vec<CostAlert> = (1..=MAX_RESOLVED + 5).map(|second| alert(second, CostAlertKind::Freed)).collect();
-        notifier.notify(&freed);
+        let unblocked: Vec<CostAlert> =
+            (1..=MAX_RESOLVED + 5).map(|second| alert(second, CostAlertKind::Unblocked)).collect();
+        notifier.notify(&unblocked);
         let mut times: Vec<i64> = notifier.statuses().iter().map(|signal| signal.time.as_secs()).collect();
         times.sort_unstable();
         assert_eq!(
