@@ -207,17 +207,18 @@ impl BudgetConfig {
             None => self.is_clear(present) || self.has_evidence(present, 2.0),
         };
         let fires = |severity| alerts.iter().any(|judged| judged.alert.firing && judged.alert.severity == severity);
-        if counts.total() == 0 {
-            return (Status::Unknown, None);
-        }
-        if is_spent && is_proven {
+        if is_spent && is_proven && counts.total() > 0 {
             return (Status::Exhausted, None);
         }
+        // Also in a new period that has no events yet: the windows of alerts reach into the one before.
         if fires(Severity::Critical) {
             return (Status::Critical, None);
         }
         if fires(Severity::Warning) {
             return (Status::Warning, None);
+        }
+        if counts.total() == 0 {
+            return (Status::Unknown, None);
         }
         let unproven = match self.min_events {
             Some(_) => (!is_proven && counts.bad > 0).then_some(counts),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sre_core::event::{LlmCall, TaskFinished};
-use sre_core::{AgentEvent, Counts, Event, RatioSeries, Signal, Sli, SliReading, SliSpec, Status, Timestamp, Window};
+use sre_core::{
+    AgentEvent, Counts, Event, Phase, RatioSeries, Signal, Sli, SliReading, SliSpec, Status, Timestamp, Window,
+};
 use sre_slo::{CalibrationDelta, CostPerTask, ResponseLatency, SliRegistry, Slo, TaskSuccessRate, parse};
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -288,4 +290,33 @@ indicators: [{type: response_latency, target_ms: 100}]
     let snapshot = slo.snapshot_at(NOW);
     assert_eq!((snapshot.good, snapshot.bad), (1, 0), "the period began on the day");
     assert_eq!(snapshot.indicators[0].error_budget.unwrap().consumed.map(f64::round), Some(20.0));
+}
+
+/// The windows of alerts reach into the period before, so a new one that has no events yet resolves nothing.
+#[test]
+fn a_new_calendar_period_resolves_no_alert() {
+    let registry = SliRegistry::default();
+    let yaml = "
+name: daily
+target: 0.9
+window: 1d
+calendar: {start: \"2026-09-21 00:00:00\", time_zone: UTC, period: 1d}
+indicators: [{type: task_success_rate, target: 0.9}]
+";
+    let slo = Slo::from_spec(&parse(yaml, "slo.yaml", &registry).unwrap()[0], "support", &registry).unwrap();
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    for second in 10..60 {
+        let mut failed = finished(false, 10.0);
+        failed.time = at(&format!("2026-09-21T23:58:{second}Z"));
+        slo.observe(&failed);
+    }
+    assert_eq!(signals(&slo, at("2026-09-21T23:59:59Z"))[0].state, "exhausted");
+    let [signal] = &signals(&slo, at("2026-09-22T00:00:05Z"))[..] else { panic!("the budget is that of a new day") };
+    assert_eq!((signal.phase, &*signal.state), (Phase::Firing, "critical"));
+    // After the windows of the policy, too, until an event shows that it is over.
+    assert_eq!(signals(&slo, at("2026-09-22T12:00:00Z")), []);
+    let mut succeeded = finished(true, 10.0);
+    succeeded.time = at("2026-09-22T12:00:00Z");
+    slo.observe(&succeeded);
+    assert_eq!(signals(&slo, at("2026-09-22T12:00:01Z"))[0].phase, Phase::Resolved);
 }

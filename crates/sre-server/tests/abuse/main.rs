@@ -118,6 +118,7 @@ async fn no_request_takes_more_than_four_times_its_size() {
         let before = service.reset_peak();
         let status = service.post(path, kind, gzip(&[&body])).await;
         let grown = service.peak().saturating_sub(before);
+        eprintln!("{what}: {} MiB more", grown / MIB);
         assert!(grown <= 4 * body.len() + MIB, "{what}: {} MiB more for {} MiB", grown / MIB, body.len() / MIB);
         assert!(status.is_success() || status.is_client_error(), "{what}: {status}");
     }
@@ -136,6 +137,7 @@ async fn requests_together_stay_within_max_in_flight() {
         futures_util::future::join_all(sent).await;
     }
     let grown = service.peak().saturating_sub(before);
+    eprintln!("all of them at once, twice: {} MiB more", grown / MIB);
     // And what else the process needs for its work, such as threads and the pages of the journal.
     assert!(grown <= 192 * MIB + 64 * MIB, "{} MiB more", grown / MIB);
     honest.ends_unharmed(&mut service).await;
@@ -156,6 +158,7 @@ async fn long_names_are_bounded_and_snapshots_go_on() {
         );
     }
     let grown = service.peak().saturating_sub(before);
+    eprintln!("long names: {} MiB more", grown / MIB);
     assert!(grown <= 192 * MIB, "{} MiB more", grown / MIB);
     service.until_ready().await;
     honest.ends_unharmed(&mut service).await;
@@ -229,6 +232,7 @@ async fn readers_that_never_read_cost_little() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let grown = service.peak().saturating_sub(before);
+    eprintln!("{} readers that never read: {} MiB more", readers.len(), grown / MIB);
     assert!(grown <= 150 * MIB, "{} MiB more for {} readers", grown / MIB, readers.len());
     honest.ends_unharmed(&mut service).await;
 }
