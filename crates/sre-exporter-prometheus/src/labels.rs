@@ -39,7 +39,7 @@ pub(crate) fn render_into<'a>(
         rendered.push_str(label);
         rendered.push_str("=\"");
         let mut rest = value;
-        while let Some(at) = rest.find(['\\', '"', '\n']) {
+        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
             let (plain, special) = rest.split_at(at);
             rendered.push_str(plain);
             rendered.push_str(match special.as_bytes()[0] {
@@ -57,6 +57,6 @@ pub(crate) fn render_into<'a>(
 
 /// Returns whether `text` is a name of a metric, which may have colons, or of a label.
 pub(crate) fn is_name(text: &str, colons: bool) -> bool {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || (colons && letter == ':');
-    !text.is_empty() && text.chars().all(allowed) && !text.starts_with(|letter: char| letter.is_ascii_digit())
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (colons && byte == b':');
+    text.bytes().all(allowed) && text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
 }
