@@ -40,7 +40,7 @@ use crate::{CircuitBreaker, DetectorConfig, ErrorClass, InvalidConfig, Mitigatio
 /// assert!(detector.check_cascade().is_none());
 /// ```
 pub struct CascadeDetector {
-    config: DetectorConfig,
+    pub(crate) config: DetectorConfig,
     clock: Arc<dyn Clock>,
     agent_settings: Arc<Settings>,
     tool_settings: Arc<Settings>,

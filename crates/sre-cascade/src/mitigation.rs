@@ -21,6 +21,12 @@ pub enum Mitigation {
 #[derive(Default)]
 pub(crate) struct Mitigated(FxHashSet<u32>);
 
+impl FromIterator<u32> for Mitigated {
+    fn from_iter<I: IntoIterator<Item = u32>>(ids: I) -> Self {
+        Self(ids.into_iter().collect())
+    }
+}
+
 /// The targets whose mitigation begins or ends.
 #[derive(Default)]
 pub(crate) struct MitigationPlan {
@@ -48,6 +54,13 @@ impl Mitigation {
 impl Mitigated {
     pub(crate) fn contains(&self, id: u32) -> bool {
         self.0.contains(&id)
+    }
+
+    /// Returns the targets, in order.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.0.iter().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     pub(crate) fn clear(&mut self) {

@@ -4,14 +4,14 @@ use sre_core::event::StringLimiter;
 use sre_core::private::{MAX_SIGNAL_BYTES, lock};
 use sre_core::{Persist, StateError, StateReader, StateWriter, TargetKind};
 
-use crate::CascadeDetector;
 use crate::breaker::SavedBreaker;
 use crate::failure_tracker::SavedTarget;
+use crate::{CascadeDetector, Mitigation};
 
 type SavedName = (TargetKind, String);
 
-/// The call graph, and the breakers of all targets that have failed. Which mitigations are applied is not kept: they are
-/// applied again when the cascade is found again.
+/// The call graph, the breakers of all targets that have failed, and the callers whose circuits a cascade has opened. Callers that it
+/// limits are not kept: they are limited again when the cascade is found again.
 impl Persist for CascadeDetector {
     fn name(&self) -> Cow<'_, str> {
         "cascade".into()
@@ -29,6 +29,10 @@ impl Persist for CascadeDetector {
             let signal = reported.signal.as_ref().and_then(|signal| serde_json::to_string(signal).ok());
             (reported.origin.clone(), signal)
         };
+        let opened = match self.config.mitigation {
+            Mitigation::Open => self.reported().mitigated.ids(),
+            Mitigation::None | Mitigation::Limit(_) => Vec::new(),
+        };
         let graph = self.read_graph();
         let names: Vec<(TargetKind, &str)> =
             graph.breakers().iter().map(|breaker| (breaker.target().kind, &*breaker.target().name)).collect();
@@ -38,6 +42,7 @@ impl Persist for CascadeDetector {
         state.section("failed", |state| state.put(&failed));
         state.section("reported", |state| state.put(&reported));
         state.section("exhausted", |state| state.put(&*lock(&self.exhausted)));
+        state.section("opened", |state| state.put(&opened));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -48,6 +53,11 @@ impl Persist for CascadeDetector {
                 ("failed", mut state) => self.restore_failed(&mut state, &ids)?,
                 ("reported", mut state) => self.restore_reported(&mut state)?,
                 ("exhausted", mut state) => *lock(&self.exhausted) = state.take()?,
+                ("opened", mut state) if self.config.mitigation == Mitigation::Open => {
+                    let opened: Vec<u32> = state.take()?;
+                    let present = opened.into_iter().filter_map(|saved| present_id(&ids, saved));
+                    self.reported().mitigated = present.collect();
+                }
                 _ => {}
             }
         }

@@ -84,10 +84,13 @@ impl Runtime {
     /// Lets every engine raise signals that depend on time alone, and reasserts incidents once a minute. Must be called
     /// every few seconds.
     pub fn evaluate(&self, now: Timestamp) {
-        let mut send = |signal| self.dispatcher.send(signal);
+        let mut signals = Vec::new();
         for observer in &self.observers {
-            self.guarded(|| observer.evaluate(now, &mut send));
+            self.guarded(|| observer.evaluate(now, &mut |signal| signals.push(signal)));
         }
+        // After all engines have evaluated, so that no handler's reaction comes between them.
+        let mut send = |signal| self.dispatcher.send(signal);
+        signals.into_iter().for_each(&mut send);
         let last = Timestamp::from_nanos(self.reasserted.load(Ordering::Relaxed).max(0));
         if now.since(last) >= REASSERT_EVERY {
             self.reasserted.store(now.as_nanos(), Ordering::Relaxed);
