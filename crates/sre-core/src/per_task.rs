@@ -11,15 +11,23 @@ use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 #[derive(Debug)]
 pub struct PerTask<T> {
     capacity: usize,
-    tasks: FxHashMap<u128, T>,
-    /// Keys by first event of the task. Keys of ended tasks are skipped.
-    order: VecDeque<u128>,
+    tasks: FxHashMap<u128, Numbered<T>>,
+    /// Numbers and keys by first event of the task. Those of ended tasks are skipped.
+    order: VecDeque<(u64, u128)>,
+    next: u64,
+}
+
+/// A value with the number of its task, which differs from that of an earlier task of the same name.
+#[derive(Debug)]
+struct Numbered<T> {
+    number: u64,
+    value: T,
 }
 
 impl<T: Default> PerTask<T> {
     /// Creates an empty table for `capacity` tasks.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new() }
+        Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new(), next: 0 }
     }
 
     /// Returns the value of the task of `event`, inserting a default if it has none, and the value of the oldest task
@@ -32,21 +40,29 @@ impl<T: Default> PerTask<T> {
                 evicted = self.evict_oldest();
             }
             if self.order.len() >= 2 * self.capacity {
-                self.order.retain(|key| self.tasks.contains_key(key));
+                let tasks = &self.tasks;
+                self.order.retain(|(number, key)| tasks.get(key).is_some_and(|task| task.number == *number));
             }
-            self.order.push_back(key);
+            self.insert(key, T::default());
         }
-        (self.tasks.entry(key).or_default(), evicted)
+        let task = self.tasks.entry(key).or_insert_with(|| Numbered { number: 0, value: T::default() });
+        (&mut task.value, evicted)
+    }
+
+    fn insert(&mut self, key: u128, value: T) {
+        self.order.push_back((self.next, key));
+        self.tasks.insert(key, Numbered { number: self.next, value });
+        self.next += 1;
     }
 
     /// Removes and returns the value of the task of `event`, which has ended.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
-        if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()) }
+        if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()).map(|task| task.value) }
     }
 
     /// Returns the values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.tasks.values()
+        self.tasks.values().map(|task| &task.value)
     }
 
     /// Saves the values, oldest task first.
@@ -54,7 +70,10 @@ impl<T: Default> PerTask<T> {
     where
         T: Serialize,
     {
-        let tasks = self.order.iter().filter_map(|key| Some((key, self.tasks.get(key)?)));
+        let tasks = self.order.iter().filter_map(|(number, key)| {
+            let task = self.tasks.get(key).filter(|task| task.number == *number)?;
+            Some((key, &task.value))
+        });
         state.put(&tasks.collect::<Vec<_>>());
     }
 
@@ -64,8 +83,9 @@ impl<T: Default> PerTask<T> {
         T: DeserializeOwned,
     {
         for (key, kept) in state.take::<Vec<(u128, T)>>()? {
-            if self.tasks.insert(key, kept).is_none() {
-                self.order.push_back(key);
+            // Version 0.1.0 has saved a task twice whose name had been used before.
+            if !self.tasks.contains_key(&key) {
+                self.insert(key, kept);
             }
         }
         while self.tasks.len() > self.capacity {
@@ -76,9 +96,9 @@ impl<T: Default> PerTask<T> {
 
     /// Removes and returns the value of the oldest task.
     pub fn evict_oldest(&mut self) -> Option<T> {
-        while let Some(key) = self.order.pop_front() {
-            if let Some(kept) = self.tasks.remove(&key) {
-                return Some(kept);
+        while let Some((number, key)) = self.order.pop_front() {
+            if self.tasks.get(&key).is_some_and(|task| task.number == number) {
+                return self.tasks.remove(&key).map(|task| task.value);
             }
         }
         None
@@ -185,6 +205,19 @@ mod tests {
             total += sums.change(event);
         }
         assert_eq!(total.nanos(), 215);
+    }
+
+    #[test]
+    fn a_task_whose_name_was_used_before_is_as_old_as_its_own_beginning() {
+        let mut costs = TaskCosts::new(2);
+        for event in [call("1", 10), finished("1", None), call("2", 20), call("1", 1)] {
+            costs.observe(&event);
+        }
+        let mut state = StateWriter::default();
+        costs.save(&mut state);
+        let saved: Vec<(u128, Usd)> = StateReader::new(&state.finish().unwrap()).take().unwrap();
+        assert_eq!(saved.iter().map(|(_, cost)| cost.nanos()).collect::<Vec<_>>(), [20, 1]);
+        assert_eq!(costs.observe(&call("3", 5)), Some(Usd::from_nanos(20)), "the oldest makes room");
     }
 
     #[test]

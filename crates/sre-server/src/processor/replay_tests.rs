@@ -246,8 +246,15 @@ fn sections(state: &[u8]) -> BTreeMap<String, Vec<u8>> {
         let (name, section) = section.unwrap();
         let parts: Vec<_> = section.sections().map_while(Result::ok).collect();
         sections.insert(name.to_owned(), bytes_of(section));
-        for (number, (part, content)) in parts.into_iter().enumerate() {
+        for (number, (part, mut content)) in parts.into_iter().enumerate() {
             sections.insert(format!("{name}/{number}/{part}"), bytes_of(content));
+            while part == "objectives" && !content.is_empty() {
+                let (slo, agent): (String, String) = content.take().unwrap();
+                for section in content.section().unwrap().1.sections() {
+                    let (part, content) = section.unwrap();
+                    sections.insert(format!("{slo}/{agent}/{part}"), bytes_of(content));
+                }
+            }
         }
     }
     sections
@@ -262,7 +269,9 @@ fn assert_same(found: &Service, expected: &[u8], place: &str) {
     if found != expected {
         let (found, expected) = (sections(&found), sections(expected));
         let differ: Vec<&String> = expected.keys().filter(|name| found.get(*name) != expected.get(*name)).collect();
-        panic!("{place}: the state differs in {differ:?}");
+        let show = |name: &&String| format!("{name}: {:?} instead of {:?}", found.get(*name), expected[*name]);
+        let differ: Vec<String> = differ.iter().filter(|name| name.contains('/')).map(show).collect();
+        panic!("{place}: the state differs in {differ:#?}");
     }
 }
 
@@ -282,7 +291,7 @@ fn config(folder: &Path) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn a_kill_after_any_batch_changes_nothing(
