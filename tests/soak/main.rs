@@ -83,7 +83,6 @@ fn soak(time: Duration, seed: u64) {
                 std::thread::sleep(FULL_DISK);
                 service.fill_disk(false);
             }
-            // Less than a task may take, so that none times out.
             Fault::ClockForward => service.step_clock(random.i64(1..100)),
             Fault::ClockBack => service.step_clock(-random.i64(1..100)),
             Fault::SlowClients => clients.extend(connect(

@@ -21,6 +21,8 @@ use crate::load::Tasks;
 /// The first argument of the process that runs the service.
 pub(crate) const SERVE: &str = "serve";
 const LISTENING: &str = "listening on ";
+/// How far the clock may be from the system's, in seconds.
+const MAX_OFFSET: i64 = 200;
 /// How long a start or stop may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -100,8 +102,9 @@ impl Service {
         prlimit(Some(self.pid()), Resource::Fsize, limit).expect("a limit");
     }
 
+    /// Steps the clock, by less than a task may take, and not further from the time of the events than is accepted.
     pub(crate) fn step_clock(&mut self, seconds: i64) {
-        self.offset += seconds;
+        self.offset = (self.offset + seconds).clamp(-MAX_OFFSET, MAX_OFFSET);
         writeln!(self.input, "{}", self.offset).expect("the service reads");
     }
 

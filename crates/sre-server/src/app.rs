@@ -6,7 +6,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
 use crate::admission::Admission;
-use crate::api::{BodyMemory, RequestMetrics};
+use crate::api::{BodyMemory, Reads, RequestMetrics};
 use crate::live::Views;
 use crate::pipeline::Pipeline;
 use crate::scrapes::Scrapes;
@@ -26,6 +26,7 @@ pub(crate) struct AppState {
     pub(crate) views: Views,
     pub(crate) scrapes: Scrapes,
     pub(crate) requests: RequestMetrics,
+    pub(crate) reads: Reads,
     /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
     /// Memory for request bodies and the records in them.
@@ -43,8 +44,20 @@ impl AppState {
     ) -> Self {
         let body_memory = BodyMemory::new(config.server_limits.max_in_flight);
         let settings = Mutex::new(config.clone());
-        let (views, scrapes, requests) = (Views::default(), Scrapes::default(), RequestMetrics::default());
-        Self { config, settings, tls, admission, shared, pipeline, views, scrapes, requests, stop, body_memory }
+        Self {
+            config,
+            settings,
+            tls,
+            admission,
+            shared,
+            pipeline,
+            views: Views::default(),
+            scrapes: Scrapes::default(),
+            requests: RequestMetrics::default(),
+            reads: Reads::default(),
+            stop,
+            body_memory,
+        }
     }
 
     pub(crate) fn settings(&self) -> Arc<Config> {

@@ -1,23 +1,29 @@
-use std::sync::{Arc, Weak};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use agent_sre::Collect;
+use agent_sre::private::lock;
 use agent_sre::prometheus::{Scrape, TextFormat};
 use bytes::Bytes;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::app::AppState;
 use crate::dropped_agents::WithoutAgents;
 
 /// How old the readings of a scrape may be.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// Maximum number of scrapes in memory: clients that read slowly keep them.
+/// Maximum number of scrapes in memory. Clients that read slowly keep them, so a further one ends the oldest.
 const MAX_SCRAPES: usize = 4;
 
-/// The scrapes of `/metrics` that are being sent. Those of the same second share one.
-pub(crate) struct Scrapes {
-    latest: Mutex<Option<(Selection, Instant, Weak<RenderedScrape>)>>,
-    in_memory: Arc<Semaphore>,
+/// The scrapes of `/metrics` that are being sent, oldest first. Those of the same second share one.
+#[derive(Default)]
+pub(crate) struct Scrapes(tokio::sync::Mutex<VecDeque<RecentScrape>>);
+
+struct RecentScrape {
+    selection: Selection,
+    at: Instant,
+    text: Weak<RenderedScrape>,
 }
 
 /// What a scrape asks for.
@@ -28,46 +34,44 @@ pub(crate) struct Selection {
     pub(crate) names: Vec<String>,
 }
 
-/// The text of a scrape, in chunks.
-pub(crate) struct RenderedScrape {
-    pub(crate) chunks: Vec<Bytes>,
-    _in_memory: OwnedSemaphorePermit,
-}
+/// The text of a scrape, in chunks; `None` once it was ended.
+pub(crate) struct RenderedScrape(Mutex<Option<Vec<Bytes>>>);
 
-/// Other scrapes are still being read.
-pub(crate) struct TooManyScrapes;
+impl RenderedScrape {
+    /// Returns the chunk of a number, or `None` after the last one; an error if the scrape was ended.
+    pub(crate) fn chunk(&self, number: usize) -> Option<io::Result<Bytes>> {
+        match &*lock(&self.0) {
+            Some(chunks) => chunks.get(number).cloned().map(Ok),
+            None => Some(Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
 
-impl Default for Scrapes {
-    fn default() -> Self {
-        Self { latest: Mutex::default(), in_memory: Arc::new(Semaphore::new(MAX_SCRAPES)) }
+    fn end(&self) {
+        *lock(&self.0) = None;
     }
 }
 
 impl Scrapes {
     /// Renders the metrics, or returns what was rendered within the last second and is still being sent.
-    pub(crate) async fn render(
-        &self,
-        state: &Arc<AppState>,
-        selection: Selection,
-    ) -> Result<Arc<RenderedScrape>, TooManyScrapes> {
+    pub(crate) async fn render(&self, state: &Arc<AppState>, selection: Selection) -> Arc<RenderedScrape> {
         // Held while it renders, so that clients that ask at the same time wait for one rendering.
-        let mut latest = self.latest.lock().await;
-        if let Some((of, at, scrape)) = &*latest
-            && *of == selection
-            && at.elapsed() < MAX_AGE
-            && let Some(scrape) = scrape.upgrade()
-        {
-            return Ok(scrape);
+        let mut recent = self.0.lock().await;
+        recent.retain(|scrape| scrape.text.strong_count() > 0);
+        let is_shared = |scrape: &&RecentScrape| scrape.selection == selection && scrape.at.elapsed() < MAX_AGE;
+        if let Some(text) = recent.iter().rev().find(is_shared).and_then(|scrape| scrape.text.upgrade()) {
+            return text;
         }
-        let permit = self.in_memory.clone().try_acquire_owned().map_err(|_| TooManyScrapes)?;
-        let (begun, state, wanted) = (Instant::now(), state.clone(), selection.clone());
-        let rendering = tokio::task::spawn_blocking(move || {
-            let chunks = render(&state, wanted);
-            Arc::new(RenderedScrape { chunks, _in_memory: permit })
-        });
-        let scrape = rendering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        *latest = Some((selection, begun, Arc::downgrade(&scrape)));
-        Ok(scrape)
+        while recent.len() >= MAX_SCRAPES
+            && let Some(oldest) = recent.pop_front()
+        {
+            oldest.text.upgrade().inspect(|text| text.end());
+        }
+        let (at, state, wanted) = (Instant::now(), state.clone(), selection.clone());
+        let rendering = tokio::task::spawn_blocking(move || render(&state, wanted));
+        let chunks = rendering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let text = Arc::new(RenderedScrape(Mutex::new(Some(chunks))));
+        recent.push_back(RecentScrape { selection, at, text: Arc::downgrade(&text) });
+        text
     }
 }
 

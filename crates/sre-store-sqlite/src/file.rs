@@ -38,6 +38,8 @@ impl StoreFile {
     /// Runs `work` in a write transaction. Fails if the file has been deleted or replaced by then.
     pub(crate) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut open = self.lock();
+        // Before, so that what is refused is not written either, and after, for a file that was deleted meanwhile.
+        open.check(&self.path)?;
         let connection = open.connection(&self.path)?;
         let transact = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -3,19 +3,28 @@ use std::collections::BTreeMap;
 use agent_sre::slo::{ExhaustionAction, SloEngine};
 use agent_sre::{FailOn, SloSnapshot, Status, Timestamp};
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::AppRef;
+use super::body::receive;
 use super::error::{ApiError, ErrorBody};
-use super::openapi::ApiRouter;
+use super::openapi::{ApiRouter, with_errors};
+use super::reads::compute;
+use crate::app::AppState;
 
 pub(super) fn routes() -> ApiRouter {
-    ApiRouter::default().routes(routes!(gate))
+    let errors = [
+        (StatusCode::REQUEST_TIMEOUT, "The request did not arrive within `client_timeout`."),
+        (StatusCode::PAYLOAD_TOO_LARGE, "The request is larger than 64 KiB."),
+        (StatusCode::TOO_MANY_REQUESTS, "Too many requests are in progress; retry later."),
+    ];
+    with_errors(ApiRouter::default().routes(routes!(gate)), &errors, &[("application/json", ErrorBody::reference())])
 }
 
 /// The objectives that decide about a deploy; all of them by default.
@@ -56,14 +65,18 @@ struct GateDecision {
         (status = 400, description = "The request is invalid or names an unknown objective.", body = ErrorBody)
     )
 )]
-async fn gate(
-    State(state): AppRef,
-    request: Result<Json<Map<String, Value>>, JsonRejection>,
-) -> Result<Json<GateDecision>, ApiError> {
-    let Json(request) = request.map_err(|error| ApiError::bad_request(error.body_text()))?;
+async fn gate(State(state): AppRef, headers: HeaderMap, body: Body) -> Result<Json<GateDecision>, ApiError> {
+    let body = receive(&state, &headers, body, MAX_REQUEST).await?;
+    compute(&state.clone(), move || answer(&state, &body.bytes).map(Json)).await
+}
+
+/// Maximum size of a request in bytes.
+const MAX_REQUEST: usize = 64 << 10;
+
+fn answer(state: &AppState, request: &[u8]) -> Result<GateDecision, ApiError> {
     // From an object only: serde would also read the fields from an array.
-    let request: GateRequest =
-        serde_json::from_value(request.into()).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let request: Map<String, Value> = parsed(serde_json::from_slice(request))?;
+    let request: GateRequest = parsed(serde_json::from_value(request.into()))?;
     let engines = state.shared.engines();
     let unknown = request.slos.iter().flatten().find(|name| !engines.exhaustion_actions.contains_key(*name));
     if let Some(name) = unknown {
@@ -72,7 +85,11 @@ async fn gate(
         )));
     }
     let now = state.shared.now();
-    Ok(Json(decide(&request, &engines.get::<SloEngine>().snapshots(now), &engines.exhaustion_actions, now)))
+    Ok(decide(&request, &engines.get::<SloEngine>().snapshots(now), &engines.exhaustion_actions, now))
+}
+
+fn parsed<T>(request: serde_json::Result<T>) -> Result<T, ApiError> {
+    request.map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 fn decide(

@@ -1,4 +1,3 @@
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_sre::private::lock;
@@ -34,8 +33,7 @@ pub(super) fn routes() -> ApiRouter {
             status = 200, description = "Metrics of all engines and of the service.",
             content((String = "text/plain"), (String = "application/openmetrics-text"))
         ),
-        (status = 400, description = "The query is invalid.", body = ErrorBody),
-        (status = 429, description = "Too many scrapes are being sent; retry later.", body = ErrorBody)
+        (status = 400, description = "The query is invalid.", body = ErrorBody)
     )
 )]
 async fn metrics(
@@ -48,9 +46,8 @@ async fn metrics(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_open = accept.contains("application/openmetrics-text");
     let format = if is_open { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
-    let scrape = state.scrapes.render(&state, Selection { format, names }).await.map_err(|_| ApiError::busy())?;
-    let chunks = (0..).map_while(move |number| scrape.chunks.get(number).cloned());
-    let body = Body::from_stream(stream::iter(chunks.map(Ok::<_, Infallible>)));
+    let scrape = state.scrapes.render(&state, Selection { format, names }).await;
+    let body = Body::from_stream(stream::iter((0..).map_while(move |number| scrape.chunk(number))));
     Ok(([(header::CONTENT_TYPE, format.content_type())], body))
 }
 

@@ -20,6 +20,7 @@ mod metrics;
 mod modules;
 mod openapi;
 mod otlp;
+mod reads;
 mod request_metrics;
 mod slos;
 mod starting;
@@ -36,6 +37,7 @@ pub(crate) use self::memory::{BodyMemory, MemoryPermit};
 use self::modules::MODULES;
 pub use self::openapi::openapi;
 use self::openapi::{ApiRouter, for_everybody, for_scope};
+pub(crate) use self::reads::Reads;
 pub(crate) use self::request_metrics::RequestMetrics;
 pub(crate) use self::starting::{StartPhase, router as starting};
 use crate::Scope;
@@ -60,9 +62,13 @@ fn ingest_routes() -> ApiRouter {
     for_scope(otlp::routes().merge(ingest::routes()), Scope::Ingest)
 }
 
-fn read_routes() -> ApiRouter {
-    let engines = MODULES.iter().fold(ApiRouter::default(), |router, module| router.merge((module.routes)()));
-    for_scope(engines.merge(gate::routes()).merge(live::routes()).merge(metrics::routes()), Scope::Read)
+fn engine_routes() -> ApiRouter {
+    for_scope(MODULES.iter().fold(ApiRouter::default(), |router, module| router.merge((module.routes)())), Scope::Read)
+}
+
+/// These compute their answers in ways of their own.
+fn other_read_routes() -> ApiRouter {
+    for_scope(gate::routes().merge(live::routes()).merge(metrics::routes()), Scope::Read)
 }
 
 /// None of these reveals data of agents: the health of the service, the page without its content, and the API's description.
@@ -75,7 +81,9 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
     #[cfg(feature = "grpc")]
     let ingest = ingest.merge(grpc::routes());
     let ingest = ingest.route_layer(from_fn_with_state(state.clone(), access::ingest));
-    let read = Router::from(read_routes()).route_layer(from_fn_with_state(state.clone(), access::read));
+    let engines = Router::from(engine_routes()).route_layer(from_fn_with_state(state.clone(), reads::answer));
+    let read = engines.merge(Router::from(other_read_routes()));
+    let read = read.route_layer(from_fn_with_state(state.clone(), access::read));
     Router::from(service_routes())
         .merge(ingest)
         .merge(read)

@@ -57,7 +57,8 @@ impl Modify for Tokens {
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let routes = ApiRouter::with_openapi(Document::openapi())
         .merge(super::ingest_routes())
-        .merge(super::read_routes())
+        .merge(super::engine_routes())
+        .merge(super::other_read_routes())
         .merge(super::service_routes());
     let text = routes.into_openapi().to_pretty_json().expect("the document has only string keys");
     // Links of rustdoc lead nowhere outside of it.

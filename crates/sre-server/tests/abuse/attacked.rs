@@ -88,7 +88,8 @@ impl Attacked {
         self.client.send(request.body(body).unwrap()).await.unwrap().status()
     }
 
-    async fn get(&self, path: &str) -> Option<(StatusCode, Bytes)> {
+    /// Returns the answer to a `GET`, if there is one.
+    pub(crate) async fn get(&self, path: &str) -> Option<(StatusCode, Bytes)> {
         let request = Request::get(format!("http://{}{path}", self.address)).body(Bytes::new()).unwrap();
         self.client.send(request).await.ok().map(|answer| (answer.status(), answer.into_body()))
     }
@@ -136,7 +137,7 @@ impl Drop for Attacked {
 }
 
 fn client() -> Client {
-    Client::new(Options { timeout: Duration::from_secs(60), ..Options::default() }).unwrap()
+    Client::new(Options { timeout: Duration::from_secs(60), max_answer: 64 << 20, ..Options::default() }).unwrap()
 }
 
 /// Returns a line: a task of an agent that has just finished.

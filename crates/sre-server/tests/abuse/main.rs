@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -235,4 +235,50 @@ async fn readers_that_never_read_cost_little() {
     eprintln!("{} readers that never read: {} MiB more", readers.len(), grown / MIB);
     assert!(grown <= 150 * MIB, "{} MiB more for {} readers", grown / MIB, readers.len());
     honest.ends_unharmed(&mut service).await;
+}
+
+/// Fills the service with agents, whose names fill its answers.
+async fn with_agents(count: usize) -> Attacked {
+    let service = Attacked::start("").await;
+    let lines: String = (0..count).map(|agent| attacked::finished(&format!("agent-{agent}"))).collect();
+    assert_eq!(service.post("/v1/events/sre", "", lines).await, StatusCode::OK);
+    service
+}
+
+/// Opens a connection that asks for a path and never reads the answer.
+async fn ask(service: &Attacked, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(service.address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_hold_up_no_telemetry() {
+    let mut service = with_agents(900).await;
+    let honest = Honest::beside(&service);
+    let mut asking = Vec::new();
+    for path in ["/v1/slos", "/v1/slos/answers", "/v1/agents", "/v1/costs"] {
+        for _ in 0..25 {
+            asking.push(ask(&service, path).await);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    honest.ends_unharmed(&mut service).await;
+    drop(asking);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scrapes_that_are_not_read_deny_nobody_theirs() {
+    let service = with_agents(900).await;
+    let mut asking = Vec::new();
+    for _ in 0..6 {
+        asking.push(ask(&service, "/metrics").await);
+        // Later scrapes do not share the readings of earlier ones.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+    }
+    let (status, text) = service.get("/metrics").await.expect("an answer");
+    assert!(status == StatusCode::OK && text.ends_with(b"\n") && text.len() > MIB);
+    drop(asking);
 }
