@@ -46,6 +46,13 @@ pub(crate) struct SavedBreaker {
     rejected: u64,
 }
 
+impl SavedBreaker {
+    /// Returns whether its window has no calls.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.machine.counts().calls == 0
+    }
+}
+
 impl CircuitBreaker {
     /// Creates a breaker with the default configuration: it opens for 30 s after five consecutive failures, and then one
     /// probe call decides whether it closes.

@@ -10,7 +10,7 @@ use crate::{CascadeDetector, Mitigation};
 
 type SavedName = (TargetKind, String);
 
-/// The call graph, the breakers of all targets that have failed, and the callers whose circuits a cascade has opened. Callers that it
+/// The call graph, the breakers of all targets that have failed or have a window with calls, and the callers whose circuits a cascade has opened. Callers that it
 /// limits are not kept: they are limited again when the cascade is found again.
 impl Persist for CascadeDetector {
     fn name(&self) -> Cow<'_, str> {
@@ -43,6 +43,13 @@ impl Persist for CascadeDetector {
         state.section("reported", |state| state.put(&reported));
         state.section("exhausted", |state| state.put(&*lock(&self.exhausted)));
         state.section("opened", |state| state.put(&opened));
+        // The successes before a first failure, which a sliding window counts.
+        let ids: Vec<u32> = failed.iter().map(|(id, ..)| *id).collect();
+        let windows = (0..).zip(graph.breakers()).filter(|(id, _)| ids.binary_search(id).is_err());
+        let windows =
+            windows.filter(|(_, breaker)| breaker.window().is_some()).map(|(id, breaker)| (id, breaker.save()));
+        let windows: Vec<(u32, SavedBreaker)> = windows.filter(|(_, breaker)| !breaker.is_idle()).collect();
+        state.section("windows", |state| state.put(&windows));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -53,6 +60,13 @@ impl Persist for CascadeDetector {
                 ("failed", mut state) => self.restore_failed(&mut state, &ids)?,
                 ("reported", mut state) => self.restore_reported(&mut state)?,
                 ("exhausted", mut state) => *lock(&self.exhausted) = state.take()?,
+                ("windows", mut state) => {
+                    for (saved, breaker) in state.take::<Vec<(u32, SavedBreaker)>>()? {
+                        if let Some(id) = present_id(&ids, saved) {
+                            self.read_graph().breaker(id).restore(breaker);
+                        }
+                    }
+                }
                 ("opened", mut state) if self.config.mitigation == Mitigation::Open => {
                     let opened: Vec<u32> = state.take()?;
                     let present = opened.into_iter().filter_map(|saved| present_id(&ids, saved));

@@ -291,7 +291,7 @@ fn config(folder: &Path) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn a_kill_after_any_batch_changes_nothing(
