@@ -70,6 +70,7 @@ impl JournalHealth {
 
 impl Shared {
     pub(crate) fn new(engines: EngineSet, clocks: Clocks, max_agents: usize) -> Self {
+        let started = clocks.wall.now();
         let decoder = |format: Format| Some((format, format.adapter(RunLimits::default()).decoder()?));
         Self {
             decoders: Format::all().filter_map(decoder).collect(),
@@ -83,8 +84,8 @@ impl Shared {
             refused: AtomicU64::default(),
             config_error: Mutex::default(),
             reload_wanted: Notify::new(),
-            config_loaded: Mutex::new(clocks.wall.now()),
-            started: clocks.wall.now(),
+            config_loaded: Mutex::new(started),
+            started,
             clocks,
             is_stopping: AtomicBool::default(),
             has_processor_panicked: AtomicBool::default(),
