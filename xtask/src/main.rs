@@ -53,9 +53,9 @@ enum Task {
         /// The seed of load and faults; a different one each time by default.
         #[arg(long)]
         seed: Option<u64>,
-        /// With optimisations, and write the result into `docs/performance.md`.
+        /// Write the result into `docs/performance.md`.
         #[arg(long)]
-        release: bool,
+        record: bool,
     },
     /// Run the checks that are too slow for CI, and print a table for `docs/verification.md`.
     Verify {
@@ -91,7 +91,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lint { install } => lint::run(install),
         Task::Test { install } => test::run(install),
         Task::Fuzz { names, seconds, install } => fuzz::run(&names, seconds, install),
-        Task::Soak { minutes, seed, release } => soak::run(minutes, seed, release),
+        Task::Soak { minutes, seed, record } => soak::run(minutes, seed, record),
         Task::Verify { names, baseline_rev } => verify::run(&names, baseline_rev),
         Task::Bench { names, last } => bench::run(&names, last),
         Task::Prices { map } => prices::run(&map),

@@ -1,14 +1,15 @@
 use std::sync::{Arc, Mutex};
 
 use agent_sre::private::lock;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
 use crate::admission::Admission;
-use crate::api::{BodyMemory, Reads, RequestMetrics};
+use crate::body_memory::BodyMemory;
 use crate::live::Views;
 use crate::pipeline::Pipeline;
+use crate::request_metrics::RequestMetrics;
 use crate::scrapes::Scrapes;
 use crate::shared::Shared;
 
@@ -26,12 +27,16 @@ pub(crate) struct AppState {
     pub(crate) views: Views,
     pub(crate) scrapes: Scrapes,
     pub(crate) requests: RequestMetrics,
-    pub(crate) reads: Reads,
+    /// Permits to compute answers about engines: with many objectives, each takes a while.
+    pub(crate) reads: Semaphore,
     /// True once the service is stopping.
     pub(crate) stop: watch::Receiver<bool>,
     /// Memory for request bodies and the records in them.
     pub(crate) body_memory: Arc<BodyMemory>,
 }
+
+/// How many answers are computed at a time. More would only make each of them slower, and telemetry with them.
+const MAX_READS: usize = 2;
 
 impl AppState {
     pub(crate) fn new(
@@ -54,7 +59,7 @@ impl AppState {
             views: Views::default(),
             scrapes: Scrapes::default(),
             requests: RequestMetrics::default(),
-            reads: Reads::default(),
+            reads: Semaphore::new(MAX_READS),
             stop,
             body_memory,
         }

@@ -3,7 +3,7 @@ use agent_sre::private::stable_hash;
 use agent_sre::{Format, JournalEntry, StateError, Timestamp};
 use bytes::Bytes;
 
-use crate::api::MemoryPermit;
+use crate::body_memory::MemoryPermit;
 use crate::shared::Shared;
 
 /// Identifies a request: a retry has the same key.

@@ -3,13 +3,9 @@ use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use agent_sre::Collect;
 use agent_sre::private::lock;
-use agent_sre::prometheus::{Scrape, TextFormat};
+use agent_sre::prometheus::TextFormat;
 use bytes::Bytes;
-
-use crate::app::AppState;
-use crate::dropped_agents::WithoutAgents;
 
 /// How old the readings of a scrape may be.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -52,8 +48,13 @@ impl RenderedScrape {
 }
 
 impl Scrapes {
-    /// Renders the metrics, or returns what was rendered within the last second and is still being sent.
-    pub(crate) async fn render(&self, state: &Arc<AppState>, selection: Selection) -> Arc<RenderedScrape> {
+    /// Renders the metrics, or returns what was rendered within the last second and is still being sent. `render` runs on a
+    /// thread that may block.
+    pub(crate) async fn get(
+        &self,
+        selection: Selection,
+        render: impl FnOnce(Selection) -> Vec<Bytes> + Send + 'static,
+    ) -> Arc<RenderedScrape> {
         // Held while it renders, so that clients that ask at the same time wait for one rendering.
         let mut recent = self.0.lock().await;
         recent.retain(|scrape| scrape.text.strong_count() > 0);
@@ -66,22 +67,11 @@ impl Scrapes {
         {
             oldest.text.upgrade().inspect(|text| text.end());
         }
-        let (at, state, wanted) = (Instant::now(), state.clone(), selection.clone());
-        let rendering = tokio::task::spawn_blocking(move || render(&state, wanted));
+        let (at, wanted) = (Instant::now(), selection.clone());
+        let rendering = tokio::task::spawn_blocking(move || render(wanted));
         let chunks = rendering.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let text = Arc::new(RenderedScrape(Mutex::new(Some(chunks))));
         recent.push_back(RecentScrape { selection, at, text: Arc::downgrade(&text) });
         text
     }
-}
-
-fn render(state: &AppState, selection: Selection) -> Vec<Bytes> {
-    let (engines, settings) = (state.shared.engines(), state.settings());
-    let sources = [&engines.runtime as &dyn Collect, state];
-    let source = WithoutAgents { source: &sources, dropped: &settings.metrics_drop_agents };
-    let mut scrape = Scrape::new(selection.format).only(selection.names);
-    if let Err(error) = scrape.collect(&source, state.shared.now()) {
-        tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
-    }
-    scrape.into_chunks().map(Bytes::from).collect()
 }

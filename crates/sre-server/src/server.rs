@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
-use crate::api::{self, BodyMemory, StartPhase};
+use crate::api::{self, StartPhase};
 use crate::app::AppState;
 use crate::batch::Batch;
+use crate::body_memory::BodyMemory;
 use crate::engine_set::EngineSetError;
 use crate::listen;
 use crate::loaded_config::LoadError;

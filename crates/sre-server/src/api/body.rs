@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::error::ApiError;
-use super::memory::MemoryPermit;
 use crate::app::AppState;
+use crate::body_memory::MemoryPermit;
 
 /// A request's body, complete and decompressed, with the permit for its memory.
 pub(crate) struct BufferedBody {

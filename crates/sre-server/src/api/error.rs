@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::{Ref, RefOr, Schema};
 
+use crate::body_memory::OutOfMemory;
 use crate::pipeline::IngestError;
 
 /// An error response.
@@ -164,6 +165,12 @@ impl From<IngestError> for ApiError {
             }
             IngestError::Stopping => Self::unavailable("the service is stopping; retry later", Duration::from_secs(2)),
         }
+    }
+}
+
+impl From<OutOfMemory> for ApiError {
+    fn from(OutOfMemory: OutOfMemory) -> Self {
+        Self::busy()
     }
 }
 

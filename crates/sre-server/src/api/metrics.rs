@@ -1,12 +1,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_sre::private::lock;
-use agent_sre::prometheus::TextFormat;
+use agent_sre::prometheus::{Scrape, TextFormat};
 use agent_sre::{Collect, Metric, MetricUnit, Timestamp};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, header};
 use utoipa_axum::routes;
@@ -15,6 +16,7 @@ use super::AppRef;
 use super::error::{ApiError, ErrorBody};
 use super::openapi::ApiRouter;
 use crate::app::AppState;
+use crate::dropped_agents::WithoutAgents;
 use crate::scrapes::Selection;
 
 pub(super) fn routes() -> ApiRouter {
@@ -46,9 +48,21 @@ async fn metrics(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_open = accept.contains("application/openmetrics-text");
     let format = if is_open { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
-    let scrape = state.scrapes.render(&state, Selection { format, names }).await;
+    let metrics = state.clone();
+    let scrape = state.scrapes.get(Selection { format, names }, move |selection| render(&metrics, selection)).await;
     let body = Body::from_stream(stream::iter((0..).map_while(move |number| scrape.chunk(number))));
     Ok(([(header::CONTENT_TYPE, format.content_type())], body))
+}
+
+fn render(state: &AppState, selection: Selection) -> Vec<Bytes> {
+    let (engines, settings) = (state.shared.engines(), state.settings());
+    let sources = [&engines.runtime as &dyn Collect, state];
+    let source = WithoutAgents { source: &sources, dropped: &settings.metrics_drop_agents };
+    let mut scrape = Scrape::new(selection.format).only(selection.names);
+    if let Err(error) = scrape.collect(&source, state.shared.now()) {
+        tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
+    }
+    scrape.into_chunks().map(Bytes::from).collect()
 }
 
 /// The metrics of the service itself.

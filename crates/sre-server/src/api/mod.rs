@@ -15,13 +15,12 @@ mod grpc;
 mod health;
 mod ingest;
 mod live;
-mod memory;
+mod measure;
 mod metrics;
 mod modules;
 mod openapi;
 mod otlp;
 mod reads;
-mod request_metrics;
 mod slos;
 mod starting;
 
@@ -33,12 +32,9 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 
 pub(crate) use self::live::publish;
-pub(crate) use self::memory::{BodyMemory, MemoryPermit};
 use self::modules::MODULES;
 pub use self::openapi::openapi;
 use self::openapi::{ApiRouter, for_everybody, for_scope};
-pub(crate) use self::reads::Reads;
-pub(crate) use self::request_metrics::RequestMetrics;
 pub(crate) use self::starting::{StartPhase, router as starting};
 use crate::Scope;
 use crate::app::AppState;
@@ -89,6 +85,6 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .merge(read)
         .fallback(error::not_found)
         .layer(from_fn_with_state(state.clone(), access::own_host))
-        .layer(from_fn_with_state(state.clone(), request_metrics::measure))
+        .layer(from_fn_with_state(state.clone(), measure::measure))
         .with_state(state)
 }

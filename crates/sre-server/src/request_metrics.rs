@@ -1,18 +1,10 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use agent_sre::private::lock;
 use agent_sre::{ExponentialHistogram, Metric, MetricUnit};
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
 use http::{Method, StatusCode};
-
-use crate::app::AppState;
-
-/// The route of requests that match none.
-const UNMATCHED: &str = "unmatched";
 
 /// HTTP requests by route template: a client can choose paths and methods, which therefore are no label values.
 #[derive(Debug, Default)]
@@ -25,7 +17,8 @@ struct RouteMetrics {
 }
 
 impl RequestMetrics {
-    fn record(&self, route: &str, method: &Method, status: StatusCode, duration: Duration) {
+    /// Records a request to a route.
+    pub(crate) fn record(&self, route: &str, method: &Method, status: StatusCode, duration: Duration) {
         let mut routes = lock(&self.0);
         if !routes.contains_key(route) {
             routes.insert(route.to_owned(), RouteMetrics::default());
@@ -35,7 +28,7 @@ impl RequestMetrics {
         metrics.seconds.record(duration.as_secs_f64());
     }
 
-    pub(super) fn emit(&self, emit: &mut dyn FnMut(Metric<'_>)) {
+    pub(crate) fn emit(&self, emit: &mut dyn FnMut(Metric<'_>)) {
         for (route, metrics) in &*lock(&self.0) {
             for ((method, status), count) in &metrics.responses {
                 let status = status.to_string();
@@ -61,13 +54,4 @@ fn method_label(method: &Method) -> &'static str {
         "OPTIONS" => "OPTIONS",
         _ => "other",
     }
-}
-
-pub(super) async fn measure(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let (route, method) = (request.extensions().get::<MatchedPath>().cloned(), request.method().clone());
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    state.requests.record(route, &method, response.status(), begun.elapsed());
-    response
 }

@@ -7,8 +7,6 @@ use agent_sre::private::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::error::ApiError;
-
 /// The memory for request bodies and the records decoded from them: `max_in_flight`.
 ///
 /// A body takes memory for what has arrived of it. If there is not enough, bodies that have stalled give theirs up, so that
@@ -49,18 +47,22 @@ pub(crate) struct MemoryPermit {
 }
 
 /// The part of a [`BodyMemory`] that an arriving body takes.
-pub(super) struct ArrivalGuard {
+pub(crate) struct ArrivalGuard {
     memory: Arc<BodyMemory>,
     number: u64,
     arrival: Arc<Arrival>,
 }
 
+/// Other requests have taken the memory.
+#[derive(Debug)]
+pub(crate) struct OutOfMemory;
+
 /// Memory is acquired in steps of this size, in bytes.
 const STEP: usize = 64 << 10;
 /// A body of which less than a step has arrived in this time may lose its memory to another.
 const STALLED: Duration = Duration::from_secs(1);
-/// How long a request waits for memory that stalled bodies give up.
-const REVOCATION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a request waits for the memory that a stalled body gives up, before another one must.
+const REVOCATION_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl BodyMemory {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
@@ -68,7 +70,7 @@ impl BodyMemory {
         Arc::new(Self { free, total: bytes, arriving: Mutex::default(), next: AtomicU64::default() })
     }
 
-    pub(super) fn permit(self: &Arc<Self>) -> MemoryPermit {
+    pub(crate) fn permit(self: &Arc<Self>) -> MemoryPermit {
         let held = self.free.clone().try_acquire_many_owned(0).expect("zero permits are always available");
         MemoryPermit { memory: self.clone(), held, unused: 0 }
     }
@@ -82,7 +84,7 @@ impl BodyMemory {
         permit
     }
 
-    pub(super) fn arrival(self: &Arc<Self>) -> ArrivalGuard {
+    pub(crate) fn arrival(self: &Arc<Self>) -> ArrivalGuard {
         let state = Mutex::new(ArrivalState { bytes: 0, last: Instant::now(), bytes_then: 0 });
         let arrival = Arc::new(Arrival { state, revoked: Notify::new() });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -106,24 +108,24 @@ impl BodyMemory {
 
 impl MemoryPermit {
     /// Acquires memory for `bytes` more bytes.
-    pub(super) async fn acquire(&mut self, bytes: usize) -> Result<(), ApiError> {
+    pub(crate) async fn acquire(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
         if bytes <= self.unused {
             self.unused -= bytes;
             return Ok(());
         }
         let wanted = (bytes - self.unused).div_ceil(STEP) * STEP;
-        let permits = u32::try_from(wanted >> 10).map_err(|_| ApiError::busy())?;
+        let permits = u32::try_from(wanted >> 10).map_err(|_| OutOfMemory)?;
         let free = &self.memory.free;
         let more = loop {
             if let Ok(more) = free.clone().try_acquire_many_owned(permits) {
                 break more;
             }
             if !self.memory.revoke_stalled() {
-                return Err(ApiError::busy());
+                return Err(OutOfMemory);
             }
             let waiting = free.clone().acquire_many_owned(permits);
             // Others may have taken it, or it was not enough.
-            if let Ok(Ok(more)) = tokio::time::timeout(REVOCATION_TIMEOUT / 10, waiting).await {
+            if let Ok(Ok(more)) = tokio::time::timeout(REVOCATION_TIMEOUT, waiting).await {
                 break more;
             }
         };
@@ -133,7 +135,7 @@ impl MemoryPermit {
     }
 
     /// Releases what is held beyond `bytes` bytes.
-    pub(super) fn shrink_to(&mut self, bytes: usize) {
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let needed = bytes.div_ceil(1 << 10);
         let excess = self.held.num_permits().saturating_sub(needed);
         drop(self.held.split(excess));
@@ -143,7 +145,7 @@ impl MemoryPermit {
 
 impl ArrivalGuard {
     /// Notes that `bytes` bytes have arrived in all.
-    pub(super) fn received(&self, bytes: usize) {
+    pub(crate) fn received(&self, bytes: usize) {
         let mut state = lock(&self.arrival.state);
         state.bytes = bytes;
         if bytes - state.bytes_then >= STEP {
@@ -152,7 +154,7 @@ impl ArrivalGuard {
     }
 
     /// Waits until the body must give up its memory.
-    pub(super) async fn revoked(&self) {
+    pub(crate) async fn revoked(&self) {
         self.arrival.revoked.notified().await;
     }
 }
