@@ -452,6 +452,7 @@ mod tests {
             (BudgetConfig { total: Some(f64::NAN), ..Default::default() }, "total"),
             (BudgetConfig { consumed: -1.0, ..Default::default() }, "consumed"),
             (BudgetConfig { policy: BurnPolicy::with_rates(0.0, 1.0), ..Default::default() }, "rate"),
+            (BudgetConfig { policy: BurnPolicy::with_rates(2.0, f64::INFINITY), ..Default::default() }, "rate"),
         ] {
             assert!(ErrorBudget::new(config).unwrap_err().to_string().contains(field));
         }

@@ -233,3 +233,30 @@ impl RunTally {
         snapshot.total_cost_usd += self.costs.change(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_cost_is_dropped_and_counted() {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = events.clone();
+        let recorder = Recorder::new(Arc::new(move |event: AgentEvent| lock(&sink).push(event)));
+        let run = recorder.start("support");
+        for cost in [-5_000_000_000, 2_000_000_000] {
+            run.llm_call(LlmUsage { cost_usd: Some(Usd::from_nanos(cost)), ..LlmUsage::default() });
+        }
+        run.end(true, None);
+        let costs: Vec<_> = lock(&events)
+            .iter()
+            .filter_map(|event| match &event.event {
+                Event::LlmCall(call) => Some(call.cost_usd),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(costs, [None, Some(Usd::from_nanos(2_000_000_000))]);
+        let snapshot = recorder.snapshot();
+        assert_eq!((snapshot.invalid, snapshot.total_cost_usd), (1, Usd::from_nanos(2_000_000_000)));
+    }
+}
