@@ -37,7 +37,7 @@ impl Data {
                 r#"{{"event":"task_finished","time":1790000000,"agent":{text},"task":{text},"success":false,"error":{text}}}"#
             ),
             format!(
-                r#"{{"event":"llm_call","time":1790000000,"agent":"a","task":{text},"model":{text},"provider":{text},"input_tokens":18446744073709551615,"output_tokens":0,"duration_ms":3.2e12,"cost_usd":"9000000000"}}"#
+                r#"{{"event":"llm_call","time":1790000000,"agent":"a","task":{text},"model":{text},"provider":{text},"input_tokens":1000000000,"output_tokens":0,"duration_ms":3.1e12,"cost_usd":"100000"}}"#
             ),
             format!(r#"{{"event":"tool_call","time":0,"agent":"a","tool":{text},"trace_id":{text},"span_id":{text}}}"#),
             format!(
