@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::batch::Batch;
 use crate::engine_set::EngineSet;
 use crate::processor::{BatchReport, Processor};
-use crate::service_time::following;
+use crate::service_time::advanced;
 use crate::shared::Shared;
 
 /// The path of a batch: a thread writes it to the journal, together with others that wait, and another one processes it. Then
@@ -140,7 +140,7 @@ fn write(
             shared.has_processor_panicked.store(true, Ordering::Relaxed);
         }
     };
-    let mut wait = Duration::ZERO;
+    let (mut wait, mut stamped) = (Duration::ZERO, Instant::now());
     loop {
         let first = match jobs.recv_timeout(wait) {
             Ok(first) => Some(first),
@@ -148,9 +148,10 @@ fn write(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let before = now;
-        now = following(before, shared.clocks.wall.now());
+        now = advanced(before, shared.clocks.wall.now(), stamped.elapsed());
+        stamped = Instant::now();
         let second = Timestamp::from_secs(now.as_secs());
-        // Until the next second, or for one if the clock stands still.
+        // Until the next second, or for one if the clock was set back.
         wait = if now > before { TICK.saturating_sub(now.since(second)) } else { TICK };
         if first.is_none() || now < before || before < second {
             pass_on(Work::Advance(second));

@@ -67,6 +67,13 @@ pub(crate) fn following(last: Timestamp, clock: Timestamp) -> Timestamp {
     if last.since(clock) <= TICK * MAX_TICKS { last.max(clock) } else { clock }
 }
 
+/// Returns the time of the service that is `elapsed` after `last`. While the clock is a little behind, time passes at half its pace, so
+/// that traces and tasks still end, and the clock catches up.
+pub(crate) fn advanced(last: Timestamp, clock: Timestamp, elapsed: Duration) -> Timestamp {
+    let next = following(last, clock);
+    if next == last { last.saturating_add(elapsed / 2) } else { next }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +101,14 @@ mod tests {
         assert_eq!((ticks.len(), ticks[599], ticks[600], is_jump), (601, 1_203, 100_000, true));
         assert_eq!(advance(7.0), (vec![7], true), "a clock that was set back");
         assert_eq!(advance(8.0), (vec![8], false));
+    }
+
+    #[test]
+    fn time_passes_at_half_its_pace_while_the_clock_is_a_little_behind() {
+        let elapsed = Duration::from_secs(2);
+        assert_eq!(advanced(at(600.0), at(500.0), elapsed), at(601.0));
+        assert_eq!(advanced(at(600.0), at(601.5), elapsed), at(601.5));
+        assert_eq!(advanced(at(600.0), at(-1.0), elapsed), at(-1.0));
     }
 
     #[test]
