@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sre_core::JournalEntry;
 use sre_core::private::stable_hash;
 
-/// A part of a journal that cannot be read.
+/// A damaged part of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalDamage {

@@ -14,7 +14,7 @@ pub(crate) fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
     if let rusqlite::Error::SqliteFailure(failure, _) = &*source
         && failure.extended_code == SQLITE_IOERR_SHMSIZE
     {
-        // The index of the write-ahead log finds no room.
+        // The disk is full: the index of the write-ahead log cannot grow.
         return StoreError::Full { store, source };
     }
     match code {
