@@ -5,7 +5,7 @@ use sre_core::{Event, SpanId, StateError, StateReader, StateWriter, Timestamp, T
 
 use crate::attributes::Known;
 use crate::dialects::EVALUATION_EVENT;
-use crate::span::{self, Span};
+use crate::span::{self, ALLOCATION, Span};
 
 /// The parts of an export request that describe agent runs. Decoding takes most of the time and does not need the
 /// adapter, so that a service can decode on several threads.
@@ -43,6 +43,10 @@ pub(crate) struct LoggedEvaluation {
     pub(crate) event: Event,
 }
 
+/// The part of [`Body::max_decoded_size`] that is left to what is not counted, such as the decoder's buffers and what the
+/// allocator has not returned to the system.
+const UNCOUNTED: usize = 512 << 10;
+
 /// The section that holds a saved request.
 const SECTION: &str = "request";
 
@@ -66,17 +70,22 @@ impl Request {
         if self.is_too_large() { Err(TooLarge) } else { Ok(()) }
     }
 
+    /// How much memory may be counted.
+    fn max_size(&self) -> usize {
+        Body::max_decoded_size(self.body) - UNCOUNTED
+    }
+
     pub(crate) fn is_too_large(&self) -> bool {
-        self.size > Body::max_decoded_size(self.body)
+        self.size > self.max_size()
     }
 
     pub(crate) fn too_large(&self) -> AdapterError {
-        AdapterError::TooLarge { bytes: self.body, max: Body::max_decoded_size(self.body) }
+        AdapterError::TooLarge { bytes: self.body, max: self.max_size() }
     }
 
     /// Serializes the request in a format that later versions can read: that of the derived one, written item by item.
     pub(crate) fn save(&self) -> Result<Vec<u8>, AdapterError> {
-        let max = Body::max_decoded_size(self.body);
+        let max = self.max_size();
         let mut state = StateWriter::default();
         // Each item takes about 64 bytes, its texts, and about as much for an event in JSON as in memory.
         state.reserve((64 * self.items.len()).saturating_add(self.size.saturating_sub(self.items_size())).min(max));
@@ -189,7 +198,8 @@ impl Request {
                 let length =
                     named.map_or_else(|| service.map_or(0, |number| self.services[number as usize].len()), str::len);
                 // The list may be twice as long while it grows.
-                self.charge(2 * size_of::<Item>() + size_of::<LoggedEvaluation>() + length + span::text_size(&event))?;
+                let boxed = size_of::<LoggedEvaluation>() + 2 * ALLOCATION;
+                self.charge(2 * size_of::<Item>() + boxed + length + span::text_size(&event))?;
                 let agent = agent(&self.services);
                 self.items.push(Item::Evaluation(Box::new(LoggedEvaluation { time, trace, span, agent, event })));
             }
@@ -204,7 +214,7 @@ impl Item {
     fn heap_size(&self) -> usize {
         match self {
             Self::Span { span, .. } => span.heap_size(),
-            Self::Evaluation(_) => size_of::<LoggedEvaluation>() + self.text_size(),
+            Self::Evaluation(_) => 2 * ALLOCATION + size_of::<LoggedEvaluation>() + self.text_size(),
         }
     }
 

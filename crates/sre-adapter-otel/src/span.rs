@@ -38,6 +38,9 @@ pub(crate) struct Span {
     pub(crate) evaluations: Vec<Event>,
 }
 
+/// What an allocator takes for an allocation, beside the requested bytes; a typical size.
+pub(crate) const ALLOCATION: usize = 16;
+
 /// Maximum number of evaluations in the attributes of a span.
 pub(crate) const MAX_EVALUATIONS: usize = 128;
 
@@ -90,9 +93,11 @@ impl Span {
 
     /// Returns the approximate memory behind the span, in bytes, without the span itself.
     pub(crate) fn heap_size(&self) -> usize {
-        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let text = |text: &Option<String>| text.as_ref().map_or(0, |text| ALLOCATION + text.len());
         let events = self.event.as_deref().into_iter().chain(&self.evaluations);
-        text(&self.name) + text(&self.error) + events.map(|event| size_of::<Event>() + text_size(event)).sum::<usize>()
+        // Most events have one text.
+        let of_event = |event| 2 * ALLOCATION + size_of::<Event>() + text_size(event);
+        text(&self.name) + text(&self.error) + events.map(of_event).sum::<usize>()
     }
 
     /// Returns the size of the span's text, in bytes.
