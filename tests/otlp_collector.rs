@@ -1,6 +1,5 @@
 //! Metrics and traces through a real OpenTelemetry collector, rotel, over HTTP and over gRPC, on loopback.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{Metric as MetricMessage, number_data_point};
@@ -17,7 +15,7 @@ use prost::Message;
 use sre_core::{AgentEvent, Collect, EventSpan, ExponentialHistogram, Metric, MetricUnit, Resource, Secret, Timestamp};
 use sre_exporter_otlp::{OtlpExporter, OtlpSettings, Protocol};
 use sre_http::{Client, Options, Outbox, OutboxOptions};
-use sre_testkit::outside;
+use sre_testkit::{otlp, outside};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -119,14 +117,9 @@ async fn read_back(sink: &MockServer, spans_wanted: usize, metrics_wanted: usize
         let (mut spans, mut metrics) = (Vec::new(), Vec::new());
         for request in sink.received_requests().await.unwrap() {
             if request.url.path().ends_with("/v1/traces") {
-                let message = ExportTraceServiceRequest::decode(&*body(&request)).unwrap();
-                for resource in message.resource_spans {
-                    let attributes = resource.resource.unwrap().attributes;
-                    assert!(attributes.iter().any(|attribute| attribute.key == "service.name"), "{attributes:?}");
-                    spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
-                }
+                spans.extend(otlp::spans(&request));
             } else {
-                let message = ExportMetricsServiceRequest::decode(&*body(&request)).unwrap();
+                let message = ExportMetricsServiceRequest::decode(&*otlp::body(&request)).unwrap();
                 let scopes = message.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
                 metrics.extend(scopes.flat_map(|scope| scope.metrics));
             }
@@ -137,15 +130,6 @@ async fn read_back(sink: &MockServer, spans_wanted: usize, metrics_wanted: usize
         assert!(Instant::now() < deadline, "the collector sent on {spans:?} and {metrics:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn body(request: &Request) -> Vec<u8> {
-    if request.headers.get("content-encoding").is_none_or(|encoding| encoding != "gzip") {
-        return request.body.clone();
-    }
-    let mut body = Vec::new();
-    flate2::read::GzDecoder::new(&*request.body).read_to_end(&mut body).unwrap();
-    body
 }
 
 fn check_spans(spans: &[Span], events: &[AgentEvent]) {

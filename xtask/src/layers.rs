@@ -10,8 +10,9 @@ struct Layer {
 const CORE: &str = "sre-core";
 const TESTKIT: &str = "sre-testkit";
 const HTTP: &str = "sre-http";
+const OTLP: &str = "sre-otlp";
 
-const LAYERS: [Layer; 4] = [
+const LAYERS: [Layer; 5] = [
     Layer { matches: |name| name == CORE, allowed: &[] },
     Layer {
         matches: |name| matches!(name, "agent-sre" | "sre-server" | "sre-cli" | "sre-tests" | "xtask"),
@@ -19,7 +20,9 @@ const LAYERS: [Layer; 4] = [
     },
     // The exporters' suite drives each of them through the outbox.
     Layer { matches: |name| name == TESTKIT, allowed: &[CORE, HTTP] },
-    // Engines, exporters, adapters, stores and the HTTP client.
+    // Several backends take spans over OTLP.
+    Layer { matches: |name| name.starts_with("sre-exporter-"), allowed: &[CORE, OTLP] },
+    // Engines, adapters, stores and the HTTP client.
     Layer { matches: |_| true, allowed: &[CORE] },
 ];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use sre_core::yaml::{ConfigError, Fields, Kind, Node, documents};
+use sre_core::yaml::{ConfigError, Environment, Fields, Node, documents};
 use sre_core::{AlertChannel, Retention, Secret, Severity, Timestamp, Window};
 
 use crate::{
@@ -87,14 +87,15 @@ impl NotifyConfig {
 
 struct Reader<'a> {
     file: &'a str,
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    environment: &'a Environment<'a>,
 }
 
+const URL: &str = "an absolute http or https URL";
 const DURATION: &str = "a duration such as 30s, 5m or 4h";
 
 impl Reader<'_> {
     fn read(&self, document: &Node) -> Result<NotifyConfig, ConfigError> {
-        let mut fields = Fields::new(document, self.file, "")?;
+        let mut fields = self.fields(document, "")?;
         let channels = self.list(&mut fields, "channels", |node, path| self.channel(node, path))?;
         let defaults = AlertOptions::default();
         let options = AlertOptions {
@@ -111,7 +112,7 @@ impl Reader<'_> {
             },
             ..defaults
         };
-        let history = self.text(&mut fields, "history")?.map(PathBuf::from);
+        let history = fields.text("history")?.map(PathBuf::from);
         fields.finish()?;
         if channels.is_empty() {
             return Err(ConfigError::document(
@@ -130,7 +131,7 @@ impl Reader<'_> {
     }
 
     fn channel(&self, node: &Node, path: &str) -> Result<(Arc<dyn AlertChannel>, ChannelConfig), ConfigError> {
-        let mut fields = Fields::new(node, self.file, path)?;
+        let mut fields = self.fields(node, path)?;
         let kinds = "slack, pagerduty, opsgenie, teams, alertmanager, webhook, file or stdout";
         let kind = fields.text("type")?;
         let type_error = || match node.entry("type") {
@@ -143,37 +144,37 @@ impl Reader<'_> {
         let error_of_type = type_error();
         let name = fields.text("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.clone());
         let channel: Arc<dyn AlertChannel> = match kind.as_str() {
-            "slack" => Arc::new(SlackChannel::new(name, self.url(&mut fields, node, path)?)),
-            "teams" => Arc::new(TeamsChannel::new(name, self.url(&mut fields, node, path)?)),
-            "alertmanager" => Arc::new(AlertmanagerChannel::new(name, self.url(&mut fields, node, path)?)),
+            "slack" => Arc::new(SlackChannel::new(name, url(&mut fields)?)),
+            "teams" => Arc::new(TeamsChannel::new(name, url(&mut fields)?)),
+            "alertmanager" => Arc::new(AlertmanagerChannel::new(name, url(&mut fields)?)),
             "pagerduty" => {
-                let key = self.secret(&mut fields, node, path, "routing_key")?;
+                let key = fields.required_secret("routing_key")?;
                 let channel = PagerDutyChannel::new(name, key);
-                Arc::new(match self.optional_url(&mut fields, node, path)? {
+                Arc::new(match optional_url(&mut fields)? {
                     Some(url) => channel.with_url(url),
                     None => channel,
                 })
             }
             "opsgenie" => {
-                let key = self.secret(&mut fields, node, path, "api_key")?;
+                let key = fields.required_secret("api_key")?;
                 let channel = OpsgenieChannel::new(name, key);
-                Arc::new(match self.optional_url(&mut fields, node, path)? {
+                Arc::new(match optional_url(&mut fields)? {
                     Some(url) => channel.with_url(url.expose()),
                     None => channel,
                 })
             }
             "webhook" => {
-                let channel = WebhookChannel::new(name, self.url(&mut fields, node, path)?);
-                Arc::new(match self.optional_secret(&mut fields, node, path, "secret")? {
+                let channel = WebhookChannel::new(name, url(&mut fields)?);
+                Arc::new(match fields.secret("secret")? {
                     Some(secret) => channel.with_secret(&secret).map_err(|error| {
                         ConfigError::document(self.file, node.line, format!("`{path}secret`: {error}"))
                     })?,
                     None => channel,
                 })
             }
-            "file" => match self.text(&mut fields, "path")? {
+            "file" => match fields.text("path")? {
                 Some(file) => Arc::new(FileChannel::new(name, file)),
-                None => return Err(self.missing(node, path, "path", "the file to append to")),
+                None => return Err(fields.missing("path", "the file to append to")),
             },
             "stdout" => Arc::new(FileChannel::stdout(name)),
             _ => return Err(error_of_type),
@@ -199,7 +200,7 @@ impl Reader<'_> {
         path: &str,
         known: &[(Arc<dyn AlertChannel>, ChannelConfig)],
     ) -> Result<EscalationPolicy, ConfigError> {
-        let mut fields = Fields::new(node, self.file, path)?;
+        let mut fields = self.fields(node, path)?;
         let after = fields.window("after")?.map(Window::duration);
         let channels = self.list(&mut fields, "channels", |node, _| {
             let name = node.found();
@@ -213,22 +214,22 @@ impl Reader<'_> {
         fields.finish()?;
         match after {
             Some(after) if channels.len() >= 2 => Ok(EscalationPolicy { channels, after }),
-            Some(_) => Err(self.missing(node, path, "channels", "at least two")),
-            None => Err(self.missing(node, path, "after", DURATION)),
+            Some(_) => Err(fields.missing("channels", "at least two")),
+            None => Err(fields.missing("after", DURATION)),
         }
     }
 
     fn silence(&self, node: &Node, path: &str) -> Result<Silence, ConfigError> {
-        let mut fields = Fields::new(node, self.file, path)?;
+        let mut fields = self.fields(node, path)?;
         let silence = Silence {
             matchers: self.matchers(&mut fields)?,
             starts_at: time(&mut fields, "starts_at")?.unwrap_or_default(),
             ends_at: match time(&mut fields, "ends_at")? {
                 Some(ends_at) => ends_at,
-                None => return Err(self.missing(node, path, "ends_at", "a time such as 2026-12-24T18:00:00Z")),
+                None => return Err(fields.missing("ends_at", "a time such as 2026-12-24T18:00:00Z")),
             },
-            author: self.text(&mut fields, "author")?.unwrap_or_default(),
-            comment: self.text(&mut fields, "comment")?.unwrap_or_default(),
+            author: fields.text("author")?.unwrap_or_default(),
+            comment: fields.text("comment")?.unwrap_or_default(),
         };
         fields.finish()?;
         silence.check().map_err(|error| {
@@ -239,8 +240,8 @@ impl Reader<'_> {
     }
 
     fn maintenance(&self, node: &Node, path: &str) -> Result<MaintenanceWindow, ConfigError> {
-        let mut fields = Fields::new(node, self.file, path)?;
-        let name = self.text(&mut fields, "name")?.unwrap_or_default();
+        let mut fields = self.fields(node, path)?;
+        let name = fields.text("name")?.unwrap_or_default();
         let matchers = self.matchers(&mut fields)?;
         let schedule = if node.entry("days").is_some() {
             let days = self.list(&mut fields, "days", |node, _| {
@@ -256,13 +257,13 @@ impl Reader<'_> {
             let time_zone = fields
                 .read("time_zone", "a time zone such as Europe/Berlin", |value| TimeZone::get(value.as_str()?).ok())?;
             let (Some(from), Some(to)) = (from, to) else {
-                return Err(self.missing(node, path, "from", "`from` and `to`, times of day such as 22:00"));
+                return Err(fields.missing("from", "`from` and `to`, times of day such as 22:00"));
             };
             Schedule::Weekly { days, from, to, time_zone: time_zone.unwrap_or(TimeZone::UTC) }
         } else {
             match (time(&mut fields, "from")?, time(&mut fields, "until")?) {
                 (Some(from), Some(until)) => Schedule::Once { from, until },
-                _ => return Err(self.missing(node, path, "from", "`from` and `until`, or `days`, `from` and `to`")),
+                _ => return Err(fields.missing("from", "`from` and `until`, or `days`, `from` and `to`")),
             }
         };
         fields.finish()?;
@@ -303,75 +304,23 @@ impl Reader<'_> {
         items.iter().enumerate().map(|(at, node)| read(node, &format!("{name}[{at}]."))).collect()
     }
 
-    fn text(&self, fields: &mut Fields<'_>, name: &'static str) -> Result<Option<String>, ConfigError> {
-        let Some(node) = fields.take(name) else { return Ok(None) };
-        let Some(text) = fields.text(name)? else { return Ok(None) };
-        self.expand(&text)
-            .map(Some)
-            .map_err(|variable| fields.error(name, node, &format!("the environment variable {variable} to be set")))
+    /// Returns the fields of a mapping, with variables of the environment in texts.
+    fn fields<'a>(&'a self, node: &'a Node, path: &'a str) -> Result<Fields<'a>, ConfigError> {
+        Ok(Fields::new(node, self.file, path)?.with_environment(self.environment))
     }
+}
 
-    /// Reads a text without showing it in errors.
-    fn optional_secret(
-        &self,
-        fields: &mut Fields<'_>,
-        node: &Node,
-        path: &str,
-        name: &'static str,
-    ) -> Result<Option<Secret>, ConfigError> {
-        let Some(value) = fields.take(name) else { return Ok(None) };
-        let Kind::Scalar(Value::String(text)) = &value.kind else {
-            return Err(self.missing(node, path, name, "a text"));
-        };
-        let expanded = self.expand(text).map_err(|variable| {
-            self.missing(value, path, name, &format!("the environment variable {variable} to be set"))
-        })?;
-        Ok(Some(Secret::new(expanded)))
-    }
+fn url(fields: &mut Fields<'_>) -> Result<Secret, ConfigError> {
+    let url = optional_url(fields)?;
+    url.ok_or_else(|| fields.missing("url", URL))
+}
 
-    fn secret(
-        &self,
-        fields: &mut Fields<'_>,
-        node: &Node,
-        path: &str,
-        name: &'static str,
-    ) -> Result<Secret, ConfigError> {
-        let secret = self.optional_secret(fields, node, path, name)?.filter(|secret| !secret.expose().is_empty());
-        secret
-            .ok_or_else(|| self.missing(node, path, name, "the vendor's key, or `${NAME}` of an environment variable"))
-    }
-
-    fn url(&self, fields: &mut Fields<'_>, node: &Node, path: &str) -> Result<Secret, ConfigError> {
-        let url = self.optional_url(fields, node, path)?;
-        url.ok_or_else(|| self.missing(node, path, "url", "an absolute http or https URL"))
-    }
-
-    fn optional_url(&self, fields: &mut Fields<'_>, node: &Node, path: &str) -> Result<Option<Secret>, ConfigError> {
-        let Some(url) = self.optional_secret(fields, node, path, "url")? else { return Ok(None) };
-        let is_absolute = url.expose().parse::<http::Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
-        });
-        if is_absolute { Ok(Some(url)) } else { Err(self.missing(node, path, "url", "an absolute http or https URL")) }
-    }
-
-    /// Replaces each `${NAME}` by its value; `Err` holds the name of a variable that is not set.
-    fn expand(&self, text: &str) -> Result<String, String> {
-        let mut expanded = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            let Some((name, after)) = after.split_once('}') else { break };
-            expanded.push_str(before);
-            expanded.push_str(&(self.environment)(name).ok_or_else(|| name.to_owned())?);
-            rest = after;
-        }
-        expanded.push_str(rest);
-        Ok(expanded)
-    }
-
-    /// Creates an error that does not show the value found.
-    fn missing(&self, node: &Node, path: &str, name: &str, expected: &str) -> ConfigError {
-        ConfigError::document(self.file, node.line, format!("`{path}{name}`: expected {expected}"))
-    }
+fn optional_url(fields: &mut Fields<'_>) -> Result<Option<Secret>, ConfigError> {
+    let Some(url) = fields.secret("url")? else { return Ok(None) };
+    let is_absolute = url.expose().parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    if is_absolute { Ok(Some(url)) } else { Err(fields.missing("url", URL)) }
 }
 
 fn time(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<Timestamp>, ConfigError> {

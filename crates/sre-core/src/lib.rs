@@ -99,14 +99,15 @@ pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, 
 pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent, InvalidId, SpanId, TraceId};
 pub use export::{
-    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, Rejection, Resource, Wants, send_export, stable_id,
+    BackendApi, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, InvalidExporter, Rejection, Resource,
+    Wants, stable_id,
 };
 pub use hash::arguments_hash;
 pub use http_client::{AnswerLimit, HttpClient, HttpError, NoHttp, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{BudgetLimit, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome};
 pub use memory_ledger::MemoryLedger;
-pub use metric::{ExponentialHistogram, Metric, MetricUnit, MetricValue};
+pub use metric::{Exemplar, ExponentialHistogram, Metric, MetricUnit, MetricValue};
 pub use money::{InvalidUsd, Usd};
 pub use per_task::{PerTask, TaskCosts};
 #[cfg(feature = "rate")]

@@ -1,5 +1,9 @@
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentEvent, EventSpan, SpanId, Timestamp, TraceId};
+
 /// A metric with everything that an exporter needs to publish it.
 ///
 /// Names are dotted, in OpenTelemetry's style, without unit or `_total`; exporters add those if their format requires
@@ -24,6 +28,31 @@ pub struct Metric<'a> {
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// The value, which determines the kind of metric.
     pub value: MetricValue,
+    /// An event that the value counts, for exporters that can link to its trace.
+    pub exemplar: Option<Box<Exemplar>>,
+}
+
+/// An event with its trace, as an example of what a metric counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[non_exhaustive]
+pub struct Exemplar {
+    /// When the event ended.
+    pub time: Timestamp,
+    /// The trace, as exporters send it.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub trace_id: TraceId,
+    /// The span.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub span_id: SpanId,
+}
+
+impl Exemplar {
+    /// Returns the exemplar of an event; `None` if it is no [span](EventSpan::of).
+    pub fn of(event: &AgentEvent) -> Option<Self> {
+        let EventSpan { trace_id, span_id, .. } = EventSpan::of(event)?;
+        Some(Self { time: event.time, trace_id, span_id })
+    }
 }
 
 /// The unit of a metric: base units only, as OpenTelemetry and Prometheus recommend.
@@ -92,7 +121,7 @@ impl<'a> Metric<'a> {
     }
 
     fn new(name: Cow<'a, str>, value: MetricValue) -> Self {
-        Self { name, help: Cow::Borrowed(""), unit: MetricUnit::None, labels: Vec::new(), value }
+        Self { name, help: Cow::Borrowed(""), unit: MetricUnit::None, labels: Vec::new(), value, exemplar: None }
     }
 
     /// Sets the help text.
@@ -123,6 +152,13 @@ impl<'a> Metric<'a> {
         self
     }
 
+    /// Adds an example of what the value counts.
+    #[must_use]
+    pub fn with_exemplar(mut self, exemplar: Option<Exemplar>) -> Self {
+        self.exemplar = exemplar.map(Box::new);
+        self
+    }
+
     /// Returns the name in Prometheus' style: underscores, the unit, and `_total` for a counter.
     pub fn prometheus_name(&self) -> String {
         let mut name = self.name.replace('.', "_");
@@ -147,6 +183,7 @@ impl<'a> Metric<'a> {
             unit: self.unit,
             labels: self.labels.into_iter().map(|(name, value)| (own(name), own(value))).collect(),
             value: self.value,
+            exemplar: self.exemplar,
         }
     }
 }

@@ -12,13 +12,13 @@
 //! let settings = LangfuseSettings::new(Secret::new("pk-lf-1"), Secret::new("sk-lf-1"));
 //! let exporter = LangfuseExporter::new(settings)?;
 //! assert!(!format!("{exporter:?}").contains("-lf-"), "no secret is printed");
-//! # Ok::<(), sre_exporter_langfuse::InvalidSettings>(())
+//! # Ok::<(), sre_core::InvalidExporter>(())
 //! ```
 //!
 //! # Differences from Langfuse's own client
 //!
-//! - Spans are OTLP/JSON, not protobuf: the API accepts both, and one mapping serves both kinds of request.
 //! - `x-langfuse-public-key` is not sent: the key is in the basic authentication.
+//! - Spans are compressed.
 //! - A task's own cost is metadata of its observation, because Langfuse adds up the costs of a trace's observations.
 mod exporter;
 mod mapping;
@@ -27,4 +27,4 @@ mod observation;
 mod settings;
 
 pub use exporter::LangfuseExporter;
-pub use settings::{InvalidSettings, LangfuseSettings};
+pub use settings::LangfuseSettings;

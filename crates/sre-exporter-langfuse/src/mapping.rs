@@ -1,14 +1,13 @@
 use serde_json::{Value, json};
-use sre_core::event::{
-    Evaluation, Handoff, HttpRequest, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished, ToolCall,
-};
+use sre_core::event::{Evaluation, Handoff, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished, ToolCall};
 use sre_core::{AgentEvent, Event, EventSpan};
+use sre_otlp::{Span, SpanKind};
 
 use crate::observation::{Observation, score, time};
 
 /// An event converted for Langfuse.
 pub(crate) enum Mapped {
-    Observation(Value),
+    Observation(Span),
     Score(Value),
     Nothing,
 }
@@ -66,13 +65,10 @@ fn score_of(
     ])
 }
 
-fn observation(event: &AgentEvent, span: &EventSpan<'_>, environment: Option<&str>) -> Value {
-    let mut observation = Observation::new(span.trace_id.to_string(), span.span_id.to_string(), span.end);
-    observation.parent_span_id = span.parent_span_id.map(|id| id.to_string());
-    observation.start = span.start;
+fn observation(event: &AgentEvent, span: &EventSpan<'_>, environment: Option<&str>) -> Span {
+    let mut observation = Observation::default();
     environment.into_iter().for_each(|name| observation.set("langfuse.environment", name));
     let (name, kind) = describe(event, span, &mut observation);
-    observation.name = name;
     observation.set("langfuse.observation.type", kind);
     observation.set_metadata("agent", event.agent.as_str());
     event.task.iter().for_each(|task| observation.set_metadata("task", task.as_str()));
@@ -80,7 +76,7 @@ fn observation(event: &AgentEvent, span: &EventSpan<'_>, environment: Option<&st
     if span.outcome == Some(false) {
         observation.fail(span.error.unwrap_or("failed"));
     }
-    observation.into_json()
+    sre_otlp::span(span, name, SpanKind::Internal, observation.0)
 }
 
 /// Adds the attributes of an event, and returns the observation's name and type.
@@ -140,32 +136,11 @@ fn describe(event: &AgentEvent, span: &EventSpan<'_>, observation: &mut Observat
             observation.set_metadata("sender", sender.as_str());
             ("message".to_owned(), "event")
         }
-        Event::HttpRequest(HttpRequest { url, status_code, .. }) => {
-            observation.set_metadata("host", host(url));
-            status_code.iter().for_each(|code| observation.set_metadata("status_code", *code));
+        Event::HttpRequest(request) => {
+            observation.set_metadata("url", request.url_without_secrets());
+            request.status_code.iter().for_each(|code| observation.set_metadata("status_code", *code));
             ("HTTP request".to_owned(), "span")
         }
         other => (other.kind().to_string(), "span"),
-    }
-}
-
-/// Returns the host of a URL. The rest may hold a key.
-fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit('@').next().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_host_of_a_url_is_published() {
-        for (url, expected) in
-            [("https://u:key@example.com:8/a?key=1", "example.com:8"), ("example.com/a@b", "example.com"), ("", "")]
-        {
-            assert_eq!(host(url), expected);
-        }
     }
 }

@@ -1,9 +1,9 @@
-use std::fmt;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, Uri};
-use sre_core::Secret;
+use sre_core::{BackendApi, InvalidExporter, Secret};
+
+/// The exporter's name.
+pub(crate) const NAME: &str = "langfuse";
 
 /// The URL, keys and environment of a Langfuse project.
 ///
@@ -25,72 +25,50 @@ impl LangfuseSettings {
     pub fn new(public_key: Secret, secret_key: Secret) -> Self {
         Self { url: "https://cloud.langfuse.com".to_owned(), public_key, secret_key, environment: None }
     }
-}
 
-/// Invalid settings. The message shows no secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidSettings {
-    /// The base URL is invalid.
-    #[error("langfuse: `url`: expected a URL such as https://cloud.langfuse.com, without user, password or query")]
-    Url,
-    /// A key is missing.
-    #[error("langfuse: `public_key` and `secret_key`: found an empty key, expected both keys of a project")]
-    Key,
-    /// The environment's name is invalid.
-    #[error(
-        "langfuse: `environment`: found `{0}`, expected lower-case letters, digits, `-` and `_`, not beginning with `langfuse`"
-    )]
-    Environment(String),
-}
-
-/// Validated settings.
-#[derive(Clone)]
-pub(crate) struct Checked {
-    pub(crate) url: String,
-    pub(crate) authorization: HeaderValue,
-    /// Secrets that errors must not show.
-    pub(crate) secrets: [Secret; 3],
-    pub(crate) environment: Option<String>,
-}
-
-impl TryFrom<LangfuseSettings> for Checked {
-    type Error = InvalidSettings;
-
-    fn try_from(settings: LangfuseSettings) -> Result<Self, InvalidSettings> {
-        let uri: Uri = settings.url.parse().map_err(|_| InvalidSettings::Url)?;
-        let authority = uri.authority().ok_or(InvalidSettings::Url)?.as_str();
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() || authority.contains('@') {
-            return Err(InvalidSettings::Url);
-        }
-        if settings.public_key.expose().is_empty() || settings.secret_key.expose().is_empty() {
-            return Err(InvalidSettings::Key);
-        }
-        if let Some(environment) = &settings.environment {
-            let is_plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_');
-            if environment.is_empty() || environment.starts_with("langfuse") || !environment.chars().all(is_plain) {
-                return Err(InvalidSettings::Environment(environment.clone()));
-            }
-        }
-        let pair = format!("{}:{}", settings.public_key.expose(), settings.secret_key.expose());
-        let encoded = STANDARD.encode(pair);
-        let mut authorization = HeaderValue::try_from(format!("Basic {encoded}")).map_err(|_| InvalidSettings::Key)?;
-        authorization.set_sensitive(true);
-        Ok(Self {
-            url: settings.url.trim_end_matches('/').to_owned(),
-            authorization,
-            secrets: [settings.secret_key, settings.public_key, Secret::new(encoded)],
-            environment: settings.environment,
-        })
+    /// Reads `url`, `public_key`, `secret_key` and `environment`.
+    #[cfg(feature = "yaml")]
+    pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {
+        let settings = Self::new(fields.required_secret("public_key")?, fields.required_secret("secret_key")?);
+        let url = fields.text("url")?.unwrap_or(settings.url);
+        Ok(Self { url, environment: fields.text("environment")?, ..settings })
     }
 }
 
-impl fmt::Debug for Checked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checked")
-            .field("url", &self.url)
-            .field("environment", &self.environment)
-            .finish_non_exhaustive()
+/// Validated settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Project {
+    pub(crate) api: BackendApi,
+    pub(crate) environment: Option<String>,
+}
+
+impl TryFrom<LangfuseSettings> for Project {
+    type Error = InvalidExporter;
+
+    fn try_from(settings: LangfuseSettings) -> Result<Self, InvalidExporter> {
+        let LangfuseSettings { url, public_key, secret_key, environment } = settings;
+        if public_key.expose().is_empty() || secret_key.expose().is_empty() {
+            return Err(InvalidExporter::new(
+                NAME,
+                "public_key",
+                "found an empty key, expected both keys of a project",
+            ));
+        }
+        if let Some(environment) = &environment {
+            let is_plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_');
+            if environment.is_empty() || environment.starts_with("langfuse") || !environment.chars().all(is_plain) {
+                let message = format!(
+                    "found `{environment}`, expected lower-case letters, digits, `-` and `_`, not beginning with `langfuse`"
+                );
+                return Err(InvalidExporter::new(NAME, "environment", message));
+            }
+        }
+        let pair = Secret::new(STANDARD.encode(format!("{}:{}", public_key.expose(), secret_key.expose())));
+        let api = BackendApi::new(NAME, &url)?
+            .with_secret_header("authorization", "Basic ", &pair)?
+            .with_header("x-langfuse-ingestion-version", "4")?
+            .with_header("x-langfuse-sdk-name", "agent-sre")?;
+        Ok(Self { api: api.with_secret(secret_key).with_secret(public_key), environment })
     }
 }
 
@@ -101,15 +79,15 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_used_are_errors_that_say_which() {
         let good = || LangfuseSettings::new(Secret::new("pk"), Secret::new("sk"));
-        let check = |settings| Checked::try_from(settings).map(|_| ());
-        for url in ["", "cloud.langfuse.com", "ftp://a", "https://pk:sk@a", "https://a/?key=1"] {
-            assert_eq!(check(LangfuseSettings { url: url.to_owned(), ..good() }), Err(InvalidSettings::Url), "{url}");
-        }
-        assert_eq!(check(LangfuseSettings { secret_key: Secret::new(""), ..good() }), Err(InvalidSettings::Key));
+        let error = |settings: LangfuseSettings| Project::try_from(settings).unwrap_err().to_string();
+        let found = error(LangfuseSettings { url: "https://pk:sk@a".to_owned(), ..good() });
+        assert!(found.starts_with("langfuse: `url`: expected") && !found.contains("sk@"), "{found}");
+        let found = error(LangfuseSettings { secret_key: Secret::new(""), ..good() });
+        assert!(found.starts_with("langfuse: `public_key`: found an empty key"), "{found}");
         for name in ["", "Prod", "langfuse-x", "a b"] {
-            let settings = LangfuseSettings { environment: Some(name.to_owned()), ..good() };
-            assert_eq!(check(settings), Err(InvalidSettings::Environment(name.to_owned())));
+            let found = error(LangfuseSettings { environment: Some(name.to_owned()), ..good() });
+            assert!(found.starts_with(&format!("langfuse: `environment`: found `{name}`")), "{found}");
         }
-        assert_eq!(check(LangfuseSettings { environment: Some("production-2".to_owned()), ..good() }), Ok(()));
+        assert!(Project::try_from(LangfuseSettings { environment: Some("production-2".into()), ..good() }).is_ok());
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use jsonschema::{Draft, Validator};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
 use sre_core::{Exporter, Secret};
 use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};
 use sre_testkit::conformance::{self, Arrived, ArrivedSpan, Backend, SECRET, Usage};
+use sre_testkit::otlp;
 use wiremock::{Request, ResponseTemplate};
 
 struct Langfuse;
@@ -22,7 +24,7 @@ impl Backend for Langfuse {
         if is_scores(request) {
             ResponseTemplate::new(202).set_body_json(json!({"message": "Accepted"}))
         } else {
-            ResponseTemplate::new(200).set_body_json(json!({}))
+            ResponseTemplate::new(200)
         }
     }
 
@@ -31,34 +33,29 @@ impl Backend for Langfuse {
             let errors = [json!({"message": "config not found"})];
             ResponseTemplate::new(207).set_body_json(json!({"accepted": 1, "rejected": 1, "errors": errors}))
         } else {
-            let partial = json!({"rejectedSpans": "1", "errorMessage": "too old"});
-            ResponseTemplate::new(200).set_body_json(json!({"partialSuccess": partial}))
+            otlp::rejects_one()
         })
     }
 
     fn check(&self, request: &Request) {
         assert_eq!(request.method.as_str(), "POST");
         assert!(request.headers["authorization"].to_str().unwrap().starts_with("Basic "));
-        let body: Value = serde_json::from_slice(&request.body).unwrap();
-        assert!(!body.to_string().contains(SECRET), "a secret in a body");
+        assert!(!String::from_utf8_lossy(&otlp::body(request)).contains(SECRET), "a secret in a body");
         if is_scores(request) {
-            for score in body.as_array().unwrap() {
-                holds(&SCORE, score);
-            }
+            scores(request).iter().for_each(|score| holds(&SCORE, score));
         } else {
-            holds(&SPANS, &body);
+            // The contract describes the JSON form of OTLP.
+            holds(&SPANS, &serde_json::to_value(otlp::trace_request(request)).unwrap());
         }
     }
 
     fn read(&self, request: &Request) -> Arrived {
-        let body: Value = serde_json::from_slice(&request.body).unwrap();
         let mut arrived = Arrived::default();
         if !is_scores(request) {
-            let spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
-            arrived.spans = spans.iter().map(span).collect();
+            arrived.spans = otlp::spans(request).iter().map(span).collect();
             return arrived;
         }
-        for score in body.as_array().unwrap() {
+        for score in scores(request) {
             let text = |field: &str| score[field].as_str().unwrap().to_owned();
             match score["value"].as_f64() {
                 _ if text("name").starts_with("slo.") => {
@@ -71,33 +68,27 @@ impl Backend for Langfuse {
     }
 }
 
+fn scores(request: &Request) -> Vec<Value> {
+    serde_json::from_slice(&request.body).unwrap()
+}
+
 fn is_scores(request: &Request) -> bool {
     request.url.path() == "/api/public/scores"
 }
 
-fn span(span: &Value) -> ArrivedSpan {
-    let attribute = |key: &str| {
-        let attributes = span["attributes"].as_array().unwrap();
-        let attribute = attributes.iter().find(|attribute| attribute["key"] == key)?;
-        Some(attribute["value"]["stringValue"].as_str().unwrap().to_owned())
-    };
+fn span(span: &Span) -> ArrivedSpan {
+    let attribute = |key: &str| Some(otlp::attribute(&span.attributes, key)?.as_str().unwrap().to_owned());
     let details = |key: &str| attribute(key).map(|text| serde_json::from_str::<Value>(&text).unwrap());
     let usage = details("langfuse.observation.usage_details").map(|usage| Usage {
-        input_tokens: (usage["input"].as_u64().unwrap() + usage["input_cached_tokens"].as_u64().unwrap()).cast_signed(),
+        input_tokens: usage["input"].as_i64().unwrap() + usage["input_cached_tokens"].as_i64().unwrap(),
         cached_input_tokens: usage["input_cached_tokens"].as_i64().unwrap(),
         output_tokens: usage["output"].as_i64().unwrap(),
         cost_usd: details("langfuse.observation.cost_details").and_then(|cost| cost["total"].as_f64()),
     });
-    let time = |field: &str| span[field].as_str().unwrap().parse().unwrap();
-    ArrivedSpan {
-        trace_id: span["traceId"].as_str().unwrap().to_owned(),
-        span_id: span["spanId"].as_str().unwrap().to_owned(),
-        parent_span_id: span["parentSpanId"].as_str().map(str::to_owned),
-        start: time("startTimeUnixNano"),
-        end: time("endTimeUnixNano"),
-        is_error: attribute("langfuse.observation.level").is_some_and(|level| level == "ERROR"),
-        usage,
-    }
+    let is_error = attribute("langfuse.observation.level").is_some_and(|level| level == "ERROR");
+    let arrived = ArrivedSpan { usage, ..ArrivedSpan::from_otlp(span) };
+    assert_eq!(is_error, arrived.is_error, "level and status agree");
+    arrived
 }
 
 static SPANS: LazyLock<Validator> = LazyLock::new(|| {

@@ -3,20 +3,20 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceRequest};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use sre_core::private::lock;
-use sre_core::{ExportError, HttpError};
+use sre_core::{BackendApi, ExportError, ExportReport, HttpError, InvalidExporter};
+use sre_otlp::{Span, trace_request};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use crate::partial_success::{NAME, PartialRejection};
-use crate::settings::{Checked, InvalidSettings};
+use crate::settings::NAME;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +32,11 @@ pub(crate) struct Grpc {
 }
 
 impl Grpc {
-    pub(crate) fn new(settings: &Checked) -> Result<Self, InvalidSettings> {
-        let invalid = |_| InvalidSettings::Endpoint;
-        let mut endpoint = Endpoint::from_shared(settings.endpoint.clone()).map_err(invalid)?;
-        if settings.endpoint.starts_with("https") {
+    pub(crate) fn new(api: &BackendApi) -> Result<Self, InvalidExporter> {
+        let invalid = |_| InvalidExporter::new(NAME, "url", "expected a URL such as http://127.0.0.1:4317");
+        let url = api.url("");
+        let mut endpoint = Endpoint::from_shared(url.clone()).map_err(invalid)?;
+        if url.starts_with("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(invalid)?;
         }
         Ok(Self { endpoint: endpoint.connect_timeout(CONNECT_TIMEOUT), channel: Mutex::new(None) })
@@ -44,23 +45,26 @@ impl Grpc {
     pub(crate) async fn export_metrics(
         &self,
         request: ExportMetricsServiceRequest,
-        settings: &Checked,
-    ) -> Result<Option<PartialRejection>, ExportError> {
+        api: &BackendApi,
+    ) -> Result<Option<ExportMetricsPartialSuccess>, ExportError> {
         let mut client = MetricsServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
-        let answer = self.answer(client.export(with_headers(request, settings)), settings).await?;
-        Ok(answer
-            .partial_success
-            .map(|partial| PartialRejection::new(partial.rejected_data_points, partial.error_message)))
+        Ok(self.answer(client.export(with_headers(request, api)), api).await?.partial_success)
     }
 
     pub(crate) async fn export_spans(
         &self,
-        request: ExportTraceServiceRequest,
-        settings: &Checked,
-    ) -> Result<Option<PartialRejection>, ExportError> {
+        resource: Resource,
+        spans: Vec<Span>,
+        api: &BackendApi,
+    ) -> Result<ExportReport, ExportError> {
+        let count = spans.len();
+        if count == 0 {
+            return Ok(ExportReport::default());
+        }
         let mut client = TraceServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
-        let answer = self.answer(client.export(with_headers(request, settings)), settings).await?;
-        Ok(answer.partial_success.map(|partial| PartialRejection::new(partial.rejected_spans, partial.error_message)))
+        let answer = self.answer(client.export(with_headers(trace_request(resource, spans), api)), api).await?;
+        let partial = answer.partial_success.unwrap_or_default();
+        Ok(api.report(count, u64::try_from(partial.rejected_spans).unwrap_or(0), &partial.error_message))
     }
 
     fn channel(&self) -> Channel {
@@ -71,7 +75,7 @@ impl Grpc {
     async fn answer<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
-        settings: &Checked,
+        api: &BackendApi,
     ) -> Result<T, ExportError> {
         match tokio::time::timeout(TIMEOUT, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -79,11 +83,11 @@ impl Grpc {
                 if is_local(&status) || status.code() == Code::Unavailable {
                     self.disconnect();
                 }
-                Err(error(&status, settings))
+                Err(error(&status, api))
             }
             Err(_) => {
                 self.disconnect();
-                Err(HttpError::TimedOut { host: settings.host.clone(), seconds: TIMEOUT.as_secs_f64() }.into())
+                Err(HttpError::TimedOut { host: api.host().to_owned(), seconds: TIMEOUT.as_secs_f64() }.into())
             }
         }
     }
@@ -99,9 +103,9 @@ impl fmt::Debug for Grpc {
     }
 }
 
-fn with_headers<T>(message: T, settings: &Checked) -> Request<T> {
+fn with_headers<T>(message: T, api: &BackendApi) -> Request<T> {
     let mut request = Request::new(message);
-    *request.metadata_mut() = MetadataMap::from_headers(settings.headers.iter().cloned().collect());
+    *request.metadata_mut() = MetadataMap::from_headers(api.headers().clone());
     request
 }
 
@@ -113,10 +117,10 @@ fn is_local(status: &Status) -> bool {
 /// Converts a status to an error. OTLP defines which ones may be retried.
 ///
 /// Source: OTLP specification, "OTLP/gRPC response", "Failures".
-fn error(status: &Status, settings: &Checked) -> ExportError {
-    let message = format!("{:?}: {}", status.code(), settings.redacted(status.message(), MESSAGE_CHARS));
+fn error(status: &Status, api: &BackendApi) -> ExportError {
+    let message = format!("{:?}: {}", status.code(), api.redact(status.message(), MESSAGE_CHARS));
     if is_local(status) {
-        return HttpError::Unreachable { host: settings.host.clone(), reason: message }.into();
+        return HttpError::Unreachable { host: api.host().to_owned(), reason: message }.into();
     }
     let retry_after = retry_delay(status.details());
     let code = match status.code() {
@@ -184,7 +188,7 @@ mod tests {
     #[test]
     fn status_codes_map_to_the_same_error_kinds_as_over_http() {
         let settings = OtlpSettings::new("http://collector:4317").with_header("api-key", Secret::new("s3cr3t"));
-        let settings = Checked::try_from(&settings).unwrap();
+        let api = settings.api().unwrap();
         for (code, retryable, too_large, unauthorized) in [
             (Code::Unavailable, true, false, false),
             (Code::DeadlineExceeded, true, false, false),
@@ -193,7 +197,7 @@ mod tests {
             (Code::Unauthenticated, false, false, true),
             (Code::InvalidArgument, false, false, false),
         ] {
-            let error = error(&Status::new(code, "no s3cr3t"), &settings);
+            let error = error(&Status::new(code, "no s3cr3t"), &api);
             let found = (error.is_retryable(), error.is_too_large(), error.is_unauthorized());
             assert_eq!(found, (retryable, too_large, unauthorized), "{error}");
             assert!(!error.to_string().contains("s3cr3t"), "{error}");
@@ -202,10 +206,10 @@ mod tests {
 
     #[test]
     fn an_error_of_the_client_is_no_answer() {
-        let settings = Checked::try_from(&OtlpSettings::new("http://collector:4317")).unwrap();
+        let api = OtlpSettings::new("http://collector:4317").api().unwrap();
         // The code alone would be read as a message that is too large.
         let reset = std::io::Error::other(Status::resource_exhausted("h2 protocol error: enhance your calm"));
-        let error = error(&Status::from_error(reset.into()), &settings);
+        let error = error(&Status::from_error(reset.into()), &api);
         assert!(error.is_unavailable() && !error.is_too_large(), "{error}");
         assert!(error.to_string().starts_with("cannot reach collector:4317: "), "{error}");
     }
@@ -214,9 +218,9 @@ mod tests {
     async fn a_server_that_says_nothing_is_waited_for_ten_seconds() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap());
-        let settings = Checked::try_from(&OtlpSettings::new(url)).unwrap();
-        let grpc = Grpc::new(&settings).unwrap();
-        let exported = grpc.export_spans(ExportTraceServiceRequest::default(), &settings).await;
+        let api = OtlpSettings::new(url).api().unwrap();
+        let grpc = Grpc::new(&api).unwrap();
+        let exported = grpc.export_spans(Resource::default(), vec![Span::default()], &api).await;
         let error = exported.map(|_| ()).unwrap_err();
         assert!(matches!(error, ExportError::Http(HttpError::TimedOut { .. })), "{error}");
     }
@@ -228,8 +232,8 @@ mod tests {
         let details = RpcStatus { details: vec![any] }.encode_to_vec();
         assert_eq!(retry_delay(&details), Some(Duration::from_millis(7_500)));
         assert_eq!(retry_delay(b"\xff"), None);
-        let settings = Checked::try_from(&OtlpSettings::new("http://collector:4317")).unwrap();
-        let error = error(&Status::with_details(Code::ResourceExhausted, "busy", details.into()), &settings);
+        let api = OtlpSettings::new("http://collector:4317").api().unwrap();
+        let error = error(&Status::with_details(Code::ResourceExhausted, "busy", details.into()), &api);
         assert!(error.is_retryable() && error.is_unavailable(), "{error}");
     }
 }

@@ -12,7 +12,7 @@
 //! let exporter = OtlpExporter::new(OtlpSettings::new("http://127.0.0.1:4318"))?;
 //! assert_eq!(exporter.name(), "otlp");
 //! assert!(OtlpExporter::new(OtlpSettings::new("127.0.0.1:4318")).is_err(), "not a URL");
-//! # Ok::<(), sre_exporter_otlp::InvalidSettings>(())
+//! # Ok::<(), sre_core::InvalidExporter>(())
 //! ```
 //!
 //! # Use of the OpenTelemetry crates
@@ -22,14 +22,11 @@
 //! used: they have their own queues, batches, retries and time-outs, do not count dropped records by reason, and cannot
 //! spool, split on 413 or report which records were rejected. The outbox of `sre-http` does this for every exporter.
 //! Also, the tracing API cannot create spans that ended in the past with given ids.
-mod attribute;
 mod exporter;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod metrics;
-mod partial_success;
 mod settings;
-mod spans;
 
 pub use exporter::OtlpExporter;
-pub use settings::{InvalidSettings, OtlpSettings, Protocol, UnknownProtocol};
+pub use settings::{OtlpSettings, Protocol, UnknownProtocol};

@@ -2,14 +2,14 @@ use std::collections::HashMap;
 use std::mem::discriminant;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric as Message,
-    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric, number_data_point,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, exemplar, metric, number_data_point,
 };
-use sre_core::{ExportBatch, Metric, MetricValue, Timestamp};
-
-use crate::attribute::{self, Attributes};
+use sre_core::{Exemplar, ExportBatch, Metric, MetricValue, Timestamp};
+use sre_otlp::{Attributes, resource, scope, unix_nanos};
 
 /// Returns the request for a batch's metrics: one message per name, with a data point per metric.
 pub(crate) fn request(batch: &ExportBatch<'_>) -> ExportMetricsServiceRequest {
@@ -24,12 +24,8 @@ pub(crate) fn request(batch: &ExportBatch<'_>) -> ExportMetricsServiceRequest {
     }
     ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
-            resource: Some(attribute::resource(batch.resource)),
-            scope_metrics: vec![ScopeMetrics {
-                scope: Some(attribute::scope()),
-                metrics: messages,
-                ..ScopeMetrics::default()
-            }],
+            resource: Some(resource(batch.resource)),
+            scope_metrics: vec![ScopeMetrics { scope: Some(scope()), metrics: messages, ..ScopeMetrics::default() }],
             ..ResourceMetrics::default()
         }],
     }
@@ -60,12 +56,13 @@ fn message(metric: &Metric<'_>) -> Message {
 /// Adds a data point. The start of a sum is unknown, because it may be older than this process.
 fn add_point(message: &mut Message, metric: &Metric<'_>, at: Timestamp) {
     let mut attributes = Attributes::default();
-    metric.labels.iter().for_each(|(name, value)| attributes.text(name, value));
-    let (attributes, time_unix_nano) = (attributes.0, unix_nanos(at));
+    metric.labels.iter().for_each(|(name, value)| attributes.text(&**name, &**value));
+    let (attributes, time_unix_nano) = (attributes.into_inner(), unix_nanos(at));
     let number = |value: f64| NumberDataPoint {
         attributes: attributes.clone(),
         time_unix_nano,
         value: Some(number_data_point::Value::AsDouble(value)),
+        exemplars: metric.exemplar.iter().map(|found| exemplar(found)).collect(),
         ..NumberDataPoint::default()
     };
     match (&mut message.data, &metric.value) {
@@ -87,14 +84,20 @@ fn add_point(message: &mut Message, metric: &Metric<'_>, at: Timestamp) {
     }
 }
 
-/// Returns nanoseconds since the Unix epoch. OTLP has no time before 1970.
-pub(crate) fn unix_nanos(time: Timestamp) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(0)
+/// An exemplar stands for one event.
+fn exemplar(found: &Exemplar) -> v1::Exemplar {
+    v1::Exemplar {
+        time_unix_nano: unix_nanos(found.time),
+        trace_id: found.trace_id.to_bytes().to_vec(),
+        span_id: found.span_id.to_bytes().to_vec(),
+        value: Some(exemplar::Value::AsDouble(1.0)),
+        ..v1::Exemplar::default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use sre_core::{MetricUnit, Resource};
+    use sre_core::{AgentEvent, MetricUnit, Resource};
 
     use super::*;
 
@@ -115,5 +118,19 @@ mod tests {
         let Some(metric::Data::Sum(sum)) = &messages[1].data else { panic!("{:?}", messages[1]) };
         assert!(sum.is_monotonic && sum.aggregation_temporality() == AggregationTemporality::Cumulative);
         assert_eq!(sum.data_points[0].time_unix_nano, 1_000_000_000);
+    }
+
+    #[test]
+    fn an_exemplar_links_to_the_trace_of_an_event() {
+        let event = br#"{"event":"task_finished","time":7,"agent":"a","task":"t","success":false}"#;
+        let found = Exemplar::of(&AgentEvent::from_json(event).unwrap()).unwrap();
+        let metrics = [Metric::gauge("bad", 1.0).with_exemplar(Some(found))];
+        let resource = Resource::new("test");
+        let batch = ExportBatch::new(Timestamp::from_secs(9), &resource).with_state(&metrics, &[]);
+        let messages = request(&batch).resource_metrics.remove(0).scope_metrics.remove(0).metrics;
+        let Some(metric::Data::Gauge(gauge)) = &messages[0].data else { panic!("{messages:?}") };
+        let exemplar = &gauge.data_points[0].exemplars[0];
+        assert_eq!(exemplar.trace_id, found.trace_id.to_bytes());
+        assert_eq!((exemplar.span_id.len(), exemplar.time_unix_nano), (8, 7_000_000_000));
     }
 }

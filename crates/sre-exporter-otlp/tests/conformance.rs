@@ -3,22 +3,18 @@
 #[cfg(feature = "grpc")]
 mod grpc;
 
-use std::io::Read;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use sre_core::{Exporter, Secret};
 use sre_exporter_otlp::{OtlpExporter, OtlpSettings, Protocol};
 use sre_testkit::conformance::{self, Arrived, ArrivedSpan, Backend, SECRET, Usage};
+use sre_testkit::otlp;
 use wiremock::{Request, ResponseTemplate};
 
 struct Collector(Protocol);
@@ -46,14 +42,11 @@ impl Backend for Collector {
     }
 
     fn refuses_one(&self, request: &Request) -> Option<ResponseTemplate> {
-        let error_message = "too old".to_owned();
-        let body = if request.url.path() == "/v1/metrics" {
-            let partial = ExportMetricsPartialSuccess { rejected_data_points: 1, error_message };
-            ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec()
-        } else {
-            let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message };
-            ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
-        };
+        if request.url.path() != "/v1/metrics" {
+            return Some(otlp::rejects_one());
+        }
+        let partial = ExportMetricsPartialSuccess { rejected_data_points: 1, error_message: "too old".to_owned() };
+        let body = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
         Some(ResponseTemplate::new(200).set_body_bytes(body))
     }
 
@@ -65,32 +58,18 @@ impl Backend for Collector {
         assert_eq!(request.headers["content-type"], content_type);
         assert_eq!(request.headers[encoding], "gzip");
         assert_eq!(request.headers["api-key"], SECRET);
-        assert!(!String::from_utf8_lossy(&body(request)).contains(SECRET), "a secret in a body");
+        assert!(!String::from_utf8_lossy(&otlp::body(request)).contains(SECRET), "a secret in a body");
     }
 
     fn read(&self, request: &Request) -> Arrived {
         let mut arrived = Arrived::default();
         if request.url.path() == "/v1/metrics" {
-            arrived.metrics = metrics(&ExportMetricsServiceRequest::decode(&*body(request)).unwrap());
+            arrived.metrics = metrics(&ExportMetricsServiceRequest::decode(&*otlp::body(request)).unwrap());
         } else {
-            let message = ExportTraceServiceRequest::decode(&*body(request)).unwrap();
-            let resource = message.resource_spans[0].resource.as_ref().unwrap();
-            assert!(resource.attributes.iter().any(|attribute| attribute.key == "service.name"));
-            let spans = message.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
-            arrived.spans = spans.flat_map(|scope| &scope.spans).map(span).collect();
+            arrived.spans = otlp::spans(request).iter().map(span).collect();
         }
         arrived
     }
-}
-
-fn body(request: &Request) -> Vec<u8> {
-    if !request.headers.contains_key("content-encoding") {
-        // The collector for gRPC has decompressed it.
-        return request.body.clone();
-    }
-    let mut body = Vec::new();
-    flate2::read::GzDecoder::new(&*request.body).read_to_end(&mut body).unwrap();
-    body
 }
 
 fn metrics(message: &ExportMetricsServiceRequest) -> Vec<(String, f64)> {
@@ -115,34 +94,15 @@ fn metrics(message: &ExportMetricsServiceRequest) -> Vec<(String, f64)> {
 }
 
 fn span(span: &Span) -> ArrivedSpan {
-    let value = |key: &str| {
-        let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
-        attribute.value.as_ref()?.value.clone()
-    };
-    let int = |key| match value(key) {
-        Some(Value::IntValue(value)) => Some(value),
-        _ => None,
-    };
-    let cost_usd = match value("gen_ai.usage.cost") {
-        Some(Value::DoubleValue(cost)) => Some(cost),
-        _ => None,
-    };
+    let value = |key| otlp::attribute(&span.attributes, key);
+    let int = |key| value(key)?.as_i64();
     let usage = int("gen_ai.usage.input_tokens").map(|input_tokens| Usage {
         input_tokens,
         cached_input_tokens: int("gen_ai.usage.cache_read.input_tokens").unwrap(),
         output_tokens: int("gen_ai.usage.output_tokens").unwrap(),
-        cost_usd,
+        cost_usd: value("gen_ai.usage.cost").and_then(|cost| cost.as_f64()),
     });
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    ArrivedSpan {
-        trace_id: hex(&span.trace_id),
-        span_id: hex(&span.span_id),
-        parent_span_id: Some(hex(&span.parent_span_id)).filter(|id| !id.is_empty()),
-        start: span.start_time_unix_nano.cast_signed(),
-        end: span.end_time_unix_nano.cast_signed(),
-        is_error: span.status.as_ref().is_some_and(|status| status.code == 2),
-        usage,
-    }
+    ArrivedSpan { usage, ..ArrivedSpan::from_otlp(span) }
 }
 
 #[tokio::test]

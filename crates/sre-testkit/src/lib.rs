@@ -7,6 +7,7 @@
 pub mod conformance;
 mod exporter;
 pub mod incidents;
+pub mod otlp;
 pub mod outside;
 pub mod recordings;
 

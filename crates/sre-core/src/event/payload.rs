@@ -314,6 +314,23 @@ impl HttpRequest {
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), status_code: None, error: None }
     }
+
+    /// Returns the URL without user, password, query and fragment, which may hold a key.
+    ///
+    /// ```
+    /// use sre_core::event::HttpRequest;
+    /// let request = HttpRequest::new("https://user:key@example.com/a/b?token=1#x");
+    /// assert_eq!(request.url_without_secrets(), "example.com/a/b");
+    /// assert_eq!(HttpRequest::new("https://example.com/a@b").url_without_secrets(), "https://example.com/a@b");
+    /// ```
+    pub fn url_without_secrets(&self) -> &str {
+        let url = self.url.split(['?', '#']).next().unwrap_or_default();
+        let host = url.find("://").map_or(0, |scheme| scheme + 3);
+        match url[host..].split('/').next().and_then(|authority| authority.rfind('@')) {
+            Some(user) => &url[host + user + 1..],
+            None => url,
+        }
+    }
 }
 
 impl UnknownEvent {

@@ -1,3 +1,4 @@
+mod api;
 mod error;
 mod report;
 mod request;
@@ -9,29 +10,27 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::api::{BackendApi, InvalidExporter};
 pub use self::error::ExportError;
 pub use self::report::{ExportReport, Rejection};
-pub use self::request::send_export;
 pub use self::resource::Resource;
 pub use self::span::{EventSpan, stable_id};
 use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 
 /// Publishes metrics, snapshots or events to a backend.
 ///
-/// An exporter converts a batch to requests ([`send_export`]) and the responses to an [`ExportReport`]. Batching,
+/// An exporter converts a batch to requests ([`BackendApi`] for HTTP) and the responses to an [`ExportReport`]. Batching,
 /// retries, splitting and spooling are up to the outbox (`sre-http`). [`EventSpan`] converts events to spans with ids,
 /// parents and times. `Debug` must not show secrets.
 ///
 /// ```
 /// use async_trait::async_trait;
-/// use bytes::Bytes;
-/// use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Wants, send_export};
+/// use http::Method;
+/// use sre_core::{BackendApi, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Wants};
 ///
 /// /// Posts events as JSON Lines.
 /// #[derive(Debug)]
-/// struct Lines {
-///     url: String,
-/// }
+/// struct Lines(BackendApi);
 ///
 /// #[async_trait]
 /// impl Exporter for Lines {
@@ -44,11 +43,9 @@ use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
 ///     }
 ///
 ///     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-///         let invalid = |error: &dyn std::fmt::Display| ExportError::invalid("lines", error.to_string());
 ///         let lines: Result<Vec<String>, _> = batch.events.iter().map(|event| serde_json::to_string(event)).collect();
-///         let body = Bytes::from(lines.map_err(|error| invalid(&error))?.join("\n"));
-///         let request = http::Request::post(&self.url).body(body).map_err(|error| invalid(&error))?;
-///         send_export(self.name(), request, &[], batch.at, http).await?;
+///         let body = lines.map_err(|error| self.0.invalid(error))?.join("\n");
+///         self.0.send(self.0.request(Method::POST, "/lines"), body, batch.at, http).await?;
 ///         Ok(ExportReport::accepted(batch.events.len()))
 ///     }
 /// }

@@ -12,7 +12,7 @@ const MESSAGE_CHARS: usize = 200;
 /// `secrets` are removed from the message, in case the backend repeats them. A successful response whose body exceeds
 /// the size limit is returned without its body, because the backend has accepted the request. Redirects are not
 /// followed, and are errors.
-pub async fn send_export(
+pub(super) async fn send_export(
     exporter: &str,
     request: http::Request<Bytes>,
     secrets: &[&Secret],

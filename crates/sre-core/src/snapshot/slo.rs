@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ComponentSnapshot, CompositeMethod, IndicatorSnapshot};
 use crate::private::unique_name;
-use crate::{Metric, MetricUnit, Severity, Status, Timestamp, Window};
+use crate::{Exemplar, Metric, MetricUnit, Severity, Status, Timestamp, Window};
 
 /// An objective of an agent at one moment. As JSON, an entry of `sre check --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct SloSnapshot {
     pub labels: BTreeMap<String, String>,
     /// Events dropped because they were older than every bucket.
     pub dropped: u64,
+    /// The last bad event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_bad: Option<Exemplar>,
 }
 
 impl SloSnapshot {
@@ -87,6 +90,7 @@ impl SloSnapshot {
             not_evaluable: Vec::new(),
             labels: BTreeMap::new(),
             dropped: 0,
+            last_bad: None,
         }
     }
 
@@ -121,7 +125,8 @@ impl SloSnapshot {
         let gauge = |name, value: f64, help| Metric::gauge(name, value).with_labels(&of_slo).with_help(help);
         for (outcome, count) in [("good", self.good), ("bad", self.bad)] {
             let events = gauge("sre.slo.window_events", count as f64, "Events in the objective's window.");
-            emit(events.with_label("outcome", outcome));
+            let exemplar = self.last_bad.filter(|_| outcome == "bad");
+            emit(events.with_label("outcome", outcome).with_exemplar(exemplar));
         }
         emit(gauge("sre.slo.dropped_events", self.dropped as f64, "Events dropped as too old."));
         for status in Status::ALL {

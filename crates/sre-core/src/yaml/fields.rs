@@ -3,12 +3,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{ConfigError, Key, Kind, Node};
-use crate::{Usd, Window};
+use crate::{Secret, Usd, Window};
+
+/// Returns the value of an environment variable.
+pub type Environment<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// The fields of a mapping, which are taken by name. Fields that are not taken are unknown.
 pub struct Fields<'a> {
     file: &'a str,
     path: &'a str,
+    line: u64,
+    environment: Option<&'a Environment<'a>>,
     /// All fields with their keys.
     pub entries: Vec<(&'a Key, &'a Node)>,
     known: Vec<&'static str>,
@@ -26,7 +31,15 @@ impl<'a> Fields<'a> {
             let message = format!("{place}: found {}, expected a mapping", node.found());
             return Err(ConfigError::document(file, node.line, message));
         };
-        Ok(Self { file, path, entries: entries.iter().map(|(key, node)| (key, node)).collect(), known: Vec::new() })
+        let entries = entries.iter().map(|(key, node)| (key, node)).collect();
+        Ok(Self { file, path, line: node.line, environment: None, entries, known: Vec::new() })
+    }
+
+    /// Replaces each `${NAME}` in texts and secrets by the environment variable of that name.
+    #[must_use]
+    pub fn with_environment(mut self, environment: &'a Environment<'a>) -> Self {
+        self.environment = Some(environment);
+        self
     }
 
     /// Takes the value of a field, if present.
@@ -52,12 +65,77 @@ impl<'a> Fields<'a> {
 
     /// Takes a string. Numbers and booleans are converted.
     pub fn text(&mut self, name: &'static str) -> Result<Option<String>, ConfigError> {
-        self.read(name, "a text", |value| match value {
+        let text = self.read(name, "a text", |value| match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             Value::Bool(flag) => Some(flag.to_string()),
             _ => None,
-        })
+        })?;
+        text.map(|text| self.expand(name, &text)).transpose()
+    }
+
+    /// Takes a string that no error shows.
+    pub fn secret(&mut self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
+        let Some(node) = self.take(name) else { return Ok(None) };
+        match &node.kind {
+            Kind::Scalar(Value::String(text)) => Ok(Some(Secret::new(self.expand(name, text)?))),
+            _ => Err(self.missing(name, "a text")),
+        }
+    }
+
+    /// Takes a string that no error shows, and that must not be missing or empty.
+    pub fn required_secret(&mut self, name: &'static str) -> Result<Secret, ConfigError> {
+        let secret = self.secret(name)?.filter(|secret| !secret.expose().is_empty());
+        secret.ok_or_else(|| self.missing(name, "the vendor's key, or `${NAME}` of an environment variable"))
+    }
+
+    /// Takes a mapping of names to strings that no error shows; empty if it is missing.
+    pub fn secrets(&mut self, name: &'static str) -> Result<Vec<(String, Secret)>, ConfigError> {
+        let Some(node) = self.take(name) else { return Ok(Vec::new()) };
+        let Kind::Map(entries) = &node.kind else { return Err(self.missing(name, "a mapping of names to texts")) };
+        let secret = |(key, node): &(Key, Node)| match &node.kind {
+            Kind::Scalar(Value::String(text)) => Ok((key.name.clone(), Secret::new(self.expand(name, text)?))),
+            _ => Err(self.missing(&format!("{name}.{}", key.name), "a text")),
+        };
+        entries.iter().map(secret).collect()
+    }
+
+    /// Takes a list of strings; empty if it is missing.
+    pub fn texts(&mut self, name: &'static str) -> Result<Vec<String>, ConfigError> {
+        let Some(node) = self.take(name) else { return Ok(Vec::new()) };
+        let text = |item: &Node| match &item.kind {
+            Kind::Scalar(Value::String(text)) => self.expand(name, text),
+            _ => Err(self.error(name, item, "a list of texts")),
+        };
+        self.items(name, node)?.iter().map(text).collect()
+    }
+
+    /// Returns an error for a field that is missing, or whose value may be secret.
+    pub fn missing(&self, name: &str, expected: &str) -> ConfigError {
+        let line = self.entries.iter().find(|(key, _)| key.name == name).map_or(self.line, |(key, _)| key.line);
+        ConfigError::document(self.file, line, format!("`{}{name}`: expected {expected}", self.path))
+    }
+
+    /// Returns an error for the mapping as a whole.
+    pub fn invalid(&self, message: impl std::fmt::Display) -> ConfigError {
+        let place = self.path.trim_end_matches('.');
+        ConfigError::document(self.file, self.line, format!("{place}: {message}"))
+    }
+
+    fn expand(&self, name: &str, text: &str) -> Result<String, ConfigError> {
+        let Some(environment) = self.environment else { return Ok(text.to_owned()) };
+        let mut expanded = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let Some((variable, after)) = after.split_once('}') else { break };
+            let value = environment(variable)
+                .ok_or_else(|| self.missing(name, &format!("the environment variable {variable} to be set")))?;
+            expanded.push_str(before);
+            expanded.push_str(&value);
+            rest = after;
+        }
+        expanded.push_str(rest);
+        Ok(expanded)
     }
 
     /// Takes a number.
@@ -132,7 +210,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     ///
     /// Returns an error that names the first unknown field.
-    pub fn finish(self) -> Result<(), ConfigError> {
+    pub fn finish(&self) -> Result<(), ConfigError> {
         self.unknown().next().map_or(Ok(()), Err)
     }
 }

@@ -3,7 +3,7 @@
 mod fields;
 mod node;
 
-pub use fields::Fields;
+pub use fields::{Environment, Fields};
 pub use node::{Key, Kind, Node, document, documents};
 
 /// An error in a settings file.

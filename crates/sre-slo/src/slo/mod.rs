@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Collect, Counts, EventKind, IndicatorSnapshot, Metric, MetricUnit, Observe, Phase, Signal, Sli,
-    SloSnapshot, Snapshot, Status, TaskCosts, Timestamp, Unit, Window,
+    AgentEvent, Collect, Counts, EventKind, Exemplar, IndicatorSnapshot, Metric, MetricUnit, Observe, Phase, Signal,
+    Sli, SloSnapshot, Snapshot, Status, TaskCosts, Timestamp, Unit, Window,
 };
 
 use self::build::strictest_budget;
@@ -42,6 +42,7 @@ pub struct Slo {
     /// What a composite objective combines, instead of events of its own.
     composite: Option<Composite>,
     transition: Mutex<Transition>,
+    last_bad: Mutex<Option<Exemplar>>,
 }
 
 /// Windows that the counts of every indicator cover.
@@ -70,6 +71,7 @@ impl Slo {
             costs: None,
             composite: None,
             transition: Mutex::default(),
+            last_bad: Mutex::default(),
         };
         Ok(slo.with_consequences())
     }
@@ -177,6 +179,9 @@ impl Slo {
         let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
         if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
             self.budget.record(event.time, good);
+            if !good {
+                *lock(&self.last_bad) = Exemplar::of(event);
+            }
         }
         for indicator in &self.indicators {
             indicator.sli.observe(event);
@@ -273,6 +278,7 @@ impl Slo {
         snapshot.not_evaluable.clone_from(&self.not_evaluable);
         snapshot.labels.clone_from(&self.labels);
         snapshot.dropped = reading.dropped;
+        snapshot.last_bad = *lock(&self.last_bad);
         snapshot
     }
 }

@@ -35,6 +35,7 @@ const TRANSITION: &str = "transition";
 const BUDGET: &str = "budget";
 const COSTS: &str = "costs";
 const COMPOSITE: &str = "composite";
+const LAST_BAD: &str = "last_bad";
 
 impl Slo {
     /// Saves the counts, so that they survive a restart.
@@ -50,6 +51,9 @@ impl Slo {
         }
         if let Some(composite) = &self.composite {
             state.section(COMPOSITE, |state| composite.save(state));
+        }
+        if let Some(last_bad) = *lock(&self.last_bad) {
+            state.section(LAST_BAD, |state| state.put(&last_bad));
         }
         for indicator in &self.indicators {
             state.section(&indicator.section, |state| indicator.sli.save(state));
@@ -79,6 +83,7 @@ impl Slo {
                 (BUDGET, ..) => self.budget.restore(&mut section)?,
                 (COSTS, Some(costs), _) => lock(costs).restore(&mut section)?,
                 (COMPOSITE, _, Some(composite)) => composite.restore(&mut section)?,
+                (LAST_BAD, ..) => *lock(&self.last_bad) = Some(section.take()?),
                 _ => {
                     let own = self.indicators.iter().find(|own| own.section == name);
                     own.map_or(Ok(()), |own| own.sli.restore(&mut section))?;

@@ -1,0 +1,96 @@
+use sre_core::event::{Evaluation, Handoff, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished, ToolCall};
+use sre_core::{AgentEvent, Event, EventSpan, Usd};
+
+use crate::{Attributes, SpanKind};
+
+/// Adds the attributes of an event, and returns the span's name and kind.
+///
+/// Source: OpenTelemetry's semantic conventions for generative AI. What they do not name begins with `sre.`.
+pub fn gen_ai(event: &AgentEvent, place: &EventSpan<'_>, attributes: &mut Attributes) -> (String, SpanKind) {
+    attributes.text("gen_ai.agent.name", event.agent.as_str());
+    attributes.text("sre.task", event.task.as_deref());
+    let described = describe(event, attributes);
+    event.attributes.iter().for_each(|(key, value)| attributes.json(key, value));
+    if place.outcome == Some(false) {
+        // The conventional value for an error of unknown type.
+        attributes.text("error.type", "_OTHER");
+    }
+    described
+}
+
+fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKind) {
+    match &event.event {
+        Event::TaskFinished(TaskFinished { cost_usd, .. }) => {
+            attributes.text("gen_ai.operation.name", "invoke_agent");
+            attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
+            (format!("invoke_agent {}", event.agent), SpanKind::Internal)
+        }
+        Event::StepFinished(StepFinished { name, kind, .. }) => {
+            attributes.text("sre.step.kind", kind.as_str());
+            (name.clone(), SpanKind::Internal)
+        }
+        Event::LlmCall(LlmCall {
+            model,
+            provider,
+            input_tokens,
+            cached_input_tokens,
+            output_tokens,
+            cost_usd,
+            first_token_ms,
+            attempt,
+            ..
+        }) => {
+            attributes.text("gen_ai.operation.name", "chat");
+            attributes.int("sre.attempt", attempt.map(u64::from));
+            attributes.text("gen_ai.request.model", model.as_deref());
+            attributes.text("gen_ai.response.model", model.as_deref());
+            attributes.text("gen_ai.provider.name", provider.as_deref());
+            attributes.int("gen_ai.usage.input_tokens", *input_tokens);
+            attributes.int("gen_ai.usage.cache_read.input_tokens", *cached_input_tokens);
+            attributes.int("gen_ai.usage.output_tokens", *output_tokens);
+            attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
+            attributes.double("gen_ai.response.time_to_first_chunk", first_token_ms.map(|ms| ms / 1e3));
+            (named("chat", model.as_deref()), SpanKind::Client)
+        }
+        Event::ToolCall(ToolCall { tool, arguments_hash, correct, .. }) => {
+            attributes.text("gen_ai.operation.name", "execute_tool");
+            attributes.text("gen_ai.tool.name", tool.as_str());
+            attributes.text("sre.tool.arguments_hash", arguments_hash.as_deref());
+            attributes.bool("sre.tool.correct", *correct);
+            (named("execute_tool", Some(tool)), SpanKind::Internal)
+        }
+        Event::Handoff(Handoff { from, to, depth, .. }) => {
+            attributes.text("sre.handoff.from", from.as_str());
+            attributes.text("sre.handoff.to", to.as_str());
+            attributes.int("sre.handoff.depth", u64::from(*depth));
+            (named("handoff", Some(to)), SpanKind::Internal)
+        }
+        Event::Message(Message { sender, .. }) => {
+            attributes.text("sre.message.sender", sender.as_str());
+            ("message".to_owned(), SpanKind::Internal)
+        }
+        Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => {
+            attributes.text("sre.policy.name", policy.as_str());
+            attributes.bool("sre.policy.compliant", *compliant);
+            (named("policy_check", Some(policy)), SpanKind::Internal)
+        }
+        Event::Evaluation(Evaluation { metric, score, confidence, .. }) => {
+            attributes.text("gen_ai.evaluation.name", metric.as_str());
+            attributes.double("gen_ai.evaluation.score.value", *score);
+            let label = event.event.outcome().map(|passed| if passed { "pass" } else { "fail" });
+            attributes.text("gen_ai.evaluation.score.label", label);
+            attributes.double("sre.evaluation.confidence", *confidence);
+            (named("evaluation", Some(metric)), SpanKind::Internal)
+        }
+        Event::HttpRequest(request) => {
+            attributes.text("url.full", request.url_without_secrets());
+            attributes.int("http.response.status_code", request.status_code.map(u64::from));
+            ("HTTP".to_owned(), SpanKind::Client)
+        }
+        other => (other.kind().to_string(), SpanKind::Internal),
+    }
+}
+
+fn named(what: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| what.to_owned(), |name| format!("{what} {name}"))
+}
