@@ -21,11 +21,15 @@
 #[cfg(feature = "alerts")]
 pub mod alerts;
 mod engines;
+#[cfg(all(feature = "http", feature = "yaml"))]
+mod exporters;
 mod format;
 pub mod prelude;
 mod runtime;
 
 pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
+#[cfg(all(feature = "http", feature = "yaml"))]
+pub use exporters::{ExporterConfig, exporter_types, read_exporters};
 pub use format::{Format, UnknownFormat};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 #[doc(inline)]

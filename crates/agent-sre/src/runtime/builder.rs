@@ -23,6 +23,8 @@ pub struct RuntimeBuilder {
     spool: Option<Arc<dyn Spool>>,
     #[cfg(feature = "http")]
     exports: Vec<Export>,
+    #[cfg(feature = "http")]
+    start_exporters_later: bool,
     parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
@@ -122,6 +124,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Lets the exporters wait until [`Runtime::start_exporters`], because another runtime still sends from the same spool.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub const fn start_exporters_later(mut self) -> Self {
+        self.start_exporters_later = true;
+        self
+    }
+
     /// Makes a part available by its type, through [`Runtime::get`].
     #[must_use]
     pub fn provide<T: Send + Sync + 'static>(mut self, part: Arc<T>) -> Self {
@@ -173,9 +183,14 @@ impl RuntimeBuilder {
         let start = |Export { exporter, http, mut options }: Export| {
             options.collect.extend(collectors.iter().cloned());
             options.spool = options.spool.or_else(|| self.spool.clone());
-            Outbox::start(exporter, http, options).map(Arc::new)
+            let outbox = Outbox::driven(exporter, http, options)?;
+            if !self.start_exporters_later {
+                outbox.start_thread()?;
+            }
+            Ok(Arc::new(outbox))
         };
-        let outboxes = std::mem::take(&mut self.exports).into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        let outboxes =
+            std::mem::take(&mut self.exports).into_iter().map(start).collect::<Result<Vec<_>, OutboxError>>()?;
         self.collectors.extend(outboxes.iter().map(|outbox| outbox.clone() as Arc<dyn Collect>));
         Ok(outboxes)
     }

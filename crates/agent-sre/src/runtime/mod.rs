@@ -157,6 +157,18 @@ impl Runtime {
         self.dispatcher.stats()
     }
 
+    /// Returns the outboxes of the exporters, in the order in which they were added.
+    #[cfg(feature = "http")]
+    pub fn exporters(&self) -> &[Arc<sre_http::Outbox>] {
+        &self.outboxes
+    }
+
+    /// Starts the exporters that were to [wait](RuntimeBuilder::start_exporters_later).
+    #[cfg(feature = "http")]
+    pub fn start_exporters(&self) -> Result<(), sre_http::OutboxError> {
+        self.outboxes.iter().try_for_each(|outbox| outbox.start_thread())
+    }
+
     /// Returns the number of panics in stages, engines and collectors.
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
@@ -167,7 +179,7 @@ impl Runtime {
         self.dispatcher.flush(Some(timeout))
     }
 
-    /// Waits until every signal is handled. Dropping the runtime does the same.
+    /// Waits until every signal is handled, and lets the exporters send what they have. Dropping the runtime does the same.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -218,6 +230,13 @@ impl Drop for Runtime {
             // The thread catches panics of its handler, and does not panic itself.
             let _ = thread.join();
         }
+        // At once, so that backends which do not answer take the time of one.
+        #[cfg(feature = "http")]
+        std::thread::scope(|scope| {
+            for outbox in &self.outboxes {
+                scope.spawn(|| outbox.shutdown(outbox.shutdown_timeout()));
+            }
+        });
     }
 }
 

@@ -92,6 +92,12 @@ impl Machine {
         }
     }
 
+    /// Takes over what is in the spool, before the first step.
+    pub(super) fn restore(&mut self, spooled: SpoolSize) {
+        self.stats.events.restored = spooled.records;
+        self.spool = Some(SpoolQueue::new(spooled));
+    }
+
     /// Adds an event, or drops it. Returns true if the worker should ask for the next step.
     pub(super) fn push(&mut self, event: Arc<AgentEvent>, bytes: Option<usize>, now: Timestamp) -> bool {
         self.stats.events.received += 1;

@@ -9,7 +9,7 @@ mod worker;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sre_core::private::lock;
 use sre_core::{AgentEvent, Collect, Exporter, HttpClient, Metric, Snapshot, StoreError, Timestamp};
@@ -35,7 +35,7 @@ use self::worker::Shared;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use sre_core::{AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, NoHttp, Wants};
 /// use sre_http::{Outbox, OutboxOptions};
 ///
@@ -91,16 +91,30 @@ impl Outbox {
         options: OutboxOptions,
     ) -> Result<Self, OutboxError> {
         let outbox = Self::driven(exporter, http, options)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = outbox.shared.clone();
-        let thread =
-            std::thread::Builder::new().name("sre-outbox".to_owned()).spawn(move || runtime.block_on(shared.run()))?;
-        *lock(&outbox.thread) = Some(thread);
+        outbox.start_thread()?;
         Ok(outbox)
     }
 
+    /// Starts the thread of an outbox that was created [without](Self::driven). Until then, events wait in memory. Events
+    /// that another outbox has left in the spool meanwhile are sent first.
+    pub fn start_thread(&self) -> Result<(), OutboxError> {
+        let mut thread = lock(&self.thread);
+        if thread.is_some() {
+            return Ok(());
+        }
+        let Shared { exporter, options, .. } = &*self.shared;
+        if let Some(spool) = &options.spool {
+            self.shared.machine().restore(spool.size(exporter.name())?);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = self.shared.clone();
+        let run = move || runtime.block_on(shared.run());
+        *thread = Some(std::thread::Builder::new().name("sre-outbox".to_owned()).spawn(run)?);
+        Ok(())
+    }
+
     /// Creates an outbox without a thread. The caller calls [`Outbox::send_due`], from a runtime of its own or in a
-    /// test with a manual clock.
+    /// test with a manual clock; or [`Outbox::start_thread`] later.
     pub fn driven(
         exporter: Arc<dyn Exporter>,
         http: Arc<dyn HttpClient>,
@@ -128,6 +142,19 @@ impl Outbox {
         }
     }
 
+    /// Waits until the queue in memory is less than half full, so that no event is dropped. For a program that reads
+    /// events faster than they can be sent. Returns false if it is still full after `timeout`.
+    pub fn wait_for_room(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        while self.shared.machine().is_half_full() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
     /// Sends everything that is due, and returns when nothing more is due.
     pub async fn send_due(&self) {
         self.shared.send_due().await;
@@ -153,6 +180,11 @@ impl Outbox {
         self.shared.wake.notify_one();
     }
 
+    /// How long an outbox that is dropped waits for unsent records.
+    pub fn shutdown_timeout(&self) -> Duration {
+        self.shared.options.shutdown_timeout
+    }
+
     /// Returns the counters.
     pub fn stats(&self) -> OutboxStats {
         self.shared.machine().stats()
@@ -160,11 +192,7 @@ impl Outbox {
 
     /// Sends as much as possible within `timeout`, and ends the thread. The rest waits in the spool for the next run;
     /// without a spool it is lost. Returns the number of lost events.
-    pub fn shutdown(self, timeout: Duration) -> u64 {
-        self.stop(timeout)
-    }
-
-    fn stop(&self, timeout: Duration) -> u64 {
+    pub fn shutdown(&self, timeout: Duration) -> u64 {
         if let Some(thread) = lock(&self.thread).take() {
             self.shared.flush(timeout);
             self.shared.stop();
@@ -187,7 +215,7 @@ impl Collect for Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.stop(self.shared.options.shutdown_timeout);
+        self.shutdown(self.shared.options.shutdown_timeout);
     }
 }
 
