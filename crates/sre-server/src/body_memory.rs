@@ -7,15 +7,19 @@ use agent_sre::private::lock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::ServerLimits;
+
 /// The memory for request bodies and the records decoded from them: `max_in_flight`.
 ///
-/// A body takes memory for what has arrived of it. If there is not enough, bodies that have stalled give theirs up, so that
-/// a few of them cannot block all clients.
+/// A body takes memory for what has arrived of it. A part is reserved for small requests, so that large ones do not refuse
+/// them. If there is not enough, bodies that have stalled give theirs up, so that a few of them cannot block all clients.
 #[derive(Debug)]
 pub(crate) struct BodyMemory {
     /// In KiB.
     free: Arc<Semaphore>,
-    /// In bytes.
+    /// For requests of at most [`SMALL`], in KiB.
+    reserved: Arc<Semaphore>,
+    /// What large requests may take in all, in bytes.
     total: usize,
     arriving: Mutex<BTreeMap<u64, Arc<Arrival>>>,
     next: AtomicU64,
@@ -42,6 +46,8 @@ struct ArrivalState {
 pub(crate) struct MemoryPermit {
     memory: Arc<BodyMemory>,
     held: OwnedSemaphorePermit,
+    /// The part that is from the reserve.
+    reserved: OwnedSemaphorePermit,
     /// Acquired bytes that are not used yet.
     unused: usize,
 }
@@ -59,20 +65,30 @@ pub(crate) struct OutOfMemory;
 
 /// Memory is acquired in steps of this size, in bytes.
 const STEP: usize = 64 << 10;
+/// A request that needs at most this, with its records, may use the reserve, in bytes.
+const SMALL: usize = 2 << 20;
 /// A body of which less than a step has arrived in this time may lose its memory to another.
 const STALLED: Duration = Duration::from_secs(1);
 /// How long a request waits for the memory that a stalled body gives up, before another one must.
 const REVOCATION_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl BodyMemory {
-    pub(crate) fn new(bytes: usize) -> Arc<Self> {
-        let free = Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { free, total: bytes, arriving: Mutex::default(), next: AtomicU64::default() })
+    pub(crate) fn of(limits: &ServerLimits) -> Arc<Self> {
+        Self::new(limits.max_in_flight, limits.reserved_in_flight())
+    }
+
+    /// Creates a memory of `bytes` bytes, of which `reserved` are for small requests.
+    fn new(bytes: usize, reserved: usize) -> Arc<Self> {
+        let semaphore = |bytes: usize| Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS)));
+        let total = bytes - reserved;
+        let (free, reserved) = (semaphore(total), semaphore(reserved));
+        Arc::new(Self { free, reserved, total, arriving: Mutex::default(), next: AtomicU64::default() })
     }
 
     pub(crate) fn permit(self: &Arc<Self>) -> MemoryPermit {
-        let held = self.free.clone().try_acquire_many_owned(0).expect("zero permits are always available");
-        MemoryPermit { memory: self.clone(), held, unused: 0 }
+        let none =
+            |of: &Arc<Semaphore>| of.clone().try_acquire_many_owned(0).expect("zero permits are always available");
+        MemoryPermit { memory: self.clone(), held: none(&self.free), reserved: none(&self.reserved), unused: 0 }
     }
 
     /// Waits for memory, on a thread that may block. More than there is in all counts as all.
@@ -120,6 +136,13 @@ impl MemoryPermit {
             if let Ok(more) = free.clone().try_acquire_many_owned(permits) {
                 break more;
             }
+            if self.size() + wanted <= SMALL
+                && let Ok(more) = self.memory.reserved.clone().try_acquire_many_owned(permits)
+            {
+                self.reserved.merge(more);
+                self.unused = self.unused + wanted - bytes;
+                return Ok(());
+            }
             if !self.memory.revoke_stalled() {
                 return Err(OutOfMemory);
             }
@@ -134,12 +157,20 @@ impl MemoryPermit {
         Ok(())
     }
 
-    /// Releases what is held beyond `bytes` bytes.
+    /// Releases what is held beyond `bytes` bytes, of the reserve first.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let needed = bytes.div_ceil(1 << 10);
-        let excess = self.held.num_permits().saturating_sub(needed);
-        drop(self.held.split(excess));
+        let mut excess = (self.size() >> 10).saturating_sub(bytes.div_ceil(1 << 10));
+        for part in [&mut self.reserved, &mut self.held] {
+            let released = excess.min(part.num_permits());
+            drop(part.split(released));
+            excess -= released;
+        }
         self.unused = 0;
+    }
+
+    /// Returns how much is held, in bytes.
+    fn size(&self) -> usize {
+        (self.held.num_permits() + self.reserved.num_permits()) << 10
     }
 }
 
@@ -162,5 +193,27 @@ impl ArrivalGuard {
 impl Drop for ArrivalGuard {
     fn drop(&mut self) {
         lock(&self.memory.arriving).remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_requests_leave_the_reserve_to_small_ones() {
+        let memory = BodyMemory::new(8 << 20, 2 << 20);
+        let mut large = memory.permit();
+        large.acquire(6 << 20).await.unwrap();
+        large.acquire(1).await.unwrap_err();
+        let mut small = memory.permit();
+        small.acquire(100).await.unwrap();
+        small.acquire(1 << 20).await.unwrap();
+        assert!(small.acquire(1 << 20).await.is_err(), "it is no longer small");
+        assert_eq!(small.size(), (1 << 20) + STEP);
+        small.shrink_to(100);
+        assert_eq!((small.size(), memory.reserved.available_permits()), (1 << 10, (2 << 10) - 1));
+        drop((large, small));
+        assert_eq!((memory.free.available_permits(), memory.reserved.available_permits()), (6 << 10, 2 << 10));
     }
 }

@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{self, Read};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 
 use super::error::ApiError;
 use crate::app::AppState;
+use crate::body_buffer::BodyBuffer;
 use crate::body_memory::MemoryPermit;
 
 /// A request's body, complete and decompressed, with the permit for its memory.
@@ -66,7 +67,7 @@ async fn collect(
     max_body: usize,
 ) -> Result<BufferedBody, ApiError> {
     let (mut permit, arrival) = (state.body_memory.permit(), state.body_memory.arrival());
-    let mut collected = Vec::new();
+    let mut collected = BodyBuffer::new(announced, max_body).map_err(out_of_memory)?;
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
@@ -75,26 +76,20 @@ async fn collect(
                 return Err(ApiError { message: message.to_owned(), ..ApiError::busy() });
             }
         };
-        let Some(frame) = frame else { return Ok(BufferedBody { bytes: collected.into(), permit }) };
+        let Some(frame) = frame else { return Ok(BufferedBody { bytes: collected.into_bytes(), permit }) };
         let frame = frame.map_err(|error| ApiError::bad_request(format!("cannot read the body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if collected.len() + data.len() > max_body {
             return Err(too_large(max_body));
         }
         permit.acquire(data.len()).await?;
-        append(&mut collected, &data, announced);
+        collected.append(&data).map_err(out_of_memory)?;
         arrival.received(collected.len());
     }
 }
 
-/// Appends data to a buffer, which gets the expected size at once and doubles beyond that. Memory that nothing was written to is
-/// not resident, while the former halves of a buffer that doubles stay so for some time.
-fn append(buffer: &mut Vec<u8>, data: &[u8], expected: usize) {
-    let length = buffer.len();
-    if buffer.capacity() - length < data.len() {
-        buffer.reserve_exact(data.len().max(length).max(expected.saturating_sub(length)).max(16 << 10));
-    }
-    buffer.extend_from_slice(data);
+fn out_of_memory(error: io::Error) -> ApiError {
+    ApiError { message: format!("no memory for the body: {error}"), ..ApiError::busy() }
 }
 
 /// Decompresses all members of a gzip file.
@@ -105,9 +100,9 @@ pub(super) async fn decompress(sent: BufferedBody, max_body: usize) -> Result<Bu
         let BufferedBody { bytes: sent, mut permit } = sent;
         // The size that a file of one member has by its last bytes (RFC 1952), within the best possible ratio.
         let expected = sent.last_chunk().map_or(0, |size| u32::from_le_bytes(*size) as usize);
-        let expected = expected.min(sent.len().saturating_mul(1_032)).min(max_body);
+        let expected = expected.min(sent.len().saturating_mul(1_032));
         let mut decoder = MultiGzDecoder::new(&*sent);
-        let mut decompressed = Vec::new();
+        let mut decompressed = BodyBuffer::new(expected, max_body).map_err(out_of_memory)?;
         let mut part = vec![0; 64 << 10];
         loop {
             let length =
@@ -115,13 +110,13 @@ pub(super) async fn decompress(sent: BufferedBody, max_body: usize) -> Result<Bu
             if length == 0 {
                 drop(sent);
                 permit.shrink_to(decompressed.len());
-                return Ok(BufferedBody { bytes: decompressed.into(), permit });
+                return Ok(BufferedBody { bytes: decompressed.into_bytes(), permit });
             }
             if decompressed.len() + length > max_body {
                 return Err(too_large(max_body));
             }
             runtime.block_on(permit.acquire(length))?;
-            append(&mut decompressed, &part[..length], expected);
+            decompressed.append(&part[..length]).map_err(out_of_memory)?;
         }
     };
     off_the_runtime(usize::MAX, work).await

@@ -4,100 +4,18 @@
 //! The service runs in a process of its own, so that its memory can be measured.
 
 mod attacked;
+mod bodies;
 
-use std::io::Write;
 use std::time::Duration;
 
 use attacked::{Attacked, Honest, MIB};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use bodies::{BODY, Case, PROTOBUF, cases, gzip};
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// As in the default settings.
-const MAX_BODY: usize = 16 << 20;
-
-const PROTOBUF: &str = "application/x-protobuf";
-const JSON: &str = "application/json";
-
-fn gzip(parts: &[&[u8]]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    parts.iter().for_each(|part| encoder.write_all(part).unwrap());
-    encoder.finish().unwrap()
-}
-
-/// Returns a protobuf message of one field that contains `content`.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut message = vec![number << 3 | 2];
-    let mut length = content.len();
-    while length >= 0x80 {
-        message.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    message.push(length as u8);
-    message.extend_from_slice(content);
-    message
-}
-
-/// Returns a body of the largest accepted size: `start`, an element as often as it fits, separated by commas in JSON, and `end`.
-fn filled(start: &str, element: &str, end: &str) -> Vec<u8> {
-    let mut body = start.as_bytes().to_vec();
-    while body.len() + element.len() + end.len() + 1 < MAX_BODY {
-        body.extend_from_slice(element.as_bytes());
-        body.push(b',');
-    }
-    body.pop();
-    body.extend_from_slice(end.as_bytes());
-    body
-}
-
-/// Bodies of at most `max_body` that decode to far more records than a body of that size usually has.
-fn small_records() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
-    let empty_fields = |number: u8| [number << 3 | 2, 0].repeat((MAX_BODY - 64) / 2);
-    let spans = field(1, &field(2, &empty_fields(2)));
-    let points = field(1, &field(2, &field(2, &field(5, &empty_fields(1)))));
-    let attributes = field(1, &field(2, &field(2, &empty_fields(9))));
-    vec![
-        ("spans in protobuf", "/v1/traces", PROTOBUF, spans.clone()),
-        ("attributes in protobuf", "/v1/traces", PROTOBUF, attributes),
-        ("resources in protobuf", "/v1/traces", PROTOBUF, empty_fields(1)),
-        ("log records in protobuf", "/v1/logs", PROTOBUF, spans),
-        ("points in protobuf", "/v1/metrics", PROTOBUF, points),
-        ("spans in JSON", "/v1/traces", JSON, filled(r#"{"resourceSpans":[{"scopeSpans":[{"spans":["#, "{}", "]}]}]}")),
-        (
-            "attributes in JSON",
-            "/v1/traces",
-            JSON,
-            filled(r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":["#, "{}", "]}]}]}]}"),
-        ),
-        (
-            "log records in JSON",
-            "/v1/logs",
-            JSON,
-            filled(r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":["#, "{}", "]}]}]}"),
-        ),
-        (
-            "points in JSON",
-            "/v1/metrics",
-            JSON,
-            filled(r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":["#, "{}", "]}}]}]}]}"),
-        ),
-        ("values in a line", "/v1/events/sre", "", filled(r#"{"event":"heartbeat","attributes":{"a":["#, "0", "]}}")),
-        (
-            "values in a line of LangGraph",
-            "/v1/events/langgraph",
-            "",
-            filled(r#"{"event":"on_chain_start","data":{"input":["#, "0", "]}}"),
-        ),
-        ("lines", "/v1/events/sre", "", b"{\n".repeat(MAX_BODY / 2)),
-        ("empty lines", "/v1/events/sre", "", vec![b'\n'; MAX_BODY]),
-        ("nested lists", "/v1/events/sre", "", vec![b'['; MAX_BODY]),
-    ]
-}
 
 /// Not a test: the service that the others attack.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,12 +29,13 @@ async fn no_request_takes_more_than_four_times_its_size() {
     let honest = Honest::beside(&service);
     // What comes once, such as threads and buffers, is not due to a request.
     for _ in 0..3 {
-        service.post("/v1/traces", PROTOBUF, gzip(&[&[0; MAX_BODY]])).await;
-        service.post("/v1/events/sre", "", gzip(&[&[b' '; MAX_BODY]])).await;
+        service.post("/v1/traces", PROTOBUF, gzip(&[0; BODY])).await;
+        service.post("/v1/events/sre", "", gzip(&[b' '; BODY])).await;
     }
-    for (what, path, kind, body) in small_records() {
+    for Case { name, path, kind, body } in cases() {
+        let what = format!("{path} {kind} {name}");
         let before = service.reset_peak();
-        let status = service.post(path, kind, gzip(&[&body])).await;
+        let status = service.post(path, kind, gzip(&body)).await;
         let grown = service.peak().saturating_sub(before);
         eprintln!("{what}: {} MiB more", grown / MIB);
         assert!(grown <= 4 * body.len() + MIB, "{what}: {} MiB more for {} MiB", grown / MIB, body.len() / MIB);
@@ -130,8 +49,7 @@ async fn requests_together_stay_within_max_in_flight() {
     let mut service = Attacked::start("").await;
     let honest = Honest::beside(&service);
     let before = service.reset_peak();
-    let bodies: Vec<_> =
-        small_records().into_iter().map(|(_, path, kind, body)| (path, kind, gzip(&[&body]))).collect();
+    let bodies: Vec<_> = cases().into_iter().map(|case| (case.path, case.kind, gzip(&case.body))).collect();
     for _ in 0..2 {
         let sent = bodies.iter().map(|(path, kind, body)| service.post(path, kind, body.clone()));
         futures_util::future::join_all(sent).await;
@@ -151,7 +69,7 @@ async fn long_names_are_bounded_and_snapshots_go_on() {
     for number in 0..34 {
         let name = [b"m".repeat(15 << 20), number.to_string().into_bytes()].concat();
         let start = br#"{"event":"llm_call","time":1790000000,"agent":"attacker","task":"t","success":true,"model":""#;
-        let status = service.post("/v1/events/sre", "", gzip(&[start, &name, b"\"}"])).await;
+        let status = service.post("/v1/events/sre", "", gzip(&[&start[..], &name, b"\"}"].concat())).await;
         assert!(
             [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status),
             "{status}"
@@ -201,12 +119,12 @@ async fn stalled_bodies_take_no_memory_from_others() {
     for _ in 0..32 {
         let mut stream = TcpStream::connect(service.address).await.unwrap();
         let head = format!(
-            "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {MAX_BODY}\r\n\r\n"
+            "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {BODY}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         stalled.push(stream);
     }
-    let status = service.post("/v1/events/sre", "", vec![b' '; MAX_BODY]).await;
+    let status = service.post("/v1/events/sre", "", vec![b' '; BODY]).await;
     assert_eq!(status, StatusCode::OK);
     honest.ends_unharmed(&mut service).await;
     drop(stalled);

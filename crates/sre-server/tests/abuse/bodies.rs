@@ -1,36 +1,20 @@
-//! The memory of requests, measured by the process's own resident size. A single test, since that is one for the process.
-
-#![cfg(target_os = "linux")]
-
-mod common;
+//! Bodies of at most `max_body` that decode to far more than a body of that size usually does.
 
 use std::io::Write;
 
-use common::{Service, config, finished};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::StatusCode;
 
-const PROTOBUF: &str = "application/x-protobuf";
+pub(crate) const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
-/// Size of each body, decompressed.
-const BODY: usize = 4 << 20;
-/// How much the process may grow by one request.
-const MAX_GROWTH: usize = 4 * BODY + (1 << 20);
+/// The size of each body, decompressed: `max_body` by default.
+pub(crate) const BODY: usize = 16 << 20;
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(body).unwrap();
     gzip.finish().unwrap()
-}
-
-/// Returns a field of `/proc/self/status`, in bytes.
-fn status(field: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    let kib: usize = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap();
-    kib << 10
 }
 
 /// Returns a protobuf message with one field of a length.
@@ -85,14 +69,14 @@ fn many_spans(rest: &[u8]) -> Vec<u8> {
     request(&(0..(BODY - 1_000) / length).flat_map(|_| numbered_span(1, rest)).collect::<Vec<u8>>())
 }
 
-struct Case {
-    name: &'static str,
-    path: &'static str,
-    kind: &'static str,
-    body: Vec<u8>,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) body: Vec<u8>,
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let case = |name, path, kind, body: Vec<u8>| Case { name, path, kind, body };
     let spans = |name, records: Vec<u8>| case(name, "/v1/traces", PROTOBUF, request(&records));
     let in_span = |name, rest: Vec<u8>| case(name, "/v1/traces", PROTOBUF, request(&numbered_span(1, &rest)));
@@ -173,6 +157,7 @@ fn cases() -> Vec<Case> {
         ),
         line("a deep list", "[".repeat(BODY - 1_000)),
         line("no line", "\n".repeat(BODY - 1_000)),
+        line("lines that are no events", "{\n".repeat((BODY - 1_000) / 2)),
         case("an error that is a list", "/v1/events/langgraph", LINES, {
             let begun = langgraph("on_chain_start", "{}".to_owned());
             format!("{begun}\n{}", langgraph("on_chain_error", format!(r#"{{"error":{{"x":{}}}}}"#, list("{}"))))
@@ -190,55 +175,4 @@ fn cases() -> Vec<Case> {
             agents(format!(r#""span_data":{{"type":"agent","name":"t"}},{error}"#)).into_bytes()
         }),
     ]
-}
-
-/// Runs in a process of its own, whose allocator returns large memory to the system at once.
-#[test]
-fn no_request_takes_more_than_four_times_its_size() {
-    const IS_CHILD: &str = "SRE_TEST_MEMORY";
-    if std::env::var_os(IS_CHILD).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        return runtime.block_on(measure());
-    }
-    let tunables = "glibc.malloc.mmap_threshold=131072:glibc.malloc.trim_threshold=131072";
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .arg("--nocapture")
-        .env(IS_CHILD, "1")
-        .env("GLIBC_TUNABLES", tunables)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-async fn measure() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(config(folder.path())).await;
-    let send = async |path: &str, kind: &str, body: Vec<u8>| {
-        let request = service.request(path, kind).header("content-encoding", "gzip");
-        service.send(request, body).await.status()
-    };
-    // The caches of the journal and of the allocator.
-    for _ in 0..2 {
-        let first: String = (0..20_000).map(|task| finished("a", task, true)).collect();
-        assert_eq!(send("/v1/events/sre", LINES, gzip(first.as_bytes())).await, StatusCode::OK);
-    }
-    let mut failures = Vec::new();
-    for Case { name, path, kind, body } in cases() {
-        let length = body.len();
-        assert!(length <= BODY + 1_000, "{name}: {length} bytes");
-        let compressed = gzip(&body);
-        drop(body);
-        // Sets the peak to the current size.
-        std::fs::write("/proc/self/clear_refs", "5").unwrap();
-        let before = status("VmRSS");
-        let answer = send(path, kind, compressed).await;
-        let growth = status("VmHWM").saturating_sub(before);
-        println!("{path} {kind} {name}: {answer}, {:.2} times {length} bytes", growth as f64 / length as f64);
-        assert!(matches!(answer, StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE), "{answer}");
-        if growth > MAX_GROWTH {
-            failures.push(format!("{path} {kind} {name}: {answer}, {growth} bytes"));
-        }
-    }
-    assert!(failures.is_empty(), "{failures:#?}");
-    service.server.stop().await;
 }
