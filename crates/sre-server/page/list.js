@@ -138,6 +138,7 @@ export function showOverview(parts, changed, gone) {
   if (changed.has("breakers") || changed.has("cascades")) showBreakers(parts.get("breakers"), parts.get("cascades"));
   if (changed.has("agents") || changed.has("costs")) showAgents(parts.get("agents"), parts.get("costs"));
   if (changed.has("costs")) showCosts(parts.get("costs"));
+  if (changed.has("exporters")) showExporters(parts.get("exporters"));
 }
 
 /** Puts the items in order, moving only those that are out of place. */
@@ -246,6 +247,17 @@ function showBreakers(breakers, cascades) {
   }));
   $("no-breakers").hidden = breakers.length > 0;
   $("breaker-table").hidden = breakers.length === 0;
+}
+
+const EXPORTER_CLASSES = { ok: "healthy", failing: "warning", halted: "critical" };
+
+function showExporters(exporters) {
+  $("exporters-section").hidden = exporters.length === 0;
+  $("exporters").replaceChildren(...exporters.map((exporter) => {
+    const state = element("span", exporter.state, `badge ${EXPORTER_CLASSES[exporter.state]}`);
+    return cells(exporter.name, state, number(exporter.sent), number(exporter.rejected), number(exporter.dropped),
+      number(exporter.waiting), exporter.error ?? "–");
+  }));
 }
 
 function limitUsage(budget) {

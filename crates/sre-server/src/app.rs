@@ -47,7 +47,7 @@ impl AppState {
         pipeline: Pipeline,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let body_memory = BodyMemory::new(config.server_limits.max_in_flight);
+        let body_memory = BodyMemory::of(&config.server_limits);
         let settings = Mutex::new(config.clone());
         Self {
             config,

@@ -2,9 +2,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_sre::Window;
 use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
+use agent_sre::{ExporterConfig, Window, read_exporters};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -42,6 +42,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Agents without series of their own in `/metrics`.
     pub metrics_drop_agents: DroppedAgents,
+    /// The exporters.
+    pub exporters: Vec<ExporterConfig>,
     /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,
     /// The file of these settings, which is watched for changes.
@@ -75,7 +77,8 @@ pub struct ServerLimits {
     /// Size of a request body, also when decompressed, in bytes; 16 MiB.
     pub max_body: usize,
     /// Memory of all requests in progress together, in bytes: their bodies and the records decoded from them. At least
-    /// 2 × (4 × `max_body` + 1 MiB); 192 MiB.
+    /// 2 × (4 × `max_body` + 1 MiB); 192 MiB. Up to an eighth of it, beyond that least size, is kept for requests that need at
+    /// most 2 MiB.
     pub max_in_flight: usize,
     /// Concurrent connections; 512.
     pub max_connections: usize,
@@ -121,6 +124,11 @@ impl ServerLimits {
         self.max_connections_per_address.unwrap_or(self.max_connections / 4).max(1)
     }
 
+    /// Returns the part of `max_in_flight` that is for small requests, in bytes.
+    pub(crate) fn reserved_in_flight(&self) -> usize {
+        (self.max_in_flight / 8).min(self.max_in_flight.saturating_sub(self.least_in_flight()))
+    }
+
     /// Returns the least `max_in_flight`, in bytes: enough for two requests of `max_body`, each with its records.
     fn least_in_flight(&self) -> usize {
         self.max_body.saturating_add(Body::max_decoded_size(self.max_body)).saturating_mul(2)
@@ -142,6 +150,7 @@ impl Default for Config {
             tls: None,
             trusted_proxies: Vec::new(),
             metrics_drop_agents: DroppedAgents::default(),
+            exporters: Vec::new(),
             server_limits: ServerLimits::default(),
             file: None,
             overrides: Overrides::default(),
@@ -178,7 +187,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Parses the text of `sre.yaml`; `file` names it in errors.
+    /// Parses the text of `sre.yaml`; `file` names it in errors. `${NAME}` in the settings of an exporter is replaced by the
+    /// environment variable of that name.
     ///
     /// # Errors
     ///
@@ -216,6 +226,9 @@ impl Config {
         config.tls = fields.take("tls").map(|node| tls(node, file)).transpose()?;
         if let Some(node) = fields.take("metrics") {
             config.metrics_drop_agents = dropped_agents(node, file)?;
+        }
+        if let Some(node) = fields.take("exporters") {
+            config.exporters = read_exporters(node, file, &|name| std::env::var(name).ok())?;
         }
         config.trusted_proxies = networks(&mut fields, "trusted_proxies")?;
         let server_limits = &mut config.server_limits;
@@ -376,6 +389,9 @@ tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 tls: {certificate: cert.pem, key: key.pem}
 metrics: {drop_agents: [load-test-.*, canary]}
+exporters:
+  - {type: otlp, name: collector, url: 'http://127.0.0.1:4319', headers: {api-key: k}, protocol: grpc, interval: 10s, resource: {deployment.environment.name: test}}
+  - {type: langfuse, url: 'http://127.0.0.1:3000', public_key: pk, secret_key: sk, environment: test}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -397,6 +413,8 @@ snapshot_after: 1MB
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
         let dropped = ["load-test-1", "canary", "canary-2"].map(|agent| config.metrics_drop_agents.contains(agent));
         assert_eq!(dropped, [true, true, false]);
+        let exporters: Vec<&str> = config.exporters.iter().map(|config| config.exporter.name()).collect();
+        assert_eq!(exporters, ["collector", "langfuse"]);
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
@@ -445,6 +463,7 @@ snapshot_after: 1MB
                 "f:1: `max_connections_per_address: 0`: expected a whole number above 0",
             ),
             ("metrics: {drop_agents: [\"(\"]}", "f:1: `metrics.drop_agents: (`: expected a regular expression"),
+            ("exporters: [{type: fax}]", "f:1: `exporters[0].type: fax`: expected one of otlp, "),
             ("metrics: {drop: a}", "f:1: `metrics.drop`: unknown field, expected one of drop_agents"),
             ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),
         ] {

@@ -4,13 +4,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_sre::alerts::{AlertManager, AlertOptions, CallbackChannel, ChannelConfig, ManagerError, default_mapping};
-use agent_sre::http::{BuildError, Client};
+use agent_sre::http::{BuildError, Client, OutboxError};
 use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
-    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, Runtime, RuntimeBuilder,
-    RuntimeError, Severity, Signal, SignalHandler, StoreError,
+    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, HttpClient, Runtime,
+    RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::LoadedConfig;
@@ -50,9 +50,12 @@ pub enum EngineSetError {
     /// The history of alerts, or the spool of signals.
     #[error(transparent)]
     History(#[from] StoreError),
-    /// The HTTP client of the alert channels.
+    /// The HTTP client of the alert channels and exporters.
     #[error(transparent)]
     Http(#[from] BuildError),
+    /// An exporter.
+    #[error(transparent)]
+    Exporter(#[from] OutboxError),
 }
 
 /// Everything of an [`EngineSet`] that its configuration determines. Creating it opens no file and sends nothing, so that
@@ -73,7 +76,7 @@ impl PreparedEngines {
         let exhaustion_actions = config.exhaustion_actions();
         let alerts_on_breakers = config.breakers.is_some();
         let mut alerts = config.notify.options;
-        let http = Arc::new(Client::new(agent_sre::http::Options::default())?);
+        let http: Arc<dyn HttpClient> = Arc::new(Client::new(agent_sre::http::Options::default())?);
         alerts.http = http.clone();
         alerts.clock = clocks.wall.clone();
         alerts.shutdown_timeout = Duration::from_secs(3);
@@ -86,7 +89,7 @@ impl PreparedEngines {
         let every = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
         channels.push((Arc::new(CallbackChannel::new(LOG, log)), every));
         // A manager that delivers nothing checks the channels as the one of the service does.
-        AlertManager::without_thread(AlertOptions { http, ..AlertOptions::default() })
+        AlertManager::without_thread(AlertOptions { http: http.clone(), ..AlertOptions::default() })
             .add_channels(channels.clone())?;
         let mut settings = EngineSettings::default();
         settings.clock = clocks.engines.clone();
@@ -95,7 +98,8 @@ impl PreparedEngines {
         settings.prices = Some(config.prices);
         settings.limits = Some(config.limits);
         settings.breakers = Some(config.breakers.unwrap_or_default());
-        let runtime = Runtime::builder().engines(&settings)?;
+        let runtime =
+            Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
         Ok(Self { runtime, alerts, channels, exhaustion_actions })
     }
 
@@ -122,10 +126,11 @@ impl PreparedEngines {
 }
 
 impl EngineSet {
-    /// Takes over the open incidents and unfinished deliveries of the data folder, and starts sending alerts. Must be
-    /// called only when nothing else in this process delivers from that folder, because later alerts would overtake its
-    /// pending ones.
-    pub(crate) fn deliver(&self) -> Result<(), ManagerError> {
+    /// Takes over the open incidents, unfinished deliveries and unsent events of the data folder, and starts to send
+    /// alerts and to export. Must be called only when nothing else in this process sends from that folder, because later
+    /// alerts would overtake its pending ones.
+    pub(crate) fn deliver(&self) -> Result<(), EngineSetError> {
+        self.runtime.start_exporters()?;
         self.alerts.add_channels(self.delivery.channels.clone())?;
         self.delivery.open();
         Ok(())

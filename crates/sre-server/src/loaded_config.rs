@@ -3,11 +3,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_sre::SystemClock;
 use agent_sre::alerts::{NotifyConfig, NotifyError};
 use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{FileError, Limits, PriceBook};
 use agent_sre::slo::{SliRegistry, SloSpec, SpecErrors};
+use agent_sre::{ExporterConfig, SystemClock};
 
 use tokio_rustls::TlsAcceptor;
 
@@ -25,6 +25,7 @@ pub(crate) struct LoadedConfig {
     pub(crate) prices: PriceBook,
     /// `None` if breakers are not configured.
     pub(crate) breakers: Option<DetectorConfig>,
+    pub(crate) exporters: Vec<ExporterConfig>,
 }
 
 /// The configuration is invalid; the message says where, what was found and what was expected.
@@ -76,6 +77,7 @@ impl LoadedConfig {
             limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
             prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public),
             breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
+            exporters: config.exporters.clone(),
         };
         if let Some(retention) = config.retention {
             loaded.notify.options.retention.age = retention;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_sre::alerts::ManagerError;
+use agent_sre::http::OutboxError;
 use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, RunLimits, StateError, StoreError, SystemClock};
+use agent_sre::{Clock, JournalStore, RunLimits, RuntimeError, StateError, StoreError, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -18,6 +19,7 @@ use crate::app::AppState;
 use crate::batch::Batch;
 use crate::body_memory::BodyMemory;
 use crate::engine_set::EngineSetError;
+use crate::exporter_log::log_exporters;
 use crate::listen;
 use crate::loaded_config::LoadError;
 use crate::pipeline::Pipeline;
@@ -92,7 +94,12 @@ impl StartError {
     fn waits_for(&self) -> Option<StartPhase> {
         match self {
             Self::Journal(error)
-            | Self::EngineSet(EngineSetError::History(error) | EngineSetError::Alerts(ManagerError::Store(error))) => {
+            | Self::EngineSet(
+                EngineSetError::History(error)
+                | EngineSetError::Alerts(ManagerError::Store(error))
+                | EngineSetError::Exporter(OutboxError::Spool(error))
+                | EngineSetError::Runtime(RuntimeError::Export(OutboxError::Spool(error))),
+            ) => {
                 let full = error.is_full().then_some(StartPhase::DiskFull);
                 if error.is_locked() { Some(StartPhase::Locked) } else { full }
             }
@@ -146,6 +153,7 @@ impl Server {
         let tasks = vec![
             listening,
             tokio::spawn(api::publish(state.clone(), stop.clone())),
+            tokio::spawn(log_exporters(state.clone(), stop.clone())),
             tokio::spawn(reload_on_change(state.clone(), stop)),
         ];
         Ok(Self { state, address, stopping, tasks })
@@ -230,7 +238,7 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     let journal = Arc::new(SqliteJournal::open(&path, config.server_limits.max_journal)?);
     let server_limits = &config.server_limits;
     let engines = prepared.start(&config.data)?;
-    engines.deliver().map_err(EngineSetError::from)?;
+    engines.deliver()?;
     let shared = Arc::new(Shared::new(engines, clocks, server_limits.max_agents));
     let ServerLimits { task_timeout, max_open_runs, .. } = *server_limits;
     let limits = RunLimits { task_timeout, max_open_runs, ..RunLimits::default() };
@@ -241,7 +249,7 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
         last = covered;
         shared.journal.covered.store(covered, Ordering::Relaxed);
     }
-    let memory = BodyMemory::new(config.server_limits.max_in_flight);
+    let memory = BodyMemory::of(&config.server_limits);
     let (last, processor) = replay(&journal, last, processor, &memory)?;
     shared.journal.last.store(last, Ordering::Relaxed);
     for damage in journal.damage() {

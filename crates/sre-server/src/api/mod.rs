@@ -8,6 +8,7 @@ mod body;
 mod breakers;
 mod costs;
 mod error;
+mod exporters;
 mod extract;
 mod gate;
 #[cfg(feature = "grpc")]
