@@ -9,6 +9,8 @@ mod config;
 mod costs;
 mod demo;
 mod events;
+mod export;
+mod exporters;
 mod findings;
 mod gate;
 mod input;
@@ -47,6 +49,11 @@ enum Command {
     Serve(serve::Args),
     /// Ask the live service whether a deploy is allowed: exit code 0 if it is, 1 if it is not.
     Gate(gate::Args),
+    /// Send a recorded run to a backend such as an OpenTelemetry collector, Langfuse or MLflow.
+    Export(export::Args),
+    /// Work with the exporters of the live service.
+    #[command(subcommand)]
+    Exporters(exporters::Command),
     /// Work with the configuration of the live service.
     #[command(subcommand)]
     Config(config::Command),
@@ -65,6 +72,8 @@ fn main() -> ExitCode {
         Command::Events(args) => events::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Gate(args) => gate::run(args),
+        Command::Export(args) => export::run(&args),
+        Command::Exporters(command) => exporters::run(command),
         Command::Config(command) => config::run(command),
         Command::Slo(command) => slo::run(&command),
         Command::Alerts(command) => alerts::run(command),

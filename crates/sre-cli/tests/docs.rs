@@ -74,6 +74,8 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
         &["events"],
         &["serve"],
         &["gate"],
+        &["export"],
+        &["exporters", "test"],
         &["config", "token"],
         &["alerts", "test"],
         &["alerts", "list"],

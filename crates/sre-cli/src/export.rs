@@ -1,0 +1,152 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_sre::cost::PriceBook;
+use agent_sre::http::{Client, Options, OutboxStats, RecordCounts};
+use agent_sre::slo::SliRegistry;
+use agent_sre::yaml::document;
+use agent_sre::{
+    AgentEvent, Clock, EngineSettings, ExporterConfig, Format, HttpClient, ManualClock, RunLimits, Runtime, Timestamp,
+    Window, exporter_types, read_exporters,
+};
+use anyhow::bail;
+use clap::builder::PossibleValuesParser;
+use serde_json::{Map, Value};
+
+use crate::{exporters, input};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The type of the backend.
+    #[arg(long, value_parser = PossibleValuesParser::new(exporter_types()), value_name = "TYPE", required_unless_present = "config")]
+    to: Option<String>,
+    /// The backend's URL.
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    url: Option<String>,
+    /// Another setting of the exporter, as in `sre.yaml`; may be repeated. `${NAME}` stands for an environment variable.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting, conflicts_with = "config")]
+    set: Vec<(String, String)>,
+    /// Send to the exporters of this configuration of the live service.
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    config: Option<PathBuf>,
+    /// Objectives whose state is sent, too: YAML files, or folders of them.
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    slo: Vec<PathBuf>,
+    /// The format of the input.
+    #[arg(long, value_parser = input::formats())]
+    from: Format,
+    /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+    /// Attribute all events to this agent.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// How long to wait for a backend that does not answer.
+    #[arg(long, default_value = "60s", value_name = "DURATION")]
+    timeout: Window,
+    /// Fail on a malformed line instead of skipping it.
+    #[arg(long)]
+    strict: bool,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Exit code 0: everything was accepted; 2: something was not, and standard error says what.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let exporters = args.exporters()?;
+    let clock = Arc::new(ManualClock::default());
+    let mut settings = EngineSettings::default();
+    settings.clock = clock.clone();
+    settings.prices = Some(PriceBook::public());
+    if !args.slo.is_empty() {
+        settings.slos = agent_sre::slo::load(&args.slo, &SliRegistry::default())?;
+    }
+    let http: Arc<dyn HttpClient> = Arc::new(Client::new(Options::default())?);
+    let follow = move |event: &mut AgentEvent| {
+        clock.set(event.time.max(clock.now()));
+        true
+    };
+    let runtime =
+        Runtime::builder().stage(Arc::new(follow)).engines(&settings)?.exporters(&exporters, &http).build()?;
+    let timeout = args.timeout.duration();
+    let mut adapter = args.from.adapter(RunLimits::default());
+    let (mut latest, mut events) = (Timestamp::default(), 0_u64);
+    let mut record = |mut event: AgentEvent| {
+        if let Some(agent) = &args.agent {
+            event.agent.clone_from(agent);
+        }
+        latest = latest.max(event.time);
+        events += 1;
+        // A backend that does not answer for so long loses events, which is reported.
+        for outbox in runtime.exporters() {
+            let _ = outbox.wait_for_room(timeout);
+        }
+        runtime.record(event);
+    };
+    let input = input::read(&args.input, args.strict, &mut *adapter, &mut record)?;
+    adapter.finish(&mut record);
+    if input.lines > 0 && events == 0 {
+        bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);
+    }
+    runtime.evaluate(latest);
+    let is_complete = finish(&runtime, timeout);
+    Ok(ExitCode::from(if is_complete { 0 } else { 2 }))
+}
+
+impl Args {
+    fn exporters(&self) -> anyhow::Result<Vec<ExporterConfig>> {
+        let Some(kind) = &self.to else {
+            let config = self.config.as_deref().expect("clap requires `--to` or `--config`");
+            return exporters::configured(config, None);
+        };
+        let mut settings = Map::from_iter([("type".to_owned(), Value::from(kind.as_str()))]);
+        settings.extend(self.url.iter().map(|url| ("url".to_owned(), Value::from(url.as_str()))));
+        for (name, value) in &self.set {
+            // Numbers, lists and mappings as in YAML's flow style, which JSON is a part of.
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value.as_str()));
+            settings.insert(name.clone(), value);
+        }
+        let list = document(&Value::Array(vec![Value::Object(settings)]).to_string(), "--set", "exporters")?;
+        Ok(read_exporters(&list, "--set", &|name| std::env::var(name).ok())?)
+    }
+}
+
+/// Waits for the exporters, and prints what each has sent. Returns whether everything was accepted.
+fn finish(runtime: &Runtime, timeout: Duration) -> bool {
+    let mut is_complete = true;
+    for outbox in runtime.exporters() {
+        outbox.flush(timeout);
+        outbox.shutdown(Duration::ZERO);
+        let stats = outbox.stats();
+        let name = &stats.exporter;
+        let OutboxStats { events, state, last_error, .. } = &stats;
+        anstream::println!(
+            "{name}: sent {} of {} events, and {} of {} readings of metrics and objectives",
+            events.sent,
+            events.received,
+            state.sent,
+            state.received
+        );
+        for problem in problems(events).chain(problems(state)) {
+            is_complete = false;
+            anstream::eprintln!("{name}: {problem}");
+        }
+        if !last_error.is_empty() {
+            is_complete = false;
+            anstream::eprintln!("{name}: {last_error}");
+        }
+    }
+    is_complete
+}
+
+/// Returns what was rejected or dropped, by reason.
+fn problems(counts: &RecordCounts) -> impl Iterator<Item = String> {
+    let rejected = counts.rejected.iter().map(|(reason, count)| format!("{count} rejected: {reason}"));
+    let dropped = counts.dropped.iter().map(|(reason, count)| format!("{count} dropped: {}", reason.as_str()));
+    rejected.chain(dropped)
+}
