@@ -255,6 +255,12 @@ impl ErrorBudget {
         self.counts.view().sum(window, end)
     }
 
+    /// Returns the counts since the start of the process, whatever their age.
+    pub(crate) fn recorded(&self, now: Timestamp) -> Counts {
+        self.close_slices(now);
+        self.counts.view().recorded()
+    }
+
     /// Returns the time of the last event.
     pub(crate) fn latest(&self) -> Option<Timestamp> {
         self.counts.view().latest()

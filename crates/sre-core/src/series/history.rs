@@ -17,6 +17,8 @@ pub(super) struct History {
     /// The end of the newest bucket, in nanoseconds; `None` without events.
     end: Option<i64>,
     dropped: u64,
+    /// Everything counted since the history was created, without restored counts.
+    recorded: Counts,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl History {
             let buckets = vec![Counts::default(); buckets as usize].into();
             levels.push(Level { width, first: 0, buckets, total: Counts::default() });
             if width.saturating_mul(SPAN) >= longest || width > i64::MAX / 4 {
-                return Self { levels, end: None, dropped: 0 };
+                return Self { levels, end: None, dropped: 0, recorded: Counts::default() };
             }
             width *= 2;
         }
@@ -86,6 +88,10 @@ impl History {
         self.dropped
     }
 
+    pub(super) fn recorded(&self) -> Counts {
+        self.recorded
+    }
+
     /// Adds counts at `start`, a multiple of the resolution.
     pub(super) fn add(&mut self, start: i64, counts: Counts) {
         let end = start.saturating_add(self.levels[0].width);
@@ -93,7 +99,10 @@ impl History {
             self.advance(end);
         }
         match self.levels.iter_mut().find(|level| level.first <= start) {
-            Some(level) => level.add(start, counts),
+            Some(level) => {
+                level.add(start, counts);
+                self.recorded += counts;
+            }
             None => self.dropped += counts.total(),
         }
     }
@@ -188,11 +197,12 @@ impl History {
     pub(super) fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let first: u64 = state.take()?;
         let (dropped, used) = if first == FORMAT { state.take()? } else { (first, first_format(state)?) };
-        let resolution = self.resolution();
+        let (resolution, recorded) = (self.resolution(), self.recorded);
         for (start, counts) in used {
             self.add(start.div_euclid(resolution).saturating_mul(resolution), counts);
         }
         self.dropped += dropped;
+        self.recorded = recorded;
         Ok(())
     }
 }

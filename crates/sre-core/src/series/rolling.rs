@@ -135,6 +135,11 @@ impl RollingView<'_> {
     pub fn dropped(&self) -> u64 {
         self.history.dropped()
     }
+
+    /// Returns the counts of all events since the start of the process, whatever their age. Restored counts are not among them.
+    pub fn recorded(&self) -> Counts {
+        self.history.recorded()
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +222,8 @@ mod tests {
             after.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
             let (before, after) = (before.view(), after.view());
             prop_assert_eq!((before.latest(), before.dropped()), (after.latest(), after.dropped()));
+            prop_assert_eq!(before.recorded().total() + before.dropped(), events.len() as u64);
+            prop_assert_eq!(after.recorded(), Counts::default());
             for window in ["1m", "1h", "24h", "30d"] {
                 let (window, now): (Window, _) = (window.parse().unwrap(), before.latest().unwrap());
                 prop_assert_eq!(before.sum(window, now), after.sum(window, now), "{}", window);

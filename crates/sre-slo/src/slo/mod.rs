@@ -310,6 +310,14 @@ impl Collect for Slo {
 
     fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
         self.snapshot_at(now).metrics(emit);
+        if self.composite.is_none() && self.good_when.is_some() {
+            let recorded = self.budget.recorded(now);
+            for (outcome, count) in [("good", recorded.good), ("bad", recorded.bad)] {
+                let labels = [("slo", &*self.name), ("agent", &*self.agent), ("outcome", outcome)];
+                let events = Metric::counter("sre.slo.events", count as f64).with_labels(&labels);
+                emit(events.with_help("Events of the error budget, by outcome."));
+            }
+        }
         for indicator in &self.indicators {
             let Some(histogram) = indicator.sli.histogram() else { continue };
             let unit = match indicator.sli.spec().unit {

@@ -110,6 +110,30 @@ fn an_incident_that_began_and_ended_after_the_state_was_saved_is_ended() {
 }
 
 #[test]
+fn events_are_counters_since_the_start_of_the_process() {
+    let new = || Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap();
+    let (slo, restarted) = (new(), new());
+    let count = |slo: &Slo| {
+        let (mut counts, now) = (Vec::new(), slo.budget().clock().now());
+        slo.metrics(now, &mut |metric| {
+            if let ("sre.slo.events", sre_core::MetricValue::Counter(count)) = (&*metric.name, &metric.value) {
+                counts.push((metric.labels[2].1.to_string(), *count));
+            }
+        });
+        counts
+    };
+    let counts = |good, bad| vec![("good".to_owned(), good), ("bad".to_owned(), bad)];
+    let now = slo.budget().clock().now();
+    [true, true, false].into_iter().for_each(|success| slo.observe(&finished(now, success)));
+    assert_eq!(count(&slo), counts(2.0, 1.0));
+    let mut state = StateWriter::default();
+    slo.save(&mut state);
+    restarted.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+    assert_eq!(restarted.snapshot_at(now).good, 2);
+    assert_eq!(count(&restarted), counts(0.0, 0.0));
+}
+
+#[test]
 fn an_objective_of_an_agent_ignores_the_events_of_others() {
     let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap().for_agent("other");
     slo.observe(&finished(Timestamp::from_secs(1_790_000_000), false));
