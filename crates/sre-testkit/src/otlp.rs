@@ -19,12 +19,16 @@ use crate::conformance::ArrivedSpan;
 /// # Panics
 /// Panics if it is not gzip although a header says so.
 pub fn body(request: &Request) -> Vec<u8> {
-    if !request.headers.contains_key("content-encoding") {
-        return request.body.clone();
+    decompressed(request.headers.contains_key("content-encoding"), &request.body)
+}
+
+fn decompressed(is_gzip: bool, body: &[u8]) -> Vec<u8> {
+    if !is_gzip {
+        return body.to_vec();
     }
-    let mut body = Vec::new();
-    GzDecoder::new(&*request.body).read_to_end(&mut body).expect("a body of gzip");
-    body
+    let mut decompressed = Vec::new();
+    GzDecoder::new(body).read_to_end(&mut decompressed).expect("a body of gzip");
+    decompressed
 }
 
 /// Returns the trace request in a body.
@@ -33,6 +37,14 @@ pub fn body(request: &Request) -> Vec<u8> {
 /// Panics if there is none.
 pub fn trace_request(request: &Request) -> ExportTraceServiceRequest {
     ExportTraceServiceRequest::decode(&*body(request)).expect("a trace request in protobuf")
+}
+
+/// Returns the trace request in the compressed body of a request that a test's own client received.
+///
+/// # Panics
+/// Panics if there is none.
+pub fn compressed_trace_request(body: &[u8]) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest::decode(&*decompressed(true, body)).expect("a trace request in protobuf")
 }
 
 /// Returns the spans in a body.

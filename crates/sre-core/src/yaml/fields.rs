@@ -44,7 +44,9 @@ impl<'a> Fields<'a> {
 
     /// Takes the value of a field, if present.
     pub fn take(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| *node).filter(|node| !node.is_null())
     }
 

@@ -4,14 +4,13 @@ use std::time::Duration;
 use sre_core::ExportError;
 use wiremock::ResponseTemplate;
 
-use super::data::Data;
 use super::{Exported, SECRET, Suite, received};
 
 impl Suite {
     /// Returns the errors of all batches against a server that always gives the same response.
     async fn errors(&self, answer: ResponseTemplate) -> Vec<ExportError> {
         let server = self.server(answer).await;
-        let exported = self.export(&server.uri(), &Data::small()).await;
+        let exported = self.export(&server.uri(), &self.small()).await;
         exported.into_iter().map(|exported| exported.result.expect_err("an error")).collect()
     }
 
@@ -46,7 +45,7 @@ impl Suite {
 
     pub(super) async fn missing_and_malformed_responses_are_classified(&self) {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        for Exported { result, .. } in self.export(&format!("http://{free}"), &Data::small()).await {
+        for Exported { result, .. } in self.export(&format!("http://{free}"), &self.small()).await {
             let error = result.expect_err("nothing listens there");
             assert!(error.is_retryable() && error.is_unavailable(), "{error}");
         }
@@ -62,7 +61,12 @@ impl Suite {
         let html = "<html>\u{0}ok".as_bytes().to_vec();
         for body in [vec![b'x'; 1 << 20], html, b"{\"partialSuccess\":7,\"errors\":{}}".to_vec(), Vec::new()] {
             let server = self.server(ResponseTemplate::new(200).set_body_bytes(body)).await;
-            for Exported { len, result, .. } in self.export(&server.uri(), &Data::small()).await {
+            for Exported { len, result, .. } in self.export(&server.uri(), &self.small()).await {
+                if self.backend.needs_content() {
+                    let error = result.expect_err("a response without content");
+                    assert!(error.is_retryable(), "{error}");
+                    continue;
+                }
                 let report = result.unwrap_or_else(|error| panic!("a success that cannot be read: {error}"));
                 assert_eq!(report.accepted + report.ignored, len as u64, "it is a success still: {report:?}");
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Resource};
+use sre_core::{AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Resource};
 use sre_http::{Client, Options};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -47,6 +47,21 @@ pub trait Backend: Send + Sync + 'static {
     /// Returns the precision of the backend's times.
     fn precision(&self) -> Duration {
         Duration::from_nanos(1)
+    }
+
+    /// Returns false if the backend has no spans or scores of single events, but aggregates them. The backend's own tests then
+    /// check what arrives of an event.
+    fn has_spans(&self) -> bool {
+        true
+    }
+
+    /// Changes an event of the suite for a backend that accepts only some, such as those with an id of its own.
+    fn prepare(&self, _event: &mut AgentEvent) {}
+
+    /// Returns true if the exporter needs the content of a response, such as a token, to go on. A successful response that
+    /// is unreadable is then an error, and the batch is sent again.
+    fn needs_content(&self) -> bool {
+        false
     }
 }
 
@@ -121,6 +136,16 @@ fn client() -> Arc<dyn HttpClient> {
 }
 
 impl Suite {
+    /// Returns the suite's data, prepared for the backend.
+    fn small(&self) -> Data {
+        self.prepared(Data::small())
+    }
+
+    fn prepared(&self, mut data: Data) -> Data {
+        data.events.iter_mut().for_each(|event| self.backend.prepare(Arc::make_mut(event)));
+        data
+    }
+
     /// Starts a server that gives this response to every request.
     async fn server(&self, answer: impl Respond + 'static) -> MockServer {
         let server = MockServer::start().await;
@@ -183,19 +208,19 @@ impl Suite {
     async fn what_is_sent_arrives_whole(&self) {
         let server = self.good_server(None).await;
         let mut accepted_events = 0;
-        for Exported { is_events, len, result } in self.export(&server.uri(), &Data::small()).await {
+        for Exported { is_events, len, result } in self.export(&server.uri(), &self.small()).await {
             let report = result.unwrap_or_else(|error| panic!("a good answer: {error}"));
             assert_eq!(report.accepted + report.ignored, len as u64, "all is taken: {report:?}");
             assert!(report.accepted > 0, "something of each kind is sent: {report:?}");
             accepted_events += if is_events { report.accepted } else { 0 };
         }
         let wants = self.backend.exporter(&server.uri(), SECRET).wants();
-        self.arrived(&server).await.check(&Data::small(), wants, accepted_events, self.backend.precision());
+        self.arrived(&server).await.check(&self.small(), wants, accepted_events, &*self.backend);
     }
 
     async fn extreme_values_are_no_problem(&self) {
         let server = self.good_server(None).await;
-        for Exported { result, .. } in self.export(&server.uri(), &Data::extreme()).await {
+        for Exported { result, .. } in self.export(&server.uri(), &self.prepared(Data::extreme())).await {
             result.unwrap_or_else(|error| panic!("extreme values: {error}"));
         }
         self.arrived(&server).await;
@@ -203,7 +228,7 @@ impl Suite {
 
     async fn one_refused_record_is_counted(&self) {
         let server = self.good_server(None).await;
-        self.export(&server.uri(), &Data::small()).await;
+        self.export(&server.uri(), &self.small()).await;
         let mut tried = BTreeSet::new();
         for request in received(&server).await {
             let path = request.url.path().to_owned();
@@ -211,7 +236,7 @@ impl Suite {
                 continue;
             }
             let server = self.good_server(Some(path)).await;
-            let exported = self.export(&server.uri(), &Data::small()).await;
+            let exported = self.export(&server.uri(), &self.small()).await;
             let reports = exported.iter().filter_map(|exported| exported.result.as_ref().ok());
             assert_eq!(reports.map(ExportReport::rejected_count).sum::<u64>(), 1, "the rejected record is counted");
         }
