@@ -1,0 +1,246 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use http::Method;
+use http::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
+use sre_core::{
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Resource, SloSnapshot, Snapshot,
+    Timestamp, Wants,
+};
+
+use crate::check::ServiceCheck;
+use crate::distribution::Distributions;
+use crate::event::{DatadogEvent, FORGOTTEN_AFTER, Statuses};
+use crate::objective::SloObject;
+use crate::origin::Origin;
+use crate::series::{AllTotals, SeriesBatch};
+use crate::settings::{DatadogSettings, NAME, Organisation};
+use crate::totals::Totals;
+
+/// Sends metrics, costs and the state of objectives to Datadog.
+pub struct DatadogExporter {
+    organisation: Organisation,
+    totals: Mutex<AllTotals>,
+    statuses: Mutex<Statuses>,
+    /// The SLOs in Datadog that are in step, by key.
+    synced: Mutex<HashMap<String, (SloObject, Timestamp)>>,
+}
+
+const SERIES: &str = "/api/v2/series";
+const DISTRIBUTIONS: &str = "/api/v1/distribution_points";
+const CHECKS: &str = "/api/v1/check_run";
+const EVENTS: &str = "/api/v1/events";
+
+impl DatadogExporter {
+    /// Creates an exporter, without connecting to Datadog.
+    pub fn new(settings: DatadogSettings) -> Result<Self, InvalidExporter> {
+        let organisation = Organisation::try_from(settings)?;
+        let initial = organisation.initial_counts;
+        let totals = AllTotals { counters: Totals::new(initial), histograms: Totals::new(initial) };
+        let (totals, statuses, synced) = (Mutex::new(totals), Mutex::default(), Mutex::default());
+        Ok(Self { organisation, totals, statuses, synced })
+    }
+
+    /// Sends an event of your own, such as a deployment. `resource` is that of the [outbox](ExportBatch::resource).
+    pub async fn submit_event(
+        &self,
+        event: &DatadogEvent,
+        resource: &Resource,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let origin = self.organisation.origin.of(resource);
+        self.send(EVENTS, &event.body(&origin, at), 1, at, http).await
+    }
+
+    /// Sends the metrics; in a batch without metrics, those of its objectives. Reports the ones or the others.
+    async fn export_metrics(
+        &self,
+        batch: &ExportBatch<'_>,
+        objectives: &[&SloSnapshot],
+        origin: &Origin,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let mut series = SeriesBatch::new(origin, batch.at, self.organisation.interval);
+        let accepted = {
+            let totals = lock(&self.totals);
+            if batch.metrics.is_empty() {
+                objectives.iter().for_each(|slo| {
+                    slo.metrics(&mut |metric| {
+                        series.add(&metric, &totals);
+                    });
+                });
+            }
+            batch.metrics.iter().filter(|metric| series.add(metric, &totals)).count()
+        };
+        let ignored = batch.metrics.len() - accepted;
+        if series.series.is_empty() {
+            return Ok(ExportReport::default().with_ignored(ignored));
+        }
+        let records = if batch.metrics.is_empty() { objectives.len() } else { accepted };
+        let report = self.send(SERIES, &SeriesBody { series: &series.series }, records, batch.at, http).await?;
+        series.accept(&mut lock(&self.totals));
+        Ok(report.with_ignored(ignored))
+    }
+
+    /// Sends checks and events, and updates SLOs. `metrics` is the report of the objectives' own metrics.
+    async fn export_objectives(
+        &self,
+        batch: &ExportBatch<'_>,
+        objectives: &[&SloSnapshot],
+        metrics: Option<&ExportReport>,
+        origin: &Origin,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let mut rejected = BTreeMap::new();
+        metrics.into_iter().for_each(|report| note(&mut rejected, report, 0..objectives.len()));
+        let checks: Vec<_> = objectives.iter().map(|slo| ServiceCheck::of(slo, origin, batch.at)).collect();
+        if !checks.is_empty() {
+            let report = settle(self.send(CHECKS, &checks, checks.len(), batch.at, http).await, checks.len())?;
+            note(&mut rejected, &report, 0..checks.len());
+        }
+        for (place, slo) in objectives.iter().enumerate() {
+            let event = lock(&self.statuses).change(slo);
+            if let Some(event) = event {
+                let body = event.body(origin, batch.at);
+                let report = settle(self.send(EVENTS, &body, 1, batch.at, http).await, 1)?;
+                note(&mut rejected, &report, place..=place);
+            }
+            lock(&self.statuses).accept(slo, batch.at);
+            // The next batch tries again: what the SLO measures is sent anyway.
+            if let Err(error) = self.sync_slo(slo, origin, batch.at, http).await {
+                rejected.entry(place).or_insert_with(|| error.to_string());
+            }
+        }
+        lock(&self.statuses).forget(batch.at);
+        lock(&self.synced).retain(|_, (_, last)| batch.at.since(*last) < FORGOTTEN_AFTER);
+        let report = ExportReport::accepted(objectives.len() - rejected.len());
+        Ok(rejected.into_values().fold(report, |report, reason| report.with_rejected(1, reason)))
+    }
+
+    async fn sync_slo(
+        &self,
+        slo: &SloSnapshot,
+        origin: &Origin,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        let Some(api) = &self.organisation.slo_api else { return Ok(()) };
+        let Some(object) = SloObject::of(slo, origin) else { return Ok(()) };
+        let key = object.key();
+        let is_in_step = lock(&self.synced).get(&key).is_some_and(|(known, _)| *known == object);
+        if !is_in_step {
+            object.sync(api, at, http).await?;
+        }
+        lock(&self.synced).insert(key, (object, at));
+        Ok(())
+    }
+
+    async fn export_events(
+        &self,
+        batch: &ExportBatch<'_>,
+        origin: &Origin,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let mut distributions = Distributions::default();
+        let measured = batch.events.iter().filter(|event| distributions.add(event, batch.at)).count();
+        let ignored = batch.events.len() - measured;
+        if measured == 0 {
+            return Ok(ExportReport::default().with_ignored(ignored));
+        }
+        let body = SeriesBody { series: &distributions.into_vec(origin) };
+        Ok(self.send(DISTRIBUTIONS, &body, measured, batch.at, http).await?.with_ignored(ignored))
+    }
+
+    /// Sends `records` records, and reads from the response how many were rejected.
+    async fn send(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        records: usize,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let api = &self.organisation.api;
+        let body = serde_json::to_vec(body).map_err(|error| api.invalid(error))?;
+        let media_type = if path == DISTRIBUTIONS { "text/json" } else { "application/json" };
+        let request = api.request(Method::POST, path).header(CONTENT_TYPE, media_type);
+        let answer = api.send(request, body, at, http).await?;
+        let Answer { errors } = serde_json::from_slice(answer.body()).unwrap_or_default();
+        Ok(api.report(records, errors.len() as u64, errors.first().map_or("", String::as_str)))
+    }
+}
+
+#[derive(Serialize)]
+struct SeriesBody<'a, T> {
+    series: &'a [T],
+}
+
+/// The response to accepted records, with the errors of those that were not.
+#[derive(Default, Deserialize)]
+struct Answer {
+    #[serde(default)]
+    errors: Vec<String>,
+}
+
+/// Turns an error that no retry helps into rejections, because other requests of the batch were accepted.
+fn settle(answer: Result<ExportReport, ExportError>, records: usize) -> Result<ExportReport, ExportError> {
+    match answer {
+        Err(error) if !(error.is_retryable() || error.is_unauthorized() || error.is_too_large()) => {
+            Ok(ExportReport::default().with_rejected(records as u64, error.to_string()))
+        }
+        answer => answer,
+    }
+}
+
+/// Notes which objectives were rejected. Datadog says how many, but not which: the first ones are taken.
+fn note(rejected: &mut BTreeMap<usize, String>, report: &ExportReport, mut places: impl Iterator<Item = usize>) {
+    for rejection in &report.rejected {
+        for place in places.by_ref().take(rejection.count as usize) {
+            rejected.entry(place).or_insert_with(|| rejection.reason.to_string());
+        }
+    }
+}
+
+/// State is consistent after every change, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for DatadogExporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatadogExporter").field("organisation", &self.organisation).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Exporter for DatadogExporter {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::ALL
+    }
+
+    async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        let origin = self.organisation.origin.of(batch.resource);
+        let objectives: Vec<&SloSnapshot> = batch
+            .snapshots
+            .iter()
+            .filter_map(|snapshot| match snapshot {
+                Snapshot::Slo(slo) => Some(&**slo),
+                _ => None,
+            })
+            .collect();
+        let ignored = batch.snapshots.len() - objectives.len();
+        let metrics = self.export_metrics(batch, &objectives, &origin, http).await?;
+        let (metrics, own) = if batch.metrics.is_empty() { (None, Some(metrics)) } else { (Some(metrics), None) };
+        let report = self.export_objectives(batch, &objectives, own.as_ref(), &origin, http).await?;
+        let report = report.and(metrics.unwrap_or_default()).with_ignored(ignored);
+        Ok(report.and(self.export_events(batch, &origin, http).await?))
+    }
+}

@@ -1,0 +1,52 @@
+//! Sends metrics, costs and the state of objectives to Datadog.
+//!
+//! - Gauges and counters are [series] of version 2. Counters are cumulative here, and counts of an interval in Datadog: the
+//!   exporter keeps the last value of each series that Datadog has accepted, and sends the difference. A batch that is sent
+//!   again has the same differences at the same time, which [replaces][same-time] what arrived before.
+//! - Histograms are named as those of Datadog's Agent: `.count` and `.sum` are counts, `.avg`, `.median`, `.95percentile` and
+//!   `.99percentile` gauges, all of the values since the last batch.
+//! - Tasks, model calls, tool calls and evaluations are [distributions], which Datadog adds up itself. Counts would be lost:
+//!   of two points of a series at one second, only the later one is kept.
+//! - Each objective is a [service check] `agent_sre.slo`, and each change of its status an [event].
+//! - With [`sync_slos`](DatadogSettings::sync_slos), each objective is also a [metric-based SLO] over the counts of its good
+//!   and bad events.
+//!
+//! [series]: https://docs.datadoghq.com/api/latest/metrics/#submit-metrics
+//! [same-time]: https://docs.datadoghq.com/metrics/introduction/
+//! [distributions]: https://docs.datadoghq.com/api/latest/metrics/#submit-distribution-points
+//! [service check]: https://docs.datadoghq.com/api/latest/service-checks/
+//! [event]: https://docs.datadoghq.com/api/latest/events/
+//! [metric-based SLO]: https://docs.datadoghq.com/service_management/service_level_objectives/metric/
+//!
+//! ```
+//! use sre_core::{Exporter, Secret};
+//! use sre_exporter_datadog::{DatadogExporter, DatadogSettings};
+//!
+//! let settings = DatadogSettings::new(Secret::new("an API key"));
+//! let exporter = DatadogExporter::new(DatadogSettings { site: "datadoghq.eu".to_owned(), ..settings })?;
+//! assert_eq!(exporter.name(), "datadog");
+//! assert!(!format!("{exporter:?}").contains("an API key"), "no secret is printed");
+//! # Ok::<(), sre_core::InvalidExporter>(())
+//! ```
+//!
+//! # Differences from Datadog's own client
+//!
+//! - Series and service checks have the tags of unified service tagging, `service`, `env` and `version`.
+//! - A series without a known host has no `resources`.
+//! - The cost of tasks is a distribution, `agent_sre.task.cost`, where the recorded client sends a count.
+//! - The texts of events and checks also say what remains of the error budget.
+mod check;
+mod distribution;
+mod event;
+mod exporter;
+mod histogram;
+mod names;
+mod objective;
+mod origin;
+mod series;
+mod settings;
+mod totals;
+
+pub use event::{AlertType, DatadogEvent};
+pub use exporter::DatadogExporter;
+pub use settings::{DatadogSettings, InitialCounts};
