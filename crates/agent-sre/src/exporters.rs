@@ -30,10 +30,18 @@ static EXPORTERS: &[Row] = &[
             exporter(fields, crate::langfuse::LangfuseSettings::read, crate::langfuse::LangfuseExporter::new)
         },
     },
+    #[cfg(feature = "datadog")]
+    Row {
+        name: "datadog",
+        read: |fields| exporter(fields, crate::datadog::DatadogSettings::read, crate::datadog::DatadogExporter::new),
+    },
 ];
 
 /// Reads the settings of an exporter, and creates it.
-#[cfg_attr(not(any(feature = "otlp", feature = "langfuse")), expect(dead_code, reason = "no exporter in this build"))]
+#[cfg_attr(
+    not(any(feature = "otlp", feature = "langfuse", feature = "datadog")),
+    expect(dead_code, reason = "no exporter in this build")
+)]
 fn exporter<S, E: Exporter + 'static>(
     fields: &mut Fields<'_>,
     read: fn(&mut Fields<'_>) -> Result<S, ConfigError>,

@@ -65,6 +65,11 @@ pub use sre_exporter_otlp as otlp;
 #[doc(inline)]
 pub use sre_exporter_langfuse as langfuse;
 
+/// Metrics, costs and the state of objectives to Datadog.
+#[cfg(feature = "datadog")]
+#[doc(inline)]
+pub use sre_exporter_datadog as datadog;
+
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
 #[doc(inline)]
@@ -104,6 +109,9 @@ mod pages {
 
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
+
+    #[doc = include_str!("../../sre-exporter-datadog/README.md")]
+    struct DatadogExporter;
 
     #[doc = include_str!("../../sre-exporter-langfuse/README.md")]
     struct LangfuseExporter;
