@@ -35,11 +35,18 @@ static EXPORTERS: &[Row] = &[
         name: "datadog",
         read: |fields| exporter(fields, crate::datadog::DatadogSettings::read, crate::datadog::DatadogExporter::new),
     },
+    #[cfg(feature = "agentops")]
+    Row {
+        name: "agentops",
+        read: |fields| {
+            exporter(fields, crate::agentops::AgentOpsSettings::read, crate::agentops::AgentOpsExporter::new)
+        },
+    },
 ];
 
 /// Reads the settings of an exporter, and creates it.
 #[cfg_attr(
-    not(any(feature = "otlp", feature = "langfuse", feature = "datadog")),
+    not(any(feature = "otlp", feature = "langfuse", feature = "datadog", feature = "agentops")),
     expect(dead_code, reason = "no exporter in this build")
 )]
 fn exporter<S, E: Exporter + 'static>(

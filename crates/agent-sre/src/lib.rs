@@ -70,6 +70,11 @@ pub use sre_exporter_langfuse as langfuse;
 #[doc(inline)]
 pub use sre_exporter_datadog as datadog;
 
+/// Sessions and spans to AgentOps.
+#[cfg(feature = "agentops")]
+#[doc(inline)]
+pub use sre_exporter_agentops as agentops;
+
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
 #[doc(inline)]
@@ -109,6 +114,9 @@ mod pages {
 
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
+
+    #[doc = include_str!("../../sre-exporter-agentops/README.md")]
+    struct AgentOpsExporter;
 
     #[doc = include_str!("../../sre-exporter-datadog/README.md")]
     struct DatadogExporter;

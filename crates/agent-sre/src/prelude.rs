@@ -59,6 +59,9 @@ pub use sre_adapter_openai_agents::OpenAiAgentsAdapter;
 #[cfg(feature = "otel")]
 #[doc(no_inline)]
 pub use sre_adapter_otel::OtelAdapter;
+#[cfg(feature = "agentops")]
+#[doc(no_inline)]
+pub use sre_exporter_agentops::{AgentOpsExporter, AgentOpsSettings};
 #[cfg(feature = "datadog")]
 #[doc(no_inline)]
 pub use sre_exporter_datadog::{DatadogEvent, DatadogExporter, DatadogSettings};
