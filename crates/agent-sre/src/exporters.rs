@@ -42,11 +42,18 @@ static EXPORTERS: &[Row] = &[
             exporter(fields, crate::agentops::AgentOpsSettings::read, crate::agentops::AgentOpsExporter::new)
         },
     },
+    #[cfg(feature = "helicone")]
+    Row {
+        name: "helicone",
+        read: |fields| {
+            exporter(fields, crate::helicone::HeliconeSettings::read, crate::helicone::HeliconeExporter::new)
+        },
+    },
 ];
 
 /// Reads the settings of an exporter, and creates it.
 #[cfg_attr(
-    not(any(feature = "otlp", feature = "langfuse", feature = "datadog", feature = "agentops")),
+    not(any(feature = "otlp", feature = "langfuse", feature = "datadog", feature = "agentops", feature = "helicone")),
     expect(dead_code, reason = "no exporter in this build")
 )]
 fn exporter<S, E: Exporter + 'static>(

@@ -75,6 +75,11 @@ pub use sre_exporter_datadog as datadog;
 #[doc(inline)]
 pub use sre_exporter_agentops as agentops;
 
+/// Headers for model calls through Helicone's proxy; scores and feedback to Helicone.
+#[cfg(feature = "helicone")]
+#[doc(inline)]
+pub use sre_exporter_helicone as helicone;
+
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
 #[doc(inline)]
@@ -120,6 +125,9 @@ mod pages {
 
     #[doc = include_str!("../../sre-exporter-datadog/README.md")]
     struct DatadogExporter;
+
+    #[doc = include_str!("../../sre-exporter-helicone/README.md")]
+    struct HeliconeExporter;
 
     #[doc = include_str!("../../sre-exporter-langfuse/README.md")]
     struct LangfuseExporter;

@@ -65,6 +65,9 @@ pub use sre_exporter_agentops::{AgentOpsExporter, AgentOpsSettings};
 #[cfg(feature = "datadog")]
 #[doc(no_inline)]
 pub use sre_exporter_datadog::{DatadogEvent, DatadogExporter, DatadogSettings};
+#[cfg(feature = "helicone")]
+#[doc(no_inline)]
+pub use sre_exporter_helicone::{CallContext, HeliconeExporter, HeliconeHeaders, HeliconeSettings};
 #[cfg(feature = "langfuse")]
 #[doc(no_inline)]
 pub use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};

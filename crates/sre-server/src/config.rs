@@ -394,6 +394,7 @@ exporters:
   - {type: langfuse, url: 'http://127.0.0.1:3000', public_key: pk, secret_key: sk, environment: test}
   - {type: datadog, api_key: k, app_key: a, site: datadoghq.eu, url: 'http://127.0.0.1:3001', service: agents, env: test, version: '1', host: h, tags: ['team:support'], initial_counts: keep, sync_slos: true}
   - {type: agentops, api_key: k, url: 'http://127.0.0.1:3002', otlp_url: 'http://127.0.0.1:4320', tags: [test]}
+  - {type: helicone, api_key: k, url: 'http://127.0.0.1:3003'}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -416,7 +417,7 @@ snapshot_after: 1MB
         let dropped = ["load-test-1", "canary", "canary-2"].map(|agent| config.metrics_drop_agents.contains(agent));
         assert_eq!(dropped, [true, true, false]);
         let exporters: Vec<&str> = config.exporters.iter().map(|config| config.exporter.name()).collect();
-        assert_eq!(exporters, ["collector", "langfuse", "datadog", "agentops"]);
+        assert_eq!(exporters, ["collector", "langfuse", "datadog", "agentops", "helicone"]);
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
