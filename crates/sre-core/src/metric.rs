@@ -148,6 +148,8 @@ impl<'a> Metric<'a> {
     /// Adds labels.
     #[must_use]
     pub fn with_labels(mut self, labels: &[(&'a str, &'a str)]) -> Self {
+        // And for a few more.
+        self.labels.reserve(labels.len() + 4);
         self.labels.extend(labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))));
         self
     }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -118,6 +119,23 @@ impl FromStr for Window {
     }
 }
 
+impl Window {
+    /// Returns the text of the window, for the usual ones without an allocation.
+    pub(crate) fn text(self) -> Cow<'static, str> {
+        const USUAL: [(Window, &str); 7] = [
+            (Window::FIVE_MINUTES, "5m"),
+            (Window::minutes(30), "30m"),
+            (Window::HOUR, "1h"),
+            (Window::hours(6), "6h"),
+            (Window::DAY, "24h"),
+            (Window::days(3), "3d"),
+            (Window::MONTH, "30d"),
+        ];
+        let usual = USUAL.iter().find(|(window, _)| *window == self);
+        usual.map_or_else(|| self.to_string().into(), |(_, text)| (*text).into())
+    }
+}
+
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
@@ -140,7 +158,7 @@ impl Serialize for Window {
 
 impl<'de> Deserialize<'de> for Window {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let text = Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -150,6 +168,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_text_of_usual_windows_is_what_they_display() {
+        for days in 1..32 {
+            for window in [Window::minutes(days), Window::minutes(30 * days), Window::hours(days), Window::days(days)] {
+                assert_eq!(window.text(), window.to_string());
+            }
+        }
+    }
 
     #[test]
     fn no_number_panics_and_every_window_parses_again() {

@@ -78,8 +78,9 @@ struct KnownFamily {
 struct FamilyText {
     name: Arc<str>,
     chunks: Vec<String>,
-    /// Digests of the labels of all samples.
-    seen: HashSet<u64, BuildHasherDefault<FxHasher>>,
+    /// Digests of the labels of all samples. They are compared once all are there: to look up each in a set takes longer than
+    /// to render the sample.
+    digests: Vec<u64>,
 }
 
 /// Size of a chunk, in bytes; some are a little larger.
@@ -112,7 +113,7 @@ impl Scrape {
                 outcome = rendered;
             }
         });
-        outcome
+        self.families.iter_mut().fold(outcome, |outcome, family| outcome.and(family.keep_first_values()))
     }
 
     /// Returns the text in chunks of about 64 KiB.
@@ -136,17 +137,14 @@ impl Scrape {
         render_into(&mut self.labels, &family.name, labels)?;
         let mut hasher = FxHasher::default();
         self.labels.hash(&mut hasher);
-        if !family.seen.insert(hasher.finish()) && family.has(&self.labels) {
-            let found = format!("two values of the series {{{}}}", self.labels);
-            return Err(InvalidMetric::new(&family.name, found, "labels that tell them apart"));
-        }
-        let name = family.name.clone();
-        let text = family.room();
+        family.digests.push(hasher.finish());
+        let FamilyText { name, chunks, .. } = family;
+        let text = room(chunks);
         match &metric.value {
-            MetricValue::Gauge(value) | MetricValue::Counter(value) => render_number(text, &name, &self.labels, *value),
+            MetricValue::Gauge(value) | MetricValue::Counter(value) => render_number(text, name, &self.labels, *value),
             MetricValue::Histogram(histogram) => {
                 let histogram = histogram.clone().with_at_most(MAX_BUCKETS);
-                render_histogram(text, &name, &self.labels, &histogram);
+                render_histogram(text, name, &self.labels, &histogram);
             }
             // `family_of` has refused it.
             _ => {}
@@ -176,7 +174,7 @@ impl Scrape {
         let known = self.families.iter().position(|family| family.name == name);
         let number = self.is_selected(&name, kind).then(|| {
             known.unwrap_or_else(|| {
-                self.families.push(FamilyText { name, chunks: Vec::new(), seen: HashSet::default() });
+                self.families.push(FamilyText { name, chunks: Vec::new(), digests: Vec::new() });
                 self.families.len() - 1
             })
         });
@@ -194,25 +192,40 @@ impl Scrape {
 }
 
 impl FamilyText {
-    /// Returns the chunk for the next sample.
-    fn room(&mut self) -> &mut String {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
-            // Most metrics have a few samples.
-            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK + CHUNK / 8 };
-            self.chunks.push(String::with_capacity(capacity));
+    /// Removes all values of a series but the first; an error if there was one.
+    fn keep_first_values(&mut self) -> Result<(), InvalidMetric> {
+        self.digests.sort_unstable();
+        if self.digests.windows(2).all(|pair| pair[0] != pair[1]) {
+            return Ok(());
         }
-        self.chunks.last_mut().expect("pushed above if missing")
+        let mut series: HashSet<String> = HashSet::new();
+        let mut outcome = Ok(());
+        for chunk in &mut self.chunks {
+            let keeps = |line: &&str| {
+                let labelled = line.rsplit_once(' ').map_or(*line, |(labelled, _)| labelled);
+                let is_first = series.insert(labelled.to_owned());
+                if !is_first && outcome.is_ok() {
+                    let labels = labelled.strip_prefix(&*self.name).unwrap_or(labelled);
+                    let labels = if labels.is_empty() { "{}" } else { labels };
+                    let found = format!("two values of the series {labels}");
+                    outcome = Err(InvalidMetric::new(&self.name, found, "labels that tell them apart"));
+                }
+                is_first
+            };
+            *chunk = chunk.split_inclusive('\n').filter(keeps).collect();
+        }
+        outcome
     }
+}
 
-    /// Returns whether there is a sample with these labels. Reads all, and is needed only if digests are equal.
-    fn has(&self, labels: &str) -> bool {
-        let of_sample = |line: &str| {
-            let rest = line.strip_prefix(&*self.name)?;
-            let rest = ["_bucket", "_sum", "_count"].iter().find_map(|part| rest.strip_prefix(part)).unwrap_or(rest);
-            Some(rest.starts_with(&format!("{{{labels}}} ")) || (labels.is_empty() && rest.starts_with(' ')))
-        };
-        self.chunks.iter().flat_map(|chunk| chunk.lines()).any(|line| of_sample(line) == Some(true))
+/// Returns the chunk for the next sample.
+fn room(chunks: &mut Vec<String>) -> &mut String {
+    if chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
+        // Most metrics have a few samples.
+        let capacity = if chunks.is_empty() { 0 } else { CHUNK + CHUNK / 8 };
+        chunks.push(String::with_capacity(capacity));
     }
+    chunks.last_mut().expect("pushed above if missing")
 }
 
 fn header(family: &Family, format: TextFormat) -> String {

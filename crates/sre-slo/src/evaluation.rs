@@ -1,3 +1,5 @@
+use std::cell::RefCell;
+
 use serde::{Deserialize, Serialize};
 use sre_core::stats::binomial_tail;
 use sre_core::{
@@ -79,6 +81,32 @@ pub(crate) trait WindowCounts {
     fn latest(&self, now: Timestamp) -> Option<Timestamp>;
 }
 
+/// Counts of the windows that end now, each summed once: alerts and reported burn rates share most of them.
+struct SummedOnce<'a> {
+    windows: &'a dyn WindowCounts,
+    now: Timestamp,
+    known: RefCell<Vec<(Window, Observed)>>,
+}
+
+impl WindowCounts for SummedOnce<'_> {
+    fn sum(&self, window: Window, end: Timestamp) -> Observed {
+        if end != self.now {
+            return self.windows.sum(window, end);
+        }
+        let mut known = self.known.borrow_mut();
+        if let Some((_, observed)) = known.iter().find(|(summed, _)| *summed == window) {
+            return observed.clone();
+        }
+        let observed = self.windows.sum(window, end);
+        known.push((window, observed.clone()));
+        observed
+    }
+
+    fn latest(&self, now: Timestamp) -> Option<Timestamp> {
+        self.windows.latest(now)
+    }
+}
+
 /// Windows of the reported burn rates.
 pub(crate) const REPORTED: [Window; 6] =
     [Window::FIVE_MINUTES, Window::minutes(30), Window::HOUR, Window::hours(6), Window::DAY, Window::days(3)];
@@ -102,6 +130,8 @@ struct Judged {
 impl BudgetConfig {
     /// Evaluates the budget: `present` is its window or period, and `windows` has all others.
     pub(crate) fn reading(&self, present: &Observed, windows: &dyn WindowCounts, now: Timestamp) -> BudgetReading {
+        let known = RefCell::new(Vec::with_capacity(REPORTED.len() + 2));
+        let windows = &SummedOnce { windows, now, known };
         let counts = present.counts;
         let in_window = present.error_ratio.zip(self.total).map(|(ratio, total)| {
             let expected = counts.total().max(self.expected_events.unwrap_or(0));

@@ -137,7 +137,7 @@ impl IndicatorSnapshot {
             if let Some(rate) = burn.rate {
                 let help =
                     "Ratio of samples that missed the target over the window divided by the indicator's error budget.";
-                emit(gauge("sre.indicator.burn_rate", rate, help).with_label("window", burn.window.to_string()));
+                emit(gauge("sre.indicator.burn_rate", rate, help).with_label("window", burn.window.text()));
             }
         }
         for alert in &self.alerts {

@@ -136,7 +136,7 @@ impl SloSnapshot {
         for burn in &self.burn_rates {
             if let Some(rate) = burn.rate {
                 let help = "Error ratio over the window divided by the error budget; 1 spends the budget exactly.";
-                emit(gauge("sre.slo.burn_rate", rate, help).with_label("window", burn.window.to_string()));
+                emit(gauge("sre.slo.burn_rate", rate, help).with_label("window", burn.window.text()));
             }
         }
         for alert in &self.alerts {
@@ -237,8 +237,8 @@ impl BurnAlert {
     pub(super) fn labelled<'a>(&self, metric: Metric<'a>) -> Metric<'a> {
         metric
             .with_label("severity", self.severity.as_str())
-            .with_label("long_window", self.long_window.to_string())
-            .with_label("short_window", self.short_window.to_string())
+            .with_label("long_window", self.long_window.text())
+            .with_label("short_window", self.short_window.text())
             .with_label("threshold", self.threshold.to_string())
     }
 }
