@@ -51,10 +51,20 @@ impl<'a> EventSpan<'a> {
             Event::HttpRequest(request) => request.error.as_deref(),
             _ => None,
         };
-        let is_task = matches!(event.event, Event::TaskFinished(_));
+        Some(Self::new(event, matches!(event.event, Event::TaskFinished(_)), error))
+    }
+
+    /// Returns the span that the start of a task opens, which has the ids of the span of its end. Returns `None` for other
+    /// events, and for a task without any id.
+    pub fn started(event: &'a AgentEvent) -> Option<Self> {
+        let is_start = matches!(event.event, Event::TaskStarted(_)) && !event.task_key().is_empty();
+        is_start.then(|| Self::new(event, true, None))
+    }
+
+    fn new(event: &'a AgentEvent, is_task: bool, error: Option<&'a str>) -> Self {
         let key = event.task_key();
         let task_span = || span_id_of(stable_id(&["task-span", &event.agent, &key]));
-        Some(Self {
+        Self {
             trace_id: trace_id(event),
             span_id: event
                 .span_id
@@ -65,7 +75,7 @@ impl<'a> EventSpan<'a> {
             is_task,
             outcome: event.event.outcome(),
             error,
-        })
+        }
     }
 }
 
@@ -124,6 +134,18 @@ mod tests {
         assert_eq!(child.trace_id, root.trace_id);
         assert_eq!((root.start.as_secs(), child.start.as_secs(), child.end.as_secs()), (98, 99, 100));
         assert!(other.trace_id != root.trace_id && other.parent_span_id != Some(root.span_id));
+    }
+
+    #[test]
+    fn the_start_and_the_end_of_a_task_are_the_same_span() {
+        let event = |json: &str| AgentEvent::from_json(json.as_bytes()).unwrap();
+        let start = event(r#"{"time":100,"agent":"a","task":"t","event":"task_started"}"#);
+        let end =
+            event(r#"{"time":102,"agent":"a","task":"t","event":"task_finished","success":true,"duration_ms":2000}"#);
+        let (start, end) = (EventSpan::started(&start).unwrap(), EventSpan::of(&end).unwrap());
+        assert_eq!((start.trace_id, start.span_id, start.start), (end.trace_id, end.span_id, end.start));
+        assert_eq!(EventSpan::started(&event(r#"{"time":1,"agent":"a","event":"task_started"}"#)), None);
+        assert_eq!(EventSpan::started(&event(r#"{"time":1,"agent":"a","task":"t","event":"heartbeat"}"#)), None);
     }
 
     #[test]
