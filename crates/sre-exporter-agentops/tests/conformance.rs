@@ -64,9 +64,8 @@ impl Backend for AgentOps {
         arrived
     }
 
-    /// Without a token there is nothing to send.
-    fn needs_content(&self) -> bool {
-        true
+    fn is_lookup(&self, request: &Request) -> bool {
+        is_token(request)
     }
 }
 

@@ -6,7 +6,7 @@ mod schema;
 pub use ledger::ledger_store;
 pub use schema::schema;
 
-pub use crate::exporter::{Arrived, ArrivedSpan, Backend, CALL, SECRET, Usage, exporter};
+pub use crate::exporter::{Arrived, ArrivedSpan, Backend, CALL, SECRET, Usage, client, exporter};
 
 use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::event::TaskFinished;

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use sre_core::{
-    AgentEvent, ExponentialHistogram, ExportBatch, Metric, MetricUnit, Resource, Snapshot, Timestamp, Totals, Wants,
+    AgentEvent, EventSpan, ExponentialHistogram, ExportBatch, Metric, MetricUnit, Resource, Snapshot, Timestamp,
+    Totals, Wants,
 };
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -26,6 +27,11 @@ impl Data {
             Metric::histogram("suite.latency", histogram).with_unit(MetricUnit::Seconds),
         ];
         Self { events: events(&EVENTS), metrics, snapshots: vec![slo(), Snapshot::Totals(Totals::default())] }
+    }
+
+    /// Returns the number of tasks whose start is an event.
+    pub(super) fn starts(&self) -> u64 {
+        self.events.iter().filter(|event| EventSpan::started(event).is_some()).count() as u64
     }
 
     /// Values that are difficult for formats and backends.
