@@ -1,0 +1,200 @@
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::Method;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use sre_core::private::lock;
+use sre_core::{
+    AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
+    Snapshot, Timestamp, Wants,
+};
+
+use crate::feedback::Feedback;
+use crate::multipart::Multipart;
+use crate::objectives::Objective;
+use crate::run::{Operation, Run, rank};
+use crate::run_id::RunId;
+use crate::server::Server;
+use crate::settings::{LangSmithSettings, NAME, Project};
+use crate::traces::{Node, Traces};
+
+/// Sends events and the state of objectives to LangSmith.
+#[derive(Debug)]
+pub struct LangSmithExporter {
+    project: Project,
+    server: Server,
+    traces: Mutex<Traces>,
+    /// The runs of objectives that LangSmith has.
+    objectives: Mutex<HashSet<RunId>>,
+}
+
+/// Maximum number of remembered runs of objectives. A run that is forgotten is posted again, with the same id.
+const MAX_OBJECTIVES: usize = 10_000;
+
+impl LangSmithExporter {
+    /// Creates an exporter, without connecting to the backend.
+    pub fn new(settings: LangSmithSettings) -> Result<Self, InvalidExporter> {
+        let project = Project::try_from(settings)?;
+        Ok(Self { project, server: Server::default(), traces: Mutex::default(), objectives: Mutex::default() })
+    }
+
+    async fn export_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        let invalid = |error| self.project.api.invalid(error);
+        let mut form = Multipart::default();
+        let (runs, starts) = self.write_runs(batch, &mut form).map_err(invalid)?;
+        let judgements = self.write_judgements(batch, &mut form, http).await?;
+        let taken = runs + judgements;
+        if taken > 0 {
+            self.send(form, batch.at, http).await?;
+            let mut traces = lock(&self.traces);
+            starts.iter().for_each(|span| traces.posted(span.trace_id, span.span_id));
+        }
+        Ok(ExportReport::accepted(taken).with_ignored(batch.events.len() - taken))
+    }
+
+    /// Adds the runs of a batch. Returns the number of events that became runs, and the tasks that started.
+    fn write_runs<'a>(
+        &self,
+        batch: &ExportBatch<'a>,
+        form: &mut Multipart,
+    ) -> Result<(usize, Vec<EventSpan<'a>>), serde_json::Error> {
+        let (mut events, mut nodes) = (Vec::new(), Vec::new());
+        for event in batch.events.iter().filter(|event| !is_judgement(event)) {
+            if let Some(span) = EventSpan::started(event).or_else(|| EventSpan::of(event)) {
+                events.push(event);
+                nodes.push(Node { span, rank: rank(&event.event), kind: event.event.kind() });
+            }
+        }
+        let key = |span: &EventSpan<'_>| (span.trace_id, span.span_id);
+        let is_start = |event: &AgentEvent| matches!(event.event, Event::TaskStarted(_));
+        let ends = nodes.iter().zip(&events).filter(|(node, event)| node.span.is_task && !is_start(event));
+        let ends: HashSet<_> = ends.map(|(node, _)| key(&node.span)).collect();
+        let mut traces = lock(&self.traces);
+        let places = traces.place(&nodes);
+        let mut starts = Vec::new();
+        for ((Node { span, .. }, event), place) in nodes.iter().zip(&events).zip(&places) {
+            let operation = match is_start(event) {
+                // One run with start and end, as the vendor's own client combines them.
+                true if ends.contains(&key(span)) => continue,
+                false if span.is_task && traces.is_posted(span) => Operation::Patch,
+                _ => Operation::Post,
+            };
+            if is_start(event) {
+                starts.push(span.clone());
+            }
+            Run::of(event, span, place, operation, &self.project.name, batch.resource).write(form)?;
+        }
+        Ok((nodes.len(), starts))
+    }
+
+    /// Adds the evaluations and policy checks of a batch. Returns their number.
+    async fn write_judgements(
+        &self,
+        batch: &ExportBatch<'_>,
+        form: &mut Multipart,
+        http: &dyn HttpClient,
+    ) -> Result<usize, ExportError> {
+        let judgement = |event: &AgentEvent| {
+            let span = EventSpan::of(event)?;
+            Feedback::of(event, lock(&self.traces).subject(span.trace_id, event.parent_span_id))
+        };
+        let judgements = batch.events.iter().filter(|event| is_judgement(event));
+        let judgements: Vec<Feedback> = judgements.filter_map(|event| judgement(event)).collect();
+        self.write_feedback(judgements, form, batch.at, http).await
+    }
+
+    async fn write_feedback(
+        &self,
+        feedback: Vec<Feedback>,
+        form: &mut Multipart,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<usize, ExportError> {
+        if feedback.is_empty() {
+            return Ok(0);
+        }
+        let count = feedback.len();
+        let session_id = self.server.session_id(&self.project, at, http).await?;
+        for mut feedback in feedback {
+            feedback.session_id = session_id.map(str::to_owned);
+            feedback.write(form).map_err(|error| self.project.api.invalid(error))?;
+        }
+        Ok(count)
+    }
+
+    /// Exports the state of objectives: a run per objective and day, and its scores at that time.
+    async fn export_objectives(
+        &self,
+        batch: &ExportBatch<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let mut form = Multipart::default();
+        let (mut posted, mut feedback) = (Vec::new(), Vec::new());
+        let mut count = 0;
+        for snapshot in batch.snapshots {
+            let Snapshot::Slo(slo) = snapshot else { continue };
+            count += 1;
+            let objective = Objective::new(slo, batch.at, &self.project.name);
+            let is_known = lock(&self.objectives).contains(&objective.id());
+            let operation = if is_known { Operation::Patch } else { Operation::Post };
+            let run = objective.run(operation, &self.project.name);
+            run.write(&mut form).map_err(|error| self.project.api.invalid(error))?;
+            feedback.extend(objective.feedback());
+            posted.push(objective.id());
+        }
+        if count > 0 {
+            self.write_feedback(feedback, &mut form, batch.at, http).await?;
+            self.send(form, batch.at, http).await?;
+            let mut known = lock(&self.objectives);
+            if known.len() + posted.len() > MAX_OBJECTIVES {
+                known.clear();
+            }
+            known.extend(posted);
+        }
+        Ok(ExportReport::accepted(count).with_ignored(batch.snapshots.len() - count))
+    }
+
+    async fn send(&self, form: Multipart, at: Timestamp, http: &dyn HttpClient) -> Result<(), ExportError> {
+        let api = &self.project.api;
+        let request = api.request(Method::POST, "/runs/multipart").header(CONTENT_TYPE, Multipart::content_type());
+        let body = form.finish();
+        let answer = if self.server.takes_gzip(&self.project, at, http).await? {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            let written = encoder.write_all(&body);
+            let body = written.and_then(|()| encoder.finish()).map_err(|error| api.invalid(error))?;
+            api.send(request.header(CONTENT_ENCODING, "gzip"), body, at, http).await
+        } else {
+            api.send(request, body, at, http).await
+        };
+        match answer {
+            // LangSmith has these runs already, from an earlier attempt.
+            Err(ExportError::Rejected { status: 409, .. }) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+}
+
+/// Returns true for what becomes feedback.
+fn is_judgement(event: &AgentEvent) -> bool {
+    matches!(event.event, Event::Evaluation(_) | Event::PolicyCheck(_))
+}
+
+#[async_trait]
+impl Exporter for LangSmithExporter {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::EVENTS.and_snapshots()
+    }
+
+    async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        let report = self.export_objectives(batch, http).await?.with_ignored(batch.metrics.len());
+        Ok(report.and(self.export_events(batch, http).await?))
+    }
+}

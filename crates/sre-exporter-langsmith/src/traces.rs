@@ -1,0 +1,340 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use sre_core::{EventKind, EventSpan, SpanId, Timestamp, TraceId};
+
+use crate::run_id::RunId;
+
+/// The traces of the last runs, which give each run its place.
+///
+/// A run ends before its parents do, but its dotted order needs the times at which they started. They are known from the
+/// task's start event, or from the batch; a parent of which nothing is known yet is left out, so that the run is shown
+/// directly below the root. The first answer is kept, because all runs of a trace must agree on it.
+#[derive(Debug, Default)]
+pub(crate) struct Traces {
+    by_id: HashMap<TraceId, Trace>,
+    /// From the oldest on.
+    ids: VecDeque<TraceId>,
+}
+
+/// A span to place.
+pub(crate) struct Node<'a> {
+    pub(crate) span: EventSpan<'a>,
+    pub(crate) rank: Rank,
+    /// The kind of event, which tells events of the same span apart.
+    pub(crate) kind: EventKind,
+}
+
+/// Which of several events of the same span is the span's run. The others become children of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// Something without a duration.
+    Instant,
+    /// A call.
+    Call,
+    /// A step, which may have children.
+    Step,
+    /// A task.
+    Task,
+}
+
+/// The place of a run in its trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) id: RunId,
+    pub(crate) trace: RunId,
+    /// `None` for the root.
+    pub(crate) parent: Option<RunId>,
+    /// Times and ids from the root down, as LangSmith sorts runs.
+    pub(crate) dotted_order: String,
+    time: Timestamp,
+    depth: usize,
+}
+
+#[derive(Debug)]
+struct Trace {
+    /// The root run's time in dotted orders.
+    started: Timestamp,
+    /// The span of the root run, once it is known.
+    root: Option<SpanId>,
+    /// Tasks and steps, which may have children.
+    places: HashMap<SpanId, (Rank, Place)>,
+    /// Tasks whose start LangSmith has.
+    posted: HashSet<SpanId>,
+}
+
+const MAX_TRACES: usize = 10_000;
+/// Maximum number of tasks and steps of a trace.
+const MAX_PLACES: usize = 1_000;
+const MAX_DEPTH: usize = 64;
+
+/// The node of each span of a batch with the highest rank.
+type Owners = HashMap<(TraceId, SpanId), usize>;
+
+impl Traces {
+    /// Returns the places of runs that are sent together, in their order.
+    pub(crate) fn place(&mut self, nodes: &[Node<'_>]) -> Vec<Place> {
+        let mut owners = Owners::new();
+        let mut members: HashMap<TraceId, Vec<usize>> = HashMap::new();
+        for (index, Node { span, rank, .. }) in nodes.iter().enumerate() {
+            let owner = owners.entry((span.trace_id, span.span_id)).or_insert(index);
+            if nodes[*owner].rank < *rank {
+                *owner = index;
+            }
+            members.entry(span.trace_id).or_default().push(index);
+        }
+        for (trace, members) in members {
+            let nodes: Vec<&Node<'_>> = members.into_iter().map(|index| &nodes[index]).collect();
+            self.open(trace, &nodes);
+        }
+        let places = (0..nodes.len()).map(|index| self.place_one(nodes, &owners, index, &mut Vec::new())).collect();
+        self.evict();
+        places
+    }
+
+    /// Returns the run that a judgement with this parent is about: the root, unless the parent is known not to be it.
+    pub(crate) fn subject(&self, trace: TraceId, parent: Option<SpanId>) -> RunId {
+        let root = self.by_id.get(&trace).and_then(|trace| trace.root);
+        let of_span = parent.filter(|parent| root.is_some_and(|root| root != *parent));
+        of_span.map_or(RunId::of_trace(trace), RunId::of_span)
+    }
+
+    /// Returns true if LangSmith has the start of a task.
+    pub(crate) fn is_posted(&self, span: &EventSpan<'_>) -> bool {
+        self.by_id.get(&span.trace_id).is_some_and(|trace| trace.posted.contains(&span.span_id))
+    }
+
+    /// Remembers that LangSmith has the start of a task.
+    pub(crate) fn posted(&mut self, trace: TraceId, span: SpanId) {
+        if let Some(trace) = self.by_id.get_mut(&trace).filter(|trace| trace.posted.len() < MAX_PLACES) {
+            trace.posted.insert(span);
+        }
+    }
+
+    /// Finds the root of a trace among some of its spans.
+    fn open(&mut self, id: TraceId, nodes: &[&Node<'_>]) {
+        let is_new = !self.by_id.contains_key(&id);
+        if is_new {
+            self.ids.push_back(id);
+        }
+        let trace = self.by_id.entry(id).or_insert_with(|| {
+            let started = nodes.iter().map(|node| node.span.start).min().unwrap_or_default();
+            Trace { started, root: None, places: HashMap::new(), posted: HashSet::new() }
+        });
+        if trace.root.is_some() {
+            return;
+        }
+        let roots = nodes.iter().filter(|node| node.rank == Rank::Task || node.span.parent_span_id.is_none());
+        let root = roots
+            .min_by_key(|Node { span, rank, .. }| (*rank != Rank::Task, span.parent_span_id.is_some(), span.start));
+        let Some(Node { span, rank, .. }) = root else { return };
+        // A time with which runs were sent stays.
+        if is_new {
+            trace.started = span.start;
+        }
+        trace.root = Some(span.span_id);
+        let place = trace.root_place(id);
+        trace.places.insert(span.span_id, (*rank, place));
+    }
+
+    fn place_one(&mut self, nodes: &[Node<'_>], owners: &Owners, index: usize, path: &mut Vec<SpanId>) -> Place {
+        let Node { span, rank, kind } = &nodes[index];
+        let trace_id = span.trace_id;
+        let known = |traces: &Self, id: &SpanId| traces.by_id[&trace_id].places.get(id).cloned();
+        path.push(span.span_id);
+        let stored = known(self, &span.span_id);
+        let owner = owners.get(&(trace_id, span.span_id)).copied().unwrap_or(index);
+        // The start and the end of a task are the same run.
+        let is_owner = nodes[owner].rank == *rank && (*rank == Rank::Task || nodes[owner].kind == *kind);
+        let is_outranked = stored.as_ref().is_some_and(|(of, _)| of > rank) || !is_owner;
+        let parent = match (stored, is_outranked) {
+            (Some((_, place)), false) => return place,
+            (Some((_, place)), true) => place,
+            (None, true) => self.place_one(nodes, owners, owner, path),
+            (None, false) => match span.parent_span_id.filter(|id| !path.contains(id) && path.len() < MAX_DEPTH) {
+                None => self.by_id[&trace_id].root_place(trace_id),
+                Some(parent) => match (known(self, &parent), owners.get(&(trace_id, parent))) {
+                    (Some((_, place)), _) => place,
+                    (None, Some(parent)) => self.place_one(nodes, owners, *parent, path),
+                    (None, None) => self.by_id[&trace_id].root_place(trace_id),
+                },
+            },
+        };
+        // The span of an instant may have a run in a later batch.
+        let id = if is_outranked || *rank == Rank::Instant {
+            RunId::derived(&["run", &kind.to_string(), &trace_id.to_string(), &span.span_id.to_string()])
+        } else {
+            RunId::of_span(span.span_id)
+        };
+        let trace = self.by_id.get_mut(&trace_id).expect("opened");
+        let parent = if parent.depth < MAX_DEPTH { parent } else { trace.root_place(trace_id) };
+        let place = parent.child(id, span.start);
+        if *rank >= Rank::Step && !is_outranked && trace.places.len() < MAX_PLACES {
+            trace.places.insert(span.span_id, (*rank, place.clone()));
+        }
+        place
+    }
+
+    fn evict(&mut self) {
+        while self.ids.len() > MAX_TRACES
+            && let Some(oldest) = self.ids.pop_front()
+        {
+            self.by_id.remove(&oldest);
+        }
+    }
+}
+
+impl Trace {
+    fn root_place(&self, id: TraceId) -> Place {
+        let id = RunId::of_trace(id);
+        Place { id, trace: id, parent: None, dotted_order: segment(self.started, id), time: self.started, depth: 1 }
+    }
+}
+
+impl Place {
+    /// Returns the place of a child. LangSmith refuses dotted orders in which a child starts before its parent.
+    fn child(&self, id: RunId, start: Timestamp) -> Self {
+        let time = start.max(self.time);
+        let dotted_order = format!("{}.{}", self.dotted_order, segment(time, id));
+        Self { id, trace: self.trace, parent: Some(self.id), dotted_order, time, depth: self.depth + 1 }
+    }
+
+    /// Returns the place of a run that is a trace of its own.
+    pub(crate) fn alone(id: RunId, start: Timestamp) -> Self {
+        Self { id, trace: id, parent: None, dotted_order: segment(start, id), time: start, depth: 1 }
+    }
+}
+
+/// Returns one level of a dotted order, such as `20260101T000000000000Z` and the id.
+fn segment(time: Timestamp, id: RunId) -> String {
+    let time = time.to_string();
+    let (seconds, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((time.trim_end_matches('Z'), ""));
+    let seconds: String = seconds.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();
+    format!("{seconds}{micros}Z{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use sre_core::AgentEvent;
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    /// Returns an event of the trace with these ids, from `start` to `end` in seconds.
+    fn node(rank: Rank, id: u8, parent: Option<u8>, start: u32, end: u32) -> Node<'static> {
+        let kind = match rank {
+            Rank::Instant => r#""event":"handoff","from":"a","to":"b""#,
+            Rank::Call => r#""event":"llm_call""#,
+            Rank::Step => r#""event":"step_finished","name":"s""#,
+            Rank::Task => r#""event":"task_finished","success":true"#,
+        };
+        let parent = parent.map(|id| format!(r#","parent_span_id":"{id:016x}""#)).unwrap_or_default();
+        let json = format!(
+            r#"{{{kind},"time":{end},"agent":"a","task":"t","trace_id":"{TRACE}","span_id":"{id:016x}"{parent},"duration_ms":{}}}"#,
+            (end - start) * 1_000
+        );
+        let event = Box::leak(Box::new(AgentEvent::from_json(json.as_bytes()).unwrap()));
+        Node { span: EventSpan::of(event).unwrap(), rank, kind: event.event.kind() }
+    }
+
+    /// Returns the ids of a dotted order by the last digits of their spans, and its times by their seconds.
+    fn levels(place: &Place) -> Vec<(String, String)> {
+        let level = |level: &str| {
+            let (time, id) = level.split_once('Z').unwrap();
+            (time[13..15].to_owned(), id[34..].to_owned())
+        };
+        place.dotted_order.split('.').map(level).collect()
+    }
+
+    fn levels_of(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(time, id)| ((*time).to_owned(), (*id).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_dotted_order_has_times_and_ids_from_the_root_down() {
+        let nodes =
+            [node(Rank::Call, 3, Some(2), 6, 8), node(Rank::Step, 2, Some(1), 5, 9), node(Rank::Task, 1, None, 4, 10)];
+        let places = Traces::default().place(&nodes);
+        let root = "19700101T000004000000Z4bf92f35-77b3-4da6-a3ce-929d0e0e4736";
+        let step = "19700101T000005000000Z00000000-0000-0000-0000-000000000002";
+        assert_eq!(places[2].dotted_order, root);
+        assert_eq!(places[1].dotted_order, format!("{root}.{step}"));
+        assert!(places[0].dotted_order.starts_with(&format!("{root}.{step}.")), "{places:?}");
+        assert_eq!((places[0].parent, places[1].parent), (Some(places[1].id), Some(places[2].id)));
+        assert!(places.iter().all(|place| place.trace == places[2].id));
+    }
+
+    #[test]
+    fn runs_agree_on_the_root_however_they_are_batched() {
+        let mut traces = Traces::default();
+        let first = traces.place(&[node(Rank::Call, 3, Some(2), 6, 8)]);
+        assert_eq!(
+            levels(&first[0]),
+            levels_of(&[("06", "36"), ("06", "03")]),
+            "all that is known is the call's start"
+        );
+        let again = traces.place(&[node(Rank::Call, 3, Some(2), 6, 8)]);
+        assert_eq!(first, again, "sent again, it is the same");
+        let step = traces.place(&[node(Rank::Step, 2, Some(1), 5, 9)]);
+        assert_eq!(levels(&step[0]), levels_of(&[("06", "36"), ("06", "02")]), "not before the root");
+        let task = traces.place(&[node(Rank::Task, 1, None, 4, 10)]);
+        assert_eq!(levels(&task[0]), levels_of(&[("06", "36")]), "the root keeps the time that its runs have");
+        assert_eq!(traces.subject(TRACE.parse().unwrap(), "0000000000000001".parse().ok()), task[0].id);
+    }
+
+    #[test]
+    fn the_start_of_a_task_gives_every_run_its_time() {
+        let mut traces = Traces::default();
+        let start = traces.place(&[node(Rank::Task, 1, Some(9), 4, 4)]);
+        let inner = traces.place(&[node(Rank::Task, 5, Some(1), 5, 5)]);
+        assert_eq!(levels(&start[0]), levels_of(&[("04", "36")]), "a parent elsewhere is no run");
+        let call = traces.place(&[node(Rank::Call, 6, Some(5), 7, 8)]);
+        assert_eq!(levels(&call[0]), levels_of(&[("04", "36"), ("05", "05"), ("07", "06")]));
+        assert_eq!(traces.place(&[node(Rank::Task, 5, Some(1), 5, 9)]), inner);
+        assert_eq!(traces.place(&[node(Rank::Task, 1, Some(9), 4, 9)]), start);
+    }
+
+    #[test]
+    fn events_of_the_same_span_are_runs_of_their_own() {
+        let nodes =
+            [node(Rank::Instant, 1, None, 5, 5), node(Rank::Call, 1, None, 4, 9), node(Rank::Task, 1, None, 4, 9)];
+        let mut traces = Traces::default();
+        let places = traces.place(&nodes);
+        assert_eq!((places[0].parent, places[1].parent), (Some(places[2].id), Some(places[2].id)));
+        assert!(places[0].id != places[1].id);
+        assert_eq!(traces.place(&nodes), places);
+        assert_eq!(traces.place(&nodes[..1]), places[..1]);
+    }
+
+    #[test]
+    fn a_handoff_leaves_the_id_of_its_span_to_a_later_step() {
+        let mut traces = Traces::default();
+        let handoff = traces.place(&[node(Rank::Task, 1, None, 4, 4), node(Rank::Instant, 2, Some(1), 5, 5)]);
+        let step = traces.place(&[node(Rank::Step, 2, Some(1), 5, 9)]);
+        assert_ne!(handoff[1].id, step[0].id);
+        assert_eq!((handoff[1].parent, step[0].parent), (Some(handoff[0].id), Some(handoff[0].id)));
+    }
+
+    #[test]
+    fn cycles_and_deep_chains_end_at_the_root() {
+        let mut nodes = vec![node(Rank::Step, 1, Some(2), 1, 2), node(Rank::Step, 2, Some(1), 1, 2)];
+        nodes.push(node(Rank::Step, 3, Some(3), 1, 2));
+        nodes.extend((10..250).map(|id| node(Rank::Step, id, Some(id + 1), 1, 2)));
+        for place in Traces::default().place(&nodes) {
+            let depth = place.dotted_order.split('.').count();
+            assert!((2..=MAX_DEPTH + 1).contains(&depth), "{depth}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut traces = Traces::default();
+        for number in 1..=MAX_TRACES as u128 + 5 {
+            let mut node = node(Rank::Task, 1, None, 1, 2);
+            node.span.trace_id = TraceId::from_bytes(number.to_be_bytes()).unwrap();
+            traces.place(&[node]);
+        }
+        assert_eq!((traces.by_id.len(), traces.ids.len()), (MAX_TRACES, MAX_TRACES));
+    }
+}
