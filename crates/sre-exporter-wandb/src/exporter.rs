@@ -1,0 +1,217 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Map;
+use sre_core::private::lock;
+use sre_core::{
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Status,
+    Timestamp, Wants,
+};
+
+use crate::rows;
+use crate::run::{NewRun, Row, Run};
+use crate::runs::Runs;
+use crate::settings::{NAME, Project, WandbSettings};
+
+/// Sends the state of objectives, costs, tasks and evaluations to Weights & Biases.
+#[derive(Debug)]
+pub struct WandbExporter {
+    project: Project,
+    runs: Mutex<Runs>,
+}
+
+/// How long a run without rows is kept running.
+const HEARTBEATS_END: Duration = Duration::from_secs(3_600);
+/// Maximum number of requests without rows at an interval.
+const MAX_HEARTBEATS: usize = 100;
+
+impl WandbExporter {
+    /// Creates an exporter, without connecting to the backend.
+    pub fn new(settings: WandbSettings) -> Result<Self, InvalidExporter> {
+        Ok(Self { project: Project::try_from(settings)?, runs: Mutex::default() })
+    }
+
+    /// Marks the runs of this process as ended: `finished` with the exit code 0, and `failed` with another. They are running
+    /// again with their next row. Without this call, W&B shows a run as crashed some minutes after its last row.
+    pub async fn finish(&self, exit_code: i32, at: Timestamp, http: &dyn HttpClient) -> Result<(), ExportError> {
+        let runs = lock(&self.runs).all();
+        for run in runs {
+            run.finish(&self.project, exit_code, at, http).await?;
+        }
+        lock(&self.runs).clear();
+        Ok(())
+    }
+
+    /// Adds the measurements among events to the runs of their agents.
+    async fn export_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        let mut by_agent: Vec<(&str, Vec<usize>, Vec<Row>)> = Vec::new();
+        let mut taken = 0;
+        for (place, event) in batch.events.iter().enumerate() {
+            let Some(row) = rows::of_event(event) else { continue };
+            taken += 1;
+            match by_agent.iter_mut().find(|(agent, ..)| *agent == event.agent) {
+                Some((_, places, rows)) => {
+                    places.push(place);
+                    rows.push(row);
+                }
+                None => by_agent.push((&event.agent, vec![place], vec![row])),
+            }
+        }
+        let mut report = ExportReport::default().with_ignored(batch.events.len() - taken);
+        let mut is_first = true;
+        for (agent, places, rows) in by_agent {
+            let new = rows::run_of_agent(agent, batch.resource.service_name());
+            match self.add_rows(new, rows, batch.at, http).await {
+                Ok(()) => report = report.and(ExportReport::accepted(places.len())),
+                Err(error) if is_first => return Err(error),
+                // Other runs have their rows: only these are sent again.
+                Err(error) => report = report.and(ExportReport::default().with_failed(&places, &error)),
+            }
+            is_first = false;
+        }
+        Ok(report)
+    }
+
+    async fn add_rows(
+        &self,
+        new: NewRun,
+        rows: Vec<Row>,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        let mut run = self.run(new, at, http).await?;
+        run.append(&self.project, rows, Map::new(), at, http).await?;
+        lock(&self.runs).put(run);
+        Ok(())
+    }
+
+    /// Returns a run, which is created if it is missing.
+    async fn run(&self, new: NewRun, at: Timestamp, http: &dyn HttpClient) -> Result<Run, ExportError> {
+        let known = lock(&self.runs).get(&new.id);
+        if let Some(run) = known {
+            return Ok(run);
+        }
+        let run = Run::open(&self.project, new, at, http).await?;
+        lock(&self.runs).put(run.clone());
+        Ok(run)
+    }
+
+    /// Adds a row to the run of each objective, and one to the run of costs and totals.
+    async fn export_state(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        let mut report = ExportReport::default();
+        let service = batch.resource.service_name();
+        let (mut totals, mut of_totals) = (Map::new(), 0);
+        for snapshot in batch.snapshots {
+            match snapshot {
+                Snapshot::Slo(slo) => report = report.and(self.export_slo(slo, service, batch.at, http).await?),
+                Snapshot::Totals(all) => {
+                    rows::add_totals(&mut totals, all);
+                    of_totals += 1;
+                }
+                Snapshot::Costs(costs) => {
+                    rows::add_costs(&mut totals, costs);
+                    of_totals += 1;
+                }
+                _ => report = report.with_ignored(1),
+            }
+        }
+        if !totals.is_empty() {
+            let mut run = self.run(rows::run_of_totals(service), batch.at, http).await?;
+            if run.last != Some(batch.at) {
+                let row = Row { time: batch.at, metrics: totals };
+                run.append(&self.project, vec![row], Map::new(), batch.at, http).await?;
+                lock(&self.runs).put(run);
+            }
+        }
+        Ok(report.and(ExportReport::accepted(of_totals)))
+    }
+
+    async fn export_slo(
+        &self,
+        slo: &SloSnapshot,
+        service: &str,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let mut run = self.run(rows::run_of_slo(slo, service), at, http).await?;
+        let mut report = ExportReport::accepted(1);
+        if run.last == Some(at) {
+            // From an earlier attempt, in which another run failed.
+            return Ok(report);
+        }
+        if run.status != Some(slo.status) {
+            match self.alert(&run, slo, at, http).await {
+                Err(error) if error.is_retryable() || error.is_unauthorized() => return Err(error),
+                Err(error) => report = ExportReport::default().with_rejected(1, error.to_string()),
+                Ok(()) => {}
+            }
+            run.status = Some(slo.status);
+            // The alert is not sent again if the row is.
+            lock(&self.runs).put(run.clone());
+        }
+        let (metrics, summary) = rows::of_slo(slo);
+        run.append(&self.project, vec![Row { time: at, metrics }], summary, at, http).await?;
+        lock(&self.runs).put(run);
+        Ok(report)
+    }
+
+    /// Sends an alert if the objective has become critical or exhausted.
+    async fn alert(
+        &self,
+        run: &Run,
+        slo: &SloSnapshot,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        let severity = match slo.status {
+            Status::Exhausted => "ERROR",
+            Status::Critical => "WARN",
+            _ => return Ok(()),
+        };
+        let percent = |ratio: f64| format!("{:.1} %", ratio * 100.0);
+        let budget = slo.error_budget.remaining.filter(|share| share.is_finite()).map(percent);
+        let budget = budget.unwrap_or_else(|| "unknown".to_owned());
+        let title = format!("SLO {} is {}", slo.name, slo.status.as_str());
+        let text = format!(
+            "Objective {} of agent {}: {} good and {} bad events in {}, error budget left: {budget}.",
+            slo.name, slo.agent, slo.good, slo.bad, slo.window
+        );
+        run.alert(&self.project, severity, title, text, at, http).await
+    }
+
+    /// Keeps the runs running that have no row in this batch.
+    async fn send_heartbeats(&self, runs: Vec<Run>, at: Timestamp, http: &dyn HttpClient) {
+        let is_silent = |run: &Run| {
+            let has_row = lock(&self.runs).get(&run.id).is_some_and(|now| now.rows != run.rows);
+            !has_row && run.last.is_some_and(|last| at.since(last) < HEARTBEATS_END)
+        };
+        for run in runs.into_iter().filter(is_silent).take(MAX_HEARTBEATS) {
+            // Nothing is lost if it fails; the next row is a sign of life, too.
+            if run.heartbeat(&self.project, at, http).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Exporter for WandbExporter {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::EVENTS.and_snapshots()
+    }
+
+    async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        let mut report = ExportReport::default().with_ignored(batch.metrics.len());
+        if !batch.snapshots.is_empty() {
+            let before = lock(&self.runs).all();
+            report = report.and(self.export_state(batch, http).await?);
+            self.send_heartbeats(before, batch.at, http).await;
+        }
+        Ok(report.and(self.export_events(batch, http).await?))
+    }
+}

@@ -1,0 +1,181 @@
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sre_core::{ExportError, HttpClient, Status, Timestamp};
+
+use crate::graphql;
+use crate::settings::Project;
+
+/// A run to which rows are added.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// The id of the run within its project.
+    pub(crate) id: String,
+    /// The number of rows of its history, which is the offset and the step of the next one.
+    pub(crate) rows: u64,
+    /// The status in its last row, if it is an objective's.
+    pub(crate) status: Option<Status>,
+    /// The time of the last row that this process added.
+    pub(crate) last: Option<Timestamp>,
+}
+
+/// What a run is created with.
+pub(crate) struct NewRun {
+    pub(crate) id: String,
+    pub(crate) display_name: String,
+    pub(crate) config: Map<String, Value>,
+}
+
+/// A row of a run's history: a time and metrics.
+pub(crate) struct Row {
+    pub(crate) time: Timestamp,
+    pub(crate) metrics: Map<String, Value>,
+}
+
+/// What is encoded in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The key of an objective's status in the summary.
+pub(crate) const STATUS: &str = "slo/status";
+
+const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $entity: String, $displayName: String, \
+    $config: JSONString, $tags: [String!]) { upsertBucket(input: {name: $name, modelName: $project, entityName: $entity, \
+    displayName: $displayName, config: $config, tags: $tags}) { bucket { id name historyLineCount summaryMetrics } inserted } }";
+
+const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
+    $title: String!, $text: String!, $severity: AlertSeverity = INFO, $waitDuration: Duration) { \
+    notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, runName: $runName, title: $title, \
+    text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }";
+
+#[derive(Deserialize)]
+struct Upserted {
+    #[serde(rename = "upsertBucket")]
+    upsert_bucket: UpsertBucket,
+}
+
+#[derive(Deserialize)]
+struct UpsertBucket {
+    bucket: Bucket,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bucket {
+    history_line_count: Option<u64>,
+    summary_metrics: Option<String>,
+}
+
+impl Run {
+    /// Creates a run, or finds it. Rows are added after those that it has.
+    pub(crate) async fn open(
+        project: &Project,
+        new: NewRun,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<Self, ExportError> {
+        let config: Map<String, Value> =
+            new.config.into_iter().map(|(key, value)| (key, json!({"value": value}))).collect();
+        let variables = json!({
+            "name": new.id,
+            "project": project.name,
+            "entity": project.entity,
+            "displayName": new.display_name,
+            "config": Value::from(config).to_string(),
+            "tags": project.tags,
+        });
+        let answer: Option<Upserted> = graphql::send(project, "UpsertBucket", UPSERT, variables, at, http).await?;
+        // Without the number of rows, new rows could replace old ones.
+        let no_run = || graphql::rejected(502, "the response to UpsertBucket has no run".to_owned());
+        let bucket = answer.ok_or_else(no_run)?.upsert_bucket.bucket;
+        let summary = bucket.summary_metrics.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let status = summary.as_ref().and_then(|summary| summary[STATUS].as_str()?.parse().ok());
+        Ok(Self { id: new.id, rows: bucket.history_line_count.unwrap_or(0), status, last: None })
+    }
+
+    /// Adds rows. The summary has the metrics of the last row and `summary`. Adding them again after an error replaces
+    /// them, because the offset is the same.
+    pub(crate) async fn append(
+        &mut self,
+        project: &Project,
+        rows: Vec<Row>,
+        summary: Map<String, Value>,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        let time = rows.last().map(|row| row.time);
+        let (mut lines, mut last) = (Vec::new(), Map::new());
+        for (step, Row { time, mut metrics }) in (self.rows..).zip(rows) {
+            metrics.insert("_step".to_owned(), step.into());
+            metrics.insert("_timestamp".to_owned(), json!(time.as_unix_seconds()));
+            last.extend(metrics.clone());
+            lines.push(Value::from(metrics).to_string());
+        }
+        let count = lines.len() as u64;
+        last.extend(summary);
+        let body = json!({"files": {
+            "wandb-history.jsonl": {"offset": self.rows, "content": lines},
+            "wandb-summary.json": {"offset": 0, "content": [Value::from(last).to_string()]},
+        }});
+        self.stream(project, &body, at, http).await?;
+        self.rows += count;
+        self.last = time;
+        Ok(())
+    }
+
+    /// Tells that the run is alive. A run of which nothing is heard for minutes is shown as crashed.
+    pub(crate) async fn heartbeat(
+        &self,
+        project: &Project,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        self.stream(project, &json!({}), at, http).await
+    }
+
+    /// Marks the run as ended.
+    pub(crate) async fn finish(
+        &self,
+        project: &Project,
+        exit_code: i32,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        self.stream(project, &json!({"complete": true, "exitcode": exit_code}), at, http).await
+    }
+
+    /// Notifies the subscribers of the project's alerts.
+    pub(crate) async fn alert(
+        &self,
+        project: &Project,
+        severity: &str,
+        title: String,
+        text: String,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        let variables = json!({
+            "entityName": project.entity,
+            "projectName": project.name,
+            "runName": self.id,
+            "title": title,
+            "text": text,
+            "severity": severity,
+            // Milliseconds, within which an alert of the same title is not repeated.
+            "waitDuration": 60_000,
+        });
+        graphql::send::<Value>(project, "NotifyScriptableRunAlert", ALERT, variables, at, http).await.map(drop)
+    }
+
+    async fn stream(
+        &self,
+        project: &Project,
+        body: &Value,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        let encoded = |text| utf8_percent_encode(text, SEGMENT).to_string();
+        let path =
+            format!("/files/{}/{}/{}/file_stream", encoded(&project.entity), encoded(&project.name), encoded(&self.id));
+        project.api.post_json(&path, body, at, http).await.map(drop)
+    }
+}
