@@ -16,12 +16,13 @@ enum Outside {
     NodeTaps,
 }
 
-const OUTSIDE: [Outside; 10] = [
+const OUTSIDE: [Outside; 11] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
     Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
+    Outside::Module { name: "langsmith", pypi: "langsmith" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
     Outside::Module { name: "rotel", pypi: "rotel" },
     Outside::Module { name: "schemathesis", pypi: "schemathesis==4.32.5" },

@@ -16,46 +16,34 @@ struct Row {
     read: fn(&mut Fields<'_>) -> Result<Arc<dyn Exporter>, ConfigError>,
 }
 
-/// All exporters of this build. To add an exporter, add a row.
-static EXPORTERS: &[Row] = &[
-    #[cfg(feature = "otlp")]
-    Row {
-        name: "otlp",
-        read: |fields| exporter(fields, crate::otlp::OtlpSettings::read, crate::otlp::OtlpExporter::new),
-    },
-    #[cfg(feature = "langfuse")]
-    Row {
-        name: "langfuse",
-        read: |fields| {
-            exporter(fields, crate::langfuse::LangfuseSettings::read, crate::langfuse::LangfuseExporter::new)
-        },
-    },
-    #[cfg(feature = "datadog")]
-    Row {
-        name: "datadog",
-        read: |fields| exporter(fields, crate::datadog::DatadogSettings::read, crate::datadog::DatadogExporter::new),
-    },
-    #[cfg(feature = "agentops")]
-    Row {
-        name: "agentops",
-        read: |fields| {
-            exporter(fields, crate::agentops::AgentOpsSettings::read, crate::agentops::AgentOpsExporter::new)
-        },
-    },
-    #[cfg(feature = "helicone")]
-    Row {
-        name: "helicone",
-        read: |fields| {
-            exporter(fields, crate::helicone::HeliconeSettings::read, crate::helicone::HeliconeExporter::new)
-        },
-    },
-];
+macro_rules! exporters {
+    ($($name:literal: $module:ident::{$settings:ident, $exporter:ident},)*) => {
+        static EXPORTERS: &[Row] = &[
+            $(
+                #[cfg(feature = $name)]
+                Row {
+                    name: $name,
+                    read: |fields| exporter(fields, crate::$module::$settings::read, crate::$module::$exporter::new),
+                },
+            )*
+        ];
+    };
+}
+
+// All exporters, by the names of their features, of which this build may lack some. To add an exporter, add a row.
+exporters! {
+    "otlp": otlp::{OtlpSettings, OtlpExporter},
+    "langfuse": langfuse::{LangfuseSettings, LangfuseExporter},
+    "langsmith": langsmith::{LangSmithSettings, LangSmithExporter},
+    "braintrust": braintrust::{BraintrustSettings, BraintrustExporter},
+    "datadog": datadog::{DatadogSettings, DatadogExporter},
+    "wandb": wandb::{WandbSettings, WandbExporter},
+    "agentops": agentops::{AgentOpsSettings, AgentOpsExporter},
+    "helicone": helicone::{HeliconeSettings, HeliconeExporter},
+}
 
 /// Reads the settings of an exporter, and creates it.
-#[cfg_attr(
-    not(any(feature = "otlp", feature = "langfuse", feature = "datadog", feature = "agentops", feature = "helicone")),
-    expect(dead_code, reason = "no exporter in this build")
-)]
+#[allow(dead_code, reason = "a build may have no exporter")]
 fn exporter<S, E: Exporter + 'static>(
     fields: &mut Fields<'_>,
     read: fn(&mut Fields<'_>) -> Result<S, ConfigError>,

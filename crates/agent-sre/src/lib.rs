@@ -79,6 +79,20 @@ pub use sre_exporter_agentops as agentops;
 #[cfg(feature = "helicone")]
 #[doc(inline)]
 pub use sre_exporter_helicone as helicone;
+/// Runs and feedback to LangSmith.
+#[cfg(feature = "langsmith")]
+#[doc(inline)]
+pub use sre_exporter_langsmith as langsmith;
+
+/// Logs, experiments and scores to Braintrust.
+#[cfg(feature = "braintrust")]
+#[doc(inline)]
+pub use sre_exporter_braintrust as braintrust;
+
+/// Runs, metrics and alerts to Weights & Biases.
+#[cfg(feature = "wandb")]
+#[doc(inline)]
+pub use sre_exporter_wandb as wandb;
 
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
@@ -131,6 +145,15 @@ mod pages {
 
     #[doc = include_str!("../../sre-exporter-langfuse/README.md")]
     struct LangfuseExporter;
+
+    #[doc = include_str!("../../sre-exporter-langsmith/README.md")]
+    struct LangSmithExporter;
+
+    #[doc = include_str!("../../sre-exporter-braintrust/README.md")]
+    struct BraintrustExporter;
+
+    #[doc = include_str!("../../sre-exporter-wandb/README.md")]
+    struct WandbExporter;
 
     #[doc = include_str!("../../sre-exporter-otlp/README.md")]
     struct OtlpExporter;

@@ -68,15 +68,24 @@ pub use sre_exporter_datadog::{DatadogEvent, DatadogExporter, DatadogSettings};
 #[cfg(feature = "helicone")]
 #[doc(no_inline)]
 pub use sre_exporter_helicone::{CallContext, HeliconeExporter, HeliconeHeaders, HeliconeSettings};
+#[cfg(feature = "braintrust")]
+#[doc(no_inline)]
+pub use sre_exporter_braintrust::{BraintrustExporter, BraintrustSettings};
 #[cfg(feature = "langfuse")]
 #[doc(no_inline)]
 pub use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};
+#[cfg(feature = "langsmith")]
+#[doc(no_inline)]
+pub use sre_exporter_langsmith::{LangSmithExporter, LangSmithSettings};
 #[cfg(feature = "otlp")]
 #[doc(no_inline)]
 pub use sre_exporter_otlp::{OtlpExporter, OtlpSettings};
 #[cfg(feature = "prometheus")]
 #[doc(no_inline)]
 pub use sre_exporter_prometheus::PrometheusExporter;
+#[cfg(feature = "wandb")]
+#[doc(no_inline)]
+pub use sre_exporter_wandb::{WandbExporter, WandbSettings};
 #[cfg(feature = "http")]
 #[doc(no_inline)]
 pub use sre_http::{Outbox, OutboxOptions};

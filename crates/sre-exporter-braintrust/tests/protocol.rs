@@ -180,6 +180,15 @@ async fn rows_have_the_fields_of_the_vendors_client() {
     }
     let requests = sink.requests().await;
     let ours = sink.rows().await;
+    let bytes = |rows: &[Value]| rows.iter().map(|row| row.to_string().len()).sum::<usize>();
+    let theirs =
+        recording["requests"].as_array().unwrap().iter().filter_map(|request| request["body"]["rows"].as_array());
+    let theirs = bytes(theirs.clone().next().expect("the logs"));
+    assert!(
+        bytes(&ours[..3]) * 10 <= theirs * 11,
+        "{} bytes, beside {theirs} of the vendor's client",
+        bytes(&ours[..3])
+    );
     // What is left out, and why: see the crate's documentation.
     let left_out = ["context", "log_id", "project_id", "experiment_id", "org_name", "input", "output", "expected"];
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();

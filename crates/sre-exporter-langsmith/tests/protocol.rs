@@ -181,11 +181,16 @@ async fn requests_are_those_of_the_vendors_client() {
         let ours = sink.requests().await.into_iter().find(is_same).expect("the same endpoint");
         assert!(ours.headers.contains_key("x-api-key"));
     }
+    let parts = || requests.iter().filter_map(|request| request["body"]["parts"].as_array()).flatten();
+    let theirs: usize = parts().map(|part| part["body"].to_string().len()).sum();
+    let ours = sink.requests().await;
+    let ours = ours.iter().filter(|request| request.url.path() == "/runs/multipart").flat_map(form::parts);
+    let ours: usize = ours.map(|(_, content)| content.to_string().len()).sum();
+    assert!(ours * 10 <= theirs * 11, "{ours} bytes, beside {theirs} of the vendor's client");
     // The kinds of record, and the fields that are left out; see the crate's documentation.
     let ours = sink.records().await;
     let left_out = ["tags", "correction", "comment", "comparative_experiment_id", "feedback_group_id", "extra"];
-    let parts = requests.iter().filter_map(|request| request["body"]["parts"].as_array()).flatten();
-    for part in parts {
+    for part in parts() {
         let name = part["headers"]["content-disposition"].as_str().unwrap().split('"').nth(1).unwrap();
         let mut name = name.split('.');
         let (operation, field) = (name.next().unwrap(), name.nth(1));

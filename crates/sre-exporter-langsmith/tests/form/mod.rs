@@ -7,7 +7,7 @@ use sre_testkit::otlp;
 use wiremock::Request;
 
 /// Returns the parts of a request by name, in order.
-fn parts(request: &Request) -> Vec<(String, Value)> {
+pub(crate) fn parts(request: &Request) -> Vec<(String, Value)> {
     let content_type = request.headers["content-type"].to_str().unwrap();
     let boundary = content_type.strip_prefix("multipart/form-data; boundary=").expect("multipart");
     let body = String::from_utf8(otlp::body(request)).unwrap();

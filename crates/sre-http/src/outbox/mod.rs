@@ -194,7 +194,10 @@ impl Outbox {
     /// without a spool it is lost. Returns the number of lost events.
     pub fn shutdown(&self, timeout: Duration) -> u64 {
         if let Some(thread) = lock(&self.thread).take() {
-            self.shared.flush(timeout);
+            // A flush takes a reading of metrics and snapshots, which there would be no time to send.
+            if !timeout.is_zero() {
+                self.shared.flush(timeout);
+            }
             self.shared.stop();
             // The thread catches panics of exporters, and does not panic itself.
             let _ = thread.join();
