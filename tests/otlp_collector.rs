@@ -17,7 +17,7 @@ use sre_exporter_otlp::{OtlpExporter, OtlpSettings, Protocol};
 use sre_http::{Client, Options, Outbox, OutboxOptions};
 use sre_testkit::{otlp, outside};
 use wiremock::matchers::any;
-use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const EVENTS: [&str; 3] = [
     r#"{"event":"llm_call","time":1790000001.25,"agent":"support","task":"t","model":"gpt-4o-mini","input_tokens":1000,"output_tokens":50,"cost_usd":"0.0125","duration_ms":750}"#,

@@ -27,7 +27,7 @@ impl LangfuseExporter {
         let (mut spans, mut scores, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (place, event) in batch.events.iter().enumerate() {
             match mapping::map(event, self.0.environment.as_deref()) {
-                Mapped::Observation(span) => spans.push(span),
+                Mapped::Observation(span) => spans.push(*span),
                 Mapped::Score(score) => {
                     scores.push(score);
                     places.push(place);

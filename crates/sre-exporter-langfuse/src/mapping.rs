@@ -7,7 +7,7 @@ use crate::observation::{Observation, score, time};
 
 /// An event converted for Langfuse.
 pub(crate) enum Mapped {
-    Observation(Span),
+    Observation(Box<Span>),
     Score(Value),
     Nothing,
 }
@@ -25,7 +25,7 @@ pub(crate) fn map(event: &AgentEvent, environment: Option<&str>) -> Mapped {
         Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => {
             Mapped::Score(score_of(event, &span, policy, &Verdict::Yes(*compliant), None, environment))
         }
-        _ => Mapped::Observation(observation(event, &span, environment)),
+        _ => Mapped::Observation(Box::new(observation(event, &span, environment))),
     }
 }
 

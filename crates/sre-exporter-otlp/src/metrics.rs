@@ -56,7 +56,7 @@ fn message(metric: &Metric<'_>) -> Message {
 /// Adds a data point. The start of a sum is unknown, because it may be older than this process.
 fn add_point(message: &mut Message, metric: &Metric<'_>, at: Timestamp) {
     let mut attributes = Attributes::default();
-    metric.labels.iter().for_each(|(name, value)| attributes.text(&**name, &**value));
+    metric.labels.iter().for_each(|(name, value)| attributes.text(name, &**value));
     let (attributes, time_unix_nano) = (attributes.into_inner(), unix_nanos(at));
     let number = |value: f64| NumberDataPoint {
         attributes: attributes.clone(),
