@@ -45,7 +45,7 @@ pub(crate) struct LoggedEvaluation {
 
 /// The part of [`Body::max_decoded_size`] that is left to what is not counted, such as the decoder's buffers and what the
 /// allocator has not returned to the system.
-const UNCOUNTED: usize = 512 << 10;
+const UNCOUNTED: usize = 256 << 10;
 
 /// The section that holds a saved request.
 const SECTION: &str = "request";

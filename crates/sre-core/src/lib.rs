@@ -99,8 +99,8 @@ pub use cost::{BudgetSnapshot, CostAlert, CostAlertKind, CostScope, CostStatus, 
 pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent, InvalidId, SpanId, TraceId};
 pub use export::{
-    BackendApi, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, InvalidExporter, Rejection, Resource,
-    Wants, stable_id,
+    BackendApi, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, InvalidExporter, JsonEntry, JsonObject,
+    Rejection, Resource, Wants, stable_id,
 };
 pub use hash::arguments_hash;
 pub use http_client::{AnswerLimit, HttpClient, HttpError, NoHttp, retry_after};

@@ -8,7 +8,7 @@ use sre_core::{
 };
 
 use crate::registry::Registry;
-use crate::row::{Rank, Rows, id_of};
+use crate::row::{Body, Rows};
 use crate::settings::{BraintrustSettings, NAME, Project};
 use crate::traces::Traces;
 use crate::{objectives, scores, spans};
@@ -46,7 +46,7 @@ impl BraintrustExporter {
     }
 
     /// Converts the events of a batch. Returns their rows, the spans that then have one, and the number of events.
-    fn rows<'a>(&self, batch: &ExportBatch<'a>) -> (Rows, Vec<(TraceId, SpanId)>, usize) {
+    fn rows<'a>(&self, batch: &ExportBatch<'a>) -> (Rows<'a>, Vec<(TraceId, SpanId)>, usize) {
         let (judgements, others): (Vec<&AgentEvent>, Vec<&AgentEvent>) =
             batch.events.iter().map(|event| &**event).partition(|event| is_judgement(event));
         let span = |event: &'a AgentEvent| EventSpan::started(event).or_else(|| EventSpan::of(event));
@@ -57,8 +57,7 @@ impl BraintrustExporter {
         for (event, span) in others {
             let is_experiment = self.project.experiment.is_some();
             let position = traces.position(event, &span);
-            let (rank, row) = spans::row(event, &span, &position, is_experiment, batch.resource);
-            rows.add(rank, id_of(span.trace_id, position.id), row);
+            rows.add(spans::row(event, &span, &position, is_experiment, batch.resource));
             sent.push((span.trace_id, position.id));
         }
         let mut taken = sent.len();
@@ -66,8 +65,8 @@ impl BraintrustExporter {
             let Some(span) = EventSpan::of(event) else { continue };
             let subject = event.parent_span_id.or(traces.root(span.trace_id));
             let has_row = |id| traces.has_row(span.trace_id, id) || sent.contains(&(span.trace_id, id));
-            if let Some((id, row)) = scores::row(event, &span, subject.filter(|id| has_row(*id))) {
-                rows.add(Rank::Score, id, row);
+            if let Some(row) = scores::row(event, &span, subject.filter(|id| has_row(*id))) {
+                rows.add(row);
                 taken += 1;
             }
         }
@@ -83,8 +82,7 @@ impl BraintrustExporter {
         let (mut rows, mut taken) = (Rows::default(), 0);
         for snapshot in batch.snapshots {
             if let Snapshot::Slo(slo) = snapshot {
-                let (id, row) = objectives::row(slo, batch.at);
-                rows.add(Rank::Score, id, row);
+                rows.add(objectives::row(slo, batch.at));
                 taken += 1;
             }
         }
@@ -102,7 +100,7 @@ impl BraintrustExporter {
     async fn insert(
         &self,
         path: &str,
-        body: &serde_json::Value,
+        body: &Body<'_>,
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<(), ExportError> {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
-use sre_core::{SpanId, TraceId};
+use serde::Serialize;
+use sre_core::{JsonObject, SpanId, Timestamp, TraceId};
 
 /// The rows of a request, one for each id.
 ///
@@ -9,49 +9,110 @@ use sre_core::{SpanId, TraceId};
 /// arrive in any order, and twice. Rows of the same request are merged here, because Braintrust does not say in which order
 /// it would.
 #[derive(Default)]
-pub(crate) struct Rows {
-    rows: Vec<(Rank, Value)>,
+pub(crate) struct Rows<'a> {
+    rows: Vec<Row<'a>>,
     by_id: HashMap<String, usize>,
+}
+
+/// A row, or what is to be merged into it.
+#[derive(Default, Serialize)]
+pub(crate) struct Row<'a> {
+    pub(crate) id: String,
+    #[serde(rename = "_is_merge")]
+    pub(crate) is_merge: IsMerge,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) span: Option<Span<'a>>,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    pub(crate) scores: JsonObject<'a>,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    pub(crate) metrics: JsonObject<'a>,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    pub(crate) metadata: JsonObject<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) input: Option<Input<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<&'a str>,
+}
+
+/// Always true.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct IsMerge(bool);
+
+impl Default for IsMerge {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+/// The place of a row in its trace, and what it is.
+#[derive(Serialize)]
+pub(crate) struct Span<'a> {
+    pub(crate) span_id: SpanId,
+    pub(crate) root_span_id: TraceId,
+    pub(crate) span_parents: Option<[SpanId; 1]>,
+    pub(crate) created: Timestamp,
+    pub(crate) span_attributes: SpanAttributes<'a>,
+    #[serde(skip)]
+    pub(crate) rank: Rank,
+}
+
+/// The name and the type of a span.
+#[derive(Serialize)]
+pub(crate) struct SpanAttributes<'a> {
+    pub(crate) name: std::borrow::Cow<'a, str>,
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+}
+
+/// What Braintrust compares test cases of experiments by.
+#[derive(Serialize)]
+pub(crate) struct Input<'a> {
+    pub(crate) agent: &'a str,
+    pub(crate) task: Option<&'a str>,
 }
 
 /// Which of several events of the same span names its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
-    /// A score.
-    Score,
-    /// Something without a duration.
-    Instant,
-    /// A step or a call.
+    /// A step, a call or a score.
     Span,
     /// A task.
     Task,
 }
 
-impl Rows {
+/// The body of a request.
+#[derive(Serialize)]
+pub(crate) struct Body<'a> {
+    events: Vec<Row<'a>>,
+}
+
+impl<'a> Rows<'a> {
     /// Adds a row.
-    pub(crate) fn add(&mut self, rank: Rank, id: String, mut row: Map<String, Value>) {
-        row.insert("id".to_owned(), id.as_str().into());
-        row.insert("_is_merge".to_owned(), true.into());
-        let row = Value::Object(row);
-        let Some(place) = self.by_id.get(&id) else {
-            self.by_id.insert(id, self.rows.len());
-            self.rows.push((rank, row));
+    pub(crate) fn add(&mut self, row: Row<'a>) {
+        let Some(known) = self.by_id.get(&row.id).map(|place| &mut self.rows[*place]) else {
+            self.by_id.insert(row.id.clone(), self.rows.len());
+            self.rows.push(row);
             return;
         };
-        let (of, known) = &mut self.rows[*place];
-        if *of <= rank {
-            merge(known, row);
-            *of = rank;
-        } else {
-            let stronger = std::mem::replace(known, row);
-            merge(known, stronger);
+        let is_outranked =
+            known.span.as_ref().is_some_and(|known| row.span.as_ref().is_none_or(|span| span.rank < known.rank));
+        if !is_outranked {
+            known.span = row.span;
         }
+        known.scores.merge(row.scores);
+        known.metrics.merge(row.metrics);
+        known.metadata.merge(row.metadata);
+        known.error = row.error.or(known.error);
+        known.input = row.input.or(known.input.take());
+        known.output = row.output.or(known.output);
     }
 
     /// Returns the body of a request, or `None` without rows.
-    pub(crate) fn into_body(self) -> Option<Value> {
-        let rows: Vec<Value> = self.rows.into_iter().map(|(_, row)| row).collect();
-        (!rows.is_empty()).then(|| json!({"events": rows}))
+    pub(crate) fn into_body(self) -> Option<Body<'a>> {
+        (!self.rows.is_empty()).then_some(Body { events: self.rows })
     }
 }
 
@@ -60,35 +121,39 @@ pub(crate) fn id_of(trace: TraceId, span: SpanId) -> String {
     format!("{trace}-{span}")
 }
 
-/// Merges objects deeply; of anything else, the later value stays.
-fn merge(into: &mut Value, from: Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn row(rank: Option<Rank>, name: &'static str, metric: &'static str, error: Option<&'static str>) -> Row<'static> {
+        let mut row = Row { id: "a".to_owned(), error, ..Row::default() };
+        row.metrics.put(metric, 1_u64);
+        row.span = rank.map(|rank| Span {
+            span_id: SpanId::from_bytes([1; 8]).unwrap(),
+            root_span_id: TraceId::from_bytes([2; 16]).unwrap(),
+            span_parents: None,
+            created: Timestamp::from_secs(1),
+            span_attributes: SpanAttributes { name: name.into(), kind: "task" },
+            rank,
+        });
+        row
+    }
 
     #[test]
     fn rows_of_the_same_id_are_one() {
-        let row = |value: Value| value.as_object().unwrap().clone();
         let mut rows = Rows::default();
-        rows.add(Rank::Task, "a".into(), row(json!({"metrics": {"start": 1}, "span_attributes": {"name": "task"}})));
-        rows.add(Rank::Score, "b".into(), row(json!({"scores": {"x": 1}})));
-        rows.add(Rank::Instant, "a".into(), row(json!({"span_attributes": {"name": "handoff"}})));
-        rows.add(Rank::Task, "a".into(), row(json!({"metrics": {"end": 2}, "scores": {"y": 0}})));
-        let expected = json!({"events": [
-            {"id": "a", "_is_merge": true, "metrics": {"start": 1, "end": 2}, "span_attributes": {"name": "task"}, "scores": {"y": 0}},
-            {"id": "b", "_is_merge": true, "scores": {"x": 1}},
-        ]});
-        assert_eq!(rows.into_body(), Some(expected));
-        assert_eq!(Rows::default().into_body(), None);
+        rows.add(row(Some(Rank::Task), "task", "x", Some("down")));
+        rows.add(row(Some(Rank::Span), "step", "y", None));
+        rows.add(row(None, "", "z", None));
+        rows.add(Row { id: "b".to_owned(), ..Row::default() });
+        let body = serde_json::to_value(rows.into_body().unwrap()).unwrap();
+        assert_eq!(body["events"].as_array().unwrap().len(), 2);
+        let first = &body["events"][0];
+        assert_eq!((&first["span_attributes"]["name"], &first["error"]), (&json!("task"), &json!("down")));
+        assert_eq!(first["metrics"], json!({"x": 1, "y": 1, "z": 1}));
+        assert_eq!(body["events"][1], json!({"id": "b", "_is_merge": true}));
+        assert!(Rows::default().into_body().is_none());
     }
 }

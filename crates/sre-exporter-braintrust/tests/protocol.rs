@@ -88,7 +88,7 @@ async fn start_end_and_scores_meet_in_one_row() {
     assert_eq!(rows[0]["span_parents"], Value::Null, "the caller is elsewhere: the task is the root");
     assert_eq!(rows[1]["span_parents"], json!(["00000000000000a1"]));
     assert_eq!(rows[1]["scores"], json!({"relevance": 0.75}));
-    assert_eq!(rows[2]["scores"], json!({"pii": 1}));
+    assert_eq!(rows[2]["scores"], json!({"pii": 1.0}));
 }
 
 #[tokio::test]

@@ -98,18 +98,18 @@ impl LangSmithExporter {
         form: &mut Multipart,
         http: &dyn HttpClient,
     ) -> Result<usize, ExportError> {
-        let judgement = |event: &AgentEvent| {
-            let span = EventSpan::of(event)?;
-            Feedback::of(event, lock(&self.traces).subject(span.trace_id, event.parent_span_id))
-        };
-        let judgements = batch.events.iter().filter(|event| is_judgement(event));
-        let judgements: Vec<Feedback> = judgements.filter_map(|event| judgement(event)).collect();
+        let mut judgements = Vec::new();
+        for event in batch.events.iter().filter(|event| is_judgement(event)) {
+            let Some(span) = EventSpan::of(event) else { continue };
+            let subject = lock(&self.traces).subject(span.trace_id, event.parent_span_id);
+            judgements.extend(Feedback::of(event, subject));
+        }
         self.write_feedback(judgements, form, batch.at, http).await
     }
 
     async fn write_feedback(
         &self,
-        feedback: Vec<Feedback>,
+        feedback: Vec<Feedback<'_>>,
         form: &mut Multipart,
         at: Timestamp,
         http: &dyn HttpClient,

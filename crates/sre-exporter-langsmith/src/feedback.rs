@@ -1,7 +1,6 @@
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use sre_core::event::{Evaluation, PolicyCheck};
-use sre_core::{AgentEvent, Event, EventSpan, Timestamp};
+use sre_core::{AgentEvent, Event, EventSpan, JsonObject, Timestamp};
 
 use crate::multipart::Multipart;
 use crate::run::micros;
@@ -9,7 +8,7 @@ use crate::run_id::RunId;
 
 /// A judgement about a run.
 #[derive(Serialize)]
-pub(crate) struct Feedback {
+pub(crate) struct Feedback<'a> {
     pub(crate) id: RunId,
     pub(crate) created_at: Timestamp,
     pub(crate) modified_at: Timestamp,
@@ -20,7 +19,7 @@ pub(crate) struct Feedback {
     pub(crate) score: Option<Score>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<String>,
-    pub(crate) feedback_source: Source,
+    pub(crate) feedback_source: Source<'a>,
     /// The project's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session_id: Option<String>,
@@ -38,35 +37,33 @@ pub(crate) enum Score {
 
 /// Where a feedback comes from.
 #[derive(Serialize)]
-pub(crate) struct Source {
+pub(crate) struct Source<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    metadata: Map<String, Value>,
+    metadata: JsonObject<'a>,
 }
 
-impl Source {
-    pub(crate) const fn new(metadata: Map<String, Value>) -> Self {
+impl<'a> Source<'a> {
+    pub(crate) const fn new(metadata: JsonObject<'a>) -> Self {
         Self { kind: "api", metadata }
     }
 }
 
-impl Feedback {
+impl<'a> Feedback<'a> {
     /// Converts an evaluation or a policy check; `None` if it has neither verdict nor score.
-    pub(crate) fn of(event: &AgentEvent, run: RunId) -> Option<Self> {
+    pub(crate) fn of(event: &'a AgentEvent, run: RunId) -> Option<Self> {
         let span = EventSpan::of(event)?;
         let (key, score, confidence) = match &event.event {
             Event::Evaluation(Evaluation { metric, passed, score, confidence, .. }) => {
                 let number = score.filter(|score| score.is_finite()).map(Score::Number);
-                (metric, number.or(passed.map(Score::Verdict))?, confidence.filter(|number| number.is_finite()))
+                (metric, number.or(passed.map(Score::Verdict))?, *confidence)
             }
             Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => (policy, Score::Verdict(*compliant), None),
             _ => return None,
         };
-        let mut metadata: Map<String, Value> = event.attributes.clone().into_iter().collect();
-        metadata.insert("agent".to_owned(), event.agent.as_str().into());
-        if let Some(confidence) = confidence {
-            metadata.insert("confidence".to_owned(), json!(confidence));
-        }
+        let mut metadata = JsonObject::with_attributes(&event.attributes);
+        metadata.put("agent", &event.agent);
+        metadata.put("confidence", confidence);
         // Several evaluations may share a span.
         let (trace, id, time) =
             (span.trace_id.to_string(), span.span_id.to_string(), event.time.as_nanos().to_string());

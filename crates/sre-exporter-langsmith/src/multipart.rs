@@ -1,4 +1,5 @@
 use std::fmt::Display;
+use std::io::Write;
 
 use serde::Serialize;
 
@@ -17,12 +18,13 @@ impl Multipart {
     pub(crate) fn part(&mut self, name: impl Display, content: &impl Serialize) -> Result<(), serde_json::Error> {
         self.json.clear();
         serde_json::to_writer(&mut self.json, content)?;
-        let header = format!(
+        let length = self.json.len();
+        write!(
+            self.body,
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n",
-            self.json.len(),
-        );
-        self.body.extend_from_slice(header.as_bytes());
+             Content-Length: {length}\r\n\r\n",
+        )
+        .map_err(serde_json::Error::io)?;
         self.body.extend_from_slice(&self.json);
         self.body.extend_from_slice(b"\r\n");
         Ok(())

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
-use serde_json::{Map, json};
-use sre_core::{SloSnapshot, Timestamp};
+use sre_core::{JsonObject, SloSnapshot, Timestamp};
 
 use crate::feedback::{Feedback, Score, Source};
-use crate::run::{Operation, Run, micros};
+use crate::run::{Operation, Outputs, Run, micros};
 use crate::run_id::RunId;
 use crate::traces::Place;
 
@@ -36,22 +35,19 @@ impl<'a> Objective<'a> {
     pub(crate) fn run<'b>(&'b self, operation: Operation, project: &'b str) -> Run<'b> {
         let slo = self.slo;
         let budget = &slo.error_budget;
-        let outputs = json!({
-            "status": slo.status.as_str(),
-            "sli": slo.sli,
-            "good": slo.good,
-            "bad": slo.bad,
-            "budget_remaining": budget.remaining,
-            "budget_consumed": budget.consumed,
-        });
-        let mut metadata = Map::new();
-        metadata.insert("agent".to_owned(), slo.agent.as_str().into());
-        metadata.insert("slo".to_owned(), slo.name.as_str().into());
-        metadata.insert("target".to_owned(), json!(slo.target));
-        metadata.insert("window".to_owned(), slo.window.to_string().into());
-        for (key, value) in &slo.labels {
-            metadata.insert(key.clone(), value.as_str().into());
-        }
+        let mut outputs = JsonObject::default();
+        outputs.put("status", slo.status.as_str());
+        outputs.put("sli", slo.sli);
+        outputs.put("good", slo.good);
+        outputs.put("bad", slo.bad);
+        outputs.put("budget_remaining", budget.remaining);
+        outputs.put("budget_consumed", budget.consumed);
+        let mut metadata = JsonObject::default();
+        slo.labels.iter().for_each(|(key, value)| metadata.put(key, value));
+        metadata.put("agent", &slo.agent);
+        metadata.put("slo", &slo.name);
+        metadata.put("target", slo.target);
+        metadata.put("window", slo.window.to_string());
         Run {
             operation,
             place: &self.place,
@@ -60,15 +56,15 @@ impl<'a> Objective<'a> {
             run_type: "chain",
             start: self.start,
             end: Some(micros(self.at.max(self.start))),
-            outputs: Some(outputs),
-            events: None,
+            outputs: Some(Outputs::Fields(outputs)),
+            first_token: None,
             error: None,
             metadata,
         }
     }
 
     /// Returns the scores of the run: the budget's remaining share, the share of good events, burn rates and the status.
-    pub(crate) fn feedback(&self) -> Vec<Feedback> {
+    pub(crate) fn feedback(&self) -> Vec<Feedback<'a>> {
         let slo = self.slo;
         let number = |value: Option<f64>| value.filter(|value| value.is_finite()).map(Score::Number);
         let burn_rate = slo.burn_rates.iter().find(|burn| burn.window.duration() == Duration::from_secs(3_600));
@@ -84,8 +80,8 @@ impl<'a> Objective<'a> {
         .map(|(what, score, value)| {
             let key = format!("slo.{}.{what}", slo.name);
             let at = self.at.as_nanos().to_string();
-            let mut metadata = Map::new();
-            metadata.insert("agent".to_owned(), slo.agent.as_str().into());
+            let mut metadata = JsonObject::default();
+            metadata.put("agent", &slo.agent);
             Feedback {
                 id: RunId::derived(&["feedback", &self.place.id.to_string(), &key, &at]),
                 created_at: micros(self.at),

@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt::Write;
 
 use sre_core::{EventKind, EventSpan, SpanId, Timestamp, TraceId};
 
@@ -146,13 +147,15 @@ impl Traces {
         // The start and the end of a task are the same run.
         let is_owner = nodes[owner].rank == *rank && (*rank == Rank::Task || nodes[owner].kind == *kind);
         let is_outranked = stored.as_ref().is_some_and(|(of, _)| of > rank) || !is_owner;
+        // Nothing is below an instant: a step of the same span comes later.
+        let of_parent = |id| owners.get(&(trace_id, id)).filter(|owner| nodes[**owner].rank > Rank::Instant);
         let parent = match (stored, is_outranked) {
             (Some((_, place)), false) => return place,
             (Some((_, place)), true) => place,
             (None, true) => self.place_one(nodes, owners, owner, path),
             (None, false) => match span.parent_span_id.filter(|id| !path.contains(id) && path.len() < MAX_DEPTH) {
                 None => self.by_id[&trace_id].root_place(trace_id),
-                Some(parent) => match (known(self, &parent), owners.get(&(trace_id, parent))) {
+                Some(parent) => match (known(self, &parent), of_parent(parent)) {
                     (Some((_, place)), _) => place,
                     (None, Some(parent)) => self.place_one(nodes, owners, *parent, path),
                     (None, None) => self.by_id[&trace_id].root_place(trace_id),
@@ -206,11 +209,14 @@ impl Place {
 
 /// Returns one level of a dotted order, such as `20260101T000000000000Z` and the id.
 fn segment(time: Timestamp, id: RunId) -> String {
-    let time = time.to_string();
-    let (seconds, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((time.trim_end_matches('Z'), ""));
-    let seconds: String = seconds.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    format!("{seconds}{micros}Z{id}")
+    let text = time.to_string();
+    let seconds = text.split(['.', 'Z']).next().unwrap_or_default();
+    let micros = time.as_nanos().rem_euclid(1_000_000_000) / 1_000;
+    let mut segment = String::with_capacity(64);
+    segment.extend(seconds.chars().filter(|c| !matches!(c, '-' | ':')));
+    // Writing to a string cannot fail.
+    let _ = write!(segment, "{micros:06}Z{id}");
+    segment
 }
 
 #[cfg(test)]
@@ -314,6 +320,17 @@ mod tests {
         let step = traces.place(&[node(Rank::Step, 2, Some(1), 5, 9)]);
         assert_ne!(handoff[1].id, step[0].id);
         assert_eq!((handoff[1].parent, step[0].parent), (Some(handoff[0].id), Some(handoff[0].id)));
+    }
+
+    #[test]
+    fn nothing_is_below_a_handoff() {
+        let nodes = [
+            node(Rank::Task, 1, None, 4, 4),
+            node(Rank::Instant, 2, Some(1), 5, 5),
+            node(Rank::Call, 3, Some(2), 6, 7),
+        ];
+        let places = Traces::default().place(&nodes);
+        assert_eq!(places[2].parent, Some(places[0].id), "its step ends in a later batch");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 mod api;
 mod error;
+mod object;
 mod report;
 mod request;
 mod resource;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 
 pub use self::api::{BackendApi, InvalidExporter};
 pub use self::error::ExportError;
+pub use self::object::{JsonEntry, JsonObject};
 pub use self::report::{ExportReport, Rejection};
 pub use self::resource::Resource;
 pub use self::span::{EventSpan, stable_id};
