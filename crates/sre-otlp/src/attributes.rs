@@ -1,4 +1,4 @@
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value};
 use serde_json::Value;
 
 /// A builder of attributes. A value that is `None` adds nothing.
@@ -39,6 +39,11 @@ impl Attributes {
         if let Some(value) = any(value) {
             self.0.push(KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() });
         }
+    }
+
+    /// Adds a mapping, for backends that read its entries one by one.
+    pub fn map(&mut self, key: &str, entries: Attributes) {
+        self.add(key, any_value::Value::KvlistValue(KeyValueList { values: entries.0 }));
     }
 
     /// Returns the attributes.

@@ -20,5 +20,6 @@ mod request;
 pub use attributes::Attributes;
 pub use gen_ai::gen_ai;
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-pub use opentelemetry_proto::tonic::trace::v1::{Span, span::Event as SpanEvent};
-pub use request::{post, resource, scope, send_spans, span, trace_request, unix_nanos};
+pub use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+pub use opentelemetry_proto::tonic::trace::v1::{Span, Status, span::Event as SpanEvent};
+pub use request::{add_exception, post, resource, scope, send_spans, set_ok, span, trace_request, unix_nanos};

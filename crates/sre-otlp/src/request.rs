@@ -8,8 +8,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::SpanKind};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
 use sre_core::{BackendApi, EventSpan, ExportError, ExportReport, HttpClient, Resource, Timestamp};
 
@@ -30,6 +31,27 @@ pub fn span(place: &EventSpan<'_>, name: String, kind: SpanKind, attributes: Att
         attributes: attributes.into_inner(),
         status: failed.then(status),
         ..Span::default()
+    }
+}
+
+/// Sets the status of a span that succeeded to OK, for backends that show a span without a status as unfinished.
+pub fn set_ok(span: &mut Span, place: &EventSpan<'_>) {
+    if place.outcome == Some(true) {
+        span.status = Some(Status { code: StatusCode::Ok.into(), ..Status::default() });
+    }
+}
+
+/// Adds the error of an event to its span as OpenTelemetry's event `exception`, which several backends show.
+pub fn add_exception(span: &mut Span, place: &EventSpan<'_>) {
+    if let Some(error) = place.error.filter(|_| place.outcome == Some(false)) {
+        let mut attributes = Attributes::default();
+        attributes.text("exception.message", error);
+        span.events.push(Event {
+            name: "exception".to_owned(),
+            time_unix_nano: unix_nanos(place.end),
+            attributes: attributes.into_inner(),
+            ..Event::default()
+        });
     }
 }
 

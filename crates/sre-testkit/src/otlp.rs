@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::trace::v1::Span;
+pub use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use serde_json::Value;
 use wiremock::{Request, ResponseTemplate};
@@ -73,6 +73,11 @@ fn json(value: &AnyValue) -> Value {
         Some(any_value::Value::IntValue(value)) => (*value).into(),
         Some(any_value::Value::DoubleValue(value)) => (*value).into(),
         Some(any_value::Value::ArrayValue(array)) => array.values.iter().map(json).collect(),
+        Some(any_value::Value::KvlistValue(list)) => list
+            .values
+            .iter()
+            .map(|entry| (entry.key.clone(), entry.value.as_ref().map_or(Value::Null, json)))
+            .collect(),
         _ => Value::Null,
     }
 }
