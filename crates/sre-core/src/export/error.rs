@@ -65,6 +65,11 @@ impl ExportError {
         matches!(self, Self::Rejected { status: 413, .. })
     }
 
+    /// Returns true if the same records may be accepted later, or in smaller batches, or after new credentials.
+    pub fn is_temporary(&self) -> bool {
+        self.is_retryable() || self.is_too_large() || self.is_unauthorized()
+    }
+
     /// Returns how long the backend asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -62,7 +62,7 @@ impl ExportReport {
     /// retry may succeed, and rejected otherwise.
     #[must_use]
     pub fn with_failed(mut self, places: &[usize], error: &ExportError) -> Self {
-        if error.is_retryable() || error.is_too_large() || error.is_unauthorized() {
+        if error.is_temporary() {
             self.retry_after = self.retry_after.max(error.retry_after());
             return self.with_retry(places.iter().copied());
         }
