@@ -44,6 +44,32 @@ exporters! {
 
 /// Reads the settings of an exporter, and creates it.
 #[allow(dead_code, reason = "a build may have no exporter")]
+/// All exporters of this build. To add an exporter, add a row.
+static EXPORTERS: &[Row] = &[
+    #[cfg(feature = "otlp")]
+    Row {
+        name: "otlp",
+        read: |fields| exporter(fields, crate::otlp::OtlpSettings::read, crate::otlp::OtlpExporter::new),
+    },
+    #[cfg(feature = "langfuse")]
+    Row {
+        name: "langfuse",
+        read: |fields| {
+            exporter(fields, crate::langfuse::LangfuseSettings::read, crate::langfuse::LangfuseExporter::new)
+        },
+    },
+    #[cfg(feature = "mlflow")]
+    Row {
+        name: "mlflow",
+        read: |fields| exporter(fields, crate::mlflow::MlflowSettings::read, crate::mlflow::MlflowExporter::new),
+    },
+];
+
+/// Reads the settings of an exporter, and creates it.
+#[cfg_attr(
+    not(any(feature = "otlp", feature = "langfuse", feature = "mlflow")),
+    expect(dead_code, reason = "no exporter in this build")
+)]
 fn exporter<S, E: Exporter + 'static>(
     fields: &mut Fields<'_>,
     read: fn(&mut Fields<'_>) -> Result<S, ConfigError>,

@@ -93,6 +93,10 @@ pub use sre_exporter_braintrust as braintrust;
 #[cfg(feature = "wandb")]
 #[doc(inline)]
 pub use sre_exporter_wandb as wandb;
+/// Traces, assessments and runs to MLflow.
+#[cfg(feature = "mlflow")]
+#[doc(inline)]
+pub use sre_exporter_mlflow as mlflow;
 
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
@@ -154,6 +158,8 @@ mod pages {
 
     #[doc = include_str!("../../sre-exporter-wandb/README.md")]
     struct WandbExporter;
+    #[doc = include_str!("../../sre-exporter-mlflow/README.md")]
+    struct MlflowExporter;
 
     #[doc = include_str!("../../sre-exporter-otlp/README.md")]
     struct OtlpExporter;

@@ -77,6 +77,9 @@ pub use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};
 #[cfg(feature = "langsmith")]
 #[doc(no_inline)]
 pub use sre_exporter_langsmith::{LangSmithExporter, LangSmithSettings};
+#[cfg(feature = "mlflow")]
+#[doc(no_inline)]
+pub use sre_exporter_mlflow::{MlflowExporter, MlflowSettings};
 #[cfg(feature = "otlp")]
 #[doc(no_inline)]
 pub use sre_exporter_otlp::{OtlpExporter, OtlpSettings};

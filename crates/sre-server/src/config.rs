@@ -398,6 +398,7 @@ exporters:
   - {type: wandb, url: 'http://127.0.0.1:8080', api_key: k, entity: t, project: p, tags: [a]}
   - {type: agentops, api_key: k, url: 'http://127.0.0.1:3002', otlp_url: 'http://127.0.0.1:4320', tags: [test]}
   - {type: helicone, api_key: k, url: 'http://127.0.0.1:3003'}
+  - {type: mlflow, url: 'http://127.0.0.1:5000', experiment: support, username: ann, password: p}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -423,6 +424,7 @@ snapshot_after: 1MB
         let types: Vec<&str> = config.exporters.iter().map(|config| config.kind).collect();
         assert_eq!(exporters[0], "collector");
         assert_eq!(types, agent_sre::exporter_types().collect::<Vec<_>>(), "each type has a row in the same order");
+        assert_eq!(exporters, ["collector", "langfuse", "mlflow"]);
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
