@@ -1,0 +1,47 @@
+//! Sends agent runs, their evaluations and objectives to Arize Phoenix as spans and annotations.
+//!
+//! ```
+//! use sre_core::{Exporter, Secret};
+//! use sre_exporter_phoenix::{PhoenixExporter, PhoenixSettings};
+//!
+//! let settings =
+//!     PhoenixSettings { api_key: Some(Secret::new("s3cr3t")), ..PhoenixSettings::new("http://127.0.0.1:6006") };
+//! let exporter = PhoenixExporter::new(settings)?;
+//! assert!(!format!("{exporter:?}").contains("s3cr3t"), "no secret is printed");
+//! # Ok::<(), sre_core::InvalidExporter>(())
+//! ```
+//!
+//! # Spans and annotations
+//!
+//! Spans are sent as OTLP to `/v1/traces` with the attributes of OpenInference, and evaluations and policy checks as
+//! annotations to `/v1/span_annotations` and `/v1/trace_annotations`. Phoenix answers before it has stored a span. An
+//! annotation is of use only once its span is stored:
+//!
+//! - With `sync=true`, Phoenix stores annotations at once, or answers 404 and stores none if a span is missing. The exporter
+//!   asks for this first, so that it knows.
+//! - With `sync=false`, Phoenix queues them, tries for ten minutes, and then drops them without a word. The exporter asks for this only
+//!   for spans that it has sent before and that Phoenix therefore has in its queue.
+//! - A span arrives when it ends, which may be long after its evaluation. An evaluation of such a span annotates the trace
+//!   instead, with the span's id in its metadata, and if nothing of the trace has arrived, it brings a span of its own.
+//!
+//! # The same record twice
+//!
+//! Spans have stable ids; Phoenix keeps the first. Annotations have the `identifier` of their event and replace themselves. One
+//! case remains: an evaluation that annotated the trace, and is sent again after its span has arrived, annotates the span too.
+//!
+//! # Differences from Phoenix's own clients
+//!
+//! - An exception has no type and is not said to be escaped: an event has only a message.
+//! - `input.mime_type` is not sent: without it, an input is text.
+//! - Spans are compressed, and sent in batches.
+mod annotation;
+mod by_hand;
+mod exporter;
+mod objective;
+mod recent;
+mod settings;
+mod spans;
+
+pub use by_hand::{CostRecord, Incident};
+pub use exporter::PhoenixExporter;
+pub use settings::PhoenixSettings;
