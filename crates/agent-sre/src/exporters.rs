@@ -63,11 +63,16 @@ static EXPORTERS: &[Row] = &[
         name: "mlflow",
         read: |fields| exporter(fields, crate::mlflow::MlflowSettings::read, crate::mlflow::MlflowExporter::new),
     },
+    #[cfg(feature = "phoenix")]
+    Row {
+        name: "phoenix",
+        read: |fields| exporter(fields, crate::phoenix::PhoenixSettings::read, crate::phoenix::PhoenixExporter::new),
+    },
 ];
 
 /// Reads the settings of an exporter, and creates it.
 #[cfg_attr(
-    not(any(feature = "otlp", feature = "langfuse", feature = "mlflow")),
+    not(any(feature = "otlp", feature = "langfuse", feature = "mlflow", feature = "phoenix")),
     expect(dead_code, reason = "no exporter in this build")
 )]
 fn exporter<S, E: Exporter + 'static>(

@@ -98,6 +98,11 @@ pub use sre_exporter_wandb as wandb;
 #[doc(inline)]
 pub use sre_exporter_mlflow as mlflow;
 
+/// Spans and annotations to Arize Phoenix.
+#[cfg(feature = "phoenix")]
+#[doc(inline)]
+pub use sre_exporter_phoenix as phoenix;
+
 /// Metrics for Prometheus.
 #[cfg(feature = "prometheus")]
 #[doc(inline)]
@@ -160,6 +165,9 @@ mod pages {
     struct WandbExporter;
     #[doc = include_str!("../../sre-exporter-mlflow/README.md")]
     struct MlflowExporter;
+
+    #[doc = include_str!("../../sre-exporter-phoenix/README.md")]
+    struct PhoenixExporter;
 
     #[doc = include_str!("../../sre-exporter-otlp/README.md")]
     struct OtlpExporter;

@@ -83,6 +83,9 @@ pub use sre_exporter_mlflow::{MlflowExporter, MlflowSettings};
 #[cfg(feature = "otlp")]
 #[doc(no_inline)]
 pub use sre_exporter_otlp::{OtlpExporter, OtlpSettings};
+#[cfg(feature = "phoenix")]
+#[doc(no_inline)]
+pub use sre_exporter_phoenix::{PhoenixExporter, PhoenixSettings};
 #[cfg(feature = "prometheus")]
 #[doc(no_inline)]
 pub use sre_exporter_prometheus::PrometheusExporter;

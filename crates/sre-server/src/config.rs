@@ -399,6 +399,7 @@ exporters:
   - {type: agentops, api_key: k, url: 'http://127.0.0.1:3002', otlp_url: 'http://127.0.0.1:4320', tags: [test]}
   - {type: helicone, api_key: k, url: 'http://127.0.0.1:3003'}
   - {type: mlflow, url: 'http://127.0.0.1:5000', experiment: support, username: ann, password: p}
+  - {type: phoenix, url: 'http://127.0.0.1:6006', api_key: k, project: support}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -425,6 +426,7 @@ snapshot_after: 1MB
         assert_eq!(exporters[0], "collector");
         assert_eq!(types, agent_sre::exporter_types().collect::<Vec<_>>(), "each type has a row in the same order");
         assert_eq!(exporters, ["collector", "langfuse", "mlflow"]);
+        assert_eq!(exporters, ["collector", "langfuse", "mlflow", "phoenix"]);
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
