@@ -14,9 +14,13 @@ enum Outside {
     PythonTaps,
     /// Agent frameworks from npm.
     NodeTaps,
+    /// The server of a backend from PyPI, in a virtual environment of its own, because the requirements of servers exclude
+    /// each other. Each takes about a minute and 850 MB.
+    Server { name: &'static str, pypi: &'static str },
 }
 
 const OUTSIDE: [Outside; 11] = [
+const OUTSIDE: [Outside; 12] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
@@ -28,10 +32,13 @@ const OUTSIDE: [Outside; 11] = [
     Outside::Module { name: "schemathesis", pypi: "schemathesis==4.32.5" },
     Outside::PythonTaps,
     Outside::NodeTaps,
+    Outside::Server { name: "mlflow", pypi: "mlflow==3.17.2" },
+    Outside::Server { name: "phoenix", pypi: "arize-phoenix==20.26.1" },
 ];
 
 const VENV: &str = "target/taps/venv";
 const NODE: &str = "target/taps/node";
+const SERVERS: &str = "target/servers";
 
 pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     if with_install {
@@ -76,6 +83,7 @@ impl Outside {
             Self::Module { name, pypi } => format!("Python module {name} (PyPI package {pypi})"),
             Self::PythonTaps => "tests/taps/requirements.txt".to_owned(),
             Self::NodeTaps => "tests/taps/package.json".to_owned(),
+            Self::Server { name, pypi } => format!("{name} (PyPI package {pypi})"),
         }
     }
 
@@ -85,6 +93,11 @@ impl Outside {
             Self::Module { name, .. } => runs("python3", &["-c", &format!("import {name}")]),
             // Always installed, since the lists of packages may have changed; without changes this takes seconds.
             Self::PythonTaps | Self::NodeTaps => false,
+            Self::Server { name, pypi } => {
+                let (package, version) = pypi.split_once("==").unwrap_or((pypi, ""));
+                let check = format!("import importlib.metadata as m; assert m.version('{package}') == '{version}'");
+                runs(&format!("{SERVERS}/{name}/bin/python"), &["-c", &check])
+            }
         }
     }
 
@@ -99,11 +112,8 @@ impl Outside {
                 (install("python3", &pip) || install("python3", &[&pip[..], &["--break-system-packages"]].concat()))
                     && self.is_there()
             }
-            Self::PythonTaps => {
-                let python = format!("{VENV}/bin/python");
-                (Path::new(VENV).exists() || install("python3", &["-m", "venv", VENV]))
-                    && install(&python, &["-m", "pip", "install", "-q", "-r", "tests/taps/requirements.txt"])
-            }
+            Self::PythonTaps => install_in(VENV, &["-r", "tests/taps/requirements.txt"]),
+            Self::Server { name, pypi } => install_in(&format!("{SERVERS}/{name}"), &[pypi]),
             Self::NodeTaps => {
                 std::fs::create_dir_all(NODE).is_ok()
                     && std::fs::copy("tests/taps/package.json", Path::new(NODE).join("package.json")).is_ok()
@@ -111,4 +121,11 @@ impl Outside {
             }
         }
     }
+}
+
+/// Installs packages in a virtual environment, which is created if it is missing.
+fn install_in(environment: &str, packages: &[&str]) -> bool {
+    let python = format!("{environment}/bin/python");
+    (Path::new(environment).exists() || install("python3", &["-m", "venv", environment]))
+        && install(&python, &[&["-m", "pip", "install", "-q"][..], packages].concat())
 }
