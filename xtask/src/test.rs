@@ -19,8 +19,7 @@ enum Outside {
     Server { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 11] = [
-const OUTSIDE: [Outside; 12] = [
+const OUTSIDE: [Outside; 13] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },

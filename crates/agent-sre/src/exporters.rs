@@ -33,8 +33,10 @@ macro_rules! exporters {
 // All exporters, by the names of their features, of which this build may lack some. To add an exporter, add a row.
 exporters! {
     "otlp": otlp::{OtlpSettings, OtlpExporter},
+    "mlflow": mlflow::{MlflowSettings, MlflowExporter},
     "langfuse": langfuse::{LangfuseSettings, LangfuseExporter},
     "langsmith": langsmith::{LangSmithSettings, LangSmithExporter},
+    "phoenix": phoenix::{PhoenixSettings, PhoenixExporter},
     "braintrust": braintrust::{BraintrustSettings, BraintrustExporter},
     "datadog": datadog::{DatadogSettings, DatadogExporter},
     "wandb": wandb::{WandbSettings, WandbExporter},
@@ -44,37 +46,6 @@ exporters! {
 
 /// Reads the settings of an exporter, and creates it.
 #[allow(dead_code, reason = "a build may have no exporter")]
-/// All exporters of this build. To add an exporter, add a row.
-static EXPORTERS: &[Row] = &[
-    #[cfg(feature = "otlp")]
-    Row {
-        name: "otlp",
-        read: |fields| exporter(fields, crate::otlp::OtlpSettings::read, crate::otlp::OtlpExporter::new),
-    },
-    #[cfg(feature = "langfuse")]
-    Row {
-        name: "langfuse",
-        read: |fields| {
-            exporter(fields, crate::langfuse::LangfuseSettings::read, crate::langfuse::LangfuseExporter::new)
-        },
-    },
-    #[cfg(feature = "mlflow")]
-    Row {
-        name: "mlflow",
-        read: |fields| exporter(fields, crate::mlflow::MlflowSettings::read, crate::mlflow::MlflowExporter::new),
-    },
-    #[cfg(feature = "phoenix")]
-    Row {
-        name: "phoenix",
-        read: |fields| exporter(fields, crate::phoenix::PhoenixSettings::read, crate::phoenix::PhoenixExporter::new),
-    },
-];
-
-/// Reads the settings of an exporter, and creates it.
-#[cfg_attr(
-    not(any(feature = "otlp", feature = "langfuse", feature = "mlflow", feature = "phoenix")),
-    expect(dead_code, reason = "no exporter in this build")
-)]
 fn exporter<S, E: Exporter + 'static>(
     fields: &mut Fields<'_>,
     read: fn(&mut Fields<'_>) -> Result<S, ConfigError>,

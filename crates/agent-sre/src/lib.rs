@@ -89,14 +89,14 @@ pub use sre_exporter_langsmith as langsmith;
 #[doc(inline)]
 pub use sre_exporter_braintrust as braintrust;
 
-/// Runs, metrics and alerts to Weights & Biases.
-#[cfg(feature = "wandb")]
-#[doc(inline)]
-pub use sre_exporter_wandb as wandb;
 /// Traces, assessments and runs to MLflow.
 #[cfg(feature = "mlflow")]
 #[doc(inline)]
 pub use sre_exporter_mlflow as mlflow;
+/// Runs, metrics and alerts to Weights & Biases.
+#[cfg(feature = "wandb")]
+#[doc(inline)]
+pub use sre_exporter_wandb as wandb;
 
 /// Spans and annotations to Arize Phoenix.
 #[cfg(feature = "phoenix")]

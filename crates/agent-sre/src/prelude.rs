@@ -62,15 +62,15 @@ pub use sre_adapter_otel::OtelAdapter;
 #[cfg(feature = "agentops")]
 #[doc(no_inline)]
 pub use sre_exporter_agentops::{AgentOpsExporter, AgentOpsSettings};
+#[cfg(feature = "braintrust")]
+#[doc(no_inline)]
+pub use sre_exporter_braintrust::{BraintrustExporter, BraintrustSettings};
 #[cfg(feature = "datadog")]
 #[doc(no_inline)]
 pub use sre_exporter_datadog::{DatadogEvent, DatadogExporter, DatadogSettings};
 #[cfg(feature = "helicone")]
 #[doc(no_inline)]
 pub use sre_exporter_helicone::{CallContext, HeliconeExporter, HeliconeHeaders, HeliconeSettings};
-#[cfg(feature = "braintrust")]
-#[doc(no_inline)]
-pub use sre_exporter_braintrust::{BraintrustExporter, BraintrustSettings};
 #[cfg(feature = "langfuse")]
 #[doc(no_inline)]
 pub use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};

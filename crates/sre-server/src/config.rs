@@ -391,15 +391,15 @@ tls: {certificate: cert.pem, key: key.pem}
 metrics: {drop_agents: [load-test-.*, canary]}
 exporters:
   - {type: otlp, name: collector, url: 'http://127.0.0.1:4319', headers: {api-key: k}, protocol: grpc, interval: 10s, resource: {deployment.environment.name: test}}
+  - {type: mlflow, url: 'http://127.0.0.1:5000', experiment: support, username: ann, password: p}
   - {type: langfuse, url: 'http://127.0.0.1:3000', public_key: pk, secret_key: sk, environment: test}
   - {type: langsmith, url: 'http://127.0.0.1:1984', api_key: k, project: p, workspace_id: b9825b9a-aaad-4896-9b8d-c289030d3b03}
+  - {type: phoenix, url: 'http://127.0.0.1:6006', api_key: k, project: support}
   - {type: braintrust, url: 'http://127.0.0.1:8000', api_key: k, project: p, experiment: e}
   - {type: datadog, api_key: k, app_key: a, site: datadoghq.eu, url: 'http://127.0.0.1:3001', service: agents, env: test, version: '1', host: h, tags: ['team:support'], initial_counts: keep, sync_slos: true}
   - {type: wandb, url: 'http://127.0.0.1:8080', api_key: k, entity: t, project: p, tags: [a]}
   - {type: agentops, api_key: k, url: 'http://127.0.0.1:3002', otlp_url: 'http://127.0.0.1:4320', tags: [test]}
   - {type: helicone, api_key: k, url: 'http://127.0.0.1:3003'}
-  - {type: mlflow, url: 'http://127.0.0.1:5000', experiment: support, username: ann, password: p}
-  - {type: phoenix, url: 'http://127.0.0.1:6006', api_key: k, project: support}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -425,8 +425,6 @@ snapshot_after: 1MB
         let types: Vec<&str> = config.exporters.iter().map(|config| config.kind).collect();
         assert_eq!(exporters[0], "collector");
         assert_eq!(types, agent_sre::exporter_types().collect::<Vec<_>>(), "each type has a row in the same order");
-        assert_eq!(exporters, ["collector", "langfuse", "mlflow"]);
-        assert_eq!(exporters, ["collector", "langfuse", "mlflow", "phoenix"]);
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
