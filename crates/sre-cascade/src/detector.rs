@@ -41,7 +41,7 @@ use crate::{CircuitBreaker, DetectorConfig, ErrorClass, InvalidConfig, Mitigatio
 /// ```
 pub struct CascadeDetector {
     pub(crate) config: DetectorConfig,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     agent_settings: Arc<Settings>,
     tool_settings: Arc<Settings>,
     model_settings: Arc<Settings>,
@@ -337,6 +337,7 @@ impl Observe for CascadeDetector {
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         self.breakers(&self.tracker.opened()).iter().for_each(|breaker| breaker.advance_to(now));
+        self.tracker.take_changed();
         self.react(now, signals);
     }
 

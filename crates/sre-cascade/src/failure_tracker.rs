@@ -75,16 +75,26 @@ impl FailureTracker {
         std::mem::take(&mut self.state().has_changed)
     }
 
+    /// Returns what [`take_changed`](Self::take_changed) would.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.state().has_changed
+    }
+
+    pub(crate) fn set_changed(&self, has_changed: bool) {
+        self.state().has_changed = has_changed;
+    }
+
     /// Returns the last state transition of each target that has made one.
     pub(crate) fn transitions(&self) -> Vec<Signal> {
         self.state().transitions.values().cloned().collect()
     }
 
-    /// Returns everything that is known of a target.
-    pub(crate) fn save(&self, id: u32) -> SavedTarget {
+    /// Returns everything that is known of a target at `now`. An episode that is over may not be forgotten yet, and is left out.
+    pub(crate) fn save(&self, id: u32, now: Timestamp) -> SavedTarget {
         let state = self.state();
+        let episode = state.episodes.get(&id).copied();
         SavedTarget {
-            episode: state.episodes.get(&id).copied(),
+            episode: episode.filter(|episode| self.goes_on(episode, now) || state.open_until.contains_key(&id)),
             open_until: state.open_until.get(&id).copied(),
             transition: state.transitions.get(&id).and_then(|signal| serde_json::to_string(signal).ok()),
         }
@@ -105,7 +115,7 @@ impl FailureTracker {
     pub(crate) fn failing_at(&self, now: Timestamp) -> FailingTargets {
         let mut state = self.state();
         let State { episodes, open_until, .. } = &mut *state;
-        episodes.retain(|id, episode| now.since(episode.last) <= self.window || open_until.contains_key(id));
+        episodes.retain(|id, episode| self.goes_on(episode, now) || open_until.contains_key(id));
         let mut open: Vec<(Timestamp, u32)> = open_until
             .iter()
             .filter(|(_, until)| **until > now)
@@ -130,6 +140,11 @@ impl FailureTracker {
     /// Returns the targets that have failed since the start.
     pub(crate) fn ever_failed(&self) -> Vec<u32> {
         self.state().ever_failed.iter().copied().collect()
+    }
+
+    /// Returns whether another failure at `now` would belong to the episode.
+    fn goes_on(&self, episode: &FailureEpisode, now: Timestamp) -> bool {
+        now.since(episode.last) <= self.window
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -22,7 +22,8 @@ impl Persist for CascadeDetector {
             let mut ids = self.tracker.ever_failed();
             ids.sort_unstable();
             let breakers = self.breakers(&ids);
-            ids.iter().zip(&breakers).map(|(id, breaker)| (*id, self.tracker.save(*id), breaker.save())).collect()
+            let now = self.clock.now();
+            ids.iter().zip(&breakers).map(|(id, breaker)| (*id, self.tracker.save(*id, now), breaker.save())).collect()
         };
         let reported = {
             let reported = self.reported();
@@ -50,6 +51,7 @@ impl Persist for CascadeDetector {
             windows.filter(|(_, breaker)| breaker.window().is_some()).map(|(id, breaker)| (id, breaker.save()));
         let windows: Vec<(u32, SavedBreaker)> = windows.filter(|(_, breaker)| !breaker.is_idle()).collect();
         state.section("windows", |state| state.put(&windows));
+        state.section("changed", |state| state.put(&self.tracker.has_changed()));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -59,6 +61,7 @@ impl Persist for CascadeDetector {
                 ("graph", mut state) => ids = self.restore_graph(&mut state)?,
                 ("failed", mut state) => self.restore_failed(&mut state, &ids)?,
                 ("reported", mut state) => self.restore_reported(&mut state)?,
+                ("changed", mut state) => self.tracker.set_changed(state.take()?),
                 ("exhausted", mut state) => *lock(&self.exhausted) = state.take()?,
                 ("windows", mut state) => {
                     for (saved, breaker) in state.take::<Vec<(u32, SavedBreaker)>>()? {
