@@ -22,8 +22,12 @@ const RESULTS: &str = "target/bench-runs.json";
 pub(crate) const DOCS: &str = "docs/performance.md";
 
 /// The tables of the page, and the benchmarks that each needs.
-const TABLES: [(&str, &[&str]); 3] =
-    [("core", &["slo", "input", "alerts"]), ("guards", &["breakers", "costs"]), ("serve", &["serve"])];
+const TABLES: [(&str, &[&str]); 4] = [
+    ("core", &["slo", "input", "alerts"]),
+    ("guards", &["breakers", "costs"]),
+    ("exporters", &["exporters"]),
+    ("serve", &["serve"]),
+];
 
 /// Returns the parser of table names for `cargo xtask bench`.
 pub(crate) fn names() -> PossibleValuesParser {
@@ -72,6 +76,7 @@ fn measure(table: &str, benches: &[&str]) -> anyhow::Result<Vec<Figure>> {
             Ok(core)
         }
         "guards" => figures(&requirements::GUARDS),
+        "exporters" => figures(&requirements::EXPORTERS),
         _ => {
             let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
             Ok(serde_json::from_slice(&serve)?)

@@ -103,6 +103,18 @@ pub(super) const GUARDS: [Requirement; 16] = [
     ),
 ];
 
+pub(super) const EXPORTERS: [Requirement; 9] = [
+    nanos("an event into the outbox (100,000 a second)", "export/push", 10_000.0),
+    nanos("an event to a request of OTLP, compressed", "export/otlp", 1_000.0),
+    nanos("of Langfuse, compressed", "export/langfuse", 1_000.0),
+    nanos("of LangSmith", "export/langsmith", 1_000.0),
+    nanos("of Phoenix, compressed", "export/phoenix", 1_000.0),
+    nanos("of Braintrust", "export/braintrust", 1_000.0),
+    nanos("of Datadog", "export/datadog", 1_000.0),
+    nanos("of MLflow, compressed", "export/mlflow", 1_000.0),
+    nanos("of AgentOps, compressed", "export/agentops", 1_000.0),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -111,7 +123,7 @@ mod tests {
 
     #[test]
     fn each_row_of_a_table_has_a_label_of_its_own() {
-        for table in [&CORE[..], &GUARDS[..]] {
+        for table in [&CORE[..], &GUARDS[..], &EXPORTERS[..]] {
             let labels: BTreeSet<&str> = table.iter().map(|requirement| requirement.what).collect();
             assert_eq!(labels.len(), table.len(), "{labels:?}");
             assert!(labels.iter().all(|label| !label.starts_with("the same")), "{labels:?}");
