@@ -35,6 +35,9 @@ enum Fault {
     IdleReaders,
 }
 
+/// How much memory the service may take, in bytes: `max_in_flight` and as much for what it keeps.
+const MAX_MEMORY: u64 = 384 << 20;
+
 const FAULTS: [Fault; 9] = [
     Fault::Kill,
     Fault::Stop,
@@ -85,11 +88,10 @@ fn soak(time: Duration, seed: u64) {
             }
             Fault::ClockForward => service.step_clock(random.i64(1..100)),
             Fault::ClockBack => service.step_clock(-random.i64(1..100)),
-            Fault::SlowClients => clients.extend(connect(
-                service.address(),
-                30,
-                b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{",
-            )),
+            Fault::SlowClients => {
+                let request = b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999\r\n\r\n{";
+                send_slowly(connect(service.address(), 30, request));
+            }
             Fault::SilentClients => clients.extend(connect(service.address(), 30, b"")),
             Fault::IdleReaders => {
                 clients.extend(connect(service.address(), 30, b"GET /v1/live HTTP/1.1\r\nhost: localhost\r\n\r\n"));
@@ -106,6 +108,7 @@ fn soak(time: Duration, seed: u64) {
     acknowledged.values().for_each(|tasks| all.add(tasks));
     assert!(all.tasks > 0, "the load was acknowledged");
     let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault:?} {times}")).collect();
+    assert!(memory < MAX_MEMORY, "the service took {} MiB", memory >> 20);
     println!(
         "| {} | {} | {} | {} | {} MiB | {seed} |",
         time.as_secs_f64() / 60.0,
@@ -136,6 +139,16 @@ fn connect(to: SocketAddr, count: usize, send: &[u8]) -> Vec<TcpStream> {
         Some(stream)
     };
     (0..count).filter_map(open).collect()
+}
+
+/// Sends a byte now and then over each connection, until the service closes all of them or the time is over.
+fn send_slowly(mut clients: Vec<TcpStream>) {
+    std::thread::spawn(move || {
+        for _ in 0..50 {
+            clients.retain_mut(|client| client.write_all(b" ").is_ok());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
 }
 
 /// Returns the body of an answer with status 200 to a `GET`.

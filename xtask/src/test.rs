@@ -47,7 +47,10 @@ pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     let path = std::path::absolute("target/skipped-tests.txt")?;
     let _ = std::fs::remove_file(&path);
     std::fs::create_dir_all("target")?;
-    let tested = cargo(&["test", "--workspace", "--all-features"], &[("SRE_SKIPPED", &path.to_string_lossy())]);
+    let tested = cargo(
+        &["test", "--workspace", "--all-features", "--no-fail-fast"],
+        &[("SRE_SKIPPED", &path.to_string_lossy())],
+    );
     let skipped = std::fs::read_to_string(&path);
     match &skipped {
         Ok(list) => eprintln!("\nskipped:\n{list}"),

@@ -9,6 +9,8 @@ use crate::names;
 use crate::origin::Origin;
 
 /// An event in Datadog's event explorer.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatadogEvent {
     /// The title.
@@ -103,13 +105,13 @@ impl Statuses {
     /// Returns the event of an objective whose status has changed.
     pub(crate) fn change(&self, slo: &SloSnapshot) -> Option<DatadogEvent> {
         let (before, _) = self.0.get(&key(slo))?;
-        (*before != told(Some(*before), slo.status)).then(|| DatadogEvent::status_changed(slo, *before))
+        (*before != effective_status(Some(*before), slo.status)).then(|| DatadogEvent::status_changed(slo, *before))
     }
 
     pub(crate) fn accept(&mut self, slo: &SloSnapshot, at: Timestamp) {
         let key = key(slo);
         let before = self.0.get(&key).map(|(status, _)| *status);
-        self.0.insert(key, (told(before, slo.status), at));
+        self.0.insert(key, (effective_status(before, slo.status), at));
     }
 
     /// Forgets objectives that no longer exist.
@@ -122,8 +124,8 @@ fn key(slo: &SloSnapshot) -> (String, String) {
     (slo.name.clone(), slo.agent.clone())
 }
 
-/// An agent without work is unknown, and then healthy again: neither is an event.
-fn told(before: Option<Status>, status: Status) -> Status {
+/// Takes `unknown` after `healthy` for unchanged, so that an agent without work causes no event.
+fn effective_status(before: Option<Status>, status: Status) -> Status {
     match (before, status) {
         (None | Some(Status::Healthy), Status::Unknown) => Status::Healthy,
         _ => status,

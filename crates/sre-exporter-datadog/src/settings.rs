@@ -41,6 +41,7 @@ pub struct DatadogSettings {
 /// What the first batch of an exporter says of a counter, whose value may have been counted, and sent, before. A counter that
 /// appears later begins at 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InitialCounts {
     /// 0: only what is counted from then on is sent. For a service that restores its counters after a restart; as Datadog's
     /// Agent does.

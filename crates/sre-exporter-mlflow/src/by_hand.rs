@@ -11,6 +11,8 @@ use crate::objective::millis;
 use crate::run::Run;
 
 /// A run that a program logs itself, such as the result of a release's evaluation.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MlflowRun {
     /// The name.

@@ -35,13 +35,13 @@ const DIFFERENCES: [&str; 11] = [
 ];
 
 /// The fields of a request's body, or the attributes of its spans, by method and path.
-type Sent = BTreeMap<String, BTreeSet<String>>;
+type SentPaths = BTreeMap<String, BTreeSet<String>>;
 
 #[tokio::test]
 async fn the_exporter_sends_what_mlflows_own_client_sends() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/mlflow.json");
     let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let of_client = recorded["requests"].as_array().unwrap().iter().fold(Sent::new(), |mut sent, request| {
+    let of_client = recorded["requests"].as_array().unwrap().iter().fold(SentPaths::new(), |mut sent, request| {
         let path = request["path"].as_str().unwrap().split('?').next().unwrap();
         let fields = if path == "/v1/traces" { otlp_json(&request["body"]) } else { fields(&request["body"], "") };
         sent.entry(address(request["method"].as_str().unwrap(), path)).or_default().extend(fields);
@@ -60,7 +60,7 @@ async fn the_exporter_sends_what_mlflows_own_client_sends() {
 }
 
 /// Returns what the exporter sends to a server that knows the experiment, but no run.
-async fn export() -> Sent {
+async fn export() -> SentPaths {
     let server = MockServer::start().await;
     let respond = |request: &Request| {
         let run = json!({"info": {"run_id": "0b6185c6a9df4a4b8c5d02a235e2918f", "artifact_uri": "mlflow-artifacts:/1/0b6185c6a9df4a4b8c5d02a235e2918f/artifacts"}});
@@ -88,7 +88,7 @@ async fn export() -> Sent {
         let report = exporter.export(batch, &*client()).await.unwrap();
         assert_eq!(report.accepted, batch.len() as u64);
     }
-    server.received_requests().await.unwrap().iter().fold(Sent::new(), |mut sent, request| {
+    server.received_requests().await.unwrap().iter().fold(SentPaths::new(), |mut sent, request| {
         let fields = match request.url.path() {
             "/v1/traces" => otlp::spans(request).iter().flat_map(of_span).collect(),
             _ => fields(&serde_json::from_slice(&request.body).unwrap_or_default(), ""),

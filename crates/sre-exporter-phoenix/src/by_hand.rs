@@ -9,6 +9,8 @@ use crate::annotation::{Annotation, Target};
 use crate::exporter::Context;
 
 /// A cost that no event carries, such as that of a service that is billed by the day.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CostRecord {
     /// The agent.

@@ -13,6 +13,7 @@ use crate::{InvalidMetric, PrometheusExporter};
 
 /// The text format of a scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TextFormat {
     /// Prometheus' text exposition format 0.0.4.
     #[default]

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_sre::alerts::ManagerError;
 use agent_sre::http::OutboxError;
@@ -260,6 +260,19 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     Ok((shared, pipeline))
 }
 
+/// How long a start waits in all for exporters to put away what is exported again, before events are dropped.
+const MAX_EXPORT_WAIT: Duration = Duration::from_secs(5);
+
+/// Waits until the exporters have room for more events: a replay is faster than a disk.
+fn wait_for_exporters(processor: &Processor, patience: &mut Duration) {
+    let begun = Instant::now();
+    for outbox in processor.shared.engines().runtime.exporters() {
+        let left = patience.saturating_sub(begun.elapsed());
+        let _ = outbox.wait_for_room(left);
+    }
+    *patience = patience.saturating_sub(begun.elapsed());
+}
+
 /// Processes the journal's entries after the snapshot: one thread reads them, another processes them. Those in between take
 /// their memory from `memory`.
 fn replay(
@@ -273,7 +286,11 @@ fn replay(
     std::thread::scope(|scope| {
         let (batches, queue) = sync_channel::<Batch>(64);
         let processing = scope.spawn(move || {
-            queue.into_iter().for_each(|batch| drop(processor.process(batch)));
+            let mut patience = MAX_EXPORT_WAIT;
+            for batch in queue {
+                drop(processor.process(batch));
+                wait_for_exporters(&processor, &mut patience);
+            }
             processor
         });
         journal.replay(after, &mut |number, entry| {

@@ -29,7 +29,9 @@ impl Consequence {
         let Some(total) = spec.error_budget().filter(|_| has_counts(indicator)) else {
             return Self::Mean { significance: config.significance };
         };
-        let counts_tasks = spec.name == "task_success_rate" && good_when == Some(&GoodWhen::default());
+        let counts_tasks = spec.name == "task_success_rate" && good_when.is_some_and(GoodWhen::is_task_success);
+        // Time slices are good although some of their tasks failed.
+        let counts_tasks = counts_tasks && config.time_slices.is_none();
         if counts_tasks && config.total.is_some_and(|objective| objective <= total) {
             return Self::Shared;
         }

@@ -26,6 +26,11 @@ impl Default for GoodWhen {
 }
 
 impl GoodWhen {
+    /// Returns whether it selects finished tasks, and those are good that succeeded.
+    pub(crate) fn is_task_success(&self) -> bool {
+        Self { success: None, ..self.clone() } == Self::default() && self.success != Some(false)
+    }
+
     /// Returns whether `event` is good; `None` if it does not count. `cost` is the cost of the task that ended, if known.
     #[inline]
     pub fn judge(&self, event: &AgentEvent, cost: Option<Usd>) -> Option<bool> {

@@ -28,6 +28,47 @@ fn signals(slo: &Slo, now: Timestamp) -> Vec<Signal> {
     signals
 }
 
+/// Returns the first objective of a text, for the agent of the events.
+fn objective(text: &str) -> Slo {
+    let registry = SliRegistry::default();
+    Slo::from_spec(&parse(text, "slo.yaml", &registry).unwrap()[0], "support", &registry).unwrap()
+}
+
+#[test]
+fn an_objective_of_time_slices_does_not_share_its_budget() {
+    let slo = objective(
+        "name: answers\ntarget: 0.9\ntime_slices: {window: 1m, target: 0.5}\n\
+         indicators: [{type: task_success_rate, target: 0.9}]\n",
+    );
+    // Every slice is good, although four in ten tasks fail.
+    for minute in 0..100_u64 {
+        for task in 0..10 {
+            let mut event = finished(task >= 4, 100.0);
+            event.time = NOW.saturating_sub(Duration::from_secs(60 * (100 - minute)));
+            slo.observe(&event);
+        }
+    }
+    let snapshot = slo.snapshot_at(NOW);
+    assert_eq!((snapshot.budget_status, snapshot.status), (Status::Healthy, Status::Critical), "{snapshot:?}");
+    assert_eq!(snapshot.indicators[0].status, Some(Status::Critical));
+}
+
+#[test]
+fn an_explicit_success_condition_shares_the_budget_too() {
+    for (condition, shares) in [
+        ("{event: task_finished}", true),
+        ("{event: task_finished, success: true}", true),
+        ("{event: task_finished, success: false}", false),
+        ("{event: task_finished, max_duration_ms: 500}", false),
+    ] {
+        let slo = objective(&format!(
+            "name: answers\ntarget: 0.9\ngood_when: {condition}\nindicators: [{{type: task_success_rate, target: 0.9}}]\n"
+        ));
+        (0..100).for_each(|_| slo.observe(&finished(true, 100.0)));
+        assert_eq!(slo.snapshot_at(NOW).indicators[0].status.is_none(), shares, "{condition}");
+    }
+}
+
 #[test]
 fn a_latency_that_misses_its_target_is_critical_and_exhausts_nothing() {
     let slo = Slo::new(
