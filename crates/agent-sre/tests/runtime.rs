@@ -1,7 +1,7 @@
 //! A runtime connects its parts and loses no signal, however its handlers behave.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -409,4 +409,31 @@ fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
     let (agents, metrics) = &*memory.0.lock().unwrap();
     assert_eq!(agents[..], ["failing", "recovered"]);
     assert!(metrics.iter().any(|name| name == "test.objectives"), "{metrics:?}");
+}
+
+/// Counts how often its incidents are asserted again.
+#[derive(Default)]
+struct Reasserted(AtomicUsize);
+
+impl Observe for Reasserted {
+    fn observe(&self, _event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {}
+
+    fn reassert(&self, _signals: &mut dyn FnMut(Signal)) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn what_fires_is_asserted_again_every_minute_and_not_sooner() {
+    let part = Arc::new(Reasserted::default());
+    let runtime = Runtime::builder().observe(part.clone()).build().unwrap();
+    let mut asserted = Vec::new();
+    for second in 0..=180 {
+        let before = part.0.load(Ordering::SeqCst);
+        runtime.evaluate(Timestamp::from_secs(1_790_000_000 + second));
+        if part.0.load(Ordering::SeqCst) > before {
+            asserted.push(second);
+        }
+    }
+    assert_eq!(asserted, [0, 60, 120, 180]);
 }

@@ -353,3 +353,58 @@ fn feed(command: &mut Command, input: &[u8]) {
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
+
+/// Returns lines of finished tasks that took 2.5 s, each with a model call of this cost.
+fn slow_tasks(count: usize, cost: &str) -> String {
+    let task = |number: usize| {
+        let at = 1_790_000_000 + number;
+        format!(
+            "{{\"event\":\"llm_call\",\"time\":{at},\"agent\":\"a\",\"task\":\"{number}\",\"model\":\"gpt-4o-mini\",\"input_tokens\":1000000,\"output_tokens\":0{cost}}}\n\
+             {{\"event\":\"task_finished\",\"time\":{at},\"agent\":\"a\",\"task\":\"{number}\",\"success\":true,\"duration_ms\":2500}}\n"
+        )
+    };
+    (0..count).map(task).collect()
+}
+
+#[test]
+fn an_indicator_that_misses_its_target_reaches_the_exit_code() {
+    const LATENCY: &str = "{type: response_latency, target_ms: 2000, percentile: 0.95}";
+    const COST: &str = "{type: cost_per_task, target_usd: 0.10}";
+    for (indicator, level, code, status) in [
+        (LATENCY, "critical", 1, "critical"),
+        (LATENCY, "exhausted", 0, "critical"),
+        (COST, "warning", 1, "warning"),
+        (COST, "critical", 0, "warning"),
+    ] {
+        let slo =
+            format!("name: answers\nindicators:\n  - {{type: task_success_rate, target: 0.9}}\n  - {indicator}\n");
+        let (found, json, stderr) = check(&slo, &slow_tasks(100, ",\"cost_usd\":\"0.25\""), &["--fail-on", level]);
+        assert_eq!(found, code, "{indicator} with {level}: {stderr}");
+        let found = &json["slos"][0];
+        assert_eq!((&found["status"], &found["budget_status"]), (&status.into(), &"healthy".into()), "{found}");
+        let indicator = &found["indicators"][1];
+        assert_eq!(indicator["status"], status);
+        if status == "critical" {
+            assert_eq!(indicator["error_budget"]["total"], 0.05);
+            assert_eq!(indicator["burn_rates"][2]["rate"], 20.0, "all of them are too slow: {indicator}");
+            assert!(indicator["alerts"].as_array().unwrap().iter().any(|alert| alert["firing"] == true));
+        }
+    }
+}
+
+#[test]
+fn a_first_run_is_priced_by_the_public_list_and_a_file_of_prices_replaces_it() {
+    let run = slow_tasks(1, "");
+    let (_, json, stderr) = check(SLO, &run, &[]);
+    // A million input tokens of gpt-4o-mini.
+    assert_eq!(json["totals"]["cost_usd"], "0.15", "{stderr}");
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), SLO).unwrap();
+    let arguments = ["check", "--slo", file.path().to_str().unwrap(), "--from", "sre", "-"];
+    let text_of = text(&sre(&arguments, &run).stdout);
+    assert!(text_of.contains("public list prices of November 2026"), "{text_of}");
+    let prices = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(prices.path(), "prices:\n  - {model: other, input: 1, output: 1}\n").unwrap();
+    let (_, json, stderr) = check(SLO, &run, &["--prices", prices.path().to_str().unwrap()]);
+    assert_eq!(json["totals"]["cost_usd"], "0", "the built-in price of gpt-4o-mini is gone: {stderr}");
+}

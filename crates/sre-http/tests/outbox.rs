@@ -194,3 +194,50 @@ fn its_metrics_say_what_became_of_everything() {
     assert!(!format!("{outbox:?}").is_empty());
     assert_eq!(outbox.shutdown(Duration::ZERO), 4);
 }
+
+/// Wants events only.
+#[derive(Debug)]
+struct EventsOnly(Backend);
+
+#[async_trait]
+impl Exporter for EventsOnly {
+    fn name(&self) -> &str {
+        "events-only"
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::EVENTS
+    }
+
+    async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        self.0.export(batch, http).await
+    }
+}
+
+/// Counts how often it is asked.
+#[derive(Default)]
+struct Asked(AtomicU32);
+
+impl Collect for Asked {
+    fn snapshots(&self, _now: Timestamp) -> Vec<Snapshot> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Vec::new()
+    }
+
+    fn metrics(&self, _now: Timestamp, _emit: &mut dyn FnMut(Metric<'_>)) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn what_an_exporter_does_not_want_is_not_collected() {
+    let (source, clock) = (Arc::new(Asked::default()), Arc::new(ManualClock::new(Timestamp::from_secs(1))));
+    let options = OutboxOptions { collect: vec![source.clone()], clock: clock.clone(), ..Default::default() };
+    let outbox = Outbox::driven(Arc::new(EventsOnly(Backend::default())), Arc::new(NoHttp), options).unwrap();
+    for _ in 0..3 {
+        push(&outbox, 0..2);
+        clock.advance(Duration::from_secs(120));
+        outbox.flush_due().await;
+    }
+    assert_eq!((outbox.stats().events.sent, source.0.load(Ordering::Relaxed)), (6, 0));
+}
