@@ -39,18 +39,22 @@ fn test(path: &Path, only: Option<&str>) -> anyhow::Result<ExitCode> {
     for config in &exporters {
         let name = config.exporter.name();
         match runtime.block_on(send_sample(config, &*http)) {
-            Ok(report) if report.rejected.is_empty() => {
-                anstream::println!(
-                    "{name}: accepted {} of {} records",
-                    report.accepted,
-                    report.accepted + report.ignored
-                );
+            Ok(report) if report.rejected.is_empty() && report.retry.is_empty() => {
+                let (accepted, all) = (report.accepted, report.accepted + report.ignored);
+                match accepted {
+                    0 => anstream::println!("{name}: nothing was sent, since the sample has no equivalent there"),
+                    _ => anstream::println!("{name}: accepted {accepted} of {all} records"),
+                }
             }
             Ok(report) => {
                 failed += 1;
-                let rejected =
-                    report.rejected.iter().map(|rejection| format!("{} ({})", rejection.count, rejection.reason));
-                anstream::eprintln!("{name}: rejected {}", rejected.collect::<Vec<_>>().join(", "));
+                let rejected = report
+                    .rejected
+                    .iter()
+                    .map(|rejection| format!("{} rejected: {}", rejection.count, rejection.reason));
+                let refused = Some(report.retry.len()).filter(|refused| *refused > 0);
+                let refused = refused.map(|refused| format!("{refused} refused for now"));
+                anstream::eprintln!("{name}: {}", rejected.chain(refused).collect::<Vec<_>>().join(", "));
             }
             Err(error) => {
                 failed += 1;

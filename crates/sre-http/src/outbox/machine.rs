@@ -28,6 +28,9 @@ pub(super) struct Machine {
     /// Whether they are collected immediately.
     is_state_wanted_now: bool,
     in_flight: Option<Kind>,
+    /// The kind of the last batch, if it failed. The other kind goes first then, so that an address of a backend that is down
+    /// does not hold up what goes to another.
+    last_failed: Option<Kind>,
     pub(super) spool: Option<SpoolQueue>,
     pub(super) backoff: Backoff,
     is_flushing: bool,
@@ -85,6 +88,7 @@ impl Machine {
             state_due: wants_state.then(|| Deadline::after(now, limits.interval)),
             is_state_wanted_now: false,
             in_flight: None,
+            last_failed: None,
             spool: spooled.map(SpoolQueue::new),
             backoff: Backoff::default(),
             is_flushing: false,
@@ -128,9 +132,11 @@ impl Machine {
         if self.is_state_wanted_now || self.state_due.is_some_and(|due| due.is_over(now)) {
             return Step::Collect;
         }
-        if let Some((state, _)) = self.states.front() {
+        let state = self.states.front().map(|(state, _)| state.clone());
+        let events_first = self.last_failed == Some(Kind::State);
+        if let Some(state) = state.clone().filter(|_| !events_first) {
             self.in_flight = Some(Kind::State);
-            return Step::Send(Outgoing::State(state.clone()));
+            return Step::Send(Outgoing::State(state));
         }
         let is_spool_readable =
             self.spool.as_ref().is_some_and(|spool| spool.waiting > 0 && spool.backoff.is_over(now));
@@ -139,7 +145,13 @@ impl Machine {
             self.batches.push_back(Batch { records, attempts: 0 });
         }
         let Some(batch) = self.batches.front() else {
-            return Step::Wait(self.next_due(now));
+            return match state {
+                Some(state) => {
+                    self.in_flight = Some(Kind::State);
+                    Step::Send(Outgoing::State(state))
+                }
+                None => Step::Wait(self.next_due(now)),
+            };
         };
         self.in_flight = Some(Kind::Events);
         Step::Send(Outgoing::Events(batch.records.iter().map(|record| record.event.clone()).collect()))
@@ -161,6 +173,7 @@ impl Machine {
     /// Accepts the result of [`Step::Send`].
     pub(super) fn settle(&mut self, answer: Result<ExportReport, ExportError>, now: Timestamp, random: f64) {
         let kind = self.in_flight.take();
+        self.last_failed = kind.filter(|_| answer.is_err());
         match answer {
             Ok(report) => {
                 let again = match kind {

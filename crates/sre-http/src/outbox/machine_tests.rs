@@ -450,6 +450,24 @@ fn metrics_that_cannot_be_sent_make_way_for_newer_ones() {
     assert_eq!(world.machine.stats.state.sent, 3);
 }
 
+/// As where a backend takes events at one address and metrics at another.
+#[test]
+fn metrics_that_cannot_be_sent_hold_up_no_event() {
+    let mut world = World::new(LIMITS, false);
+    for round in 1..=5 {
+        world.push(4);
+        world.now = world.now.saturating_add(LIMITS.interval);
+        for _ in 0..4 {
+            world.work();
+            let is_state = matches!(world.sent, Some(Outgoing::State(_)));
+            world.answer(if is_state { &Answer::Status(503) } else { &Answer::Success });
+            world.now = world.now.saturating_add(Duration::from_secs(10));
+        }
+        assert_eq!(world.accepted.len(), 4 * round, "{:?}", world.machine.stats);
+    }
+    assert_eq!(world.machine.stats.state.sent, 0);
+}
+
 #[test]
 fn a_full_queue_drops_what_comes_last() {
     let mut world = World::new(LIMITS, false);
