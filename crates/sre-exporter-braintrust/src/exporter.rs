@@ -3,8 +3,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
-    Snapshot, SpanId, Timestamp, TraceId, Wants,
+    AgentEvent, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SpanId,
+    Timestamp, TraceId, Wants,
 };
 
 use crate::registry::Registry;
@@ -48,7 +48,7 @@ impl BraintrustExporter {
     /// Converts the events of a batch. Returns their rows, the spans that then have one, and the number of events.
     fn rows<'a>(&self, batch: &ExportBatch<'a>) -> (Rows<'a>, Vec<(TraceId, SpanId)>, usize) {
         let (judgements, others): (Vec<&AgentEvent>, Vec<&AgentEvent>) =
-            batch.events.iter().map(|event| &**event).partition(|event| is_judgement(event));
+            batch.events.iter().map(|event| &**event).partition(|event| event.event.is_assessment());
         let span = |event: &'a AgentEvent| EventSpan::started(event).or_else(|| EventSpan::of(event));
         let others: Vec<_> = others.into_iter().filter_map(|event| Some((event, span(event)?))).collect();
         let mut traces = lock(&self.traces);
@@ -80,11 +80,9 @@ impl BraintrustExporter {
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
         let (mut rows, mut taken) = (Rows::default(), 0);
-        for snapshot in batch.snapshots {
-            if let Snapshot::Slo(slo) = snapshot {
-                rows.add(objectives::row(slo, batch.at));
-                taken += 1;
-            }
+        for slo in batch.objectives() {
+            rows.add(objectives::row(slo, batch.at));
+            taken += 1;
         }
         if let Some(body) = rows.into_body() {
             let path = self.logs(batch.at, http).await?;
@@ -110,11 +108,6 @@ impl BraintrustExporter {
         }
         answer.map(drop)
     }
-}
-
-/// Returns true for what becomes scores.
-fn is_judgement(event: &AgentEvent) -> bool {
-    matches!(event.event, Event::Evaluation(_) | Event::PolicyCheck(_))
 }
 
 #[async_trait]

@@ -56,7 +56,7 @@ impl Backend for Datadog {
         arrived
     }
 
-    /// Datadog aggregates what it is told of an event: `tests/requests.rs` checks what arrives.
+    /// Datadog aggregates single events: `tests/requests.rs` checks what arrives.
     fn has_spans(&self) -> bool {
         false
     }

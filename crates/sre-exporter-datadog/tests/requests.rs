@@ -243,7 +243,7 @@ async fn an_slo_is_created_once_and_updated_when_it_differs() {
     export(&exporter, &datadog, 60, &[], &[slo(Status::Healthy)]).await;
     assert!(datadog.take().iter().all(|(_, path, _)| !path.starts_with("/api/v1/slo")), "it is in step");
 
-    // Another process finds it, with a tag that somebody added.
+    // Another process finds it, with another tag.
     let mut existing = created.clone();
     existing["id"] = "abc-123".into();
     existing["tags"].as_array_mut().unwrap().push("team:support".into());

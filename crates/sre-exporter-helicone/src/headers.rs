@@ -54,7 +54,7 @@ pub struct HeliconeHeaders {
     pub posthog: Option<PostHog>,
 }
 
-/// A header that cannot be sent. The message shows no value, which may be secret.
+/// An invalid header. The message shows no value, which may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidHeader {

@@ -1,9 +1,7 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Snapshot, Timestamp, Wants,
-};
+use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Timestamp, Wants};
 use sre_otlp::{Span, resource, send_spans};
 
 use crate::mapping::{self, Mapped};
@@ -54,12 +52,10 @@ impl LangfuseExporter {
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
         let (mut spans, mut scores) = (Vec::new(), Vec::new());
-        for snapshot in batch.snapshots {
-            if let Snapshot::Slo(slo) = snapshot {
-                let (span, of_slo) = objectives::map(slo, batch.at, self.0.environment.as_deref());
-                spans.push(span);
-                scores.extend(of_slo);
-            }
+        for slo in batch.objectives() {
+            let (span, of_slo) = objectives::map(slo, batch.at, self.0.environment.as_deref());
+            spans.push(span);
+            scores.extend(of_slo);
         }
         let objectives = spans.len();
         let ignored = batch.snapshots.len() - objectives;

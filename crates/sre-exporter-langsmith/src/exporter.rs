@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
-    Snapshot, Timestamp, Wants,
+    Timestamp, Wants,
 };
 
 use crate::feedback::Feedback;
@@ -63,7 +63,7 @@ impl LangSmithExporter {
         form: &mut Multipart,
     ) -> Result<(usize, Vec<EventSpan<'a>>), serde_json::Error> {
         let (mut events, mut nodes) = (Vec::new(), Vec::new());
-        for event in batch.events.iter().filter(|event| !is_judgement(event)) {
+        for event in batch.events.iter().filter(|event| !event.event.is_assessment()) {
             if let Some(span) = EventSpan::started(event).or_else(|| EventSpan::of(event)) {
                 events.push(event);
                 nodes.push(Node { span, rank: rank(&event.event), kind: event.event.kind() });
@@ -99,7 +99,7 @@ impl LangSmithExporter {
         http: &dyn HttpClient,
     ) -> Result<usize, ExportError> {
         let mut judgements = Vec::new();
-        for event in batch.events.iter().filter(|event| is_judgement(event)) {
+        for event in batch.events.iter().filter(|event| event.event.is_assessment()) {
             let Some(span) = EventSpan::of(event) else { continue };
             let subject = lock(&self.traces).subject(span.trace_id, event.parent_span_id);
             judgements.extend(Feedback::of(event, subject));
@@ -135,8 +135,7 @@ impl LangSmithExporter {
         let mut form = Multipart::default();
         let (mut posted, mut feedback) = (Vec::new(), Vec::new());
         let mut count = 0;
-        for snapshot in batch.snapshots {
-            let Snapshot::Slo(slo) = snapshot else { continue };
+        for slo in batch.objectives() {
             count += 1;
             let objective = Objective::new(slo, batch.at, &self.project.name);
             let is_known = lock(&self.objectives).contains(&objective.id());
@@ -176,11 +175,6 @@ impl LangSmithExporter {
             answer => answer.map(drop),
         }
     }
-}
-
-/// Returns true for what becomes feedback.
-fn is_judgement(event: &AgentEvent) -> bool {
-    matches!(event.event, Event::Evaluation(_) | Event::PolicyCheck(_))
 }
 
 #[async_trait]

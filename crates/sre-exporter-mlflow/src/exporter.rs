@@ -5,8 +5,7 @@ use http::Method;
 use http::header::CONTENT_TYPE;
 use sre_core::private::lock;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Timestamp,
-    Wants,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Timestamp, Wants,
 };
 
 use crate::events::{self, Sender};
@@ -67,7 +66,7 @@ impl MlflowExporter {
         batch: &ExportBatch<'_>,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        let objectives: Vec<&SloSnapshot> = batch.snapshots.iter().filter_map(slo).collect();
+        let objectives: Vec<&SloSnapshot> = batch.objectives().collect();
         let mut report = ExportReport::default().with_ignored(batch.snapshots.len() - objectives.len());
         if objectives.is_empty() {
             return Ok(report);
@@ -129,13 +128,6 @@ impl MlflowExporter {
         let state = serde_json::to_vec_pretty(slo).map_err(|error| self.server.api.invalid(error))?;
         let request = self.server.api.request(Method::PUT, &path).header(CONTENT_TYPE, "application/json");
         self.server.api.send(request, state, at, http).await.map(drop)
-    }
-}
-
-fn slo(snapshot: &Snapshot) -> Option<&SloSnapshot> {
-    match snapshot {
-        Snapshot::Slo(slo) => Some(slo),
-        _ => None,
     }
 }
 

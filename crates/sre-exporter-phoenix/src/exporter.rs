@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
-    Resource, Snapshot, Timestamp, Wants,
+    Resource, Timestamp, Wants,
 };
 use sre_otlp::{Span, resource, send_spans};
 
@@ -206,13 +206,11 @@ impl PhoenixExporter {
     ) -> Result<ExportReport, ExportError> {
         let context = Context { at: batch.at, resource: batch.resource, http };
         let (mut spans, mut annotations, mut objectives) = (Vec::new(), Vec::new(), 0);
-        for snapshot in batch.snapshots {
-            if let Snapshot::Slo(slo) = snapshot {
-                let reading = objective::reading(slo, batch.at);
-                spans.extend(reading.spans);
-                annotations.extend(reading.annotations);
-                objectives += 1;
-            }
+        for slo in batch.objectives() {
+            let reading = objective::reading(slo, batch.at);
+            spans.extend(reading.spans);
+            annotations.extend(reading.annotations);
+            objectives += 1;
         }
         self.send_spans(spans, context).await?;
         // Their spans have just been sent.

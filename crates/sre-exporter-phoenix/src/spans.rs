@@ -20,7 +20,7 @@ pub(crate) fn span(event: &AgentEvent, place: &EventSpan<'_>) -> Span {
         attributes.json("metadata", &Value::Object(metadata));
     }
     let mut place = place.clone();
-    if matches!(event.event, Event::Evaluation(_) | Event::PolicyCheck(_)) {
+    if event.event.is_assessment() {
         // The verdict is that of an annotation.
         place.outcome = None;
     }

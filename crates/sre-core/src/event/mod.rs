@@ -192,6 +192,11 @@ impl Event {
         }
     }
 
+    /// Returns true for an evaluation or a policy check, which backends show as scores of what they assess.
+    pub const fn is_assessment(&self) -> bool {
+        matches!(self, Self::Evaluation(_) | Self::PolicyCheck(_))
+    }
+
     /// Returns whether it succeeded, or `None` for an event without an outcome.
     ///
     /// An evaluation without `passed` passes at a score of at least 0.5 or, for metrics of harm (`hallucination` and

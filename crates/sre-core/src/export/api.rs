@@ -159,7 +159,7 @@ impl BackendApi {
         text.chars().take(chars).collect()
     }
 
-    /// Returns the error for a batch that cannot be converted to a request.
+    /// Returns the error for a batch whose conversion to a request failed.
     pub fn invalid(&self, error: impl Display) -> ExportError {
         ExportError::invalid(self.exporter, format!("cannot make a request: {error}"))
     }

@@ -17,7 +17,7 @@ pub use self::object::{JsonEntry, JsonObject};
 pub use self::report::{ExportReport, Rejection};
 pub use self::resource::Resource;
 pub use self::span::{EventSpan, stable_id};
-use crate::{AgentEvent, HttpClient, Metric, Snapshot, Timestamp};
+use crate::{AgentEvent, HttpClient, Metric, SloSnapshot, Snapshot, Timestamp};
 
 /// Publishes metrics, snapshots or events to a backend.
 ///
@@ -134,6 +134,14 @@ impl<'a> ExportBatch<'a> {
     pub const fn with_events(mut self, events: &'a [Arc<AgentEvent>]) -> Self {
         self.events = events;
         self
+    }
+
+    /// Returns the snapshots of objectives.
+    pub fn objectives(&self) -> impl Iterator<Item = &'a SloSnapshot> {
+        self.snapshots.iter().filter_map(|snapshot| match snapshot {
+            Snapshot::Slo(slo) => Some(&**slo),
+            _ => None,
+        })
     }
 
     /// Returns the number of records.
