@@ -2,19 +2,13 @@
 
 use std::path::Path;
 
+use agent_sre::Format;
 use proptest::prelude::*;
-use sre_adapter_langgraph::LangGraphAdapter;
-use sre_adapter_openai_agents::OpenAiAgentsAdapter;
-use sre_adapter_otel::OtelAdapter;
-use sre_core::adapter::{Adapter, Body, BodyKind, IngestLimits, NativeAdapter, RunLimits};
+use sre_core::adapter::{Adapter, Body, BodyKind, IngestLimits, RunLimits};
+use sre_testkit::recordings::folders;
 
-fn adapters() -> [Box<dyn Adapter>; 4] {
-    [
-        Box::new(NativeAdapter::new(RunLimits::default())),
-        Box::new(LangGraphAdapter::default()),
-        Box::new(OpenAiAgentsAdapter::default()),
-        Box::new(OtelAdapter::default()),
-    ]
+fn adapters() -> impl Iterator<Item = Box<dyn Adapter>> {
+    Format::all().map(|format| format.adapter(RunLimits::default()))
 }
 
 /// Returns some lines and bodies of each recorded format.
@@ -25,11 +19,12 @@ fn records() -> Vec<Vec<u8>> {
         br#"{"event":"task_finished","time":1790000000,"agent":"a","task":"t","success":true,"cost_usd":"0.1"}"#
             .to_vec(),
         read("otlp-semantic-kernel/task_failure.0.bin"),
+        read("otlp-semantic-kernel/task_failure.jsonl"),
     ];
-    for name in ["langgraph/task_failure.jsonl", "openai-agents/handoff_and_guardrail.jsonl"] {
-        records.extend(read(name).split(|byte| *byte == b'\n').step_by(7).map(<[u8]>::to_vec));
+    for (name, _) in folders(&folder).into_iter().filter(|(name, _)| !name.starts_with("otlp-")) {
+        let lines = read(&format!("{name}/task_failure.jsonl"));
+        records.extend(lines.split(|byte| *byte == b'\n').step_by(7).map(<[u8]>::to_vec));
     }
-    records.push(read("otlp-semantic-kernel/task_failure.jsonl"));
     records
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sre_core::{Adapter, NativeAdapter, RunLimits};
+use sre_core::{Adapter, NativeAdapter, Recorder, RunLimits};
 
 /// An input format of agent runs, with the name that commands and URLs use.
 ///
@@ -27,32 +27,69 @@ struct Row {
     adapter: fn(RunLimits) -> Box<dyn Adapter>,
 }
 
-/// All formats that this build reads. To add an adapter, add a row.
-static FORMATS: &[Row] = &[
-    Row {
-        name: "sre",
-        description: "Native JSON Lines of agent-sre",
-        adapter: |limits| Box::new(NativeAdapter::new(limits)),
-    },
-    #[cfg(feature = "langgraph")]
-    Row {
-        name: "langgraph",
-        description: "LangGraph's `astream_events`, version 2",
-        adapter: |limits| Box::new(crate::langgraph::LangGraphAdapter::new(limits, Default::default())),
-    },
-    #[cfg(feature = "openai-agents")]
-    Row {
-        name: "openai-agents",
-        description: "The OpenAI Agents SDK's traces",
-        adapter: |limits| Box::new(crate::openai_agents::OpenAiAgentsAdapter::new(limits, Default::default())),
-    },
-    #[cfg(feature = "otel")]
-    Row {
-        name: "otlp",
-        description: "OpenTelemetry export requests, as JSON lines or a protobuf body",
-        adapter: |limits| Box::new(crate::otel::OtelAdapter::new(limits)),
-    },
-];
+/// Defines the formats besides the native one: from the feature, module and crate of each adapter, the adapter itself, the name and
+/// description of its format.
+macro_rules! formats {
+    ($($feature:literal $module:ident $krate:ident $adapter:ident [$($option:expr),*] $name:literal $description:literal;)*) => {
+        /// All formats that this build reads.
+        static FORMATS: &[Row] = &[
+            Row {
+                name: "sre",
+                description: "Native JSON Lines of agent-sre",
+                adapter: |limits| Box::new(NativeAdapter::new(limits)),
+            },
+            $(
+                #[cfg(feature = $feature)]
+                Row {
+                    name: $name,
+                    description: $description,
+                    adapter: |limits| Box::new($krate::$adapter::new(limits, $($option),*)),
+                },
+            )*
+        ];
+
+        /// The crates of the adapters.
+        pub(crate) mod adapters {
+            $(
+                #[doc = concat!($description, ".")]
+                #[cfg(feature = $feature)]
+                #[doc(inline)]
+                pub use $krate as $module;
+            )*
+        }
+
+        /// The adapters themselves.
+        pub(crate) mod adapter_types {
+            $(
+                #[cfg(feature = $feature)]
+                #[doc(no_inline)]
+                pub use $krate::$adapter;
+            )*
+        }
+    };
+}
+
+// To add an adapter, add a row.
+formats! {
+    "langgraph" langgraph sre_adapter_langgraph LangGraphAdapter [Recorder::default()]
+        "langgraph" "LangGraph's `astream_events`, version 2";
+    "langchain" langchain sre_adapter_langchain LangChainAdapter [Recorder::default()]
+        "langchain" "LangChain's callbacks";
+    "llamaindex" llamaindex sre_adapter_llamaindex LlamaIndexAdapter [Recorder::default()]
+        "llamaindex" "LlamaIndex's spans and events";
+    "crewai" crewai sre_adapter_crewai CrewAiAdapter [Recorder::default()]
+        "crewai" "CrewAI's events";
+    "autogen" autogen sre_adapter_autogen AutoGenAdapter [Recorder::default()]
+        "autogen" "AutoGen's messages and logs";
+    "openai-agents" openai_agents sre_adapter_openai_agents OpenAiAgentsAdapter [Recorder::default()]
+        "openai-agents" "The OpenAI Agents SDK's traces";
+    "semantic-kernel" semantic_kernel sre_adapter_semantic_kernel SemanticKernelAdapter [Recorder::default()]
+        "semantic-kernel" "Semantic Kernel's function calls";
+    "dify" dify sre_adapter_dify DifyAdapter [Recorder::default()]
+        "dify" "Dify's workflow events";
+    "otel" otel sre_adapter_otel OtelAdapter []
+        "otlp" "OpenTelemetry export requests, as JSON lines or a protobuf body";
+}
 
 impl Format {
     /// Returns all formats that this build reads.

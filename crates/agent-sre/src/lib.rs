@@ -30,6 +30,8 @@ mod runtime;
 pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
 #[cfg(all(feature = "http", feature = "yaml"))]
 pub use exporters::{ExporterConfig, exporter_types, read_exporters};
+#[doc(inline)]
+pub use format::adapters::*;
 pub use format::{Format, UnknownFormat};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 #[doc(inline)]
@@ -39,21 +41,6 @@ pub use sre_core::*;
 #[cfg(feature = "slo")]
 #[doc(inline)]
 pub use sre_slo as slo;
-
-/// LangGraph's events.
-#[cfg(feature = "langgraph")]
-#[doc(inline)]
-pub use sre_adapter_langgraph as langgraph;
-
-/// The OpenAI Agents SDK's traces.
-#[cfg(feature = "openai-agents")]
-#[doc(inline)]
-pub use sre_adapter_openai_agents as openai_agents;
-
-/// OpenTelemetry traces.
-#[cfg(feature = "otel")]
-#[doc(inline)]
-pub use sre_adapter_otel as otel;
 
 /// Metrics and traces to OTLP backends.
 #[cfg(feature = "otlp")]

@@ -13,6 +13,8 @@
 //! # }
 //! ```
 #[doc(no_inline)]
+pub use crate::format::adapter_types::*;
+#[doc(no_inline)]
 pub use crate::{AgentTotals, EngineSettings, Format, Runtime, RuntimeBuilder};
 #[doc(no_inline)]
 pub use sre_core::{
@@ -50,15 +52,6 @@ pub use sre_slo::{
     Slo, SloEngine, SloSpec, SloTarget, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
 };
 
-#[cfg(feature = "langgraph")]
-#[doc(no_inline)]
-pub use sre_adapter_langgraph::LangGraphAdapter;
-#[cfg(feature = "openai-agents")]
-#[doc(no_inline)]
-pub use sre_adapter_openai_agents::OpenAiAgentsAdapter;
-#[cfg(feature = "otel")]
-#[doc(no_inline)]
-pub use sre_adapter_otel::OtelAdapter;
 #[cfg(feature = "agentops")]
 #[doc(no_inline)]
 pub use sre_exporter_agentops::{AgentOpsExporter, AgentOpsSettings};

@@ -1,60 +1,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use sre_core::adapter::{
-    Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, Recorder, RunLimits,
-    RunTracker,
+    Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, OpenSpan, OpenSpans,
+    Recorder, RunLimits, SpanEnd, SpanKind, SpanRuns,
 };
-use sre_core::event::{LlmCall, StepFinished, StringLimiter, ToolCall};
-use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
+use sre_core::event::StringLimiter;
+use sre_core::{AgentEvent, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
 use crate::by_hand::GraphRun;
 use crate::raised::{Raised, Settled};
-use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput};
+use crate::wire::{self, Line, ToolInput};
 
 /// Reads the lines of `astream_events(version="v2")`, and creates the same events for manual recording.
 #[derive(Debug)]
 pub struct LangGraphAdapter {
-    runs: RunTracker<Graph>,
+    runs: SpanRuns,
     raised: Raised,
     recorder: Recorder,
 }
 
-/// The open calls and nodes of a graph's run. In order, so that a restart does not change the order of events.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Graph {
-    calls: BTreeMap<String, Call>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Call {
-    kind: CallKind,
-    name: String,
-    /// The node or call around it; `None` if that is the run itself.
-    parent: Option<String>,
-    started: Timestamp,
-    first_token: Option<Timestamp>,
-    arguments_hash: Option<String>,
-    /// The id that the model assigned to the tool call.
-    tool_call_id: Option<String>,
-    model: Option<String>,
-    provider: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum CallKind {
-    Model,
-    Tool,
-    Node,
-}
-
-/// Maximum number of open calls and nodes in one run; further ones are counted as unmatched.
-const MAX_OPEN_CALLS: usize = 4_096;
-
 impl LangGraphAdapter {
     /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
     pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: RunTracker::new(limits), raised: Raised::default(), recorder }
+        Self { runs: SpanRuns::new(limits, "node"), raised: Raised::default(), recorder }
     }
 
     /// Starts a run of a graph. Its events are recorded through the returned handle.
@@ -72,49 +40,45 @@ impl LangGraphAdapter {
         self.recorder.clear();
     }
 
-    fn start_root(&mut self, run_id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
-        let agent = line.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
-        let run = OpenRun::native(agent, run_id, line.time, Graph::default());
-        emit(run.started(line.name.clone()));
-        if let Some((at, displaced)) = self.runs.open(run_id, run) {
-            self.raised.rule_out(&displaced.task);
-            close_incomplete(&displaced, at, emit);
-        }
-    }
-
     fn raised(&mut self, line: Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
         let mut error = match (line.error, line.message) {
             (Some(error), Some(message)) => format!("{error}: {message}"),
             (error, message) => error.or(message).unwrap_or_else(|| "raised".to_owned()),
         };
         StringLimiter::default().text(&mut error);
-        if let Some(run) = line.run_id.as_deref().and_then(|run_id| self.runs.close(run_id)) {
-            self.raised.rule_out(&run.task);
-            return close(&run, line.time, Some(error), emit);
+        if let Some(run_id) = line.run_id.filter(|run_id| self.runs.tracker().get(run_id).is_some()) {
+            return self.end_run(&run_id, line.time, Some(error), emit);
         }
-        let candidates: BTreeSet<String> = self.runs.iter().map(|(key, _)| key.to_owned()).collect();
-        if candidates.is_empty() {
-            self.runs.counts.unmatched += 1;
-        } else {
-            self.runs.counts.unmatched += self.raised.add(line.time, error, candidates);
-            self.settle_raised(false, emit);
-        }
+        let candidates: BTreeSet<String> = self.runs.tracker().iter().map(|(key, _)| key.to_owned()).collect();
+        let given_up = match candidates.is_empty() {
+            true => 1,
+            false => self.raised.add(line.time, error, candidates),
+        };
+        self.runs.tracker().counts.unmatched += given_up;
+        self.settle_raised(false, emit);
     }
 
     fn settle_raised(&mut self, at_end: bool, emit: &mut dyn FnMut(AgentEvent)) {
+        let runs = self.runs.tracker();
+        self.raised.retain(&|run| runs.get(run).is_some());
         loop {
-            let runs = &self.runs;
+            let runs = self.runs.tracker();
             let oldest_call = |candidates: &BTreeSet<String>| {
-                let started = |run: &OpenRun<Graph>| run.state.calls.values().map(|call| call.started).min();
+                let started = |run: &OpenRun<OpenSpans>| run.state.iter().map(|(_, span)| span.started).min();
                 let open = runs.iter().filter(|(key, _)| candidates.contains(*key));
                 open.min_by_key(|(_, run)| started(run).unwrap_or(run.started)).map(|(key, _)| key.to_owned())
             };
             let Some(Settled { time, error, run }) = self.raised.settle(at_end, &oldest_call) else { return };
-            match run.and_then(|run| self.runs.close(&run)) {
-                Some(run) => close(&run, time, Some(error), emit),
-                None => self.runs.counts.unmatched += 1,
+            match run {
+                Some(run) => self.runs.end_run(&run, time, Some(error), emit),
+                None => runs.counts.unmatched += 1,
             }
         }
+    }
+
+    fn end_run(&mut self, key: &str, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
+        self.raised.rule_out(key);
+        self.runs.end_run(key, time, error, emit);
     }
 
     fn in_run(
@@ -124,64 +88,53 @@ impl LangGraphAdapter {
         line: &Line<'_>,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<(), AdapterError> {
-        let Some(run) = self.runs.get_mut(root) else {
-            self.runs.counts.unmatched += 1;
+        if self.runs.tracker().get(root).is_none() {
+            self.runs.tracker().counts.unmatched += 1;
             return Ok(());
-        };
+        }
         let kind = match &*line.event {
-            "on_chat_model_start" | "on_llm_start" => Some(CallKind::Model),
-            "on_tool_start" => Some(CallKind::Tool),
-            "on_chain_start" if line.is_node() => Some(CallKind::Node),
+            "on_chat_model_start" | "on_llm_start" => Some(SpanKind::Model),
+            "on_tool_start" => Some(SpanKind::Tool),
+            "on_chain_start" if line.is_node() => Some(SpanKind::Step),
             _ => None,
         };
         if let Some(kind) = kind {
-            match run.state.open(run_id, kind, line) {
-                Some(grown) => self.grow(root, grown, emit),
-                None => self.runs.counts.unmatched += 1,
-            }
+            let span = self.span(kind, line);
+            self.runs.start_span(root, run_id, span, emit);
             return Ok(());
         }
+        let Some(span) = self.runs.span_mut(run_id) else {
+            self.runs.tracker().counts.unknown += u64::from(!line.event.starts_with("on_"));
+            return Ok(());
+        };
         match &*line.event {
             "on_chat_model_stream" | "on_llm_stream" => {
-                if let Some(call) = run.state.calls.get_mut(run_id) {
-                    call.first_token.get_or_insert(line.time);
-                }
+                span.first_token.get_or_insert(line.time);
             }
             "on_chat_model_end" | "on_llm_end" | "on_tool_end" | "on_chain_end" => {
-                if let Some(mut call) = run.state.calls.remove(run_id) {
-                    let bytes = call.bytes(run_id);
-                    let error = call.read_tool_message(line);
-                    let event = call.event(run, run_id, line, error);
-                    if let Err(invalid) = event.event.check() {
-                        run.state.calls.insert(run_id.to_owned(), call);
-                        return Err(invalid.into());
-                    }
-                    emit(event);
-                    self.grow(root, -bytes, emit);
-                }
+                let end = line.end(span.kind);
+                self.runs.end_span(run_id, line.time, end, emit)?;
             }
             "on_chat_model_error" | "on_llm_error" | "on_tool_error" | "on_chain_error" => {
-                if let Some(mut call) = run.state.calls.remove(run_id) {
-                    let bytes = call.bytes(run_id);
-                    let data: wire::ErrorData<'_> = wire::read(line.data);
-                    let error = data.text();
-                    call.tool_call_id = data.tool_call_id;
-                    emit(call.event(run, run_id, line, Some(error)));
-                    self.grow(root, -bytes, emit);
-                }
+                let data: wire::ErrorData<'_> = wire::read(line.data);
+                let end = SpanEnd { error: Some(data.text()), operation_id: data.tool_call_id, ..SpanEnd::default() };
+                self.runs.end_span(run_id, line.time, end, emit)?;
             }
-            name if name.starts_with("on_") => {}
-            _ => self.runs.counts.unknown += 1,
+            name => self.runs.tracker().counts.unknown += u64::from(!name.starts_with("on_")),
         }
         Ok(())
     }
 
-    /// Records that the open calls of a run take more memory, or less, and closes the oldest runs if all take too much.
-    fn grow(&mut self, root: &str, bytes: isize, emit: &mut dyn FnMut(AgentEvent)) {
-        for (at, displaced) in self.runs.grow(root, bytes) {
-            self.raised.rule_out(&displaced.task);
-            close_incomplete(&displaced, at, emit);
+    fn span(&mut self, kind: SpanKind, line: &Line<'_>) -> OpenSpan {
+        let mut span = OpenSpan::new(kind, line.name.clone().unwrap_or_default(), line.time);
+        // The nearest ancestor that becomes an event; the chains in between do not.
+        span.parent = line.parent_ids.iter().rev().find(|id| self.runs.span_mut(id).is_some()).cloned();
+        span.model.clone_from(&line.metadata.ls_model_name);
+        span.provider.clone_from(&line.metadata.ls_provider);
+        if kind == SpanKind::Tool {
+            span.arguments_hash = wire::read::<ToolInput<'_>>(line.data).input.map(|input| arguments_hash(input.get()));
         }
+        span
     }
 }
 
@@ -202,16 +155,14 @@ impl Adapter for LangGraphAdapter {
         limits.check([line.time])?;
         let mut limiter = StringLimiter::default();
         line.limit_strings(&mut limiter);
-        self.runs.counts.shortened += limiter.shortened;
-        if self.runs.advance(line.time, limits) {
-            self.expire(line.time, emit);
-        }
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        self.runs.advance(line.time, limits, emit)?;
         if line.event == "raised" {
             self.raised(line, emit);
             return Ok(IngestReport::accepted());
         }
         let Some(run_id) = line.run_id.clone() else {
-            self.runs.counts.unknown += 1;
+            self.runs.tracker().counts.unknown += 1;
             return Ok(IngestReport::accepted());
         };
         let root = line.parent_ids.first().unwrap_or(&run_id).clone();
@@ -220,20 +171,17 @@ impl Adapter for LangGraphAdapter {
             self.settle_raised(false, emit);
         }
         match &*line.event {
-            "on_chain_start" if root == run_id => self.start_root(&run_id, &line, emit),
-            "on_chain_end" if root == run_id => {
-                if let Some(run) = self.runs.end(&run_id) {
-                    close(&run, line.time, None, emit);
-                }
+            "on_chain_start" if root == run_id => {
+                self.raised.rule_out(&run_id);
+                self.runs.start_run(&run_id, line.name.as_deref(), line.time, emit);
             }
+            "on_chain_end" if root == run_id => self.end_run(&run_id, line.time, None, emit),
             "on_chain_error" if root == run_id => {
-                if let Some(run) = self.runs.end(&run_id) {
-                    let data: wire::ErrorData<'_> = wire::read(line.data);
-                    // Each call that is still open gets a copy.
-                    let mut error = data.text();
-                    StringLimiter::default().text(&mut error);
-                    close(&run, line.time, Some(error), emit);
-                }
+                let data: wire::ErrorData<'_> = wire::read(line.data);
+                // Each call that is still open gets a copy.
+                let mut error = data.text();
+                StringLimiter::default().text(&mut error);
+                self.end_run(&run_id, line.time, Some(error), emit);
             }
             _ => self.in_run(&root, &run_id, &line, emit)?,
         }
@@ -241,17 +189,12 @@ impl Adapter for LangGraphAdapter {
     }
 
     fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        for (deadline, run) in self.runs.expire(now) {
-            self.raised.rule_out(&run.task);
-            close_incomplete(&run, deadline, emit);
-        }
+        self.runs.expire(now, emit);
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
         self.settle_raised(true, emit);
-        for (end, run) in self.runs.drain() {
-            close_incomplete(&run, end, emit);
-        }
+        self.runs.finish(emit);
     }
 
     fn save(&self, state: &mut StateWriter) {
@@ -274,127 +217,10 @@ impl Adapter for LangGraphAdapter {
     }
 }
 
-/// Closes a run, which failed if `error` is given; the calls still open in it have failed too.
-fn close(run: &OpenRun<Graph>, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
-    if let Some(error) = &error {
-        calls_never_ended(run, time, error, emit);
-    }
-    emit(run.finished(time, error));
-}
-
-/// Closes a run whose end never arrived.
-fn close_incomplete(run: &OpenRun<Graph>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-    calls_never_ended(run, time, "incomplete: the task never ended", emit);
-    emit(run.incomplete(time));
-}
-
-/// Reports the calls that were open at the end of the run as failed, because LangGraph reports no end for them.
-fn calls_never_ended(run: &OpenRun<Graph>, time: Timestamp, error: &str, emit: &mut dyn FnMut(AgentEvent)) {
-    let mut open: Vec<_> = run.state.calls.iter().collect();
-    open.sort_by_key(|(_, call)| std::cmp::Reverse(call.started));
-    for (run_id, call) in open {
-        emit(call.ended(run, run_id, time, Some(error.to_owned()), None));
-    }
-}
-
-impl Graph {
-    /// Opens a call. Returns by how many bytes that has grown the graph; `None` if too many are open.
-    fn open(&mut self, run_id: &str, kind: CallKind, line: &Line<'_>) -> Option<isize> {
-        if self.calls.len() >= MAX_OPEN_CALLS {
-            return None;
-        }
-        let arguments_hash = match kind {
-            CallKind::Tool => {
-                let data = line.data.and_then(|data| serde_json::from_str::<ToolInput<'_>>(data.get()).ok());
-                data.and_then(|data| data.input).map(|input| arguments_hash(input.get()))
-            }
-            CallKind::Model | CallKind::Node => None,
-        };
-        let call = Call {
-            kind,
-            name: line.name.clone().unwrap_or_default(),
-            // The nearest ancestor that becomes an event; the chains in between do not.
-            parent: line.parent_ids.iter().rev().find(|id| self.calls.contains_key(*id)).cloned(),
-            started: line.time,
-            first_token: None,
-            arguments_hash,
-            tool_call_id: None,
-            model: line.metadata.ls_model_name.clone(),
-            provider: line.metadata.ls_provider.clone(),
-        };
-        let bytes = call.bytes(run_id);
-        let replaced = self.calls.insert(run_id.to_owned(), call);
-        Some(bytes - replaced.map_or(0, |replaced| replaced.bytes(run_id)))
-    }
-}
-
-impl Call {
-    /// Returns the approximate size in memory, in bytes.
-    fn bytes(&self, run_id: &str) -> isize {
-        let texts = [&self.parent, &self.arguments_hash, &self.tool_call_id, &self.model, &self.provider];
-        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        (size_of::<Self>() + run_id.len() + self.name.len() + texts).cast_signed()
-    }
-
-    /// Reads the message at the end of a tool call. A tool node may convert an exception of the tool to a message with
-    /// status `error`, which is returned as the error of the call.
-    fn read_tool_message(&mut self, line: &Line<'_>) -> Option<String> {
-        if self.kind != CallKind::Tool {
-            return None;
-        }
-        let message = wire::read::<ToolEnd<'_>>(line.data).message()?;
-        self.tool_call_id = message.tool_call_id;
-        (message.status == "error").then(|| "the tool returned an error".to_owned())
-    }
-
-    fn event(&self, run: &OpenRun<Graph>, run_id: &str, line: &Line<'_>, error: Option<String>) -> AgentEvent {
-        let end = (self.kind == CallKind::Model && error.is_none()).then(|| wire::read::<ModelEnd>(line.data));
-        self.ended(run, run_id, line.time, error, end)
-    }
-
-    fn ended(
-        &self,
-        run: &OpenRun<Graph>,
-        run_id: &str,
-        time: Timestamp,
-        error: Option<String>,
-        end: Option<ModelEnd>,
-    ) -> AgentEvent {
-        let duration_ms = Some(time.millis_since(self.started));
-        let event: Event = match self.kind {
-            CallKind::Tool => {
-                let mut call = ToolCall::new(&self.name).with_error(error);
-                call.arguments_hash.clone_from(&self.arguments_hash);
-                call.operation_id.clone_from(&self.tool_call_id);
-                call.duration_ms = duration_ms;
-                call.into()
-            }
-            CallKind::Node => {
-                let mut step = StepFinished::new(&self.name, "node").with_error(error);
-                step.duration_ms = duration_ms;
-                step.into()
-            }
-            CallKind::Model => {
-                let output = end.and_then(|end| end.output).unwrap_or_default();
-                let response = output.response_metadata.unwrap_or_default();
-                let usage = output.usage_metadata.unwrap_or_default();
-                let mut call = LlmCall::new(response.model_name.or_else(|| self.model.clone())).with_error(error);
-                call.provider = self.provider.clone().or(response.model_provider);
-                call.input_tokens = usage.input_tokens;
-                call.cached_input_tokens =
-                    usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0);
-                call.output_tokens = usage.output_tokens;
-                call.duration_ms = duration_ms;
-                call.first_token_ms = self.first_token.map(|first| first.millis_since(self.started));
-                call.into()
-            }
-        };
-        run.native_event(time, run_id, self.parent.as_deref(), event)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use sre_core::Event;
+
     use super::*;
 
     fn line(event: &str, time: i64, run: &str, root: &str) -> String {

@@ -44,6 +44,11 @@ impl Raised {
         self.pending.is_empty()
     }
 
+    /// Rules out the runs that are not `open` any more.
+    pub(crate) fn retain(&mut self, open: &dyn Fn(&str) -> bool) {
+        self.pending.iter_mut().for_each(|pending| pending.candidates.retain(|run| open(run)));
+    }
+
     /// Rules out a run that has reported something since, or has ended.
     pub(crate) fn rule_out(&mut self, run: &str) {
         for pending in &mut self.pending {

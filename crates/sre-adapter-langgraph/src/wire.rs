@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sre_core::Timestamp;
+use sre_core::adapter::{SpanEnd, SpanKind};
 use sre_core::event::StringLimiter;
-use sre_core::private::text_only;
+use sre_core::private::lenient;
 
 /// The fields of a line of `astream_events` that are used.
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ pub(crate) struct Metadata {
 }
 
 /// `data` of a tool's start.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(crate) struct ToolInput<'a> {
     #[serde(borrow)]
     pub(crate) input: Option<&'a RawValue>,
@@ -136,7 +137,7 @@ fn parent_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>,
 
 /// Reads `data`. Returns the default if it has another shape, as in another version of the framework.
 pub(crate) fn read<'a, T: Deserialize<'a> + Default>(data: Option<&'a RawValue>) -> T {
-    data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default()
+    lenient::read(data.map(RawValue::get))
 }
 
 impl Line<'_> {
@@ -148,6 +149,34 @@ impl Line<'_> {
         limiter.texts(self.error.iter_mut().chain(&mut self.message));
     }
 
+    /// Returns what the end of a span reports. A tool node may convert an exception of the tool to a message with status
+    /// `error`, which is the error of the call.
+    pub(crate) fn end(&self, kind: SpanKind) -> SpanEnd {
+        match kind {
+            SpanKind::Model => {
+                let output = read::<ModelEnd>(self.data).output.unwrap_or_default();
+                let response = output.response_metadata.unwrap_or_default();
+                let usage = output.usage_metadata.unwrap_or_default();
+                SpanEnd {
+                    model: response.model_name,
+                    provider: response.model_provider,
+                    input_tokens: usage.input_tokens,
+                    cached_input_tokens: usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0),
+                    output_tokens: usage.output_tokens,
+                    ..SpanEnd::default()
+                }
+            }
+            SpanKind::Tool => {
+                read::<ToolEnd<'_>>(self.data).message().map_or_else(SpanEnd::default, |message| SpanEnd {
+                    error: (message.status == "error").then(|| "the tool returned an error".to_owned()),
+                    operation_id: message.tool_call_id,
+                    ..SpanEnd::default()
+                })
+            }
+            _ => SpanEnd::default(),
+        }
+    }
+
     /// Returns whether a chain is a node of the graph, rather than a chain inside a node.
     pub(crate) fn is_node(&self) -> bool {
         self.name.is_some() && self.name == self.metadata.langgraph_node
@@ -157,17 +186,6 @@ impl Line<'_> {
 impl ErrorData<'_> {
     /// Returns the message of the error.
     pub(crate) fn text(&self) -> String {
-        #[derive(Deserialize)]
-        struct Message {
-            #[serde(default, deserialize_with = "text_only::deserialize")]
-            message: Option<String>,
-        }
-        let Some(error) = self.error.map(RawValue::get) else { return "failed".to_owned() };
-        let message = match error.as_bytes().first() {
-            Some(b'"') => serde_json::from_str(error).ok(),
-            Some(b'{') => serde_json::from_str(error).ok().and_then(|error: Message| error.message),
-            _ => None,
-        };
-        message.unwrap_or_else(|| error.to_owned())
+        lenient::error_text(self.error.map(RawValue::get))
     }
 }

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use prost::Message;
 use serde_json::{Value, json};
 use sre_server::{Config, ServerLimits};
-use sre_testkit::recordings::{Expected, Recording, in_folder};
+use sre_testkit::recordings::{Expected, Recording, folders, in_folder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -31,19 +31,9 @@ fn matches(totals: &Value, expected: &Expected) -> bool {
 
 #[tokio::test]
 async fn totals_match_the_ground_truth_of_every_framework() {
-    let frameworks = [
-        ("langgraph", "langgraph"),
-        ("openai-agents", "openai-agents"),
-        ("otlp", "otlp-langgraph"),
-        ("otlp", "otlp-openai-agents"),
-        ("otlp", "otlp-semantic-kernel"),
-        ("otlp", "otlp-traceloop"),
-        ("otlp", "otlp-vercel-ai"),
-    ];
-    let each = frameworks.into_iter().flat_map(|(format, framework)| {
-        in_folder(&recordings(framework))
-            .into_iter()
-            .map(move |recording| check_recording(format, framework, recording))
+    let frameworks = folders(&recordings(""));
+    let each = frameworks.iter().flat_map(|(framework, format)| {
+        in_folder(&recordings(framework)).into_iter().map(|recording| check_recording(format, framework, recording))
     });
     futures_util::future::join_all(each).await;
 }

@@ -75,6 +75,7 @@
 //! ```
 
 mod body;
+mod current_run;
 mod ingest;
 mod native;
 mod open_runs;
@@ -82,10 +83,14 @@ mod recorder;
 mod run;
 mod run_outcome;
 mod run_tracker;
+mod span_adapter;
+mod spans;
+mod token_costs;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::body::{Body, BodyKind, Decoder};
+pub use self::current_run::CurrentRun;
 pub use self::ingest::{IngestLimits, IngestReport, LineError};
 pub use self::native::NativeAdapter;
 pub use self::open_runs::RunLimits;
@@ -93,6 +98,9 @@ pub use self::recorder::{AdapterSnapshot, EventSink, LlmUsage, Recorder, Run};
 pub use self::run::OpenRun;
 pub use self::run_outcome::RunOutcome;
 pub use self::run_tracker::{RecordCounts, RunTracker};
+pub use self::span_adapter::SpanAdapter;
+pub use self::spans::{OpenSpan, OpenSpans, SpanEnd, SpanKind, SpanRuns};
+pub use self::token_costs::TokenCosts;
 use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 
 /// Reads the native events of a framework and emits [`AgentEvent`]s.

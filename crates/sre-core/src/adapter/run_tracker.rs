@@ -98,6 +98,11 @@ impl<S> RunTracker<S> {
     }
 
     /// Returns an open run.
+    pub fn get(&self, key: &str) -> Option<&OpenRun<S>> {
+        self.open.get(key)
+    }
+
+    /// Returns an open run, to change it.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut OpenRun<S>> {
         self.open.get_mut(key)
     }

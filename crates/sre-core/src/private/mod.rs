@@ -3,6 +3,7 @@
 mod decimal;
 pub mod duration;
 pub mod json_text;
+pub mod lenient;
 pub mod text_only;
 mod unique_name;
 

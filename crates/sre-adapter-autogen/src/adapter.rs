@@ -1,0 +1,142 @@
+use sre_core::adapter::{
+    AdapterError, AdapterSnapshot, CurrentRun, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanKind,
+    SpanRuns,
+};
+use sre_core::event::{Handoff, Message, StringLimiter};
+use sre_core::{AgentEvent, Timestamp, arguments_hash};
+
+use crate::manual::Conversation;
+use crate::wire::Line;
+
+/// Reads the messages and logs of AutoGen, and creates the same events for manual recording.
+#[derive(Debug)]
+pub struct AutoGenAdapter {
+    runs: SpanRuns,
+    current: CurrentRun,
+    recorder: Recorder,
+}
+
+impl AutoGenAdapter {
+    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
+    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
+        Self { runs: SpanRuns::new(limits, "step"), current: CurrentRun::default(), recorder }
+    }
+
+    /// Starts a conversation. Its events are recorded through the returned handle.
+    pub fn on_conversation_start(&self, initiator: &str) -> Conversation {
+        Conversation(self.recorder.start(initiator))
+    }
+
+    /// Returns the totals of the manually recorded conversations.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        self.recorder.snapshot()
+    }
+
+    /// Resets the totals.
+    pub fn clear(&self) {
+        self.recorder.clear();
+    }
+
+    /// Starts a model call, unless one is open: AutoGen logs only the end of those that succeed.
+    fn await_model(&mut self, run: &str, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        if self.open_model_call(run).is_none() {
+            let id = format!("{run}/model-{}", time.as_nanos());
+            self.runs.start_span(run, &id, OpenSpan::new(SpanKind::Model, "", time), emit);
+        }
+    }
+
+    fn open_model_call(&self, run: &str) -> Option<String> {
+        self.runs.find_span(run, |span| span.kind == SpanKind::Model)
+    }
+
+    fn in_run(&mut self, run: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        let mut limiter = StringLimiter::default();
+        match &*line.kind {
+            "LLMCall" | "LLMStreamEnd" => {
+                self.await_model(run, line.time, emit);
+                let call = self.open_model_call(run).unwrap_or_default();
+                self.runs.end_span(&call, line.time, line.model_end(&mut limiter), emit)?;
+            }
+            "ModelClientStreamingChunkEvent" => {
+                let call = self.open_model_call(run);
+                if let Some(span) = call.and_then(|call| self.runs.span_mut(&call)) {
+                    span.first_token.get_or_insert(line.time);
+                }
+            }
+            "ToolCallRequestEvent" => {
+                for request in line.requests(&mut limiter) {
+                    let mut span = OpenSpan::new(SpanKind::Tool, request.name, line.time);
+                    span.arguments_hash = request.arguments.as_deref().map(arguments_hash);
+                    self.runs.start_span(run, &format!("{run}/{}", request.id), span, emit);
+                }
+            }
+            "ToolCallExecutionEvent" => {
+                for execution in line.executions(&mut limiter) {
+                    let id = format!("{run}/{}", execution.call_id);
+                    self.runs.end_span(&id, line.time, execution.end(), emit)?;
+                }
+                self.await_model(run, line.time, emit);
+            }
+            kind if kind.ends_with("Message") => {
+                let source = line.source.as_deref().unwrap_or_default();
+                let id = (line.id.as_deref().unwrap_or_default(), None);
+                match &line.target {
+                    Some(target) => self.runs.event(run, id, line.time, Handoff::new(source, target), emit)?,
+                    None => self.runs.event(run, id, line.time, Message::new(source), emit)?,
+                }
+                self.await_model(run, line.time, emit);
+            }
+            // What the log repeats of the messages, and what has a meaning that no agent event has.
+            "ToolCall" | "LLMStreamStart" => {}
+            kind if kind.ends_with("Event") => {}
+            _ => self.runs.tracker().counts.unknown += 1,
+        }
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        Ok(())
+    }
+}
+
+impl Default for AutoGenAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default(), Recorder::default())
+    }
+}
+
+impl SpanAdapter for AutoGenAdapter {
+    fn read(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let mut line: Line<'_> = serde_json::from_slice(record)?;
+        self.runs.advance(line.time, limits, emit)?;
+        let mut limiter = StringLimiter::default();
+        line.limit_strings(&mut limiter);
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        let id = line.run_id.as_deref();
+        if line.kind == "conversation_start" {
+            let agent = line.agent.as_deref().or(line.initiator.as_deref());
+            self.current.start(&mut self.runs, id, agent, line.time, emit);
+            return Ok(());
+        }
+        let Some(run) = self.current.of(&mut self.runs, id) else {
+            self.runs.tracker().counts.unmatched += 1;
+            return Ok(());
+        };
+        match &*line.kind {
+            "TaskResult" => self.runs.end_run(&run, line.time, None, emit),
+            "raised" => self.runs.end_run(&run, line.time, Some(line.raised()), emit),
+            _ => self.in_run(&run, &line, emit)?,
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> &SpanRuns {
+        &self.runs
+    }
+
+    fn runs_mut(&mut self) -> &mut SpanRuns {
+        &mut self.runs
+    }
+}

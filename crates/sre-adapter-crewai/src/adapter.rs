@@ -1,0 +1,197 @@
+use serde_json::value::RawValue;
+use sre_core::adapter::{
+    AdapterError, AdapterSnapshot, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd, SpanKind,
+    SpanRuns,
+};
+use sre_core::event::{PolicyCheck, StringLimiter};
+use sre_core::{AgentEvent, arguments_hash};
+
+use crate::manual::CrewRun;
+use crate::wire::Line;
+
+/// Reads the events of CrewAI's event bus, and creates the same events for manual recording.
+///
+/// A crew's run is known by the id of its start event; what happens inside is linked to it by the id of the crew's task,
+/// because events in between may not serialize and then have no ids.
+#[derive(Debug)]
+pub struct CrewAiAdapter {
+    runs: SpanRuns,
+    recorder: Recorder,
+}
+
+impl CrewAiAdapter {
+    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
+    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
+        Self { runs: SpanRuns::new(limits, "agent_task"), recorder }
+    }
+
+    /// Starts a run of a crew. Its events are recorded through the returned handle.
+    pub fn on_crew_start(&self, crew: &str) -> CrewRun {
+        CrewRun::new(self.recorder.start(crew))
+    }
+
+    /// Returns the totals of the manually recorded runs.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        self.recorder.snapshot()
+    }
+
+    /// Resets the totals.
+    pub fn clear(&self) {
+        self.recorder.clear();
+    }
+
+    fn crew_ended(&mut self, line: &Line<'_>, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
+        let run = line.started_event_id.clone().or_else(|| {
+            // An output that does not serialize leaves no id. If only one run is open, it is the one.
+            let mut open = self.runs.tracker().iter().map(|(key, _)| key.to_owned());
+            open.next().filter(|_| open.next().is_none())
+        });
+        match run {
+            Some(run) => self.runs.end_run(&run, line.time, error, emit),
+            None => self.runs.tracker().counts.unmatched += 1,
+        }
+    }
+
+    /// Starts a span in the run of `parent`, which may be the run itself.
+    fn start(&mut self, parent: Option<&str>, id: Option<&str>, mut span: OpenSpan, emit: &mut dyn FnMut(AgentEvent)) {
+        let run = parent.and_then(|parent| self.runs.run_of(parent)).map(str::to_owned);
+        let (Some(run), Some(id)) = (run, id) else {
+            self.runs.tracker().counts.unmatched += 1;
+            return;
+        };
+        span.parent = parent.filter(|parent| *parent != run).map(str::to_owned);
+        self.runs.start_span(&run, id, span, emit);
+    }
+
+    /// Ends a span. CrewAI reports a failure of a model call twice.
+    fn end(
+        &mut self,
+        id: Option<&str>,
+        line: &Line<'_>,
+        end: SpanEnd,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        match id.filter(|id| self.runs.span_mut(id).is_some()) {
+            Some(id) => self.runs.end_span(id, line.time, end, emit),
+            None => {
+                self.runs.tracker().counts.repeated += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the open call of a tool that has failed, which the event of a failure does not name.
+    fn failed_tool(&self, line: &Line<'_>) -> Option<String> {
+        let arguments = line.tool_args.map(RawValue::get).map(arguments_hash);
+        let run = self.runs.run_of(line.task_id.as_deref()?)?;
+        self.runs.find_span(run, |span| {
+            span.kind == SpanKind::Tool
+                && line.tool_name.as_ref() == Some(&span.name)
+                && span.arguments_hash == arguments
+        })
+    }
+}
+
+impl Default for CrewAiAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default(), Recorder::default())
+    }
+}
+
+impl SpanAdapter for CrewAiAdapter {
+    fn read(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let mut line: Line<'_> = serde_json::from_slice(record)?;
+        self.runs.advance(line.time, limits, emit)?;
+        let mut limiter = StringLimiter::default();
+        line.limit_strings(&mut limiter);
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        let task = line.task_id.as_deref();
+        let parent = task.or(line.parent_event_id.as_deref());
+        match &*line.kind {
+            "crew_kickoff_started" => match line.event_id.as_deref() {
+                Some(id) => {
+                    let agent = line.agent.as_deref().or(line.crew_name.as_deref());
+                    self.runs.start_run(id, agent, line.time, emit);
+                }
+                None => self.runs.tracker().counts.unmatched += 1,
+            },
+            "crew_kickoff_completed" => self.crew_ended(&line, None, emit),
+            "crew_kickoff_failed" => self.crew_ended(&line, Some(line.error()), emit),
+            "task_started" => {
+                let span = OpenSpan::new(SpanKind::Step, line.task_name.clone().unwrap_or_default(), line.time);
+                self.start(line.parent_event_id.as_deref(), task, span, emit);
+            }
+            "task_completed" => self.end(task, &line, SpanEnd::default(), emit)?,
+            "task_failed" => self.end(task, &line, line.failed(), emit)?,
+            "llm_call_started" => {
+                // A task's own events do not say which agent works at it.
+                if let (Some(task), Some(role)) = (task.and_then(|task| self.runs.span_mut(task)), &line.agent_role) {
+                    task.name.clone_from(role);
+                }
+                let mut span = OpenSpan::new(SpanKind::Model, "", line.time);
+                span.model.clone_from(&line.model);
+                self.start(parent, line.call_id.as_deref(), span, emit);
+            }
+            "llm_stream_chunk" => {
+                if let Some(span) = line.call_id.as_deref().and_then(|id| self.runs.span_mut(id)) {
+                    span.first_token.get_or_insert(line.time);
+                }
+            }
+            "llm_call_completed" => self.end(line.call_id.as_deref(), &line, line.end(), emit)?,
+            "llm_call_failed" => self.end(line.call_id.as_deref(), &line, line.failed(), emit)?,
+            "tool_usage_started" => {
+                let mut span = OpenSpan::new(SpanKind::Tool, line.tool_name.clone().unwrap_or_default(), line.time);
+                span.arguments_hash = line.tool_args.map(RawValue::get).map(arguments_hash);
+                self.start(parent, line.event_id.as_deref(), span, emit);
+            }
+            "tool_usage_finished" => self.end(line.started_event_id.as_deref(), &line, line.end(), emit)?,
+            // It often holds an exception, and does not serialize. Then the event of the failure, which follows, has it.
+            "tool_usage_error" if line.event_id.is_none() => {}
+            "tool_usage_error" => self.end(line.started_event_id.as_deref(), &line, line.failed(), emit)?,
+            "tool_failure_detected" => {
+                let call = self.failed_tool(&line);
+                self.end(call.as_deref(), &line, line.failed(), emit)?;
+            }
+            "llm_guardrail_completed" => {
+                let run = parent.and_then(|parent| self.runs.run_of(parent)).unwrap_or_default().to_owned();
+                let check = PolicyCheck::new("guardrail", line.success.unwrap_or(false));
+                self.runs.event(&run, (line.event_id.as_deref().unwrap_or_default(), task), line.time, check, emit)?;
+            }
+            kind if is_unused(kind) => {}
+            _ => self.runs.tracker().counts.unknown += 1,
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> &SpanRuns {
+        &self.runs
+    }
+
+    fn runs_mut(&mut self) -> &mut SpanRuns {
+        &mut self.runs
+    }
+}
+
+/// Returns whether an event only wraps or repeats others, or has a meaning that no agent event has.
+fn is_unused(kind: &str) -> bool {
+    const PREFIXES: [&str; 12] = [
+        "agent_",
+        "flow_",
+        "method_",
+        "task_",
+        "crew_",
+        "memory_",
+        "knowledge_",
+        "llm_",
+        "tool_",
+        "lite_agent_",
+        "mcp_",
+        "a2a_",
+    ];
+    PREFIXES.iter().any(|prefix| kind.starts_with(prefix))
+}

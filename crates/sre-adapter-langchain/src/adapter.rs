@@ -1,0 +1,168 @@
+use serde_json::value::RawValue;
+use sre_core::adapter::{
+    AdapterError, AdapterSnapshot, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd, SpanKind,
+    SpanRuns, TokenCosts,
+};
+use sre_core::event::StringLimiter;
+use sre_core::{AgentEvent, arguments_hash};
+
+use crate::manual::ChainRun;
+use crate::wire::{Line, Metadata};
+
+/// Reads the callbacks of LangChain, and creates the same events for manual recording.
+#[derive(Debug)]
+pub struct LangChainAdapter {
+    runs: SpanRuns,
+    recorder: Recorder,
+    costs: Option<TokenCosts>,
+}
+
+impl LangChainAdapter {
+    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
+    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
+        Self { runs: SpanRuns::new(limits, "node"), recorder, costs: None }
+    }
+
+    /// Sets what tokens cost. Without it, model calls have the costs that price lists give them.
+    #[must_use]
+    pub fn with_token_costs(self, costs: TokenCosts) -> Self {
+        Self { costs: Some(costs), ..self }
+    }
+
+    /// Starts a run of a chain. Its events are recorded through the returned handle.
+    pub fn on_chain_start(&self, chain: &str) -> ChainRun {
+        ChainRun::new(self.recorder.start(chain), self.costs)
+    }
+
+    /// Returns the totals of the manually recorded runs.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        self.recorder.snapshot()
+    }
+
+    /// Resets the totals.
+    pub fn clear(&self) {
+        self.recorder.clear();
+    }
+
+    fn start(&mut self, kind: SpanKind, id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
+        let mut limiter = StringLimiter::default();
+        let (name, metadata) = (line.name(&mut limiter), line.metadata(&mut limiter));
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        let is_node = name.is_some() && name == metadata.langgraph_node;
+        let Some(parent) = line.parent_run_id.as_deref() else {
+            self.runs.start_run(id, line.agent.as_deref().or(name.as_deref()), line.time, emit);
+            if kind != SpanKind::Wrapper {
+                // A model or tool that is called without a chain is a task and its only call.
+                self.runs.start_span(id, &call_of(id), span(kind, name, metadata, line), emit);
+            }
+            return;
+        };
+        let Some(run) = self.runs.run_of(parent).map(str::to_owned) else {
+            self.runs.tracker().counts.unmatched += 1;
+            return;
+        };
+        let kind = if is_node && kind == SpanKind::Wrapper { SpanKind::Step } else { kind };
+        let mut span = span(kind, name, metadata, line);
+        span.parent = (parent != run).then(|| parent.to_owned());
+        self.runs.start_span(&run, id, span, emit);
+    }
+
+    fn end(
+        &mut self,
+        id: &str,
+        line: &Line<'_>,
+        error: Option<String>,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let is_run = self.runs.tracker().get(id).is_some();
+        let span = if is_run { call_of(id) } else { id.to_owned() };
+        if let Some(kind) = self.runs.span_mut(&span).map(|span| span.kind) {
+            let mut end = match &error {
+                Some(error) => SpanEnd { error: Some(error.clone()), ..SpanEnd::default() },
+                None => line.end(kind),
+            };
+            if kind == SpanKind::Model {
+                end.cost_usd = self.costs.map(|costs| costs.of(end.input_tokens, end.output_tokens));
+            }
+            self.runs.end_span(&span, line.time, end, emit)?;
+        } else if !is_run {
+            self.runs.tracker().counts.unmatched += 1;
+        }
+        if is_run {
+            self.runs.end_run(id, line.time, error, emit);
+        }
+        Ok(())
+    }
+}
+
+fn span(kind: SpanKind, name: Option<String>, metadata: Metadata, line: &Line<'_>) -> OpenSpan {
+    let mut span = OpenSpan::new(kind, name.filter(|_| kind != SpanKind::Wrapper).unwrap_or_default(), line.time);
+    match kind {
+        SpanKind::Model => (span.model, span.provider) = (metadata.ls_model_name, metadata.ls_provider),
+        SpanKind::Tool => {
+            span.arguments_hash = line.inputs.map(RawValue::get).map(arguments_hash);
+            span.operation_id.clone_from(&line.tool_call_id);
+        }
+        _ => {}
+    }
+    span
+}
+
+/// Returns the id of the only call of a run without a chain.
+fn call_of(run: &str) -> String {
+    format!("{run}/call")
+}
+
+impl Default for LangChainAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default(), Recorder::default())
+    }
+}
+
+impl SpanAdapter for LangChainAdapter {
+    fn read(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let mut line: Line<'_> = serde_json::from_slice(record)?;
+        self.runs.advance(line.time, limits, emit)?;
+        let mut limiter = StringLimiter::default();
+        line.limit_strings(&mut limiter);
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        let Some(id) = line.run_id.as_deref() else {
+            self.runs.tracker().counts.unknown += 1;
+            return Ok(());
+        };
+        match &*line.event {
+            "on_chain_start" => self.start(SpanKind::Wrapper, id, &line, emit),
+            "on_chat_model_start" | "on_llm_start" => self.start(SpanKind::Model, id, &line, emit),
+            "on_tool_start" => self.start(SpanKind::Tool, id, &line, emit),
+            "on_retriever_start" => self.start(SpanKind::Step, id, &line, emit),
+            "on_llm_new_token" => {
+                let span = if self.runs.tracker().get(id).is_some() { call_of(id) } else { id.to_owned() };
+                if let Some(span) = self.runs.span_mut(&span) {
+                    span.first_token.get_or_insert(line.time);
+                }
+            }
+            "on_chain_end" | "on_llm_end" | "on_tool_end" | "on_retriever_end" => self.end(id, &line, None, emit)?,
+            "on_chain_error" | "on_llm_error" | "on_tool_error" | "on_retriever_error" => {
+                let mut error = line.error();
+                StringLimiter::default().text(&mut error);
+                self.end(id, &line, Some(error), emit)?;
+            }
+            event if event.starts_with("on_") => {}
+            _ => self.runs.tracker().counts.unknown += 1,
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> &SpanRuns {
+        &self.runs
+    }
+
+    fn runs_mut(&mut self) -> &mut SpanRuns {
+        &mut self.runs
+    }
+}

@@ -1,0 +1,136 @@
+use serde_json::value::RawValue;
+use sre_core::adapter::{
+    AdapterError, AdapterSnapshot, CurrentRun, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd,
+    SpanKind, SpanRuns,
+};
+use sre_core::event::StringLimiter;
+use sre_core::{AgentEvent, Timestamp, arguments_hash};
+
+use crate::manual::KernelRun;
+use crate::wire::Line;
+
+/// Reads the lines of a function-invocation filter, and creates the same events for manual recording.
+#[derive(Debug)]
+pub struct SemanticKernelAdapter {
+    runs: SpanRuns,
+    current: CurrentRun,
+    recorder: Recorder,
+}
+
+impl SemanticKernelAdapter {
+    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
+    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
+        Self { runs: SpanRuns::new(limits, "function"), current: CurrentRun::default(), recorder }
+    }
+
+    /// Starts a run of a kernel. Its events are recorded through the returned handle.
+    pub fn on_kernel_start(&self, kernel: &str) -> KernelRun {
+        KernelRun(self.recorder.start(kernel))
+    }
+
+    /// Returns the totals of the manually recorded runs.
+    pub fn snapshot(&self) -> AdapterSnapshot {
+        self.recorder.snapshot()
+    }
+
+    /// Resets the totals.
+    pub fn clear(&self) {
+        self.recorder.clear();
+    }
+
+    /// Starts a model call: the kernel calls the model whenever no function runs.
+    fn await_model(&mut self, run: &str, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        if self.runs.find_span(run, |_| true).is_none() {
+            let id = format!("{run}/model-{}", time.as_nanos());
+            self.runs.start_span(run, &id, OpenSpan::new(SpanKind::Model, "", time), emit);
+        }
+    }
+
+    /// Ends the open span of a kind with that name, if there is one.
+    fn end(
+        &mut self,
+        run: &str,
+        (kind, name): (SpanKind, &str),
+        time: Timestamp,
+        end: SpanEnd,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let open = self.runs.find_span(run, |span| span.kind == kind && span.name == name);
+        open.map_or(Ok(()), |id| self.runs.end_span(&id, time, end, emit))
+    }
+
+    fn in_run(&mut self, run: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
+        let model = (SpanKind::Model, "");
+        match &*line.event {
+            "kernel_end" if line.success => {
+                self.end(run, model, line.time, line.model_end(), emit)?;
+                self.runs.end_run(run, line.time, None, emit);
+            }
+            // The model call that is open has failed.
+            "kernel_end" => self.runs.end_run(run, line.time, Some(line.failure()), emit),
+            "model_call" => self.end(run, model, line.time, line.model_end(), emit)?,
+            "function_invoking" => {
+                // The model has asked for the function. Its tokens are not reported.
+                self.end(run, model, line.time, SpanEnd::default(), emit)?;
+                let mut span = OpenSpan::new(SpanKind::Tool, line.function(), line.time);
+                span.arguments_hash = line.arguments.map(RawValue::get).map(arguments_hash);
+                let id = format!("{run}/{}-{}", span.name, line.time.as_nanos());
+                self.runs.start_span(run, &id, span, emit);
+            }
+            "function_invoked" => {
+                self.end(run, (SpanKind::Tool, &line.function()), line.time, SpanEnd::default(), emit)?;
+                self.await_model(run, line.time, emit);
+            }
+            "function_failed" => {
+                let end = SpanEnd { error: Some(line.failure()), ..SpanEnd::default() };
+                self.end(run, (SpanKind::Tool, &line.function()), line.time, end, emit)?;
+                self.await_model(run, line.time, emit);
+            }
+            _ => self.runs.tracker().counts.unknown += 1,
+        }
+        Ok(())
+    }
+}
+
+impl Default for SemanticKernelAdapter {
+    fn default() -> Self {
+        Self::new(RunLimits::default(), Recorder::default())
+    }
+}
+
+impl SpanAdapter for SemanticKernelAdapter {
+    fn read(
+        &mut self,
+        record: &[u8],
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let mut line: Line<'_> = serde_json::from_slice(record)?;
+        self.runs.advance(line.time, limits, emit)?;
+        let mut limiter = StringLimiter::default();
+        line.limit_strings(&mut limiter);
+        self.runs.tracker().counts.shortened += limiter.shortened;
+        let id = line.run_id.as_deref();
+        if line.event == "kernel_start" {
+            let agent = line.agent.as_deref().or(line.kernel.as_deref());
+            self.current.start(&mut self.runs, id, agent, line.time, emit);
+        }
+        let Some(run) = self.current.of(&mut self.runs, id) else {
+            self.runs.tracker().counts.unmatched += 1;
+            return Ok(());
+        };
+        match &*line.event {
+            "kernel_start" => self.await_model(&run, line.time, emit),
+            _ => self.in_run(&run, &line, emit)?,
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> &SpanRuns {
+        &self.runs
+    }
+
+    fn runs_mut(&mut self) -> &mut SpanRuns {
+        &mut self.runs
+    }
+}

@@ -1,0 +1,386 @@
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{AdapterError, AdapterStats, IngestLimits, OpenRun, RunLimits, RunTracker};
+use crate::event::{LlmCall, StepFinished, StringLimiter, ToolCall};
+use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, Usd};
+
+/// The open runs of a framework that reports the start and the end of every call inside a run, each with an id.
+///
+/// A span becomes one event when it ends. Its parent is the nearest span around it that becomes an event too, or else the
+/// run.
+///
+/// ```
+/// use sre_core::adapter::{OpenSpan, RunLimits, SpanEnd, SpanKind, SpanRuns};
+/// use sre_core::Timestamp;
+/// let mut runs = SpanRuns::new(RunLimits::default(), "node");
+/// let mut events = Vec::new();
+/// let at = |second| Timestamp::from_secs(1_790_000_000 + second);
+/// runs.start_run("run", Some("support"), at(0), &mut |event| events.push(event));
+/// runs.start_span("run", "call", OpenSpan::new(SpanKind::Tool, "search", at(1)), &mut |event| events.push(event));
+/// runs.end_span("call", at(3), SpanEnd::default(), &mut |event| events.push(event)).unwrap();
+/// runs.end_run("run", at(4), None, &mut |event| events.push(event));
+/// assert_eq!(events[1].event.duration_ms(), Some(2_000.0));
+/// ```
+#[derive(Debug)]
+pub struct SpanRuns {
+    runs: RunTracker<OpenSpans>,
+    /// The run of every open span.
+    run_of: FxHashMap<String, String>,
+    step_kind: &'static str,
+}
+
+/// The open spans of a run. In order, so that a restart does not change the order of events.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct OpenSpans {
+    spans: BTreeMap<String, OpenSpan>,
+}
+
+/// A span that has not ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OpenSpan {
+    /// What it becomes when it ends.
+    pub kind: SpanKind,
+    /// The name of the tool or step.
+    pub name: String,
+    /// The id of the span around it; `None` if that is the run.
+    pub parent: Option<String>,
+    /// The start.
+    pub started: Timestamp,
+    /// The time of the first streamed token, of a model call.
+    pub first_token: Option<Timestamp>,
+    /// The digest of the arguments, of a tool call; see [`arguments_hash`](crate::arguments_hash).
+    pub arguments_hash: Option<String>,
+    /// The id that the model assigned to the tool call.
+    pub operation_id: Option<String>,
+    /// The requested model, of a model call.
+    pub model: Option<String>,
+    /// The provider of the model.
+    pub provider: Option<String>,
+}
+
+/// What a span becomes when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SpanKind {
+    /// A model call.
+    Model,
+    /// A tool call.
+    Tool,
+    /// A step of the task.
+    Step,
+    /// No event: it only wraps other spans.
+    Wrapper,
+}
+
+/// What the end of a span reports besides its time.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
+#[derive(Clone, Debug, Default)]
+pub struct SpanEnd {
+    /// Why it failed; `None` if it succeeded.
+    pub error: Option<String>,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// The provider of the model, if the start did not name it.
+    pub provider: Option<String>,
+    /// Input tokens.
+    pub input_tokens: u64,
+    /// Input tokens that came from the provider's cache; also counted in `input_tokens`.
+    pub cached_input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// The cost, if the framework reports it.
+    pub cost_usd: Option<Usd>,
+    /// The id that the model assigned to the tool call, if only the end reports it.
+    pub operation_id: Option<String>,
+}
+
+/// Maximum number of open spans in one run; further ones are counted as unmatched.
+const MAX_OPEN_SPANS: usize = 4_096;
+/// Maximum number of wrappers around a span that are looked through for a reported one. The spans of invalid input may be
+/// each other's parents.
+const MAX_DEPTH: usize = 256;
+
+impl SpanRuns {
+    /// Creates an empty set. Steps get the kind `step_kind`, such as `node`.
+    pub fn new(limits: RunLimits, step_kind: &'static str) -> Self {
+        Self { runs: RunTracker::new(limits), run_of: FxHashMap::default(), step_kind }
+    }
+
+    /// Returns the runs, whose counts of unused records may be changed.
+    pub fn tracker(&mut self) -> &mut RunTracker<OpenSpans> {
+        &mut self.runs
+    }
+
+    /// Advances the time of the input to that of a record, and closes the runs that have timed out in a recording.
+    ///
+    /// Returns an error if the time is too late.
+    pub fn advance(
+        &mut self,
+        time: Timestamp,
+        limits: &IngestLimits,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        limits.check([time])?;
+        if self.runs.advance(time, limits) {
+            self.expire(time, emit);
+        }
+        Ok(())
+    }
+
+    /// Starts a run of an agent; `default` if the framework does not name it. A run with the same key is closed as incomplete.
+    pub fn start_run(&mut self, key: &str, agent: Option<&str>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        let name = agent.filter(|name| !name.is_empty());
+        let run = OpenRun::native(name.unwrap_or("default"), key, time, OpenSpans::default());
+        emit(run.started(name.map(str::to_owned)));
+        if let Some((at, displaced)) = self.runs.open(key, run) {
+            self.close_incomplete(&displaced, at, emit);
+        }
+    }
+
+    /// Ends a run, which failed if `error` is given; then the spans that are still open have failed too. A run that is not open
+    /// is counted as unmatched.
+    pub fn end_run(&mut self, key: &str, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
+        let Some(run) = self.runs.end(key) else { return };
+        self.forget_spans(&run);
+        if let Some(error) = &error {
+            self.fail_open_spans(&run, time, error, emit);
+        }
+        emit(run.finished(time, error));
+    }
+
+    /// Closes a run as incomplete, if it is open.
+    pub fn abandon_run(&mut self, key: &str, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        if let Some(run) = self.runs.close(key) {
+            self.close_incomplete(&run, time.max(run.started), emit);
+        }
+    }
+
+    /// Returns the key of the run that `id` is, or that the open span `id` belongs to.
+    pub fn run_of<'a>(&'a self, id: &'a str) -> Option<&'a str> {
+        match self.run_of.get(id) {
+            Some(run) => Some(run),
+            None => self.runs.get(id).map(|_| id),
+        }
+    }
+
+    /// Starts a span of a run. Counted as unmatched if the run is not open, or has too many open spans.
+    pub fn start_span(&mut self, run: &str, id: &str, span: OpenSpan, emit: &mut dyn FnMut(AgentEvent)) {
+        let open = self.runs.get_mut(run).filter(|run| run.state.spans.len() < MAX_OPEN_SPANS);
+        let Some(open) = open else {
+            self.runs.counts.unmatched += 1;
+            return;
+        };
+        let bytes = span.bytes(id, run);
+        let replaced = open.state.spans.insert(id.to_owned(), span);
+        self.run_of.insert(id.to_owned(), run.to_owned());
+        self.grow(run, bytes - replaced.map_or(0, |replaced| replaced.bytes(id, run)), emit);
+    }
+
+    /// Returns an open span.
+    pub fn span_mut(&mut self, id: &str) -> Option<&mut OpenSpan> {
+        self.runs.get_mut(self.run_of.get(id)?)?.state.spans.get_mut(id)
+    }
+
+    /// Returns the id of the first open span of a run that matches, in the order of ids.
+    pub fn find_span(&self, run: &str, matches: impl Fn(&OpenSpan) -> bool) -> Option<String> {
+        self.runs.get(run)?.state.iter().find(|(_, span)| matches(span)).map(|(id, _)| id.to_owned())
+    }
+
+    /// Ends a span. One that is not open is counted as unmatched.
+    ///
+    /// Returns an error, and keeps the span open, if a number is out of range.
+    pub fn end_span(
+        &mut self,
+        id: &str,
+        time: Timestamp,
+        end: SpanEnd,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let Some(key) = self.run_of.get(id).cloned() else {
+            self.runs.counts.unmatched += 1;
+            return Ok(());
+        };
+        let Some(run) = self.runs.get_mut(&key) else { return Ok(()) };
+        let Some(span) = run.state.spans.get(id) else { return Ok(()) };
+        let parent = run.state.reported_parent(span);
+        if let Some(event) = span.ended(time, end, self.step_kind) {
+            event.check()?;
+            emit(run.native_event(time, id, parent, event));
+        }
+        let bytes = span.bytes(id, &key);
+        run.state.spans.remove(id);
+        self.run_of.remove(id);
+        self.grow(&key, -bytes, emit);
+        Ok(())
+    }
+
+    /// Emits an event of a run that has no duration, with the framework's ids of the event and of the span around it. Counted as
+    /// unmatched if the run is not open.
+    pub fn event(
+        &mut self,
+        run: &str,
+        (id, parent): (&str, Option<&str>),
+        time: Timestamp,
+        event: impl Into<Event>,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let event = event.into();
+        event.check()?;
+        match self.runs.get(run) {
+            Some(run) => emit(run.native_event(time, id, run.state.reported(parent), event)),
+            None => self.runs.counts.unmatched += 1,
+        }
+        Ok(())
+    }
+
+    /// Closes the runs whose time-out has passed at `now`, as incomplete.
+    pub fn expire(&mut self, now: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        for (deadline, run) in self.runs.expire(now) {
+            self.close_incomplete(&run, deadline, emit);
+        }
+    }
+
+    /// Closes every run as incomplete.
+    pub fn finish(&mut self, emit: &mut dyn FnMut(AgentEvent)) {
+        for (end, run) in self.runs.drain() {
+            self.close_incomplete(&run, end, emit);
+        }
+    }
+
+    /// Saves the open runs and their spans.
+    pub fn save(&self, state: &mut StateWriter) {
+        self.runs.save(state);
+    }
+
+    /// Restores saved state.
+    pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.runs.restore(state)?;
+        self.run_of.clear();
+        for (key, run) in self.runs.iter() {
+            self.run_of.extend(run.state.spans.keys().map(|id| (id.clone(), key.to_owned())));
+        }
+        Ok(())
+    }
+
+    /// Returns the number of open runs and the counts of unused records.
+    pub fn stats(&self) -> AdapterStats {
+        self.runs.stats()
+    }
+
+    /// Records that the spans of a run take more memory, or less, and closes the oldest runs if all take too much.
+    fn grow(&mut self, run: &str, bytes: isize, emit: &mut dyn FnMut(AgentEvent)) {
+        for (at, displaced) in self.runs.grow(run, bytes) {
+            self.close_incomplete(&displaced, at, emit);
+        }
+    }
+
+    fn close_incomplete(&mut self, run: &OpenRun<OpenSpans>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        self.forget_spans(run);
+        self.fail_open_spans(run, time, "incomplete: the task never ended", emit);
+        emit(run.incomplete(time));
+    }
+
+    fn forget_spans(&mut self, run: &OpenRun<OpenSpans>) {
+        for id in run.state.spans.keys() {
+            self.run_of.remove(id);
+        }
+    }
+
+    /// Emits the spans that were open at the end of their run as failed, the latest first.
+    fn fail_open_spans(
+        &self,
+        run: &OpenRun<OpenSpans>,
+        time: Timestamp,
+        error: &str,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) {
+        let mut open: Vec<_> = run.state.spans.iter().collect();
+        open.sort_by_key(|(_, span)| std::cmp::Reverse(span.started));
+        for (id, span) in open {
+            let end = SpanEnd { error: Some(error.to_owned()), ..SpanEnd::default() };
+            if let Some(event) = span.ended(time, end, self.step_kind) {
+                emit(run.native_event(time, id, run.state.reported_parent(span), event));
+            }
+        }
+    }
+}
+
+impl OpenSpans {
+    /// Returns the spans with their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OpenSpan)> {
+        self.spans.iter().map(|(id, span)| (&**id, span))
+    }
+
+    fn reported_parent<'a>(&'a self, span: &'a OpenSpan) -> Option<&'a str> {
+        self.reported(span.parent.as_deref())
+    }
+
+    /// Returns the nearest span from `id` outwards that becomes an event; `None` if that is the run.
+    fn reported<'a>(&'a self, id: Option<&'a str>) -> Option<&'a str> {
+        let entry = |id: &'a str| Some((id, self.spans.get(id)?));
+        let around = std::iter::successors(id.and_then(entry), |(_, span)| span.parent.as_deref().and_then(entry));
+        around.take(MAX_DEPTH).find(|(_, span)| span.kind != SpanKind::Wrapper).map(|(id, _)| id)
+    }
+}
+
+impl OpenSpan {
+    /// Creates a span directly below its run.
+    pub fn new(kind: SpanKind, name: impl Into<String>, started: Timestamp) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            parent: None,
+            started,
+            first_token: None,
+            arguments_hash: None,
+            operation_id: None,
+            model: None,
+            provider: None,
+        }
+    }
+
+    /// Returns the approximate size in memory, in bytes, with the id and the key of the run in the index.
+    fn bytes(&self, id: &str, run: &str) -> isize {
+        let texts = [&self.parent, &self.arguments_hash, &self.operation_id, &self.model, &self.provider];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        (size_of::<Self>() + 2 * id.len() + run.len() + self.name.len() + texts).cast_signed()
+    }
+
+    /// Returns the event of the span, unless it only wraps others.
+    fn ended(&self, time: Timestamp, end: SpanEnd, step_kind: &str) -> Option<Event> {
+        let mut error = end.error;
+        StringLimiter::default().texts(&mut error);
+        let duration_ms = Some(time.millis_since(self.started));
+        Some(match self.kind {
+            SpanKind::Wrapper => return None,
+            SpanKind::Tool => {
+                let mut call = ToolCall::new(&self.name).with_error(error);
+                call.arguments_hash.clone_from(&self.arguments_hash);
+                call.operation_id = end.operation_id.or_else(|| self.operation_id.clone());
+                call.duration_ms = duration_ms;
+                call.into()
+            }
+            SpanKind::Step => {
+                let mut step = StepFinished::new(&self.name, step_kind).with_error(error);
+                step.duration_ms = duration_ms;
+                step.into()
+            }
+            SpanKind::Model => {
+                let mut call = LlmCall::new(end.model.or_else(|| self.model.clone())).with_error(error);
+                call.provider = self.provider.clone().or(end.provider);
+                call.input_tokens = end.input_tokens;
+                call.cached_input_tokens = end.cached_input_tokens;
+                call.output_tokens = end.output_tokens;
+                call.cost_usd = end.cost_usd;
+                call.duration_ms = duration_ms;
+                call.first_token_ms = self.first_token.map(|first| first.millis_since(self.started));
+                call.into()
+            }
+        })
+    }
+}
