@@ -29,6 +29,7 @@ use sre_core::{HttpClient, JournalEntry, JournalStore};
 use sre_http::Client;
 use sre_server::{Config, Server, ServerLimits};
 use sre_store_sqlite::SqliteJournal;
+use sre_testkit::recordings::folders;
 
 const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 /// After every recording.
@@ -79,13 +80,11 @@ fn recordings() -> BTreeMap<&'static str, Vec<u8>> {
         let lines: Vec<&str> = text.lines().collect();
         (lines[..lines.len().div_ceil(2)].join("\n") + "\n").into_bytes()
     };
-    [
-        ("langgraph", half("langgraph/task_failure.jsonl")),
-        ("openai-agents", half("openai-agents/handoff_and_guardrail.jsonl")),
-        ("otlp", half("otlp-vercel-ai/task_failure.jsonl")),
-        ("sre", lines(&before())),
-    ]
-    .into()
+    let formats = folders(&folder("recordings")).into_iter();
+    let mut recordings: BTreeMap<_, _> =
+        formats.map(|(name, format)| (format, half(&format!("{name}/task_failure.jsonl")))).collect();
+    recordings.insert("sre", lines(&before()));
+    recordings
 }
 
 /// Everything that an engine keeps: failing callers and tools, a spender, and tasks that are open.
