@@ -140,3 +140,41 @@ impl SpanAdapter for AutoGenAdapter {
         &mut self.runs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{Adapter, Event};
+
+    use super::*;
+
+    #[test]
+    fn a_conversation_that_starts_ends_the_one_before_unless_they_have_ids() {
+        let incomplete = |ids: [&str; 2]| {
+            let (mut adapter, mut incomplete) = (AutoGenAdapter::default(), 0);
+            for (time, id) in (1..).zip(ids) {
+                let line = format!(r#"{{"type":"conversation_start","time":{time},"initiator":"a"{id}}}"#);
+                adapter.ingest(line.as_bytes(), &mut |event| incomplete += u32::from(event.is_incomplete())).unwrap();
+            }
+            incomplete
+        };
+        assert_eq!(incomplete(["", ""]), 1);
+        assert_eq!(incomplete([r#","run_id":"1""#, r#","run_id":"2""#]), 0);
+    }
+
+    #[test]
+    fn a_handoff_is_one() {
+        let (mut adapter, mut handoffs) = (AutoGenAdapter::default(), Vec::new());
+        for line in [
+            r#"{"type":"conversation_start","time":1,"initiator":"a"}"#,
+            r#"{"type":"HandoffMessage","time":2,"source":"planner","target":"writer","content":"go"}"#,
+        ] {
+            let mut keep = |event: AgentEvent| {
+                if let Event::Handoff(handoff) = event.event {
+                    handoffs.push((handoff.from, handoff.to));
+                }
+            };
+            adapter.ingest(line.as_bytes(), &mut keep).unwrap();
+        }
+        assert_eq!(handoffs, [("planner".to_owned(), "writer".to_owned())]);
+    }
+}

@@ -195,3 +195,53 @@ fn is_unused(kind: &str) -> bool {
     ];
     PREFIXES.iter().any(|prefix| kind.starts_with(prefix))
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{Adapter, Event};
+
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<Event> {
+        let (mut adapter, mut events) = (CrewAiAdapter::default(), Vec::new());
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event.event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event.event));
+        events
+    }
+
+    const STARTED: &str = r#"{"type":"crew_kickoff_started","time":1,"event_id":"k","crew_name":"c"}"#;
+    const TASK: &str =
+        r#"{"type":"task_started","time":2,"event_id":"t","parent_event_id":"k","task_id":"T","task_name":"find"}"#;
+
+    #[test]
+    fn an_end_that_does_not_serialize_ends_the_only_open_run() {
+        let events = read(&[STARTED, r#"{"type":"crew_kickoff_completed","time":3,"unserialisable":"x"}"#]);
+        assert_eq!(events[1].outcome(), Some(true));
+    }
+
+    #[test]
+    fn a_failed_tool_counts_once_whether_its_event_serializes_or_not() {
+        let tool = r#"{"type":"tool_usage_started","time":3,"event_id":"u","task_id":"T","tool_name":"search","tool_args":{"q":1}}"#;
+        let error = r#"{"type":"tool_usage_error","time":4,"event_id":"e","started_event_id":"u","task_id":"T","error":"down"}"#;
+        let failure = r#"{"type":"tool_failure_detected","time":5,"event_id":"f","task_id":"T","tool_name":"search","tool_args":{"q":1},"failure":{"message":"down"}}"#;
+        for lines in [&[STARTED, TASK, tool, error, failure][..], &[STARTED, TASK, tool, failure]] {
+            let events = read(lines);
+            let failed = events
+                .iter()
+                .filter(|event| matches!(event, Event::ToolCall(call) if call.error.as_deref() == Some("down")));
+            assert_eq!(failed.count(), 1, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_named_after_the_role_of_its_agent() {
+        let call =
+            r#"{"type":"llm_call_started","time":3,"call_id":"c","task_id":"T","agent_role":"researcher","model":"m"}"#;
+        let events = read(&[STARTED, TASK, call, r#"{"type":"task_completed","time":4,"task_id":"T"}"#]);
+        let step =
+            events.iter().find_map(|event| if let Event::StepFinished(step) = event { Some(&step.name) } else { None });
+        assert_eq!(step.unwrap(), "researcher");
+    }
+}

@@ -118,3 +118,47 @@ fn is_unused(event: &str) -> bool {
     matches!(event, "ping" | "message" | "message_end" | "message_file" | "message_replace" | "agent_log")
         || ["text_", "tts_", "iteration_", "loop_", "parallel_branch_"].iter().any(|prefix| event.starts_with(prefix))
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{Adapter, Event};
+
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<Event> {
+        let (mut adapter, mut events) = (DifyAdapter::default(), Vec::new());
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event.event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event.event));
+        events
+    }
+
+    const STARTED: &str =
+        r#"{"event":"workflow_started","task_id":"1","data":{"workflow_id":"w","created_at":1790000000}}"#;
+
+    #[test]
+    fn an_error_of_the_stream_ends_the_run() {
+        let events =
+            read(&[STARTED, r#"{"event":"error","task_id":"1","status":400,"code":"x","message":"no credits"}"#]);
+        let [_, Event::TaskFinished(task)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((task.success, task.error.as_deref()), (false, Some("no credits")));
+    }
+
+    #[test]
+    fn a_model_node_has_tokens_and_a_price_in_dollars_only() {
+        let cost = |currency: &str| {
+            let node = r#"{"event":"node_started","task_id":"1","data":{"id":"n","node_type":"llm","title":"A","created_at":1790000000}}"#;
+            let end = format!(
+                r#"{{"event":"node_finished","task_id":"1","data":{{"id":"n","node_type":"llm","status":"succeeded","elapsed_time":0.5,
+                    "process_data":{{"model_name":"gpt-5","model_provider":"openai","usage":{{"prompt_tokens":7,"completion_tokens":2}}}},
+                    "execution_metadata":{{"total_price":"0.01","currency":"{currency}"}},"finished_at":1790000001}}}}"#
+            );
+            let events = read(&[STARTED, node, &end]);
+            let [_, Event::LlmCall(call), _] = &events[..] else { panic!("{events:?}") };
+            assert_eq!((call.model.as_deref(), call.input_tokens, call.duration_ms), (Some("gpt-5"), 7, Some(500.0)));
+            call.cost_usd.map(|cost| cost.to_string())
+        };
+        assert_eq!((cost("USD").as_deref(), cost("RMB")), (Some("0.01"), None));
+    }
+}

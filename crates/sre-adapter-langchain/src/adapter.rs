@@ -166,3 +166,47 @@ impl SpanAdapter for LangChainAdapter {
         &mut self.runs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{Adapter, Event};
+
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<Event> {
+        let (mut adapter, mut events) = (LangChainAdapter::default(), Vec::new());
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event.event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event.event));
+        events
+    }
+
+    #[test]
+    fn a_model_without_a_chain_is_a_task_and_its_only_call() {
+        let events = read(&[
+            r#"{"event":"on_chat_model_start","time":1,"run_id":"1","parent_run_id":null,"args":[{"name":"ChatOpenAI"}],"metadata":{"ls_model_name":"gpt-5"}}"#,
+            r#"{"event":"on_llm_new_token","time":2,"run_id":"1","args":["Hi"]}"#,
+            r#"{"event":"on_llm_end","time":3,"run_id":"1","args":[{"generations":[[{"message":{"usage_metadata":{"input_tokens":5,"output_tokens":2,"input_token_details":{"cache_read":4}}}}]]}]}"#,
+        ]);
+        let [Event::TaskStarted(task), Event::LlmCall(call), Event::TaskFinished(end)] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((task.name.as_deref(), end.success), (Some("ChatOpenAI"), true));
+        assert_eq!((call.model.as_deref(), call.first_token_ms), (Some("gpt-5"), Some(1000.0)));
+        assert_eq!((call.input_tokens, call.cached_input_tokens, call.output_tokens), (5, 4, 2));
+    }
+
+    #[test]
+    fn token_costs_apply_to_calls_that_are_read() {
+        let mut adapter = LangChainAdapter::default().with_token_costs(TokenCosts::default());
+        let mut costs = Vec::new();
+        for line in [
+            r#"{"event":"on_llm_start","time":1,"run_id":"1","parent_run_id":null}"#,
+            r#"{"event":"on_llm_end","time":3,"run_id":"1","args":[{"llm_output":{"token_usage":{"prompt_tokens":1000}}}]}"#,
+        ] {
+            adapter.ingest(line.as_bytes(), &mut |event| costs.extend(event.event.cost_usd())).unwrap();
+        }
+        assert_eq!(costs, ["0.003".parse().unwrap()]);
+    }
+}

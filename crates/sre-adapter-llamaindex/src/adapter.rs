@@ -205,3 +205,70 @@ impl SpanAdapter for LlamaIndexAdapter {
         &mut self.runs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{Adapter, Event};
+
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<Event> {
+        let (mut adapter, mut events) = (LlamaIndexAdapter::default(), Vec::new());
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event.event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event.event));
+        events
+    }
+
+    const ENTER: &str = r#"{"kind":"span_enter","time":1,"id":"FunctionAgent.run-1","parent":null}"#;
+
+    #[test]
+    fn a_streamed_model_call_ends_with_its_event() {
+        let events = read(&[
+            ENTER,
+            r#"{"kind":"span_enter","time":2,"id":"OpenAI.astream_chat-2","parent":"FunctionAgent.run-1"}"#,
+            r#"{"kind":"event","time":2,"class_name":"LLMChatStartEvent","span_id":"OpenAI.astream_chat-2","model_dict":{"model":"gpt-5"}}"#,
+            r#"{"kind":"span_exit","time":3,"id":"OpenAI.astream_chat-2"}"#,
+            r#"{"kind":"event","time":4,"class_name":"LLMChatInProgressEvent","span_id":"OpenAI.astream_chat-2"}"#,
+            r#"{"kind":"event","time":6,"class_name":"LLMChatEndEvent","span_id":"OpenAI.astream_chat-2","response":{"raw":{"usage":{"input_tokens":5,"output_tokens":2}}}}"#,
+            r#"{"kind":"span_exit","time":7,"id":"FunctionAgent.run-1"}"#,
+        ]);
+        let [_, Event::LlmCall(call), _] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((call.model.as_deref(), call.input_tokens, call.output_tokens), (Some("gpt-5"), 5, 2));
+        assert_eq!((call.duration_ms, call.first_token_ms), (Some(4000.0), Some(2000.0)));
+    }
+
+    #[test]
+    fn building_an_index_is_no_task() {
+        assert!(
+            read(&[r#"{"kind":"span_enter","time":1,"id":"SentenceSplitter.__call__-1","parent":null}"#]).is_empty()
+        );
+    }
+
+    #[test]
+    fn a_tool_call_has_the_name_and_arguments_of_its_step() {
+        let step = |number: u32, summary: &str| {
+            let id = format!("BaseWorkflowAgent.call_tool-{number}");
+            [
+                format!(r#"{{"kind":"span_enter","time":2,"id":"{id}","parent":"FunctionAgent.run-1"}}"#),
+                format!(
+                    r#"{{"kind":"event","time":3,"class_name":"step.output","span_id":"{id}","tags":{{"llamaindex.step.input_summary":"{summary}"}}}}"#
+                ),
+                format!(r#"{{"kind":"span_exit","time":3,"id":"{id}"}}"#),
+            ]
+        };
+        let whole = "ToolCall(tool_name='search', tool_kwargs={'q': 'a'}, tool_id='call_1')";
+        let lines: Vec<String> =
+            [step(1, whole), step(2, whole), step(3, "ToolCall(tool_name='search', tool_kwargs={'q': 'aaa...")]
+                .concat();
+        let lines: Vec<&str> = std::iter::once(ENTER).chain(lines.iter().map(String::as_str)).collect();
+        let calls: Vec<_> = read(&lines)
+            .into_iter()
+            .filter_map(|event| if let Event::ToolCall(call) = event { Some(call) } else { None })
+            .collect();
+        assert!(calls.iter().all(|call| call.tool == "search") && calls.len() == 3);
+        assert_eq!((&calls[0].arguments_hash, &calls[2].arguments_hash), (&calls[1].arguments_hash, &None));
+        assert_eq!(calls[0].operation_id.as_deref(), Some("call_1"));
+    }
+}

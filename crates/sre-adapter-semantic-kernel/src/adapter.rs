@@ -134,3 +134,39 @@ impl SpanAdapter for SemanticKernelAdapter {
         &mut self.runs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sre_core::{Adapter, Event};
+
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<Event> {
+        let (mut adapter, mut events) = (SemanticKernelAdapter::default(), Vec::new());
+        for line in lines {
+            adapter.ingest(line.as_bytes(), &mut |event| events.push(event.event)).unwrap();
+        }
+        adapter.finish(&mut |event| events.push(event.event));
+        events
+    }
+
+    #[test]
+    fn model_calls_that_are_forwarded_have_their_tokens() {
+        let events = read(&[
+            r#"{"event":"kernel_start","time":1,"kernel":"k"}"#,
+            r#"{"event":"model_call","time":2,"model":"gpt-5","usage":{"prompt_tokens":10,"completion_tokens":1}}"#,
+            r#"{"event":"function_invoking","time":3,"plugin":"orders","function":"lookup","arguments":{"id":1}}"#,
+            r#"{"event":"function_invoked","time":4,"plugin":"orders","function":"lookup"}"#,
+            r#"{"event":"model_call","time":5,"model":"gpt-5","usage":{"prompt_tokens":20,"completion_tokens":2}}"#,
+            r#"{"event":"kernel_end","time":6,"success":true,"usage":{"prompt_tokens":20,"completion_tokens":2}}"#,
+        ]);
+        let tokens: Vec<u64> = events
+            .iter()
+            .filter_map(|event| if let Event::LlmCall(call) = event { Some(call.input_tokens) } else { None })
+            .collect();
+        assert_eq!(tokens, [10, 20]);
+        let tool =
+            events.iter().find_map(|event| if let Event::ToolCall(call) = event { Some(call) } else { None }).unwrap();
+        assert_eq!((tool.tool.as_str(), tool.arguments_hash.is_some()), ("orders-lookup", true));
+    }
+}

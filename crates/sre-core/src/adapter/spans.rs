@@ -132,8 +132,13 @@ impl SpanRuns {
         Ok(())
     }
 
-    /// Starts a run of an agent; `default` if the framework does not name it. A run with the same key is closed as incomplete.
+    /// Starts a run of an agent; `default` if the framework does not name it. A run with the same key is closed as incomplete,
+    /// unless it has started at the same time: then the record was sent twice.
     pub fn start_run(&mut self, key: &str, agent: Option<&str>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        if self.runs.get(key).is_some_and(|run| run.started == time) {
+            self.runs.counts.repeated += 1;
+            return;
+        }
         let name = agent.filter(|name| !name.is_empty());
         let run = OpenRun::native(name.unwrap_or("default"), key, time, OpenSpans::default());
         emit(run.started(name.map(str::to_owned)));
@@ -382,5 +387,114 @@ impl OpenSpan {
                 call.into()
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_secs(1_790_000_000 + second)
+    }
+
+    fn span(kind: SpanKind, name: &str, parent: Option<&str>, second: i64) -> OpenSpan {
+        OpenSpan { parent: parent.map(str::to_owned), ..OpenSpan::new(kind, name, at(second)) }
+    }
+
+    /// A run with a step, a wrapper in it, and a tool in that.
+    fn nested(limits: RunLimits, run: &str, emit: &mut dyn FnMut(AgentEvent)) -> SpanRuns {
+        let mut runs = SpanRuns::new(limits, "node");
+        runs.start_run(run, Some("support"), at(0), emit);
+        runs.start_span(run, "step", span(SpanKind::Step, "plan", None, 1), emit);
+        runs.start_span(run, "wrapper", span(SpanKind::Wrapper, "", Some("step"), 2), emit);
+        runs.start_span(run, "tool", span(SpanKind::Tool, "search", Some("wrapper"), 3), emit);
+        runs
+    }
+
+    #[test]
+    fn the_parent_of_a_span_is_the_nearest_that_becomes_an_event() {
+        let mut events = Vec::new();
+        let mut emit = |event| events.push(event);
+        let mut runs = nested(RunLimits::default(), "run", &mut emit);
+        for id in ["tool", "wrapper", "step"] {
+            runs.end_span(id, at(4), SpanEnd::default(), &mut emit).unwrap();
+        }
+        runs.end_run("run", at(5), None, &mut emit);
+        let [started, tool, step, finished] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((tool.parent_span_id, step.parent_span_id), (step.span_id, started.span_id));
+        assert_eq!((started.span_id, finished.event.outcome()), (finished.span_id, Some(true)));
+    }
+
+    #[test]
+    fn spans_that_are_open_when_their_run_fails_have_failed() {
+        let mut events = Vec::new();
+        let mut emit = |event| events.push(event);
+        let mut runs = nested(RunLimits::default(), "run", &mut emit);
+        runs.end_run("run", at(9), Some("no answer".to_owned()), &mut emit);
+        assert_eq!(runs.run_of("tool"), None);
+        let errors = events[1..].iter().map(|event| match &event.event {
+            Event::ToolCall(call) => call.error.as_deref(),
+            Event::StepFinished(step) => step.error.as_deref(),
+            Event::TaskFinished(task) => task.error.as_deref(),
+            _ => None,
+        });
+        assert_eq!(errors.collect::<Vec<_>>(), [Some("no answer"); 3], "the tool, the step and the task");
+    }
+
+    #[test]
+    fn spans_belong_to_their_run_after_a_restart() {
+        let runs = nested(RunLimits::default(), "run", &mut |_| {});
+        let mut state = StateWriter::default();
+        runs.save(&mut state);
+        let state = state.finish().unwrap();
+        let mut restored = SpanRuns::new(RunLimits::default(), "node");
+        restored.restore(&mut StateReader::new(&state)).unwrap();
+        assert_eq!(
+            (restored.run_of("tool"), restored.run_of("run"), restored.run_of("x")),
+            (Some("run"), Some("run"), None)
+        );
+    }
+
+    #[test]
+    fn a_start_that_is_sent_twice_is_one_run() {
+        let mut events = Vec::new();
+        let mut runs = SpanRuns::new(RunLimits::default(), "node");
+        for second in [0, 0, 7] {
+            runs.start_run("run", None, at(second), &mut |event| events.push(event));
+        }
+        assert_eq!((runs.stats().repeated, runs.stats().open_runs), (1, 1));
+        assert_eq!(events.iter().filter(|event| event.is_incomplete()).count(), 1, "the run that is displaced");
+    }
+
+    #[test]
+    fn runs_that_make_room_leave_nothing_behind() {
+        let limits = RunLimits { max_open_bytes: 20_000, ..RunLimits::default() };
+        let (mut runs, mut incomplete) = (SpanRuns::new(limits, "node"), 0);
+        for run in 0..100 {
+            let mut emit = |event: AgentEvent| incomplete += u64::from(event.is_incomplete());
+            let key = format!("run-{run}");
+            runs.start_run(&key, Some("support"), at(run), &mut emit);
+            for call in 0..5 {
+                runs.start_span(&key, &format!("{key}-{call}"), span(SpanKind::Model, "", None, run), &mut emit);
+            }
+        }
+        let stats = runs.stats();
+        assert_eq!((stats.open_runs as u64 + incomplete, stats.evicted_runs), (100, incomplete));
+        assert!(incomplete > 50 && runs.run_of.len() == 5 * stats.open_runs, "{} spans", runs.run_of.len());
+    }
+
+    /// The spans of invalid input may be each other's parents.
+    #[test]
+    fn a_circle_of_spans_ends() {
+        let mut events = Vec::new();
+        let mut emit = |event| events.push(event);
+        let mut runs = SpanRuns::new(RunLimits::default(), "node");
+        runs.start_run("run", None, at(0), &mut emit);
+        runs.start_span("run", "a", span(SpanKind::Wrapper, "", Some("b"), 1), &mut emit);
+        runs.start_span("run", "b", span(SpanKind::Wrapper, "", Some("a"), 1), &mut emit);
+        runs.start_span("run", "c", span(SpanKind::Tool, "search", Some("a"), 1), &mut emit);
+        runs.end_span("c", at(2), SpanEnd::default(), &mut emit).unwrap();
+        assert_eq!(events[1].parent_span_id, events[0].span_id);
     }
 }
