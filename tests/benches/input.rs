@@ -2,13 +2,15 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use agent_sre::Format;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use sre_adapter_otel::OtelAdapter;
 use sre_core::{Adapter, NativeAdapter, RunLimits};
+use sre_testkit::recordings::folders;
 
 fn otlp(c: &mut Criterion) {
     for dialect in ["otlp-langgraph", "otlp-openai-agents", "otlp-semantic-kernel", "otlp-traceloop", "otlp-vercel-ai"]
@@ -39,9 +41,35 @@ fn native(c: &mut Criterion) {
     group.finish();
 }
 
+/// The time of one record of each framework, averaged over its longest recording.
+fn frameworks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frameworks");
+    let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+    for (folder, format) in folders(&recordings).into_iter().filter(|(folder, _)| !folder.starts_with("otlp-")) {
+        let format: Format = format.parse().expect("a format of this build");
+        let text = std::fs::read(recordings.join(&folder).join("long_mixed.jsonl")).expect("a recording");
+        let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        let count = u32::try_from(lines.len()).expect("few lines");
+        group.bench_function(folder, |b| {
+            b.iter_custom(|times| {
+                let started = Instant::now();
+                for _ in 0..times {
+                    let mut adapter = format.adapter(RunLimits::default());
+                    for line in &lines {
+                        adapter.ingest(black_box(line), &mut |event| drop(black_box(event))).expect("a recorded line");
+                    }
+                    adapter.finish(&mut |event| drop(black_box(event)));
+                }
+                started.elapsed() / count
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = otlp, native
+    targets = otlp, native, frameworks
 }
 criterion_main!(benches);

@@ -22,7 +22,7 @@ const fn nanos(what: &'static str, measured: &'static str, most: f64) -> Require
     Requirement { what, measured, bound: Bound::Nanos(most) }
 }
 
-pub(super) const CORE: [Requirement; 19] = [
+pub(super) const CORE: [Requirement; 27] = [
     times("record an event into an SLO", "record/slo_after_1k", 12.0, "record/atomic_add"),
     times("record an event after 100 million events", "record/slo_after_100M", 1.1, "record/slo_after_1k"),
     times("two threads on one SLO, per event", "record/slo_two_threads", 1.0 / 1.5, "record/slo_one_thread"),
@@ -44,6 +44,14 @@ pub(super) const CORE: [Requirement; 19] = [
     ),
     times("OTLP protobuf, OpenLLMetry", "otlp-traceloop/adapter", 2.0, "otlp-traceloop/prost_decode"),
     times("OTLP protobuf, Vercel AI SDK", "otlp-vercel-ai/adapter", 2.0, "otlp-vercel-ai/prost_decode"),
+    nanos("a record of AutoGen (300,000 a second)", "frameworks/autogen", 3_333.0),
+    nanos("a record of CrewAI (300,000 a second)", "frameworks/crewai", 3_333.0),
+    nanos("a record of Dify (300,000 a second)", "frameworks/dify", 3_333.0),
+    nanos("a record of LangChain (300,000 a second)", "frameworks/langchain", 3_333.0),
+    nanos("a record of LangGraph (300,000 a second)", "frameworks/langgraph", 3_333.0),
+    nanos("a record of LlamaIndex (300,000 a second)", "frameworks/llamaindex", 3_333.0),
+    nanos("a record of the OpenAI Agents SDK (300,000 a second)", "frameworks/openai-agents", 3_333.0),
+    nanos("a record of Semantic Kernel (300,000 a second)", "frameworks/semantic-kernel", 3_333.0),
     nanos("send an alert to a callback", "alerts/send", 1_000.0),
     nanos("repeat the only open alert", "alerts/dedup_hit/1", 150.0),
     nanos("repeat any of a thousand", "alerts/dedup_hit/1000", 150.0),
