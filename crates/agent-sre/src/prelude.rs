@@ -23,6 +23,9 @@ pub use sre_core::{
     Usd, Window,
 };
 
+#[cfg(all(feature = "alerts", feature = "sqlite"))]
+#[doc(no_inline)]
+pub use crate::alerts::OpenAlertHistory;
 #[cfg(feature = "alerts")]
 #[doc(no_inline)]
 pub use sre_alerts::{
