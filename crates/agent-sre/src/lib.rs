@@ -25,12 +25,14 @@ mod engines;
 mod exporters;
 mod format;
 pub mod prelude;
+mod redaction;
 mod runtime;
 
 pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
 #[cfg(all(feature = "http", feature = "yaml"))]
 pub use exporters::{ExporterConfig, exporter_types, read_exporters};
 pub use format::{Format, UnknownFormat};
+pub use redaction::{Redaction, Replacement};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 #[doc(inline)]
 pub use sre_core::*;
@@ -139,6 +141,9 @@ mod pages {
 
     #[doc = include_str!("../../../docs/alerts.md")]
     struct Alerts;
+
+    #[doc = include_str!("../../../docs/events.md")]
+    struct Events;
 
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;

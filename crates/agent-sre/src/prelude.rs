@@ -13,7 +13,7 @@
 //! # }
 //! ```
 #[doc(no_inline)]
-pub use crate::{AgentTotals, EngineSettings, Format, Runtime, RuntimeBuilder};
+pub use crate::{AgentTotals, EngineSettings, Format, Redaction, Runtime, RuntimeBuilder};
 #[doc(no_inline)]
 pub use sre_core::{
     Adapter, AgentEvent, Alert, AlertChannel, AlertQuery, BreakerState, Clock, Collect, CostAlert, CostScope,
