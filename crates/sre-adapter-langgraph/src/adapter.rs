@@ -381,8 +381,9 @@ impl Call {
                 let mut call = LlmCall::new(response.model_name.or_else(|| self.model.clone())).with_error(error);
                 call.provider = self.provider.clone().or(response.model_provider);
                 call.input_tokens = usage.input_tokens;
-                call.cached_input_tokens =
-                    usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0);
+                let of_cache = usage.input_token_details.unwrap_or_default();
+                call.cached_input_tokens = of_cache.cache_read.unwrap_or(0);
+                call.cache_write_input_tokens = of_cache.cache_creation.unwrap_or(0);
                 call.output_tokens = usage.output_tokens;
                 call.duration_ms = duration_ms;
                 call.first_token_ms = self.first_token.map(|first| first.millis_since(self.started));

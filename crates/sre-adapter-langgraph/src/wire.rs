@@ -84,6 +84,7 @@ pub(crate) struct Usage {
 #[derive(Default, Deserialize)]
 pub(crate) struct TokenDetails {
     pub(crate) cache_read: Option<u64>,
+    pub(crate) cache_creation: Option<u64>,
 }
 
 /// `data` of a tool's end.
