@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use sre_core::event::{Evaluation, TaskFinished};
-use sre_core::{AgentEvent, Sli, Timestamp, Usd};
-use sre_slo::{CostPerTask, HallucinationRate, ResponseLatency, Slo, TaskSuccessRate};
+use sre_core::{AgentEvent, Severity, Sli, Timestamp, Usd, Window};
+use sre_slo::{
+    BudgetConfig, BurnPolicy, BurnThreshold, CostPerTask, ErrorBudget, HallucinationRate, ResponseLatency, Slo,
+    TaskSuccessRate,
+};
 
 #[global_allocator]
 static HEAP: dhat::Alloc = dhat::Alloc;
@@ -13,6 +16,8 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 const OBJECTIVE: usize = 64 * 1024;
 const RATIO_OR_MEAN: usize = 20 * 1024;
 const PERCENTILE: usize = 60 * 1024;
+/// Creates an indicator over a window.
+type New = fn(Window) -> Box<dyn Sli>;
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 fn finished(time: Timestamp, duration_ms: f64) -> AgentEvent {
@@ -26,26 +31,34 @@ fn judged(time: Timestamp) -> AgentEvent {
     AgentEvent::new(time, "agent", Evaluation::new("hallucination", Some(true), None))
 }
 
-/// Returns an objective after two months of events that fill every latency bin of every bucket, recorded by more threads than
-/// there are counter stripes, and the bytes that it holds.
-fn fed(indicators: impl FnOnce() -> Vec<Box<dyn Sli>>) -> (Slo, usize) {
+/// Steps over two windows and at their end, in which each thread records.
+const STEPS: u32 = 2_000;
+
+/// Returns when the objective of [`fed`] has seen everything.
+fn end(window: Window) -> Timestamp {
+    START.saturating_add(2 * window.duration() + Duration::from_secs(u64::from(STEPS)))
+}
+
+/// Returns an objective after two windows of events that fill every latency bin of every bucket, recorded by more threads than
+/// there are counter stripes, and the bytes that it holds. `indicator` gets the objective's window.
+fn fed(config: &BudgetConfig, indicator: Option<New>) -> (Slo, usize) {
     let before = dhat::HeapStats::get().curr_bytes;
-    let slo = Slo::new("bounded", indicators()).unwrap();
+    let budget = ErrorBudget::new(config.clone()).unwrap();
+    let indicators = indicator.map(|new| new(config.window)).into_iter().collect();
+    let slo = Slo::new("bounded", indicators).unwrap().with_budget(budget);
+    let far = 2 * config.window.duration();
     std::thread::scope(|scope| {
         let threads = [0u32, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|thread| {
             let slo = &slo;
             scope.spawn(move || {
-                for step in 0..8_000u32 {
-                    let time = START.saturating_add(Duration::from_secs(u64::from(step) * 650));
-                    slo.observe(&finished(time, 10f64.powf(f64::from(step + thread) % 90.0 / 10.0 - 1.0)));
+                let record = |age: Duration, number: u32, decades: f64| {
+                    let time = START.saturating_add(age);
+                    slo.observe(&finished(time, 10f64.powf(f64::from(number) / decades - 1.0)));
                     slo.observe(&judged(time));
-                }
-                let end = START.saturating_add(Duration::from_secs(8_000 * 650));
-                for step in 0..20_000u32 {
-                    let time = end.saturating_add(Duration::from_millis(u64::from(step) * 200));
-                    slo.observe(&finished(time, 10f64.powf(f64::from(step % 1000) / 125.0 - 1.0)));
-                    slo.observe(&judged(time));
-                }
+                };
+                (0..STEPS).for_each(|step| record(far / STEPS * step, (step + thread) % 90, 10.0));
+                let second = |step: u32| far + Duration::from_secs(u64::from(step));
+                (0..STEPS).for_each(|step| record(second(step), step % 1_000, 125.0));
             })
         });
         // A scope's end does not wait until its threads have freed what they hold; joining them does.
@@ -58,26 +71,35 @@ fn fed(indicators: impl FnOnce() -> Vec<Box<dyn Sli>>) -> (Slo, usize) {
 #[test]
 fn an_objective_is_bounded_and_recording_allocates_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    let (_, alone) = fed(Vec::new);
-    println!("an objective without indicators holds {alone} bytes");
-    assert!(alone <= OBJECTIVE, "{alone} bytes");
-    type New = fn() -> Box<dyn Sli>;
     let indicators: [(&str, New, usize); 4] = [
-        ("ratio", || Box::new(TaskSuccessRate::default()), RATIO_OR_MEAN),
-        ("weighted ratio", || Box::new(HallucinationRate::default()), RATIO_OR_MEAN),
-        ("mean", || Box::new(CostPerTask::default()), RATIO_OR_MEAN),
-        ("percentile", || Box::new(ResponseLatency::default()), PERCENTILE),
+        ("ratio", |window| Box::new(TaskSuccessRate::over(0.9, window).unwrap()), RATIO_OR_MEAN),
+        ("weighted ratio", |window| Box::new(HallucinationRate::over(0.1, window).unwrap()), RATIO_OR_MEAN),
+        ("mean", |window| Box::new(CostPerTask::over(Usd::from_nanos(1), window).unwrap()), RATIO_OR_MEAN),
+        ("percentile", |window| Box::new(ResponseLatency::over(100.0, 0.95, window).unwrap()), PERCENTILE),
     ];
-    for (kind, new, most) in indicators {
-        let (slo, all) = fed(|| vec![new()]);
-        let end = START.saturating_add(Duration::from_secs(8_000 * 650 + 4_000));
-        assert!(slo.snapshot_at(end).indicators[0].samples > 0, "{kind} was fed");
-        let more = all - alone;
-        println!("a {kind} adds {more} bytes");
-        assert!(more <= most, "{kind}: {more} bytes");
+    // The longest window, and alerts over the shortest, need the most buckets.
+    let fast = BurnPolicy::new(vec![BurnThreshold::new(2.0, Severity::Warning, "1ms".parse().unwrap())]);
+    for (window, policy) in [
+        (Window::MONTH, BurnPolicy::standard()),
+        (Window::days(90), BurnPolicy::sre_workbook()),
+        (Window::days(36_500), fast),
+    ] {
+        let config = BudgetConfig { total: Some(0.1), window, policy, ..BudgetConfig::default() };
+        let (_, alone) = fed(&config, None);
+        println!("an objective over {window} without indicators holds {alone} bytes");
+        assert!(alone <= OBJECTIVE, "{alone} bytes");
+        for (kind, new, most) in indicators {
+            let (slo, all) = fed(&config, Some(new));
+            assert!(slo.snapshot_at(end(window)).indicators[0].samples > 0, "{kind} was fed");
+            let more = all - alone;
+            println!("a {kind} over {window} adds {more} bytes");
+            assert!(more <= most, "{kind} over {window}: {more} bytes");
+        }
     }
 
-    let (slo, _) = fed(|| vec![Box::new(TaskSuccessRate::default()), Box::new(ResponseLatency::default())]);
+    let indicators: Vec<Box<dyn Sli>> =
+        vec![Box::new(TaskSuccessRate::default()), Box::new(ResponseLatency::default())];
+    let slo = Slo::new("quick", indicators).unwrap();
     let event = finished(START.saturating_add(Duration::from_secs(10_000_000)), 100.0);
     slo.observe(&event);
     let blocks = dhat::HeapStats::get().total_blocks;

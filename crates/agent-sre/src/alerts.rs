@@ -8,42 +8,45 @@ pub use sre_alerts::*;
 
 use crate::{Collect, RuntimeBuilder, SignalHandler};
 
-/// Opens the alert history in a SQLite file, which is created if missing, and starts a manager that stores every alert there
-/// before it delivers it. With other options, use [`open_with_options`].
-///
-/// # Errors
-///
-/// Returns an error if the file cannot be opened, is damaged or of a newer version, or if the delivery thread cannot be started.
+/// Opens a [`PersistentAlertManager`] with its history in a SQLite file. Part of the [prelude](crate::prelude).
 ///
 /// ```
-/// use agent_sre::alerts;
-/// use agent_sre::{Alert, AlertQuery};
+/// use agent_sre::prelude::*;
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("alerts.db");
-/// let manager = alerts::open(path)?;
-/// manager.add_channel(alerts::FileChannel::stdout("screen"), alerts::ChannelConfig::default())?;
+/// let manager = PersistentAlertManager::open(path)?;
+/// manager.add_channel(FileChannel::stdout("screen"), ChannelConfig::default())?;
 /// manager.send(&Alert { agent_id: "support".into(), ..Alert::new("Budget spent", "5 % of tasks failed") });
 /// let of_agent = AlertQuery { agent_id: Some("support".into()), ..AlertQuery::default() };
 /// assert_eq!(manager.query_alerts(&of_agent)?[0].alert.title, "Budget spent");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[cfg(feature = "sqlite")]
-pub fn open(path: impl Into<PathBuf>) -> Result<PersistentAlertManager, ManagerError> {
-    open_with_options(path, AlertOptions::default())
+pub trait OpenAlertHistory: Sized {
+    /// Opens the file, which is created if missing, and starts a manager that stores every alert there before it delivers it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be opened, is damaged or of a newer version, or if the delivery thread cannot be started.
+    fn open(path: impl Into<PathBuf>) -> Result<Self, ManagerError> {
+        Self::open_with(path, AlertOptions::default())
+    }
+
+    /// Like [`open`](Self::open), with options, such as the HTTP client that most channels need. The file replaces
+    /// [`AlertOptions::store`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`open`](Self::open).
+    fn open_with(path: impl Into<PathBuf>, options: AlertOptions) -> Result<Self, ManagerError>;
 }
 
-/// Like [`open`], with options, such as the HTTP client that most channels need. The file replaces [`AlertOptions::store`].
-///
-/// # Errors
-///
-/// Returns the same errors as [`open`].
 #[cfg(feature = "sqlite")]
-pub fn open_with_options(
-    path: impl Into<PathBuf>,
-    options: AlertOptions,
-) -> Result<PersistentAlertManager, ManagerError> {
-    PersistentAlertManager::new(Arc::new(sre_store_sqlite::SqliteAlertStore::open(path)?), options)
+impl OpenAlertHistory for PersistentAlertManager {
+    fn open_with(path: impl Into<PathBuf>, options: AlertOptions) -> Result<Self, ManagerError> {
+        Self::new(Arc::new(sre_store_sqlite::SqliteAlertStore::open(path)?), options)
+    }
 }
 
 impl RuntimeBuilder {

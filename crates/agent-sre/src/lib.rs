@@ -25,6 +25,7 @@ mod engines;
 mod exporters;
 mod format;
 pub mod prelude;
+mod redaction;
 mod runtime;
 
 pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
@@ -33,6 +34,7 @@ pub use exporters::{ExporterConfig, exporter_types, read_exporters};
 #[doc(inline)]
 pub use format::adapters::*;
 pub use format::{Format, UnknownFormat};
+pub use redaction::{Redaction, Replacement};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 #[doc(inline)]
 pub use sre_core::*;
@@ -126,6 +128,9 @@ mod pages {
 
     #[doc = include_str!("../../../docs/alerts.md")]
     struct Alerts;
+
+    #[doc = include_str!("../../../docs/events.md")]
+    struct Events;
 
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;

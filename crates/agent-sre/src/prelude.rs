@@ -15,7 +15,7 @@
 #[doc(no_inline)]
 pub use crate::format::adapter_types::*;
 #[doc(no_inline)]
-pub use crate::{AgentTotals, EngineSettings, Format, Runtime, RuntimeBuilder};
+pub use crate::{AgentTotals, EngineSettings, Format, Redaction, Runtime, RuntimeBuilder};
 #[doc(no_inline)]
 pub use sre_core::{
     Adapter, AgentEvent, Alert, AlertChannel, AlertQuery, BreakerState, Clock, Collect, CostAlert, CostScope,
@@ -25,6 +25,9 @@ pub use sre_core::{
     Usd, Window,
 };
 
+#[cfg(all(feature = "alerts", feature = "sqlite"))]
+#[doc(no_inline)]
+pub use crate::alerts::OpenAlertHistory;
 #[cfg(feature = "alerts")]
 #[doc(no_inline)]
 pub use sre_alerts::{

@@ -95,3 +95,33 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     assert_eq!(guard.budget("chatty").status, CostStatus::Ok);
     assert_eq!(count("cost/agent chatty/status", Phase::Resolved), 1);
 }
+
+#[test]
+fn an_action_whose_engine_has_no_settings_is_refused() {
+    let settings = |limits: bool, breakers: bool| {
+        let mut settings = EngineSettings::default();
+        settings.slos = parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap();
+        settings.limits = limits.then(Limits::default);
+        settings.breakers = breakers.then(DetectorConfig::default);
+        settings
+    };
+    for (limits, breakers, expected) in [
+        (
+            false,
+            true,
+            "`slow-down`: `exhaustion_action: throttle`: found no settings of cost limits (`limits`), expected some, or another action",
+        ),
+        (
+            true,
+            false,
+            "`stop`: `exhaustion_action: circuit_break`: found no settings of circuit breakers (`breakers`), expected some, or another action",
+        ),
+    ] {
+        let mut settings = settings(limits, breakers);
+        let refused = Runtime::builder().engines(&settings).map(drop).unwrap_err();
+        assert_eq!(refused.to_string(), expected);
+        settings.takes_actions = false;
+        assert!(Runtime::builder().engines(&settings).is_ok(), "a report takes no action");
+    }
+    assert!(Runtime::builder().engines(&settings(true, true)).is_ok());
+}

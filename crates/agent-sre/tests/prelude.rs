@@ -23,7 +23,7 @@ struct Program {
 impl Program {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let alerts = Arc::new(agent_sre::alerts::open(folder.path().join("alerts.db")).unwrap());
+        let alerts = Arc::new(PersistentAlertManager::open(folder.path().join("alerts.db")).unwrap());
         alerts.add_channel(CallbackChannel::new("nobody", |_| {}), ChannelConfig::default()).unwrap();
         let target: SloTarget = "95%".parse().unwrap();
         let success = TaskSuccessRate::new(target.ratio()).unwrap();
@@ -92,4 +92,54 @@ fn what_programs_read_is_json_that_can_be_read_back() {
     assert_round_trip(program.slo.indicators().next().unwrap().reading(NOW));
     assert_round_trip(program.guard.summary());
     assert_round_trip(program.guard.snapshot_at(NOW));
+}
+
+#[test]
+fn settings_serialize_in_the_form_of_their_files() {
+    let researcher = ScopeLimits { per_agent_daily: "250".parse().ok(), ..ScopeLimits::default() };
+    let limits = Limits {
+        per_task: "1.5".parse().unwrap(),
+        throttle_every: Duration::from_secs(90),
+        agents: [("researcher".to_owned(), researcher)].into(),
+        ..Limits::default()
+    };
+    // JSON is YAML.
+    let json = serde_json::to_string(&limits).unwrap();
+    assert_eq!(Limits::parse(&json, "limits.json").unwrap(), limits, "{json}");
+    let window = SlidingWindow { size: WindowSize::Time(Duration::from_secs(60)), ..SlidingWindow::default() };
+    for window in [None, Some(window), Some(SlidingWindow::default())] {
+        let breaker = BreakerConfig { failure_threshold: 3, recovery_jitter: 0.25, window, ..BreakerConfig::default() };
+        let json = serde_json::to_string(&breaker).unwrap();
+        assert_eq!(DetectorConfig::parse(&json, "breakers.json").unwrap().tool, breaker, "{json}");
+    }
+}
+
+#[test]
+fn the_cost_of_a_task_serializes_by_field() {
+    let guard = CostGuard::new().with_clock(Arc::new(ManualClock::new(NOW)));
+    guard.record_cost("support", "4711", "0.5".parse().unwrap(), &[("gpt-5", "0.4".parse().unwrap())]).unwrap();
+    let cost: TaskCost = guard.task("support", "4711").unwrap();
+    let expected = serde_json::json!({
+        "agent": "support", "task": "4711", "spent_usd": "0.5", "breakdown": {"gpt-5": "0.4"}, "last_at": NOW,
+    });
+    assert_eq!(serde_json::to_value(&cost).unwrap(), expected);
+}
+
+/// The names of `to_dict` in the Python package `agent-sre`, as far as they are those of data.
+#[test]
+fn an_objective_in_json_has_the_fields_of_the_python_package() {
+    let success = TaskSuccessRate::new(0.95).unwrap();
+    let slo = Slo::new("answers", vec![Box::new(success)])
+        .unwrap()
+        .with_description("95 % succeed")
+        .with_labels([("team".to_owned(), "support".to_owned())].into());
+    slo.record_event(false);
+    let json = serde_json::to_value(slo.snapshot_at(SystemClock.now())).unwrap();
+    let has = |at: &str, fields: &[&str]| {
+        let object = json.pointer(at).unwrap().as_object().unwrap();
+        fields.iter().for_each(|field| assert!(object.contains_key(*field), "`{field}` in {at}: {object:?}"));
+    };
+    has("", &["name", "description", "status", "labels", "error_budget", "indicators"]);
+    has("/error_budget", &["total", "consumed", "remaining"]);
+    has("/indicators/0", &["name", "target", "window", "value", "compliance"]);
 }

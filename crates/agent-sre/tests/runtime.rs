@@ -6,9 +6,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_sre::event::{HttpRequest, TaskFinished};
 use agent_sre::{
-    AgentEvent, Collect, MemorySpool, Metric, Observe, Persist, Phase, Runtime, RuntimeError, Severity, Signal,
-    SignalHandler, StateError, StateReader, StateWriter, Timestamp,
+    AgentEvent, Collect, EngineSettings, Event, MemorySpool, Metric, Observe, Persist, Phase, Redaction, Replacement,
+    Runtime, RuntimeError, Severity, Signal, SignalHandler, StateError, StateReader, StateWriter, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -436,4 +437,57 @@ fn what_fires_is_asserted_again_every_minute_and_not_sooner() {
         }
     }
     assert_eq!(asserted, [0, 60, 120, 180]);
+}
+
+/// Keeps the events that reach the engines.
+#[derive(Default)]
+struct Seen(Mutex<Vec<AgentEvent>>);
+
+impl Observe for Seen {
+    fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+#[test]
+fn what_is_redacted_reaches_no_engine() {
+    const SECRET: &str = "ann@example.com";
+    let seen = |replacement| {
+        let mut settings = EngineSettings::default();
+        settings.redaction =
+            Some(Redaction { attributes: vec!["user".into(), "prompt.*".into()], texts: true, replacement });
+        let seen = Arc::new(Seen::default());
+        let runtime = Runtime::builder().engines(&settings).unwrap().observe(seen.clone()).build().unwrap();
+        let mut task = TaskFinished::new(false);
+        task.error = Some(format!("no such user: {SECRET}"));
+        let mut request = HttpRequest::new(format!("https://crm.example/?user={SECRET}"));
+        request.error = Some(SECRET.to_owned());
+        for event in [Event::from(task), request.into()] {
+            let mut event = AgentEvent::new(NOW, "support", event);
+            for key in ["user", "prompt.0", "prompt.1.content"] {
+                event.attributes.insert(key.to_owned(), SECRET.into());
+            }
+            event.attributes.insert("team".to_owned(), "sales".into());
+            event.attributes.insert("users".to_owned(), 7.into());
+            runtime.record(event);
+        }
+        drop(runtime);
+        Arc::into_inner(seen).unwrap().0.into_inner().unwrap()
+    };
+    for replacement in [Replacement::Remove, Replacement::Hash] {
+        let events = seen(replacement);
+        let json = serde_json::to_string(&events).unwrap();
+        assert!(!json.contains("ann") && json.contains("redacted"), "{json}");
+        let keys: Vec<&String> = events[0].attributes.keys().collect();
+        match replacement {
+            Replacement::Remove => assert_eq!(keys, ["team", "users"]),
+            _ => {
+                assert_eq!(keys, ["prompt.0", "prompt.1.content", "team", "user", "users"]);
+                let of_user = &events[0].attributes["user"];
+                assert!(of_user.as_str().unwrap().starts_with("redacted-"));
+                assert_eq!((of_user, of_user), (&events[0].attributes["prompt.0"], &events[1].attributes["user"]));
+            }
+        }
+        assert!(matches!(&events[0].event, Event::TaskFinished(task) if !task.success), "the verdict stays");
+    }
 }

@@ -83,6 +83,7 @@ struct Usage {
 struct TokenDetails {
     #[serde(alias = "cached_tokens")]
     cache_read: Option<u64>,
+    cache_creation: Option<u64>,
 }
 
 /// A `ToolMessage`.
@@ -127,11 +128,13 @@ impl Line<'_> {
                 let message = message.unwrap_or_default();
                 let [response, output] = [message.response_metadata, result.llm_output].map(Option::unwrap_or_default);
                 let usage = message.usage_metadata.or(response.token_usage).or(output.token_usage).unwrap_or_default();
+                let of_cache = usage.input_token_details.unwrap_or_default();
                 SpanEnd {
                     model: response.model_name.or(output.model_name),
                     provider: response.model_provider.or(output.model_provider),
                     input_tokens: usage.input_tokens,
-                    cached_input_tokens: usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0),
+                    cached_input_tokens: of_cache.cache_read.unwrap_or(0),
+                    cache_write_input_tokens: of_cache.cache_creation.unwrap_or(0),
                     output_tokens: usage.output_tokens,
                     ..SpanEnd::default()
                 }

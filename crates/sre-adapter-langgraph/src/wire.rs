@@ -85,6 +85,7 @@ pub(crate) struct Usage {
 #[derive(Default, Deserialize)]
 pub(crate) struct TokenDetails {
     pub(crate) cache_read: Option<u64>,
+    pub(crate) cache_creation: Option<u64>,
 }
 
 /// `data` of a tool's end.
@@ -157,11 +158,13 @@ impl Line<'_> {
                 let output = read::<ModelEnd>(self.data).output.unwrap_or_default();
                 let response = output.response_metadata.unwrap_or_default();
                 let usage = output.usage_metadata.unwrap_or_default();
+                let of_cache = usage.input_token_details.unwrap_or_default();
                 SpanEnd {
                     model: response.model_name,
                     provider: response.model_provider,
                     input_tokens: usage.input_tokens,
-                    cached_input_tokens: usage.input_token_details.and_then(|details| details.cache_read).unwrap_or(0),
+                    cached_input_tokens: of_cache.cache_read.unwrap_or(0),
+                    cache_write_input_tokens: of_cache.cache_creation.unwrap_or(0),
                     output_tokens: usage.output_tokens,
                     ..SpanEnd::default()
                 }

@@ -137,9 +137,7 @@ fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>,
         "generation" | "response" => {
             let usage = data.usage.unwrap_or_default();
             let mut call = LlmCall::new(data.model).with_error(error);
-            call.input_tokens = usage.input_tokens;
-            call.cached_input_tokens = usage.cached();
-            call.output_tokens = usage.output_tokens;
+            usage.set_tokens_of(&mut call);
             call.duration_ms = duration_ms;
             Some(call.into())
         }

@@ -83,20 +83,24 @@ pub(crate) struct Usage {
 #[derive(Default, Deserialize)]
 pub(crate) struct TokenDetails {
     pub(crate) cached_tokens: Option<u64>,
+    pub(crate) cache_write_tokens: Option<u64>,
 }
 
 impl Usage {
-    /// Returns the cached input tokens.
-    pub(crate) fn cached(&self) -> u64 {
-        self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens).unwrap_or(0)
+    /// Sets the tokens of a call.
+    pub(crate) fn set_tokens_of(&self, call: &mut LlmCall) {
+        call.input_tokens = self.input_tokens;
+        call.output_tokens = self.output_tokens;
+        if let Some(details) = &self.input_tokens_details {
+            call.cached_input_tokens = details.cached_tokens.unwrap_or(0);
+            call.cache_write_input_tokens = details.cache_write_tokens.unwrap_or(0);
+        }
     }
 
     /// Returns an error if a number of tokens is out of range.
     pub(crate) fn check(&self) -> Result<(), InvalidField> {
         let mut call = LlmCall::new(None);
-        call.input_tokens = self.input_tokens;
-        call.cached_input_tokens = self.cached();
-        call.output_tokens = self.output_tokens;
+        self.set_tokens_of(&mut call);
         Event::from(call).check()
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Dialect {
     pub(crate) input_tokens: &'static [&'static str],
     pub(crate) output_tokens: &'static [&'static str],
     pub(crate) cached_input_tokens: &'static [&'static str],
+    pub(crate) cache_write_input_tokens: &'static [&'static str],
     pub(crate) cost_usd: &'static [&'static str],
     pub(crate) tool: &'static [&'static str],
     pub(crate) arguments: &'static [&'static str],
@@ -55,6 +56,8 @@ const GEN_AI_PROVIDER: &[&str] = &["gen_ai.provider.name", "gen_ai.system"];
 const GEN_AI_INPUT: &[&str] = &["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"];
 const GEN_AI_OUTPUT: &[&str] = &["gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"];
 const GEN_AI_CACHED: &[&str] = &["gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"];
+const GEN_AI_CACHE_WRITE: &[&str] =
+    &["gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens"];
 const GEN_AI_CHUNK: FirstToken = FirstToken::Seconds("gen_ai.response.time_to_first_chunk");
 
 /// In order of precedence: a span may be marked by two dialects.
@@ -83,6 +86,7 @@ const VERCEL_AI: Dialect = Dialect {
     input_tokens: &["ai.usage.inputTokens", "gen_ai.usage.input_tokens", "ai.usage.promptTokens"],
     output_tokens: &["ai.usage.outputTokens", "gen_ai.usage.output_tokens", "ai.usage.completionTokens"],
     cached_input_tokens: &["ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"],
+    cache_write_input_tokens: &["ai.usage.inputTokenDetails.cacheWriteTokens"],
     cost_usd: &[],
     tool: &["ai.toolCall.name"],
     arguments: &["ai.toolCall.args", "ai.toolCall.input"],
@@ -110,6 +114,7 @@ const OPEN_INFERENCE: Dialect = Dialect {
     input_tokens: &["llm.token_count.prompt"],
     output_tokens: &["llm.token_count.completion"],
     cached_input_tokens: &["llm.token_count.prompt_details.cache_read"],
+    cache_write_input_tokens: &["llm.token_count.prompt_details.cache_write"],
     cost_usd: &["llm.cost.total"],
     tool: &["tool.name"],
     // Some instrumentations put the schema of the tool into `tool.parameters`, so the input comes first.
@@ -139,6 +144,7 @@ const GEN_AI: Dialect = Dialect {
     input_tokens: GEN_AI_INPUT,
     output_tokens: GEN_AI_OUTPUT,
     cached_input_tokens: GEN_AI_CACHED,
+    cache_write_input_tokens: GEN_AI_CACHE_WRITE,
     cost_usd: &[],
     tool: &["gen_ai.tool.name", "traceloop.entity.name"],
     arguments: &["gen_ai.tool.call.arguments", "traceloop.entity.input"],
@@ -220,6 +226,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
                 dialect.input_tokens,
                 dialect.output_tokens,
                 dialect.cached_input_tokens,
+                dialect.cache_write_input_tokens,
                 dialect.cost_usd,
                 dialect.tool,
                 dialect.arguments,

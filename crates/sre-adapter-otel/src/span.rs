@@ -136,6 +136,7 @@ impl Span {
                 call.provider = known.owned(dialect.provider);
                 call.input_tokens = known.count(dialect.input_tokens);
                 call.cached_input_tokens = known.count(dialect.cached_input_tokens);
+                call.cache_write_input_tokens = known.count(dialect.cache_write_input_tokens);
                 call.output_tokens = known.count(dialect.output_tokens);
                 call.cost_usd = cost;
                 call.duration_ms = duration_ms;

@@ -99,6 +99,7 @@ fn old_and_new_names_of_the_gen_ai_conventions() {
         "gen_ai.operation.name": "generate_content", "gen_ai.provider.name": "gcp.gemini",
         "gen_ai.request.model": "asked", "gen_ai.response.model": "answered",
         "gen_ai.usage.input_tokens": 70, "gen_ai.usage.output_tokens": 30, "gen_ai.usage.cache_read.input_tokens": 50,
+        "gen_ai.usage.cache_creation.input_tokens": 15,
     });
     let root =
         span(1, 0, "root", 0, 900, json!({"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "flow"}));
@@ -107,13 +108,14 @@ fn old_and_new_names_of_the_gen_ai_conventions() {
         .iter()
         .filter_map(|event| match &event.event {
             Event::LlmCall(call) => {
-                let tokens = (call.input_tokens, call.cached_input_tokens, call.output_tokens);
+                let of_cache = (call.cached_input_tokens, call.cache_write_input_tokens);
+                let tokens = (call.input_tokens, of_cache, call.output_tokens);
                 Some((call.model.as_deref()?, call.provider.as_deref()?, tokens))
             }
             _ => None,
         })
         .collect();
-    assert_eq!(calls, [("gpt-4", "openai", (7, 0, 3)), ("answered", "gcp.gemini", (70, 50, 30))]);
+    assert_eq!(calls, [("gpt-4", "openai", (7, (0, 0), 3)), ("answered", "gcp.gemini", (70, (50, 15), 30))]);
     assert_eq!(finished(&events), [("flow", true, false)]);
 }
 

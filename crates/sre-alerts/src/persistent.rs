@@ -7,14 +7,16 @@ use crate::{AlertManager, AlertOptions, ManagerError};
 
 /// An [`AlertManager`] with a store: alerts are stored before they are delivered, a restart resumes unfinished deliveries, and
 /// the history can be queried.
+///
+/// With the crate `agent-sre` and its features `alerts` and `sqlite`, `PersistentAlertManager::open(path)` creates one whose history is
+/// a SQLite file (`use agent_sre::prelude::*`).
 pub struct PersistentAlertManager {
     manager: AlertManager,
     store: Arc<dyn AlertStore>,
 }
 
 impl PersistentAlertManager {
-    /// Creates a manager with `store`, which replaces [`AlertOptions::store`]. `agent_sre::alerts::open(path)` does so with a SQLite
-    /// file.
+    /// Creates a manager with `store`, which replaces [`AlertOptions::store`].
     pub fn new(store: Arc<dyn AlertStore>, options: AlertOptions) -> Result<Self, ManagerError> {
         let manager = AlertManager::new(AlertOptions { store: Some(store.clone()), ..options })?;
         Ok(Self { manager, store })

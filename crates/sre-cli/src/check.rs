@@ -81,7 +81,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let registry = SliRegistry::default();
     let specs = agent_sre::slo::load(&args.slo, &registry)?;
     let actions: BTreeMap<String, ExhaustionAction> =
-        specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect();
+        specs.iter().map(|spec| (spec.name.clone(), spec.exhaustion_action())).collect();
     let (findings, runtime) = read(&args, specs)?;
     match print(args.output, &findings, &runtime) {
         // The exit code counts although nobody reads the rest, as in `sre check … | head`.
@@ -102,12 +102,6 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     }
     let failed = findings.slos.iter().any(|slo| args.fail_on.is_reached_by(slo.status));
     Ok(ExitCode::from(u8::from(failed)))
-}
-
-/// Returns what an objective asks for once its budget is exhausted.
-fn action(spec: &SloSpec) -> ExhaustionAction {
-    let policy = spec.error_budget_policy.as_ref();
-    policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default()
 }
 
 /// Collects what the signals of breakers and budgets report.
@@ -144,6 +138,8 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
     let mut settings = EngineSettings::default();
     settings.clock = clock;
     settings.slos = specs;
+    // The events are of the past.
+    settings.takes_actions = false;
     settings.limits = args.limits.as_deref().map(Limits::load).transpose()?;
     settings.prices = Some(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public));
     settings.breakers = args.breakers.as_deref().map(DetectorConfig::load).transpose()?;

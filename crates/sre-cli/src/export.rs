@@ -62,6 +62,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(ManualClock::default());
     let mut settings = EngineSettings::default();
     settings.clock = clock.clone();
+    // The events are of the past.
+    settings.takes_actions = false;
     settings.prices = Some(PriceBook::public());
     if !args.slo.is_empty() {
         settings.slos = agent_sre::slo::load(&args.slo, &SliRegistry::default())?;

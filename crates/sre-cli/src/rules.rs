@@ -36,7 +36,7 @@ pub(crate) fn rules(specs: &[SloSpec]) -> anyhow::Result<RuleFile> {
     for spec in specs {
         let slo = Slo::from_specs(spec, specs, "", &SliRegistry::default())?;
         let mut rules = Vec::new();
-        for threshold in &slo.budget().config().policy.0 {
+        for threshold in &slo.budget().config().policy.thresholds {
             let (severity, long, short) = (threshold.severity, threshold.window, threshold.short_window());
             let name = if severity == Severity::Critical { "SreErrorBudgetBurnFast" } else { "SreErrorBudgetBurn" };
             let matchers = format!(

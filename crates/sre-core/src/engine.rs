@@ -29,7 +29,7 @@ pub trait Observe: Send + Sync {
     /// Processes one event. Must be quick and cannot fail. Signals that cannot wait are sent to `signals` immediately.
     fn observe(&self, event: &AgentEvent, signals: &mut dyn FnMut(Signal));
 
-    /// Raises signals that depend on time alone. Called every few seconds.
+    /// Raises signals that depend on time alone. Called every second.
     fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {}
 
     /// Sends the last signal of every incident again, unchanged. Called after a restart and every minute, to replace
@@ -162,7 +162,7 @@ impl<F: Fn(&Signal) + Send + Sync> SignalHandler for F {
     }
 }
 
-/// Changes events before engines observe them: adds prices, limits the number of names, redacts.
+/// Changes events before engines observe them: adds prices, hides what engines may not see, drops events.
 ///
 /// ```
 /// use sre_core::{AgentEvent, EventStage};

@@ -17,6 +17,8 @@ pub struct ModelPrice {
     pub input: Option<Usd>,
     /// The price of input tokens from the provider's cache; if `None`, that of other input tokens.
     pub cached_input: Option<Usd>,
+    /// The price of input tokens that are written to the provider's cache; if `None`, that of other input tokens.
+    pub cache_write: Option<Usd>,
     /// The price of output tokens; `None` if unknown.
     pub output: Option<Usd>,
     /// The prices of calls with more input tokens than the key.
@@ -31,6 +33,8 @@ pub struct Tokens {
     pub input: u64,
     /// Input tokens from the provider's cache.
     pub cached_input: u64,
+    /// Input tokens that are written to the provider's cache.
+    pub cache_write: u64,
     /// Output tokens.
     pub output: u64,
 }
@@ -56,7 +60,7 @@ const MILLION: i128 = 1_000_000;
 impl Tokens {
     /// Creates the token counts of a call without cached input.
     pub fn new(input: u64, output: u64) -> Self {
-        Self { input, output, cached_input: 0 }
+        Self { input, output, ..Self::default() }
     }
 }
 
@@ -71,13 +75,15 @@ impl ModelPrice {
     pub fn cost(&self, tokens: Tokens) -> Option<Usd> {
         let price = self.above.range(..tokens.input).next_back().map_or(self, |(_, price)| price);
         let cached = tokens.cached_input.min(tokens.input);
+        let written = tokens.cache_write.min(tokens.input - cached);
         let of = |count: u64, price: Option<Usd>| match (count, price) {
             (0, _) => Some(0),
             (count, Some(price)) => i128::from(count).checked_mul(i128::from(price.nanos())),
             (_, None) => None,
         };
-        let sum = of(tokens.input - cached, price.input)?
+        let sum = of(tokens.input - cached - written, price.input)?
             .checked_add(of(cached, price.cached_input.or(price.input))?)?
+            .checked_add(of(written, price.cache_write.or(price.input))?)?
             .checked_add(of(tokens.output, price.output)?)?;
         i64::try_from(round_half_to_even(sum, MILLION)).ok().map(Usd::from_nanos)
     }
@@ -181,10 +187,28 @@ mod tests {
     fn long_calls_and_cached_tokens_have_prices_of_their_own() {
         let above = BTreeMap::from([(200_000, ModelPrice::new(usd("4"), usd("16")))]);
         let price = ModelPrice { cached_input: Some(usd("0.5")), above, ..ModelPrice::new(usd("2"), usd("8")) };
-        let cost = |input, cached_input| price.cost(Tokens { input, cached_input, output: 0 }).unwrap();
+        let cost = |input, cached_input| price.cost(Tokens { input, cached_input, ..Tokens::default() }).unwrap();
         assert_eq!(cost(200_000, 0), usd("0.4"));
         assert_eq!(cost(200_001, 0), usd("0.800004"));
         assert_eq!(cost(1_000_000 / 10, 50_000), usd("0.125"));
+    }
+
+    #[test]
+    fn tokens_that_are_written_to_the_cache_have_a_price_of_their_own() {
+        let price = ModelPrice {
+            cached_input: Some(usd("0.3")),
+            cache_write: Some(usd("3.75")),
+            ..ModelPrice::new(usd("3"), usd("15"))
+        };
+        let cost = |cached_input, cache_write| {
+            price.cost(Tokens { input: 100_000, cached_input, cache_write, output: 0 }).unwrap()
+        };
+        assert_eq!(cost(0, 0), usd("0.3"));
+        assert_eq!(cost(0, 80_000), usd("0.36"));
+        assert_eq!(cost(50_000, 40_000), usd("0.195"));
+        assert_eq!(cost(90_000, 40_000), usd("0.0645"), "no more than all input tokens");
+        let unknown = ModelPrice { cache_write: None, ..price.clone() };
+        assert_eq!(unknown.cost(Tokens { input: 10, cache_write: 10, ..Tokens::default() }), Some(usd("0.00003")));
     }
 
     proptest! {
@@ -193,7 +217,7 @@ mod tests {
         fn a_call_is_rounded_once_half_to_even(input in 0u64..2_000_000, cached in 0u64..2_000_000, output in 0u64..2_000_000, prices in prop::array::uniform3(0i64..100_000_000_000)) {
             let [a, b, c] = prices.map(Usd::from_nanos);
             let price = ModelPrice { cached_input: Some(b), ..ModelPrice::new(a, c) };
-            let found = price.cost(Tokens { input, cached_input: cached, output }).unwrap();
+            let found = price.cost(Tokens { input, cached_input: cached, output, ..Tokens::default() }).unwrap();
             let cached = cached.min(input);
             let exact = i128::from(input - cached) * i128::from(prices[0]) + i128::from(cached) * i128::from(prices[1]) + i128::from(output) * i128::from(prices[2]);
             let off = exact - i128::from(found.nanos()) * 1_000_000;

@@ -57,7 +57,7 @@ impl PriceBook {
     }
 
     /// Reads LiteLLM's price map: an object with an entry per model, of which `input_cost_per_token`,
-    /// `output_cost_per_token`, `cache_read_input_token_cost` and their forms with `_above_200k_tokens` are read. Entries
+    /// `output_cost_per_token`, `cache_read_input_token_cost`, `cache_creation_input_token_cost` and their forms with `_above_200k_tokens` are read. Entries
     /// without any of these (images, audio) are skipped. `file` is the name used in errors.
     pub fn from_litellm(text: &str, file: &str) -> Result<Self, FileError> {
         let models: Map<String, Value> =
@@ -97,6 +97,7 @@ fn price_of(entry: &Map<String, Value>, model: &str, file: &str) -> Result<Model
             "input_cost_per_token" => |price| &mut price.input,
             "output_cost_per_token" => |price| &mut price.output,
             "cache_read_input_token_cost" => |price| &mut price.cached_input,
+            "cache_creation_input_token_cost" => |price| &mut price.cache_write,
             _ => continue,
         };
         let per_million = per_million(value).ok_or_else(|| FileError::Price {
@@ -113,6 +114,7 @@ fn price_of(entry: &Map<String, Value>, model: &str, file: &str) -> Result<Model
         tier.input = tier.input.or(price.input);
         tier.output = tier.output.or(price.output);
         tier.cached_input = tier.cached_input.or(price.cached_input);
+        tier.cache_write = tier.cache_write.or(price.cache_write);
     }
     price.above = above;
     Ok(price)
@@ -156,7 +158,8 @@ mod tests {
         let map = r#"{
             "sample_spec": {"input_cost_per_token": "what a token costs"},
             "gpt-4o-mini": {"input_cost_per_token": 1.5e-07, "output_cost_per_token": 6e-07,
-                            "cache_read_input_token_cost": 7.5e-08, "max_tokens": 16384, "litellm_provider": "openai"},
+                            "cache_read_input_token_cost": 7.5e-08,
+                            "cache_creation_input_token_cost": 2e-07, "max_tokens": 16384, "litellm_provider": "openai"},
             "gemini-2.5-pro": {"input_cost_per_token": 1.25e-06, "input_cost_per_token_above_200k_tokens": 2.5e-06,
                                "output_cost_per_token": 1e-05, "output_cost_per_token_above_200k_tokens": 1.5e-05},
             "cheap": {"input_cost_per_token": "1e-10", "output_cost_per_token": 0},
@@ -167,10 +170,11 @@ mod tests {
         let price = |model| book.price(None, model, Timestamp::from_secs(1)).unwrap();
         assert_eq!(book.len(), 4);
         let mini = price("gpt-4o-mini");
-        assert_eq!((mini.input, mini.output, mini.cached_input), (usd("0.15"), usd("0.6"), usd("0.075")));
+        assert_eq!((mini.input, mini.output), (usd("0.15"), usd("0.6")));
+        assert_eq!((mini.cached_input, mini.cache_write), (usd("0.075"), usd("0.2")));
         assert_eq!(price("cheap").input, usd("0.0001"));
         assert_eq!(price("embedding").output, None);
-        let long = Tokens { input: 200_001, cached_input: 0, output: 1_000 };
+        let long = Tokens::new(200_001, 1_000);
         assert_eq!(price("gemini-2.5-pro").cost(long), usd("0.5150025"));
     }
 

@@ -64,8 +64,12 @@ impl Pricing {
         let at = event.time;
         let Event::LlmCall(call) = &mut event.event else { return };
         let name = call.model.as_deref().unwrap_or_default();
-        let tokens =
-            Tokens { input: call.input_tokens, cached_input: call.cached_input_tokens, output: call.output_tokens };
+        let tokens = Tokens {
+            input: call.input_tokens,
+            cached_input: call.cached_input_tokens,
+            cache_write: call.cache_write_input_tokens,
+            output: call.output_tokens,
+        };
         let price = self.book.price(call.provider.as_deref(), name, at).and_then(|price| price.cost(tokens));
         let mut report = lock(&self.report);
         match (call.cost_usd, price) {

@@ -46,8 +46,8 @@ fn row(line: &str) -> Option<(&str, ModelPrice)> {
     let mut fields = line.split(',').skip(1);
     let model = fields.next()?;
     let mut price = || fields.next().and_then(|price| price.parse::<Usd>().ok());
-    let (input, cached_input, _cache_write, output) = (price(), price(), price(), price());
-    Some((model, ModelPrice { input, cached_input, output, ..ModelPrice::default() }))
+    let (input, cached_input, cache_write, output) = (price(), price(), price(), price());
+    Some((model, ModelPrice { input, cached_input, cache_write, output, ..ModelPrice::default() }))
 }
 
 #[cfg(test)]
@@ -78,5 +78,7 @@ mod tests {
             assert_eq!(input(provider, model).as_deref(), Some(expected), "{provider:?} {model}");
         }
         assert_eq!(input(None, "my-own-model"), None);
+        let claude = book.price(Some("anthropic"), "claude-sonnet-4-5", Timestamp::default()).unwrap();
+        assert_eq!(claude.cache_write.map(|usd| usd.to_string()).as_deref(), Some("3.75"));
     }
 }

@@ -62,7 +62,7 @@ impl Limits {
 
 impl PriceBook {
     /// Reads YAML: under `prices` a list of models, each with `model`, `input` and `output` in dollars per million tokens, and
-    /// optionally `cached_input`, `provider`, and `from`, the day or time from which the price applies. `file` is the name
+    /// optionally `cached_input`, `cache_write`, `provider`, and `from`, the day or time from which the price applies. `file` is the name
     /// used in errors.
     ///
     /// ```
@@ -92,6 +92,7 @@ impl PriceBook {
                 let price = ModelPrice {
                     input: of_model.usd("input")?,
                     cached_input: of_model.usd("cached_input")?,
+                    cache_write: of_model.usd("cache_write")?,
                     output: of_model.usd("output")?,
                     ..ModelPrice::default()
                 };

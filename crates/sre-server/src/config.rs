@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
-use agent_sre::{ExporterConfig, Window, read_exporters};
+use agent_sre::{ExporterConfig, Redaction, Window, read_exporters};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -44,6 +44,8 @@ pub struct Config {
     pub metrics_drop_agents: DroppedAgents,
     /// The exporters.
     pub exporters: Vec<ExporterConfig>,
+    /// What no engine, alert and exporter may see of an event.
+    pub redact: Option<Redaction>,
     /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,
     /// The file of these settings, which is watched for changes.
@@ -151,6 +153,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             metrics_drop_agents: DroppedAgents::default(),
             exporters: Vec::new(),
+            redact: None,
             server_limits: ServerLimits::default(),
             file: None,
             overrides: Overrides::default(),
@@ -160,6 +163,17 @@ impl Default for Config {
 
 /// The JSON Schema of `sre.yaml`, for editors.
 pub const CONFIG_SCHEMA: &str = include_str!("config.schema.json");
+
+/// The settings that name the file of an engine or of the channels: each is read, relative to `sre.yaml`, and watched.
+const FILES: [(&str, PathOf); 4] = [
+    ("notify", |config| &mut config.notify),
+    ("limits", |config| &mut config.limits),
+    ("prices", |config| &mut config.prices),
+    ("breakers", |config| &mut config.breakers),
+];
+
+/// Returns a setting that is the path of a file.
+type PathOf = fn(&mut Config) -> &mut Option<PathBuf>;
 
 const BYTES: &str = "a number of bytes such as 16MiB, above 0";
 
@@ -178,10 +192,9 @@ impl Config {
         let relative = |path: &mut PathBuf| *path = folder.join(&*path);
         relative(&mut config.data);
         config.slos.iter_mut().for_each(relative);
-        [&mut config.notify, &mut config.limits, &mut config.prices, &mut config.breakers]
-            .into_iter()
-            .flatten()
-            .for_each(relative);
+        for (_, file) in FILES {
+            file(&mut config).iter_mut().for_each(relative);
+        }
         config.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(relative);
         config.file = Some(path.to_owned());
         Ok(config)
@@ -212,10 +225,9 @@ impl Config {
         set(&mut config.listen, fields.read("listen", "an address such as 127.0.0.1:4318", address)?);
         set(&mut config.data, path(&mut fields, "data")?);
         config.slos = paths(&mut fields, "slos")?;
-        config.notify = path(&mut fields, "notify")?;
-        config.limits = path(&mut fields, "limits")?;
-        config.prices = path(&mut fields, "prices")?;
-        config.breakers = path(&mut fields, "breakers")?;
+        for (name, file) in FILES {
+            *file(&mut config) = path(&mut fields, name)?;
+        }
         config.retention = fields.duration("retention")?;
         if let Some(node) = fields.take("tokens") {
             // Whatever stands here may be a token itself, which must not appear in the error.
@@ -230,6 +242,7 @@ impl Config {
         if let Some(node) = fields.take("exporters") {
             config.exporters = read_exporters(node, file, &|name| std::env::var(name).ok())?;
         }
+        config.redact = fields.take("redact").map(|node| Redaction::read(node, file)).transpose()?;
         config.trusted_proxies = networks(&mut fields, "trusted_proxies")?;
         let server_limits = &mut config.server_limits;
         set(&mut server_limits.max_body, bytes(&mut fields, "max_body")?);
@@ -260,10 +273,10 @@ impl Config {
 
     /// Returns the files that cause a reload when they change: this one and those it names.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let single =
-            [&self.file, &self.notify, &self.limits, &self.prices, &self.breakers].into_iter().flatten().cloned();
-        let tls = self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
-        let mut files: Vec<PathBuf> = single.chain(tls).collect();
+        let mut config = self.clone();
+        let mut files: Vec<PathBuf> = FILES.iter().filter_map(|(_, file)| file(&mut config).take()).collect();
+        files.extend(config.file);
+        files.extend(config.tls.into_iter().flat_map(|tls| [tls.certificate, tls.key]));
         for path in &self.slos {
             match std::fs::read_dir(path) {
                 Ok(folder) => files.extend(folder.flatten().map(|entry| entry.path())),
@@ -400,6 +413,7 @@ exporters:
   - {type: wandb, url: 'http://127.0.0.1:8080', api_key: k, entity: t, project: p, tags: [a]}
   - {type: agentops, api_key: k, url: 'http://127.0.0.1:3002', otlp_url: 'http://127.0.0.1:4320', tags: [test]}
   - {type: helicone, api_key: k, url: 'http://127.0.0.1:3003'}
+redact: {attributes: [user.email, 'prompt.*'], texts: true, replacement: hash}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -475,6 +489,9 @@ snapshot_after: 1MB
             ("metrics: {drop_agents: [\"(\"]}", "f:1: `metrics.drop_agents: (`: expected a regular expression"),
             ("exporters: [{type: fax}]", "f:1: `exporters[0].type: fax`: expected one of otlp, "),
             ("metrics: {drop: a}", "f:1: `metrics.drop`: unknown field, expected one of drop_agents"),
+            ("redact: {texts: some}", "f:1: `redact.texts: some`: expected true or false"),
+            ("redact: {replacement: stars}", "f:1: `redact.replacement: stars`: expected `remove` or `hash`"),
+            ("redact: [error]", "f:1: redact: found a list, expected a mapping"),
             ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),
         ] {
             let error = Config::parse(text, "f").unwrap_err().to_string();

@@ -13,7 +13,7 @@ use agent_sre::{
     RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
-use crate::loaded_config::LoadedConfig;
+use crate::loaded_config::{LOG, LoadedConfig};
 use crate::service_time::Clocks;
 
 /// The runtime with every engine, and the alert manager for its signals, for one configuration.
@@ -67,9 +67,6 @@ pub(crate) struct PreparedEngines {
     exhaustion_actions: BTreeMap<String, ExhaustionAction>,
 }
 
-/// The channel that is always present: the log. Through it, the history has alerts that no other channel receives.
-pub(crate) const LOG: &str = "log";
-
 impl PreparedEngines {
     /// Creates the engines without state, and checks that the alert channels can be added.
     pub(crate) fn new(config: LoadedConfig, max_agents: usize, clocks: &Clocks) -> Result<Self, EngineSetError> {
@@ -98,6 +95,7 @@ impl PreparedEngines {
         settings.prices = Some(config.prices);
         settings.limits = Some(config.limits);
         settings.breakers = Some(config.breakers.unwrap_or_default());
+        settings.redaction = config.redact;
         let runtime =
             Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
         Ok(Self { runtime, alerts, channels, exhaustion_actions })

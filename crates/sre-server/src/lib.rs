@@ -26,6 +26,7 @@ mod app;
 mod batch;
 mod body_buffer;
 mod body_memory;
+mod check;
 mod config;
 mod connection;
 mod counters;

@@ -1,21 +1,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use agent_sre::alerts::{NotifyConfig, NotifyError};
 use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{FileError, Limits, PriceBook};
 use agent_sre::slo::{SliRegistry, SloSpec, SpecErrors};
-use agent_sre::{ExporterConfig, SystemClock};
+use agent_sre::{ExporterConfig, Redaction};
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::StartError;
 use crate::config::Config;
-use crate::engine_set::{LOG, PreparedEngines};
-use crate::service_time::Clocks;
 use crate::token::Scope;
+
+/// The channel that is always present: the log. Through it, the history has alerts that no other channel receives.
+pub(crate) const LOG: &str = "log";
 
 /// The content of the files that the settings name. All are loaded before any takes effect.
 pub(crate) struct LoadedConfig {
@@ -26,6 +25,7 @@ pub(crate) struct LoadedConfig {
     /// `None` if breakers are not configured.
     pub(crate) breakers: Option<DetectorConfig>,
     pub(crate) exporters: Vec<ExporterConfig>,
+    pub(crate) redact: Option<Redaction>,
 }
 
 /// The configuration is invalid; the message says where, what was found and what was expected.
@@ -78,6 +78,7 @@ impl LoadedConfig {
             prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public),
             breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
             exporters: config.exporters.clone(),
+            redact: config.redact.clone(),
         };
         if let Some(retention) = config.retention {
             loaded.notify.options.retention.age = retention;
@@ -92,35 +93,11 @@ impl LoadedConfig {
 
     /// Returns the action of each objective once its budget is exhausted, by name.
     pub(crate) fn exhaustion_actions(&self) -> BTreeMap<String, agent_sre::slo::ExhaustionAction> {
-        let action = |spec: &SloSpec| {
-            let policy = spec.error_budget_policy.as_ref();
-            policy.and_then(|policy| policy.exhaustion_action).unwrap_or_default()
-        };
-        self.specs.iter().map(|spec| (spec.name.clone(), action(spec))).collect()
+        self.specs.iter().map(|spec| (spec.name.clone(), spec.exhaustion_action())).collect()
     }
 }
 
 impl Config {
-    /// Checks everything that can stop a start, without opening the data folder or the port. Returns the number of objectives.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error with which [`Server::start`](crate::Server::start) would fail.
-    pub fn check(&self) -> Result<usize, StartError> {
-        self.check_access()?;
-        self.acceptor()?;
-        if self.data.exists() && !self.data.is_dir() {
-            let source = std::io::ErrorKind::NotADirectory.into();
-            return Err(StartError::Data { path: self.data.clone(), source });
-        }
-        Ok(self.prepare(&Clocks::new(Arc::new(SystemClock)))?.objectives())
-    }
-
-    /// Loads every file of the engines that the settings name, and prepares the engines.
-    pub(crate) fn prepare(&self, clocks: &Clocks) -> Result<PreparedEngines, StartError> {
-        Ok(PreparedEngines::new(LoadedConfig::load(self)?, self.server_limits.max_agents, clocks)?)
-    }
-
     /// Checks that unknown clients cannot reach the service: it listens on a loopback address or has tokens for both scopes.
     pub(crate) fn check_access(&self) -> Result<(), LoadError> {
         let has = |scope| self.tokens.iter().any(|token| token.scope == scope);

@@ -32,7 +32,7 @@ pub struct BudgetConfig {
     /// Least number of bad events for the same; with a budget of 0, one is enough. Default: 3.
     pub min_bad: u64,
     /// Minimum number of events in the window for alerts to fire and for the budget to count as exhausted. Replaces
-    /// `significance`, `min_bad` and the longer windows under low traffic.
+    /// `significance`, `min_bad` and the longer windows under low traffic. Indicators of means need as many samples.
     pub min_events: Option<u64>,
     /// Expected number of events in the window. Until there are as many, ratios are relative to this number.
     pub expected_events: Option<u64>,
@@ -61,7 +61,7 @@ impl Default for BudgetConfig {
 impl BudgetConfig {
     /// Returns the shortest and the longest window of the budget and its alerts.
     pub(crate) fn windows(&self) -> (Window, Window) {
-        let thresholds = &self.policy.0;
+        let thresholds = &self.policy.thresholds;
         let longest = thresholds.iter().map(|threshold| threshold.window).fold(self.window, Window::max);
         let shortest = thresholds.iter().map(BurnThreshold::short_window).fold(self.window, Window::min);
         (shortest, longest)
@@ -114,7 +114,7 @@ impl ErrorBudget {
             return invalid("significance", config.significance, "a probability above 0 and below 1");
         }
         if let Some(threshold) =
-            config.policy.0.iter().find(|threshold| !(threshold.rate > 0.0 && threshold.rate.is_finite()))
+            config.policy.thresholds.iter().find(|threshold| !(threshold.rate > 0.0 && threshold.rate.is_finite()))
         {
             return invalid("rate", threshold.rate, "a finite burn rate above 0");
         }
@@ -354,12 +354,30 @@ mod tests {
 
     #[test]
     fn a_few_events_that_are_all_bad_fire() {
-        for (total, bad) in [(0.1, 5), (0.001, 3)] {
+        for (total, bad) in [(0.1, 5), (0.001, 3), (0.001, 999)] {
             let (budget, _) = budget(BudgetConfig { total: Some(total), ..Default::default() });
             record(&budget, 0, bad);
             let severities: Vec<_> = budget.firing_alerts().iter().map(|alert| alert.severity).collect();
             assert_eq!(severities, [Severity::Warning, Severity::Critical], "{bad} of {bad} at {total}");
         }
+    }
+
+    #[test]
+    fn under_low_traffic_the_shortest_window_with_five_events_counts_else_the_longest_that_the_budget_has() {
+        let judged = |window, hours: &[u64]| {
+            let (budget, _) = budget(BudgetConfig { total: Some(0.1), window, ..Default::default() });
+            hours.iter().for_each(|age| budget.record(START.saturating_sub(Duration::from_secs(3600 * age)), false));
+            let alert = budget.reading(START).alerts[0];
+            (alert.judged_window.unwrap(), alert.bad)
+        };
+        // An event now, so that the windows end now.
+        assert_eq!(judged(Window::MONTH, &[0, 0, 0, 0, 0, 5]), (Window::HOUR, 5));
+        assert_eq!(judged(Window::MONTH, &[0, 2, 3, 4, 5, 20]), (Window::hours(6), 5));
+        assert_eq!(judged(Window::MONTH, &[0, 2, 3, 4, 20]), (Window::DAY, 5));
+        assert_eq!(judged(Window::MONTH, &[0, 2, 3, 40, 60]), (Window::days(3), 5));
+        assert_eq!(judged(Window::MONTH, &[0, 2, 3]), (Window::days(3), 3), "the longest, however little it holds");
+        assert_eq!(judged(Window::DAY, &[0, 2, 3, 30]), (Window::DAY, 3), "none is longer than the budget's window");
+        assert_eq!(judged(Window::HOUR, &[0, 2, 3]), (Window::HOUR, 1));
     }
 
     #[test]
@@ -465,6 +483,27 @@ mod tests {
     }
 
     proptest! {
+        /// Once the short windows of all alerts are empty, nothing changes until the last event leaves the budget's window.
+        #[test]
+        fn silence_neither_raises_nor_resolves(
+            events in prop::collection::vec((0u64..100_000, any::<bool>()), 1..60),
+            silence in prop::collection::vec(301u64..6 * 86_400, 2..5),
+        ) {
+            let config = BudgetConfig { total: Some(0.1), window: Window::WEEK, ..Default::default() };
+            let (budget, _) = budget(config);
+            let last = START.saturating_add(Duration::from_secs(events.iter().map(|(second, _)| *second).max().unwrap()));
+            for (second, good) in &events {
+                budget.record(START.saturating_add(Duration::from_secs(*second)), *good);
+            }
+            let alerts = |seconds: u64| budget.reading(last.saturating_add(Duration::from_secs(seconds))).alerts;
+            let first = alerts(silence[0]);
+            prop_assert!(first.iter().all(|alert| alert.judged_until.is_some()));
+            for seconds in silence {
+                prop_assert_eq!(&alerts(seconds), &first, "after {} s", seconds);
+            }
+            prop_assert!(alerts(8 * 86_400).iter().all(|alert| !alert.firing), "it left the budget's window");
+        }
+
         /// Computes the Workbook's definitions from the list of events.
         #[test]
         fn every_number_agrees_with_its_definition(good in 0u64..500, bad in 0u64..50, total in 1u32..50) {

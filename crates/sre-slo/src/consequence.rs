@@ -15,11 +15,18 @@ pub(crate) enum Consequence {
     Shared,
     /// Its samples have an error budget of their own.
     Budget(BudgetConfig),
-    /// A warning if chance does not explain its mean: in Student's t test at this significance.
-    Mean { significance: f64 },
+    /// A warning if chance does not explain its mean.
+    Mean(MeanTest),
 }
 
-/// Least number of samples of a mean.
+/// When a mean misses its target by evidence: in Student's t test at a significance, with a least number of samples.
+#[derive(Debug)]
+pub(crate) struct MeanTest {
+    significance: f64,
+    min_samples: u64,
+}
+
+/// Least number of samples of a mean, unless `min_events` is more.
 const ENOUGH: u64 = 10;
 
 impl Consequence {
@@ -27,7 +34,8 @@ impl Consequence {
     pub(crate) fn of(indicator: &dyn Sli, config: &BudgetConfig, good_when: Option<&GoodWhen>) -> Self {
         let spec = indicator.spec();
         let Some(total) = spec.error_budget().filter(|_| has_counts(indicator)) else {
-            return Self::Mean { significance: config.significance };
+            let min_samples = config.min_events.unwrap_or(0).max(ENOUGH);
+            return Self::Mean(MeanTest { significance: config.significance, min_samples });
         };
         let counts_tasks = spec.name == "task_success_rate" && good_when.is_some_and(GoodWhen::is_task_success);
         // Time slices are good although some of their tasks failed.
@@ -53,8 +61,8 @@ impl Consequence {
                 let reading = reading(config, indicator, now);
                 Some(capped(reading.status)).filter(|_| reading.counts.total() > 0)
             }
-            Self::Mean { significance } => {
-                let status = of_mean(indicator.spec(), &indicator.reading(now), *significance);
+            Self::Mean(test) => {
+                let status = test.status(indicator.spec(), &indicator.reading(now));
                 Some(status).filter(|status| *status != Status::Unknown)
             }
         }
@@ -72,8 +80,8 @@ impl Consequence {
                 snapshot.error_budget = Some(reading.budget);
                 (snapshot.burn_rates, snapshot.alerts) = (reading.burn_rates, reading.alerts);
             }
-            Self::Mean { significance } => {
-                snapshot.status = Some(of_mean(indicator.spec(), &indicator.reading(now), *significance));
+            Self::Mean(test) => {
+                snapshot.status = Some(test.status(indicator.spec(), &indicator.reading(now)));
             }
         }
         snapshot
@@ -94,16 +102,19 @@ fn capped(status: Status) -> Status {
     status.min(Status::Critical)
 }
 
-fn of_mean(spec: &SliSpec, reading: &SliReading, significance: f64) -> Status {
-    let (Some(mean), Some(deviation)) = (reading.value, reading.deviation) else { return Status::Unknown };
-    let (mean, target) = match spec.direction {
-        Direction::AtMost => (mean, spec.target),
-        Direction::AtLeast => (-mean, -spec.target),
-    };
-    if reading.samples < ENOUGH {
-        return Status::Unknown;
+impl MeanTest {
+    fn status(&self, spec: &SliSpec, reading: &SliReading) -> Status {
+        let (Some(mean), Some(deviation)) = (reading.value, reading.deviation) else { return Status::Unknown };
+        let (mean, target) = match spec.direction {
+            Direction::AtMost => (mean, spec.target),
+            Direction::AtLeast => (-mean, -spec.target),
+        };
+        if reading.samples < self.min_samples {
+            return Status::Unknown;
+        }
+        let is_missed = mean_tail(mean, deviation, reading.samples, target) < self.significance;
+        if is_missed { Status::Warning } else { Status::Healthy }
     }
-    if mean_tail(mean, deviation, reading.samples, target) < significance { Status::Warning } else { Status::Healthy }
 }
 
 /// The counts of an indicator.

@@ -140,7 +140,7 @@ impl BudgetConfig {
         let before = self.total.and(Some(self.consumed).filter(|before| *before > 0.0));
         let consumed = in_window.map(|consumed| consumed + self.consumed).or(before);
         let judged: Vec<Judged> =
-            self.policy.0.iter().map(|threshold| self.judge(threshold, counts, windows, now)).collect();
+            self.policy.thresholds.iter().map(|threshold| self.judge(threshold, counts, windows, now)).collect();
         let burn_rates: Vec<BurnRate> = REPORTED
             .iter()
             .map(|&window| {

@@ -39,7 +39,7 @@ pub use evaluation::BudgetReading;
 pub use good_when::GoodWhen;
 pub use indicators::{
     CalibrationDelta, CostPerTask, DelegationChainDepth, HallucinationRate, PolicyCompliance, RepeatedToolCalls,
-    ResponseLatency, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
+    ResponseLatency, SliValue, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
 };
 pub use policy::{BurnPolicy, BurnThreshold};
 pub use registry::{IndicatorError, Params, SliRegistry, SliType};

@@ -3,7 +3,11 @@ use sre_core::{Severity, Window};
 
 /// Burn-rate alerts of an error budget: a list of multi-window thresholds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BurnPolicy(pub Vec<BurnThreshold>);
+#[non_exhaustive]
+pub struct BurnPolicy {
+    /// The thresholds, each an alert.
+    pub thresholds: Vec<BurnThreshold>,
+}
 
 /// Fires while the burn rates over a long and a short window are both at least `rate`. Source: SRE Workbook, ch. 5, "Multiwindow, Multi-Burn-Rate Alerts".
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +39,11 @@ impl BurnThreshold {
 }
 
 impl BurnPolicy {
+    /// Creates a policy of these thresholds; without any, only an exhausted budget is reported.
+    pub const fn new(thresholds: Vec<BurnThreshold>) -> Self {
+        Self { thresholds }
+    }
+
     /// Returns the default policy: warning at 2.0 and critical at 10.0, over 1 h and 5 min.
     pub fn standard() -> Self {
         Self::with_rates(2.0, 10.0)
@@ -42,7 +51,7 @@ impl BurnPolicy {
 
     /// Creates a policy with alerts at the given rates, over 1 h and 5 min.
     pub fn with_rates(warning: f64, critical: f64) -> Self {
-        Self(vec![
+        Self::new(vec![
             BurnThreshold { rate: warning, severity: Severity::Warning, window: Window::HOUR },
             BurnThreshold { rate: critical, severity: Severity::Critical, window: Window::HOUR },
         ])
@@ -50,7 +59,7 @@ impl BurnPolicy {
 
     /// Returns the policy of the SRE Workbook, table 5-8: 14.4 over 1 h and 6 over 6 h are critical, 1 over 3 d is a warning.
     pub fn sre_workbook() -> Self {
-        Self(vec![
+        Self::new(vec![
             BurnThreshold { rate: 14.4, severity: Severity::Critical, window: Window::HOUR },
             BurnThreshold { rate: 6.0, severity: Severity::Critical, window: Window::hours(6) },
             BurnThreshold { rate: 1.0, severity: Severity::Warning, window: Window::days(3) },
@@ -78,7 +87,7 @@ mod tests {
     fn the_workbook_policy_matches_table_5_8() {
         let written: Vec<String> = BurnPolicy::named("sre-workbook")
             .unwrap()
-            .0
+            .thresholds
             .iter()
             .map(|threshold| {
                 format!(

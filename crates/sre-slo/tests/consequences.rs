@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use sre_core::event::{LlmCall, TaskFinished};
+use sre_core::event::{Handoff, LlmCall, StepFinished, TaskFinished, ToolCall};
 use sre_core::{
     AgentEvent, Counts, Event, Phase, RatioSeries, Signal, Sli, SliReading, SliSpec, Status, Timestamp, Window,
 };
-use sre_slo::{CalibrationDelta, CostPerTask, ResponseLatency, SliRegistry, Slo, TaskSuccessRate, parse};
+use sre_slo::{
+    CalibrationDelta, CostPerTask, DelegationChainDepth, RepeatedToolCalls, ResponseLatency, SliRegistry, Slo,
+    StepsPerTask, TaskSuccessRate, parse,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -199,31 +202,150 @@ fn a_confidence_that_is_off_is_a_warning() {
     }
 }
 
-/// Costs that are lognormal, with the target as their mean, looked at every minute of a month.
+/// Returns how many warnings begin in a month of `rate` samples an hour, looked at every minute, and records the samples by
+/// `record`, which gets the time.
+fn false_warnings(slo: &Slo, rate: u64, mut record: impl FnMut(Timestamp)) -> u32 {
+    let (mut begun, mut before, mut due) = (0, false, 0.0);
+    for minute in 0..30 * 24 * 60 {
+        let now = NOW.saturating_add(Duration::from_secs(60 * minute));
+        due += rate as f64 / 60.0;
+        while due >= 1.0 {
+            due -= 1.0;
+            record(now);
+        }
+        let fires = slo.evaluate_at(now, &mut |_| {}) == Status::Warning;
+        begun += u32::from(fires && !before);
+        before = fires;
+    }
+    begun
+}
+
+/// Costs that are lognormal, with the target as their mean.
 #[test]
 fn a_mean_at_its_target_warns_at_most_five_times_a_month() {
     for rate in [1, 10, 100] {
         let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("1".parse().unwrap()).unwrap())]).unwrap();
         let mut rng = Rng::with_seed(rate);
         let mut normal = || (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
-        let (mut begun, mut before, mut due) = (0, false, 0.0);
-        for minute in 0..30 * 24 * 60 {
-            let now = NOW.saturating_add(Duration::from_secs(60 * minute));
-            due += rate as f64 / 60.0;
-            while due >= 1.0 {
-                due -= 1.0;
-                // The mean of a lognormal distribution is exp(μ + σ² / 2).
-                let cost = (normal() - 0.5).exp();
-                let mut task = TaskFinished::new(true);
-                task.cost_usd = Some(format!("{cost:.9}").parse().unwrap());
-                slo.observe(&AgentEvent::new(now, "support", task));
-            }
-            let fires = slo.evaluate_at(now, &mut |_| {}) == Status::Warning;
-            begun += u32::from(fires && !before);
-            before = fires;
-        }
+        let begun = false_warnings(&slo, rate, |now| {
+            // The mean of a lognormal distribution is exp(μ + σ² / 2).
+            let cost = (normal() - 0.5).exp();
+            let mut task = TaskFinished::new(true);
+            task.cost_usd = Some(format!("{cost:.9}").parse().unwrap());
+            slo.observe(&AgentEvent::new(now, "support", task));
+        });
         assert!(begun <= 5, "{rate} an hour: {begun} false warnings");
     }
+}
+
+/// An indicator of counts per task with a target, and the events of a task that has a count.
+type Counted = (fn(u32) -> Box<dyn Sli>, fn(u32) -> Vec<Event>);
+
+const COUNTED: [Counted; 3] = [
+    (
+        |target| Box::new(DelegationChainDepth::new(target)),
+        |depth| {
+            let mut handoff = Handoff::new("support", "billing");
+            handoff.depth = depth;
+            vec![handoff.into()]
+        },
+    ),
+    (
+        |target| Box::new(StepsPerTask::new(target)),
+        |steps| task_of((0..steps).map(|_| StepFinished::new("plan", "node").into())),
+    ),
+    (
+        |target| Box::new(RepeatedToolCalls::new(target)),
+        |repeats| {
+            task_of((0..=repeats).map(|_| {
+                let mut call = ToolCall::new("search");
+                call.arguments_hash = Some("same".to_owned());
+                call.into()
+            }))
+        },
+    ),
+];
+
+fn task_of(events: impl Iterator<Item = Event>) -> Vec<Event> {
+    events.chain([TaskFinished::new(true).into()]).collect()
+}
+
+fn observe_task(slo: &Slo, now: Timestamp, events: Vec<Event>) {
+    events.into_iter().for_each(|event| slo.observe(&AgentEvent::new(now, "support", event).of_task("task")));
+}
+
+/// Counts are geometric, with the target as their mean.
+#[test]
+fn depth_steps_and_repeats_at_their_target_warn_at_most_five_times_a_month() {
+    const TARGET: u32 = 3;
+    for (new, events) in COUNTED {
+        let name = new(TARGET).spec().name.clone();
+        for rate in [1, 10] {
+            let slo = Slo::new("short", vec![new(TARGET)]).unwrap();
+            let mut rng = Rng::with_seed(rate);
+            let probability = f64::from(TARGET) / f64::from(TARGET + 1);
+            let begun = false_warnings(&slo, rate, |now| {
+                let count = (1.0 - rng.f64()).ln() / probability.ln();
+                observe_task(&slo, now, events(count as u32));
+            });
+            assert!(begun <= 5, "{name}, {rate} an hour: {begun} false warnings");
+        }
+    }
+}
+
+#[test]
+fn depth_steps_and_repeats_that_miss_their_target_by_evidence_are_a_warning() {
+    for (new, events) in COUNTED {
+        let status = |counts: &[u32]| {
+            let slo = Slo::new("short", vec![new(3)]).unwrap();
+            counts.iter().for_each(|count| observe_task(&slo, NOW, events(*count)));
+            let snapshot = slo.snapshot_at(NOW);
+            (snapshot.indicators[0].samples, snapshot.status)
+        };
+        let name = new(3).spec().name.clone();
+        assert_ne!(status(&[6; 9]).1, Status::Warning, "{name}: nine are too few");
+        assert_eq!(status(&[6; 10]), (10, Status::Warning), "{name}");
+        assert_ne!(status(&[1, 6].repeat(10)).1, Status::Warning, "{name}: 3.5 on average, by chance");
+        assert_eq!(status(&[3, 4].repeat(40)), (80, Status::Warning), "{name}: 3.5 on average, every time");
+    }
+}
+
+#[test]
+fn a_minimum_of_events_is_that_of_a_mean_too() {
+    let status = |policy: &str, tasks: u32| {
+        let slo = objective(&format!(
+            "name: cheap\nindicators: [{{type: cost_per_task, target_usd: 0.5}}]\nerror_budget_policy: {{{policy}}}\n"
+        ));
+        for _ in 0..tasks {
+            let mut event = TaskFinished::new(true);
+            event.cost_usd = "0.75".parse().ok();
+            slo.observe(&AgentEvent::new(NOW, "support", event));
+        }
+        slo.snapshot_at(NOW).indicators[0].status.unwrap()
+    };
+    assert_eq!(status("min_events: 50", 49), Status::Unknown);
+    assert_eq!(status("min_events: 50", 50), Status::Warning);
+    assert_eq!(status("", 49), Status::Warning);
+    assert_eq!(status("min_events: 2", 9), Status::Unknown, "never fewer than ten");
+}
+
+#[test]
+fn significance_and_the_least_number_of_bad_events_of_a_file_decide() {
+    let status = |policy: &str, good: u32, bad: u32| {
+        let slo = objective(&format!("name: answers\ntarget: 0.9\nerror_budget_policy: {{{policy}}}\n"));
+        (0..good).for_each(|_| slo.observe(&finished(true, 10.0)));
+        (0..bad).for_each(|_| slo.observe(&finished(false, 10.0)));
+        slo.snapshot_at(NOW).status
+    };
+    // Without a fault, five of five are bad with a probability of 0.00001, and 2 of 10 with one of 0.26.
+    assert_eq!(status("", 0, 5), Status::Exhausted);
+    assert_eq!(status("significance: 0.00002", 0, 5), Status::Exhausted);
+    assert_eq!(status("significance: 0.000005", 0, 5), Status::Unknown);
+    assert_eq!(status("min_bad: 6", 0, 5), Status::Unknown);
+    assert_eq!(status("min_bad: 6", 0, 6), Status::Exhausted);
+    assert_eq!(status("significance: 0.3", 8, 2), Status::Unknown, "two are below the least number");
+    assert_eq!(status("significance: 0.3, min_bad: 2", 8, 2), Status::Exhausted);
+    assert_eq!(status("significance: 0.2, min_bad: 2", 8, 2), Status::Unknown);
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub use totals::{AgentReport, AgentTotals, ModelTotals};
 
 use std::sync::Arc;
 
-use sre_core::{Clock, SystemClock};
+use sre_core::{Clock, EventStage, ExhaustionAction, SystemClock};
 
 use crate::RuntimeBuilder;
 
@@ -34,6 +34,11 @@ pub struct EngineSettings {
     /// Circuit breakers and cascade detection.
     #[cfg(feature = "cascade")]
     pub breakers: Option<crate::cascade::DetectorConfig>,
+    /// What no engine and exporter may see of an event.
+    pub redaction: Option<crate::Redaction>,
+    /// Whether the runtime takes the `exhaustion_action` of objectives; true by default. An action whose engine has no settings is
+    /// then an error. A report on recorded events takes none.
+    pub takes_actions: bool,
 }
 
 /// Invalid settings of an engine.
@@ -52,6 +57,16 @@ pub enum EngineError {
     #[cfg(feature = "cascade")]
     #[error(transparent)]
     Breakers(#[from] crate::cascade::InvalidConfig),
+    /// An objective asks for the action of an engine that is left out.
+    #[error("`{slo}`: `exhaustion_action: {action}`: found no settings of {missing}, expected some, or another action")]
+    ActionUnavailable {
+        /// The objective.
+        slo: String,
+        /// The action.
+        action: ExhaustionAction,
+        /// The settings that the action needs.
+        missing: &'static str,
+    },
 }
 
 impl Default for EngineSettings {
@@ -67,14 +82,20 @@ impl Default for EngineSettings {
             limits: None,
             #[cfg(feature = "cascade")]
             breakers: None,
+            redaction: None,
+            takes_actions: true,
         }
     }
 }
 
 type Install = fn(RuntimeBuilder, &EngineSettings) -> Result<RuntimeBuilder, EngineError>;
 
-/// All engines, in the order in which they observe. To add an engine, add a row.
+/// All stages and engines, in the order in which they see an event. To add an engine, add a row.
 static ENGINES: &[Install] = &[
+    |builder, settings| {
+        let stage = settings.redaction.clone().map(|redaction| Arc::new(redaction) as Arc<dyn EventStage>);
+        Ok(stage.into_iter().fold(builder, RuntimeBuilder::stage))
+    },
     |builder, settings| Ok(totals::install(builder, settings)),
     #[cfg(feature = "slo")]
     slo::install,
@@ -87,6 +108,10 @@ static ENGINES: &[Install] = &[
 impl RuntimeBuilder {
     /// Adds the engines that have settings, and connects them: an exhausted error budget opens the agent's breaker or
     /// throttles the agent if its objective asks for it, and prices are applied before costs are counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if settings are invalid, or lack what an objective's `exhaustion_action` needs.
     pub fn engines(self, settings: &EngineSettings) -> Result<Self, EngineError> {
         ENGINES.iter().try_fold(self, |builder, install| install(builder, settings))
     }

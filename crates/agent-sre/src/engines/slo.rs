@@ -2,12 +2,42 @@ use std::sync::Arc;
 
 use super::{EngineError, EngineSettings};
 use crate::RuntimeBuilder;
-use crate::slo::{SliRegistry, SloEngine};
+use crate::slo::{ExhaustionAction, SliRegistry, SloEngine, SloSpec};
 
 pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     if settings.slos.is_empty() {
         return Ok(builder);
     }
+    if settings.takes_actions {
+        settings.slos.iter().try_for_each(|spec| check_action(spec, settings))?;
+    }
     let engine = SloEngine::new(settings.slos.clone(), SliRegistry::default())?;
     Ok(builder.engine(Arc::new(engine.with_max_agents(settings.max_agents))))
+}
+
+/// Refuses an objective that asks for the action of an engine without settings.
+fn check_action(spec: &SloSpec, settings: &EngineSettings) -> Result<(), EngineError> {
+    let action = spec.exhaustion_action();
+    let missing = match action {
+        ExhaustionAction::CircuitBreak if !settings.has_breakers() => "circuit breakers (`breakers`)",
+        ExhaustionAction::Throttle if !settings.has_limits() => "cost limits (`limits`)",
+        _ => return Ok(()),
+    };
+    Err(EngineError::ActionUnavailable { slo: spec.name.clone(), action, missing })
+}
+
+impl EngineSettings {
+    fn has_breakers(&self) -> bool {
+        #[cfg(feature = "cascade")]
+        return self.breakers.is_some();
+        #[cfg(not(feature = "cascade"))]
+        false
+    }
+
+    fn has_limits(&self) -> bool {
+        #[cfg(feature = "cost")]
+        return self.limits.is_some();
+        #[cfg(not(feature = "cost"))]
+        false
+    }
 }

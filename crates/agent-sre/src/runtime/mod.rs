@@ -81,8 +81,8 @@ impl Runtime {
         }
     }
 
-    /// Lets every engine raise signals that depend on time alone, and reasserts incidents once a minute. Must be called
-    /// every few seconds.
+    /// Lets every engine raise signals that depend on time alone, and reasserts incidents once a minute. Call it every
+    /// second, as `sre serve` does: alerts begin and end when it is called.
     pub fn evaluate(&self, now: Timestamp) {
         let mut signals = Vec::new();
         for observer in &self.observers {

@@ -91,6 +91,8 @@ pub struct SpanEnd {
     pub input_tokens: u64,
     /// Input tokens that came from the provider's cache; also counted in `input_tokens`.
     pub cached_input_tokens: u64,
+    /// Input tokens that were written to the provider's cache; also counted in `input_tokens`.
+    pub cache_write_input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
     /// The cost, if the framework reports it.
@@ -380,6 +382,7 @@ impl OpenSpan {
                 call.provider = self.provider.clone().or(end.provider);
                 call.input_tokens = end.input_tokens;
                 call.cached_input_tokens = end.cached_input_tokens;
+                call.cache_write_input_tokens = end.cache_write_input_tokens;
                 call.output_tokens = end.output_tokens;
                 call.cost_usd = end.cost_usd;
                 call.duration_ms = duration_ms;

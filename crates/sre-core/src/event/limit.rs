@@ -77,7 +77,8 @@ impl StringLimiter {
         self.bytes += text.len();
     }
 
-    fn attributes(&mut self, attributes: &mut BTreeMap<String, Value>) {
+    /// Limits attributes: their number to [`MAX_ATTRIBUTES`], their keys as names and their values as texts.
+    pub fn attributes(&mut self, attributes: &mut BTreeMap<String, Value>) {
         let excess = attributes.len().saturating_sub(MAX_ATTRIBUTES);
         if excess > 0 || attributes.keys().any(|key| key.len() > MAX_NAME_BYTES) {
             self.shortened += excess as u64;

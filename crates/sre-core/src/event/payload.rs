@@ -68,6 +68,9 @@ pub struct LlmCall {
     /// Input tokens that came from the provider's cache; also counted in `input_tokens`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub cached_input_tokens: u64,
+    /// Input tokens that were written to the provider's cache; also counted in `input_tokens`.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "is_zero")]
+    pub cache_write_input_tokens: u64,
     /// Output tokens.
     #[serde(default, deserialize_with = "null_as_default")]
     pub output_tokens: u64,
@@ -241,6 +244,7 @@ impl LlmCall {
             provider: None,
             input_tokens: 0,
             cached_input_tokens: 0,
+            cache_write_input_tokens: 0,
             output_tokens: 0,
             cost_usd: None,
             success: true,
@@ -374,6 +378,10 @@ fn default_kind() -> String {
 
 fn default_depth() -> u32 {
     1
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Reads `null` as if the field were absent.

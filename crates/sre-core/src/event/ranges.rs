@@ -65,6 +65,7 @@ impl Event {
                 let counts = [
                     ("input_tokens", call.input_tokens),
                     ("cached_input_tokens", call.cached_input_tokens),
+                    ("cache_write_input_tokens", call.cache_write_input_tokens),
                     ("output_tokens", call.output_tokens),
                 ];
                 match counts.into_iter().find(|(_, tokens)| *tokens > MAX_TOKENS) {

@@ -28,7 +28,7 @@ struct Level {
     /// The start of the oldest bucket, which is one of the next level too.
     first: i64,
     /// The buckets, each at the number of its width since the epoch, modulo their number.
-    buckets: Box<[Counts]>,
+    buckets: Buckets,
     /// The sum of the buckets.
     total: Counts,
 }
@@ -39,11 +39,14 @@ const SPAN: i64 = 104;
 
 /// Width of the finest buckets, unless a shorter window needs finer ones.
 const RESOLUTION: Duration = Duration::from_secs(1);
+/// The least width of a bucket, for windows of a second.
+const FINEST: Duration = Duration::from_millis(20);
 
 impl History {
     /// Creates an empty history for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days.
+    /// Windows below a second are as exact as one of a second.
     pub(super) fn covering(shortest: Window, longest: Window) -> Self {
-        let resolution = nanos(RESOLUTION).min(nanos(shortest.duration()) / 50).max(1);
+        let resolution = (nanos(shortest.duration()) / 50).clamp(nanos(FINEST), nanos(RESOLUTION));
         Self::new(resolution, nanos(longest.duration()).max(nanos(Window::days(31).duration())))
     }
 
@@ -54,7 +57,7 @@ impl History {
         loop {
             // The level above takes half of the span. The two further buckets are those at the ends, which are aligned.
             let buckets = if levels.is_empty() { SPAN + 2 } else { SPAN / 2 + 2 };
-            let buckets = vec![Counts::default(); buckets as usize].into();
+            let buckets = Buckets::Narrow(vec![(0, 0); buckets as usize].into());
             levels.push(Level { width, first: 0, buckets, total: Counts::default() });
             if width.saturating_mul(SPAN) >= longest || width > i64::MAX / 4 {
                 return Self { levels, end: None, dropped: 0, recorded: Counts::default() };
@@ -147,7 +150,7 @@ impl History {
             if lower <= level.first && upper <= now.saturating_add(1) {
                 sum += level.total;
             } else {
-                level.between(lower.max(level.first), upper.min(now.saturating_add(1)), |counts| sum += counts);
+                sum += level.between(lower.max(level.first), upper.min(now.saturating_add(1)));
             }
             if lower > level.first {
                 break;
@@ -234,27 +237,114 @@ impl Level {
     }
 
     fn get(&self, start: i64) -> Counts {
-        self.buckets[self.place(start)]
+        self.buckets.get(self.place(start))
     }
 
     fn add(&mut self, start: i64, counts: Counts) {
-        let place = self.place(start);
-        self.buckets[place] += counts;
+        self.buckets.add(self.place(start), counts);
         self.total += counts;
     }
 
     fn take(&mut self, start: i64) -> Counts {
-        let place = self.place(start);
-        let counts = std::mem::take(&mut self.buckets[place]);
+        let counts = self.buckets.take(self.place(start));
         self.total.subtract(counts);
         counts
     }
 
-    /// Calls `each` with the buckets that start from `lower` up to but not including `upper`.
-    fn between(&self, lower: i64, upper: i64, mut each: impl FnMut(Counts)) {
+    /// Returns the sum of the buckets that start from `lower` up to but not including `upper`.
+    fn between(&self, lower: i64, upper: i64) -> Counts {
         let number = upper.saturating_sub(lower).saturating_add(self.width - 1).div_euclid(self.width);
         let number = number.clamp(0, self.buckets.len() as i64) as usize;
-        let (late, early) = self.buckets.split_at(self.place(lower));
-        early.iter().chain(late).take(number).for_each(|counts| each(*counts));
+        self.buckets.sum(self.place(lower), number)
+    }
+}
+
+/// Counts of good and bad events: of four bytes each, until one of them needs more.
+#[derive(Debug)]
+enum Buckets {
+    Narrow(Box<[(u32, u32)]>),
+    Wide(Box<[Counts]>),
+}
+
+impl Buckets {
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(buckets) => buckets.len(),
+            Self::Wide(buckets) => buckets.len(),
+        }
+    }
+
+    fn get(&self, place: usize) -> Counts {
+        match self {
+            Self::Narrow(buckets) => widened(&buckets[place]),
+            Self::Wide(buckets) => buckets[place],
+        }
+    }
+
+    fn add(&mut self, place: usize, counts: Counts) {
+        let mut sum = self.get(place);
+        sum += counts;
+        self.set(place, sum);
+    }
+
+    fn take(&mut self, place: usize) -> Counts {
+        let counts = self.get(place);
+        self.set(place, Counts::default());
+        counts
+    }
+
+    fn set(&mut self, place: usize, counts: Counts) {
+        match self {
+            Self::Narrow(buckets) => match (u32::try_from(counts.good), u32::try_from(counts.bad)) {
+                (Ok(good), Ok(bad)) => buckets[place] = (good, bad),
+                _ => {
+                    let mut wide: Box<[Counts]> = buckets.iter().map(widened).collect();
+                    wide[place] = counts;
+                    *self = Self::Wide(wide);
+                }
+            },
+            Self::Wide(buckets) => buckets[place] = counts,
+        }
+    }
+
+    /// Returns the sum of `number` buckets from `place` on, and on from the first one after the last.
+    fn sum(&self, place: usize, number: usize) -> Counts {
+        fn sum<B>(buckets: &[B], place: usize, number: usize, widened: impl Fn(&B) -> Counts) -> Counts {
+            let (late, early) = buckets.split_at(place);
+            let mut sum = Counts::default();
+            early.iter().chain(late).take(number).for_each(|bucket| sum += widened(bucket));
+            sum
+        }
+        match self {
+            Self::Narrow(buckets) => sum(buckets, place, number, widened),
+            Self::Wide(buckets) => sum(buckets, place, number, |counts| *counts),
+        }
+    }
+}
+
+fn widened(&(good, bad): &(u32, u32)) -> Counts {
+    Counts { good: good.into(), bad: bad.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_of_more_than_four_billion_events_stays_exact() {
+        let mut history = History::covering(Window::MONTH, Window::MONTH);
+        let many = Counts { good: u64::from(u32::MAX), bad: 7 };
+        let one = Counts { good: 1, bad: 1 };
+        let start = 1_790_000_000_000_000_000;
+        for (place, counts) in [one, many, one, many].into_iter().enumerate() {
+            // The last two join in one bucket, once they are old.
+            history.add(start + place as i64 / 2 * 1_000_000_000, counts);
+        }
+        let expected = Counts { good: 2 * u64::from(u32::MAX) + 2, bad: 16 };
+        for later in [0, 3_600_000_000_000, 86_400_000_000_000] {
+            history.add(start + later, Counts::default());
+            let now = Timestamp::from_nanos(start + later + 1_000_000_000);
+            assert_eq!(history.sum_over(Window::MONTH, now), expected, "{later}");
+        }
     }
 }

@@ -28,9 +28,14 @@ fn times(samples: &[Sample], window: Window, phase: f64) -> (Timestamp, Vec<Time
 
 /// Returns whether the values of some window of 99 to 101 % of the length satisfy a condition.
 fn any_window(samples: &[Sample], is_as_found: impl Fn(&[f64]) -> bool) -> bool {
+    any_window_between(0.99, 1.01, samples, is_as_found)
+}
+
+/// Like [`any_window`], with other lengths, in windows.
+fn any_window_between(from: f64, to: f64, samples: &[Sample], is_as_found: impl Fn(&[f64]) -> bool) -> bool {
     let mut newest_first = samples.to_vec();
     newest_first.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let [least, most] = [0.99, 1.01].map(|share| newest_first.partition_point(|(age, _)| *age <= share));
+    let [least, most] = [from, to].map(|share| newest_first.partition_point(|(age, _)| *age <= share));
     let values: Vec<f64> = newest_first.iter().map(|(_, value)| *value).collect();
     (least..=most).any(|count| is_as_found(&values[..count]))
 }
@@ -99,5 +104,24 @@ proptest! {
             let reading = series.reading(now);
             prop_assert_eq!((reading.samples, reading.compliance), (found.total(), found.success_ratio()));
         }
+    }
+
+    #[test]
+    fn a_percentile_lags_by_at_most_a_tenth_of_its_window(
+        samples in samples(), window in windows(), phase in 0.0..1.0,
+    ) {
+        let series = PercentileSeries::new(SliSpec::at_most("size", 4.0, Unit::Count, window).unwrap(), 0.95).unwrap();
+        let (now, times) = times(&samples, window, phase);
+        times.iter().zip(&samples).for_each(|(time, (_, value))| series.record(*time, 1.0 + 9.0 * value));
+        let found = series.reading(now).value;
+        let is_as_found = any_window_between(0.99, 1.1, &samples, |values| {
+            let mut sorted: Vec<f64> = values.iter().map(|value| 1.0 + 9.0 * value).collect();
+            sorted.sort_by(f64::total_cmp);
+            match (found, sorted.get((0.95 * sorted.len() as f64).ceil() as usize - usize::from(!sorted.is_empty()))) {
+                (Some(found), Some(exact)) => (found / exact - 1.0).abs() <= 0.010_000_1,
+                (found, exact) => found.is_none() && exact.is_none(),
+            }
+        });
+        prop_assert!(is_as_found, "{found:?}");
     }
 }

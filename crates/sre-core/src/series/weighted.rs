@@ -49,7 +49,7 @@ impl Bucket {
 impl WeightedRatioSeries {
     /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
-        let ring = Ring::covering(spec.window.duration(), 120);
+        let ring = Ring::covering(spec.window.duration(), 104);
         let counts = History::covering(spec.window, spec.window);
         Self { spec, recorded: Mutex::new(Recorded { ring, counts }) }
     }

@@ -9,12 +9,12 @@ use sre_core::{
     Sli, SliReading, SliSpec, StateError, StateReader, StateWriter, Timestamp, Unit, Window,
 };
 
-use super::RecordingClock;
+use super::ByHand;
 
 /// Ratio of tool calls that chose the right tool, among those where this is known. Default target 0.999 over 7d.
 pub struct ToolCallAccuracy {
     series: RatioSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl ToolCallAccuracy {
@@ -34,12 +34,12 @@ impl ToolCallAccuracy {
     /// Returns an error unless the target is above 0 and up to 1.
     pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
         let series = RatioSeries::new(SliSpec::ratio_at_least("tool_call_accuracy", target, window)?);
-        Ok(Self { series, clock: RecordingClock::system() })
+        Ok(Self { series, by_hand: ByHand::default() })
     }
 
     /// Records a call of the right or of a wrong tool.
     pub fn record_call(&self, correct: bool) {
-        self.series.record(self.clock.now(), correct);
+        self.series.record(self.by_hand.now(), correct);
     }
 }
 
@@ -84,7 +84,7 @@ impl Sli for ToolCallAccuracy {
 /// A percentile of the duration of tasks. Default target p95 of 5000 ms over 1h.
 pub struct ResponseLatency {
     series: PercentileSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl ResponseLatency {
@@ -104,17 +104,17 @@ impl ResponseLatency {
     /// Returns an error unless the target is above 0, and the percentile above 0 and up to 1.
     pub fn over(target_ms: f64, percentile: f64, window: Window) -> Result<Self, InvalidSli> {
         let spec = SliSpec::at_most("response_latency", target_ms, Unit::Milliseconds, window)?;
-        Ok(Self { series: PercentileSeries::new(spec, percentile)?, clock: RecordingClock::system() })
+        Ok(Self { series: PercentileSeries::new(spec, percentile)?, by_hand: ByHand::default() })
     }
 
     /// Records a duration in milliseconds. Negative and infinite ones and NaN are dropped and counted.
     pub fn record_latency(&self, latency_ms: f64) {
-        self.series.record(self.clock.now(), latency_ms);
+        self.series.record(self.by_hand.now(), latency_ms);
     }
 
     /// Returns any percentile over any window up to the indicator's own.
     pub fn percentile(&self, percentile: f64, window: Window) -> Option<f64> {
-        self.series.percentile(percentile, window, self.clock.0.now())
+        self.series.percentile(percentile, window, self.by_hand.clock.now())
     }
 }
 
@@ -165,7 +165,7 @@ impl Sli for ResponseLatency {
 /// Calls that are not streamed, or whose framework does not report the time, are no samples.
 pub struct TimeToFirstToken {
     series: PercentileSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl TimeToFirstToken {
@@ -185,12 +185,12 @@ impl TimeToFirstToken {
     /// Returns an error unless the target is above 0, and the percentile above 0 and up to 1.
     pub fn over(target_ms: f64, percentile: f64, window: Window) -> Result<Self, InvalidSli> {
         let spec = SliSpec::at_most("time_to_first_token", target_ms, Unit::Milliseconds, window)?;
-        Ok(Self { series: PercentileSeries::new(spec, percentile)?, clock: RecordingClock::system() })
+        Ok(Self { series: PercentileSeries::new(spec, percentile)?, by_hand: ByHand::default() })
     }
 
     /// Records a time to first token in milliseconds.
     pub fn record_first_token(&self, first_token_ms: f64) {
-        self.series.record(self.clock.now(), first_token_ms);
+        self.series.record(self.by_hand.now(), first_token_ms);
     }
 }
 
@@ -244,7 +244,7 @@ impl Sli for TimeToFirstToken {
 pub struct RepeatedToolCalls {
     series: MeanSeries,
     calls: Mutex<Calls>,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 const MAX_TASKS: usize = 256;
@@ -271,12 +271,12 @@ impl RepeatedToolCalls {
     pub fn over(max_repeats: u32, window: Window) -> Self {
         let spec = SliSpec::count_at_most("repeated_tool_calls", max_repeats, window);
         let calls = Mutex::new(Calls { tasks: PerTask::new(MAX_TASKS), tracked: 0 });
-        Self { series: MeanSeries::new(spec), calls, clock: RecordingClock::system() }
+        Self { series: MeanSeries::new(spec), calls, by_hand: ByHand::default() }
     }
 
     /// Records the number of repeats in a task.
     pub fn record_repeats(&self, repeats: u32) {
-        self.series.record(self.clock.now(), f64::from(repeats));
+        self.series.record(self.by_hand.now(), f64::from(repeats));
     }
 }
 

@@ -8,13 +8,13 @@ use sre_core::{
     StateWriter, Timestamp, Unit, WeightedRatioSeries, Window,
 };
 
-use super::RecordingClock;
+use super::ByHand;
 
 /// Ratio of hallucinated answers, with each evaluation weighted by the judge's confidence if it is given.
 /// Default target at most 0.05 over 24h.
 pub struct HallucinationRate {
     series: WeightedRatioSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl HallucinationRate {
@@ -34,12 +34,12 @@ impl HallucinationRate {
     /// Returns an error unless the target is from 0 to below 1.
     pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
         let series = WeightedRatioSeries::new(SliSpec::ratio_at_most("hallucination_rate", target, window)?);
-        Ok(Self { series, clock: RecordingClock::system() })
+        Ok(Self { series, by_hand: ByHand::default() })
     }
 
     /// Records an evaluation. `confidence` is 0 to 1; with NaN it is dropped and counted.
     pub fn record_evaluation(&self, hallucinated: bool, confidence: f64) {
-        self.series.record(self.clock.now(), hallucinated, confidence);
+        self.series.record(self.by_hand.now(), hallucinated, confidence);
     }
 }
 
@@ -87,7 +87,7 @@ impl Sli for HallucinationRate {
 /// Ratio of policy checks that passed. Default target 1.0 over 24h.
 pub struct PolicyCompliance {
     series: RatioSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl PolicyCompliance {
@@ -107,12 +107,12 @@ impl PolicyCompliance {
     /// Returns an error unless the target is above 0 and up to 1.
     pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
         let series = RatioSeries::new(SliSpec::ratio_at_least("policy_compliance", target, window)?);
-        Ok(Self { series, clock: RecordingClock::system() })
+        Ok(Self { series, by_hand: ByHand::default() })
     }
 
     /// Records a policy check.
     pub fn record_check(&self, compliant: bool) {
-        self.series.record(self.clock.now(), compliant);
+        self.series.record(self.by_hand.now(), compliant);
     }
 }
 
@@ -157,7 +157,7 @@ impl Sli for PolicyCompliance {
 /// Mean depth of handoffs from agent to agent, and the maximum. Default target 3 over 24h.
 pub struct DelegationChainDepth {
     series: MeanSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl DelegationChainDepth {
@@ -169,12 +169,12 @@ impl DelegationChainDepth {
     /// Creates an indicator with the target `max_depth` over `window`.
     pub fn over(max_depth: u32, window: Window) -> Self {
         let spec = SliSpec::count_at_most("delegation_chain_depth", max_depth, window);
-        Self { series: MeanSeries::new(spec), clock: RecordingClock::system() }
+        Self { series: MeanSeries::new(spec), by_hand: ByHand::default() }
     }
 
     /// Records the depth of a chain.
     pub fn record_depth(&self, depth: u32) {
-        self.series.record(self.clock.now(), f64::from(depth));
+        self.series.record(self.by_hand.now(), f64::from(depth));
     }
 }
 
@@ -215,7 +215,7 @@ impl Sli for DelegationChainDepth {
 pub struct CalibrationDelta {
     spec: SliSpec,
     series: Mutex<Predictions>,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 /// Under one lock, so that all series cover the same predictions.
@@ -250,12 +250,12 @@ impl CalibrationDelta {
         let spec = SliSpec::at_most("calibration_delta", target, Unit::Difference, window)?;
         let series = || MeanSeries::new(spec.clone());
         let predictions = Predictions { confidence: series(), success: series(), apart: series() };
-        Ok(Self { series: Mutex::new(predictions), spec, clock: RecordingClock::system() })
+        Ok(Self { series: Mutex::new(predictions), spec, by_hand: ByHand::default() })
     }
 
     /// Records a confidence, 0 to 1, and whether the task succeeded. Other confidences are dropped and counted.
     pub fn record_prediction(&self, confidence: f64, success: bool) {
-        self.record(self.clock.now(), confidence, success);
+        self.record(self.by_hand.now(), confidence, success);
     }
 
     fn record(&self, time: Timestamp, confidence: f64, success: bool) {

@@ -7,7 +7,7 @@ use sre_core::{
     StateReader, StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
 };
 
-use super::RecordingClock;
+use super::ByHand;
 
 /// Ratio of tasks that succeeded. Default target 0.995 over 30d.
 ///
@@ -19,7 +19,7 @@ use super::RecordingClock;
 /// ```
 pub struct TaskSuccessRate {
     series: RatioSeries,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl TaskSuccessRate {
@@ -39,12 +39,12 @@ impl TaskSuccessRate {
     /// Returns an error unless the target is above 0 and up to 1.
     pub fn over(target: f64, window: Window) -> Result<Self, InvalidSli> {
         let series = RatioSeries::new(SliSpec::ratio_at_least("task_success_rate", target, window)?);
-        Ok(Self { series, clock: RecordingClock::system() })
+        Ok(Self { series, by_hand: ByHand::default() })
     }
 
     /// Records a finished task.
     pub fn record_task(&self, success: bool) {
-        self.series.record(self.clock.now(), success);
+        self.series.record(self.by_hand.now(), success);
     }
 }
 
@@ -94,7 +94,7 @@ impl Sli for TaskSuccessRate {
 pub struct CostPerTask {
     series: MeanSeries,
     costs: Mutex<TaskCosts>,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl CostPerTask {
@@ -114,12 +114,12 @@ impl CostPerTask {
     /// Returns an error for a negative target.
     pub fn over(target: Usd, window: Window) -> Result<Self, InvalidSli> {
         let spec = SliSpec::at_most("cost_per_task", target.as_dollars(), Unit::Usd, window)?;
-        Ok(Self { series: MeanSeries::new(spec), costs: Mutex::default(), clock: RecordingClock::system() })
+        Ok(Self { series: MeanSeries::new(spec), costs: Mutex::default(), by_hand: ByHand::default() })
     }
 
     /// Records the cost of a task. A negative one is dropped and counted.
     pub fn record_cost(&self, cost: Usd) {
-        self.series.record(self.clock.now(), cost.as_dollars());
+        self.series.record(self.by_hand.now(), cost.as_dollars());
     }
 }
 
@@ -165,7 +165,7 @@ impl Sli for CostPerTask {
 pub struct StepsPerTask {
     series: MeanSeries,
     steps: Mutex<PerTask<u32>>,
-    pub(super) clock: RecordingClock,
+    pub(super) by_hand: ByHand,
 }
 
 impl StepsPerTask {
@@ -177,12 +177,12 @@ impl StepsPerTask {
     /// Creates an indicator with the target `max_steps` over `window`.
     pub fn over(max_steps: u32, window: Window) -> Self {
         let spec = SliSpec::count_at_most("steps_per_task", max_steps, window);
-        Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), clock: RecordingClock::system() }
+        Self { series: MeanSeries::new(spec), steps: Mutex::new(PerTask::new(512)), by_hand: ByHand::default() }
     }
 
     /// Records the number of steps in a task.
     pub fn record_steps(&self, steps: u32) {
-        self.series.record(self.clock.now(), f64::from(steps));
+        self.series.record(self.by_hand.now(), f64::from(steps));
     }
 }
 

@@ -1,4 +1,6 @@
-use sre_core::{AgentEvent, ManualClock, Usd};
+use std::time::Duration;
+
+use sre_core::{AgentEvent, ManualClock, Timestamp, Usd};
 
 use super::*;
 
@@ -189,4 +191,58 @@ fn steps_are_counted_by_task() {
     ];
     let reading = feed(&StepsPerTask::new(1), &lines);
     assert_eq!((reading.samples, reading.value, reading.maximum), (3, Some(1.0), Some(2.0)));
+}
+
+#[test]
+fn samples_with_metadata_are_counted_and_kept_and_their_number_is_bounded() {
+    let clock = clock();
+    let latency = ResponseLatency::default().with_clock(clock.clone());
+    latency.record_latency(900.0);
+    assert!(latency.values_in_window().is_empty(), "without metadata nothing is kept");
+    latency.record_latency_with(1_200.0, [("ticket", "4711")]);
+    latency.record_latency_with(f64::NAN, [("ticket", "0")]);
+    let kept = latency.values_in_window();
+    assert_eq!((kept.len(), kept[0].value, &kept[0].metadata["ticket"]), (1, 1_200.0, &"4711".into()));
+    assert_eq!((latency.current().samples, latency.current().dropped), (2, 1));
+    clock.advance(Duration::from_secs(3_600));
+    assert!(latency.values_in_window().is_empty(), "the window is an hour");
+
+    for number in 0..200_u32 {
+        latency.record_latency_with(1.0, [("number", number)]);
+    }
+    let numbers: Vec<_> = latency.values_in_window().iter().map(|kept| kept.metadata["number"].clone()).collect();
+    assert_eq!(numbers, (100..200).map(serde_json::Value::from).collect::<Vec<_>>());
+    for number in 0..200_u32 {
+        latency.record_latency_with(1.0, [(number.to_string(), "x".repeat(5_000))]);
+    }
+    let kept = latency.values_in_window();
+    let bytes: usize =
+        kept.iter().flat_map(|kept| &kept.metadata).map(|(key, text)| key.len() + text.as_str().unwrap().len()).sum();
+    assert!((60 * 1024..=64 * 1024).contains(&bytes), "{bytes} bytes");
+}
+
+#[test]
+fn every_indicator_takes_metadata() {
+    let id = || [("id", 7)];
+    macro_rules! kept {
+        ($($indicator:ident.$record:ident($($argument:expr),+) is $value:expr;)+) => {$(
+            let indicator = $indicator::default();
+            indicator.$record($($argument,)+ id());
+            assert_eq!(indicator.values_in_window()[0].value, $value, stringify!($indicator));
+            assert_eq!(indicator.current().samples, 1, stringify!($indicator));
+        )+};
+    }
+    kept! {
+        CalibrationDelta.record_prediction_with(0.75, true) is 0.25;
+        CostPerTask.record_cost_with(Usd::from_nanos(250_000_000)) is 0.25;
+        DelegationChainDepth.record_depth_with(2) is 2.0;
+        HallucinationRate.record_evaluation_with(true, 0.5) is 1.0;
+        PolicyCompliance.record_check_with(false) is 0.0;
+        RepeatedToolCalls.record_repeats_with(4) is 4.0;
+        ResponseLatency.record_latency_with(5.0) is 5.0;
+        StepsPerTask.record_steps_with(6) is 6.0;
+        TaskSuccessRate.record_task_with(true) is 1.0;
+        TimeToFirstToken.record_first_token_with(7.0) is 7.0;
+        ToolCallAccuracy.record_call_with(true) is 1.0;
+    }
 }

@@ -27,7 +27,7 @@ use crate::target::round_to_12_decimals;
 /// A service level objective of one agent: indicators and an error budget.
 ///
 /// Time per [`Slo::observe`] and memory do not grow with the number of events: at most 64 KiB, and per indicator
-/// 20 KiB, or 60 KiB for a percentile, with windows of 31 days; about 2 KiB more for each doubling.
+/// 20 KiB, or 60 KiB for a percentile, whatever the windows.
 pub struct Slo {
     name: String,
     agent: String,

@@ -165,16 +165,16 @@ fn compare_good_when(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Va
 fn compare_policy(old: &SloSpec, new: &SloSpec, note: &mut dyn FnMut(&str, Value, Value, ChangeKind)) {
     let [before, after] = [old, new].map(|spec| spec.budget_config(None));
     let rates = |config: &crate::BudgetConfig| {
-        config.policy.0.iter().map(|threshold| threshold.rate).fold(f64::INFINITY, f64::min)
+        config.policy.thresholds.iter().map(|threshold| threshold.rate).fold(f64::INFINITY, f64::min)
     };
-    let kind = if before.policy.0.len() == after.policy.0.len() && rates(&before) != rates(&after) {
+    let kind = if before.policy.thresholds.len() == after.policy.thresholds.len() && rates(&before) != rates(&after) {
         by_size(Some(rates(&before)), Some(rates(&after)), false)
-    } else if after.policy.0.len() > before.policy.0.len() {
+    } else if after.policy.thresholds.len() > before.policy.thresholds.len() {
         ChangeKind::Tightened
     } else {
         ChangeKind::Loosened
     };
-    note("error_budget_policy.thresholds", json(&before.policy.0), json(&after.policy.0), kind);
+    note("error_budget_policy.thresholds", json(&before.policy.thresholds), json(&after.policy.thresholds), kind);
     let count = |count: Option<u64>| count.map(|count| count as f64);
     let more_is_louder = by_size(Some(before.significance), Some(after.significance), true);
     note("error_budget_policy.significance", json(&before.significance), json(&after.significance), more_is_louder);

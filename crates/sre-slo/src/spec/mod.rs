@@ -139,11 +139,16 @@ impl SloSpec {
         self.service.as_deref().filter(|service| !service.is_empty())
     }
 
+    /// Returns what to do when the budget is exhausted.
+    pub fn exhaustion_action(&self) -> ExhaustionAction {
+        self.error_budget_policy.as_ref().and_then(|policy| policy.exhaustion_action).unwrap_or_default()
+    }
+
     /// Returns the configuration of the error budget. Its total is `indicator_budget`, or else `1 - target`.
     pub(crate) fn budget_config(&self, indicator_budget: Option<f64>) -> BudgetConfig {
         let policy = self.error_budget_policy.clone().unwrap_or_default();
         let named = policy.policy.as_deref().and_then(BurnPolicy::named);
-        let written = (!policy.thresholds.is_empty()).then_some(BurnPolicy(policy.thresholds));
+        let written = (!policy.thresholds.is_empty()).then(|| BurnPolicy::new(policy.thresholds));
         let calendar = self.calendar.as_ref().and_then(|calendar| Calendar::try_from(calendar).ok());
         let default = BudgetConfig::default();
         BudgetConfig {
