@@ -77,7 +77,7 @@ async fn what_is_not_accepted_is_named_and_the_exit_code_is_2() {
     let output = run(list, lines(3)).await;
     assert_eq!(output.status.code(), Some(2));
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("otlp: 3 dropped: rejected") && stderr.contains("otlp answered 400"), "{stderr}");
+    assert!(stderr.contains("otlp: 3 rejected: otlp answered 400"), "{stderr}");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
     let list = arguments(&["export", "--to", "otlp", "--url", &url, "--timeout", "1s", "--from", "sre", "-"]);

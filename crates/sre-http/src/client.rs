@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use reqwest::redirect::Policy;
 use rustls_platform_verifier::BuilderVerifierExt;
-use sre_core::{AnswerLimit, HttpClient, HttpError};
+use sre_core::{HttpClient, HttpError, ResponseLimit};
 
 /// An HTTP client based on reqwest. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -25,14 +25,14 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Time until the whole response is received.
     pub timeout: Duration,
-    /// The maximum size of a response, in bytes, unless a request carries its own [`AnswerLimit`].
-    pub max_answer: usize,
+    /// The maximum size of a response, in bytes, unless a request carries its own [`ResponseLimit`].
+    pub max_response: usize,
 }
 
 impl Default for Options {
     /// Returns 5 s to connect, 10 s in total, and responses of up to 1 MiB.
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), timeout: Duration::from_secs(10), max_answer: 1 << 20 }
+        Self { connect_timeout: Duration::from_secs(5), timeout: Duration::from_secs(10), max_response: 1 << 20 }
     }
 }
 
@@ -98,7 +98,7 @@ impl HttpClient for Client {
             return Err(HttpError::Invalid { what: "a URL without a host".to_owned() });
         };
         let invalid = |_| HttpError::Invalid { what: format!("an invalid URL of {host}") };
-        let limit = request.extensions().get().map_or(self.options.max_answer, |AnswerLimit(bytes)| *bytes);
+        let limit = request.extensions().get().map_or(self.options.max_response, |ResponseLimit(bytes)| *bytes);
         let request = reqwest::Request::try_from(request).map_err(invalid)?;
         self.answer(request, limit, &host).await
     }

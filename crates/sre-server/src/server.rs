@@ -268,7 +268,7 @@ fn wait_for_exporters(processor: &Processor, patience: &mut Duration) {
     let begun = Instant::now();
     for outbox in processor.shared.engines().runtime.exporters() {
         let left = patience.saturating_sub(begun.elapsed());
-        let _ = outbox.wait_for_room(left);
+        let _ = outbox.wait_for_capacity(left);
     }
     *patience = patience.saturating_sub(begun.elapsed());
 }

@@ -155,7 +155,7 @@ struct Exported {
 /// # Panics
 /// Panics if no client can be created.
 pub fn client() -> Arc<dyn HttpClient> {
-    let options = Options { timeout: Duration::from_millis(500), max_answer: 10_000, ..Options::default() };
+    let options = Options { timeout: Duration::from_millis(500), max_response: 10_000, ..Options::default() };
     Arc::new(Client::new(options).expect("an HTTP client"))
 }
 

@@ -44,7 +44,7 @@ impl Collect for Fixed {
 /// Creates an outbox that sends to the server, with metrics and snapshots.
 fn outbox(suite: &Suite, url: &str, options: OutboxOptions) -> Outbox {
     let options = OutboxOptions { collect: vec![Arc::new(Fixed(Data::small()))], ..options };
-    Outbox::driven(suite.backend.exporter(url, SECRET), suite.http.clone(), options).expect("a spool in memory")
+    Outbox::without_thread(suite.backend.exporter(url, SECRET), suite.http.clone(), options).expect("a spool in memory")
 }
 
 fn push(suite: &Suite, outbox: &Outbox) {
