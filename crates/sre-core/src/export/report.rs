@@ -77,6 +77,13 @@ impl ExportReport {
         self.with_rejected(indices.len() as u64, error.to_string())
     }
 
+    /// Adds `first` to the indices, for a request with the records of a batch from that index on.
+    #[must_use]
+    pub fn offset(mut self, first: usize) -> Self {
+        self.retry.iter_mut().for_each(|index| *index += first);
+        self
+    }
+
     /// Combines the reports of two requests of the same batch.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
