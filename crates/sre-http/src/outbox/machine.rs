@@ -316,9 +316,9 @@ impl Machine {
     fn settle_events(&mut self, report: &ExportReport) -> bool {
         let Some(batch) = self.batches.pop_front() else { return false };
         let mut again = report.retry.iter().copied().peekable();
-        let (rest, settled): (Vec<_>, Vec<_>) = batch.records.into_iter().enumerate().partition(|(place, _)| {
-            while again.next_if(|next| next < place).is_some() {}
-            again.next_if_eq(place).is_some()
+        let (rest, settled): (Vec<_>, Vec<_>) = batch.records.into_iter().enumerate().partition(|(index, _)| {
+            while again.next_if(|next| next < index).is_some() {}
+            again.next_if_eq(index).is_some()
         });
         let settled: Vec<Record> = settled.into_iter().map(|(_, record)| record).collect();
         self.stats.events.report(report, settled.len());

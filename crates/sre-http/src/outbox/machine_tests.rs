@@ -58,6 +58,10 @@ impl Spool for FlakySpool {
     fn size(&self, queue: &str) -> Result<SpoolSize, StoreError> {
         self.spool.size(queue)
     }
+
+    fn queues(&self) -> Result<Vec<String>, StoreError> {
+        self.spool.queues()
+    }
 }
 
 const LIMITS: OutboxLimits = OutboxLimits {
@@ -152,14 +156,14 @@ impl World {
             }
             (Answer::Partial(fates), Outgoing::Events(events)) => {
                 let mut report = ExportReport::default();
-                for (place, (event, fate)) in events.iter().zip(fates.iter().cycle()).enumerate() {
+                for (index, (event, fate)) in events.iter().zip(fates.iter().cycle()).enumerate() {
                     match fate {
                         0 => {
                             self.accepted.push(id(event));
                             report.accepted += 1;
                         }
                         1 => report = report.with_rejected(1, "bad"),
-                        2 => report.retry.push(place),
+                        2 => report.retry.push(index),
                         3 => report.ignored += 1,
                         _ => {}
                     }

@@ -174,6 +174,11 @@ impl Outbox {
         self.shared.flush(timeout)
     }
 
+    /// Returns the name of the exporter, which is that of its queue in the spool.
+    pub fn exporter(&self) -> &str {
+        self.shared.exporter.name()
+    }
+
     /// Resumes sending after the backend rejected the credentials.
     pub fn resume(&self) {
         self.shared.machine().resume();
