@@ -109,7 +109,7 @@ fn outbox(criterion: &mut Criterion) {
         bencher.iter_batched_ref(
             || {
                 let options = OutboxOptions { limits, ..OutboxOptions::default() };
-                (Outbox::driven(exporter.clone(), Arc::new(NoHttp), options).expect("an outbox"), 0)
+                (Outbox::without_thread(exporter.clone(), Arc::new(NoHttp), options).expect("an outbox"), 0)
             },
             |(outbox, next)| {
                 outbox.push(events[*next % events.len()].clone());

@@ -144,7 +144,7 @@ impl Export {
         let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap();
         let slo = Arc::new(slo.for_agent("support-agent").with_description("Nine of ten tasks succeed."));
         let options = OutboxOptions { collect: vec![slo.clone()], clock: clock.clone(), ..OutboxOptions::default() };
-        Self { clock, slo, outbox: Outbox::driven(exporter, client(), options).unwrap() }
+        Self { clock, slo, outbox: Outbox::without_thread(exporter, client(), options).unwrap() }
     }
 
     /// Sends events and the state at a time, which must all be accepted.

@@ -138,6 +138,10 @@ fn read(node: &Node, file: &str, path: &str, environment: &Environment<'_>) -> R
         None => fields.missing("type", &format!("one of {types}")),
     })?;
     let name = fields.text("name")?.filter(|name| !name.is_empty());
+    if name.as_ref().is_some_and(|name| name.contains('/')) {
+        let found = node.entry("name").map_or(node, |(_, found)| found);
+        return Err(fields.error("name", found, "a name without `/`"));
+    }
     let interval = fields.duration("interval")?.unwrap_or(sre_http::OutboxLimits::default().interval);
     let mut resource = Resource::new("agent-sre");
     for (name, value) in fields.secrets("resource")? {
@@ -206,6 +210,10 @@ mod tests {
             ("- {url: x}", "f:1: `exporters[0].type`: expected one of "),
             ("- {type: fax}", "f:1: `exporters[0].type: fax`: expected one of otlp, "),
             ("- {type: otlp}", "f:1: `exporters[0].url`: expected the URL of a collector"),
+            (
+                "- {type: otlp, name: signals/x, url: 'http://a'}",
+                "f:1: `exporters[0].name: signals/x`: expected a name without `/`",
+            ),
             ("- {type: otlp, url: nowhere}", "f:1: exporters[0]: otlp: `url`: expected a URL such as"),
             ("- {type: otlp, url: 'http://a', speed: 7}", "f:1: `exporters[0].speed`: unknown field"),
             ("- {type: otlp, url: 'http://a', protocol: smtp}", "f:1: exporters[0]: found protocol `smtp`"),

@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         events += 1;
         // A backend that does not answer for so long loses events, which is reported.
         for outbox in runtime.exporters() {
-            let _ = outbox.wait_for_room(timeout);
+            let _ = outbox.wait_for_capacity(timeout);
         }
         runtime.record(event);
     };

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use agent_sre::http::{Client, Options};
 use agent_sre::{
-    AgentEvent, Clock, ExportBatch, ExportReport, ExporterConfig, HttpClient, Metric, Resource, SystemClock,
+    AgentEvent, Clock, ExportBatch, ExportReport, ExporterConfig, HttpClient, Metric, SloSnapshot, Snapshot, Status,
+    SystemClock, Timestamp, Window,
 };
 use anyhow::bail;
+use serde_json::json;
 use sre_server::Config;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Send one labelled sample to each exporter, and say what its backend answered.
+    /// Send a labelled sample of events, metrics and objectives to each exporter, and say what its backend answered.
     Test {
         /// The configuration of the live service.
         #[arg(long, value_name = "FILE", default_value = "sre.yaml")]
@@ -28,7 +30,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The agent of the sample.
+/// The agent and the objective of the sample.
 const AGENT: &str = "sre-exporters-test";
 
 fn test(path: &Path, only: Option<&str>) -> anyhow::Result<ExitCode> {
@@ -81,32 +83,55 @@ pub(crate) fn configured(path: &Path, only: Option<&str>) -> anyhow::Result<Vec<
     Ok(exporters)
 }
 
-/// Sends a task with a model call, and a metric, each in the batch that an outbox would make of it.
+/// Sends events, a metric and an objective, as far as the exporter wants them, in the batches that an outbox would make of
+/// them.
 async fn send_sample(config: &ExporterConfig, http: &dyn HttpClient) -> anyhow::Result<ExportReport> {
-    let now = SystemClock.now();
-    let event = |json: String| AgentEvent::from_json(json.as_bytes()).map(Arc::new);
-    let (time, task) = (now.to_string(), format!("sample-{}", now.as_nanos()));
-    let events = [
-        event(format!(
-            r#"{{"event":"llm_call","time":"{time}","agent":"{AGENT}","task":"{task}","model":"sample","input_tokens":10,"output_tokens":2,"cost_usd":"0.001","duration_ms":5}}"#
-        ))?,
-        event(format!(
-            r#"{{"event":"task_finished","time":"{time}","agent":"{AGENT}","task":"{task}","success":true,"duration_ms":10,"attributes":{{"sample":true}}}}"#
-        ))?,
-    ];
-    let metrics = [Metric::gauge("sre.exporter.sample", 1.0)
-        .with_label("agent", AGENT)
-        .with_help("A sample of `sre exporters test`.")];
-    let resource: &Resource = &config.resource;
-    let wants = config.exporter.wants();
+    let ExporterConfig { exporter, resource, .. } = config;
+    let (now, wants) = (SystemClock.now(), exporter.wants());
+    let events = if wants.events { sample_events(now)? } else { Vec::new() };
+    let metric = Metric::gauge("sre.exporter.sample", 1.0).with_label("agent", AGENT);
+    let metrics = [metric.with_help("A sample of `sre exporters test`.")];
+    let metrics = if wants.metrics { &metrics[..] } else { &[] };
+    let snapshots = [Snapshot::Slo(Box::new(sample_objective()))];
+    let snapshots = if wants.snapshots { &snapshots[..] } else { &[] };
     let mut report = ExportReport::default();
-    if wants.metrics {
-        let batch = ExportBatch::new(now, resource).with_state(&metrics, &[]);
-        report = report.and(config.exporter.export(&batch, http).await?);
-    }
-    if wants.events {
-        let batch = ExportBatch::new(now, resource).with_events(&events);
-        report = report.and(config.exporter.export(&batch, http).await?);
+    for batch in [
+        ExportBatch::new(now, resource).with_state(metrics, snapshots),
+        ExportBatch::new(now, resource).with_events(&events),
+    ] {
+        if !batch.is_empty() {
+            report = report.and(exporter.export(&batch, http).await?);
+        }
     }
     Ok(report)
+}
+
+/// Returns a task with a model call and an evaluation. They name a request in Helicone, which takes no events without one.
+fn sample_events(now: Timestamp) -> anyhow::Result<Vec<Arc<AgentEvent>>> {
+    let task = format!("sample-{}", now.as_nanos());
+    let common = json!({
+        "time": now.to_string(), "agent": AGENT, "task": task, "attributes": {"sample": true, "helicone_id": task},
+    });
+    [
+        json!({"event": "llm_call", "model": "sample", "input_tokens": 10, "output_tokens": 2, "cost_usd": "0.001", "duration_ms": 5}),
+        json!({"event": "evaluation", "metric": "sample", "score": 1.0}),
+        json!({"event": "task_finished", "success": true, "duration_ms": 10}),
+    ]
+    .into_iter()
+    .map(|mut event| {
+        event.as_object_mut().into_iter().for_each(|fields| fields.extend(common.as_object().cloned().unwrap_or_default()));
+        Ok(Arc::new(AgentEvent::from_json(event.to_string().as_bytes())?))
+    })
+    .collect()
+}
+
+/// Returns an objective that is met.
+fn sample_objective() -> SloSnapshot {
+    let mut slo = SloSnapshot::new(AGENT, AGENT, Window::DAY);
+    slo.description = "A sample of `sre exporters test`.".to_owned();
+    slo.labels.insert("sample".to_owned(), "true".to_owned());
+    (slo.status, slo.target, slo.sli, slo.good) = (Status::Healthy, Some(0.95), Some(1.0), 1);
+    slo.error_budget.total = Some(0.05);
+    (slo.error_budget.consumed, slo.error_budget.remaining) = (Some(0.0), Some(1.0));
+    slo
 }

@@ -1,5 +1,7 @@
 //! Tests the documentation: each `$ sre …` command runs and prints the output shown below it.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,6 +28,8 @@ fn commands(page: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_commands_in_the_documentation_work() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let backends = runtime.block_on(common::backends::start());
     let mut run = 0;
     for page in [
         "README.md",
@@ -37,6 +41,7 @@ fn the_commands_in_the_documentation_work() {
         "docs/alerts.md",
         "docs/guards.md",
         "docs/serve.md",
+        "docs/exporters.md",
     ] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
         for (command, expected) in commands(&text) {
@@ -45,6 +50,10 @@ fn the_commands_in_the_documentation_work() {
             else {
                 continue;
             };
+            // MLflow and Phoenix run for the tests of their exporters.
+            let arguments = ["http://127.0.0.1:5000", "http://127.0.0.1:6006"]
+                .iter()
+                .fold(arguments.to_owned(), |arguments, url| arguments.replace(url, &format!("{}/x", backends.uri())));
             // The service runs until it is stopped.
             let folder = tempfile::tempdir().unwrap();
             let data = folder.path().to_str().unwrap();
@@ -125,6 +134,31 @@ fn the_objective_on_the_page_is_valid() {
     for kind in agent_sre::slo::SliRegistry::default().types() {
         assert!(page.contains(&format!("| `{kind}` |")), "{kind} is not in the table");
     }
+}
+
+/// Every block to paste is a configuration that `sre config check` accepts, and each type of exporter has one.
+#[test]
+fn the_exporters_on_the_page_are_valid() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/exporters.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    for block in &blocks {
+        std::fs::write(file.path(), block).unwrap();
+        let names = block.split("${").skip(1).filter_map(|rest| rest.split('}').next());
+        let output = Command::new(env!("CARGO_BIN_EXE_sre"))
+            .args(["config", "check"])
+            .arg(file.path())
+            .envs(names.map(|name| (name, "a-key")))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{block}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for kind in agent_sre::exporter_types() {
+        let section = page.split("\n## ").find(|section| section.contains(&format!("(`{kind}`)\n")));
+        let section = section.unwrap_or_else(|| panic!("{kind} has no section"));
+        assert!(section.contains(&format!("- {{type: {kind}, ")), "{kind} has no block to paste");
+    }
+    assert!(blocks.len() > agent_sre::exporter_types().count());
 }
 
 fn schema(name: &str) -> jsonschema::Validator {

@@ -4,10 +4,15 @@ mod common;
 
 use std::net::TcpListener;
 use std::process::Output;
+use std::time::Duration;
 
-use common::{sre, text};
+use agent_sre::HttpClient;
+use agent_sre::http::{Client, Options};
+use bytes::Bytes;
+use common::{backends, sre, text};
+use serde_json::Value;
 use sre_testkit::otlp;
-use wiremock::matchers::any;
+use wiremock::matchers::{any, header};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const RUN: &str = "tests/recordings/langgraph/all_ok.jsonl";
@@ -77,7 +82,7 @@ async fn what_is_not_accepted_is_named_and_the_exit_code_is_2() {
     let output = run(list, lines(3)).await;
     assert_eq!(output.status.code(), Some(2));
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("otlp: 3 dropped: rejected") && stderr.contains("otlp answered 400"), "{stderr}");
+    assert!(stderr.contains("otlp: 3 rejected: otlp answered 400"), "{stderr}");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
     let list = arguments(&["export", "--to", "otlp", "--url", &url, "--timeout", "1s", "--from", "sre", "-"]);
@@ -102,6 +107,82 @@ async fn settings_are_checked() {
     }
 }
 
+/// Of each exporter, events or state, or both: what has no equivalent in a backend is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_reaches_every_type_of_exporter() {
+    let server = backends::start().await;
+    let config = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(config.path(), backends::settings(&server.uri())).unwrap();
+    let list = arguments(&["exporters", "test", "--config", config.path().to_str().unwrap()]);
+    let output = run(list, String::new()).await;
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(backends::reached(&server).await, agent_sre::exporter_types().map(str::to_owned).collect());
+    let expected = [
+        ("otlp", "4 of 4"),
+        ("mlflow", "4 of 4"),
+        ("langfuse", "4 of 4"),
+        ("langsmith", "4 of 4"),
+        ("phoenix", "4 of 4"),
+        ("braintrust", "4 of 4"),
+        ("datadog", "5 of 5"),
+        ("wandb", "3 of 4"),
+        ("agentops", "4 of 4"),
+        ("helicone", "2 of 3"),
+    ];
+    let expected: String = expected.map(|(name, count)| format!("{name}: accepted {count} records\n")).concat();
+    assert_eq!(text(&output.stdout), expected);
+}
+
+/// The service says once in its log that credentials are rejected, and sends what waits once the settings change.
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_credentials_are_logged_once_and_never_shown() {
+    let backend = MockServer::start().await;
+    Mock::given(header("api-key", "right")).respond_with(ResponseTemplate::new(200)).mount(&backend).await;
+    let wrong = ResponseTemplate::new(401).set_body_string("wr0ng-key is no key");
+    Mock::given(any()).respond_with(wrong).with_priority(9).mount(&backend).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |key: &str| {
+        let url = backend.uri();
+        let text = format!(
+            "data: {}\nexporters: [{{type: otlp, url: '{url}', headers: {{api-key: {key}}}, interval: 1s}}]\n",
+            folder.path().join("data").display()
+        );
+        std::fs::write(folder.path().join("sre.yaml"), text).unwrap();
+    };
+    settings("wr0ng-key");
+    let mut command =
+        common::serve(&["--listen", "127.0.0.1:0", "--config", folder.path().join("sre.yaml").to_str().unwrap()]);
+    command.env("SRE_LOG", "trace").stderr(std::fs::File::create(folder.path().join("log")).unwrap());
+    let service = tokio::task::spawn_blocking(move || common::Service::of(command)).await.unwrap();
+    let client = Client::new(Options::default()).unwrap();
+    let status = async || {
+        let request = http::Request::get(format!("{}/v1/exporters", service.url)).body(Bytes::new()).unwrap();
+        let answer = client.send(request).await.unwrap();
+        serde_json::from_slice::<Value>(answer.body()).unwrap()["exporters"][0].clone()
+    };
+    let until = async |is_met: fn(&Value) -> bool| {
+        while !is_met(&status().await) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until(|exporter| exporter["state"] == "halted").await;
+    // What arrives meanwhile waits, and is no reason to ask or to log again.
+    for task in 0..3_u64 {
+        let body = lines(1).replace("\"task\":\"0\"", &format!("\"task\":\"{task}\""));
+        let request = http::Request::post(format!("{}/v1/events/sre", service.url));
+        let request = request.header("content-type", "application/x-ndjson").body(Bytes::from(body)).unwrap();
+        assert_eq!(client.send(request).await.unwrap().status(), 200);
+    }
+    until(|exporter| exporter["waiting"] == 3).await;
+    settings("right");
+    until(|exporter| exporter["state"] == "ok" && exporter["waiting"] == 0 && exporter["sent"].as_u64() > Some(3))
+        .await;
+    drop(service);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert_eq!(log.matches("The backend rejects the exporter's credentials").count(), 1, "{log}");
+    assert!(!log.contains("wr0ng-key") && log.contains("***"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_shows_what_each_backend_answers() {
     let (good, bad) = (collector(200).await, collector(401).await);
@@ -115,7 +196,7 @@ async fn a_sample_shows_what_each_backend_answers() {
     let path = config.path().to_str().unwrap();
     let output = run(arguments(&["exporters", "test", "--config", path]), String::new()).await;
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(text(&output.stdout), "good: accepted 3 of 3 records\n");
+    assert_eq!(text(&output.stdout), "good: accepted 4 of 4 records\n");
     assert!(text(&output.stderr).starts_with("bad: otlp answered 401"), "{}", text(&output.stderr));
     let list = arguments(&["exporters", "test", "--config", path, "--exporter", "good"]);
     assert_eq!(run(list, String::new()).await.status.code(), Some(0));

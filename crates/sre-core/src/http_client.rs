@@ -30,7 +30,7 @@ use crate::Timestamp;
 pub trait HttpClient: Send + Sync {
     /// Makes one request, with time-outs and without retries. An error status is a response, not an error.
     ///
-    /// An [`AnswerLimit`] in the request's extensions limits the size of the response. Without one, the client's own
+    /// An [`ResponseLimit`] in the request's extensions limits the size of the response. Without one, the client's own
     /// limit applies.
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError>;
 
@@ -44,13 +44,13 @@ pub trait HttpClient: Send + Sync {
 /// The maximum size of a response, in bytes. A larger one is [`HttpError::TooLarge`].
 ///
 /// ```
-/// use sre_core::AnswerLimit;
-/// let request = http::Request::get("https://example.com/model").extension(AnswerLimit(64 << 20)).body(())?;
-/// assert_eq!(request.extensions().get(), Some(&AnswerLimit(64 << 20)));
+/// use sre_core::ResponseLimit;
+/// let request = http::Request::get("https://example.com/model").extension(ResponseLimit(64 << 20)).body(())?;
+/// assert_eq!(request.extensions().get(), Some(&ResponseLimit(64 << 20)));
 /// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerLimit(pub usize);
+pub struct ResponseLimit(pub usize);
 
 /// A request that got no response. Names at most the host, because a URL may hold a secret.
 #[derive(Debug, thiserror::Error)]

@@ -103,7 +103,7 @@ pub use export::{
     Rejection, Resource, Wants, stable_id,
 };
 pub use hash::arguments_hash;
-pub use http_client::{AnswerLimit, HttpClient, HttpError, NoHttp, retry_after};
+pub use http_client::{HttpClient, HttpError, NoHttp, ResponseLimit, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{BudgetLimit, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome};
 pub use memory_ledger::MemoryLedger;

@@ -33,6 +33,9 @@ pub trait Spool: Send + Sync {
 
     /// Returns the size of a queue.
     fn size(&self, queue: &str) -> Result<SpoolSize, StoreError>;
+
+    /// Returns the names of the queues that have records, in ascending order.
+    fn queues(&self) -> Result<Vec<String>, StoreError>;
 }
 
 /// A record of a queue.
@@ -116,5 +119,10 @@ impl Spool for MemorySpool {
             records: records.map_or(0, VecDeque::len) as u64,
             bytes: records.into_iter().flatten().map(|record| record.bytes.len() as u64).sum(),
         })
+    }
+
+    fn queues(&self) -> Result<Vec<String>, StoreError> {
+        let queues = lock(&self.0);
+        Ok(queues.by_name.iter().filter(|(_, records)| !records.is_empty()).map(|(name, _)| name.clone()).collect())
     }
 }

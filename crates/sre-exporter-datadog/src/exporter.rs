@@ -56,47 +56,36 @@ impl DatadogExporter {
         self.send(EVENTS, &event.body(&origin, at), 1, at, http).await
     }
 
-    /// Sends the metrics; in a batch without metrics, those of its objectives. Reports the ones or the others.
+    /// Sends the metrics, which include those of objectives.
     async fn export_metrics(
         &self,
         batch: &ExportBatch<'_>,
-        objectives: &[&SloSnapshot],
         origin: &Origin,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
         let mut series = SeriesBatch::new(origin, batch.at, self.organisation.interval);
         let accepted = {
             let totals = lock(&self.totals);
-            if batch.metrics.is_empty() {
-                objectives.iter().for_each(|slo| {
-                    slo.metrics(&mut |metric| {
-                        series.add(&metric, &totals);
-                    });
-                });
-            }
             batch.metrics.iter().filter(|metric| series.add(metric, &totals)).count()
         };
         let ignored = batch.metrics.len() - accepted;
         if series.series.is_empty() {
             return Ok(ExportReport::default().with_ignored(ignored));
         }
-        let records = if batch.metrics.is_empty() { objectives.len() } else { accepted };
-        let report = self.send(SERIES, &SeriesBody { series: &series.series }, records, batch.at, http).await?;
+        let report = self.send(SERIES, &SeriesBody { series: &series.series }, accepted, batch.at, http).await?;
         series.accept(&mut lock(&self.totals));
         Ok(report.with_ignored(ignored))
     }
 
-    /// Sends checks and events, and updates SLOs. `metrics` is the report of the objectives' own metrics.
+    /// Sends checks and events, and updates SLOs.
     async fn export_objectives(
         &self,
         batch: &ExportBatch<'_>,
         objectives: &[&SloSnapshot],
-        metrics: Option<&ExportReport>,
         origin: &Origin,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
         let mut rejected = BTreeMap::new();
-        metrics.into_iter().for_each(|report| note(&mut rejected, report, 0..objectives.len()));
         let checks: Vec<_> = objectives.iter().map(|slo| ServiceCheck::of(slo, origin, batch.at)).collect();
         if !checks.is_empty() {
             let report = settle(self.send(CHECKS, &checks, checks.len(), batch.at, http).await, checks.len())?;
@@ -237,10 +226,9 @@ impl Exporter for DatadogExporter {
             })
             .collect();
         let ignored = batch.snapshots.len() - objectives.len();
-        let metrics = self.export_metrics(batch, &objectives, &origin, http).await?;
-        let (metrics, own) = if batch.metrics.is_empty() { (None, Some(metrics)) } else { (Some(metrics), None) };
-        let report = self.export_objectives(batch, &objectives, own.as_ref(), &origin, http).await?;
-        let report = report.and(metrics.unwrap_or_default()).with_ignored(ignored);
+        let metrics = self.export_metrics(batch, &origin, http).await?;
+        let objectives = self.export_objectives(batch, &objectives, &origin, http).await?;
+        let report = objectives.and(metrics).with_ignored(ignored);
         Ok(report.and(self.export_events(batch, &origin, http).await?))
     }
 }

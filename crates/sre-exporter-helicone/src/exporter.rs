@@ -14,6 +14,9 @@ use crate::settings::{HeliconeSettings, NAME};
 #[derive(Debug)]
 pub struct HeliconeExporter(BackendApi);
 
+/// Why a score of a batch is not sent.
+const REPLACED: &str = "Helicone keeps one score of a name for a request, and a later one has replaced it";
+
 impl HeliconeExporter {
     /// Creates an exporter, without connecting to Helicone.
     pub fn new(settings: HeliconeSettings) -> Result<Self, InvalidExporter> {
@@ -86,9 +89,9 @@ impl Exporter for HeliconeExporter {
         let mut report = ExportReport::default().with_ignored(batch.len() - rated);
         let mut failure = None;
         for (at, rating) in ratings.iter().enumerate() {
-            let Rating { request_id, path, body, places } = rating;
-            match self.send(request_id, path, body, places.len(), batch.at, http).await {
-                Ok(of_request) => report = report.and(of_request),
+            let Rating { request_id, path, body, places, replaced } = rating;
+            match self.send(request_id, path, body, places.len() - replaced, batch.at, http).await {
+                Ok(of_request) => report = report.and(of_request).with_rejected(*replaced as u64, REPLACED),
                 Err(error) if error.is_retryable() || error.is_unauthorized() || error.is_too_large() => {
                     if at == 0 {
                         return Err(error);

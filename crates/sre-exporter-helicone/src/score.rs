@@ -9,8 +9,8 @@ use sre_core::{AgentEvent, Event, SloSnapshot};
 pub(crate) enum Verdict {
     /// A score by name: a whole number, or a boolean.
     Score(String, Value),
-    /// Whether a user liked the answer.
-    Feedback(bool),
+    /// Whether a user liked the answer, a boolean.
+    Feedback(Value),
 }
 
 /// What is said of one request by the events of a batch.
@@ -20,6 +20,8 @@ pub(crate) struct Rating {
     pub(crate) body: Map<String, Value>,
     /// The places of the events in the batch.
     pub(crate) places: Vec<usize>,
+    /// Number of earlier events whose value a later one of the same name has replaced by another, since Helicone keeps one.
+    pub(crate) replaced: usize,
 }
 
 /// Attributes of events with the id of a request: as a name, and as in Helicone's response.
@@ -39,18 +41,19 @@ pub(crate) fn ratings(events: &[Arc<AgentEvent>]) -> Vec<Rating> {
         };
         let known = ratings.iter().position(|rating| rating.request_id == id && rating.path == path);
         let known = known.unwrap_or_else(|| {
-            ratings.push(Rating { request_id: id.to_owned(), path, body: Map::new(), places: Vec::new() });
+            let (body, places) = (Map::new(), Vec::new());
+            ratings.push(Rating { request_id: id.to_owned(), path, body, places, replaced: 0 });
             ratings.len() - 1
         });
         let rating = &mut ratings[known];
         rating.places.push(place);
-        match verdict {
-            Verdict::Score(name, value) => {
-                let scores = rating.body.entry("scores").or_insert_with(|| json!({}));
-                scores[name] = value;
-            }
-            Verdict::Feedback(is_good) => drop(rating.body.insert("rating".to_owned(), is_good.into())),
-        }
+        let known = match &verdict {
+            Verdict::Score(name, _) => &mut rating.body.entry("scores").or_insert_with(|| json!({}))[name],
+            Verdict::Feedback(_) => rating.body.entry("rating").or_insert(Value::Null),
+        };
+        let (Verdict::Score(_, value) | Verdict::Feedback(value)) = verdict;
+        let earlier = std::mem::replace(known, value);
+        rating.replaced += usize::from(!earlier.is_null() && earlier != *known);
     }
     ratings
 }
@@ -66,7 +69,7 @@ fn verdict(event: &AgentEvent) -> Option<Verdict> {
         Event::Evaluation(Evaluation { metric, score: value, .. }) => {
             let outcome = event.event.outcome();
             if FEEDBACK.contains(&metric.as_str()) {
-                return outcome.map(Verdict::Feedback);
+                return outcome.map(Value::from).map(Verdict::Feedback);
             }
             score(metric, value.and_then(hundredths).or(outcome.map(Value::from))?)
         }
@@ -131,6 +134,16 @@ mod tests {
         let scores = json!({"scores": {"tool_call_succeeded": false, "tone": false}});
         assert_eq!(found[2], ("2", "score", scores, &[3, 6][..]));
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_later_score_replaces_an_earlier_one_of_its_name() {
+        let tool = |success: bool| {
+            event(&format!(r#""event":"tool_call","tool":"x","success":{success},"attributes":{{"helicone_id":"1"}}"#))
+        };
+        let ratings = ratings(&[tool(false), tool(true), tool(true), tool(false)]);
+        assert_eq!(Value::from(ratings[0].body.clone()), json!({"scores": {"tool_call_succeeded": false}}));
+        assert_eq!((ratings[0].places.len(), ratings[0].replaced), (4, 2), "the same value again replaces nothing");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Timestamp, Wants};
+use sre_core::{
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Rejection, Timestamp, Wants,
+};
 use sre_otlp::{Span, resource, send_spans};
 
 use crate::mapping::{self, Mapped};
@@ -51,24 +53,45 @@ impl LangfuseExporter {
         batch: &ExportBatch<'_>,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        let (mut spans, mut scores) = (Vec::new(), Vec::new());
-        for slo in batch.objectives() {
-            let (span, of_slo) = objectives::map(slo, batch.at, self.0.environment.as_deref());
-            spans.push(span);
-            scores.extend(of_slo);
-        }
+        let mapped = batch.objectives().map(|slo| objectives::map(slo, batch.at, self.0.environment.as_deref()));
+        let (spans, scores): (Vec<Span>, Vec<Vec<Value>>) = mapped.unzip();
         let objectives = spans.len();
         let ignored = batch.snapshots.len() - objectives;
         if objectives == 0 {
             return Ok(ExportReport::default().with_ignored(ignored));
         }
-        let spans = self.send_spans(batch, spans, http).await?;
-        let scores = self.send_scores(scores, batch.at, http).await?;
-        // An objective has one observation and several scores.
-        let rejected = if scores.rejected.is_empty() { spans.rejected } else { scores.rejected };
-        let count: u64 = rejected.iter().map(|rejection| rejection.count).sum::<u64>().min(objectives as u64);
-        let reason = rejected.into_iter().next().map(|rejection| rejection.reason).unwrap_or_default();
-        Ok(ExportReport::accepted(objectives - count as usize).with_rejected(count, reason).with_ignored(ignored))
+        let of_spans = self.send_spans(batch, spans, http).await?;
+        let of_scores = self.send_scores_of_objectives(scores, batch.at, http).await?;
+        let mut report = ExportReport::default().with_ignored(ignored);
+        let mut accepted = objectives as u64;
+        for rejection in of_spans.rejected.into_iter().chain(of_scores) {
+            let count = rejection.count.min(accepted);
+            accepted -= count;
+            report = report.with_rejected(count, rejection.reason);
+        }
+        Ok(report.and(ExportReport::accepted(accepted as usize)))
+    }
+
+    /// Sends the scores of objectives, in one request. If some are rejected, those of each objective are sent again on their
+    /// own, because the response does not say which: they keep their ids. Returns the number of objectives with a rejected
+    /// score, by reason.
+    async fn send_scores_of_objectives(
+        &self,
+        scores: Vec<Vec<Value>>,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<Vec<Rejection>, ExportError> {
+        let all = self.send_scores(scores.concat(), at, http).await?;
+        let first_reason = |report: ExportReport| report.rejected.into_iter().next().map(|rejection| rejection.reason);
+        if all.rejected.is_empty() || scores.len() == 1 {
+            return Ok(first_reason(all).map(|reason| Rejection::new(1, reason)).into_iter().collect());
+        }
+        let mut rejected = Vec::new();
+        for of_objective in scores {
+            let report = self.send_scores(of_objective, at, http).await?;
+            rejected.extend(first_reason(report).map(|reason| Rejection::new(1, reason)));
+        }
+        Ok(rejected)
     }
 
     async fn send_spans(

@@ -5,11 +5,12 @@ use std::sync::{Arc, LazyLock};
 use jsonschema::{Draft, Validator};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
-use sre_core::{Exporter, Secret};
+use sre_core::{ExportBatch, Exporter, Resource, Secret, SloSnapshot, Snapshot, Timestamp, Window};
 use sre_exporter_langfuse::{LangfuseExporter, LangfuseSettings};
 use sre_testkit::conformance::{self, Arrived, ArrivedSpan, Backend, SECRET, Usage};
 use sre_testkit::otlp;
-use wiremock::{Request, ResponseTemplate};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 struct Langfuse;
 
@@ -113,6 +114,32 @@ fn holds(validator: &Validator, body: &Value) {
 #[tokio::test]
 async fn langfuse_conforms() {
     conformance::exporter(Langfuse).await;
+}
+
+/// Rejects the scores of one objective, all three of them, wherever they are.
+#[tokio::test]
+async fn an_objective_with_rejected_scores_counts_once() {
+    let server = MockServer::start().await;
+    let respond = |request: &Request| {
+        if !is_scores(request) {
+            return ResponseTemplate::new(200);
+        }
+        let is_bad = |score: &&Value| score["name"].as_str().unwrap().starts_with("slo.bad.");
+        let rejected = scores(request).iter().filter(is_bad).count();
+        let errors: Vec<Value> = (0..rejected).map(|_| json!({"message": "config not found"})).collect();
+        ResponseTemplate::new(207).set_body_json(json!({"rejected": rejected, "errors": errors}))
+    };
+    Mock::given(any()).respond_with(respond).mount(&server).await;
+    let snapshots = ["good", "bad", "fine", "well"].map(|name| {
+        let mut slo = SloSnapshot::new(name, "support", Window::DAY);
+        (slo.sli, slo.error_budget.remaining) = (Some(0.9), Some(0.5));
+        Snapshot::Slo(Box::new(slo))
+    });
+    let (exporter, resource) = (Langfuse.exporter(&server.uri(), SECRET), Resource::new("tests"));
+    let batch = ExportBatch::new(Timestamp::from_secs(1_790_000_000), &resource).with_state(&[], &snapshots);
+    let report = exporter.export(&batch, &*conformance::client()).await.unwrap();
+    assert_eq!((report.accepted, report.rejected_count()), (3, 1), "{report:?}");
+    assert_eq!(report.rejected[0].reason, "config not found");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
-    Timestamp, Wants,
+    SloSnapshot, Timestamp, Wants,
 };
 
 use crate::feedback::Feedback;
@@ -42,7 +42,50 @@ impl LangSmithExporter {
         Ok(Self { project, server: Server::default(), traces: Mutex::default(), objectives: Mutex::default() })
     }
 
+    /// Sends the events in one request. If LangSmith has one of its runs already, from an earlier attempt, it accepts none of
+    /// the request: each half is sent on its own then.
     async fn export_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        match self.send_events(batch, http).await {
+            Err(error) if is_conflict(&error) => {}
+            result => return result,
+        }
+        if let [event] = batch.events {
+            return self.resend_event(event, batch, http).await;
+        }
+        let mut report = ExportReport::default();
+        let middle = batch.events.len() / 2;
+        for range in [0..middle, middle..batch.events.len()] {
+            let half = ExportBatch::new(batch.at, batch.resource).with_events(&batch.events[range.clone()]);
+            report = report.and(match Box::pin(self.export_events(&half, http)).await {
+                Ok(of_half) => of_half.offset(range.start),
+                Err(error) => ExportReport::default().with_failed(&range.collect::<Vec<_>>(), &error),
+            });
+        }
+        Ok(report)
+    }
+
+    /// Sends the end of a task as a patch of the run that LangSmith has already. Other events are complete there.
+    async fn resend_event(
+        &self,
+        event: &AgentEvent,
+        batch: &ExportBatch<'_>,
+        http: &dyn HttpClient,
+    ) -> Result<ExportReport, ExportError> {
+        let end = EventSpan::of(event).filter(|span| span.is_task);
+        if let Some(span) = end.clone().or_else(|| EventSpan::started(event)) {
+            lock(&self.traces).posted(span.trace_id, span.span_id);
+        }
+        if end.is_some() {
+            match self.send_events(batch, http).await {
+                // It has the patch, too.
+                Err(error) if is_conflict(&error) => {}
+                result => return result,
+            }
+        }
+        Ok(ExportReport::accepted(1))
+    }
+
+    async fn send_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let invalid = |error| self.project.api.invalid(error);
         let mut form = Multipart::default();
         let (runs, starts) = self.write_runs(batch, &mut form).map_err(invalid)?;
@@ -120,7 +163,7 @@ impl LangSmithExporter {
         let count = feedback.len();
         let session_id = self.server.session_id(&self.project, at, http).await?;
         for mut feedback in feedback {
-            feedback.session_id = session_id.map(str::to_owned);
+            feedback.session_id.clone_from(&session_id);
             feedback.write(form).map_err(|error| self.project.api.invalid(error))?;
         }
         Ok(count)
@@ -132,12 +175,45 @@ impl LangSmithExporter {
         batch: &ExportBatch<'_>,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
+        let objectives: Vec<&SloSnapshot> = batch.objectives().collect();
+        if !objectives.is_empty() {
+            match self.send_objectives(&objectives, batch.at, http).await {
+                // LangSmith has one of the runs already, from an earlier process, and has accepted none of the request.
+                Err(error) if is_conflict(&error) => {
+                    for slo in &objectives {
+                        self.send_objective(slo, batch.at, http).await?;
+                    }
+                }
+                result => result?,
+            }
+        }
+        Ok(ExportReport::accepted(objectives.len()).with_ignored(batch.snapshots.len() - objectives.len()))
+    }
+
+    /// Sends the state of an objective; as a patch, if LangSmith has its run already.
+    async fn send_objective(&self, slo: &SloSnapshot, at: Timestamp, http: &dyn HttpClient) -> Result<(), ExportError> {
+        match self.send_objectives(&[slo], at, http).await {
+            Err(error) if is_conflict(&error) => {}
+            result => return result,
+        }
+        lock(&self.objectives).insert(Objective::new(slo, at, &self.project.name).id());
+        match self.send_objectives(&[slo], at, http).await {
+            // It has the patch, too.
+            Err(error) if is_conflict(&error) => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn send_objectives(
+        &self,
+        objectives: &[&SloSnapshot],
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
         let mut form = Multipart::default();
         let (mut posted, mut feedback) = (Vec::new(), Vec::new());
-        let mut count = 0;
-        for slo in batch.objectives() {
-            count += 1;
-            let objective = Objective::new(slo, batch.at, &self.project.name);
+        for slo in objectives {
+            let objective = Objective::new(slo, at, &self.project.name);
             let is_known = lock(&self.objectives).contains(&objective.id());
             let operation = if is_known { Operation::Patch } else { Operation::Post };
             let run = objective.run(operation, &self.project.name);
@@ -145,16 +221,14 @@ impl LangSmithExporter {
             feedback.extend(objective.feedback());
             posted.push(objective.id());
         }
-        if count > 0 {
-            self.write_feedback(feedback, &mut form, batch.at, http).await?;
-            self.send(form, batch.at, http).await?;
-            let mut known = lock(&self.objectives);
-            if known.len() + posted.len() > MAX_OBJECTIVES {
-                known.clear();
-            }
-            known.extend(posted);
+        self.write_feedback(feedback, &mut form, at, http).await?;
+        self.send(form, at, http).await?;
+        let mut known = lock(&self.objectives);
+        if known.len() + posted.len() > MAX_OBJECTIVES {
+            known.clear();
         }
-        Ok(ExportReport::accepted(count).with_ignored(batch.snapshots.len() - count))
+        known.extend(posted);
+        Ok(())
     }
 
     async fn send(&self, form: Multipart, at: Timestamp, http: &dyn HttpClient) -> Result<(), ExportError> {
@@ -169,12 +243,17 @@ impl LangSmithExporter {
         } else {
             api.send(request, body, at, http).await
         };
-        match answer {
-            // LangSmith has these runs already, from an earlier attempt.
-            Err(ExportError::Rejected { status: 409, .. }) => Ok(()),
-            answer => answer.map(drop),
+        if answer.as_ref().is_err_and(|error| !error.is_temporary() && !is_conflict(error)) {
+            // Perhaps because the project is no longer there. Its id is asked for again with the next feedback.
+            self.server.forget_session();
         }
+        answer.map(drop)
     }
+}
+
+/// Returns whether LangSmith has a run of the request already.
+fn is_conflict(error: &ExportError) -> bool {
+    matches!(error, ExportError::Rejected { status: 409, .. })
 }
 
 #[async_trait]

@@ -1,10 +1,11 @@
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use bytes::Bytes;
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
+use sre_core::private::lock;
 use sre_core::{ExportError, HttpClient, Timestamp};
 
 use crate::settings::Project;
@@ -13,8 +14,11 @@ use crate::settings::Project;
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     takes_gzip: OnceLock<bool>,
-    session_id: OnceLock<Option<String>>,
+    session_id: Mutex<Option<SessionId>>,
 }
+
+/// The id of the project, if the server says it.
+type SessionId = Option<String>;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -52,15 +56,16 @@ impl Server {
     }
 
     /// Returns the id of the project, which is created if it is missing. A server that does not tell it finds the run of a
-    /// feedback by itself.
+    /// feedback by itself. The id is asked for again after [`Server::forget_session`].
     pub(crate) async fn session_id(
         &self,
         project: &Project,
         at: Timestamp,
         http: &dyn HttpClient,
-    ) -> Result<Option<&str>, ExportError> {
-        if let Some(known) = self.session_id.get() {
-            return Ok(known.as_deref());
+    ) -> Result<SessionId, ExportError> {
+        let known = lock(&self.session_id).clone();
+        if let Some(known) = known {
+            return Ok(known);
         }
         let name = utf8_percent_encode(&project.name, NON_ALPHANUMERIC);
         let found = get(project, &format!("/sessions?limit=1&name={name}"), at, http).await?;
@@ -73,7 +78,14 @@ impl Server {
             }
             found => found.and_then(|sessions| sessions.into_iter().next()),
         };
-        Ok(self.session_id.get_or_init(|| session.map(|session| session.id)).as_deref())
+        let id = session.map(|session| session.id);
+        *lock(&self.session_id) = Some(id.clone());
+        Ok(id)
+    }
+
+    /// Forgets the id of the project, which may have been deleted.
+    pub(crate) fn forget_session(&self) {
+        *lock(&self.session_id) = None;
     }
 }
 

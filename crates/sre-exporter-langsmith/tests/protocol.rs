@@ -2,14 +2,14 @@
 
 mod form;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, ExportBatch, Exporter, HttpClient, Resource, Secret, Snapshot, Timestamp};
 use sre_exporter_langsmith::{LangSmithExporter, LangSmithSettings};
 use sre_testkit::conformance;
 use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 const START: &str = r#""event":"task_started","time":100,"span_id":"00000000000000a1""#;
 const CALL: &str = r#""event":"llm_call","time":102,"span_id":"00000000000000b1","parent_span_id":"00000000000000a2","model":"gpt-4o-mini","provider":"openai","input_tokens":10,"output_tokens":3,"duration_ms":1000"#;
@@ -136,17 +136,88 @@ async fn runs_that_langsmith_has_already_are_accepted() {
     assert_eq!(sink.send(&sink.exporter(), &[CALL]).await, 1);
 }
 
+/// A LangSmith that has accepted runs, and accepts no request with the post of one of them.
+#[derive(Clone, Default)]
+struct Strict(Arc<Mutex<Vec<(String, Value)>>>);
+
+impl Respond for Strict {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let records = form::records(request);
+        let mut taken = self.0.lock().unwrap();
+        let is_taken = |(operation, record): &(String, Value)| {
+            operation == "post" && taken.iter().any(|(_, known)| known["id"] == record["id"])
+        };
+        if records.iter().any(is_taken) {
+            return ResponseTemplate::new(409);
+        }
+        taken.extend(records);
+        ResponseTemplate::new(202)
+    }
+}
+
+impl Strict {
+    async fn mount(&self, sink: &Sink) {
+        Mock::given(path("/runs/multipart")).respond_with(self.clone()).with_priority(1).mount(&sink.server).await;
+    }
+
+    /// Returns the number of records of an operation.
+    fn count(&self, operation: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|(found, _)| found == operation).count()
+    }
+}
+
 #[tokio::test]
-async fn an_objective_is_the_same_run_all_day() {
+async fn of_a_request_with_a_run_that_langsmith_has_the_others_are_sent() {
+    let (sink, langsmith) = (Sink::new().await, Strict::default());
+    langsmith.mount(&sink).await;
+    assert_eq!(sink.send(&sink.exporter(), &[START, CALL]).await, 2);
+    // After a restart, the exporter does not know what LangSmith has.
+    assert_eq!(sink.send(&sink.exporter(), &[CALL, STEP, TOOL, JUDGED, END]).await, 5);
+    assert_eq!(["post", "feedback", "patch"].map(|operation| langsmith.count(operation)), [4, 1, 1]);
+}
+
+#[tokio::test]
+async fn the_scores_of_an_objective_whose_run_langsmith_has_are_sent() {
+    let (sink, langsmith) = (Sink::new().await, Strict::default());
+    langsmith.mount(&sink).await;
+    let snapshots = [slo()];
+    for seconds in [60, 120] {
+        let batch = ExportBatch::new(Timestamp::from_secs(seconds), &sink.resource).with_state(&[], &snapshots);
+        assert_eq!(sink.exporter().export(&batch, &*sink.http).await.unwrap().accepted, 1);
+    }
+    assert_eq!(["post", "feedback", "patch"].map(|operation| langsmith.count(operation)), [1, 8, 1]);
+}
+
+#[tokio::test]
+async fn a_project_that_was_deleted_is_looked_up_again() {
     let sink = Sink::new().await;
-    let slo: Snapshot = serde_json::from_value(json!({
+    let exporter = sink.exporter();
+    sink.send(&exporter, &[JUDGED]).await;
+    let gone = Mock::given(path("/runs/multipart")).respond_with(ResponseTemplate::new(404)).with_priority(1);
+    gone.up_to_n_times(1).mount(&sink.server).await;
+    let events = events(&[JUDGED]);
+    let batch = ExportBatch::new(Timestamp::from_secs(200), &sink.resource).with_events(&events);
+    assert!(exporter.export(&batch, &*sink.http).await.is_err());
+    let found = ResponseTemplate::new(200).set_body_json(json!([{"id": "another"}]));
+    Mock::given(path("/sessions")).respond_with(found).with_priority(1).mount(&sink.server).await;
+    sink.send(&exporter, &[JUDGED]).await;
+    assert_eq!(sink.records().await.last().unwrap().1["session_id"], "another");
+}
+
+fn slo() -> Snapshot {
+    serde_json::from_value(json!({
         "snapshot": "slo", "name": "answers", "agent": "support", "status": "warning", "target": 0.95, "window": "24h",
         "good": 97, "bad": 3, "sli": 0.97, "interval": null,
         "error_budget": {"total": 0.05, "consumed": 0.6, "remaining": 0.4, "spent_in_s": null},
         "burn_rates": [{"window": "1h", "rate": 2.5, "good": 9, "bad": 1}], "alerts": [], "indicators": [], "dropped": 0
     }))
-    .unwrap();
-    let snapshots = [slo];
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_objective_is_the_same_run_all_day() {
+    let sink = Sink::new().await;
+    let snapshots = [slo()];
     let exporter = sink.exporter();
     for (exporter, hour) in [(&exporter, 1), (&exporter, 2), (&sink.exporter(), 3), (&exporter, 25)] {
         let batch = ExportBatch::new(Timestamp::from_secs(hour * 3_600), &sink.resource).with_state(&[], &snapshots);

@@ -74,7 +74,9 @@ impl MlflowExporter {
         let experiment = self.experiment(batch.at, http).await?;
         for slo in objectives {
             report = match self.export_objective(&experiment, slo, batch.at, http).await {
-                Ok(()) => report.and(ExportReport::accepted(1)),
+                Ok(None) => report.and(ExportReport::accepted(1)),
+                // The metrics have arrived, and the artifact is stored with the next state.
+                Ok(Some(error)) => report.with_rejected(1, format!("artifact objective.json: {error}")),
                 Err(error) if error.is_temporary() => return Err(error),
                 Err(error) => {
                     *lock(&self.experiment) = None;
@@ -85,13 +87,14 @@ impl MlflowExporter {
         Ok(report)
     }
 
+    /// Returns the error of the artifact, if only that was not stored.
     async fn export_objective(
         &self,
         experiment: &Experiment,
         slo: &SloSnapshot,
         at: Timestamp,
         http: &dyn HttpClient,
-    ) -> Result<(), ExportError> {
+    ) -> Result<Option<ExportError>, ExportError> {
         let api = &self.server.api;
         let params = objective::params(slo);
         let key = objective::key(&params);
@@ -108,12 +111,15 @@ impl MlflowExporter {
             lock(&self.runs).forget(&key);
         }
         logged?;
-        // If this fails it is tried again with the next state: it holds nothing that the metrics do not hold.
-        if run.status != Some(slo.status) && self.put_state(&run, slo, at, http).await.is_ok() {
-            run.status = Some(slo.status);
+        let mut failure = None;
+        if run.status != Some(slo.status) {
+            match self.put_state(&run, slo, at, http).await {
+                Ok(()) => run.status = Some(slo.status),
+                Err(error) => failure = Some(error),
+            }
         }
         lock(&self.runs).insert(&key, run);
-        Ok(())
+        Ok(failure)
     }
 
     /// Stores the whole state of an objective as an artifact of its run.

@@ -1,6 +1,7 @@
 //! What happens between the exporter and a server that knows, rejects or lacks something.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, ExportBatch, ExportReport, Exporter, Resource, Snapshot, Timestamp};
@@ -208,4 +209,34 @@ async fn a_run_and_an_artifact_are_logged_by_hand() {
     assert_eq!(requests[3].body_json::<Value>().unwrap()["status"], "FINISHED");
     let path = "/api/2.0/mlflow-artifacts/artifacts/7/r2/artifacts/reports/a%20b.json";
     assert_eq!((requests[5].method.as_str(), requests[5].url.path()), ("PUT", path));
+}
+
+#[tokio::test]
+async fn an_artifact_that_is_not_stored_is_counted_with_its_reason_and_stored_later() {
+    let run = json!({"run": {"info": {"run_id": "r1", "artifact_uri": "mlflow-artifacts:/7/r1/artifacts"}}});
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let broken = is_broken.clone();
+    let server = server(move |request| match request.url.path().rsplit('/').next() {
+        Some("objective.json") if broken.load(Ordering::SeqCst) => {
+            ResponseTemplate::new(500).set_body_json(json!({"message": "no bucket"}))
+        }
+        Some("create") => ok(run.clone()),
+        _ => ok(json!({})),
+    })
+    .await;
+    let exporter = exporter(&server);
+    let report = export_slo(&exporter).await;
+    assert_eq!((report.accepted, report.rejected_count()), (0, 1), "{report:?}");
+    let reason = &report.rejected[0].reason;
+    assert!(
+        reason.starts_with("artifact objective.json: mlflow answered 500") && reason.contains("no bucket"),
+        "{reason}"
+    );
+    is_broken.store(false, Ordering::SeqCst);
+    for puts in [2, 2] {
+        assert_eq!(export_slo(&exporter).await.accepted, 1);
+        let paths = paths(&server).await;
+        let found = paths.iter().filter(|path| path.ends_with("objective.json")).count();
+        assert_eq!(found, puts, "stored with the next state, and then not again");
+    }
 }

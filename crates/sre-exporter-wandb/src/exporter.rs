@@ -2,7 +2,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Map;
+use serde_json::{Map, Value};
 use sre_core::private::lock;
 use sre_core::{
     ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Status,
@@ -80,10 +80,31 @@ impl WandbExporter {
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<(), ExportError> {
-        let mut run = self.run(new, at, http).await?;
-        run.append(&self.project, rows, Map::new(), at, http).await?;
-        lock(&self.runs).put(run);
-        Ok(())
+        let run = self.run(new, at, http).await?;
+        self.append(run, rows, Map::new(), at, http).await
+    }
+
+    /// Adds rows to a run, which is opened again with its next row if W&B does not accept these.
+    async fn append(
+        &self,
+        mut run: Run,
+        rows: Vec<Row>,
+        summary: Map<String, Value>,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<(), ExportError> {
+        match run.append(&self.project, rows, summary, at, http).await {
+            Ok(()) => {
+                lock(&self.runs).put(run);
+                Ok(())
+            }
+            Err(error) => {
+                if !error.is_temporary() {
+                    lock(&self.runs).forget(&run.key);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Returns a run, which is created if it is missing.
@@ -101,10 +122,18 @@ impl WandbExporter {
     async fn export_state(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let mut report = ExportReport::default();
         let service = batch.resource.service_name();
-        let (mut totals, mut of_totals) = (Map::new(), 0);
+        let (mut totals, mut of_totals, mut first_error) = (Map::new(), 0, None);
         for snapshot in batch.snapshots {
             match snapshot {
-                Snapshot::Slo(slo) => report = report.and(self.export_slo(slo, service, batch.at, http).await?),
+                Snapshot::Slo(slo) => match self.export_slo(slo, service, batch.at, http).await {
+                    Ok(of_slo) => report = report.and(of_slo),
+                    Err(error) if error.is_temporary() => return Err(error),
+                    // The runs of other objectives may be accepted.
+                    Err(error) => {
+                        report = report.with_rejected(1, error.to_string());
+                        first_error.get_or_insert(error);
+                    }
+                },
                 Snapshot::Totals(all) => {
                     rows::add_totals(&mut totals, all);
                     of_totals += 1;
@@ -116,12 +145,14 @@ impl WandbExporter {
                 _ => report = report.with_ignored(1),
             }
         }
+        if let Some(error) = first_error.filter(|_| report.accepted == 0) {
+            return Err(error);
+        }
         if !totals.is_empty() {
-            let mut run = self.run(rows::run_of_totals(service), batch.at, http).await?;
+            let run = self.run(rows::run_of_totals(service), batch.at, http).await?;
             if run.last != Some(batch.at) {
                 let row = Row { time: batch.at, metrics: totals };
-                run.append(&self.project, vec![row], Map::new(), batch.at, http).await?;
-                lock(&self.runs).put(run);
+                self.append(run, vec![row], Map::new(), batch.at, http).await?;
             }
         }
         Ok(report.and(ExportReport::accepted(of_totals)))
@@ -151,8 +182,7 @@ impl WandbExporter {
             lock(&self.runs).put(run.clone());
         }
         let (metrics, summary) = rows::of_slo(slo);
-        run.append(&self.project, vec![Row { time: at, metrics }], summary, at, http).await?;
-        lock(&self.runs).put(run);
+        self.append(run, vec![Row { time: at, metrics }], summary, at, http).await?;
         Ok(report)
     }
 
@@ -183,7 +213,7 @@ impl WandbExporter {
     /// Keeps the runs running that have no row in this batch.
     async fn send_heartbeats(&self, runs: Vec<Run>, at: Timestamp, http: &dyn HttpClient) {
         let is_silent = |run: &Run| {
-            let has_row = lock(&self.runs).get(&run.id).is_some_and(|now| now.rows != run.rows);
+            let has_row = lock(&self.runs).get(&run.key).is_some_and(|now| now.rows != run.rows);
             !has_row && run.last.is_some_and(|last| at.since(last) < HEARTBEATS_END)
         };
         for run in runs.into_iter().filter(is_silent).take(MAX_HEARTBEATS) {

@@ -9,6 +9,8 @@ use crate::settings::Project;
 /// A run to which rows are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
+    /// The id that the run was to have, by which this process knows it.
+    pub(crate) key: String,
     /// The id of the run within its project.
     pub(crate) id: String,
     /// The number of rows of its history, which is the offset and the step of the next one.
@@ -65,16 +67,43 @@ struct Bucket {
     summary_metrics: Option<String>,
 }
 
+/// Maximum number of deleted runs of an id.
+const MAX_DELETED: u32 = 20;
+
+/// Returns whether W&B refuses to create a run because one of its id was deleted.
+fn was_deleted(error: &ExportError) -> bool {
+    matches!(error, ExportError::Rejected { message, .. } if message.contains("previously created and deleted"))
+}
+
 impl Run {
-    /// Creates a run, or finds it. Rows are added after those that it has.
+    /// Creates a run, or finds it. Rows are added after those that it has. W&B does not create a run again that was deleted:
+    /// the id then has a number, such as `ID-2`.
     pub(crate) async fn open(
         project: &Project,
-        new: NewRun,
+        mut new: NewRun,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<Self, ExportError> {
+        let key = new.id.clone();
+        let mut number = 1;
+        loop {
+            match Self::upsert(project, &key, &new, at, http).await {
+                Err(error) if was_deleted(&error) && number <= MAX_DELETED => number += 1,
+                opened => return opened,
+            }
+            new.id = format!("{key}-{number}");
+        }
+    }
+
+    async fn upsert(
+        project: &Project,
+        key: &str,
+        new: &NewRun,
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<Self, ExportError> {
         let config: Map<String, Value> =
-            new.config.into_iter().map(|(key, value)| (key, json!({"value": value}))).collect();
+            new.config.iter().map(|(key, value)| (key.clone(), json!({"value": value}))).collect();
         let variables = json!({
             "name": new.id,
             "project": project.name,
@@ -89,7 +118,8 @@ impl Run {
         let bucket = answer.ok_or_else(no_run)?.upsert_bucket.bucket;
         let summary = bucket.summary_metrics.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let status = summary.as_ref().and_then(|summary| summary[STATUS].as_str()?.parse().ok());
-        Ok(Self { id: new.id, rows: bucket.history_line_count.unwrap_or(0), status, last: None })
+        let rows = bucket.history_line_count.unwrap_or(0);
+        Ok(Self { key: key.to_owned(), id: new.id.clone(), rows, status, last: None })
     }
 
     /// Adds rows. The summary has the metrics of the last row and `summary`. Adding them again after an error replaces

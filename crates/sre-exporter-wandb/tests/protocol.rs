@@ -139,6 +139,42 @@ async fn only_the_rows_of_a_run_that_failed_are_sent_again() {
     assert_eq!((report.accepted, report.ignored, report.retry), (1, 1, vec![2]));
 }
 
+/// W&B never uses the id of a deleted run again.
+#[tokio::test]
+async fn a_run_that_was_deleted_is_replaced_by_another() {
+    let sink = Sink::new().await;
+    let exporter = sink.exporter();
+    sink.send_events(&exporter, &[TASK]).await.unwrap();
+    sink.answers("file_stream", ResponseTemplate::new(404)).await;
+    assert!(!sink.send_events(&exporter, &[TASK]).await.unwrap_err().is_temporary());
+    let message = "run team/agents/agent was previously created and deleted; try a new run name";
+    let deleted = ResponseTemplate::new(409).set_body_json(json!({"errors": [{"message": message}]}));
+    sink.answers("UpsertBucket", deleted).await;
+    for _ in 0..2 {
+        assert_eq!(sink.send_events(&exporter, &[TASK]).await.unwrap().accepted, 1);
+    }
+    let requests = sink.requests().await;
+    let upserts = requests.iter().filter(|request| server::operation(request).as_deref() == Some("UpsertBucket"));
+    let ids: Vec<_> = upserts.map(|request| server::body(request)["variables"]["name"].clone()).collect();
+    let second = format!("{}-2", ids[0].as_str().unwrap());
+    assert_eq!(ids, [ids[0].clone(), ids[0].clone(), second.clone().into()], "opened again once");
+    assert!(requests.last().unwrap().url.path().contains(&second), "its rows are those of the new run");
+}
+
+#[tokio::test]
+async fn objectives_whose_runs_are_accepted_do_not_suffer_from_another() {
+    let sink = Sink::new().await;
+    let exporter = sink.exporter();
+    let mut other = slo("healthy");
+    let Snapshot::Slo(slo_of_other) = &mut other else { panic!("an objective") };
+    slo_of_other.name = "other".to_owned();
+    sink.answers("UpsertBucket", ResponseTemplate::new(400)).await;
+    let snapshots = [slo("healthy"), other];
+    let batch = ExportBatch::new(Timestamp::from_secs(60), &sink.resource).with_state(&[], &snapshots);
+    let report = exporter.export(&batch, &*sink.http).await.unwrap();
+    assert_eq!((report.accepted, report.rejected_count()), (1, 1), "{report:?}");
+}
+
 #[tokio::test]
 async fn a_change_to_critical_or_exhausted_is_an_alert() {
     let sink = Sink::new().await;

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use reqwest::redirect::Policy;
 use rustls_platform_verifier::BuilderVerifierExt;
-use sre_core::{AnswerLimit, HttpClient, HttpError};
+use sre_core::{HttpClient, HttpError, ResponseLimit};
 
 /// An HTTP client based on reqwest. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -25,14 +25,14 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Time until the whole response is received.
     pub timeout: Duration,
-    /// The maximum size of a response, in bytes, unless a request carries its own [`AnswerLimit`].
-    pub max_answer: usize,
+    /// The maximum size of a response, in bytes, unless a request carries its own [`ResponseLimit`].
+    pub max_response: usize,
 }
 
 impl Default for Options {
     /// Returns 5 s to connect, 10 s in total, and responses of up to 1 MiB.
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), timeout: Duration::from_secs(10), max_answer: 1 << 20 }
+        Self { connect_timeout: Duration::from_secs(5), timeout: Duration::from_secs(10), max_response: 1 << 20 }
     }
 }
 
@@ -61,21 +61,21 @@ impl Client {
         Ok(Self { inner, options })
     }
 
-    async fn answer(&self, request: reqwest::Request, limit: usize, host: &str) -> Result<Response<Bytes>, HttpError> {
+    async fn execute(&self, request: reqwest::Request, limit: usize, host: &str) -> Result<Response<Bytes>, HttpError> {
         let failed = |error: reqwest::Error| self.failed(&error.without_url(), host);
-        let mut answer = self.inner.execute(request).await.map_err(failed)?;
+        let mut response = self.inner.execute(request).await.map_err(failed)?;
         let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > limit {
-                let status = answer.status().as_u16();
+                let status = response.status().as_u16();
                 return Err(HttpError::TooLarge { host: host.to_owned(), status, limit });
             }
             body.extend_from_slice(&chunk);
         }
-        let mut response = Response::new(body.freeze());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
-        Ok(response)
+        let mut received = Response::new(body.freeze());
+        *received.status_mut() = response.status();
+        *received.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(received)
     }
 
     fn failed(&self, error: &reqwest::Error, host: &str) -> HttpError {
@@ -98,9 +98,9 @@ impl HttpClient for Client {
             return Err(HttpError::Invalid { what: "a URL without a host".to_owned() });
         };
         let invalid = |_| HttpError::Invalid { what: format!("an invalid URL of {host}") };
-        let limit = request.extensions().get().map_or(self.options.max_answer, |AnswerLimit(bytes)| *bytes);
+        let limit = request.extensions().get().map_or(self.options.max_response, |ResponseLimit(bytes)| *bytes);
         let request = reqwest::Request::try_from(request).map_err(invalid)?;
-        self.answer(request, limit, &host).await
+        self.execute(request, limit, &host).await
     }
 }
 

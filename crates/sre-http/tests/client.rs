@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use sre_core::{AnswerLimit, HttpClient, HttpError};
+use sre_core::{HttpClient, HttpError, ResponseLimit};
 use sre_http::{Client, Options};
 use wiremock::matchers::{body_string, header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 fn client() -> Client {
-    Client::new(Options { timeout: Duration::from_secs(1), max_answer: 1_000, ..Options::default() }).unwrap()
+    Client::new(Options { timeout: Duration::from_secs(1), max_response: 1_000, ..Options::default() }).unwrap()
 }
 
 fn get(url: &str) -> Request<Bytes> {
@@ -67,7 +67,7 @@ async fn answers_are_bounded_in_size_and_time() {
     assert_eq!(send("/fits").await.unwrap().body().len(), 1_000);
     let limited = |path: &str, limit| {
         let mut request = get(&format!("{}{path}", server.uri()));
-        request.extensions_mut().insert(AnswerLimit(limit));
+        request.extensions_mut().insert(ResponseLimit(limit));
         async move { client().send(request).await }
     };
     assert!(matches!(limited("/fits", 999).await, Err(HttpError::TooLarge { status: 200, limit: 999, .. })));

@@ -138,7 +138,7 @@ async fn time_alone_decides_when_there_is_no_thread() {
     let backend = Arc::new(Backend::default());
     let limits = OutboxLimits { max_delay: Duration::from_secs(2), ..Default::default() };
     let options = OutboxOptions { clock: clock.clone(), limits, random: Arc::new(|| 1.0), ..Default::default() };
-    let outbox = Outbox::driven(backend.clone(), Arc::new(NoHttp), options).unwrap();
+    let outbox = Outbox::without_thread(backend.clone(), Arc::new(NoHttp), options).unwrap();
     push(&outbox, 0..1);
     outbox.send_due().await;
     assert!(backend.taken.lock().unwrap().is_empty(), "it waits for others");
@@ -157,7 +157,7 @@ async fn time_alone_decides_when_there_is_no_thread() {
 #[tokio::test]
 async fn a_panic_drops_the_batch_and_a_call_that_is_cancelled_does_not() {
     let backend = Arc::new(Backend::default());
-    let outbox = Outbox::driven(backend.clone(), Arc::new(NoHttp), OutboxOptions::default()).unwrap();
+    let outbox = Outbox::without_thread(backend.clone(), Arc::new(NoHttp), OutboxOptions::default()).unwrap();
     push(&outbox, 0..3);
     backend.fault.store(2, Ordering::Relaxed);
     outbox.flush_due().await;
@@ -172,10 +172,11 @@ async fn a_panic_drops_the_batch_and_a_call_that_is_cancelled_does_not() {
 }
 
 #[test]
-fn its_metrics_say_what_became_of_everything() {
+fn metrics_count_every_record_by_outcome() {
     let backend = Arc::new(Backend::default());
     let limits = OutboxLimits { queue_events: 4, ..Default::default() };
-    let outbox = Outbox::driven(backend, Arc::new(NoHttp), OutboxOptions { limits, ..Default::default() }).unwrap();
+    let outbox =
+        Outbox::without_thread(backend, Arc::new(NoHttp), OutboxOptions { limits, ..Default::default() }).unwrap();
     push(&outbox, 0..5);
     let mut lines = Vec::new();
     outbox.metrics(Timestamp::default(), &mut |metric| {
@@ -233,7 +234,7 @@ impl Collect for Asked {
 async fn what_an_exporter_does_not_want_is_not_collected() {
     let (source, clock) = (Arc::new(Asked::default()), Arc::new(ManualClock::new(Timestamp::from_secs(1))));
     let options = OutboxOptions { collect: vec![source.clone()], clock: clock.clone(), ..Default::default() };
-    let outbox = Outbox::driven(Arc::new(EventsOnly(Backend::default())), Arc::new(NoHttp), options).unwrap();
+    let outbox = Outbox::without_thread(Arc::new(EventsOnly(Backend::default())), Arc::new(NoHttp), options).unwrap();
     for _ in 0..3 {
         push(&outbox, 0..2);
         clock.advance(Duration::from_secs(120));

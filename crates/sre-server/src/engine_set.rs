@@ -14,12 +14,14 @@ use agent_sre::{
 };
 
 use crate::loaded_config::{LOG, LoadedConfig};
+use crate::removed_exporters::RemovedExporters;
 use crate::service_time::Clocks;
 
 /// The runtime with every engine, and the alert manager for its signals, for one configuration.
 pub(crate) struct EngineSet {
     pub(crate) runtime: Runtime,
     pub(crate) alerts: Arc<AlertManager>,
+    spool: Arc<SqliteSpool>,
     history: Arc<SqliteAlertStore>,
     /// The action of each objective once its budget is exhausted, by name.
     pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
@@ -114,21 +116,20 @@ impl PreparedEngines {
         let alerts = Arc::new(AlertManager::new(alerts)?);
         let delivery =
             Arc::new(Delivery { alerts: alerts.clone(), channels, is_open: Mutex::default(), opened: Condvar::new() });
-        let runtime = runtime
-            .collect(alerts.clone())
-            .handle("alerts", delivery.clone())
-            .spool(Arc::new(SqliteSpool::open(data.join("spool.db"))?))
-            .build()?;
-        Ok(EngineSet { runtime, alerts, history, exhaustion_actions, delivery })
+        let spool = Arc::new(SqliteSpool::open(data.join("spool.db"))?);
+        let runtime =
+            runtime.collect(alerts.clone()).handle("alerts", delivery.clone()).spool(spool.clone()).build()?;
+        Ok(EngineSet { runtime, alerts, spool, history, exhaustion_actions, delivery })
     }
 }
 
 impl EngineSet {
     /// Takes over the open incidents, unfinished deliveries and unsent events of the data folder, and starts to send
     /// alerts and to export. Must be called only when nothing else in this process sends from that folder, because later
-    /// alerts would overtake its pending ones.
-    pub(crate) fn deliver(&self) -> Result<(), EngineSetError> {
+    /// alerts would overtake its pending ones. Events that wait for exporters that this set does not have are deleted.
+    pub(crate) fn deliver(&self, removed: &RemovedExporters) -> Result<(), EngineSetError> {
         self.runtime.start_exporters()?;
+        removed.clean(&*self.spool, &self.runtime);
         self.alerts.add_channels(self.delivery.channels.clone())?;
         self.delivery.open();
         Ok(())

@@ -42,6 +42,7 @@ mod overrides;
 mod pipeline;
 mod processor;
 mod reload;
+mod removed_exporters;
 mod request_metrics;
 mod scrapes;
 mod server;

@@ -188,14 +188,14 @@ fn write(
 }
 
 /// Ends the old engines, and then lets the new ones send alerts: in this order, so that none overtakes another.
-fn hand_over(mut old: Arc<EngineSet>, new: &EngineSet) {
+fn hand_over(mut old: Arc<EngineSet>, new: &EngineSet, shared: &Shared) {
     old.wait_until_delivering();
     // Requests that began before the change still read from it.
-    while let Err(shared) = Arc::try_unwrap(old).map(drop) {
-        old = shared;
+    while let Err(in_use) = Arc::try_unwrap(old).map(drop) {
+        old = in_use;
         std::thread::sleep(Duration::from_millis(10));
     }
-    while let Err(error) = new.deliver() {
+    while let Err(error) = new.deliver(&shared.removed_exporters) {
         tracing::error!(%error, "Cannot take over the alert channels; retrying");
         std::thread::sleep(TICK);
     }
@@ -311,7 +311,8 @@ impl ProcessorThread {
         drop(before);
         let new = self.processor.shared.engines();
         // The old engines deliver their pending alerts first, which may take a while.
-        let hand_over = move || hand_over(old, &new);
+        let shared = self.processor.shared.clone();
+        let hand_over = move || hand_over(old, &new, &shared);
         let thread = std::thread::Builder::new().name("sre-hand-over".to_owned()).spawn(hand_over);
         thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     }

@@ -238,8 +238,8 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     let journal = Arc::new(SqliteJournal::open(&path, config.server_limits.max_journal)?);
     let server_limits = &config.server_limits;
     let engines = prepared.start(&config.data)?;
-    engines.deliver()?;
     let shared = Arc::new(Shared::new(engines, clocks, server_limits.max_agents));
+    shared.engines().deliver(&shared.removed_exporters)?;
     let ServerLimits { task_timeout, max_open_runs, .. } = *server_limits;
     let limits = RunLimits { task_timeout, max_open_runs, ..RunLimits::default() };
     let mut processor = Processor::new(shared.clone(), limits);
@@ -268,7 +268,7 @@ fn wait_for_exporters(processor: &Processor, patience: &mut Duration) {
     let begun = Instant::now();
     for outbox in processor.shared.engines().runtime.exporters() {
         let left = patience.saturating_sub(begun.elapsed());
-        let _ = outbox.wait_for_room(left);
+        let _ = outbox.wait_for_capacity(left);
     }
     *patience = patience.saturating_sub(begun.elapsed());
 }

@@ -10,6 +10,7 @@ use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
 use crate::history::History;
 use crate::overlap::OverlapDetector;
+use crate::removed_exporters::RemovedExporters;
 use crate::service_time::Clocks;
 
 /// State shared by the processing threads and the API.
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) history: Mutex<History>,
     pub(crate) overlaps: Mutex<OverlapDetector>,
     pub(crate) journal: JournalHealth,
+    pub(crate) removed_exporters: RemovedExporters,
     /// Data points and log records that are not used.
     pub(crate) unused: AtomicU64,
     /// Requests refused because of load.
@@ -80,6 +82,7 @@ impl Shared {
             history: Mutex::default(),
             overlaps: Mutex::new(OverlapDetector::new(max_agents)),
             journal: JournalHealth::default(),
+            removed_exporters: RemovedExporters::default(),
             unused: AtomicU64::default(),
             refused: AtomicU64::default(),
             config_error: Mutex::default(),

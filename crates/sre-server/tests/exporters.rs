@@ -9,16 +9,23 @@ use common::{Service, finished, tasks};
 use serde_json::Value;
 use sre_server::Config;
 use sre_testkit::otlp;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use wiremock::matchers::{any, header};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 /// Writes settings with an exporter to a collector, and returns them.
-fn settings(folder: &Path, collector: &MockServer, key: &str) -> Config {
-    let text = format!(
-        "listen: 127.0.0.1:0\ndata: data\nexporters:\n  - {{type: otlp, name: collector, url: '{}', headers: {{api-key: '{key}'}}, interval: 1s}}\n",
-        collector.uri()
-    );
-    std::fs::write(folder.join("sre.yaml"), text).unwrap();
+fn settings(folder: &Path, url: &str, key: &str) -> Config {
+    write_settings(
+        folder,
+        &format!(
+            "exporters:\n  - {{type: otlp, name: collector, url: '{url}', headers: {{api-key: '{key}'}}, interval: 1s}}\n"
+        ),
+    )
+}
+
+fn write_settings(folder: &Path, exporters: &str) -> Config {
+    std::fs::write(folder.join("sre.yaml"), format!("listen: 127.0.0.1:0\ndata: data\n{exporters}")).unwrap();
     Config::load(&folder.join("sre.yaml")).unwrap()
 }
 
@@ -53,7 +60,7 @@ fn first(list: &Value) -> &Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_and_metrics_arrive_and_the_exporter_says_so() {
     let (folder, collector) = (tempfile::tempdir().unwrap(), collector("k1", ResponseTemplate::new(200)).await);
-    let service = Service::start(settings(folder.path(), &collector, "k1")).await;
+    let service = Service::start(settings(folder.path(), &collector.uri(), "k1")).await;
     service.events(&tasks("support", 3, 1)).await;
     let metrics = service.until("/v1/exporters", |list| first(list)["sent"].as_u64() > Some(20)).await;
     assert_eq!(first(&metrics)["error"], Value::Null);
@@ -71,14 +78,14 @@ async fn events_and_metrics_arrive_and_the_exporter_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_credentials_halt_the_exporter_until_a_reload_and_nothing_is_lost() {
     let (folder, collector) = (tempfile::tempdir().unwrap(), collector("k2", ResponseTemplate::new(200)).await);
-    let service = Service::start(settings(folder.path(), &collector, "wrong")).await;
+    let service = Service::start(settings(folder.path(), &collector.uri(), "wrong")).await;
     service.events(&tasks("support", 3, 0)).await;
     let list = service.until("/v1/exporters", |list| first(list)["state"] == "halted").await;
     assert!(first(&list)["error"].as_str().unwrap().contains("401"), "{list}");
     let asked = collector.received_requests().await.unwrap().len();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(collector.received_requests().await.unwrap().len(), asked, "it does not ask again");
-    settings(folder.path(), &collector, "k2");
+    settings(folder.path(), &collector.uri(), "k2");
     service.server.reload().await.unwrap();
     service.until("/v1/exporters", |list| first(list)["state"] == "ok" && first(list)["waiting"] == 0).await;
     // What came before the reload waited in the spool.
@@ -90,19 +97,48 @@ async fn refused_credentials_halt_the_exporter_until_a_reload_and_nothing_is_los
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_hangs_delays_nobody_and_a_restart_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let slow = collector("k3", ResponseTemplate::new(200).set_delay(Duration::from_secs(60))).await;
-    let service = Service::start(settings(folder.path(), &slow, "k3")).await;
-    for task in 0..20 {
-        let begun = std::time::Instant::now();
-        service.events(&finished("support", task, true)).await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "acknowledged after {:?}", begun.elapsed());
+async fn what_waits_for_a_removed_exporter_is_deleted_and_counted() {
+    let (folder, collector) = (tempfile::tempdir().unwrap(), collector("k4", ResponseTemplate::new(503)).await);
+    let service = Service::start(settings(folder.path(), &collector.uri(), "k4")).await;
+    service.events(&tasks("support", 3, 0)).await;
+    service.until("/v1/exporters", |list| first(list)["waiting"] == 3 && first(list)["state"] == "failing").await;
+    write_settings(folder.path(), "");
+    service.server.reload().await.unwrap();
+    let expected = "sre_exporter_dropped_total{exporter=\"collector\",kind=\"event\",reason=\"removed\"} 3\n";
+    let begun = std::time::Instant::now();
+    loop {
+        let metrics = service.get_raw("/metrics").await;
+        if std::str::from_utf8(metrics.body()).unwrap().contains(expected) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{metrics:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(service.totals().await["tasks"], 20);
     service.server.stop().await;
+    let spool = agent_sre::sqlite::SqliteSpool::open(folder.path().join("data/spool.db")).unwrap();
+    assert_eq!(agent_sre::Spool::queues(&spool).unwrap(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_never_answers_delays_nobody_and_a_restart_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", hanging.local_addr().unwrap());
+    let service = Service::start(settings(folder.path(), &url, "k3")).await;
+    service.events(&finished("support", 0, true)).await;
+    // The request of the exporter is there, and stays unanswered as long as the connection is kept.
+    let (mut connection, _) = hanging.accept().await.unwrap();
+    connection.read_exact(&mut [0; 4]).await.unwrap();
+    for task in 1..20 {
+        service.events(&finished("support", task, true)).await;
+    }
+    let list = service.get("/v1/exporters").await;
+    assert_eq!((&first(&list)["sent"], &first(&list)["error"]), (&0.into(), &Value::Null), "still in flight: {list}");
+    assert_eq!(service.totals().await["tasks"], 20, "all are acknowledged and counted meanwhile");
+    service.server.stop().await;
+    drop(connection);
     let good = collector("k3", ResponseTemplate::new(200)).await;
-    let service = Service::start(settings(folder.path(), &good, "k3")).await;
+    let service = Service::start(settings(folder.path(), &good.uri(), "k3")).await;
     service.until("/v1/exporters", |list| first(list)["sent"].as_u64() > Some(20) && first(list)["waiting"] == 0).await;
     assert_eq!(spans(&good).await.len(), 20, "each task once");
     service.server.stop().await;

@@ -119,7 +119,7 @@ async fn measured() -> Table {
     let line = br#"{"event":"task_finished","time":1790000000,"agent":"a","success":true,"duration_ms":20}"#;
     slo.observe(&AgentEvent::from_json(line).unwrap());
     let runtime = Runtime::builder().handle("log", Arc::new(|_: &Signal| {})).build().unwrap();
-    let outbox = Outbox::driven(Arc::new(Nowhere), Arc::new(NoHttp), OutboxOptions::default()).unwrap();
+    let outbox = Outbox::without_thread(Arc::new(Nowhere), Arc::new(NoHttp), OutboxOptions::default()).unwrap();
     (0..2).for_each(|_| outbox.push(Arc::new(AgentEvent::from_json(line).unwrap())));
     outbox.flush_due().await;
     for source in [&slo as &dyn Collect, &runtime, &outbox] {

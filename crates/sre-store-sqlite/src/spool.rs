@@ -105,6 +105,13 @@ impl Spool for SqliteSpool {
             })
         })
     }
+
+    fn queues(&self) -> Result<Vec<String>, StoreError> {
+        self.0.read(|connection| {
+            let mut select = connection.prepare_cached("SELECT DISTINCT queue FROM records ORDER BY queue")?;
+            select.query_map([], |row| row.get(0))?.collect()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +142,9 @@ mod tests {
         assert_eq!(spool.size("b").unwrap(), SpoolSize::new(1, 1));
         assert_eq!(spool.size("c").unwrap(), SpoolSize::default());
         assert_eq!(spool.append("c", &[]).unwrap(), 0);
+        assert_eq!(spool.queues().unwrap(), ["a", "b"]);
+        spool.remove("a", u64::MAX).unwrap();
+        assert_eq!(spool.queues().unwrap(), ["b"]);
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl RuntimeBuilder {
         let start = |Export { exporter, http, mut options }: Export| {
             options.collect.extend(collectors.iter().cloned());
             options.spool = options.spool.or_else(|| self.spool.clone());
-            let outbox = Outbox::driven(exporter, http, options)?;
+            let outbox = Outbox::without_thread(exporter, http, options)?;
             if !self.start_exporters_later {
                 outbox.start_thread()?;
             }

@@ -563,6 +563,10 @@ mod tests {
         fn size(&self, _queue: &str) -> Result<SpoolSize, StoreError> {
             Err(StoreError::unavailable("spool", "busy"))
         }
+
+        fn queues(&self) -> Result<Vec<String>, StoreError> {
+            self.0.queues()
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Runs the `sre` command.
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub(crate) mod backends;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

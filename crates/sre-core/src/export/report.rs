@@ -13,7 +13,8 @@ pub struct ExportReport {
     pub ignored: u64,
     /// Records that the backend rejected permanently, by reason.
     pub rejected: Vec<Rejection>,
-    /// Indices in the batch of events that the backend may accept later, in ascending order.
+    /// Indices of records that the backend may accept later, in ascending order: of the batch's events, or of its metrics
+    /// followed by its snapshots.
     pub retry: Vec<usize>,
     /// How long the backend asks to wait before the next batch.
     pub retry_after: Option<Duration>,
@@ -27,6 +28,13 @@ pub struct Rejection {
     pub count: u64,
     /// The backend's reason, shortened and without secrets.
     pub reason: Cow<'static, str>,
+}
+
+impl Rejection {
+    /// Creates a rejection of `count` records.
+    pub fn new(count: u64, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { count, reason: reason.into() }
+    }
 }
 
 impl ExportReport {
@@ -46,27 +54,34 @@ impl ExportReport {
     #[must_use]
     pub fn with_rejected(mut self, count: u64, reason: impl Into<Cow<'static, str>>) -> Self {
         if count > 0 {
-            self.rejected.push(Rejection { count, reason: reason.into() });
+            self.rejected.push(Rejection::new(count, reason));
         }
         self
     }
 
-    /// Adds indices of events to send again.
+    /// Adds indices of records to send again.
     #[must_use]
-    pub fn with_retry(mut self, places: impl IntoIterator<Item = usize>) -> Self {
-        self.retry.extend(places);
+    pub fn with_retry(mut self, indices: impl IntoIterator<Item = usize>) -> Self {
+        self.retry.extend(indices);
         self
     }
 
-    /// Adds events whose request failed after another request of the same batch had succeeded. They are sent again if a
+    /// Adds records whose request failed after another request of the same batch had succeeded. They are sent again if a
     /// retry may succeed, and rejected otherwise.
     #[must_use]
-    pub fn with_failed(mut self, places: &[usize], error: &ExportError) -> Self {
+    pub fn with_failed(mut self, indices: &[usize], error: &ExportError) -> Self {
         if error.is_temporary() {
             self.retry_after = self.retry_after.max(error.retry_after());
-            return self.with_retry(places.iter().copied());
+            return self.with_retry(indices.iter().copied());
         }
-        self.with_rejected(places.len() as u64, error.to_string())
+        self.with_rejected(indices.len() as u64, error.to_string())
+    }
+
+    /// Adds `first` to the indices, for a request with the records of a batch from that index on.
+    #[must_use]
+    pub fn offset(mut self, first: usize) -> Self {
+        self.retry.iter_mut().for_each(|index| *index += first);
+        self
     }
 
     /// Combines the reports of two requests of the same batch.

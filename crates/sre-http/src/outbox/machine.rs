@@ -2,13 +2,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{AgentEvent, ExportError, ExportReport, Metric, RetryPolicy, Snapshot, SpoolSize, Timestamp};
+use sre_core::{AgentEvent, ExportError, ExportReport, Metric, Rejection, RetryPolicy, Snapshot, SpoolSize, Timestamp};
 
 use super::deadline::{Backoff, Deadline};
 use super::options::OutboxLimits;
 use super::record::{Batch, Record, StateBatch};
 use super::spool_queue::SpoolQueue;
-use super::stats::{DropReason, OutboxStats};
+use super::stats::{DropReason, OutboxStats, RecordCounts};
 
 /// Decides the next step of an outbox. The worker performs each step and reports the result. Time is passed in.
 ///
@@ -171,16 +171,16 @@ impl Machine {
     }
 
     /// Accepts the result of [`Step::Send`].
-    pub(super) fn settle(&mut self, answer: Result<ExportReport, ExportError>, now: Timestamp, random: f64) {
+    pub(super) fn settle(&mut self, result: Result<ExportReport, ExportError>, now: Timestamp, random: f64) {
         let kind = self.in_flight.take();
-        self.last_failed = kind.filter(|_| answer.is_err());
-        match answer {
+        match result {
             Ok(report) => {
                 let again = match kind {
                     Some(Kind::Events) => self.settle_events(&report),
                     Some(Kind::State) => self.settle_state(&report),
                     None => false,
                 };
+                self.last_failed = kind.filter(|_| again);
                 if again {
                     self.stats.retries += 1;
                     self.back_off(report.retry_after, now, random);
@@ -194,9 +194,12 @@ impl Machine {
                     };
                 }
             }
-            Err(error) => self.settle_error(kind, &error, now, random),
+            Err(error) => {
+                self.last_failed = kind;
+                self.settle_error(kind, &error, now, random);
+            }
         }
-        self.note_settled();
+        self.update_settled();
     }
 
     /// Resumes sending after the backend rejected the credentials.
@@ -230,7 +233,7 @@ impl Machine {
     }
 
     /// Drops everything that is not in the spool. Returns the number of lost events.
-    pub(super) fn abandon(&mut self) -> u64 {
+    pub(super) fn drop_remaining(&mut self) -> u64 {
         self.in_flight = None;
         let in_batches = self.batches.drain(..).flat_map(|batch| batch.records);
         let lost = in_batches.filter(|record| record.spool_id.is_none()).count() + self.memory.len();
@@ -244,10 +247,11 @@ impl Machine {
 
     pub(super) fn stats(&self) -> OutboxStats {
         let size = self.spool.as_ref().map(|spool| spool.size).unwrap_or_default();
-        let direct = || self.batches.iter().flat_map(|batch| &batch.records).filter(|record| record.spool_id.is_none());
+        let unspooled =
+            || self.batches.iter().flat_map(|batch| &batch.records).filter(|record| record.spool_id.is_none());
         OutboxStats {
-            queue_length: (self.memory.len() + direct().count()) as u64,
-            queue_bytes: (self.memory_bytes + direct().map(|record| record.bytes).sum::<usize>()) as u64,
+            queue_length: (self.memory.len() + unspooled().count()) as u64,
+            queue_bytes: (self.memory_bytes + unspooled().map(|record| record.bytes).sum::<usize>()) as u64,
             spool_length: size.records,
             spool_bytes: size.bytes,
             ..self.stats.clone()
@@ -303,34 +307,38 @@ impl Machine {
             old.extend(batch.records.extract_if(.., |record| is_old(record)));
         }
         self.batches.retain(|batch| !batch.records.is_empty());
-        self.forget(&old);
+        self.subtract(&old);
         self.stats.events.drop(DropReason::Expired, old.len());
-        self.note_settled();
+        self.update_settled();
     }
 
-    /// Counts the result of the first batch. Returns true if a part of it is to be sent again.
+    /// Counts the result of the first batch of events. Returns true if a part of it is to be sent again.
     fn settle_events(&mut self, report: &ExportReport) -> bool {
         let Some(batch) = self.batches.pop_front() else { return false };
         let mut again = report.retry.iter().copied().peekable();
-        let (rest, settled): (Vec<_>, Vec<_>) = batch.records.into_iter().enumerate().partition(|(place, _)| {
-            while again.next_if(|next| next < place).is_some() {}
-            again.next_if_eq(place).is_some()
+        let (rest, settled): (Vec<_>, Vec<_>) = batch.records.into_iter().enumerate().partition(|(index, _)| {
+            while again.next_if(|next| next < index).is_some() {}
+            again.next_if_eq(index).is_some()
         });
         let settled: Vec<Record> = settled.into_iter().map(|(_, record)| record).collect();
         self.stats.events.report(report, settled.len());
-        self.forget(&settled);
+        self.subtract(&settled);
         let rest: Vec<Record> = rest.into_iter().map(|(_, record)| record).collect();
         // Partial success resets the attempt count.
         let attempts = if settled.is_empty() { batch.attempts + 1 } else { 0 };
         let is_left = !rest.is_empty();
-        self.try_again(Batch { records: rest, attempts }) && is_left
+        self.requeue(Batch { records: rest, attempts }) && is_left
     }
 
+    /// Counts the result of the first batch of metrics and snapshots. Returns true if a part of it is to be sent again.
     fn settle_state(&mut self, report: &ExportReport) -> bool {
-        if let Some((state, _)) = self.states.pop_front() {
-            self.stats.state.report(report, state.len());
-        }
-        false
+        let Some((state, attempts)) = self.states.pop_front() else { return false };
+        let rest = state.select(&report.retry);
+        let settled = state.len() - rest.len();
+        self.stats.state.report(report, settled);
+        // Partial success resets the attempt count.
+        let attempts = if settled == 0 { attempts + 1 } else { 0 };
+        rest.len() > 0 && self.requeue_state(Arc::new(rest), attempts)
     }
 
     fn settle_error(&mut self, kind: Option<Kind>, error: &ExportError, now: Timestamp, random: f64) {
@@ -341,8 +349,11 @@ impl Machine {
         } else if error.is_unauthorized() {
             self.stats.is_halted = true;
         } else if !error.is_retryable() {
-            let is_invalid = matches!(error, ExportError::Invalid { .. });
-            self.give_up(kind, if is_invalid { DropReason::Invalid } else { DropReason::Rejected });
+            let reason = matches!(error, ExportError::Rejected { .. }).then(|| error.to_string());
+            self.discard(kind, |counts, count| match reason {
+                Some(reason) => counts.reject(&Rejection::new(count as u64, reason)),
+                None => counts.drop(DropReason::Invalid, count),
+            });
         } else {
             self.stats.retries += u64::from(self.retry_first(kind, error.is_unavailable()));
             self.back_off(error.retry_after(), now, random);
@@ -355,31 +366,36 @@ impl Machine {
         match kind {
             Some(Kind::Events) => {
                 let Some(batch) = self.batches.pop_front() else { return false };
-                self.try_again(Batch { attempts: batch.attempts + attempt, ..batch })
+                self.requeue(Batch { attempts: batch.attempts + attempt, ..batch })
             }
             Some(Kind::State) => {
                 let Some((state, attempts)) = self.states.pop_front() else { return false };
-                if attempts + attempt >= self.retry.attempts {
-                    self.stats.state.drop(DropReason::RetriesExhausted, state.len());
-                    return false;
-                }
-                self.states.push_front((state, attempts + attempt));
-                true
+                self.requeue_state(state, attempts + attempt)
             }
             None => false,
         }
     }
 
-    /// Puts a batch back to the front. Returns false if it has no attempts left.
-    fn try_again(&mut self, batch: Batch) -> bool {
+    /// Puts a batch back at the front of the queue. Returns false if it has no attempts left.
+    fn requeue(&mut self, batch: Batch) -> bool {
         if batch.attempts >= self.retry.attempts {
             self.stats.events.drop(DropReason::RetriesExhausted, batch.records.len());
-            self.forget(&batch.records);
+            self.subtract(&batch.records);
             return false;
         }
         if !batch.records.is_empty() {
             self.batches.push_front(batch);
         }
+        true
+    }
+
+    /// Puts metrics and snapshots back at the front of the queue. Returns false if they have no attempts left.
+    fn requeue_state(&mut self, state: Arc<StateBatch>, attempts: u32) -> bool {
+        if attempts >= self.retry.attempts {
+            self.stats.state.drop(DropReason::RetriesExhausted, state.len());
+            return false;
+        }
+        self.states.push_front((state, attempts));
         true
     }
 
@@ -399,21 +415,21 @@ impl Machine {
                 self.states.push_front((Arc::new(second), 0));
                 self.states.push_front((Arc::new(first), 0));
             }
-            kind => self.give_up(kind, DropReason::TooLarge),
+            kind => self.discard(kind, |counts, count| counts.drop(DropReason::TooLarge, count)),
         }
     }
 
-    /// Drops the first batch.
-    fn give_up(&mut self, kind: Option<Kind>, reason: DropReason) {
+    /// Removes the first batch, and counts its records.
+    fn discard(&mut self, kind: Option<Kind>, count: impl FnOnce(&mut RecordCounts, usize)) {
         match kind {
             Some(Kind::Events) => {
                 let Some(batch) = self.batches.pop_front() else { return };
-                self.stats.events.drop(reason, batch.records.len());
-                self.forget(&batch.records);
+                count(&mut self.stats.events, batch.records.len());
+                self.subtract(&batch.records);
             }
             Some(Kind::State) => {
                 let Some((state, _)) = self.states.pop_front() else { return };
-                self.stats.state.drop(reason, state.len());
+                count(&mut self.stats.state, state.len());
             }
             None => {}
         }

@@ -30,7 +30,7 @@ use self::worker::Shared;
 /// - A response of 413 halves the batch, down to a single event, which is dropped.
 /// - A retryable error is retried by the [`RetryPolicy`](sre_core::RetryPolicy), not before `Retry-After`.
 /// - 401 and 403 halt the outbox until [`Outbox::resume`]: nothing is sent, and events wait.
-/// - Any other error drops the batch.
+/// - Any other response rejects the batch, with the backend's reason.
 /// - Metrics and snapshots are collected and sent at every interval. Those not sent by the next one are dropped.
 ///
 /// ```
@@ -90,12 +90,12 @@ impl Outbox {
         http: Arc<dyn HttpClient>,
         options: OutboxOptions,
     ) -> Result<Self, OutboxError> {
-        let outbox = Self::driven(exporter, http, options)?;
+        let outbox = Self::without_thread(exporter, http, options)?;
         outbox.start_thread()?;
         Ok(outbox)
     }
 
-    /// Starts the thread of an outbox that was created [without](Self::driven). Until then, events wait in memory. Events
+    /// Starts the thread of an outbox that was created [without](Self::without_thread). Until then, events wait in memory. Events
     /// that another outbox has left in the spool meanwhile are sent first.
     pub fn start_thread(&self) -> Result<(), OutboxError> {
         let mut thread = lock(&self.thread);
@@ -115,7 +115,7 @@ impl Outbox {
 
     /// Creates an outbox without a thread. The caller calls [`Outbox::send_due`], from a runtime of its own or in a
     /// test with a manual clock; or [`Outbox::start_thread`] later.
-    pub fn driven(
+    pub fn without_thread(
         exporter: Arc<dyn Exporter>,
         http: Arc<dyn HttpClient>,
         options: OutboxOptions,
@@ -144,7 +144,7 @@ impl Outbox {
 
     /// Waits until the queue in memory is less than half full, so that no event is dropped. For a program that reads
     /// events faster than they can be sent. Returns false if it is still full after `timeout`.
-    pub fn wait_for_room(&self, timeout: Duration) -> bool {
+    pub fn wait_for_capacity(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         while self.shared.machine().is_half_full() {
             if Instant::now() >= deadline {
@@ -172,6 +172,11 @@ impl Outbox {
     /// something is left. Requires the outbox's thread.
     pub fn flush(&self, timeout: Duration) -> bool {
         self.shared.flush(timeout)
+    }
+
+    /// Returns the name of the exporter, which is that of its queue in the spool.
+    pub fn exporter(&self) -> &str {
+        self.shared.exporter.name()
     }
 
     /// Resumes sending after the backend rejected the credentials.
@@ -202,7 +207,7 @@ impl Outbox {
             // The thread catches panics of exporters, and does not panic itself.
             let _ = thread.join();
         }
-        self.shared.put_away()
+        self.shared.spool_remaining()
     }
 }
 

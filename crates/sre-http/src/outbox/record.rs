@@ -37,6 +37,18 @@ impl StateBatch {
         self.metrics.len() + self.snapshots.len()
     }
 
+    /// Returns the records at these ascending indices of the metrics followed by the snapshots.
+    pub(super) fn select(&self, indices: &[usize]) -> Self {
+        let is_selected = |index: usize| indices.binary_search(&index).is_ok();
+        let metrics = (0..).zip(&self.metrics).filter(|(index, _)| is_selected(*index));
+        let snapshots = (self.metrics.len()..).zip(&self.snapshots).filter(|(index, _)| is_selected(*index));
+        Self {
+            at: self.at,
+            metrics: metrics.map(|(_, metric)| metric.clone()).collect(),
+            snapshots: snapshots.map(|(_, snapshot)| snapshot.clone()).collect(),
+        }
+    }
+
     /// Splits the batch into two halves.
     pub(super) fn split(&self) -> [Self; 2] {
         let half = self.len() / 2;
@@ -53,25 +65,25 @@ impl StateBatch {
 
 /// The format of a record in the spool.
 #[derive(Serialize)]
-struct Written<'a> {
+struct StoredRef<'a> {
     at: Timestamp,
     event: &'a AgentEvent,
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct Stored {
     at: Timestamp,
     event: AgentEvent,
 }
 
 /// Serializes a record for the spool. Cannot fail, because its size has been computed.
 pub(super) fn to_bytes(record: &Record) -> Vec<u8> {
-    serde_json::to_vec(&Written { at: record.at, event: &record.event }).unwrap_or_default()
+    serde_json::to_vec(&StoredRef { at: record.at, event: &record.event }).unwrap_or_default()
 }
 
 /// Deserializes a record. Returns `None` if it is damaged or of a later version.
 pub(super) fn from_bytes(spooled: &SpooledRecord) -> Option<Record> {
-    let Read { at, event } = serde_json::from_slice(&spooled.bytes).ok()?;
+    let Stored { at, event } = serde_json::from_slice(&spooled.bytes).ok()?;
     Some(Record { event: Arc::new(event), at, bytes: spooled.bytes.len(), spool_id: Some(spooled.id) })
 }
 

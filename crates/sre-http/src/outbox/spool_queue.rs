@@ -51,7 +51,7 @@ impl Machine {
             return Some(Step::Remove(spool.settled_up_to));
         }
         if self.is_append_due(now) {
-            return Some(Step::Append(self.unspooled(self.can_spool_batches())));
+            return Some(Step::Append(self.not_in_spool(self.can_spool_batches())));
         }
         (self.batches.is_empty() && spool.waiting > 0).then_some(Step::Load)
     }
@@ -60,8 +60,8 @@ impl Machine {
     fn is_append_due(&self, now: Timestamp) -> bool {
         let Some(spool) = &self.spool else { return false };
         let is_away = self.backoff.is_failing() || self.stats.is_halted;
-        let has_direct = self.can_spool_batches() && self.batches.iter().any(is_direct);
-        let is_due = self.is_half_full() || (is_away && (has_direct || self.is_batch_due(now)));
+        let has_unspooled = self.can_spool_batches() && self.batches.iter().any(is_in_memory);
+        let is_due = self.is_half_full() || (is_away && (has_unspooled || self.is_batch_due(now)));
         is_due && spool.size.bytes < self.limits.spool_bytes
     }
 
@@ -71,8 +71,8 @@ impl Machine {
     }
 
     /// Returns the records that are only in memory, oldest first.
-    pub(super) fn unspooled(&self, with_batches: bool) -> Vec<Record> {
-        let in_batches = self.batches.iter().filter(|batch| with_batches && is_direct(batch));
+    pub(super) fn not_in_spool(&self, with_batches: bool) -> Vec<Record> {
+        let in_batches = self.batches.iter().filter(|batch| with_batches && is_in_memory(batch));
         in_batches.flat_map(|batch| &batch.records).chain(&self.memory).cloned().collect()
     }
 
@@ -86,7 +86,7 @@ impl Machine {
     }
 
     /// Accepts the last result before the end: appended records are removed from memory.
-    pub(super) fn spooled_at_the_end(&mut self, sizes: &[usize], result: Result<u64, StoreError>, now: Timestamp) {
+    pub(super) fn spooled_at_shutdown(&mut self, sizes: &[usize], result: Result<u64, StoreError>, now: Timestamp) {
         if self.spool_result(result, now).is_none() {
             return;
         }
@@ -105,8 +105,8 @@ impl Machine {
         let Some(spool) = &mut self.spool else { return };
         let mut ids = (last + 1 - sizes.len() as u64)..=last;
         let mut sizes = sizes.iter().copied();
-        let direct = self.batches.iter_mut().filter(|batch| with_batches && is_direct(batch));
-        for record in direct.flat_map(|batch| &mut batch.records) {
+        let unspooled = self.batches.iter_mut().filter(|batch| with_batches && is_in_memory(batch));
+        for record in unspooled.flat_map(|batch| &mut batch.records) {
             let (Some(id), Some(bytes)) = (ids.next(), sizes.next()) else { return };
             (record.spool_id, record.bytes) = (Some(id), bytes);
             spool.size.records += 1;
@@ -135,7 +135,7 @@ impl Machine {
         let Some(found) = self.spool_result(result, now) else { return };
         let Some(spool) = &mut self.spool else { return };
         let Some(last) = found.last() else {
-            // The queue was emptied by someone else.
+            // Another process has removed the records.
             (spool.waiting, spool.size) = (0, SpoolSize::default());
             return;
         };
@@ -158,11 +158,11 @@ impl Machine {
         if !records.is_empty() {
             self.batches.push_back(Batch { records, attempts: 0 });
         }
-        self.note_settled();
+        self.update_settled();
     }
 
     /// Subtracts settled records from the size of the queue.
-    pub(super) fn forget(&mut self, records: &[Record]) {
+    pub(super) fn subtract(&mut self, records: &[Record]) {
         let Some(spool) = &mut self.spool else { return };
         for record in records.iter().filter(|record| record.spool_id.is_some()) {
             spool.size.records = spool.size.records.saturating_sub(1);
@@ -171,7 +171,7 @@ impl Machine {
     }
 
     /// Updates the id up to which records may be removed from the spool.
-    pub(super) fn note_settled(&mut self) {
+    pub(super) fn update_settled(&mut self) {
         let first = self.batches.iter().flat_map(|batch| &batch.records).find_map(|record| record.spool_id);
         if let Some(spool) = &mut self.spool {
             spool.settled_up_to = first.map_or(spool.loaded_up_to, |first| first - 1);
@@ -197,7 +197,7 @@ impl Machine {
 }
 
 /// Returns true for a batch that came from memory and is not in the spool.
-fn is_direct(batch: &Batch) -> bool {
+fn is_in_memory(batch: &Batch) -> bool {
     batch.records.iter().all(|record| record.spool_id.is_none())
 }
 

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use sre_core::{ExportReport, Metric, MetricUnit};
+use sre_core::{ExportReport, Metric, MetricUnit, Rejection};
 
 /// Counters of an outbox since its creation.
 ///
@@ -67,8 +67,6 @@ pub enum DropReason {
     TooLarge,
     /// The backend responded with too many errors.
     RetriesExhausted,
-    /// The backend rejected the whole batch.
-    Rejected,
     /// The exporter could not convert the batch to the backend's format.
     Invalid,
     /// The exporter's report did not include it.
@@ -82,7 +80,7 @@ pub enum DropReason {
 }
 
 /// Maximum number of rejection reasons counted separately per backend; all others are counted together.
-const MOST_REASONS: usize = 16;
+const MAX_REASONS: usize = 16;
 const OTHER_REASONS: &str = "other";
 
 impl DropReason {
@@ -93,7 +91,6 @@ impl DropReason {
             Self::Expired => "expired",
             Self::TooLarge => "too_large",
             Self::RetriesExhausted => "retries_exhausted",
-            Self::Rejected => "rejected",
             Self::Invalid => "invalid",
             Self::Unreported => "unreported",
             Self::Unreadable => "unreadable",
@@ -115,6 +112,14 @@ impl RecordCounts {
         }
     }
 
+    pub(super) fn reject(&mut self, rejection: &Rejection) {
+        if rejection.count > 0 {
+            let is_known = self.rejected.contains_key(&rejection.reason) || self.rejected.len() < MAX_REASONS;
+            let reason = if is_known { rejection.reason.clone() } else { Cow::Borrowed(OTHER_REASONS) };
+            *self.rejected.entry(reason).or_default() += rejection.count;
+        }
+    }
+
     /// Counts `settled` records by the exporter's report, which may not add up.
     pub(super) fn report(&mut self, report: &ExportReport, settled: usize) {
         let mut left = settled as u64;
@@ -123,10 +128,8 @@ impl RecordCounts {
             left -= count;
             count
         };
-        for rejection in &report.rejected {
-            let is_known = self.rejected.contains_key(&rejection.reason) || self.rejected.len() < MOST_REASONS;
-            let reason = if is_known { rejection.reason.clone() } else { Cow::Borrowed(OTHER_REASONS) };
-            *self.rejected.entry(reason).or_default() += take(rejection.count);
+        for Rejection { count, reason, .. } in &report.rejected {
+            self.reject(&Rejection::new(take(*count), reason.clone()));
         }
         self.ignored += take(report.ignored);
         self.sent += take(report.accepted);
@@ -192,7 +195,7 @@ mod tests {
         for number in 0..100 {
             counts.report(&ExportReport::default().with_rejected(1, format!("id {number} is wrong")), 1);
         }
-        assert_eq!((counts.rejected.len(), counts.rejected[OTHER_REASONS]), (MOST_REASONS + 1, 84));
+        assert_eq!((counts.rejected.len(), counts.rejected[OTHER_REASONS]), (MAX_REASONS + 1, 84));
         assert_eq!(counts.settled(), 100);
     }
 }

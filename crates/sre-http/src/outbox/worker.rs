@@ -26,7 +26,7 @@ pub(super) struct Shared {
     flushed: (Mutex<Option<bool>>, Condvar),
 }
 
-type Answer = Result<ExportReport, ExportError>;
+type ExportResult = Result<ExportReport, ExportError>;
 
 /// The maximum sleep of the thread, because the clock may be set while it sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ impl Shared {
 
     /// Runs until it is stopped.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut sending: Option<BoxFuture<'static, Answer>> = None;
+        let mut sending: Option<BoxFuture<'static, ExportResult>> = None;
         while !self.is_stopping.load(Ordering::Acquire) {
             let wait = match self.next_step() {
                 Step::Send(outgoing) => {
@@ -60,9 +60,9 @@ impl Shared {
             };
             self.report_flushed(sending.is_some());
             tokio::select! {
-                answer = async { sending.as_mut().expect("guarded").await }, if sending.is_some() => {
+                result = async { sending.as_mut().expect("guarded").await }, if sending.is_some() => {
                     sending = None;
-                    self.settle(answer);
+                    self.settle(result);
                 }
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -72,10 +72,10 @@ impl Shared {
 
     /// Runs until nothing more is due.
     pub(super) async fn send_due(self: &Arc<Self>) {
-        /// Cancels the batch in flight when its sender is dropped.
-        struct Flight<'a>(&'a Shared);
+        /// Cancels the batch in flight when the future that sends it is dropped.
+        struct CancelOnDrop<'a>(&'a Shared);
 
-        impl Drop for Flight<'_> {
+        impl Drop for CancelOnDrop<'_> {
             fn drop(&mut self) {
                 self.0.machine().cancel();
             }
@@ -84,10 +84,10 @@ impl Shared {
         loop {
             match self.next_step() {
                 Step::Send(outgoing) => {
-                    let flight = Flight(self);
-                    let answer = self.clone().send(outgoing).await;
-                    std::mem::forget(flight);
-                    self.settle(answer);
+                    let cancel = CancelOnDrop(self);
+                    let result = self.clone().send(outgoing).await;
+                    std::mem::forget(cancel);
+                    self.settle(result);
                 }
                 Step::Wait(_) => return,
                 _ => {}
@@ -125,16 +125,16 @@ impl Shared {
     }
 
     /// Moves the remaining events to the spool; without a spool they are lost. Returns the number of lost events.
-    pub(super) fn put_away(&self) -> u64 {
+    pub(super) fn spool_remaining(&self) -> u64 {
         let mut machine = self.machine();
-        let records = machine.unspooled(true);
+        let records = machine.not_in_spool(true);
         let has_room = machine.spool.as_ref().is_some_and(|spool| spool.size.bytes < machine.limits.spool_bytes);
         if let Some(spool) = self.options.spool.as_ref().filter(|_| has_room && !records.is_empty())
             && let SpoolResult::Appended(sizes, result) = SpoolResult::append(&records, &**spool, self.exporter.name())
         {
-            machine.spooled_at_the_end(&sizes, result, self.options.clock.now());
+            machine.spooled_at_shutdown(&sizes, result, self.options.clock.now());
         }
-        machine.abandon()
+        machine.drop_remaining()
     }
 
     /// Performs steps until one has to wait, and returns that step.
@@ -175,9 +175,9 @@ impl Shared {
     }
 
     /// Sends a batch once. A panic of the exporter is returned as an error.
-    async fn send(self: Arc<Self>, outgoing: Outgoing) -> Answer {
+    async fn send(self: Arc<Self>, outgoing: Outgoing) -> ExportResult {
         let resource = &self.options.resource;
-        let answer = match &outgoing {
+        let result = match &outgoing {
             Outgoing::Events(events) => {
                 let batch = ExportBatch::new(self.options.clock.now(), resource).with_events(events);
                 AssertUnwindSafe(self.exporter.export(&batch, &*self.http)).catch_unwind().await
@@ -187,15 +187,15 @@ impl Shared {
                 AssertUnwindSafe(self.exporter.export(&batch, &*self.http)).catch_unwind().await
             }
         };
-        answer.unwrap_or_else(|panic| {
+        result.unwrap_or_else(|panic| {
             let message = format!("the exporter panicked: {}", panic_message(&*panic));
             Err(ExportError::invalid(self.exporter.name(), message))
         })
     }
 
-    fn settle(&self, answer: Answer) {
+    fn settle(&self, result: ExportResult) {
         let random = (self.options.random)();
-        self.machine().settle(answer, self.options.clock.now(), random);
+        self.machine().settle(result, self.options.clock.now(), random);
     }
 
     /// Wakes waiting flushes once nothing more can be sent.

@@ -114,6 +114,7 @@ impl Collect for AppState {
             let metric = Metric::gauge("sre.server.overlapping_tasks", overlap.tasks as f64).with_labels(&of);
             emit(metric.with_help("Tasks of the agent that arrived in two formats and counted twice."));
         }
+        shared.removed_exporters.emit(emit);
         self.admission.metrics(now, emit);
         self.requests.emit(emit);
         let version = Metric::gauge("sre.build_info", 1.0).with_label("version", env!("CARGO_PKG_VERSION"));

@@ -203,8 +203,8 @@ impl Service {
         let data = tempfile::tempdir().unwrap();
         let clocks = Clocks::new(Arc::new(ManualClock::new(Timestamp::from_secs(START))));
         let engines = config.prepare(&clocks).unwrap().start(data.path()).unwrap();
-        engines.deliver().unwrap();
         let shared = Arc::new(Shared::new(engines, clocks, 1_000));
+        shared.engines().deliver(&shared.removed_exporters).unwrap();
         let limits = RunLimits { task_timeout: Duration::from_secs(120), max_open_runs: 3, ..RunLimits::default() };
         Self { processor: Processor::new(shared, limits), _data: data }
     }

@@ -137,7 +137,7 @@ impl Drop for Attacked {
 }
 
 fn client() -> Client {
-    Client::new(Options { timeout: Duration::from_secs(60), max_answer: 64 << 20, ..Options::default() }).unwrap()
+    Client::new(Options { timeout: Duration::from_secs(60), max_response: 64 << 20, ..Options::default() }).unwrap()
 }
 
 /// Returns a line: a task of an agent that has just finished.
