@@ -1,18 +1,19 @@
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::Value;
-use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Timestamp, Wants};
-use sre_otlp::{Span, resource, send_spans};
+use sre_core::{
+    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Timestamp, Wants,
+};
+use sre_otlp::{Spans, send_spans};
 
-use crate::mapping::{self, Mapped};
-use crate::objectives;
+use crate::score::Score;
 use crate::settings::{LangfuseSettings, NAME, Project};
+use crate::{mapping, objectives};
 
 /// Sends events and the state of objectives to Langfuse.
 #[derive(Debug)]
-pub struct LangfuseExporter(Project);
+pub struct LangfuseExporter(pub(crate) Project);
 
-const SPANS: &str = "/api/public/otel/v1/traces";
+pub(crate) const SPANS: &str = "/api/public/otel/v1/traces";
 const SCORES: &str = "/api/public/scores";
 
 impl LangfuseExporter {
@@ -22,24 +23,24 @@ impl LangfuseExporter {
     }
 
     async fn export_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        let (mut spans, mut scores, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let environment = self.0.environment.as_deref();
+        let mut spans = Spans::with_capacity(batch.events.len());
+        let (mut scores, mut places) = (Vec::new(), Vec::new());
         for (place, event) in batch.events.iter().enumerate() {
-            match mapping::map(event, self.0.environment.as_deref()) {
-                Mapped::Observation(span) => spans.push(*span),
-                Mapped::Score(score) => {
-                    scores.push(score);
-                    places.push(place);
-                }
-                Mapped::Nothing => {}
+            let Some(span) = EventSpan::of(event) else { continue };
+            if !event.event.is_assessment() {
+                spans.add(|writer| mapping::write_observation(event, &span, environment, writer));
+            } else if let Some(score) = mapping::score(event, &span, environment) {
+                scores.push(score);
+                places.push(place);
             }
         }
         let ignored = batch.events.len() - spans.len() - scores.len();
-        let has_spans = !spans.is_empty();
-        let report = self.send_spans(batch, spans, http).await?.with_ignored(ignored);
-        match self.send_scores(scores, batch.at, http).await {
+        let report = self.send_spans(batch, &spans, http).await?.with_ignored(ignored);
+        match self.send_scores(&scores, batch.at, http).await {
             Ok(of_scores) => Ok(report.and(of_scores)),
             // The spans were accepted: only the scores are sent again.
-            Err(error) if has_spans => Ok(report.with_failed(&places, &error)),
+            Err(error) if !spans.is_empty() => Ok(report.with_failed(&places, &error)),
             Err(error) => Err(error),
         }
     }
@@ -51,19 +52,20 @@ impl LangfuseExporter {
         batch: &ExportBatch<'_>,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        let (mut spans, mut scores) = (Vec::new(), Vec::new());
+        let environment = self.0.environment.as_deref();
+        let (mut spans, mut scores) = (Spans::default(), Vec::new());
         for slo in batch.objectives() {
-            let (span, of_slo) = objectives::map(slo, batch.at, self.0.environment.as_deref());
-            spans.push(span);
-            scores.extend(of_slo);
+            let trace = objectives::trace(slo);
+            spans.add(|span| objectives::write_observation(slo, trace, batch.at, environment, span));
+            scores.extend(objectives::scores(slo, trace, batch.at, environment));
         }
         let objectives = spans.len();
         let ignored = batch.snapshots.len() - objectives;
         if objectives == 0 {
             return Ok(ExportReport::default().with_ignored(ignored));
         }
-        let spans = self.send_spans(batch, spans, http).await?;
-        let scores = self.send_scores(scores, batch.at, http).await?;
+        let spans = self.send_spans(batch, &spans, http).await?;
+        let scores = self.send_scores(&scores, batch.at, http).await?;
         // An objective has one observation and several scores.
         let rejected = if scores.rejected.is_empty() { spans.rejected } else { scores.rejected };
         let count: u64 = rejected.iter().map(|rejection| rejection.count).sum::<u64>().min(objectives as u64);
@@ -74,15 +76,15 @@ impl LangfuseExporter {
     async fn send_spans(
         &self,
         batch: &ExportBatch<'_>,
-        spans: Vec<Span>,
+        spans: &Spans,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        send_spans(&self.0.api, SPANS, resource(batch.resource), spans, batch.at, http).await
+        send_spans(&self.0.api, SPANS, batch.resource, spans, batch.at, http).await
     }
 
-    async fn send_scores(
+    pub(crate) async fn send_scores(
         &self,
-        scores: Vec<Value>,
+        scores: &[Score<'_>],
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
