@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use serde_json::Map;
 use sre_core::private::lock;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Status,
-    Timestamp, Wants,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Status, Timestamp,
+    Wants,
 };
 
 use crate::rows;
@@ -14,10 +14,10 @@ use crate::run::{NewRun, Row, Run};
 use crate::runs::Runs;
 use crate::settings::{NAME, Project, WandbSettings};
 
-/// Sends the state of objectives, costs, tasks and evaluations to Weights & Biases.
+/// Sends the state of objectives, metrics, tasks and evaluations to Weights & Biases.
 #[derive(Debug)]
 pub struct WandbExporter {
-    project: Project,
+    pub(crate) project: Project,
     runs: Mutex<Runs>,
 }
 
@@ -97,34 +97,25 @@ impl WandbExporter {
         Ok(run)
     }
 
-    /// Adds a row to the run of each objective, and one to the run of costs and totals.
+    /// Adds a row to the run of each objective, and one to the run of metrics.
     async fn export_state(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let mut report = ExportReport::default();
         let service = batch.resource.service_name();
-        let (mut totals, mut of_totals) = (Map::new(), 0);
-        for snapshot in batch.snapshots {
-            match snapshot {
-                Snapshot::Slo(slo) => report = report.and(self.export_slo(slo, service, batch.at, http).await?),
-                Snapshot::Totals(all) => {
-                    rows::add_totals(&mut totals, all);
-                    of_totals += 1;
-                }
-                Snapshot::Costs(costs) => {
-                    rows::add_costs(&mut totals, costs);
-                    of_totals += 1;
-                }
-                _ => report = report.with_ignored(1),
-            }
+        let mut objectives = 0;
+        for slo in batch.objectives() {
+            report = report.and(self.export_slo(slo, service, batch.at, http).await?);
+            objectives += 1;
         }
-        if !totals.is_empty() {
-            let mut run = self.run(rows::run_of_totals(service), batch.at, http).await?;
+        let (metrics, accepted) = rows::of_metrics(batch.metrics);
+        if !metrics.is_empty() {
+            let mut run = self.run(rows::run_of_metrics(service), batch.at, http).await?;
             if run.last != Some(batch.at) {
-                let row = Row { time: batch.at, metrics: totals };
-                run.append(&self.project, vec![row], Map::new(), batch.at, http).await?;
+                run.append(&self.project, vec![Row { time: batch.at, metrics }], Map::new(), batch.at, http).await?;
                 lock(&self.runs).put(run);
             }
         }
-        Ok(report.and(ExportReport::accepted(of_totals)))
+        let ignored = batch.snapshots.len() - objectives + batch.metrics.len() - accepted;
+        Ok(report.and(ExportReport::accepted(accepted)).with_ignored(ignored))
     }
 
     async fn export_slo(
@@ -202,12 +193,12 @@ impl Exporter for WandbExporter {
     }
 
     fn wants(&self) -> Wants {
-        Wants::EVENTS.and_snapshots()
+        Wants::ALL
     }
 
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        let mut report = ExportReport::default().with_ignored(batch.metrics.len());
-        if !batch.snapshots.is_empty() {
+        let mut report = ExportReport::default();
+        if !(batch.snapshots.is_empty() && batch.metrics.is_empty()) {
             let before = lock(&self.runs).all();
             report = report.and(self.export_state(batch, http).await?);
             self.send_heartbeats(before, batch.at, http).await;
