@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -31,18 +32,18 @@ const FEEDBACK: [&str; 2] = ["feedback", "user_feedback"];
 /// Returns the requests of a batch's events, in the order of their first events.
 pub(crate) fn ratings(events: &[Arc<AgentEvent>]) -> Vec<Rating> {
     let mut ratings: Vec<Rating> = Vec::new();
+    let mut known = HashMap::new();
     for (place, event) in events.iter().enumerate() {
         let (Some(id), Some(verdict)) = (request_id(event), verdict(event)) else { continue };
         let path = match verdict {
             Verdict::Score(..) => "score",
             Verdict::Feedback(_) => "feedback",
         };
-        let known = ratings.iter().position(|rating| rating.request_id == id && rating.path == path);
-        let known = known.unwrap_or_else(|| {
+        let at = *known.entry((id, path)).or_insert_with(|| {
             ratings.push(Rating { request_id: id.to_owned(), path, body: Map::new(), places: Vec::new() });
             ratings.len() - 1
         });
-        let rating = &mut ratings[known];
+        let rating = &mut ratings[at];
         rating.places.push(place);
         match verdict {
             Verdict::Score(name, value) => {
