@@ -8,7 +8,7 @@ use sre_core::adapter::{
 use sre_core::event::{LlmCall, StepFinished, StringLimiter, ToolCall};
 use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
-use crate::by_hand::GraphRun;
+use crate::manual::GraphRun;
 use crate::raised::{Raised, Settled};
 use crate::wire::{self, Line, ModelEnd, ToolEnd, ToolInput};
 
