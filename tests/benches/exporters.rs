@@ -6,12 +6,14 @@ use std::sync::Arc;
 use agent_sre::agentops::{AgentOpsExporter, AgentOpsSettings};
 use agent_sre::braintrust::{BraintrustExporter, BraintrustSettings};
 use agent_sre::datadog::{DatadogExporter, DatadogSettings};
+use agent_sre::helicone::{HeliconeExporter, HeliconeSettings};
 use agent_sre::http::{Outbox, OutboxLimits, OutboxOptions};
 use agent_sre::langfuse::{LangfuseExporter, LangfuseSettings};
 use agent_sre::langsmith::{LangSmithExporter, LangSmithSettings};
 use agent_sre::mlflow::{MlflowExporter, MlflowSettings};
 use agent_sre::otlp::{OtlpExporter, OtlpSettings};
 use agent_sre::phoenix::{PhoenixExporter, PhoenixSettings};
+use agent_sre::wandb::{WandbExporter, WandbSettings};
 use agent_sre::{AgentEvent, ExportBatch, Exporter, HttpClient, HttpError, NoHttp, Resource, Secret, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,6 +33,7 @@ impl HttpClient for AcceptAll {
                 r#"{"experiment":{"experiment_id":"1","lifecycle_stage":"active"}}"#
             }
             "/info" => "{}",
+            "/graphql" => r#"{"data":{"upsertBucket":{"bucket":{"historyLineCount":0}}}}"#,
             path if path.contains("/traces") => "",
             _ => "{}",
         };
@@ -38,8 +41,8 @@ impl HttpClient for AcceptAll {
     }
 }
 
-/// Returns a task of sixteen events: half of them model calls.
-fn events() -> Vec<Arc<AgentEvent>> {
+/// Returns tasks of sixteen events: half of them model calls. `attributes` are those of tool calls.
+fn events(attributes: fn(u64) -> String) -> Vec<Arc<AgentEvent>> {
     let event = |number: u64| {
         let (time, task) = (1_790_000_000 + number, number / 16);
         let ids = format!(
@@ -58,12 +61,21 @@ fn events() -> Vec<Arc<AgentEvent>> {
                 r#"{{"event":"llm_call",{ids},"model":"gpt-4o-mini","provider":"openai","input_tokens":1000,"cached_input_tokens":200,"output_tokens":50,"cost_usd":"0.0125","success":true,"duration_ms":750.5}}"#
             ),
             _ => format!(
-                r#"{{"event":"tool_call",{ids},"tool":"search","arguments_hash":"0f","success":true,"duration_ms":20}}"#
+                r#"{{"event":"tool_call",{ids},"tool":"search","arguments_hash":"0f","success":true,"duration_ms":20,"attributes":{}}}"#,
+                attributes(number)
             ),
         };
         Arc::new(AgentEvent::from_json(line.as_bytes()).expect("a valid event"))
     };
     (0..512).map(event).collect()
+}
+
+fn no_attributes(_number: u64) -> String {
+    "{}".to_owned()
+}
+
+fn helicone_id(number: u64) -> String {
+    format!(r#"{{"helicone_id":"123e4567-e89b-12d3-a456-{number:012}"}}"#)
 }
 
 fn exporters() -> Vec<Arc<dyn Exporter>> {
@@ -96,11 +108,19 @@ fn exporters() -> Vec<Arc<dyn Exporter>> {
             })
             .expect("valid"),
         ),
+        Arc::new(
+            WandbExporter::new(WandbSettings { url: url.to_owned(), ..WandbSettings::new(key(), "team") })
+                .expect("valid"),
+        ),
+        Arc::new(
+            HeliconeExporter::new(HeliconeSettings { url: url.to_owned(), ..HeliconeSettings::new(key()) })
+                .expect("valid"),
+        ),
     ]
 }
 
 fn outbox(criterion: &mut Criterion) {
-    let events = events();
+    let events = events(no_attributes);
     let mut group = criterion.benchmark_group("export");
     group.throughput(Throughput::Elements(1));
     group.bench_function("push", |bencher| {
@@ -122,9 +142,11 @@ fn outbox(criterion: &mut Criterion) {
 }
 
 fn mapping(criterion: &mut Criterion) {
-    let (events, resource) = (events(), Resource::new("bench"));
+    let resource = Resource::new("bench");
     let mut group = criterion.benchmark_group("export");
     for exporter in exporters() {
+        // Helicone scores requests of its own, and nothing else.
+        let events = events(if exporter.name() == "helicone" { helicone_id } else { no_attributes });
         let batch = ExportBatch::new(Timestamp::from_secs(1_790_000_600), &resource).with_events(&events);
         let first = pollster::block_on(exporter.export(&batch, &AcceptAll)).expect("accepted");
         assert!(first.rejected.is_empty(), "{}: {first:?}", exporter.name());

@@ -7,7 +7,7 @@ use sre_core::adapter::{
 use sre_core::event::StringLimiter;
 use sre_core::{AgentEvent, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
-use crate::by_hand::GraphRun;
+use crate::manual::GraphRun;
 use crate::raised::{Raised, Settled};
 use crate::wire::{self, Line, ToolInput};
 

@@ -34,12 +34,12 @@
 //! assert_eq!(adapter.snapshot().task_success_rate, Some(1.0));
 //! ```
 mod adapter;
-mod by_hand;
+mod manual;
 mod raised;
 mod wire;
 
 pub use adapter::LangGraphAdapter;
-pub use by_hand::GraphRun;
+pub use manual::GraphRun;
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

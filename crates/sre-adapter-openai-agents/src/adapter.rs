@@ -8,7 +8,7 @@ use sre_core::adapter::{
 use sre_core::event::{Handoff, LlmCall, PolicyCheck, StepFinished, StringLimiter, ToolCall};
 use sre_core::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
 
-use crate::by_hand::AgentRun;
+use crate::manual::AgentRun;
 use crate::wire::{Line, SpanData};
 
 /// Reads the lines that a `TracingProcessor` forwards, and creates the same events for manual recording.

@@ -33,11 +33,11 @@
 //! assert_eq!(adapter.snapshot().tool_accuracy, Some(1.0));
 //! ```
 mod adapter;
-mod by_hand;
+mod manual;
 mod wire;
 
 pub use adapter::OpenAiAgentsAdapter;
-pub use by_hand::AgentRun;
+pub use manual::AgentRun;
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

@@ -6,13 +6,23 @@ use crate::canonical_json::canonical_json;
 
 /// Hashes parts, for data that is stored or published: SipHash-1-3 with 128 bits and a key of zeros, over each part
 /// preceded by its length. The hash is the same on every machine and in every version.
-pub fn stable_hash(parts: &[&[u8]]) -> [u8; 16] {
+pub fn stable_hash(parts: &[impl AsRef<[u8]>]) -> [u8; 16] {
     let mut hasher = SipHasher13::new();
     for part in parts {
+        let part = part.as_ref();
         hasher.write(&(part.len() as u64).to_le_bytes());
         hasher.write(part);
     }
     hasher.finish128().as_u128().to_be_bytes()
+}
+
+/// Returns a 128-bit id, not all zero. The same texts give the same id in every version and on every machine.
+///
+/// ```
+/// assert_ne!(sre_core::stable_id(&["ab", "c"]), sre_core::stable_id(&["a", "bc"]));
+/// ```
+pub fn stable_id(parts: &[&str]) -> [u8; 16] {
+    u128::from_be_bytes(stable_hash(parts)).max(1).to_be_bytes()
 }
 
 /// Returns a digest of a tool call's arguments: 32 hex digits, equal for equal JSON regardless of whitespace, the order
@@ -47,7 +57,7 @@ mod tests {
 
     #[test]
     fn parts_are_kept_apart() {
-        assert_ne!(stable_hash(&[b"ab", b"c"]), stable_hash(&[b"a", b"bc"]));
+        assert_ne!(stable_hash(&["ab", "c"]), stable_hash(&["a", "bc"]));
     }
 
     #[test]

@@ -100,9 +100,9 @@ pub use engine::{Collect, EventStage, Observe, Persist, SignalHandler};
 pub use event::{AgentEvent, Event, EventKind, InvalidEvent, InvalidId, SpanId, TraceId};
 pub use export::{
     BackendApi, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, InvalidExporter, JsonEntry, JsonObject,
-    Rejection, Resource, Wants, stable_id,
+    Rejection, Resource, Wants,
 };
-pub use hash::arguments_hash;
+pub use hash::{arguments_hash, stable_id};
 pub use http_client::{HttpClient, HttpError, NoHttp, ResponseLimit, retry_after};
 pub use journal::{JournalEntry, JournalStore};
 pub use ledger::{BudgetLimit, LedgerEntry, LedgerReservation, LedgerStore, LedgerTotals, ReserveOutcome};

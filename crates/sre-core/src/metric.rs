@@ -87,7 +87,7 @@ pub enum MetricValue {
 /// A distribution in exponential buckets: bucket `i` counts values in (base^i, base^(i+1)], base = 2^(2^-scale).
 ///
 /// Source: OpenTelemetry metrics data model, `ExponentialHistogram`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ExponentialHistogram {
     /// The resolution: 2^scale buckets for each doubling.
@@ -211,6 +211,19 @@ impl MetricUnit {
             Self::Bytes => Some("bytes"),
             Self::Dollars => Some("dollars"),
         }
+    }
+}
+
+impl Clone for ExponentialHistogram {
+    fn clone(&self) -> Self {
+        Self { buckets: self.buckets.clone(), ..*self }
+    }
+
+    /// Copies `source` without another allocation, if there is room for its buckets.
+    fn clone_from(&mut self, source: &Self) {
+        let mut buckets = std::mem::take(&mut self.buckets);
+        buckets.clone_from(&source.buckets);
+        *self = Self { buckets, ..*source };
     }
 }
 

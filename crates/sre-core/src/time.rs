@@ -83,6 +83,35 @@ impl Timestamp {
         self.since(earlier).as_nanos() as f64 / 1e6
     }
 
+    /// Passes the RFC 3339 text to `write`, without the machinery of formatting: exporters write times for every event.
+    fn with_text<T>(self, write: impl FnOnce(&str) -> T) -> T {
+        let (seconds, nanos) = (self.as_secs(), self.0.rem_euclid(1_000_000_000) as i32);
+        let time = jiff::Timestamp::new(seconds, nanos).expect("within years 1677 to 2262");
+        let time = jiff::tz::Offset::UTC.to_datetime(time);
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        let mut put = |place: usize, number: i8| {
+            (text[place], text[place + 1]) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
+        };
+        put(0, (time.year() / 100) as i8);
+        put(2, (time.year() % 100) as i8);
+        for (place, number) in
+            [(5, time.month()), (8, time.day()), (11, time.hour()), (14, time.minute()), (17, time.second())]
+        {
+            put(place, number);
+        }
+        let (mut end, mut rest) = (19, nanos);
+        for place in (20..29).rev().take_while(|_| nanos != 0) {
+            // The fraction ends with its last digit that is not 0.
+            if end == 19 && rest % 10 != 0 {
+                end = place + 1;
+            }
+            text[place] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        text[end] = b'Z';
+        write(std::str::from_utf8(&text[..=end]).expect("digits"))
+    }
+
     /// Adds a duration, saturating in the year 2262.
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
@@ -100,10 +129,7 @@ pub(crate) fn nanos(duration: Duration) -> i64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
-            Ok(time) => time.fmt(f),
-            Err(_) => write!(f, "{}ns", self.0),
-        }
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -123,7 +149,11 @@ impl FromStr for Timestamp {
 /// Serializes as RFC 3339 in human-readable formats and as nanoseconds in others.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            self.with_text(|text| serializer.serialize_str(text))
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
@@ -167,6 +197,27 @@ impl de::Visitor<'_> for TimeVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_those_of_jiff() {
+        for nanos in [
+            i64::MIN,
+            -1,
+            0,
+            1,
+            999_999_999,
+            951_782_400_000_000_000,
+            1_795_402_933_500_000_000,
+            1_795_402_933_000_000_120,
+            4_107_542_399_999_999_999,
+            i64::MAX,
+        ] {
+            let expected = jiff::Timestamp::from_nanosecond(nanos.into()).unwrap().to_string();
+            let time = Timestamp::from_nanos(nanos);
+            assert_eq!(time.to_string(), expected);
+            assert_eq!(serde_json::to_string(&time).unwrap(), format!("\"{expected}\""));
+        }
+    }
 
     #[test]
     fn both_forms_are_parsed_and_impossible_times_rejected() {

@@ -1,8 +1,9 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
-use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Snapshot, Wants};
-use sre_otlp::{Span, resource, send_spans};
+use sre_core::private::lock;
+use sre_core::{EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Wants};
+use sre_otlp::{Spans, send_spans};
 
 use crate::settings::{AgentOpsSettings, NAME, Project};
 use crate::token::Token;
@@ -25,44 +26,40 @@ impl AgentOpsExporter {
     async fn send(
         &self,
         batch: &ExportBatch<'_>,
-        spans: Vec<Span>,
+        spans: &Spans,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
         if spans.is_empty() {
             return Ok(ExportReport::default());
         }
-        let known = self.token().clone().filter(|token| token.is_valid(batch.at));
+        let known = lock(&self.token).clone().filter(|token| token.is_valid(batch.at));
         if let Some(token) = known {
-            match send_with(&token, batch, spans.clone(), http).await {
-                Err(error) if error.is_unauthorized() => *self.token() = None,
+            match send_with(&token, batch, spans, http).await {
+                Err(error) if error.is_unauthorized() => *lock(&self.token) = None,
                 answer => return answer,
             }
         }
         let token = Token::fetch(&self.project, batch.at, http).await?;
-        *self.token() = Some(token.clone());
+        *lock(&self.token) = Some(token.clone());
         let answer = send_with(&token, batch, spans, http).await;
         if answer.as_ref().is_err_and(ExportError::is_unauthorized) {
-            *self.token() = None;
+            *lock(&self.token) = None;
         }
         answer
-    }
-
-    fn token(&self) -> MutexGuard<'_, Option<Token>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn send_with(
     token: &Token,
     batch: &ExportBatch<'_>,
-    spans: Vec<Span>,
+    spans: &Spans,
     http: &dyn HttpClient,
 ) -> Result<ExportReport, ExportError> {
     let mut project = batch.resource.clone();
     if let Some(id) = &token.project_id {
         project = project.with("agentops.project.id", id);
     }
-    send_spans(&token.otlp, "/v1/traces", resource(&project), spans, batch.at, http).await
+    send_spans(&token.otlp, "/v1/traces", &project, spans, batch.at, http).await
 }
 
 #[async_trait]
@@ -77,13 +74,13 @@ impl Exporter for AgentOpsExporter {
 
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let tags = &self.project.tags;
-        let objectives = batch.snapshots.iter().filter_map(|snapshot| match snapshot {
-            Snapshot::Slo(slo) => Some(objective::map(slo, tags, batch.at)),
-            _ => None,
-        });
-        let events = batch.events.iter().filter_map(|event| mapping::map(event, tags));
-        let spans: Vec<Span> = objectives.chain(events).collect();
+        let mut spans = Spans::with_capacity(batch.len());
+        batch.objectives().for_each(|slo| spans.add(|span| objective::write_span(slo, tags, batch.at, span)));
+        for event in batch.events {
+            let Some(place) = EventSpan::of(event) else { continue };
+            spans.add(|span| mapping::write_span(event, &place, tags, span));
+        }
         let ignored = batch.len() - spans.len();
-        Ok(self.send(batch, spans, http).await?.with_ignored(ignored))
+        Ok(self.send(batch, &spans, http).await?.with_ignored(ignored))
     }
 }

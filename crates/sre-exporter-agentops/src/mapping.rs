@@ -1,25 +1,30 @@
 use sre_core::event::{Evaluation, Handoff, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished, ToolCall};
 use sre_core::{AgentEvent, Event, EventSpan};
-use sre_otlp::{Attributes, Span, SpanKind};
+use sre_otlp::{Attributes, Name, SpanKind, SpanWriter};
 
-/// Converts an event to a span; `None` for events that are not spans.
-pub(crate) fn map(event: &AgentEvent, tags: &[String]) -> Option<Span> {
-    let place = EventSpan::of(event)?;
-    let mut attributes = Attributes::default();
+/// Begins the keys of what AgentOps' conventions do not name.
+const METADATA: &str = "trace.metadata.";
+
+/// Writes the span of an event.
+pub(crate) fn write_span(event: &AgentEvent, place: &EventSpan<'_>, tags: &[String], span: &mut SpanWriter<'_>) {
+    let mut attributes = span.attributes();
     let (operation, kind) = describe(event, tags, &mut attributes);
     attributes.text("agentops.span.kind", kind);
-    attributes.text("operation.name", operation.as_str());
+    attributes.texts("operation.name", &operation);
     attributes.text("agent.name", event.agent.as_str());
     if place.outcome == Some(false) {
         attributes.text("error.type", "_OTHER");
         attributes.text("error.message", place.error);
     }
-    event.attributes.iter().for_each(|(key, value)| attributes.json(&format!("trace.metadata.{key}"), value));
-    Some(sre_otlp::span(&place, format!("{operation}.{kind}"), SpanKind::Internal, attributes))
+    let mut metadata = attributes.prefixed(METADATA);
+    event.attributes.iter().for_each(|(key, value)| metadata.json(key, value));
+    span.name(&[operation[0], operation[1], ".", kind]);
+    span.kind(SpanKind::Internal);
+    span.place(place);
 }
 
 /// Adds the attributes of an event, and returns the operation's name and kind.
-fn describe(event: &AgentEvent, tags: &[String], attributes: &mut Attributes) -> (String, &'static str) {
+fn describe<'a>(event: &'a AgentEvent, tags: &[String], attributes: &mut Attributes<'_>) -> (Name<'a>, &'static str) {
     match &event.event {
         Event::TaskFinished(TaskFinished { success, cost_usd, .. }) => {
             let end_state = match success {
@@ -31,56 +36,56 @@ fn describe(event: &AgentEvent, tags: &[String], attributes: &mut Attributes) ->
             if !tags.is_empty() {
                 attributes.json("agentops.tags", &tags.into());
             }
-            attributes.text("trace.metadata.task", event.task.as_deref());
+            attributes.prefixed(METADATA).text("task", event.task.as_deref());
             // AgentOps adds up the costs of a trace's spans.
-            attributes.text("trace.metadata.cost_usd", cost_usd.map(|cost| cost.to_string()).as_deref());
-            (event.agent.clone(), "session")
+            attributes.prefixed(METADATA).text("cost_usd", cost_usd.map(|cost| cost.to_string()).as_deref());
+            ([&event.agent, ""], "session")
         }
         Event::StepFinished(StepFinished { name, kind, .. }) => {
-            attributes.text("trace.metadata.step.kind", kind.as_str());
-            (name.clone(), if kind == "agent_task" { "task" } else { "operation" })
+            attributes.prefixed(METADATA).text("step.kind", kind.as_str());
+            ([name, ""], if kind == "agent_task" { "task" } else { "operation" })
         }
         Event::LlmCall(call) => {
             describe_call(call, attributes);
-            (call.model.clone().unwrap_or_else(|| "model call".to_owned()), "llm")
+            ([call.model.as_deref().unwrap_or("model call"), ""], "llm")
         }
         Event::ToolCall(ToolCall { tool, arguments_hash, success, correct, .. }) => {
             attributes.text("tool.name", tool.as_str());
             attributes.text("tool.status", if *success { "succeeded" } else { "failed" });
-            attributes.text("trace.metadata.tool.arguments_hash", arguments_hash.as_deref());
-            attributes.bool("trace.metadata.tool.correct", *correct);
-            (tool.clone(), "tool")
+            attributes.prefixed(METADATA).text("tool.arguments_hash", arguments_hash.as_deref());
+            attributes.prefixed(METADATA).bool("tool.correct", *correct);
+            ([tool, ""], "tool")
         }
         Event::Handoff(Handoff { from, to, depth, .. }) => {
             attributes.text("from_agent", from.as_str());
             attributes.text("to_agent", to.as_str());
-            attributes.int("trace.metadata.handoff.depth", u64::from(*depth));
-            (format!("handoff to {to}"), "agent")
+            attributes.prefixed(METADATA).int("handoff.depth", u64::from(*depth));
+            (["handoff to ", to], "agent")
         }
         Event::Message(Message { sender, .. }) => {
-            attributes.text("trace.metadata.sender", sender.as_str());
-            ("message".to_owned(), "text")
+            attributes.prefixed(METADATA).text("sender", sender.as_str());
+            (["message", ""], "text")
         }
         Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => {
-            attributes.bool("trace.metadata.compliant", *compliant);
-            (policy.clone(), "guardrail")
+            attributes.prefixed(METADATA).bool("compliant", *compliant);
+            ([policy, ""], "guardrail")
         }
         Event::Evaluation(Evaluation { metric, score, confidence, .. }) => {
-            attributes.double("trace.metadata.score", *score);
-            attributes.bool("trace.metadata.passed", event.event.outcome());
-            attributes.double("trace.metadata.confidence", *confidence);
-            (metric.clone(), "operation")
+            attributes.prefixed(METADATA).double("score", *score);
+            attributes.prefixed(METADATA).bool("passed", event.event.outcome());
+            attributes.prefixed(METADATA).double("confidence", *confidence);
+            ([metric, ""], "operation")
         }
         Event::HttpRequest(request) => {
             attributes.text("http.url", request.url_without_secrets());
             attributes.int("http.status_code", request.status_code.map(u64::from));
-            ("request".to_owned(), "http")
+            (["request", ""], "http")
         }
-        other => (other.kind().to_string(), "unknown"),
+        other => ([other.kind().as_str(), ""], "unknown"),
     }
 }
 
-fn describe_call(call: &LlmCall, attributes: &mut Attributes) {
+fn describe_call(call: &LlmCall, attributes: &mut Attributes<'_>) {
     attributes.text("gen_ai.system", call.provider.as_deref());
     attributes.text("gen_ai.request.model", call.model.as_deref());
     attributes.text("gen_ai.response.model", call.model.as_deref());

@@ -1,12 +1,10 @@
-use sre_core::{SloSnapshot, Timestamp, stable_id};
-use sre_otlp::{Attributes, Span, SpanKind, unix_nanos};
+use sre_core::{SloSnapshot, SpanId, Timestamp, TraceId};
+use sre_otlp::{SpanKind, SpanWriter};
 
-/// Returns the span of an objective at one time. The spans of an objective and agent on one day (UTC) are a trace.
-pub(crate) fn map(slo: &SloSnapshot, tags: &[String], at: Timestamp) -> Span {
+/// Writes the span of an objective at one time. The spans of an objective and agent on one day (UTC) are a trace.
+pub(crate) fn write_span(slo: &SloSnapshot, tags: &[String], at: Timestamp, span: &mut SpanWriter<'_>) {
     let day = at.as_secs().div_euclid(86_400).to_string();
-    let trace_id = stable_id(&["slo", &slo.name, &slo.agent, &day]);
-    let span_id = stable_id(&["slo", &slo.name, &slo.agent, &at.as_nanos().to_string()]);
-    let mut attributes = Attributes::default();
+    let mut attributes = span.attributes();
     attributes.text("agentops.span.kind", "operation");
     attributes.text("operation.name", slo.name.as_str());
     attributes.text("agent.name", Some(slo.agent.as_str()).filter(|agent| !agent.is_empty()));
@@ -22,14 +20,9 @@ pub(crate) fn map(slo: &SloSnapshot, tags: &[String], at: Timestamp) -> Span {
         set(&format!("burn_rate.{}", burn.window), burn.rate);
     }
     attributes.text(&format!("trace.metadata.slo.{}.status", slo.name), slo.status.as_str());
-    Span {
-        trace_id: trace_id.to_vec(),
-        span_id: span_id[8..].to_vec(),
-        name: format!("slo {}.operation", slo.name),
-        kind: SpanKind::Internal.into(),
-        start_time_unix_nano: unix_nanos(at),
-        end_time_unix_nano: unix_nanos(at),
-        attributes: attributes.into_inner(),
-        ..Span::default()
-    }
+    span.name(&["slo ", &slo.name, ".operation"]);
+    span.kind(SpanKind::Internal);
+    let trace = TraceId::derived(&["slo", &slo.name, &slo.agent, &day]);
+    span.ids(trace, SpanId::derived(&["slo", &slo.name, &slo.agent, &at.as_nanos().to_string()]), None);
+    span.times(at, at);
 }

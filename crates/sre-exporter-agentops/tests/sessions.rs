@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use sre_core::{
-    AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, HttpError, Resource, Secret, SloSnapshot,
-    Snapshot, Status, Timestamp, Window,
+    AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, HttpError, Recorder, Resource, Secret,
+    SloSnapshot, Snapshot, Status, Timestamp, Window,
 };
 use sre_exporter_agentops::{AgentOpsExporter, AgentOpsSettings};
-use sre_testkit::otlp;
+use sre_testkit::{clients, otlp};
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -121,18 +121,17 @@ fn attribute<'a>(span: &'a Value, key: &str) -> Option<&'a Value> {
 
 #[tokio::test]
 async fn sessions_are_laid_beside_those_of_agentops_client() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/agentops.json");
-    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let theirs = recorded["requests"].as_array().unwrap();
+    let theirs = clients::requests("agentops");
     let agentops = AgentOps::default();
     export(&exporter(), &agentops, START.as_secs()).await.unwrap();
     let ours = agentops.requests.lock().unwrap();
-    for (ours, theirs) in ours.iter().zip(theirs) {
+    for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(
             (ours.method().as_str(), ours.uri().path()),
             (theirs["method"].as_str().unwrap(), theirs["path"].as_str().unwrap(),)
         );
         assert_eq!(ours.headers()["content-type"], theirs["headers"]["content-type"].as_str().unwrap());
+        clients::assert_wire_len(ours.body().len(), clients::wire_len(theirs));
     }
     let token: Value = serde_json::from_slice(ours[0].body()).unwrap();
     assert_eq!(token, theirs[0]["body"]);
@@ -150,6 +149,27 @@ async fn sessions_are_laid_beside_those_of_agentops_client() {
         assert_eq!(has_parent(ours), has_parent(theirs), "{}", ours["name"]);
     }
     assert_eq!(attribute(&spans[3], "agentops.session.end_state").unwrap(), "Indeterminate");
+}
+
+#[tokio::test]
+async fn a_task_that_a_program_records_itself_is_a_session() {
+    let (recorded, agentops) = (Arc::new(Mutex::new(Vec::new())), AgentOps::default());
+    let sink = recorded.clone();
+    let recorder = Recorder::new(Arc::new(move |event| sink.lock().unwrap().push(Arc::new(event))));
+    let session = recorder.start("support");
+    session.tool_call("lookup", Some("down"));
+    session.end(false, Some("no answer"));
+    let (events, resource) = (recorded.lock().unwrap().clone(), Resource::new("agents"));
+    let batch = ExportBatch::new(START, &resource).with_events(&events);
+    assert_eq!(exporter().export(&batch, &agentops).await.unwrap().accepted, 2);
+    let request = agentops.requests.lock().unwrap().pop().unwrap();
+    let (spans, _) = spans(&request);
+    assert_eq!(
+        (&spans[0]["name"], attribute(&spans[0], "tool.status").unwrap()),
+        (&json!("lookup.tool"), &json!("failed"))
+    );
+    assert_eq!(attribute(&spans[1], "agentops.session.end_state").unwrap(), "Fail");
+    assert_eq!(spans[0]["parentSpanId"], spans[1]["spanId"]);
 }
 
 #[tokio::test]

@@ -16,9 +16,9 @@ use crate::{objectives, scores, spans};
 /// Sends events and the state of objectives to Braintrust.
 #[derive(Debug)]
 pub struct BraintrustExporter {
-    project: Project,
-    registry: Registry,
-    traces: Mutex<Traces>,
+    pub(crate) project: Project,
+    pub(crate) registry: Registry,
+    pub(crate) traces: Mutex<Traces>,
 }
 
 impl BraintrustExporter {
@@ -33,7 +33,10 @@ impl BraintrustExporter {
         if let Some(body) = rows.into_body() {
             let path = match &self.project.experiment {
                 Some(name) => {
-                    let id = self.registry.experiment(&self.project, name, batch.at, http).await?;
+                    let id = self
+                        .registry
+                        .experiment(&self.registry.experiment, &self.project, name, batch.at, http)
+                        .await?;
                     format!("/v1/experiment/{id}/insert")
                 }
                 None => self.logs(batch.at, http).await?,
@@ -91,11 +94,11 @@ impl BraintrustExporter {
         Ok(ExportReport::accepted(taken).with_ignored(batch.snapshots.len() - taken))
     }
 
-    async fn logs(&self, at: Timestamp, http: &dyn HttpClient) -> Result<String, ExportError> {
+    pub(crate) async fn logs(&self, at: Timestamp, http: &dyn HttpClient) -> Result<String, ExportError> {
         Ok(format!("/v1/project_logs/{}/insert", self.registry.project(&self.project, at, http).await?))
     }
 
-    async fn insert(
+    pub(crate) async fn insert(
         &self,
         path: &str,
         body: &Body<'_>,

@@ -41,7 +41,20 @@
 //! - `context` and `exec_counter`, which say where in the code a span was logged, are left out, and so are `input` and `output`,
 //!   which events do not have. The root of an experiment has agent and task as `input`.
 //! - `_is_merge` is always sent.
+//!
+//! For the same run, the rows are at most 1.1 times as long as those of the client (`tests/protocol.rs`).
+//!
+//! # The reference's methods
+//!
+//! | of the reference | here |
+//! | --- | --- |
+//! | `log_eval(trace_id, agent_id, slo_name, scores, …)` | [`BraintrustExporter::log_eval`]; evaluations among events are exported anyway |
+//! | `log_experiment(name, entries)` | [`BraintrustExporter::log_experiment`] |
+//! | `export_slo(trace_id, slo)` | the snapshot of an objective, which the outbox exports at every interval |
+//! | `record_cost(trace_id, agent_id, cost_usd, …)` | [`BraintrustExporter::record_cost`] |
+//! | `is_offline`, `evaluations`, `experiments`, `clear()`, `get_stats()` | `Outbox::stats`: what was sent is not kept |
 mod exporter;
+mod manual;
 mod objectives;
 mod registry;
 mod row;
@@ -51,4 +64,5 @@ mod spans;
 mod traces;
 
 pub use exporter::BraintrustExporter;
+pub use manual::{CostRecord, EvalRecord};
 pub use settings::BraintrustSettings;

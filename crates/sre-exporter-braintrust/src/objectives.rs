@@ -1,6 +1,6 @@
 use sre_core::{SloSnapshot, SpanId, Timestamp, TraceId, stable_id};
 
-use crate::row::{Rank, Row, Span, SpanAttributes, id_of};
+use crate::row::{Content, Rank, Row, Span, SpanAttributes, id_of};
 use crate::spans::seconds;
 
 /// Converts the state of an objective to a row, which is a trace of its own. The same snapshot is the same row.
@@ -10,7 +10,7 @@ pub(crate) fn row(slo: &SloSnapshot, at: Timestamp) -> Row<'_> {
     let span = SpanId::from_native(&trace.to_string(), "slo");
     let budget = &slo.error_budget;
     let name = |what: &str| format!("slo.{}.{what}", slo.name);
-    let mut row = Row { id: id_of(trace, span), output: Some(slo.status.as_str()), ..Row::default() };
+    let mut row = Row { id: id_of(trace, span), output: Some(Content::Text(slo.status.as_str())), ..Row::default() };
     // A score is from 0 to 1: the exact share, which is negative when overspent, is a metric.
     let share = |value: Option<f64>| value.map(|value| value.clamp(0.0, 1.0));
     row.scores.put(name("budget_remaining"), share(budget.remaining));

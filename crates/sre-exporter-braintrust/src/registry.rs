@@ -11,7 +11,8 @@ use crate::settings::{NAME, Project};
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     project: Mutex<Option<String>>,
-    experiment: Mutex<Option<String>>,
+    /// That of the settings.
+    pub(crate) experiment: Mutex<Option<String>>,
 }
 
 /// The response to a registration. Braintrust returns an existing project or experiment of the name unmodified.
@@ -33,9 +34,10 @@ impl Registry {
         register(&self.project, project, "/v1/project", &body, at, http).await
     }
 
-    /// Returns the id of the experiment with this name.
+    /// Returns the id of the experiment with this name, which is kept in `known`.
     pub(crate) async fn experiment(
         &self,
+        known: &Mutex<Option<String>>,
         project: &Project,
         name: &str,
         at: Timestamp,
@@ -43,7 +45,7 @@ impl Registry {
     ) -> Result<String, ExportError> {
         let project_id = self.project(project, at, http).await?;
         let body = json!({"project_id": project_id, "name": name, "ensure_new": false, "public": false});
-        register(&self.experiment, project, "/v1/experiment", &body, at, http).await
+        register(known, project, "/v1/experiment", &body, at, http).await
     }
 
     /// Forgets the ids, because Braintrust does not know them any more.

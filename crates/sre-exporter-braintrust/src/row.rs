@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use sre_core::{JsonObject, SpanId, Timestamp, TraceId};
 
 /// The rows of a request, one for each id.
@@ -31,9 +32,11 @@ pub(crate) struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) input: Option<Input<'a>>,
+    pub(crate) input: Option<Content<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) output: Option<&'a str>,
+    pub(crate) output: Option<Content<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expected: Option<Content<'a>>,
 }
 
 /// Always true.
@@ -67,11 +70,13 @@ pub(crate) struct SpanAttributes<'a> {
     pub(crate) kind: &'static str,
 }
 
-/// What Braintrust compares test cases of experiments by.
+/// An input or output. By its input, Braintrust compares test cases of experiments.
 #[derive(Serialize)]
-pub(crate) struct Input<'a> {
-    pub(crate) agent: &'a str,
-    pub(crate) task: Option<&'a str>,
+#[serde(untagged)]
+pub(crate) enum Content<'a> {
+    Task { agent: &'a str, task: Option<&'a str> },
+    Text(&'a str),
+    Json(&'a Value),
 }
 
 /// Which of several events of the same span names its row.
@@ -107,7 +112,8 @@ impl<'a> Rows<'a> {
         known.metadata.merge(row.metadata);
         known.error = row.error.or(known.error);
         known.input = row.input.or(known.input.take());
-        known.output = row.output.or(known.output);
+        known.output = row.output.or(known.output.take());
+        known.expected = row.expected.or(known.expected.take());
     }
 
     /// Returns the body of a request, or `None` without rows.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use sre_core::event::{Handoff, LlmCall, Message, StepFinished, TaskFinished, TaskStarted, ToolCall};
 use sre_core::{AgentEvent, Event, EventSpan, JsonObject, Resource, Timestamp, Usd};
 
-use crate::row::{Input, Rank, Row, Span, SpanAttributes, id_of};
+use crate::row::{Content, Rank, Row, Span, SpanAttributes, id_of};
 use crate::traces::Position;
 
 /// Converts an event to its row.
@@ -27,10 +27,10 @@ pub(crate) fn row<'a>(
     let (name, kind) = describe(event, &mut metadata, &mut metrics);
     if is_root {
         resource.attributes.iter().for_each(|(key, value)| metadata.put(key, value));
-        metadata.put("parent_span_id", span.parent_span_id.map(|id| id.to_string()));
+        metadata.put("parent_span_id", span.parent_span_id);
     }
     if id != span.span_id {
-        metadata.put("otel_span_id", span.span_id.to_string());
+        metadata.put("otel_span_id", span.span_id);
     }
     let is_test_case = is_root && is_experiment;
     Row {
@@ -46,7 +46,7 @@ pub(crate) fn row<'a>(
         metrics,
         metadata,
         error: (span.outcome == Some(false)).then(|| span.error.unwrap_or("failed")),
-        input: is_test_case.then(|| Input { agent: &event.agent, task: event.task.as_deref() }),
+        input: is_test_case.then(|| Content::Task { agent: &event.agent, task: event.task.as_deref() }),
         ..Row::default()
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, ExportBatch, Exporter, HttpClient, Resource, Secret, Snapshot, Timestamp};
-use sre_exporter_braintrust::{BraintrustExporter, BraintrustSettings};
-use sre_testkit::conformance;
+use sre_exporter_braintrust::{BraintrustExporter, BraintrustSettings, CostRecord, EvalRecord};
+use sre_testkit::{clients, conformance};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -169,30 +169,64 @@ async fn an_overspent_budget_has_the_score_0_and_the_exact_metric() {
     assert_eq!(rows[0]["metadata"]["status"], "exhausted");
 }
 
+#[tokio::test]
+async fn a_program_logs_evaluations_experiments_and_costs_itself() {
+    let sink = Sink::new().await;
+    let (exporter, http, at) = (sink.exporter(None), &*sink.http, Timestamp::from_secs(100));
+    sink.send(&exporter, &[START]).await;
+    let trace = TRACE.parse().unwrap();
+    let record = EvalRecord {
+        name: "tone".to_owned(),
+        agent: "support".to_owned(),
+        scores: [("tone".to_owned(), 0.75), ("length".to_owned(), 12.0)].into(),
+        input: json!({"q": "where"}),
+        output: json!("here"),
+        ..EvalRecord::default()
+    };
+    exporter.log_eval(trace, &record, at, http).await.unwrap();
+    exporter.log_experiment("nightly", &[record.clone(), record.clone()], at, http).await.unwrap();
+    let cost = CostRecord { agent: "support".to_owned(), cost: "0.50".parse().unwrap(), ..CostRecord::default() };
+    for _ in 0..2 {
+        exporter.record_cost(trace, &cost, at, http).await.unwrap();
+    }
+    let rows = sink.rows().await;
+    let eval = &rows[1];
+    assert_eq!(
+        (&eval["scores"], &eval["input"], &eval["output"]),
+        (&json!({"tone": 0.75}), &json!({"q": "where"}), &json!("here"))
+    );
+    assert_eq!((&eval["root_span_id"], &eval["span_parents"]), (&json!(TRACE), &json!(["00000000000000a1"])));
+    assert!(rows[2]["root_span_id"] != rows[3]["root_span_id"] && rows[2]["span_parents"].is_null(), "{rows:#?}");
+    assert_eq!(rows[4]["metrics"]["estimated_cost"], 0.5);
+    assert_eq!(rows[4], rows[5], "the same cost is the same row");
+    let paths = sink.paths().await;
+    assert_eq!(
+        paths[3..6],
+        [
+            "/v1/experiment",
+            "/v1/experiment/00000000-0000-0000-0000-000000000002/insert",
+            "/v1/project_logs/00000000-0000-0000-0000-000000000002/insert"
+        ]
+    );
+}
+
 /// The run of the recording: a task with a model call, a failing tool call and a score; and the same in an experiment.
 #[tokio::test]
 async fn rows_have_the_fields_of_the_vendors_client() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/braintrust.json");
-    let recording: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let recorded = clients::requests("braintrust");
     let sink = Sink::new().await;
     for experiment in [None, Some("exp")] {
         sink.send(&sink.exporter(experiment), &[START, CALL, TOOL, CHECKED, END]).await;
     }
     let requests = sink.requests().await;
     let ours = sink.rows().await;
-    let bytes = |rows: &[Value]| rows.iter().map(|row| row.to_string().len()).sum::<usize>();
-    let theirs =
-        recording["requests"].as_array().unwrap().iter().filter_map(|request| request["body"]["rows"].as_array());
-    let theirs = bytes(theirs.clone().next().expect("the logs"));
-    assert!(
-        bytes(&ours[..3]) * 10 <= theirs * 11,
-        "{} bytes, beside {theirs} of the vendor's client",
-        bytes(&ours[..3])
-    );
+    let logs = requests.iter().find(|request| request.url.path().ends_with("/insert")).expect("the logs");
+    let theirs = recorded.iter().find(|request| request["path"] == "/logs3").expect("the logs");
+    clients::assert_wire_len(logs.body.len(), clients::wire_len(theirs));
     // What is left out, and why: see the crate's documentation.
     let left_out = ["context", "log_id", "project_id", "experiment_id", "org_name", "input", "output", "expected"];
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    for theirs in recording["requests"].as_array().unwrap() {
+    for theirs in &recorded {
         let (path, body) = (theirs["path"].as_str().unwrap(), &theirs["body"]);
         match path {
             "/v1/project" | "/v1/experiment" => {

@@ -20,6 +20,20 @@ pub(crate) struct Distribution<'a> {
     host: Option<&'a str>,
 }
 
+impl<'a> Distribution<'a> {
+    /// Returns a distribution with one value.
+    pub(crate) fn of_value(
+        metric: &'static str,
+        value: f64,
+        tags: Vec<String>,
+        origin: &'a Origin,
+        at: Timestamp,
+    ) -> Self {
+        let points = vec![(at.as_secs(), vec![value])];
+        Self { metric, r#type: "distribution", points, tags, host: origin.host.as_deref() }
+    }
+}
+
 /// Values by their second.
 type Points = BTreeMap<i64, Vec<f64>>;
 type Tags<'a> = Vec<(&'static str, &'a str)>;

@@ -1,80 +1,73 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use http::Method;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
+use sre_core::private::lock;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Resource, SloSnapshot, Snapshot,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot,
     Timestamp, Wants,
 };
 
 use crate::check::ServiceCheck;
 use crate::distribution::Distributions;
-use crate::event::{DatadogEvent, FORGOTTEN_AFTER, Statuses};
+use crate::event::{FORGOTTEN_AFTER, Statuses};
 use crate::objective::SloObject;
 use crate::origin::Origin;
-use crate::series::{AllTotals, SeriesBatch};
+use crate::series::SeriesWriter;
 use crate::settings::{DatadogSettings, NAME, Organisation};
-use crate::totals::Totals;
 
 /// Sends metrics, costs and the state of objectives to Datadog.
 pub struct DatadogExporter {
-    organisation: Organisation,
-    totals: Mutex<AllTotals>,
+    pub(crate) organisation: Organisation,
+    series: Mutex<SeriesWriter>,
     statuses: Mutex<Statuses>,
     /// The SLOs in Datadog that are in step, by key.
     synced: Mutex<HashMap<String, (SloObject, Timestamp)>>,
 }
 
 const SERIES: &str = "/api/v2/series";
-const DISTRIBUTIONS: &str = "/api/v1/distribution_points";
+pub(crate) const DISTRIBUTIONS: &str = "/api/v1/distribution_points";
 const CHECKS: &str = "/api/v1/check_run";
-const EVENTS: &str = "/api/v1/events";
+pub(crate) const EVENTS: &str = "/api/v1/events";
 
 impl DatadogExporter {
     /// Creates an exporter, without connecting to Datadog.
     pub fn new(settings: DatadogSettings) -> Result<Self, InvalidExporter> {
         let organisation = Organisation::try_from(settings)?;
-        let initial = organisation.initial_counts;
-        let totals = AllTotals { counters: Totals::new(initial), histograms: Totals::new(initial) };
-        let (totals, statuses, synced) = (Mutex::new(totals), Mutex::default(), Mutex::default());
-        Ok(Self { organisation, totals, statuses, synced })
-    }
-
-    /// Sends an event of your own, such as a deployment. `resource` is that of the [outbox](ExportBatch::resource).
-    pub async fn submit_event(
-        &self,
-        event: &DatadogEvent,
-        resource: &Resource,
-        at: Timestamp,
-        http: &dyn HttpClient,
-    ) -> Result<ExportReport, ExportError> {
-        let origin = self.organisation.origin.of(resource);
-        self.send(EVENTS, &event.body(&origin, at), 1, at, http).await
+        let series = Mutex::new(SeriesWriter::new(organisation.initial_counts));
+        Ok(Self { organisation, series, statuses: Mutex::default(), synced: Mutex::default() })
     }
 
     /// Sends the metrics, which include those of objectives.
-    async fn export_metrics(
+    pub(crate) async fn export_metrics(
         &self,
         batch: &ExportBatch<'_>,
         origin: &Origin,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        let mut series = SeriesBatch::new(origin, batch.at, self.organisation.interval);
-        let accepted = {
-            let totals = lock(&self.totals);
-            batch.metrics.iter().filter(|metric| series.add(metric, &totals)).count()
-        };
+        let (body, accepted) = self.series(batch, origin).map_err(|error| self.organisation.api.invalid(error))?;
         let ignored = batch.metrics.len() - accepted;
-        if series.series.is_empty() {
-            return Ok(ExportReport::default().with_ignored(ignored));
+        let Some(body) = body else { return Ok(ExportReport::default().with_ignored(ignored)) };
+        let api = &self.organisation.api;
+        let request = api.request(Method::POST, SERIES).header(CONTENT_TYPE, "application/json");
+        let answer = api.send_gzip(request, &[&body], batch.at, http).await?;
+        lock(&self.series).accept(batch.at);
+        Ok(self.report(answer.body(), accepted).with_ignored(ignored))
+    }
+
+    /// Returns the body with the metrics of a batch, if there are any, and the number of its metrics that have a value.
+    fn series(&self, batch: &ExportBatch<'_>, origin: &Origin) -> Result<(Option<Vec<u8>>, usize), serde_json::Error> {
+        let mut writer = lock(&self.series);
+        let mut series = writer.batch(origin, batch.at, self.organisation.interval, batch.metrics.len());
+        let mut accepted = 0;
+        for metric in batch.metrics {
+            accepted += usize::from(series.add(metric)?);
         }
-        let report = self.send(SERIES, &SeriesBody { series: &series.series }, accepted, batch.at, http).await?;
-        series.accept(&mut lock(&self.totals));
-        Ok(report.with_ignored(ignored))
+        Ok((series.into_body(), accepted))
     }
 
     /// Sends checks and events, and updates SLOs.
@@ -145,7 +138,7 @@ impl DatadogExporter {
     }
 
     /// Sends `records` records, and reads from the response how many were rejected.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         path: &str,
         body: &(impl Serialize + Sync),
@@ -158,14 +151,19 @@ impl DatadogExporter {
         let media_type = if path == DISTRIBUTIONS { "text/json" } else { "application/json" };
         let request = api.request(Method::POST, path).header(CONTENT_TYPE, media_type);
         let answer = api.send(request, body, at, http).await?;
-        let Answer { errors } = serde_json::from_slice(answer.body()).unwrap_or_default();
-        Ok(api.report(records, errors.len() as u64, errors.first().map_or("", String::as_str)))
+        Ok(self.report(answer.body(), records))
+    }
+
+    /// Returns the report of `records` records, of which the response says which were rejected.
+    fn report(&self, answer: &[u8], records: usize) -> ExportReport {
+        let Answer { errors } = serde_json::from_slice(answer).unwrap_or_default();
+        self.organisation.api.report(records, errors.len() as u64, errors.first().map_or("", String::as_str))
     }
 }
 
 #[derive(Serialize)]
-struct SeriesBody<'a, T> {
-    series: &'a [T],
+pub(crate) struct SeriesBody<'a, T> {
+    pub(crate) series: &'a [T],
 }
 
 /// The response to accepted records, with the errors of those that were not.
@@ -192,11 +190,6 @@ fn note(rejected: &mut BTreeMap<usize, String>, report: &ExportReport, mut place
             rejected.entry(place).or_insert_with(|| rejection.reason.to_string());
         }
     }
-}
-
-/// State is consistent after every change, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for DatadogExporter {

@@ -1,23 +1,21 @@
 use sre_core::ExponentialHistogram;
 
-/// Returns what was recorded after `before`; everything if the source has started anew.
-pub(crate) fn since(total: &ExponentialHistogram, before: &ExponentialHistogram) -> ExponentialHistogram {
-    let mut recorded = total.clone();
+/// Subtracts what was recorded before; nothing if the source has started anew.
+pub(crate) fn subtract(total: &mut ExponentialHistogram, before: &ExponentialHistogram) {
     if before.count > total.count || (before.count > 0 && before.scale < total.scale) {
-        return recorded;
+        return;
     }
     // A histogram halves its resolution as its values spread.
     let shift = (before.scale - total.scale).clamp(0, 31);
     for (index, count) in (before.offset..).zip(&before.buckets) {
         let place = usize::try_from((index >> shift) - total.offset).ok();
-        if let Some(bucket) = place.and_then(|place| recorded.buckets.get_mut(place)) {
+        if let Some(bucket) = place.and_then(|place| total.buckets.get_mut(place)) {
             *bucket = bucket.saturating_sub(*count);
         }
     }
-    recorded.zero_count = recorded.zero_count.saturating_sub(before.zero_count);
-    recorded.count -= before.count;
-    recorded.sum = (recorded.sum - before.sum).max(0.0);
-    recorded
+    total.zero_count = total.zero_count.saturating_sub(before.zero_count);
+    total.count -= before.count;
+    total.sum = (total.sum - before.sum).max(0.0);
 }
 
 /// Returns a quantile, to the middle of its bucket; `None` without values.
@@ -42,6 +40,12 @@ mod tests {
         let mut histogram = ExponentialHistogram::new(5);
         values.into_iter().for_each(|value| histogram.record(value));
         histogram
+    }
+
+    fn since(total: &ExponentialHistogram, before: &ExponentialHistogram) -> ExponentialHistogram {
+        let mut recorded = total.clone();
+        subtract(&mut recorded, before);
+        recorded
     }
 
     #[test]

@@ -1,20 +1,21 @@
 use serde::Serialize;
 use sre_core::{ExponentialHistogram, Metric, MetricUnit, MetricValue, Timestamp};
 
-use crate::histogram::{quantile, since};
-use crate::names;
+use crate::histogram::{quantile, subtract};
+use crate::names::{Tags, push_metric};
 use crate::origin::{HostResource, Origin};
-use crate::totals::{Change, Totals};
+use crate::settings::InitialCounts;
+use crate::totals::Totals;
 
 /// A series with one point, as `/api/v2/series` accepts it.
 ///
 /// Source: <https://docs.datadoghq.com/api/latest/metrics/#submit-metrics>.
 #[derive(Serialize)]
-pub(crate) struct Series<'a> {
-    metric: String,
+struct Series<'a> {
+    metric: &'a str,
     r#type: u8,
     points: [Point; 1],
-    tags: Vec<String>,
+    tags: &'a Tags,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,103 +33,140 @@ struct Point {
 const COUNT: u8 = 1;
 const GAUGE: u8 = 3;
 
-/// The totals of all counters and histograms.
+/// Converts metrics to series. The texts of one series are written over those of the one before, and what is remembered of a
+/// series is changed in place, so that a batch of the same series as the last one allocates nothing for them.
 #[derive(Debug)]
-pub(crate) struct AllTotals {
-    pub(crate) counters: Totals<f64>,
-    pub(crate) histograms: Totals<ExponentialHistogram>,
+pub(crate) struct SeriesWriter {
+    counters: Totals<f64>,
+    histograms: Totals<ExponentialHistogram>,
+    name: String,
+    tags: Tags,
+    /// The values of a histogram since the last batch.
+    recorded: ExponentialHistogram,
 }
 
-/// Converts the metrics of a batch to series.
+/// The series of a batch: the body of its request.
 pub(crate) struct SeriesBatch<'a> {
+    writer: &'a mut SeriesWriter,
     origin: &'a Origin,
     at: Timestamp,
     interval: u64,
-    pub(crate) series: Vec<Series<'a>>,
-    counters: Vec<Change<f64>>,
-    histograms: Vec<Change<ExponentialHistogram>>,
+    body: Vec<u8>,
 }
 
-impl<'a> SeriesBatch<'a> {
-    pub(crate) fn new(origin: &'a Origin, at: Timestamp, interval: u64) -> Self {
-        Self { origin, at, interval, series: Vec::new(), counters: Vec::new(), histograms: Vec::new() }
+/// The size that most series stay below, in bytes.
+const TYPICAL_SERIES: usize = 256;
+const BEGIN: &[u8] = br#"{"series":["#;
+
+impl SeriesWriter {
+    pub(crate) fn new(initial: InitialCounts) -> Self {
+        Self {
+            counters: Totals::new(initial),
+            histograms: Totals::new(initial),
+            name: String::new(),
+            tags: Tags::default(),
+            recorded: ExponentialHistogram::default(),
+        }
     }
 
+    /// Begins a batch of about `expected` metrics.
+    pub(crate) fn batch<'a>(
+        &'a mut self,
+        origin: &'a Origin,
+        at: Timestamp,
+        interval: u64,
+        expected: usize,
+    ) -> SeriesBatch<'a> {
+        self.counters.begin();
+        self.histograms.begin();
+        let mut body = Vec::with_capacity(BEGIN.len() + expected * TYPICAL_SERIES);
+        body.extend_from_slice(BEGIN);
+        SeriesBatch { writer: self, origin, at, interval, body }
+    }
+
+    /// Remembers the totals of the last batch, once Datadog has accepted its series.
+    pub(crate) fn accept(&mut self, at: Timestamp) {
+        self.counters.accept(at);
+        self.histograms.accept(at);
+    }
+}
+
+impl SeriesBatch<'_> {
     /// Adds a metric. Returns false if it has no value in Datadog: NaN, or infinite.
-    pub(crate) fn add(&mut self, metric: &Metric<'_>, totals: &AllTotals) -> bool {
-        let name = names::metric(&metric.name);
-        let tags = self.origin.tags_with(metric.labels.iter().map(|(key, value)| (&**key, &**value)));
+    pub(crate) fn add(&mut self, metric: &Metric<'_>) -> Result<bool, serde_json::Error> {
+        let SeriesWriter { counters, histograms, name, tags, recorded } = &mut *self.writer;
+        name.clear();
+        push_metric(name, &metric.name);
+        tags.clear();
+        metric.labels.iter().for_each(|(key, value)| tags.push(key, value));
+        self.origin.tags.iter().for_each(|tag| tags.push_stored(tag));
         let unit = unit(metric.unit);
         match &metric.value {
-            MetricValue::Gauge(value) if value.is_finite() => self.push(name, GAUGE, *value, tags, unit),
+            MetricValue::Gauge(value) if value.is_finite() => self.push(GAUGE, *value, unit)?,
             MetricValue::Counter(total) if total.is_finite() => {
-                let key = key(&name, &tags);
-                let before = totals.counters.before(&key, total, self.at);
+                let before = counters.stage(name, tags.as_str(), total, self.at);
                 // Less than before is a counter that started anew.
-                let change = if *total < before { *total } else { total - before };
-                self.push(name, COUNT, change, tags, unit);
-                self.counters.push(Change { key, before, total: *total });
+                let change = if total < before { *total } else { total - before };
+                self.push(COUNT, change, unit)?;
             }
             MetricValue::Histogram(total) if total.sum.is_finite() => {
-                let key = key(&name, &tags);
-                let before = totals.histograms.before(&key, total, self.at);
-                self.push_histogram(&name, &since(total, &before), &tags, unit);
-                self.histograms.push(Change { key, before, total: total.clone() });
+                recorded.clone_from(total);
+                subtract(recorded, histograms.stage(name, tags.as_str(), total, self.at));
+                self.push_histogram(unit)?;
             }
-            _ => return false,
+            _ => return Ok(false),
         }
-        true
+        Ok(true)
     }
 
-    /// Remembers the totals, once Datadog has accepted the series.
-    pub(crate) fn accept(self, totals: &mut AllTotals) {
-        totals.counters.accept(self.counters, self.at);
-        totals.histograms.accept(self.histograms, self.at);
+    /// Returns the body of the request; `None` without series.
+    pub(crate) fn into_body(mut self) -> Option<Vec<u8>> {
+        if self.body.len() == BEGIN.len() {
+            return None;
+        }
+        self.body.extend_from_slice(b"]}");
+        Some(self.body)
     }
 
     /// Source of the names: <https://docs.datadoghq.com/metrics/types/?tab=histogram>.
-    fn push_histogram(
-        &mut self,
-        name: &str,
-        values: &ExponentialHistogram,
-        tags: &[String],
-        unit: Option<&'static str>,
-    ) {
-        self.push(format!("{name}.count"), COUNT, values.count as f64, tags.to_vec(), None);
-        self.push(format!("{name}.sum"), COUNT, values.sum, tags.to_vec(), unit);
-        let average = (values.count > 0).then(|| values.sum / values.count as f64);
-        for (suffix, value) in [
-            ("avg", average),
-            ("median", quantile(values, 0.5)),
-            ("95percentile", quantile(values, 0.95)),
-            ("99percentile", quantile(values, 0.99)),
+    fn push_histogram(&mut self, unit: Option<&'static str>) -> Result<(), serde_json::Error> {
+        let values = &self.writer.recorded;
+        let (count, sum) = (values.count as f64, values.sum);
+        let average = (values.count > 0).then(|| sum / count);
+        let quantiles = [0.5, 0.95, 0.99].map(|ratio| quantile(values, ratio));
+        for (suffix, kind, value, unit) in [
+            (".count", COUNT, Some(count), None),
+            (".sum", COUNT, Some(sum), unit),
+            (".avg", GAUGE, average, unit),
+            (".median", GAUGE, quantiles[0], unit),
+            (".95percentile", GAUGE, quantiles[1], unit),
+            (".99percentile", GAUGE, quantiles[2], unit),
         ] {
-            if let Some(value) = value.filter(|value| value.is_finite()) {
-                self.push(format!("{name}.{suffix}"), GAUGE, value, tags.to_vec(), unit);
-            }
+            let Some(value) = value.filter(|value| value.is_finite()) else { continue };
+            let length = self.writer.name.len();
+            self.writer.name.push_str(suffix);
+            self.push(kind, value, unit)?;
+            self.writer.name.truncate(length);
         }
+        Ok(())
     }
 
-    fn push(&mut self, metric: String, kind: u8, value: f64, tags: Vec<String>, unit: Option<&'static str>) {
-        self.series.push(Series {
-            metric,
+    /// Writes the series of the current name and tags.
+    fn push(&mut self, kind: u8, value: f64, unit: Option<&'static str>) -> Result<(), serde_json::Error> {
+        if self.body.len() > BEGIN.len() {
+            self.body.push(b',');
+        }
+        let series = Series {
+            metric: &self.writer.name,
             r#type: kind,
             points: [Point { timestamp: self.at.as_secs(), value }],
-            tags,
+            tags: &self.writer.tags,
             interval: (kind == COUNT).then_some(self.interval),
             unit,
             resources: self.origin.resources(),
-        });
+        };
+        serde_json::to_writer(&mut self.body, &series)
     }
-}
-
-fn key(name: &str, tags: &[String]) -> String {
-    let mut key = name.to_owned();
-    for tag in tags {
-        key.push(',');
-        key.push_str(tag);
-    }
-    key
 }
 
 /// Source: <https://docs.datadoghq.com/metrics/units/>.

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use sre_core::Timestamp;
+use sre_core::{Timestamp, stable_id};
 
 use crate::event::FORGOTTEN_AFTER;
 use crate::settings::InitialCounts;
@@ -11,46 +11,63 @@ pub(crate) struct Totals<T> {
     initial: InitialCounts,
     /// The time of the first accepted batch.
     first: Option<Timestamp>,
-    last: HashMap<String, Last<T>>,
+    /// The number of the batch whose totals are staged.
+    batch: u64,
+    series: HashMap<[u8; 16], Series<T>>,
 }
 
 #[derive(Debug)]
-struct Last<T> {
-    at: Timestamp,
+struct Series<T> {
+    /// The time of the total; `None` if none was accepted.
+    at: Option<Timestamp>,
     /// The total before, for a batch that is sent again because another of its requests failed.
     before: T,
     total: T,
-}
-
-/// A total that is to be accepted.
-pub(crate) struct Change<T> {
-    pub(crate) key: String,
-    pub(crate) before: T,
-    pub(crate) total: T,
+    /// The total that is to be accepted with the batch of this number.
+    staged: (u64, T),
+    last_staged: Timestamp,
 }
 
 impl<T: Clone + Default> Totals<T> {
     pub(crate) fn new(initial: InitialCounts) -> Self {
-        Self { initial, first: None, last: HashMap::new() }
+        Self { initial, first: None, batch: 0, series: HashMap::new() }
     }
 
-    /// Returns the total before the change up to `at`.
-    pub(crate) fn before(&self, key: &str, total: &T, at: Timestamp) -> T {
-        match self.last.get(key) {
-            Some(last) if last.at == at => last.before.clone(),
-            Some(last) => last.total.clone(),
-            None if self.initial == InitialCounts::Drop && self.first.is_none_or(|first| first == at) => total.clone(),
-            None => T::default(),
+    /// Begins a batch, before its totals are staged.
+    pub(crate) fn begin(&mut self) {
+        self.batch += 1;
+    }
+
+    /// Stages the total of a series, which has this name and these tags, and returns the total before the change up to `at`.
+    pub(crate) fn stage(&mut self, name: &str, tags: &str, total: &T, at: Timestamp) -> &T {
+        let is_dropped = self.initial == InitialCounts::Drop && self.first.is_none_or(|first| first == at);
+        let series = self.series.entry(stable_id(&[name, tags])).or_insert_with(|| Series {
+            at: None,
+            before: T::default(),
+            total: T::default(),
+            staged: (0, T::default()),
+            last_staged: at,
+        });
+        if series.at.is_none() {
+            let begin = if is_dropped { total.clone() } else { T::default() };
+            series.total = begin;
         }
+        (series.staged.0, series.last_staged) = (self.batch, at);
+        series.staged.1.clone_from(total);
+        if series.at == Some(at) { &series.before } else { &series.total }
     }
 
-    /// Remembers totals that Datadog has accepted.
-    pub(crate) fn accept(&mut self, changes: Vec<Change<T>>, at: Timestamp) {
+    /// Remembers the totals of the batch, which Datadog has accepted.
+    pub(crate) fn accept(&mut self, at: Timestamp) {
         self.first.get_or_insert(at);
-        for Change { key, before, total } in changes {
-            self.last.insert(key, Last { at, before, total });
+        for series in self.series.values_mut().filter(|series| series.staged.0 == self.batch) {
+            if series.at != Some(at) {
+                std::mem::swap(&mut series.before, &mut series.total);
+            }
+            std::mem::swap(&mut series.total, &mut series.staged.1);
+            series.at = Some(at);
         }
-        self.last.retain(|_, last| at.since(last.at) < FORGOTTEN_AFTER);
+        self.series.retain(|_, series| at.since(series.last_staged) < FORGOTTEN_AFTER);
     }
 }
 
@@ -61,9 +78,10 @@ mod tests {
     /// Sends a total, and returns the change.
     fn send(totals: &mut Totals<f64>, key: &str, total: f64, at: i64, is_accepted: bool) -> f64 {
         let at = Timestamp::from_secs(at);
-        let before = totals.before(key, &total, at);
+        totals.begin();
+        let before = *totals.stage(key, "", &total, at);
         if is_accepted {
-            totals.accept(vec![Change { key: key.to_owned(), before, total }], at);
+            totals.accept(at);
         }
         total - before
     }
@@ -80,6 +98,20 @@ mod tests {
     }
 
     #[test]
+    fn only_the_totals_of_the_accepted_half_of_a_batch_are_remembered() {
+        let totals = &mut Totals::new(InitialCounts::Keep);
+        let at = Timestamp::from_secs(60);
+        totals.begin();
+        for key in ["a", "b"] {
+            assert_eq!(*totals.stage(key, "", &7.0, at), 0.0);
+        }
+        // The batch was too large: its first half is accepted, and its second half is not.
+        assert_eq!(send(totals, "a", 7.0, 60, true), 7.0);
+        assert_eq!(send(totals, "a", 9.0, 120, true), 2.0);
+        assert_eq!(send(totals, "b", 9.0, 120, true), 9.0);
+    }
+
+    #[test]
     fn what_was_counted_before_the_first_batch_is_dropped_unless_kept() {
         let totals = &mut Totals::new(InitialCounts::Drop);
         assert_eq!(send(totals, "a", 7.0, 0, true), 0.0);
@@ -88,6 +120,6 @@ mod tests {
         assert_eq!(send(totals, "a", 9.0, 60, true), 2.0);
         assert_eq!(send(totals, "c", 4.0, 60, true), 4.0, "a series that is new began at 0");
         assert_eq!(send(totals, "c", 4.0, 60 + 86_400, true), 0.0);
-        assert_eq!(totals.last.len(), 1, "series that are no longer sent are forgotten");
+        assert_eq!(totals.series.len(), 1, "series that are no longer sent are forgotten");
     }
 }

@@ -13,6 +13,7 @@ use sre_core::{
     Resource, Secret, SloSnapshot, Snapshot, Status, Timestamp, Window,
 };
 use sre_exporter_datadog::{AlertType, DatadogEvent, DatadogExporter, DatadogSettings, InitialCounts};
+use sre_testkit::clients;
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -33,7 +34,7 @@ impl Datadog {
         let requests = std::mem::take(&mut *self.requests.lock().unwrap());
         let read = |request: Request<Bytes>| {
             assert_eq!(request.headers()["dd-api-key"], "an API key");
-            let body = serde_json::from_slice(request.body()).unwrap_or_default();
+            let body = serde_json::from_slice(&contract::body(request.headers(), request.body())).unwrap_or_default();
             if request.method() != "GET" {
                 contract::check(request.uri().path(), &request.headers()["content-type"], &body);
             }
@@ -309,18 +310,29 @@ async fn an_slo_that_cannot_be_synced_stops_nothing_else() {
 
 #[tokio::test]
 async fn requests_are_laid_beside_those_of_datadogs_client() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/datadog.json");
-    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let theirs = clients::requests("datadog");
     let (exporter, datadog) = (DatadogExporter::new(settings()).unwrap(), Datadog::default());
     let gauge = Metric::gauge("sre.slo.error_budget.remaining", 0.8).with_unit(MetricUnit::Ratio);
     let metrics = [gauge.with_labels(&[("agent", "support"), ("slo", "s")]), Metric::counter("sre.cost.usd", 0.05)];
     export(&exporter, &datadog, 0, &metrics, &[slo(Status::Healthy)]).await;
     datadog.take();
     export(&exporter, &datadog, 60, &metrics, &[slo(Status::Exhausted)]).await;
+    let series = datadog.requests.lock().unwrap()[0].body().len();
     let ours = datadog.take();
-    let theirs = recorded["requests"].as_array().unwrap();
+    // The event of the recording, whose texts are the client's.
+    let event = DatadogEvent {
+        title: "SLO s exhausted".to_owned(),
+        text: "budget spent".to_owned(),
+        alert_type: AlertType::Error,
+        aggregation_key: Some("support:s".to_owned()),
+        tags: vec!["agent:support".to_owned()],
+    };
+    exporter.submit_event(&event, &Resource::new("agents"), START, &datadog).await.unwrap();
+    let event = datadog.requests.lock().unwrap()[0].body().len();
+    datadog.take();
+    clients::assert_wire_len(series + event, theirs[..2].iter().map(clients::wire_len).sum());
     let events_first = [&ours[0], &ours[2], &ours[1]];
-    for (ours, theirs) in events_first.into_iter().zip(theirs) {
+    for (ours, theirs) in events_first.into_iter().zip(&theirs) {
         assert_eq!((&json!(ours.0), &json!(ours.1)), (&theirs["method"], &theirs["path"]));
     }
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -356,4 +368,28 @@ async fn an_event_of_your_own_is_sent_at_once() {
     let bodies = datadog.bodies("/api/v1/events");
     assert_eq!(bodies[0]["text"].as_str().unwrap().len(), 4_000);
     assert_eq!(bodies[0]["tags"], json!(["agent:support", "service:agents", "env:prod"]));
+}
+
+#[tokio::test]
+async fn metrics_and_costs_of_your_own_are_sent_at_once() {
+    let settings = DatadogSettings { initial_counts: InitialCounts::Keep, ..settings() };
+    let (exporter, datadog) = (DatadogExporter::new(settings).unwrap(), Datadog::default());
+    let resource = Resource::new("agents");
+    for (seconds, total) in [(0, 7.0), (60, 9.0)] {
+        let at = Timestamp::from_secs(START.as_secs() + seconds);
+        let metric = Metric::counter("deploys", total).with_label("agent", "support");
+        assert_eq!(exporter.submit_metric(&metric, &resource, at, &datadog).await.unwrap().accepted, 1);
+    }
+    let bodies = datadog.bodies("/api/v2/series");
+    assert_eq!(values(&bodies[0]), [("agent_sre.deploys", 7.0)]);
+    assert_eq!(values(&bodies[1]), [("agent_sre.deploys", 2.0)], "a count of the interval");
+    let cost = "0.45".parse().unwrap();
+    assert_eq!(exporter.export_cost("support", cost, &resource, START, &datadog).await.unwrap().accepted, 1);
+    let bodies = datadog.bodies("/api/v1/distribution_points");
+    let series = &bodies[0]["series"][0];
+    assert_eq!(
+        (&series["metric"], &series["points"]),
+        (&json!("agent_sre.cost.usd"), &json!([[START.as_secs(), [0.45]]]))
+    );
+    assert_eq!(series["tags"], json!(["agent:support", "service:agents", "env:prod"]));
 }

@@ -299,10 +299,9 @@ mod tests {
             prompt_id: Some("prompt_story".to_owned()),
             fallbacks: Some(json!([{"target-url": "https://api.openai.com"}])),
             rate_limit: Some(RateLimitPolicy {
-                quota: 10,
-                window: Duration::from_secs(1000),
                 unit: RateLimitUnit::Cents,
                 segment: RateLimitSegment::User,
+                ..RateLimitPolicy::new(10, Duration::from_secs(1000))
             }),
             caching: Some(Caching {
                 max_age: Some(Duration::from_secs(3600)),
@@ -323,7 +322,10 @@ mod tests {
             omit_request: true,
             omit_response: true,
             stream_force_format: true,
-            posthog: Some(PostHog { key: Secret::new("phc"), host: Some("https://eu.posthog.com".to_owned()) }),
+            posthog: Some(PostHog {
+                host: Some("https://eu.posthog.com".to_owned()),
+                ..PostHog::new(Secret::new("phc"))
+            }),
             ..HeliconeHeaders::new(Secret::new("s3cr3t"))
         };
         let headers = helicone.headers(&context()).unwrap();
@@ -405,15 +407,7 @@ mod tests {
                 "helicone-property-a: expected one line",
             ),
             (
-                HeliconeHeaders {
-                    rate_limit: Some(RateLimitPolicy {
-                        quota: 1,
-                        window: Duration::from_secs(1),
-                        unit: RateLimitUnit::Requests,
-                        segment: RateLimitSegment::Global,
-                    }),
-                    ..good()
-                },
+                HeliconeHeaders { rate_limit: Some(RateLimitPolicy::new(1, Duration::from_secs(1))), ..good() },
                 "helicone-ratelimit-policy: expected a quota",
             ),
             (

@@ -26,6 +26,18 @@
 //!
 //! - All scores of a request in a batch are one request: of several at about the same time, Helicone keeps the last one.
 //! - Scores are sent in hundredths, rounded, because Helicone stores whole numbers and skips others.
+//!
+//! Lengths are not compared: Helicone's client for a run is the provider's own, whose calls pass through the proxy with the
+//! headers above, and no request of an agent's events was recorded.
+//!
+//! # The reference's methods
+//!
+//! | of the reference | here |
+//! | --- | --- |
+//! | `HeliconeHeaders.get_headers(session_name, user_id, custom_properties)` | [`HeliconeHeaders::headers`] |
+//! | `HeliconeLogger.log_feedback(helicone_id, rating, comment)` | [`HeliconeExporter::send_feedback`]; feedback in Helicone has no comment |
+//! | `HeliconeLogger.log_slo_score(helicone_id, slo_name, …)` | [`HeliconeExporter::score_slo`] |
+//! | `is_offline`, `logged_events`, `clear()`, `get_stats()` | `Outbox::stats`: what was sent is not kept |
 mod context;
 mod exporter;
 mod headers;

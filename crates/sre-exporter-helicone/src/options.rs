@@ -5,6 +5,8 @@ use sre_core::Secret;
 
 /// Caching of responses at Helicone's edge.
 ///
+/// Later versions may have more fields: end with `..Default::default()`.
+///
 /// Source: <https://docs.helicone.ai/features/advanced-usage/caching>.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caching {
@@ -19,6 +21,8 @@ pub struct Caching {
 }
 
 /// Retries of the provider by Helicone, for 429 and 500.
+///
+/// Later versions may have more fields: end with `..Default::default()`.
 ///
 /// Source: <https://docs.helicone.ai/features/advanced-usage/retries>.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +39,8 @@ pub struct Retries {
 
 /// A limit of requests or costs. Displays as Helicone reads it, such as `1000;w=60;u=cents;s=user`.
 ///
+/// Later versions may have more fields: end with `..RateLimitPolicy::new(quota, window)`.
+///
 /// Source: <https://docs.helicone.ai/features/advanced-usage/custom-rate-limits>.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitPolicy {
@@ -46,6 +52,13 @@ pub struct RateLimitPolicy {
     pub unit: RateLimitUnit,
     /// For what each count is kept.
     pub segment: RateLimitSegment,
+}
+
+impl RateLimitPolicy {
+    /// Creates a limit of requests for the API key.
+    pub fn new(quota: u64, window: Duration) -> Self {
+        Self { quota, window, unit: RateLimitUnit::default(), segment: RateLimitSegment::default() }
+    }
 }
 
 /// What a rate limit counts.
@@ -109,10 +122,19 @@ impl TokenLimitHandler {
 }
 
 /// A PostHog project to which Helicone also reports requests.
+///
+/// Later versions may have more fields: end with `..PostHog::new(key)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostHog {
     /// The project's key.
     pub key: Secret,
     /// The host, such as `https://eu.posthog.com`.
     pub host: Option<String>,
+}
+
+impl PostHog {
+    /// Creates a project at PostHog's default host.
+    pub fn new(key: Secret) -> Self {
+        Self { key, host: None }
+    }
 }

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -33,27 +34,27 @@ const FEEDBACK: [&str; 2] = ["feedback", "user_feedback"];
 /// Returns the requests of a batch's events, in the order of their first events.
 pub(crate) fn ratings(events: &[Arc<AgentEvent>]) -> Vec<Rating> {
     let mut ratings: Vec<Rating> = Vec::new();
+    let mut known = HashMap::new();
     for (place, event) in events.iter().enumerate() {
         let (Some(id), Some(verdict)) = (request_id(event), verdict(event)) else { continue };
         let path = match verdict {
             Verdict::Score(..) => "score",
             Verdict::Feedback(_) => "feedback",
         };
-        let known = ratings.iter().position(|rating| rating.request_id == id && rating.path == path);
-        let known = known.unwrap_or_else(|| {
+        let at = *known.entry((id, path)).or_insert_with(|| {
             let (body, places) = (Map::new(), Vec::new());
             ratings.push(Rating { request_id: id.to_owned(), path, body, places, replaced: 0 });
             ratings.len() - 1
         });
-        let rating = &mut ratings[known];
+        let rating = &mut ratings[at];
         rating.places.push(place);
-        let known = match &verdict {
+        let value_of = match &verdict {
             Verdict::Score(name, _) => &mut rating.body.entry("scores").or_insert_with(|| json!({}))[name],
             Verdict::Feedback(_) => rating.body.entry("rating").or_insert(Value::Null),
         };
         let (Verdict::Score(_, value) | Verdict::Feedback(value)) = verdict;
-        let earlier = std::mem::replace(known, value);
-        rating.replaced += usize::from(!earlier.is_null() && earlier != *known);
+        let earlier = std::mem::replace(value_of, value);
+        rating.replaced += usize::from(!earlier.is_null() && earlier != *value_of);
     }
     ratings
 }

@@ -1,20 +1,22 @@
+use std::ops::Range;
+
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::Value;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Rejection, Timestamp, Wants,
+    EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Rejection, Timestamp,
+    Wants,
 };
-use sre_otlp::{Span, resource, send_spans};
+use sre_otlp::{Spans, send_spans};
 
-use crate::mapping::{self, Mapped};
-use crate::objectives;
+use crate::score::Score;
 use crate::settings::{LangfuseSettings, NAME, Project};
+use crate::{mapping, objectives};
 
 /// Sends events and the state of objectives to Langfuse.
 #[derive(Debug)]
-pub struct LangfuseExporter(Project);
+pub struct LangfuseExporter(pub(crate) Project);
 
-const SPANS: &str = "/api/public/otel/v1/traces";
+pub(crate) const SPANS: &str = "/api/public/otel/v1/traces";
 const SCORES: &str = "/api/public/scores";
 
 impl LangfuseExporter {
@@ -24,24 +26,24 @@ impl LangfuseExporter {
     }
 
     async fn export_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        let (mut spans, mut scores, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let environment = self.0.environment.as_deref();
+        let mut spans = Spans::with_capacity(batch.events.len());
+        let (mut scores, mut places) = (Vec::new(), Vec::new());
         for (place, event) in batch.events.iter().enumerate() {
-            match mapping::map(event, self.0.environment.as_deref()) {
-                Mapped::Observation(span) => spans.push(*span),
-                Mapped::Score(score) => {
-                    scores.push(score);
-                    places.push(place);
-                }
-                Mapped::Nothing => {}
+            let Some(span) = EventSpan::of(event) else { continue };
+            if !event.event.is_assessment() {
+                spans.add(|writer| mapping::write_observation(event, &span, environment, writer));
+            } else if let Some(score) = mapping::score(event, &span, environment) {
+                scores.push(score);
+                places.push(place);
             }
         }
         let ignored = batch.events.len() - spans.len() - scores.len();
-        let has_spans = !spans.is_empty();
-        let report = self.send_spans(batch, spans, http).await?.with_ignored(ignored);
-        match self.send_scores(scores, batch.at, http).await {
+        let report = self.send_spans(batch, &spans, http).await?.with_ignored(ignored);
+        match self.send_scores(&scores, batch.at, http).await {
             Ok(of_scores) => Ok(report.and(of_scores)),
             // The spans were accepted: only the scores are sent again.
-            Err(error) if has_spans => Ok(report.with_failed(&places, &error)),
+            Err(error) if !spans.is_empty() => Ok(report.with_failed(&places, &error)),
             Err(error) => Err(error),
         }
     }
@@ -53,15 +55,22 @@ impl LangfuseExporter {
         batch: &ExportBatch<'_>,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        let mapped = batch.objectives().map(|slo| objectives::map(slo, batch.at, self.0.environment.as_deref()));
-        let (spans, scores): (Vec<Span>, Vec<Vec<Value>>) = mapped.unzip();
+        let environment = self.0.environment.as_deref();
+        let (mut spans, mut scores, mut of_each) = (Spans::default(), Vec::new(), Vec::new());
+        for slo in batch.objectives() {
+            let trace = objectives::trace(slo);
+            spans.add(|span| objectives::write_observation(slo, trace, batch.at, environment, span));
+            let first = scores.len();
+            scores.extend(objectives::scores(slo, trace, batch.at, environment));
+            of_each.push(first..scores.len());
+        }
         let objectives = spans.len();
         let ignored = batch.snapshots.len() - objectives;
         if objectives == 0 {
             return Ok(ExportReport::default().with_ignored(ignored));
         }
-        let of_spans = self.send_spans(batch, spans, http).await?;
-        let of_scores = self.send_scores_of_objectives(scores, batch.at, http).await?;
+        let of_spans = self.send_spans(batch, &spans, http).await?;
+        let of_scores = self.send_scores_of_objectives(&scores, &of_each, batch.at, http).await?;
         let mut report = ExportReport::default().with_ignored(ignored);
         let mut accepted = objectives as u64;
         for rejection in of_spans.rejected.into_iter().chain(of_scores) {
@@ -77,18 +86,19 @@ impl LangfuseExporter {
     /// score, by reason.
     async fn send_scores_of_objectives(
         &self,
-        scores: Vec<Vec<Value>>,
+        scores: &[Score<'_>],
+        of_each: &[Range<usize>],
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<Vec<Rejection>, ExportError> {
-        let all = self.send_scores(scores.concat(), at, http).await?;
+        let all = self.send_scores(scores, at, http).await?;
         let first_reason = |report: ExportReport| report.rejected.into_iter().next().map(|rejection| rejection.reason);
-        if all.rejected.is_empty() || scores.len() == 1 {
+        if all.rejected.is_empty() || of_each.len() == 1 {
             return Ok(first_reason(all).map(|reason| Rejection::new(1, reason)).into_iter().collect());
         }
         let mut rejected = Vec::new();
-        for of_objective in scores {
-            let report = self.send_scores(of_objective, at, http).await?;
+        for range in of_each {
+            let report = self.send_scores(&scores[range.clone()], at, http).await?;
             rejected.extend(first_reason(report).map(|reason| Rejection::new(1, reason)));
         }
         Ok(rejected)
@@ -97,15 +107,15 @@ impl LangfuseExporter {
     async fn send_spans(
         &self,
         batch: &ExportBatch<'_>,
-        spans: Vec<Span>,
+        spans: &Spans,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        send_spans(&self.0.api, SPANS, resource(batch.resource), spans, batch.at, http).await
+        send_spans(&self.0.api, SPANS, batch.resource, spans, batch.at, http).await
     }
 
-    async fn send_scores(
+    pub(crate) async fn send_scores(
         &self,
-        scores: Vec<Value>,
+        scores: &[Score<'_>],
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {

@@ -1,96 +1,105 @@
-use serde_json::{Value, json};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
 use sre_core::event::{Evaluation, Handoff, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished, ToolCall};
-use sre_core::{AgentEvent, Event, EventSpan};
-use sre_otlp::{Span, SpanKind};
+use sre_core::{AgentEvent, Event, EventSpan, JsonObject, Usd};
+use sre_otlp::{Attributes, Name, SpanKind, SpanWriter};
 
-use crate::observation::{Observation, score, time};
+use crate::score::{Score, ScoreValue};
 
-/// An event converted for Langfuse.
-pub(crate) enum Mapped {
-    Observation(Box<Span>),
-    Score(Value),
-    Nothing,
+/// Begins the keys of an observation's metadata.
+pub(crate) const METADATA: &str = "langfuse.observation.metadata.";
+
+/// Tokens by kind. Langfuse adds up all kinds of input tokens.
+#[derive(Serialize)]
+struct UsageDetails {
+    input: u64,
+    input_cached_tokens: u64,
+    output: u64,
 }
 
-/// Converts an event for Langfuse.
-pub(crate) fn map(event: &AgentEvent, environment: Option<&str>) -> Mapped {
-    let Some(span) = EventSpan::of(event) else { return Mapped::Nothing };
-    match &event.event {
-        Event::Evaluation(Evaluation { metric, passed, score, confidence, .. }) => {
-            let numeric = score.filter(|score| score.is_finite());
-            let value = numeric.map(Verdict::Number).or(passed.map(Verdict::Yes));
-            let Some(value) = value else { return Mapped::Nothing };
-            Mapped::Score(score_of(event, &span, metric, &value, *confidence, environment))
-        }
-        Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => {
-            Mapped::Score(score_of(event, &span, policy, &Verdict::Yes(*compliant), None, environment))
-        }
-        _ => Mapped::Observation(Box::new(observation(event, &span, environment))),
-    }
+/// Costs in US dollars.
+#[derive(Serialize)]
+pub(crate) struct CostDetails {
+    pub(crate) total: f64,
 }
 
-enum Verdict {
-    Number(f64),
-    Yes(bool),
-}
-
-fn score_of(
-    event: &AgentEvent,
+/// Returns the score of an evaluation or a policy check; `None` for other events, and without a verdict.
+pub(crate) fn score<'a>(
+    event: &'a AgentEvent,
     span: &EventSpan<'_>,
-    name: &str,
-    verdict: &Verdict,
-    confidence: Option<f64>,
-    environment: Option<&str>,
-) -> Value {
-    let (value, data_type) = match verdict {
-        Verdict::Number(value) => (json!(value), "NUMERIC"),
-        Verdict::Yes(yes) => (json!(u8::from(*yes)), "BOOLEAN"),
+    environment: Option<&'a str>,
+) -> Option<Score<'a>> {
+    let verdict = |passed: bool| ScoreValue::Boolean(passed.into());
+    let (name, value, confidence) = match &event.event {
+        Event::Evaluation(Evaluation { metric, passed, score, confidence, .. }) => {
+            (metric, ScoreValue::number(*score).or(passed.map(verdict))?, *confidence)
+        }
+        Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => (policy, verdict(*compliant), None),
+        _ => return None,
     };
-    let mut metadata = event.attributes.clone();
-    metadata.insert("agent".to_owned(), event.agent.as_str().into());
-    if let Some(confidence) = confidence {
-        metadata.insert("confidence".to_owned(), confidence.into());
-    }
-    let observation = event.parent_span_id.as_ref().and_then(|_| span.parent_span_id.map(|id| id.to_string()));
-    score([
-        ("id", Some(span.span_id.to_string().into())),
-        ("traceId", Some(span.trace_id.to_string().into())),
-        ("observationId", observation.map(Value::from)),
-        ("name", Some(if name.is_empty() { "unnamed".into() } else { name.into() })),
-        ("value", Some(value)),
-        ("dataType", Some(data_type.into())),
-        ("environment", environment.map(Value::from)),
-        ("metadata", serde_json::to_value(metadata).ok()),
-        ("timestamp", time(event.time)),
-    ])
+    let mut metadata = JsonObject::with_attributes(&event.attributes);
+    metadata.put("agent", &event.agent);
+    metadata.put("confidence", confidence);
+    Some(Score {
+        id: span.span_id.to_string(),
+        trace_id: span.trace_id,
+        observation_id: event.parent_span_id,
+        name: if name.is_empty() { "unnamed" } else { name }.into(),
+        value,
+        comment: None,
+        environment,
+        metadata,
+        timestamp: event.time,
+    })
 }
 
-fn observation(event: &AgentEvent, span: &EventSpan<'_>, environment: Option<&str>) -> Span {
-    let mut observation = Observation::default();
-    environment.into_iter().for_each(|name| observation.set("langfuse.environment", name));
-    let (name, kind) = describe(event, span, &mut observation);
-    observation.set("langfuse.observation.type", kind);
-    observation.set_metadata("agent", event.agent.as_str());
-    event.task.iter().for_each(|task| observation.set_metadata("task", task.as_str()));
-    event.attributes.iter().for_each(|(key, value)| observation.set_metadata(key, value.clone()));
-    if span.outcome == Some(false) {
-        observation.fail(span.error.unwrap_or("failed"));
+/// Writes the observation of an event.
+pub(crate) fn write_observation(
+    event: &AgentEvent,
+    place: &EventSpan<'_>,
+    environment: Option<&str>,
+    span: &mut SpanWriter<'_>,
+) {
+    let mut attributes = span.attributes();
+    attributes.text("langfuse.environment", environment);
+    let (name, kind) = describe(event, place, &mut attributes);
+    attributes.text("langfuse.observation.type", kind);
+    if place.outcome == Some(false) {
+        attributes.text("langfuse.observation.level", "ERROR");
+        attributes.text("langfuse.observation.status_message", place.error.unwrap_or("failed"));
     }
-    sre_otlp::span(span, name, SpanKind::Internal, observation.0)
+    let mut metadata = attributes.prefixed(METADATA);
+    metadata.text("agent", event.agent.as_str());
+    metadata.text("task", event.task.as_deref());
+    event.attributes.iter().for_each(|(key, value)| match value {
+        // Langfuse reads numbers and objects from texts.
+        Value::Bool(_) | Value::String(_) => metadata.json(key, value),
+        value => metadata.json_text(key, value),
+    });
+    span.name(&name);
+    span.kind(SpanKind::Internal);
+    span.place(place);
 }
 
 /// Adds the attributes of an event, and returns the observation's name and type.
-fn describe(event: &AgentEvent, span: &EventSpan<'_>, observation: &mut Observation) -> (String, &'static str) {
+fn describe<'a>(
+    event: &'a AgentEvent,
+    place: &EventSpan<'_>,
+    attributes: &mut Attributes<'_>,
+) -> (Name<'a>, &'static str) {
     match &event.event {
         Event::TaskFinished(TaskFinished { cost_usd, .. }) => {
-            observation.set("langfuse.trace.name", event.agent.as_str());
-            observation.set("langfuse.internal.is_app_root", true);
-            cost_usd.iter().for_each(|cost| observation.set_metadata("cost_usd", cost.to_string()));
-            (event.agent.clone(), "agent")
+            attributes.text("langfuse.trace.name", event.agent.as_str());
+            attributes.bool("langfuse.internal.is_app_root", true);
+            let cost = cost_usd.map(|cost| cost.to_string());
+            attributes.prefixed(METADATA).text("cost_usd", cost.as_deref());
+            ([&event.agent, ""], "agent")
         }
         Event::StepFinished(StepFinished { name, kind, .. }) => {
-            observation.set_metadata("kind", kind.as_str());
-            (name.clone(), "span")
+            attributes.prefixed(METADATA).text("kind", kind.as_str());
+            ([name, ""], "span")
         }
         Event::LlmCall(LlmCall {
             model,
@@ -102,45 +111,48 @@ fn describe(event: &AgentEvent, span: &EventSpan<'_>, observation: &mut Observat
             first_token_ms,
             ..
         }) => {
-            model.iter().for_each(|model| observation.set("langfuse.observation.model.name", model.as_str()));
-            provider.iter().for_each(|provider| observation.set_metadata("provider", provider.as_str()));
-            // Langfuse adds up all kinds of input tokens.
-            let usage = json!({
-                "input": input_tokens.saturating_sub(*cached_input_tokens),
-                "input_cached_tokens": cached_input_tokens,
-                "output": output_tokens,
-            });
-            observation.set("langfuse.observation.usage_details", usage);
-            if let Some(cost) = cost_usd {
-                observation.set("langfuse.observation.cost_details", json!({"total": cost.as_dollars()}));
+            attributes.text("langfuse.observation.model.name", model.as_deref());
+            attributes.prefixed(METADATA).text("provider", provider.as_deref());
+            let usage = UsageDetails {
+                input: input_tokens.saturating_sub(*cached_input_tokens),
+                input_cached_tokens: *cached_input_tokens,
+                output: *output_tokens,
+            };
+            attributes.json_text("langfuse.observation.usage_details", &usage);
+            if let Some(total) = cost_usd.map(Usd::as_dollars) {
+                attributes.json_text("langfuse.observation.cost_details", &CostDetails { total });
             }
             if let Some(ms) = first_token_ms {
-                let first = std::time::Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
-                let at = time(span.start.saturating_add(first)).unwrap_or_default().to_string();
-                observation.set("langfuse.observation.completion_start_time", at);
+                let first = Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
+                // As JSON, as Langfuse's client sends it.
+                let time = place.start.saturating_add(first);
+                attributes.json_text("langfuse.observation.completion_start_time", &time);
             }
-            (model.clone().unwrap_or_else(|| "model call".to_owned()), "generation")
+            ([model.as_deref().unwrap_or("model call"), ""], "generation")
         }
         Event::ToolCall(ToolCall { tool, arguments_hash, correct, .. }) => {
-            arguments_hash.iter().for_each(|hash| observation.set_metadata("arguments_hash", hash.as_str()));
-            correct.iter().for_each(|correct| observation.set_metadata("correct", *correct));
-            (tool.clone(), "tool")
+            let mut metadata = attributes.prefixed(METADATA);
+            metadata.text("arguments_hash", arguments_hash.as_deref());
+            metadata.bool("correct", *correct);
+            ([tool, ""], "tool")
         }
         Event::Handoff(Handoff { from, to, depth, .. }) => {
-            observation.set_metadata("from", from.as_str());
-            observation.set_metadata("to", to.as_str());
-            observation.set_metadata("depth", *depth);
-            (format!("handoff to {to}"), "event")
+            let mut metadata = attributes.prefixed(METADATA);
+            metadata.text("from", from.as_str());
+            metadata.text("to", to.as_str());
+            metadata.json_text("depth", depth);
+            (["handoff to ", to], "event")
         }
         Event::Message(Message { sender, .. }) => {
-            observation.set_metadata("sender", sender.as_str());
-            ("message".to_owned(), "event")
+            attributes.prefixed(METADATA).text("sender", sender.as_str());
+            (["message", ""], "event")
         }
         Event::HttpRequest(request) => {
-            observation.set_metadata("url", request.url_without_secrets());
-            request.status_code.iter().for_each(|code| observation.set_metadata("status_code", *code));
-            ("HTTP request".to_owned(), "span")
+            let mut metadata = attributes.prefixed(METADATA);
+            metadata.text("url", request.url_without_secrets());
+            request.status_code.iter().for_each(|code| metadata.json_text("status_code", code));
+            (["HTTP request", ""], "span")
         }
-        other => (other.kind().to_string(), "span"),
+        other => ([other.kind().as_str(), ""], "span"),
     }
 }

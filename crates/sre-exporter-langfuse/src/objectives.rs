@@ -1,53 +1,59 @@
-use serde_json::{Value, json};
-use sre_core::{SloSnapshot, Timestamp, stable_id};
-use sre_otlp::{Span, SpanKind, unix_nanos};
+use sre_core::{JsonObject, SloSnapshot, SpanId, Timestamp, TraceId, stable_id};
+use sre_otlp::{SpanKind, SpanWriter};
 
-use crate::observation::{Observation, score, time};
+use crate::mapping::METADATA;
+use crate::score::{Score, ScoreValue, hex};
 
-/// Returns the observation of an agent's objective, and its scores at that time. The trace is the same every time.
-pub(crate) fn map(slo: &SloSnapshot, at: Timestamp, environment: Option<&str>) -> (Span, Vec<Value>) {
-    let id = stable_id(&["slo", &slo.name, &slo.agent]);
-    let trace_id = hex(&id);
-    let mut observation = Observation::default();
-    let name = format!("slo {}", slo.name);
-    observation.set("langfuse.observation.type", "span");
-    observation.set("langfuse.trace.name", name.as_str());
-    observation.set_metadata("agent", slo.agent.as_str());
-    environment.into_iter().for_each(|name| observation.set("langfuse.environment", name));
-    let span = Span {
-        trace_id: id.to_vec(),
-        span_id: id[..8].to_vec(),
-        name,
-        kind: SpanKind::Internal.into(),
-        start_time_unix_nano: unix_nanos(at),
-        end_time_unix_nano: unix_nanos(at),
-        attributes: observation.0.into_inner(),
-        ..Span::default()
-    };
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite()).map(|value| json!(value));
-    let scores = [
-        ("budget_remaining", finite(slo.error_budget.remaining), "NUMERIC"),
-        ("sli", finite(slo.sli), "NUMERIC"),
-        ("status", Some(slo.status.as_str().into()), "CATEGORICAL"),
-    ];
-    let scores = scores.into_iter().filter_map(|(what, value, data_type)| {
-        let name = format!("slo.{}.{what}", slo.name);
-        let key = stable_id(&[&name, &slo.agent, &at.as_nanos().to_string()]);
-        Some(score([
-            ("id", Some(hex(&key).into())),
-            ("traceId", Some(trace_id.clone().into())),
-            ("name", Some(name.into())),
-            ("value", Some(value?)),
-            ("dataType", Some(data_type.into())),
-            ("environment", environment.map(Value::from)),
-            ("metadata", Some(json!({"agent": slo.agent}))),
-            ("timestamp", time(at)),
-        ]))
-    });
-    let scores = scores.collect();
-    (span, scores)
+/// Returns the trace of an agent's objective, which is the same every time.
+pub(crate) fn trace(slo: &SloSnapshot) -> TraceId {
+    TraceId::derived(&["slo", &slo.name, &slo.agent])
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Writes the only observation of the trace.
+pub(crate) fn write_observation(
+    slo: &SloSnapshot,
+    trace: TraceId,
+    at: Timestamp,
+    environment: Option<&str>,
+    span: &mut SpanWriter<'_>,
+) {
+    let mut attributes = span.attributes();
+    attributes.text("langfuse.observation.type", "span");
+    attributes.texts("langfuse.trace.name", &["slo ", &slo.name]);
+    attributes.prefixed(METADATA).text("agent", slo.agent.as_str());
+    attributes.text("langfuse.environment", environment);
+    span.name(&["slo ", &slo.name]);
+    span.kind(SpanKind::Internal);
+    span.ids(trace, SpanId::derived(&["slo", &slo.name, &slo.agent]), None);
+    span.times(at, at);
+}
+
+/// Returns the scores of an objective at a time: what remains of its budget, its indicator and its status.
+pub(crate) fn scores<'a>(
+    slo: &'a SloSnapshot,
+    trace_id: TraceId,
+    at: Timestamp,
+    environment: Option<&'a str>,
+) -> impl Iterator<Item = Score<'a>> {
+    let values = [
+        ("budget_remaining", ScoreValue::number(slo.error_budget.remaining)),
+        ("sli", ScoreValue::number(slo.sli)),
+        ("status", Some(ScoreValue::Categorical(slo.status.as_str()))),
+    ];
+    values.into_iter().filter_map(move |(what, value)| {
+        let name = format!("slo.{}.{what}", slo.name);
+        let mut metadata = JsonObject::default();
+        metadata.put("agent", &slo.agent);
+        Some(Score {
+            id: hex(stable_id(&[&name, &slo.agent, &trace_id.to_string(), &at.as_nanos().to_string()])),
+            trace_id,
+            observation_id: None,
+            name: name.into(),
+            value: value?,
+            comment: (what != "status").then(|| slo.status.as_str()),
+            environment,
+            metadata,
+            timestamp: at,
+        })
+    })
 }

@@ -1,12 +1,9 @@
 use std::collections::HashSet;
-use std::io::Write;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::Method;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
@@ -25,7 +22,7 @@ use crate::traces::{Node, Traces};
 /// Sends events and the state of objectives to LangSmith.
 #[derive(Debug)]
 pub struct LangSmithExporter {
-    project: Project,
+    pub(crate) project: Project,
     server: Server,
     traces: Mutex<Traces>,
     /// The runs of objectives that LangSmith has.
@@ -34,6 +31,9 @@ pub struct LangSmithExporter {
 
 /// Maximum number of remembered runs of objectives. A run that is forgotten is posted again, with the same id.
 const MAX_OBJECTIVES: usize = 10_000;
+
+/// The size that most runs stay below, in bytes.
+const TYPICAL_RUN: usize = 2_048;
 
 impl LangSmithExporter {
     /// Creates an exporter, without connecting to the backend.
@@ -87,7 +87,7 @@ impl LangSmithExporter {
 
     async fn send_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let invalid = |error| self.project.api.invalid(error);
-        let mut form = Multipart::default();
+        let mut form = Multipart::with_capacity(batch.events.len() * TYPICAL_RUN);
         let (runs, starts) = self.write_runs(batch, &mut form).map_err(invalid)?;
         let judgements = self.write_judgements(batch, &mut form, http).await?;
         let taken = runs + judgements;
@@ -150,7 +150,7 @@ impl LangSmithExporter {
         self.write_feedback(judgements, form, batch.at, http).await
     }
 
-    async fn write_feedback(
+    pub(crate) async fn write_feedback(
         &self,
         feedback: Vec<Feedback<'_>>,
         form: &mut Multipart,
@@ -231,15 +231,12 @@ impl LangSmithExporter {
         Ok(())
     }
 
-    async fn send(&self, form: Multipart, at: Timestamp, http: &dyn HttpClient) -> Result<(), ExportError> {
+    pub(crate) async fn send(&self, form: Multipart, at: Timestamp, http: &dyn HttpClient) -> Result<(), ExportError> {
         let api = &self.project.api;
         let request = api.request(Method::POST, "/runs/multipart").header(CONTENT_TYPE, Multipart::content_type());
         let body = form.finish();
         let answer = if self.server.takes_gzip(&self.project, at, http).await? {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            let written = encoder.write_all(&body);
-            let body = written.and_then(|()| encoder.finish()).map_err(|error| api.invalid(error))?;
-            api.send(request.header(CONTENT_ENCODING, "gzip"), body, at, http).await
+            api.send_gzip(request, &[&body], at, http).await
         } else {
             api.send(request, body, at, http).await
         };

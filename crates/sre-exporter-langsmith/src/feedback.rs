@@ -19,6 +19,8 @@ pub(crate) struct Feedback<'a> {
     pub(crate) score: Option<Score>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) comment: Option<&'a str>,
     pub(crate) feedback_source: Source<'a>,
     /// The project's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,6 +78,7 @@ impl<'a> Feedback<'a> {
             key: if key.is_empty() { "unnamed".to_owned() } else { key.clone() },
             score: Some(score),
             value: None,
+            comment: None,
             feedback_source: Source::new(metadata),
             session_id: None,
             start_time: None,
@@ -84,6 +87,6 @@ impl<'a> Feedback<'a> {
 
     /// Adds the part.
     pub(crate) fn write(&self, form: &mut Multipart) -> Result<(), serde_json::Error> {
-        form.part(format_args!("feedback.{}", self.id), self)
+        form.part(&["feedback.", self.id.to_text().as_str()], self)
     }
 }

@@ -45,8 +45,21 @@
 //!   Python uses zstd.
 //! - The project's id, which feedback needs, is looked up by `GET /sessions`. The recorded client was given it.
 //! - A response of 409 is a success, as for LangSmith's client: the runs were received before.
+//!
+//! For the same run, the parts are at most 1.1 times as long as those of the client (`tests/protocol.rs`).
+//!
+//! # The reference's methods
+//!
+//! | of the reference | here |
+//! | --- | --- |
+//! | `create_run(name, run_type, inputs, parent_run_id, tags)` | [`LangSmithExporter::create_run`]; runs of events are created by the exporter |
+//! | `end_run(run_id, outputs, error)` | [`LangSmithExporter::end_run`] |
+//! | `add_feedback(run_id, key, score, comment)` | [`LangSmithExporter::add_feedback`] |
+//! | `export_slo(slo, run_id)` | [`LangSmithExporter::export_slo`]; without a run, the objective of a runtime is a run of its own |
+//! | `is_offline`, `runs`, `feedbacks`, `clear()`, `get_stats()` | `Outbox::stats`: what was sent is not kept |
 mod exporter;
 mod feedback;
+mod manual;
 mod multipart;
 mod objectives;
 mod run;
@@ -56,4 +69,5 @@ mod settings;
 mod traces;
 
 pub use exporter::LangSmithExporter;
+pub use manual::{NewRun, RunType, StartedRun};
 pub use settings::LangSmithSettings;

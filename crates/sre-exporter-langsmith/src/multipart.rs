@@ -1,4 +1,3 @@
-use std::fmt::Display;
 use std::io::Write;
 
 use serde::Serialize;
@@ -14,17 +13,30 @@ pub(crate) struct Multipart {
 }
 
 impl Multipart {
-    /// Adds a part. LangSmith requires the length of each.
-    pub(crate) fn part(&mut self, name: impl Display, content: &impl Serialize) -> Result<(), serde_json::Error> {
+    /// Creates a body with room for that many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { body: Vec::with_capacity(bytes), json: Vec::new() }
+    }
+
+    /// Adds a part whose name is the concatenation of `name`. LangSmith requires the length of each.
+    pub(crate) fn part(&mut self, name: &[&str], content: &impl Serialize) -> Result<(), serde_json::Error> {
+        self.part_with(name, |json| serde_json::to_writer(json, content))
+    }
+
+    /// Adds a part whose content `write` appends.
+    pub(crate) fn part_with(
+        &mut self,
+        name: &[&str],
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), serde_json::Error>,
+    ) -> Result<(), serde_json::Error> {
         self.json.clear();
-        serde_json::to_writer(&mut self.json, content)?;
+        write(&mut self.json)?;
+        for text in ["--", BOUNDARY, "\r\nContent-Disposition: form-data; name=\""].iter().chain(name) {
+            self.body.extend_from_slice(text.as_bytes());
+        }
         let length = self.json.len();
-        write!(
-            self.body,
-            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n",
-        )
-        .map_err(serde_json::Error::io)?;
+        write!(self.body, "\"\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
+            .map_err(serde_json::Error::io)?;
         self.body.extend_from_slice(&self.json);
         self.body.extend_from_slice(b"\r\n");
         Ok(())
@@ -49,7 +61,7 @@ mod tests {
     #[test]
     fn no_content_ends_a_part() {
         let mut form = Multipart::default();
-        form.part("a", &format!("\r\n--{BOUNDARY}--\r\n")).unwrap();
+        form.part(&["a"], &format!("\r\n--{BOUNDARY}--\r\n")).unwrap();
         let body = String::from_utf8(form.finish()).unwrap();
         assert_eq!(body.matches(&format!("\n--{BOUNDARY}")).count(), 1, "{body}");
         assert!(body.starts_with(&format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"a\"\r\n")), "{body}");

@@ -54,8 +54,10 @@ impl<'a> Objective<'a> {
             project,
             name: format!("slo {}", slo.name).into(),
             run_type: "chain",
+            tags: &[],
             start: self.start,
             end: Some(micros(self.at.max(self.start))),
+            inputs: None,
             outputs: Some(Outputs::Fields(outputs)),
             first_token: None,
             error: None,
@@ -63,39 +65,45 @@ impl<'a> Objective<'a> {
         }
     }
 
-    /// Returns the scores of the run: the budget's remaining share, the share of good events, burn rates and the status.
+    /// Returns the scores of the run.
     pub(crate) fn feedback(&self) -> Vec<Feedback<'a>> {
-        let slo = self.slo;
-        let number = |value: Option<f64>| value.filter(|value| value.is_finite()).map(Score::Number);
-        let burn_rate = slo.burn_rates.iter().find(|burn| burn.window.duration() == Duration::from_secs(3_600));
-        let status = slo.status.as_str();
-        [
-            ("budget_remaining", number(slo.error_budget.remaining), None),
-            ("sli", number(slo.sli), None),
-            ("burn_rate", number(burn_rate.and_then(|burn| burn.rate)), None),
-            ("status", None, Some(status.to_owned())),
-        ]
-        .into_iter()
-        .filter(|(_, score, value)| score.is_some() || value.is_some())
-        .map(|(what, score, value)| {
-            let key = format!("slo.{}.{what}", slo.name);
-            let at = self.at.as_nanos().to_string();
-            let mut metadata = JsonObject::default();
-            metadata.put("agent", &slo.agent);
-            Feedback {
-                id: RunId::derived(&["feedback", &self.place.id.to_string(), &key, &at]),
-                created_at: micros(self.at),
-                modified_at: micros(self.at),
-                run_id: self.place.id,
-                trace_id: self.place.id,
-                key,
-                score,
-                value,
-                feedback_source: Source::new(metadata),
-                session_id: None,
-                start_time: Some(self.start),
-            }
-        })
-        .collect()
+        feedback(self.slo, &self.place, self.start, self.at)
     }
+}
+
+/// Returns the scores of an objective on a run: the budget's remaining share, the share of good events, the burn rate and the
+/// status.
+pub(crate) fn feedback<'a>(slo: &'a SloSnapshot, run: &Place, start: Timestamp, at: Timestamp) -> Vec<Feedback<'a>> {
+    let number = |value: Option<f64>| value.filter(|value| value.is_finite()).map(Score::Number);
+    let burn_rate = slo.burn_rates.iter().find(|burn| burn.window.duration() == Duration::from_secs(3_600));
+    let status = slo.status.as_str();
+    let (run_id, at_nanos) = (run.id.to_string(), at.as_nanos().to_string());
+    [
+        ("budget_remaining", number(slo.error_budget.remaining), None),
+        ("sli", number(slo.sli), None),
+        ("burn_rate", number(burn_rate.and_then(|burn| burn.rate)), None),
+        ("status", None, Some(status.to_owned())),
+    ]
+    .into_iter()
+    .filter(|(_, score, value)| score.is_some() || value.is_some())
+    .map(|(what, score, value)| {
+        let key = format!("slo.{}.{what}", slo.name);
+        let mut metadata = JsonObject::default();
+        metadata.put("agent", &slo.agent);
+        Feedback {
+            id: RunId::derived(&["feedback", &run_id, &key, &at_nanos]),
+            created_at: micros(at),
+            modified_at: micros(at),
+            run_id: run.id,
+            trace_id: run.trace,
+            key,
+            score,
+            value,
+            comment: None,
+            feedback_source: Source::new(metadata),
+            session_id: None,
+            start_time: Some(start),
+        }
+    })
+    .collect()
 }

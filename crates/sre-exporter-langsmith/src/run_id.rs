@@ -21,14 +21,29 @@ impl RunId {
         Self(bytes)
     }
 
+    /// Returns an id that no other run has.
+    pub(crate) fn random() -> Self {
+        Self(fastrand::u128(1..).to_be_bytes())
+    }
+
     /// Returns the id of something that has no span of its own. The same texts give the same id.
     pub(crate) fn derived(parts: &[&str]) -> Self {
         Self(stable_id(parts))
     }
 }
 
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The text of an id, such as `123e4567-e89b-12d3-a456-426614174000`.
+pub(crate) struct RunIdText([u8; 36]);
+
+impl RunIdText {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits")
+    }
+}
+
+impl RunId {
+    /// Returns the text.
+    pub(crate) fn to_text(self) -> RunIdText {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; 36];
         // Each byte has two digits; the groups of a UUID are 4, 2, 2, 2 and 6 bytes.
@@ -39,13 +54,19 @@ impl fmt::Display for RunId {
             text[at + 1] = DIGITS[usize::from(byte & 15)];
             at += 2;
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        RunIdText(text)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_text().as_str())
     }
 }
 
 impl Serialize for RunId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.to_text().as_str())
     }
 }
 

@@ -1,5 +1,7 @@
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write;
+use std::sync::Arc;
 
 use sre_core::{EventKind, EventSpan, SpanId, Timestamp, TraceId};
 
@@ -45,20 +47,27 @@ pub(crate) struct Place {
     pub(crate) trace: RunId,
     /// `None` for the root.
     pub(crate) parent: Option<RunId>,
-    /// Times and ids from the root down, as LangSmith sorts runs.
-    pub(crate) dotted_order: String,
+    /// The dotted order of the parent; `None` for the root.
+    above: Option<Arc<str>>,
     time: Timestamp,
     depth: usize,
 }
 
+/// The place of a task or a step, which may have children.
+#[derive(Clone, Debug)]
+struct ParentPlace {
+    place: Place,
+    dotted_order: Arc<str>,
+}
+
 #[derive(Debug)]
 struct Trace {
-    /// The root run's time in dotted orders.
-    started: Timestamp,
+    id: TraceId,
+    root_place: ParentPlace,
     /// The span of the root run, once it is known.
     root: Option<SpanId>,
-    /// Tasks and steps, which may have children.
-    places: HashMap<SpanId, (Rank, Place)>,
+    /// Tasks and steps.
+    places: HashMap<SpanId, (Rank, ParentPlace)>,
     /// Tasks whose start LangSmith has.
     posted: HashSet<SpanId>,
 }
@@ -68,28 +77,32 @@ const MAX_TRACES: usize = 10_000;
 const MAX_PLACES: usize = 1_000;
 const MAX_DEPTH: usize = 64;
 
-/// The node of each span of a batch with the highest rank.
-type Owners = HashMap<(TraceId, SpanId), usize>;
+/// The nodes of a batch.
+struct Batch<'a> {
+    nodes: &'a [Node<'a>],
+    /// The node of each span of one trace with the highest rank.
+    owners: HashMap<SpanId, usize>,
+}
 
 impl Traces {
     /// Returns the places of runs that are sent together, in their order.
     pub(crate) fn place(&mut self, nodes: &[Node<'_>]) -> Vec<Place> {
-        let mut owners = Owners::new();
-        let mut members: HashMap<TraceId, Vec<usize>> = HashMap::new();
-        for (index, Node { span, rank, .. }) in nodes.iter().enumerate() {
-            let owner = owners.entry((span.trace_id, span.span_id)).or_insert(index);
-            if nodes[*owner].rank < *rank {
-                *owner = index;
+        let mut members: Vec<(TraceId, usize)> =
+            nodes.iter().enumerate().map(|(index, node)| (node.span.trace_id, index)).collect();
+        // Those of a trace keep their order.
+        members.sort_by_key(|(trace, _)| *trace);
+        let mut batch = Batch { nodes, owners: HashMap::new() };
+        let (mut places, mut path) = (vec![None; nodes.len()], Vec::new());
+        for of_trace in members.chunk_by(|a, b| a.0 == b.0) {
+            batch.find_owners(of_trace.iter().map(|(_, index)| *index));
+            let trace = self.open(of_trace[0].0, of_trace.iter().map(|(_, index)| &nodes[*index]));
+            for (_, index) in of_trace {
+                path.clear();
+                places[*index] = Some(trace.place(&batch, *index, &mut path));
             }
-            members.entry(span.trace_id).or_default().push(index);
         }
-        for (trace, members) in members {
-            let nodes: Vec<&Node<'_>> = members.into_iter().map(|index| &nodes[index]).collect();
-            self.open(trace, &nodes);
-        }
-        let places = (0..nodes.len()).map(|index| self.place_one(nodes, &owners, index, &mut Vec::new())).collect();
         self.evict();
-        places
+        places.into_iter().flatten().collect()
     }
 
     /// Returns the run that a judgement with this parent is about: the root, unless the parent is known not to be it.
@@ -111,70 +124,28 @@ impl Traces {
         }
     }
 
-    /// Finds the root of a trace among some of its spans.
-    fn open(&mut self, id: TraceId, nodes: &[&Node<'_>]) {
-        let is_new = !self.by_id.contains_key(&id);
-        if is_new {
-            self.ids.push_back(id);
+    /// Returns a trace, with the root that is found among some of its spans.
+    fn open<'a>(&mut self, id: TraceId, nodes: impl Iterator<Item = &'a Node<'a>> + Clone) -> &mut Trace {
+        match self.by_id.entry(id) {
+            Entry::Occupied(known) => {
+                let trace = known.into_mut();
+                if trace.root.is_none()
+                    && let Some(root) = root_of(nodes)
+                {
+                    // The time with which runs were sent stays.
+                    trace.set_root(root);
+                }
+                trace
+            }
+            Entry::Vacant(new) => {
+                self.ids.push_back(id);
+                let root = root_of(nodes.clone());
+                let first = || nodes.map(|node| node.span.start).min().unwrap_or_default();
+                let trace = new.insert(Trace::new(id, root.map_or_else(first, |root| root.span.start)));
+                root.into_iter().for_each(|root| trace.set_root(root));
+                trace
+            }
         }
-        let trace = self.by_id.entry(id).or_insert_with(|| {
-            let started = nodes.iter().map(|node| node.span.start).min().unwrap_or_default();
-            Trace { started, root: None, places: HashMap::new(), posted: HashSet::new() }
-        });
-        if trace.root.is_some() {
-            return;
-        }
-        let roots = nodes.iter().filter(|node| node.rank == Rank::Task || node.span.parent_span_id.is_none());
-        let root = roots
-            .min_by_key(|Node { span, rank, .. }| (*rank != Rank::Task, span.parent_span_id.is_some(), span.start));
-        let Some(Node { span, rank, .. }) = root else { return };
-        // A time with which runs were sent stays.
-        if is_new {
-            trace.started = span.start;
-        }
-        trace.root = Some(span.span_id);
-        let place = trace.root_place(id);
-        trace.places.insert(span.span_id, (*rank, place));
-    }
-
-    fn place_one(&mut self, nodes: &[Node<'_>], owners: &Owners, index: usize, path: &mut Vec<SpanId>) -> Place {
-        let Node { span, rank, kind } = &nodes[index];
-        let trace_id = span.trace_id;
-        let known = |traces: &Self, id: &SpanId| traces.by_id[&trace_id].places.get(id).cloned();
-        path.push(span.span_id);
-        let stored = known(self, &span.span_id);
-        let owner = owners.get(&(trace_id, span.span_id)).copied().unwrap_or(index);
-        // The start and the end of a task are the same run.
-        let is_owner = nodes[owner].rank == *rank && (*rank == Rank::Task || nodes[owner].kind == *kind);
-        let is_outranked = stored.as_ref().is_some_and(|(of, _)| of > rank) || !is_owner;
-        // Nothing is below an instant: a step of the same span comes later.
-        let of_parent = |id| owners.get(&(trace_id, id)).filter(|owner| nodes[**owner].rank > Rank::Instant);
-        let parent = match (stored, is_outranked) {
-            (Some((_, place)), false) => return place,
-            (Some((_, place)), true) => place,
-            (None, true) => self.place_one(nodes, owners, owner, path),
-            (None, false) => match span.parent_span_id.filter(|id| !path.contains(id) && path.len() < MAX_DEPTH) {
-                None => self.by_id[&trace_id].root_place(trace_id),
-                Some(parent) => match (known(self, &parent), of_parent(parent)) {
-                    (Some((_, place)), _) => place,
-                    (None, Some(parent)) => self.place_one(nodes, owners, *parent, path),
-                    (None, None) => self.by_id[&trace_id].root_place(trace_id),
-                },
-            },
-        };
-        // The span of an instant may have a run in a later batch.
-        let id = if is_outranked || *rank == Rank::Instant {
-            RunId::derived(&["run", &kind.to_string(), &trace_id.to_string(), &span.span_id.to_string()])
-        } else {
-            RunId::of_span(span.span_id)
-        };
-        let trace = self.by_id.get_mut(&trace_id).expect("opened");
-        let parent = if parent.depth < MAX_DEPTH { parent } else { trace.root_place(trace_id) };
-        let place = parent.child(id, span.start);
-        if *rank >= Rank::Step && !is_outranked && trace.places.len() < MAX_PLACES {
-            trace.places.insert(span.span_id, (*rank, place.clone()));
-        }
-        place
     }
 
     fn evict(&mut self) {
@@ -186,37 +157,125 @@ impl Traces {
     }
 }
 
+fn root_of<'a>(nodes: impl Iterator<Item = &'a Node<'a>>) -> Option<&'a Node<'a>> {
+    nodes
+        .filter(|node| node.rank == Rank::Task || node.span.parent_span_id.is_none())
+        .min_by_key(|Node { span, rank, .. }| (*rank != Rank::Task, span.parent_span_id.is_some(), span.start))
+}
+
+impl Batch<'_> {
+    /// Finds the owners of the spans of a trace.
+    fn find_owners(&mut self, members: impl Iterator<Item = usize>) {
+        self.owners.clear();
+        for index in members {
+            let Node { span, rank, .. } = &self.nodes[index];
+            let owner = self.owners.entry(span.span_id).or_insert(index);
+            if self.nodes[*owner].rank < *rank {
+                *owner = index;
+            }
+        }
+    }
+}
+
 impl Trace {
-    fn root_place(&self, id: TraceId) -> Place {
-        let id = RunId::of_trace(id);
-        Place { id, trace: id, parent: None, dotted_order: segment(self.started, id), time: self.started, depth: 1 }
+    fn new(id: TraceId, started: Timestamp) -> Self {
+        let root_place = Place::alone(RunId::of_trace(id), started).into();
+        Self { id, root_place, root: None, places: HashMap::new(), posted: HashSet::new() }
+    }
+
+    fn set_root(&mut self, Node { span, rank, .. }: &Node<'_>) {
+        self.root = Some(span.span_id);
+        self.places.insert(span.span_id, (*rank, self.root_place.clone()));
+    }
+
+    fn place(&mut self, batch: &Batch<'_>, index: usize, path: &mut Vec<SpanId>) -> Place {
+        let Node { span, rank, kind } = &batch.nodes[index];
+        path.push(span.span_id);
+        let stored = self.places.get(&span.span_id);
+        let owner = batch.owners.get(&span.span_id).copied().unwrap_or(index);
+        // The start and the end of a task are the same run.
+        let of_owner = &batch.nodes[owner];
+        let is_owner = of_owner.rank == *rank && (*rank == Rank::Task || of_owner.kind == *kind);
+        let is_outranked = stored.is_some_and(|(of, _)| of > rank) || !is_owner;
+        let parent = match (stored, is_outranked) {
+            (Some((_, known)), false) => return known.place.clone(),
+            (Some((_, known)), true) => known.clone(),
+            (None, true) => self.place(batch, owner, path).into(),
+            (None, false) => self.parent_of(span, batch, path),
+        };
+        // The span of an instant may have a run in a later batch.
+        let id = if is_outranked || *rank == Rank::Instant {
+            RunId::derived(&["run", kind.as_str(), &self.id.to_string(), &span.span_id.to_string()])
+        } else {
+            RunId::of_span(span.span_id)
+        };
+        let parent = if parent.place.depth < MAX_DEPTH { &parent } else { &self.root_place };
+        let place = parent.child(id, span.start);
+        if *rank >= Rank::Step && !is_outranked && self.places.len() < MAX_PLACES {
+            self.places.insert(span.span_id, (*rank, place.clone().into()));
+        }
+        place
+    }
+
+    /// Returns the place of a span's parent: the root if nothing is known of the parent.
+    fn parent_of(&mut self, span: &EventSpan<'_>, batch: &Batch<'_>, path: &mut Vec<SpanId>) -> ParentPlace {
+        let parent = span.parent_span_id.filter(|id| !path.contains(id) && path.len() < MAX_DEPTH);
+        let Some(parent) = parent else { return self.root_place.clone() };
+        if let Some((_, known)) = self.places.get(&parent) {
+            return known.clone();
+        }
+        // Nothing is below an instant: a step of the same span comes later.
+        match batch.owners.get(&parent).filter(|owner| batch.nodes[**owner].rank > Rank::Instant) {
+            Some(owner) => self.place(batch, *owner, path).into(),
+            None => self.root_place.clone(),
+        }
+    }
+}
+
+impl ParentPlace {
+    /// Returns the place of a child. LangSmith refuses dotted orders in which a child starts before its parent.
+    fn child(&self, id: RunId, start: Timestamp) -> Place {
+        let Place { id: parent, trace, time, depth, .. } = self.place;
+        let above = Some(self.dotted_order.clone());
+        Place { id, trace, parent: Some(parent), above, time: start.max(time), depth: depth + 1 }
+    }
+}
+
+impl From<Place> for ParentPlace {
+    fn from(place: Place) -> Self {
+        Self { dotted_order: place.dotted_order().into(), place }
     }
 }
 
 impl Place {
-    /// Returns the place of a child. LangSmith refuses dotted orders in which a child starts before its parent.
-    fn child(&self, id: RunId, start: Timestamp) -> Self {
-        let time = start.max(self.time);
-        let dotted_order = format!("{}.{}", self.dotted_order, segment(time, id));
-        Self { id, trace: self.trace, parent: Some(self.id), dotted_order, time, depth: self.depth + 1 }
-    }
-
-    /// Returns the place of a run that is a trace of its own.
+    /// Returns the place of a run that is the root of its trace.
     pub(crate) fn alone(id: RunId, start: Timestamp) -> Self {
-        Self { id, trace: id, parent: None, dotted_order: segment(start, id), time: start, depth: 1 }
+        Self { id, trace: id, parent: None, above: None, time: start, depth: 1 }
     }
-}
 
-/// Returns one level of a dotted order, such as `20260101T000000000000Z` and the id.
-fn segment(time: Timestamp, id: RunId) -> String {
-    let text = time.to_string();
-    let seconds = text.split(['.', 'Z']).next().unwrap_or_default();
-    let micros = time.as_nanos().rem_euclid(1_000_000_000) / 1_000;
-    let mut segment = String::with_capacity(64);
-    segment.extend(seconds.chars().filter(|c| !matches!(c, '-' | ':')));
-    // Writing to a string cannot fail.
-    let _ = write!(segment, "{micros:06}Z{id}");
-    segment
+    /// Returns the place of a child.
+    pub(crate) fn child(&self, id: RunId, start: Timestamp) -> Self {
+        ParentPlace::from(self.clone()).child(id, start)
+    }
+
+    /// Returns times and ids from the root down, by which LangSmith sorts runs: of each run, its time such as
+    /// `20260101T000000000000Z` and its id.
+    pub(crate) fn dotted_order(&self) -> String {
+        let above = self.above.as_deref().unwrap_or_default();
+        let mut order = String::with_capacity(above.len() + 64);
+        if !above.is_empty() {
+            order.push_str(above);
+            order.push('.');
+        }
+        let time = self.time.to_string();
+        let seconds = time.split(['.', 'Z']).next().unwrap_or_default();
+        seconds.split(['-', ':']).for_each(|digits| order.push_str(digits));
+        let micros = self.time.as_nanos().rem_euclid(1_000_000_000) / 1_000;
+        // Writing to a string cannot fail.
+        let _ = write!(order, "{micros:06}Z");
+        order.push_str(self.id.to_text().as_str());
+        order
+    }
 }
 
 #[cfg(test)]
@@ -250,7 +309,7 @@ mod tests {
             let (time, id) = level.split_once('Z').unwrap();
             (time[13..15].to_owned(), id[34..].to_owned())
         };
-        place.dotted_order.split('.').map(level).collect()
+        place.dotted_order().split('.').map(level).collect()
     }
 
     fn levels_of(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -264,9 +323,9 @@ mod tests {
         let places = Traces::default().place(&nodes);
         let root = "19700101T000004000000Z4bf92f35-77b3-4da6-a3ce-929d0e0e4736";
         let step = "19700101T000005000000Z00000000-0000-0000-0000-000000000002";
-        assert_eq!(places[2].dotted_order, root);
-        assert_eq!(places[1].dotted_order, format!("{root}.{step}"));
-        assert!(places[0].dotted_order.starts_with(&format!("{root}.{step}.")), "{places:?}");
+        assert_eq!(places[2].dotted_order(), root);
+        assert_eq!(places[1].dotted_order(), format!("{root}.{step}"));
+        assert!(places[0].dotted_order().starts_with(&format!("{root}.{step}.")), "{places:?}");
         assert_eq!((places[0].parent, places[1].parent), (Some(places[1].id), Some(places[2].id)));
         assert!(places.iter().all(|place| place.trace == places[2].id));
     }
@@ -339,7 +398,7 @@ mod tests {
         nodes.push(node(Rank::Step, 3, Some(3), 1, 2));
         nodes.extend((10..250).map(|id| node(Rank::Step, id, Some(id + 1), 1, 2)));
         for place in Traces::default().place(&nodes) {
-            let depth = place.dotted_order.split('.').count();
+            let depth = place.dotted_order().split('.').count();
             assert!((2..=MAX_DEPTH + 1).contains(&depth), "{depth}");
         }
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, ExportBatch, Exporter, HttpClient, Resource, Secret, Snapshot, Timestamp};
-use sre_exporter_langsmith::{LangSmithExporter, LangSmithSettings};
-use sre_testkit::conformance;
+use sre_exporter_langsmith::{LangSmithExporter, LangSmithSettings, NewRun, RunType};
+use sre_testkit::{clients, conformance};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
@@ -73,6 +73,16 @@ impl Sink {
         let requests = self.requests().await;
         requests.iter().filter(|request| request.url.path() == "/runs/multipart").flat_map(form::records).collect()
     }
+}
+
+fn slo() -> Snapshot {
+    serde_json::from_value(json!({
+        "snapshot": "slo", "name": "answers", "agent": "support", "status": "warning", "target": 0.95, "window": "24h",
+        "good": 97, "bad": 3, "sli": 0.97, "interval": null,
+        "error_budget": {"total": 0.05, "consumed": 0.6, "remaining": 0.4, "spent_in_s": null},
+        "burn_rates": [{"window": "1h", "rate": 2.5, "good": 9, "bad": 1}], "alerts": [], "indicators": [], "dropped": 0
+    }))
+    .unwrap()
 }
 
 #[tokio::test]
@@ -204,16 +214,6 @@ async fn a_project_that_was_deleted_is_looked_up_again() {
     assert_eq!(sink.records().await.last().unwrap().1["session_id"], "another");
 }
 
-fn slo() -> Snapshot {
-    serde_json::from_value(json!({
-        "snapshot": "slo", "name": "answers", "agent": "support", "status": "warning", "target": 0.95, "window": "24h",
-        "good": 97, "bad": 3, "sli": 0.97, "interval": null,
-        "error_budget": {"total": 0.05, "consumed": 0.6, "remaining": 0.4, "spent_in_s": null},
-        "burn_rates": [{"window": "1h", "rate": 2.5, "good": 9, "bad": 1}], "alerts": [], "indicators": [], "dropped": 0
-    }))
-    .unwrap()
-}
-
 #[tokio::test]
 async fn an_objective_is_the_same_run_all_day() {
     let sink = Sink::new().await;
@@ -239,25 +239,21 @@ async fn an_objective_is_the_same_run_all_day() {
 /// The run of the recording: a task with a model call and a failing tool call, and a score.
 #[tokio::test]
 async fn requests_are_those_of_the_vendors_client() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/langsmith.json");
-    let recording: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let requests = recording["requests"].as_array().unwrap();
+    let requests = clients::requests("langsmith");
     let sink = Sink::new().await;
     let exporter = sink.exporter();
     sink.send(&exporter, &[START]).await;
     sink.send(&exporter, &[CALL, TOOL, JUDGED]).await;
     sink.send(&exporter, &[END]).await;
-    for theirs in requests {
+    for theirs in &requests {
         let is_same = |ours: &Request| ours.method.as_str() == theirs["method"] && ours.url.path() == theirs["path"];
         let ours = sink.requests().await.into_iter().find(is_same).expect("the same endpoint");
         assert!(ours.headers.contains_key("x-api-key"));
     }
     let parts = || requests.iter().filter_map(|request| request["body"]["parts"].as_array()).flatten();
-    let theirs: usize = parts().map(|part| part["body"].to_string().len()).sum();
     let ours = sink.requests().await;
-    let ours = ours.iter().filter(|request| request.url.path() == "/runs/multipart").flat_map(form::parts);
-    let ours: usize = ours.map(|(_, content)| content.to_string().len()).sum();
-    assert!(ours * 10 <= theirs * 11, "{ours} bytes, beside {theirs} of the vendor's client");
+    let ours = ours.iter().filter(|request| request.url.path() == "/runs/multipart").map(|request| request.body.len());
+    clients::assert_wire_len(ours.sum(), requests.iter().map(clients::wire_len).sum());
     // The kinds of record, and the fields that are left out; see the crate's documentation.
     let ours = sink.records().await;
     let left_out = ["tags", "correction", "comment", "comparative_experiment_id", "feedback_group_id", "extra"];
@@ -285,6 +281,45 @@ async fn requests_are_those_of_the_vendors_client() {
             assert!(!found.is_null(), "{operation}.{key}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_program_logs_runs_and_feedback_itself() {
+    let sink = Sink::new().await;
+    let (exporter, http) = (sink.exporter(), &*sink.http);
+    let (at, end) = (Timestamp::from_secs(100), Timestamp::from_secs(103));
+    let object = |value: Value| value.as_object().unwrap().clone();
+    let run = NewRun {
+        name: "answer".to_owned(),
+        inputs: object(json!({"q": "where"})),
+        tags: vec!["slo".to_owned()],
+        ..NewRun::default()
+    };
+    let run = exporter.create_run(run, None, at, http).await.unwrap();
+    let search = NewRun { name: "search".to_owned(), run_type: RunType::Retriever, ..NewRun::default() };
+    let search = exporter.create_run(search, Some(&run), at, http).await.unwrap();
+    exporter.end_run(&search, &object(json!({})), Some("down"), end, http).await.unwrap();
+    exporter.end_run(&run, &object(json!({"result": "done"})), None, end, http).await.unwrap();
+    exporter.add_feedback(&run, "tone", 0.75, Some("polite"), end, http).await.unwrap();
+    let Snapshot::Slo(slo) = slo() else { panic!("an objective") };
+    exporter.export_slo(&slo, &run, end, http).await.unwrap();
+
+    let records = sink.records().await;
+    let operations: Vec<&str> = records.iter().map(|(operation, _)| &**operation).collect();
+    assert_eq!(operations[..5], ["post", "post", "patch", "patch", "feedback"]);
+    let [first, child, failed, ended, feedback] = [0, 1, 2, 3, 4].map(|place: usize| &records[place].1);
+    assert_eq!(
+        (&first["id"], &first["inputs"], &first["tags"]),
+        (&json!(run.id()), &json!({"q": "where"}), &json!(["slo"]))
+    );
+    assert_eq!((&child["parent_run_id"], &child["run_type"]), (&json!(run.id()), &json!("retriever")));
+    assert!(child["dotted_order"].as_str().unwrap().starts_with(first["dotted_order"].as_str().unwrap()));
+    assert_eq!((&failed["id"], &failed["error"]), (&json!(search.id()), &json!("down")));
+    assert_eq!((&ended["outputs"], &ended["end_time"]), (&json!({"result": "done"}), &json!("1970-01-01T00:01:43Z")));
+    assert_eq!((&feedback["run_id"], &feedback["comment"]), (&json!(run.id()), &json!("polite")));
+    let of_slo = &records[5..];
+    assert!(of_slo.iter().all(|(_, feedback)| feedback["run_id"] == run.id()), "{of_slo:#?}");
+    assert_eq!(of_slo[0].1["key"], "slo.answers.budget_remaining");
 }
 
 /// LangSmith's own models read what it would store.

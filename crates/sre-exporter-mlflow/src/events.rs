@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use sre_core::{AgentEvent, BackendApi, Event, EventSpan, ExportBatch, ExportError, ExportReport, HttpClient};
-use sre_otlp::{resource, send_spans};
+use sre_otlp::{Spans, send_spans};
 
 use crate::assessment::Assessment;
 use crate::experiment::{Experiment, rejected};
@@ -117,9 +117,10 @@ impl Sender<'_> {
     }
 
     async fn send_spans(&self, items: &[Item<'_>]) -> Result<ExportReport, ExportError> {
-        let spans = items.iter().map(|item| spans::span(item.event, &item.span)).collect();
-        let resource = resource(self.batch.resource);
-        let sent = send_spans(&self.experiment.spans, SPANS, resource, spans, self.batch.at, self.http).await;
+        let mut spans = Spans::with_capacity(items.len());
+        items.iter().for_each(|item| spans.add(|span| spans::write_span(item.event, &item.span, span)));
+        let resource = self.batch.resource;
+        let sent = send_spans(&self.experiment.spans, SPANS, resource, &spans, self.batch.at, self.http).await;
         sent.map_err(|error| match error {
             // A database that is busy for the moment has the status of an invalid span.
             ExportError::Rejected { status: 422, message, .. } if message.contains("OperationalError") => {

@@ -1,19 +1,19 @@
 use sre_core::event::{Handoff, LlmCall, StepFinished, TaskFinished, ToolCall};
 use sre_core::{AgentEvent, Event, EventSpan, Usd};
-use sre_otlp::{Attributes, Span, gen_ai};
+use sre_otlp::{Attributes, Name, SpanWriter, gen_ai};
 
 use crate::names::value;
 
-/// Returns the span of an event: the attributes of OpenTelemetry's conventions for generative AI, and MLflow's own where it
+/// Writes the span of an event: the attributes of OpenTelemetry's conventions for generative AI, and MLflow's own where it
 /// reads no others.
 ///
 /// A task is the root of its trace: MLflow takes the state and the name of a trace from the span that has no parent, and
 /// a trace whose root never arrives stays in progress.
 ///
 /// Source: `mlflow/tracing/constant.py`, `mlflow/tracing/otel/translation/`.
-pub(crate) fn span(event: &AgentEvent, place: &EventSpan<'_>) -> Span {
+pub(crate) fn write_span(event: &AgentEvent, place: &EventSpan<'_>, span: &mut SpanWriter<'_>) {
     let mut place = place.clone();
-    let mut attributes = Attributes::default();
+    let mut attributes = span.attributes();
     let (described, kind) = gen_ai(event, &place, &mut attributes);
     let (name, span_type) = name_and_type(event, described);
     attributes.text("mlflow.spanType", span_type);
@@ -28,68 +28,74 @@ pub(crate) fn span(event: &AgentEvent, place: &EventSpan<'_>) -> Span {
         Event::Evaluation(_) | Event::PolicyCheck(_) => place.outcome = None,
         _ => {}
     }
-    let mut span = sre_otlp::span(&place, name, kind, attributes);
-    sre_otlp::set_ok(&mut span, &place);
-    sre_otlp::add_exception(&mut span, &place);
-    span
+    span.name(&name);
+    span.kind(kind);
+    span.place(&place);
+    span.ok(&place);
+    span.exception(&place);
 }
 
 /// Returns the name of a span as MLflow's own instrumentation gives it, and its type.
-fn name_and_type(event: &AgentEvent, described: String) -> (String, &'static str) {
+fn name_and_type<'a>(event: &'a AgentEvent, described: Name<'a>) -> (Name<'a>, &'static str) {
     match &event.event {
-        Event::TaskFinished(_) => (event.agent.clone(), "AGENT"),
+        Event::TaskFinished(_) => ([&event.agent, ""], "AGENT"),
         Event::StepFinished(StepFinished { name, kind, .. }) => {
-            (name.clone(), if kind == "agent_task" { "AGENT" } else { "CHAIN" })
+            ([name, ""], if kind == "agent_task" { "AGENT" } else { "CHAIN" })
         }
-        Event::LlmCall(LlmCall { model, .. }) => (model.clone().unwrap_or(described), "CHAT_MODEL"),
-        Event::ToolCall(ToolCall { tool, .. }) => (tool.clone(), "TOOL"),
-        Event::Handoff(Handoff { to, .. }) => (format!("handoff to {to}"), "CHAIN"),
+        Event::LlmCall(LlmCall { model, .. }) => {
+            (model.as_deref().map_or(described, |model| [model, ""]), "CHAT_MODEL")
+        }
+        Event::ToolCall(ToolCall { tool, .. }) => ([tool, ""], "TOOL"),
+        Event::Handoff(Handoff { to, .. }) => (["handoff to ", to], "CHAIN"),
         Event::Evaluation(_) => (described, "EVALUATOR"),
         Event::PolicyCheck(_) => (described, "GUARDRAIL"),
         _ => (described, "UNKNOWN"),
     }
 }
 
-fn describe_task(event: &AgentEvent, task: &TaskFinished, attributes: &mut Attributes) {
+fn describe_task(event: &AgentEvent, task: &TaskFinished, attributes: &mut Attributes<'_>) {
     // The columns "Request" and "Response" of the list of traces.
-    let (mut request, mut response) = (Attributes::default(), Attributes::default());
-    request.text("task", &*event.task_key());
-    response.bool("success", task.success);
-    response.text("error", task.error.as_deref());
-    attributes.map("mlflow.spanInputs", request);
-    attributes.map("mlflow.spanOutputs", response);
+    attributes.map("mlflow.spanInputs", |request| request.text("task", &*event.task_key()));
+    attributes.map("mlflow.spanOutputs", |response| {
+        response.bool("success", task.success);
+        response.text("error", task.error.as_deref());
+    });
     let agent = value(&event.agent);
     attributes.text("mlflow.traceTag.mlflow.traceName", agent.as_str());
     attributes.text("mlflow.traceTag.sre.agent", agent.as_str());
     attributes.text("mlflow.traceTag.sre.task", event.task.as_deref());
 }
 
-fn describe_call(call: &LlmCall, attributes: &mut Attributes) {
+fn describe_call(call: &LlmCall, attributes: &mut Attributes<'_>) {
     attributes.text("mlflow.llm.model", call.model.as_deref());
     attributes.text("mlflow.llm.provider", call.provider.as_deref());
     // MLflow derives this from the conventional attributes only if no number is 0.
-    let mut usage = Attributes::default();
-    usage.int("input_tokens", call.input_tokens);
-    usage.int("output_tokens", call.output_tokens);
-    usage.int("total_tokens", call.input_tokens.saturating_add(call.output_tokens));
-    usage.int("cache_read_input_tokens", Some(call.cached_input_tokens).filter(|tokens| *tokens > 0));
-    attributes.map("mlflow.chat.tokenUsage", usage);
+    attributes.map("mlflow.chat.tokenUsage", |usage| {
+        usage.int("input_tokens", call.input_tokens);
+        usage.int("output_tokens", call.output_tokens);
+        usage.int("total_tokens", call.input_tokens.saturating_add(call.output_tokens));
+        usage.int("cache_read_input_tokens", Some(call.cached_input_tokens).filter(|tokens| *tokens > 0));
+    });
     if let Some(cost) = call.cost_usd.map(Usd::as_dollars) {
-        let mut costs = Attributes::default();
-        costs.double("total_cost", cost);
-        attributes.map("mlflow.llm.cost", costs);
+        attributes.map("mlflow.llm.cost", |costs| costs.double("total_cost", cost));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+    use prost::Message;
+    use sre_otlp::Spans;
+
     use super::*;
 
     #[test]
     fn a_task_is_the_root_of_its_trace_even_if_another_system_called_it() {
         let line = br#"{"event":"task_finished","time":12,"agent":"a","task":"t","success":true,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","parent_span_id":"00f067aa0ba902b7"}"#;
         let event = AgentEvent::from_json(line).unwrap();
-        let span = span(&event, &EventSpan::of(&event).unwrap());
+        let mut spans = Spans::default();
+        spans.add(|span| write_span(&event, &EventSpan::of(&event).unwrap(), span));
+        let span = ScopeSpans::decode(spans.as_bytes()).unwrap().spans.remove(0);
         assert!(span.parent_span_id.is_empty());
         let caller = span.attributes.iter().find(|attribute| attribute.key == "sre.caller_span_id").unwrap();
         assert!(format!("{caller:?}").contains("00f067aa0ba902b7"));

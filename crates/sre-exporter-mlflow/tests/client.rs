@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sre_core::{AgentEvent, ExportBatch, Exporter, Resource, Snapshot, Timestamp};
 use sre_exporter_mlflow::{MlflowExporter, MlflowSettings};
 use sre_testkit::conformance::client;
-use sre_testkit::otlp;
+use sre_testkit::{clients, otlp};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -39,15 +39,17 @@ type SentPaths = BTreeMap<String, BTreeSet<String>>;
 
 #[tokio::test]
 async fn the_exporter_sends_what_mlflows_own_client_sends() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/mlflow.json");
-    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let of_client = recorded["requests"].as_array().unwrap().iter().fold(SentPaths::new(), |mut sent, request| {
+    let recorded = clients::requests("mlflow");
+    let of_client = recorded.iter().fold(SentPaths::new(), |mut sent, request| {
         let path = request["path"].as_str().unwrap().split('?').next().unwrap();
         let fields = if path == "/v1/traces" { otlp_json(&request["body"]) } else { fields(&request["body"], "") };
         sent.entry(address(request["method"].as_str().unwrap(), path)).or_default().extend(fields);
         sent
     });
-    let of_exporter = export().await;
+    let (of_exporter, traces) = export().await;
+    // Runs and artifacts of the recording have other entries.
+    let is_trace = |request: &&Value| is_of_trace(request["path"].as_str().unwrap());
+    clients::assert_wire_len(traces, recorded.iter().filter(is_trace).map(clients::wire_len).sum());
     for (address, fields) in &of_client {
         if DIFFERENCES.contains(&address.as_str()) {
             continue;
@@ -59,8 +61,13 @@ async fn the_exporter_sends_what_mlflows_own_client_sends() {
     }
 }
 
-/// Returns what the exporter sends to a server that knows the experiment, but no run.
-async fn export() -> SentPaths {
+fn is_of_trace(path: &str) -> bool {
+    path == "/v1/traces" || path.starts_with("/api/3.0/mlflow/traces")
+}
+
+/// Returns what the exporter sends to a server that does not know the experiment, and the number of bytes for traces and their
+/// assessments.
+async fn export() -> (SentPaths, usize) {
     let server = MockServer::start().await;
     let respond = |request: &Request| {
         let run = json!({"info": {"run_id": "0b6185c6a9df4a4b8c5d02a235e2918f", "artifact_uri": "mlflow-artifacts:/1/0b6185c6a9df4a4b8c5d02a235e2918f/artifacts"}});
@@ -88,14 +95,18 @@ async fn export() -> SentPaths {
         let report = exporter.export(batch, &*client()).await.unwrap();
         assert_eq!(report.accepted, batch.len() as u64);
     }
-    server.received_requests().await.unwrap().iter().fold(SentPaths::new(), |mut sent, request| {
+    let requests = server.received_requests().await.unwrap();
+    let bytes =
+        requests.iter().filter(|request| is_of_trace(request.url.path())).map(|request| request.body.len()).sum();
+    let sent = requests.iter().fold(SentPaths::new(), |mut sent, request| {
         let fields = match request.url.path() {
             "/v1/traces" => otlp::spans(request).iter().flat_map(of_span).collect(),
             _ => fields(&serde_json::from_slice(&request.body).unwrap_or_default(), ""),
         };
         sent.entry(address(request.method.as_str(), request.url.path())).or_default().extend(fields);
         sent
-    })
+    });
+    (sent, bytes)
 }
 
 /// Returns method and path, without the ids of traces and runs.

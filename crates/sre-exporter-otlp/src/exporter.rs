@@ -4,7 +4,7 @@ use prost::Message;
 use sre_core::{
     BackendApi, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, Wants,
 };
-use sre_otlp::{Attributes, Span, gen_ai, resource, send_spans, span};
+use sre_otlp::{OtlpRequest, Spans, gen_ai, send_spans};
 
 use crate::metrics;
 use crate::settings::{NAME, OtlpSettings, Protocol};
@@ -44,14 +44,15 @@ impl OtlpExporter {
         if count == 0 {
             return Ok(ExportReport::default());
         }
-        let request = metrics::request(batch);
+        let points = metrics::encode(batch);
+        let request = OtlpRequest::new(batch.resource, points.as_bytes());
         let partial = match &self.transport {
             Transport::Http => {
                 let answer = sre_otlp::post(&self.api, "/v1/metrics", &request, batch.at, http).await?;
                 ExportMetricsServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success)
             }
             #[cfg(feature = "grpc")]
-            Transport::Grpc(grpc) => grpc.export_metrics(request, &self.api).await?,
+            Transport::Grpc(grpc) => grpc.export_metrics(&request, &self.api).await?,
         };
         Ok(partial.map_or_else(
             || ExportReport::accepted(count),
@@ -63,22 +64,21 @@ impl OtlpExporter {
     }
 
     async fn export_spans(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        let spans: Vec<Span> = batch
-            .events
-            .iter()
-            .filter_map(|event| {
-                let place = EventSpan::of(event)?;
-                let mut attributes = Attributes::default();
-                let (name, kind) = gen_ai(event, &place, &mut attributes);
-                Some(span(&place, name, kind, attributes))
-            })
-            .collect();
+        let mut spans = Spans::with_capacity(batch.events.len());
+        for event in batch.events {
+            let Some(place) = EventSpan::of(event) else { continue };
+            spans.add(|span| {
+                let (name, kind) = gen_ai(event, &place, &mut span.attributes());
+                span.name(&name);
+                span.kind(kind);
+                span.place(&place);
+            });
+        }
         let ignored = batch.events.len() - spans.len();
-        let resource = resource(batch.resource);
         let report = match &self.transport {
-            Transport::Http => send_spans(&self.api, "/v1/traces", resource, spans, batch.at, http).await?,
+            Transport::Http => send_spans(&self.api, "/v1/traces", batch.resource, &spans, batch.at, http).await?,
             #[cfg(feature = "grpc")]
-            Transport::Grpc(grpc) => grpc.export_spans(resource, spans, &self.api).await?,
+            Transport::Grpc(grpc) => grpc.export_spans(batch.resource, &spans, &self.api).await?,
         };
         Ok(report.with_ignored(ignored))
     }

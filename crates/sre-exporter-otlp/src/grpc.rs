@@ -1,17 +1,19 @@
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceRequest};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use bytes::{BufMut, Bytes};
+use http::uri::PathAndQuery;
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use sre_core::private::lock;
-use sre_core::{BackendApi, ExportError, ExportReport, HttpError, InvalidExporter};
-use sre_otlp::{Span, trace_request};
-use tonic::codec::CompressionEncoding;
+use sre_core::{BackendApi, ExportError, ExportReport, HttpError, InvalidExporter, Resource};
+use sre_otlp::{OtlpRequest, Spans};
+use tonic::client;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -20,6 +22,9 @@ use crate::settings::NAME;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 /// Maximum length of a backend's message in errors, in characters.
 const MESSAGE_CHARS: usize = 200;
@@ -44,27 +49,42 @@ impl Grpc {
 
     pub(crate) async fn export_metrics(
         &self,
-        request: ExportMetricsServiceRequest,
+        request: &OtlpRequest<'_>,
         api: &BackendApi,
     ) -> Result<Option<ExportMetricsPartialSuccess>, ExportError> {
-        let mut client = MetricsServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
-        Ok(self.answer(client.export(with_headers(request, api)), api).await?.partial_success)
+        let answer: ExportMetricsServiceResponse = self.call(METRICS, request, api).await?;
+        Ok(answer.partial_success)
     }
 
     pub(crate) async fn export_spans(
         &self,
-        resource: Resource,
-        spans: Vec<Span>,
+        resource: &Resource,
+        spans: &Spans,
         api: &BackendApi,
     ) -> Result<ExportReport, ExportError> {
-        let count = spans.len();
-        if count == 0 {
+        if spans.is_empty() {
             return Ok(ExportReport::default());
         }
-        let mut client = TraceServiceClient::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
-        let answer = self.answer(client.export(with_headers(trace_request(resource, spans), api)), api).await?;
+        let request = OtlpRequest::new(resource, spans.as_bytes());
+        let answer: ExportTraceServiceResponse = self.call(TRACES, &request, api).await?;
         let partial = answer.partial_success.unwrap_or_default();
-        Ok(api.report(count, u64::try_from(partial.rejected_spans).unwrap_or(0), &partial.error_message))
+        Ok(api.report(spans.len(), u64::try_from(partial.rejected_spans).unwrap_or(0), &partial.error_message))
+    }
+
+    /// Calls a method with an encoded request.
+    async fn call<T: Message + Default + 'static>(
+        &self,
+        method: &'static str,
+        request: &OtlpRequest<'_>,
+        api: &BackendApi,
+    ) -> Result<T, ExportError> {
+        let request = with_headers(Bytes::from(request.parts().concat()), api);
+        let mut client = client::Grpc::new(self.channel()).send_compressed(CompressionEncoding::Gzip);
+        let call = async {
+            client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            client.unary(request, PathAndQuery::from_static(method), EncodedCodec(PhantomData)).await
+        };
+        self.answer(call, api).await
     }
 
     fn channel(&self) -> Channel {
@@ -100,6 +120,43 @@ impl Grpc {
 impl fmt::Debug for Grpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grpc").finish_non_exhaustive()
+    }
+}
+
+/// Sends a message that is encoded already, and decodes the response.
+struct EncodedCodec<T>(PhantomData<T>);
+
+impl<T: Message + Default + 'static> Codec for EncodedCodec<T> {
+    type Encode = Bytes;
+    type Decode = T;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Encoder for EncodedCodec<T> {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+impl<T: Message + Default> Decoder for EncodedCodec<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
+        T::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -220,7 +277,9 @@ mod tests {
         let url = format!("http://{}", silent.local_addr().unwrap());
         let api = OtlpSettings::new(url).api().unwrap();
         let grpc = Grpc::new(&api).unwrap();
-        let exported = grpc.export_spans(Resource::default(), vec![Span::default()], &api).await;
+        let mut spans = Spans::default();
+        spans.add(|span| span.name(&["task"]));
+        let exported = grpc.export_spans(&Resource::new("tests"), &spans, &api).await;
         let error = exported.map(|_| ()).unwrap_err();
         assert!(matches!(error, ExportError::Http(HttpError::TimedOut { .. })), "{error}");
     }

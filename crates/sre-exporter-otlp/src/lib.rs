@@ -17,11 +17,23 @@
 //!
 //! # Use of the OpenTelemetry crates
 //!
-//! `opentelemetry-proto` provides the protobuf messages and, with the feature `grpc`, clients for tonic. The pipelines
+//! `opentelemetry-proto` provides the protobuf messages of responses, against which tests read what `sre-otlp` encodes: an event
+//! is written to the request without a message of its own. The pipelines
 //! of `opentelemetry_sdk` (batch span processor, periodic reader) and the exporters of `opentelemetry-otlp` are not
 //! used: they have their own queues, batches, retries and time-outs, do not count dropped records by reason, and cannot
 //! spool, split on 413 or report which records were rejected. The outbox of `sre-http` does this for every exporter.
 //! Also, the tracing API cannot create spans that ended in the past with given ids.
+//!
+//! Lengths are not compared with a client: OTLP is no vendor's, and its own exporters send the same messages.
+//!
+//! # The reference's methods
+//!
+//! | of the reference | here |
+//! | --- | --- |
+//! | `MetricsExporter.record_sli`, `record_slo`, `record_cost`, `record_latency`, … | the metrics of engines, which the outbox exports at every interval |
+//! | `TraceExporter.export_trace(trace)`, `export_span_simple(…)` | events, each a span |
+//! | `OTelSpanSink.record_span(…)` | a `step_finished` event |
+//! | `EventLogger.log_…` | no log records are sent: what it logs are signals, which handlers turn to alerts, and metrics |
 mod exporter;
 #[cfg(feature = "grpc")]
 mod grpc;

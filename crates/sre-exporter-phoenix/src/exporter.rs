@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
-    Resource, Timestamp, Wants,
+    Resource, SpanId, Timestamp, TraceId, Wants,
 };
-use sre_otlp::{Span, resource, send_spans};
+use sre_otlp::{Spans, send_spans};
 
 use crate::annotation::{Annotation, Target};
+use crate::objective::Reading;
 use crate::recent::Recent;
 use crate::settings::{NAME, PhoenixSettings, Project};
-use crate::{objective, spans};
+use crate::spans;
 
 /// Sends events and the state of objectives to Phoenix.
 #[derive(Debug)]
@@ -121,17 +122,27 @@ impl PhoenixExporter {
     }
 
     async fn send_items(&self, items: &[Item<'_>], context: Context<'_>) -> Result<ExportReport, ExportError> {
-        self.send_spans(items.iter().map(|item| spans::span(item.event, &item.span)).collect(), context).await
+        let mut spans = Spans::with_capacity(items.len());
+        items.iter().for_each(|item| spans.add(|span| spans::write_span(item.event, &item.span, span)));
+        let ids = items.iter().map(|item| (item.span.trace_id, item.span.span_id));
+        self.send_spans(&spans, ids, context).await
     }
 
-    /// Sends spans, and remembers them: Phoenix answers before it has stored them.
-    pub(crate) async fn send_spans(&self, spans: Vec<Span>, context: Context<'_>) -> Result<ExportReport, ExportError> {
-        let targets: Vec<Target> = spans.iter().flat_map(targets).collect();
+    /// Sends spans, and remembers their ids: Phoenix answers before it has stored them.
+    pub(crate) async fn send_spans(
+        &self,
+        spans: &Spans,
+        ids: impl IntoIterator<Item = (TraceId, SpanId)> + Send,
+        context: Context<'_>,
+    ) -> Result<ExportReport, ExportError> {
         let of_project = context.resource.clone().with("openinference.project.name", &self.project.name);
         let Context { at, http, .. } = context;
-        let report = send_spans(&self.project.api, SPANS, resource(&of_project), spans, at, http).await?;
+        let report = send_spans(&self.project.api, SPANS, &of_project, spans, at, http).await?;
         let mut recent = lock(&self.recent);
-        targets.into_iter().for_each(|target| recent.insert(target));
+        for (trace, span) in ids {
+            recent.insert(Target::Trace(trace));
+            recent.insert(Target::Span(span));
+        }
         drop(recent);
         Ok(report)
     }
@@ -205,25 +216,19 @@ impl PhoenixExporter {
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
         let context = Context { at: batch.at, resource: batch.resource, http };
-        let (mut spans, mut annotations, mut objectives) = (Vec::new(), Vec::new(), 0);
+        let (mut spans, mut ids, mut annotations) = (Spans::default(), Vec::new(), Vec::new());
         for slo in batch.objectives() {
-            let reading = objective::reading(slo, batch.at);
-            spans.extend(reading.spans);
-            annotations.extend(reading.annotations);
-            objectives += 1;
+            let reading = Reading::new(slo, batch.at);
+            reading.write_spans(&mut spans);
+            annotations.extend(reading.annotations());
+            ids.extend([(reading.trace, reading.hour_span), (reading.trace, reading.span)]);
         }
-        self.send_spans(spans, context).await?;
+        let objectives = spans.len() / 2;
+        self.send_spans(&spans, ids, context).await?;
         // Their spans have just been sent.
         self.annotate(&annotations.iter().collect::<Vec<_>>(), false, context).await?;
         Ok(ExportReport::accepted(objectives).with_ignored(batch.snapshots.len() - objectives))
     }
-}
-
-/// Returns a span and its trace.
-fn targets(span: &Span) -> impl Iterator<Item = Target> + use<> {
-    let trace = span.trace_id.as_slice().try_into().ok().and_then(sre_core::TraceId::from_bytes);
-    let span = span.span_id.as_slice().try_into().ok().and_then(sre_core::SpanId::from_bytes);
-    trace.map(Target::Trace).into_iter().chain(span.map(Target::Span))
 }
 
 #[async_trait]

@@ -1,51 +1,64 @@
 use serde_json::{Map, Value, json};
-use sre_core::{SloSnapshot, SpanId, Status, Timestamp, stable_id};
-use sre_otlp::{Attributes, Span, SpanKind, StatusCode, unix_nanos};
+use sre_core::{SloSnapshot, SpanId, Status, Timestamp, TraceId};
+use sre_otlp::{SpanKind, SpanWriter, Spans, StatusCode};
 
 use crate::annotation::{Annotation, Target};
-use crate::by_hand::span_id;
 
-/// The state of an objective at one moment: its span below that of the hour, and the annotations of its span.
+/// The state of an objective at one moment: its span below that of the hour, and the annotations of its span. The same reading
+/// exported twice is one.
 #[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) spans: [Span; 2],
-    pub(crate) annotations: Vec<Annotation>,
+pub(crate) struct Reading<'a> {
+    slo: &'a SloSnapshot,
+    at: Timestamp,
+    hour: Timestamp,
+    pub(crate) trace: TraceId,
+    pub(crate) hour_span: SpanId,
+    pub(crate) span: SpanId,
 }
 
 /// The readings of an hour are one trace, so that they do not crowd out the traces of tasks.
 const HOUR: i64 = 3_600;
 
-/// Returns the reading of an objective. The same reading exported twice is one.
-pub(crate) fn reading(slo: &SloSnapshot, at: Timestamp) -> Reading {
-    let hour = Timestamp::from_secs(at.as_secs().div_euclid(HOUR) * HOUR);
-    let trace = stable_id(&["slo", &slo.name, &slo.agent, &hour.as_secs().to_string()]);
-    let root = span(slo, trace, span_id(trace), hour);
-    let id = span_id(stable_id(&["slo-reading", &slo.name, &slo.agent, &at.as_nanos().to_string()]));
-    let mut reading = span(slo, trace, id, at);
-    reading.parent_span_id.clone_from(&root.span_id);
-    let (code, message) = match slo.status {
-        Status::Critical | Status::Exhausted => (StatusCode::Error, slo.status.as_str().to_owned()),
-        Status::Unknown => (StatusCode::Unset, String::new()),
-        Status::Healthy | Status::Warning => (StatusCode::Ok, String::new()),
-    };
-    reading.status = Some(sre_otlp::Status { code: code.into(), message });
-    Reading { spans: [root, reading], annotations: annotations(slo, id) }
-}
+impl<'a> Reading<'a> {
+    pub(crate) fn new(slo: &'a SloSnapshot, at: Timestamp) -> Self {
+        let hour = Timestamp::from_secs(at.as_secs().div_euclid(HOUR) * HOUR);
+        let of_hour = ["slo", &slo.name, &slo.agent, &hour.as_secs().to_string()];
+        let span = SpanId::derived(&["slo-reading", &slo.name, &slo.agent, &at.as_nanos().to_string()]);
+        Self { slo, at, hour, trace: TraceId::derived(&of_hour), hour_span: SpanId::derived(&of_hour), span }
+    }
 
-fn span(slo: &SloSnapshot, trace: [u8; 16], id: SpanId, at: Timestamp) -> Span {
-    let mut attributes = Attributes::default();
-    attributes.text("openinference.span.kind", "EVALUATOR");
-    attributes.text("agent.name", Some(slo.agent.as_str()).filter(|agent| !agent.is_empty()));
-    attributes.json("metadata", &metadata(slo).into());
-    Span {
-        trace_id: trace.to_vec(),
-        span_id: id.to_bytes().to_vec(),
-        name: format!("slo {}", slo.name),
-        kind: SpanKind::Internal.into(),
-        start_time_unix_nano: unix_nanos(at),
-        end_time_unix_nano: unix_nanos(at),
-        attributes: attributes.into_inner(),
-        ..Span::default()
+    /// Adds the span of the hour, and that of the reading.
+    pub(crate) fn write_spans(&self, spans: &mut Spans) {
+        spans.add(|span| {
+            self.write_common(span);
+            span.ids(self.trace, self.hour_span, None);
+            span.times(self.hour, self.hour);
+        });
+        spans.add(|span| {
+            self.write_common(span);
+            span.ids(self.trace, self.span, Some(self.hour_span));
+            span.times(self.at, self.at);
+            match self.slo.status {
+                Status::Critical | Status::Exhausted => span.status(StatusCode::Error, self.slo.status.as_str()),
+                Status::Healthy | Status::Warning => span.status(StatusCode::Ok, ""),
+                Status::Unknown => {}
+            }
+        });
+    }
+
+    fn write_common(&self, span: &mut SpanWriter<'_>) {
+        let slo = self.slo;
+        let mut attributes = span.attributes();
+        attributes.text("openinference.span.kind", "EVALUATOR");
+        attributes.text("agent.name", Some(slo.agent.as_str()).filter(|agent| !agent.is_empty()));
+        attributes.json_text("metadata", &metadata(slo));
+        span.name(&["slo ", &slo.name]);
+        span.kind(SpanKind::Internal);
+    }
+
+    /// Returns the annotations of the reading's span.
+    pub(crate) fn annotations(&self) -> Vec<Annotation> {
+        annotations(self.slo, self.span)
     }
 }
 
@@ -59,7 +72,7 @@ fn metadata(slo: &SloSnapshot) -> Map<String, Value> {
 }
 
 /// Returns the numbers of an objective and of its indicators, and its status, as annotations of the reading's span.
-fn annotations(slo: &SloSnapshot, span: SpanId) -> Vec<Annotation> {
+pub(crate) fn annotations(slo: &SloSnapshot, span: SpanId) -> Vec<Annotation> {
     let hour = slo.burn_rates.iter().find(|burn| burn.window.duration().as_secs() == 3_600);
     let numbers = [
         ("sli", slo.sli),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sre_core::{AgentEvent, ExportBatch, ExportReport, Exporter, Resource, Severity, Timestamp, Usd};
-use sre_exporter_phoenix::{CostRecord, Incident, PhoenixExporter, PhoenixSettings};
+use sre_core::{AgentEvent, ExportBatch, ExportReport, Exporter, Resource, Severity, Status, Timestamp, Usd};
+use sre_exporter_phoenix::{CostRecord, Incident, PhoenixExporter, PhoenixSettings, SloEvaluation};
 use sre_testkit::conformance::client;
 use sre_testkit::otlp;
 use wiremock::matchers::any;
@@ -99,7 +99,7 @@ async fn a_rejected_annotation_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn costs_and_incidents_are_sent_by_hand() {
+async fn a_program_sends_costs_and_incidents_itself() {
     let server = server(|_| ResponseTemplate::new(200)).await;
     let (exporter, http) = (exporter(&server), client());
     let cost: Usd = "1.25".parse().unwrap();
@@ -112,11 +112,9 @@ async fn costs_and_incidents_are_sent_by_hand() {
     };
     exporter.export_cost_record(&record, AT, &*http).await.unwrap();
     let incident = Incident {
-        id: "i-1".to_owned(),
-        severity: Severity::Critical,
         description: "the budget is spent".to_owned(),
         agent: "a".to_owned(),
-        trace_id: None,
+        ..Incident::new("i-1", Severity::Critical)
     };
     exporter.export_incident(&incident, AT, &*http).await.unwrap();
     let requests = server.received_requests().await.unwrap();
@@ -128,4 +126,34 @@ async fn costs_and_incidents_are_sent_by_hand() {
     assert_eq!(annotation["result"]["label"], "critical");
     let id: String = span.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(annotation["span_id"], id);
+}
+
+#[tokio::test]
+async fn the_state_of_an_objective_of_another_program_is_a_span_with_annotations() {
+    let server = server(|_| ResponseTemplate::new(200)).await;
+    let evaluation = SloEvaluation {
+        name: "answers".to_owned(),
+        status: Status::Critical,
+        budget_remaining: Some(0.25),
+        burn_rate: Some(f64::INFINITY),
+        indicators: [("latency p95".to_owned(), 1.5)].into(),
+        ..SloEvaluation::default()
+    };
+    for _ in 0..2 {
+        exporter(&server).export_slo_evaluation(&evaluation, AT, &*client()).await.unwrap();
+    }
+    let requests = server.received_requests().await.unwrap();
+    let span = &otlp::spans(&requests[0])[0];
+    assert_eq!((span.name.as_str(), span.status.as_ref().unwrap().code), ("slo answers", 2));
+    assert_eq!(otlp::attribute(&span.attributes, "openinference.span.kind").unwrap(), "EVALUATOR");
+    let body: Value = requests[1].body_json().unwrap();
+    let annotations = body["data"].as_array().unwrap().iter();
+    let found: Vec<_> = annotations.map(|annotation| (&annotation["name"], &annotation["result"])).collect();
+    let expected = [
+        (json!("slo.status"), json!({"label": "critical"})),
+        (json!("slo.budget_remaining"), json!({"score": 0.25})),
+        (json!("slo.indicator latency p95"), json!({"score": 1.5})),
+    ];
+    assert_eq!(found, expected.iter().map(|(name, result)| (name, result)).collect::<Vec<_>>());
+    assert_eq!(otlp::spans(&requests[2])[0], *span, "the same state is the same span");
 }

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use sre_core::private::lock;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Status,
-    Timestamp, Wants,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Status, Timestamp,
+    Wants,
 };
 
 use crate::rows;
@@ -14,10 +14,10 @@ use crate::run::{NewRun, Row, Run};
 use crate::runs::Runs;
 use crate::settings::{NAME, Project, WandbSettings};
 
-/// Sends the state of objectives, costs, tasks and evaluations to Weights & Biases.
+/// Sends the state of objectives, metrics, tasks and evaluations to Weights & Biases.
 #[derive(Debug)]
 pub struct WandbExporter {
-    project: Project,
+    pub(crate) project: Project,
     runs: Mutex<Runs>,
 }
 
@@ -118,44 +118,35 @@ impl WandbExporter {
         Ok(run)
     }
 
-    /// Adds a row to the run of each objective, and one to the run of costs and totals.
+    /// Adds a row to the run of each objective, and one to the run of metrics.
     async fn export_state(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let mut report = ExportReport::default();
         let service = batch.resource.service_name();
-        let (mut totals, mut of_totals, mut first_error) = (Map::new(), 0, None);
-        for snapshot in batch.snapshots {
-            match snapshot {
-                Snapshot::Slo(slo) => match self.export_slo(slo, service, batch.at, http).await {
-                    Ok(of_slo) => report = report.and(of_slo),
-                    Err(error) if error.is_temporary() => return Err(error),
-                    // The runs of other objectives may be accepted.
-                    Err(error) => {
-                        report = report.with_rejected(1, error.to_string());
-                        first_error.get_or_insert(error);
-                    }
-                },
-                Snapshot::Totals(all) => {
-                    rows::add_totals(&mut totals, all);
-                    of_totals += 1;
+        let (mut objectives, mut first_error) = (0, None);
+        for slo in batch.objectives() {
+            objectives += 1;
+            match self.export_slo(slo, service, batch.at, http).await {
+                Ok(of_slo) => report = report.and(of_slo),
+                Err(error) if error.is_temporary() => return Err(error),
+                // The runs of other objectives may be accepted.
+                Err(error) => {
+                    report = report.with_rejected(1, error.to_string());
+                    first_error.get_or_insert(error);
                 }
-                Snapshot::Costs(costs) => {
-                    rows::add_costs(&mut totals, costs);
-                    of_totals += 1;
-                }
-                _ => report = report.with_ignored(1),
             }
         }
         if let Some(error) = first_error.filter(|_| report.accepted == 0) {
             return Err(error);
         }
-        if !totals.is_empty() {
-            let run = self.run(rows::run_of_totals(service), batch.at, http).await?;
+        let (metrics, accepted) = rows::of_metrics(batch.metrics);
+        if !metrics.is_empty() {
+            let run = self.run(rows::run_of_metrics(service), batch.at, http).await?;
             if run.last != Some(batch.at) {
-                let row = Row { time: batch.at, metrics: totals };
-                self.append(run, vec![row], Map::new(), batch.at, http).await?;
+                self.append(run, vec![Row { time: batch.at, metrics }], Map::new(), batch.at, http).await?;
             }
         }
-        Ok(report.and(ExportReport::accepted(of_totals)))
+        let ignored = batch.snapshots.len() - objectives + batch.metrics.len() - accepted;
+        Ok(report.and(ExportReport::accepted(accepted)).with_ignored(ignored))
     }
 
     async fn export_slo(
@@ -232,12 +223,12 @@ impl Exporter for WandbExporter {
     }
 
     fn wants(&self) -> Wants {
-        Wants::EVENTS.and_snapshots()
+        Wants::ALL
     }
 
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        let mut report = ExportReport::default().with_ignored(batch.metrics.len());
-        if !batch.snapshots.is_empty() {
+        let mut report = ExportReport::default();
+        if !(batch.snapshots.is_empty() && batch.metrics.is_empty()) {
             let before = lock(&self.runs).all();
             report = report.and(self.export_state(batch, http).await?);
             self.send_heartbeats(before, batch.at, http).await;

@@ -1,13 +1,13 @@
 use serde_json::{Map, Value, json};
 use sre_core::event::{Evaluation, PolicyCheck, TaskFinished};
-use sre_core::{AgentEvent, CostsSnapshot, Event, SloSnapshot, Totals, Usd, stable_id};
+use sre_core::{AgentEvent, Event, Metric, MetricValue, SloSnapshot, Usd, stable_id};
 
 use crate::run::{NewRun, Row, STATUS};
 
 /// Maximum length of a name in the key of a metric or the name of a run, in characters.
 const NAME_CHARS: usize = 100;
-/// Maximum number of budgets in a row.
-const MAX_BUDGETS: usize = 200;
+/// Maximum number of metrics in a row.
+const MAX_METRICS: usize = 500;
 
 /// Returns the row of an event in its agent's run; `None` for events that are no measurements.
 pub(crate) fn of_event(event: &AgentEvent) -> Option<Row> {
@@ -49,10 +49,10 @@ pub(crate) fn run_of_slo(slo: &SloSnapshot, service: &str) -> NewRun {
     NewRun { id: id("slo", &[&slo.name, &slo.agent, service]), display_name, config }
 }
 
-/// Returns the run of costs and totals.
-pub(crate) fn run_of_totals(service: &str) -> NewRun {
+/// Returns the run of metrics, such as costs.
+pub(crate) fn run_of_metrics(service: &str) -> NewRun {
     let config = Map::from_iter([("service".to_owned(), service.into())]);
-    NewRun { id: id("totals", &[service]), display_name: format!("totals of {service}"), config }
+    NewRun { id: id("metrics", &[service]), display_name: format!("metrics of {service}"), config }
 }
 
 /// Returns the metrics of an objective, and what only its summary has.
@@ -79,31 +79,42 @@ pub(crate) fn of_slo(slo: &SloSnapshot) -> (Map<String, Value>, Map<String, Valu
     (metrics, summary)
 }
 
-/// Adds sums over all events.
-pub(crate) fn add_totals(metrics: &mut Map<String, Value>, totals: &Totals) {
-    for (name, value) in [
-        ("tasks", totals.tasks),
-        ("tasks_failed", totals.failed),
-        ("tasks_incomplete", totals.incomplete),
-        ("llm_calls", totals.llm_calls),
-        ("llm_errors", totals.llm_errors),
-        ("tool_calls", totals.tool_calls),
-        ("tool_errors", totals.tool_errors),
-        ("input_tokens", totals.input_tokens),
-        ("output_tokens", totals.output_tokens),
-    ] {
-        put(metrics, &format!("totals/{name}"), Some(value));
+/// Returns the row of a batch's metrics, and their number. Of a distribution, count and sum are there. Metrics of objectives come
+/// last, because their main numbers are in the rows of their runs, too.
+pub(crate) fn of_metrics(metrics: &[Metric<'_>]) -> (Map<String, Value>, usize) {
+    let (mut row, mut count) = (Map::new(), 0);
+    let is_of_objective = |metric: &&Metric<'_>| metric.labels.iter().any(|(name, _)| name == "slo");
+    let (of_objectives, others): (Vec<_>, Vec<_>) = metrics.iter().partition(is_of_objective);
+    for metric in others.into_iter().chain(of_objectives) {
+        let key = key_of(metric);
+        match &metric.value {
+            _ if count == MAX_METRICS => break,
+            MetricValue::Gauge(value) | MetricValue::Counter(value) if value.is_finite() => {
+                put(&mut row, &key, Some(*value));
+            }
+            MetricValue::Histogram(histogram) if histogram.sum.is_finite() => {
+                put(&mut row, &format!("{key}/count"), Some(histogram.count));
+                put(&mut row, &format!("{key}/sum"), Some(histogram.sum));
+            }
+            _ => continue,
+        }
+        count += 1;
     }
-    put(metrics, "totals/cost_usd", Some(totals.cost_usd.as_dollars()));
+    (row, count)
 }
 
-/// Adds the amounts spent of budgets.
-pub(crate) fn add_costs(metrics: &mut Map<String, Value>, costs: &CostsSnapshot) {
-    for budget in costs.budgets.iter().take(MAX_BUDGETS) {
-        let name = key("cost", &budget.scope.to_string());
-        put(metrics, &format!("{name}/spent_usd"), Some(budget.spent_usd.as_dollars()));
-        put(metrics, &format!("{name}/limit_usd"), Some(budget.limit_usd.as_dollars()));
+/// Returns the key of a metric, such as `tasks/failed` or `cost/spent_dollars/agent/support`.
+fn key_of(metric: &Metric<'_>) -> String {
+    let mut key = metric.name.strip_prefix("sre.").unwrap_or(&metric.name).replace('.', "/");
+    if let Some(unit) = metric.unit.prometheus_suffix().filter(|unit| !key.ends_with(unit)) {
+        key.push('_');
+        key.push_str(unit);
     }
+    for (_, value) in metric.labels.iter().filter(|(_, value)| !value.is_empty()) {
+        key.push('/');
+        key.push_str(shortened(value));
+    }
+    key
 }
 
 /// Adds a metric, unless it is `None` or not finite, which JSON cannot represent.
@@ -123,7 +134,7 @@ fn shortened(name: &str) -> &str {
 }
 
 /// Returns a run's id: the same for the same texts.
-fn id(kind: &str, parts: &[&str]) -> String {
+pub(crate) fn id(kind: &str, parts: &[&str]) -> String {
     let id = stable_id(&[&[kind], parts].concat());
     let hex: String = id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{kind}-{hex}")

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sre_core::{
-    AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Resource, Secret, Snapshot, Timestamp,
+    AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Metric, MetricUnit, Resource, Secret,
+    Snapshot, Timestamp,
 };
-use sre_exporter_wandb::{WandbExporter, WandbSettings};
-use sre_testkit::conformance;
+use sre_exporter_wandb::{WandbExporter, WandbRun, WandbSettings};
+use sre_testkit::{clients, conformance};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -243,16 +244,62 @@ async fn errors_of_graphql_come_with_status_200() {
 async fn a_state_that_is_sent_again_is_one_row() {
     let sink = Sink::new().await;
     let exporter = sink.exporter();
+    let cost = Metric::counter("sre.cost", 0.05).with_unit(MetricUnit::Dollars);
+    let limit = Metric::gauge("sre.cost.limit", 1.0).with_unit(MetricUnit::Dollars);
+    let metrics = [
+        cost,
+        limit.with_labels(&[("scope", "agent"), ("name", "support")]),
+        Metric::gauge("sre.slo.burn_rate", 2.5).with_label("slo", "answers"),
+        Metric::gauge("sre.open", f64::NAN),
+    ];
     let snapshots = [slo("healthy"), Snapshot::Totals(sre_core::Totals::default())];
-    let batch = ExportBatch::new(Timestamp::from_secs(60), &sink.resource).with_state(&[], &snapshots);
+    let batch = ExportBatch::new(Timestamp::from_secs(60), &sink.resource).with_state(&metrics, &snapshots);
     sink.answers("file_stream", ResponseTemplate::new(503)).await;
+    let mut report = None;
     for _ in 0..3 {
-        let _ = exporter.export(&batch, &*sink.http).await;
+        report = exporter.export(&batch, &*sink.http).await.ok();
     }
     let history = sink.history().await;
     // The first attempt failed, the second added both rows, and the third none.
     assert_eq!(history.iter().map(|(offset, rows)| (*offset, rows.len())).collect::<Vec<_>>(), [(0, 1); 3]);
-    assert!(history[2].1[0]["totals/cost_usd"].is_number());
+    let row = &history[2].1[0];
+    assert_eq!(
+        (&row["cost_dollars"], &row["cost/limit_dollars/agent/support"]),
+        (&json!(0.05), &json!(1.0)),
+        "{row:#}"
+    );
+    let report = report.unwrap();
+    assert_eq!(
+        (report.accepted, report.ignored),
+        (4, 2),
+        "neither NaN nor totals, whose metrics are there: {report:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_program_logs_runs_and_costs_itself() {
+    let sink = Sink::new().await;
+    let (exporter, at) = (sink.exporter(), Timestamp::from_secs(100));
+    let run = WandbRun {
+        name: "release 7".to_owned(),
+        metrics: [("accuracy".to_owned(), 0.75), ("loss".to_owned(), f64::NAN)].into(),
+        config: [("model".to_owned(), "gpt-4o".into())].into_iter().collect(),
+    };
+    let first = exporter.log_run(&run, at, &*sink.http).await.unwrap();
+    assert_eq!(exporter.log_run(&run, at, &*sink.http).await.unwrap(), first, "the same run is one");
+    let costs =
+        [(90, "0.50"), (100, "0.25")].map(|(second, cost)| (Timestamp::from_secs(second), cost.parse().unwrap()));
+    assert_ne!(exporter.log_cost_series("support", &costs, at, &*sink.http).await.unwrap(), first);
+    let history = sink.history().await;
+    assert_eq!(history[0], (0, vec![json!({"accuracy": 0.75, "_step": 0, "_timestamp": 100.0})]));
+    assert_eq!(history[1], history[0]);
+    let (_, rows) = &history[2];
+    assert_eq!((&rows[1]["cost_usd"], &rows[1]["total_cost_usd"]), (&json!(0.25), &json!(0.75)));
+    let requests = sink.requests().await;
+    let config = server::body(&requests[0])["variables"]["config"].clone();
+    assert_eq!(config, r#"{"model":{"value":"gpt-4o"}}"#);
+    let ends = requests.iter().filter(|request| server::body(request)["complete"] == true);
+    assert_eq!(ends.count(), 3);
 }
 
 #[tokio::test]
@@ -272,8 +319,7 @@ async fn silent_runs_get_a_heartbeat_and_runs_end_when_asked() {
 /// The run of the recording: an objective with three rows and an alert.
 #[tokio::test]
 async fn requests_are_those_of_the_vendors_client() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/clients/wandb.json");
-    let recording: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let recorded = clients::requests("wandb");
     let sink = Sink::new().await;
     let exporter = sink.exporter();
     for (second, status) in [(60, "healthy"), (120, "exhausted"), (180, "exhausted")] {
@@ -281,13 +327,16 @@ async fn requests_are_those_of_the_vendors_client() {
     }
     exporter.finish(0, Timestamp::from_secs(200), &*sink.http).await.unwrap();
     let ours = sink.requests().await;
-    for theirs in recording["requests"].as_array().unwrap() {
+    // Files of the Python client, of which there is no equivalent, are not counted.
+    let is_file = |request: &Value| {
+        request["body"]["operationName"] == "CreateRunFiles"
+            || request["path"].as_str().unwrap().starts_with("/upload/")
+    };
+    let theirs = recorded.iter().filter(|request| !is_file(request)).map(clients::wire_len).sum();
+    clients::assert_wire_len(ours.iter().map(|request| request.body.len()).sum(), theirs);
+    for theirs in recorded.iter().filter(|request| !is_file(request)) {
         let (path, body) = (theirs["path"].as_str().unwrap(), &theirs["body"]);
         let operation = body["operationName"].as_str();
-        // Files of the Python client.
-        if operation == Some("CreateRunFiles") || path.starts_with("/upload/") {
-            continue;
-        }
         if let Some(operation) = operation {
             let is_same = |request: &&Request| server::operation(request).as_deref() == Some(operation);
             let ours = server::body(ours.iter().find(is_same).expect("the same operation"));

@@ -3,10 +3,17 @@ use sre_core::{AgentEvent, Event, EventSpan, Usd};
 
 use crate::{Attributes, SpanKind};
 
+/// A span's name in two parts.
+pub type Name<'a> = [&'a str; 2];
+
 /// Adds the attributes of an event, and returns the span's name and kind.
 ///
 /// Source: OpenTelemetry's semantic conventions for generative AI. What they do not name begins with `sre.`.
-pub fn gen_ai(event: &AgentEvent, place: &EventSpan<'_>, attributes: &mut Attributes) -> (String, SpanKind) {
+pub fn gen_ai<'a>(
+    event: &'a AgentEvent,
+    place: &EventSpan<'_>,
+    attributes: &mut Attributes<'_>,
+) -> (Name<'a>, SpanKind) {
     attributes.text("gen_ai.agent.name", event.agent.as_str());
     attributes.text("sre.task", event.task.as_deref());
     let described = describe(event, attributes);
@@ -18,16 +25,16 @@ pub fn gen_ai(event: &AgentEvent, place: &EventSpan<'_>, attributes: &mut Attrib
     described
 }
 
-fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKind) {
+fn describe<'a>(event: &'a AgentEvent, attributes: &mut Attributes<'_>) -> (Name<'a>, SpanKind) {
     match &event.event {
         Event::TaskFinished(TaskFinished { cost_usd, .. }) => {
             attributes.text("gen_ai.operation.name", "invoke_agent");
             attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
-            (format!("invoke_agent {}", event.agent), SpanKind::Internal)
+            (["invoke_agent ", &event.agent], SpanKind::Internal)
         }
         Event::StepFinished(StepFinished { name, kind, .. }) => {
             attributes.text("sre.step.kind", kind.as_str());
-            (name.clone(), SpanKind::Internal)
+            ([name, ""], SpanKind::Internal)
         }
         Event::LlmCall(LlmCall {
             model,
@@ -50,29 +57,29 @@ fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKin
             attributes.int("gen_ai.usage.output_tokens", *output_tokens);
             attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
             attributes.double("gen_ai.response.time_to_first_chunk", first_token_ms.map(|ms| ms / 1e3));
-            (named("chat", model.as_deref()), SpanKind::Client)
+            (model.as_deref().map_or(["chat", ""], |model| ["chat ", model]), SpanKind::Client)
         }
         Event::ToolCall(ToolCall { tool, arguments_hash, correct, .. }) => {
             attributes.text("gen_ai.operation.name", "execute_tool");
             attributes.text("gen_ai.tool.name", tool.as_str());
             attributes.text("sre.tool.arguments_hash", arguments_hash.as_deref());
             attributes.bool("sre.tool.correct", *correct);
-            (named("execute_tool", Some(tool)), SpanKind::Internal)
+            (["execute_tool ", tool], SpanKind::Internal)
         }
         Event::Handoff(Handoff { from, to, depth, .. }) => {
             attributes.text("sre.handoff.from", from.as_str());
             attributes.text("sre.handoff.to", to.as_str());
             attributes.int("sre.handoff.depth", u64::from(*depth));
-            (named("handoff", Some(to)), SpanKind::Internal)
+            (["handoff ", to], SpanKind::Internal)
         }
         Event::Message(Message { sender, .. }) => {
             attributes.text("sre.message.sender", sender.as_str());
-            ("message".to_owned(), SpanKind::Internal)
+            (["message", ""], SpanKind::Internal)
         }
         Event::PolicyCheck(PolicyCheck { policy, compliant, .. }) => {
             attributes.text("sre.policy.name", policy.as_str());
             attributes.bool("sre.policy.compliant", *compliant);
-            (named("policy_check", Some(policy)), SpanKind::Internal)
+            (["policy_check ", policy], SpanKind::Internal)
         }
         Event::Evaluation(Evaluation { metric, score, confidence, .. }) => {
             attributes.text("gen_ai.evaluation.name", metric.as_str());
@@ -80,17 +87,13 @@ fn describe(event: &AgentEvent, attributes: &mut Attributes) -> (String, SpanKin
             let label = event.event.outcome().map(|passed| if passed { "pass" } else { "fail" });
             attributes.text("gen_ai.evaluation.score.label", label);
             attributes.double("sre.evaluation.confidence", *confidence);
-            (named("evaluation", Some(metric)), SpanKind::Internal)
+            (["evaluation ", metric], SpanKind::Internal)
         }
         Event::HttpRequest(request) => {
             attributes.text("url.full", request.url_without_secrets());
             attributes.int("http.response.status_code", request.status_code.map(u64::from));
-            ("HTTP".to_owned(), SpanKind::Client)
+            (["HTTP", ""], SpanKind::Client)
         }
-        other => (other.kind().to_string(), SpanKind::Internal),
+        other => ([other.kind().as_str(), ""], SpanKind::Internal),
     }
-}
-
-fn named(what: &str, name: Option<&str>) -> String {
-    name.map_or_else(|| what.to_owned(), |name| format!("{what} {name}"))
 }

@@ -7,19 +7,26 @@
 //! let line = br#"{"event":"tool_call","time":12.5,"agent":"a","task":"t","tool":"search","duration_ms":500}"#;
 //! let event = AgentEvent::from_json(line)?;
 //! let place = EventSpan::of(&event).unwrap();
-//! let mut attributes = Attributes::default();
-//! let (name, kind) = sre_otlp::gen_ai(&event, &place, &mut attributes);
-//! let span = sre_otlp::span(&place, name, kind, attributes);
-//! assert_eq!(span.name, "execute_tool search");
+//! let mut spans = sre_otlp::Spans::default();
+//! spans.add(|span| {
+//!     let (name, kind) = sre_otlp::gen_ai(&event, &place, &mut span.attributes());
+//!     span.name(&name);
+//!     span.kind(kind);
+//!     span.place(&place);
+//! });
+//! assert_eq!(spans.len(), 1);
 //! # Ok::<(), sre_core::InvalidEvent>(())
 //! ```
 mod attributes;
+mod encoder;
 mod gen_ai;
 mod request;
+mod spans;
 
 pub use attributes::Attributes;
-pub use gen_ai::gen_ai;
+pub use encoder::Encoder;
+pub use gen_ai::{Name, gen_ai};
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-pub use opentelemetry_proto::tonic::trace::v1::{Span, Status, span::Event as SpanEvent};
-pub use request::{add_exception, post, resource, scope, send_spans, set_ok, span, trace_request, unix_nanos};
+pub use request::{OtlpRequest, post, send_spans, unix_nanos};
+pub use spans::{SpanWriter, Spans};

@@ -4,6 +4,7 @@
 //! use sre_core::{MeanSeries, Unit, NativeAdapter, RunLimits, SliSpec, Window};
 //! sre_testkit::conformance::adapter(&mut || Box::new(NativeAdapter::new(RunLimits::default())), &[]);
 //! ```
+pub mod clients;
 pub mod conformance;
 mod exporter;
 pub mod incidents;

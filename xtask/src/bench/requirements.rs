@@ -111,7 +111,7 @@ pub(super) const GUARDS: [Requirement; 16] = [
     ),
 ];
 
-pub(super) const EXPORTERS: [Requirement; 9] = [
+pub(super) const EXPORTERS: [Requirement; 11] = [
     nanos("an event into the outbox (100,000 a second)", "export/push", 10_000.0),
     nanos("an event to a request of OTLP, compressed", "export/otlp", 1_000.0),
     nanos("of Langfuse, compressed", "export/langfuse", 1_000.0),
@@ -121,6 +121,8 @@ pub(super) const EXPORTERS: [Requirement; 9] = [
     nanos("of Datadog", "export/datadog", 1_000.0),
     nanos("of MLflow, compressed", "export/mlflow", 1_000.0),
     nanos("of AgentOps, compressed", "export/agentops", 1_000.0),
+    nanos("of Weights & Biases, which takes one of sixteen", "export/wandb", 1_000.0),
+    nanos("of Helicone, a score of each tool call", "export/helicone", 1_000.0),
 ];
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::hash::stable_hash;
+use crate::hash::{stable_hash, stable_id};
 
 /// The id of a trace, as in the [W3C trace context](https://www.w3.org/TR/trace-context/#trace-id): 16 bytes, not all
 /// zero. Its text is 32 lower-case hex digits.
@@ -40,6 +40,15 @@ pub enum InvalidId {
     Zero,
 }
 
+/// Passes the hex digits of `bytes` to `write`, without the machinery of formatting: exporters write ids for every event.
+fn hex_digits<T>(bytes: &[u8], digits: &mut [u8], write: impl FnOnce(&str) -> T) -> T {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    write(std::str::from_utf8(digits).expect("digits"))
+}
+
 /// Implements the methods and traits of both id types, which differ only in length.
 macro_rules! hex_id {
     ($id:ident, $nonzero:ident, $integer:ident, $bytes:literal) => {
@@ -57,7 +66,7 @@ macro_rules! hex_id {
 
         impl fmt::Display for $id {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:0digits$x}", self.0, digits = 2 * $bytes)
+                hex_digits(&self.to_bytes(), &mut [0; 2 * $bytes], |digits| f.write_str(digits))
             }
         }
 
@@ -82,7 +91,7 @@ macro_rules! hex_id {
         impl Serialize for $id {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 if serializer.is_human_readable() {
-                    serializer.collect_str(self)
+                    hex_digits(&self.to_bytes(), &mut [0; 2 * $bytes], |digits| serializer.serialize_str(digits))
                 } else {
                     self.to_bytes().serialize(serializer)
                 }
@@ -106,6 +115,11 @@ hex_id!(TraceId, NonZeroU128, u128, 16);
 hex_id!(SpanId, NonZeroU64, u64, 8);
 
 impl TraceId {
+    /// Derives an id from texts. The same texts give the same id in every version and on every machine.
+    pub fn derived(parts: &[&str]) -> Self {
+        Self::from_bytes(stable_id(parts)).expect("a stable id is never all zero")
+    }
+
     /// Derives an id from a framework's own id. The same text always gives the same id.
     pub fn from_native(native_id: &str) -> Self {
         let hash = u128::from_be_bytes(stable_hash(&[native_id.as_bytes()]));
@@ -114,6 +128,17 @@ impl TraceId {
 }
 
 impl SpanId {
+    /// Derives an id from texts. The same texts give the same id in every version and on every machine.
+    pub fn derived(parts: &[&str]) -> Self {
+        Self::first_half(stable_id(parts))
+    }
+
+    /// Returns the first half of a longer id; never all zero, which is not a valid id.
+    pub(crate) fn first_half(id: [u8; 16]) -> Self {
+        let half = (u128::from_be_bytes(id) >> 64) as u64;
+        Self(NonZeroU64::new(half).unwrap_or(NonZeroU64::MIN))
+    }
+
     /// Derives an id from a framework's own span id, which is unique within `trace`. The same texts always give the
     /// same id.
     pub fn from_native(trace: &str, native_id: &str) -> Self {

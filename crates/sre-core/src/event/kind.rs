@@ -37,6 +37,11 @@ pub(super) const KINDS: [(EventKind, &str); 11] = [
 ];
 
 impl EventKind {
+    /// Returns the name, such as `llm_call`.
+    pub fn as_str(self) -> &'static str {
+        KINDS.iter().find(|(kind, _)| *kind == self).map_or("unknown", |(_, name)| name)
+    }
+
     /// Returns true for the kinds that have an [`outcome`](crate::Event::outcome).
     pub const fn has_outcome(self) -> bool {
         matches!(
@@ -54,7 +59,7 @@ impl EventKind {
 
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(KINDS.iter().find(|(kind, _)| kind == self).map_or("unknown", |(_, name)| name))
+        f.write_str(self.as_str())
     }
 }
 

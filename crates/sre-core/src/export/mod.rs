@@ -1,5 +1,7 @@
 mod api;
 mod error;
+#[cfg(feature = "gzip")]
+mod gzip;
 mod object;
 mod report;
 mod request;
@@ -16,7 +18,7 @@ pub use self::error::ExportError;
 pub use self::object::{JsonEntry, JsonObject};
 pub use self::report::{ExportReport, Rejection};
 pub use self::resource::Resource;
-pub use self::span::{EventSpan, stable_id};
+pub use self::span::EventSpan;
 use crate::{AgentEvent, HttpClient, Metric, SloSnapshot, Snapshot, Timestamp};
 
 /// Publishes metrics, snapshots or events to a backend.

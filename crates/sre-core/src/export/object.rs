@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
-use crate::Usd;
+use crate::{SpanId, TraceId, Usd};
 
 /// A JSON object that borrows its keys and texts, for the bodies of exporters.
 ///
@@ -40,6 +40,10 @@ pub enum JsonEntry<'a> {
     Number(f64),
     /// A boolean.
     Bool(bool),
+    /// The id of a trace, as a text.
+    TraceId(TraceId),
+    /// The id of a span, as a text.
+    SpanId(SpanId),
 }
 
 impl<'a> JsonObject<'a> {
@@ -100,6 +104,8 @@ impl Serialize for JsonEntry<'_> {
             Self::Integer(number) => serializer.serialize_u64(*number),
             Self::Number(number) => serializer.serialize_f64(*number),
             Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::TraceId(id) => id.serialize(serializer),
+            Self::SpanId(id) => id.serialize(serializer),
         }
     }
 }
@@ -123,6 +129,8 @@ entry_from! {
     u16, number => Self::Integer(number.into());
     f64, number => Self::Number(number);
     bool, value => Self::Bool(value);
+    TraceId, id => Self::TraceId(id);
+    SpanId, id => Self::SpanId(id);
     Usd, amount => Self::Text(amount.to_string().into());
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::hash::stable_hash;
+use crate::hash::{stable_hash, stable_id};
 use crate::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 
 /// An event as a span of a trace: ids, parent, times and error, the same for every backend.
@@ -63,12 +63,12 @@ impl<'a> EventSpan<'a> {
 
     fn new(event: &'a AgentEvent, is_task: bool, error: Option<&'a str>) -> Self {
         let key = event.task_key();
-        let task_span = || span_id_of(stable_id(&["task-span", &event.agent, &key]));
+        let task_span = || SpanId::derived(&["task-span", &event.agent, &key]);
         Self {
             trace_id: trace_id(event),
-            span_id: event
-                .span_id
-                .unwrap_or_else(|| if is_task && !key.is_empty() { task_span() } else { span_id_of(digest_of(event)) }),
+            span_id: event.span_id.unwrap_or_else(|| {
+                if is_task && !key.is_empty() { task_span() } else { SpanId::first_half(digest_of(event)) }
+            }),
             parent_span_id: event.parent_span_id.or_else(|| (!is_task && !key.is_empty()).then(task_span)),
             start: event.time.saturating_sub(duration(event.event.duration_ms())),
             end: event.time,
@@ -87,24 +87,8 @@ fn trace_id(event: &AgentEvent) -> TraceId {
     })
 }
 
-/// Returns the first half of an id; never all zero, which is not a valid id.
-fn span_id_of(id: [u8; 16]) -> SpanId {
-    let half = u64::from_be_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]);
-    SpanId::from_bytes(half.max(1).to_be_bytes()).expect("not zero")
-}
-
 fn duration(ms: Option<f64>) -> Duration {
     Duration::try_from_secs_f64(ms.unwrap_or(0.0) / 1e3).unwrap_or_default()
-}
-
-/// Returns a 128-bit id, not all zero. The same texts give the same id in every version and on every machine.
-///
-/// ```
-/// assert_ne!(sre_core::stable_id(&["ab", "c"]), sre_core::stable_id(&["a", "bc"]));
-/// ```
-pub fn stable_id(parts: &[&str]) -> [u8; 16] {
-    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-    u128::from_be_bytes(stable_hash(&parts)).max(1).to_be_bytes()
 }
 
 fn digest_of(event: &AgentEvent) -> [u8; 16] {

@@ -1,7 +1,10 @@
 //! Datadog's published API of version 1, and what its own client sends to that of version 2.
 
+use std::io::Read;
 use std::sync::LazyLock;
 
+use flate2::read::GzDecoder;
+use http::HeaderMap;
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 
@@ -40,6 +43,16 @@ static SERIES: LazyLock<Validator> = LazyLock::new(|| {
     });
     jsonschema::options().with_draft(Draft::Draft7).build(&payload).unwrap()
 });
+
+/// Returns a body, decompressed.
+pub(crate) fn body(headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    match headers.get("content-encoding") {
+        Some(_) => drop(GzDecoder::new(body).read_to_end(&mut text).unwrap()),
+        None => text.extend_from_slice(body),
+    }
+    text
+}
 
 fn schema(name: &str) -> Validator {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/contracts/datadog.v1.json");
