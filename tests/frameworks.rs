@@ -8,8 +8,10 @@ use sre_core::{AgentEvent, Event};
 use sre_testkit::conformance;
 use sre_testkit::recordings::{folders, in_folder};
 
-/// The columns of the table, each with what shows it in an event.
-const COLUMNS: [(&str, fn(&AgentEvent) -> bool); 11] = [
+/// A column of the table, and whether an event shows it.
+type Column = (&'static str, fn(&AgentEvent) -> bool);
+
+const COLUMNS: [Column; 11] = [
     ("steps", |event| matches!(&event.event, Event::StepFinished(_))),
     ("model", |event| matches!(&event.event, Event::LlmCall(call) if call.model.is_some())),
     ("tokens", |event| matches!(&event.event, Event::LlmCall(call) if call.input_tokens > 0)),

@@ -138,7 +138,7 @@ async fn read_back(sink: &ServerHandle) -> (Vec<Span>, Vec<MetricMessage>) {
     sink.with_collector(|collector| {
         let (spans, metrics) = (collector.spans(), collector.metrics());
         let resources =
-            spans.iter().map(|span| span.resource_attrs()).chain(metrics.iter().map(|metric| metric.resource_attrs()));
+            spans.iter().map(TestSpan::resource_attrs).chain(metrics.iter().map(TestMetric::resource_attrs));
         for attributes in resources {
             assert_eq!(otlp::attribute(attributes, "service.name"), Some("otlp-test".into()));
         }

@@ -8,8 +8,8 @@ use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use sre_core::private::lock;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot,
-    Timestamp, Wants,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Timestamp,
+    Wants,
 };
 
 use crate::check::ServiceCheck;
