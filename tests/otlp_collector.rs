@@ -1,23 +1,20 @@
-//! Metrics and traces through a real OpenTelemetry collector, rotel, over HTTP and over gRPC, on loopback.
+//! Metrics and traces over HTTP and over gRPC, on loopback: to a server by others, and through a real OpenTelemetry collector, rotel.
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use mock_collector::{MockServer, ServerHandle, TestMetric, TestSpan};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{Metric as MetricMessage, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
 use sre_core::{AgentEvent, Collect, EventSpan, ExponentialHistogram, Metric, MetricUnit, Resource, Secret, Timestamp};
 use sre_exporter_otlp::{OtlpExporter, OtlpSettings, Protocol};
 use sre_http::{Client, Options, Outbox, OutboxOptions};
 use sre_testkit::{otlp, outside};
-use wiremock::matchers::any;
-use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const EVENTS: [&str; 3] = [
     r#"{"event":"llm_call","time":1790000001.25,"agent":"support","task":"t","model":"gpt-4o-mini","input_tokens":1000,"output_tokens":50,"cost_usd":"0.0125","duration_ms":750}"#,
@@ -73,19 +70,42 @@ async fn a_collector_takes_metrics_and_spans_over_http_and_grpc() {
     let find = "import os, rotel; print(os.path.join(os.path.dirname(rotel.__file__), 'rotel-agent'))";
     let program = String::from_utf8(python.args(["-c", find]).output().unwrap().stdout).unwrap();
     for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
-        let (folder, sink) = (tempfile::tempdir().unwrap(), MockServer::start().await);
-        Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&sink).await;
+        let (folder, sink) = (tempfile::tempdir().unwrap(), sink(protocol_of_sink(Protocol::HttpProtobuf)).await);
         let (http, grpc) = (free_port(), free_port());
-        let _collector = Collector::start(program.trim(), folder.path(), &sink.uri(), http, grpc);
-        let port = if protocol == Protocol::Grpc { grpc } else { http };
-        let events: Vec<AgentEvent> =
-            EVENTS.iter().map(|line| AgentEvent::from_json(line.as_bytes()).unwrap()).collect();
-        let sent = events.clone();
-        tokio::task::spawn_blocking(move || send(protocol, port, sent)).await.unwrap();
-        let (spans, metrics) = read_back(&sink, EVENTS.len(), 3).await;
-        check_spans(&spans, &events);
-        check_metrics(&metrics);
+        let url = format!("http://{}", sink.addr());
+        let _collector = Collector::start(program.trim(), folder.path(), &url, http, grpc);
+        send_and_read_back(protocol, if protocol == Protocol::Grpc { grpc } else { http }, &sink).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_is_read_by_another_implementation_of_otlp() {
+    for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
+        let sink = sink(protocol_of_sink(protocol)).await;
+        send_and_read_back(protocol, sink.addr().port(), &sink).await;
+    }
+}
+
+/// Starts a server that keeps what it gets.
+async fn sink(protocol: mock_collector::Protocol) -> ServerHandle {
+    MockServer::builder().protocol(protocol).start().await.unwrap()
+}
+
+fn protocol_of_sink(protocol: Protocol) -> mock_collector::Protocol {
+    match protocol {
+        Protocol::Grpc => mock_collector::Protocol::Grpc,
+        _ => mock_collector::Protocol::HttpBinary,
+    }
+}
+
+/// Sends events and metrics to a port, and checks what arrives at the sink.
+async fn send_and_read_back(protocol: Protocol, port: u16, sink: &ServerHandle) {
+    let events: Vec<AgentEvent> = EVENTS.iter().map(|line| AgentEvent::from_json(line.as_bytes()).unwrap()).collect();
+    let sent = events.clone();
+    tokio::task::spawn_blocking(move || send(protocol, port, sent)).await.unwrap();
+    let (spans, metrics) = read_back(sink).await;
+    check_spans(&spans, &events);
+    check_metrics(&metrics);
 }
 
 /// Sends by an outbox, which tries again until the collector listens.
@@ -110,26 +130,22 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What the collector sent on, once it is all there.
-async fn read_back(sink: &MockServer, spans_wanted: usize, metrics_wanted: usize) -> (Vec<Span>, Vec<MetricMessage>) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let (mut spans, mut metrics) = (Vec::new(), Vec::new());
-        for request in sink.received_requests().await.unwrap() {
-            if request.url.path().ends_with("/v1/traces") {
-                spans.extend(otlp::spans(&request));
-            } else {
-                let message = ExportMetricsServiceRequest::decode(&*otlp::body(&request)).unwrap();
-                let scopes = message.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
-                metrics.extend(scopes.flat_map(|scope| scope.metrics));
-            }
+/// Returns what has arrived, once it is all there.
+async fn read_back(sink: &ServerHandle) -> (Vec<Span>, Vec<MetricMessage>) {
+    let timeout = Duration::from_secs(30);
+    sink.wait_for_spans(EVENTS.len(), timeout).await.unwrap();
+    sink.wait_for_metrics(3, timeout).await.unwrap();
+    sink.with_collector(|collector| {
+        let (spans, metrics) = (collector.spans(), collector.metrics());
+        let of_spans = spans.iter().map(TestSpan::resource_attrs);
+        let resources = of_spans.chain(metrics.iter().map(TestMetric::resource_attrs));
+        for attributes in resources {
+            assert_eq!(otlp::attribute(attributes, "service.name"), Some("otlp-test".into()));
         }
-        if spans.len() >= spans_wanted && metrics.len() >= metrics_wanted {
-            return (spans, metrics);
-        }
-        assert!(Instant::now() < deadline, "the collector sent on {spans:?} and {metrics:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let spans = spans.iter().map(|span| span.span().clone()).collect();
+        (spans, metrics.iter().map(|metric| metric.metric().clone()).collect())
+    })
+    .await
 }
 
 fn check_spans(spans: &[Span], events: &[AgentEvent]) {

@@ -11,6 +11,7 @@ const CORE: &str = "sre-core";
 const TESTKIT: &str = "sre-testkit";
 const HTTP: &str = "sre-http";
 const OTLP: &str = "sre-otlp";
+const SQLITE: &str = "sre-store-sqlite";
 
 const LAYERS: [Layer; 5] = [
     Layer { matches: |name| name == CORE, allowed: &[] },
@@ -18,8 +19,8 @@ const LAYERS: [Layer; 5] = [
         matches: |name| matches!(name, "agent-sre" | "sre-server" | "sre-cli" | "sre-tests" | "xtask"),
         allowed: &["*"],
     },
-    // The exporters' suite drives each of them through the outbox.
-    Layer { matches: |name| name == TESTKIT, allowed: &[CORE, HTTP] },
+    // The exporters' suite drives each of them through the outbox, with a spool in a file.
+    Layer { matches: |name| name == TESTKIT, allowed: &[CORE, HTTP, SQLITE] },
     // Several backends take spans over OTLP.
     Layer { matches: |name| name.starts_with("sre-exporter-"), allowed: &[CORE, OTLP] },
     // Engines, adapters, stores and the HTTP client.

@@ -61,7 +61,8 @@ impl Backend for Phoenix {
                 arrived.metrics.push((name, score.unwrap_or(-1.0)));
             } else {
                 let target = annotation.get("trace_id").unwrap_or(&annotation["span_id"]);
-                arrived.scores.push((target.as_str().unwrap().to_owned(), name, score.unwrap()));
+                // Without a number, it has the label.
+                arrived.scores.push((target.as_str().unwrap().to_owned(), name, score.unwrap_or(f64::NAN)));
             }
         }
         arrived

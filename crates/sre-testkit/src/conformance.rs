@@ -7,6 +7,7 @@ pub use ledger::ledger_store;
 pub use schema::schema;
 
 pub use crate::exporter::{Arrived, ArrivedSpan, Backend, CALL, SECRET, Usage, client, exporter};
+pub use crate::pull_exporter::{Scraper, pull_exporter};
 
 use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::event::TaskFinished;

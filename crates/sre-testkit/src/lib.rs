@@ -9,6 +9,7 @@ mod exporter;
 pub mod incidents;
 pub mod otlp;
 pub mod outside;
+mod pull_exporter;
 pub mod recordings;
 
 /// Runs the README's example as a test.

@@ -1,23 +1,24 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use sre_core::event::Evaluation;
 use sre_core::{
-    AgentEvent, EventSpan, ExponentialHistogram, ExportBatch, Metric, MetricUnit, Resource, Snapshot, Timestamp,
-    Totals, Wants,
+    AgentEvent, BurnRate, EventSpan, ExponentialHistogram, ExportBatch, Metric, MetricUnit, Resource, SloSnapshot,
+    Snapshot, Timestamp, Totals, Wants, Window,
 };
 
-pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 /// The input of an exporter.
-pub(super) struct Data {
-    pub(super) events: Vec<Arc<AgentEvent>>,
-    pub(super) metrics: Vec<Metric<'static>>,
-    pub(super) snapshots: Vec<Snapshot>,
+pub(crate) struct Data {
+    pub(crate) events: Vec<Arc<AgentEvent>>,
+    pub(crate) metrics: Vec<Metric<'static>>,
+    pub(crate) snapshots: Vec<Snapshot>,
 }
 
 impl Data {
     /// A task with every kind of event, and one metric of every kind.
-    pub(super) fn small() -> Self {
+    pub(crate) fn small() -> Self {
         let mut histogram = ExponentialHistogram::new(3);
         [0.0, 0.1, 0.5, 2.0].into_iter().for_each(|value| histogram.record(value));
         let metrics = vec![
@@ -30,12 +31,12 @@ impl Data {
     }
 
     /// Returns the number of tasks whose start is an event.
-    pub(super) fn starts(&self) -> u64 {
+    pub(crate) fn starts(&self) -> u64 {
         self.events.iter().filter(|event| EventSpan::started(event).is_some()).count() as u64
     }
 
     /// Values that are difficult for formats and backends.
-    pub(super) fn extreme() -> Self {
+    pub(crate) fn extreme() -> Self {
         let long = "ä\u{1f600}\"\\\n\u{0}".repeat(50_000 / 9);
         let text = json!(long).to_string();
         let lines = [
@@ -51,14 +52,18 @@ impl Data {
             ),
         ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let events = events(&lines);
+        let mut events = events(&lines);
+        events.extend(
+            [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+                .map(|score| Arc::new(AgentEvent::new(START, "a", Evaluation::new("extreme", None, Some(score))))),
+        );
         let metrics = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -0.0]
             .map(|value| Metric::gauge("suite.extreme", value).with_label("text", long.clone()));
-        Self { events, metrics: metrics.to_vec(), snapshots: vec![slo()] }
+        Self { events, metrics: metrics.to_vec(), snapshots: extreme_slos(long) }
     }
 
     /// Returns the batches that an outbox creates from the data for an exporter.
-    pub(super) fn batches<'a>(&'a self, wants: Wants, resource: &'a Resource) -> Vec<ExportBatch<'a>> {
+    pub(crate) fn batches<'a>(&'a self, wants: Wants, resource: &'a Resource) -> Vec<ExportBatch<'a>> {
         let metrics: &[_] = if wants.metrics { &self.metrics } else { &[] };
         let snapshots: &[_] = if wants.snapshots { &self.snapshots } else { &[] };
         let events: &[_] = if wants.events { &self.events } else { &[] };
@@ -84,6 +89,20 @@ fn slo() -> Snapshot {
     .expect("the suite's own snapshot is valid")
 }
 
+/// Objectives whose numbers are no numbers, one of them with this long name and agent.
+fn extreme_slos(long: String) -> Vec<Snapshot> {
+    let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|value| {
+        let mut extreme = SloSnapshot::new("extreme", "support", Window::DAY);
+        (extreme.target, extreme.sli) = (Some(0.95), Some(value));
+        (extreme.error_budget.remaining, extreme.error_budget.consumed) = (Some(value), Some(value));
+        extreme.burn_rates = vec![BurnRate::new(Window::HOUR, Some(value), 0, 1)];
+        extreme
+    });
+    let mut text = SloSnapshot::new(long.clone(), long, Window::DAY);
+    text.target = Some(0.95);
+    numbers.into_iter().chain([text]).map(|slo| Snapshot::Slo(Box::new(slo))).chain([slo()]).collect()
+}
+
 /// The model call's numbers are those of [`CALL`](super::CALL).
 const EVENTS: [&str; 12] = [
     r#"{"event":"task_started","time":1790000000,"agent":"support","task":"t-1","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00000000000000a1","name":"answer"}"#,
@@ -101,4 +120,4 @@ const EVENTS: [&str; 12] = [
 ];
 
 /// The span of the model call that is checked in detail.
-pub(super) const CALL_SPAN: &str = "00000000000000b1";
+pub(crate) const CALL_SPAN: &str = "00000000000000b1";

@@ -3,6 +3,7 @@
 mod arrived;
 mod data;
 mod faults;
+mod log;
 mod outbox;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 pub use self::arrived::{Arrived, ArrivedSpan, CALL, Usage};
-use self::data::{Data, START};
+pub(crate) use self::data::{Data, START};
 
 /// An exporter and its backend, as the suite needs them.
 pub trait Backend: Send + Sync + 'static {
@@ -78,9 +79,12 @@ pub const SECRET: &str = "s3cr3t-of-the-suite";
 /// - an empty batch makes no request, and records arrive complete: ids, parents, times, tokens, costs, metrics;
 /// - every record of a batch is reported as accepted, ignored, rejected or to be retried, for any response;
 /// - faults are distinguished: busy, broken, too large, rejected, unreachable, slow, moved;
-/// - no URL, error or `Debug` output contains a secret;
+/// - no URL, error, log line or `Debug` output contains a secret;
 /// - long, non-ASCII and non-finite values cause no error;
-/// - with the outbox, faults, a restart and a shutdown lose no record without counting it.
+/// - with the outbox, every record is counted as sent, ignored, rejected or dropped, and none is lost by faults, by a clock
+///   that steps back, by an outage of an hour or by a restart, the last two with a spool in a file;
+/// - `Retry-After` is kept, rejected credentials stop it until it is resumed, and it asks once;
+/// - memory and the spool stay within their limits at ten times their load, and a shutdown within its deadline.
 ///
 /// Three cases apply to HTTP only. Other protocols, such as gRPC, have no redirects; no status for a request that arrived
 /// too slowly (408); and no success whose response is unreadable, because the client needs to read it to know the status.
@@ -90,6 +94,7 @@ pub const SECRET: &str = "s3cr3t-of-the-suite";
 pub async fn exporter(backend: impl Backend) {
     let resource = Resource::new("suite").with("host.name", "höst");
     let suite = Suite { backend: Arc::new(backend), http: client(), resource };
+    log::capture();
     suite.an_empty_batch_makes_no_request().await;
     suite.what_is_sent_arrives_whole().await;
     suite.extreme_values_are_no_problem().await;
@@ -98,8 +103,15 @@ pub async fn exporter(backend: impl Backend) {
     suite.missing_and_malformed_responses_are_classified().await;
     suite.a_redirect_is_not_followed().await;
     outbox::faults_lose_nothing(&suite).await;
+    outbox::a_clock_that_steps_back_delays_nothing(&suite).await;
+    outbox::retry_after_is_kept(&suite).await;
+    outbox::rejected_credentials_stop_it_until_it_is_resumed(&suite).await;
+    outbox::an_overload_is_bounded_and_counted(&suite).await;
+    outbox::an_outage_of_an_hour_loses_nothing(&suite).await;
     outbox::a_restart_loses_nothing(&suite).await;
     outbox::a_shutdown_counts_what_is_lost(&suite).await;
+    outbox::a_shutdown_keeps_its_deadline(&suite).await;
+    log::check();
 }
 
 struct Suite {
@@ -281,7 +293,7 @@ async fn received(server: &MockServer) -> Vec<Request> {
 fn adds_up(report: &ExportReport, len: usize) {
     let sum = report.accepted + report.ignored + report.rejected_count() + report.retry.len() as u64;
     assert_eq!(sum, len as u64, "the report adds up to the batch: {report:?}");
-    assert!(report.retry.is_sorted() && report.retry.iter().all(|place| *place < len), "{report:?}");
+    assert!(report.retry.is_sorted() && report.retry.iter().all(|index| *index < len), "{report:?}");
     for rejection in &report.rejected {
         assert!(!rejection.reason.contains(SECRET), "a secret in a reason: {rejection:?}");
     }
