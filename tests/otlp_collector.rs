@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mock_collector::{MockServer, ServerHandle};
+use mock_collector::{MockServer, ServerHandle, TestMetric, TestSpan};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{Metric as MetricMessage, number_data_point};
@@ -137,8 +137,8 @@ async fn read_back(sink: &ServerHandle) -> (Vec<Span>, Vec<MetricMessage>) {
     sink.wait_for_metrics(3, timeout).await.unwrap();
     sink.with_collector(|collector| {
         let (spans, metrics) = (collector.spans(), collector.metrics());
-        let resources =
-            spans.iter().map(TestSpan::resource_attrs).chain(metrics.iter().map(TestMetric::resource_attrs));
+        let of_spans = spans.iter().map(TestSpan::resource_attrs);
+        let resources = of_spans.chain(metrics.iter().map(TestMetric::resource_attrs));
         for attributes in resources {
             assert_eq!(otlp::attribute(attributes, "service.name"), Some("otlp-test".into()));
         }

@@ -18,6 +18,8 @@ use serde_json::json;
 use sre_adapter_otel::OtelAdapter;
 use sre_core::adapter::{Adapter, Body, BodyKind};
 
+#[path = "serve/hanging_exporter.rs"]
+mod hanging_exporter;
 #[path = "serve/many_objectives.rs"]
 mod many_objectives;
 
@@ -352,6 +354,7 @@ fn main() {
     let per_series = times[10] * 10_000 / u32::try_from(series).expect("a few");
     figures.push(figure("`/metrics`, per 10,000 series", nanos(per_series), "ns", json!({"at_most": 20_000_000})));
     service.kill();
+    figures.extend(hanging_exporter::measure(&template, Duration::from_secs(most)));
     let folder = tempfile::tempdir().expect("a folder");
     figures.extend(many_objectives::measure(folder.path(), Duration::from_secs(most)));
     let text = serde_json::to_string_pretty(&figures).expect("JSON");
