@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -29,6 +29,13 @@ fn manager(store: MemoryStore, clock: &Arc<ManualClock>, channel: &TestChannel) 
     let manager = AlertManager::without_thread(options);
     manager.add_channel(channel.clone(), ChannelConfig::default()).unwrap();
     manager
+}
+
+#[test]
+fn the_store_of_these_tests_conforms() {
+    let store = MemoryStore::default();
+    let owners = AtomicU64::new(0);
+    sre_testkit::conformance::alert_store(&|| Arc::new(store.owner(owners.fetch_add(1, Ordering::Relaxed))));
 }
 
 #[tokio::test]

@@ -285,10 +285,13 @@ impl AlertStore for SqliteAlertStore {
     }
 }
 
-/// The condition of alerts that may be deleted: not the last one of an open incident, and without unfinished deliveries.
+/// The condition of alerts that may be deleted: not the last one of an open incident, and without unfinished deliveries. A resolution
+/// stays as long as another alert of its incident has some, since the incident would be open again without it.
 const DELETABLE: &str = "(a.severity = 0 OR a.one_off OR EXISTS
       (SELECT 1 FROM alerts later WHERE later.dedup_key = a.dedup_key AND later.id > a.id))
-    AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert = a.id AND d.state IN (0, 1))";
+    AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert = a.id AND d.state IN (0, 1))
+    AND (a.severity > 0 OR NOT EXISTS (SELECT 1 FROM deliveries d CROSS JOIN alerts other ON other.id = d.alert
+      WHERE d.state IN (0, 1) AND other.dedup_key = a.dedup_key))";
 
 fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -314,22 +314,10 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_finds_the_snapshot_and_the_entries_after_it() {
+    fn it_conforms() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || SqliteJournal::open(folder.path().join("journal.db"), 1 << 30).unwrap();
-        let journal = open();
-        assert_eq!(journal.snapshot().unwrap(), None);
-        assert_eq!(journal.append(&[entry(b"1"), entry(b"2")]).unwrap(), 2);
-        journal.put_snapshot(2, b"both").unwrap();
-        assert_eq!(journal.append(&[entry(b"3")]).unwrap(), 3);
-        drop(journal);
-        let journal = open();
-        assert_eq!(journal.snapshot().unwrap(), Some((2, b"both".to_vec())));
-        assert_eq!(numbers(&journal, 2), [(3, b"3".to_vec())]);
-        journal.put_snapshot(3, b"all").unwrap();
-        drop(journal);
-        let journal = open();
-        assert_eq!(journal.append(&[entry(b"4")]).unwrap(), 4, "a number is never reused");
+        let path = folder.path().join("journal.db");
+        sre_testkit::conformance::journal_store(&|| Box::new(SqliteJournal::open(&path, 1 << 30).unwrap()));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sre_core::{
     Alert, AlertId, AlertQuery, AlertStore, DeliveryRecord, DeliveryState, NewAlert, Retention, Severity, StoreError,
@@ -41,50 +40,6 @@ fn result(alert: AlertId, channel: &str, state: DeliveryState) -> DeliveryRecord
 }
 
 #[test]
-fn every_filter_finds_the_matching_alerts() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    let alerts = [
-        new(alert("a", Severity::Warning, "support"), &["slack"], at(0)),
-        new(alert("b", Severity::Critical, "planner"), &["slack", "pd"], at(10)),
-        new(alert("a", Severity::Critical, "support"), &[], at(20)),
-    ];
-    let ids = store.append(&alerts).unwrap();
-    assert!(ids.is_sorted() && ids.len() == 3);
-    assert_eq!(store.count().unwrap(), 3);
-    let find = |query: AlertQuery| -> Vec<AlertId> {
-        store.query(&query).unwrap().into_iter().map(|record| record.id).collect()
-    };
-    let all = AlertQuery::default();
-    assert_eq!(find(all.clone()), [ids[2], ids[1], ids[0]], "newest first");
-    assert_eq!(find(AlertQuery { limit: Some(1), ..all.clone() }), [ids[2]]);
-    assert_eq!(find(AlertQuery { agent_id: Some("support".into()), ..all.clone() }), [ids[2], ids[0]]);
-    assert_eq!(find(AlertQuery { severity: Some(Severity::Critical), ..all.clone() }), [ids[2], ids[1]]);
-    assert_eq!(find(AlertQuery { slo_name: Some("other".into()), ..all.clone() }), []);
-    let key = store.query(&all).unwrap()[0].alert.key().into_owned();
-    assert_eq!(find(AlertQuery { dedup_key: Some(key), limit: Some(1), ..all.clone() }), [ids[2]]);
-    assert_eq!(find(AlertQuery { dedup_key: Some("unknown".into()), ..all.clone() }), []);
-    assert_eq!(find(AlertQuery { since: Some(at(10)), until: Some(at(20)), ..all.clone() }), [ids[1]]);
-    let record = &store.query(&AlertQuery { agent_id: Some("planner".into()), ..all }).unwrap()[0];
-    assert_eq!((&record.alert, record.at), (&*alerts[1].alert, at(10)));
-    assert_eq!(record.deliveries.len(), 2);
-}
-
-#[test]
-fn delivery_results_are_kept_with_their_alert() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    let ids = store.append(&[new(alert("a", Severity::Warning, "x"), &["slack"], at(0))]).unwrap();
-    let mut failed = result(ids[0], "slack", DeliveryState::Failed);
-    (failed.error, failed.status) = (Some("answered 400: no".into()), Some(400));
-    let escalated = result(ids[0], "boss", DeliveryState::Delivered);
-    // The result of an alert that is not in the store is ignored.
-    store.record(&[failed.clone(), escalated.clone(), result(AlertId(99), "slack", DeliveryState::Failed)]).unwrap();
-    let record = store.query(&AlertQuery::default()).unwrap().remove(0);
-    assert_eq!(record.deliveries, [escalated, failed]);
-}
-
-#[test]
 fn only_released_deliveries_and_those_of_ended_leases_are_adopted() {
     let folder = tempfile::tempdir().unwrap();
     let (mine, other) = (open(folder.path()), open(folder.path()));
@@ -107,71 +62,6 @@ fn only_released_deliveries_and_those_of_ended_leases_are_adopted() {
     assert!(open(folder.path()).adopt("slack", 10, at(9)).unwrap().is_empty(), "delivered");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("owner")), "{left:?}");
-}
-
-#[test]
-fn an_incident_is_open_until_resolved_and_keeps_the_deliveries_of_all_its_alerts() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    store
-        .append(&[
-            new(alert("old", Severity::Critical, "x"), &["pd"], at(0)),
-            new(alert("old", Severity::Resolved, "x"), &["pd"], at(1)),
-            new(alert("old", Severity::Critical, "x"), &["pd", "slack"], at(2)),
-            new(alert("old", Severity::Warning, "x"), &["slack"], at(3)),
-            new(alert("closed", Severity::Warning, "x"), &["slack"], at(4)),
-            new(alert("closed", Severity::Resolved, "x"), &["slack"], at(5)),
-        ])
-        .unwrap();
-    let open = store.open_incidents().unwrap();
-    assert_eq!(open.len(), 1);
-    assert_eq!((&*open[0].alert.dedup_key, open[0].alert.severity), ("old", Severity::Warning));
-    let channels: Vec<&str> = open[0].deliveries.iter().map(|delivery| &*delivery.channel).collect();
-    assert_eq!(channels, ["pd", "slack"]);
-    // An acknowledgement holds until the severity rises.
-    assert!(!store.acknowledge("closed", "ann", at(6)).unwrap());
-    assert!(store.acknowledge("old", "ann", at(6)).unwrap());
-    assert_eq!(store.acknowledgement("old").unwrap().unwrap().by, "ann");
-    assert_eq!(store.open_incidents().unwrap()[0].acknowledged.as_ref().unwrap().at, at(6));
-    store.append(&[new(alert("old", Severity::Warning, "x"), &[], at(7))]).unwrap();
-    assert!(store.acknowledgement("old").unwrap().is_some());
-    store.append(&[new(alert("old", Severity::Critical, "x"), &[], at(8))]).unwrap();
-    assert_eq!(store.acknowledgement("old").unwrap(), None);
-}
-
-#[test]
-fn retention_keeps_open_incidents_and_unfinished_deliveries() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    let ids = store
-        .append(&[
-            new(alert("open", Severity::Warning, "x"), &[], at(0)),
-            new(alert("closed", Severity::Warning, "x"), &["slack"], at(0)),
-            new(alert("closed", Severity::Resolved, "x"), &["slack"], at(1)),
-            new(alert("waiting", Severity::Warning, "x"), &["slack"], at(1)),
-            new(alert("waiting", Severity::Resolved, "x"), &[], at(2)),
-            new(Alert { one_off: true, ..alert("once", Severity::Warning, "x") }, &["slack"], at(2)),
-        ])
-        .unwrap();
-    let open = store.open_incidents().unwrap();
-    assert_eq!(open.iter().map(|record| &*record.alert.dedup_key).collect::<Vec<_>>(), ["open"]);
-    store
-        .record(&[
-            result(ids[1], "slack", DeliveryState::Delivered),
-            result(ids[2], "slack", DeliveryState::Failed),
-            result(ids[5], "slack", DeliveryState::Delivered),
-        ])
-        .unwrap();
-    let day = Retention { age: Duration::from_secs(86_400), size: u64::MAX };
-    assert_eq!(store.prune(&day, at(60)).unwrap(), 0);
-    assert_eq!(store.prune(&day, at(100_000)).unwrap(), 4, "both of `closed`, the resolution of `waiting`, and `once`");
-    let left = store.query(&AlertQuery::default()).unwrap();
-    assert_eq!(left.iter().map(|record| &*record.alert.dedup_key).collect::<Vec<_>>(), ["waiting", "open"]);
-    let delivery = &left[0].deliveries[0];
-    assert_eq!(
-        (delivery.state, delivery.error.as_deref()),
-        (DeliveryState::Failed, Some("not delivered within the retention time"))
-    );
 }
 
 #[test]
@@ -228,19 +118,33 @@ fn an_unusable_file_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn several_handles_write_concurrently() {
+fn it_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    std::thread::scope(|scope| {
-        for writer in 0..4 {
-            let store = open(folder.path());
-            scope.spawn(move || {
-                for number in 0..50 {
-                    let key = format!("{writer}/{number}");
-                    store.append(&[new(alert(&key, Severity::Info, "x"), &["slack"], at(number))]).unwrap();
-                }
-            });
-        }
-    });
-    assert_eq!(open(folder.path()).count().unwrap(), 200);
-    assert_eq!(open(folder.path()).adopt("slack", 1_000, at(9)).unwrap().len(), 200);
+    sre_testkit::conformance::alert_store(&|| Arc::new(open(folder.path())));
+}
+
+#[test]
+fn a_batch_is_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let rows = rusqlite::Connection::open(folder.path().join("alerts.db")).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON alerts WHEN NEW.dedup_key = '3'
+                  BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    rows.execute_batch(refuse).unwrap();
+    let batch: Vec<_> = (0..5).map(|n| new(alert(&n.to_string(), Severity::Warning, "x"), &["slack"], at(n))).collect();
+    let error = store.append(&batch).unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert_eq!(store.count().unwrap(), 0, "the three before it are not kept either");
+    rows.execute_batch("DROP TRIGGER refuse").unwrap();
+    assert_eq!((store.append(&batch).unwrap().len(), store.count().unwrap()), (5, 5));
+    // Results are recorded in the same way.
+    rows.execute_batch(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.alert = 4 BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    )
+    .unwrap();
+    let ids: Vec<AlertId> = store.query(&AlertQuery::default()).unwrap().iter().map(|record| record.id).collect();
+    let results: Vec<_> = ids.iter().map(|id| result(*id, "slack", DeliveryState::Delivered)).collect();
+    assert!(store.record(&results).is_err());
+    let left = store.query(&AlertQuery::default()).unwrap();
+    assert!(left.iter().all(|record| record.deliveries[0].state == DeliveryState::Pending), "{left:?}");
 }
