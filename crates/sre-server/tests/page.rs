@@ -57,6 +57,31 @@ async fn the_reason_for_a_status_is_on_the_first_screen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missed_cost_target_and_the_signal_handlers_are_shown() {
+    let Some(browser) = Browser::open("a_missed_cost_target_and_the_signal_handlers_are_shown").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let slos = "name: cheap\ntarget: 0.9\nindicators: [{type: cost_per_task, target_usd: 0.5}]\n";
+    std::fs::write(folder.path().join("slo.yaml"), slos).unwrap();
+    let config = Config { slos: vec![folder.path().join("slo.yaml")], ..config(folder.path()) };
+    let service = Service::start(config).await;
+    let time = SystemClock.now();
+    let call = |task| {
+        format!(
+            "{{\"event\":\"llm_call\",\"time\":\"{time}\",\"agent\":\"dear\",\"task\":\"{task}\",\"model\":\"m\",\"cost_usd\":\"0.8\"}}\n"
+        )
+    };
+    service.events(&((0..20).map(call).collect::<String>() + &tasks("dear", 0, 20, true))).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    let reason = "cost_per_task: $0.8 on average over 20 samples, expected at most $0.5.";
+    browser.until("document.querySelector('#slos b')?.textContent", reason).await;
+    browser.until(ROWS, json!([["warning", "cheap of dear"]])).await;
+    // The change of status went to the handler of alerts, and to those that take actions.
+    let handlers = "/^Signal handlers: throttle 1 .* alerts 1 handled, 0 waiting$/.test(document.getElementById('handlers').textContent)";
+    browser.until(handlers, true).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_amounts_keep_their_digits() {
     let Some(browser) = Browser::open("small_amounts_keep_their_digits").await else { return };
     let folder = tempfile::tempdir().unwrap();

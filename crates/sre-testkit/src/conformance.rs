@@ -1,8 +1,12 @@
 //! Conformance suites for implementations of the traits.
 
+mod alerts;
+mod journal;
 mod ledger;
 mod schema;
 
+pub use alerts::alert_store;
+pub use journal::journal_store;
 pub use ledger::ledger_store;
 pub use schema::schema;
 
@@ -63,6 +67,7 @@ const EVENTS: [&str; 12] = [
 /// - a restart in the middle of a recording changes nothing;
 /// - a recording that is cut short yields its open tasks as incomplete and failed, at its end or by time-out;
 /// - a body of many records yields the same events as the records one by one, decoded ahead or not;
+/// - a body that was decoded ahead is not read again;
 /// - records of a clock that is ahead are rejected and change nothing.
 ///
 /// # Panics
@@ -74,6 +79,7 @@ pub fn adapter(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) 
     a_restart_changes_nothing(make, records, &whole);
     cut_short_is_incomplete(make, records);
     a_body_is_its_records(make, records, &whole);
+    a_line_is_parsed_once(make, records, &whole);
     a_clock_that_is_ahead_changes_nothing(make, records);
 }
 
@@ -167,6 +173,20 @@ fn a_body_is_its_records(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[
         adapter.finish(&mut |event| events.push(event));
         assert!(events == whole, "a body of all records yields other events than the records");
     }
+}
+
+fn a_line_is_parsed_once(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>], whole: &[AgentEvent]) {
+    let (mut adapter, mut events) = (make(), Vec::new());
+    let Some(decode) = adapter.decoder() else { return };
+    for record in records {
+        let mut body = decode(Body::new(BodyKind::Traces, record.clone())).expect("a good record");
+        assert_eq!(body.kind, BodyKind::Decoded);
+        body.bytes = Default::default();
+        let report = adapter.ingest_body(body, &IngestLimits::default(), &mut |event| events.push(event));
+        report.expect("a good record");
+    }
+    adapter.finish(&mut |event| events.push(event));
+    assert!(events == whole, "the bytes of a body that was decoded are read again");
 }
 
 fn a_clock_that_is_ahead_changes_nothing(make: &mut dyn FnMut() -> Box<dyn Adapter>, records: &[Vec<u8>]) {
