@@ -75,6 +75,7 @@
 //! ```
 
 mod body;
+mod holders;
 mod ingest;
 mod native;
 mod open_runs;
