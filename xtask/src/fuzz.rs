@@ -31,9 +31,9 @@ const OTLP: &[&str] = &["jsonl", "bin"];
 const SETTINGS: &[&str] = &["yaml", "json"];
 /// The first byte of a target of lines: its adapter restarts after that line.
 const RESTART: &str = "\u{3}";
-const READS: &str = "GET /v1/slos?limit=2\n\n\u{1e}GET /v1/alerts?state=open\n\n\u{1e}GET /metrics\n\n";
+const READS: &str = "GET /v1/slos?limit=2\n\n\n\n\u{1e}GET /v1/alerts?state=open\n\n\n\n\u{1e}GET /metrics\n\n\n\n";
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     Target { name: "native", seeds: &[seeds("docs/examples", LINES, RESTART)] },
     Target {
         name: "langgraph",
@@ -46,8 +46,10 @@ const TARGETS: [Target; 10] = [
     Target {
         name: "otlp_traces",
         seeds: &[
+            seeds("tests/recordings/otlp-langgraph", OTLP, ""),
             seeds("tests/recordings/otlp-openai-agents", OTLP, ""),
             seeds("tests/recordings/otlp-semantic-kernel", OTLP, ""),
+            seeds("tests/recordings/otlp-traceloop", OTLP, ""),
             seeds("tests/recordings/otlp-vercel-ai", OTLP, ""),
         ],
     },
@@ -66,13 +68,15 @@ const TARGETS: [Target; 10] = [
     },
     Target { name: "values", seeds: &[] },
     Target { name: "state", seeds: &[seeds("tests/state", &["bin"], "")] },
+    Target { name: "journal", seeds: &[] },
     Target {
         name: "requests",
         seeds: &[
-            seeds("docs/examples", LINES, "POST /v1/events/sre\n\n"),
-            seeds("tests/recordings/otlp-semantic-kernel", &["bin"], "POST /v1/traces\napplication/x-protobuf\n"),
-            seeds("tests/fuzz/seeds/otlp_logs", &["json"], "POST /v1/logs\napplication/json\n"),
+            seeds("docs/examples", LINES, "POST /v1/events/sre\n\n\n\n"),
+            seeds("tests/recordings/otlp-semantic-kernel", &["bin"], "POST /v1/traces\napplication/x-protobuf\n\n\n"),
+            seeds("tests/fuzz/seeds/otlp_logs", &["json"], "POST /v1/logs\napplication/json\n\n\n"),
             seeds("docs/examples", &["yaml"], READS),
+            seeds("tests/fuzz/seeds/requests", &["txt"], ""),
         ],
     },
 ];

@@ -97,7 +97,8 @@ impl OtelAdapter {
         if self.traces.get_mut(&key).is_none() {
             let follows = self.traces.remembered(&key).map(|run| run.agent.clone());
             let state = Trace::new(id, service.map(str::to_owned), follows);
-            let run = OpenRun::new(String::new(), key.clone(), span.start, state);
+            // Until its agent is known, what sent it counts as the agent.
+            let run = OpenRun::new(service.unwrap_or_default(), key.clone(), span.start, state);
             if let Some((at, displaced)) = self.traces.open(&key, run) {
                 self.emit(displaced.state, at, emit);
             }

@@ -132,10 +132,6 @@ impl PrometheusExporter {
         text
     }
 
-    pub(crate) fn into_families(self) -> impl Iterator<Item = Family> + Send {
-        self.families.into_values()
-    }
-
     /// Replaces what `source` reported last by what `emit_all` emits. Returns the first error; the other metrics are set.
     fn replace(
         &mut self,

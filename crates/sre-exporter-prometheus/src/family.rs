@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use sre_core::{ExponentialHistogram, MetricUnit};
+use sre_core::{ExponentialHistogram, MetricUnit, MetricValue};
 
 /// All series of a name.
 #[derive(Clone, Debug)]
@@ -37,6 +37,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Returns the kind of a metric's value; `None` if it is unknown.
+    pub(crate) const fn of(value: &MetricValue) -> Option<Self> {
+        match value {
+            MetricValue::Gauge(_) => Some(Self::Gauge),
+            MetricValue::Counter(_) => Some(Self::Counter),
+            MetricValue::Histogram(_) => Some(Self::Histogram),
+            _ => None,
+        }
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Gauge => "gauge",
@@ -138,13 +148,13 @@ fn unit_of(name: &str) -> Option<&'static str> {
 fn push_number(text: &mut String, value: f64) {
     /// Up to here, every whole number has a value of its own.
     const EXACT: f64 = (1_u64 << 53) as f64;
-    let _ = match value {
-        value if value.is_nan() => text.write_str("NaN"),
-        value if value.is_infinite() => text.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
-        // Much faster, for the same text.
+    match value {
+        value if value.is_nan() => text.push_str("NaN"),
+        value if value.is_infinite() => text.push_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
+        // Most values are counts.
         value if value.fract() == 0.0 && value.abs() < EXACT && !(value == 0.0 && value.is_sign_negative()) => {
-            write!(text, "{}", value as i64)
+            text.push_str(itoa::Buffer::new().format(value as i64));
         }
-        value => write!(text, "{value}"),
-    };
+        value => text.push_str(zmij::Buffer::new().format_finite(value)),
+    }
 }

@@ -2,30 +2,26 @@ use smallvec::SmallVec;
 
 use crate::InvalidMetric;
 
+/// The name and the value of a label.
+pub(crate) type Label<'a> = (&'a str, &'a str);
+
 /// Renders labels as between braces, sorted by name, so that equal labels in any order are the same series.
 ///
 /// A label without a value is left out: Prometheus takes it for one that is absent.
-pub(crate) fn render<'a>(
-    metric: &str,
-    labels: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<String, InvalidMetric> {
+pub(crate) fn render<'a>(metric: &str, labels: impl Iterator<Item = Label<'a>>) -> Result<String, InvalidMetric> {
     let mut rendered = String::new();
-    render_into(&mut rendered, metric, labels)?;
+    let mut labels: SmallVec<[_; 8]> = labels.collect();
+    labels.sort_unstable_by_key(|(label, _)| *label);
+    render_into(&mut rendered, metric, &labels)?;
     Ok(rendered)
 }
 
-/// Renders labels as [`render`] does, behind what is in `rendered`, which is empty.
-pub(crate) fn render_into<'a>(
-    rendered: &mut String,
-    metric: &str,
-    labels: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<(), InvalidMetric> {
-    let mut labels: SmallVec<[_; 8]> = labels.collect();
-    labels.sort_unstable_by_key(|(label, _)| *label);
+/// Renders sorted labels as [`render`] does, into `rendered`, which is empty.
+pub(crate) fn render_into(rendered: &mut String, metric: &str, labels: &[Label<'_>]) -> Result<(), InvalidMetric> {
     if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(InvalidMetric::new(metric, format!("two labels `{}`", pair[0].0), "unique label names"));
     }
-    for (label, value) in labels {
+    for &(label, value) in labels {
         if !is_name(label, false) || label.starts_with("__") {
             let expected = "letters, digits and `_`, not starting with a digit or `__`";
             return Err(InvalidMetric::new(metric, format!("the label `{label}`"), expected));

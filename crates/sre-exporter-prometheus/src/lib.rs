@@ -16,10 +16,11 @@ mod exporter;
 mod family;
 mod labels;
 mod scrape;
+mod series;
 
 pub use error::InvalidMetric;
 pub use exporter::PrometheusExporter;
-pub use scrape::{Scrape, TextFormat};
+pub use scrape::{Rendering, Scrape, Scraper, TextFormat};
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

@@ -1,14 +1,14 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashSet, FxHasher};
 use smallvec::SmallVec;
-use sre_core::{Collect, Metric, MetricUnit, MetricValue, Timestamp};
+use sre_core::{Collect, ExponentialHistogram, Metric, MetricUnit, MetricValue, Timestamp};
 
 use crate::exporter::MAX_BUCKETS;
 use crate::family::{Family, Kind, base, render_histogram, render_number};
-use crate::labels::render_into;
+use crate::series::{SeriesBlock, SeriesList};
 use crate::{InvalidMetric, PrometheusExporter};
 
 /// The text format of a scrape.
@@ -32,12 +32,13 @@ impl TextFormat {
     }
 }
 
-/// Renders the metrics of one scrape while they are collected, in chunks: for many series it takes a fraction of the time and memory of a
-/// [`PrometheusExporter`], which keeps values.
+/// Reads the metrics of scrapes. It keeps the rendered labels of all series, which hardly change from one scrape to the next.
+///
+/// For many series, it takes a fraction of the time and memory of a [`PrometheusExporter`].
 ///
 /// ```
 /// use sre_core::{Collect, Metric, Timestamp};
-/// use sre_exporter_prometheus::{Scrape, TextFormat};
+/// use sre_exporter_prometheus::{Rendering, Scraper, TextFormat};
 ///
 /// struct Queue;
 ///
@@ -47,48 +48,214 @@ impl TextFormat {
 ///     }
 /// }
 ///
-/// let mut scrape = Scrape::new(TextFormat::Prometheus);
-/// scrape.collect(&Queue, Timestamp::default()).unwrap();
-/// let text = scrape.into_chunks().collect::<String>();
+/// let (scrape, outcome) = Scraper::default().scrape(&Queue, Timestamp::default());
+/// assert_eq!(outcome, Ok(()));
+/// let mut rendering = Rendering::new(TextFormat::Prometheus);
+/// let text = rendering.next_chunk(&scrape).unwrap();
 /// assert_eq!(text, "# HELP queue_length Waiting items.\n# TYPE queue_length gauge\nqueue_length 3\n");
+/// assert_eq!(rendering.next_chunk(&scrape), None);
 /// ```
 #[derive(Debug, Default)]
-pub struct Scrape {
-    format: TextFormat,
-    /// Names of metrics to render; if empty, all.
-    only: HashSet<String>,
+pub struct Scraper {
     /// Every family so far, without samples: it checks that names and types fit together.
     registry: PrometheusExporter,
     /// By dotted name, whose metrics usually have one kind and unit.
-    by_name: HashMap<String, SmallVec<[KnownFamily; 1]>, BuildHasherDefault<FxHasher>>,
-    families: Vec<FamilyText>,
-    labels: String,
+    by_name: HashMap<String, SmallVec<[KnownFamily; 1]>>,
+    families: Vec<ScrapedFamily>,
+    /// The family of the last metric.
+    last: usize,
 }
+
+type HashMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<FxHasher>>;
 
 /// What a family is found by without rendering its name.
 #[derive(Clone, Copy, Debug)]
 struct KnownFamily {
     kind: Kind,
     unit: MetricUnit,
-    /// Its place in `families`; `None` if it is not selected.
-    number: Option<usize>,
+    /// Its place in `families`.
+    number: usize,
 }
 
-/// The rendered samples of a family.
+/// The series of a family, and their values in the scrape that is being read.
 #[derive(Debug)]
-struct FamilyText {
-    name: Arc<str>,
-    chunks: Vec<String>,
-    /// Digests of the labels of all samples. They are compared once all are there: to look up each in a set takes longer than
-    /// to render the sample.
-    digests: Vec<u64>,
+struct ScrapedFamily {
+    family: Arc<Family>,
+    /// The dotted name and the unit by which it was found first.
+    dotted: String,
+    unit: MetricUnit,
+    /// The family of the metric that came after the last one of this: usually the next one, too.
+    next: usize,
+    series: SeriesList,
+    values: Values,
 }
 
-/// Size of a chunk, in bytes; some are a little larger.
+/// The values of a family, in the order of its series.
+#[derive(Debug)]
+enum Values {
+    Numbers(Vec<f64>),
+    Histograms(Vec<ExponentialHistogram>),
+}
+
+/// The values of all series at one moment. It takes 8 bytes for each series, and shares their labels with other scrapes; a
+/// [`Rendering`] makes the text of it.
+#[derive(Debug, Default)]
+pub struct Scrape {
+    /// Sorted by name.
+    families: Vec<FamilyReadings>,
+}
+
+#[derive(Debug)]
+struct FamilyReadings {
+    family: Arc<Family>,
+    blocks: Vec<Arc<SeriesBlock>>,
+    /// Further values of a series, by their places.
+    repeated: Arc<FxHashSet<usize>>,
+    values: Values,
+}
+
+/// Renders a scrape, chunk by chunk.
+#[derive(Debug, Default)]
+pub struct Rendering {
+    format: TextFormat,
+    /// Names of metrics to render; if empty, all.
+    only: HashSet<String>,
+    /// The next family, and the next of its values.
+    next: (usize, usize),
+    is_complete: bool,
+}
+
+/// Size of a chunk, in bytes; most are a little larger.
 const CHUNK: usize = 64 << 10;
 
-impl Scrape {
-    /// Creates a scrape without metrics.
+impl Scraper {
+    /// Reads every metric of `source` at `now`. An array of sources is a source, too.
+    ///
+    /// The outcome is the error of the first invalid metric, or of a series with two values; the scrape has the others.
+    pub fn scrape(&mut self, source: &dyn Collect, now: Timestamp) -> (Scrape, Result<(), InvalidMetric>) {
+        let mut outcome = Ok(());
+        source.metrics(now, &mut |metric| {
+            let read = self.read(metric);
+            if outcome.is_ok() {
+                outcome = read;
+            }
+        });
+        let mut families = Vec::with_capacity(self.families.len());
+        for scraped in &mut self.families {
+            let readings = scraped.finish();
+            outcome = outcome.and(scraped.series.outcome(&scraped.family.name));
+            families.extend(readings);
+        }
+        families.sort_unstable_by(|a, b| a.family.name.cmp(&b.family.name));
+        if outcome.is_err() {
+            // Perhaps a metric clashes with one that no longer exists.
+            *self = Self::default();
+        }
+        (Scrape { families }, outcome)
+    }
+
+    fn read(&mut self, metric: Metric<'_>) -> Result<(), InvalidMetric> {
+        let number = self.family_of(&metric)?;
+        if let Some(last) = self.families.get_mut(self.last) {
+            last.next = number;
+        }
+        self.last = number;
+        let ScrapedFamily { family, series, values, .. } = &mut self.families[number];
+        if family.kind == Kind::Histogram && metric.labels.iter().any(|(label, _)| label == "le") {
+            let expected = "another name: `le` is the label of its buckets";
+            return Err(InvalidMetric::new(&family.name, "the label `le`", expected));
+        }
+        series.push(&family.name, &metric.labels)?;
+        match (values, metric.value) {
+            (Values::Numbers(values), MetricValue::Gauge(value) | MetricValue::Counter(value)) => values.push(value),
+            (Values::Histograms(values), MetricValue::Histogram(histogram)) => {
+                values.push(histogram.with_at_most(MAX_BUCKETS));
+            }
+            _ => unreachable!("a family has one kind"),
+        }
+        Ok(())
+    }
+
+    /// Returns the number of a metric's family.
+    fn family_of(&mut self, metric: &Metric<'_>) -> Result<usize, InvalidMetric> {
+        let Some(kind) = Kind::of(&metric.value) else {
+            // Returns the error.
+            return self.registry.record(metric).map(|()| unreachable!("a value of an unknown kind is refused"));
+        };
+        let unit = metric.unit;
+        let expected = self.families.get(self.last).map(|last| last.next);
+        let is_expected = |number: &usize| {
+            let ScrapedFamily { family, dotted, unit: known, .. } = &self.families[*number];
+            (family.kind, *known) == (kind, unit) && *dotted == metric.name
+        };
+        if let Some(number) = expected.filter(is_expected) {
+            return Ok(number);
+        }
+        let mut of_name = self.by_name.get(&*metric.name).into_iter().flatten();
+        if let Some(known) = of_name.find(|known| (known.kind, known.unit) == (kind, unit)) {
+            return Ok(known.number);
+        }
+        let name = metric.prometheus_name();
+        let family = self.registry.family(&name, kind, metric.unit.prometheus_suffix(), &metric.help)?;
+        // Two dotted names may be one in this format.
+        let known = self.families.iter().position(|known| known.family.name == family.name);
+        let number = known.unwrap_or_else(|| {
+            self.families.push(ScrapedFamily::new(family.clone(), metric));
+            self.families.len() - 1
+        });
+        self.by_name.entry(metric.name.to_string()).or_default().push(KnownFamily { kind, unit, number });
+        Ok(number)
+    }
+}
+
+impl ScrapedFamily {
+    fn new(family: Family, metric: &Metric<'_>) -> Self {
+        let (dotted, unit, values) = (metric.name.to_string(), metric.unit, Values::new(family.kind, 0));
+        Self { family: Arc::new(family), dotted, unit, next: 0, series: SeriesList::default(), values }
+    }
+
+    /// Returns what was read, and begins anew.
+    fn finish(&mut self) -> Option<FamilyReadings> {
+        let blocks = self.series.finish();
+        let next = Values::new(self.family.kind, self.values.len());
+        let values = std::mem::replace(&mut self.values, next);
+        let repeated = self.series.repeated();
+        (values.len() > 0).then(|| FamilyReadings { family: self.family.clone(), blocks, repeated, values })
+    }
+}
+
+impl Values {
+    fn new(kind: Kind, capacity: usize) -> Self {
+        match kind {
+            Kind::Gauge | Kind::Counter => Self::Numbers(Vec::with_capacity(capacity)),
+            Kind::Histogram => Self::Histograms(Vec::with_capacity(capacity)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Numbers(values) => values.len(),
+            Self::Histograms(values) => values.len(),
+        }
+    }
+}
+
+impl FamilyReadings {
+    /// Renders the value at `place`.
+    fn render(&self, place: usize, text: &mut String) {
+        if self.repeated.contains(&place) {
+            return;
+        }
+        let (name, labels) = (&self.family.name, SeriesList::labels(&self.blocks, place));
+        match &self.values {
+            Values::Numbers(values) => render_number(text, name, labels, values[place]),
+            Values::Histograms(values) => render_histogram(text, name, labels, &values[place]),
+        }
+    }
+}
+
+impl Rendering {
+    /// Begins to render a scrape.
     pub fn new(format: TextFormat) -> Self {
         Self { format, ..Self::default() }
     }
@@ -101,162 +268,43 @@ impl Scrape {
         self
     }
 
-    /// Renders every metric of `source` at `now`. An array of sources is a source, too.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the first invalid metric, or of a series with two values; the others are rendered.
-    pub fn collect(&mut self, source: &dyn Collect, now: Timestamp) -> Result<(), InvalidMetric> {
-        let mut outcome = Ok(());
-        source.metrics(now, &mut |metric| {
-            let rendered = self.render(&metric);
-            if outcome.is_ok() {
-                outcome = rendered;
+    /// Returns the next part of the text, of about 64 KiB, or `None` at its end. `scrape` is the same each time.
+    pub fn next_chunk(&mut self, scrape: &Scrape) -> Option<String> {
+        if self.is_complete {
+            return None;
+        }
+        let mut text = String::with_capacity(CHUNK + CHUNK / 8);
+        while let Some(readings) = scrape.families.get(self.next.0) {
+            let is_selected = self.is_selected(&readings.family);
+            if is_selected && self.next.1 == 0 {
+                match self.format {
+                    TextFormat::Prometheus => readings.family.render_header(&mut text),
+                    TextFormat::OpenMetrics => readings.family.render_openmetrics_header(&mut text),
+                }
             }
-        });
-        self.families.iter_mut().fold(outcome, |outcome, family| outcome.and(family.keep_first_values()))
-    }
-
-    /// Returns the text in chunks of about 64 KiB.
-    pub fn into_chunks(self) -> impl Iterator<Item = String> + Send {
-        let Self { format, registry, families, .. } = self;
-        let mut families: BTreeMap<_, _> = families.into_iter().map(|family| (family.name, family.chunks)).collect();
-        let chunks = registry.into_families().flat_map(move |family| {
-            let samples = families.remove(&*family.name).unwrap_or_default();
-            let header = (!samples.is_empty()).then(|| header(&family, format));
-            header.into_iter().chain(samples)
-        });
-        let end = (format == TextFormat::OpenMetrics).then(|| "# EOF\n".to_owned());
-        Joined { chunks: chunks.chain(end), next: None }
-    }
-
-    fn render(&mut self, metric: &Metric<'_>) -> Result<(), InvalidMetric> {
-        let Some(number) = self.family_of(metric)? else { return Ok(()) };
-        let family = &mut self.families[number];
-        self.labels.clear();
-        let labels = metric.labels.iter().map(|(name, value)| (&**name, &**value));
-        render_into(&mut self.labels, &family.name, labels)?;
-        let mut hasher = FxHasher::default();
-        self.labels.hash(&mut hasher);
-        family.digests.push(hasher.finish());
-        let FamilyText { name, chunks, .. } = family;
-        let text = room(chunks);
-        match &metric.value {
-            MetricValue::Gauge(value) | MetricValue::Counter(value) => render_number(text, name, &self.labels, *value),
-            MetricValue::Histogram(histogram) => {
-                let histogram = histogram.clone().with_at_most(MAX_BUCKETS);
-                render_histogram(text, name, &self.labels, &histogram);
+            let end = if is_selected { readings.values.len() } else { 0 };
+            while self.next.1 < end {
+                if text.len() >= CHUNK {
+                    return Some(text);
+                }
+                readings.render(self.next.1, &mut text);
+                self.next.1 += 1;
             }
-            // `family_of` has refused it.
-            _ => {}
+            self.next = (self.next.0 + 1, 0);
         }
-        Ok(())
+        self.is_complete = true;
+        if self.format == TextFormat::OpenMetrics {
+            text.push_str("# EOF\n");
+        }
+        Some(text).filter(|text| !text.is_empty())
     }
 
-    /// Returns the number of a metric's family; `None` if it is not selected.
-    fn family_of(&mut self, metric: &Metric<'_>) -> Result<Option<usize>, InvalidMetric> {
-        let kind = match &metric.value {
-            MetricValue::Gauge(_) => Kind::Gauge,
-            MetricValue::Counter(_) => Kind::Counter,
-            MetricValue::Histogram(_) => Kind::Histogram,
-            _ => return self.registry.record(metric).map(|()| None),
-        };
-        let unit = metric.unit;
-        let mut of_name = self.by_name.get(&*metric.name).into_iter().flatten();
-        if let Some(known) = of_name.find(|known| (known.kind, known.unit) == (kind, unit)) {
-            return Ok(known.number);
-        }
-        let name = metric.prometheus_name();
-        if kind == Kind::Histogram && metric.labels.iter().any(|(label, _)| label == "le") {
-            return Err(InvalidMetric::new(&name, "the label `le`", "another name: `le` is the label of its buckets"));
-        }
-        let name = self.registry.family(&name, kind, metric.unit.prometheus_suffix(), &metric.help)?.name.clone();
-        // Two dotted names may be one in this format.
-        let known = self.families.iter().position(|family| family.name == name);
-        let number = self.is_selected(&name, kind).then(|| {
-            known.unwrap_or_else(|| {
-                self.families.push(FamilyText { name, chunks: Vec::new(), digests: Vec::new() });
-                self.families.len() - 1
-            })
-        });
-        self.by_name.entry(metric.name.to_string()).or_default().push(KnownFamily { kind, unit, number });
-        Ok(number)
-    }
-
-    fn is_selected(&self, name: &str, kind: Kind) -> bool {
-        let parts: &[&str] = if kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[] };
+    fn is_selected(&self, Family { name, kind, .. }: &Family) -> bool {
+        let parts: &[&str] = if *kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[] };
         self.only.is_empty()
-            || self.only.contains(name)
+            || self.only.contains(&**name)
             || self.only.contains(base(name))
             || parts.iter().any(|part| self.only.contains(&format!("{name}{part}")))
-    }
-}
-
-impl FamilyText {
-    /// Removes all values of a series but the first; an error if there was one.
-    fn keep_first_values(&mut self) -> Result<(), InvalidMetric> {
-        self.digests.sort_unstable();
-        if self.digests.windows(2).all(|pair| pair[0] != pair[1]) {
-            return Ok(());
-        }
-        let mut series: HashSet<String> = HashSet::new();
-        let mut outcome = Ok(());
-        for chunk in &mut self.chunks {
-            let keeps = |line: &&str| {
-                let labelled = line.rsplit_once(' ').map_or(*line, |(labelled, _)| labelled);
-                let is_first = series.insert(labelled.to_owned());
-                if !is_first && outcome.is_ok() {
-                    let labels = labelled.strip_prefix(&*self.name).unwrap_or(labelled);
-                    let labels = if labels.is_empty() { "{}" } else { labels };
-                    let found = format!("two values of the series {labels}");
-                    outcome = Err(InvalidMetric::new(&self.name, found, "labels that tell them apart"));
-                }
-                is_first
-            };
-            *chunk = chunk.split_inclusive('\n').filter(keeps).collect();
-        }
-        outcome
-    }
-}
-
-/// Returns the chunk for the next sample.
-fn room(chunks: &mut Vec<String>) -> &mut String {
-    if chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
-        // Most metrics have a few samples.
-        let capacity = if chunks.is_empty() { 0 } else { CHUNK + CHUNK / 8 };
-        chunks.push(String::with_capacity(capacity));
-    }
-    chunks.last_mut().expect("pushed above if missing")
-}
-
-fn header(family: &Family, format: TextFormat) -> String {
-    let mut text = String::new();
-    match format {
-        TextFormat::Prometheus => family.render_header(&mut text),
-        TextFormat::OpenMetrics => family.render_openmetrics_header(&mut text),
-    }
-    text
-}
-
-/// Joins small chunks.
-struct Joined<I> {
-    chunks: I,
-    next: Option<String>,
-}
-
-impl<I: Iterator<Item = String>> Iterator for Joined<I> {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        let mut joined = self.next.take().or_else(|| self.chunks.next())?;
-        for chunk in self.chunks.by_ref() {
-            if joined.len() + chunk.len() > CHUNK {
-                self.next = Some(chunk);
-                break;
-            }
-            joined.push_str(&chunk);
-        }
-        Some(joined)
     }
 }
 
@@ -276,10 +324,15 @@ mod tests {
         }
     }
 
+    fn chunks(scrape: &Scrape, format: TextFormat, only: &[&str]) -> Vec<String> {
+        let mut rendering = Rendering::new(format).only(only.iter().map(|name| (*name).to_owned()));
+        std::iter::from_fn(|| rendering.next_chunk(scrape)).collect()
+    }
+
     fn scraped(metrics: &[Metric<'static>], format: TextFormat, only: &[&str]) -> String {
-        let mut scrape = Scrape::new(format).only(only.iter().map(|name| (*name).to_owned()));
-        scrape.collect(&Fixed(metrics.to_vec()), Timestamp::default()).unwrap();
-        scrape.into_chunks().collect()
+        let (scrape, outcome) = Scraper::default().scrape(&Fixed(metrics.to_vec()), Timestamp::default());
+        outcome.unwrap();
+        chunks(&scrape, format, only).concat()
     }
 
     fn metrics(series: usize) -> Vec<Metric<'static>> {
@@ -309,9 +362,8 @@ mod tests {
         exporter.collect(&Fixed(metrics.clone()), Timestamp::default()).unwrap();
         assert!(scraped(&metrics, TextFormat::Prometheus, &[]) == exporter.render());
         assert!(scraped(&metrics, TextFormat::OpenMetrics, &[]) == exporter.render_openmetrics());
-        let mut scrape = Scrape::new(TextFormat::Prometheus);
-        scrape.collect(&Fixed(metrics), Timestamp::default()).unwrap();
-        let sizes: Vec<usize> = scrape.into_chunks().map(|chunk| chunk.len()).collect();
+        let (scrape, _) = Scraper::default().scrape(&Fixed(metrics), Timestamp::default());
+        let sizes: Vec<usize> = chunks(&scrape, TextFormat::Prometheus, &[]).iter().map(String::len).collect();
         assert!(sizes.len() > 5 && sizes.iter().all(|size| *size < 2 * CHUNK), "{sizes:?}");
     }
 
@@ -360,15 +412,43 @@ mod tests {
                 [Metric::gauge("ok", 1.0), Metric::gauge("ok.labelled", 1.0).with_label("a", "1").with_label("b", "2")];
             let after = Metric::gauge("after", 1.0);
             let source = Fixed(valid.into_iter().chain([invalid, after]).collect());
-            let mut scrape = Scrape::new(TextFormat::Prometheus);
-            assert_eq!(scrape.collect(&source, Timestamp::default()).unwrap_err().to_string(), expected);
-            let text: String = scrape.into_chunks().collect();
+            let (scrape, outcome) = Scraper::default().scrape(&source, Timestamp::default());
+            assert_eq!(outcome.unwrap_err().to_string(), expected);
+            let text = chunks(&scrape, TextFormat::Prometheus, &[]).concat();
             let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
             assert_eq!(samples, ["after 1", "ok 1", "ok_labelled{a=\"1\",b=\"2\"} 1"]);
         }
     }
 
     proptest! {
+        /// Whatever changed since the scrape before, and whatever was in it, a scrape is that of a new scraper; and the one before
+        /// stays as it was.
+        #[test]
+        fn earlier_scrapes_do_not_matter(
+            scrapes in prop::collection::vec(prop::collection::vec((0..3_usize, 0..1_500_u32), 0..1_200), 1..5),
+        ) {
+            let mut scraper = Scraper::default();
+            let mut last: Option<(Scrape, String)> = None;
+            for series in scrapes {
+                let metric = |(name, label): &(usize, u32)| {
+                    let name = ["a", "b.count", "c"][*name];
+                    let metric = if *label == 7 { Metric::counter(name, 1.0) } else { Metric::gauge(name, f64::from(*label)) };
+                    metric.with_label("slo", format!("\"{label}\"")).with_label("agent", "x")
+                };
+                let source = Fixed(series.iter().map(metric).collect());
+                let (scrape, outcome) = scraper.scrape(&source, Timestamp::default());
+                let (expected, expected_outcome) = Scraper::default().scrape(&source, Timestamp::default());
+                let text = chunks(&scrape, TextFormat::Prometheus, &[]).concat();
+                if outcome.is_ok() || expected_outcome.is_err() {
+                    prop_assert_eq!(&text, &chunks(&expected, TextFormat::Prometheus, &[]).concat());
+                }
+                if let Some((scrape, text)) = last {
+                    prop_assert_eq!(chunks(&scrape, TextFormat::Prometheus, &[]).concat(), text);
+                }
+                last = Some((scrape, text));
+            }
+        }
+
         #[test]
         fn any_number_is_rendered_as_by_an_exporter(value in any::<f64>()) {
             let metric = Metric::gauge("m", value);

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::ServerLimits;
+use crate::body_buffer::{BodyBuffer, PagePool};
 
-/// The memory for request bodies and the records decoded from them: `max_in_flight`.
+/// The memory for request bodies and the records decoded from them, a part of `max_in_flight`.
 ///
 /// A body takes memory for what has arrived of it. A part is reserved for small requests, so that large ones do not refuse
 /// them. If there is not enough, bodies that have stalled give theirs up, so that a few of them cannot block all clients.
@@ -23,6 +25,7 @@ pub(crate) struct BodyMemory {
     total: usize,
     arriving: Mutex<BTreeMap<u64, Arc<Arrival>>>,
     next: AtomicU64,
+    pages: Arc<PagePool>,
 }
 
 /// A body that is arriving.
@@ -74,7 +77,7 @@ const REVOCATION_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl BodyMemory {
     pub(crate) fn of(limits: &ServerLimits) -> Arc<Self> {
-        Self::new(limits.max_in_flight, limits.reserved_in_flight())
+        Self::new(limits.bodies_in_flight(), limits.reserved_in_flight())
     }
 
     /// Creates a memory of `bytes` bytes, of which `reserved` are for small requests.
@@ -82,7 +85,8 @@ impl BodyMemory {
         let semaphore = |bytes: usize| Arc::new(Semaphore::new((bytes >> 10).min(Semaphore::MAX_PERMITS)));
         let total = bytes - reserved;
         let (free, reserved) = (semaphore(total), semaphore(reserved));
-        Arc::new(Self { free, reserved, total, arriving: Mutex::default(), next: AtomicU64::default() })
+        let (arriving, next, pages) = (Mutex::default(), AtomicU64::default(), Arc::default());
+        Arc::new(Self { free, reserved, total, arriving, next, pages })
     }
 
     pub(crate) fn permit(self: &Arc<Self>) -> MemoryPermit {
@@ -123,6 +127,11 @@ impl BodyMemory {
 }
 
 impl MemoryPermit {
+    /// Returns a buffer for a body of at most `max` bytes, which is expected to have `expected` bytes.
+    pub(crate) fn buffer(&self, expected: usize, max: usize) -> io::Result<BodyBuffer> {
+        BodyBuffer::new(expected, max, &self.memory.pages)
+    }
+
     /// Acquires memory for `bytes` more bytes.
     pub(crate) async fn acquire(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
         if bytes <= self.unused {

@@ -126,9 +126,15 @@ impl ServerLimits {
         self.max_connections_per_address.unwrap_or(self.max_connections / 4).max(1)
     }
 
-    /// Returns the part of `max_in_flight` that is for small requests, in bytes.
+    /// Returns the part of `max_in_flight` that is for bodies and the records in them, in bytes. The rest is for what requests take
+    /// beside: threads, buffers, and pages of the journal.
+    pub(crate) fn bodies_in_flight(&self) -> usize {
+        self.max_in_flight - (self.max_in_flight / 16).min(self.max_in_flight.saturating_sub(self.least_in_flight()))
+    }
+
+    /// Returns the part of [`bodies_in_flight`](Self::bodies_in_flight) that is for small requests, in bytes.
     pub(crate) fn reserved_in_flight(&self) -> usize {
-        (self.max_in_flight / 8).min(self.max_in_flight.saturating_sub(self.least_in_flight()))
+        (self.max_in_flight / 8).min(self.bodies_in_flight().saturating_sub(self.least_in_flight()))
     }
 
     /// Returns the least `max_in_flight`, in bytes: enough for two requests of `max_body`, each with its records.

@@ -269,6 +269,40 @@ async fn tokens_limit_access_by_scope() {
 }
 
 #[tokio::test]
+async fn no_path_reaches_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    std::fs::write(folder.path().join("data/secret.txt"), "secret").unwrap();
+    let data = folder.path().join("data");
+    let absolute = format!("{}/secret.txt", data.display());
+    for path in [
+        "/secret.txt",
+        "/data/secret.txt",
+        "/../data/secret.txt",
+        "/assets/../../data/secret.txt",
+        "/assets/..%2f..%2fdata%2fsecret.txt",
+        "/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/..\\..\\etc\\passwd",
+        "/v1/slos/..%2f..%2f..%2fetc%2fpasswd",
+        "/v1/events/..%2f..%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/proc/self/environ",
+        "file:///etc/passwd",
+        &format!("/{absolute}"),
+        &absolute,
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(service.server.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        let leaks = ["root:", "\r\n\r\nsecret"].iter().any(|text| answer.contains(text));
+        assert!(answer.starts_with("HTTP/1.1 4") && !leaks, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn other_websites_cannot_reach_a_service_without_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;

@@ -195,12 +195,12 @@ impl BudgetConfig {
         let rate = self.burn(&long);
         let burns = |rate: Option<f64>| rate.is_some_and(|rate| rate >= threshold.rate - EPSILON);
         let is_reached = burns(rate) && burns(self.burn(&recent));
-        let has_evidence = match self.min_events {
+        let has_evidence = || match self.min_events {
             Some(least) => in_window.total() >= least,
             None => self.has_evidence(&long, threshold.rate),
         };
         let mut alert = BurnAlert::new(threshold.severity, threshold.rate, own, short);
-        alert.firing = is_reached && has_evidence;
+        alert.firing = is_reached && has_evidence();
         (alert.judged_window, alert.judged_until) = (Some(window), (end < now).then_some(end));
         (alert.rate, alert.good, alert.bad) = (rate, long.counts.good, long.counts.bad);
         Judged { alert, is_reached }
@@ -232,12 +232,12 @@ impl BudgetConfig {
         if self.consumed >= 1.0 && is_spent {
             return (Status::Exhausted, None);
         }
-        let is_proven = match self.min_events {
+        let is_proven = || match self.min_events {
             Some(least) => counts.total() >= least,
             None => self.is_clear(present) || self.has_evidence(present, 2.0),
         };
         let fires = |severity| alerts.iter().any(|judged| judged.alert.firing && judged.alert.severity == severity);
-        if is_spent && is_proven && counts.total() > 0 {
+        if is_spent && counts.total() > 0 && is_proven() {
             return (Status::Exhausted, None);
         }
         // Also in a new period that has no events yet: the windows of alerts reach into the one before.
@@ -251,7 +251,7 @@ impl BudgetConfig {
             return (Status::Unknown, None);
         }
         let unproven = match self.min_events {
-            Some(_) => (!is_proven && counts.bad > 0).then_some(counts),
+            Some(_) => (counts.bad > 0 && !is_proven()).then_some(counts),
             None => {
                 let reached = alerts.iter().find(|judged| judged.is_reached);
                 let reached = reached.map(|Judged { alert, .. }| Counts { good: alert.good, bad: alert.bad });

@@ -76,6 +76,7 @@
 
 mod body;
 mod current_run;
+mod holders;
 mod ingest;
 mod native;
 mod open_runs;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::OpenRun;
+use super::holders::{Holders, RunPlace};
 use crate::event::{MAX_NAME_BYTES, StringLimiter};
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
@@ -17,9 +18,10 @@ pub struct RunLimits {
     /// A run that has not ended this long after its start is closed as incomplete. In a live service, this long after its start
     /// arrived, so that a backlog is not cut short.
     pub task_timeout: Duration,
-    /// The maximum number of open runs. The oldest is closed as incomplete to make room.
+    /// The maximum number of open runs. To make room, the oldest of the agent that has most is closed as incomplete.
     pub max_open_runs: usize,
-    /// The maximum size of all open runs in bytes, approximately. The oldest is closed as incomplete to make room.
+    /// The maximum size of all open runs in bytes, approximately. To make room, the oldest of the agent with the largest is closed as
+    /// incomplete.
     pub max_open_bytes: usize,
 }
 
@@ -35,7 +37,8 @@ impl Default for RunLimits {
 pub(super) struct OpenRuns<S> {
     limits: RunLimits,
     runs: FxHashMap<String, Opened<S>>,
-    by_time: BTreeSet<(Timestamp, String)>,
+    by_time: BTreeSet<RunPlace>,
+    holders: Holders,
     /// The size of all runs.
     bytes: usize,
     evicted: u64,
@@ -50,16 +53,19 @@ struct Opened<S> {
 
 impl<S> OpenRuns<S> {
     pub(super) fn new(limits: RunLimits) -> Self {
-        Self { limits, runs: FxHashMap::default(), by_time: BTreeSet::new(), bytes: 0, evicted: 0 }
+        let (runs, by_time, holders) = (FxHashMap::default(), BTreeSet::new(), Holders::default());
+        Self { limits, runs, by_time, holders, bytes: 0, evicted: 0 }
     }
 
     /// Inserts a run, which has `arrived` by the clock of a live service. Returns the run that it displaces: the one with the
-    /// same key or, at the limit, the oldest.
+    /// same key or, at a limit, the oldest of the agent that holds most.
     pub(super) fn insert(&mut self, key: &str, run: OpenRun<S>, arrived: Option<Timestamp>) -> Option<OpenRun<S>> {
         let displaced = if self.runs.contains_key(key) {
             self.remove(key)
-        } else if self.runs.len() >= self.limits.max_open_runs.max(1) || self.bytes > self.limits.max_open_bytes {
-            self.evict_oldest()
+        } else if self.runs.len() >= self.limits.max_open_runs.max(1) {
+            self.evict(self.holders.oldest_of_most_runs().cloned())
+        } else if self.bytes > self.limits.max_open_bytes {
+            self.evict(self.holders.oldest_of_most_bytes().cloned())
         } else {
             None
         };
@@ -67,26 +73,31 @@ impl<S> OpenRuns<S> {
         displaced
     }
 
-    fn evict_oldest(&mut self) -> Option<OpenRun<S>> {
-        let oldest = self.by_time.first().map(|(_, key)| key.clone())?;
+    fn evict(&mut self, place: Option<RunPlace>) -> Option<OpenRun<S>> {
+        let (_, key) = place?;
         self.evicted += 1;
-        self.remove(&oldest)
+        self.remove(&key)
     }
 
-    /// Changes the size of a run. Returns the oldest runs, removed because all together are too large.
+    /// Changes the size of a run. Returns the runs, the oldest of the agents with the largest, that were removed because all together
+    /// are too large.
     pub(super) fn grow(&mut self, key: &str, bytes: isize) -> Vec<OpenRun<S>> {
         if let Some(Opened { run, .. }) = self.runs.get_mut(key) {
             let before = run.state_bytes;
             run.state_bytes = before.saturating_add_signed(bytes);
             self.bytes = self.bytes.saturating_sub(before) + run.state_bytes;
+            self.holders.resize(&run.agent, before, run.state_bytes);
         }
-        let is_above = |runs: &mut Self| runs.bytes > runs.limits.max_open_bytes;
-        std::iter::from_fn(|| is_above(self).then(|| self.evict_oldest()).flatten()).collect()
+        let is_above = |runs: &Self| runs.bytes > runs.limits.max_open_bytes;
+        let largest = |runs: &mut Self| runs.evict(runs.holders.oldest_of_most_bytes().cloned());
+        std::iter::from_fn(|| is_above(self).then(|| largest(self)).flatten()).collect()
     }
 
     fn add(&mut self, key: &str, at: Timestamp, run: OpenRun<S>) {
-        self.bytes += run.bytes(key);
+        let bytes = run.bytes(key);
+        self.bytes += bytes;
         self.by_time.insert((at, key.to_owned()));
+        self.holders.add(&run.agent, (at, key.to_owned()), bytes);
         self.runs.insert(key.to_owned(), Opened { at, run });
     }
 
@@ -100,9 +111,17 @@ impl<S> OpenRuns<S> {
 
     pub(super) fn remove(&mut self, key: &str) -> Option<OpenRun<S>> {
         let Opened { at, run } = self.runs.remove(key)?;
-        self.bytes = self.bytes.saturating_sub(run.bytes(key));
-        self.by_time.remove(&(at, key.to_owned()));
+        let place = (at, key.to_owned());
+        self.by_time.remove(&place);
+        self.release(&place, &run);
         Some(run)
+    }
+
+    /// No longer counts a run that was removed.
+    fn release(&mut self, place: &RunPlace, run: &OpenRun<S>) {
+        let bytes = run.bytes(&place.1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.holders.remove(&run.agent, place, bytes);
     }
 
     /// Removes the runs whose time-out has passed at `now`, each with its start plus the time-out.
@@ -110,10 +129,10 @@ impl<S> OpenRuns<S> {
         let timeout = self.limits.task_timeout;
         let mut expired = Vec::new();
         while self.by_time.first().is_some_and(|(at, _)| at.saturating_add(timeout) < now) {
-            if let Some((_, key)) = self.by_time.pop_first()
-                && let Some(Opened { run, .. }) = self.runs.remove(&key)
+            if let Some(place) = self.by_time.pop_first()
+                && let Some(Opened { run, .. }) = self.runs.remove(&place.1)
             {
-                self.bytes = self.bytes.saturating_sub(run.bytes(&key));
+                self.release(&place, &run);
                 expired.push((run.started.saturating_add(timeout), run));
             }
         }
@@ -123,6 +142,7 @@ impl<S> OpenRuns<S> {
     /// Removes and returns every run, oldest first.
     pub(super) fn drain(&mut self) -> Vec<OpenRun<S>> {
         self.bytes = 0;
+        self.holders.clear();
         let keys = std::mem::take(&mut self.by_time).into_iter();
         keys.filter_map(|(_, key)| self.runs.remove(&key)).map(|opened| opened.run).collect()
     }
@@ -184,6 +204,7 @@ impl<S> OpenRuns<S> {
             if let Some(Opened { run, .. }) = self.runs.get_mut(key) {
                 run.state_bytes = *size;
                 self.bytes += size;
+                self.holders.resize(&run.agent, 0, *size);
             }
         }
     }
@@ -205,6 +226,8 @@ impl<S> OpenRuns<S> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn run(started: i64) -> OpenRun<()> {
@@ -244,6 +267,54 @@ mod tests {
         // A run that is too large alone goes too.
         let grown: Vec<_> = runs.grow("3", 1 << 20).into_iter().map(|run| run.task).collect();
         assert_eq!((grown, runs.bytes, runs.evicted()), (vec!["2".to_owned(), "3".to_owned()], 0, 3));
+    }
+
+    #[test]
+    fn an_agent_that_floods_makes_room_itself() {
+        let of =
+            |agent: &str, started: i64| OpenRun::new(agent, started.to_string(), Timestamp::from_secs(started), ());
+        let mut runs = OpenRuns::new(RunLimits { max_open_runs: 10, ..Default::default() });
+        let mut insert = |agent: &str, started: i64| runs.insert(&started.to_string(), of(agent, started), None);
+        assert!(insert("calm", 1).is_none() && insert("other", 2).is_none());
+        let evicted: Vec<_> = (10..1_000).filter_map(|started| insert("flood", started)).map(|run| run.task).collect();
+        assert_eq!(evicted, (10..992).map(|started| started.to_string()).collect::<Vec<_>>());
+        // In bytes, too, where the number of runs does not count.
+        let size = of("flood", 1).bytes("1");
+        let mut runs = OpenRuns::new(RunLimits { max_open_bytes: 100 * size + (1 << 20), ..Default::default() });
+        (1..=50).for_each(|started| drop(runs.insert(&started.to_string(), of("calm", started), None)));
+        (51..=55).for_each(|started| drop(runs.insert(&started.to_string(), of("flood", started), None)));
+        let grown: Vec<_> = (51..=55).flat_map(|started| runs.grow(&started.to_string(), 300 << 10)).collect();
+        assert_eq!(grown.iter().map(|run| &*run.task).collect::<Vec<_>>(), ["51", "52"]);
+        assert_eq!(runs.len(), 53);
+    }
+
+    proptest! {
+        /// Whatever was inserted, grown, removed and expired, what the agents hold is what is open.
+        #[test]
+        fn what_agents_hold_is_what_is_open(
+            steps in prop::collection::vec((0..5_u8, 0..12_i64, 0..3_usize, -200_000..200_000_isize), 0..200),
+        ) {
+            let limits = RunLimits { max_open_runs: 6, max_open_bytes: 400_000, ..Default::default() };
+            let mut runs = OpenRuns::new(RunLimits { task_timeout: Duration::from_secs(3), ..limits });
+            for (step, number, agent, bytes) in steps {
+                let key = number.to_string();
+                match step {
+                    0 | 1 => {
+                        let agent = ["a", "b", "c"][agent];
+                        runs.insert(&key, OpenRun::new(agent, key.clone(), Timestamp::from_secs(number), ()), None);
+                    }
+                    2 => drop(runs.grow(&key, bytes)),
+                    3 => drop(runs.remove(&key)),
+                    _ => drop(runs.expire(Timestamp::from_secs(number))),
+                }
+                let mut held = Holders::default();
+                for ((at, key), run) in runs.by_time.iter().map(|place| (place, runs.get(&place.1).unwrap())) {
+                    held.add(&run.agent, (*at, key.clone()), run.bytes(key));
+                }
+                prop_assert_eq!(&runs.holders, &held);
+                prop_assert_eq!(runs.bytes, runs.iter().map(|(key, run)| run.bytes(key)).sum::<usize>());
+            }
+        }
     }
 
     #[test]

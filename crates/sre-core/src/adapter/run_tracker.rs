@@ -75,7 +75,7 @@ impl<S> RunTracker<S> {
     }
 
     /// Opens a run. Returns the run that it displaces, with the time as of which that is incomplete: the one with the same key,
-    /// at the start of the new run, or at the limit the oldest.
+    /// at the start of the new run, or at a limit the oldest of the agent that holds most.
     pub fn open(&mut self, key: &str, run: OpenRun<S>) -> Option<(Timestamp, OpenRun<S>)> {
         let started = run.started;
         let is_same = self.open.get(key).is_some();
@@ -88,8 +88,8 @@ impl<S> RunTracker<S> {
         Some((at, displaced))
     }
 
-    /// Records that the state of a run has grown by `bytes`, or shrunk if negative. Returns the oldest runs, each with its end
-    /// time, which are closed if all together are above [`RunLimits::max_open_bytes`]. The run itself may be among them.
+    /// Records that the state of a run has grown by `bytes`, or shrunk if negative. Returns the runs, each with its end time, which are
+    /// closed if all together are above [`RunLimits::max_open_bytes`]. The run itself may be among them.
     ///
     /// The run's names and ids need not be reported.
     pub fn grow(&mut self, key: &str, bytes: isize) -> Vec<(Timestamp, OpenRun<S>)> {

@@ -8,7 +8,6 @@ use http_body_util::BodyExt;
 
 use super::error::ApiError;
 use crate::app::AppState;
-use crate::body_buffer::BodyBuffer;
 use crate::body_memory::MemoryPermit;
 
 /// A request's body, complete and decompressed, with the permit for its memory.
@@ -67,7 +66,7 @@ async fn collect(
     max_body: usize,
 ) -> Result<BufferedBody, ApiError> {
     let (mut permit, arrival) = (state.body_memory.permit(), state.body_memory.arrival());
-    let mut collected = BodyBuffer::new(announced, max_body).map_err(out_of_memory)?;
+    let mut collected = permit.buffer(announced, max_body).map_err(out_of_memory)?;
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
@@ -102,7 +101,7 @@ pub(super) async fn decompress(sent: BufferedBody, max_body: usize) -> Result<Bu
         let expected = sent.last_chunk().map_or(0, |size| u32::from_le_bytes(*size) as usize);
         let expected = expected.min(sent.len().saturating_mul(1_032));
         let mut decoder = MultiGzDecoder::new(&*sent);
-        let mut decompressed = BodyBuffer::new(expected, max_body).map_err(out_of_memory)?;
+        let mut decompressed = permit.buffer(expected, max_body).map_err(out_of_memory)?;
         let mut part = vec![0; 64 << 10];
         loop {
             let length =

@@ -1,13 +1,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use agent_sre::private::lock;
-use agent_sre::prometheus::{Scrape, TextFormat};
+use agent_sre::prometheus::{Rendering, Scrape, Scraper, TextFormat};
 use agent_sre::{Collect, Metric, MetricUnit, Timestamp};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::IntoResponse;
-use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, header};
 use utoipa_axum::routes;
@@ -17,7 +17,6 @@ use super::error::{ApiError, ErrorBody};
 use super::openapi::ApiRouter;
 use crate::app::AppState;
 use crate::dropped_agents::WithoutAgents;
-use crate::scrapes::Selection;
 
 pub(super) fn routes() -> ApiRouter {
     ApiRouter::default().routes(routes!(metrics))
@@ -44,25 +43,26 @@ async fn metrics(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let names = query.into_iter().filter(|(key, _)| key == "name[]").map(|(_, name)| name).collect();
+    let names = query.into_iter().filter(|(key, _)| key == "name[]").map(|(_, name)| name);
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_open = accept.contains("application/openmetrics-text");
     let format = if is_open { TextFormat::OpenMetrics } else { TextFormat::Prometheus };
     let metrics = state.clone();
-    let scrape = state.scrapes.get(Selection { format, names }, move |selection| render(&metrics, selection)).await;
-    let body = Body::from_stream(stream::iter((0..).map_while(move |number| scrape.chunk(number))));
-    Ok(([(header::CONTENT_TYPE, format.content_type())], body))
+    let readings = state.scrapes.get(Instant::now(), move |scraper| read(&metrics, scraper)).await;
+    let mut rendering = Rendering::new(format).only(names);
+    let chunks = std::iter::from_fn(move || readings.next_chunk(&mut rendering));
+    Ok(([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(stream::iter(chunks))))
 }
 
-fn render(state: &AppState, selection: Selection) -> Vec<Bytes> {
+fn read(state: &AppState, scraper: &mut Scraper) -> Scrape {
     let (engines, settings) = (state.shared.engines(), state.settings());
     let sources = [&engines.runtime as &dyn Collect, state];
     let source = WithoutAgents { source: &sources, dropped: &settings.metrics_drop_agents };
-    let mut scrape = Scrape::new(selection.format).only(selection.names);
-    if let Err(error) = scrape.collect(&source, state.shared.now()) {
+    let (scrape, outcome) = scraper.scrape(&source, state.shared.now());
+    if let Err(error) = outcome {
         tracing::error!(%error, "A metric is missing from /metrics; please report this bug");
     }
-    scrape.into_chunks().map(Bytes::from).collect()
+    scrape
 }
 
 /// The metrics of the service itself.

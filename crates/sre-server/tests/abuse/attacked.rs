@@ -1,22 +1,20 @@
-//! The service under attack, and its honest client.
+//! The service under attack, in a process of its own.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use agent_sre::HttpClient;
 use agent_sre::http::{Client, Options};
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use sre_server::{Config, Server};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::task::JoinHandle;
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -36,12 +34,12 @@ pub(crate) async fn serve() {
 pub(crate) struct Attacked {
     process: Child,
     /// Stays open, since the process fails if it cannot print.
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
     folder: TempDir,
     client: Client,
     /// The tasks of honest clients so far.
-    counted: u64,
+    pub(crate) counted: u64,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -51,27 +49,63 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 impl Attacked {
     /// Starts a service with these settings, besides a free port.
     pub(crate) async fn start(settings: &str) -> Self {
-        let alone = ALONE.lock().await;
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("sre.yaml"), format!("listen: 127.0.0.1:0\ndata: data\n{settings}")).unwrap();
-        let (process, output, address) = Self::spawn(folder.path());
-        Self { process, _output: output, address, folder, client: client(), counted: 0, _alone: alone }
+        Self::start_in(tempfile::tempdir().unwrap(), settings).await
     }
 
-    fn spawn(folder: &Path) -> (Child, BufReader<ChildStdout>, SocketAddr) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["service", "--exact", "--nocapture"]).env(FOLDER, folder).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let address =
-            output.by_ref().lines().map_while(Result::ok).find_map(|line| line.strip_prefix(LISTENING)?.parse().ok());
-        (process, output, address.expect("the service starts"))
+    /// Starts a service with these settings and the files of a folder.
+    pub(crate) async fn start_in(folder: TempDir, settings: &str) -> Self {
+        let alone = ALONE.lock().await;
+        std::fs::write(folder.path().join("sre.yaml"), format!("listen: 127.0.0.1:0\ndata: data\n{settings}")).unwrap();
+        let (process, output) = spawn(folder.path(), false);
+        let mut service = Self {
+            process,
+            output,
+            address: ([127, 0, 0, 1], 0).into(),
+            folder,
+            client: client(),
+            counted: 0,
+            _alone: alone,
+        };
+        service.address = service.printed_address();
+        service
+    }
+
+    /// Returns the address of a service that has started.
+    fn printed_address(&mut self) -> SocketAddr {
+        let mut lines = self.output.by_ref().lines().map_while(Result::ok);
+        lines.find_map(|line| line.strip_prefix(LISTENING)?.parse().ok()).expect("the service starts")
     }
 
     /// Kills the service, and starts it again with its data.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        (self.process, self._output, self.address) = Self::spawn(self.folder.path());
+        (self.process, self.output) = spawn(self.folder.path(), false);
+        self.address = self.printed_address();
+    }
+
+    /// Kills the service, and starts it again while its disk is full. Until there is room, it listens at this address.
+    pub(crate) async fn restart_on_full_disk(&mut self) {
+        self.kill();
+        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let settings = self.folder.path().join("sre.yaml");
+        let text =
+            std::fs::read_to_string(&settings).unwrap().replace("listen: 127.0.0.1:0", &format!("listen: {listen}"));
+        std::fs::write(settings, text).unwrap();
+        (self.process, self.output) = spawn(self.folder.path(), true);
+        self.address = listen;
+        while self.get("/readyz").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Lets every write beyond the first pages of a file fail, or ends that.
+    pub(crate) fn fill_disk(&self, is_full: bool) {
+        let limit = Rlimit { current: is_full.then_some(4 << 10), maximum: None };
+        prlimit(Pid::from_raw(self.process.id().cast_signed()), Resource::Fsize, limit).unwrap();
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn kill(&mut self) {
@@ -88,10 +122,45 @@ impl Attacked {
         self.client.send(request.body(body).unwrap()).await.unwrap().status()
     }
 
+    /// Exports a message by gRPC, in its frame. Returns the status of the answer, which says nothing of the outcome.
+    #[cfg(feature = "grpc")]
+    pub(crate) async fn post_grpc(&self, signal: &str, message: Vec<u8>) -> StatusCode {
+        let mut service = signal.to_owned();
+        service[..1].make_ascii_uppercase();
+        let path = format!("/opentelemetry.proto.collector.{signal}.v1.{service}Service/Export");
+        let request = Request::post(format!("http://{}{path}", self.address));
+        let request = request.header("content-type", "application/grpc").header("grpc-encoding", "gzip");
+        self.client.send(request.body(message.into()).unwrap()).await.unwrap().status()
+    }
+
     /// Returns the answer to a `GET`, if there is one.
     pub(crate) async fn get(&self, path: &str) -> Option<(StatusCode, Bytes)> {
         let request = Request::get(format!("http://{}{path}", self.address)).body(Bytes::new()).unwrap();
         self.client.send(request).await.ok().map(|answer| (answer.status(), answer.into_body()))
+    }
+
+    /// Returns what is known of an agent; null if nothing is.
+    pub(crate) async fn agent(&self, name: &str) -> Value {
+        let (_, agents) = self.get("/v1/agents").await.expect("an answer");
+        let mut agents: Value = serde_json::from_slice(&agents).unwrap();
+        let mut of_name = agents["agents"].as_array_mut().unwrap().iter_mut().filter(|agent| agent["agent"] == name);
+        of_name.next().map(Value::take).unwrap_or_default()
+    }
+
+    /// Waits until an agent has as many tasks, and as many of them failed.
+    pub(crate) async fn until_tasks(&self, agent: &str, tasks: u64, failed: u64) {
+        let begun = Instant::now();
+        loop {
+            let found = self.agent(agent).await;
+            if (found["tasks"].as_u64(), found["failed"].as_u64()) == (Some(tasks), Some(failed)) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{agent}: {found}, expected {tasks} tasks, {failed} failed"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Waits until the service is ready.
@@ -136,61 +205,17 @@ impl Drop for Attacked {
     }
 }
 
-fn client() -> Client {
-    Client::new(Options { timeout: Duration::from_secs(60), max_response: 64 << 20, ..Options::default() }).unwrap()
+/// Starts the process. A write beyond its limit of files is an error, as on a full disk, and not a signal that ends it.
+fn spawn(folder: &Path, is_disk_full: bool) -> (Child, BufReader<ChildStdout>) {
+    let limit = if is_disk_full { "ulimit -S -f 8;" } else { "" };
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("trap '' XFSZ; {limit} exec \"$0\" service --exact --nocapture")]);
+    command.arg(std::env::current_exe().unwrap()).env(FOLDER, folder).stdout(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let output = BufReader::new(process.stdout.take().unwrap());
+    (process, output)
 }
 
-/// Returns a line: a task of an agent that has just finished.
-pub(crate) fn finished(agent: &str) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    format!("{{\"event\":\"task_finished\",\"time\":{now:.3},\"agent\":\"{agent}\",\"success\":true}}\n")
-}
-
-/// A client that sends a task every few milliseconds while others attack.
-pub(crate) struct Honest {
-    stop: Arc<AtomicBool>,
-    /// The status of each answer, and how long it took.
-    sending: JoinHandle<Vec<(Option<StatusCode>, Duration)>>,
-}
-
-/// Time between two requests.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Within which 99 % of the requests are acknowledged: much longer than without an attack, and much shorter than a client waits.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-impl Honest {
-    pub(crate) fn beside(service: &Attacked) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopping, address) = (stop.clone(), service.address);
-        let sending = tokio::spawn(async move {
-            let (client, mut answers) = (client(), Vec::new());
-            while !stopping.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                let request =
-                    Request::post(format!("http://{address}/v1/events/sre")).body(finished("honest").into()).unwrap();
-                let status = client.send(request).await.ok().map(|answer| answer.status());
-                answers.push((status, begun.elapsed()));
-                tokio::time::sleep(PAUSE).await;
-            }
-            answers
-        });
-        Self { stop, sending }
-    }
-
-    /// Stops the client: everything that it sent was acknowledged in time, and its agent has as many tasks more.
-    pub(crate) async fn ends_unharmed(self, service: &mut Attacked) {
-        self.stop.store(true, Ordering::Relaxed);
-        let answers = self.sending.await.unwrap();
-        let refused = answers.iter().filter(|(status, _)| *status != Some(StatusCode::OK)).count();
-        assert_eq!(refused, 0, "of {} requests", answers.len());
-        let mut times: Vec<Duration> = answers.iter().map(|(_, time)| *time).collect();
-        times.sort_unstable();
-        let slow = times[times.len() * 99 / 100];
-        assert!(slow <= PATIENCE, "the 99th percentile of {} requests took {slow:?}", times.len());
-        let (_, agents) = service.get("/v1/agents").await.expect("an answer");
-        let agents: Value = serde_json::from_slice(&agents).unwrap();
-        let own = agents["agents"].as_array().unwrap().iter().find(|agent| agent["agent"] == "honest").unwrap();
-        let before = std::mem::replace(&mut service.counted, own["tasks"].as_u64().unwrap());
-        assert_eq!(service.counted - before, answers.len() as u64);
-    }
+pub(crate) fn client() -> Client {
+    Client::new(Options { timeout: Duration::from_secs(120), max_response: 64 << 20, ..Options::default() }).unwrap()
 }

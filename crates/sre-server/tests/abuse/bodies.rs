@@ -69,6 +69,19 @@ fn many_spans(rest: &[u8]) -> Vec<u8> {
     request(&(0..(BODY - 1_000) / length).flat_map(|_| numbered_span(1, rest)).collect::<Vec<u8>>())
 }
 
+/// Returns a request of spans of many traces, each without its root.
+pub(crate) fn open_spans(number: u32) -> Vec<u8> {
+    let rest = [
+        vec![0x22, 8, 9, 9, 9, 9, 9, 9, 9, 9],
+        attribute("gen_ai.operation.name", &text("chat")),
+        attribute("gen_ai.request.model", &text(&"m".repeat(450))),
+    ]
+    .concat();
+    let length = numbered_span(0, &rest).len();
+    let count = ((BODY - 1_000) / length) as u32;
+    request(&(0..count).flat_map(|span| numbered_span(1 + number * 100 + span % 100, &rest)).collect::<Vec<u8>>())
+}
+
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) path: &'static str,

@@ -1,0 +1,98 @@
+//! The honest client beside an attack.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use agent_sre::HttpClient;
+use http::{Request, StatusCode};
+use tokio::task::JoinHandle;
+
+use crate::attacked::{Attacked, client};
+
+/// Sends a task every few milliseconds, before the attack and while it goes on.
+pub(crate) struct Honest {
+    stop: Arc<AtomicBool>,
+    /// The status of each answer, and how long it took.
+    sending: JoinHandle<Vec<(Option<StatusCode>, Duration)>>,
+}
+
+/// Time between two requests.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Number of requests before the attack, from which one knows how long an acknowledgement takes on this machine.
+const BASELINE: usize = 50;
+/// How many times as long 99 % of the acknowledgements may take beside an attack, and how much longer in any case: attackers and service
+/// share the processors.
+const MAX_SLOWDOWN: u32 = 10;
+const MAX_DELAY: Duration = Duration::from_secs(2);
+
+impl Honest {
+    /// Starts the client. Returns once it has sent what the attack is compared with.
+    pub(crate) async fn beside(service: &Attacked) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopping, sending, address) = (stop.clone(), sent.clone(), service.address);
+        let sending = tokio::spawn(async move {
+            let (client, mut answers) = (client(), Vec::new());
+            while !stopping.load(Ordering::Relaxed) || answers.len() < 2 * BASELINE {
+                let begun = Instant::now();
+                let request =
+                    Request::post(format!("http://{address}/v1/events/sre")).body(finished("honest").into()).unwrap();
+                let status = client.send(request).await.ok().map(|answer| answer.status());
+                answers.push((status, begun.elapsed()));
+                sending.store(answers.len(), Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            answers
+        });
+        while sent.load(Ordering::Relaxed) < BASELINE {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Self { stop, sending }
+    }
+
+    /// Stops the client: everything that it sent was acknowledged about as fast as without the attack, and its agent has as many tasks
+    /// more.
+    pub(crate) async fn ends_unharmed(self, service: &mut Attacked) {
+        let refused = self.ends_counted(service, &[]).await;
+        assert_eq!(refused, 0, "requests were refused");
+    }
+
+    /// Stops the client, some of whose requests may have been refused with one of these statuses. Returns their number: the others were
+    /// acknowledged about as fast as without the attack, and exactly they count.
+    pub(crate) async fn ends_counted(self, service: &mut Attacked, refusals: &[StatusCode]) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let answers = self.sending.await.unwrap();
+        let acknowledged = answers.iter().filter(|(status, _)| *status == Some(StatusCode::OK)).count();
+        let refused = answers.len() - acknowledged;
+        let mut statuses = answers.iter().map(|(status, _)| *status);
+        let other = statuses.find(|status| !status.is_some_and(|is| is == StatusCode::OK || refusals.contains(&is)));
+        assert_eq!(other, None, "an answer that is neither, or none");
+        let (before, beside) = answers.split_at(BASELINE);
+        let (usual, slow) = (percentile_99(before), percentile_99(beside));
+        eprintln!("99 % of {} acknowledgements took at most {slow:?}; {usual:?} before", beside.len());
+        assert!(slow <= usual * MAX_SLOWDOWN + MAX_DELAY, "{slow:?} instead of {usual:?}");
+        let counted = service.agent("honest").await["tasks"].as_u64().unwrap();
+        let before = std::mem::replace(&mut service.counted, counted);
+        assert_eq!(counted - before, acknowledged as u64);
+        refused
+    }
+}
+
+/// Returns the 99th percentile of the times to an acknowledgement.
+fn percentile_99(answers: &[(Option<StatusCode>, Duration)]) -> Duration {
+    let acknowledged = answers.iter().filter(|(status, _)| *status == Some(StatusCode::OK));
+    let mut times: Vec<Duration> = acknowledged.map(|(_, time)| *time).collect();
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+/// Returns the current time in Unix seconds.
+pub(crate) fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Returns a line: a task of an agent that has just finished.
+pub(crate) fn finished(agent: &str) -> String {
+    let now = now();
+    format!("{{\"event\":\"task_finished\",\"time\":{now:.3},\"agent\":\"{agent}\",\"success\":true}}\n")
+}

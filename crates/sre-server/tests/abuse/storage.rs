@@ -1,0 +1,80 @@
+//! Faults of the disk, and kills.
+
+use std::fs;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::attacked::Attacked;
+use crate::honest::{Honest, now};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_data_folder_loses_nothing_that_was_acknowledged() {
+    let mut service = Attacked::start("").await;
+    let honest = Honest::beside(&service).await;
+    let data = service.folder().join("data");
+    fs::remove_dir_all(&data).unwrap();
+    while !data.join("journal.db").exists() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    service.until_ready().await;
+    let refused = honest.ends_counted(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    assert!(refused > 0, "what cannot be kept is refused");
+    let counted = service.counted;
+    service.restart();
+    service.until_ready().await;
+    service.until_tasks("honest", counted, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_changes_no_count() {
+    let mut service = Attacked::start("task_timeout: 1s\n").await;
+    let honest = Honest::beside(&service).await;
+    let old = now() - 3.0 * 3_600.0;
+    let of_tasks = |kind: &str| {
+        let success = if kind == "task_finished" { ",\"success\":true" } else { "" };
+        let line = |task| {
+            format!("{{\"event\":\"{kind}\",\"time\":{old:.3},\"agent\":\"late\",\"task\":\"{task}\"{success}}}\n")
+        };
+        (0..10).map(line).collect::<String>()
+    };
+    assert_eq!(service.post("/v1/events/sre", "", of_tasks("task_started")).await, StatusCode::OK);
+    service.until_tasks("late", 10, 10).await;
+    // They have timed out already.
+    assert_eq!(service.post("/v1/events/sre", "", of_tasks("task_finished")).await, StatusCode::OK);
+    honest.ends_unharmed(&mut service).await;
+    for _ in 0..3 {
+        service.restart();
+        service.until_ready().await;
+        service.until_tasks("late", 10, 10).await;
+        service.until_tasks("honest", service.counted, 0).await;
+        let honest = Honest::beside(&service).await;
+        honest.ends_unharmed(&mut service).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_at_the_start_and_later_is_waited_for() {
+    let mut service = Attacked::start("").await;
+    let honest = Honest::beside(&service).await;
+    honest.ends_unharmed(&mut service).await;
+    service.restart_on_full_disk().await;
+    // It answers, and does not end.
+    for _ in 0..3 {
+        assert_eq!(service.get("/readyz").await.expect("an answer").0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(service.post("/v1/events/sre", "", "").await, StatusCode::SERVICE_UNAVAILABLE);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    service.fill_disk(false);
+    service.until_ready().await;
+    service.until_tasks("honest", service.counted, 0).await;
+    let honest = Honest::beside(&service).await;
+    service.fill_disk(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.fill_disk(false);
+    service.until_ready().await;
+    honest.ends_counted(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    service.restart();
+    service.until_ready().await;
+    service.until_tasks("honest", service.counted, 0).await;
+}
