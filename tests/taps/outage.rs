@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -33,19 +35,22 @@ async fn free_address() -> SocketAddr {
 }
 
 impl Outage {
-    /// Starts the broken service, and returns its address.
-    async fn start(self) -> SocketAddr {
+    /// Starts the broken service, and returns its address and the number of its connections so far.
+    async fn start(self) -> (SocketAddr, Arc<AtomicUsize>) {
+        let connections = Arc::new(AtomicUsize::new(0));
         if matches!(self, Self::Away) {
-            return free_address().await;
+            return (free_address().await, connections);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let accepted = connections.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(self.answer(connection));
             }
         });
-        address
+        (address, connections)
     }
 
     async fn answer(self, mut connection: TcpStream) -> std::io::Result<()> {
@@ -93,12 +98,18 @@ async fn results_do_not_depend_on_the_service(
     assert_eq!(text(&alone.stdout).lines().count(), 4, "one line for each task");
     for outage in outages {
         let mut agent = prepared().unwrap();
-        agent.env("SRE_URL", format!("http://{}{path}", outage.start().await));
+        let (address, connections) = outage.start().await;
+        agent.env("SRE_URL", format!("http://{address}{path}"));
         let found = run(agent).await;
         let reported = text(&found.stderr);
         assert!(found.status.success(), "{outage:?}: {reported}");
         assert_eq!(text(&found.stdout), text(&alone.stdout), "{outage:?}: {reported}");
         assert_eq!(reported.matches(report).count(), 1, "{outage:?}: {reported}");
+        if matches!(outage, Outage::Silent) && path.starts_with("/v1/events/") {
+            // A tap that made the agent wait for an answer would need one for each of its four tasks.
+            let connections = connections.load(Ordering::Relaxed);
+            assert!((1..4).contains(&connections), "{connections} requests that are never answered: {reported}");
+        }
     }
 }
 
@@ -161,7 +172,7 @@ async fn events_arrive_once_the_service_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_is_bounded_and_every_loss_is_counted() {
     let Some(mut command) = sender("taps: the_queue_is_bounded_and_every_loss_is_counted") else { return };
-    command.env("SRE_URL", format!("http://{}/v1/events/langgraph", Outage::Silent.start().await)).arg("fill");
+    command.env("SRE_URL", format!("http://{}/v1/events/langgraph", Outage::Silent.start().await.0)).arg("fill");
     let output = run(command).await;
     // 20 events of 1 MB, of which 14 fit into the queue, and one that is not JSON.
     assert_eq!(text(&output.stdout), "14 of 20 events wait\n", "{}", text(&output.stderr));

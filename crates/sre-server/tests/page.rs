@@ -257,7 +257,7 @@ async fn a_thousand_objectives_and_a_narrow_screen_work() {
     browser.client.goto(&service.server.url()).await.unwrap();
     // The page has the most urgent ones, and more on request.
     browser.until("document.querySelectorAll('#slos .slo').length", 100).await;
-    browser.until("document.getElementById('summary').textContent", "1,000 unknown").await;
+    browser.until("document.getElementById('summary').textContent", "112 unknown, 888 healthy").await;
     let shown = "document.getElementById('shown').textContent";
     browser.until(shown, "The 100 most urgent of 1,000 are shown.").await;
     for count in [200, 300, 400, 500] {
