@@ -1,6 +1,6 @@
 //! The suite of exporters that are scraped.
 
-use sre_exporter_prometheus::{PrometheusExporter, Scrape, TextFormat};
+use sre_exporter_prometheus::{PrometheusExporter, Rendering, Scraper, TextFormat};
 use sre_testkit::conformance;
 
 /// The suite collects a series twice, which is an error; what is served counts here.
@@ -15,11 +15,12 @@ fn the_exporter_conforms() {
 
 #[test]
 fn a_scrape_conforms() {
+    let mut scraper = Scraper::default();
     conformance::pull_exporter(&mut |source, now| {
+        let (scrape, _) = scraper.scrape(source, now);
         let render = |format| {
-            let mut scrape = Scrape::new(format);
-            let _ = scrape.collect(source, now);
-            scrape.into_chunks().collect()
+            let mut rendering = Rendering::new(format);
+            std::iter::from_fn(|| rendering.next_chunk(&scrape)).collect()
         };
         [TextFormat::Prometheus, TextFormat::OpenMetrics].map(render).to_vec()
     });
