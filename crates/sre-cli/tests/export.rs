@@ -125,7 +125,7 @@ async fn a_sample_reaches_every_type_of_exporter() {
         ("phoenix", "4 of 4"),
         ("braintrust", "4 of 4"),
         ("datadog", "5 of 5"),
-        ("wandb", "3 of 4"),
+        ("wandb", "4 of 5"),
         ("agentops", "4 of 4"),
         ("helicone", "2 of 3"),
     ];
