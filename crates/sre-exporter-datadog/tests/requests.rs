@@ -317,8 +317,15 @@ async fn requests_are_laid_beside_those_of_datadogs_client() {
     export(&exporter, &datadog, 0, &metrics, &[slo(Status::Healthy)]).await;
     datadog.take();
     export(&exporter, &datadog, 60, &metrics, &[slo(Status::Exhausted)]).await;
-    let series = datadog.requests.lock().unwrap()[0].body().len();
     let ours = datadog.take();
+    // The metrics of the recording alone, after a first batch.
+    let other = DatadogExporter::new(settings()).unwrap();
+    for seconds in [0, 60] {
+        datadog.take();
+        export(&other, &datadog, seconds, &metrics, &[]).await;
+    }
+    let series = datadog.requests.lock().unwrap()[0].body().len();
+    datadog.take();
     // The event of the recording, whose texts are the client's.
     let event = DatadogEvent {
         title: "SLO s exhausted".to_owned(),
