@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -36,7 +37,7 @@ impl Default for RunLimits {
 #[derive(Debug)]
 pub(super) struct OpenRuns<S> {
     limits: RunLimits,
-    runs: FxHashMap<String, Opened<S>>,
+    runs: FxHashMap<Arc<str>, Opened<S>>,
     by_time: BTreeSet<RunPlace>,
     holders: Holders,
     /// The size of all runs.
@@ -63,9 +64,9 @@ impl<S> OpenRuns<S> {
         let displaced = if self.runs.contains_key(key) {
             self.remove(key)
         } else if self.runs.len() >= self.limits.max_open_runs.max(1) {
-            self.evict(self.holders.oldest_of_most_runs().cloned())
+            self.evict(self.holders.oldest_of_most_runs())
         } else if self.bytes > self.limits.max_open_bytes {
-            self.evict(self.holders.oldest_of_most_bytes().cloned())
+            self.evict(self.holders.oldest_of_most_bytes())
         } else {
             None
         };
@@ -73,8 +74,9 @@ impl<S> OpenRuns<S> {
         displaced
     }
 
-    fn evict(&mut self, place: Option<RunPlace>) -> Option<OpenRun<S>> {
-        let (_, key) = place?;
+    /// Removes the run of the agent that holds most or, if none holds much, the oldest of all.
+    fn evict(&mut self, of_most: Option<RunPlace>) -> Option<OpenRun<S>> {
+        let (_, key) = of_most.or_else(|| self.by_time.first().cloned())?;
         self.evicted += 1;
         self.remove(&key)
     }
@@ -86,19 +88,20 @@ impl<S> OpenRuns<S> {
             let before = run.state_bytes;
             run.state_bytes = before.saturating_add_signed(bytes);
             self.bytes = self.bytes.saturating_sub(before) + run.state_bytes;
-            self.holders.resize(&run.agent, before, run.state_bytes);
+            self.holders.resize(&run.agent, before, run.state_bytes, &self.limits);
         }
         let is_above = |runs: &Self| runs.bytes > runs.limits.max_open_bytes;
-        let largest = |runs: &mut Self| runs.evict(runs.holders.oldest_of_most_bytes().cloned());
+        let largest = |runs: &mut Self| runs.evict(runs.holders.oldest_of_most_bytes());
         std::iter::from_fn(|| is_above(self).then(|| largest(self)).flatten()).collect()
     }
 
     fn add(&mut self, key: &str, at: Timestamp, run: OpenRun<S>) {
         let bytes = run.bytes(key);
         self.bytes += bytes;
-        self.by_time.insert((at, key.to_owned()));
-        self.holders.add(&run.agent, (at, key.to_owned()), bytes);
-        self.runs.insert(key.to_owned(), Opened { at, run });
+        let key: Arc<str> = key.into();
+        self.by_time.insert((at, key.clone()));
+        self.holders.add(&run.agent, (at, key.clone()), bytes, &self.limits);
+        self.runs.insert(key, Opened { at, run });
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&OpenRun<S>> {
@@ -110,8 +113,8 @@ impl<S> OpenRuns<S> {
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<OpenRun<S>> {
-        let Opened { at, run } = self.runs.remove(key)?;
-        let place = (at, key.to_owned());
+        let (key, Opened { at, run }) = self.runs.remove_entry(key)?;
+        let place = (at, key);
         self.by_time.remove(&place);
         self.release(&place, &run);
         Some(run)
@@ -121,7 +124,7 @@ impl<S> OpenRuns<S> {
     fn release(&mut self, place: &RunPlace, run: &OpenRun<S>) {
         let bytes = run.bytes(&place.1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        self.holders.remove(&run.agent, place, bytes);
+        self.holders.remove(&run.agent, place, bytes, &self.limits);
     }
 
     /// Removes the runs whose time-out has passed at `now`, each with its start plus the time-out.
@@ -201,17 +204,17 @@ impl<S> OpenRuns<S> {
     /// Restores the sizes of the states of the runs with these keys.
     pub(super) fn restore_sizes(&mut self, keys: &[String], sizes: &[usize]) {
         for (key, size) in keys.iter().zip(sizes) {
-            if let Some(Opened { run, .. }) = self.runs.get_mut(key) {
+            if let Some(Opened { run, .. }) = self.runs.get_mut(key.as_str()) {
                 run.state_bytes = *size;
                 self.bytes += size;
-                self.holders.resize(&run.agent, 0, *size);
+                self.holders.resize(&run.agent, 0, *size, &self.limits);
             }
         }
     }
 
     /// Returns the runs, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &OpenRun<S>)> {
-        self.by_time.iter().filter_map(|(_, key)| Some((key.as_str(), self.get(key)?)))
+        self.by_time.iter().filter_map(|(_, key)| Some((&**key, self.get(key)?)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -309,7 +312,7 @@ mod tests {
                 }
                 let mut held = Holders::default();
                 for ((at, key), run) in runs.by_time.iter().map(|place| (place, runs.get(&place.1).unwrap())) {
-                    held.add(&run.agent, (*at, key.clone()), run.bytes(key));
+                    held.add(&run.agent, (*at, key.clone()), run.bytes(key), &runs.limits);
                 }
                 prop_assert_eq!(&runs.holders, &held);
                 prop_assert_eq!(runs.bytes, runs.iter().map(|(key, run)| run.bytes(key)).sum::<usize>());

@@ -54,8 +54,8 @@ impl<S> OpenRun<S> {
     /// Returns the approximate size in memory, in bytes, with a key of that length.
     pub(super) fn bytes(&self, key: &str) -> usize {
         let native_id = self.native_id.as_ref().map_or(0, String::len);
-        // The key is in the maps of runs, of times and of agents.
-        size_of::<Self>() + 3 * key.len() + self.agent.len() + self.task.len() + native_id + self.state_bytes
+        // The key is in two maps.
+        size_of::<Self>() + 2 * key.len() + self.agent.len() + self.task.len() + native_id + self.state_bytes
     }
 
     /// Creates a run of a framework whose ids are not W3C trace context ids: the trace id and span id are derived from
