@@ -162,7 +162,49 @@ impl AgentEvent {
     }
 }
 
+impl AgentEvent {
+    /// Returns the approximate size in memory, in bytes: what queues of events are bounded by.
+    ///
+    /// ```
+    /// use sre_core::AgentEvent;
+    /// let event = AgentEvent::from_json(br#"{"event":"message","time":1,"agent":"a","sender":"user"}"#).unwrap();
+    /// assert!((100..1_000).contains(&event.size()));
+    /// ```
+    pub fn size(&self) -> usize {
+        let texts =
+            self.agent.len() + [&self.task, &self.native_id].into_iter().flatten().map(String::len).sum::<usize>();
+        let attribute = |(key, value): (&String, &Value)| {
+            size_of::<(String, Value)>() + key.len() + nested_bytes(value, usize::MAX).unwrap_or(usize::MAX)
+        };
+        let attributes = self.attributes.iter().map(attribute).fold(0, usize::saturating_add);
+        (size_of::<Self>() + texts + self.event.text_bytes()).saturating_add(attributes)
+    }
+}
+
 impl Event {
+    /// Returns the total length of the strings, in bytes.
+    fn text_bytes(&self) -> usize {
+        let sum = |texts: &[&Option<String>]| texts.iter().copied().flatten().map(String::len).sum::<usize>();
+        match self {
+            Self::TaskStarted(TaskStarted { name }) => sum(&[name]),
+            Self::TaskFinished(TaskFinished { error, .. }) => sum(&[error]),
+            Self::StepFinished(StepFinished { name, kind, error, .. }) => name.len() + kind.len() + sum(&[error]),
+            Self::LlmCall(LlmCall { model, provider, error, operation_id, .. }) => {
+                sum(&[model, provider, error, operation_id])
+            }
+            Self::ToolCall(ToolCall { tool, arguments_hash, error, operation_id, .. }) => {
+                tool.len() + sum(&[arguments_hash, error, operation_id])
+            }
+            Self::Handoff(Handoff { from, to, .. }) => from.len() + to.len(),
+            Self::Message(Message { sender }) => sender.len(),
+            Self::PolicyCheck(PolicyCheck { policy, .. }) => policy.len(),
+            Self::Evaluation(Evaluation { metric, .. }) => metric.len(),
+            Self::HttpRequest(HttpRequest { url, error, .. }) => url.len() + sum(&[error]),
+            Self::Heartbeat(_) => 0,
+            Self::Unknown(UnknownEvent { name }) => name.len(),
+        }
+    }
+
     /// Shortens strings that are too long.
     pub fn limit_strings(&mut self, limiter: &mut StringLimiter) {
         match self {

@@ -103,13 +103,9 @@ impl Machine {
     }
 
     /// Adds an event, or drops it. Returns true if the worker should ask for the next step.
-    pub(super) fn push(&mut self, event: Arc<AgentEvent>, bytes: Option<usize>, now: Timestamp) -> bool {
+    pub(super) fn push(&mut self, event: Arc<AgentEvent>, now: Timestamp) -> bool {
         self.stats.events.received += 1;
-        let Some(bytes) = bytes else {
-            self.stats.events.drop(DropReason::Unreadable, 1);
-            return false;
-        };
-        let limits = &self.limits;
+        let (bytes, limits) = (event.size(), &self.limits);
         if self.memory.len() >= limits.queue_events || self.memory_bytes + bytes > limits.queue_bytes {
             self.stats.events.drop(DropReason::QueueFull, 1);
             return false;

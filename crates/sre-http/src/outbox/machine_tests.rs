@@ -64,13 +64,16 @@ impl Spool for FlakySpool {
     }
 }
 
+/// At least the size of an event in these tests.
+const EVENT_BYTES: usize = size_of::<AgentEvent>() + 40;
+
 const LIMITS: OutboxLimits = OutboxLimits {
     queue_events: 20,
-    queue_bytes: 4_000,
+    queue_bytes: 50 * EVENT_BYTES,
     spool_bytes: 20_000,
     max_age: Duration::from_secs(600),
     batch_events: 4,
-    batch_bytes: 1_000,
+    batch_bytes: 12 * EVENT_BYTES,
     max_delay: Duration::from_secs(1),
     interval: Duration::from_secs(60),
 };
@@ -105,8 +108,7 @@ impl World {
     fn push(&mut self, count: u64) {
         for _ in 0..count {
             let event = AgentEvent::new(self.now, self.pushed.to_string(), sre_core::event::Heartbeat::default());
-            let bytes = record::size(&event);
-            self.machine.push(Arc::new(event), bytes, self.now);
+            self.machine.push(Arc::new(event), self.now);
             self.pushed += 1;
         }
     }
@@ -362,7 +364,7 @@ fn a_batch_is_sent_when_it_is_full_or_its_first_event_has_waited_long_enough() {
     assert_eq!(send_all(&mut world, |_| Answer::Success), [4, 4]);
     world.now = world.now.saturating_add(LIMITS.max_delay);
     assert_eq!(send_all(&mut world, |_| Answer::Success), [1]);
-    let mut world = World::new(OutboxLimits { batch_bytes: 140, ..LIMITS }, false);
+    let mut world = World::new(OutboxLimits { batch_bytes: 2 * EVENT_BYTES, ..LIMITS }, false);
     world.push(5);
     assert_eq!(send_all(&mut world, |_| Answer::Success), [2, 2], "by bytes");
 }

@@ -135,9 +135,8 @@ impl Outbox {
         if !self.shared.exporter.wants().events {
             return;
         }
-        let bytes = record::size(&event);
         let now = self.shared.options.clock.coarse_now();
-        if self.shared.machine().push(event, bytes, now) {
+        if self.shared.machine().push(event, now) {
             self.shared.wake.notify_one();
         }
     }

@@ -37,7 +37,7 @@ pub struct OutboxLimits {
     /// Maximum number of events in memory, besides the batch in flight; 65,536. Further events are dropped and counted,
     /// unless the spool makes room in time.
     pub queue_events: usize,
-    /// Maximum size of the events in memory, as JSON, in bytes; 32 MiB.
+    /// Maximum size of the events in memory, approximately, in bytes; 32 MiB.
     pub queue_bytes: usize,
     /// Maximum size of the events in the spool, in bytes; 1 GiB.
     pub spool_bytes: u64,
@@ -45,7 +45,7 @@ pub struct OutboxLimits {
     pub max_age: Duration,
     /// Maximum number of events in a batch; 512.
     pub batch_events: usize,
-    /// Maximum size of the events in a batch beyond the first, as JSON, in bytes; 1 MiB.
+    /// Maximum size of the events in a batch beyond the first, approximately, in bytes; 1 MiB.
     pub batch_bytes: usize,
     /// Maximum time that an event waits for a full batch; 2 seconds.
     pub max_delay: Duration,

@@ -1,4 +1,3 @@
-use std::io;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ pub(super) struct Record {
     pub(super) event: Arc<AgentEvent>,
     /// When it was recorded.
     pub(super) at: Timestamp,
-    /// Its size as JSON, in bytes.
+    /// Its approximate size in memory or, from the spool, as JSON; in bytes.
     pub(super) bytes: usize,
     /// Its id in the spool, if it is there.
     pub(super) spool_id: Option<u64>,
@@ -76,7 +75,7 @@ struct Stored {
     event: AgentEvent,
 }
 
-/// Serializes a record for the spool. Cannot fail, because its size has been computed.
+/// Serializes a record for the spool. Cannot fail: the keys of an event's maps are strings.
 pub(super) fn to_bytes(record: &Record) -> Vec<u8> {
     serde_json::to_vec(&StoredRef { at: record.at, event: &record.event }).unwrap_or_default()
 }
@@ -85,24 +84,4 @@ pub(super) fn to_bytes(record: &Record) -> Vec<u8> {
 pub(super) fn from_bytes(spooled: &SpooledRecord) -> Option<Record> {
     let Stored { at, event } = serde_json::from_slice(&spooled.bytes).ok()?;
     Some(Record { event: Arc::new(event), at, bytes: spooled.bytes.len(), spool_id: Some(spooled.id) })
-}
-
-/// Returns the size of an event as JSON, in bytes, or `None` if it cannot be serialized.
-pub(super) fn size(event: &AgentEvent) -> Option<usize> {
-    struct Count(usize);
-
-    impl io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, event).ok()?;
-    Some(count.0)
 }
