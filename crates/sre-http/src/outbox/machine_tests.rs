@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sre_core::{HttpError, MemorySpool, Spool, SpooledRecord, StoreError};
 
-use super::super::record;
 use super::super::spool_queue::SpoolResult;
 use super::*;
 
