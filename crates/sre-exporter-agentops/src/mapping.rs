@@ -93,6 +93,7 @@ fn describe_call(call: &LlmCall, attributes: &mut Attributes<'_>) {
     let prompt_tokens = call.input_tokens.saturating_sub(call.cached_input_tokens);
     attributes.int("gen_ai.usage.prompt_tokens", prompt_tokens);
     attributes.int("gen_ai.usage.cache_read_input_tokens", call.cached_input_tokens);
+    attributes.int("gen_ai.usage.cache_creation_input_tokens", call.cache_write());
     attributes.int("gen_ai.usage.completion_tokens", call.output_tokens);
     attributes.int("gen_ai.usage.total_tokens", call.input_tokens.saturating_add(call.output_tokens));
     attributes.text("gen_ai.usage.total_cost", call.cost_usd.map(|cost| cost.to_string()).as_deref());

@@ -82,6 +82,7 @@ fn describe<'a>(
             metadata.put("attempt", call.attempt);
             metrics.put("prompt_tokens", *input_tokens);
             metrics.put("prompt_cached_tokens", *cached_input_tokens);
+            metrics.put("prompt_cache_creation_tokens", call.cache_write());
             metrics.put("completion_tokens", *output_tokens);
             metrics.put("tokens", input_tokens.saturating_add(*output_tokens));
             metrics.put("estimated_cost", call.cost_usd.map(Usd::as_dollars));

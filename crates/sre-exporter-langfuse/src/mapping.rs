@@ -16,6 +16,8 @@ pub(crate) const METADATA: &str = "langfuse.observation.metadata.";
 struct UsageDetails {
     input: u64,
     input_cached_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_cache_creation: Option<u64>,
     output: u64,
 }
 
@@ -101,21 +103,15 @@ fn describe<'a>(
             attributes.prefixed(METADATA).text("kind", kind.as_str());
             ([name, ""], "span")
         }
-        Event::LlmCall(LlmCall {
-            model,
-            provider,
-            input_tokens,
-            cached_input_tokens,
-            output_tokens,
-            cost_usd,
-            first_token_ms,
-            ..
-        }) => {
+        Event::LlmCall(call) => {
+            let LlmCall { model, provider, input_tokens, cached_input_tokens, output_tokens, .. } = call;
+            let LlmCall { cost_usd, first_token_ms, .. } = call;
             attributes.text("langfuse.observation.model.name", model.as_deref());
             attributes.prefixed(METADATA).text("provider", provider.as_deref());
             let usage = UsageDetails {
-                input: input_tokens.saturating_sub(*cached_input_tokens),
+                input: input_tokens.saturating_sub(*cached_input_tokens).saturating_sub(call.cache_write_input_tokens),
                 input_cached_tokens: *cached_input_tokens,
+                input_cache_creation: call.cache_write(),
                 output: *output_tokens,
             };
             attributes.json_text("langfuse.observation.usage_details", &usage);

@@ -66,6 +66,8 @@ pub(crate) struct Usage {
 #[derive(Serialize)]
 struct InputTokens {
     cache_read: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_creation: Option<u64>,
 }
 
 /// From this event LangSmith computes the time to the first token.
@@ -265,7 +267,7 @@ fn outputs(event: &Event) -> Option<Outputs<'_>> {
         input_tokens: call.input_tokens,
         output_tokens: call.output_tokens,
         total_tokens: call.input_tokens.saturating_add(call.output_tokens),
-        input_token_details: InputTokens { cache_read: call.cached_input_tokens },
+        input_token_details: InputTokens { cache_read: call.cached_input_tokens, cache_creation: call.cache_write() },
         total_cost: call.cost_usd.map(Usd::as_dollars),
     };
     Some(Outputs::Usage { usage_metadata })

@@ -75,6 +75,7 @@ fn describe_call(call: &LlmCall, attributes: &mut Attributes<'_>) {
         usage.int("output_tokens", call.output_tokens);
         usage.int("total_tokens", call.input_tokens.saturating_add(call.output_tokens));
         usage.int("cache_read_input_tokens", Some(call.cached_input_tokens).filter(|tokens| *tokens > 0));
+        usage.int("cache_creation_input_tokens", call.cache_write());
     });
     if let Some(cost) = call.cost_usd.map(Usd::as_dollars) {
         attributes.map("mlflow.llm.cost", |costs| costs.double("total_cost", cost));

@@ -57,6 +57,7 @@ fn describe<'a>(
             attributes.int("llm.token_count.completion", call.output_tokens);
             attributes.int("llm.token_count.total", call.input_tokens.saturating_add(call.output_tokens));
             attributes.int("llm.token_count.prompt_details.cache_read", call.cached_input_tokens);
+            attributes.int("llm.token_count.prompt_details.cache_write", call.cache_write());
             attributes.double("llm.cost.total", call.cost_usd.map(Usd::as_dollars));
             metadata.put("attempt", call.attempt);
             ([call.model.as_deref().unwrap_or("model call"), ""], "LLM")

@@ -36,17 +36,9 @@ fn describe<'a>(event: &'a AgentEvent, attributes: &mut Attributes<'_>) -> (Name
             attributes.text("sre.step.kind", kind.as_str());
             ([name, ""], SpanKind::Internal)
         }
-        Event::LlmCall(LlmCall {
-            model,
-            provider,
-            input_tokens,
-            cached_input_tokens,
-            output_tokens,
-            cost_usd,
-            first_token_ms,
-            attempt,
-            ..
-        }) => {
+        Event::LlmCall(call) => {
+            let LlmCall { model, provider, input_tokens, cached_input_tokens, output_tokens, .. } = call;
+            let LlmCall { cost_usd, first_token_ms, attempt, .. } = call;
             attributes.text("gen_ai.operation.name", "chat");
             attributes.int("sre.attempt", attempt.map(u64::from));
             attributes.text("gen_ai.request.model", model.as_deref());
@@ -54,6 +46,7 @@ fn describe<'a>(event: &'a AgentEvent, attributes: &mut Attributes<'_>) -> (Name
             attributes.text("gen_ai.provider.name", provider.as_deref());
             attributes.int("gen_ai.usage.input_tokens", *input_tokens);
             attributes.int("gen_ai.usage.cache_read.input_tokens", *cached_input_tokens);
+            attributes.int("gen_ai.usage.cache_creation.input_tokens", call.cache_write());
             attributes.int("gen_ai.usage.output_tokens", *output_tokens);
             attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
             attributes.double("gen_ai.response.time_to_first_chunk", first_token_ms.map(|ms| ms / 1e3));

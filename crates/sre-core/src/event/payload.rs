@@ -263,6 +263,13 @@ impl LlmCall {
     }
 }
 
+impl LlmCall {
+    /// Returns the input tokens that were written to the provider's cache, if there were any.
+    pub fn cache_write(&self) -> Option<u64> {
+        Some(self.cache_write_input_tokens).filter(|tokens| *tokens > 0)
+    }
+}
+
 impl ToolCall {
     /// Creates a call that succeeded.
     pub fn new(tool: impl Into<String>) -> Self {
