@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::cost::PriceBook;
-use agent_sre::http::{Client, Options, OutboxStats, RecordCounts};
+use agent_sre::http::{Client, Options, OutboxOptions, OutboxStats, RecordCounts};
 use agent_sre::slo::SliRegistry;
 use agent_sre::yaml::document;
 use agent_sre::{
@@ -69,18 +69,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         settings.slos = agent_sre::slo::load(&args.slo, &SliRegistry::default())?;
     }
     let http: Arc<dyn HttpClient> = Arc::new(Client::new(Options::default())?);
+    let follows = clock.clone();
     let follow = move |event: &mut AgentEvent| {
-        clock.set(event.time.max(clock.now()));
+        follows.set(event.time.max(follows.now()));
         true
     };
-    let runtime =
-        Runtime::builder().stage(Arc::new(follow)).engines(&settings)?.exporters(&exporters, &http).build()?;
+    let mut runtime = Runtime::builder().stage(Arc::new(follow)).engines(&settings)?;
+    for config in &exporters {
+        let options = OutboxOptions { collect_clock: Some(clock.clone()), ..config.outbox_options() };
+        runtime = runtime.export(config.exporter.clone(), http.clone(), options);
+    }
+    let runtime = runtime.build()?;
+    let interval = exporters.iter().map(|config| config.interval).min().unwrap_or_default();
     let timeout = args.timeout.duration();
     let mut adapter = args.from.adapter(RunLimits::default());
-    let (mut latest, mut events) = (Timestamp::default(), 0_u64);
+    let (mut latest, mut next_reading, mut events) = (Timestamp::default(), Timestamp::default(), 0_u64);
     let mut record = |mut event: AgentEvent| {
         if let Some(agent) = &args.agent {
             event.agent.clone_from(agent);
+        }
+        if events == 0 {
+            next_reading = event.time.saturating_add(interval);
+        } else if event.time >= next_reading {
+            // Metrics and the state of objectives are those of each interval of the recording.
+            runtime.evaluate(latest);
+            for outbox in runtime.exporters() {
+                outbox.flush(timeout);
+            }
+            next_reading = event.time.saturating_add(interval);
         }
         latest = latest.max(event.time);
         events += 1;
@@ -134,6 +150,9 @@ fn finish(runtime: &Runtime, timeout: Duration) -> bool {
             state.sent,
             state.received
         );
+        if events.ignored > 0 {
+            anstream::println!("{name}: {} events have no equivalent there", events.ignored);
+        }
         for problem in problems(events).chain(problems(state)) {
             is_complete = false;
             anstream::eprintln!("{name}: {problem}");

@@ -91,6 +91,32 @@ async fn what_is_not_accepted_is_named_and_the_exit_code_is_2() {
     assert!(text(&output.stderr).contains("3 dropped: shutdown"), "{}", text(&output.stderr));
 }
 
+/// Metrics are those of each minute of the recording, at its own times, however long ago it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn objectives_are_read_at_the_times_of_the_recording() {
+    let collector = collector(200).await;
+    let slo = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(slo.path(), common::SLO).unwrap();
+    let slo = slo.path().to_str().unwrap();
+    let list = ["export", "--to", "otlp", "--url", &collector.uri(), "--slo", slo, "--from", "sre", "-"];
+    let year = 1_600_000_000;
+    let line = |second| {
+        format!("{{\"event\":\"task_finished\",\"time\":{second},\"agent\":\"a\",\"success\":{}}}\n", second % 4 > 0)
+    };
+    let input: String = (0..300).map(|second| line(year + second)).collect();
+    let output = run(arguments(&list), input).await;
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{}", text(&output.stdout));
+    let requests = collector.received_requests().await.unwrap();
+    let of_metrics = requests.iter().filter(|request| request.url.path() == "/v1/metrics");
+    let readings: Vec<(u64, f64)> = of_metrics
+        .flat_map(|request| otlp::points(request, "sre.slo.sli"))
+        .map(|(time, value)| (time / 1_000_000_000, value))
+        .collect();
+    let times: Vec<u64> = readings.iter().map(|(time, _)| time - year).collect();
+    assert_eq!(times, [59, 119, 179, 239, 299]);
+    assert!(readings.iter().all(|(_, sli)| (0.74..0.77).contains(sli)), "{readings:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_checked() {
     for (list, expected) in [

@@ -23,7 +23,7 @@
 //! - `agentops.project.id` is the project's from the start; the client sends `temporary` until it has a token.
 //! - Spans are compressed, and have no inputs and outputs: they never leave an adapter.
 //! - `imported_libraries` is not sent, and neither are `flags`.
-//! - The state of objectives are spans of their own; the recorded client adds it to a session.
+//! - The state of each objective is a span of its own; the recorded client adds it to a session.
 //!
 //! For the same run, the requests are at most 1.1 times as long as those of the client (`tests/sessions.rs`).
 //!

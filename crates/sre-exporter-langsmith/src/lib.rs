@@ -30,7 +30,8 @@
 //!   start; its `start_time` is not changed.
 //! - After a restart in the middle of a task without its start event, later runs may have a root time that differs from that of
 //!   earlier ones. They are in the same trace, but LangSmith sorts them apart.
-//! - Evaluations and policy checks are feedback on their parent's run, or on the root. If the root is not known, it is the root.
+//! - Evaluations and policy checks are feedback on their parent's run, or on the root. If the root is not known, the run
+//!   that the trace is named after is taken for it.
 //! - An objective is one run per agent and day (UTC), with feedback at every interval. Its id depends only on project,
 //!   objective, agent and day. It is not one run for ever, because LangSmith deletes traces at the end of their retention.
 //!

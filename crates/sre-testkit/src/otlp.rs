@@ -3,10 +3,12 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 pub use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use serde_json::Value;
@@ -59,6 +61,26 @@ pub fn spans(request: &Request) -> Vec<Span> {
         spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
     }
     spans
+}
+
+/// Returns the points of a gauge in a body, each with its time in Unix nanoseconds.
+///
+/// # Panics
+/// Panics if the body is not a metrics request.
+pub fn points(request: &Request, name: &str) -> Vec<(u64, f64)> {
+    let request = ExportMetricsServiceRequest::decode(&*body(request)).expect("a metrics request in protobuf");
+    let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+    let metrics = scopes.flat_map(|scope| scope.metrics).filter(|metric| metric.name == name);
+    let data = metrics.filter_map(|metric| match metric.data? {
+        metric::Data::Gauge(gauge) => Some(gauge.data_points),
+        _ => None,
+    });
+    data.flatten()
+        .filter_map(|point| match point.value? {
+            number_data_point::Value::AsDouble(value) => Some((point.time_unix_nano, value)),
+            number_data_point::Value::AsInt(value) => Some((point.time_unix_nano, value as f64)),
+        })
+        .collect()
 }
 
 /// Returns an attribute's value.

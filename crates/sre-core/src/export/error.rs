@@ -21,6 +21,14 @@ pub enum ExportError {
         /// How long the backend asks to wait.
         retry_after: Option<Duration>,
     },
+    /// The answer is not one of the backend's API but a page for people, as of a proxy that wants a log-in.
+    #[error("{exporter}: found a page in HTML with status {status}, expected an answer of the API; check the URL")]
+    Page {
+        /// The exporter's name.
+        exporter: String,
+        /// The HTTP status, which says success.
+        status: u16,
+    },
     /// The batch cannot be converted to the backend's format: a bug, which is not retried.
     #[error("{exporter}: {message}")]
     Invalid {
@@ -42,15 +50,17 @@ impl ExportError {
         match self {
             Self::Http(error) => error.is_retryable(),
             Self::Rejected { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            Self::Page { .. } => true,
             Self::Invalid { .. } => false,
         }
     }
 
-    /// Returns true if the cause is the backend's state and not the batch: no response, 429, 502, 503 or 504.
+    /// Returns true if the cause is the backend's state and not the batch: no response, a page instead of one, 429, 502, 503 or 504.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Http(error) => error.is_retryable(),
             Self::Rejected { status, .. } => matches!(status, 429 | 502..=504),
+            Self::Page { .. } => true,
             Self::Invalid { .. } => false,
         }
     }

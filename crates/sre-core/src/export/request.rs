@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 
 use super::ExportError;
 use crate::{HttpClient, HttpError, Secret, Timestamp, retry_after};
@@ -37,10 +38,21 @@ pub(super) async fn send_export(
         answer => answer?,
     };
     if answer.status().is_success() {
-        return Ok(answer);
+        let status = answer.status().as_u16();
+        return if is_page(&answer) {
+            Err(ExportError::Page { exporter: exporter.to_owned(), status })
+        } else {
+            Ok(answer)
+        };
     }
     let message = message(answer.body(), secrets);
     Err(rejected(answer.status().as_u16(), message, retry_after(answer.headers(), at)))
+}
+
+/// Returns whether a response is a page for people. Some APIs say so of their answers in JSON.
+fn is_page(answer: &http::Response<Bytes>) -> bool {
+    let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.starts_with("text/html") && answer.body().trim_ascii_start().starts_with(b"<")
 }
 
 /// Returns the backend's message on one line, shortened.

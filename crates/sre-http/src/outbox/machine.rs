@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sre_core::{AgentEvent, ExportError, ExportReport, Metric, Rejection, RetryPolicy, Snapshot, SpoolSize, Timestamp};
+use sre_core::{AgentEvent, ExportError, ExportReport, Rejection, RetryPolicy, SpoolSize, Timestamp};
 
 use super::deadline::{Backoff, Deadline};
 use super::options::OutboxLimits;
@@ -154,12 +154,11 @@ impl Machine {
     }
 
     /// Accepts the metrics and snapshots that [`Step::Collect`] asked for.
-    pub(super) fn collected(&mut self, at: Timestamp, metrics: Vec<Metric<'static>>, snapshots: Vec<Snapshot>) {
+    pub(super) fn collected(&mut self, now: Timestamp, state: StateBatch) {
         let superseded = self.states.drain(..).map(|(state, _)| state.len()).sum();
         self.stats.state.drop(DropReason::Superseded, superseded);
-        self.state_due = Some(Deadline::after(at, self.limits.interval));
+        self.state_due = Some(Deadline::after(now, self.limits.interval));
         self.is_state_wanted_now = false;
-        let state = StateBatch { at, metrics, snapshots };
         self.stats.state.received += state.len() as u64;
         if state.len() > 0 {
             self.states.push_back((Arc::new(state), 0));

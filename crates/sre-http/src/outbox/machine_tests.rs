@@ -122,7 +122,7 @@ impl World {
                 None => match step {
                     Step::Collect => {
                         let metrics = (0..3).map(|value| Metric::gauge("m", f64::from(value))).collect();
-                        self.machine.collected(self.now, metrics, Vec::new());
+                        self.machine.collected(self.now, StateBatch { at: self.now, metrics, snapshots: Vec::new() });
                     }
                     Step::Send(outgoing) => {
                         assert!(self.sent.is_none(), "one batch at a time");

@@ -23,6 +23,8 @@ pub struct OutboxOptions {
     pub spool: Option<Arc<dyn Spool>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The clock by which metrics and snapshots are read, for events of the past; `None` for `clock`.
+    pub collect_clock: Option<Arc<dyn Clock>>,
     /// Returns numbers between 0 and 1 for the jitter of retries.
     pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// How long an outbox that is dropped waits for unsent records; 5 seconds.
@@ -62,6 +64,7 @@ impl Default for OutboxOptions {
             collect: Vec::new(),
             spool: None,
             clock: Arc::new(SystemClock),
+            collect_clock: None,
             random: Arc::new(fastrand::f64),
             shutdown_timeout: Duration::from_secs(5),
         }

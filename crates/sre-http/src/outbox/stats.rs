@@ -18,7 +18,7 @@ pub struct OutboxStats {
     pub state: RecordCounts,
     /// Events in memory that are not in the spool.
     pub queue_length: u64,
-    /// Their size as JSON, in bytes.
+    /// Their approximate size in memory, in bytes.
     pub queue_bytes: u64,
     /// Events in the spool.
     pub spool_length: u64,

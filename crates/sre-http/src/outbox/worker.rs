@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::machine::{Machine, Outgoing, Step};
 use super::options::OutboxOptions;
+use super::record::StateBatch;
 use super::spool_queue::SpoolResult;
 
 /// The state shared by an outbox and its thread.
@@ -143,8 +144,9 @@ impl Shared {
             let now = self.options.clock.now();
             let step = self.machine().step(now);
             if let Step::Collect = step {
-                let (metrics, snapshots) = self.collect(now);
-                self.machine().collected(now, metrics, snapshots);
+                let at = self.options.collect_clock.as_ref().map_or(now, |clock| clock.now());
+                let (metrics, snapshots) = self.collect(at);
+                self.machine().collected(now, StateBatch { at, metrics, snapshots });
                 continue;
             }
             // Without holding the lock, so that a push never waits for a disk.
@@ -157,17 +159,17 @@ impl Shared {
         }
     }
 
-    fn collect(&self, now: sre_core::Timestamp) -> (Vec<Metric<'static>>, Vec<Snapshot>) {
+    fn collect(&self, at: sre_core::Timestamp) -> (Vec<Metric<'static>>, Vec<Snapshot>) {
         let (wants, sources) = (self.exporter.wants(), &self.options.collect);
         let (mut metrics, mut snapshots) = (Vec::new(), Vec::new());
         for source in sources {
             // If a source panics, the others are still collected.
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 if wants.metrics {
-                    source.metrics(now, &mut |metric| metrics.push(metric.into_owned()));
+                    source.metrics(at, &mut |metric| metrics.push(metric.into_owned()));
                 }
                 if wants.snapshots {
-                    snapshots.extend(source.snapshots(now));
+                    snapshots.extend(source.snapshots(at));
                 }
             }));
         }

@@ -42,20 +42,35 @@ fn head(path: &str, kind: &str) -> String {
 async fn silent_connections_harm_nobody() {
     let mut service = Attacked::start("max_connections: 64\nclient_timeout: 1s\n").await;
     let honest = Honest::beside(&service).await;
-    let (mut held, mut pinging) = (Vec::new(), JoinSet::new());
-    for first in
-        [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST /v1/traces HTTP/1.1\r\ncontent-length: 9\r\n\r\n"]
-    {
-        for _ in 0..50 {
-            held.extend(silent(&service, first).await);
+    let post = head("/v1/traces", PROTOBUF);
+    for first in [Some(&b""[..]), Some(b"P"), Some(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Some(post.as_bytes()), None] {
+        let (mut held, mut pinging) = (Vec::new(), JoinSet::new());
+        for _ in 0..100 {
+            match first {
+                Some(first) => held.extend(silent(&service, first).await),
+                None => drop(pinging.spawn(answer_pings(service.address))),
+            }
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let first = first.map(String::from_utf8_lossy);
+        assert!(!is_served(&service).await, "{first:?} takes no connections from others: the attack is none");
+        // Their time is over, and new clients are served.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(is_served(&service).await, "{first:?}");
     }
-    (0..50).for_each(|_| drop(pinging.spawn(answer_pings(service.address))));
-    // Their time is over, and new clients are served.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    service.until_ready().await;
     honest.ends_unharmed(&mut service).await;
-    drop(held);
+}
+
+/// Returns whether a new client is served.
+async fn is_served(service: &Attacked) -> bool {
+    let Some(mut stream) =
+        silent(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await
+    else {
+        return false;
+    };
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    answer.starts_with("HTTP/1.1 200")
 }
 
 /// Asks over TLS whether the service is alive. Returns the status line.

@@ -73,7 +73,8 @@ async fn a_full_disk_at_the_start_and_later_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     service.fill_disk(false);
     service.until_ready().await;
-    honest.ends_counted(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    let refused = honest.ends_counted(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    assert!(refused > 0, "nothing was refused while the disk was full");
     service.restart();
     service.until_ready().await;
     service.until_tasks("honest", service.counted, 0).await;

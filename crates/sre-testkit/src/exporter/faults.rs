@@ -58,6 +58,12 @@ impl Suite {
         if !self.backend.is_http() {
             return;
         }
+        // A proxy that wants a log-in answers in place of the backend, with status 200.
+        for error in
+            self.errors(ResponseTemplate::new(200).set_body_raw("<html>Log in", "text/html; charset=utf-8")).await
+        {
+            assert!(error.is_retryable() && error.is_unavailable(), "a page: {error}");
+        }
         let html = "<html>\u{0}ok".as_bytes().to_vec();
         for body in [vec![b'x'; 1 << 20], html, b"{\"partialSuccess\":7,\"errors\":{}}".to_vec(), Vec::new()] {
             let server = self.server(Unreadable { backend: self.backend.clone(), body }).await;
