@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use sre_core::{HttpError, MemorySpool, Spool, SpooledRecord, StoreError};
+use sre_core::{HttpError, MemorySpool, Metric, Spool, SpooledRecord, StoreError};
 
 use super::super::spool_queue::SpoolResult;
 use super::*;
