@@ -33,7 +33,7 @@ const SETTINGS: &[&str] = &["yaml", "json"];
 const RESTART: &str = "\u{3}";
 const READS: &str = "GET /v1/slos?limit=2\n\n\n\n\u{1e}GET /v1/alerts?state=open\n\n\n\n\u{1e}GET /metrics\n\n\n\n";
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 17] = [
     Target { name: "native", seeds: &[seeds("docs/examples", LINES, RESTART)] },
     Target {
         name: "langgraph",
@@ -42,6 +42,12 @@ const TARGETS: [Target; 11] = [
             seeds("tests/fuzz/seeds/langgraph", LINES, RESTART),
         ],
     },
+    Target { name: "autogen", seeds: &[seeds("tests/recordings/autogen", LINES, RESTART)] },
+    Target { name: "crewai", seeds: &[seeds("tests/recordings/crewai", LINES, RESTART)] },
+    Target { name: "dify", seeds: &[seeds("tests/recordings/dify", LINES, RESTART)] },
+    Target { name: "langchain", seeds: &[seeds("tests/recordings/langchain", LINES, RESTART)] },
+    Target { name: "llamaindex", seeds: &[seeds("tests/recordings/llamaindex", LINES, RESTART)] },
+    Target { name: "semantic_kernel", seeds: &[seeds("tests/recordings/semantic-kernel", LINES, RESTART)] },
     Target { name: "openai_agents", seeds: &[seeds("tests/recordings/openai-agents", LINES, RESTART)] },
     Target {
         name: "otlp_traces",

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use sre_core::Timestamp;
 use sre_core::adapter::SpanEnd;
 use sre_core::event::StringLimiter;
-use sre_core::private::lenient;
+use sre_core::private::lenient::{self, First};
 
 /// The fields of a message, log record or line of the application that are used.
 #[derive(Deserialize)]
@@ -36,6 +36,9 @@ pub(crate) struct Line<'a> {
     #[serde(borrow)]
     response: Option<&'a RawValue>,
 }
+
+/// Maximum number of tool calls in one message.
+const MAX_CALLS: usize = 1_000;
 
 /// A tool call in a `ToolCallRequestEvent`.
 #[derive(Deserialize)]
@@ -84,14 +87,14 @@ impl Line<'_> {
 
     /// Returns the tool calls that the model has requested.
     pub(crate) fn requests(&self, limiter: &mut StringLimiter) -> Vec<Request> {
-        let mut requests: Vec<Request> = lenient::read(self.content.map(RawValue::get));
+        let First(mut requests): First<Request, MAX_CALLS> = lenient::read(self.content.map(RawValue::get));
         limiter.names(requests.iter_mut().flat_map(|request| [&mut request.id, &mut request.name]));
         requests
     }
 
     /// Returns the results of tool calls.
     pub(crate) fn executions(&self, limiter: &mut StringLimiter) -> Vec<Execution> {
-        let mut executions: Vec<Execution> = lenient::read(self.content.map(RawValue::get));
+        let First(mut executions): First<Execution, MAX_CALLS> = lenient::read(self.content.map(RawValue::get));
         limiter.names(executions.iter_mut().map(|execution| &mut execution.call_id));
         executions
     }

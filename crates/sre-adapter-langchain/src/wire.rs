@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use sre_core::Timestamp;
 use sre_core::adapter::{SpanEnd, SpanKind};
 use sre_core::event::StringLimiter;
-use sre_core::private::lenient;
+use sre_core::private::lenient::{self, First};
 
 /// The fields of a forwarded callback that are used.
 #[derive(Deserialize)]
@@ -18,9 +18,9 @@ pub(crate) struct Line<'a> {
     pub(crate) name: Option<String>,
     pub(crate) run_id: Option<String>,
     pub(crate) parent_run_id: Option<String>,
-    /// The positional arguments of the callback.
+    /// The positional arguments of the callback, of which the first is used.
     #[serde(borrow, default)]
-    args: Vec<&'a RawValue>,
+    args: First<&'a RawValue, 1>,
     /// The arguments of a tool.
     #[serde(borrow)]
     pub(crate) inputs: Option<&'a RawValue>,
@@ -46,7 +46,7 @@ struct Serialized {
 #[derive(Default, Deserialize)]
 struct ModelResult {
     #[serde(default)]
-    generations: Vec<Vec<Generation>>,
+    generations: First<First<Generation, 1>, 1>,
     llm_output: Option<Response>,
 }
 
@@ -124,7 +124,12 @@ impl Line<'_> {
         match kind {
             SpanKind::Model => {
                 let result: ModelResult = lenient::read(self.first());
-                let message = result.generations.into_iter().flatten().next().and_then(|generation| generation.message);
+                let message = result
+                    .generations
+                    .0
+                    .into_iter()
+                    .flat_map(|first| first.0)
+                    .find_map(|generation| generation.message);
                 let message = message.unwrap_or_default();
                 let [response, output] = [message.response_metadata, result.llm_output].map(Option::unwrap_or_default);
                 let usage = message.usage_metadata.or(response.token_usage).or(output.token_usage).unwrap_or_default();
@@ -153,6 +158,6 @@ impl Line<'_> {
     }
 
     fn first(&self) -> Option<&str> {
-        self.args.first().map(|argument| argument.get())
+        self.args.0.first().map(|argument| argument.get())
     }
 }

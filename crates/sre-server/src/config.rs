@@ -129,7 +129,7 @@ impl ServerLimits {
     /// Returns the part of `max_in_flight` that is for bodies and the records in them, in bytes. The rest is for what requests take
     /// beside: threads, buffers, and pages of the journal.
     pub(crate) fn bodies_in_flight(&self) -> usize {
-        self.max_in_flight - (self.max_in_flight / 16).min(self.max_in_flight.saturating_sub(self.least_in_flight()))
+        self.max_in_flight - (self.max_in_flight / 6).min(self.max_in_flight.saturating_sub(self.least_in_flight()))
     }
 
     /// Returns the part of [`bodies_in_flight`](Self::bodies_in_flight) that is for small requests, in bytes.

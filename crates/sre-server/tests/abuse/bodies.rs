@@ -183,6 +183,21 @@ pub(crate) fn cases() -> Vec<Case> {
         case("an input that is a list", "/v1/events/openai-agents", LINES, {
             agents(format!(r#""span_data":{{"type":"function","name":"t","input":{}}}"#, list("{}"))).into_bytes()
         }),
+        case("tool calls that are empty", "/v1/events/autogen", LINES, {
+            let begun = r#"{"type":"conversation_start","time":1790000000,"initiator":"a"}"#;
+            let content = list(r#"{"id":""}"#);
+            format!("{begun}\n{{\"type\":\"ToolCallRequestEvent\",\"time\":1790000000,\"content\":{content}}}")
+                .into_bytes()
+        }),
+        case("generations that are empty", "/v1/events/langchain", LINES, {
+            let begun = r#"{"event":"on_llm_start","time":1790000000,"run_id":"r"}"#;
+            let args = format!(r#"[{{"generations":{}}}]"#, list("[{}]"));
+            format!("{begun}\n{{\"event\":\"on_llm_end\",\"time\":1790000000,\"run_id\":\"r\",\"args\":{args}}}")
+                .into_bytes()
+        }),
+        case("many arguments of a callback", "/v1/events/langchain", LINES, {
+            format!(r#"{{"event":"on_text","time":1790000000,"run_id":"r","args":{}}}"#, list("1")).into_bytes()
+        }),
         case("an error with a list", "/v1/events/openai-agents", LINES, {
             let error = format!(r#""error":{{"message":"m","data":{{"x":{}}}}}"#, list("{}"));
             agents(format!(r#""span_data":{{"type":"agent","name":"t"}},{error}"#)).into_bytes()
