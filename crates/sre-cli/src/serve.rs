@@ -95,6 +95,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow::Result<ExitCode> {
     let data = config.data.display().to_string();
+    if config.prices.is_none() {
+        let as_of = agent_sre::cost::PriceBook::PUBLIC_AS_OF;
+        tracing::info!("Model prices: the public list of {as_of}; `prices` in sre.yaml replaces it");
+    }
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut asked_to_stop = pin!(async {
         tokio::select! {

@@ -249,3 +249,12 @@ async fn options_override_the_file_now_and_after_a_reload() {
     }
     assert_eq!(service.ask("/readyz").await, serde_json::json!({"ready": true}), "the reload succeeded");
 }
+
+#[test]
+fn the_date_of_the_public_prices_is_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let output = serve(&["--data", data, "--stop-after", "1s"]).env("SRE_LOG", "info").output().unwrap();
+    let log = text(&output.stderr);
+    assert!(log.contains(agent_sre::cost::PriceBook::PUBLIC_AS_OF), "{log}");
+}

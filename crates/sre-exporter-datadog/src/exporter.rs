@@ -8,8 +8,7 @@ use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use sre_core::private::lock;
 use sre_core::{
-    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Snapshot, Timestamp,
-    Wants,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Timestamp, Wants,
 };
 
 use crate::check::ServiceCheck;
@@ -210,14 +209,7 @@ impl Exporter for DatadogExporter {
 
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let origin = self.organisation.origin.of(batch.resource);
-        let objectives: Vec<&SloSnapshot> = batch
-            .snapshots
-            .iter()
-            .filter_map(|snapshot| match snapshot {
-                Snapshot::Slo(slo) => Some(&**slo),
-                _ => None,
-            })
-            .collect();
+        let objectives: Vec<&SloSnapshot> = batch.objectives().collect();
         let ignored = batch.snapshots.len() - objectives.len();
         let metrics = self.export_metrics(batch, &origin, http).await?;
         let objectives = self.export_objectives(batch, &objectives, &origin, http).await?;

@@ -262,7 +262,7 @@ impl ProcessorThread {
             Ok(bytes) => health.bytes.store(bytes, Ordering::Relaxed),
             Err(error) => {
                 if error.is_missing() && !self.is_missing() {
-                    tracing::error!(%error, "The journal is gone; requests are refused until it is written anew");
+                    tracing::error!(%error, "Journal file missing; rejecting requests until a new one is written");
                     health.note(Some(&error));
                 }
             }
