@@ -254,7 +254,10 @@ async fn options_override_the_file_now_and_after_a_reload() {
 fn the_date_of_the_public_prices_is_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
-    let output = serve(&["--data", data, "--stop-after", "1s"]).env("SRE_LOG", "info").output().unwrap();
+    let output = serve(&["--listen", "127.0.0.1:0", "--data", data, "--stop-after", "1s"])
+        .env("SRE_LOG", "info")
+        .output()
+        .unwrap();
     let log = text(&output.stderr);
     assert!(log.contains(agent_sre::cost::PriceBook::PUBLIC_AS_OF), "{log}");
 }

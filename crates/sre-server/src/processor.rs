@@ -41,11 +41,20 @@ const SAMPLE_INTERVAL: i64 = 30;
 /// The version of the state's format; other versions are refused.
 const VERSION: u32 = 2;
 
+/// Returns the limits of a format. Traces of OpenTelemetry are held whole, because their spans arrive in any order; of the other formats,
+/// only what is open is held, so that a quarter of the memory is enough.
+fn limits_of(format: Format, limits: RunLimits) -> RunLimits {
+    match format.as_str() {
+        "otlp" => limits,
+        _ => RunLimits { max_open_bytes: limits.max_open_bytes / 4, ..limits },
+    }
+}
+
 impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
         Self {
             shared,
-            adapters: Format::all().map(|format| (format, format.adapter(limits))).collect(),
+            adapters: Format::all().map(|format| (format, format.adapter(limits_of(format, limits)))).collect(),
             keys: Keys::default(),
             time: ServiceTime::default(),
         }
