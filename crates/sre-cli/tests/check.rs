@@ -291,7 +291,8 @@ fn metrics_pass_promtool() {
     let guards = ["--breakers", "docs/examples/guards/breakers.yaml", "--limits", "docs/examples/guards/limits.yaml"];
     let metrics = sre(&[&arguments[..], &guards].concat(), "").stdout;
     assert!(text(&metrics).contains("sre_slo_sli_ratio{agent=\"support-agent\",slo=\"support-answers\"} 0.945\n"));
-    for metric in ["sre_breaker_state{", "sre_cost_spent_dollars{"] {
+    let of_engines = ["sre_tasks_total{", "sre_events_total ", "sre_llm_calls_total{", "sre_llm_tokens_total{"];
+    for metric in of_engines.into_iter().chain(["sre_breaker_state{", "sre_cost_spent_dollars{"]) {
         assert!(text(&metrics).contains(metric), "{metric}");
     }
     let Some(mut promtool) = outside::program("promtool", "metrics_pass_promtool") else { return };

@@ -30,3 +30,8 @@ pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 pub use request::{OtlpRequest, post, send_spans, unix_nanos};
 pub use spans::{SpanWriter, Spans};
+
+/// Runs the README's example as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
