@@ -17,7 +17,7 @@ use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Timestamp, 
 /// use sre_core::Timestamp;
 /// let mut runs = SpanRuns::new(RunLimits::default(), "node");
 /// let mut events = Vec::new();
-/// let at = |second| Timestamp::from_secs(1_790_000_000 + second);
+/// let at = |second: i64| Timestamp::from_secs(1_790_000_000 + second);
 /// runs.start_run("run", Some("support"), at(0), &mut |event| events.push(event));
 /// runs.start_span("run", "call", OpenSpan::new(SpanKind::Tool, "search", at(1)), &mut |event| events.push(event));
 /// runs.end_span("call", at(3), SpanEnd::default(), &mut |event| events.push(event)).unwrap();
