@@ -13,9 +13,9 @@ pub(crate) struct Line<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) kind: Cow<'a, str>,
     pub(crate) time: Timestamp,
-    /// The agent, if whoever forwards the line names it.
+    /// The agent, if the forwarder sets it.
     pub(crate) agent: Option<String>,
-    /// The conversation, if whoever forwards the line names it.
+    /// The conversation, if the forwarder sets it.
     pub(crate) run_id: Option<String>,
     /// Set on a message.
     pub(crate) id: Option<String>,

@@ -13,7 +13,7 @@ pub(crate) struct Line<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) kind: Cow<'a, str>,
     pub(crate) time: Timestamp,
-    /// The agent, if whoever forwards the event names it.
+    /// The agent, if the forwarder sets it.
     pub(crate) agent: Option<String>,
     pub(crate) event_id: Option<String>,
     pub(crate) parent_event_id: Option<String>,

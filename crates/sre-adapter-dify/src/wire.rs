@@ -12,9 +12,9 @@ use sre_core::{Timestamp, Usd};
 pub(crate) struct Line<'a> {
     #[serde(borrow)]
     pub(crate) event: Cow<'a, str>,
-    /// When it was received, if whoever forwards it says so. Dify's own times are whole seconds.
+    /// When it was received, if the forwarder sets it. Dify's own times are whole seconds.
     pub(crate) time: Option<Timestamp>,
-    /// The agent, if whoever forwards it names it.
+    /// The agent, if the forwarder sets it.
     pub(crate) agent: Option<String>,
     pub(crate) task_id: Option<String>,
     #[serde(borrow)]

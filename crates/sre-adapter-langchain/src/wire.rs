@@ -13,7 +13,7 @@ pub(crate) struct Line<'a> {
     #[serde(borrow)]
     pub(crate) event: Cow<'a, str>,
     pub(crate) time: Timestamp,
-    /// The agent, if whoever forwards the callback names it.
+    /// The agent, if the forwarder sets it.
     pub(crate) agent: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) run_id: Option<String>,

@@ -13,7 +13,7 @@ pub(crate) struct Line<'a> {
     #[serde(borrow)]
     pub(crate) kind: Cow<'a, str>,
     pub(crate) time: Timestamp,
-    /// The agent, if whoever forwards the line names it.
+    /// The agent, if the forwarder sets it.
     pub(crate) agent: Option<String>,
     /// The id of a span, such as `FunctionAgent.run-812a0c32-…`.
     pub(crate) id: Option<String>,

@@ -13,9 +13,9 @@ pub(crate) struct Line<'a> {
     #[serde(borrow)]
     pub(crate) event: Cow<'a, str>,
     pub(crate) time: Timestamp,
-    /// The agent, if whoever forwards the line names it.
+    /// The agent, if the forwarder sets it.
     pub(crate) agent: Option<String>,
-    /// The run, if whoever forwards the line names it.
+    /// The run, if the forwarder sets it.
     pub(crate) run_id: Option<String>,
     pub(crate) kernel: Option<String>,
     pub(crate) plugin: Option<String>,
