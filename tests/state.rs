@@ -308,7 +308,8 @@ async fn serve(folder: &Path, task_timeout: Duration) -> Server {
     let prices = folder.join("prices.yaml");
     std::fs::write(&prices, "prices: []\n").unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
-    let config = Config { listen, data: folder.into(), prices: Some(prices), server_limits, ..Config::default() };
+    let engine_files = BTreeMap::from([("prices", prices)]);
+    let config = Config { listen, data: folder.into(), engine_files, server_limits, ..Config::default() };
     Server::start(config).await.unwrap()
 }
 

@@ -28,7 +28,9 @@ pub mod prelude;
 mod redaction;
 mod runtime;
 
-pub use engines::{AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals};
+pub use engines::{
+    AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals, SettingsError, SettingsFile, settings_files,
+};
 #[cfg(all(feature = "http", feature = "yaml"))]
 pub use exporters::{ExporterConfig, exporter_types, read_exporters};
 #[doc(inline)]

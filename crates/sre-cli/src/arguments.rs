@@ -1,7 +1,50 @@
 //! Values of options that several commands take.
 
-use agent_sre::FailOn;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use agent_sre::{EngineSettings, FailOn, SettingsError, settings_files};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+/// The settings files of engines, by name: an option for each.
+pub(crate) struct EngineFiles(pub(crate) BTreeMap<&'static str, PathBuf>);
+
+impl EngineFiles {
+    /// Returns whether the file of this name is given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Reads the files into `settings`.
+    pub(crate) fn load(&self, settings: &mut EngineSettings) -> Result<(), SettingsError> {
+        settings_files().try_for_each(|file| self.0.get(file.name).map_or(Ok(()), |path| file.load(path, settings)))
+    }
+}
+
+impl clap::Args for EngineFiles {
+    fn augment_args(command: Command) -> Command {
+        let option =
+            |name, help| Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help);
+        settings_files().fold(command, |command, file| command.arg(option(file.name, file.help)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for EngineFiles {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |name| Some((name, matches.get_one::<PathBuf>(name)?.clone()));
+        Ok(Self(settings_files().filter_map(|file| given(file.name)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
+}
 
 /// Returns the parser of `--fail-on`.
 pub(crate) fn fail_on() -> impl TypedValueParser<Value = FailOn> {

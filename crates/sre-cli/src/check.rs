@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use agent_sre::cascade::DetectorConfig;
-use agent_sre::cost::{Limits, PriceBook};
+use agent_sre::cost::PriceBook;
 use agent_sre::event::TaskFinished;
 use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
@@ -17,6 +16,7 @@ use agent_sre::{
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
+use crate::arguments::EngineFiles;
 use crate::breakers::BreakerFindings;
 use crate::costs::CostFindings;
 use crate::findings::Findings;
@@ -47,15 +47,8 @@ pub(crate) struct Args {
     /// The time after which an unfinished task counts as failed.
     #[arg(long, default_value = "10m", value_name = "DURATION")]
     task_timeout: Window,
-    /// Report when the circuit breakers configured by this file would have opened.
-    #[arg(long, value_name = "FILE")]
-    breakers: Option<PathBuf>,
-    /// Add costs to model calls without one, from this file: LiteLLM's price map as JSON, or a price list as YAML.
-    #[arg(long, value_name = "FILE")]
-    prices: Option<PathBuf>,
-    /// Report how spending compares with the cost limits of this file.
-    #[arg(long, value_name = "FILE")]
-    limits: Option<PathBuf>,
+    #[command(flatten)]
+    engines: EngineFiles,
     /// Send alerts about the result to the channels of this file, and wait until they are delivered.
     #[arg(long, value_name = "FILE")]
     notify: Option<PathBuf>,
@@ -140,9 +133,8 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
     settings.slos = specs;
     // The events are of the past.
     settings.takes_actions = false;
-    settings.limits = args.limits.as_deref().map(Limits::load).transpose()?;
-    settings.prices = Some(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public));
-    settings.breakers = args.breakers.as_deref().map(DetectorConfig::load).transpose()?;
+    settings.prices = Some(PriceBook::public());
+    args.engines.load(&mut settings)?;
     Ok(settings)
 }
 
@@ -190,7 +182,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);
     }
     let raised = std::mem::take(&mut *lock(&raised));
-    let public_list = args.prices.is_none().then_some(PriceBook::PUBLIC_AS_OF);
+    let public_list = (!args.engines.has("prices")).then_some(PriceBook::PUBLIC_AS_OF);
     let costs = CostFindings::of(&runtime, raised.costs, public_list, latest);
     let totals = runtime.get::<AgentTotals>();
     let agents: Vec<String> = totals.iter().flat_map(|totals| totals.agents()).map(|report| report.agent).collect();
@@ -200,7 +192,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         input,
         warnings: unseen.warnings(&agents),
         costs,
-        breakers: args.breakers.is_some().then_some(raised.breakers),
+        breakers: args.engines.has("breakers").then_some(raised.breakers),
         timelines: std::mem::take(&mut *lock(&timelines.0)),
         evaluated_at: latest,
     };

@@ -10,6 +10,7 @@ use sre_server::{Config, Overrides, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::arguments::EngineFiles;
 use crate::demo;
 
 #[derive(clap::Args)]
@@ -29,15 +30,8 @@ pub(crate) struct Args {
     /// The file of alert channels.
     #[arg(long, value_name = "FILE")]
     notify: Option<PathBuf>,
-    /// The file of cost limits.
-    #[arg(long, value_name = "FILE")]
-    limits: Option<PathBuf>,
-    /// The file of prices, instead of the public list prices.
-    #[arg(long, value_name = "FILE")]
-    prices: Option<PathBuf>,
-    /// The file of circuit breakers and cascade detection.
-    #[arg(long, value_name = "FILE")]
-    breakers: Option<PathBuf>,
+    #[command(flatten)]
+    engines: EngineFiles,
     /// Stream recorded runs of three agents in, as if they happened now. Without `--data`, their data is in a temporary folder
     /// that is deleted at the end.
     #[arg(long)]
@@ -60,9 +54,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         data: args.data,
         slos: args.slo,
         notify: args.notify,
-        limits: args.limits,
-        prices: args.prices,
-        breakers: args.breakers,
+        engine_files: args.engines.0,
     };
     if demo {
         let folder =
@@ -95,7 +87,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config, demo: bool, stop_after: Option<Window>) -> anyhow::Result<ExitCode> {
     let data = config.data.display().to_string();
-    if config.prices.is_none() {
+    if !config.engine_files.contains_key("prices") {
         let as_of = agent_sre::cost::PriceBook::PUBLIC_AS_OF;
         tracing::info!("Model prices: the public list of {as_of}; `prices` in sre.yaml replaces it");
     }

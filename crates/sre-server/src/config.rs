@@ -1,10 +1,11 @@
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
-use agent_sre::{ExporterConfig, Redaction, Window, read_exporters};
+use agent_sre::{ExporterConfig, Redaction, SettingsFile, Window, read_exporters, settings_files};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -25,12 +26,9 @@ pub struct Config {
     pub slos: Vec<PathBuf>,
     /// The file of alert channels; without it, alerts are only stored, shown and logged.
     pub notify: Option<PathBuf>,
-    /// The file of cost limits.
-    pub limits: Option<PathBuf>,
-    /// The file of prices.
-    pub prices: Option<PathBuf>,
-    /// The file of circuit breakers and cascade detection; without it, the defaults apply and send no alerts.
-    pub breakers: Option<PathBuf>,
+    /// The settings files of engines, by the names of [`settings_files`]: `limits`, `prices`, `breakers`. An engine without one
+    /// runs with its defaults; breakers then send no alerts.
+    pub engine_files: BTreeMap<&'static str, PathBuf>,
     /// How long alerts are kept; overrides the file of channels, whose default is 90 days.
     pub retention: Option<Duration>,
     /// The tokens of clients. Required unless the service listens on a loopback address.
@@ -150,9 +148,7 @@ impl Default for Config {
             data: "sre-data".into(),
             slos: Vec::new(),
             notify: None,
-            limits: None,
-            prices: None,
-            breakers: None,
+            engine_files: BTreeMap::new(),
             retention: None,
             tokens: Vec::new(),
             tls: None,
@@ -169,17 +165,6 @@ impl Default for Config {
 
 /// The JSON Schema of `sre.yaml`, for editors.
 pub const CONFIG_SCHEMA: &str = include_str!("config.schema.json");
-
-/// The settings that name the file of an engine or of the channels: each is read, relative to `sre.yaml`, and watched.
-const FILES: [(&str, PathOf); 4] = [
-    ("notify", |config| &mut config.notify),
-    ("limits", |config| &mut config.limits),
-    ("prices", |config| &mut config.prices),
-    ("breakers", |config| &mut config.breakers),
-];
-
-/// Returns a setting that is the path of a file.
-type PathOf = fn(&mut Config) -> &mut Option<PathBuf>;
 
 const BYTES: &str = "a number of bytes such as 16MiB, above 0";
 
@@ -198,9 +183,7 @@ impl Config {
         let relative = |path: &mut PathBuf| *path = folder.join(&*path);
         relative(&mut config.data);
         config.slos.iter_mut().for_each(relative);
-        for (_, file) in FILES {
-            file(&mut config).iter_mut().for_each(relative);
-        }
+        config.notify.iter_mut().chain(config.engine_files.values_mut()).for_each(relative);
         config.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(relative);
         config.file = Some(path.to_owned());
         Ok(config)
@@ -231,8 +214,9 @@ impl Config {
         set(&mut config.listen, fields.read("listen", "an address such as 127.0.0.1:4318", address)?);
         set(&mut config.data, path(&mut fields, "data")?);
         config.slos = paths(&mut fields, "slos")?;
-        for (name, file) in FILES {
-            *file(&mut config) = path(&mut fields, name)?;
+        config.notify = path(&mut fields, "notify")?;
+        for SettingsFile { name, .. } in settings_files() {
+            config.engine_files.extend(path(&mut fields, name)?.map(|path| (*name, path)));
         }
         config.retention = fields.duration("retention")?;
         if let Some(node) = fields.take("tokens") {
@@ -279,10 +263,9 @@ impl Config {
 
     /// Returns the files that cause a reload when they change: this one and those it names.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let mut config = self.clone();
-        let mut files: Vec<PathBuf> = FILES.iter().filter_map(|(_, file)| file(&mut config).take()).collect();
-        files.extend(config.file);
-        files.extend(config.tls.into_iter().flat_map(|tls| [tls.certificate, tls.key]));
+        let mut files: Vec<PathBuf> = self.engine_files.values().cloned().collect();
+        files.extend(self.notify.iter().chain(&self.file).cloned());
+        files.extend(self.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
         for path in &self.slos {
             match std::fs::read_dir(path) {
                 Ok(folder) => files.extend(folder.flatten().map(|entry| entry.path())),

@@ -9,8 +9,8 @@ use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
 use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
 use agent_sre::{
-    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, EngineSettings, HttpClient, Runtime,
-    RuntimeBuilder, RuntimeError, Severity, Signal, SignalHandler, StoreError,
+    Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, HttpClient, Runtime, RuntimeBuilder,
+    RuntimeError, Severity, Signal, SignalHandler, StoreError,
 };
 
 use crate::loaded_config::{LOG, LoadedConfig};
@@ -73,7 +73,7 @@ impl PreparedEngines {
     /// Creates the engines without state, and checks that the alert channels can be added.
     pub(crate) fn new(config: LoadedConfig, max_agents: usize, clocks: &Clocks) -> Result<Self, EngineSetError> {
         let exhaustion_actions = config.exhaustion_actions();
-        let alerts_on_breakers = config.breakers.is_some();
+        let alerts_on_breakers = config.has_breakers_file;
         let mut alerts = config.notify.options;
         let http: Arc<dyn HttpClient> = Arc::new(Client::new(agent_sre::http::Options::default())?);
         alerts.http = http.clone();
@@ -90,14 +90,9 @@ impl PreparedEngines {
         // A manager that delivers nothing checks the channels as the one of the service does.
         AlertManager::without_thread(AlertOptions { http: http.clone(), ..AlertOptions::default() })
             .add_channels(channels.clone())?;
-        let mut settings = EngineSettings::default();
+        let mut settings = config.engines;
         settings.clock = clocks.engines.clone();
         settings.max_agents = max_agents;
-        settings.slos = config.specs;
-        settings.prices = Some(config.prices);
-        settings.limits = Some(config.limits);
-        settings.breakers = Some(config.breakers.unwrap_or_default());
-        settings.redaction = config.redact;
         let runtime =
             Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
         Ok(Self { runtime, alerts, channels, exhaustion_actions })

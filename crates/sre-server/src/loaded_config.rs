@@ -3,10 +3,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use agent_sre::alerts::{NotifyConfig, NotifyError};
-use agent_sre::cascade::DetectorConfig;
-use agent_sre::cost::{FileError, Limits, PriceBook};
-use agent_sre::slo::{SliRegistry, SloSpec, SpecErrors};
-use agent_sre::{ExporterConfig, Redaction};
+use agent_sre::slo::{SliRegistry, SpecErrors};
+use agent_sre::{EngineSettings, ExporterConfig, SettingsError, settings_files};
 
 use tokio_rustls::TlsAcceptor;
 
@@ -18,14 +16,11 @@ pub(crate) const LOG: &str = "log";
 
 /// The content of the files that the settings name. All are loaded before any takes effect.
 pub(crate) struct LoadedConfig {
-    pub(crate) specs: Vec<SloSpec>,
+    pub(crate) engines: EngineSettings,
     pub(crate) notify: NotifyConfig,
-    pub(crate) limits: Limits,
-    pub(crate) prices: PriceBook,
-    /// `None` if breakers are not configured.
-    pub(crate) breakers: Option<DetectorConfig>,
     pub(crate) exporters: Vec<ExporterConfig>,
-    pub(crate) redact: Option<Redaction>,
+    /// Whether breakers are configured, rather than the defaults.
+    pub(crate) has_breakers_file: bool,
 }
 
 /// The configuration is invalid; the message says where, what was found and what was expected.
@@ -38,12 +33,9 @@ pub enum LoadError {
     /// The file of channels.
     #[error(transparent)]
     Notify(#[from] NotifyError),
-    /// The file of limits or prices.
+    /// The settings file of an engine.
     #[error(transparent)]
-    Costs(#[from] FileError),
-    /// The file of breakers.
-    #[error(transparent)]
-    Breakers(#[from] agent_sre::cascade::SpecError),
+    Engine(#[from] SettingsError),
     /// A channel has a name that the service uses.
     #[error("{}: `name: {LOG}`: the service has a channel of this name, which writes to its log; expected another", .0.display())]
     ReservedChannel(PathBuf),
@@ -64,21 +56,25 @@ pub(crate) const DEFAULT_SLOS: &str = include_str!("default.yaml");
 impl LoadedConfig {
     pub(crate) fn load(config: &Config) -> Result<Self, LoadError> {
         let registry = SliRegistry::default();
-        let specs = match &config.slos[..] {
+        let mut engines = EngineSettings::every_engine();
+        engines.slos = match &config.slos[..] {
             [] => agent_sre::slo::parse(DEFAULT_SLOS, "default.yaml", &registry)?,
             paths => agent_sre::slo::load(paths, &registry)?,
         };
+        for file in settings_files() {
+            if let Some(path) = config.engine_files.get(file.name) {
+                file.load(path, &mut engines)?;
+            }
+        }
+        engines.redaction = config.redact.clone();
         let mut loaded = Self {
-            specs,
+            engines,
             notify: match &config.notify {
                 Some(path) => NotifyConfig::load(path)?,
                 None => NotifyConfig::default(),
             },
-            limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
-            prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public),
-            breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
             exporters: config.exporters.clone(),
-            redact: config.redact.clone(),
+            has_breakers_file: config.engine_files.contains_key("breakers"),
         };
         if let Some(retention) = config.retention {
             loaded.notify.options.retention.age = retention;
@@ -93,7 +89,7 @@ impl LoadedConfig {
 
     /// Returns the action of each objective once its budget is exhausted, by name.
     pub(crate) fn exhaustion_actions(&self) -> BTreeMap<String, agent_sre::slo::ExhaustionAction> {
-        self.specs.iter().map(|spec| (spec.name.clone(), spec.exhaustion_action())).collect()
+        self.engines.slos.iter().map(|spec| (spec.name.clone(), spec.exhaustion_action())).collect()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,27 +17,21 @@ pub struct Overrides {
     pub slos: Vec<PathBuf>,
     /// Overrides [`Config::notify`].
     pub notify: Option<PathBuf>,
-    /// Overrides [`Config::limits`].
-    pub limits: Option<PathBuf>,
-    /// Overrides [`Config::prices`].
-    pub prices: Option<PathBuf>,
-    /// Overrides [`Config::breakers`].
-    pub breakers: Option<PathBuf>,
+    /// Overrides the files in [`Config::engine_files`] that have the same names.
+    pub engine_files: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Config {
     /// Applies settings that take precedence, now and at every reload.
     #[must_use]
     pub fn with_overrides(self, overrides: Overrides) -> Self {
-        let Overrides { listen, data, slos, notify, limits, prices, breakers } = overrides.clone();
+        let Overrides { listen, data, slos, notify, engine_files } = overrides.clone();
         Self {
             listen: listen.unwrap_or(self.listen),
             data: data.unwrap_or(self.data),
             slos: if slos.is_empty() { self.slos } else { slos },
             notify: notify.or(self.notify),
-            limits: limits.or(self.limits),
-            prices: prices.or(self.prices),
-            breakers: breakers.or(self.breakers),
+            engine_files: self.engine_files.into_iter().chain(engine_files).collect(),
             overrides,
             ..self
         }

@@ -1,12 +1,25 @@
 use std::sync::Arc;
 
-use super::{EngineError, EngineSettings};
+use super::{Engine, EngineError, EngineSettings, SettingsFile};
 use crate::RuntimeBuilder;
-use crate::cascade::CascadeDetector;
+use crate::cascade::{CascadeDetector, DetectorConfig};
+
+pub(super) const ENGINE: Engine = Engine {
+    files: &[SettingsFile {
+        name: "breakers",
+        help: "The file of circuit breakers and cascade detection",
+        load: |path, settings| {
+            settings.breakers = Some(DetectorConfig::load(path)?);
+            Ok(())
+        },
+    }],
+    set_defaults: |settings| settings.breakers = Some(DetectorConfig::default()),
+    install,
+};
 
 /// Adds a detector that observes calls. It opens the breaker of an agent whose exhausted objective asks for
 /// `circuit_break`.
-pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
+fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     let Some(config) = &settings.breakers else { return Ok(builder) };
     let detector = Arc::new(CascadeDetector::with_config(config.clone(), settings.clock.clone())?);
     Ok(builder.engine(detector.clone()).handle("circuit_break", detector))

@@ -1,11 +1,37 @@
 use std::sync::Arc;
 
-use super::{EngineError, EngineSettings};
+use super::{Engine, EngineError, EngineSettings, SettingsFile};
 use crate::RuntimeBuilder;
-use crate::cost::{CostGuard, CostObserver, Limits, Pricing};
+use crate::cost::{CostGuard, CostObserver, Limits, PriceBook, Pricing};
+
+pub(super) const ENGINE: Engine = Engine {
+    files: &[
+        SettingsFile {
+            name: "limits",
+            help: "The file of cost limits",
+            load: |path, settings| {
+                settings.limits = Some(Limits::load(path)?);
+                Ok(())
+            },
+        },
+        SettingsFile {
+            name: "prices",
+            help: "The file of prices, instead of the public list prices: LiteLLM's price map as JSON, or a price list as YAML",
+            load: |path, settings| {
+                settings.prices = Some(PriceBook::load(path)?);
+                Ok(())
+            },
+        },
+    ],
+    set_defaults: |settings| {
+        settings.limits = Some(Limits::default());
+        settings.prices = Some(PriceBook::public());
+    },
+    install,
+};
 
 /// Adds a guard that observes costs. It throttles an agent whose exhausted objective asks for `throttle`.
-pub(super) fn install(mut builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
+fn install(mut builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     if let Some(prices) = &settings.prices {
         let pricing = Arc::new(Pricing::new(prices.clone()));
         builder = builder.stage(pricing.clone()).provide(pricing);

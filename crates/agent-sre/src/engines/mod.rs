@@ -3,15 +3,17 @@
 mod cascade;
 #[cfg(feature = "cost")]
 mod cost;
+mod redaction;
 #[cfg(feature = "slo")]
 mod slo;
 mod totals;
 
 pub use totals::{AgentReport, AgentTotals, ModelTotals};
 
+use std::path::Path;
 use std::sync::Arc;
 
-use sre_core::{Clock, EventStage, ExhaustionAction, SystemClock};
+use sre_core::{Clock, ExhaustionAction, SystemClock};
 
 use crate::RuntimeBuilder;
 
@@ -88,22 +90,77 @@ impl Default for EngineSettings {
     }
 }
 
-type Install = fn(RuntimeBuilder, &EngineSettings) -> Result<RuntimeBuilder, EngineError>;
+/// How a program configures and runs an engine.
+struct Engine {
+    /// The files that have its settings.
+    files: &'static [SettingsFile],
+    /// Sets the settings with which it runs in a program that runs every engine.
+    set_defaults: fn(&mut EngineSettings),
+    install: fn(RuntimeBuilder, &EngineSettings) -> Result<RuntimeBuilder, EngineError>,
+}
 
 /// All stages and engines, in the order in which they see an event. To add an engine, add a row.
-static ENGINES: &[Install] = &[
-    |builder, settings| {
-        let stage = settings.redaction.clone().map(|redaction| Arc::new(redaction) as Arc<dyn EventStage>);
-        Ok(stage.into_iter().fold(builder, RuntimeBuilder::stage))
-    },
-    |builder, settings| Ok(totals::install(builder, settings)),
+static ENGINES: &[Engine] = &[
+    redaction::ENGINE,
+    totals::ENGINE,
     #[cfg(feature = "slo")]
-    slo::install,
+    slo::ENGINE,
     #[cfg(feature = "cost")]
-    cost::install,
+    cost::ENGINE,
     #[cfg(feature = "cascade")]
-    cascade::install,
+    cascade::ENGINE,
 ];
+
+/// A file with the settings of an engine: a setting of `sre.yaml`, and an option of `sre serve` and `sre check`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SettingsFile {
+    /// The name of the setting and of the option, such as `limits`.
+    pub name: &'static str,
+    /// What the file has, as the help of the option.
+    pub help: &'static str,
+    load: Load,
+}
+
+/// A file with the settings of an engine is invalid; the message says where, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct SettingsError(Cause);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+type Load = fn(&Path, &mut EngineSettings) -> Result<(), Cause>;
+
+/// Returns the settings files of all engines.
+///
+/// ```
+/// # #[cfg(all(feature = "cascade", feature = "cost"))] {
+/// let names: Vec<&str> = agent_sre::settings_files().map(|file| file.name).collect();
+/// assert_eq!(names, ["limits", "prices", "breakers"]);
+/// # }
+/// ```
+pub fn settings_files() -> impl Iterator<Item = &'static SettingsFile> {
+    ENGINES.iter().flat_map(|engine| engine.files)
+}
+
+impl SettingsFile {
+    /// Reads the file `path` into `settings`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be read or is invalid.
+    pub fn load(&self, path: &Path, settings: &mut EngineSettings) -> Result<(), SettingsError> {
+        (self.load)(path, settings).map_err(SettingsError)
+    }
+}
+
+impl EngineSettings {
+    /// Returns settings with which every engine runs, as in the service: without objectives.
+    pub fn every_engine() -> Self {
+        let mut settings = Self::default();
+        ENGINES.iter().for_each(|engine| (engine.set_defaults)(&mut settings));
+        settings
+    }
+}
 
 impl RuntimeBuilder {
     /// Adds the engines that have settings, and connects them: an exhausted error budget opens the agent's breaker or
@@ -113,6 +170,6 @@ impl RuntimeBuilder {
     ///
     /// Returns an error if settings are invalid, or lack what an objective's `exhaustion_action` needs.
     pub fn engines(self, settings: &EngineSettings) -> Result<Self, EngineError> {
-        ENGINES.iter().try_fold(self, |builder, install| install(builder, settings))
+        ENGINES.iter().try_fold(self, |builder, engine| (engine.install)(builder, settings))
     }
 }

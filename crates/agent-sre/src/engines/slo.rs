@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
-use super::{EngineError, EngineSettings};
+use super::{Engine, EngineError, EngineSettings};
 use crate::RuntimeBuilder;
 use crate::slo::{ExhaustionAction, SliRegistry, SloEngine, SloSpec};
 
-pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
+/// Objectives come from several files and folders, which each program reads.
+pub(super) const ENGINE: Engine = Engine { files: &[], set_defaults: |_| {}, install };
+
+fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     if settings.slos.is_empty() {
         return Ok(builder);
     }

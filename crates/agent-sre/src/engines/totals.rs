@@ -10,12 +10,13 @@ use sre_core::{
     Timestamp, Totals, Usd,
 };
 
-use super::EngineSettings;
-use crate::RuntimeBuilder;
+use super::Engine;
 
-pub(super) fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> RuntimeBuilder {
-    builder.engine(Arc::new(AgentTotals::new(settings.max_agents)))
-}
+pub(super) const ENGINE: Engine = Engine {
+    files: &[],
+    set_defaults: |_| {},
+    install: |builder, settings| Ok(builder.engine(Arc::new(AgentTotals::new(settings.max_agents)))),
+};
 
 /// Totals over all events: overall, by agent and by model. An engine, to be added to a runtime.
 #[derive(Debug)]

@@ -282,9 +282,11 @@ fn config(folder: &Path) -> Config {
     };
     Config {
         slos: vec![write("slos.yaml", SLOS)],
-        limits: Some(write("limits.yaml", LIMITS)),
-        breakers: Some(write("breakers.yaml", BREAKERS)),
-        prices: Some(write("prices.yaml", "prices: []\n")),
+        engine_files: BTreeMap::from([
+            ("limits", write("limits.yaml", LIMITS)),
+            ("breakers", write("breakers.yaml", BREAKERS)),
+            ("prices", write("prices.yaml", "prices: []\n")),
+        ]),
         server_limits: ServerLimits::default(),
         ..Config::default()
     }
