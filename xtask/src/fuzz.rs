@@ -1,7 +1,11 @@
 //! Runs the fuzz targets of `tests/fuzz`, beginning with seeds from the recordings and examples.
 
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, bail};
 use clap::builder::PossibleValuesParser;
@@ -90,6 +94,7 @@ const TARGETS: [Target; 17] = [
 /// The length of the longest seed in bytes. Each mutation of a longer one would take long.
 const LONGEST: usize = 32 << 10;
 const FOLDER: &str = "target/fuzz";
+const TARGET: (&str, &str) = ("CARGO_TARGET_DIR", FOLDER);
 
 /// Returns the parser of target names for `cargo xtask fuzz`.
 pub(crate) fn names() -> PossibleValuesParser {
@@ -102,31 +107,17 @@ pub(crate) fn run(names: &[String], seconds: u64, install: bool) -> anyhow::Resu
         bail!("cargo-fuzz is not installed; `cargo install --locked cargo-fuzz` installs it");
     }
     // Sanitizers need a nightly toolchain. Safe code has no use for them.
-    let environment = [("CARGO_TARGET_DIR", FOLDER)];
-    cargo(&["fuzz", "build", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none"], &environment)?;
+    cargo(&["fuzz", "build", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none"], &[TARGET])?;
     let targets = TARGETS.iter().filter(|target| names.is_empty() || names.iter().any(|name| name == target.name));
-    for target in targets {
-        let (corpus, seeds) = (folder("corpus", target)?, folder("seeds", target)?);
-        target.write_seeds(&seeds)?;
-        let limit = format!("-max_total_time={seconds}");
-        let mut command =
-            cargo_command(&["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none", target.name]);
-        // An input that takes longer, or more memory, is a fault as much as a panic is.
-        command.args([&corpus, &seeds]).args(["--", &limit, "-timeout=10", "-rss_limit_mb=1024", "-verbosity=0"]);
-        command.arg("-print_final_stats=1").envs(environment);
-        // The service syncs its journal, which takes long on a disk.
-        if Path::new("/dev/shm").is_dir() {
-            command.env("TMPDIR", "/dev/shm");
-        }
-        let output = command.output().context("cannot start cargo")?;
-        let printed = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            bail!("{printed}\n{}: an input fails; its file is named above", target.name);
-        }
-        let inputs = printed.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-        println!("{}: {} inputs in {seconds} s", target.name, inputs.unwrap_or_default().trim());
-    }
-    Ok(())
+    let waiting = Mutex::new(targets);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // Each core takes the next target once it is done with one.
+    let work = || std::iter::from_fn(next).try_for_each(|target| target.run(seconds));
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 fn folder(kind: &str, target: &Target) -> anyhow::Result<PathBuf> {
@@ -136,6 +127,28 @@ fn folder(kind: &str, target: &Target) -> anyhow::Result<PathBuf> {
 }
 
 impl Target {
+    fn run(&self, seconds: u64) -> anyhow::Result<()> {
+        let (corpus, seeds) = (folder("corpus", self)?, folder("seeds", self)?);
+        self.write_seeds(&seeds)?;
+        let mut command = cargo_command(&["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none", self.name]);
+        // An input that takes longer, or more memory, is a fault as much as a panic is.
+        let limit = format!("-max_total_time={seconds}");
+        command.args([&corpus, &seeds]).args(["--", &limit, "-timeout=10", "-rss_limit_mb=1024", "-verbosity=0"]);
+        command.arg("-print_final_stats=1").env(TARGET.0, TARGET.1);
+        // The service syncs its journal, which takes long on a disk.
+        if Path::new("/dev/shm").is_dir() {
+            command.env("TMPDIR", "/dev/shm");
+        }
+        let output = command.output().context("cannot start cargo")?;
+        let printed = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            bail!("{printed}\n{}: an input fails; its file is named above", self.name);
+        }
+        let inputs = printed.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+        println!("{}: {} inputs in {seconds} s", self.name, inputs.unwrap_or_default().trim());
+        Ok(())
+    }
+
     fn write_seeds(&self, to: &Path) -> anyhow::Result<()> {
         let mut number = 0;
         for Seeds { folder, endings, prefix } in self.seeds {
