@@ -21,7 +21,8 @@ pub(crate) struct LoadedConfig {
     pub(crate) specs: Vec<SloSpec>,
     pub(crate) notify: NotifyConfig,
     pub(crate) limits: Limits,
-    pub(crate) prices: PriceBook,
+    /// `None` if the built-in list applies.
+    pub(crate) prices: Option<PriceBook>,
     /// `None` if breakers are not configured.
     pub(crate) breakers: Option<DetectorConfig>,
     pub(crate) exporters: Vec<ExporterConfig>,
@@ -75,7 +76,7 @@ impl LoadedConfig {
                 None => NotifyConfig::default(),
             },
             limits: config.limits.as_deref().map(Limits::load).transpose()?.unwrap_or_default(),
-            prices: config.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public),
+            prices: config.prices.as_deref().map(PriceBook::load).transpose()?,
             breakers: config.breakers.as_deref().map(DetectorConfig::load).transpose()?,
             exporters: config.exporters.clone(),
             redact: config.redact.clone(),
