@@ -23,16 +23,18 @@ const PROVIDERS: [&str; 14] = [
 const FIELDS: [&str; 4] =
     ["input_cost_per_token", "cache_read_input_token_cost", "cache_creation_input_token_cost", "output_cost_per_token"];
 
-/// Writes the built-in price list from LiteLLM's price map, `model_prices_and_context_window.json`. The date in
-/// `PriceBook::PUBLIC_AS_OF` is set by hand.
+/// Writes the built-in price list from LiteLLM's price map, `model_prices_and_context_window.json`. Its date is the day on which the
+/// map was last modified.
 pub(crate) fn run(map: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(map).with_context(|| map.display().to_string())?;
     let models: Map<String, Value> = serde_json::from_str(&text).with_context(|| map.display().to_string())?;
     let mut rows: Vec<String> = models.iter().filter_map(|(model, entry)| row(model, entry)).collect();
+    let modified = jiff::Timestamp::try_from(std::fs::metadata(map)?.modified()?)?;
+    let day = modified.to_zoned(jiff::tz::TimeZone::UTC).date();
     rows.sort_by(|a, b| a.split(',').nth(1).cmp(&b.split(',').nth(1)));
-    let list = format!("provider,model,input,cached_input,cache_write,output\n{}\n", rows.join("\n"));
+    let list = format!("# as of {day}\nprovider,model,input,cached_input,cache_write,output\n{}\n", rows.join("\n"));
     std::fs::write("crates/sre-cost/src/public_prices.csv", list)?;
-    println!("{} models; set `PriceBook::PUBLIC_AS_OF`", rows.len());
+    println!("{} models, as of {day}", rows.len());
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! One `use` has the main types of every feature.
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_sre::CostAlertKind;
 use agent_sre::event::{LlmCall, TaskFinished};
 use agent_sre::prelude::*;
 use serde::Serialize;
@@ -125,21 +127,45 @@ fn the_cost_of_a_task_serializes_by_field() {
     assert_eq!(serde_json::to_value(&cost).unwrap(), expected);
 }
 
-/// The names of `to_dict` in the Python package `agent-sre`, as far as they are those of data.
 #[test]
-fn an_objective_in_json_has_the_fields_of_the_python_package() {
-    let success = TaskSuccessRate::new(0.95).unwrap();
-    let slo = Slo::new("answers", vec![Box::new(success)])
-        .unwrap()
-        .with_description("95 % succeed")
-        .with_labels([("team".to_owned(), "support".to_owned())].into());
-    slo.record_event(false);
-    let json = serde_json::to_value(slo.snapshot_at(SystemClock.now())).unwrap();
-    let has = |at: &str, fields: &[&str]| {
-        let object = json.pointer(at).unwrap().as_object().unwrap();
-        fields.iter().for_each(|field| assert!(object.contains_key(*field), "`{field}` in {at}: {object:?}"));
+fn dictionaries_have_exactly_the_fields_of_the_python_package() {
+    let has = |dict: &serde_json::Value, at: &str, fields: &str| {
+        let found: BTreeSet<&str> = dict.pointer(at).unwrap().as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(found, fields.split(' ').collect(), "{at} of {dict}");
     };
-    has("", &["name", "description", "status", "labels", "error_budget", "indicators"]);
-    has("/error_budget", &["total", "consumed", "remaining"]);
-    has("/indicators/0", &["name", "target", "window", "value", "compliance"]);
+    let program = Program::new();
+    program.fail();
+    let slo = program.slo.to_dict();
+    has(&slo, "", "name description status labels error_budget indicators");
+    let budget = "total consumed remaining_percent is_exhausted burn_rate exhaustion_action firing_alerts";
+    has(&slo, "/error_budget", budget);
+    has(&program.slo.budget().to_dict(), "", budget);
+    has(&slo, "/indicators/0", "name target window current_value compliance measurement_count");
+    let summary = program.guard.summary().to_dict();
+    has(&summary, "", "org_monthly_budget org_spent_month org_remaining_month total_records total_alerts agents");
+    let agent = "agent_id daily_limit_usd per_task_limit_usd spent_today_usd remaining_today_usd utilization_percent \
+                 task_count_today avg_cost_per_task throttled killed";
+    has(&summary, "/agents/support", agent);
+    let killed =
+        program.guard.alerts().into_iter().find(|alert| alert.kind == CostAlertKind::Killed).unwrap().to_dict();
+    has(&killed, "", "severity message agent_id current_value threshold action");
+    assert_eq!((&killed["severity"], &killed["action"]), (&"critical".into(), &"kill".into()));
+    let task = program.guard.task("support", "task-0").unwrap().to_dict();
+    has(&task, "", "agent_id task_id cost_usd timestamp breakdown");
+    let alert = &program.alerts.query_alerts(&AlertQuery::default()).unwrap()[0].alert;
+    has(&alert.to_dict(), "", "title message severity source agent_id slo_name timestamp metadata");
+}
+
+#[test]
+fn a_dictionary_of_a_budget_has_its_numbers() {
+    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5).unwrap())]).unwrap();
+    (0..40).for_each(|event| slo.record_event(event % 4 != 0));
+    let expected = serde_json::json!({
+        "total": 0.5, "consumed": 0.5, "remaining_percent": 50.0, "is_exhausted": false, "burn_rate": 0.5,
+        "exhaustion_action": "alert", "firing_alerts": [],
+    });
+    assert_eq!(slo.budget().to_dict(), expected);
+    (0..400).for_each(|_| slo.record_event(false));
+    let spent = slo.budget().to_dict();
+    assert_eq!((&spent["is_exhausted"], &spent["remaining_percent"]), (&true.into(), &0.0.into()));
 }

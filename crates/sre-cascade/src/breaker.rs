@@ -106,10 +106,16 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns the number of consecutive failures, or of those that opened the circuit while it is open; 0 when a sliding window is
-    /// configured.
+    /// Returns the number of consecutive failures, or of failures in the sliding window; while the breaker is open, of those that
+    /// opened it, and while it is half-open, of failed probe calls.
     pub fn failure_count(&self) -> u32 {
-        self.machine.packed().consecutive_failures()
+        let packed = self.machine.packed();
+        match packed.state() {
+            BreakerState::Closed if self.window().is_some() => {
+                self.update(self.clock().now(), |guarded, _, _| guarded.machine.failure_count())
+            }
+            _ => packed.failures(),
+        }
     }
 
     /// Records the success of a call made without a permit.
@@ -179,7 +185,7 @@ impl CircuitBreaker {
                 state => state,
             };
             let mut snapshot = BreakerSnapshot::new(self.target.clone(), state);
-            snapshot.failure_count = machine.packed(false).consecutive_failures();
+            snapshot.failure_count = machine.failure_count();
             snapshot.window = self.window().map(|_| machine.counts());
             snapshot.retry_after_s = left.map(|left| left.as_secs_f64());
             snapshot.opened = machine.opened();

@@ -1,6 +1,6 @@
 use sre_core::BreakerState;
 
-/// What admitting a call depends on, in one word: state, generation, consecutive failures and whether a rate limit is set.
+/// What admitting a call depends on, in one word: state, generation, failures and whether a rate limit is set.
 /// Written under the breaker's lock, read without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PackedState(pub(crate) u64);
@@ -42,7 +42,7 @@ impl PackedState {
         (self.0 >> GENERATION_SHIFT) as u32
     }
 
-    pub(crate) const fn consecutive_failures(self) -> u32 {
+    pub(crate) const fn failures(self) -> u32 {
         (self.0 >> FAILURES_SHIFT & FAILURES) as u32
     }
 }
@@ -59,7 +59,7 @@ mod tests {
                 [(0, 0, false), (u32::MAX, 1_000_000, true), (7, 3, false), (7, 0, true)]
             {
                 let packed = PackedState::new(state, generation, failures, limited);
-                let unpacked = (packed.state(), packed.generation(), packed.consecutive_failures());
+                let unpacked = (packed.state(), packed.generation(), packed.failures());
                 assert_eq!(unpacked, (state, generation, failures));
                 assert_eq!(packed.admits_all(), state == Closed && !limited);
                 assert_eq!(packed.ignores_success(generation), state == Closed && failures == 0);

@@ -17,7 +17,8 @@ use crate::{BreakerConfig, SlidingWindow};
 pub(crate) struct StateMachine {
     state: BreakerState,
     generation: u32,
-    consecutive_failures: u32,
+    /// While closed without a window, failures in a row; while half-open, failed probe calls; while open, the failures that opened it.
+    failures: u32,
     /// Start of the current state, if it is open or half-open.
     since: Timestamp,
     /// How long the breaker stays open, in nanoseconds: half the size of a `Duration`, since breakers are many.
@@ -35,6 +36,9 @@ pub(crate) struct StateMachine {
     #[serde(skip)]
     rng: Rng,
 }
+
+/// The largest number of failures that is reported.
+const MAX_FAILURES: u32 = 1_000_000;
 
 /// [`WindowedCalls`] of half the size.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -81,7 +85,7 @@ impl StateMachine {
         Self {
             state: BreakerState::Closed,
             generation: 0,
-            consecutive_failures: 0,
+            failures: 0,
             since: Timestamp::default(),
             open_for: 0,
             consecutive_opens: 0,
@@ -104,11 +108,22 @@ impl StateMachine {
     }
 
     pub(crate) fn packed(&self, limited: bool) -> PackedState {
-        PackedState::new(self.state, self.generation, self.consecutive_failures, limited)
+        PackedState::new(self.state, self.generation, self.failures, limited)
     }
 
     pub(crate) fn state(&self) -> BreakerState {
         self.state
+    }
+
+    /// Returns the number of failures in a row or in the window; while half-open, of failed probe calls; while open, of the failures
+    /// that opened it. At most 1,000,000.
+    pub(crate) fn failure_count(&self) -> u32 {
+        match &self.window {
+            Some(window) if self.state == BreakerState::Closed => {
+                u32::try_from(window.counts().failed).map_or(MAX_FAILURES, |failed| failed.min(MAX_FAILURES))
+            }
+            _ => self.failures,
+        }
     }
 
     /// Returns when the breaker opened and when it admits probe calls; `None` unless it is open.
@@ -207,6 +222,7 @@ impl StateMachine {
             (BreakerState::HalfOpen, Outcome::Counted { failed, slow }) => {
                 self.probe_results.calls += 1;
                 self.probe_results.failed += u32::from(failed);
+                self.failures = self.probe_results.failed.min(MAX_FAILURES);
                 self.probe_results.slow += u32::from(slow);
                 self.evaluate_probes(config, now, transitions);
             }
@@ -234,16 +250,16 @@ impl StateMachine {
                 self.open(config, now, reason, transitions);
             }
         } else if failed {
-            self.consecutive_failures += 1;
-            if self.consecutive_failures >= config.failure_threshold {
-                let reason = match self.consecutive_failures {
+            self.failures += 1;
+            if self.failures >= config.failure_threshold {
+                let reason = match self.failures {
                     1 => "1 failure".to_owned(),
                     failures => format!("{failures} consecutive failures"),
                 };
                 self.open(config, now, reason, transitions);
             }
         } else {
-            self.consecutive_failures = 0;
+            self.failures = 0;
         }
     }
 
@@ -296,12 +312,9 @@ impl StateMachine {
         reason: String,
         transitions: &mut Vec<Transition>,
     ) {
+        self.failures = if to == BreakerState::Open { self.failure_count() } else { 0 };
         let from = std::mem::replace(&mut self.state, to);
         self.generation = self.generation.wrapping_add(1);
-        // Those that opened the circuit are reported while it is open.
-        if to != BreakerState::Open {
-            self.consecutive_failures = 0;
-        }
         self.since = now;
         (self.probes, self.probe_results) = (0, ProbeResults::default());
         if let Some(window) = &mut self.window {

@@ -41,6 +41,8 @@ struct Model {
     consecutive_opens: i32,
     probes: u32,
     results: Vec<Call>,
+    /// The failures that opened it.
+    opened_by: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -58,6 +60,7 @@ impl Model {
     }
 
     fn transition(&mut self, state: BreakerState) {
+        self.opened_by = if state == BreakerState::Open { self.failures() } else { 0 };
         if state == BreakerState::Open {
             self.consecutive_opens += 1;
         } else if state == BreakerState::Closed {
@@ -113,11 +116,14 @@ impl Model {
         }
     }
 
-    fn consecutive_failures(&self) -> u32 {
-        if self.config.window.is_some() || self.state != BreakerState::Closed {
-            return 0;
-        }
-        self.results.iter().rev().take_while(|call| call.failed).count() as u32
+    fn failures(&self) -> u32 {
+        let count = match (self.state, &self.config.window) {
+            (BreakerState::Open, _) => return self.opened_by,
+            (BreakerState::Closed, None) => self.results.iter().rev().take_while(|call| call.failed).count(),
+            (BreakerState::Closed, Some(_)) => self.window().iter().filter(|call| call.failed).count(),
+            _ => self.results.iter().filter(|call| call.failed).count(),
+        };
+        count as u32
     }
 
     fn rates_reach_thresholds(&self, calls: &[Call], minimum: usize) -> bool {
@@ -148,7 +154,7 @@ impl Model {
                         };
                         self.rates_reach_thresholds(&calls, window.minimum_calls.min(most) as usize)
                     }
-                    None => self.consecutive_failures() >= self.config.failure_threshold,
+                    None => self.failures() >= self.config.failure_threshold,
                 };
                 if opens {
                     self.transition(BreakerState::Open);
@@ -276,6 +282,7 @@ proptest! {
             consecutive_opens: 0,
             probes: 0,
             results: Vec::new(),
+            opened_by: 0,
         };
         let mut permits: Vec<(Permit<&CircuitBreaker>, u64, Timestamp)> = Vec::new();
         for step in steps {
@@ -336,9 +343,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(breaker.state(), model.visible_state());
-            if model.state != BreakerState::Open {
-                prop_assert_eq!(breaker.failure_count(), model.consecutive_failures());
-            }
+            prop_assert_eq!(breaker.failure_count(), model.failures());
         }
         // Every transition was signalled, and each begins in the state where the one before ended.
         let changes = changes.lock().unwrap();

@@ -6,11 +6,14 @@ use sre_server::{CONFIG_SCHEMA, Config, Scope, Token};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Check a configuration file, and every file that it names.
+    /// Check a configuration file, every file that it names, the address and the data folder.
     Check {
         /// The configuration file.
         #[arg(default_value = "sre.yaml")]
         file: PathBuf,
+        /// Check what a running service would reload: neither the address nor the data folder.
+        #[arg(long)]
+        reload: bool,
     },
     /// Generate a token, and the configuration line that accepts it.
     Token {
@@ -35,9 +38,9 @@ pub(crate) enum TokenScope {
 
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Check { file } => {
+        Command::Check { file, reload } => {
             let config = Config::load(&file)?;
-            let objectives = config.check()?;
+            let objectives = if reload { config.check_reload()? } else { config.check()? };
             let counted = if objectives == 1 { "objective" } else { "objectives" };
             anstream::println!("{}: valid, {objectives} {counted}", file.display());
         }

@@ -384,6 +384,34 @@ fn an_indicator_that_misses_its_target_reaches_the_exit_code() {
     }
 }
 
+/// What a newcomer sees who misses two targets.
+#[test]
+fn the_reasons_for_a_status_are_under_the_headline() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let slo = "name: answers\nindicators:\n  - {type: task_success_rate, target: 0.9}\n  - {type: response_latency, target_ms: 2000}\n  \
+               - {type: cost_per_task, target_usd: 0.10}\n";
+    std::fs::write(file.path(), slo).unwrap();
+    let arguments = ["check", "--slo", file.path().to_str().unwrap(), "--from", "sre", "-"];
+    let printed = text(&sre(&arguments, &slow_tasks(100, ",\"cost_usd\":\"0.25\"")).stdout);
+    let first: Vec<&str> = printed.lines().take(4).collect();
+    let expected = [
+        " CRITICAL  answers · a",
+        "  critical: response_latency: Burn rate 20.0 over the last 1h (threshold 10): 100 of 100 samples bad. Its error budget is consumed 20 times over.",
+        "  warning: cost_per_task: $0.25 on average over 100 samples, expected at most $0.1.",
+    ];
+    assert_eq!(first[..3], expected, "{printed}");
+    assert!(first[3].starts_with("  good      100 % of 100 events"), "{printed}");
+
+    // The objective's own budget names its indicator, too.
+    let printed = text(&sre(&arguments, &tasks(300, 100)).stdout);
+    let second = printed.lines().nth(1).unwrap_or_default();
+    assert!(
+        second.starts_with("  warning: task_success_rate: burn rate 2.5 over 1h and 5m, at least 2: 100 of 400 bad"),
+        "{printed}"
+    );
+    assert!(printed.contains("overspent by 150 % (task_success_rate)"), "{printed}");
+}
+
 #[test]
 fn a_first_run_is_priced_by_the_public_list_and_a_file_of_prices_replaces_it() {
     let run = slow_tasks(1, "");

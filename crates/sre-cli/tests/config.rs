@@ -16,7 +16,7 @@ fn configuration_errors_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "slo.yaml", SLO);
     let check = |settings: &str| {
-        let file = write(folder.path(), "sre.yaml", settings);
+        let file = write(folder.path(), "sre.yaml", &format!("{settings}listen: 127.0.0.1:0\n"));
         let output = sre(&["config", "check", &file], "");
         (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
     };
@@ -75,6 +75,8 @@ fn what_stops_a_start_fails_the_check() {
         ("tls: {certificate: cert.pem, key: missing.pem}\n", "missing.pem"),
         ("tls: {certificate: cert.pem, key: key.pem}\n", "cert.pem: "),
         ("data: file\n", "file: "),
+        ("data: file/new/data\n", "file/new/data: "),
+        ("data: /proc/data\n", "/proc/data: "),
     ] {
         let listen = if settings.starts_with("listen") { "" } else { "listen: 127.0.0.1:0\n" };
         let data = if settings.starts_with("data") { "" } else { "data: data\n" };
@@ -89,4 +91,44 @@ fn what_stops_a_start_fails_the_check() {
             assert_eq!(text(&served.stderr).lines().last(), printed.lines().last(), "{settings}");
         }
     }
+}
+
+/// A folder that exists, is in use, or cannot be opened, and an address that is taken.
+#[test]
+fn the_check_finds_what_other_processes_hold_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "slo.yaml", SLO);
+    let check = |listen: &str, data: &str, more: &[&str]| {
+        let settings = format!("slos: [slo.yaml]\nlisten: {listen}\ndata: {data}\n");
+        let file = write(folder.path(), "sre.yaml", &settings);
+        let output = sre(&[&["config", "check", &file], more].concat(), "");
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let free = "127.0.0.1:0";
+    assert_eq!(check(free, "a/new/folder", &[]).0, 0);
+    assert!(!folder.path().join("a").exists());
+
+    let taken = std::net::TcpListener::bind(free).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, printed) = check(&address, "data", &[]);
+    assert!(code == 2 && printed.contains(&format!("cannot listen on {address}: ")), "{printed}");
+    assert_eq!(check(&address, "data", &["--reload"]).0, 0, "a running service has the address itself");
+
+    // As a service has it.
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let journal = agent_sre::sqlite::SqliteJournal::open(folder.path().join("data/journal.db"), 1 << 30).unwrap();
+    let (code, printed) = check(free, "data", &[]);
+    assert!(code == 2 && printed.contains("journal.db: in use by another process"), "{printed}");
+    assert_eq!(check(free, "data", &["--reload"]).0, 0);
+    drop(journal);
+    let names = || {
+        let files = std::fs::read_dir(folder.path().join("data")).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!((check(free, "data", &[]).0, names()), (0, vec!["journal.db".to_owned()]));
+    std::fs::write(folder.path().join("data/alerts.db"), "not a database".repeat(100)).unwrap();
+    let (code, printed) = check(free, "data", &[]);
+    assert!(code == 2 && printed.contains("alerts.db: "), "{printed}");
 }

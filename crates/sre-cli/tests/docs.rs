@@ -5,6 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Returns the commands in the `console` blocks of a page, each with the output shown below it.
@@ -85,6 +87,7 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
         &["gate"],
         &["export"],
         &["exporters", "test"],
+        &["config", "check"],
         &["config", "token"],
         &["alerts", "test"],
         &["alerts", "list"],
@@ -99,6 +102,33 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
         }
     }
     assert!(count >= 20);
+}
+
+/// The sample on the page is what the command prints for the example, with rounded numbers, and lists cut to their first entry.
+#[test]
+fn the_json_on_the_page_is_what_the_command_prints() {
+    fn compare(shown: &Value, printed: &Value, at: &str) {
+        match (shown, printed) {
+            (Value::Object(shown), Value::Object(printed)) => {
+                assert_eq!(shown.keys().collect::<Vec<_>>(), printed.keys().collect::<Vec<_>>(), "the fields of {at}");
+                shown.iter().for_each(|(field, value)| compare(value, &printed[field], &format!("{at}.{field}")));
+            }
+            (Value::Array(shown), Value::Array(printed)) => {
+                assert!(!shown.is_empty() && shown.len() <= printed.len(), "{at}");
+                shown.iter().zip(printed).for_each(|(shown, printed)| compare(shown, printed, at));
+            }
+            (Value::Number(shown), Value::Number(printed)) => {
+                let [shown, printed] = [shown, printed].map(|number| number.as_f64().unwrap());
+                assert!((shown - printed).abs() < 0.001, "{at}: {printed}");
+            }
+            _ => assert_eq!(shown, printed, "{at}"),
+        }
+    }
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/cli.md")).unwrap();
+    let sample = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let events = std::fs::read_to_string(Path::new(ROOT).join("docs/examples/events.jsonl")).unwrap();
+    let (_, printed, _) = common::check(common::SLO, &events, &[]);
+    compare(&serde_json::from_str(sample).unwrap(), &printed, "");
 }
 
 /// The first YAML on the page is the example file, which is valid; the tables list every channel type and field.
@@ -146,7 +176,7 @@ fn the_exporters_on_the_page_are_valid() {
         std::fs::write(file.path(), block).unwrap();
         let names = block.split("${").skip(1).filter_map(|rest| rest.split('}').next());
         let output = Command::new(env!("CARGO_BIN_EXE_sre"))
-            .args(["config", "check"])
+            .args(["config", "check", "--reload"])
             .arg(file.path())
             .envs(names.map(|name| (name, "a-key")))
             .output()

@@ -5,8 +5,9 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agent_sre::HttpClient;
 use agent_sre::http::{Client, Options};
+use agent_sre::sqlite::SqliteJournal;
+use agent_sre::{HttpClient, JournalStore};
 use common::Service;
 use http::Request;
 use serde_json::Value;
@@ -77,18 +78,50 @@ impl Receiver {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_incident_begins_once_and_ends_once_after_kills() {
-    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::default());
-    let server = receiver.listen().await;
+/// Writes the configuration of a service that sends alerts to `receiver`.
+fn configured(receiver: &MockServer, more: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
     let write = |name, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write("slos.yaml", SLOS);
-    write("notify.yaml", &format!("channels: [{{type: webhook, url: \"{}\"}}]\n", server.uri()));
-    write(
-        "sre.yaml",
-        "listen: 127.0.0.1:0\ndata: data\nslos: [slos.yaml]\nnotify: notify.yaml\nmax_agents: 10000\nsnapshot_after: 100kB\n",
-    );
-    let agents: Vec<String> = (0..AGENTS).map(|agent| format!("agent-{agent}")).collect();
+    write("notify.yaml", &format!("channels: [{{type: webhook, url: \"{}\"}}]\n", receiver.uri()));
+    let settings = "listen: 127.0.0.1:0\ndata: data\nslos: [slos.yaml]\nnotify: notify.yaml\nmax_agents: 10000\n";
+    write("sre.yaml", &format!("{settings}{more}"));
+    folder
+}
+
+fn agents(count: usize) -> Vec<String> {
+    (0..count).map(|agent| format!("agent-{agent}")).collect()
+}
+
+/// Until a state is saved, the journal alone has what happened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_before_the_first_save_loses_no_incident() {
+    let receiver = Receiver::default();
+    let server = receiver.listen().await;
+    let folder = configured(&server, "");
+    let agents = agents(50);
+    let service = Service::start(folder.path(), "off");
+    service.send(&agents, 2, false).await;
+    drop(service);
+    let journal = SqliteJournal::open(folder.path().join("data/journal.db"), 1 << 30).unwrap();
+    let covered = journal.snapshot().unwrap().map_or(0, |(last, _)| last);
+    assert_eq!(covered, 0, "no saved state has the tasks yet");
+    drop(journal);
+    let service = Service::start(folder.path(), "off");
+    receiver.until(100, |incident| incident.begins > 0).await;
+    service.send(&agents, 8, true).await;
+    receiver.until(100, |incident| incident.ends > 0).await;
+    for (key, incident) in receiver.0.lock().unwrap().iter() {
+        assert!(incident.is_whole(), "{key}: {incident:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_incident_begins_once_and_ends_once_after_kills() {
+    let receiver = Receiver::default();
+    let server = receiver.listen().await;
+    let folder = configured(&server, "snapshot_after: 100kB\n");
+    let agents = agents(AGENTS);
 
     let mut service = Service::start(folder.path(), "off");
     for success in [false, true] {

@@ -71,7 +71,7 @@ async fn the_exit_code_of_gate_says_whether_a_deploy_is_allowed() {
     }
     let without_scheme = service.url.trim_start_matches("http://");
     let output = sre(&["gate", "--url", without_scheme], "");
-    let reason = "answers of bad: exhausted. The error budget is exhausted. Burn rate 20.0 over the last 1h";
+    let reason = "answers of bad: exhausted. The error budget of task_success_rate is exhausted. Burn rate 20.0 over the last 1h";
     assert!(text(&output.stdout).starts_with(reason), "{}", text(&output.stdout));
     let unreachable = sre(&["gate", "--url", "http://127.0.0.1:1"], "");
     assert_eq!(unreachable.status.code(), Some(2), "an unreachable service allows no deploy");

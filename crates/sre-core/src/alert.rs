@@ -80,6 +80,20 @@ impl Alert {
         }
     }
 
+    /// Returns the fields of `Alert.to_dict` in the Python package `agent-sre`; `timestamp` is when the problem began.
+    pub fn to_dict(&self) -> serde_json::Value {
+        serde_json::json!({
+            "title": self.title,
+            "message": self.message,
+            "severity": self.severity,
+            "source": self.source,
+            "agent_id": self.agent_id,
+            "slo_name": self.slo_name,
+            "timestamp": self.starts_at,
+            "metadata": self.metadata,
+        })
+    }
+
     /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source. An alert about no agent
     /// and no objective has its title in their place, so its resolution needs the same title.
     pub fn key(&self) -> Cow<'_, str> {

@@ -155,7 +155,8 @@ pub struct BreakerSnapshot {
     pub target: Target,
     /// The state.
     pub state: BreakerState,
-    /// Consecutive failures; 0 when a sliding window is configured.
+    /// Consecutive failures, or failures in the sliding window; while open, those that opened the breaker; while half-open, failed
+    /// probe calls.
     pub failure_count: u32,
     /// Calls in the sliding window, when one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -131,6 +131,31 @@ impl CostAlert {
     pub fn new(at: Timestamp, scope: CostScope, spent_usd: Usd, limit_usd: Usd, kind: CostAlertKind) -> Self {
         Self { at, scope, spent_usd, limit_usd, kind }
     }
+
+    /// Returns the fields of `CostAlert.to_dict` in the Python package `agent-sre`: `current_value` and `threshold` are amounts in US
+    /// dollars.
+    pub fn to_dict(&self) -> serde_json::Value {
+        let share = |threshold: f64| Usd::from_nanos((self.limit_usd.nanos() as f64 * threshold).round() as i64);
+        let (current_value, threshold) = match self.kind {
+            CostAlertKind::Threshold { threshold } => (self.spent_usd, share(threshold)),
+            CostAlertKind::Anomaly { cost_usd, median_usd, .. } => (cost_usd, median_usd),
+            CostAlertKind::Runaway { minute_usd, usual_usd } => (minute_usd, usual_usd),
+            _ => (self.spent_usd, self.limit_usd),
+        };
+        let action = match self.kind {
+            CostAlertKind::Throttled { .. } => "throttle",
+            CostAlertKind::Killed => "kill",
+            _ => "alert",
+        };
+        serde_json::json!({
+            "severity": self.clone().into_signal().severity,
+            "message": self.kind.to_string(),
+            "agent_id": self.scope.agent_name(),
+            "current_value": current_value,
+            "threshold": threshold,
+            "action": action,
+        })
+    }
 }
 
 /// The kind of a [`CostAlert`].

@@ -1,6 +1,6 @@
 use crate::{
-    AgentEvent, Counts, ExponentialHistogram, IndicatorSnapshot, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, Timestamp, Window,
+    AgentEvent, Counts, EventKind, ExponentialHistogram, IndicatorSnapshot, SliReading, SliSpec, StateError,
+    StateReader, StateWriter, Timestamp, Window,
 };
 
 /// A service level indicator: a measurement of an agent, compared with a target.
@@ -51,13 +51,22 @@ pub trait Sli: Send + Sync {
 
     /// Returns the numbers of good and bad samples in any window that ends at `now`, or `None` if samples are neither, as those of
     /// a mean. An indicator with counts has an error budget of its own.
+    ///
+    /// Its objective asks once for the longest window that it will need, before the first sample. The series of this crate then keep
+    /// counts for so long.
     fn counts(&self, _window: Window, _now: Timestamp) -> Option<Counts> {
         None
     }
 
-    /// Prepares an indicator with counts for windows from `shortest` to `longest`, besides its own. Called before the first sample;
-    /// samples from before are lost. By default [`counts`](Self::counts) has the windows that its series covers.
-    fn cover(&mut self, _shortest: Window, _longest: Window) {}
+    /// Prepares an indicator with counts for windows from `shortest` to `longest`, besides its own. Called before the first sample.
+    /// Without it, windows below 50 s may be inexact.
+    fn cover(&self, _shortest: Window, _longest: Window) {}
+
+    /// Returns the kind of events of which each is one sample, which is good if the event succeeded; by default `None`. If the
+    /// objective counts the same events, the indicator shares its error budget.
+    fn counts_outcomes_of(&self) -> Option<EventKind> {
+        None
+    }
 
     /// Returns the distribution of all samples since the indicator began, in base units, or `None` if it keeps none.
     fn histogram(&self) -> Option<ExponentialHistogram> {
@@ -99,11 +108,12 @@ impl<S: Sli + ?Sized> Sli for std::sync::Arc<S> {
         (**self).counts(window, now)
     }
 
-    /// An indicator that is shared already stays as it is.
-    fn cover(&mut self, shortest: Window, longest: Window) {
-        if let Some(own) = Self::get_mut(self) {
-            own.cover(shortest, longest);
-        }
+    fn cover(&self, shortest: Window, longest: Window) {
+        (**self).cover(shortest, longest);
+    }
+
+    fn counts_outcomes_of(&self) -> Option<EventKind> {
+        (**self).counts_outcomes_of()
     }
 
     fn histogram(&self) -> Option<ExponentialHistogram> {

@@ -20,14 +20,14 @@ pub struct SliSpec {
     pub percentile: Option<f64>,
 }
 
-/// An invalid bound of an indicator.
+/// An invalid bound or window of an indicator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("`{indicator}`: `{field}`: found {found}, expected {expected}")]
 #[non_exhaustive]
 pub struct InvalidSli {
     /// The indicator's name.
     pub indicator: String,
-    /// The bound: `target` or `percentile`.
+    /// The field: `target`, `percentile`, or `window` in seconds.
     pub field: &'static str,
     /// The value found.
     pub found: f64,
@@ -95,6 +95,10 @@ impl SliSpec {
         };
         if !is_valid {
             return Err(InvalidSli { indicator: name, field: "target", found: target, expected });
+        }
+        if matches!(unit, Unit::Ratio | Unit::Milliseconds) && window < Window::SHORTEST_COUNTED {
+            let (found, expected) = (window.as_secs_f64(), "at least 0.02 seconds");
+            return Err(InvalidSli { indicator: name, field: "window", found, expected });
         }
         Ok(Self { name, target, direction, unit, window, percentile: None })
     }
@@ -171,6 +175,17 @@ pub enum Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_too_short_to_count_are_refused() {
+        for (window, is_valid) in [("1ms", false), ("19ms", false), ("20ms", true), ("500ms", true)] {
+            let window = window.parse().unwrap();
+            assert_eq!(SliSpec::ratio_at_least("success", 0.9, window).is_ok(), is_valid, "{window}");
+            assert_eq!(SliSpec::at_most("latency", 1.0, Unit::Milliseconds, window).is_ok(), is_valid, "{window}");
+        }
+        let error = SliSpec::ratio_at_most("failures", 0.1, "1ms".parse().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "`failures`: `window`: found 0.001, expected at least 0.02 seconds");
+    }
 
     #[test]
     fn bounds_that_cannot_be_met_or_missed_are_refused() {

@@ -220,6 +220,33 @@ mod tests {
     }
 
     #[test]
+    fn now_is_the_time_of_the_system() {
+        let since_epoch = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let before = since_epoch();
+        let now = u128::try_from(Timestamp::now().as_nanos()).unwrap();
+        assert!((before..=since_epoch()).contains(&now));
+    }
+
+    #[test]
+    fn text_is_parsed_in_both_forms_and_errors_say_what_was_found() {
+        for (text, nanos) in [
+            ("2026-11-23T03:00:23Z", 1_795_402_823_000_000_000),
+            ("2026-11-23T04:00:23.5+01:00", 1_795_402_823_500_000_000),
+            ("1970-01-01T00:00:00Z", 0),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().map(Timestamp::as_nanos), Ok(nanos), "{text}");
+        }
+        for text in
+            ["", "yesterday", "2026-11-23", "2026-13-01T00:00:00Z", "1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z"]
+        {
+            let error = text.parse::<Timestamp>().unwrap_err();
+            let source: &dyn std::error::Error = &error;
+            assert!(source.to_string().starts_with("found "), "{text}: {source}");
+            assert!(source.to_string().contains(text), "{text}: {source}");
+        }
+    }
+
+    #[test]
     fn both_forms_are_parsed_and_impossible_times_rejected() {
         for (json, nanos) in [
             ("0", 0),

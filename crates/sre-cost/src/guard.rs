@@ -44,6 +44,8 @@ pub struct CostGuard {
     pub(crate) notifier: Notifier,
     pub(crate) exhausted: Mutex<Exhausted>,
     store: Option<BlockingStore>,
+    /// What was spent before there was a store.
+    unstored: LedgerTotals,
     next_id: AtomicU64,
 }
 
@@ -72,15 +74,26 @@ impl CostGuard {
         Ok(Self::build(limits, Arc::new(SystemClock)))
     }
 
-    /// Replaces the clock. Forgets what was spent so far, and reads it again if there is a store. A failed read is counted.
+    /// Replaces the clock. What was spent so far counts toward the new clock's day and month, except that what is in a store counts
+    /// toward the day and month for which it is stored. A failed read of the store is counted.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        let mut guard = Self::build(self.ledger.limits, clock);
-        if let Some(store) = self.store {
-            if let Some(totals) = store.totals_or_count(guard.ledger.period()) {
-                guard.ledger.restore(totals);
+        let (totals, tasks, throttled) = (self.ledger.totals(), self.ledger.task_costs(), self.ledger.throttled_by());
+        let guard = Self { ledger: Ledger::new(self.ledger.limits, clock), ..self };
+        guard.ledger.restore_task_costs(tasks);
+        match &guard.store {
+            None => guard.ledger.restore(totals),
+            Some(store) => {
+                guard.ledger.restore(guard.unstored.clone());
+                if let Some(stored) = store.totals_or_count(guard.ledger.period()) {
+                    guard.ledger.restore(stored);
+                }
             }
-            guard.store = Some(store);
+        }
+        let now = guard.ledger.clock.now();
+        for (agent, key) in throttled {
+            // The alert of it was sent before.
+            drop(guard.ledger.throttle(&agent, &key, "", now));
         }
         guard
     }
@@ -92,6 +105,7 @@ impl CostGuard {
     /// reservation are checked against what this process knows. A write that fails is counted, and denies nothing.
     pub fn with_store(mut self, store: Arc<dyn LedgerStore>) -> Result<Self, StoreError> {
         let store = BlockingStore::new(store);
+        self.unstored = self.ledger.totals();
         self.ledger.restore(store.totals(self.ledger.period())?);
         self.store = Some(store);
         Ok(self)
@@ -143,6 +157,7 @@ impl CostGuard {
             notifier: Notifier::default(),
             exhausted: Mutex::default(),
             store: None,
+            unstored: LedgerTotals::default(),
             // Random, so that ids of processes that share a store, and from before a restart, do not collide.
             next_id: AtomicU64::new(RandomState::new().hash_one("reservation")),
         }

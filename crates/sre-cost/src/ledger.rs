@@ -109,7 +109,7 @@ impl Ledger {
         for (agent, spent, tasks) in totals.agents {
             if let Some(account) = self.account(AgentKey::new(&agent), None) {
                 let mut account = lock(&account);
-                account.details.tasks_today = tasks;
+                account.details.tasks_today += tasks;
                 account.overall.restore(spent.nanos(), &self.limits, &self.clock);
             }
         }

@@ -4,13 +4,13 @@ use sre_core::{Timestamp, Usd};
 
 use crate::price::{ModelPrice, PriceBook};
 
-/// Dollars per million tokens: `provider,model,input,cached_input,cache_write,output`, written by `cargo xtask prices` from LiteLLM's
-/// price map (MIT licence).
+/// The date of the list, `# as of DATE`, and dollars per million tokens: `provider,model,input,cached_input,cache_write,output`.
+/// Written by `cargo xtask prices` from LiteLLM's price map (MIT licence).
 const PRICES: &str = include_str!("public_prices.csv");
 
 impl PriceBook {
-    /// When the providers' public list prices of [`public`](Self::public) were collected.
-    pub const PUBLIC_AS_OF: &str = "November 2026";
+    /// When the providers' public list prices of [`public`](Self::public) were collected, as the list itself says.
+    pub const PUBLIC_AS_OF: &str = as_of(PRICES);
 
     /// Returns the public list prices of the main providers, for all times. A model is found by its name with and without the
     /// provider in front.
@@ -25,7 +25,7 @@ impl PriceBook {
     pub fn public() -> Self {
         let mut book = Self::default();
         let mut bare: BTreeMap<&str, Vec<ModelPrice>> = BTreeMap::new();
-        for (model, price) in PRICES.lines().skip(1).filter_map(row) {
+        for (model, price) in PRICES.lines().skip(2).filter_map(row) {
             if let Some((_, name)) = model.rsplit_once('/') {
                 bare.entry(name).or_default().push(price.clone());
             }
@@ -42,6 +42,17 @@ impl PriceBook {
     }
 }
 
+/// Returns the date in the first line of a list, after `# as of `.
+const fn as_of(list: &str) -> &str {
+    let (before, rest) = list.split_at(8);
+    assert!(matches!(before.as_bytes(), b"# as of "), "expected `# as of DATE` in the first line");
+    let mut length = 0;
+    while rest.as_bytes()[length] != b'\n' {
+        length += 1;
+    }
+    rest.split_at(length).0
+}
+
 fn row(line: &str) -> Option<(&str, ModelPrice)> {
     let mut fields = line.split(',').skip(1);
     let model = fields.next()?;
@@ -56,11 +67,17 @@ mod tests {
 
     #[test]
     fn every_line_is_a_price() {
-        for line in PRICES.lines().skip(1) {
+        for line in PRICES.lines().skip(2) {
             let (model, price) = row(line).unwrap_or_else(|| panic!("{line}"));
             assert!(!model.is_empty() && price.input.or(price.output).is_some(), "{line}");
             assert_eq!(line.split(',').count(), 6, "{line}");
         }
+    }
+
+    #[test]
+    fn the_list_has_the_date_in_its_first_line() {
+        assert_eq!(PRICES.lines().next(), Some(&*format!("# as of {}", PriceBook::PUBLIC_AS_OF)));
+        assert!(PRICES.lines().nth(1).is_some_and(|header| header.starts_with("provider,model,input")));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -73,6 +74,22 @@ impl AgentBudget {
         Some(Usd::from_nanos(self.spent_today_usd.nanos() / tasks))
     }
 
+    /// Returns the fields of `AgentBudget.to_dict` in the Python package `agent-sre`.
+    pub fn to_dict(&self) -> serde_json::Value {
+        serde_json::json!({
+            "agent_id": self.agent,
+            "daily_limit_usd": self.daily_limit_usd,
+            "per_task_limit_usd": self.per_task_limit_usd,
+            "spent_today_usd": self.spent_today_usd,
+            "remaining_today_usd": self.remaining_today_usd(),
+            "utilization_percent": self.utilization_percent(),
+            "task_count_today": self.tasks_today,
+            "avg_cost_per_task": self.avg_cost_per_task(),
+            "throttled": self.throttled(),
+            "killed": self.killed(),
+        })
+    }
+
     fn of(agent: &str, account: &Account) -> Self {
         Self {
             agent: agent.to_owned(),
@@ -83,6 +100,22 @@ impl AgentBudget {
             tasks_today: account.details.tasks_today,
             status: account.overall.status,
         }
+    }
+}
+
+impl CostSummary {
+    /// Returns the fields of `CostGuard.summary` in the Python package `agent-sre`; `total_records` is the number of tasks with costs
+    /// today, since single costs are not kept.
+    pub fn to_dict(&self) -> serde_json::Value {
+        let agents: BTreeMap<&str, _> = self.agents.iter().map(|budget| (&*budget.agent, budget.to_dict())).collect();
+        serde_json::json!({
+            "org_monthly_budget": self.org_monthly_limit_usd,
+            "org_spent_month": self.org_spent_month_usd,
+            "org_remaining_month": self.org_remaining_month_usd,
+            "total_records": self.agents.iter().map(|budget| budget.tasks_today).sum::<u64>(),
+            "total_alerts": self.alerts,
+            "agents": agents,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use rustc_hash::FxHashMap;
@@ -40,6 +40,18 @@ pub(crate) struct TaskSpent {
 }
 
 impl TaskCost {
+    /// Returns the fields of `CostRecord.to_dict` in the Python package `agent-sre`, of the whole task.
+    pub fn to_dict(&self) -> serde_json::Value {
+        let breakdown: BTreeMap<&str, Usd> = self.breakdown.iter().map(|(name, amount)| (&**name, *amount)).collect();
+        serde_json::json!({
+            "agent_id": self.agent,
+            "task_id": self.task,
+            "cost_usd": self.spent_usd,
+            "timestamp": self.last_at,
+            "breakdown": breakdown,
+        })
+    }
+
     /// Returns what is saved; `name` names a model with per-agent limits.
     pub(crate) fn saved<'a>(&self, name: impl Fn(u32) -> &'a str) -> SavedTask {
         let Self { agent, task, spent_usd, breakdown, last_at, on_models } = self.clone();

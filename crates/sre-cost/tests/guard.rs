@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sre_core::{
-    AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, Observe, Persist, StateReader,
-    StateWriter, Timestamp, Usd,
+    AgentEvent, Clock, CostAlert, CostAlertKind, CostScope, CostStatus, ManualClock, MemoryLedger, Observe, Persist,
+    StateReader, StateWriter, Timestamp, Usd,
 };
 use sre_cost::{AgentBudget, CostGuard, CostObserver, CostSummary, CostsSnapshot, Denied, Limits, ScopeLimits, Spend};
 
@@ -33,6 +33,57 @@ fn ten() -> Limits {
 
 fn kinds(alerts: &[CostAlert]) -> Vec<&CostAlertKind> {
     alerts.iter().map(|alert| &alert.kind).collect()
+}
+
+#[test]
+fn the_order_of_builders_does_not_matter() {
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Clock,
+        Store,
+        Charge,
+    }
+    use Step::{Charge, Clock, Store};
+    let noon = at("2026-11-23T12:00:00Z");
+    for steps in [
+        [Clock, Store, Charge],
+        [Clock, Charge, Store],
+        [Store, Clock, Charge],
+        [Store, Charge, Clock],
+        [Charge, Clock, Store],
+        [Charge, Store, Clock],
+    ] {
+        let mut guard = CostGuard::with_limits(ten()).unwrap().with_clock(Arc::new(ManualClock::new(noon)));
+        for step in steps {
+            guard = match step {
+                Clock => guard.with_clock(Arc::new(ManualClock::new(noon.saturating_add(HOUR)))),
+                Store => guard.with_store(Arc::new(MemoryLedger::default())).unwrap(),
+                Charge => {
+                    guard.record_cost("a", "t", usd("8.5"), &[]).unwrap();
+                    guard
+                }
+            };
+        }
+        let budget = guard.budget("a");
+        let found = (budget.spent_today_usd, budget.tasks_today, budget.throttled(), guard.org_spent_month());
+        assert_eq!(found, (usd("8.5"), 1, true, usd("8.5")), "{steps:?}");
+        assert_eq!(guard.task("a", "t").map(|task| task.spent_usd), Some(usd("8.5")), "{steps:?}");
+        assert_eq!(guard.alerts().len(), 3, "two thresholds and throttling, in {steps:?}");
+    }
+}
+
+#[test]
+fn a_clock_of_another_day_forgets_nothing_that_no_store_has() {
+    let [before, later] = ["2026-11-23T12:00:00Z", "2026-12-24T12:00:00Z"].map(at);
+    let charged = |guard: CostGuard| {
+        guard.record_cost("a", "t", usd("2"), &[]).unwrap();
+        guard.with_clock(Arc::new(ManualClock::new(later)))
+    };
+    let new = || CostGuard::with_limits(ten()).unwrap().with_clock(Arc::new(ManualClock::new(before)));
+    assert_eq!(charged(new()).budget("a").spent_today_usd, usd("2"));
+    // A store knows the day of each charge.
+    let guard = charged(new().with_store(Arc::new(MemoryLedger::default())).unwrap());
+    assert_eq!((guard.budget("a").spent_today_usd, guard.org_spent_month()), (Usd::ZERO, Usd::ZERO));
 }
 
 #[test]

@@ -93,9 +93,11 @@ function facts(slo) {
   };
   add("Good", `${percent(slo.sli)} of ${number(slo.good + slo.bad)}, target ${percent(slo.target)} over ${slo.window}`);
   if (slo.interval) add("95 % interval", `${percent(slo.interval[0])} to ${percent(slo.interval[1])}`);
-  add("Budget remaining", [percent(budget.remaining, 1), timeToExhaustion(budget.spent_in_s)].filter(Boolean).join(", "));
+  const owner = slo.indicators.find((indicator) => indicator.shares_budget);
+  const of = owner ? ` of ${owner.name.replaceAll("_", " ")}` : "";
+  add(`Budget remaining${of}`, [percent(budget.remaining, 1), timeToExhaustion(budget.spent_in_s)].filter(Boolean).join(", "));
   for (const alert of slo.alerts) {
-    add(`Burn rate over ${alert.judged_window} (${alert.severity} at ${rate(alert.threshold)})`,
+    add(`Burn rate${of} over ${alert.judged_window} (${alert.severity} at ${rate(alert.threshold)})`,
       `${rate(alert.rate)}${alert.firing ? ", firing" : ""}`);
   }
   for (const indicator of slo.indicators) {
@@ -106,7 +108,13 @@ function facts(slo) {
     const comparison = indicator.goal === "at_least" ? "≥" : "≤";
     const left = indicator.error_budget?.remaining;
     const facts = [`${unit(indicator.value)}, target ${comparison} ${unit(indicator.target)}`];
-    if (left !== null && left !== undefined) facts.push(left < 0 ? `budget overspent by ${percent(-left, 1)}` : `${percent(left, 1)} of its budget left`);
+    if (indicator.shares_budget) facts.push("counts for the budget of the objective");
+    else if (left !== null && left !== undefined) facts.push(left < 0 ? `budget overspent by ${percent(-left, 1)}` : `${percent(left, 1)} of its budget left`);
+    for (const alert of indicator.shares_budget ? [] : indicator.alerts ?? []) {
+      if (alert.firing) facts.push(`burn rate ${rate(alert.rate)} over ${alert.judged_window} (${alert.severity} at ${rate(alert.threshold)})`);
+    }
+    const spentIn = indicator.error_budget?.spent_in_s;
+    if (!indicator.shares_budget && spentIn > 0) facts.push(timeToExhaustion(spentIn));
     if (indicator.status && indicator.status !== "healthy") facts.push(indicator.reason ?? indicator.status);
     add(`${indicator.name.replaceAll("_", " ")}, ${indicator.window}`, facts.join(", "));
   }

@@ -42,7 +42,8 @@ class Row {
     this.link.textContent = slo.name;
     this.link.href = `#/slo/${encodeURIComponent(slo.name)}/${encodeURIComponent(slo.agent)}`;
     this.agent.textContent = slo.agent ? `of ${slo.agent}` : "";
-    const remaining = slo.remaining === null ? "no events yet" : `${percent(slo.remaining, 1)} of the budget remaining`;
+    const budget = slo.budget_indicator ? `the budget of ${slo.budget_indicator}` : "the budget";
+    const remaining = slo.remaining === null ? "no events yet" : `${percent(slo.remaining, 1)} of ${budget} remaining`;
     const words = element("span", [remaining, timeToExhaustion(slo.spent_in_s)].filter(Boolean).join(", "));
     this.budget.replaceChildren(bar(slo.remaining, remaining), words);
     this.drawBurnDown(slo.history);
@@ -65,17 +66,19 @@ class Row {
   }
 
   burnRates(slo) {
-    const shown = [element("span", `${percent(slo.sli)} good of ${number(slo.good + slo.bad)}, target ${percent(slo.target)}`)];
+    const shown = slo.reasons.map((reason) => element("b", reason));
+    shown.push(element("span", `${percent(slo.sli)} good of ${number(slo.good + slo.bad)}, target ${percent(slo.target)}`));
     const seen = new Map();
     for (const alert of slo.alerts) {
       const known = seen.get(alert.long_window);
       if (!known || alert.firing) seen.set(alert.long_window, { ...alert, firing: alert.firing || known?.firing });
     }
     for (const alert of seen.values()) {
-      const text = `burn rate ${alert.judged_window} ${rate(alert.rate)} (threshold ${rate(alert.threshold)})`;
+      const of = slo.budget_indicator ? `${slo.budget_indicator} ` : "";
+      const text = `${of}burn rate ${alert.judged_window} ${rate(alert.rate)} (threshold ${rate(alert.threshold)})`;
       shown.push(element(alert.firing ? "b" : "span", alert.firing ? `${text}, firing` : text));
     }
-    return [...shown, ...slo.reasons.map((reason) => element("b", reason))];
+    return shown;
   }
 }
 
@@ -319,6 +322,8 @@ function showCosts(costs) {
     cells(model, number(used.calls), number(used.errors), number(used.input_tokens), number(used.output_tokens),
       dollars(used.cost_usd), limitUsage(budgets.get(model)))));
   const unpriced = Object.entries(costs.unknown_models).map(([model, calls]) => `${model || "a model without a name"} (${number(calls)} calls)`);
+  $("prices").hidden = !costs.prices_as_of;
+  $("prices").textContent = `Prices: the public list prices of ${costs.prices_as_of}.`;
   $("unpriced").hidden = unpriced.length === 0;
   $("unpriced").textContent = `No price for ${unpriced.join(", ")}: their cost is not counted. Set the configuration option prices.`;
 }

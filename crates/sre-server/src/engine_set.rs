@@ -17,6 +17,16 @@ use crate::loaded_config::{LOG, LoadedConfig};
 use crate::removed_exporters::RemovedExporters;
 use crate::service_time::Clocks;
 
+/// The names of the engines' files in the data folder.
+const ALERTS_FILE: &str = "alerts.db";
+const SPOOL_FILE: &str = "spool.db";
+
+/// Checks that [`PreparedEngines::start`] can open its files.
+pub(crate) fn check_files(data: &Path) -> Result<(), StoreError> {
+    SqliteAlertStore::check(data.join(ALERTS_FILE))?;
+    SqliteSpool::check(data.join(SPOOL_FILE))
+}
+
 /// The runtime with every engine, and the alert manager for its signals, for one configuration.
 pub(crate) struct EngineSet {
     pub(crate) runtime: Runtime,
@@ -25,6 +35,8 @@ pub(crate) struct EngineSet {
     history: Arc<SqliteAlertStore>,
     /// The action of each objective once its budget is exhausted, by name.
     pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
+    /// Whether the built-in list of prices applies, because no file replaces it.
+    pub(crate) public_prices: bool,
     delivery: Arc<Delivery>,
 }
 
@@ -67,13 +79,15 @@ pub(crate) struct PreparedEngines {
     alerts: AlertOptions,
     channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
     exhaustion_actions: BTreeMap<String, ExhaustionAction>,
+    public_prices: bool,
 }
 
 impl PreparedEngines {
     /// Creates the engines without state, and checks that the alert channels can be added.
     pub(crate) fn new(config: LoadedConfig, max_agents: usize, clocks: &Clocks) -> Result<Self, EngineSetError> {
         let exhaustion_actions = config.exhaustion_actions();
-        let alerts_on_breakers = config.has_breakers_file;
+        let alerts_on_breakers = config.engine_files.contains_key("breakers");
+        let public_prices = !config.engine_files.contains_key("prices");
         let mut alerts = config.notify.options;
         let http: Arc<dyn HttpClient> = Arc::new(Client::new(agent_sre::http::Options::default())?);
         alerts.http = http.clone();
@@ -95,7 +109,7 @@ impl PreparedEngines {
         settings.max_agents = max_agents;
         let runtime =
             Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
-        Ok(Self { runtime, alerts, channels, exhaustion_actions })
+        Ok(Self { runtime, alerts, channels, exhaustion_actions, public_prices })
     }
 
     /// Returns the number of objectives.
@@ -105,16 +119,16 @@ impl PreparedEngines {
 
     /// Starts the engines, with stores in the folder `data`. Alerts wait until [`EngineSet::deliver`].
     pub(crate) fn start(self, data: &Path) -> Result<EngineSet, EngineSetError> {
-        let Self { runtime, mut alerts, channels, exhaustion_actions } = self;
-        let history = Arc::new(SqliteAlertStore::open(data.join("alerts.db"))?);
+        let Self { runtime, mut alerts, channels, exhaustion_actions, public_prices } = self;
+        let history = Arc::new(SqliteAlertStore::open(data.join(ALERTS_FILE))?);
         alerts.store = Some(history.clone() as Arc<dyn AlertStore>);
         let alerts = Arc::new(AlertManager::new(alerts)?);
         let delivery =
             Arc::new(Delivery { alerts: alerts.clone(), channels, is_open: Mutex::default(), opened: Condvar::new() });
-        let spool = Arc::new(SqliteSpool::open(data.join("spool.db"))?);
+        let spool = Arc::new(SqliteSpool::open(data.join(SPOOL_FILE))?);
         let runtime =
             runtime.collect(alerts.clone()).handle("alerts", delivery.clone()).spool(spool.clone()).build()?;
-        Ok(EngineSet { runtime, alerts, spool, history, exhaustion_actions, delivery })
+        Ok(EngineSet { runtime, alerts, spool, history, exhaustion_actions, public_prices, delivery })
     }
 }
 

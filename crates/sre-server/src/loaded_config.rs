@@ -19,8 +19,8 @@ pub(crate) struct LoadedConfig {
     pub(crate) engines: EngineSettings,
     pub(crate) notify: NotifyConfig,
     pub(crate) exporters: Vec<ExporterConfig>,
-    /// Whether breakers are configured, rather than the defaults.
-    pub(crate) has_breakers_file: bool,
+    /// The settings files of engines; the others have their defaults.
+    pub(crate) engine_files: BTreeMap<&'static str, PathBuf>,
 }
 
 /// The configuration is invalid; the message says where, what was found and what was expected.
@@ -74,7 +74,7 @@ impl LoadedConfig {
                 None => NotifyConfig::default(),
             },
             exporters: config.exporters.clone(),
-            has_breakers_file: config.engine_files.contains_key("breakers"),
+            engine_files: config.engine_files.clone(),
         };
         if let Some(retention) = config.retention {
             loaded.notify.options.retention.age = retention;

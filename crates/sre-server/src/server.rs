@@ -232,8 +232,7 @@ async fn recover_when_possible(
 fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipeline), StartError> {
     let clocks = Clocks::new(clock);
     let prepared = config.prepare(&clocks)?;
-    let in_data = |source| StartError::Data { path: config.data.clone(), source };
-    std::fs::create_dir_all(&config.data).map_err(in_data)?;
+    config.create_data_folder()?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
     let journal = Arc::new(SqliteJournal::open(&path, config.server_limits.max_journal)?);
     let server_limits = &config.server_limits;

@@ -138,7 +138,9 @@ async fn answers_are_what_the_schemas_say() {
     let events = &detail["slos"][0]["history"]["events"];
     let sum = |field: &str| events[field].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
     assert_eq!((sum("good"), sum("bad")), (11, 30));
-    assert_eq!(service.get("/v1/costs").await["unknown_models"], json!({"own-model": 1}));
+    let costs = service.get("/v1/costs").await;
+    assert_eq!(costs["unknown_models"], json!({"own-model": 1}));
+    assert_eq!(costs["prices_as_of"], agent_sre::cost::PriceBook::PUBLIC_AS_OF);
     // Every path of the document exists.
     for (path, methods) in api["paths"].as_object().unwrap() {
         let path = path.replace("{name}", "answers").replace("{format}", "sre");

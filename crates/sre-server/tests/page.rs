@@ -51,8 +51,9 @@ async fn the_reason_for_a_status_is_on_the_first_screen() {
     // The view of the objective says what its indicator misses.
     browser.script("document.querySelector('#slos a').click()").await;
     let fact = "[...document.querySelectorAll('#detail .facts div')].find(fact => /latency/.test(fact.textContent))";
-    let expected = "20 ms, target ≤ 5 ms, budget overspent by 1900 %, critical";
-    browser.until(&format!("{fact}?.querySelector('dd').textContent"), expected).await;
+    let burns = "burn rate 20 over 1h (warning at 2), burn rate 20 over 1h (critical at 10)";
+    let expected = format!("20 ms, target ≤ 5 ms, budget overspent by 1900 %, {burns}, critical");
+    browser.until(&format!("{fact}?.querySelector('dd').textContent"), &*expected).await;
     browser.close().await;
 }
 
@@ -146,7 +147,8 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.until(ROWS, json!([["exhausted", "answers of spent"], ["healthy", "answers of well"]])).await;
     let slos = service.get("/v1/slos").await;
     let remaining = slos["slos"][0]["error_budget"]["remaining"].as_f64().unwrap();
-    let shown = format!("{} % of the budget remaining, exhausted", (remaining * 1000.0).round() / 10.0);
+    let shown =
+        format!("{} % of the budget of task_success_rate remaining, exhausted", (remaining * 1000.0).round() / 10.0);
     browser.until("document.querySelector('#slos .slo .bar + span').textContent", shown).await;
     browser.until("document.getElementById('summary').textContent", "1 exhausted, 1 healthy").await;
     browser

@@ -395,7 +395,12 @@ async fn the_gate_refuses_deploys_while_an_objective_is_exhausted() {
     };
     let everything = ask(json!({})).await;
     assert_eq!((&everything["allowed"], &everything["checked"]), (&json!(false), &json!(2)));
-    assert!(everything["reasons"][0].as_str().unwrap().starts_with("answers of bad: exhausted. The error budget is"));
+    assert!(
+        everything["reasons"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("answers of bad: exhausted. The error budget of task_success_rate is")
+    );
     assert_eq!(ask(json!({"service": "good"})).await, json!({"allowed": true, "reasons": [], "checked": 1}));
     assert_eq!(ask(json!({"slos": ["answers"], "labels": {"team": "search"}})).await["allowed"], false);
     assert_eq!(ask(json!({"labels": {"team": "other"}})).await["checked"], 0);

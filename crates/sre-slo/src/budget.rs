@@ -68,6 +68,24 @@ impl BudgetConfig {
     }
 }
 
+impl BudgetConfig {
+    /// Returns the fields of [`ErrorBudget::to_dict`].
+    pub(crate) fn to_dict(&self, reading: &BudgetReading) -> serde_json::Value {
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let remaining = reading.budget.remaining.map(|remaining| remaining.max(0.0));
+        let firing = reading.alerts.iter().filter(|alert| alert.firing);
+        serde_json::json!({
+            "total": reading.budget.total,
+            "consumed": finite(reading.budget.consumed),
+            "remaining_percent": remaining.map(|remaining| remaining * 100.0),
+            "is_exhausted": reading.status == Status::Exhausted,
+            "burn_rate": finite(reading.burn_rates.iter().find(|burn| burn.window == Window::DAY).and_then(|burn| burn.rate)),
+            "exhaustion_action": self.exhaustion_action,
+            "firing_alerts": firing.map(|alert| format!("burn_rate_{}", alert.severity)).collect::<Vec<_>>(),
+        })
+    }
+}
+
 /// An invalid field of a [`BudgetConfig`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("`{field}`: found {found}, expected {expected}")]
@@ -119,6 +137,10 @@ impl ErrorBudget {
             return invalid("rate", threshold.rate, "a finite burn rate above 0");
         }
         let (shortest, longest) = config.windows();
+        if shortest < Window::SHORTEST_COUNTED {
+            let expected = "at least 20ms, also of an alert's short window, a twelfth of its window";
+            return Err(InvalidBudget { field: "window", found: shortest.to_string(), expected });
+        }
         Ok(Self {
             counts: RollingCounts::covering(shortest, longest),
             period: config.calendar.clone().map(PeriodCounts::new),
@@ -264,6 +286,12 @@ impl ErrorBudget {
     /// Returns the time of the last event.
     pub(crate) fn latest(&self) -> Option<Timestamp> {
         self.counts.view().latest()
+    }
+
+    /// Returns the fields of `ErrorBudget.to_dict` in the Python package `agent-sre`: `consumed` is the ratio of the budget, and
+    /// `burn_rate` that over a day.
+    pub fn to_dict(&self) -> serde_json::Value {
+        self.config.to_dict(&self.reading(self.clock.now()))
     }
 
     /// Returns the state at `now`.

@@ -33,14 +33,16 @@ impl Consequence {
     /// Returns the consequence of an indicator of an objective with the budget `config`, which counts what `good_when` selects.
     pub(crate) fn of(indicator: &dyn Sli, config: &BudgetConfig, good_when: Option<&GoodWhen>) -> Self {
         let spec = indicator.spec();
-        let Some(total) = spec.error_budget().filter(|_| has_counts(indicator)) else {
+        let Some(total) = spec.error_budget().filter(|_| has_counts(indicator, config.windows().1)) else {
             let min_samples = config.min_events.unwrap_or(0).max(ENOUGH);
             return Self::Mean(MeanTest { significance: config.significance, min_samples });
         };
-        let counts_tasks = spec.name == "task_success_rate" && good_when.is_some_and(GoodWhen::is_task_success);
-        // Time slices are good although some of their tasks failed.
-        let counts_tasks = counts_tasks && config.time_slices.is_none();
-        if counts_tasks && config.total.is_some_and(|objective| objective <= total) {
+        let counts_the_same = good_when
+            .zip(indicator.counts_outcomes_of())
+            .is_some_and(|(good_when, kind)| good_when.counts_outcomes_of(kind));
+        // Time slices are good although some of their events failed.
+        let counts_the_same = counts_the_same && config.time_slices.is_none();
+        if counts_the_same && config.total.is_some_and(|objective| objective <= total) {
             return Self::Shared;
         }
         Self::Budget(BudgetConfig {
@@ -68,11 +70,16 @@ impl Consequence {
         }
     }
 
-    /// Returns the snapshot of the indicator with its status and its budget.
-    pub(crate) fn snapshot(&self, indicator: &dyn Sli, now: Timestamp) -> IndicatorSnapshot {
+    /// Returns the snapshot of the indicator with its status and its budget, which may be the objective's.
+    pub(crate) fn snapshot(&self, indicator: &dyn Sli, objective: &BudgetReading, now: Timestamp) -> IndicatorSnapshot {
         let mut snapshot = indicator.snapshot(now);
         match self {
-            Self::None | Self::Shared => {}
+            Self::None => {}
+            Self::Shared => {
+                snapshot.shares_budget = true;
+                snapshot.error_budget = Some(objective.budget);
+                (snapshot.burn_rates, snapshot.alerts) = (objective.burn_rates.clone(), objective.alerts.clone());
+            }
             Self::Budget(config) => {
                 let reading = reading(config, indicator, now);
                 snapshot.status = Some(capped(reading.status));
@@ -88,8 +95,9 @@ impl Consequence {
     }
 }
 
-fn has_counts(indicator: &dyn Sli) -> bool {
-    indicator.counts(Window::HOUR, Timestamp::default()).is_some()
+/// Returns whether it counts good and bad samples. Asks for the longest window that it will need.
+fn has_counts(indicator: &dyn Sli, longest: Window) -> bool {
+    indicator.counts(longest, Timestamp::default()).is_some()
 }
 
 fn reading(config: &BudgetConfig, indicator: &dyn Sli, now: Timestamp) -> BudgetReading {

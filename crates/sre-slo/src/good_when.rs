@@ -26,9 +26,10 @@ impl Default for GoodWhen {
 }
 
 impl GoodWhen {
-    /// Returns whether it selects finished tasks, and those are good that succeeded.
-    pub(crate) fn is_task_success(&self) -> bool {
-        Self { success: None, ..self.clone() } == Self::default() && self.success != Some(false)
+    /// Returns whether it selects the events of a kind, and those are good that succeeded.
+    pub(crate) fn counts_outcomes_of(&self, kind: EventKind) -> bool {
+        let Self { event, success, max_duration_ms, max_cost_usd } = self;
+        *event == kind && *success != Some(false) && max_duration_ms.is_none() && max_cost_usd.is_none()
     }
 
     /// Returns whether `event` is good; `None` if it does not count. `cost` is the cost of the task that ended, if known.

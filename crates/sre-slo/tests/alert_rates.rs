@@ -2,6 +2,9 @@
 
 #[path = "../examples/alert_rates/simulation.rs"]
 mod simulation;
+#[allow(dead_code, reason = "the example prints whole rows")]
+#[path = "../examples/alert_rates/table.rs"]
+mod table;
 
 use simulation::{RATES, Rule, TARGETS, begins, minutes_to_detect};
 
@@ -28,4 +31,24 @@ fn a_full_outage_warns_within_five_minutes_and_is_critical_within_seven() {
     let [warning, critical] = minutes_to_detect(Rule::Evidence, 0.99, 100, 100.0, 31);
     assert!(warning.is_some_and(|minutes| minutes <= 5), "{warning:?}");
     assert!(critical.is_some_and(|minutes| minutes <= 7), "{critical:?}");
+}
+
+/// All of its rows, and an outage under evidence in those that take little time to simulate; the example prints the others.
+#[test]
+fn the_table_in_the_documentation_is_what_the_example_prints() {
+    let page = include_str!("../../../docs/slo.md");
+    assert!(page.contains(&table::HEADER.join("\n")));
+    for target in TARGETS {
+        for rate in RATES {
+            for rule in [Rule::MinEvents, Rule::Evidence] {
+                let begin = table::first_columns(rule, target, rate);
+                let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(&begin)).collect();
+                let [row] = rows[..] else { panic!("one row `{begin}`: {rows:?}") };
+                if rule == Rule::Evidence && rate <= 100 {
+                    let outage = table::outage_columns(rule, target, rate);
+                    assert!(row.ends_with(&outage), "found {row}, expected {outage}");
+                }
+            }
+        }
+    }
 }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sre_core::event::{Handoff, LlmCall, StepFinished, TaskFinished, ToolCall};
-use sre_core::{
-    AgentEvent, Counts, Event, Phase, RatioSeries, Signal, Sli, SliReading, SliSpec, Status, Timestamp, Window,
-};
+use sre_core::{AgentEvent, Event, Phase, Signal, Sli, Status, Timestamp, Window};
 use sre_slo::{
     CalibrationDelta, CostPerTask, DelegationChainDepth, RepeatedToolCalls, ResponseLatency, SliRegistry, Slo,
     StepsPerTask, TaskSuccessRate, parse,
@@ -101,47 +99,6 @@ fn a_latency_that_misses_its_target_is_critical_and_exhausts_nothing() {
          Its error budget is consumed 10 times over."
     );
     assert_eq!(signals(&slo, NOW), [], "once");
-}
-
-/// Ratio of tasks that the model refused: a custom indicator.
-struct RefusalRate(RatioSeries);
-
-impl Sli for RefusalRate {
-    fn spec(&self) -> &SliSpec {
-        self.0.spec()
-    }
-
-    fn reading(&self, now: Timestamp) -> SliReading {
-        self.0.reading(now)
-    }
-
-    fn counts(&self, window: Window, now: Timestamp) -> Option<Counts> {
-        Some(self.0.counts(window, now))
-    }
-
-    fn observe(&self, event: &AgentEvent) {
-        if let Event::TaskFinished(task) = &event.event {
-            self.0.record(event.time, task.error.as_deref() == Some("refused"));
-        }
-    }
-}
-
-#[test]
-fn a_custom_ratio_alerts_like_a_built_in_one() {
-    let refusals = RatioSeries::new(SliSpec::ratio_at_most("refusal_rate", 0.02, Window::DAY).unwrap());
-    let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5).unwrap()), Box::new(RefusalRate(refusals))])
-        .unwrap();
-    for task in 0..100 {
-        let mut event = finished(true, 10.0);
-        if let (Event::TaskFinished(finished), 0) = (&mut event.event, task % 10) {
-            finished.error = Some("refused".to_owned());
-        }
-        slo.observe(&event);
-    }
-    let snapshot = slo.snapshot_at(NOW);
-    // The whole budget of the indicator is consumed five times over, which alone is critical.
-    assert_eq!((snapshot.status, snapshot.budget_status), (Status::Critical, Status::Healthy));
-    assert_eq!(snapshot.indicators[1].error_budget.unwrap().consumed, Some(5.0));
 }
 
 #[test]
@@ -265,6 +222,21 @@ const COUNTED: [Counted; 3] = [
         },
     ),
 ];
+
+/// The mean confidence is 85 % and 80 % of the tasks succeed: exactly as far apart as they may be.
+#[test]
+fn a_confidence_at_its_target_warns_at_most_five_times_a_month() {
+    for rate in [1, 10, 100] {
+        let slo = Slo::new("calibrated", vec![Box::new(CalibrationDelta::new(0.05).unwrap())]).unwrap();
+        let mut rng = Rng::with_seed(rate);
+        let begun = false_warnings(&slo, rate, |now| {
+            let mut task = AgentEvent::new(now, "support", TaskFinished::new(rng.f64() < 0.8));
+            task.attributes.insert("confidence".to_owned(), (0.75 + 0.2 * rng.f64()).into());
+            slo.observe(&task);
+        });
+        assert!(begun <= 5, "{rate} an hour: {begun} false warnings");
+    }
+}
 
 fn task_of(events: impl Iterator<Item = Event>) -> Vec<Event> {
     events.chain([TaskFinished::new(true).into()]).collect()

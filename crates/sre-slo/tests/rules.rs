@@ -97,13 +97,16 @@ const RULES: [(&str, fn()); 10] = [
             assert_eq!(service.slo.snapshot_at(NOW).reasons(), ["2 of 10 bad: too few to tell from 90 %"]);
         },
     ),
-    ("With fewer than 5 events in the last hour, the last 6 hours, day or 3 days count instead.", || {
-        let mut service = Service::target(90).tasks(1_000, 0).after(Window::WEEK);
-        for _ in 0..5 {
-            service = service.tasks(0, 1).after(Window::hours(1));
-        }
-        assert_eq!(service.tasks(0, 1).status(), Status::Critical);
-    }),
+    (
+        "If the last hour holds fewer than 5 events, the last 6 hours are judged instead; if those hold fewer too, the last day, and then the last 3 days.",
+        || {
+            let mut service = Service::target(90).tasks(1_000, 0).after(Window::WEEK);
+            for _ in 0..5 {
+                service = service.tasks(0, 1).after(Window::hours(1));
+            }
+            assert_eq!(service.tasks(0, 1).status(), Status::Critical);
+        },
+    ),
     (
         "When events stop, an alert stands until good events bring the last 5 minutes with events below its threshold, or the last event leaves the budget's window.",
         || {

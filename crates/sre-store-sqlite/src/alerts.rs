@@ -39,6 +39,15 @@ impl SqliteAlertStore {
         Ok(Self { file, lease })
     }
 
+    /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `open`, also if another process writes to the file just now.
+    pub fn check(path: impl AsRef<Path>) -> Result<(), StoreError> {
+        schema::check_openable(path.as_ref(), &schema::ALERTS)
+    }
+
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path

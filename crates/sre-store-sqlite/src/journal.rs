@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use sre_core::{JournalEntry, JournalStore, StoreError, Timestamp};
 
 use crate::damage::{JournalDamage, entry_checksum, snapshot_checksum};
 use crate::file::StoreFile;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 /// A [`JournalStore`] in a SQLite file. The space of deleted entries is reused, so the file stays at the largest size it once
 /// had.
@@ -75,6 +75,15 @@ impl SqliteJournal {
         let file = StoreFile::open(path.into(), &JOURNAL)?;
         file.read(|connection| configure(connection, max_bytes))?;
         Ok(Self { file, max_bytes, appended: AtomicU64::default(), damage: Mutex::default() })
+    }
+
+    /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `open`, also if another process writes to the file just now.
+    pub fn check(path: impl AsRef<Path>) -> Result<(), StoreError> {
+        schema::check_openable(path.as_ref(), &JOURNAL)
     }
 
     /// Returns what could not be read so far.

@@ -1,8 +1,10 @@
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use sre_core::StoreError;
 
 use crate::error::store_error;
@@ -59,6 +61,9 @@ const ALERT_MIGRATIONS: [&str; 3] = [
 /// How long to wait for another process that holds the lock.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same for a check, which people wait for.
+const BUSY_TIMEOUT_OF_CHECK: Duration = Duration::from_millis(200);
+
 /// Files up to this size are checked for damage when they are opened.
 const CHECKED_BYTES: u64 = 64 << 20;
 
@@ -72,6 +77,29 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
     }
     migrate(&mut connection, path, schema)?;
     Ok(connection)
+}
+
+/// Checks that a file can be opened, without a change to it; one that is missing can be created.
+pub(crate) fn check_openable(path: &Path, schema: &Schema) -> Result<(), StoreError> {
+    let failed = |error| store_error(path, error);
+    let size = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_or(0, |file| file.len()),
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if Path::new(&log).exists() {
+        // The log of a process that was killed stays as it is.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    }
+    connection.busy_timeout(BUSY_TIMEOUT_OF_CHECK).map_err(failed)?;
+    if (1..=CHECKED_BYTES).contains(&size) {
+        check(&connection, path)?;
+    }
+    compatible_version(&connection, path, schema)?;
+    connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(failed)
 }
 
 fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
@@ -94,19 +122,8 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 
 fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<(), StoreError> {
     let failed = |error| store_error(path, error);
-    let incompatible = |reason| StoreError::Incompatible { store: path.display().to_string(), reason };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    let id: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
-    if version > 0 && id != schema.id {
-        return Err(incompatible("is a SQLite file of another application: name another file".to_owned()));
-    }
-    let latest = schema.migrations.len();
-    if version as usize > latest {
-        let reason =
-            format!("has schema version {version}, expected at most {latest}: it was written by a newer version");
-        return Err(incompatible(reason));
-    }
+    let version = compatible_version(&transaction, path, schema)?;
     let migrate = || {
         transaction.pragma_update(None, "application_id", schema.id)?;
         for (version, migration) in (1u32..).zip(schema.migrations).skip(version as usize) {
@@ -118,9 +135,56 @@ fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<
     migrate().and_then(|()| transaction.commit()).map_err(failed)
 }
 
+/// Returns the version of a file's schema, if it is of this application and not newer.
+fn compatible_version(connection: &Connection, path: &Path, schema: &Schema) -> Result<u32, StoreError> {
+    let failed = |error| store_error(path, error);
+    let incompatible = |reason| StoreError::Incompatible { store: path.display().to_string(), reason };
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+    if version > 0 && id != schema.id {
+        return Err(incompatible("is a SQLite file of another application: name another file".to_owned()));
+    }
+    let latest = schema.migrations.len();
+    if version as usize > latest {
+        let reason =
+            format!("has schema version {version}, expected at most {latest}: it was written by a newer version");
+        return Err(incompatible(reason));
+    }
+    Ok(version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_check_finds_what_stops_an_open_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.db");
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+            names.sort_unstable();
+            names
+        };
+        check_openable(&path, &ALERTS).unwrap();
+        assert_eq!(names(), [""; 0]);
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(ALERT_MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let before = fs::read(&path).unwrap();
+        check_openable(&path, &ALERTS).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names()), (before, vec!["alerts.db".into()]), "it is not migrated");
+        let other = open(&path, &ALERTS).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(check_openable(&path, &ALERTS).unwrap_err().is_locked());
+        other.execute_batch("COMMIT; PRAGMA user_version = 99").unwrap();
+        assert!(matches!(check_openable(&path, &ALERTS), Err(StoreError::Incompatible { .. })));
+        drop(other);
+        fs::write(&path, "no database, but longer than a header of one hundred bytes".repeat(20)).unwrap();
+        assert!(matches!(check_openable(&path, &ALERTS), Err(StoreError::Corrupt { .. })));
+    }
 
     #[test]
     fn a_file_of_the_first_version_keeps_its_rows() {

@@ -1,10 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::params;
 use sre_core::{Spool, SpoolSize, SpooledRecord, StoreError};
 
 use crate::file::StoreFile;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 /// A [`Spool`] in a SQLite file. Records of a queue stay in order until they are removed.
 ///
@@ -48,6 +48,15 @@ impl SqliteSpool {
     /// or not writable.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         StoreFile::open(path.into(), &SPOOL).map(Self)
+    }
+
+    /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `open`, also if another process writes to the file just now.
+    pub fn check(path: impl AsRef<Path>) -> Result<(), StoreError> {
+        schema::check_openable(path.as_ref(), &SPOOL)
     }
 }
 

@@ -33,6 +33,7 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
     let agent = if slo.agent.is_empty() { String::new() } else { format!(" · {}", slo.agent) };
     let word = slo.status.as_str().to_uppercase();
     writeln!(out, "{style} {word} {PLAIN} {BOLD}{}{PLAIN}{agent}", slo.name)?;
+    reasons(slo, out)?;
     let events = slo.good + slo.bad;
     let interval =
         slo.interval.map_or(String::new(), |(low, high)| format!(" (95 %: {} to {})", percent(low), percent(high)));
@@ -55,21 +56,6 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
             .map(|burn| format!("{} {}", burn.window, burn.rate.map_or(NO_VALUE.to_owned(), decimal)));
         writeln!(out, "  burn      {}", rates.collect::<Vec<_>>().join("   "))?;
     }
-    if let Some(reason) = &slo.reason {
-        writeln!(out, "  {style}unknown   {reason}{PLAIN}")?;
-    }
-    for alert in slo.alerts.iter().filter(|alert| alert.firing) {
-        let style = style::for_severity(alert.severity);
-        // Under low traffic the long window is a longer one than the policy's.
-        let (long, short) = (alert.judged_window.unwrap_or(alert.long_window), alert.short_window);
-        let rate = alert.rate.map_or(NO_VALUE.to_owned(), decimal);
-        let (threshold, total) = (decimal(alert.threshold), alert.good + alert.bad);
-        writeln!(
-            out,
-            "  {style}firing    {}: burn rate {rate} over {long} and {short}, at least {threshold}: {} of {total} bad{PLAIN}",
-            alert.severity, alert.bad
-        )?;
-    }
     let error_ratios = findings.timelines.error_ratios(&slo.agent);
     if !error_ratios.is_empty() {
         // An error ratio equal to the budget is shown at half height.
@@ -83,18 +69,37 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
     if !slo.indicators.is_empty() {
         writeln!(out, "{}", indicators(&slo.indicators))?;
     }
-    for indicator in slo.indicators.iter().filter(|indicator| indicator.is_alarming()) {
-        let status = indicator.status.unwrap_or_default();
-        writeln!(out, "  {}{status}: {}{PLAIN}", style::for_status(status), indicator.sentence())?;
-    }
-    for sentence in slo.indicators.iter().filter_map(IndicatorSnapshot::unknown_sentence) {
-        writeln!(out, "  {}unknown: {sentence}{PLAIN}", style::for_status(Status::Unknown))?;
-    }
     for missing in &slo.not_evaluable {
         writeln!(out, "  {DIM}not evaluable here: {missing}{PLAIN}")?;
     }
     if slo.dropped > 0 {
         writeln!(out, "  {DIM}{} arrived too late to count{PLAIN}", count_of(slo.dropped, "event"))?;
+    }
+    Ok(())
+}
+
+/// Writes why the status is what it is: the burn alerts that fire, the indicators that miss their targets, and what is unknown.
+fn reasons(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
+    let of = slo.budget_indicator().map_or(String::new(), |name| format!("{name}: "));
+    for alert in slo.alerts.iter().filter(|alert| alert.firing) {
+        let style = style::for_severity(alert.severity);
+        // Under low traffic the long window is a longer one than the policy's.
+        let (long, short) = (alert.judged_window.unwrap_or(alert.long_window), alert.short_window);
+        let rate = alert.rate.map_or(NO_VALUE.to_owned(), decimal);
+        let (threshold, total) = (decimal(alert.threshold), alert.good + alert.bad);
+        writeln!(
+            out,
+            "  {style}{}: {of}burn rate {rate} over {long} and {short}, at least {threshold}: {} of {total} bad{PLAIN}",
+            alert.severity, alert.bad
+        )?;
+    }
+    for indicator in slo.indicators.iter().filter(|indicator| indicator.is_alarming()) {
+        let status = indicator.status.unwrap_or_default();
+        writeln!(out, "  {}{status}: {}{PLAIN}", style::for_status(status), indicator.sentence())?;
+    }
+    let unknown = slo.indicators.iter().filter_map(IndicatorSnapshot::unknown_sentence);
+    for sentence in slo.reason.iter().cloned().chain(unknown) {
+        writeln!(out, "  {}unknown: {sentence}{PLAIN}", style::for_status(Status::Unknown))?;
     }
     Ok(())
 }
@@ -116,8 +121,9 @@ fn budget(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
         Some(seconds) if seconds > 0.0 => format!(", exhausted in {} at the 1h burn rate", duration(seconds)),
         _ => String::new(),
     };
+    let of = slo.budget_indicator().map_or(String::new(), |name| format!(" ({name})"));
     let style = style::for_status(slo.status);
-    writeln!(out, "  budget    {style}{}{PLAIN} {left}{DIM}{when}{PLAIN}", bar(remaining, 24))
+    writeln!(out, "  budget    {style}{}{PLAIN} {left}{of}{DIM}{when}{PLAIN}", bar(remaining, 24))
 }
 
 fn indicators(indicators: &[IndicatorSnapshot]) -> String {

@@ -39,31 +39,50 @@ const SPAN: i64 = 104;
 
 /// Width of the finest buckets, unless a shorter window needs finer ones.
 const RESOLUTION: Duration = Duration::from_secs(1);
-/// The least width of a bucket, for windows of a second.
-const FINEST: Duration = Duration::from_millis(20);
+/// The least width of a bucket, for [`Window::SHORTEST_COUNTED`].
+const FINEST: Duration = Duration::from_micros(400);
 
 impl History {
     /// Creates an empty history for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days.
-    /// Windows below a second are as exact as one of a second.
     pub(super) fn covering(shortest: Window, longest: Window) -> Self {
-        let resolution = (nanos(shortest.duration()) / 50).clamp(nanos(FINEST), nanos(RESOLUTION));
-        Self::new(resolution, nanos(longest.duration()).max(nanos(Window::days(31).duration())))
+        // The two further buckets of each level are those at the ends, which are aligned.
+        let finest = Level::new(resolution_for(shortest), SPAN + 2);
+        let mut history = Self { levels: vec![finest], end: None, dropped: 0, recorded: Counts::default() };
+        history.reach(longest.max(Window::days(31)));
+        history
     }
 
-    /// Creates an empty history with buckets from `resolution` on that reaches `longest` back; both in nanoseconds.
-    fn new(resolution: i64, longest: i64) -> Self {
-        let mut levels: Vec<Level> = Vec::new();
-        let mut width = resolution;
-        loop {
-            // The level above takes half of the span. The two further buckets are those at the ends, which are aligned.
-            let buckets = if levels.is_empty() { SPAN + 2 } else { SPAN / 2 + 2 };
-            let buckets = Buckets::Narrow(vec![(0, 0); buckets as usize].into());
-            levels.push(Level { width, first: 0, buckets, total: Counts::default() });
-            if width.saturating_mul(SPAN) >= longest || width > i64::MAX / 4 {
-                return Self { levels, end: None, dropped: 0, recorded: Counts::default() };
-            }
-            width *= 2;
+    /// Prepares for windows from `shortest` to `longest` too. What is counted stays; finer buckets need an empty history.
+    pub(super) fn cover(&mut self, shortest: Window, longest: Window) {
+        if self.end.is_none() && resolution_for(shortest) < self.resolution() {
+            self.levels = Self::covering(shortest, longest.max(self.longest())).levels;
         }
+        self.reach(longest);
+    }
+
+    /// Adds levels for a window of `longest`, unless it is covered already.
+    pub(super) fn reach(&mut self, longest: Window) {
+        let longest = nanos(longest.duration());
+        while let Some(width) = self.levels.last().map(|widest| widest.width)
+            && width.saturating_mul(SPAN) < longest
+            && width <= i64::MAX / 4
+        {
+            // The level above takes half of the span.
+            let mut level = Level::new(2 * width, SPAN / 2 + 2);
+            if let Some(end) = self.end {
+                level.first = level.first_before(end, level.width);
+            }
+            self.levels.push(level);
+        }
+        if self.levels.capacity() > self.levels.len() {
+            self.levels.shrink_to_fit();
+        }
+    }
+
+    /// Returns the longest window that is covered.
+    fn longest(&self) -> Window {
+        let reach = self.levels.last().map_or(0, |widest| widest.width.saturating_mul(SPAN));
+        Window::try_from(Duration::from_nanos(reach.unsigned_abs())).unwrap_or(Window::days(u64::MAX))
     }
 
     /// Counts a sample. For a series that has a lock already; [`RollingCounts`](super::RollingCounts) is for the others.
@@ -118,8 +137,7 @@ impl History {
         for place in 0..=widest {
             let align = self.levels[(place + 1).min(widest)].width;
             let level = &mut self.levels[place];
-            let first = end.saturating_sub(level.width.saturating_mul(SPAN));
-            level.first = first.div_euclid(align).saturating_mul(align);
+            level.first = level.first_before(end, align);
         }
         let Some(newest) = newest else { return };
         // From the widest on, so that a bucket that is moved finds its place free.
@@ -231,7 +249,22 @@ fn first_format(state: &mut StateReader<'_>) -> Result<Vec<(i64, Counts)>, State
     Ok(all)
 }
 
+/// Returns the width of the finest buckets, in nanoseconds, for windows from `shortest` on.
+fn resolution_for(shortest: Window) -> i64 {
+    (nanos(shortest.duration()) / 50).clamp(nanos(FINEST), nanos(RESOLUTION))
+}
+
 impl Level {
+    fn new(width: i64, buckets: i64) -> Self {
+        let buckets = Buckets::Narrow(vec![(0, 0); buckets as usize].into());
+        Self { width, first: 0, buckets, total: Counts::default() }
+    }
+
+    /// Returns the start of the oldest bucket of a timeline that ends at `end`: a multiple of `align`.
+    fn first_before(&self, end: i64, align: i64) -> i64 {
+        end.saturating_sub(self.width.saturating_mul(SPAN)).div_euclid(align).saturating_mul(align)
+    }
+
     fn place(&self, start: i64) -> usize {
         start.div_euclid(self.width).rem_euclid(self.buckets.len() as i64) as usize
     }

@@ -84,9 +84,10 @@ impl PercentileSeries {
         Ok(Self { spec, percentile, recorded, buckets })
     }
 
-    /// Replaces the empty counts by those for windows from `shortest` to `longest`, besides its own.
-    pub fn cover(&mut self, shortest: Window, longest: Window) {
-        lock(&self.recorded).counts = History::covering(shortest, longest.max(self.spec.window));
+    /// Prepares the counts for windows from `shortest` to `longest`, besides its own; see
+    /// [`RollingCounts::cover`](crate::RollingCounts::cover).
+    pub fn cover(&self, shortest: Window, longest: Window) {
+        lock(&self.recorded).counts.cover(shortest, longest);
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -148,7 +149,9 @@ impl PercentileSeries {
 
     /// Returns the numbers of samples in a window that met the target, and that did not.
     pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
-        lock(&self.recorded).counts.sum_over(window, now)
+        let counts = &mut lock(&self.recorded).counts;
+        counts.reach(window);
+        counts.sum_over(window, now)
     }
 
     /// Returns the reading of the window that ends at `now`. Samples and compliance are those of

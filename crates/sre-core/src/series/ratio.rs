@@ -23,9 +23,9 @@ impl RatioSeries {
         Self { counts: RollingCounts::new(spec.window), spec }
     }
 
-    /// Replaces the empty series by one for windows from `shortest` to `longest`, besides its own.
-    pub fn cover(&mut self, shortest: Window, longest: Window) {
-        self.counts = RollingCounts::covering(shortest, longest.max(self.spec.window));
+    /// Prepares for windows from `shortest` to `longest`, besides its own; see [`RollingCounts::cover`].
+    pub fn cover(&self, shortest: Window, longest: Window) {
+        self.counts.cover(shortest, longest);
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -50,8 +50,9 @@ impl RatioSeries {
     }
 
     /// Returns the numbers of good and bad samples in a window: for an upper bound, those recorded as `true` are bad.
+    /// A window longer than any before, and than 31 days, is complete once it has passed.
     pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
-        let counts = self.counts.view().sum(window, now);
+        let counts = self.counts.sum(window, now);
         match self.spec.direction {
             Direction::AtLeast => counts,
             Direction::AtMost => Counts { good: counts.bad, bad: counts.good },

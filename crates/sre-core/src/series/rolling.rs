@@ -23,8 +23,6 @@ use crate::{StateError, StateReader, StateWriter, Timestamp, Window, lock, threa
 #[derive(Debug)]
 pub struct RollingCounts {
     stripes: [Stripe; STRIPES],
-    /// Width of the finest buckets, in nanoseconds.
-    resolution: i64,
     history: Mutex<History>,
 }
 
@@ -48,11 +46,23 @@ impl RollingCounts {
         Self::covering(longest, longest)
     }
 
-    /// Creates counts for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days. Below a
-    /// second, windows are exact to 10 ms.
+    /// Creates counts for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days. The shortest
+    /// that is exact is [`Window::SHORTEST_COUNTED`].
     pub fn covering(shortest: Window, longest: Window) -> Self {
-        let history = History::covering(shortest, longest);
-        Self { stripes: Default::default(), resolution: history.resolution(), history: Mutex::new(history) }
+        Self { stripes: Default::default(), history: Mutex::new(History::covering(shortest, longest)) }
+    }
+
+    /// Prepares for windows from `shortest` to `longest` too. Events that are still counted stay. A window below 50 s becomes exact
+    /// only if no event was recorded before.
+    pub fn cover(&self, shortest: Window, longest: Window) {
+        self.view().history.cover(shortest, longest);
+    }
+
+    /// Returns the counts of a window that may be longer than any before; from now on it is covered.
+    pub(super) fn sum(&self, window: Window, now: Timestamp) -> Counts {
+        let mut view = self.view();
+        view.history.reach(window);
+        view.sum(window, now)
     }
 
     /// Counts an event at `time`. An event older than every bucket is dropped and counted as dropped.
@@ -93,8 +103,9 @@ impl RollingCounts {
 
     #[cold]
     fn move_to(&self, hot: &mut Hot, time: Timestamp) {
-        let width = self.resolution;
-        lock(&self.history).fold(hot);
+        let mut history = lock(&self.history);
+        history.fold(hot);
+        let width = history.resolution();
         hot.start = time.as_nanos().div_euclid(width).saturating_mul(width);
         hot.end = hot.start.saturating_add(width);
     }
@@ -194,6 +205,37 @@ mod tests {
             prop_assert!(view.dropped() <= brute_force(&events, 0.0).total() - brute_force(&events, (end - 31 * 86_400_000) as f64).total());
         }
 
+        /// Also of the time before, up to the 31 days that every series keeps.
+        #[test]
+        fn a_window_that_is_covered_later_is_exact_to_a_hundredth(
+            mut events in prop::collection::vec((0i64..300 * 86_400_000, any::<bool>()), 1..300),
+            covered_at in 0i64..31 * 86_400_000,
+        ) {
+            events.sort_unstable();
+            let first = events[0].0;
+            let counts = RollingCounts::new(Window::MONTH);
+            let at = |millis: i64| Timestamp::from_nanos(START * 1_000_000_000 + millis * 1_000_000);
+            let mut is_covered = false;
+            for (millis, good) in &events {
+                if !is_covered && millis - first > covered_at {
+                    counts.cover(Window::minutes(1), Window::days(250));
+                    is_covered = true;
+                }
+                counts.record(at(*millis), *good);
+            }
+            counts.cover(Window::minutes(1), Window::days(250));
+            let now = events.last().unwrap().0;
+            for window in ["1h", "30d", "60d", "90d", "250d"] {
+                let window: Window = window.parse().unwrap();
+                // What was too old when the window was first covered is gone.
+                prop_assume!(is_covered || window <= Window::MONTH || now - first < 31 * 86_400_000);
+                let found = counts.view().sum(window, at(now)).total();
+                let length = window.as_secs_f64() * 1e3;
+                let [least, most] = [0.99, 1.01].map(|share| brute_force(&events, now as f64 - length * share).total());
+                prop_assert!((least..=most).contains(&found), "{}: {}, expected {} to {}", window, found, least, most);
+            }
+        }
+
         #[test]
         fn a_time_series_has_every_event_of_its_window_once(
             mut events in prop::collection::vec((0i64..30 * 86_400, any::<bool>()), 1..300),
@@ -241,6 +283,21 @@ mod tests {
         (0..100).for_each(|event| counts.record(at(event * 100), true));
         let sum = counts.view().sum("5s".parse().unwrap(), at(9_900)).total();
         assert!((50..=51).contains(&sum), "{sum}");
+    }
+
+    #[test]
+    fn windows_below_a_second_are_exact_to_a_hundredth() {
+        for window in ["20ms", "50ms", "300ms", "999ms"] {
+            let window: Window = window.parse().unwrap();
+            let counts = RollingCounts::new(Window::MONTH);
+            counts.cover(window, Window::MONTH);
+            // A thousandth of the window apart.
+            let step = window.duration().as_nanos() as i64 / 1_000;
+            let at = |event: i64| Timestamp::from_nanos(START * 1_000_000_000 + event * step);
+            (0..10_000).for_each(|event| counts.record(at(event), true));
+            let sum = counts.view().sum(window, at(9_999)).total();
+            assert!((990..=1_010).contains(&sum), "{sum} of 1000 over {window}");
+        }
     }
 
     #[test]

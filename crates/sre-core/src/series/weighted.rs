@@ -54,9 +54,10 @@ impl WeightedRatioSeries {
         Self { spec, recorded: Mutex::new(Recorded { ring, counts }) }
     }
 
-    /// Replaces the empty counts by those for windows from `shortest` to `longest`, besides its own.
-    pub fn cover(&mut self, shortest: Window, longest: Window) {
-        lock(&self.recorded).counts = History::covering(shortest, longest.max(self.spec.window));
+    /// Prepares the counts for windows from `shortest` to `longest`, besides its own; see
+    /// [`RollingCounts::cover`](crate::RollingCounts::cover).
+    pub fn cover(&self, shortest: Window, longest: Window) {
+        lock(&self.recorded).counts.cover(shortest, longest);
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -105,7 +106,9 @@ impl WeightedRatioSeries {
 
     /// Returns the numbers of good and bad samples in a window, of those with a weight of at least a half.
     pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
-        lock(&self.recorded).counts.sum_over(window, now)
+        let counts = &mut lock(&self.recorded).counts;
+        counts.reach(window);
+        counts.sum_over(window, now)
     }
 
     /// Returns the reading of the window that ends at `now`.

@@ -43,12 +43,16 @@ pub struct SloStatusChange {
     pub alert: Option<BurnAlert>,
     /// Seconds until the budget is spent at the rate of the last hour; 0 if it is spent, `None` if it never will be.
     pub spent_in_s: Option<f64>,
+    /// The indicator to which `burn`, `alert` and `spent_in_s` belong: the worst one if indicators alone changed the status, or else one
+    /// that shares the objective's error budget. `None` if that budget is the objective's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indicator: Option<String>,
 }
 
 impl SloStatusChange {
     /// Creates a change with only the required fields.
     pub const fn new(from: Status, to: Status, exhaustion_action: ExhaustionAction) -> Self {
-        Self { from, to, consumed: None, exhaustion_action, burn: None, alert: None, spent_in_s: None }
+        Self { from, to, consumed: None, exhaustion_action, burn: None, alert: None, spent_in_s: None, indicator: None }
     }
 }
 

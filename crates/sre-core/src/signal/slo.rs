@@ -8,10 +8,16 @@ impl SloSnapshot {
     /// Returns the signal for a change to the snapshot's status at `since`. All signals of an objective and agent are
     /// one incident, with key `slo/NAME/AGENT`.
     pub fn status_changed(&self, from: Status, exhaustion_action: ExhaustionAction, since: Timestamp) -> Signal {
-        let alert = self.alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity).copied();
+        let blamed = if self.only_indicators_alarm() { self.alarming().max_by_key(|one| one.status) } else { None };
+        let (alerts, burn_rates, spent_in_s) = match blamed {
+            Some(one) => (&one.alerts, &one.burn_rates, one.error_budget.and_then(|budget| budget.spent_in_s)),
+            None => (&self.alerts, &self.burn_rates, self.error_budget.spent_in_s),
+        };
+        let alert = alerts.iter().filter(|alert| alert.firing).max_by_key(|alert| alert.severity).copied();
         let judged =
             alert.and_then(|alert| Some(BurnRate::new(alert.judged_window?, alert.rate, alert.good, alert.bad)));
-        let burn = judged.or_else(|| self.burn_rates.iter().find(|burn| burn.window == Window::HOUR).copied());
+        let burn = judged.or_else(|| burn_rates.iter().find(|burn| burn.window == Window::HOUR).copied());
+        let indicator = blamed.map(|one| &*one.name).or_else(|| self.budget_indicator()).map(str::to_owned);
         let key = format!("slo/{}/{}", self.name, self.agent);
         let to = self.status;
         let of = if self.agent.is_empty() { self.name.clone() } else { format!("{} of {}", self.name, self.agent) };
@@ -29,8 +35,7 @@ impl SloSnapshot {
         signal.agent.clone_from(&self.agent);
         signal.slo.clone_from(&self.name);
         signal.labels.clone_from(&self.labels);
-        let error_budget = &self.error_budget;
-        let (consumed, spent_in_s) = (error_budget.consumed, error_budget.spent_in_s);
+        let consumed = self.error_budget.consumed;
         signal.kind = SignalKind::SloStatusChanged(SloStatusChange {
             from,
             to,
@@ -39,6 +44,7 @@ impl SloSnapshot {
             burn,
             alert,
             spent_in_s,
+            indicator,
         });
         signal
     }
@@ -51,13 +57,13 @@ impl SloSnapshot {
         at: Timestamp,
     ) -> Vec<String> {
         let status = self.budget_status;
-        if self.status >= Status::Warning && status < Status::Warning {
-            // Only the indicators are to blame.
+        if self.only_indicators_alarm() {
             return self.alarming().map(IndicatorSnapshot::sentence).collect();
         }
+        let of = self.budget_indicator().map_or(String::new(), |name| format!(" of {name}"));
         let mut sentences = vec![match status {
-            Status::Exhausted => "The error budget is exhausted.".to_owned(),
-            Status::Critical | Status::Warning => "The error budget is burning too fast.".to_owned(),
+            Status::Exhausted => format!("The error budget{of} is exhausted."),
+            Status::Critical | Status::Warning => format!("The error budget{of} is burning too fast."),
             Status::Healthy if self.status == Status::Unknown => {
                 "The error budget no longer burns too fast; an indicator has too few samples to tell.".to_owned()
             }
@@ -96,6 +102,16 @@ impl SloSnapshot {
         let unknown = self.indicators.iter().filter_map(IndicatorSnapshot::unknown_sentence);
         let alarming = self.alarming().map(IndicatorSnapshot::sentence);
         self.reason.iter().cloned().chain(worst).chain(alarming).chain(unknown).collect()
+    }
+
+    /// Returns the name of the first indicator that shares the objective's error budget.
+    pub fn budget_indicator(&self) -> Option<&str> {
+        self.indicators.iter().find(|indicator| indicator.shares_budget).map(|indicator| &*indicator.name)
+    }
+
+    /// Returns whether it is a warning or worse although its own budget is not.
+    fn only_indicators_alarm(&self) -> bool {
+        self.status >= Status::Warning && self.budget_status < Status::Warning
     }
 
     fn alarming(&self) -> impl Iterator<Item = &IndicatorSnapshot> {

@@ -10,7 +10,7 @@ impl BreakerSnapshot {
             emit(metric.with_label("state", state.as_str()).with_help("1 for the current state."));
         }
         let rates = self.window.map(|window| (window.failure_rate(), window.slow_call_rate())).unwrap_or_default();
-        let failures = Some(f64::from(self.failure_count));
+        let failures = Some(if self.window.is_some() { 0.0 } else { f64::from(self.failure_count) });
         for (name, value, unit, help) in [
             ("sre.breaker.consecutive_failures", failures, MetricUnit::None, "Consecutive failures."),
             ("sre.breaker.failure_rate", rates.0, MetricUnit::Ratio, "Share of failed calls in the sliding window."),

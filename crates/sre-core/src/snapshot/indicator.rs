@@ -43,7 +43,11 @@ pub struct IndicatorSnapshot {
     /// Why the status is unknown although there are samples, such as `4 of 10 bad: too few to tell from 95 %`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The indicator's own error budget, over the objective's window.
+    /// Whether it counts the same events as the objective, with the same or a larger budget: its error budget, burn rates and alerts are
+    /// the objective's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shares_budget: bool,
+    /// The error budget of its samples over the objective's window, or the objective's if it shares that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_budget: Option<ErrorBudgetSnapshot>,
     /// The burn rates of that budget.
@@ -72,6 +76,7 @@ impl IndicatorSnapshot {
             dropped: reading.dropped,
             status: None,
             reason: None,
+            shares_budget: false,
             error_budget: None,
             burn_rates: Vec::new(),
             alerts: Vec::new(),
@@ -99,7 +104,21 @@ impl IndicatorSnapshot {
                 emit(metric.with_label("indicator", label));
             }
         }
-        self.budget_metrics(of_slo, label, emit);
+        if !self.shares_budget {
+            self.budget_metrics(of_slo, label, emit);
+        }
+    }
+
+    /// Returns the fields of `SLI.to_dict` in the Python package `agent-sre`.
+    pub fn to_dict(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "target": self.target,
+            "window": self.window,
+            "current_value": self.value,
+            "compliance": self.compliance,
+            "measurement_count": self.samples,
+        })
     }
 
     /// Emits the metrics of the indicator's own error budget.

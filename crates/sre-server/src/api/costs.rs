@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use agent_sre::cost::{CostGuard, Pricing};
+use agent_sre::cost::{CostGuard, PriceBook, Pricing};
 use agent_sre::{AgentTotals, BudgetSnapshot, Clock, CostAlert, ModelTotals, Timestamp, Usd};
 use axum::Json;
 use axum::extract::State;
@@ -36,6 +36,8 @@ struct CostReport {
     alerts: Vec<CostAlert>,
     /// Number of calls without a cost whose model has no price, by model.
     unknown_models: BTreeMap<String, u64>,
+    /// The date of the built-in list of prices; null if the file `prices` replaces it.
+    prices_as_of: Option<&'static str>,
 }
 
 /// Spending by agent, team and model, against the limits
@@ -56,5 +58,6 @@ fn report(state: &AppState) -> CostReport {
         total_usd: totals.totals().cost_usd,
         alerts: guard.alerts(),
         unknown_models: engines.get::<Pricing>().report().unknown_models,
+        prices_as_of: engines.public_prices.then_some(PriceBook::PUBLIC_AS_OF),
     }
 }

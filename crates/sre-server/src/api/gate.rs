@@ -177,7 +177,7 @@ mod tests {
         let slow = slo("fast", "b", Box::new(ResponseLatency::new(2_000.0, 0.95).unwrap()), 100, 0);
         let decision = ask("{}", &[tasks("frozen", "a", 50, 50), slow]);
         let expected = [
-            "frozen of a: exhausted. The error budget is exhausted. Burn rate 5.0 over the last 1h (threshold 2): 50 of \
+            "frozen of a: exhausted. The error budget of task_success_rate is exhausted. Burn rate 5.0 over the last 1h (threshold 2): 50 of \
              100 events bad. 500.0 % of the budget was consumed at 2026-09-21T14:13:20Z. Exhaustion action: freeze \
              deployments.",
             "fast of b: critical (response_latency). response_latency: Burn rate 20.0 over the last 1h (threshold 10): \

@@ -250,6 +250,8 @@ struct Row<'a> {
     spent_in_s: Option<f64>,
     burn_rates: &'a [BurnRate],
     alerts: &'a [BurnAlert],
+    /// The indicator that shares the error budget.
+    budget_indicator: Option<&'a str>,
     /// Why the status is unknown, and what its indicators have to do with it.
     reasons: Vec<String>,
     /// The remaining error budget over its window up to now, in thousandths.
@@ -273,6 +275,7 @@ fn row<'a>(slo: &'a SloSnapshot, series: &[(Timestamp, Counts)]) -> Row<'a> {
         spent_in_s: finite(budget.spent_in_s),
         burn_rates: &slo.burn_rates,
         alerts: &slo.alerts,
+        budget_indicator: slo.budget_indicator(),
         reasons: slo.reasons(),
         history: burn_down(series, budget.total, slo.good + slo.bad),
     }

@@ -62,7 +62,7 @@ impl Sli for ToolCallAccuracy {
         Some(self.series.counts(window, now))
     }
 
-    fn cover(&mut self, shortest: Window, longest: Window) {
+    fn cover(&self, shortest: Window, longest: Window) {
         self.series.cover(shortest, longest);
     }
 
@@ -141,7 +141,7 @@ impl Sli for ResponseLatency {
         Some(self.series.counts(window, now))
     }
 
-    fn cover(&mut self, shortest: Window, longest: Window) {
+    fn cover(&self, shortest: Window, longest: Window) {
         self.series.cover(shortest, longest);
     }
 
@@ -217,7 +217,7 @@ impl Sli for TimeToFirstToken {
         Some(self.series.counts(window, now))
     }
 
-    fn cover(&mut self, shortest: Window, longest: Window) {
+    fn cover(&self, shortest: Window, longest: Window) {
         self.series.cover(shortest, longest);
     }
 

@@ -4,8 +4,8 @@ use serde_json::Value;
 use sre_core::event::{Evaluation, Handoff, PolicyCheck, TaskFinished};
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Counts, Event, InvalidSli, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError, StateReader,
-    StateWriter, Timestamp, Unit, WeightedRatioSeries, Window,
+    AgentEvent, Counts, Event, EventKind, InvalidSli, MeanSeries, RatioSeries, Sli, SliReading, SliSpec, StateError,
+    StateReader, StateWriter, Timestamp, Unit, WeightedRatioSeries, Window,
 };
 
 use super::ByHand;
@@ -62,7 +62,7 @@ impl Sli for HallucinationRate {
         Some(self.series.counts(window, now))
     }
 
-    fn cover(&mut self, shortest: Window, longest: Window) {
+    fn cover(&self, shortest: Window, longest: Window) {
         self.series.cover(shortest, longest);
     }
 
@@ -135,8 +135,12 @@ impl Sli for PolicyCompliance {
         Some(self.series.counts(window, now))
     }
 
-    fn cover(&mut self, shortest: Window, longest: Window) {
+    fn cover(&self, shortest: Window, longest: Window) {
         self.series.cover(shortest, longest);
+    }
+
+    fn counts_outcomes_of(&self) -> Option<EventKind> {
+        Some(EventKind::PolicyCheck)
     }
 
     fn observe(&self, event: &AgentEvent) {

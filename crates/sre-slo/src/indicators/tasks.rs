@@ -3,8 +3,8 @@ use std::sync::Mutex;
 use sre_core::event::TaskFinished;
 use sre_core::private::lock;
 use sre_core::{
-    AgentEvent, Counts, Event, InvalidSli, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec, StateError,
-    StateReader, StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
+    AgentEvent, Counts, Event, EventKind, InvalidSli, MeanSeries, PerTask, RatioSeries, Sli, SliReading, SliSpec,
+    StateError, StateReader, StateWriter, TaskCosts, Timestamp, Unit, Usd, Window,
 };
 
 use super::ByHand;
@@ -68,8 +68,12 @@ impl Sli for TaskSuccessRate {
         Some(self.series.counts(window, now))
     }
 
-    fn cover(&mut self, shortest: Window, longest: Window) {
+    fn cover(&self, shortest: Window, longest: Window) {
         self.series.cover(shortest, longest);
+    }
+
+    fn counts_outcomes_of(&self) -> Option<EventKind> {
+        Some(EventKind::TaskFinished)
     }
 
     fn observe(&self, event: &AgentEvent) {

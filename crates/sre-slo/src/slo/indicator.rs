@@ -2,6 +2,7 @@ use sre_core::private::unique_name;
 use sre_core::{IndicatorSnapshot, Sli, Status, Timestamp};
 
 use crate::consequence::Consequence;
+use crate::evaluation::BudgetReading;
 
 /// An indicator of an objective.
 pub(super) struct Indicator {
@@ -41,8 +42,8 @@ impl Indicator {
         self.consequence.status(&*self.sli, now)
     }
 
-    pub(super) fn snapshot(&self, now: Timestamp) -> IndicatorSnapshot {
-        let mut snapshot = self.consequence.snapshot(&*self.sli, now);
+    pub(super) fn snapshot(&self, objective: &BudgetReading, now: Timestamp) -> IndicatorSnapshot {
+        let mut snapshot = self.consequence.snapshot(&*self.sli, objective, now);
         snapshot.name.clone_from(&self.name);
         snapshot
     }

@@ -80,7 +80,7 @@ impl Slo {
     fn with_consequences(mut self) -> Self {
         let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
         let (shortest, longest) = config.windows();
-        // Every series covers these, and to replace one costs memory.
+        // Every series covers these.
         let is_covered = shortest >= COVERED_FROM && longest <= COVERED_TO;
         for indicator in &mut self.indicators {
             indicator.consequence = match indicator.is_informational {
@@ -250,11 +250,26 @@ impl Slo {
     /// Returns the current reading of every indicator.
     pub fn indicator_summary(&self) -> Vec<IndicatorSnapshot> {
         let now = self.budget.clock().now();
-        self.snapshots_of_indicators(now)
+        self.snapshots_of_indicators(&self.budget_reading(now), now)
     }
 
-    fn snapshots_of_indicators(&self, now: Timestamp) -> Vec<IndicatorSnapshot> {
-        self.indicators.iter().map(|indicator| indicator.snapshot(now)).collect()
+    fn snapshots_of_indicators(&self, budget: &BudgetReading, now: Timestamp) -> Vec<IndicatorSnapshot> {
+        self.indicators.iter().map(|indicator| indicator.snapshot(budget, now)).collect()
+    }
+
+    /// Returns the fields of `SLO.to_dict` in the Python package `agent-sre`, with those of
+    /// [`ErrorBudget::to_dict`] and [`IndicatorSnapshot::to_dict`].
+    pub fn to_dict(&self) -> serde_json::Value {
+        let now = self.budget.clock().now();
+        let (reading, indicators) = (self.budget_reading(now), self.indicator_summary());
+        serde_json::json!({
+            "name": self.name,
+            "description": self.description,
+            "status": self.status_at(now).0,
+            "labels": self.labels,
+            "error_budget": self.budget.config().to_dict(&reading),
+            "indicators": indicators.iter().map(IndicatorSnapshot::to_dict).collect::<Vec<_>>(),
+        })
     }
 
     /// Returns the state at `now`.
@@ -262,7 +277,7 @@ impl Slo {
         let reading = self.budget_reading(now);
         let mut snapshot = SloSnapshot::new(&*self.name, &*self.agent, self.budget.config().window);
         snapshot.description.clone_from(&self.description);
-        snapshot.indicators = self.snapshots_of_indicators(now);
+        snapshot.indicators = self.snapshots_of_indicators(&reading, now);
         let of_indicators = snapshot.indicators.iter().filter_map(IndicatorSnapshot::status_for_objective);
         snapshot.status = worst(reading.status, of_indicators);
         (snapshot.budget_status, snapshot.reason) = (reading.status, reading.reason);
