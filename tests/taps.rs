@@ -1,5 +1,5 @@
-//! Tests the taps of `docs/serve.md` with the real packages: an agent runs against a fake model server, and the service reports
-//! what it received. `cargo xtask test --install` installs the packages.
+//! Tests the taps with the real packages: an agent runs against a fake model server, and the service reports what it received.
+//! `cargo xtask test --install` installs the packages.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -22,10 +22,19 @@ use sre_testkit::outside;
 mod outage;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// Disables the telemetry of the frameworks.
+const QUIET: [(&str, &str); 5] = [
+    ("OPENAI_API_KEY", "none"),
+    ("LANGSMITH_TRACING", "false"),
+    ("CREWAI_DISABLE_TELEMETRY", "true"),
+    ("CREWAI_TRACING_ENABLED", "false"),
+    ("OTEL_SDK_DISABLED", "false"),
+];
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/taps");
 
-/// Returns the model's response: a tool call if the prompt asks for one, an error if it asks to fail, else a text.
-async fn completion(body: Bytes) -> Response {
+/// Returns the model's response: a tool call if the prompt asks for one, an error if it asks to fail, a rate limit at the first
+/// attempt if it asks for a retry, else a text.
+async fn completion(headers: HeaderMap, body: Bytes) -> Response {
     let request: Value = serde_json::from_slice(&body).unwrap();
     let last = request["messages"].as_array().unwrap().last().unwrap();
     let prompt = last["content"].to_string();
@@ -33,8 +42,14 @@ async fn completion(body: Bytes) -> Response {
         let error = json!({"error": {"message": "the model does not answer", "type": "invalid_request_error"}});
         return (StatusCode::BAD_REQUEST, Json(error)).into_response();
     }
-    let call = json!([{"index": 0, "id": "c1", "type": "function",
-        "function": {"name": "lookup", "arguments": "{\"q\":\"1\"}"}}]);
+    if prompt.contains("#retry") && headers.get("x-stainless-retry-count").is_none_or(|count| count == "0") {
+        let error = json!({"error": {"message": "too many requests", "type": "rate_limit_error"}});
+        return (StatusCode::TOO_MANY_REQUESTS, [("retry-after-ms", "1")], Json(error)).into_response();
+    }
+    let name = request["tools"][0]["function"]["name"].clone();
+    let arguments = json!({"q": "1", "explode": prompt.contains("#explode")}).to_string();
+    let call =
+        json!([{"index": 0, "id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}]);
     let (message, reason) = if prompt.contains("#tool") && last["role"] == "user" {
         (json!({"role": "assistant", "content": null, "tool_calls": call}), "tool_calls")
     } else {
@@ -66,14 +81,18 @@ async fn start_service(data: &Path, listen: SocketAddr) -> Server {
     Server::start(Config { listen, data: data.into(), ..Config::default() }).await.unwrap()
 }
 
+/// Returns the service's answer to a GET request.
+async fn get(service: &Server, path: &str) -> Value {
+    let client = Client::new(Options::default()).unwrap();
+    let request = http::Request::get(format!("{}{path}", service.url())).body(bytes::Bytes::new()).unwrap();
+    serde_json::from_slice(client.send(request).await.unwrap().body()).unwrap()
+}
+
 /// Polls the service until the totals of its only agent are as expected.
 async fn until_totals(service: &Server, expected: &Value, output: &str) {
-    let client = Client::new(Options::default()).unwrap();
     let begun = Instant::now();
     loop {
-        let request = http::Request::get(format!("{}/v1/agents", service.url())).body(bytes::Bytes::new()).unwrap();
-        let answer = client.send(request).await.unwrap();
-        let agents = serde_json::from_slice::<Value>(answer.body()).unwrap()["agents"].take();
+        let agents = get(service, "/v1/agents").await["agents"].take();
         let keys = expected.as_object().unwrap().keys();
         let found: Value = keys.map(|key| (key.clone(), agents[0][key].clone())).collect();
         if found == *expected {
@@ -84,19 +103,56 @@ async fn until_totals(service: &Server, expected: &Value, output: &str) {
     }
 }
 
+/// Polls the service until the objective of the agent has counted its tasks. A workflow of Dify, which is replayed faster than it
+/// ran, ends in the future.
+async fn until_objective(service: &Server, expected: &Value) {
+    let begun = Instant::now();
+    loop {
+        let report = get(service, "/v1/slos").await;
+        let (objective, input) = (&report["slos"][0], &report["input"]);
+        let counted =
+            json!([objective["agent"], objective["good"], objective["bad"], input["skipped"], input["unknown"]]);
+        if counted == json!([expected["agent"], expected["succeeded"], expected["failed"], 0, 0]) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "found {report}, expected {expected}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Runs an agent with a tap, and waits until the service's totals are as expected.
 async fn run_with_tap(mut agent: Command, path: &str, expected: Value) {
     let folder = tempfile::tempdir().unwrap();
     let service = start_service(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
     agent.env("MODEL_URL", model_server().await).env("SRE_URL", format!("{}{path}", service.url()));
-    // Disables the telemetry of the frameworks.
-    agent.env("OPENAI_API_KEY", "none").env("LANGSMITH_TRACING", "false");
+    agent.envs(QUIET);
     let output: Output = tokio::task::spawn_blocking(move || agent.output().unwrap()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("failed: "), "one task fails: {text}");
     until_totals(&service, &expected, &text).await;
     service.stop().await;
+}
+
+/// Runs an agent with a Python tap. `expected` are the totals of its tasks, which its objective must have, too.
+async fn run_with_python_tap(mut agent: Command, expected: Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let service = start_service(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+    agent.env("MODEL_URL", model_server().await).env("SRE_URL", service.url()).envs(QUIET);
+    let output: Output = tokio::task::spawn_blocking(move || agent.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    until_totals(&service, &expected, &text).await;
+    until_objective(&service, &expected).await;
+    service.stop().await;
+}
+
+/// Totals of the five tasks of `taps/scenario.py`. The model call that its client repeats after a rate limit is one call.
+fn scenario() -> Value {
+    json!({
+        "agent": "support", "tasks": 5, "succeeded": 4, "failed": 1, "incomplete": 0, "tool_calls": 2, "tool_errors": 1,
+        "llm_calls": 7, "llm_errors": 1, "input_tokens": 300, "output_tokens": 60,
+    })
 }
 
 /// Totals of four tasks: one calls a tool, and one fails because its model call fails.
@@ -115,11 +171,17 @@ fn without_tools() -> Value {
     })
 }
 
-fn python(module: &str, agent: &str, test: &str) -> Option<Command> {
-    let python = Path::new(INSTALLED).join("venv/bin/python");
-    let mut command = outside::interpreter_with(&python, &["-c", &format!("import {module}")], test)?;
-    command.arg(tap_test(agent)).env("PYTHONPATH", format!("{ROOT}/docs/examples/taps"));
+/// Returns an agent with the Python of an environment, if that has `modules`; otherwise lists `test` as skipped.
+fn python_in(environment: &str, modules: &str, agent: &str, test: &str) -> Option<Command> {
+    let python = Path::new(INSTALLED).join(environment).join("bin/python");
+    let mut command = outside::interpreter_with(&python, &["-c", &format!("import {modules}")], test)?;
+    let modules = format!("{ROOT}/crates/sre-cli/python:{ROOT}/docs/examples/taps");
+    command.arg(tap_test(agent)).env("PYTHONPATH", modules);
     Some(command)
+}
+
+fn python(modules: &str, agent: &str, test: &str) -> Option<Command> {
+    python_in("venv", modules, agent, test)
 }
 
 fn tap_test(file: &str) -> PathBuf {
@@ -129,13 +191,95 @@ fn tap_test(file: &str) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn langgraph() {
     let Some(agent) = python("langgraph, langchain_openai", "langgraph_agent.py", "taps: langgraph") else { return };
-    run_with_tap(agent, "/v1/events/langgraph", with_a_tool()).await;
+    let mut expected = scenario();
+    // An interrupted run, and one whose node raises.
+    (expected["tasks"], expected["succeeded"], expected["failed"]) = (json!(7), json!(5), json!(2));
+    run_with_python_tap(agent, expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openai_agents() {
     let Some(agent) = python("agents", "openai_agents_agent.py", "taps: openai_agents") else { return };
-    run_with_tap(agent, "/v1/events/openai-agents", with_a_tool()).await;
+    let mut expected = scenario();
+    // A run inside of a handler, and one whose hook raises.
+    (expected["tasks"], expected["succeeded"], expected["failed"]) = (json!(7), json!(5), json!(2));
+    (expected["llm_calls"], expected["input_tokens"], expected["output_tokens"]) = (json!(8), json!(350), json!(70));
+    run_with_python_tap(agent, expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn langchain() {
+    let Some(agent) = python("langchain_openai", "langchain_agent.py", "taps: langchain") else { return };
+    run_with_python_tap(agent, scenario()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn llamaindex() {
+    let modules = "llama_index.llms.openai_like";
+    let Some(agent) = python_in("llamaindex", modules, "llamaindex_agent.py", "taps: llamaindex") else { return };
+    run_with_python_tap(agent, scenario()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crewai() {
+    let Some(agent) = python_in("crewai", "crewai", "crewai_agent.py", "taps: crewai") else { return };
+    run_with_python_tap(agent, scenario()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autogen() {
+    let modules = "autogen_agentchat, autogen_ext.models.openai";
+    let Some(agent) = python(modules, "autogen_agent.py", "taps: autogen") else { return };
+    run_with_python_tap(agent, scenario()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn semantic_kernel() {
+    let Some(agent) = python("semantic_kernel", "semantic_kernel_agent.py", "taps: semantic_kernel") else { return };
+    run_with_python_tap(agent, scenario()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_without_a_framework() {
+    let Some(agent) = python("os", "plain_agent.py", "taps: an_agent_without_a_framework") else { return };
+    let mut expected = scenario();
+    // The agent reports the attempt that its client would have repeated.
+    (expected["llm_calls"], expected["llm_errors"]) = (json!(8), json!(2));
+    run_with_python_tap(agent, expected).await;
+}
+
+/// Replays recorded event streams of Dify, one for each workflow, and one that breaks off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dify() {
+    let Some(mut client) = python("os", "dify_client.py", "taps: dify") else { return };
+    let recording = std::fs::read_to_string(format!("{ROOT}/tests/recordings/dify/long_mixed.jsonl")).unwrap();
+    let mut streams: Vec<String> = Vec::new();
+    for line in recording.lines() {
+        if line.contains(r#""event": "workflow_started""#) {
+            streams.push(String::new());
+        }
+        streams.last_mut().unwrap().push_str(&format!("data: {line}\n\nevent: ping\n\n"));
+    }
+    let mut expected: Value = serde_json::from_slice(
+        &std::fs::read(format!("{ROOT}/tests/recordings/dify/long_mixed.expected.json")).unwrap(),
+    )
+    .unwrap();
+    expected["agent"] = json!("support");
+    let whole = streams.len();
+    streams.push(streams[0].split_once("node_started").unwrap().0.rsplit_once("data:").unwrap().0.to_owned());
+    for (key, more) in [("tasks", 1), ("failed", 1)] {
+        expected[key] = json!(expected[key].as_u64().unwrap() + more);
+    }
+    let stream = move |axum::extract::Path(number): axum::extract::Path<usize>| {
+        let answer = ([(header::CONTENT_TYPE, "text/event-stream")], streams[number].clone());
+        async move { answer }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    client.env("DIFY_URL", format!("http://{}/run", listener.local_addr().unwrap()));
+    client.env("WORKFLOWS", (whole + 1).to_string());
+    let router = Router::new().route("/run/{number}", post(stream));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    run_with_python_tap(client, expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,37 +1,51 @@
-"""An agent of LangGraph: four tasks, one with a tool, one whose model fails."""
-import asyncio, os
+"""An agent of LangGraph."""
+import asyncio
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from langgraph_tap import run
+from langgraph.types import interrupt
+import scenario
+import sre_taps.langgraph
 
-@tool
-def lookup(q: str) -> str:
-    """Looks an order up."""
-    return f"order {q} is on its way"
+if scenario.IS_TAPPED:
+    sre_taps.langgraph.tap()
 
-model = ChatOpenAI(model="gpt-4o-mini", base_url=os.environ["MODEL_URL"], api_key="none", max_retries=0).bind_tools([lookup])
+tools = [tool(scenario.lookup)]
+model = ChatOpenAI(model=scenario.MODEL, **scenario.CLIENT).bind_tools(tools)
 
 def agent(state: MessagesState):
     return {"messages": [model.invoke(state["messages"])]}
 
 graph = StateGraph(MessagesState)
 graph.add_node("agent", agent)
-graph.add_node("tools", ToolNode([lookup]))
+graph.add_node("tools", ToolNode(tools, handle_tool_errors=True))
 graph.add_edge(START, "agent")
 graph.add_conditional_edges("agent", tools_condition)
 graph.add_edge("tools", "agent")
 graph = graph.compile(name="support")
 
-async def main():
-    for prompt in ["hello", "#tool", "hello again", "#fail"]:
-        inp = {"messages": [("user", prompt)]}
-        try:
-            # Without a service the graph runs alone.
-            state = await (run(graph, inp, os.environ["SRE_URL"]) if "SRE_URL" in os.environ else graph.ainvoke(inp))
-            print([(message.type, message.content) for message in state["messages"]])
-        except Exception as error:
-            print("failed:", error)
+def answer(prompt):
+    # Synchronous and asynchronous calls in turn.
+    inp = {"messages": [("user", prompt)]}
+    state = asyncio.run(graph.ainvoke(inp)) if "#" in prompt else graph.invoke(inp)
+    return [(message.type, message.content) for message in state["messages"]]
 
-asyncio.run(main())
+scenario.run(answer)
+
+# An interrupt waits for a person, and is no failure; an exception of a node is one.
+def ask(state: MessagesState):
+    interrupt("approve?")
+
+def crash(state: MessagesState):
+    raise RuntimeError("a bug")
+
+for node in [ask, crash]:
+    other = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node")
+    try:
+        other = other.compile(name="support", checkpointer=InMemorySaver())
+        other.invoke({"messages": []}, {"configurable": {"thread_id": "1"}})
+        print("interrupted")
+    except RuntimeError as error:
+        print("failed:", error)

@@ -1,25 +1,31 @@
-"""An agent of the OpenAI Agents SDK: four tasks, one with a tool, one whose model fails."""
-import asyncio, os
-from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, function_tool, set_trace_processors
+"""An agent of the OpenAI Agents SDK."""
+from agents import Agent, OpenAIChatCompletionsModel, RunConfig, RunHooks, Runner, function_tool, set_trace_processors
 from openai import AsyncOpenAI
-from openai_agents_tap import SreProcessor
+import scenario
+import sre_taps.openai_agents
 
-set_trace_processors([SreProcessor(os.environ["SRE_URL"])] if "SRE_URL" in os.environ else [])
+set_trace_processors([])
+if scenario.IS_TAPPED:
+    sre_taps.openai_agents.tap()
 
-@function_tool
-def lookup(q: str) -> str:
-    """Looks an order up."""
-    return f"order {q} is on its way"
+model = OpenAIChatCompletionsModel(model=scenario.MODEL, openai_client=AsyncOpenAI(**scenario.CLIENT))
+support = Agent(name="support", instructions="Help.", model=model, tools=[function_tool(scenario.lookup)])
 
-client = AsyncOpenAI(base_url=os.environ["MODEL_URL"], api_key="none", max_retries=0)
-model = OpenAIChatCompletionsModel(model="gpt-4o-mini", openai_client=client)
-support = Agent(name="support", instructions="Help.", model=model, tools=[lookup])
+def answer(prompt):
+    return Runner.run_sync(support, prompt, run_config=RunConfig(workflow_name="support")).final_output
 
-async def main():
-    for prompt in ["hello", "#tool", "hello again", "#fail"]:
+scenario.run(answer)
+
+# An exception that is none of the SDK's own, while another one is handled.
+class Hooks(RunHooks):
+    async def on_agent_start(self, context, agent):
+        raise RuntimeError("a bug")
+
+for hooks in [None, Hooks()]:
+    try:
+        raise ValueError
+    except ValueError:
         try:
-            print((await Runner.run(support, prompt, run_config=RunConfig(workflow_name="support"))).final_output)
-        except Exception as error:
+            print(Runner.run_sync(support, "hello", hooks=hooks, run_config=RunConfig(workflow_name="support")).final_output)
+        except RuntimeError as error:
             print("failed:", error)
-
-asyncio.run(main())

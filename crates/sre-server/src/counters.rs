@@ -12,4 +12,6 @@ pub(crate) struct IngestCounters {
     pub(crate) rejected: AtomicU64,
     /// Events whose time is too far in the future.
     pub(crate) ahead: AtomicU64,
+    /// Events that senders have lost, as they report.
+    pub(crate) lost_by_senders: AtomicU64,
 }

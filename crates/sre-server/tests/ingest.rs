@@ -239,6 +239,29 @@ async fn retries_count_once() {
 }
 
 #[tokio::test]
+async fn losses_that_senders_report_count_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let reporting = |lost: &str| {
+        let request = service.request("/v1/events/sre", "application/x-ndjson");
+        request.header("idempotency-key", "one").header("sre-lost-events", lost)
+    };
+    for (lost, body, status) in [
+        ("7", finished("support", 1, true), StatusCode::OK),
+        ("7", finished("support", 1, true), StatusCode::OK),
+        // A sender that has nothing else to send.
+        ("3", String::new(), StatusCode::OK),
+        ("-1", finished("support", 2, true), StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(service.send(reporting(lost), body).await.status(), status, "{lost}");
+    }
+    let metrics = service.get_raw("/metrics").await;
+    let metrics = String::from_utf8_lossy(metrics.body());
+    assert!(metrics.contains("\nsre_server_lost_by_senders_total 10\n"), "{metrics}");
+    assert_eq!(service.totals().await["tasks"], 1);
+}
+
+#[tokio::test]
 async fn overload_and_slow_or_huge_clients_are_refused_before_memory_grows() {
     let folder = tempfile::tempdir().unwrap();
     let server_limits = ServerLimits {

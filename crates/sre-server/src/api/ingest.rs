@@ -43,7 +43,8 @@ impl ToSchema for FormatName {}
     post, path = "/v1/events/{format}",
     params(
         ("format" = inline(FormatName), Path, description = "The format."),
-        ("Idempotency-Key" = Option<String>, Header, description = "A request sent again with the same key and body counts once.")
+        ("Idempotency-Key" = Option<String>, Header, description = "A request sent again with the same key and body counts once."),
+        ("Sre-Lost-Events" = Option<u32>, Header, description = "How many events the sender has lost since it last reported that.")
     ),
     request_body(content = String, content_type = "application/x-ndjson", description = "Records; gzip is accepted."),
     responses(
@@ -60,6 +61,7 @@ async fn events(
     let format: Format =
         format.parse().map_err(|error| ApiError::new(StatusCode::NOT_FOUND, format!("format: {error}")))?;
     let outcome = async {
+        let lost = lost_events(&headers)?;
         let BufferedBody { bytes, mut permit } = read_body(&state, &headers, body).await?;
         // For the journal's copy, and the record that is being read.
         permit.acquire(3 * bytes.len()).await?;
@@ -68,10 +70,22 @@ async fn events(
             headers.get("idempotency-key").map(|key| key_of(&[format.as_str().as_bytes(), key.as_bytes(), &bytes]));
         let body = adapter::Body::new(BodyKind::Lines, bytes);
         let batch = Batch::new(format, body, key).with_memory(permit);
-        send(&state, batch).await
+        let report = send(&state, batch).await?;
+        if !report.repeated {
+            state.shared.counters.lost_by_senders.fetch_add(lost, Ordering::Relaxed);
+        }
+        Ok(report)
     }
     .await;
     outcome.map(Json).inspect_err(|error| count_refusal(&state, error))
+}
+
+/// Returns how many events the sender reports as lost.
+fn lost_events(headers: &HeaderMap) -> Result<u64, ApiError> {
+    let Some(value) = headers.get("sre-lost-events") else { return Ok(0) };
+    let count = value.to_str().ok().and_then(|count| count.parse::<u32>().ok());
+    let expected = || ApiError::bad_request(format!("Sre-Lost-Events: found {value:?}, expected a number of 32 bits"));
+    count.map(u64::from).ok_or_else(expected)
 }
 
 /// Sends a batch through the pipeline, and returns once it is processed and durable.

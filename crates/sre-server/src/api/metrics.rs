@@ -82,6 +82,11 @@ impl Collect for AppState {
             ("sre.server.events", count(&counters.events), "Agent events created from the records."),
             ("sre.server.rejected", count(&counters.rejected), "Records that could not be read."),
             ("sre.server.ahead", count(&counters.ahead), "Events rejected because their time is in the future."),
+            (
+                "sre.server.lost_by_senders",
+                count(&counters.lost_by_senders),
+                "Events that senders lost before they sent them, as they report.",
+            ),
             ("sre.server.unused", count(&shared.unused), "Metric points and log records that are not used."),
             ("sre.server.refused", count(&shared.refused), "Requests refused because of load."),
             ("sre.server.journal_entries", count(&journal.last), "Entries ever written to the journal."),
