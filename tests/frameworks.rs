@@ -11,13 +11,17 @@ use sre_testkit::recordings::{folders, in_folder};
 /// A column of the table, and whether an event shows it.
 type Column = (&'static str, fn(&AgentEvent) -> bool);
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     ("steps", |event| matches!(&event.event, Event::StepFinished(_))),
     ("model", |event| matches!(&event.event, Event::LlmCall(call) if call.model.is_some())),
     ("tokens", |event| matches!(&event.event, Event::LlmCall(call) if call.input_tokens > 0)),
     ("cost", |event| event.event.cost_usd().is_some()),
     ("first token", |event| matches!(&event.event, Event::LlmCall(call) if call.first_token_ms.is_some())),
     ("failed model calls", |event| matches!(&event.event, Event::LlmCall(call) if !call.success)),
+    (
+        "retries",
+        |event| matches!(&event.event, Event::LlmCall(call) if call.attempt.is_some_and(|attempt| attempt > 1)),
+    ),
     ("failed tool calls", |event| matches!(&event.event, Event::ToolCall(call) if !call.success)),
     ("arguments", |event| matches!(&event.event, Event::ToolCall(call) if call.arguments_hash.is_some())),
     ("call ids", |event| matches!(&event.event, Event::ToolCall(call) if call.operation_id.is_some())),

@@ -56,6 +56,8 @@ const TARGETS: [Target; 17] = [
     Target {
         name: "otlp_traces",
         seeds: &[
+            seeds("tests/recordings/otlp-claude-agent-sdk", OTLP, ""),
+            seeds("tests/recordings/otlp-haystack", OTLP, ""),
             seeds("tests/recordings/otlp-langgraph", OTLP, ""),
             seeds("tests/recordings/otlp-openai-agents", OTLP, ""),
             seeds("tests/recordings/otlp-semantic-kernel", OTLP, ""),

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use sre_core::event::Evaluation;
 use sre_core::{Event, Timestamp, Usd};
 
-use crate::dialects::{self, DIALECTS, Dialect, Role, known_key};
+use crate::dialects::{self, DIALECTS, Dialect, Marker, Role, known_key};
 
 /// The value of an attribute.
 #[derive(Clone, Debug)]
@@ -126,9 +126,21 @@ impl<'a> Known<'a> {
         cost.map(Some).ok_or(InvalidCost)
     }
 
-    pub(crate) fn dialect(&self) -> Option<(&'static Dialect, Role)> {
+    /// Returns whether an attribute is the text, or the truth value of that name.
+    pub(crate) fn is(&self, key: &'static str, expected: &str) -> bool {
+        match self.first(&[key]) {
+            Some(Scalar::Bool(flag)) => *flag == (expected == "true"),
+            value => value.and_then(Scalar::text) == Some(expected),
+        }
+    }
+
+    /// Returns the dialect of a span of that name, and the role of the span.
+    pub(crate) fn dialect(&self, name: &str) -> Option<(&'static Dialect, Role)> {
         let marked = DIALECTS.iter().find_map(|dialect| {
-            let found = self.text(&[dialect.marker])?;
+            let found = match dialect.marker {
+                Marker::Attribute(key) => self.text(&[key])?,
+                Marker::SpanName(prefix) => Some(name).filter(|name| name.starts_with(prefix))?,
+            };
             let role = dialect.roles.iter().find(|(value, _)| *value == found).map(|(_, role)| *role);
             Some((dialect, role.unwrap_or(dialect.any_other_role)))
         });

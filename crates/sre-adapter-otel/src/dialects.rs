@@ -16,12 +16,23 @@ pub(crate) enum Role {
     ModelCall,
     ToolCall,
     Evaluator,
+    /// A request to an agent in another process, reported by its transport.
+    RemoteCall,
+    /// The execution of the tool call above it: its failure is that of the call.
+    ToolExecution,
+}
+
+/// What marks a span of a dialect.
+pub(crate) enum Marker {
+    /// An attribute; its value determines the role of the span.
+    Attribute(&'static str),
+    /// The beginning of the span's name; the whole name determines the role.
+    SpanName(&'static str),
 }
 
 /// How a dialect is recognised, and which attributes hold each field. The first key that is present counts.
 pub(crate) struct Dialect {
-    /// The attribute that marks the dialect; its value determines the role of the span.
-    pub(crate) marker: &'static str,
+    pub(crate) marker: Marker,
     pub(crate) roles: &'static [(&'static str, Role)],
     pub(crate) any_other_role: Role,
     pub(crate) agent: &'static [&'static str],
@@ -39,6 +50,8 @@ pub(crate) struct Dialect {
     pub(crate) arguments: &'static [&'static str],
     /// The id that the model assigned to the tool call.
     pub(crate) tool_call_id: &'static [&'static str],
+    /// The number of the attempt with which a model call ended.
+    pub(crate) attempt: &'static [&'static str],
     /// The keys of the inner arguments, if the dialect wraps them.
     pub(crate) arguments_in: &'static [&'static str],
     pub(crate) first_token: FirstToken,
@@ -56,16 +69,19 @@ const GEN_AI_PROVIDER: &[&str] = &["gen_ai.provider.name", "gen_ai.system"];
 const GEN_AI_INPUT: &[&str] = &["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"];
 const GEN_AI_OUTPUT: &[&str] = &["gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"];
 const GEN_AI_CACHED: &[&str] = &["gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"];
-const GEN_AI_CACHE_WRITE: &[&str] =
-    &["gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens"];
+const GEN_AI_CACHE_WRITE: &[&str] = &[
+    "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+];
 const GEN_AI_CHUNK: FirstToken = FirstToken::Seconds("gen_ai.response.time_to_first_chunk");
 
 /// In order of precedence: a span may be marked by two dialects.
-pub(crate) static DIALECTS: [Dialect; 4] = [VERCEL_AI, OPEN_INFERENCE, GEN_AI, TRACELOOP];
+pub(crate) static DIALECTS: [Dialect; 7] = [VERCEL_AI, OPEN_INFERENCE, CLAUDE_CODE, GEN_AI, TRACELOOP, A2A, HAYSTACK];
 
 /// <https://ai-sdk.dev/docs/ai-sdk-core/telemetry>
 const VERCEL_AI: Dialect = Dialect {
-    marker: "ai.operationId",
+    marker: Marker::Attribute("ai.operationId"),
     roles: &[
         ("ai.generateText", Role::Agent),
         ("ai.streamText", Role::Agent),
@@ -91,13 +107,14 @@ const VERCEL_AI: Dialect = Dialect {
     tool: &["ai.toolCall.name"],
     arguments: &["ai.toolCall.args", "ai.toolCall.input"],
     tool_call_id: &["ai.toolCall.id"],
+    attempt: &[],
     arguments_in: &[],
     first_token: FirstToken::Milliseconds("ai.response.msToFirstChunk"),
 };
 
 /// <https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md>
 const OPEN_INFERENCE: Dialect = Dialect {
-    marker: "openinference.span.kind",
+    marker: Marker::Attribute("openinference.span.kind"),
     roles: &[
         ("AGENT", Role::Agent),
         ("CHAIN", Role::Chain),
@@ -120,13 +137,20 @@ const OPEN_INFERENCE: Dialect = Dialect {
     // Some instrumentations put the schema of the tool into `tool.parameters`, so the input comes first.
     arguments: &["input.value", "tool.parameters"],
     tool_call_id: &["tool_call.id"],
+    attempt: &[],
     arguments_in: &[],
     first_token: FirstToken::SpanEvent("First Token Stream Event"),
 };
 
-/// <https://opentelemetry.io/docs/specs/semconv/gen-ai/>, and the names it had before 1.37.
+/// The GenAI conventions of all versions, the newest names first:
+///
+/// - 0.1.0 of <https://github.com/open-telemetry/semantic-conventions-genai> (autumn 2026), the first release of their own
+///   repository. It renamed `cache_creation` to `cache_write`, replaced `gen_ai.workflow.name` by `gen_ai.agent.name`, and
+///   removed the agent's id, its version, the provider and the cached tokens from internal agent spans.
+/// - 1.37 to 1.41 of <https://github.com/open-telemetry/semantic-conventions>.
+/// - 1.36 and before, with `gen_ai.system`; before 1.27, also `prompt_tokens` and `completion_tokens`.
 const GEN_AI: Dialect = Dialect {
-    marker: "gen_ai.operation.name",
+    marker: Marker::Attribute("gen_ai.operation.name"),
     roles: &[
         ("invoke_agent", Role::Agent),
         ("invoke_workflow", Role::Agent),
@@ -149,6 +173,7 @@ const GEN_AI: Dialect = Dialect {
     tool: &["gen_ai.tool.name", "traceloop.entity.name"],
     arguments: &["gen_ai.tool.call.arguments", "traceloop.entity.input"],
     tool_call_id: &["gen_ai.tool.call.id"],
+    attempt: &[],
     // OpenLLMetry wraps the arguments together with the call's metadata, which differs for every call.
     arguments_in: &["inputs", "input_str"],
     first_token: GEN_AI_CHUNK,
@@ -156,7 +181,7 @@ const GEN_AI: Dialect = Dialect {
 
 /// <https://www.traceloop.com/docs/openllmetry>, for spans without GenAI attributes.
 const TRACELOOP: Dialect = Dialect {
-    marker: "traceloop.span.kind",
+    marker: Marker::Attribute("traceloop.span.kind"),
     roles: &[("workflow", Role::Agent), ("agent", Role::Agent), ("tool", Role::ToolCall)],
     any_other_role: Role::Step,
     agent: &["gen_ai.agent.name", "traceloop.workflow.name", "traceloop.entity.name"],
@@ -167,11 +192,80 @@ const TRACELOOP: Dialect = Dialect {
     ..GEN_AI
 };
 
+/// The spans of the Claude Agent SDK, which have the attributes of the GenAI conventions:
+/// <https://code.claude.com/docs/en/monitoring-usage>
+const CLAUDE_CODE: Dialect = Dialect {
+    marker: Marker::SpanName("claude_code."),
+    roles: &[
+        ("claude_code.interaction", Role::Agent),
+        ("claude_code.llm_request", Role::ModelCall),
+        ("claude_code.tool", Role::ToolCall),
+        ("claude_code.tool.execution", Role::ToolExecution),
+        ("claude_code.tool.blocked_on_user", Role::ToolExecution),
+    ],
+    attempt: &["attempt"],
+    first_token: FirstToken::Milliseconds("ttft_ms"),
+    ..GEN_AI
+};
+
+/// The A2A conventions of 0.1.0 of <https://github.com/open-telemetry/semantic-conventions-genai>.
+const A2A: Dialect = Dialect {
+    marker: Marker::Attribute("a2a.method.name"),
+    roles: &[],
+    any_other_role: Role::RemoteCall,
+    step: &["gen_ai.agent.name"],
+    ..NO_FIELDS
+};
+
+/// Haystack's own spans, without content: <https://docs.haystack.deepset.ai/docs/tracing>
+const HAYSTACK: Dialect = Dialect {
+    marker: Marker::SpanName("haystack."),
+    roles: &[
+        ("haystack.pipeline.run", Role::Agent),
+        ("haystack.async_pipeline.run", Role::Agent),
+        ("haystack.agent.run", Role::Agent),
+        ("haystack.agent.step.llm", Role::ModelCall),
+        ("haystack.agent.step.tool", Role::ToolCall),
+    ],
+    any_other_role: Role::Step,
+    step: &["haystack.component.name"],
+    tool: &["haystack.tool.name"],
+    arguments: &["haystack.agent.step.tool.input"],
+    ..NO_FIELDS
+};
+
+const NO_FIELDS: Dialect = Dialect {
+    marker: Marker::Attribute(""),
+    roles: &[],
+    any_other_role: Role::Step,
+    agent: &[],
+    span_names_agent: false,
+    step: &[],
+    model: &[],
+    provider: &[],
+    input_tokens: &[],
+    output_tokens: &[],
+    cached_input_tokens: &[],
+    cache_write_input_tokens: &[],
+    cost_usd: &[],
+    tool: &[],
+    arguments: &[],
+    tool_call_id: &[],
+    attempt: &[],
+    arguments_in: &[],
+    first_token: GEN_AI_CHUNK,
+};
+
 /// Marks an older model call that has GenAI attributes but no operation.
 pub(crate) const LLM_REQUEST_TYPE: &str = "llm.request.type";
 pub(crate) const GEN_AI_TABLE: &Dialect = &GEN_AI;
-/// OpenLLMetry's attribute for a failed task.
-pub(crate) const TASK_STATUS: (&str, &str) = ("gen_ai.task.status", "failure");
+/// Attributes that mark a failure where the span's status does not: of OpenLLMetry, Haystack and A2A.
+pub(crate) const FAILURES: [(&str, &str); 4] = [
+    ("gen_ai.task.status", "failure"),
+    ("haystack.tool.error", "true"),
+    ("a2a.task.state", "TASK_STATE_FAILED"),
+    ("a2a.task.state", "TASK_STATE_REJECTED"),
+];
 pub(crate) const ERROR_TYPE: &str = "error.type";
 pub(crate) const EVALUATION_EVENT: &str = "gen_ai.evaluation.result";
 pub(crate) const EVALUATION_NAME: &str = "gen_ai.evaluation.name";
@@ -211,13 +305,16 @@ pub(crate) fn is_model_host(host: &str) -> bool {
 /// Returns the key as a static string, or `None` if it is in no table.
 pub(crate) fn known_key(key: &str) -> Option<&'static str> {
     static KEYS: LazyLock<FxHashMap<&'static str, &'static str>> = LazyLock::new(|| {
-        let mut keys = vec![LLM_REQUEST_TYPE, TASK_STATUS.0, ERROR_TYPE, "event.name"];
+        let mut keys = vec![LLM_REQUEST_TYPE, ERROR_TYPE, "event.name"];
+        keys.extend(FAILURES.map(|(key, _)| key));
         keys.extend([EVALUATION_NAME, EVALUATION_SCORE, EVALUATION_LABEL]);
         keys.extend(HOST);
         keys.extend(HTTP_STATUS);
         keys.push(HTTP_RESEND_COUNT);
         for dialect in &DIALECTS {
-            keys.push(dialect.marker);
+            if let Marker::Attribute(marker) = dialect.marker {
+                keys.push(marker);
+            }
             let lists = [
                 dialect.agent,
                 dialect.step,
@@ -231,6 +328,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
                 dialect.tool,
                 dialect.arguments,
                 dialect.tool_call_id,
+                dialect.attempt,
             ];
             keys.extend(lists.into_iter().flatten());
             if let FirstToken::Seconds(key) | FirstToken::Milliseconds(key) = dialect.first_token {

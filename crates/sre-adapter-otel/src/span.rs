@@ -5,7 +5,7 @@ use sre_core::private::json_text;
 use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
 
 use crate::attributes::Known;
-use crate::dialects::{self, Dialect, FirstToken, Role};
+use crate::dialects::{self, Dialect, FirstToken, Marker, Role};
 
 /// The fields of a span that JSON and protobuf share.
 pub(crate) struct RawSpan<'a> {
@@ -64,7 +64,7 @@ impl Span {
         if raw.end < raw.start || duration_ms > 3.2e12 || known.has_too_many_evaluations {
             return None;
         }
-        let dialect = known.dialect();
+        let dialect = known.dialect(raw.name);
         let cost = match dialect {
             Some((dialect, _)) => known.cost(dialect.cost_usd).ok()?,
             None => None,
@@ -115,9 +115,12 @@ impl Span {
                 let like_span = || dialect.span_names_agent.then(|| raw.name.to_owned());
                 self.name = known.owned(dialect.agent).or_else(like_span);
             }
-            Role::Chain | Role::Step | Role::Evaluator => {
+            Role::Chain | Role::Step | Role::Evaluator | Role::RemoteCall => {
                 let name = known.owned(dialect.step).unwrap_or_else(|| raw.name.to_owned());
-                let kind = known.text(&[dialect.marker]).unwrap_or("step").to_lowercase();
+                let kind = match dialect.marker {
+                    Marker::Attribute(key) => known.text(&[key]).unwrap_or("step").to_lowercase(),
+                    Marker::SpanName(_) => "step".to_owned(),
+                };
                 self.name = (role == Role::Chain).then(|| name.clone());
                 let mut step = StepFinished::new(name, kind).with_error(error);
                 step.duration_ms = duration_ms;
@@ -131,6 +134,7 @@ impl Span {
                 call.duration_ms = duration_ms;
                 self.event = Some(Box::new(call.into()));
             }
+            Role::ToolExecution => {}
             Role::ModelCall => {
                 let mut call = LlmCall::new(known.owned(dialect.model)).with_error(error);
                 call.provider = known.owned(dialect.provider);
@@ -141,6 +145,9 @@ impl Span {
                 call.cost_usd = cost;
                 call.duration_ms = duration_ms;
                 call.first_token_ms = self.first_token(known, &dialect.first_token);
+                call.attempt =
+                    known.number(dialect.attempt).filter(|attempt| *attempt >= 1.0).map(|attempt| attempt as u32);
+                call.operation_id = call.attempt.map(|_| self.id.to_string());
                 self.event = Some(Box::new(call.into()));
             }
         }
@@ -173,11 +180,11 @@ impl Span {
     }
 }
 
-/// Returns the error of a failed span, by its status, by `error.type`, or by OpenLLMetry's status of the task.
+/// Returns the error of a failed span, by its status, by `error.type`, or by an attribute of its dialect.
 fn error_of(raw: &RawSpan<'_>, known: &Known<'_>) -> Option<String> {
     let kind = known.text(&[dialects::ERROR_TYPE]);
-    let (key, failure) = dialects::TASK_STATUS;
-    if !raw.failed && kind.is_none() && known.text(&[key]) != Some(failure) {
+    let is_marked = || dialects::FAILURES.iter().any(|(key, failure)| known.is(key, failure));
+    if !raw.failed && kind.is_none() && !is_marked() {
         return None;
     }
     // Some instrumentations put the whole traceback into the message.

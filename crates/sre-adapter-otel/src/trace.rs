@@ -35,7 +35,7 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
     let tree = Tree::of(&trace.spans);
     let roots = tree.tasks();
     let mut tasks: Vec<Task<'_>> = roots.iter().enumerate().map(|(number, &root)| trace.task(number, root)).collect();
-    let has_dialect = trace.spans.iter().any(|span| span.role.is_some());
+    let has_dialect = trace.spans.iter().any(|span| span.role.is_some_and(|role| role != Role::RemoteCall));
     if tasks.is_empty() && trace.follows.is_none() {
         if !has_dialect && trace.settles_at.is_none() {
             return;
@@ -48,7 +48,9 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
     let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
     order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
-    tree.link_attempts(&order, &mut own);
+    tree.merge_resent(&order, &mut own);
+    tree.count_attempts(&order, &mut own);
+    tree.fail_tool_calls(&mut own);
     let events_of = |index: usize| tree.events_of(index, has_dialect, &roots, std::mem::take(&mut own[index]));
     let mut events: Vec<Vec<Event>> = (0..trace.spans.len()).map(events_of).collect();
     let has_events: Vec<bool> =
@@ -193,23 +195,64 @@ impl<'a> Tree<'a> {
         orphans.min_by_key(|span| span.start)?.parent
     }
 
-    /// Links a request that a client sent again to the request before it, below the same span: both become attempts of
-    /// one operation. The first attempt has no attribute that marks it. The id of an operation is the span id of its
-    /// first attempt.
-    fn link_attempts(&self, order: &[usize], own: &mut [OwnEvents]) {
-        let mut last_of: FxHashMap<Option<SpanId>, usize> = FxHashMap::default();
+    /// Merges a request that a client sent again into the requests before it, below the same span: they are attempts of one
+    /// operation, whose event is that of the last attempt, from the start of the first. Its id is the span id of the first,
+    /// which has no attribute that marks it.
+    fn merge_resent(&self, order: &[usize], own: &mut [OwnEvents]) {
+        let mut operations: FxHashMap<Option<SpanId>, (usize, usize)> = FxHashMap::default();
         for &index in order {
-            if self.spans[index].role.is_some() {
-                continue;
+            let span = &self.spans[index];
+            let (None, Some(Event::LlmCall(call))) = (span.role, &mut own[index].event) else { continue };
+            let is_resent = call.attempt.is_some_and(|attempt| attempt > 1);
+            let (first, last) = operations.get(&span.parent).copied().filter(|_| is_resent).unwrap_or((index, index));
+            operations.insert(span.parent, (first, index));
+            if first != index {
+                call.operation_id = Some(self.spans[first].id.to_string());
+                call.duration_ms = Some(span.end.millis_since(self.spans[first].start));
+                own[last].event = None;
             }
-            let Some(Event::LlmCall(call)) = &own[index].event else { continue };
-            let (attempt, last) = (call.attempt, last_of.insert(self.spans[index].parent, index));
-            let Some(last) = last.filter(|_| attempt.is_some_and(|attempt| attempt > 1)) else { continue };
-            let Some(Event::LlmCall(first)) = &mut own[last].event else { continue };
-            first.attempt.get_or_insert(1);
-            let operation = first.operation_id.get_or_insert_with(|| self.spans[last].id.to_string()).clone();
-            if let Some(Event::LlmCall(call)) = &mut own[index].event {
-                call.operation_id = Some(operation);
+        }
+    }
+
+    /// Fails the tool calls whose execution, a span of its own, failed.
+    fn fail_tool_calls(&self, own: &mut [OwnEvents]) {
+        let executions = (0..self.spans.len()).filter(|&index| self.spans[index].role == Some(Role::ToolExecution));
+        for index in executions {
+            if let (Some(error), Some(call)) = (&self.spans[index].error, self.parent(index))
+                && let Some(Event::ToolCall(call)) = &mut own[call].event
+            {
+                call.success = false;
+                call.error.get_or_insert_with(|| error.clone());
+            }
+        }
+    }
+
+    /// Numbers the attempt with which a model call ended, by the requests of its client below it: one more than those that
+    /// failed and were sent to the same host as the last.
+    fn count_attempts(&self, order: &[usize], own: &mut [OwnEvents]) {
+        let mut requests: FxHashMap<usize, Vec<usize>> = FxHashMap::default();
+        for &index in order {
+            let is_request = self.spans[index].role.is_none() && own[index].event.is_some();
+            let call = self.parent(index).filter(|&parent| self.spans[parent].role == Some(Role::ModelCall));
+            if let Some(call) = call.filter(|_| is_request) {
+                requests.entry(call).or_default().push(index);
+            }
+        }
+        for (index, requests) in requests {
+            let url = |index: usize| match &own[index].event {
+                Some(Event::HttpRequest(request)) => Some(request.url.as_str()),
+                _ => None,
+            };
+            let failed = |index: usize| own[index].event.as_ref().and_then(Event::outcome) == Some(false);
+            let last = requests[requests.len() - 1];
+            let before =
+                requests.iter().copied().filter(|&other| other != last && url(other) == url(last) && failed(other));
+            let retries = before.count();
+            if retries > 0
+                && let Some(Event::LlmCall(call)) = &mut own[index].event
+            {
+                call.attempt = Some(u32::try_from(retries + 1).unwrap_or(u32::MAX));
+                call.operation_id = Some(self.spans[index].id.to_string());
             }
         }
     }

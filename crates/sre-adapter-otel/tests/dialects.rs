@@ -7,7 +7,13 @@ use prost::Message;
 use serde_json::{Value, json};
 use sre_adapter_otel::OtelAdapter;
 use sre_core::adapter::{Body, BodyKind, IngestLimits};
+use sre_core::event::LlmCall;
 use sre_core::{Adapter, AgentEvent, Event, Timestamp, Usd};
+
+#[path = "dialects/attempts.rs"]
+mod attempts;
+#[path = "dialects/generations.rs"]
+mod generations;
 
 const START: u64 = 1_790_000_000_000_000_000;
 const TRACE: &str = "5b8efff798038103d269b633813fc60c";
@@ -90,36 +96,6 @@ fn each_dialect_hides_its_first_token_elsewhere() {
 }
 
 #[test]
-fn old_and_new_names_of_the_gen_ai_conventions() {
-    let old = json!({
-        "gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-4",
-        "gen_ai.usage.prompt_tokens": 7, "gen_ai.usage.completion_tokens": 3,
-    });
-    let new = json!({
-        "gen_ai.operation.name": "generate_content", "gen_ai.provider.name": "gcp.gemini",
-        "gen_ai.request.model": "asked", "gen_ai.response.model": "answered",
-        "gen_ai.usage.input_tokens": 70, "gen_ai.usage.output_tokens": 30, "gen_ai.usage.cache_read.input_tokens": 50,
-        "gen_ai.usage.cache_creation.input_tokens": 15,
-    });
-    let root =
-        span(1, 0, "root", 0, 900, json!({"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "flow"}));
-    let events = read(&[root, span(2, 1, "old", 1, 2, old), span(3, 1, "new", 3, 4, new)]);
-    let calls: Vec<_> = events
-        .iter()
-        .filter_map(|event| match &event.event {
-            Event::LlmCall(call) => {
-                let of_cache = (call.cached_input_tokens, call.cache_write_input_tokens);
-                let tokens = (call.input_tokens, of_cache, call.output_tokens);
-                Some((call.model.as_deref()?, call.provider.as_deref()?, tokens))
-            }
-            _ => None,
-        })
-        .collect();
-    assert_eq!(calls, [("gpt-4", "openai", (7, (0, 0), 3)), ("answered", "gcp.gemini", (70, (50, 15), 30))]);
-    assert_eq!(finished(&events), [("flow", true, false)]);
-}
-
-#[test]
 fn of_model_calls_inside_each_other_the_innermost_counts() {
     let call = |tokens: u32| json!({"openinference.span.kind": "LLM", "llm.token_count.prompt": tokens});
     let root = span(1, 0, "agent", 0, 900, json!({"openinference.span.kind": "AGENT"}));
@@ -174,31 +150,36 @@ fn in_plain_spans_the_root_is_the_task() {
     assert_eq!(events.iter().filter(|event| matches!(event.event, Event::HttpRequest(_))).count(), 1);
 }
 
+fn client(id: u32, parent: u32, from: u64, attributes: Value) -> Value {
+    with(span(id, parent, "POST", from, from + 10, attributes), "kind", json!(3))
+}
+
+fn model_calls(events: &[AgentEvent]) -> Vec<&LlmCall> {
+    events.iter().filter_map(|event| if let Event::LlmCall(call) = &event.event { Some(call) } else { None }).collect()
+}
+
 #[test]
-fn a_request_that_is_sent_again_is_another_attempt_of_one_operation() {
-    let request = |id: u32, from: u64, resent: Option<u32>| {
-        let mut attributes = json!({"server.address": "api.openai.com"});
-        if let Some(resent) = resent {
-            attributes["http.request.resend_count"] = json!(resent);
-        }
-        with(span(id, 1, "POST", from, from + 10, attributes), "kind", json!(3))
+fn a_request_to_a_remote_agent_is_a_step_that_fails_with_its_task() {
+    let agent = |name: &str| json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name});
+    let send = json!({"a2a.method.name": "SendMessage", "gen_ai.agent.name": "weather", "a2a.task.state": "TASK_STATE_FAILED"});
+    let spans = [span(1, 0, "a", 0, 900, agent("planner")), client(2, 1, 10, send.clone())];
+    let steps = |events: &[AgentEvent]| -> Vec<(String, bool)> {
+        let of = |event: &AgentEvent| match &event.event {
+            Event::StepFinished(step) => Some((step.name.clone(), step.success)),
+            _ => None,
+        };
+        events.iter().filter_map(of).collect()
     };
-    let spans = [
-        span(1, 0, "POST /ask", 0, 900, json!({})),
-        failed(request(2, 10, None)),
-        failed(request(3, 30, Some(1))),
-        request(4, 50, Some(2)),
-        request(5, 70, None),
-    ];
     let events = read(&spans);
-    let of = |event: &AgentEvent| match &event.event {
-        Event::LlmCall(call) => Some((call.attempt, call.operation_id.clone())),
-        _ => None,
-    };
-    let operation = Some("0000000000000002".to_owned());
-    let attempts: Vec<_> = events.iter().filter_map(of).collect();
-    let expected = [(Some(1), operation.clone()), (Some(2), operation.clone()), (Some(3), operation), (None, None)];
-    assert_eq!(attempts, expected);
+    assert_eq!(steps(&events), [("weather".to_owned(), false)]);
+    assert_eq!(finished(&events), [("planner", true, false)], "the caller recovered from the failure");
+    let plain = [
+        span(1, 0, "POST /ask", 0, 900, json!({})),
+        client(2, 1, 10, send),
+        client(3, 1, 30, json!({"server.address": "api.openai.com"})),
+    ];
+    let events = read(&plain);
+    assert_eq!((steps(&events).len(), model_calls(&events).len()), (1, 1), "requests to models count, too");
 }
 
 #[test]

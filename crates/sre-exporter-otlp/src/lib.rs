@@ -2,8 +2,11 @@
 //!
 //! A task is a trace: the task is its root span, and steps, model calls, tool calls, handoffs, evaluations, policy
 //! checks and HTTP requests are the spans below it, with the attributes of OpenTelemetry's conventions for generative
-//! AI (and `gen_ai.usage.cost` in US dollars, which several backends read). Other attributes begin with `sre.`. Metrics
-//! are gauges, monotonic cumulative sums and exponential histograms.
+//! AI, version 0.1.0 of their own repository (and `gen_ai.usage.cost` in US dollars, which several backends read; and
+//! `gen_ai.usage.cache_creation.input_tokens`, the name that `cache_write` had up to 1.41). Other attributes begin with
+//! `sre.`. Metrics are gauges, monotonic cumulative sums and exponential histograms. Their names begin with `sre.`, too: those
+//! of the conventions, such as `gen_ai.client.inference.duration` (up to 1.41 `gen_ai.client.operation.duration`), are left to
+//! instrumentations, so that no call is counted twice.
 //!
 //! ```
 //! use sre_core::Exporter;

@@ -8,7 +8,10 @@ pub type Name<'a> = [&'a str; 2];
 
 /// Adds the attributes of an event, and returns the span's name and kind.
 ///
-/// Source: OpenTelemetry's semantic conventions for generative AI. What they do not name begins with `sre.`.
+/// Source: OpenTelemetry's semantic conventions for generative AI, version 0.1.0 of their own repository (autumn 2026,
+/// <https://github.com/open-telemetry/semantic-conventions-genai>). The one attribute of a span here that it renamed is also
+/// written by its name of 1.41, `gen_ai.usage.cache_creation.input_tokens`, which more backends read. What the conventions do
+/// not name begins with `sre.`, except for `gen_ai.usage.cost`.
 pub fn gen_ai<'a>(
     event: &'a AgentEvent,
     place: &EventSpan<'_>,
@@ -46,6 +49,7 @@ fn describe<'a>(event: &'a AgentEvent, attributes: &mut Attributes<'_>) -> (Name
             attributes.text("gen_ai.provider.name", provider.as_deref());
             attributes.int("gen_ai.usage.input_tokens", *input_tokens);
             attributes.int("gen_ai.usage.cache_read.input_tokens", *cached_input_tokens);
+            attributes.int("gen_ai.usage.cache_write.input_tokens", call.cache_write());
             attributes.int("gen_ai.usage.cache_creation.input_tokens", call.cache_write());
             attributes.int("gen_ai.usage.output_tokens", *output_tokens);
             attributes.double("gen_ai.usage.cost", cost_usd.map(Usd::as_dollars));
@@ -88,5 +92,38 @@ fn describe<'a>(event: &'a AgentEvent, attributes: &mut Attributes<'_>) -> (Name
             (["HTTP", ""], SpanKind::Client)
         }
         other => ([other.kind().as_str(), ""], SpanKind::Internal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use prost::Message as _;
+    use sre_core::Resource;
+
+    use super::*;
+    use crate::{OtlpRequest, Spans};
+
+    #[test]
+    fn a_renamed_attribute_has_its_old_name_too() {
+        let line =
+            br#"{"event":"llm_call","time":12.5,"agent":"a","task":"t","input_tokens":9,"cache_write_input_tokens":7}"#;
+        let event = AgentEvent::from_json(line).unwrap();
+        let place = EventSpan::of(&event).unwrap();
+        let mut spans = Spans::default();
+        spans.add(|span| {
+            let (name, kind) = gen_ai(&event, &place, &mut span.attributes());
+            span.name(&name);
+            span.kind(kind);
+            span.place(&place);
+        });
+        let resource = Resource::new("tests");
+        let bytes = OtlpRequest::new(&resource, spans.as_bytes()).parts().concat();
+        let request = ExportTraceServiceRequest::decode(&*bytes).unwrap();
+        let attributes = &request.resource_spans[0].scope_spans[0].spans[0].attributes;
+        for name in ["gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation.input_tokens"] {
+            let value = attributes.iter().find(|attribute| attribute.key == name).unwrap().value.clone().unwrap().value;
+            assert_eq!(format!("{value:?}"), "Some(IntValue(7))", "{name}");
+        }
     }
 }

@@ -33,7 +33,9 @@ fn matches(totals: &Value, expected: &Expected) -> bool {
 async fn totals_match_the_ground_truth_of_every_framework() {
     let frameworks = folders(&recordings(""));
     let each = frameworks.iter().flat_map(|(framework, format)| {
-        in_folder(&recordings(framework)).into_iter().map(|recording| check_recording(format, framework, recording))
+        // An incomplete task ends after ten minutes.
+        let complete = in_folder(&recordings(framework)).into_iter().filter(|one| one.expected.incomplete.is_none());
+        complete.map(|recording| check_recording(format, framework, recording))
     });
     futures_util::future::join_all(each).await;
 }
