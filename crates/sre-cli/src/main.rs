@@ -13,6 +13,7 @@ mod export;
 mod exporters;
 mod findings;
 mod gate;
+mod init;
 mod input;
 mod notify;
 mod report;
@@ -41,6 +42,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write objectives and settings into the current folder, and print the lines that connect its agent.
+    Init,
     /// Check a recorded run against its service level objectives.
     Check(check::Args),
     /// Print the agent events of a recorded run, as JSON Lines.
@@ -68,6 +71,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Init => init::run(),
         Command::Check(args) => check::run(args),
         Command::Events(args) => events::run(&args),
         Command::Serve(args) => serve::run(args),
