@@ -14,7 +14,7 @@ use sre_core::adapter::{Body, BodyKind, IngestLimits, RunLimits};
 use sre_core::{Adapter, Event, Sli, SpanId, Tally};
 use sre_slo::{RepeatedToolCalls, StepsPerTask, TimeToFirstToken};
 use sre_testkit::conformance;
-use sre_testkit::recordings::{Recording, folders, in_folder};
+use sre_testkit::recordings::{Recording, folders, in_folder, with_run_ids};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(name)
@@ -52,12 +52,55 @@ fn every_adapter_passes_the_suite() {
     }
 }
 
+/// The suite of faults, with the recordings whose runs do not overlap.
+#[test]
+fn every_adapter_counts_right_in_spite_of_faults() {
+    for (name, format) in folders(&folder("")) {
+        let format: Format = format.parse().unwrap();
+        for recording in in_folder(&folder(&name)) {
+            if ["all_ok", "task_failure", "tool_failure_recovered"].contains(&&*recording.name) {
+                println!("{name}/{}", recording.name);
+                conformance::adapter_faults(format.as_str(), &mut |limits| format.adapter(limits), &recording);
+            }
+        }
+    }
+}
+
+/// The first records of each recording show its format, in any order and cut off, and so does the start of a protobuf body.
+#[test]
+fn the_format_of_every_recording_is_detected() {
+    for (name, format) in folders(&folder("")) {
+        let format: Format = format.parse().unwrap();
+        for recording in in_folder(&folder(&name)) {
+            let lines = lines(&recording);
+            let mut random = fastrand::Rng::with_seed(17);
+            for first in 0..lines.len().min(16) {
+                let mut some = lines[..=first].to_vec();
+                random.shuffle(&mut some);
+                let mut text = some.join(&b'\n');
+                text.extend_from_slice(b"\n{\"event\": \"on_ch");
+                assert_eq!(Format::detect(&text), Ok(format), "{name}/{}: the first {first} lines", recording.name);
+            }
+            for line in &lines {
+                let detected = Format::detect(line);
+                assert_eq!(detected, Ok(format), "{name}/{}: {}", recording.name, String::from_utf8_lossy(line));
+            }
+            for body in &recording.bodies {
+                let body = std::fs::read(body).unwrap();
+                assert_eq!(Format::detect(&body[..body.len().min(4_096)]), Ok(format), "{name}/{}", recording.name);
+            }
+        }
+    }
+    let native = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/events.jsonl")).unwrap();
+    assert_eq!(Format::detect(&native).unwrap().as_str(), "sre");
+}
+
 /// Checks that overlapping runs are kept apart: feeds recordings of the same quarter of an hour, one line of each in turn.
-fn check_interleaved(name: &str, make: &dyn Fn() -> Box<dyn Adapter>) {
+fn check_interleaved(name: &str, format: &str, make: &dyn Fn() -> Box<dyn Adapter>) {
     let of_one_time = ["all_ok", "task_failure", "tool_failure_recovered"];
     let recordings: Vec<_> =
         in_folder(&folder(name)).into_iter().filter(|recording| of_one_time.contains(&&*recording.name)).collect();
-    let mut queues: Vec<_> = recordings.iter().map(|recording| with_run_ids(name, recording).into_iter()).collect();
+    let mut queues: Vec<_> = recordings.iter().map(|recording| with_run_ids(format, recording).into_iter()).collect();
     let mut interleaved = Vec::new();
     loop {
         let before = interleaved.len();
@@ -107,27 +150,13 @@ fn slow_streams_and_loops_show_in_their_indicators() {
     assert_eq!(steps.value, Some(nodes as f64 / expected.tasks as f64));
 }
 
-/// Adds the id of a run to each line of a framework that has none, as one that forwards overlapping runs does.
-fn with_run_ids(name: &str, recording: &Recording) -> Vec<Vec<u8>> {
-    let start = match name {
-        "autogen" => "conversation_start",
-        "semantic-kernel" => "kernel_start",
-        _ => return lines(recording),
-    };
-    let mut run = 0;
-    let add_id = |line: Vec<u8>| {
-        let mut line: Value = serde_json::from_slice(&line).unwrap();
-        run += u64::from(line["type"] == start || line["event"] == start);
-        line["run_id"] = format!("{}-{run}", recording.name).into();
-        line.to_string().into_bytes()
-    };
-    lines(recording).into_iter().map(add_id).collect()
-}
-
 #[test]
 fn overlapping_runs_are_kept_apart() {
-    for (name, make) in frameworks().filter(|(name, _)| !name.starts_with("otlp-") || name == "otlp-vercel-ai") {
-        check_interleaved(&name, &make);
+    for (name, format) in folders(&folder("")) {
+        if !name.starts_with("otlp-") || name == "otlp-vercel-ai" {
+            let parsed: Format = format.parse().unwrap();
+            check_interleaved(&name, format, &|| parsed.adapter(RunLimits::default()));
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub use engines::{
 pub use exporters::{ExporterConfig, exporter_types, read_exporters};
 #[doc(inline)]
 pub use format::adapters::*;
-pub use format::{Format, UnknownFormat};
+pub use format::{Format, UndetectedFormat, UnknownFormat, is_protobuf};
 pub use redaction::{Redaction, Replacement};
 pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
 #[doc(inline)]

@@ -1,40 +1,20 @@
-use sre_core::adapter::{
-    AdapterError, AdapterSnapshot, CurrentRun, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanKind,
-    SpanRuns,
-};
+use sre_core::adapter::{AdapterError, CurrentRun, IngestLimits, OpenSpan, SpanAdapter, SpanKind};
 use sre_core::event::{Handoff, Message, StringLimiter};
 use sre_core::{AgentEvent, Timestamp, arguments_hash};
 
 use crate::manual::Conversation;
 use crate::wire::Line;
 
-/// Reads the messages and logs of AutoGen, and creates the same events for manual recording.
-#[derive(Debug)]
-pub struct AutoGenAdapter {
-    runs: SpanRuns,
-    current: CurrentRun,
-    recorder: Recorder,
+sre_core::span_adapter! {
+    /// Reads the messages and logs of AutoGen, and creates the same events for manual recording.
+    pub struct AutoGenAdapter { current: CurrentRun }
+    step_kind: "step",
 }
 
 impl AutoGenAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "step"), current: CurrentRun::default(), recorder }
-    }
-
     /// Starts a conversation. Its events are recorded through the returned handle.
     pub fn on_conversation_start(&self, initiator: &str) -> Conversation {
         Conversation(self.recorder.start(initiator))
-    }
-
-    /// Returns the totals of the manually recorded conversations.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     /// Starts a model call, unless one is open: AutoGen logs only the end of those that succeed.
@@ -45,6 +25,18 @@ impl AutoGenAdapter {
         }
     }
 
+    /// Returns whether a record was sent twice. Those of model calls have no ids, and a message does not start anything that could be
+    /// open: the last of each is known by a span that becomes no event.
+    fn is_repeated(&mut self, run: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) -> bool {
+        let (last, name) = (format!("{run}/last-{}", line.kind), line.id.as_deref().unwrap_or_default());
+        if self.runs.span_mut(&last).is_some_and(|last| last.started == line.time && last.name == name) {
+            self.runs.tracker().counts.repeated += 1;
+            return true;
+        }
+        self.runs.start_span(run, &last, OpenSpan::new(SpanKind::Wrapper, name, line.time), emit);
+        false
+    }
+
     fn open_model_call(&self, run: &str) -> Option<String> {
         self.runs.find_span(run, |span| span.kind == SpanKind::Model)
     }
@@ -52,6 +44,7 @@ impl AutoGenAdapter {
     fn in_run(&mut self, run: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
         let mut limiter = StringLimiter::default();
         match &*line.kind {
+            "LLMCall" | "LLMStreamEnd" if self.is_repeated(run, line, emit) => {}
             "LLMCall" | "LLMStreamEnd" => {
                 self.await_model(run, line.time, emit);
                 let call = self.open_model_call(run).unwrap_or_default();
@@ -77,6 +70,7 @@ impl AutoGenAdapter {
                 }
                 self.await_model(run, line.time, emit);
             }
+            kind if kind.ends_with("Message") && self.is_repeated(run, line, emit) => {}
             kind if kind.ends_with("Message") => {
                 let source = line.source.as_deref().unwrap_or_default();
                 let id = (line.id.as_deref().unwrap_or_default(), None);
@@ -93,12 +87,6 @@ impl AutoGenAdapter {
         }
         self.runs.tracker().counts.shortened += limiter.shortened;
         Ok(())
-    }
-}
-
-impl Default for AutoGenAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
     }
 }
 
@@ -125,19 +113,17 @@ impl SpanAdapter for AutoGenAdapter {
             return Ok(());
         };
         match &*line.kind {
-            "TaskResult" => self.runs.end_run(&run, line.time, None, emit),
+            "TaskResult" => {
+                // After the last message, no model was called.
+                if let Some(call) = self.open_model_call(&run) {
+                    self.runs.discard_span(&call);
+                }
+                self.runs.end_run(&run, line.time, None, emit);
+            }
             "raised" => self.runs.end_run(&run, line.time, Some(line.raised()), emit),
             _ => self.in_run(&run, &line, emit)?,
         }
         Ok(())
-    }
-
-    fn runs(&self) -> &SpanRuns {
-        &self.runs
-    }
-
-    fn runs_mut(&mut self) -> &mut SpanRuns {
-        &mut self.runs
     }
 }
 

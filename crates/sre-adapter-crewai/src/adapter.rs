@@ -1,43 +1,24 @@
 use serde_json::value::RawValue;
-use sre_core::adapter::{
-    AdapterError, AdapterSnapshot, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd, SpanKind,
-    SpanRuns,
-};
+use sre_core::adapter::{AdapterError, IngestLimits, OpenSpan, SpanAdapter, SpanEnd, SpanKind};
 use sre_core::event::{PolicyCheck, StringLimiter};
 use sre_core::{AgentEvent, arguments_hash};
 
 use crate::manual::CrewRun;
 use crate::wire::Line;
 
-/// Reads the events of CrewAI's event bus, and creates the same events for manual recording.
-///
-/// A crew's run is known by the id of its start event; what happens inside is linked to it by the id of the crew's task,
-/// because events in between may not serialize and then have no ids.
-#[derive(Debug)]
-pub struct CrewAiAdapter {
-    runs: SpanRuns,
-    recorder: Recorder,
+sre_core::span_adapter! {
+    /// Reads the events of CrewAI's event bus, and creates the same events for manual recording.
+    ///
+    /// A crew's run is known by the id of its start event; what happens inside is linked to it by the id of the crew's task,
+    /// because events in between may not serialize and then have no ids.
+    pub struct CrewAiAdapter {}
+    step_kind: "agent_task",
 }
 
 impl CrewAiAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "agent_task"), recorder }
-    }
-
     /// Starts a run of a crew. Its events are recorded through the returned handle.
     pub fn on_crew_start(&self, crew: &str) -> CrewRun {
         CrewRun::new(self.recorder.start(crew))
-    }
-
-    /// Returns the totals of the manually recorded runs.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     fn crew_ended(&mut self, line: &Line<'_>, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
@@ -89,12 +70,6 @@ impl CrewAiAdapter {
                 && line.tool_name.as_ref() == Some(&span.name)
                 && span.arguments_hash == arguments
         })
-    }
-}
-
-impl Default for CrewAiAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
     }
 }
 
@@ -166,14 +141,6 @@ impl SpanAdapter for CrewAiAdapter {
             _ => self.runs.tracker().counts.unknown += 1,
         }
         Ok(())
-    }
-
-    fn runs(&self) -> &SpanRuns {
-        &self.runs
-    }
-
-    fn runs_mut(&mut self) -> &mut SpanRuns {
-        &mut self.runs
     }
 }
 

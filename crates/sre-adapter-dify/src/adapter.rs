@@ -1,41 +1,23 @@
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use sre_core::adapter::{
-    AdapterError, AdapterSnapshot, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanKind, SpanRuns,
-};
+use sre_core::adapter::{AdapterError, IngestLimits, OpenSpan, SpanAdapter, SpanKind};
 use sre_core::event::StringLimiter;
 use sre_core::{AgentEvent, Timestamp, arguments_hash};
 
 use crate::manual::WorkflowRun;
 use crate::wire::{Data, Line};
 
-/// Reads the payloads of a workflow's event stream, and creates the same events for manual recording.
-#[derive(Debug)]
-pub struct DifyAdapter {
-    runs: SpanRuns,
-    recorder: Recorder,
+sre_core::span_adapter! {
+    /// Reads the payloads of a workflow's event stream, and creates the same events for manual recording.
+    pub struct DifyAdapter {}
+    step_kind: "node",
 }
 
 impl DifyAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "node"), recorder }
-    }
-
     /// Starts a run of a workflow. Its events are recorded through the returned handle.
     pub fn on_workflow_start(&self, workflow: &str) -> WorkflowRun {
         WorkflowRun::new(self.recorder.start(workflow))
-    }
-
-    /// Returns the totals of the manually recorded runs.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     fn node_started(&mut self, run: &str, data: Data<'_>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
@@ -46,12 +28,6 @@ impl DifyAdapter {
             span.arguments_hash = data.inputs.map(RawValue::get).map(arguments_hash);
         }
         self.runs.start_span(run, &data.id, span, emit);
-    }
-}
-
-impl Default for DifyAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
     }
 }
 
@@ -87,22 +63,19 @@ impl SpanAdapter for DifyAdapter {
                 self.runs.end_run(run, time, Some(line.message.unwrap_or_else(|| "failed".to_owned())), emit);
             }
             "node_started" => self.node_started(run, data, time, emit),
+            "node_retry" => {
+                self.runs.retry_span(&data.id, data.retry_index.filter(|number| *number > 0), time, data.end(), emit)?
+            }
             "node_finished" => {
-                let started = self.runs.span_mut(&data.id).map(|span| span.started);
+                // The elapsed time of a node that was retried includes the attempts before.
+                let is_retried = self.runs.is_retried(&data.id);
+                let started = self.runs.span_mut(&data.id).filter(|_| !is_retried).map(|span| span.started);
                 self.runs.end_span(&data.id, end_time(started, &data, time), data.end(), emit)?;
             }
             event if is_unused(event) => {}
             _ => self.runs.tracker().counts.unknown += 1,
         }
         Ok(())
-    }
-
-    fn runs(&self) -> &SpanRuns {
-        &self.runs
-    }
-
-    fn runs_mut(&mut self) -> &mut SpanRuns {
-        &mut self.runs
     }
 }
 
@@ -143,6 +116,30 @@ mod tests {
             read(&[STARTED, r#"{"event":"error","task_id":"1","status":400,"code":"x","message":"no credits"}"#]);
         let [_, Event::TaskFinished(task)] = &events[..] else { panic!("{events:?}") };
         assert_eq!((task.success, task.error.as_deref()), (false, Some("no credits")));
+    }
+
+    #[test]
+    fn the_retries_of_a_node_are_attempts_of_one_operation() {
+        let node = |event: &str, second: u32, more: &str| {
+            format!(
+                r#"{{"event":"{event}","time":{second},"task_id":"1","data":{{"id":"n","node_type":"llm","title":"A",{more}"created_at":1}}}}"#
+            )
+        };
+        let retry = r#""status":"retry","error":"429","retry_index":1,"elapsed_time":1.0,"#;
+        let events = read(&[
+            STARTED,
+            &node("node_started", 1_790_000_001, ""),
+            &node("node_retry", 1_790_000_003, retry),
+            &node("node_finished", 1_790_000_007, r#""status":"succeeded","elapsed_time":6.0,"#),
+        ]);
+        let calls: Vec<_> = events
+            .iter()
+            .filter_map(|event| if let Event::LlmCall(call) = event { Some(call) } else { None })
+            .map(|call| (call.attempt, call.operation_id.as_deref(), call.error.as_deref(), call.duration_ms))
+            .collect();
+        let (failed, succeeded) =
+            ((Some(1), Some("n"), Some("429"), Some(2_000.0)), (Some(2), Some("n"), None, Some(4_000.0)));
+        assert_eq!(calls, [failed, succeeded]);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Data<'a> {
     pub(crate) title: Option<String>,
     pub(crate) status: Option<String>,
     pub(crate) error: Option<String>,
+    /// The number of the attempt that has failed, on `node_retry`.
+    pub(crate) retry_index: Option<u32>,
     /// In seconds.
     pub(crate) elapsed_time: Option<f64>,
     pub(crate) created_at: Option<Timestamp>,

@@ -1,28 +1,18 @@
 use serde_json::value::RawValue;
-use sre_core::adapter::{
-    AdapterError, AdapterSnapshot, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd, SpanKind,
-    SpanRuns, TokenCosts,
-};
+use sre_core::adapter::{AdapterError, IngestLimits, OpenSpan, SpanAdapter, SpanEnd, SpanKind, TokenCosts};
 use sre_core::event::StringLimiter;
 use sre_core::{AgentEvent, arguments_hash};
 
 use crate::manual::ChainRun;
 use crate::wire::{Line, Metadata};
 
-/// Reads the callbacks of LangChain, and creates the same events for manual recording.
-#[derive(Debug)]
-pub struct LangChainAdapter {
-    runs: SpanRuns,
-    recorder: Recorder,
-    costs: Option<TokenCosts>,
+sre_core::span_adapter! {
+    /// Reads the callbacks of LangChain, and creates the same events for manual recording.
+    pub struct LangChainAdapter { costs: Option<TokenCosts> }
+    step_kind: "node",
 }
 
 impl LangChainAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "node"), recorder, costs: None }
-    }
-
     /// Sets what tokens cost. Without it, model calls have the costs that price lists give them.
     #[must_use]
     pub fn with_token_costs(self, costs: TokenCosts) -> Self {
@@ -32,16 +22,6 @@ impl LangChainAdapter {
     /// Starts a run of a chain. Its events are recorded through the returned handle.
     pub fn on_chain_start(&self, chain: &str) -> ChainRun {
         ChainRun::new(self.recorder.start(chain), self.costs)
-    }
-
-    /// Returns the totals of the manually recorded runs.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     fn start(&mut self, kind: SpanKind, id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
@@ -113,12 +93,6 @@ fn call_of(run: &str) -> String {
     format!("{run}/call")
 }
 
-impl Default for LangChainAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
-    }
-}
-
 impl SpanAdapter for LangChainAdapter {
     fn read(
         &mut self,
@@ -156,14 +130,6 @@ impl SpanAdapter for LangChainAdapter {
             _ => self.runs.tracker().counts.unknown += 1,
         }
         Ok(())
-    }
-
-    fn runs(&self) -> &SpanRuns {
-        &self.runs
-    }
-
-    fn runs_mut(&mut self) -> &mut SpanRuns {
-        &mut self.runs
     }
 }
 

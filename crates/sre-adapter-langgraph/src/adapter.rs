@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sre_core::adapter::{
-    Adapter, AdapterError, AdapterSnapshot, AdapterStats, IngestLimits, IngestReport, OpenRun, OpenSpan, OpenSpans,
-    Recorder, RunLimits, SpanEnd, SpanKind, SpanRuns,
+    Adapter, AdapterError, AdapterStats, IngestLimits, IngestReport, OpenRun, OpenSpan, OpenSpans, SpanEnd, SpanKind,
 };
 use sre_core::event::StringLimiter;
 use sre_core::{AgentEvent, StateError, StateReader, StateWriter, Timestamp, arguments_hash};
@@ -11,33 +10,16 @@ use crate::manual::GraphRun;
 use crate::raised::{Raised, Settled};
 use crate::wire::{self, Line, ToolInput};
 
-/// Reads the lines of `astream_events(version="v2")`, and creates the same events for manual recording.
-#[derive(Debug)]
-pub struct LangGraphAdapter {
-    runs: SpanRuns,
-    raised: Raised,
-    recorder: Recorder,
+sre_core::span_adapter! {
+    /// Reads the lines of `astream_events(version="v2")`, and creates the same events for manual recording.
+    pub struct LangGraphAdapter { raised: Raised }
+    step_kind: "node",
 }
 
 impl LangGraphAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "node"), raised: Raised::default(), recorder }
-    }
-
     /// Starts a run of a graph. Its events are recorded through the returned handle.
     pub fn on_graph_start(&self, graph: &str) -> GraphRun {
         GraphRun { run: self.recorder.start(graph), nodes: BTreeMap::default() }
-    }
-
-    /// Returns the totals of the manually recorded runs.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     fn raised(&mut self, line: Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
@@ -138,12 +120,6 @@ impl LangGraphAdapter {
     }
 }
 
-impl Default for LangGraphAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
-    }
-}
-
 impl Adapter for LangGraphAdapter {
     fn ingest_record(
         &mut self,
@@ -220,6 +196,7 @@ impl Adapter for LangGraphAdapter {
 #[cfg(test)]
 mod tests {
     use sre_core::Event;
+    use sre_core::adapter::{Recorder, RunLimits};
 
     use super::*;
 

@@ -1,27 +1,17 @@
 use sre_core::AgentEvent;
-use sre_core::adapter::{
-    AdapterError, AdapterSnapshot, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd, SpanKind,
-    SpanRuns, TokenCosts,
-};
+use sre_core::adapter::{AdapterError, IngestLimits, OpenSpan, SpanAdapter, SpanEnd, SpanKind, TokenCosts};
 use sre_core::event::StringLimiter;
 
 use crate::manual::QueryRun;
 use crate::wire::Line;
 
-/// Reads the spans and events of LlamaIndex's instrumentation, and creates the same events for manual recording.
-#[derive(Debug)]
-pub struct LlamaIndexAdapter {
-    runs: SpanRuns,
-    recorder: Recorder,
-    costs: Option<TokenCosts>,
+sre_core::span_adapter! {
+    /// Reads the spans and events of LlamaIndex's instrumentation, and creates the same events for manual recording.
+    pub struct LlamaIndexAdapter { costs: Option<TokenCosts> }
+    step_kind: "step",
 }
 
 impl LlamaIndexAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "step"), recorder, costs: None }
-    }
-
     /// Sets what tokens cost. Without it, model calls have the costs that price lists give them.
     #[must_use]
     pub fn with_token_costs(self, costs: TokenCosts) -> Self {
@@ -31,16 +21,6 @@ impl LlamaIndexAdapter {
     /// Starts a query of an agent or query engine. Its events are recorded through the returned handle.
     pub fn on_query_start(&self, agent: &str) -> QueryRun {
         QueryRun::new(self.recorder.start(agent), self.costs)
-    }
-
-    /// Returns the totals of the manually recorded queries.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     fn span_enter(&mut self, id: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) {
@@ -158,12 +138,6 @@ fn is_tool(class: &str, method: &str) -> bool {
     class.ends_with("Tool") && matches!(method, "call" | "acall" | "__call__")
 }
 
-impl Default for LlamaIndexAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
-    }
-}
-
 impl SpanAdapter for LlamaIndexAdapter {
     fn read(
         &mut self,
@@ -195,14 +169,6 @@ impl SpanAdapter for LlamaIndexAdapter {
             _ => self.runs.tracker().counts.unknown += 1,
         }
         Ok(())
-    }
-
-    fn runs(&self) -> &SpanRuns {
-        &self.runs
-    }
-
-    fn runs_mut(&mut self) -> &mut SpanRuns {
-        &mut self.runs
     }
 }
 

@@ -36,7 +36,8 @@ struct StartedSpan {
     is_event: bool,
 }
 
-/// Maximum number of spans remembered per trace, as parents of later ones.
+/// Maximum number of spans, and of marks of their ends, remembered per trace: as parents of later ones, and to recognise ends
+/// that are sent twice.
 const MAX_SPANS: usize = 16_384;
 
 impl OpenAiAgentsAdapter {
@@ -61,6 +62,10 @@ impl OpenAiAgentsAdapter {
     }
 
     fn trace_start(&mut self, id: String, workflow: Option<String>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
+        if self.traces.get(&id).is_some_and(|run| run.started == time) {
+            self.traces.counts.repeated += 1;
+            return;
+        }
         let agent = workflow.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
         let run = OpenRun::native(agent, &id, time, Trace::default());
         let started = run.started(workflow);
@@ -77,7 +82,8 @@ impl OpenAiAgentsAdapter {
                 let is_tool = line.span_data.as_ref().is_some_and(|data| data.kind == "function");
                 let is_event = line.span_data.as_ref().is_some_and(SpanData::is_event);
                 let parent_bytes = line.parent_id.as_ref().map_or(0, String::len);
-                let bytes = size_of::<StartedSpan>() + size_of::<String>() + id.len() + parent_bytes;
+                // The span, and the mark of its end.
+                let bytes = 2 * (size_of::<StartedSpan>() + size_of::<String>() + id.len()) + parent_bytes;
                 if run.state.spans.insert(id, StartedSpan { parent: line.parent_id, is_tool, is_event }).is_some() {
                     return;
                 }
@@ -105,6 +111,10 @@ impl OpenAiAgentsAdapter {
         };
         let ended = line.ended_at.unwrap_or(time);
         let duration_ms = line.started_at.map(|started| ended.millis_since(started));
+        if !run.state.end(line.id.as_deref().unwrap_or_default()) {
+            self.traces.counts.repeated += 1;
+            return;
+        }
         // The agent may recover from any failure inside a tool, including an agent used as a tool.
         let inside_tool = run.state.is_inside_tool(line.parent_id.as_deref());
         let kind = data.kind.clone();
@@ -167,6 +177,19 @@ fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>,
 }
 
 impl Trace {
+    /// Marks a span as ended. Returns false if it was before: then its end was sent twice.
+    fn end(&mut self, id: &str) -> bool {
+        // The form of a span is that of saved states, so the mark is an entry of its own.
+        let mark = format!("{id}/ended");
+        if self.spans.contains_key(&mark) {
+            return false;
+        }
+        if self.spans.contains_key(id) {
+            self.spans.insert(mark, StartedSpan { parent: None, is_tool: false, is_event: false });
+        }
+        true
+    }
+
     /// Returns the span `id` and those around it, innermost first. At most 256, because the spans of invalid input may
     /// be each other's parents.
     fn enclosing<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a StartedSpan)> {

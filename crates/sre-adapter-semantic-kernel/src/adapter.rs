@@ -1,41 +1,21 @@
 use serde_json::value::RawValue;
-use sre_core::adapter::{
-    AdapterError, AdapterSnapshot, CurrentRun, IngestLimits, OpenSpan, Recorder, RunLimits, SpanAdapter, SpanEnd,
-    SpanKind, SpanRuns,
-};
+use sre_core::adapter::{AdapterError, CurrentRun, IngestLimits, OpenSpan, SpanAdapter, SpanEnd, SpanKind};
 use sre_core::event::StringLimiter;
 use sre_core::{AgentEvent, Timestamp, arguments_hash};
 
 use crate::manual::KernelRun;
 use crate::wire::Line;
 
-/// Reads the lines of a function-invocation filter, and creates the same events for manual recording.
-#[derive(Debug)]
-pub struct SemanticKernelAdapter {
-    runs: SpanRuns,
-    current: CurrentRun,
-    recorder: Recorder,
+sre_core::span_adapter! {
+    /// Reads the lines of a function-invocation filter, and creates the same events for manual recording.
+    pub struct SemanticKernelAdapter { current: CurrentRun }
+    step_kind: "function",
 }
 
 impl SemanticKernelAdapter {
-    /// Creates an adapter with the given limits. Events recorded manually go to `recorder`.
-    pub fn new(limits: RunLimits, recorder: Recorder) -> Self {
-        Self { runs: SpanRuns::new(limits, "function"), current: CurrentRun::default(), recorder }
-    }
-
     /// Starts a run of a kernel. Its events are recorded through the returned handle.
     pub fn on_kernel_start(&self, kernel: &str) -> KernelRun {
         KernelRun(self.recorder.start(kernel))
-    }
-
-    /// Returns the totals of the manually recorded runs.
-    pub fn snapshot(&self) -> AdapterSnapshot {
-        self.recorder.snapshot()
-    }
-
-    /// Resets the totals.
-    pub fn clear(&self) {
-        self.recorder.clear();
     }
 
     /// Starts a model call: the kernel calls the model whenever no function runs.
@@ -46,7 +26,7 @@ impl SemanticKernelAdapter {
         }
     }
 
-    /// Ends the open span of a kind with that name, if there is one.
+    /// Ends the open span of a kind with that name, if there is one. The end of a function that has not started is unmatched.
     fn end(
         &mut self,
         run: &str,
@@ -55,8 +35,13 @@ impl SemanticKernelAdapter {
         end: SpanEnd,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> Result<(), AdapterError> {
-        let open = self.runs.find_span(run, |span| span.kind == kind && span.name == name);
-        open.map_or(Ok(()), |id| self.runs.end_span(&id, time, end, emit))
+        match self.runs.find_span(run, |span| span.kind == kind && span.name == name) {
+            Some(id) => self.runs.end_span(&id, time, end, emit),
+            None => {
+                self.runs.tracker().counts.unmatched += u64::from(kind == SpanKind::Tool);
+                Ok(())
+            }
+        }
     }
 
     fn in_run(&mut self, run: &str, line: &Line<'_>, emit: &mut dyn FnMut(AgentEvent)) -> Result<(), AdapterError> {
@@ -92,12 +77,6 @@ impl SemanticKernelAdapter {
     }
 }
 
-impl Default for SemanticKernelAdapter {
-    fn default() -> Self {
-        Self::new(RunLimits::default(), Recorder::default())
-    }
-}
-
 impl SpanAdapter for SemanticKernelAdapter {
     fn read(
         &mut self,
@@ -124,14 +103,6 @@ impl SpanAdapter for SemanticKernelAdapter {
             _ => self.in_run(&run, &line, emit)?,
         }
         Ok(())
-    }
-
-    fn runs(&self) -> &SpanRuns {
-        &self.runs
-    }
-
-    fn runs_mut(&mut self) -> &mut SpanRuns {
-        &mut self.runs
     }
 }
 

@@ -10,8 +10,8 @@ use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, FailOn, Format, ManualClock,
-    Observe, Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
+    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, FailOn, ManualClock, Observe,
+    Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -20,6 +20,7 @@ use crate::arguments::EngineFiles;
 use crate::breakers::BreakerFindings;
 use crate::costs::CostFindings;
 use crate::findings::Findings;
+use crate::input::{Input, InputFormat};
 use crate::timeline::Timelines;
 use crate::unseen::UnseenServices;
 use crate::{arguments, input, is_closed_pipe, notify, report};
@@ -30,8 +31,8 @@ pub(crate) struct Args {
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_DIR")]
     slo: Vec<PathBuf>,
     /// The format of the input.
-    #[arg(long, value_parser = input::formats())]
-    from: Format,
+    #[arg(long, value_parser = input::formats(), default_value = "auto", value_name = "FORMAT")]
+    from: InputFormat,
     /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
     #[arg(required_unless_present = "slo")]
     input: Vec<PathBuf>,
@@ -155,7 +156,9 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         .observe(timelines.clone())
         .tap(Arc::new(move |signal| lock(&seen).record(signal)))
         .build()?;
-    let mut adapter = args.from.adapter(RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() });
+    let mut input = Input::new(&args.input);
+    let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
+    let mut adapter = input.format(args.from)?.adapter(limits);
     let mut latest = Timestamp::default();
     let mut events = 0;
     let mut take = |mut event: AgentEvent| {
@@ -167,7 +170,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         events += 1;
         runtime.record(event);
     };
-    let mut input = input::read(&args.input, args.strict, &mut *adapter, &mut take)?;
+    let mut input = input.read(args.strict, &mut *adapter, &mut take)?;
     adapter.finish(&mut take);
     runtime.evaluate(latest);
     if runtime.panics() > 0 {

@@ -3,15 +3,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent_sre::cost::{PriceBook, Pricing};
-use agent_sre::{AgentEvent, Format, RunLimits, Window};
+use agent_sre::{AgentEvent, RunLimits, Window};
 
-use crate::input;
+use crate::input::{self, Input, InputFormat};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The format of the input.
-    #[arg(long, value_parser = input::formats())]
-    from: Format,
+    #[arg(long, value_parser = input::formats(), default_value = "auto", value_name = "FORMAT")]
+    from: InputFormat,
     /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
     #[arg(required = true)]
     input: Vec<PathBuf>,
@@ -29,7 +29,8 @@ pub(crate) struct Args {
 /// Prints the agent events of a recorded run.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
-    let mut adapter = args.from.adapter(limits);
+    let mut input = Input::new(&args.input);
+    let mut adapter = input.format(args.from)?.adapter(limits);
     let pricing =
         Pricing::new(args.prices.as_deref().map(PriceBook::load).transpose()?.unwrap_or_else(PriceBook::public));
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             written = serde_json::to_writer(&mut out, &event).map_err(Into::into).and_then(|()| out.write_all(b"\n"));
         }
     };
-    input::read(&args.input, args.strict, &mut *adapter, &mut print)?;
+    input.read(args.strict, &mut *adapter, &mut print)?;
     adapter.finish(&mut print);
     written?;
     out.flush()?;

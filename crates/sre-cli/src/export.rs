@@ -8,13 +8,14 @@ use agent_sre::http::{Client, Options, OutboxOptions, OutboxStats, RecordCounts}
 use agent_sre::slo::SliRegistry;
 use agent_sre::yaml::document;
 use agent_sre::{
-    AgentEvent, Clock, EngineSettings, ExporterConfig, Format, HttpClient, ManualClock, RunLimits, Runtime, Timestamp,
-    Window, exporter_types, read_exporters,
+    AgentEvent, Clock, EngineSettings, ExporterConfig, HttpClient, ManualClock, RunLimits, Runtime, Timestamp, Window,
+    exporter_types, read_exporters,
 };
 use anyhow::bail;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 
+use crate::input::{Input, InputFormat};
 use crate::{exporters, input};
 
 #[derive(clap::Args)]
@@ -35,8 +36,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE_OR_DIR")]
     slo: Vec<PathBuf>,
     /// The format of the input.
-    #[arg(long, value_parser = input::formats())]
-    from: Format,
+    #[arg(long, value_parser = input::formats(), default_value = "auto", value_name = "FORMAT")]
+    from: InputFormat,
     /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
     #[arg(required = true)]
     input: Vec<PathBuf>,
@@ -82,7 +83,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = runtime.build()?;
     let interval = exporters.iter().map(|config| config.interval).min().unwrap_or_default();
     let timeout = args.timeout.duration();
-    let mut adapter = args.from.adapter(RunLimits::default());
+    let mut input = Input::new(&args.input);
+    let mut adapter = input.format(args.from)?.adapter(RunLimits::default());
     let (mut latest, mut next_reading, mut events) = (Timestamp::default(), Timestamp::default(), 0_u64);
     let mut record = |mut event: AgentEvent| {
         if let Some(agent) = &args.agent {
@@ -106,7 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         runtime.record(event);
     };
-    let input = input::read(&args.input, args.strict, &mut *adapter, &mut record)?;
+    let input = input.read(args.strict, &mut *adapter, &mut record)?;
     adapter.finish(&mut record);
     if input.lines > 0 && events == 0 {
         bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);

@@ -1,9 +1,9 @@
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use agent_sre::adapter::IngestLimits;
-use agent_sre::{Adapter, AgentEvent, Format};
+use agent_sre::{Adapter, AgentEvent, Format, is_protobuf};
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +19,7 @@ pub(crate) struct InputStats {
     pub(crate) skipped: u64,
     /// Records of an unknown kind.
     pub(crate) unknown: u64,
-    /// Records that belong to no open run.
+    /// Records that belong to no open run, and calls without an end.
     pub(crate) unmatched: u64,
 }
 
@@ -30,43 +30,105 @@ const LONG_INPUT: u64 = 16 << 20;
 /// Maximum number of malformed lines that are reported one by one.
 const MAX_REPORTED: u64 = 20;
 
-/// Passes every record of `paths` to `adapter`, and the events it returns to `emit`.
-pub(crate) fn read(
-    paths: &[PathBuf],
-    strict: bool,
-    adapter: &mut dyn Adapter,
-    emit: &mut dyn FnMut(AgentEvent),
-) -> anyhow::Result<InputStats> {
-    let progress = progress_bar(paths);
-    let mut reader = Reader { stats: InputStats::default(), strict, adapter, emit, progress, unreported: 0 };
-    for path in paths {
-        let name = path.display().to_string();
-        if path.as_os_str() == "-" {
-            reader.source("<stdin>", io::stdin().lock())?;
-        } else {
-            let file = open(path).with_context(|| format!("cannot read {name}"))?;
-            reader.source(&name, BufReader::with_capacity(1 << 18, file))?;
+/// The number of bytes of an input, at least, from which its format is detected, unless it has that many lines before.
+const START_BYTES: usize = 64 << 10;
+const START_LINES: usize = 16;
+
+/// The value of `--from`.
+#[derive(Clone, Copy)]
+pub(crate) enum InputFormat {
+    /// The format that the first records show.
+    Auto,
+    /// This format.
+    Named(Format),
+}
+
+/// Files with records, or standard input.
+pub(crate) struct Input<'a> {
+    paths: &'a [PathBuf],
+    /// The first of them, if it was opened to detect the format.
+    first: Option<Box<dyn BufRead>>,
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(paths: &'a [PathBuf]) -> Self {
+        Self { paths, first: None }
+    }
+
+    /// Returns the format, which is that of the first file unless it is named.
+    pub(crate) fn format(&mut self, from: InputFormat) -> anyhow::Result<Format> {
+        let path = match (from, self.paths.first()) {
+            (InputFormat::Named(format), _) => return Ok(format),
+            (InputFormat::Auto, None) => bail!("found no INPUT, expected files or `-`"),
+            (InputFormat::Auto, Some(path)) => path,
+        };
+        let mut source = open(path)?;
+        let start = read_start(&mut source).with_context(|| format!("cannot read {}", name(path)))?;
+        let format = Format::detect(&start).with_context(|| format!("{}: cannot detect the format", name(path)))?;
+        self.first = Some(Box::new(Cursor::new(start).chain(source)));
+        Ok(format)
+    }
+
+    /// Passes every record to `adapter`, and the events it returns to `emit`.
+    pub(crate) fn read(
+        mut self,
+        strict: bool,
+        adapter: &mut dyn Adapter,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> anyhow::Result<InputStats> {
+        let progress = progress_bar(self.paths);
+        let mut reader = Reader { stats: InputStats::default(), strict, adapter, emit, progress, unreported: 0 };
+        for path in self.paths {
+            let source = self.first.take().map_or_else(|| open(path), Ok)?;
+            reader.source(&name(path), source)?;
         }
+        reader.progress.finish_and_clear();
+        if reader.stats.skipped > MAX_REPORTED {
+            anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - MAX_REPORTED);
+        }
+        Ok(reader.stats)
     }
-    reader.progress.finish_and_clear();
-    if reader.stats.skipped > MAX_REPORTED {
-        anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - MAX_REPORTED);
-    }
-    Ok(reader.stats)
 }
 
 /// Returns the parser of `--from`, which lists the formats with a description each.
-pub(crate) fn formats() -> impl TypedValueParser<Value = Format> {
-    let values = Format::all().map(|format| PossibleValue::new(format.as_str()).help(format.description()));
-    PossibleValuesParser::new(values).try_map(|name| name.parse())
+pub(crate) fn formats() -> impl TypedValueParser<Value = InputFormat> {
+    let auto = PossibleValue::new("auto").help("The format that the first records of the input show");
+    let named = Format::all().map(|format| PossibleValue::new(format.as_str()).help(format.description()));
+    let values = std::iter::once(auto).chain(named);
+    PossibleValuesParser::new(values).map(|name| name.parse().map_or(InputFormat::Auto, InputFormat::Named))
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = open_file(path).with_context(|| format!("cannot read {}", name(path)))?;
+    Ok(Box::new(BufReader::with_capacity(1 << 18, file)))
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "found a folder, expected a file"));
     }
     Ok(file)
+}
+
+/// Returns the name of an input in messages.
+fn name(path: &Path) -> String {
+    if path.as_os_str() == "-" { "<stdin>".to_owned() } else { path.display().to_string() }
+}
+
+/// Reads the first lines.
+fn read_start(source: &mut dyn BufRead) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    for _ in 0..START_LINES {
+        let of_line = Read::take(&mut *source, MAX_RECORD as u64).read_until(b'\n', &mut start)?;
+        if of_line == 0 || start.len() >= START_BYTES {
+            break;
+        }
+    }
+    Ok(start)
 }
 
 fn progress_bar(paths: &[PathBuf]) -> ProgressBar {
@@ -89,9 +151,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn source(&mut self, name: &str, mut input: impl BufRead) -> anyhow::Result<()> {
-        let first = input.fill_buf().with_context(|| format!("cannot read {name}"))?.first().copied();
-        // A protobuf body begins with the tag of its first field; anything else is lines of JSON.
-        if first == Some(0x0a) && input.fill_buf()?.iter().any(|byte| *byte < b'\t') {
+        if is_protobuf(input.fill_buf().with_context(|| format!("cannot read {name}"))?) {
             return self.body(name, input);
         }
         // Joins a line that spans two buffers; any other line is read from the buffer itself.

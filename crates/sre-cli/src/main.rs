@@ -14,6 +14,7 @@ mod exporters;
 mod findings;
 mod gate;
 mod generate;
+mod init;
 mod input;
 mod notify;
 mod report;
@@ -42,6 +43,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write objectives and settings into the current folder, and print the lines that connect its agent.
+    Init,
     /// Check a recorded run against its service level objectives.
     Check(check::Args),
     /// Print the agent events of a recorded run, as JSON Lines.
@@ -71,6 +74,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Init => init::run(),
         Command::Check(args) => check::run(args),
         Command::Events(args) => events::run(&args),
         Command::Serve(args) => serve::run(args),

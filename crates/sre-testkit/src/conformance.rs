@@ -1,10 +1,12 @@
 //! Conformance suites for implementations of the traits.
 
+mod adapter_faults;
 mod alerts;
 mod journal;
 mod ledger;
 mod schema;
 
+pub use adapter_faults::adapter_faults;
 pub use alerts::alert_store;
 pub use journal::journal_store;
 pub use ledger::ledger_store;

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sre_core::event::{PolicyCheck, ToolCall};
 use sre_core::{AgentEvent, Event, Tally};
+
+use crate::wire::Wire;
 
 /// The ground truth of a recording: its `NAME.expected.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +66,42 @@ fn set_unreported(expected: &mut Expected, folder: &Path, recording: &str) {
     }
 }
 
+/// Plays a recording again and again, each time an hour later and with other ids.
+pub struct Replay {
+    wire: Wire,
+    records: Vec<Value>,
+}
+
+impl Replay {
+    /// Creates a replay of a recording of a format.
+    ///
+    /// # Panics
+    /// Panics if the recording cannot be read.
+    pub fn new(format: &str, recording: &Recording) -> Self {
+        let wire = Wire::of(format);
+        Self { records: wire.runs(&recording.lines).concat(), wire }
+    }
+
+    /// Returns the records of the time with that number.
+    pub fn records(&self, number: u32) -> impl Iterator<Item = Vec<u8>> {
+        let other = move |record: &Value| {
+            let later = self.wire.shifted(record, 3_600 * i64::from(number));
+            self.wire.renamed(&later, number.into()).to_string().into_bytes()
+        };
+        self.records.iter().map(other)
+    }
+}
+
+/// Returns the records of a recording. If the format has no ids of runs, each has one, as where runs overlap.
+///
+/// # Panics
+/// Panics if the recording cannot be read.
+pub fn with_run_ids(format: &str, recording: &Recording) -> Vec<Vec<u8>> {
+    let wire = Wire::of(format);
+    let records = wire.with_run_ids(wire.runs(&recording.lines).concat(), &recording.name);
+    records.iter().map(|record| record.to_string().into_bytes()).collect()
+}
+
 /// Returns the folders in a folder of recordings, each with the name of the format of what is in it.
 ///
 /// # Panics
@@ -108,6 +147,27 @@ pub fn in_folder(folder: &Path) -> Vec<Recording> {
 }
 
 impl Expected {
+    /// Returns the ground truth of the recording played several times.
+    pub(crate) fn times(&self, times: u64) -> Self {
+        let many = |count: Option<u64>| count.map(|count| count * times);
+        Self {
+            tasks: self.tasks * times,
+            succeeded: self.succeeded * times,
+            failed: self.failed * times,
+            tool_calls: self.tool_calls * times,
+            tool_errors: self.tool_errors * times,
+            llm_calls: many(self.llm_calls),
+            llm_errors: many(self.llm_errors),
+            input_tokens: many(self.input_tokens),
+            output_tokens: many(self.output_tokens),
+            handoffs: many(self.handoffs),
+            guardrail_trips: many(self.guardrail_trips),
+            // Of one task, whose calls are those of each time.
+            most_repeats_in_a_task: None,
+            first_token_at_least_ms: None,
+        }
+    }
+
     /// Compares the events of the recording with its ground truth.
     ///
     /// # Panics

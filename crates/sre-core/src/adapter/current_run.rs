@@ -25,10 +25,11 @@ impl CurrentRun {
         emit: &mut dyn FnMut(AgentEvent),
     ) {
         let Some(id) = id else {
-            if let Some(before) = self.of(runs, None) {
+            let key = format!("{UNNAMED}{}", time.as_nanos());
+            // The same start again is no other run.
+            if let Some(before) = self.of(runs, None).filter(|before| *before != key) {
                 runs.abandon_run(&before, time, emit);
             }
-            let key = format!("{UNNAMED}{}", time.as_nanos());
             runs.start_run(&key, agent, time, emit);
             self.key = Some(key);
             return;

@@ -37,7 +37,8 @@ pub struct RunTracker<S> {
 pub struct RecordCounts {
     /// Native events of an unknown kind.
     pub unknown: u64,
-    /// Native events that belong to no open run, or to a run that has reached its size limit.
+    /// Native events that belong to no open run, or to a run that has reached its size limit, and calls without an end in a run that
+    /// succeeded.
     pub unmatched: u64,
     /// Invalid parts of records: a span without an id, or one that ends before it starts.
     pub rejected: u64,

@@ -29,6 +29,8 @@ pub struct SpanRuns {
     runs: RunTracker<OpenSpans>,
     /// The run of every open span.
     run_of: FxHashMap<String, String>,
+    /// The attempt that is open, of every open span that was tried before.
+    attempts: BTreeMap<String, u32>,
     step_kind: &'static str,
 }
 
@@ -101,6 +103,8 @@ pub struct SpanEnd {
     pub operation_id: Option<String>,
 }
 
+/// The part of the state with the attempts.
+const ATTEMPTS: &str = "attempts";
 /// Maximum number of open spans in one run; further ones are counted as unmatched.
 const MAX_OPEN_SPANS: usize = 4_096;
 /// Maximum number of wrappers around a span that are looked through for a reported one. The spans of invalid input may be
@@ -110,7 +114,7 @@ const MAX_DEPTH: usize = 256;
 impl SpanRuns {
     /// Creates an empty set. Steps get the kind `step_kind`, such as `node`.
     pub fn new(limits: RunLimits, step_kind: &'static str) -> Self {
-        Self { runs: RunTracker::new(limits), run_of: FxHashMap::default(), step_kind }
+        Self { runs: RunTracker::new(limits), run_of: FxHashMap::default(), attempts: BTreeMap::new(), step_kind }
     }
 
     /// Returns the runs, whose counts of unused records may be changed.
@@ -143,20 +147,25 @@ impl SpanRuns {
         }
         let name = agent.filter(|name| !name.is_empty());
         let run = OpenRun::native(name.unwrap_or("default"), key, time, OpenSpans::default());
-        emit(run.started(name.map(str::to_owned)));
+        let started = run.started(name.map(str::to_owned));
         if let Some((at, displaced)) = self.runs.open(key, run) {
             self.close_incomplete(&displaced, at, emit);
         }
+        emit(started);
     }
 
-    /// Ends a run, which failed if `error` is given; then the spans that are still open have failed too. A run that is not open
-    /// is counted as unmatched.
+    /// Ends a run, which failed if `error` is given; then the spans that are still open have failed too. If it succeeded, they are
+    /// counted as unmatched, apart from wrappers: their ends did not arrive. So is a run that is not open.
     pub fn end_run(&mut self, key: &str, time: Timestamp, error: Option<String>, emit: &mut dyn FnMut(AgentEvent)) {
         let Some(run) = self.runs.end(key) else { return };
-        self.forget_spans(&run);
-        if let Some(error) = &error {
-            self.fail_open_spans(&run, time, error, emit);
+        match &error {
+            Some(error) => self.fail_open_spans(&run, time, error, emit),
+            None => {
+                let open = run.state.iter().filter(|(_, span)| span.kind != SpanKind::Wrapper);
+                self.runs.counts.unmatched += open.count() as u64;
+            }
         }
+        self.forget_spans(&run);
         emit(run.finished(time, error));
     }
 
@@ -215,15 +224,78 @@ impl SpanRuns {
         let Some(run) = self.runs.get_mut(&key) else { return Ok(()) };
         let Some(span) = run.state.spans.get(id) else { return Ok(()) };
         let parent = run.state.reported_parent(span);
-        if let Some(event) = span.ended(time, end, self.step_kind) {
+        if let Some(event) = span.ended(time, end, self.attempts.get(id).copied(), self.step_kind) {
             event.check()?;
             emit(run.native_event(time, id, parent, event));
         }
         let bytes = span.bytes(id, &key);
         run.state.spans.remove(id);
         self.run_of.remove(id);
+        self.attempts.remove(id);
         self.grow(&key, -bytes, emit);
         Ok(())
+    }
+
+    /// Ends an attempt of a model or tool call that is tried again: the span goes on with the next attempt. All of them are calls of
+    /// one operation, whose id is that of the span unless the model gave one. A step has no attempts. An attempt whose number, from
+    /// 1, has ended before is counted as repeated; `None` is the one that is open.
+    ///
+    /// Returns an error, and changes nothing, if a number is out of range.
+    pub fn retry_span(
+        &mut self,
+        id: &str,
+        attempt: Option<u32>,
+        time: Timestamp,
+        end: SpanEnd,
+        emit: &mut dyn FnMut(AgentEvent),
+    ) -> Result<(), AdapterError> {
+        let Some(key) = self.run_of.get(id).cloned() else {
+            self.runs.counts.unmatched += 1;
+            return Ok(());
+        };
+        let open = self.attempts.get(id).copied().unwrap_or(1);
+        let attempt = attempt.unwrap_or(open);
+        if attempt < open {
+            self.runs.counts.repeated += 1;
+            return Ok(());
+        }
+        let Some(run) = self.runs.get_mut(&key) else { return Ok(()) };
+        let Some(span) = run.state.spans.get_mut(id) else { return Ok(()) };
+        if !matches!(span.kind, SpanKind::Model | SpanKind::Tool) {
+            return Ok(());
+        }
+        let operation = end.operation_id.clone().or_else(|| span.operation_id.clone());
+        let end = SpanEnd { operation_id: Some(operation.unwrap_or_else(|| id.to_owned())), ..end };
+        let (before, operation) = (span.bytes(id, &key), end.operation_id.clone());
+        let event = span.ended(time, end, Some(attempt), self.step_kind);
+        if let Some(event) = &event {
+            event.check()?;
+        }
+        (span.operation_id, span.started, span.first_token) = (operation, time, None);
+        let grown = span.bytes(id, &key) - before;
+        let Some(span) = run.state.spans.get(id) else { return Ok(()) };
+        if let Some(event) = event {
+            emit(run.native_event(time, &format!("{id}/{attempt}"), run.state.reported_parent(span), event));
+        }
+        self.attempts.insert(id.to_owned(), attempt.saturating_add(1));
+        self.grow(&key, grown, emit);
+        Ok(())
+    }
+
+    /// Forgets an open span, which becomes no event.
+    pub fn discard_span(&mut self, id: &str) {
+        let Some(key) = self.run_of.remove(id) else { return };
+        self.attempts.remove(id);
+        let span = self.runs.get_mut(&key).and_then(|run| run.state.spans.remove(id));
+        if let Some(span) = span {
+            // Nothing has to make room for less.
+            self.runs.grow(&key, -span.bytes(id, &key));
+        }
+    }
+
+    /// Returns whether an open span was tried before.
+    pub fn is_retried(&self, id: &str) -> bool {
+        self.attempts.contains_key(id)
     }
 
     /// Emits an event of a run that has no duration, with the framework's ids of the event and of the span around it. Counted as
@@ -262,11 +334,21 @@ impl SpanRuns {
     /// Saves the open runs and their spans.
     pub fn save(&self, state: &mut StateWriter) {
         self.runs.save(state);
+        if !self.attempts.is_empty() {
+            state.section(ATTEMPTS, |state| state.put(&self.attempts));
+        }
     }
 
     /// Restores saved state.
     pub fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         self.runs.restore(state)?;
+        let mut rest = *state;
+        if !rest.is_empty()
+            && let (ATTEMPTS, mut attempts) = rest.section()?
+        {
+            self.attempts = attempts.take()?;
+            *state = rest;
+        }
         self.run_of.clear();
         for (key, run) in self.runs.iter() {
             self.run_of.extend(run.state.spans.keys().map(|id| (id.clone(), key.to_owned())));
@@ -287,14 +369,15 @@ impl SpanRuns {
     }
 
     fn close_incomplete(&mut self, run: &OpenRun<OpenSpans>, time: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
-        self.forget_spans(run);
         self.fail_open_spans(run, time, "incomplete: the task never ended", emit);
+        self.forget_spans(run);
         emit(run.incomplete(time));
     }
 
     fn forget_spans(&mut self, run: &OpenRun<OpenSpans>) {
         for id in run.state.spans.keys() {
             self.run_of.remove(id);
+            self.attempts.remove(id);
         }
     }
 
@@ -310,7 +393,7 @@ impl SpanRuns {
         open.sort_by_key(|(_, span)| std::cmp::Reverse(span.started));
         for (id, span) in open {
             let end = SpanEnd { error: Some(error.to_owned()), ..SpanEnd::default() };
-            if let Some(event) = span.ended(time, end, self.step_kind) {
+            if let Some(event) = span.ended(time, end, self.attempts.get(id).copied(), self.step_kind) {
                 emit(run.native_event(time, id, run.state.reported_parent(span), event));
             }
         }
@@ -359,7 +442,7 @@ impl OpenSpan {
     }
 
     /// Returns the event of the span, unless it only wraps others.
-    fn ended(&self, time: Timestamp, end: SpanEnd, step_kind: &str) -> Option<Event> {
+    fn ended(&self, time: Timestamp, end: SpanEnd, attempt: Option<u32>, step_kind: &str) -> Option<Event> {
         let mut error = end.error;
         StringLimiter::default().texts(&mut error);
         let duration_ms = Some(time.millis_since(self.started));
@@ -369,7 +452,7 @@ impl OpenSpan {
                 let mut call = ToolCall::new(&self.name).with_error(error);
                 call.arguments_hash.clone_from(&self.arguments_hash);
                 call.operation_id = end.operation_id.or_else(|| self.operation_id.clone());
-                call.duration_ms = duration_ms;
+                (call.attempt, call.duration_ms) = (attempt, duration_ms);
                 call.into()
             }
             SpanKind::Step => {
@@ -385,7 +468,8 @@ impl OpenSpan {
                 call.cache_write_input_tokens = end.cache_write_input_tokens;
                 call.output_tokens = end.output_tokens;
                 call.cost_usd = end.cost_usd;
-                call.duration_ms = duration_ms;
+                call.operation_id = end.operation_id.or_else(|| self.operation_id.clone());
+                (call.attempt, call.duration_ms) = (attempt, duration_ms);
                 call.first_token_ms = self.first_token.map(|first| first.millis_since(self.started));
                 call.into()
             }
@@ -457,6 +541,34 @@ mod tests {
             (restored.run_of("tool"), restored.run_of("run"), restored.run_of("x")),
             (Some("run"), Some("run"), None)
         );
+    }
+
+    #[test]
+    fn attempts_are_calls_of_one_operation_also_after_a_restart() {
+        let mut events = Vec::new();
+        let mut runs = nested(RunLimits::default(), "run", &mut |_| {});
+        let failed = || SpanEnd { error: Some("overloaded".to_owned()), ..SpanEnd::default() };
+        for attempt in [Some(1), Some(1), None] {
+            runs.retry_span("tool", attempt, at(4), failed(), &mut |event| events.push(event)).unwrap();
+        }
+        runs.retry_span("step", None, at(4), failed(), &mut |event| events.push(event)).unwrap();
+        let mut state = StateWriter::default();
+        runs.save(&mut state);
+        let (state, mut restored) = (state.finish().unwrap(), SpanRuns::new(RunLimits::default(), "node"));
+        restored.restore(&mut StateReader::new(&state)).unwrap();
+        assert!(restored.is_retried("tool") && !restored.is_retried("step"));
+        restored.end_span("tool", at(6), SpanEnd::default(), &mut |event| events.push(event)).unwrap();
+        let calls: Vec<_> = events
+            .iter()
+            .map(|event| match &event.event {
+                Event::ToolCall(call) => (call.attempt, call.operation_id.as_deref(), call.success, call.duration_ms),
+                event => panic!("{event:?}"),
+            })
+            .collect();
+        let call = |attempt, success, ms| (Some(attempt), Some("tool"), success, Some(ms));
+        assert_eq!(calls, [call(1, false, 1_000.0), call(2, false, 0.0), call(3, true, 2_000.0)]);
+        let spans: std::collections::BTreeSet<_> = events.iter().map(|event| event.span_id).collect();
+        assert_eq!((spans.len(), runs.stats().repeated), (3, 1), "a span each");
     }
 
     #[test]

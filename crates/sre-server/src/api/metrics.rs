@@ -107,7 +107,11 @@ impl Collect for AppState {
             for (name, value, help) in [
                 ("sre.server.evicted_runs", stats.evicted_runs, "Runs closed early because too many were open."),
                 ("sre.server.unknown", stats.unknown, "Records of an unknown kind."),
-                ("sre.server.unmatched", stats.unmatched, "Records that belong to no open run."),
+                (
+                    "sre.server.unmatched",
+                    stats.unmatched,
+                    "Records that belong to no open run, and calls without an end.",
+                ),
                 ("sre.server.shortened_strings", stats.shortened, "Strings of records that were too long."),
                 ("sre.server.repeated", stats.repeated, "Spans sent again, and counted once."),
             ] {

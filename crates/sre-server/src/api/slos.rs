@@ -116,7 +116,7 @@ struct InputStats {
     skipped: u64,
     /// Records of an unknown kind.
     unknown: u64,
-    /// Records that belong to no open run.
+    /// Records that belong to no open run, and calls without an end.
     unmatched: u64,
 }
 
