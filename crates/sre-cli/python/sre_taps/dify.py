@@ -3,7 +3,7 @@ import json
 
 from ._sender import error_of, sender
 
-_DATA = "id workflow_id node_type title status error elapsed_time created_at finished_at".split()
+_DATA = "id workflow_id node_type title status error elapsed_time created_at finished_at retry_index".split()
 
 
 def tap(lines, agent=None, url=None, token=None):
