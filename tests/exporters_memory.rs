@@ -1,10 +1,15 @@
 //! Allocations of the exporters of metrics. A single test, since heap statistics are per process.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sre_core::{
-    ExponentialHistogram, ExportBatch, Exporter, HttpClient, HttpError, Metric, MetricUnit, Resource, Secret, Timestamp,
+    AgentEvent, Collect, ExponentialHistogram, ExportBatch, Exporter, HttpClient, HttpError, ManualClock, Metric,
+    MetricUnit, Resource, Secret, Timestamp,
 };
+use sre_http::{Outbox, OutboxLimits, OutboxOptions};
 
 use agent_sre::datadog::{DatadogExporter, DatadogSettings};
 use agent_sre::otlp::{OtlpExporter, OtlpSettings};
@@ -55,8 +60,59 @@ fn allocations(exporter: &dyn Exporter, count: usize) -> u64 {
 }
 
 #[test]
-fn a_metric_point_allocates_nothing() {
+fn a_metric_point_allocates_nothing_and_an_overload_takes_no_more_memory() {
     let _profiler = dhat::Profiler::builder().testing().build();
+    a_metric_point_allocates_nothing();
+    an_overload_takes_no_more_memory();
+}
+
+/// Ten times as many events, metrics and readings as the outbox holds, while the backend takes none.
+fn an_overload_takes_no_more_memory() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_790_000_000)));
+    let limits = OutboxLimits { queue_events: 1_000, queue_state: 1_000, ..OutboxLimits::default() };
+    let options =
+        OutboxOptions { limits, collect: vec![Arc::new(Source)], clock: clock.clone(), ..OutboxOptions::default() };
+    let exporter = Arc::new(OtlpExporter::new(OtlpSettings::new("http://127.0.0.1:1")).unwrap());
+    let outbox = Outbox::without_thread(exporter, Arc::new(Refuse), options).unwrap();
+    let line =
+        br#"{"event":"tool_call","time":1790000000,"agent":"support","task":"t","tool":"search","duration_ms":20}"#;
+    let mut heap = [0, 0];
+    for minute in 0..200 {
+        for _ in 0..100 {
+            outbox.push(Arc::new(AgentEvent::from_json(line).unwrap()));
+        }
+        pollster::block_on(outbox.flush_due());
+        clock.advance(Duration::from_secs(60));
+        let in_use = dhat::HeapStats::get().curr_bytes;
+        let half = usize::from(minute >= 20);
+        heap[half] = in_use.max(heap[half]);
+    }
+    let stats = outbox.stats();
+    assert!(stats.events.received >= 10 * stats.queue_length, "{stats:?}");
+    assert!(stats.state.received >= 10 * stats.state_queue_length, "{stats:?}");
+    assert_eq!(stats.events.settled() + stats.queue_length, stats.events.received, "{stats:?}");
+    println!("{} bytes until the queues were full, {} afterwards", heap[0], heap[1]);
+    assert!(heap[1] <= heap[0] + heap[0] / 20, "{heap:?}");
+}
+
+struct Refuse;
+
+#[async_trait]
+impl HttpClient for Refuse {
+    async fn send(&self, _request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
+        Ok(http::Response::builder().status(503).body(Bytes::new()).unwrap())
+    }
+}
+
+struct Source;
+
+impl Collect for Source {
+    fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        metrics(100, 1.0).into_iter().for_each(emit);
+    }
+}
+
+fn a_metric_point_allocates_nothing() {
     let exporters: [fn() -> Box<dyn Exporter>; 2] = [
         || Box::new(OtlpExporter::new(OtlpSettings::new("http://127.0.0.1:1")).unwrap()),
         || Box::new(DatadogExporter::new(DatadogSettings::new(Secret::new("key"))).unwrap()),

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use agent_sre::mlflow::{MlflowExporter, MlflowSettings};
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, Event, EventSpan, SloSnapshot, Timestamp};
+use sre_testkit::servers::{Server, free_port, programs, read};
 
 mod servers;
 
-use servers::{Export, Server, TIMES};
+use servers::{Export, TIMES};
 
 const EXPERIMENT: &str = "süpport";
 
-fn serve(python: &Path, folder: &Path, port: u16) -> Command {
-    let mut command = Command::new(python);
+fn serve(programs: &Path, folder: &Path, port: u16) -> Command {
+    let mut command = Command::new(programs.join("python"));
     command
         .args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1", "--port", &port.to_string()])
         .args(["--backend-store-uri", &format!("sqlite:///{}/mlflow.db", folder.display())])
@@ -31,26 +32,26 @@ fn exporter(url: &str) -> Arc<MlflowExporter> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mlflow_has_a_recorded_run_field_by_field() {
-    let Some(python) = servers::python("mlflow", "import mlflow", "mlflow") else { return };
-    let (folder, port) = (tempfile::tempdir().unwrap(), servers::free_port());
+    let Some(programs) = programs("mlflow", "mlflow", "mlflow") else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let url = format!("http://127.0.0.1:{port}");
-    let _server = Server::start(serve(&python, folder.path(), port), folder.path(), &format!("{url}/health")).await;
-    let read = || servers::run(&python, "read_mlflow.py", &[&url, EXPERIMENT]);
+    let _server = Server::start(serve(&programs, folder.path(), port), folder.path(), &format!("{url}/health")).await;
+    let read_back = || read(&programs, "read_mlflow.py", &[&url, EXPERIMENT]);
 
     let events = servers::recorded();
     let [alone, before, after] = servers::parts(&events);
     let export = Export::new(exporter(&url));
     let states = [export.send(alone, TIMES[0]).await, export.send(before, TIMES[1]).await];
-    let unfinished = &read()["traces"][trace_of(before.last().unwrap())];
+    let unfinished = &read_back()["traces"][trace_of(before.last().unwrap())];
     assert_eq!(unfinished["state"], "IN_PROGRESS", "children arrive before their root: {unfinished:#}");
     let last = export.send(after, TIMES[2]).await;
-    let mut found = read();
+    let mut found = read_back();
     check_traces(&found, &events, Some(&alone[0]));
     check_run(&found["runs"], &[&states[0], &states[1], &last]);
 
     // After a restart that sends everything again, nothing is there twice.
     Export::new(exporter(&url)).send(&events, TIMES[2]).await;
-    let mut again = read();
+    let mut again = read_back();
     // It is stored when the status changes, and by each process once.
     let of_state = [&mut found, &mut again].map(|read| read["runs"][0]["artifacts"]["objective.json"].take());
     assert_eq!(of_state[0]["good"], states[0].good);
@@ -59,19 +60,24 @@ async fn mlflow_has_a_recorded_run_field_by_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_away_at_first_has_every_trace_later() {
-    let Some(python) = servers::python("mlflow", "import mlflow", "mlflow") else { return };
-    let (folder, port) = (tempfile::tempdir().unwrap(), servers::free_port());
+async fn a_server_that_restarts_in_the_middle_has_every_trace_and_reading() {
+    let Some(programs) = programs("mlflow", "mlflow", "mlflow") else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let url = format!("http://127.0.0.1:{port}");
+    let start =
+        async || Server::start(serve(&programs, folder.path(), port), folder.path(), &format!("{url}/health")).await;
     let events = servers::recorded();
+    let [alone, before, after] = servers::parts(&events);
     let export = Export::new(exporter(&url));
-    export.push(&events, TIMES[0]);
-    let stats = export.flush(TIMES[0]).await.events;
-    assert_eq!((stats.settled(), stats.received), (0, events.len() as u64), "all wait: {stats:?}");
-    let _server = Server::start(serve(&python, folder.path(), port), folder.path(), &format!("{url}/health")).await;
-    let stats = export.flush(TIMES[2]).await.events;
-    assert_eq!(stats.sent + stats.ignored, stats.received, "{stats:?}");
-    check_traces(&servers::run(&python, "read_mlflow.py", &[&url, EXPERIMENT]), &events, None);
+    let server = start().await;
+    let first = export.send(alone, TIMES[0]).await;
+    drop(server);
+    let second = export.send_in_vain(before, TIMES[1]).await;
+    let _server = start().await;
+    let last = export.send(after, TIMES[2]).await;
+    let found = read(&programs, "read_mlflow.py", &[&url, EXPERIMENT]);
+    check_traces(&found, &events, Some(&alone[0]));
+    check_run(&found["runs"], &[&first, &second, &last]);
 }
 
 /// Asserts that two values are the same, and otherwise says where they are not.

@@ -9,20 +9,21 @@ use std::time::{Duration, Instant};
 use agent_sre::phoenix::{PhoenixExporter, PhoenixSettings};
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, Event, EventSpan, SloSnapshot, Timestamp};
+use sre_testkit::servers::{Server, free_port, programs, read};
 
 mod servers;
 
-use servers::{Export, Server, TIMES};
+use servers::{Export, TIMES};
 
 const PROJECT: &str = "support";
 
-fn serve(python: &Path, folder: &Path, port: u16) -> Command {
-    let mut command = Command::new(python);
+fn serve(programs: &Path, folder: &Path, port: u16) -> Command {
+    let mut command = Command::new(programs.join("python"));
     command
         .args(["-m", "phoenix.server.main", "serve"])
         .env("PHOENIX_HOST", "127.0.0.1")
         .env("PHOENIX_PORT", port.to_string())
-        .env("PHOENIX_GRPC_PORT", servers::free_port().to_string())
+        .env("PHOENIX_GRPC_PORT", free_port().to_string())
         .env("PHOENIX_WORKING_DIR", folder)
         .env("PHOENIX_TELEMETRY_ENABLED", "false")
         .env("PHOENIX_ALLOW_EXTERNAL_RESOURCES", "false");
@@ -36,28 +37,36 @@ fn exporter(url: &str) -> Arc<PhoenixExporter> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn phoenix_has_a_recorded_run_field_by_field() {
-    let Some(python) = servers::python("phoenix", "import phoenix, phoenix.client", "phoenix") else { return };
-    let (folder, port) = (tempfile::tempdir().unwrap(), servers::free_port());
+    let Some(programs) = programs("phoenix", "phoenix.client", "phoenix") else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let url = format!("http://127.0.0.1:{port}");
-    let _server = Server::start(serve(&python, folder.path(), port), folder.path(), &format!("{url}/healthz")).await;
+    let start =
+        async || Server::start(serve(&programs, folder.path(), port), folder.path(), &format!("{url}/healthz")).await;
     let events = servers::recorded();
+    let [alone, before, after] = servers::parts(&events);
     let export = Export::new(exporter(&url));
-    let mut states = Vec::new();
-    for (part, at) in servers::parts(&events).into_iter().zip(TIMES) {
-        states.push(export.send(part, at).await);
-    }
-
+    let read_back = || read(&programs, "read_phoenix.py", &[&url, PROJECT]);
     // Phoenix answers before it has stored what it got.
-    let read = || servers::run(&python, "read_phoenix.py", &[&url, PROJECT]);
-    let wanted = wanted(&events, &states);
-    let begun = Instant::now();
-    let found = loop {
-        let found = read();
-        if counts(&found) == wanted {
-            break found;
+    let read_until = |wanted: [usize; 3]| {
+        let begun = Instant::now();
+        loop {
+            let found = read_back();
+            if counts(&found) == wanted {
+                break found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(90), "{:?}, expected {wanted:?}", counts(&found));
         }
-        assert!(begun.elapsed() < Duration::from_secs(90), "{:?}, expected {wanted:?}", counts(&found));
     };
+    let server = start().await;
+    let mut states = vec![export.send(alone, TIMES[0]).await];
+    read_until(wanted(alone, &states));
+    // The server restarts in the middle.
+    drop(server);
+    states.push(export.send_in_vain(before, TIMES[1]).await);
+    let _server = start().await;
+    states.push(export.send(after, TIMES[2]).await);
+    let wanted = wanted(&events, &states);
+    let found = read_until(wanted);
     check_spans(&found["spans"], &events);
     check_annotations(&found, &events);
     check_readings(&found, &states);
@@ -65,7 +74,7 @@ async fn phoenix_has_a_recorded_run_field_by_field() {
     // After a restart that sends everything again, nothing is there twice.
     Export::new(exporter(&url)).send(&events, TIMES[2]).await;
     std::thread::sleep(Duration::from_secs(10));
-    assert_eq!(counts(&read()), wanted);
+    assert_eq!(counts(&read_back()), wanted);
 }
 
 /// Returns the numbers of spans and of annotations of spans and traces.

@@ -1,83 +1,17 @@
-//! Real servers of backends, on loopback, and the recorded run that is exported to them.
+//! The recorded run that is exported to real servers of backends.
 
-use std::fs::File;
-use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_core::event::{Evaluation, PolicyCheck};
 use sre_core::{Adapter, AgentEvent, Event, Exporter, HttpClient, ManualClock, SloSnapshot, Timestamp};
 use sre_http::{Client, Options, Outbox, OutboxOptions, OutboxStats};
 use sre_slo::{Slo, TaskSuccessRate};
-use sre_testkit::outside;
-
-/// The Python of a server, if `cargo xtask test --install` has installed it; otherwise lists `test` as skipped.
-pub(crate) fn python(server: &str, check: &str, test: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/servers/{server}/bin/python"));
-    outside::interpreter_with(&path, &["-c", check], test).map(|_| path)
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A server and its workers, which end with the test, however that ends.
-pub(crate) struct Server {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    /// Starts a server, and waits until it answers at `url`.
-    pub(crate) async fn start(mut command: Command, folder: &Path, url: &str) -> Self {
-        let log = folder.join("log");
-        let file = File::create(&log).unwrap();
-        command.current_dir(folder).process_group(0).stdin(Stdio::null());
-        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut server = Self { child, log };
-        let (http, begun) = (client(), Instant::now());
-        loop {
-            let request = http::Request::get(url).body(bytes::Bytes::new()).unwrap();
-            if http.send(request).await.is_ok_and(|answer| answer.status().is_success()) {
-                return server;
-            }
-            let is_running = server.child.try_wait().unwrap().is_none();
-            assert!(is_running && begun.elapsed() < Duration::from_secs(180), "not ready: {}", server.log());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// Returns what the server printed.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
 
 fn client() -> Arc<dyn HttpClient> {
     Arc::new(Client::new(Options { timeout: Duration::from_secs(60), ..Options::default() }).unwrap())
-}
-
-/// Runs a script beside this file, which prints JSON.
-pub(crate) fn run(python: &Path, script: &str, arguments: &[&str]) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join(script);
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// When the parts of the run are sent.
@@ -157,8 +91,18 @@ impl Export {
         self.slo.snapshot_at(at)
     }
 
+    /// Sends events and the state at a time, while the server is away.
+    pub(crate) async fn send_in_vain(&self, events: &[AgentEvent], at: Timestamp) -> SloSnapshot {
+        let before = self.outbox.stats();
+        self.push(events, at);
+        let stats = self.flush(at).await;
+        assert_eq!((stats.queue_length, stats.state_queue_length), (events.len() as u64, 1), "all wait: {stats:#?}");
+        assert_eq!(stats.events.settled(), before.events.settled(), "{stats:#?}");
+        self.slo.snapshot_at(at)
+    }
+
     /// Records events at a time.
-    pub(crate) fn push(&self, events: &[AgentEvent], at: Timestamp) {
+    fn push(&self, events: &[AgentEvent], at: Timestamp) {
         self.clock.set(at);
         for event in events {
             self.slo.observe(event);
@@ -167,7 +111,7 @@ impl Export {
     }
 
     /// Tries to send everything at a time.
-    pub(crate) async fn flush(&self, at: Timestamp) -> OutboxStats {
+    async fn flush(&self, at: Timestamp) -> OutboxStats {
         self.clock.set(at);
         self.outbox.flush_due().await;
         self.outbox.stats()

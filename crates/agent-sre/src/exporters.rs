@@ -173,6 +173,10 @@ impl Exporter for Named {
         self.exporter.wants()
     }
 
+    fn state_max_age(&self) -> Option<Duration> {
+        self.exporter.state_max_age()
+    }
+
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         self.exporter.export(batch, http).await
     }

@@ -37,8 +37,8 @@
 //! | `start_session(agent_id, tags)` | `Recorder::start(agent)`; tags are those of the [settings](AgentOpsSettings::tags) |
 //! | `end_session(session_id, success, end_state)` | `Run::end(success, error)` |
 //! | `record_event(session_id, event_type, data)` | `Run::record(event)` |
-//! | `record_tool_call(session_id, tool_name, …)` | `Run::tool_call(tool, error)` |
-//! | `record_slo_check(session_id, slo)` | the snapshot of an objective, which the outbox exports at every interval |
+//! | `record_tool_call(session_id, tool_name, success, latency_ms)` | `Run::tool_call(tool, error)`; with a latency, `Run::record` of a `ToolCall` with `duration_ms` |
+//! | `record_slo_check(session_id, slo)` | the snapshot of an objective, which the outbox exports at every interval as a session of its own: an objective is about many sessions |
 //! | `is_offline`, `sessions`, `events`, `clear()`, `get_stats()` | `Outbox::stats`: what was sent is not kept |
 mod exporter;
 mod mapping;

@@ -45,7 +45,7 @@ pub(crate) struct Distributions<'a>(BTreeMap<Tags<'a>, BTreeMap<&'static str, Po
 
 /// Datadog accepts points that are at most an hour old. An older event, such as one that waited while Datadog was away,
 /// counts at the oldest time that is sure to be accepted.
-const MAX_AGE: Duration = Duration::from_secs(55 * 60);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(55 * 60);
 
 impl<'a> Distributions<'a> {
     /// Adds the values of an event. Returns false if it has none.

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -12,7 +13,7 @@ use sre_core::{
 };
 
 use crate::check::ServiceCheck;
-use crate::distribution::Distributions;
+use crate::distribution::{Distributions, MAX_AGE};
 use crate::event::{FORGOTTEN_AFTER, Statuses};
 use crate::objective::SloObject;
 use crate::origin::Origin;
@@ -205,6 +206,11 @@ impl Exporter for DatadogExporter {
 
     fn wants(&self) -> Wants {
         Wants::ALL
+    }
+
+    /// Counts of a reading that is dropped are in the next one.
+    fn state_max_age(&self) -> Option<Duration> {
+        Some(MAX_AGE)
     }
 
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {

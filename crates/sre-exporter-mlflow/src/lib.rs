@@ -69,7 +69,7 @@
 //! | --- | --- |
 //! | `log_run(run_name, metrics, params, tags)` | [`MlflowExporter::log_run`] |
 //! | `log_slo(slo, agent_id)` | the snapshot of an objective, which the outbox exports at every interval |
-//! | `log_artifact(run_name, artifact_path, content)` | [`MlflowExporter::log_artifact`], by the id of a run |
+//! | `log_artifact(run_name, artifact_path, content)` | [`MlflowExporter::log_artifact`], by the id that `log_run` returns: in MLflow, several runs may have the same name |
 //! | `is_offline`, `runs`, `artifacts`, `clear()`, `get_stats()` | `Outbox::stats`: what was sent is not kept |
 mod assessment;
 mod events;

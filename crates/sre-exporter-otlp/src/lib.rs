@@ -25,9 +25,11 @@
 //! of `opentelemetry_sdk` (batch span processor, periodic reader) and the exporters of `opentelemetry-otlp` are not
 //! used: they have their own queues, batches, retries and time-outs, do not count dropped records by reason, and cannot
 //! spool, split on 413 or report which records were rejected. The outbox of `sre-http` does this for every exporter.
-//! Also, the tracing API cannot create spans that ended in the past with given ids.
+//! Also, the tracing API cannot create spans that ended in the past with given ids, and the SDK sends no exemplars.
 //!
-//! Lengths are not compared with a client: OTLP is no vendor's, and its own exporters send the same messages.
+//! For the same metrics and spans, the messages are those of `opentelemetry-otlp` (`tests/opentelemetry.rs`), except that an empty
+//! status or list of negative buckets is left out, a sum has no start, since it may be older than this process, and the flags of
+//! a span do not say whether its parent is of the same process.
 //!
 //! # The reference's methods
 //!

@@ -46,7 +46,7 @@
 //!
 //! | of the reference | here |
 //! | --- | --- |
-//! | `log_run(run_name, metrics, config, tags)` | [`WandbExporter::log_run`]; tags are those of the [settings](WandbSettings::tags) |
+//! | `log_run(run_name, metrics, config, tags)` | [`WandbExporter::log_run`] |
 //! | `log_slo(slo, agent_id)` | the snapshot of an objective, which the outbox exports at every interval |
 //! | `log_cost_series(agent_id, costs)` | [`WandbExporter::log_cost_series`] |
 //! | `is_offline`, `runs`, `clear()`, `get_stats()` | `Outbox::stats`: what was sent is not kept |

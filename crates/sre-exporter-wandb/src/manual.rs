@@ -18,16 +18,18 @@ pub struct WandbRun {
     pub metrics: BTreeMap<String, f64>,
     /// Inputs by name.
     pub config: Map<String, Value>,
+    /// Tags, besides those of the settings.
+    pub tags: Vec<String>,
 }
 
 impl WandbExporter {
     /// Creates a finished run with one row, and returns its id. The same run logged twice is one.
     pub async fn log_run(&self, run: &WandbRun, at: Timestamp, http: &dyn HttpClient) -> Result<String, ExportError> {
-        let WandbRun { name, metrics, config } = run;
+        let WandbRun { name, metrics, config, tags } = run;
         let id = rows::id("run", &[name, &at.as_nanos().to_string()]);
         let metrics = metrics.iter().filter(|(_, value)| value.is_finite());
         let metrics = metrics.map(|(name, value)| (name.clone(), (*value).into())).collect();
-        let new = NewRun { id, display_name: name.clone(), config: config.clone() };
+        let new = NewRun { id, display_name: name.clone(), config: config.clone(), tags: tags.clone() };
         self.log_rows(new, vec![Row { time: at, metrics }], at, http).await
     }
 
@@ -52,7 +54,8 @@ impl WandbExporter {
         let rows = costs.iter().map(row).collect();
         let id = rows::id("costs", &[agent, &at.as_nanos().to_string()]);
         let config = Map::from_iter([("agent".to_owned(), agent.into())]);
-        self.log_rows(NewRun { id, display_name: format!("costs of {agent}"), config }, rows, at, http).await
+        let new = NewRun { id, display_name: format!("costs of {agent}"), config, tags: Vec::new() };
+        self.log_rows(new, rows, at, http).await
     }
 
     async fn log_rows(

@@ -33,7 +33,8 @@ pub(crate) fn of_event(event: &AgentEvent) -> Option<Row> {
 /// Returns the run of an agent's tasks.
 pub(crate) fn run_of_agent(agent: &str, service: &str) -> NewRun {
     let config = Map::from_iter([("agent".to_owned(), agent.into()), ("service".to_owned(), service.into())]);
-    NewRun { id: id("agent", &[agent, service]), display_name: format!("agent {}", shortened(agent)), config }
+    let display_name = format!("agent {}", shortened(agent));
+    NewRun { id: id("agent", &[agent, service]), display_name, config, tags: Vec::new() }
 }
 
 /// Returns the run of an agent's objective.
@@ -46,13 +47,14 @@ pub(crate) fn run_of_slo(slo: &SloSnapshot, service: &str) -> NewRun {
     let Value::Object(config) = config else { return run_of_agent(&slo.agent, service) };
     let of = if slo.agent.is_empty() { String::new() } else { format!(" of {}", shortened(&slo.agent)) };
     let display_name = format!("slo {}{of}", shortened(&slo.name));
-    NewRun { id: id("slo", &[&slo.name, &slo.agent, service]), display_name, config }
+    NewRun { id: id("slo", &[&slo.name, &slo.agent, service]), display_name, config, tags: Vec::new() }
 }
 
 /// Returns the run of metrics, such as costs.
 pub(crate) fn run_of_metrics(service: &str) -> NewRun {
     let config = Map::from_iter([("service".to_owned(), service.into())]);
-    NewRun { id: id("metrics", &[service]), display_name: format!("metrics of {service}"), config }
+    let display_name = format!("metrics of {service}");
+    NewRun { id: id("metrics", &[service]), display_name, config, tags: Vec::new() }
 }
 
 /// Returns the metrics of an objective, and what only its summary has.

@@ -26,6 +26,8 @@ pub(crate) struct NewRun {
     pub(crate) id: String,
     pub(crate) display_name: String,
     pub(crate) config: Map<String, Value>,
+    /// Tags, besides those of every run.
+    pub(crate) tags: Vec<String>,
 }
 
 /// A row of a run's history: a time and metrics.
@@ -104,13 +106,14 @@ impl Run {
     ) -> Result<Self, ExportError> {
         let config: Map<String, Value> =
             new.config.iter().map(|(key, value)| (key.clone(), json!({"value": value}))).collect();
+        let tags = [&project.tags[..], &new.tags[..]].concat();
         let variables = json!({
             "name": new.id,
             "project": project.name,
             "entity": project.entity,
             "displayName": new.display_name,
             "config": Value::from(config).to_string(),
-            "tags": project.tags,
+            "tags": tags,
         });
         let answer: Option<Upserted> = graphql::send(project, "UpsertBucket", UPSERT, variables, at, http).await?;
         // Without the number of rows, new rows could replace old ones.

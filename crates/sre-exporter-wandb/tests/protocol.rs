@@ -284,6 +284,7 @@ async fn a_program_logs_runs_and_costs_itself() {
         name: "release 7".to_owned(),
         metrics: [("accuracy".to_owned(), 0.75), ("loss".to_owned(), f64::NAN)].into(),
         config: [("model".to_owned(), "gpt-4o".into())].into_iter().collect(),
+        tags: vec!["release".to_owned()],
     };
     let first = exporter.log_run(&run, at, &*sink.http).await.unwrap();
     assert_eq!(exporter.log_run(&run, at, &*sink.http).await.unwrap(), first, "the same run is one");
@@ -296,8 +297,9 @@ async fn a_program_logs_runs_and_costs_itself() {
     let (_, rows) = &history[2];
     assert_eq!((&rows[1]["cost_usd"], &rows[1]["total_cost_usd"]), (&json!(0.25), &json!(0.75)));
     let requests = sink.requests().await;
-    let config = server::body(&requests[0])["variables"]["config"].clone();
-    assert_eq!(config, r#"{"model":{"value":"gpt-4o"}}"#);
+    let variables = &server::body(&requests[0])["variables"];
+    assert_eq!(variables["config"], r#"{"model":{"value":"gpt-4o"}}"#);
+    assert_eq!(variables["tags"], json!(["slo", "release"]), "those of the settings, too");
     let ends = requests.iter().filter(|request| server::body(request)["complete"] == true);
     assert_eq!(ends.count(), 3);
 }

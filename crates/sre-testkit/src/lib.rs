@@ -12,6 +12,7 @@ pub mod otlp;
 pub mod outside;
 mod pull_exporter;
 pub mod recordings;
+pub mod servers;
 mod wire;
 
 /// Runs the README's example as a test.

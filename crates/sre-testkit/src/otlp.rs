@@ -49,6 +49,14 @@ pub fn compressed_trace_request(body: &[u8]) -> ExportTraceServiceRequest {
     ExportTraceServiceRequest::decode(&*decompressed(true, body)).expect("a trace request in protobuf")
 }
 
+/// Returns the metrics request in the compressed body of a request that a test's own client received.
+///
+/// # Panics
+/// Panics if there is none.
+pub fn compressed_metrics_request(body: &[u8]) -> ExportMetricsServiceRequest {
+    ExportMetricsServiceRequest::decode(&*decompressed(true, body)).expect("a metrics request in protobuf")
+}
+
 /// Returns the spans in a body.
 ///
 /// # Panics

@@ -15,7 +15,7 @@ pub type Scraper<'a> = &'a mut dyn FnMut(&dyn Collect, Timestamp) -> Vec<String>
 /// - without metrics, nothing is served, and otherwise every metric with its labels and value;
 /// - infinite values are served as such, and long, non-ASCII labels unchanged;
 /// - a series that is collected twice is served once, and does not hide others;
-/// - a series that is no longer collected disappears, and its memory is not needed again;
+/// - a series that is no longer collected disappears;
 /// - a clock that steps back changes nothing.
 ///
 /// # Panics

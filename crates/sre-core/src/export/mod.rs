@@ -10,6 +10,7 @@ mod span;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -61,6 +62,12 @@ pub trait Exporter: fmt::Debug + Send + Sync {
 
     /// Returns which parts of a batch the exporter needs. Other parts are not collected.
     fn wants(&self) -> Wants;
+
+    /// Returns the age up to which the backend takes metrics and snapshots; `None` if it takes any. The outbox drops older
+    /// ones if newer ones wait.
+    fn state_max_age(&self) -> Option<Duration> {
+        None
+    }
 
     /// Sends one batch, once. The caller sends the batch, or the rest of it, again if the error is retryable or the
     /// report asks for it. An empty batch makes no request.

@@ -8,6 +8,7 @@ use super::deadline::{Backoff, Deadline};
 use super::options::OutboxLimits;
 use super::record::{Batch, Record, StateBatch};
 use super::spool_queue::SpoolQueue;
+use super::state_queue::{Reading, StateQueue};
 use super::stats::{DropReason, OutboxStats, RecordCounts};
 
 /// Decides the next step of an outbox. The worker performs each step and reports the result. Time is passed in.
@@ -21,21 +22,26 @@ pub(super) struct Machine {
     pub(super) memory: VecDeque<Record>,
     pub(super) memory_bytes: usize,
     pub(super) batches: VecDeque<Batch>,
-    /// Metrics and snapshots, each with its number of error responses from the backend.
-    states: VecDeque<(Arc<StateBatch>, u32)>,
-    /// When metrics and snapshots are collected next, if they are wanted.
+    states: StateQueue,
+    /// Readings older than this make way for newer ones.
+    pub(super) state_max_age: Option<Duration>,
+    /// The interval at which metrics and snapshots are collected, longer than the configured one while too many wait.
+    state_interval: Duration,
+    /// When they are collected next, if they are wanted.
     state_due: Option<Deadline>,
     /// Whether they are collected immediately.
     is_state_wanted_now: bool,
     in_flight: Option<Kind>,
-    /// The kind of the last batch, if it failed. The other kind goes first then, so that an address of a backend that is down
-    /// does not hold up what goes to another.
-    last_failed: Option<Kind>,
+    /// The kind of the last batch. The other kind goes first then, so that neither holds up the other.
+    last: Option<Kind>,
     pub(super) spool: Option<SpoolQueue>,
     pub(super) backoff: Backoff,
     is_flushing: bool,
     pub(super) stats: OutboxStats,
 }
+
+/// The longest interval at which metrics and snapshots are collected while the backend takes none.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -84,11 +90,13 @@ impl Machine {
             memory: VecDeque::new(),
             memory_bytes: 0,
             batches: VecDeque::new(),
-            states: VecDeque::new(),
+            states: StateQueue::default(),
+            state_max_age: None,
+            state_interval: limits.interval,
             state_due: wants_state.then(|| Deadline::after(now, limits.interval)),
             is_state_wanted_now: false,
             in_flight: None,
-            last_failed: None,
+            last: None,
             spool: spooled.map(SpoolQueue::new),
             backoff: Backoff::default(),
             is_flushing: false,
@@ -122,14 +130,19 @@ impl Machine {
         if let Some(step) = self.spool_step(now) {
             return step;
         }
-        if self.in_flight.is_some() || self.stats.is_halted || !self.backoff.is_over(now) {
-            return Step::Wait(self.next_due(now));
-        }
+        // Also while the backend is away, so that charts have no gap.
         if self.is_state_wanted_now || self.state_due.is_some_and(|due| due.is_over(now)) {
             return Step::Collect;
         }
-        let state = self.states.front().map(|(state, _)| state.clone());
-        let events_first = self.last_failed == Some(Kind::State);
+        if self.in_flight.is_some() || self.stats.is_halted || !self.backoff.is_over(now) {
+            return Step::Wait(self.next_due(now));
+        }
+        if let Some(max_age) = self.state_max_age {
+            let removed = self.states.remove_older(max_age, now);
+            self.stats.state.drop(DropReason::Superseded, removed);
+        }
+        let state = self.states.front().cloned();
+        let events_first = self.last == Some(Kind::State);
         if let Some(state) = state.clone().filter(|_| !events_first) {
             self.in_flight = Some(Kind::State);
             return Step::Send(Outgoing::State(state));
@@ -155,27 +168,33 @@ impl Machine {
 
     /// Accepts the metrics and snapshots that [`Step::Collect`] asked for.
     pub(super) fn collected(&mut self, now: Timestamp, state: StateBatch) {
-        let superseded = self.states.drain(..).map(|(state, _)| state.len()).sum();
-        self.stats.state.drop(DropReason::Superseded, superseded);
-        self.state_due = Some(Deadline::after(now, self.limits.interval));
         self.is_state_wanted_now = false;
         self.stats.state.received += state.len() as u64;
         if state.len() > 0 {
-            self.states.push_back((Arc::new(state), 0));
+            self.states.push(Reading::new(state, now));
         }
+        let removed = self.states.thin_out(self.limits.queue_state, self.in_flight == Some(Kind::State));
+        self.stats.state.drop(DropReason::Superseded, removed);
+        if removed > 0 {
+            self.state_interval = self.state_interval.saturating_mul(2).min(LONGEST_INTERVAL.max(self.limits.interval));
+        }
+        self.state_due = Some(Deadline::after(now, self.state_interval));
     }
 
     /// Accepts the result of [`Step::Send`].
     pub(super) fn settle(&mut self, result: Result<ExportReport, ExportError>, now: Timestamp, random: f64) {
         let kind = self.in_flight.take();
+        self.last = kind;
         match result {
             Ok(report) => {
                 let again = match kind {
                     Some(Kind::Events) => self.settle_events(&report),
-                    Some(Kind::State) => self.settle_state(&report),
+                    Some(Kind::State) => {
+                        self.reset_state_interval(now);
+                        self.settle_state(&report)
+                    }
                     None => false,
                 };
-                self.last_failed = kind.filter(|_| again);
                 if again {
                     self.stats.retries += 1;
                     self.back_off(report.retry_after, now, random);
@@ -189,10 +208,7 @@ impl Machine {
                     };
                 }
             }
-            Err(error) => {
-                self.last_failed = kind;
-                self.settle_error(kind, &error, now, random);
-            }
+            Err(error) => self.settle_error(kind, &error, now, random),
         }
         self.update_settled();
     }
@@ -235,7 +251,7 @@ impl Machine {
         self.memory.clear();
         self.memory_bytes = 0;
         self.stats.events.drop(DropReason::Shutdown, lost);
-        let states = self.states.drain(..).map(|(state, _)| state.len()).sum();
+        let states = self.states.clear();
         self.stats.state.drop(DropReason::Shutdown, states);
         lost as u64
     }
@@ -249,6 +265,7 @@ impl Machine {
             queue_bytes: (self.memory_bytes + unspooled().map(|record| record.bytes).sum::<usize>()) as u64,
             spool_length: size.records,
             spool_bytes: size.bytes,
+            state_queue_length: self.states.records() as u64,
             ..self.stats.clone()
         }
     }
@@ -325,15 +342,22 @@ impl Machine {
         self.requeue(Batch { records: rest, attempts }) && is_left
     }
 
+    /// Returns to the configured interval, because the backend accepts metrics and snapshots.
+    fn reset_state_interval(&mut self, now: Timestamp) {
+        self.state_interval = self.limits.interval;
+        let next = Deadline::after(now, self.state_interval);
+        self.state_due = self.state_due.map(|due| if due.at > next.at { next } else { due });
+    }
+
     /// Counts the result of the first batch of metrics and snapshots. Returns true if a part of it is to be sent again.
     fn settle_state(&mut self, report: &ExportReport) -> bool {
-        let Some((state, attempts)) = self.states.pop_front() else { return false };
-        let rest = state.select(&report.retry);
-        let settled = state.len() - rest.len();
+        let Some(reading) = self.states.pop() else { return false };
+        let rest = reading.part(reading.state.select(&report.retry));
+        let settled = reading.state.len() - rest.state.len();
         self.stats.state.report(report, settled);
         // Partial success resets the attempt count.
-        let attempts = if settled == 0 { attempts + 1 } else { 0 };
-        rest.len() > 0 && self.requeue_state(Arc::new(rest), attempts)
+        let attempts = if settled == 0 { reading.attempts + 1 } else { 0 };
+        rest.state.len() > 0 && self.requeue_state(Reading { attempts, ..rest })
     }
 
     fn settle_error(&mut self, kind: Option<Kind>, error: &ExportError, now: Timestamp, random: f64) {
@@ -364,8 +388,8 @@ impl Machine {
                 self.requeue(Batch { attempts: batch.attempts + attempt, ..batch })
             }
             Some(Kind::State) => {
-                let Some((state, attempts)) = self.states.pop_front() else { return false };
-                self.requeue_state(state, attempts + attempt)
+                let Some(reading) = self.states.pop() else { return false };
+                self.requeue_state(Reading { attempts: reading.attempts + attempt, ..reading })
             }
             None => false,
         }
@@ -385,12 +409,12 @@ impl Machine {
     }
 
     /// Puts metrics and snapshots back at the front of the queue. Returns false if they have no attempts left.
-    fn requeue_state(&mut self, state: Arc<StateBatch>, attempts: u32) -> bool {
-        if attempts >= self.retry.attempts {
-            self.stats.state.drop(DropReason::RetriesExhausted, state.len());
+    fn requeue_state(&mut self, reading: Reading) -> bool {
+        if reading.attempts >= self.retry.attempts {
+            self.stats.state.drop(DropReason::RetriesExhausted, reading.state.len());
             return false;
         }
-        self.states.push_front((state, attempts));
+        self.states.push_front(reading);
         true
     }
 
@@ -404,11 +428,11 @@ impl Machine {
                     self.batches.push_front(Batch { records, attempts: 0 });
                 }
             }
-            Some(Kind::State) if self.states.front().is_some_and(|(state, _)| state.len() > 1) => {
-                let Some((state, _)) = self.states.pop_front() else { return };
-                let [first, second] = state.split();
-                self.states.push_front((Arc::new(second), 0));
-                self.states.push_front((Arc::new(first), 0));
+            Some(Kind::State) if self.states.front().is_some_and(|state| state.len() > 1) => {
+                let Some(reading) = self.states.pop() else { return };
+                let [first, second] = reading.state.split();
+                self.states.push_front(reading.part(second));
+                self.states.push_front(reading.part(first));
             }
             kind => self.discard(kind, |counts, count| counts.drop(DropReason::TooLarge, count)),
         }
@@ -423,8 +447,8 @@ impl Machine {
                 self.subtract(&batch.records);
             }
             Some(Kind::State) => {
-                let Some((state, _)) = self.states.pop_front() else { return };
-                count(&mut self.stats.state, state.len());
+                let Some(reading) = self.states.pop() else { return };
+                count(&mut self.stats.state, reading.state.len());
             }
             None => {}
         }

@@ -69,6 +69,7 @@ const EVENT_BYTES: usize = size_of::<AgentEvent>() + 40;
 const LIMITS: OutboxLimits = OutboxLimits {
     queue_events: 20,
     queue_bytes: 50 * EVENT_BYTES,
+    queue_state: 12,
     spool_bytes: 20_000,
     max_age: Duration::from_secs(600),
     batch_events: 4,
@@ -237,8 +238,8 @@ impl World {
             "{stats:?}"
         );
         let state = &stats.state;
-        let queued: usize = self.machine.states.iter().map(|(state, _)| state.len()).sum();
-        assert_eq!(state.settled() + queued as u64, state.received, "{stats:?}");
+        assert_eq!(state.settled() + stats.state_queue_length, state.received, "{stats:?}");
+        assert!(stats.state_queue_length <= self.machine.limits.queue_state as u64, "{stats:?}");
         assert!(self.machine.memory.len() <= self.machine.limits.queue_events);
         assert!(self.machine.memory_bytes <= self.machine.limits.queue_bytes);
         assert!(stats.spool_bytes <= self.machine.limits.spool_bytes + self.machine.limits.queue_bytes as u64 * 2);
@@ -297,6 +298,7 @@ proptest! {
     #[test]
     fn sent_rejected_and_dropped_add_up_to_what_was_received_and_no_event_is_sent_twice(acts in acts(), has_spool: bool) {
         let mut world = World::new(LIMITS, has_spool);
+        world.machine.state_max_age = Some(Duration::from_secs(300));
         let mut is_plain = true;
         let mut was_killed = false;
         for act in &acts {
@@ -504,21 +506,58 @@ fn what_is_too_old_is_dropped_from_memory_and_from_the_spool() {
 }
 
 #[test]
-fn metrics_that_cannot_be_sent_make_way_for_newer_ones() {
+fn metrics_of_an_outage_are_sent_after_it_and_fewer_of_them_if_it_is_long() {
+    for (minutes, received, superseded) in [(4, 12, 0), (5, 15, 6), (60, 36, 24)] {
+        let mut world = World::new(LIMITS, false);
+        for _ in 0..minutes {
+            world.now = world.now.saturating_add(LIMITS.interval);
+            world.work();
+            world.answer(&Answer::Status(503));
+            world.check();
+        }
+        world.machine.resume();
+        send_all(&mut world, |_| Answer::Success);
+        let state = &world.machine.stats.state;
+        let dropped = state.dropped.get(&DropReason::Superseded).copied().unwrap_or_default();
+        assert_eq!((state.received, dropped, state.sent), (received, superseded, received - superseded));
+        // Afterwards, at the configured interval again.
+        for more in 1..=3 {
+            world.now = world.now.saturating_add(LIMITS.interval);
+            send_all(&mut world, |_| Answer::Success);
+            assert_eq!(world.machine.stats.state.received, received + 3 * more);
+        }
+    }
+}
+
+#[test]
+fn metrics_that_are_too_large_together_are_sent_apart() {
     let mut world = World::new(LIMITS, false);
-    for _ in 0..3 {
+    world.now = world.now.saturating_add(LIMITS.interval);
+    let sizes = send_all(&mut world, |size| if size > 1 { Answer::Status(413) } else { Answer::Success });
+    assert_eq!((sizes, world.machine.stats.state.sent), (vec![3, 1, 2, 1, 1], 3));
+}
+
+#[test]
+fn metrics_are_collected_while_the_backend_takes_none() {
+    let mut world = World::new(OutboxLimits { queue_state: 1_000, ..LIMITS }, false);
+    world.now = world.now.saturating_add(LIMITS.interval);
+    world.work();
+    let refused = ExportError::Rejected {
+        exporter: QUEUE.to_owned(),
+        status: 429,
+        message: "busy".to_owned(),
+        retry_after: Some(Duration::from_secs(600)),
+    };
+    world.sent = None;
+    world.machine.settle(Err(refused), world.now, 0.5);
+    for _ in 0..9 {
         world.now = world.now.saturating_add(LIMITS.interval);
         world.work();
-        assert!(world.answer(&Answer::Status(503)));
+        assert!(world.sent.is_none(), "it waits as long as the backend asks");
     }
-    let state = &world.machine.stats.state;
-    assert_eq!((state.received, state.dropped[&DropReason::Superseded]), (9, 6));
-    world.now = world.now.saturating_add(Duration::from_secs(30));
-    assert_eq!(
-        send_all(&mut world, |size| if size > 1 { Answer::Status(413) } else { Answer::Success }),
-        [3, 1, 2, 1, 1]
-    );
-    assert_eq!(world.machine.stats.state.sent, 3);
+    world.now = world.now.saturating_add(LIMITS.interval);
+    send_all(&mut world, |_| Answer::Success);
+    assert_eq!((world.machine.stats.state.received, world.machine.stats.state.sent), (33, 33));
 }
 
 /// As where a backend takes events at one address and metrics at another.

@@ -3,6 +3,7 @@ mod machine;
 mod options;
 mod record;
 mod spool_queue;
+mod state_queue;
 mod stats;
 mod worker;
 
@@ -31,7 +32,8 @@ use self::worker::Shared;
 /// - A retryable error is retried by the [`RetryPolicy`](sre_core::RetryPolicy), not before `Retry-After`.
 /// - 401 and 403 halt the outbox until [`Outbox::resume`]: nothing is sent, and events wait.
 /// - Any other response rejects the batch, with the backend's reason.
-/// - Metrics and snapshots are collected and sent at every interval. Those not sent by the next one are dropped.
+/// - Metrics and snapshots are collected at every interval, also while the backend is unavailable, and sent in order. They
+///   wait in memory only, within [`OutboxLimits`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -125,6 +127,7 @@ impl Outbox {
         let wants_state = wants.metrics || wants.snapshots;
         let mut machine = Machine::new(options.limits, options.retry, wants_state, spooled, options.clock.now());
         machine.stats.exporter = exporter.name().to_owned();
+        machine.state_max_age = exporter.state_max_age();
         let shared = Arc::new(Shared::new(exporter, http, options, machine));
         Ok(Self { shared, thread: Mutex::new(None) })
     }

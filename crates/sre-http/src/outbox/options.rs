@@ -41,6 +41,11 @@ pub struct OutboxLimits {
     pub queue_events: usize,
     /// Maximum size of the events in memory, approximately, in bytes; 32 MiB.
     pub queue_bytes: usize,
+    /// Maximum number of metrics and snapshots in memory; 65,536. Those that cannot be sent wait. Beyond this, every second
+    /// reading is dropped and counted, and the interval doubles until the backend is back, so that a long outage leaves fewer
+    /// points, but no gap. They are not written to the spool: their number does not depend on the traffic, and after a restart
+    /// the totals are in the next reading.
+    pub queue_state: usize,
     /// Maximum size of the events in the spool, in bytes; 1 GiB.
     pub spool_bytes: u64,
     /// Maximum age of events since they were recorded; 24 hours. Older events are dropped and counted.
@@ -76,6 +81,7 @@ impl Default for OutboxLimits {
         Self {
             queue_events: 65_536,
             queue_bytes: 32 << 20,
+            queue_state: 65_536,
             spool_bytes: 1 << 30,
             max_age: Duration::from_secs(86_400),
             batch_events: 512,

@@ -6,7 +6,8 @@ use sre_core::{ExportReport, Metric, MetricUnit, Rejection};
 /// Counters of an outbox since its creation.
 ///
 /// Received and restored records are sent, ignored, rejected or dropped, or they wait in memory or in the spool: for
-/// events, [`RecordCounts::settled`] + `queue_length` + `spool_length` = `received` + `restored`.
+/// events, [`RecordCounts::settled`] + `queue_length` + `spool_length` = `received` + `restored`; for metrics and snapshots,
+/// `settled` + `state_queue_length` = `received`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxStats {
@@ -24,6 +25,8 @@ pub struct OutboxStats {
     pub spool_length: u64,
     /// Their size, in bytes.
     pub spool_bytes: u64,
+    /// Metrics and snapshots in memory, those in flight included.
+    pub state_queue_length: u64,
     /// Batches that were sent again.
     pub retries: u64,
     /// Batches that failed.
@@ -73,7 +76,8 @@ pub enum DropReason {
     Unreported,
     /// It cannot be serialized, or cannot be read from the spool.
     Unreadable,
-    /// Newer metrics and snapshots replaced it before it was sent.
+    /// It was a metric or snapshot, and newer ones replaced it before it was sent: too many waited, or the backend takes none
+    /// so old.
     Superseded,
     /// It was still queued at shutdown, and not in a spool.
     Shutdown,
@@ -171,6 +175,8 @@ impl OutboxStats {
         emit(gauge("sre.exporter.spool_length", self.spool_length, "Events waiting in the spool."));
         let bytes = gauge("sre.exporter.spool_size", self.spool_bytes, "Size of the events waiting in the spool.");
         emit(bytes.with_unit(MetricUnit::Bytes));
+        let waiting = "Metrics and snapshots waiting in memory.";
+        emit(gauge("sre.exporter.state_queue_length", self.state_queue_length, waiting));
         let help = "1 while nothing is sent because the backend rejected the credentials.";
         emit(gauge("sre.exporter.halted", u64::from(self.is_halted), help));
     }

@@ -95,7 +95,7 @@ fn adds_up(outbox: &Outbox) -> OutboxStats {
     let OutboxStats { events, state, .. } = &stats;
     let waiting = stats.queue_length + stats.spool_length;
     assert_eq!(events.settled() + waiting, events.received + events.restored, "{stats:#?}");
-    assert!(state.settled() <= state.received, "{stats:#?}");
+    assert_eq!(state.settled() + stats.state_queue_length, state.received, "{stats:#?}");
     assert!(!format!("{stats:?}").contains(SECRET), "a secret in an error: {stats:?}");
     stats
 }
@@ -240,12 +240,19 @@ pub(super) async fn an_outage_of_an_hour_loses_nothing(suite: &Suite) {
     }
     let stats = adds_up(&outbox);
     assert_eq!((stats.events.settled(), stats.events.received), (0, 60 * push(suite, &outbox)), "all of it waits");
+    let takes_any = suite.backend.exporter(&server.uri(), SECRET).state_max_age().is_none();
+    assert!(stats.state.settled() == 0 || !takes_any, "all metrics and snapshots wait: {stats:#?}");
+    let readings = stats.state.received;
     status.store(200, Ordering::SeqCst);
     for _ in 0..3 {
         clock.advance(Duration::from_secs(600));
         outbox.flush_due().await;
     }
-    is_complete(&outbox);
+    let stats = is_complete(&outbox);
+    let state = &stats.state;
+    let superseded = state.dropped.get(&DropReason::Superseded).copied().unwrap_or_default();
+    assert_eq!(state.sent + state.ignored + superseded, state.received, "{stats:#?}");
+    assert!(superseded == 0 || (!takes_any && superseded < readings), "each reading of the hour is sent: {stats:#?}");
 }
 
 pub(super) async fn a_restart_loses_nothing(suite: &Suite) {
