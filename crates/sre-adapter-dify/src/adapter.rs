@@ -64,7 +64,13 @@ impl SpanAdapter for DifyAdapter {
             }
             "node_started" => self.node_started(run, data, time, emit),
             "node_retry" => {
-                self.runs.retry_span(&data.id, data.retry_index.filter(|number| *number > 0), time, data.end(), emit)?
+                self.runs.retry_span(
+                    &data.id,
+                    data.retry_index.filter(|number| *number > 0),
+                    time,
+                    data.end(),
+                    emit,
+                )?;
             }
             "node_finished" => {
                 // The elapsed time of a node that was retried includes the attempts before.

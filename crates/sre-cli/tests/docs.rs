@@ -338,9 +338,7 @@ fn the_taps_and_the_configuration_on_the_page_are_the_tested_files() {
     assert!(page.contains(&settings));
     let config = sre_server::Config::load(&examples.join("serve/sre.yaml")).unwrap();
     assert_eq!(config.tokens.len(), 2);
-    for file in
-        config.slos.iter().chain(&config.notify).chain(&config.limits).chain(&config.prices).chain(&config.breakers)
-    {
+    for file in config.slos.iter().chain(&config.notify).chain(config.engine_files.values()) {
         assert!(file.exists(), "{}", file.display());
     }
     let schema: serde_json::Value = serde_json::from_str(sre_server::CONFIG_SCHEMA).unwrap();

@@ -184,7 +184,7 @@ fn a_shared_budget_is_shown_at_its_indicator_and_named_in_signals() {
     // Its metrics are those of the objective, once.
     let mut names = Vec::new();
     snapshot.metrics(&mut |metric| {
-        names.push((metric.name.to_string(), metric.labels.iter().any(|(_, value)| value == "answered")))
+        names.push((metric.name.to_string(), metric.labels.iter().any(|(_, value)| value == "answered")));
     });
     assert!(names.iter().any(|(name, _)| name == "sre.slo.alert_firing"));
     assert!(!names.contains(&("sre.indicator.alert_firing".to_owned(), true)), "{names:?}");

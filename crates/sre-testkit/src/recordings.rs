@@ -162,6 +162,8 @@ impl Expected {
             output_tokens: many(self.output_tokens),
             handoffs: many(self.handoffs),
             guardrail_trips: many(self.guardrail_trips),
+            llm_attempts: many(self.llm_attempts),
+            incomplete: many(self.incomplete),
             // Of one task, whose calls are those of each time.
             most_repeats_in_a_task: None,
             first_token_at_least_ms: None,
