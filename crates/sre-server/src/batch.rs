@@ -9,6 +9,19 @@ use crate::shared::Shared;
 /// Identifies a request: a retry has the same key.
 pub(crate) type Key = [u8; 16];
 
+/// The format of a journal's entry that is no batch, but a time of the service.
+const TIME: &str = "time";
+
+/// Returns the journal's entry of a time of the service.
+pub(crate) fn time_entry(time: Timestamp) -> JournalEntry<'static> {
+    JournalEntry::new(time, TIME, None, b"")
+}
+
+/// Returns the time of the service that an entry holds; `None` if it is a batch.
+pub(crate) fn time_of(entry: &JournalEntry<'_>) -> Option<Timestamp> {
+    (entry.format == TIME).then_some(entry.received)
+}
+
 /// The body of a request.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -93,8 +106,9 @@ mod tests {
             assert_eq!((again.received, again.key, again.format), (batch.received, batch.key, batch.format));
             assert_eq!((again.body.kind, again.body.bytes), (batch.body.kind, batch.body.bytes));
         }
-        for unknown in ["fax", "otlp/fax"] {
+        for unknown in ["fax", "otlp/fax", TIME] {
             assert!(Batch::from_entry(&JournalEntry::new(received, unknown, None, b"")).is_err());
         }
+        assert_eq!(time_of(&time_entry(received)), Some(received));
     }
 }

@@ -8,10 +8,11 @@ use agent_sre::private::lock;
 use agent_sre::{JournalEntry, JournalStore, StoreError, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, time_entry};
 use crate::engine_set::EngineSet;
+use crate::journal_clock::JournalClock;
 use crate::processor::{BatchReport, Processor};
-use crate::service_time::advanced;
+use crate::service_time::whole_second;
 use crate::shared::Shared;
 
 /// The path of a batch: a thread writes it to the journal, together with others that wait, and another one processes it. Then
@@ -48,8 +49,9 @@ struct Job {
 
 /// A message to the processor thread.
 enum Work {
-    /// Advances time to a whole second. Batches that were received before come before it.
-    Advance(Timestamp),
+    /// Advances time to a whole second, which may be in the journal's entry with a number. Batches that were received before come
+    /// before it.
+    Advance(Timestamp, Option<u64>),
     /// Processes a batch, which is the journal's entry with this number.
     Process(u64, Job),
     /// Replaces the engines after a change of the configuration. The new ones restore the state of the current ones.
@@ -81,11 +83,11 @@ impl Pipeline {
         let (to_journal, jobs) = sync_channel(QUEUE);
         let (to_processor, work) = sync_channel(QUEUE);
         let senders = Senders { journal: to_journal, processor: to_processor.clone() };
-        let (shared, writer, now) = (processor.shared.clone(), journal.clone(), processor.now());
+        let (shared, writer, clock) = (processor.shared.clone(), journal.clone(), JournalClock::new(processor.time));
         let spawn =
             |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run);
         let threads = vec![
-            spawn("sre-journal", Box::new(move || write(&jobs, &to_processor, &*writer, &shared, now)))?,
+            spawn("sre-journal", Box::new(move || write(&jobs, &to_processor, &*writer, &shared, clock)))?,
             spawn(
                 "sre-processor",
                 Box::new(move || ProcessorThread::new(processor, journal, snapshot_after).run(&work)),
@@ -126,13 +128,14 @@ impl Pipeline {
 }
 
 /// Writes batches to the journal, all that wait in one transaction, and passes them on. Between them it advances the time of the
-/// service, which was `now`: each batch is received at a time that is not before that of the last one.
+/// service: each batch is received at a time that is not before that of the last one. Time stands still while the journal lacks an
+/// entry of it and cannot be written.
 fn write(
     jobs: &Receiver<Job>,
     processor: &SyncSender<Work>,
     journal: &dyn JournalStore,
     shared: &Shared,
-    mut now: Timestamp,
+    mut clock: JournalClock,
 ) {
     let pass_on = |work| {
         // Fails only if the processor thread has panicked. A batch stays in the journal.
@@ -147,14 +150,30 @@ fn write(
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let before = now;
-        now = advanced(before, shared.clocks.wall.now(), stamped.elapsed());
+        let now = clock.next(shared.clocks.wall.now(), stamped.elapsed());
         stamped = Instant::now();
-        let second = Timestamp::from_secs(now.as_secs());
+        let second = whole_second(now);
         // Until the next second, or for one if the clock was set back.
-        wait = if now > before { TICK.saturating_sub(now.since(second)) } else { TICK };
-        if first.is_none() || now < before || before < second {
-            pass_on(Work::Advance(second));
+        wait = if now > clock.now() { TICK.saturating_sub(now.since(second)) } else { TICK };
+        let missing = clock.missing_before(second);
+        let times: Vec<JournalEntry<'_>> = missing.into_iter().map(time_entry).collect();
+        let entry = match (!times.is_empty()).then(|| append(journal, shared, &times)).transpose() {
+            Ok(entry) => entry,
+            Err(error) => {
+                if clock.ticked() != Timestamp::default() {
+                    // Lets the processor try to save the state, which may make room.
+                    pass_on(Work::Advance(clock.ticked(), None));
+                }
+                first.into_iter().for_each(|job| job.refuse(&error));
+                continue;
+            }
+        };
+        if entry.is_some() || first.is_none() || clock.ticked() < second {
+            pass_on(Work::Advance(second, entry));
+        }
+        clock.tick(now);
+        if entry.is_some() {
+            clock.note_journaled();
         }
         let Some(first) = first else { continue };
         let mut size = first.batch.size();
@@ -167,23 +186,38 @@ fn write(
         }
         waiting.iter_mut().for_each(|job| job.batch.received = now);
         let entries: Vec<JournalEntry<'_>> = waiting.iter().map(|job| job.batch.entry()).collect();
-        let written = journal.append(&entries);
+        let written = append(journal, shared, &entries);
         drop(entries);
-        shared.journal.note(written.as_ref().err());
         match written {
             Ok(last) => {
-                shared.journal.last.store(last, Ordering::Relaxed);
+                clock.note_batch();
                 let first = last + 1 - waiting.len() as u64;
                 (first..).zip(waiting).for_each(|(number, job)| pass_on(Work::Process(number, job)));
             }
-            Err(error) => {
-                shared.journal.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%error, batches = waiting.len(), "Journal write failed; clients retry");
-                for job in waiting {
-                    let _ = job.reply.send(Err(IngestError::Journal(error.clone())));
-                }
-            }
+            Err(error) => waiting.into_iter().for_each(|job| job.refuse(&error)),
         }
+    }
+}
+
+/// Appends entries to the journal, and notes whether that succeeds. Returns the number of the last one.
+fn append(journal: &dyn JournalStore, shared: &Shared, entries: &[JournalEntry<'_>]) -> Result<u64, StoreError> {
+    let written = journal.append(entries);
+    shared.journal.note(written.as_ref().err());
+    match &written {
+        Ok(last) => shared.journal.last.store(*last, Ordering::Relaxed),
+        Err(error) => {
+            shared.journal.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, entries = entries.len(), "Journal write failed; clients retry");
+        }
+    }
+    written
+}
+
+impl Job {
+    /// Answers that the journal cannot be written.
+    fn refuse(self, error: &StoreError) {
+        // Fails if the client has disconnected.
+        let _ = self.reply.send(Err(IngestError::Journal(error.clone())));
     }
 }
 
@@ -214,41 +248,51 @@ struct ProcessorThread {
     saved_time: Timestamp,
     /// When the journal was last checked.
     checked_at: Instant,
+    /// A reload was refused because the state could not be saved.
+    is_reload_pending: bool,
 }
 
 impl ProcessorThread {
     fn new(processor: Processor, journal: Arc<dyn JournalStore>, snapshot_after: u64) -> Self {
         let last = processor.shared.journal.last.load(Ordering::Relaxed);
         let (saved_time, begun) = (processor.now(), Instant::now());
-        Self { processor, journal, last, bytes: 0, snapshot_after, snapshot_at: begun, saved_time, checked_at: begun }
+        Self {
+            processor,
+            journal,
+            last,
+            bytes: 0,
+            snapshot_after,
+            snapshot_at: begun,
+            saved_time,
+            checked_at: begun,
+            is_reload_pending: false,
+        }
     }
 
     fn run(mut self, work: &Receiver<Work>) {
         while let Ok(work) = work.recv() {
             match work {
-                Work::Advance(now) => self.advance(now),
+                Work::Advance(now, entry) => {
+                    self.last = entry.unwrap_or(self.last);
+                    self.advance(now);
+                }
                 Work::Process(number, job) => self.process(number, job),
                 Work::ReplaceEngines(engines, reply) => {
                     let _ = reply.send(self.replace(*engines));
-                    // The batches before were processed with the old configuration.
-                    self.snapshot();
                 }
             }
             if self.is_snapshot_due() {
-                self.snapshot();
+                let _ = self.snapshot();
             }
         }
         // Signals that are handled need not be in the snapshot.
         self.processor.shared.engines().runtime.flush(FLUSH_TIMEOUT);
         self.check_journal();
-        self.snapshot();
+        let _ = self.snapshot();
     }
 
     fn advance(&mut self, now: Timestamp) {
-        if self.processor.advance_to(now) {
-            // Before the next batch, whose replay would not repeat the jump.
-            self.snapshot();
-        }
+        self.processor.advance_to(now);
         if self.checked_at.elapsed() >= TICK {
             self.checked_at = Instant::now();
             self.check_journal();
@@ -301,10 +345,17 @@ impl ProcessorThread {
         let _ = job.reply.send(Ok(report));
     }
 
+    /// Replaces the engines once the state is saved: the batches before were processed with the old configuration, which a restart
+    /// does not know. Fails if the state cannot be saved; the next snapshot then asks for the reload again.
     fn replace(&mut self, engines: EngineSet) -> Result<(), String> {
         let before = self.processor.shared.engines();
         // The effects of handled signals, such as an open circuit, are part of the state.
         before.runtime.flush(FLUSH_TIMEOUT);
+        self.is_reload_pending = false;
+        self.snapshot().map_err(|error| {
+            self.is_reload_pending = true;
+            format!("the state cannot be saved ({error}); the reload is repeated once it is")
+        })?;
         let copied = before.runtime.hand_over_to(&engines.runtime);
         copied.map_err(|error| format!("the new engines cannot restore the current state: {error}"))?;
         let old = self.processor.shared.replace(engines);
@@ -317,7 +368,8 @@ impl ProcessorThread {
         thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     }
 
-    fn snapshot(&mut self) {
+    /// Writes a snapshot. Returns why that failed, if it did; it is tried again.
+    fn snapshot(&mut self) -> Result<(), String> {
         let begun = Instant::now();
         let written = self
             .processor
@@ -327,12 +379,15 @@ impl ProcessorThread {
         self.snapshot_at = Instant::now();
         let journal = &self.processor.shared.journal;
         *lock(&journal.snapshot_failure) = written.as_ref().err().cloned();
-        match written {
+        match &written {
             Ok(()) => {
                 self.bytes = 0;
                 self.saved_time = self.processor.now();
                 journal.covered.store(self.last, Ordering::Relaxed);
                 tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "Snapshot written");
+                if std::mem::take(&mut self.is_reload_pending) {
+                    self.processor.shared.reload_wanted.notify_one();
+                }
                 if self.is_missing() {
                     tracing::warn!(
                         "The journal is written anew, with the state in memory; nothing acknowledged is lost"
@@ -348,5 +403,6 @@ impl ProcessorThread {
                 tracing::error!(error, "Snapshot failed; retrying");
             }
         }
+        written
     }
 }

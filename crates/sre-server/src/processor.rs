@@ -21,7 +21,7 @@ pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
     adapters: Vec<(Format, Box<dyn Adapter>)>,
     keys: Keys,
-    time: ServiceTime,
+    pub(crate) time: ServiceTime,
 }
 
 /// The outcome of a batch.
@@ -91,17 +91,15 @@ impl Processor {
         BatchReport { report, repeated: false }
     }
 
-    /// Advances time, and second by second what depends on time alone: open runs may time out, and engines evaluate. Returns
-    /// whether time has jumped, which a replay of later batches does not repeat: the state must be saved.
-    pub(crate) fn advance_to(&mut self, time: Timestamp) -> bool {
-        self.advance(time, |_| {})
+    /// Advances time, and second by second what depends on time alone: open runs may time out, and engines evaluate.
+    pub(crate) fn advance_to(&mut self, time: Timestamp) {
+        self.advance(time, |_| {});
     }
 
-    fn advance(&mut self, time: Timestamp, after_tick: impl Fn(&Shared)) -> bool {
+    fn advance(&mut self, time: Timestamp, after_tick: impl Fn(&Shared)) {
         let is_first = self.time == ServiceTime::default();
-        let (ticks, is_jump) = self.time.advance_to(time);
-        for tick in &ticks {
-            self.tick(*tick);
+        for tick in self.time.advance_to(time) {
+            self.tick(tick);
             after_tick(&self.shared);
         }
         self.shared.clocks.engines.set(self.time.now);
@@ -109,7 +107,6 @@ impl Processor {
             self.shared.engines().runtime.evaluate(self.time.now);
         }
         *lock(&self.shared.adapters) = self.stats();
-        is_jump
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -242,3 +239,17 @@ impl From<VecDeque<Key>> for Keys {
 
 #[cfg(test)]
 mod replay_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::key_of;
+
+    #[test]
+    fn the_oldest_key_is_forgotten() {
+        let key = |number: usize| key_of(&[&number.to_le_bytes()]);
+        let mut keys = Keys::default();
+        assert!((0..=MAX_KEYS).all(|number| keys.is_new(key(number))));
+        assert!(!keys.is_new(key(1)) && keys.is_new(key(0)));
+    }
+}

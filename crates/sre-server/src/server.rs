@@ -1,9 +1,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agent_sre::alerts::ManagerError;
 use agent_sre::http::OutboxError;
@@ -16,7 +15,6 @@ use tokio::task::JoinHandle;
 use crate::admission::Admission;
 use crate::api::{self, StartPhase};
 use crate::app::AppState;
-use crate::batch::Batch;
 use crate::body_memory::BodyMemory;
 use crate::engine_set::EngineSetError;
 use crate::exporter_log::log_exporters;
@@ -25,6 +23,7 @@ use crate::loaded_config::LoadError;
 use crate::pipeline::Pipeline;
 use crate::processor::Processor;
 use crate::reload::reload_on_change;
+use crate::replay::replay;
 use crate::service_time::Clocks;
 use crate::shared::Shared;
 use crate::{Config, ServerLimits};
@@ -257,60 +256,4 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     }
     let pipeline = Pipeline::start(processor, journal, config.server_limits.snapshot_after)?;
     Ok((shared, pipeline))
-}
-
-/// How long a start waits in all for exporters to put away what is exported again, before events are dropped.
-const MAX_EXPORT_WAIT: Duration = Duration::from_secs(5);
-
-/// Waits until the exporters have room for more events: a replay is faster than a disk.
-fn wait_for_exporters(processor: &Processor, patience: &mut Duration) {
-    let begun = Instant::now();
-    for outbox in processor.shared.engines().runtime.exporters() {
-        let left = patience.saturating_sub(begun.elapsed());
-        let _ = outbox.wait_for_capacity(left);
-    }
-    *patience = patience.saturating_sub(begun.elapsed());
-}
-
-/// Processes the journal's entries after the snapshot: one thread reads them, another processes them. Those in between take
-/// their memory from `memory`.
-fn replay(
-    journal: &SqliteJournal,
-    after: u64,
-    mut processor: Processor,
-    memory: &Arc<BodyMemory>,
-) -> Result<(u64, Processor), StoreError> {
-    let mut last = after;
-    let shared = processor.shared.clone();
-    std::thread::scope(|scope| {
-        let (batches, queue) = sync_channel::<Batch>(64);
-        let processing = scope.spawn(move || {
-            let mut patience = MAX_EXPORT_WAIT;
-            for batch in queue {
-                drop(processor.process(batch));
-                wait_for_exporters(&processor, &mut patience);
-            }
-            processor
-        });
-        journal.replay(after, &mut |number, entry| {
-            last = number;
-            let permit = memory.wait_for(4 * entry.body.len());
-            let batch = Batch::from_entry(&entry).map_err(|error| error.to_string());
-            match batch.and_then(|batch| batch.decode(&shared).map_err(|error| error.to_string())) {
-                Ok(batch) => batches.send(batch.with_memory(permit)).is_ok(),
-                Err(error) => {
-                    journal.set_aside(number, &entry, error);
-                    true
-                }
-            }
-        })?;
-        drop(batches);
-        let processor = processing.join().map_err(|_| {
-            StoreError::unavailable(
-                "journal",
-                format!("replaying the entries after {after} panicked; please report this bug"),
-            )
-        })?;
-        Ok((last, processor))
-    })
 }

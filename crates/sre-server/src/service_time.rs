@@ -13,7 +13,7 @@ pub(crate) struct Clocks {
 }
 
 /// The time of the service, which the journal determines: a replay of the same entries, from the same snapshot, makes the same
-/// ticks between them.
+/// ticks between them ([`JournalClock`](crate::journal_clock::JournalClock)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServiceTime {
     /// The time of the last batch or tick.
@@ -41,23 +41,30 @@ impl Clocks {
 }
 
 impl ServiceTime {
-    /// Advances to the time of a batch or tick. Returns the ticks on the way, and whether time jumps over others.
-    pub(crate) fn advance_to(&mut self, time: Timestamp) -> (Vec<Timestamp>, bool) {
+    /// Returns whether time jumps on the way to the time of a batch or tick: back, or over some of the ticks. The first time of all is
+    /// a jump, too.
+    pub(crate) fn jumps_to(self, time: Timestamp) -> bool {
+        let second = whole_second(following(self.now, time));
+        self.ticked == Timestamp::default() || second < self.ticked || second.since(self.ticked) > TICK * MAX_TICKS
+    }
+
+    /// Advances to the time of a batch or tick. Returns the ticks on the way.
+    pub(crate) fn advance_to(&mut self, time: Timestamp) -> Vec<Timestamp> {
+        let is_jump = self.jumps_to(time);
         self.now = following(self.now, time);
-        let second = Timestamp::from_secs(self.now.as_secs());
+        let second = whole_second(self.now);
         let before = std::mem::replace(&mut self.ticked, second);
         if before == Timestamp::default() {
             // The past is unknown: that of a new service, or of one of version 0.1.0, which has not saved its time.
-            return (Vec::new(), true);
+            return Vec::new();
         }
         if second < before {
-            return (vec![second], true);
+            return vec![second];
         }
         let next = |tick: &Timestamp| Some(tick.saturating_add(TICK)).filter(|tick| *tick <= second);
         let mut ticks: Vec<Timestamp> = std::iter::successors(next(&before), next).take(MAX_TICKS as usize).collect();
-        let is_jump = ticks.last().is_some_and(|last| *last < second);
         ticks.extend(is_jump.then_some(second));
-        (ticks, is_jump)
+        ticks
     }
 }
 
@@ -67,11 +74,9 @@ pub(crate) fn following(last: Timestamp, clock: Timestamp) -> Timestamp {
     if last.since(clock) <= TICK * MAX_TICKS { last.max(clock) } else { clock }
 }
 
-/// Returns the time of the service that is `elapsed` after `last`. While the clock is a little behind, time passes at half its pace, so
-/// that traces and tasks still end, and the clock catches up.
-pub(crate) fn advanced(last: Timestamp, clock: Timestamp, elapsed: Duration) -> Timestamp {
-    let next = following(last, clock);
-    if next == last { last.saturating_add(elapsed / 2) } else { next }
+/// Returns the second in which a time is.
+pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_secs(time.as_secs())
 }
 
 #[cfg(test)]
@@ -88,7 +93,8 @@ mod tests {
     fn every_whole_second_is_a_tick_and_a_long_gap_a_jump() {
         let mut time = ServiceTime::default();
         let mut advance = |seconds: f64| {
-            let (ticks, is_jump) = time.advance_to(at(seconds));
+            let is_jump = time.jumps_to(at(seconds));
+            let ticks = time.advance_to(at(seconds));
             (ticks.iter().map(|tick| tick.as_secs() - START).collect::<Vec<_>>(), is_jump)
         };
         assert_eq!(advance(0.5), (vec![], true), "the first time");
@@ -101,14 +107,6 @@ mod tests {
         assert_eq!((ticks.len(), ticks[599], ticks[600], is_jump), (601, 1_203, 100_000, true));
         assert_eq!(advance(7.0), (vec![7], true), "a clock that was set back");
         assert_eq!(advance(8.0), (vec![8], false));
-    }
-
-    #[test]
-    fn time_passes_at_half_its_pace_while_the_clock_is_a_little_behind() {
-        let elapsed = Duration::from_secs(2);
-        assert_eq!(advanced(at(600.0), at(500.0), elapsed), at(601.0));
-        assert_eq!(advanced(at(600.0), at(601.5), elapsed), at(601.5));
-        assert_eq!(advanced(at(600.0), at(-1.0), elapsed), at(-1.0));
     }
 
     #[test]

@@ -77,6 +77,24 @@ async fn a_damaged_snapshot_is_kept_and_what_came_after_it_counts() {
     service.server.stop().await;
 }
 
+#[tokio::test]
+async fn damage_is_counted_also_where_it_cannot_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    store(&data, 1, &["sre", "sre", "fax", "sre"]);
+    damage(&data, "a state that", "A state that");
+    damage(&data, "agent-1", "agent-9");
+    // No file can be written in the place of a folder.
+    for name in ["snapshot-1", "entry-2", "entry-3"] {
+        fs::create_dir(data.join(format!("journal.damaged-{name}"))).unwrap();
+    }
+    let service = Service::start(config(folder.path())).await;
+    assert_eq!((service.totals().await["tasks"].clone(), damaged_parts(&service).await), (json!(1), "3".to_owned()));
+    let warning = "parts of the journal could not be read at the start (the log names them)";
+    assert_eq!(service.get("/readyz").await["warnings"], json!([warning]));
+    service.server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_data_folder_is_noticed_and_written_anew() {
     let folder = tempfile::tempdir().unwrap();

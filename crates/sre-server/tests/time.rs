@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, ManualClock, StateReader, Timestamp};
+use agent_sre::{Clock, JournalEntry, JournalStore, ManualClock, StateReader, Timestamp};
 use common::{Service, config};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -232,5 +232,43 @@ async fn the_time_that_passes_without_requests_is_saved() {
     let _: u32 = state.take().unwrap();
     let times = state.sections().map(Result::unwrap).find(|(name, _)| *name == "time");
     let (_, mut time) = times.unwrap();
-    assert_eq!((covered, time.take::<(Timestamp, Timestamp)>().unwrap()), (1, (now, now)));
+    assert_eq!((covered, time.take::<(Timestamp, Timestamp)>().unwrap()), (2, (now, now)));
+}
+
+/// Lets every snapshot fail in a new data folder, and no entry.
+fn break_snapshots(folder: &Path) {
+    std::fs::create_dir(folder.join("data")).unwrap();
+    let path = folder.join("data").join(SqliteJournal::DEFAULT_FILE);
+    drop(SqliteJournal::open(&path, 1 << 30).unwrap());
+    let trigger = "CREATE TRIGGER broken BEFORE INSERT ON snapshot BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    rusqlite::Connection::open(path).unwrap().execute_batch(trigger).unwrap();
+}
+
+#[tokio::test]
+async fn jumps_of_time_are_in_the_journal_and_reloads_refused_while_snapshots_fail() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    break_snapshots(folder.path());
+    let timed = Timed::start(folder.path()).await;
+    let start = timed.clock.now().as_secs();
+    timed.service.events(&event("task_started", timed.clock.now(), "a", 1)).await;
+    timed.clock.advance(Duration::from_secs(5_000));
+    timed.until([0, 1, 1]).await;
+    timed.clock.set(timed.ago(Duration::from_secs(4_000)));
+    timed.service.events(&event("heartbeat", timed.clock.now(), "a", 1)).await;
+    let error = timed.service.server.reload().await.unwrap_err();
+    assert!(error.contains("the state cannot be saved"), "{error}");
+    copy_data(folder.path(), copy.path());
+    let journal = SqliteJournal::open(copy.path().join("data").join(SqliteJournal::DEFAULT_FILE), 1 << 30).unwrap();
+    assert_eq!(journal.snapshot().unwrap(), None);
+    let mut times = Vec::new();
+    let mut each = |_, entry: JournalEntry<'_>| {
+        times.extend((entry.format == "time").then_some(entry.received.as_secs() - start));
+        true
+    };
+    journal.replay(0, &mut each).unwrap();
+    // Between the jumps, time passes at half its pace.
+    assert!(
+        matches!(times[..], [0, 0..60, 5_000, 5_000..5_060, 1_000]),
+        "{times:?}: expected the first time, and those before and after each jump"
+    );
 }

@@ -34,7 +34,7 @@ pub struct SloEngine {
 
 type Objectives = Arc<[Slo]>;
 
-/// All objectives of an engine at one moment, in no particular order.
+/// All objectives of an engine at one moment, by agent.
 pub struct ObjectiveSet(Vec<Objectives>);
 
 impl ObjectiveSet {
@@ -136,7 +136,11 @@ impl SloEngine {
     /// Returns every objective, to read some of them without a snapshot of all.
     pub fn objectives(&self) -> ObjectiveSet {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
-        ObjectiveSet(agents.by_name.values().chain(&agents.overflow).chain([&self.composites]).cloned().collect())
+        // The order of the map depends on the order in which agents were first seen, which a restart does not keep.
+        let mut by_name: Vec<(&String, &Objectives)> = agents.by_name.iter().collect();
+        by_name.sort_unstable_by_key(|(agent, _)| *agent);
+        let of_agents = by_name.into_iter().map(|(_, objectives)| objectives);
+        ObjectiveSet(of_agents.chain(&agents.overflow).chain([&self.composites]).cloned().collect())
     }
 
     #[cold]

@@ -15,7 +15,8 @@ pub struct JournalDamage {
     pub count: u64,
     /// What is wrong with it.
     pub reason: String,
-    /// The file that keeps its bytes, beside the journal; `None` if none are left, or if the file cannot be written.
+    /// The file that keeps its bytes, beside the journal; `None` if none are left, or if the file cannot be written, which `reason`
+    /// then says.
     pub kept: Option<PathBuf>,
 }
 
@@ -26,7 +27,8 @@ impl JournalDamage {
         let (reason, kept) = match fs::write(&path, bytes) {
             Ok(()) => (reason, Some(path)),
             Err(error) => {
-                (format!("{reason}; its bytes are lost, since {} cannot be written: {error}", path.display()), None)
+                let unwritten = format!("{} cannot be written ({error})", path.display());
+                (format!("{reason}; {unwritten}, so the next snapshot deletes its bytes"), None)
             }
         };
         Self { part, count: 1, reason, kept }

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusqlite::types::{FromSqlError, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -25,6 +25,8 @@ pub struct SqliteJournal {
     max_bytes: u64,
     /// The number of the last entry that was appended since the file was opened; 0 if none was.
     appended: AtomicU64,
+    /// The file is created anew, or about to be, and lacks the snapshot from which the numbers of entries go on.
+    lacks_snapshot: AtomicBool,
     damage: Mutex<Vec<JournalDamage>>,
 }
 
@@ -74,7 +76,8 @@ impl SqliteJournal {
     pub fn open(path: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, StoreError> {
         let file = StoreFile::open(path.into(), &JOURNAL)?;
         file.read(|connection| configure(connection, max_bytes))?;
-        Ok(Self { file, max_bytes, appended: AtomicU64::default(), damage: Mutex::default() })
+        let (appended, lacks_snapshot) = (AtomicU64::default(), AtomicBool::default());
+        Ok(Self { file, max_bytes, appended, lacks_snapshot, damage: Mutex::default() })
     }
 
     /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created.
@@ -120,13 +123,18 @@ impl SqliteJournal {
         }
     }
 
+    fn missing(&self, reason: String) -> StoreError {
+        StoreError::Missing { store: self.file.path.display().to_string(), reason }
+    }
+
     /// Creates a deleted file anew, for a snapshot that covers the entries up to `last`.
     fn create_anew(&self, last: u64) -> Result<(), StoreError> {
         let appended = self.appended.load(Ordering::Relaxed);
         if appended > last {
             let reason = format!("deleted while in use; created anew once entry {appended} is processed");
-            return Err(StoreError::Missing { store: self.file.path.display().to_string(), reason });
+            return Err(self.missing(reason));
         }
+        self.lacks_snapshot.store(true, Ordering::Relaxed);
         self.file.reopen(|connection| configure(connection, self.max_bytes))
     }
 }
@@ -196,6 +204,9 @@ const CHECKSUM_DIFFERS: &str = "the checksum differs";
 impl JournalStore for SqliteJournal {
     fn append(&self, entries: &[JournalEntry<'_>]) -> Result<u64, StoreError> {
         let last = self.file.write(|connection| {
+            if self.lacks_snapshot.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let sql = "INSERT INTO entries (number, received, format, key, body, checksum) VALUES (?, ?, ?, ?, ?, ?)";
             let mut insert = connection.prepare_cached(sql)?;
             let mut number = last_number(connection)?;
@@ -205,8 +216,10 @@ impl JournalStore for SqliteJournal {
                 let (signed, checksum) = (number.cast_signed(), entry_checksum(number, entry));
                 insert.execute(params![signed, received.as_nanos(), format, key, body, checksum])?;
             }
-            Ok(number)
+            Ok(Some(number))
         })?;
+        // Its number would be one that the snapshot covers, which would delete it.
+        let last = last.ok_or_else(|| self.missing("deleted while in use".to_owned()))?;
         self.appended.store(last, Ordering::Relaxed);
         Ok(last)
     }
@@ -226,6 +239,9 @@ impl JournalStore for SqliteJournal {
             let mut insert = connection.prepare_cached("INSERT INTO snapshot_parts (state) VALUES (?)")?;
             others.chunks(MAX_PART).try_for_each(|part| insert.execute([part]).map(drop))
         });
+        if written.is_ok() {
+            self.lacks_snapshot.store(false, Ordering::Relaxed);
+        }
         // Without it, the previous snapshot remains, and the limit is that of an empty one until the next.
         let snapshot = if written.is_ok() { state.len() as u64 } else { 0 };
         self.file.read(|connection| limit_size(connection, max_size(self.max_bytes, snapshot))).and(written)
@@ -360,6 +376,20 @@ mod tests {
             let accepted = (0..100).take_while(|_| journal.append(&[entry(&body)]).is_ok()).count();
             assert!(accepted >= 8, "{accepted} with a snapshot of {} bytes", state.len());
         }
+    }
+
+    #[test]
+    fn a_file_that_is_created_anew_takes_no_entry_before_its_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, 1 << 30).unwrap();
+        assert_eq!(journal.append(&[entry(b"1"), entry(b"2")]).unwrap(), 2);
+        std::fs::remove_file(&path).unwrap();
+        journal.create_anew(2).unwrap();
+        assert!(journal.append(&[entry(b"lost")]).unwrap_err().is_missing());
+        journal.put_snapshot(2, b"both").unwrap();
+        assert_eq!(journal.append(&[entry(b"3")]).unwrap(), 3);
+        assert_eq!(numbers(&journal, 2), [(3, b"3".to_vec())]);
     }
 
     #[test]

@@ -105,6 +105,26 @@ fn a_damaged_entry_is_skipped_named_and_kept_in_a_file() {
 }
 
 #[test]
+fn damage_that_cannot_be_kept_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    store(&path);
+    replace(&path, b"fourth", b"fOurth");
+    // No file can be written in the place of a folder.
+    let kept = folder.path().join("journal.damaged-entry-4");
+    fs::create_dir(&kept).unwrap();
+    let journal = open(&path);
+    assert_eq!(numbers(&journal), [3, 5, 6]);
+    let damage = journal.damage();
+    let text = damage[0].to_string();
+    assert!(
+        text.starts_with("entry 4: the checksum differs; ") && text.contains(&kept.display().to_string()),
+        "{text}"
+    );
+    assert_eq!((damage.len(), damage[0].count, &damage[0].kept), (1, 1, &None));
+}
+
+#[test]
 fn entries_that_are_missing_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");

@@ -1,19 +1,22 @@
-//! A service that is killed after any batch, restores its last snapshot and replays the journal is in the same state as one that
-//! was not killed.
+//! A service that is killed after any entry of its journal, restores its last snapshot and replays the journal is in the same state as
+//! one that was not killed: with every format, jumps of time, settings that come and go, and snapshots that fail.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use agent_sre::ManualClock;
 use agent_sre::adapter::{Body, BodyKind};
 use proptest::prelude::*;
+use regex::{NoExpand, Regex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::batch::key_of;
-use crate::service_time::{Clocks, following};
+use crate::journal_clock::JournalClock;
+use crate::service_time::{Clocks, following, whole_second};
 use crate::{Config, ServerLimits};
 
 const START: i64 = 1_795_500_000;
@@ -70,10 +73,16 @@ struct Record {
 #[derive(Clone, Debug)]
 struct Step {
     gap: Gap,
+    /// The settings that are read before the batch, by their number.
+    settings: Option<usize>,
+    /// The number of the format.
     format: usize,
     records: Vec<Record>,
     key: Option<u8>,
+    /// A snapshot is tried after the batch.
     is_snapshot_due: bool,
+    /// No snapshot can be written before and after the batch.
+    do_snapshots_fail: bool,
 }
 
 fn gap() -> impl Strategy<Value = Gap> {
@@ -81,7 +90,7 @@ fn gap() -> impl Strategy<Value = Gap> {
         6 => (0_u64..4_000).prop_map(Gap::Run),
         4 => (4_000_u64..200_000).prop_map(Gap::Run),
         1 => (200_000_u64..1_800_000).prop_map(Gap::Run),
-        1 => (-600_i64..90_000).prop_map(Gap::Step),
+        2 => (-600_i64..90_000).prop_map(Gap::Step),
     ]
 }
 
@@ -92,11 +101,26 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn step() -> impl Strategy<Value = Step> {
     let records = prop::collection::vec(record(), 1..8);
-    (gap(), 0_usize..5, records, prop::option::weighted(0.3, 0_u8..3), prop::bool::weighted(0.2))
-        .prop_map(|(gap, format, records, key, is_snapshot_due)| Step { gap, format, records, key, is_snapshot_due })
+    let settings = prop::option::weighted(0.2, 0..SETTINGS);
+    let key = prop::option::weighted(0.3, 0_u8..3);
+    (gap(), settings, 0..Format::all().count(), records, key, prop::bool::weighted(0.3), prop::bool::weighted(0.4))
+        .prop_map(|(gap, settings, format, records, key, is_snapshot_due, do_snapshots_fail)| Step {
+            gap,
+            settings,
+            format,
+            records,
+            key,
+            is_snapshot_due,
+            do_snapshots_fail,
+        })
 }
 
 impl Record {
+    /// Returns the time of the record in Unix seconds.
+    fn time(&self, received: Timestamp) -> i64 {
+        received.as_secs() - self.age
+    }
+
     fn native(&self, time: f64) -> Value {
         let mut event = match self.kind {
             0 | 1 => json!({"event": "task_started"}),
@@ -170,32 +194,60 @@ impl Record {
 impl Step {
     /// Returns the batch as the journal has it.
     fn batch(&self, received: Timestamp) -> Batch {
-        let line: fn(&Record, f64) -> Value = match self.format {
-            0 | 4 => Record::native,
-            1 => Record::langgraph,
-            2 => Record::openai_agents,
-            _ => Record::span,
+        let format = Format::all().nth(self.format).unwrap();
+        let lines = |line: fn(&Record, f64) -> Value| -> Vec<Value> {
+            self.records.iter().map(|record| line(record, record.time(received) as f64)).collect()
         };
-        let records: Vec<Value> =
-            self.records.iter().map(|record| line(record, (received.as_secs() - record.age) as f64)).collect();
-        let (format, body) = if self.format == 3 {
-            let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": records}]}]});
-            ("otlp", Body::new(BodyKind::Traces, request.to_string()))
-        } else {
-            let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
-            (["sre", "langgraph", "openai-agents", "", "sre"][self.format], Body::new(BodyKind::Lines, lines))
+        let text = |records: Vec<Value>| records.iter().map(|record| format!("{record}\n")).collect::<String>();
+        let body = match format.as_str() {
+            "sre" => Body::new(BodyKind::Lines, text(lines(Record::native))),
+            "langgraph" => Body::new(BodyKind::Lines, text(lines(Record::langgraph))),
+            "openai-agents" => Body::new(BodyKind::Lines, text(lines(Record::openai_agents))),
+            "otlp" => {
+                let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": lines(Record::span)}]}]});
+                Body::new(BodyKind::Traces, request.to_string())
+            }
+            _ => Body::new(BodyKind::Lines, self.recorded(format, received)),
         };
         let key = self.key.map(|key| key_of(&[&[key]]));
-        let mut batch = Batch::new(format.parse().unwrap(), body, key);
+        let mut batch = Batch::new(format, body, key);
         batch.received = received;
         batch
     }
+
+    /// Returns lines of a recording, from one on that the first record chooses, with the times of the records.
+    fn recorded(&self, format: Format, received: Timestamp) -> String {
+        let recording = &RECORDINGS[format.as_str()];
+        let first = (4 * self.records[0].kind + usize::from(self.records[0].task)) * recording.len() / 36;
+        let lines = recording.iter().cycle().skip(first);
+        let times = self.records.iter().flat_map(|record| [record.time(received); LINES_OF_RECORD]);
+        times
+            .zip(lines)
+            .map(|(time, line)| RECORDED_TIME.replace_all(line, NoExpand(&time.to_string())) + "\n")
+            .collect()
+    }
 }
+
+/// The number of recorded lines for each record of a step.
+const LINES_OF_RECORD: usize = 8;
+
+/// The lines of a recording of each format that is recorded as lines.
+static RECORDINGS: LazyLock<BTreeMap<&str, Vec<String>>> = LazyLock::new(|| {
+    let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings");
+    let read = |format: Format| {
+        let text = std::fs::read_to_string(recordings.join(format.as_str()).join("task_failure.jsonl")).ok()?;
+        Some((format.as_str(), text.lines().map(str::to_owned).collect()))
+    };
+    Format::all().filter_map(read).collect()
+});
+
+/// A time in a recording, in Unix seconds.
+static RECORDED_TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b17954\d{5}(\.\d+)?\b").unwrap());
 
 /// A service without a pipeline.
 struct Service {
     processor: Processor,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Service {
@@ -206,7 +258,7 @@ impl Service {
         let shared = Arc::new(Shared::new(engines, clocks, 1_000));
         shared.engines().deliver(&shared.removed_exporters).unwrap();
         let limits = RunLimits { task_timeout: Duration::from_secs(120), max_open_runs: 3, ..RunLimits::default() };
-        Self { processor: Processor::new(shared, limits), _data: data }
+        Self { processor: Processor::new(shared, limits), data }
     }
 
     fn restore(config: &Config, state: &[u8]) -> Self {
@@ -216,8 +268,18 @@ impl Service {
         service
     }
 
-    fn advance_to(&mut self, time: Timestamp) -> bool {
-        self.processor.advance(time, flush)
+    /// Replaces the engines by those of other settings, as the pipeline does.
+    fn reload(&self, config: &Config) {
+        let shared = &self.processor.shared;
+        let engines = config.prepare(&shared.clocks).unwrap().start(self.data.path()).unwrap();
+        shared.engines().runtime.hand_over_to(&engines.runtime).unwrap();
+        drop(shared.replace(engines));
+        shared.engines().deliver(&shared.removed_exporters).unwrap();
+        flush(shared);
+    }
+
+    fn advance_to(&mut self, time: Timestamp) {
+        self.processor.advance(time, flush);
     }
 
     fn process(&mut self, step: &Step, received: Timestamp) {
@@ -225,6 +287,13 @@ impl Service {
         let batch = step.batch(received).decode(&self.processor.shared).unwrap();
         self.processor.process(batch);
         flush(&self.processor.shared);
+    }
+
+    fn replay(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Time(time) => self.advance_to(*time),
+            Entry::Batch(step, received) => self.process(step, *received),
+        }
     }
 
     fn save(&self) -> Vec<u8> {
@@ -275,20 +344,115 @@ fn assert_same(found: &Service, expected: &[u8], place: &str) {
     }
 }
 
-fn config(folder: &Path) -> Config {
+/// The number of settings.
+const SETTINGS: usize = 4;
+
+/// Returns settings: all, without limits, with fewer objectives and other breakers, or none.
+fn config(folder: &Path, number: usize) -> Config {
     let write = |name: &str, text: &str| {
-        std::fs::write(folder.join(name), text).unwrap();
-        folder.join(name)
+        let path = folder.join(format!("{number}-{name}"));
+        std::fs::write(&path, text).unwrap();
+        path
     };
+    let slos = if number == 2 { SLOS.split("---").next().unwrap() } else { SLOS };
+    let breakers = if number == 2 { "{failure_threshold: 3}" } else { BREAKERS };
     Config {
-        slos: vec![write("slos.yaml", SLOS)],
-        engine_files: BTreeMap::from([
-            ("limits", write("limits.yaml", LIMITS)),
-            ("breakers", write("breakers.yaml", BREAKERS)),
-            ("prices", write("prices.yaml", "prices: []\n")),
-        ]),
+        slos: if number < 3 { vec![write("slos.yaml", slos)] } else { Vec::new() },
+        engine_files: [
+            [0, 2].contains(&number).then(|| ("limits", write("limits.yaml", LIMITS))),
+            (number < 3).then(|| ("breakers", write("breakers.yaml", breakers))),
+            Some(("prices", write("prices.yaml", "prices: []\n"))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         server_limits: ServerLimits::default(),
         ..Config::default()
+    }
+}
+
+/// An entry of the journal.
+#[derive(Clone, Copy, Debug)]
+enum Entry<'a> {
+    Time(Timestamp),
+    Batch(&'a Step, Timestamp),
+}
+
+struct Snapshot {
+    /// The number of entries that it covers.
+    covered: usize,
+    time: Timestamp,
+    state: Vec<u8>,
+}
+
+/// A service with a journal, and another one that was killed once and goes on beside it.
+struct Run<'a> {
+    configs: &'a [Config],
+    settings: usize,
+    live: Service,
+    killed_once: Option<Service>,
+    clock: JournalClock,
+    journal: Vec<Entry<'a>>,
+    snapshot: Snapshot,
+}
+
+impl<'a> Run<'a> {
+    fn start(configs: &'a [Config]) -> Self {
+        let live = Service::start(&configs[0]);
+        let snapshot = Snapshot { covered: 0, time: Timestamp::default(), state: live.save() };
+        let clock = JournalClock::new(ServiceTime::default());
+        Self { configs, settings: 0, live, killed_once: None, clock, journal: Vec::new(), snapshot }
+    }
+
+    fn take_snapshot(&mut self) {
+        let (time, state) = (self.live.processor.now(), self.live.save());
+        self.snapshot = Snapshot { covered: self.journal.len(), time, state };
+    }
+
+    fn reload(&mut self, settings: usize) {
+        // Without it, the reload is refused.
+        self.take_snapshot();
+        self.settings = settings;
+        self.services().for_each(|service| service.reload(&self.configs[settings]));
+    }
+
+    fn services(&self) -> impl Iterator<Item = &Service> {
+        std::iter::once(&self.live).chain(&self.killed_once)
+    }
+
+    /// Advances to a time, as the writer of the journal does.
+    fn advance_to(&mut self, time: Timestamp) {
+        let second = whole_second(time);
+        let missing = self.clock.missing_before(second);
+        self.journal.extend(missing.iter().map(|time| Entry::Time(*time)));
+        self.clock.tick(time);
+        if !missing.is_empty() {
+            self.clock.note_journaled();
+        }
+        std::iter::once(&mut self.live).chain(&mut self.killed_once).for_each(|service| service.advance_to(second));
+        if !missing.is_empty() {
+            self.assert_killed_is_same();
+        }
+    }
+
+    fn process(&mut self, step: &'a Step) {
+        let entry = Entry::Batch(step, self.clock.now());
+        self.journal.push(entry);
+        self.clock.note_batch();
+        std::iter::once(&mut self.live).chain(&mut self.killed_once).for_each(|service| service.replay(&entry));
+    }
+
+    /// Returns a service that was killed now and has replayed the journal, which is in the same state.
+    fn assert_killed_is_same(&self) -> Service {
+        let expected = self.live.save();
+        let place = format!("after {} entries, {:?}", self.journal.len(), self.journal.last());
+        if let Some(killed_once) = &self.killed_once {
+            assert_same(killed_once, &expected, &format!("killed earlier, {place}"));
+        }
+        let mut killed = Service::restore(&self.configs[self.settings], &self.snapshot.state);
+        self.journal[self.snapshot.covered..].iter().for_each(|entry| killed.replay(entry));
+        assert_same(&killed, &expected, &format!("killed {place}"));
+        killed
     }
 }
 
@@ -296,65 +460,45 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_kill_after_any_batch_changes_nothing(
+    fn a_kill_after_any_entry_changes_nothing(
         steps in prop::collection::vec(step(), 1..9),
         continued in any::<prop::sample::Index>(),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
-        let mut live = Service::start(&config);
-        // A service that was killed once, and goes on beside the other.
-        let mut other: Option<Service> = None;
+        let configs: Vec<Config> = (0..SETTINGS).map(|number| config(folder.path(), number)).collect();
+        let mut run = Run::start(&configs);
         let mut clock = Timestamp::from_secs(START);
-        // The number of batches that it covers, its time and the state.
-        let mut snapshot = (0, Timestamp::default(), live.save());
-        let mut journal: Vec<(&Step, Timestamp)> = Vec::new();
         for (number, step) in steps.iter().enumerate() {
             let target = match step.gap {
                 Gap::Run(millis) => clock.saturating_add(Duration::from_millis(millis)),
-                Gap::Step(seconds) => {
-                    let stepped = Timestamp::from_secs(clock.as_secs() + seconds);
-                    following(clock, stepped)
-                }
+                Gap::Step(seconds) => following(clock, Timestamp::from_secs(clock.as_secs() + seconds)),
             };
-            // Ticks come second by second, and snapshots between them.
+            // Time passes without a jump while the service runs.
             loop {
                 clock = match step.gap {
-                    Gap::Run(_) if snapshot.1 > Timestamp::default() => {
-                        target.min(snapshot.1.saturating_add(IDLE_SNAPSHOT_INTERVAL + Duration::from_secs(1))).max(clock)
-                    }
-                    _ => target,
+                    Gap::Run(_) => target.min(clock.saturating_add(Duration::from_secs(100))),
+                    Gap::Step(_) => target,
                 };
-                let second = Timestamp::from_secs(clock.as_secs());
-                let is_jump = live.advance_to(second);
-                if let Some(other) = &mut other {
-                    other.advance_to(second);
-                }
-                let now = live.processor.now();
-                if is_jump || now.since(snapshot.1) >= IDLE_SNAPSHOT_INTERVAL {
-                    snapshot = (number, now, live.save());
+                run.advance_to(clock);
+                let age = run.live.processor.now().since(run.snapshot.time);
+                if age >= IDLE_SNAPSHOT_INTERVAL && !step.do_snapshots_fail {
+                    run.take_snapshot();
                 }
                 if clock == target {
                     break;
                 }
             }
-            journal.push((step, clock));
-            live.process(step, clock);
-            let expected = live.save();
-            if let Some(other) = &mut other {
-                other.process(step, clock);
-                assert_same(other, &expected, &format!("batch {number} after a kill"));
+            if let Some(settings) = step.settings.filter(|_| !step.do_snapshots_fail) {
+                run.reload(settings);
+                run.assert_killed_is_same();
             }
-            let mut killed = Service::restore(&config, &snapshot.2);
-            for (step, received) in &journal[snapshot.0..] {
-                killed.process(step, *received);
-            }
-            assert_same(&killed, &expected, &format!("a kill after batch {number}"));
+            run.process(step);
+            let killed = run.assert_killed_is_same();
             if continued.index(steps.len()) == number {
-                other = Some(killed);
+                run.killed_once = Some(killed);
             }
-            if step.is_snapshot_due {
-                snapshot = (number + 1, live.processor.now(), expected);
+            if step.is_snapshot_due && !step.do_snapshots_fail {
+                run.take_snapshot();
             }
         }
     }
