@@ -13,26 +13,34 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-/// Tasks of an agent.
+/// What an agent did.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Tasks {
+pub(crate) struct Books {
     pub(crate) tasks: u64,
     pub(crate) failed: u64,
+    pub(crate) model_calls: u64,
+    pub(crate) tool_calls: u64,
     pub(crate) cost: Usd,
+    /// Good and bad events of its objective.
+    pub(crate) objective: (u64, u64),
 }
 
-impl Tasks {
+impl Books {
     pub(crate) fn add(&mut self, other: &Self) {
         self.tasks += other.tasks;
         self.failed += other.failed;
+        self.model_calls += other.model_calls;
+        self.tool_calls += other.tool_calls;
         self.cost += other.cost;
+        self.objective.0 += other.objective.0;
+        self.objective.1 += other.objective.1;
     }
 }
 
 /// Clients on threads of their own.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    senders: Vec<JoinHandle<BTreeMap<String, Tasks>>>,
+    senders: Vec<JoinHandle<BTreeMap<String, Books>>>,
 }
 
 const SENDERS: u64 = 3;
@@ -61,7 +69,7 @@ impl Load {
     }
 
     /// Ends the load, and returns what was acknowledged of each agent.
-    pub(crate) fn stop(self) -> BTreeMap<String, Tasks> {
+    pub(crate) fn stop(self) -> BTreeMap<String, Books> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = BTreeMap::new();
         self.senders.into_iter().for_each(|sender| all.extend(sender.join().expect("no panic")));
@@ -76,7 +84,7 @@ struct Sender {
     runtime: tokio::runtime::Runtime,
     url: Arc<Mutex<SocketAddr>>,
     requests: u64,
-    acknowledged: BTreeMap<String, Tasks>,
+    acknowledged: BTreeMap<String, Books>,
 }
 
 impl Sender {
@@ -99,15 +107,16 @@ impl Sender {
         let (format, agent) = (self.random.usize(..3), self.random.usize(..AGENTS));
         let outcomes: Vec<bool> = (0..self.random.usize(1..EACH)).map(|_| self.random.u32(..10) > 0).collect();
         let agent = format!("{}-{}-{agent}", ["own", "otlp", "langgraph"][format], self.number);
-        let mut sent = Tasks::default();
-        (sent.tasks, sent.failed) =
-            (outcomes.len() as u64, outcomes.iter().filter(|success| !**success).count() as u64);
+        let (tasks, failed) = (outcomes.len() as u64, outcomes.iter().filter(|success| !**success).count() as u64);
+        let mut sent = Books { tasks, failed, objective: (tasks - failed, failed), ..Books::default() };
         match format {
             0 => {
+                sent.model_calls = tasks;
                 sent.cost = outcomes.iter().map(|_| CALL.parse::<Usd>().expect("an amount")).sum();
                 self.until_acknowledged("/v1/events/sre", &self.own_lines(&agent, &outcomes));
             }
             1 => {
+                sent.tool_calls = tasks;
                 // The children of each task, and then its root.
                 for is_root in [false, true] {
                     self.until_acknowledged("/v1/traces", &self.spans(&agent, &outcomes, is_root));

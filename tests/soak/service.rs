@@ -16,7 +16,7 @@ use sre_server::{Config, Server};
 use tempfile::TempDir;
 
 use crate::get;
-use crate::load::Tasks;
+use crate::load::Books;
 
 /// The first argument of the process that runs the service.
 pub(crate) const SERVE: &str = "serve";
@@ -104,8 +104,13 @@ impl Service {
 
     /// Steps the clock, by less than a task may take, and not further from the time of the events than is accepted.
     pub(crate) fn step_clock(&mut self, seconds: i64) {
-        self.offset = (self.offset + seconds).clamp(-MAX_OFFSET, MAX_OFFSET);
-        writeln!(self.input, "{}", self.offset).expect("the service reads");
+        self.set_clock((self.offset + seconds).clamp(-MAX_OFFSET, MAX_OFFSET));
+    }
+
+    /// Sets the clock to an offset from the system's, in seconds.
+    pub(crate) fn set_clock(&mut self, offset: i64) {
+        self.offset = offset;
+        writeln!(self.input, "{offset}").expect("the service reads");
     }
 
     /// Returns the resident memory in bytes.
@@ -117,17 +122,26 @@ impl Service {
         kib.unwrap_or_default() << 10
     }
 
-    /// Returns what the service counts, by agent.
-    pub(crate) fn agents(&self) -> BTreeMap<String, Tasks> {
-        let answer: Value =
-            get(self.address(), "/v1/agents").and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default();
-        let agents = answer["agents"].as_array().into_iter().flatten();
-        let tasks = |agent: &Value| Tasks {
-            tasks: agent["tasks"].as_u64().unwrap_or_default(),
-            failed: agent["failed"].as_u64().unwrap_or_default(),
-            cost: agent["cost_usd"].as_str().and_then(|cost| cost.parse::<Usd>().ok()).unwrap_or_default(),
+    /// Returns what the service counts, by agent; nothing if it does not answer.
+    pub(crate) fn books(&self) -> BTreeMap<String, Books> {
+        let list = |path: &str, name: &str| -> Vec<Value> {
+            let answer = get(self.address(), path).and_then(|body| serde_json::from_str::<Value>(&body).ok());
+            answer.and_then(|mut answer| Some(answer[name].as_array_mut()?.drain(..).collect())).unwrap_or_default()
         };
-        agents.map(|agent| (agent["agent"].as_str().unwrap_or_default().to_owned(), tasks(agent))).collect()
+        let name = |of: &Value| of["agent"].as_str().unwrap_or_default().to_owned();
+        let count = |of: &Value, name: &str| of[name].as_u64().unwrap_or_default();
+        let mut books = BTreeMap::<String, Books>::new();
+        for agent in list("/v1/agents", "agents") {
+            let own = books.entry(name(&agent)).or_default();
+            (own.tasks, own.failed) = (count(&agent, "tasks"), count(&agent, "failed"));
+            (own.model_calls, own.tool_calls) = (count(&agent, "llm_calls"), count(&agent, "tool_calls"));
+            own.cost = agent["cost_usd"].as_str().and_then(|cost| cost.parse::<Usd>().ok()).unwrap_or_default();
+        }
+        for objective in list("/v1/slos", "slos") {
+            books.entry(name(&objective)).or_default().objective =
+                (count(&objective, "good"), count(&objective, "bad"));
+        }
+        books
     }
 
     fn pid(&self) -> Pid {

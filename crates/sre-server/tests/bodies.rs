@@ -148,7 +148,6 @@ async fn bodies_that_stall_give_their_memory_to_others() {
     drop(stalled);
 }
 
-#[cfg(feature = "grpc")]
 mod grpc {
     use super::*;
 

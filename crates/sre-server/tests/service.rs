@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_sre::http::{Client, Options};
@@ -235,11 +236,11 @@ async fn tokens_limit_access_by_scope() {
     );
     let config = Config { data: folder.path().join("data"), ..Config::parse(&settings, "sre.yaml").unwrap() };
     let mut service = Service::start(config.clone()).await;
-    let line = finished("a", 1, true);
+    let line = finished("a", 1, true) + &finished("b", 1, true);
     for (token, send, ask, open) in [
         (None, 401, 401, 200),
         (Some("sre_wrong".to_owned()), 401, 401, 200),
-        (Some(read), 403, 200, 200),
+        (Some(read.clone()), 403, 200, 200),
         (Some(ingest.clone()), 200, 403, 200),
     ] {
         service.token = token;
@@ -255,6 +256,9 @@ async fn tokens_limit_access_by_scope() {
             assert!(!String::from_utf8_lossy(response.body()).contains(ingest.trim_start_matches("sre_")));
         }
     }
+    service.token = Some(read);
+    let agents = service.get("/v1/agents").await;
+    assert_eq!(agents["agents"].as_array().unwrap().len(), 2, "a token is not bound to agents");
     // With tokens, any host name is accepted.
     let request = Request::get(format!("{}/healthz", service.server.url())).header("host", "sre.example");
     assert_eq!(service.send(request, "").await.status(), StatusCode::OK);
@@ -455,4 +459,39 @@ async fn prometheus_reads_the_metrics() {
     promtool.args(["check", "metrics"]).stdin(std::fs::File::open(file).unwrap());
     let output = promtool.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Returns the text of every Rust file below a folder.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            texts.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            texts.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_line_of_the_security_page_names_a_test() {
+    let root = Path::new(common::ROOT);
+    let page = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let sources = sources(&root.join("crates")).join("\n");
+    let rows =
+        page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---") && !line.ends_with("| test |"));
+    let mut count = 0;
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let mut named = tests.split('`').skip(1).step_by(2).filter(|name| !name.starts_with("sre-")).peekable();
+        assert!(named.peek().is_some(), "no test: {row}");
+        for name in named {
+            let is_known = name.starts_with("cargo xtask ") || sources.contains(&format!("fn {name}("));
+            assert!(is_known, "found no test `{name}`: {row}");
+        }
+        count += 1;
+    }
+    assert!(count > 30, "{count} lines");
 }

@@ -36,11 +36,11 @@ pub(super) fn measure(folder: &Path, time: Duration) -> Vec<Value> {
     });
     std::thread::sleep(Duration::from_secs(5));
     let process = service.child.id();
-    let (cores, before) = (cores(process, time), memory(process, "VmRSS:"));
+    let (cores, before) = use_of(process, time);
     let (address, stopped) = (service.address.clone(), stop.clone());
     let page = std::thread::spawn(move || read(&address, &stopped));
     std::thread::sleep(Duration::from_secs(3));
-    let (cores_with_page, with_page) = (self::cores(process, time), memory(process, "VmRSS:"));
+    let (cores_with_page, with_page) = use_of(process, time);
     let (mut times, mut series) = (Vec::new(), 0);
     for _ in 0..9 {
         let (time, answer) = service.get("/metrics");
@@ -77,6 +77,13 @@ fn tasks(number: usize) -> String {
         );
         lines
     })
+}
+
+/// Returns the cores that a process uses for some time, and its largest resident memory meanwhile, in MiB.
+fn use_of(process: u32, time: Duration) -> (f64, f64) {
+    // Forgets the largest so far.
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5").expect("a process");
+    (cores(process, time), memory(process, "VmHWM:"))
 }
 
 /// Returns the cores that a process uses.

@@ -14,7 +14,11 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use sre_server::{Config, Server};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
+
+use crate::connection::Target;
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -35,7 +39,7 @@ pub(crate) struct Attacked {
     process: Child,
     /// Stays open, since the process fails if it cannot print.
     output: BufReader<ChildStdout>,
-    pub(crate) address: SocketAddr,
+    pub(crate) target: Target,
     folder: TempDir,
     client: Client,
     /// The tasks of honest clients so far.
@@ -47,40 +51,51 @@ pub(crate) struct Attacked {
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 impl Attacked {
-    /// Starts a service with these settings, besides a free port.
+    /// Starts a service with these settings, besides a free port of this machine.
     pub(crate) async fn start(settings: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), settings).await
     }
 
     /// Starts a service with these settings and the files of a folder.
     pub(crate) async fn start_in(folder: TempDir, settings: &str) -> Self {
+        Self::listen("127.0.0.1:0", folder, settings).await
+    }
+
+    /// Starts a service that listens on an address. It is reached from this machine.
+    pub(crate) async fn listen(on: &str, folder: TempDir, settings: &str) -> Self {
         let alone = ALONE.lock().await;
-        std::fs::write(folder.path().join("sre.yaml"), format!("listen: 127.0.0.1:0\ndata: data\n{settings}")).unwrap();
+        std::fs::write(folder.path().join("sre.yaml"), format!("listen: {on}\ndata: data\n{settings}")).unwrap();
         let (process, output) = spawn(folder.path(), false);
         let mut service = Self {
             process,
             output,
-            address: ([127, 0, 0, 1], 0).into(),
+            target: Target { address: ([127, 0, 0, 1], 0).into(), tls: None, tokens: None },
             folder,
             client: client(),
             counted: 0,
             _alone: alone,
         };
-        service.address = service.printed_address();
+        service.read_port();
         service
     }
 
-    /// Returns the address of a service that has started.
-    fn printed_address(&mut self) -> SocketAddr {
+    /// Reads the port of a service that has started.
+    fn read_port(&mut self) {
         let mut lines = self.output.by_ref().lines().map_while(Result::ok);
-        lines.find_map(|line| line.strip_prefix(LISTENING)?.parse().ok()).expect("the service starts")
+        let address = lines.find_map(|line| line.strip_prefix(LISTENING)?.parse::<SocketAddr>().ok());
+        self.target.address.set_port(address.expect("the service starts").port());
     }
 
     /// Kills the service, and starts it again with its data.
     pub(crate) fn restart(&mut self) {
         self.kill();
+        self.start_again();
+    }
+
+    /// Starts a service again that was killed.
+    pub(crate) fn start_again(&mut self) {
         (self.process, self.output) = spawn(self.folder.path(), false);
-        self.address = self.printed_address();
+        self.read_port();
     }
 
     /// Kills the service, and starts it again while its disk is full. Until there is room, it listens at this address.
@@ -92,7 +107,7 @@ impl Attacked {
             std::fs::read_to_string(&settings).unwrap().replace("listen: 127.0.0.1:0", &format!("listen: {listen}"));
         std::fs::write(settings, text).unwrap();
         (self.process, self.output) = spawn(self.folder.path(), true);
-        self.address = listen;
+        self.target.address = listen;
         while self.get("/readyz").await.is_none() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -108,7 +123,7 @@ impl Attacked {
         self.folder.path()
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
@@ -116,27 +131,32 @@ impl Attacked {
     /// Sends a body, compressed if it begins as gzip does, and returns the status of the answer.
     pub(crate) async fn post(&self, path: &str, kind: &str, body: impl Into<Bytes>) -> StatusCode {
         let body = body.into();
-        let request = Request::post(format!("http://{}{path}", self.address)).header("content-type", kind);
+        let request = Request::post(format!("http://{}{path}", self.target.address)).header("content-type", kind);
         let request =
             if body.starts_with(&[0x1f, 0x8b]) { request.header("content-encoding", "gzip") } else { request };
         self.client.send(request.body(body).unwrap()).await.unwrap().status()
     }
 
-    /// Exports a message by gRPC, in its frame. Returns the status of the answer, which says nothing of the outcome.
-    #[cfg(feature = "grpc")]
-    pub(crate) async fn post_grpc(&self, signal: &str, message: Vec<u8>) -> StatusCode {
-        let mut service = signal.to_owned();
-        service[..1].make_ascii_uppercase();
-        let path = format!("/opentelemetry.proto.collector.{signal}.v1.{service}Service/Export");
-        let request = Request::post(format!("http://{}{path}", self.address));
-        let request = request.header("content-type", "application/grpc").header("grpc-encoding", "gzip");
-        self.client.send(request.body(message.into()).unwrap()).await.unwrap().status()
-    }
-
     /// Returns the answer to a `GET`, if there is one.
     pub(crate) async fn get(&self, path: &str) -> Option<(StatusCode, Bytes)> {
-        let request = Request::get(format!("http://{}{path}", self.address)).body(Bytes::new()).unwrap();
-        self.client.send(request).await.ok().map(|answer| (answer.status(), answer.into_body()))
+        self.target.get(path).await.map(|answer| (answer.status(), answer.into_body()))
+    }
+
+    /// Sends bytes, and returns what is answered until the connection is closed.
+    pub(crate) async fn exchange(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.target.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Returns the value of a series of `/metrics`.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await.expect("an answer");
+        let text = String::from_utf8_lossy(&text);
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {series}"))
     }
 
     /// Returns what is known of an agent; null if nothing is.
@@ -205,6 +225,13 @@ impl Drop for Attacked {
     }
 }
 
+/// Prints a row for `docs/performance.md`, and asserts that the process grew by at most a bound, both in bytes.
+pub(crate) fn assert_grown(what: &str, grown: usize, bound: usize) {
+    let mib = |bytes: usize| format!("{:.1} MiB", bytes as f64 / MIB as f64);
+    eprintln!("| {what} | {} | ≤ {} |", mib(grown), mib(bound));
+    assert!(grown <= bound, "{what}: {grown} bytes more");
+}
+
 /// Starts the process. A write beyond its limit of files is an error, as on a full disk, and not a signal that ends it.
 fn spawn(folder: &Path, is_disk_full: bool) -> (Child, BufReader<ChildStdout>) {
     let limit = if is_disk_full { "ulimit -S -f 8;" } else { "" };
@@ -216,6 +243,6 @@ fn spawn(folder: &Path, is_disk_full: bool) -> (Child, BufReader<ChildStdout>) {
     (process, output)
 }
 
-pub(crate) fn client() -> Client {
-    Client::new(Options { timeout: Duration::from_secs(120), max_response: 64 << 20, ..Options::default() }).unwrap()
+fn client() -> Client {
+    Client::new(Options { timeout: Duration::from_secs(120), ..Options::default() }).unwrap()
 }

@@ -1,26 +1,24 @@
 //! Clients that hold connections, streams and memory without ever finishing a request.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use sre_testkit::outside;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
 
 use crate::attacked::Attacked;
 use crate::bodies::{BODY, PROTOBUF};
+use crate::connection::trusting;
 use crate::honest::Honest;
 
 const GRPC_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Connects, sends something and nothing more.
 async fn silent(service: &Attacked, first: &[u8]) -> Option<TcpStream> {
-    let mut stream = TcpStream::connect(service.address).await.ok()?;
+    let mut stream = TcpStream::connect(service.target.address).await.ok()?;
     let _ = stream.write_all(first).await;
     Some(stream)
 }
@@ -48,46 +46,26 @@ async fn silent_connections_harm_nobody() {
         for _ in 0..100 {
             match first {
                 Some(first) => held.extend(silent(&service, first).await),
-                None => drop(pinging.spawn(answer_pings(service.address))),
+                None => drop(pinging.spawn(answer_pings(service.target.address))),
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         let first = first.map(String::from_utf8_lossy);
-        assert!(!is_served(&service).await, "{first:?} takes no connections from others: the attack is none");
-        // Their time is over, and new clients are served.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert!(is_served(&service).await, "{first:?}");
+        let is_served = service.get("/healthz").await.is_some();
+        assert!(!is_served, "{first:?} takes no connections from others: the attack is none");
+        // Their time ends, and new clients are served.
+        until_served(&service).await;
     }
     honest.ends_unharmed(&mut service).await;
 }
 
-/// Returns whether a new client is served.
-async fn is_served(service: &Attacked) -> bool {
-    let Some(mut stream) =
-        silent(service, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await
-    else {
-        return false;
-    };
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer).await;
-    answer.starts_with("HTTP/1.1 200")
-}
-
-/// Asks over TLS whether the service is alive. Returns the status line.
-async fn ask_over_tls(service: &Attacked, certificate: &Path) -> std::io::Result<String> {
-    let certificate = rustls::pki_types::CertificateDer::from_pem_file(certificate).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(service.address).await?;
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer).await;
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+/// Waits until new clients are served.
+async fn until_served(service: &Attacked) {
+    let begun = Instant::now();
+    while service.get("/healthz").await.is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "new clients are still refused");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,18 +75,60 @@ async fn handshakes_that_stall_end_and_others_are_served() {
     let certificate = folder.path().join("cert.pem");
     std::fs::write(&certificate, own.cert.pem()).unwrap();
     std::fs::write(folder.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
+    let tls = trusting(&certificate);
     let settings = "max_connections: 64\nclient_timeout: 1s\ntls: {certificate: cert.pem, key: key.pem}\n";
-    let service = Attacked::start_in(folder, settings).await;
-    assert_eq!(ask_over_tls(&service, &certificate).await.unwrap(), "HTTP/1.1 200 OK");
+    let mut service = Attacked::start_in(folder, settings).await;
+    service.target.tls = Some(tls);
+    let honest = Honest::beside(&service).await;
     let mut held = Vec::new();
     for _ in 0..100 {
         held.extend(silent(&service, b"\x16\x03\x01\x40\x00\x01").await);
     }
-    let refused = ask_over_tls(&service, &certificate).await;
-    assert!(refused.is_err(), "the attack takes all connections: {refused:?}");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(ask_over_tls(&service, &certificate).await.unwrap(), "HTTP/1.1 200 OK");
+    assert!(service.get("/healthz").await.is_none(), "the attack takes no connections from others: it is none");
+    until_served(&service).await;
+    honest.ends_unharmed(&mut service).await;
     drop(held);
+}
+
+const TOKENS: [&str; 2] = ["sre_of_the_sender", "sre_of_the_reader"];
+
+/// The attacker connects from the machine's own address, which is not loopback and so has the limit of an address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_takes_a_quarter_of_all_connections_and_harms_nobody() {
+    // Returns the address that the machine would send from; nothing is sent.
+    let route = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("203.0.113.1:9")?;
+        socket.local_addr()
+    });
+    let Some(own) = route.ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback()) else {
+        outside::skip("an_address_takes_a_quarter_of_all_connections_and_harms_nobody: no address besides loopback");
+        return;
+    };
+    let digest = |token: &str| Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let [sender, reader] = TOKENS.map(digest);
+    let settings = format!(
+        "max_connections: 64\nclient_timeout: 5s\ntokens:\n  - {{name: a, scope: ingest, sha256: {sender}}}\n  \
+         - {{name: b, scope: read, sha256: {reader}}}\n"
+    );
+    let mut service = Attacked::listen("0.0.0.0:0", tempfile::tempdir().unwrap(), &settings).await;
+    service.target.tokens = Some(TOKENS);
+    let honest = Honest::beside(&service).await;
+    let mut held = JoinSet::new();
+    for _ in 0..48 {
+        let to = (own, service.target.address.port()).into();
+        held.spawn(async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((own, 0).into()).unwrap();
+            let mut stream = socket.connect(to).await.unwrap();
+            // Returns at once from a connection that is closed.
+            tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0])).await.is_err()
+        });
+    }
+    let is_held = held.join_all().await;
+    assert_eq!(is_held.into_iter().filter(|is_held| *is_held).count(), 16);
+    let refused = "sre_server_refused_connections_total{limit=\"max_connections_per_address\"}";
+    assert_eq!(service.metric(refused).await, 32.0);
+    honest.ends_unharmed(&mut service).await;
 }
 
 /// Bodies that lack their last byte hold all memory for bodies, until somebody else needs it.
@@ -137,7 +157,6 @@ async fn stalled_bodies_take_no_memory_from_others() {
     drop(stalled);
 }
 
-#[cfg(feature = "grpc")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_grpc_streams_block_no_grpc() {
     let mut service = Attacked::start("client_timeout: 5s\n").await;
@@ -152,7 +171,7 @@ async fn silent_grpc_streams_block_no_grpc() {
     }
     // An empty message.
     for _ in 0..10 {
-        assert_eq!(service.post(GRPC_TRACES, "application/grpc", vec![0; 5]).await, StatusCode::OK);
+        assert_eq!(service.target.export("trace", vec![0; 5]).await, tonic::Code::Ok);
     }
     honest.ends_unharmed(&mut service).await;
     drop(held);

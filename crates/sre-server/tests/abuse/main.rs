@@ -5,6 +5,7 @@
 
 mod attacked;
 mod bodies;
+mod connection;
 mod connections;
 mod honest;
 mod memory;

@@ -1,12 +1,77 @@
 //! Requests that would take much memory.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::attacked::{Attacked, MIB};
+use crate::attacked::{Attacked, MIB, assert_grown};
 use crate::bodies::{BODY, Case, PROTOBUF, cases, gzip, open_spans};
 use crate::honest::Honest;
+
+/// The sizes of which every kind of body is tried. Bodies of more than 1 MiB are kept in another way than smaller ones.
+const SIZES: [usize; 4] = [1 << 10, 64 << 10, MIB, 2 * MIB];
+/// How often a body is sent that made the process grow by more: what grows once, such as a cache, is not due to the body.
+const ATTEMPTS: usize = 3;
+
+/// The largest growth for each size of a body, and the body.
+#[derive(Default)]
+struct Growth(BTreeMap<usize, (usize, String)>);
+
+impl Growth {
+    /// Sends a body, and notes by how much the process grows.
+    async fn measure(
+        &mut self,
+        service: &mut Attacked,
+        case: &Case,
+        size: usize,
+        send: impl AsyncFn(&Attacked, &[u8]),
+    ) {
+        let body = case.body(size);
+        let compressed = gzip(&body);
+        let mut grown = usize::MAX;
+        for _ in 0..ATTEMPTS {
+            let before = service.reset_peak();
+            send(service, &compressed).await;
+            grown = grown.min(service.peak().saturating_sub(before));
+            if grown <= bound(body.len()) {
+                break;
+            }
+        }
+        let Case { name, path, kind, .. } = case;
+        // A body is a little shorter or longer than its size says.
+        assert!(grown <= bound(body.len()), "{path} {kind} {name}: {grown} bytes more for {} bytes", body.len());
+        let most = self.0.entry(size).or_default();
+        if grown >= most.0 {
+            *most = (grown, format!("{path} {kind} {name}"));
+        }
+    }
+
+    fn print(&self, over: &str) {
+        for (size, (grown, what)) in &self.0 {
+            assert_grown(
+                &format!("any of {} KiB over {over} (most: {what})", size >> 10),
+                *grown,
+                bound(*size + 1_000),
+            );
+        }
+    }
+}
+
+/// Returns how much a request of a size may take, in bytes.
+fn bound(size: usize) -> usize {
+    4 * size + MIB
+}
+
+/// Returns the kinds of bodies with their sizes.
+fn sized_cases() -> impl Iterator<Item = (Rc<Case>, usize)> {
+    let sizes = |case: &Case| SIZES.into_iter().chain(case.is_large().then_some(BODY)).collect::<Vec<_>>();
+    cases().into_iter().map(move |case| (sizes(&case), case)).flat_map(|(sizes, case)| {
+        let case = Rc::new(case);
+        sizes.into_iter().map(move |size| (case.clone(), size))
+    })
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_takes_more_than_four_times_its_size() {
@@ -17,15 +82,16 @@ async fn no_request_takes_more_than_four_times_its_size() {
         service.post("/v1/traces", PROTOBUF, gzip(&[0; BODY])).await;
         service.post("/v1/events/sre", "", gzip(&[b' '; BODY])).await;
     }
-    for Case { name, path, kind, body } in cases() {
-        let what = format!("{path} {kind} {name}");
-        let before = service.reset_peak();
-        let status = service.post(path, kind, gzip(&body)).await;
-        let grown = service.peak().saturating_sub(before);
-        eprintln!("{what}: {} MiB more", grown / MIB);
-        assert!(grown <= 4 * body.len() + MIB, "{what}: {} MiB more for {} MiB", grown / MIB, body.len() / MIB);
-        assert!(status.is_success() || status.is_client_error(), "{what}: {status}");
+    let mut growth = Growth::default();
+    for (case, size) in sized_cases() {
+        let Case { name, path, kind, .. } = &*case;
+        let send = async |service: &Attacked, body: &[u8]| {
+            let status = service.post(path, kind, body.to_vec()).await;
+            assert!(status.is_success() || status.is_client_error(), "{path} {kind} {name}: {status}");
+        };
+        growth.measure(&mut service, &case, size, send).await;
     }
+    growth.print("HTTP");
     honest.ends_unharmed(&mut service).await;
 }
 
@@ -34,15 +100,20 @@ async fn requests_together_stay_within_max_in_flight() {
     let mut service = Attacked::start("").await;
     let honest = Honest::beside(&service).await;
     let before = service.reset_peak();
-    let bodies: Vec<_> = cases().into_iter().map(|case| (case.path, case.kind, gzip(&case.body))).collect();
-    for _ in 0..2 {
-        let sent = bodies.iter().map(|(path, kind, body)| service.post(path, kind, body.clone()));
+    let bodies = |size: usize, is_large: bool| -> Vec<_> {
+        let cases = cases().into_iter().filter(|case| case.is_large() == is_large);
+        cases.map(|case| (case.path, case.kind, gzip(&case.body(size)))).collect()
+    };
+    let (large, small) = (bodies(BODY, true), bodies(2 * MIB, false));
+    let what = format!("{} requests of 16 MiB at once, and then {} of 2 MiB", 4 * large.len(), 2 * small.len());
+    for (bodies, times) in [(large, 4), (small, 2)] {
+        let all = std::iter::repeat_n(&bodies, times).flatten();
+        let sent = all.map(|(path, kind, body)| service.post(path, kind, body.clone()));
         futures_util::future::join_all(sent).await;
     }
     let grown = service.peak().saturating_sub(before);
-    eprintln!("all of them at once, twice: {} MiB more", grown / MIB);
     // The process also takes memory for threads, buffers and the journal.
-    assert!(grown <= 224 * MIB, "{} MiB more", grown / MIB);
+    assert_grown(&what, grown, 224 * MIB);
     honest.ends_unharmed(&mut service).await;
 }
 
@@ -51,18 +122,18 @@ async fn long_names_are_bounded_and_snapshots_go_on() {
     let mut service = Attacked::start("snapshot_after: 1MiB\n").await;
     let honest = Honest::beside(&service).await;
     let before = service.reset_peak();
-    for number in 0..34 {
-        let name = [b"m".repeat(15 << 20), number.to_string().into_bytes()].concat();
-        let start = br#"{"event":"llm_call","time":1790000000,"agent":"attacker","task":"t","success":true,"model":""#;
-        let status = service.post("/v1/events/sre", "", gzip(&[&start[..], &name, b"\"}"].concat())).await;
+    let start = br#"{"event":"llm_call","time":1790000000,"agent":"attacker","task":"t","success":true,"model":""#;
+    let start = gzip(&[&start[..], &b"m".repeat(15 << 20)].concat());
+    for number in 0..12 {
+        let body = [start.clone(), gzip(format!("{number}\"}}").as_bytes())].concat();
+        let status = service.post("/v1/events/sre", "", body).await;
         assert!(
             [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status),
             "{status}"
         );
     }
     let grown = service.peak().saturating_sub(before);
-    eprintln!("long names: {} MiB more", grown / MIB);
-    assert!(grown <= 192 * MIB, "{} MiB more", grown / MIB);
+    assert_grown("12 events whose models have names of 15 MiB", grown, 192 * MIB);
     service.until_ready().await;
     honest.ends_unharmed(&mut service).await;
     service.restart();
@@ -73,37 +144,39 @@ async fn long_names_are_bounded_and_snapshots_go_on() {
     honest.ends_unharmed(&mut service).await;
 }
 
-/// The frame of a message that is compressed by gzip.
-#[cfg(feature = "grpc")]
+/// Returns the frame of a message that is compressed by gzip.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&[1][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
 }
 
-#[cfg(feature = "grpc")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_grpc_message_takes_more_than_four_times_its_size() {
     let mut service = Attacked::start("").await;
     let honest = Honest::beside(&service).await;
     for _ in 0..3 {
-        service.post_grpc("trace", framed(&gzip(&[0; BODY]))).await;
+        service.target.export("trace", framed(&gzip(&[0; BODY]))).await;
     }
-    for Case { name, path, kind, body } in cases() {
-        let Some(signal) = path.strip_prefix("/v1/").filter(|_| kind == PROTOBUF) else { continue };
+    let mut growth = Growth::default();
+    for (case, size) in sized_cases().filter(|(case, _)| case.kind == PROTOBUF) {
+        let signal = case.path.trim_start_matches("/v1/");
         let signal = if signal == "traces" { "trace" } else { signal };
-        let before = service.reset_peak();
-        let status = service.post_grpc(signal, framed(&gzip(&body))).await;
-        let grown = service.peak().saturating_sub(before);
-        eprintln!("{signal} {name}: {} MiB more", grown / MIB);
-        assert!(grown <= 4 * body.len() + MIB, "{name}: {} MiB more for {} MiB", grown / MIB, body.len() / MIB);
-        assert_eq!(status, StatusCode::OK, "gRPC has a status of its own");
+        let send = async |service: &Attacked, body: &[u8]| {
+            let status = service.target.export(signal, framed(body)).await;
+            // What HTTP answers with 200, 400 and 413.
+            let expected = [tonic::Code::Ok, tonic::Code::InvalidArgument, tonic::Code::OutOfRange];
+            assert!(expected.contains(&status), "{signal} {}: {status:?}", case.name);
+        };
+        growth.measure(&mut service, &case, size, send).await;
     }
+    growth.print("gRPC");
     honest.ends_unharmed(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_small_requests_stay_within_max_in_flight() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    // Each of its requests waits for up to 200 others.
+    let honest = Honest::beside(&service).await.with_max_delay(Duration::from_secs(5));
     let before = service.reset_peak();
     // A quarter of a MiB each, of which the decoded form is larger.
     let small = gzip(
@@ -117,8 +190,7 @@ async fn many_small_requests_stay_within_max_in_flight() {
         tokio::join!(futures_util::future::join_all(lines), futures_util::future::join_all(spans));
     }
     let grown = service.peak().saturating_sub(before);
-    eprintln!("200 small requests at once, twice: {} MiB more", grown / MIB);
-    assert!(grown <= 192 * MIB, "{} MiB more", grown / MIB);
+    assert_grown("200 small requests at once, of 256 KiB each", grown, 192 * MIB);
     // The reserve for small requests is for all of them: the attacker's may have it.
     honest.ends_counted(&mut service, &[StatusCode::TOO_MANY_REQUESTS]).await;
 }
@@ -142,9 +214,8 @@ async fn traces_that_never_end_are_bounded_and_harm_no_other_agent() {
     let flood: String = (0..12_000).map(flood).collect();
     assert_eq!(service.post("/v1/events/sre", "", flood).await, StatusCode::OK);
     let grown = service.peak().saturating_sub(before);
-    eprintln!("traces that never end: {} MiB more", grown / MIB);
     // Of open runs 128 MiB are counted, which take about twice as much, and once more while they are saved.
-    assert!(grown <= 4 * 128 * MIB, "{} MiB more", grown / MIB);
+    assert_grown("192 MiB of spans whose traces never end", grown, 4 * 128 * MIB);
     let ended = started.replace("task_started", "task_finished").replace("}\n", ",\"success\":true}\n");
     assert_eq!(service.post("/v1/events/sre", "", ended).await, StatusCode::OK);
     service.until_tasks("calm", 1, 0).await;

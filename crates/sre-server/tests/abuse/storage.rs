@@ -4,9 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use http::StatusCode;
+use rusqlite::Connection;
 
 use crate::attacked::Attacked;
-use crate::honest::{Honest, now};
+use crate::honest::{Honest, finished, now};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_data_folder_loses_nothing_that_was_acknowledged() {
@@ -78,4 +79,39 @@ async fn a_full_disk_at_the_start_and_later_is_waited_for() {
     service.restart();
     service.until_ready().await;
     service.until_tasks("honest", service.counted, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_entries_are_counted_and_the_others_count() {
+    let mut service = Attacked::start("").await;
+    // After the first snapshot, the next one is a minute away.
+    while service.metric("sre_server_journal_entries_total ").await < 1.0
+        || service.metric("sre_server_journal_waiting ").await > 0.0
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let honest = Honest::beside(&service).await;
+    for number in 0..3 {
+        assert_eq!(service.post("/v1/events/sre", "", finished(&format!("other-{number}"))).await, StatusCode::OK);
+    }
+    honest.ends_unharmed(&mut service).await;
+    service.kill();
+    let path = service.folder().join("data/journal.db");
+    let journal = Connection::open(&path).unwrap();
+    journal.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(journal);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|found| found == b"other-1").expect("an entry");
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    service.start_again();
+    service.until_ready().await;
+    assert_eq!(service.metric("sre_server_journal_damaged_total ").await, 1.0);
+    let kept = fs::read_dir(service.folder().join("data")).unwrap().map(|file| file.unwrap().file_name());
+    assert!(kept.into_iter().any(|name| name.to_string_lossy().starts_with("journal.damaged-entry-")));
+    let tasks = [service.agent("other-0").await, service.agent("other-1").await, service.agent("other-2").await];
+    assert_eq!(tasks.map(|agent| agent["tasks"].as_u64()), [Some(1), None, Some(1)]);
+    service.until_tasks("honest", service.counted, 0).await;
+    let honest = Honest::beside(&service).await;
+    honest.ends_unharmed(&mut service).await;
 }

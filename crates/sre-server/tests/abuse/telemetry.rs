@@ -34,6 +34,13 @@ fn span(trace: u32, is_root: bool, end: f64) -> String {
     json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}).to_string()
 }
 
+/// Returns a request with the spans of others, in another order.
+fn joined(requests: &[String]) -> String {
+    let spans =
+        |request: &String| -> Value { serde_json::from_str::<Value>(request).unwrap()["resourceSpans"][0].take() };
+    json!({"resourceSpans": requests.iter().rev().map(spans).collect::<Vec<_>>()}).to_string()
+}
+
 async fn send_span(service: &Attacked, trace: u32, is_root: bool, end: f64) {
     let status = service.post("/v1/traces", "application/json", span(trace, is_root, end)).await;
     assert_eq!(status, StatusCode::OK);
@@ -84,9 +91,33 @@ async fn a_backlog_of_traces_counts_as_it_ended() {
     honest.ends_unharmed(&mut service).await;
 }
 
-/// What cannot be is rejected record by record, and leaves no mark on the totals.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn numbers_and_ids_that_cannot_be_are_rejected() {
+async fn a_trace_that_is_sent_again_after_it_has_settled_counts_once() {
+    let mut service = Attacked::start("").await;
+    let honest = Honest::beside(&service).await;
+    let spans = |trace| [span(trace, false, now()), span(trace, true, now())];
+    let mut sent = spans(0).to_vec();
+    assert_eq!(service.post("/v1/traces", "application/json", joined(&sent)).await, StatusCode::OK);
+    service.until_tasks("support", 1, 0).await;
+    // In other bodies, so that the service does not know them as the same requests.
+    for trace in 1..4 {
+        sent.extend(spans(trace));
+        assert_eq!(service.post("/v1/traces", "application/json", joined(&sent)).await, StatusCode::OK);
+        service.until_tasks("support", 1 + u64::from(trace), 0).await;
+    }
+    honest.ends_unharmed(&mut service).await;
+    service.restart();
+    service.until_ready().await;
+    sent.extend(spans(4));
+    assert_eq!(service.post("/v1/traces", "application/json", joined(&sent)).await, StatusCode::OK);
+    service.until_tasks("support", 5, 0).await;
+    assert_eq!(service.agent("support").await["tool_calls"], 5);
+    service.until_tasks("honest", service.counted, 0).await;
+}
+
+/// Invalid numbers and ids are rejected record by record, and leave no mark on the totals.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invalid_numbers_and_ids_are_rejected_and_counted() {
     let mut service = Attacked::start("").await;
     let honest = Honest::beside(&service).await;
     let call = |fields: &str| {
@@ -95,25 +126,60 @@ async fn numbers_and_ids_that_cannot_be_are_rejected() {
             "{{\"event\":\"llm_call\",\"time\":{time:.3},\"agent\":\"greedy\",\"model\":\"m\",\"success\":true,{fields}}}\n"
         )
     };
+    let mut rejected = 0.0;
     for fields in ["\"input_tokens\":18446744073709551615", "\"cost_usd\":\"9200000000\"", "\"cost_usd\":1e308"] {
         let status = service.post("/v1/events/sre", "", call(fields)).await;
         assert!(status.is_success() || status == StatusCode::BAD_REQUEST, "{fields}: {status}");
+        rejected += 1.0;
     }
-    let zeros = span(0, true, now()).replace(&format!("{:032x}", 1), &"0".repeat(32));
-    assert_eq!(service.post("/v1/traces", "application/json", zeros).await, StatusCode::OK);
-    for (path, body, expected) in [
-        ("/v1/metrics", "[null,null]", StatusCode::BAD_REQUEST),
-        ("/v1/traces", "{}", StatusCode::OK),
-        ("/v1/logs", "{}", StatusCode::OK),
+    let valid = span(0, true, now());
+    let run = json!({"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}}).to_string();
+    for (found, invalid) in [
+        (format!("{:032x}", 1), "0".repeat(32)),
+        (format!("{:016x}", 1), "0".repeat(16)),
+        (run.clone(), call_of(json!("NaN"))),
+        (run.clone(), call_of(json!("Infinity"))),
+        (run, call_of(json!(1e308))),
     ] {
-        assert_eq!(service.post(path, "application/json", body).await, expected, "{path} {body}");
+        let body = valid.replacen(&found, &invalid, 1);
+        assert_ne!(body, valid);
+        assert_eq!(service.post("/v1/traces", "application/json", body).await, StatusCode::OK, "{invalid}");
+        rejected += 1.0;
     }
+    assert_eq!(service.metric("sre_server_rejected_total ").await, rejected);
     let (_, costs) = service.get("/v1/costs").await.expect("an answer");
     let costs = String::from_utf8_lossy(&costs);
     assert!(!costs.contains("18446744073709551615") && !costs.contains("9200000000"), "{costs}");
-    let (_, text) = service.get("/metrics").await.expect("an answer");
-    let text = String::from_utf8_lossy(&text);
-    let rejected = text.lines().find_map(|line| line.strip_prefix("sre_server_rejected_total ")?.parse::<u32>().ok());
-    assert!(rejected.is_some_and(|rejected| rejected >= 4), "{rejected:?}");
+    honest.ends_unharmed(&mut service).await;
+}
+
+/// Returns the attributes of a model call of a cost.
+fn call_of(dollars: Value) -> String {
+    let call = json!({"key": "openinference.span.kind", "value": {"stringValue": "LLM"}});
+    format!("{call},{}", json!({"key": "llm.cost.total", "value": {"doubleValue": dollars}}))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invalid_requests_are_refused_in_json() {
+    let mut service = Attacked::start("").await;
+    let honest = Honest::beside(&service).await;
+    for (path, body, expected) in [
+        ("/v1/traces", "{}", StatusCode::OK),
+        ("/v1/logs", "{}", StatusCode::OK),
+        ("/v1/metrics", "[null,null]", StatusCode::BAD_REQUEST),
+        ("/v1/gate", "[", StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(service.post(path, "application/json", body).await, expected, "{path} {body}");
+    }
+    for path in ["/v1/alerts?limit=1001", "/v1/alerts?limit=x", "/v1/slos/answers%FF"] {
+        let (status, body) = service.get(path).await.expect("an answer");
+        let error = serde_json::from_slice::<Value>(&body).ok().and_then(|body| body["error"].as_str().map(str::len));
+        assert!(status == StatusCode::BAD_REQUEST && error > Some(0), "{path}: {status} {body:?}");
+    }
+    for header in [&b"Host: \xe9vil.example"[..], b"Host: localhost\r\nOrigin: http://\xff", b"Host: evil.example"] {
+        let request = [b"GET /v1/slos HTTP/1.1\r\nConnection: close\r\n", header, b"\r\n\r\n"].concat();
+        let answer = service.exchange(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{}: {answer}", String::from_utf8_lossy(header));
+    }
     honest.ends_unharmed(&mut service).await;
 }
