@@ -30,8 +30,11 @@ impl Fingerprinter {
             return self.of_key(&alert.dedup_key);
         }
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        let has_subject = !alert.agent_id.is_empty() || !alert.slo_name.is_empty();
-        let subject = if has_subject { [&*alert.agent_id, "/", &*alert.slo_name] } else { [&*alert.title, "", ""] };
+        let subject = match (&*alert.agent_id, &*alert.slo_name) {
+            ("", "") => ["", "", &*alert.title],
+            (agent, "") => [agent, "//", &*alert.title],
+            (agent, slo) => [agent, "/", slo],
+        };
         subject.into_iter().chain(["/", &*alert.source]).for_each(|part| hasher.write(part.as_bytes()));
         Fingerprint(hasher.finish128().as_u128())
     }

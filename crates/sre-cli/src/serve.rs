@@ -70,6 +70,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         demo_folder = Some(folder);
     }
+    if args.config.is_none() && !demo && std::path::Path::new("sre.yaml").exists() {
+        tracing::warn!("sre.yaml in this folder is not used; `--config sre.yaml` uses it");
+    }
     let config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default().with_overrides(overrides);
     // Bodies are parsed on blocking threads: more of them would only use more memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -410,6 +410,14 @@ fn the_reasons_for_a_status_are_under_the_headline() {
         "{printed}"
     );
     assert!(printed.contains("overspent by 150 % (task_success_rate)"), "{printed}");
+
+    // Also where nothing burns any more.
+    let overspent = [tasks(0, 80), slow_tasks(500, "")].concat();
+    let printed = text(&sre(&arguments, &overspent).stdout);
+    assert!(
+        printed.contains("\n  exhausted: task_success_rate: 80 of 580 bad: 138 % of the error budget is consumed\n"),
+        "{printed}"
+    );
 }
 
 #[test]

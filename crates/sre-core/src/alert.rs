@@ -94,13 +94,15 @@ impl Alert {
         })
     }
 
-    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source. An alert about no agent
-    /// and no objective has its title in their place, so its resolution needs the same title.
+    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source. An alert about no objective
+    /// has its title in the place of one, so its resolution needs the same title.
     pub fn key(&self) -> Cow<'_, str> {
         if !self.dedup_key.is_empty() {
             self.dedup_key.as_str().into()
-        } else if self.agent_id.is_empty() && self.slo_name.is_empty() {
+        } else if self.slo_name.is_empty() && self.agent_id.is_empty() {
             format!("{}/{}", self.title, self.source).into()
+        } else if self.slo_name.is_empty() {
+            format!("{}//{}/{}", self.agent_id, self.title, self.source).into()
         } else {
             format!("{}/{}/{}", self.agent_id, self.slo_name, self.source).into()
         }

@@ -131,6 +131,9 @@ impl ErrorBudget {
         if !(config.significance > 0.0 && config.significance < 1.0) {
             return invalid("significance", config.significance, "a probability above 0 and below 1");
         }
+        if config.min_bad == 0 {
+            return invalid("min_bad", 0.0, "a number of events above 0");
+        }
         if let Some(threshold) =
             config.policy.thresholds.iter().find(|threshold| !(threshold.rate > 0.0 && threshold.rate.is_finite()))
         {

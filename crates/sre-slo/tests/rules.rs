@@ -80,12 +80,13 @@ const RULES: [(&str, fn()); 10] = [
         assert_eq!(over.tasks(500, 0).status(), Status::Healthy, "the last five minutes are good");
     }),
     (
-        "Few bad events raise no alert: there must be at least 3, and at most one chance in 2,000 that a service within its target has them.",
+        "Few bad events raise no alert: there must be at least 3 (with a target of 100 %, one is enough), and less than one chance in 2,000 that a service within its target has them.",
         || {
             let alerts = |good, bad| Service::target(90).tasks(good, bad).slo.budget().reading(NOW).alerts;
             let fires = |good, bad| alerts(good, bad).iter().any(|alert| alert.firing);
             assert!(!fires(0, 2) && fires(0, 4));
             assert!(!fires(0, 3), "a chance of 1 in 1,000");
+            assert_eq!(Service::target(100).tasks(0, 1).status(), Status::Exhausted);
             assert!(!fires(8, 2) && !fires(90, 19) && fires(70, 30));
         },
     ),

@@ -78,10 +78,14 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
     Ok(())
 }
 
-/// Writes why the status is what it is: the burn alerts that fire, the indicators that miss their targets, and what is unknown.
+/// Writes why the status is what it is: the exhausted budget, the worst burn alert that fires, the indicators that miss their targets, and what is unknown.
 fn reasons(slo: &SloSnapshot, out: &mut impl Write) -> io::Result<()> {
     let of = slo.budget_indicator().map_or(String::new(), |name| format!("{name}: "));
-    for alert in slo.alerts.iter().filter(|alert| alert.firing) {
+    if let Some(sentence) = slo.exhausted_sentence() {
+        writeln!(out, "  {}exhausted: {sentence}{PLAIN}", style::for_status(Status::Exhausted))?;
+    }
+    let firing = slo.alerts.iter().filter(|alert| alert.firing);
+    if let Some(alert) = firing.max_by_key(|alert| alert.severity) {
         let style = style::for_severity(alert.severity);
         // Under low traffic the long window is a longer one than the policy's.
         let (long, short) = (alert.judged_window.unwrap_or(alert.long_window), alert.short_window);

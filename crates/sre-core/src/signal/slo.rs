@@ -95,13 +95,31 @@ impl SloSnapshot {
         Some(format!("Worst objective: {}, {} of {} events bad.", worst.name, worst.bad, worst.good + worst.bad))
     }
 
-    /// Returns why the status is unknown although there are events or samples, the worst objective of a composite that burns, and a
-    /// sentence for each indicator that is a warning or worse.
+    /// Returns how much of the objective's own error budget is consumed, if it is exhausted.
+    pub fn exhausted_sentence(&self) -> Option<String> {
+        let consumed = self.error_budget.consumed.filter(|_| self.budget_status == Status::Exhausted)?;
+        let of = self.budget_indicator().map_or(String::new(), |name| format!("{name}: "));
+        let counts = format!("{of}{} of {} bad", self.bad, self.good + self.bad);
+        Some(if consumed.is_finite() {
+            format!("{counts}: {:.0} % of the error budget is consumed", consumed * 100.0)
+        } else {
+            format!("{counts}: the target allows no bad event")
+        })
+    }
+
+    /// Returns how far an exhausted error budget is overspent, why the status is unknown although there are events or samples, the worst
+    /// objective of a composite that burns, and a sentence for each indicator that is a warning or worse.
     pub fn reasons(&self) -> Vec<String> {
         let worst = self.worst_objective().filter(|_| self.budget_status >= Status::Warning);
         let unknown = self.indicators.iter().filter_map(IndicatorSnapshot::unknown_sentence);
         let alarming = self.alarming().map(IndicatorSnapshot::sentence);
-        self.reason.iter().cloned().chain(worst).chain(alarming).chain(unknown).collect()
+        self.exhausted_sentence()
+            .into_iter()
+            .chain(self.reason.clone())
+            .chain(worst)
+            .chain(alarming)
+            .chain(unknown)
+            .collect()
     }
 
     /// Returns the name of the first indicator that shares the objective's error budget.

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
 use super::AppRef;
@@ -38,13 +38,25 @@ impl PartialSchema for FormatName {
 
 impl ToSchema for FormatName {}
 
+/// Describes the headers of a request with events.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes")]
+struct SenderHeaders {
+    /// A request sent again with the same key and body counts once.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false)]
+    idempotency_key: (),
+    /// How many events the sender has lost since it last reported that.
+    #[param(rename = "Sre-Lost-Events", value_type = u32, required = false)]
+    lost_events: (),
+}
+
 /// Events in the format of any adapter, one record per line
 #[utoipa::path(
     post, path = "/v1/events/{format}",
     params(
         ("format" = inline(FormatName), Path, description = "The format."),
-        ("Idempotency-Key" = Option<String>, Header, description = "A request sent again with the same key and body counts once."),
-        ("Sre-Lost-Events" = Option<u32>, Header, description = "How many events the sender has lost since it last reported that.")
+        SenderHeaders
     ),
     request_body(content = String, content_type = "application/x-ndjson", description = "Records; gzip is accepted."),
     responses(

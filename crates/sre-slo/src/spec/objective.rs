@@ -256,7 +256,9 @@ fn budget_policy(node: &Node, file: &str, errors: &mut DocumentErrors) -> Option
         significance: errors.keep(fields.read("significance", "a probability above 0 and below 1", |value| {
             value.as_f64().filter(|share| *share > 0.0 && *share < 1.0)
         })),
-        min_bad: errors.keep(fields.read("min_bad", whole, Value::as_u64)),
+        min_bad: errors.keep(
+            fields.read("min_bad", "a whole number above 0", |value| value.as_u64().filter(|number| *number > 0)),
+        ),
         min_events: errors.keep(fields.read("min_events", whole, Value::as_u64)),
         expected_events: errors.keep(fields.read("expected_events", whole, Value::as_u64)),
         exhaustion_action: errors.keep(fields.read(
