@@ -241,6 +241,14 @@ async fn semantic_kernel() {
     run_with_python_tap(agent, scenario()).await;
 }
 
+/// Runs the tests in Python, of which those of a framework are skipped without it.
+#[test]
+fn a_tap_neither_fails_nor_delays_an_agent() {
+    let Some(mut tests) = python("os", "test_taps.py", "taps: test_taps.py") else { return };
+    let output = tests.envs(QUIET).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_without_a_framework() {
     let Some(agent) = python("os", "plain_agent.py", "taps: an_agent_without_a_framework") else { return };
