@@ -1,5 +1,5 @@
-"""Tests what the Python taps send, and that nothing they meet reaches the agent."""
-import contextlib, http.server, json, logging, os, subprocess, sys, threading, types, unittest, unittest.mock
+"""Tests what the Python taps send, and that nothing they meet reaches the agent. Frameworks that are missing are skipped."""
+import asyncio, contextlib, http.server, importlib.util, json, logging, os, subprocess, sys, threading, types, unittest, unittest.mock
 import sre_taps
 from sre_taps import _sender, dify
 from sre_taps._values import MAX_ARGUMENTS, Bounded, arguments_of, plain
@@ -173,6 +173,55 @@ class Senders(unittest.TestCase):
             self.assertTrue(sre_taps.flush(10))
         found = [(event["event"], event.get("data")) for event in server.events]
         self.assertEqual(found, [("node_started", data), ("node_retry", data), ("error", None)])
+
+
+@unittest.skipUnless(importlib.util.find_spec("autogen_agentchat"), "AutoGen is not installed")
+class AutoGen(unittest.TestCase):
+    def test_a_team_that_is_tapped_twice_counts_once_and_keeps_its_run(self):
+        from autogen_agentchat.agents import BaseChatAgent
+        from autogen_agentchat.base import Response
+        from autogen_agentchat.messages import TextMessage
+        import sre_taps.autogen
+
+        class Agent(BaseChatAgent):
+            produced_message_types = (TextMessage,)
+
+            async def on_messages(self, messages, cancellation_token):
+                return Response(chat_message=TextMessage(content="whole", source=self.name))
+
+            async def on_messages_stream(self, messages, cancellation_token):
+                yield Response(chat_message=TextMessage(content="streamed", source=self.name))
+
+            async def on_reset(self, cancellation_token):
+                pass
+
+        async def answers(agent):
+            streamed = [message async for message in agent.run_stream(task="hello")]
+            return (await agent.run(task="hello")).messages[-1].content, streamed[-1].messages[-1].content
+
+        with receiver() as server:
+            agent = Agent("support", "")
+            for _ in range(2):
+                sre_taps.autogen.tap(agent, url=server.address)
+            self.assertEqual(asyncio.run(answers(agent)), ("whole", "streamed"))
+            self.assertTrue(sre_taps.flush(10))
+        kinds = [event["type"] for event in server.events]
+        self.assertEqual(kinds, ["conversation_start", "TextMessage", "TextMessage", "TaskResult"] * 2)
+
+    def test_the_log_keeps_the_level_that_is_set_later(self):
+        from autogen_core import EVENT_LOGGER_NAME
+        import sre_taps.autogen
+
+        sre_taps.autogen._tap_log()
+        log, shown = logging.getLogger(EVENT_LOGGER_NAME), []
+        handler = logging.Handler()
+        handler.emit = lambda record: shown.append(record.msg)
+        log.addHandler(handler)
+        log.info("before")
+        log.setLevel(logging.INFO)
+        log.info("after")
+        log.removeHandler(handler)
+        self.assertEqual(shown, ["after"])
 
 
 if __name__ == "__main__":
