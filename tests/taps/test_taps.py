@@ -224,5 +224,30 @@ class AutoGen(unittest.TestCase):
         self.assertEqual(shown, ["after"])
 
 
+@unittest.skipUnless(importlib.util.find_spec("semantic_kernel"), "Semantic Kernel is not installed")
+class SemanticKernel(unittest.TestCase):
+    def test_two_agents_of_one_kernel_have_a_task_each(self):
+        from semantic_kernel import Kernel
+        from semantic_kernel.agents import ChatCompletionAgent
+        from semantic_kernel.connectors.ai.chat_completion_client_base import ChatCompletionClientBase
+        from semantic_kernel.contents import ChatMessageContent
+        import sre_taps.semantic_kernel
+
+        class Service(ChatCompletionClientBase):
+            async def _inner_get_chat_message_contents(self, chat_history, settings):
+                return [ChatMessageContent(role="assistant", content="fine", metadata={"usage": {"prompt_tokens": 5}})]
+
+        with receiver() as server:
+            kernel = Kernel(services=[Service(ai_model_id="m", service_id="default")])
+            agents = [ChatCompletionAgent(kernel=kernel, name=name) for name in ("a", "b")]
+            for agent in agents * 2:
+                sre_taps.semantic_kernel.tap(agent, url=server.address)
+            for agent in agents:
+                asyncio.run(agent.get_response("hello"))
+            self.assertTrue(sre_taps.flush(10))
+        found = [event.get("kernel") or event["event"] for event in server.events]
+        self.assertEqual(found, ["a", "model_call", "kernel_end", "b", "model_call", "kernel_end"])
+
+
 if __name__ == "__main__":
     unittest.main()
