@@ -30,6 +30,8 @@ const QUIET: [(&str, &str); 5] = [
     ("CREWAI_TRACING_ENABLED", "false"),
     ("OTEL_SDK_DISABLED", "false"),
 ];
+/// The variable of OpenTelemetry's exporters that says where the service is.
+const OTLP_URL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/taps");
 
 /// Returns the model's response: a tool call if the prompt asks for one, an error if it asks to fail, a rate limit at the first
@@ -120,11 +122,11 @@ async fn until_objective(service: &Server, expected: &Value) {
     }
 }
 
-/// Runs an agent with a tap, and waits until the service's totals are as expected.
-async fn run_with_tap(mut agent: Command, path: &str, expected: Value) {
+/// Runs an agent with OpenTelemetry, and waits until the service's totals are as expected.
+async fn run_with_opentelemetry(mut agent: Command, expected: Value) {
     let folder = tempfile::tempdir().unwrap();
     let service = start_service(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
-    agent.env("MODEL_URL", model_server().await).env("SRE_URL", format!("{}{path}", service.url()));
+    agent.env("MODEL_URL", model_server().await).env(OTLP_URL, service.url());
     agent.envs(QUIET);
     let output: Output = tokio::task::spawn_blocking(move || agent.output().unwrap()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -239,6 +241,14 @@ async fn semantic_kernel() {
     run_with_python_tap(agent, scenario()).await;
 }
 
+/// Runs the tests in Python, of which those of a framework are skipped without it.
+#[test]
+fn a_tap_neither_fails_nor_delays_an_agent() {
+    let Some(mut tests) = python("os", "test_taps.py", "taps: test_taps.py") else { return };
+    let output = tests.envs(QUIET).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_without_a_framework() {
     let Some(agent) = python("os", "plain_agent.py", "taps: an_agent_without_a_framework") else { return };
@@ -285,14 +295,14 @@ async fn dify() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_opentelemetry() {
     let Some(agent) = python("opentelemetry.sdk", "otel_agent.py", "taps: plain_opentelemetry") else { return };
-    run_with_tap(agent, "/v1/traces", without_tools()).await;
+    run_with_opentelemetry(agent, without_tools()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opentelemetry_over_grpc() {
     let module = "opentelemetry.exporter.otlp.proto.grpc";
     let Some(agent) = python(module, "otel_grpc_agent.py", "taps: opentelemetry_over_grpc") else { return };
-    run_with_tap(agent, "", without_tools()).await;
+    run_with_opentelemetry(agent, without_tools()).await;
 }
 
 /// Returns the agent of the Vercel AI SDK with its tap.
@@ -314,5 +324,5 @@ fn vercel_agent(test: &str) -> Option<Command> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vercel_ai_sdk() {
     let Some(agent) = vercel_agent("taps: vercel_ai_sdk") else { return };
-    run_with_tap(agent, "/v1/traces", with_a_tool()).await;
+    run_with_opentelemetry(agent, with_a_tool()).await;
 }

@@ -1,5 +1,4 @@
 """The same as otel_agent.py, by OTLP/gRPC."""
-import os
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -9,7 +8,7 @@ from opentelemetry.trace import Status, StatusCode
 from grpc import Compression
 
 provider = TracerProvider(resource=Resource.create({"service.name": "support"}))
-exporter = OTLPSpanExporter(endpoint=os.environ["SRE_URL"], insecure=True, compression=Compression.Gzip)
+exporter = OTLPSpanExporter(insecure=True, compression=Compression.Gzip)
 provider.add_span_processor(BatchSpanProcessor(exporter))
 tracer = provider.get_tracer("support")
 for question in ["hello", "hello again", "and again", "#fail"]:

@@ -8,6 +8,9 @@ def task(run_id):
     for event in ["on_chain_start", "on_chain_end"]:
         sender.put({"event": event, "run_id": run_id, "name": "support", "parent_ids": [], "data": {}})
 
+def lost():
+    raise ValueError("no event")
+
 def wait():
     while not sender.flush():
         pass
@@ -20,15 +23,11 @@ if sys.argv[1] == "wait":
         wait()
         os._exit(0)
     print("queued", flush=True)
-    circular = []
-    circular.append(circular)
-    sender.put({"event": "circular", "data": circular})
+    sender.forward(lost)
     wait()
     sys.exit(os.waitpid(child, 0)[1])
 
-circular = []
-circular.append(circular)
-sender.put({"event": "circular", "data": circular})
+sender.forward(lost)
 for _ in range(20):
     sender.put({"event": "large", "data": "x" * 1_000_000})
 print(sender.waiting, "of 20 events wait;", sender)

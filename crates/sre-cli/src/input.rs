@@ -30,6 +30,9 @@ const LONG_INPUT: u64 = 16 << 20;
 /// Maximum number of malformed lines that are reported one by one.
 const MAX_REPORTED: u64 = 20;
 
+/// What some editors and shells write before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The number of bytes of an input, at least, from which its format is detected, unless it has that many lines before.
 const START_BYTES: usize = 64 << 10;
 const START_LINES: usize = 16;
@@ -98,12 +101,19 @@ pub(crate) fn formats() -> impl TypedValueParser<Value = InputFormat> {
     PossibleValuesParser::new(values).map(|name| name.parse().map_or(InputFormat::Auto, InputFormat::Named))
 }
 
+/// Opens an input, after its byte order mark if it has one.
 fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin().lock()));
+    let mut source: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = open_file(path).with_context(|| format!("cannot read {}", name(path)))?;
+        Box::new(BufReader::with_capacity(1 << 18, file))
+    };
+    let start = source.fill_buf().with_context(|| format!("cannot read {}", name(path)))?;
+    if start.starts_with(BYTE_ORDER_MARK) {
+        source.consume(BYTE_ORDER_MARK.len());
     }
-    let file = open_file(path).with_context(|| format!("cannot read {}", name(path)))?;
-    Ok(Box::new(BufReader::with_capacity(1 << 18, file)))
+    Ok(source)
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

@@ -164,6 +164,12 @@ fn malformed_lines_are_reported_and_skipped_unless_strict() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let (code, json, stderr) = check(SLO, &format!("\u{feff}{}", tasks(2, 0)), &[]);
+    assert_eq!((code, &json["input"]["skipped"], &json["totals"]["tasks"]), (0, &0.into(), &2.into()), "{stderr}");
+}
+
+#[test]
 fn unknown_events_are_counted_without_creating_an_agent() {
     let lines = format!("{}{{\"event\":\"moon_landing\",\"time\":1790000000}}\n", tasks(2, 0));
     let (code, json, _) = check(SLO, &lines, &[]);

@@ -1,15 +1,12 @@
-"""Sends plain OpenTelemetry spans to `sre serve`, by the GenAI conventions."""
-import os
+"""Sends plain OpenTelemetry spans to `sre serve`, by the GenAI conventions, to http://localhost:4318 or `OTEL_EXPORTER_OTLP_ENDPOINT`."""
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-URL = os.environ.get("SRE_URL", "http://127.0.0.1:4318/v1/traces")
-
 provider = TracerProvider(resource=Resource.create({"service.name": "support"}))
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=URL)))
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 trace.set_tracer_provider(provider)
 tracer = trace.get_tracer("support")
 

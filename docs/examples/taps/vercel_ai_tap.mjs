@@ -6,7 +6,7 @@ import { NodeSDK } from "@opentelemetry/sdk-node";
 import { registerTelemetry } from "ai";
 
 process.env.OTEL_LOG_LEVEL ??= "warn"; // Reports spans that are lost.
-const traceExporter = new OTLPTraceExporter({ url: process.env.SRE_URL ?? "http://127.0.0.1:4318/v1/traces" });
+const traceExporter = new OTLPTraceExporter(); // To http://localhost:4318, or OTEL_EXPORTER_OTLP_ENDPOINT.
 const sdk = new NodeSDK({ serviceName: "support", traceExporter });
 sdk.start();
 registerTelemetry(new OpenTelemetry());

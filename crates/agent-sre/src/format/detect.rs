@@ -36,7 +36,7 @@ pub enum UndetectedFormat {
 
 impl Format {
     /// Detects the format of an input by its first records, one a line, or by the start of a protobuf body. A line that is cut
-    /// off is ignored.
+    /// off and a byte order mark are ignored.
     ///
     /// Returns an error, which says what was found, if no format or more than one recognises the records.
     ///
@@ -47,6 +47,7 @@ impl Format {
     /// assert!(Format::detect(br#"{"sound":"moo"}"#).unwrap_err().to_string().starts_with("found the fields sound,"));
     /// ```
     pub fn detect(start: &[u8]) -> Result<Self, UndetectedFormat> {
+        let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
         let recognised: Vec<BTreeSet<Self>> = records(start).map(|record| record.formats()).collect();
         let known: Vec<_> = recognised.into_iter().filter(|formats| !formats.is_empty()).collect();
         let of_all = |format: &Self| known.iter().all(|formats| formats.contains(format));
@@ -147,6 +148,12 @@ mod tests {
         assert!(error("time,agent\n1,a\n").starts_with("found `time,agent`, expected"));
         let long = error(&format!(r#"{{"{}":1}}"#, "é".repeat(500)));
         assert!(long.len() < 500 && long.contains('…'), "{long}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored() {
+        let input = "\u{feff}{\"event\":\"heartbeat\",\"time\":1790000000,\"agent\":\"support\"}\n";
+        assert_eq!(Format::detect(input.as_bytes()).unwrap().as_str(), "sre");
     }
 
     #[test]

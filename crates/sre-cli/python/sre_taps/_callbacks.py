@@ -1,6 +1,8 @@
 """The callbacks of LangChain, which LangGraph calls, too."""
 import contextvars
 
+from ._values import Bounded, text_of
+
 CALLBACKS = [f"on_{kind}_{stage}" for kind in ("chain", "tool", "retriever", "llm") for stage in ("start", "end", "error")]
 CALLBACKS += ["on_chat_model_start", "on_llm_new_token"]
 
@@ -29,17 +31,17 @@ class _Filter:
     """Leaves out the tokens of a model call after the first, and exceptions that are no failures."""
 
     def __init__(self, convert):
-        self.convert, self._silent = convert, set()
+        self.convert, self._silent = convert, Bounded()
 
     def __call__(self, name, arguments, run_id, parent_run_id, fields):
         if name in ("on_chat_model_start", "on_llm_start"):
-            self._silent.add(run_id)
+            self._silent[run_id] = True
         elif name == "on_llm_new_token":
             if run_id not in self._silent:
                 return None
-            self._silent.discard(run_id)
+            self._silent.pop(run_id, None)
         elif name in ("on_llm_end", "on_llm_error"):
-            self._silent.discard(run_id)
+            self._silent.pop(run_id, None)
         if name.endswith("_error") and _is_control_flow(arguments[0]):
             name, arguments = name.replace("_error", "_end"), (None,)
         return self.convert(name, arguments, str(run_id), parent_run_id and str(parent_run_id), fields)
@@ -64,7 +66,7 @@ def metadata_of(fields):
 
 def error_of(error):
     """Returns an exception as LangChain's own serialization has it."""
-    return {"error_type": type(error).__name__, "message": str(error)}
+    return {"error_type": type(error).__name__, "message": text_of(error)}
 
 
 def message_of(result):

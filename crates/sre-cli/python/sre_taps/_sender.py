@@ -1,7 +1,9 @@
 """Sends events to `sre serve` from a background thread."""
 import atexit
 import collections
+import encodings.idna  # Imported by the first request otherwise: a fork in that moment would leave the import's lock held.
 import functools
+import ipaddress
 import json
 import logging
 import os
@@ -13,13 +15,16 @@ import urllib.parse
 import urllib.request
 import uuid
 
+from ._values import plain, text_of
+
 LOG = logging.getLogger("sre_taps")
 DEFAULT_URL = "http://127.0.0.1:4318"
 # What waits until the service has accepted it. Further events are lost, and counted.
 MAX_BYTES = 15_000_000
 MAX_EVENTS = 100_000
-# Of one request.
+# Of one request, and of its answer.
 MAX_BATCH_BYTES = 1_000_000
+MAX_ANSWER_BYTES = 1_000_000
 # In seconds.
 REQUEST_TIMEOUT = 10
 FLUSH_TIMEOUT = 2
@@ -35,9 +40,11 @@ class Sender:
         self.format, self.before_flush = format, None
         self.agent = agent or os.environ.get("SRE_AGENT") or None
         base = url or os.environ.get("SRE_URL") or DEFAULT_URL
+        base = base if "://" in base else f"http://{base}"
         self._token = (token or os.environ.get("SRE_TOKEN") or "").strip()
-        self._url, self._opener = f"{base.rstrip('/')}/v1/events/{format}", urllib.request.build_opener(_NoRedirects)
-        self._invalid = _why_invalid(base, self._token)
+        self._url, self._invalid = f"{base.rstrip('/')}/v1/events/{format}", _why_invalid(base, self._token)
+        without_proxy = [urllib.request.ProxyHandler({})] if not self._invalid and _is_loopback(base) else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *without_proxy)
         self._reset()
         if hasattr(os, "register_at_fork"):
             # Threads do not outlive a fork, and what waits belongs to the parent.
@@ -74,7 +81,7 @@ class Sender:
     def put(self, event):
         """Adds an event to the queue. Does not wait, and does not raise."""
         try:
-            line = json.dumps({"time": time.time(), **event}, default=_plain, skipkeys=True).encode()
+            line = json.dumps(plain({"time": time.time(), **event})).encode()
             with self._changed:
                 if self._bytes + len(line) > MAX_BYTES or len(self._events) == MAX_EVENTS:
                     raise OverflowError("the queue is full")
@@ -101,7 +108,7 @@ class Sender:
             self._hurry.clear()
 
     def _run(self):
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._send_batches, name="sre_taps", daemon=True)
             self._thread.start()
 
@@ -149,7 +156,8 @@ class Sender:
             wait = delay
             try:
                 request = urllib.request.Request(self._url, body, headers)
-                return self._opener.open(request, timeout=REQUEST_TIMEOUT).close()
+                with self._opener.open(request, timeout=REQUEST_TIMEOUT) as response:
+                    return self._count_rejected(response)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code < 500 and error.code not in TEMPORARY:
@@ -166,6 +174,18 @@ class Sender:
                 time.sleep(0.1)
             delay = min(delay * 2, LAST_RETRY)
 
+    def _count_rejected(self, response):
+        """Counts the events that the service could not read as lost. It has counted them itself."""
+        try:
+            answer = json.loads(response.read(MAX_ANSWER_BYTES))
+            count, errors = answer.get("rejected") or 0, answer.get("errors") or [{}]
+        except Exception:  # The answer is not that of the service, or breaks off; the events were accepted.
+            return
+        if count:
+            with self._changed:
+                self._lost_reported += count
+            self._lose(count, f"rejected by the service: {errors[0].get('error')}")
+
     def _lose(self, count, reason):
         with self._changed:
             self._lost += count
@@ -175,7 +195,7 @@ class Sender:
         """Logs the first reason. The number of lost events is logged at exit."""
         if what not in self._logged:
             self._logged.add(what)
-            LOG.warning("%s: %s", what, reason)
+            warn("%s: %s", what, text_of(reason))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -203,10 +223,21 @@ def _retry_after(error):
         return 0
 
 
-def _plain(value):
-    """Returns what JSON can hold of a value that is none of its own."""
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json") if dump else str(value)
+def _is_loopback(url):
+    """Returns whether a URL is of this machine, which no proxy reaches."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def warn(message, *arguments):
+    """Logs a warning. An exception of a handler does not reach the agent."""
+    try:
+        LOG.warning(message, *arguments)
+    except Exception:
+        pass
 
 
 SENDERS = []
@@ -220,7 +251,23 @@ def sender(format, url=None, token=None, agent=None):
     return created
 
 
-def flush(timeout=FLUSH_TIMEOUT):
+def install_once(install):
+    """Returns `install`, which takes a sender, so that a process runs it once. Another sender later is ignored with a warning."""
+    installed, lock = [], threading.Lock()
+
+    @functools.wraps(install)
+    def once(events):
+        with lock:
+            if not installed:
+                install(events)
+                installed.append(events)
+            elif installed[0] is not events:
+                warn("%s: the tap is installed already; other settings are ignored", events.format)
+
+    return once
+
+
+def flush(timeout: float = FLUSH_TIMEOUT) -> bool:
     """Waits until all taps have sent their events, for `timeout` seconds at most. Returns whether they have.
 
     A process that is frozen between requests, as in AWS Lambda, calls it at the end of each. At exit it is called by itself."""
@@ -228,7 +275,7 @@ def flush(timeout=FLUSH_TIMEOUT):
     return all([each.flush(max(0, deadline - time.monotonic())) for each in SENDERS])
 
 
-def lost():
+def lost() -> int:
     """Returns how many events all taps of this process have lost."""
     return sum(each.lost for each in SENDERS)
 
@@ -238,13 +285,10 @@ def _close():
     flush()
     count = lost() + sum(each.waiting for each in SENDERS)
     if count:
-        LOG.warning("%d events lost", count)
+        warn("%d events lost", count)
 
 
 def error_of(error):
     """Returns an exception as the text of an event."""
-    try:
-        message = str(error)
-    except Exception:
-        message = ""
+    message = text_of(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -4,9 +4,13 @@ import hashlib
 import json
 import os
 import time
+from decimal import Decimal
+from typing import Any, Optional, TypeVar, Union
 
 from ._sender import error_of, sender
+from ._values import arguments_of, text_of
 
+T = TypeVar("T")
 _CURRENT = contextvars.ContextVar("sre_taps_span", default=None)
 
 
@@ -14,13 +18,13 @@ class _Span:
     """What happens inside a `with` block. Blocks nest, also across `await`."""
 
     def __init__(self):
-        self.error = None
+        self.error = self._started = None
 
-    def fail(self, error):
+    def fail(self, error: Any) -> None:
         """Marks it as failed without an exception."""
-        self.error = str(error)
+        self.error = text_of(error)
 
-    def __enter__(self):
+    def __enter__(self: T) -> T:
         outer = self._outer = _CURRENT.get()
         self.trace_id, self.span_id = outer.trace_id if outer else os.urandom(16).hex(), os.urandom(8).hex()
         self._ids = {"trace_id": self.trace_id, "span_id": self.span_id}
@@ -50,7 +54,9 @@ class task(_Span):
 
     A task inside another one is a task of its own in the same trace, as of an agent that another one calls."""
 
-    def __init__(self, agent=None, name=None, url=None, token=None):
+    def __init__(
+        self, agent: Optional[str] = None, name: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None
+    ):
         super().__init__()
         self.sender = sender("sre", url, token)
         self.agent, self._name = agent or self.sender.agent or "default", name
@@ -81,18 +87,15 @@ class tool_call(_Call):
 
     _event = "tool_call"
 
-    def __init__(self, tool, arguments=None, attempt=None, operation_id=None):
+    def __init__(self, tool: str, arguments: Any = None, attempt: Optional[int] = None, operation_id: Optional[str] = None):
         super().__init__()
-        self._fields = {"tool": tool, "attempt": attempt, "operation_id": operation_id}
+        self._fields = {"tool": text_of(tool or "unknown"), "attempt": attempt, "operation_id": operation_id}
         if arguments is not None:
             self._fields["arguments_hash"] = _hash_of(arguments)
 
 
 def _hash_of(arguments):
-    try:
-        canonical = json.dumps(arguments, sort_keys=True, default=str)
-    except (TypeError, ValueError):  # Keys of several types, or a circle.
-        return None
+    canonical = json.dumps(arguments_of(arguments), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -103,16 +106,29 @@ class llm_call(_Call):
 
     _event = "llm_call"
 
-    def __init__(self, model, provider=None, attempt=None, operation_id=None):
+    def __init__(
+        self, model: str, provider: Optional[str] = None, attempt: Optional[int] = None, operation_id: Optional[str] = None
+    ):
         super().__init__()
         self._fields = {"model": model, "provider": provider, "attempt": attempt, "operation_id": operation_id}
 
-    def usage(self, input_tokens=0, output_tokens=0, cached_input_tokens=0, cost_usd=None):
-        """Sets the tokens of the call, of which the cached ones are part of the input, and its cost in dollars."""
-        self._fields.update(input_tokens=input_tokens, output_tokens=output_tokens, cached_input_tokens=cached_input_tokens)
-        if cost_usd is not None:
-            self._fields["cost_usd"] = str(cost_usd)
+    def usage(
+        self,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cached_input_tokens: int = 0,
+        cost_usd: Union[float, Decimal, str, None] = None,
+    ) -> None:
+        """Sets the tokens of the call, of which the cached ones are part of the input, and its cost in dollars.
 
-    def first_token(self):
+        `None` is 0 tokens, and a cost that is no number is left out."""
+        tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cached_input_tokens": cached_input_tokens}
+        self._fields.update({name: 0 if count is None else count for name, count in tokens.items()})
+        cost = text_of(cost_usd)
+        if cost[:1].isdigit():
+            self._fields["cost_usd"] = cost
+
+    def first_token(self) -> None:
         """Marks the arrival of the first token of a streamed answer."""
-        self._fields.setdefault("first_token_ms", (time.monotonic() - self._started) * 1000)
+        if self._started is not None:
+            self._fields.setdefault("first_token_ms", (time.monotonic() - self._started) * 1000)

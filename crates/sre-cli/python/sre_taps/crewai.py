@@ -1,7 +1,8 @@
 """Forwards the events of CrewAI's event bus."""
-import functools
+from typing import Optional
 
-from ._sender import sender
+from ._sender import install_once, sender
+from ._values import Bounded, arguments_of
 
 _EVENTS = (
     "CrewKickoffStartedEvent CrewKickoffCompletedEvent CrewKickoffFailedEvent TaskStartedEvent TaskCompletedEvent TaskFailedEvent "
@@ -14,17 +15,19 @@ _FIELDS = (
 ).split()
 
 
-def tap(agent=None, url=None, token=None):
-    """Adds handlers to the event bus. A kickoff of a crew is a task of `agent`, or of an agent with the name of the crew."""
+def tap(agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None) -> None:
+    """Adds handlers to the event bus. A kickoff of a crew is a task of `agent`, or of an agent with the name of the crew.
+
+    A process installs it once: a later call with other settings is ignored with a warning."""
     _install(sender("crewai", url, token, agent))
 
 
-@functools.lru_cache(maxsize=None)
+@install_once
 def _install(events):
     import crewai.events
     from crewai.events import crewai_event_bus
 
-    streamed = set()
+    streamed = Bounded()
 
     # The bus runs asynchronous handlers in order, and synchronous ones in a pool of threads.
     async def handle(source, event):
@@ -39,13 +42,14 @@ def _install(events):
 
 def _line(event, agent, streamed):
     line = {name: getattr(event, name, None) for name in _FIELDS}
+    line["tool_args"] = arguments_of(line["tool_args"])
     if line["type"] == "llm_stream_chunk":
         # Only the first part of an answer is used.
         if line["call_id"] in streamed:
             return None
-        streamed.add(line["call_id"])
+        streamed[line["call_id"]] = True
     elif line["type"] in ("llm_call_completed", "llm_call_failed"):
-        streamed.discard(line["call_id"])
+        streamed.pop(line["call_id"], None)
     if agent and line["type"] == "crew_kickoff_started":
         line["agent"] = agent
     line["time"] = event.timestamp.timestamp()

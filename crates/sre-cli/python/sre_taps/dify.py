@@ -1,9 +1,27 @@
 """Forwards the events of Dify workflows from the stream of their API."""
 import json
+from typing import AsyncIterable, AsyncIterator, Iterable, Iterator, Optional, TypeVar, overload
 
 from ._sender import error_of, sender
+from ._values import arguments_of
 
+_EVENTS = "workflow_started workflow_finished node_started node_retry node_finished error".split()
 _DATA = "id workflow_id node_type title status error elapsed_time created_at finished_at retry_index".split()
+
+
+T = TypeVar("T")
+
+
+@overload
+def tap(
+    lines: Iterable[T], agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None
+) -> Iterator[T]: ...
+
+
+@overload
+def tap(
+    lines: AsyncIterable[T], agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None
+) -> AsyncIterator[T]: ...
 
 
 def tap(lines, agent=None, url=None, token=None):
@@ -53,7 +71,7 @@ class _Stream:
     def _event(self, line):
         payload = _payload(line)
         event = payload.get("event")
-        if event not in ("workflow_started", "workflow_finished", "node_started", "node_finished", "error"):
+        if event not in _EVENTS:
             return None
         task = payload.get("task_id")
         self.open = None if event in ("workflow_finished", "error") else task
@@ -75,7 +93,7 @@ def _data(data):
     """Returns names, times, tokens and prices of a workflow or node, and the arguments of a tool."""
     kept = {key: data[key] for key in _DATA if data.get(key) is not None}
     if data.get("node_type") == "tool":
-        kept["inputs"] = data.get("inputs")
+        kept["inputs"] = arguments_of(data.get("inputs"))
     for part, keys in [
         ("process_data", ("model_name", "model_provider", "usage")),
         ("outputs", ("usage",)),

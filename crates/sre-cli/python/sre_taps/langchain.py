@@ -1,19 +1,23 @@
 """Forwards the callbacks of LangChain."""
 import functools
+from typing import Optional
 
 from . import _callbacks
-from ._sender import sender
+from ._sender import install_once, sender
+from ._values import arguments_of
 
 
-def tap(agent=None, url=None, token=None):
+def tap(agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None) -> None:
     """Forwards every run of a chain, agent, model, tool or retriever in this process.
 
     A run without a parent is a task of `agent`, or of an agent that is named after the chain. For graphs of LangGraph, use
-    `sre_taps.langgraph` instead; with both taps, runs count twice."""
+    `sre_taps.langgraph` instead; with both taps, runs count twice.
+
+    A process installs it once: a later call with other settings is ignored with a warning."""
     _install(sender("langchain", url, token, agent))
 
 
-@functools.lru_cache(maxsize=None)
+@install_once
 def _install(events):
     _callbacks.install(events, functools.partial(_line, events.agent))
 
@@ -25,7 +29,7 @@ def _line(agent, name, arguments, run_id, parent_run_id, fields):
         if parent_run_id is None and agent:
             line["agent"] = agent
         if name == "on_tool_start":
-            line.update(inputs=fields.get("inputs"), tool_call_id=fields.get("tool_call_id"))
+            line.update(inputs=arguments_of(fields.get("inputs")), tool_call_id=fields.get("tool_call_id"))
     elif name.endswith("_error"):
         line["args"] = [_callbacks.error_of(arguments[0])]
     elif name == "on_llm_end":

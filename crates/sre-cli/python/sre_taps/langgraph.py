@@ -1,22 +1,25 @@
 """Forwards the events of LangGraph, in the shape of `astream_events(version="v2")`."""
-import functools
+from typing import Optional
 
 from . import _callbacks
-from ._sender import sender
+from ._sender import install_once, sender
+from ._values import Bounded, arguments_of
 
 # Runs whose end is awaited. LangChain ends every run.
 _MAX_OPEN = 100_000
 
 
-def tap(agent=None, url=None, token=None):
+def tap(agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None) -> None:
     """Forwards every run of a graph in this process, however it is called: `invoke`, `ainvoke`, `stream`, `astream` or `batch`.
 
     A run is a task of `agent`, or of an agent with the name of the graph: `compile(name="support")`. An exception of the graph
-    is a failed task; an interrupt is none."""
+    is a failed task; an interrupt is none.
+
+    A process installs it once: a later call with other settings is ignored with a warning."""
     _install(sender("langgraph", url, token, agent))
 
 
-@functools.lru_cache(maxsize=None)
+@install_once
 def _install(events):
     _callbacks.install(events, _Runs(events.agent).event)
 
@@ -25,14 +28,12 @@ class _Runs:
     """The runs that have not ended, each with the ids of the runs around it, outermost first."""
 
     def __init__(self, agent):
-        self.agent, self.open = agent, {}
+        self.agent, self.open = agent, Bounded(_MAX_OPEN)
 
     def event(self, name, arguments, run_id, parent_run_id, fields):
         if name.endswith("_start"):
             around, _ = self.open.get(parent_run_id, ([], None))
             self.open[run_id] = ([*around, parent_run_id] if parent_run_id else [], name)
-            if len(self.open) > _MAX_OPEN:
-                self.open.pop(next(iter(self.open)), None)
         parents, started = self.open.get(run_id, ([], None))
         if name.endswith(("_end", "_error")):
             self.open.pop(run_id, None)
@@ -46,7 +47,7 @@ class _Runs:
 
 def _data(name, arguments, fields):
     if name == "on_tool_start":
-        return {"input": fields.get("inputs")}
+        return {"input": arguments_of(fields.get("inputs"))}
     if name == "on_tool_end":
         return {"output": _callbacks.tool_result_of(arguments[0])}
     if name.endswith("_error"):

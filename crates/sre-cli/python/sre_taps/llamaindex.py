@@ -1,7 +1,8 @@
 """Forwards the spans and events of LlamaIndex's instrumentation."""
-import functools
+from typing import Optional
 
-from ._sender import sender
+from ._sender import install_once, sender
+from ._values import Bounded, text_of
 
 _STARTS = ("LLMChatStartEvent", "LLMCompletionStartEvent")
 _PROGRESS = ("LLMChatInProgressEvent", "LLMCompletionInProgressEvent")
@@ -10,19 +11,21 @@ _DESCRIBE_TOOLS = ("step.output", "SpanDropEvent")
 _INPUT = "llamaindex.step.input_summary"
 
 
-def tap(agent=None, url=None, token=None):
+def tap(agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None) -> None:
     """Adds handlers to the root dispatcher. A run, query or chat is a task of `agent`, or of an agent with the name of its
-    class."""
+    class.
+
+    A process installs it once: a later call with other settings is ignored with a warning."""
     _install(sender("llamaindex", url, token, agent))
 
 
-@functools.lru_cache(maxsize=None)
+@install_once
 def _install(events):
     from llama_index.core.instrumentation import get_dispatcher
     from llama_index.core.instrumentation.event_handlers import BaseEventHandler
     from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 
-    silent = set()
+    silent = Bounded()
 
     class Events(BaseEventHandler):
         def handle(self, event, **_):
@@ -59,7 +62,7 @@ def _enter(id_, parent_id, agent):
 
 
 def _drop(id_, error):
-    return {"kind": "span_drop", "id": id_, "error": type(error).__name__, "message": str(error)}
+    return {"kind": "span_drop", "id": id_, "error": type(error).__name__, "message": text_of(error)}
 
 
 def _event(event, silent):
@@ -67,13 +70,13 @@ def _event(event, silent):
     name, span = event.class_name(), event.span_id
     line = {"kind": "event", "class_name": name, "span_id": span}
     if name in _STARTS:
-        silent.add(span)
+        silent[span] = True
         return {**line, "model_dict": {"model": (event.model_dict or {}).get("model")}}
     if name in _PROGRESS and span in silent:
-        silent.discard(span)
+        silent.pop(span, None)
         return line
     if name in _ENDS:
-        silent.discard(span)
+        silent.pop(span, None)
         return {**line, "response": _response(event.response)}
     if name in _DESCRIBE_TOOLS and _INPUT in event.tags:
         return {**line, "tags": {_INPUT: event.tags[_INPUT]}}

@@ -1,23 +1,26 @@
 """Forwards the traces of the OpenAI Agents SDK."""
-import functools
 import sys
+from typing import Optional
 
-from ._sender import error_of, sender
+from ._sender import error_of, install_once, sender
+from ._values import Bounded, arguments_of
 
 
-def tap(agent=None, url=None, token=None):
+def tap(agent: Optional[str] = None, url: Optional[str] = None, token: Optional[str] = None) -> None:
     """Adds a trace processor. A trace is a task of `agent`, or of an agent with the name of the workflow:
-    `RunConfig(workflow_name="support")`. Nothing is forwarded while tracing is disabled."""
+    `RunConfig(workflow_name="support")`. Nothing is forwarded while tracing is disabled.
+
+    A process installs it once: a later call with other settings is ignored with a warning."""
     _install(sender("openai-agents", url, token, agent))
 
 
-@functools.lru_cache(maxsize=None)
+@install_once
 def _install(events):
     from agents import add_trace_processor
     from agents.tracing import TracingProcessor
 
     # The exceptions inside whose handlers traces run.
-    handled = {}
+    handled = Bounded()
 
     class Processor(TracingProcessor):
         def on_trace_start(self, trace):
@@ -40,7 +43,7 @@ def _install(events):
             events.flush()
 
         def shutdown(self):
-            events.flush()
+            """Leaves the flush to the exit of the process, so that both together have one time limit."""
 
     add_trace_processor(Processor())
 
@@ -54,6 +57,8 @@ def _line(event, exported, agent=None):
         # Messages stay here; the arguments of a tool are its input.
         dropped = ("output", "mcp_data") if data.get("type") == "function" else ("output", "mcp_data", "input")
         line["span_data"] = {key: value for key, value in data.items() if key not in dropped}
+        if "input" in line["span_data"]:
+            line["span_data"]["input"] = arguments_of(data["input"])
     line.pop("metadata", None)
     return line
 

@@ -8,7 +8,7 @@ pub(super) struct Framework {
     pub(super) name: &'static str,
     /// Packages, in lower case with hyphens. Those of npm begin with `npm:`.
     packages: &'static [&'static str],
-    /// The module of its tap, and how it is called; `None` if it has OpenTelemetry instrumentation only.
+    /// The module of its tap, and the line that calls it; `None` if it has OpenTelemetry instrumentation only.
     pub(super) tap: Option<(&'static str, &'static str)>,
 }
 
@@ -16,9 +16,9 @@ const fn tapped(
     name: &'static str,
     packages: &'static [&'static str],
     module: &'static str,
-    call: &'static str,
+    line: &'static str,
 ) -> Framework {
-    Framework { name, packages, tap: Some((module, call)) }
+    Framework { name, packages, tap: Some((module, line)) }
 }
 
 const fn instrumented(name: &'static str, packages: &'static [&'static str]) -> Framework {
@@ -27,13 +27,23 @@ const fn instrumented(name: &'static str, packages: &'static [&'static str]) -> 
 
 /// The frameworks that are recognised. If a file names several, the first is used: LangChain is a part of many others.
 static FRAMEWORKS: [Framework; 18] = [
-    tapped("LangGraph", &["langgraph"], "langgraph", "tap()"),
-    tapped("CrewAI", &["crewai"], "crewai", "tap()"),
-    tapped("LlamaIndex", &["llama-index", "llama-index-core"], "llamaindex", "tap()"),
-    tapped("AutoGen", &["autogen-agentchat"], "autogen", "tap(team)"),
-    tapped("the OpenAI Agents SDK", &["openai-agents"], "openai_agents", "tap()"),
-    tapped("Semantic Kernel", &["semantic-kernel"], "semantic_kernel", "tap(kernel)"),
-    tapped("Dify", &["dify-client"], "dify", "tap(lines)"),
+    tapped("LangGraph", &["langgraph"], "langgraph", "sre_taps.langgraph.tap()"),
+    tapped("CrewAI", &["crewai"], "crewai", "sre_taps.crewai.tap()"),
+    tapped("LlamaIndex", &["llama-index", "llama-index-core"], "llamaindex", "sre_taps.llamaindex.tap()"),
+    tapped("AutoGen", &["autogen-agentchat"], "autogen", "sre_taps.autogen.tap(team)  # before its first run"),
+    tapped("the OpenAI Agents SDK", &["openai-agents"], "openai_agents", "sre_taps.openai_agents.tap()"),
+    tapped(
+        "Semantic Kernel",
+        &["semantic-kernel"],
+        "semantic_kernel",
+        "sre_taps.semantic_kernel.tap(kernel)  # once it has its services, before its first run",
+    ),
+    tapped(
+        "Dify",
+        &["dify-client"],
+        "dify",
+        "for line in sre_taps.dify.tap(lines): ...  # instead of `for line in lines`",
+    ),
     instrumented("Pydantic AI", &["pydantic-ai", "pydantic-ai-slim"]),
     instrumented("smolagents", &["smolagents"]),
     instrumented("Google ADK", &["google-adk"]),
@@ -42,7 +52,7 @@ static FRAMEWORKS: [Framework; 18] = [
     instrumented("Haystack", &["haystack-ai"]),
     instrumented("Microsoft Agent Framework", &["agent-framework", "agent-framework-core"]),
     instrumented("the Claude Agent SDK", &["claude-agent-sdk", "npm:@anthropic-ai/claude-agent-sdk"]),
-    tapped("LangChain", &["langchain", "langchain-core"], "langchain", "tap()"),
+    tapped("LangChain", &["langchain", "langchain-core"], "langchain", "sre_taps.langchain.tap()"),
     instrumented("the Vercel AI SDK", &["npm:ai"]),
     instrumented(
         "a framework in JavaScript",
@@ -52,16 +62,20 @@ static FRAMEWORKS: [Framework; 18] = [
 
 /// The files that name the packages of a project: those that people write first, because a lock file also names the packages
 /// that others depend on.
-const FILES: [&str; 9] = [
+const FILES: [&str; 13] = [
     "pyproject.toml",
     "Pipfile",
     "package.json",
     "requirements*.txt",
     "uv.lock",
     "poetry.lock",
+    "pdm.lock",
+    "pylock.toml",
     "Pipfile.lock",
     "package-lock.json",
     "pnpm-lock.yaml",
+    "yarn.lock",
+    "bun.lock",
 ];
 
 /// Returns the frameworks of the first file in a folder that names one, and the name of the file.
@@ -102,13 +116,18 @@ fn packages(file: &str, text: &str) -> Vec<String> {
             let names = dependencies.into_iter().flatten().flat_map(|packages| packages.keys());
             names.map(|name| format!("npm:{}", name.rsplit("node_modules/").next().unwrap_or(name))).collect()
         }
-        "pnpm-lock.yaml" => {
-            // As in `'@openai/agents@0.1.0':` or `ai@5.0.0:`.
-            let names = text.lines().filter_map(|line| line.trim().trim_matches(['\'', ':']).rsplit_once('@'));
-            names.map(|(name, _)| format!("npm:{name}")).collect()
+        "pnpm-lock.yaml" | "yarn.lock" | "bun.lock" => {
+            text.lines().filter_map(locked).map(|name| format!("npm:{name}")).collect()
         }
         _ => text.lines().filter(|line| !is_description(file, line)).flat_map(words).collect(),
     }
+}
+
+/// Returns the package of a line such as `'@openai/agents@0.1.0':`, `ai@^5.0.0, ai@^5.1.0:` or `"ai": ["ai@5.0.0", …]`.
+fn locked(line: &str) -> Option<&str> {
+    let versions = line.split_once(": [").map_or(line, |(_, versions)| versions);
+    let first = versions.split(',').next()?;
+    first.trim().trim_matches(['\'', '"', ':']).rsplit_once('@').map(|(name, _)| name)
 }
 
 fn is_description(file: &str, line: &str) -> bool {

@@ -54,12 +54,13 @@ fn names(frameworks: &[&Framework]) -> String {
 }
 
 /// Returns the lines that connect an agent by its framework's tap.
-fn tap((module, call): (&str, &str)) -> String {
+fn tap((module, line): (&str, &str)) -> String {
     format!(
-        "Install the tap where the agent runs, and add its lines before the agent starts:\n\n    \
-         pip install agent-sre-taps\n\n    \
+        "Install the tap where the agent runs, from a checkout of agent-sre or the wheel of `cargo xtask dist`, and add its lines\n\
+         before the agent starts:\n\n    \
+         pip install ./crates/sre-cli\n\n    \
          import sre_taps.{module}\n    \
-         sre_taps.{module}.{call}\n"
+         {line}\n"
     )
 }
 
