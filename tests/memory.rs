@@ -78,7 +78,7 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
         ("percentile", |window| Box::new(ResponseLatency::over(100.0, 0.95, window).unwrap()), PERCENTILE),
     ];
     // The longest window, and alerts over the shortest, need the most buckets.
-    let fast = BurnPolicy::new(vec![BurnThreshold::new(2.0, Severity::Warning, "240ms".parse().unwrap())]);
+    let fast = BurnPolicy::new(vec![BurnThreshold::new(2.0, Severity::Warning, "12s".parse().unwrap())]);
     for (window, policy) in [
         (Window::MONTH, BurnPolicy::standard()),
         (Window::days(90), BurnPolicy::sre_workbook()),

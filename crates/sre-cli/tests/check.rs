@@ -410,9 +410,9 @@ fn the_reasons_for_a_status_are_under_the_headline() {
 
     // The objective's own budget names its indicator, too.
     let printed = text(&sre(&arguments, &tasks(300, 100)).stdout);
-    let second = printed.lines().nth(1).unwrap_or_default();
+    let third = printed.lines().nth(2).unwrap_or_default();
     assert!(
-        second.starts_with("  warning: task_success_rate: burn rate 2.5 over 1h and 5m, at least 2: 100 of 400 bad"),
+        third.starts_with("  warning: task_success_rate: burn rate 2.5 over 1h and 5m, at least 2: 100 of 400 bad"),
         "{printed}"
     );
     assert!(printed.contains("overspent by 150 % (task_success_rate)"), "{printed}");

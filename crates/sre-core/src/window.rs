@@ -45,7 +45,7 @@ impl Window {
     /// Seven days.
     pub const WEEK: Self = Self::days(7);
     /// The shortest window over which good and bad events are counted exactly, to 1 % of its length.
-    pub const SHORTEST_COUNTED: Self = Self(Duration::from_millis(20));
+    pub const SHORTEST_COUNTED: Self = Self(Duration::from_secs(1));
     /// Thirty days.
     pub const MONTH: Self = Self::days(30);
 

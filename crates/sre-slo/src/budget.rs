@@ -141,7 +141,7 @@ impl ErrorBudget {
         }
         let (shortest, longest) = config.windows();
         if shortest < Window::SHORTEST_COUNTED {
-            let expected = "at least 20ms, also of an alert's short window, a twelfth of its window";
+            let expected = "at least 1s, also of an alert's short window, a twelfth of its window";
             return Err(InvalidBudget { field: "window", found: shortest.to_string(), expected });
         }
         Ok(Self {

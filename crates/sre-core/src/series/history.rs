@@ -40,7 +40,7 @@ const SPAN: i64 = 104;
 /// Width of the finest buckets, unless a shorter window needs finer ones.
 const RESOLUTION: Duration = Duration::from_secs(1);
 /// The least width of a bucket, for [`Window::SHORTEST_COUNTED`].
-const FINEST: Duration = Duration::from_micros(400);
+const FINEST: Duration = Duration::from_millis(20);
 
 impl History {
     /// Creates an empty history for windows from `shortest`, if that is below 50 s, up to `longest`, and at least up to 31 days.
