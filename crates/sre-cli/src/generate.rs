@@ -14,7 +14,9 @@ pub(crate) struct Args {
 }
 
 /// Writes the completions of every shell and the manual pages of a command.
-pub(crate) fn run(args: &Args, mut command: clap::Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, command: clap::Command) -> anyhow::Result<ExitCode> {
+    // `help` would have a page for every command again.
+    let mut command = command.disable_help_subcommand(true);
     let written = || {
         std::fs::create_dir_all(&args.folder)?;
         for shell in Shell::value_variants() {
