@@ -41,7 +41,7 @@ pub struct OutboxLimits {
     pub queue_events: usize,
     /// Maximum size of the events in memory, approximately, in bytes; 32 MiB.
     pub queue_bytes: usize,
-    /// Maximum number of metrics and snapshots in memory; 65,536. Those that cannot be sent wait. Beyond this, every second
+    /// Maximum number of metrics and snapshots in memory; 65,536. They wait here during an outage. Beyond this, every second
     /// reading is dropped and counted, and the interval doubles until the backend is back, so that a long outage leaves fewer
     /// points, but no gap. They are not written to the spool: their number does not depend on the traffic, and after a restart
     /// the totals are in the next reading.
