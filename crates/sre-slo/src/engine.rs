@@ -1,14 +1,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
+use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Collect, Metric, Observe, Persist, Signal, SloSnapshot, Snapshot, StateError, StateReader, StateWriter,
     Timestamp,
 };
 
+use crate::slo::{end_of_removed, open_incident, signals_of};
 use crate::{BuildError, SliRegistry, Slo, SloSpec};
 
 /// The objectives of all agents. A spec without a service is instantiated for each agent seen, a composite one once over all agents.
@@ -30,6 +32,8 @@ pub struct SloEngine {
     agents: RwLock<Agents>,
     /// The composite objectives over all agents.
     composites: Objectives,
+    /// The incidents of objectives that exist no more, which the next evaluation ends.
+    orphaned: Mutex<Vec<Signal>>,
 }
 
 type Objectives = Arc<[Slo]>;
@@ -84,7 +88,14 @@ impl SloEngine {
         }
         let over_all = specs.iter().filter(|spec| is_over_all(spec));
         let composites = over_all.map(|spec| Slo::from_specs(spec, &specs, "", &registry)).collect::<Result<_, _>>()?;
-        let engine = Self { specs, registry, max_agents: 1_000, agents: RwLock::default(), composites };
+        let engine = Self {
+            specs,
+            registry,
+            max_agents: 1_000,
+            agents: RwLock::default(),
+            composites,
+            orphaned: Mutex::default(),
+        };
         for spec in &engine.specs {
             if let Some(service) = spec.service() {
                 engine.objectives_of(service);
@@ -172,8 +183,9 @@ impl SloEngine {
                 OVERFLOW => self.overflow(),
                 agent => self.objectives_of(agent),
             };
-            if let Some(slo) = objectives.iter().find(|slo| slo.name() == name) {
-                slo.restore(&mut objective)?;
+            match objectives.iter().find(|slo| slo.name() == name) {
+                Some(slo) => slo.restore(&mut objective)?,
+                None => lock(&self.orphaned).extend(open_incident(&mut objective)?),
             }
         }
         Ok(())
@@ -194,8 +206,9 @@ fn is_over_all(spec: &SloSpec) -> bool {
     spec.composite.is_some() && spec.service().is_none()
 }
 
-/// The name of the saved section.
+/// The names of the saved sections.
 const OBJECTIVES: &str = "objectives";
+const ORPHANED: &str = "orphaned";
 
 impl Observe for SloEngine {
     fn observe(&self, event: &AgentEvent, _signals: &mut dyn FnMut(Signal)) {
@@ -203,6 +216,8 @@ impl Observe for SloEngine {
     }
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
+        let orphaned = std::mem::take(&mut *lock(&self.orphaned));
+        orphaned.into_iter().for_each(|begun| signals(end_of_removed(begun, now)));
         self.each(|slo| {
             slo.evaluate_at(now, signals);
         });
@@ -235,13 +250,20 @@ impl Persist for SloEngine {
                 state.section("objective", |state| slo.save(state));
             });
         });
+        let orphaned = serde_json::to_string(&*lock(&self.orphaned)).unwrap_or_default();
+        state.section(ORPHANED, |state| state.put(&orphaned));
     }
 
-    /// Restores the objectives that still exist, matched by name and agent.
+    /// Restores the objectives that still exist, matched by name and agent. The next evaluation ends the incidents of the others.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         for section in state.sections() {
-            if let (OBJECTIVES, state) = section? {
-                self.restore_objectives(state)?;
+            match section? {
+                (OBJECTIVES, state) => self.restore_objectives(state)?,
+                (ORPHANED, mut state) => {
+                    let orphaned: Vec<Signal> = signals_of(&state.take::<String>()?)?;
+                    lock(&self.orphaned).extend(orphaned);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -263,6 +285,7 @@ impl fmt::Debug for SloEngine {
 #[cfg(test)]
 mod tests {
     use sre_core::event::TaskFinished;
+    use sre_core::{Phase, SignalKind, Status};
 
     use super::*;
 
@@ -294,6 +317,34 @@ mod tests {
     fn a_service_without_events_is_reported() {
         let snapshots = engine("name: one\nservice: a\ntarget: 0.9\n").snapshots(NOW);
         assert_eq!((snapshots.len(), snapshots[0].status), (1, sre_core::Status::Unknown));
+    }
+
+    #[test]
+    fn a_removed_objective_ends_its_incident() {
+        let [removed, kept] = ["name: removed\nservice: a\ntarget: 0.9\n", "name: kept\nservice: a\ntarget: 0.9\n"];
+        let both = engine(&format!("{removed}---\n{kept}"));
+        (0..30).for_each(|_| both.record(&AgentEvent::new(NOW, "a", TaskFinished::new(false))));
+        let signals = |engine: &SloEngine, now| {
+            let mut signals = Vec::new();
+            Observe::evaluate(engine, now, &mut |signal| signals.push(signal));
+            signals
+        };
+        assert_eq!(signals(&both, NOW).len(), 2);
+        let restored = |from: &SloEngine, yaml| {
+            let (to, mut state) = (engine(yaml), StateWriter::default());
+            from.save(&mut state);
+            to.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+            to
+        };
+        // Also if the state is saved again before an evaluation.
+        let one = restored(&restored(&both, kept), kept);
+        let later = NOW.saturating_add(std::time::Duration::from_secs(1));
+        let ended = signals(&one, later);
+        let [end] = &ended[..] else { panic!("found {ended:?}, expected the end of `removed` alone") };
+        assert_eq!((&*end.key, end.phase, &*end.title), ("slo/removed/a", Phase::Resolved, "removed of a: removed"));
+        let SignalKind::SloStatusChanged(change) = &end.kind else { panic!("found {:?}", end.kind) };
+        assert_eq!((change.from, change.to, end.time), (Status::Exhausted, Status::Unknown, later));
+        assert_eq!(signals(&one, later), []);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A service that is killed after any entry of its journal, restores its last snapshot and replays the journal is in the same state as
-//! one that was not killed: with every format, jumps of time, and snapshots that fail.
+//! one that was not killed: with every format, jumps of time, settings that come and go, and snapshots that fail.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,6 +73,8 @@ struct Record {
 #[derive(Clone, Debug)]
 struct Step {
     gap: Gap,
+    /// The settings that are read before the batch, by their number.
+    settings: Option<usize>,
     /// The number of the format.
     format: usize,
     records: Vec<Record>,
@@ -99,17 +101,18 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn step() -> impl Strategy<Value = Step> {
     let records = prop::collection::vec(record(), 1..8);
+    let settings = prop::option::weighted(0.2, 0..SETTINGS);
     let key = prop::option::weighted(0.3, 0_u8..3);
-    (gap(), 0..Format::all().count(), records, key, prop::bool::weighted(0.3), prop::bool::weighted(0.4)).prop_map(
-        |(gap, format, records, key, is_snapshot_due, do_snapshots_fail)| Step {
+    (gap(), settings, 0..Format::all().count(), records, key, prop::bool::weighted(0.3), prop::bool::weighted(0.4))
+        .prop_map(|(gap, settings, format, records, key, is_snapshot_due, do_snapshots_fail)| Step {
             gap,
+            settings,
             format,
             records,
             key,
             is_snapshot_due,
             do_snapshots_fail,
-        },
-    )
+        })
 }
 
 impl Record {
@@ -244,7 +247,7 @@ static RECORDED_TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b17954\d{
 /// A service without a pipeline.
 struct Service {
     processor: Processor,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Service {
@@ -255,7 +258,7 @@ impl Service {
         let shared = Arc::new(Shared::new(engines, clocks, 1_000));
         shared.engines().deliver(&shared.removed_exporters).unwrap();
         let limits = RunLimits { task_timeout: Duration::from_secs(120), max_open_runs: 3, ..RunLimits::default() };
-        Self { processor: Processor::new(shared, limits), _data: data }
+        Self { processor: Processor::new(shared, limits), data }
     }
 
     fn restore(config: &Config, state: &[u8]) -> Self {
@@ -263,6 +266,16 @@ impl Service {
         service.processor.restore(state).unwrap();
         flush(&service.processor.shared);
         service
+    }
+
+    /// Replaces the engines by those of other settings, as the pipeline does.
+    fn reload(&self, config: &Config) {
+        let shared = &self.processor.shared;
+        let engines = config.prepare(&shared.clocks).unwrap().start(self.data.path()).unwrap();
+        shared.engines().runtime.hand_over_to(&engines.runtime).unwrap();
+        drop(shared.replace(engines));
+        shared.engines().deliver(&shared.removed_exporters).unwrap();
+        flush(shared);
     }
 
     fn advance_to(&mut self, time: Timestamp) {
@@ -331,25 +344,34 @@ fn assert_same(found: &Service, expected: &[u8], place: &str) {
     }
 }
 
-fn config(folder: &Path) -> Config {
+/// The number of settings.
+const SETTINGS: usize = 4;
+
+/// Returns settings: all, without limits, with fewer objectives and other breakers, or none.
+fn config(folder: &Path, number: usize) -> Config {
     let write = |name: &str, text: &str| {
-        let path = folder.join(name);
+        let path = folder.join(format!("{number}-{name}"));
         std::fs::write(&path, text).unwrap();
         path
     };
-    let engine_files = BTreeMap::from([
-        ("breakers", write("breakers.yaml", BREAKERS)),
-        ("limits", write("limits.yaml", LIMITS)),
-        ("prices", write("prices.yaml", "prices: []\n")),
-    ]);
+    let slos = if number == 2 { SLOS.split("---").next().unwrap() } else { SLOS };
+    let breakers = if number == 2 { "{failure_threshold: 3}" } else { BREAKERS };
     Config {
-        slos: vec![write("slos.yaml", SLOS)],
-        engine_files,
+        slos: if number < 3 { vec![write("slos.yaml", slos)] } else { Vec::new() },
+        engine_files: [
+            [0, 2].contains(&number).then(|| ("limits", write("limits.yaml", LIMITS))),
+            (number < 3).then(|| ("breakers", write("breakers.yaml", breakers))),
+            Some(("prices", write("prices.yaml", "prices: []\n"))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         server_limits: ServerLimits::default(),
         ..Config::default()
     }
 }
 
+/// An entry of the journal.
 #[derive(Clone, Copy, Debug)]
 enum Entry<'a> {
     Time(Timestamp),
@@ -365,7 +387,8 @@ struct Snapshot {
 
 /// A service with a journal, and another one that was killed once and goes on beside it.
 struct Run<'a> {
-    config: &'a Config,
+    configs: &'a [Config],
+    settings: usize,
     live: Service,
     killed_once: Option<Service>,
     clock: JournalClock,
@@ -374,16 +397,27 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(config: &'a Config) -> Self {
-        let live = Service::start(config);
+    fn start(configs: &'a [Config]) -> Self {
+        let live = Service::start(&configs[0]);
         let snapshot = Snapshot { covered: 0, time: Timestamp::default(), state: live.save() };
         let clock = JournalClock::new(ServiceTime::default());
-        Self { config, live, killed_once: None, clock, journal: Vec::new(), snapshot }
+        Self { configs, settings: 0, live, killed_once: None, clock, journal: Vec::new(), snapshot }
     }
 
     fn take_snapshot(&mut self) {
         let (time, state) = (self.live.processor.now(), self.live.save());
         self.snapshot = Snapshot { covered: self.journal.len(), time, state };
+    }
+
+    fn reload(&mut self, settings: usize) {
+        // Without it, the reload is refused.
+        self.take_snapshot();
+        self.settings = settings;
+        self.services().for_each(|service| service.reload(&self.configs[settings]));
+    }
+
+    fn services(&self) -> impl Iterator<Item = &Service> {
+        std::iter::once(&self.live).chain(&self.killed_once)
     }
 
     /// Advances to a time, as the writer of the journal does.
@@ -415,7 +449,7 @@ impl<'a> Run<'a> {
         if let Some(killed_once) = &self.killed_once {
             assert_same(killed_once, &expected, &format!("killed earlier, {place}"));
         }
-        let mut killed = Service::restore(self.config, &self.snapshot.state);
+        let mut killed = Service::restore(&self.configs[self.settings], &self.snapshot.state);
         self.journal[self.snapshot.covered..].iter().for_each(|entry| killed.replay(entry));
         assert_same(&killed, &expected, &format!("killed {place}"));
         killed
@@ -431,8 +465,8 @@ proptest! {
         continued in any::<prop::sample::Index>(),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
-        let mut run = Run::start(&config);
+        let configs: Vec<Config> = (0..SETTINGS).map(|number| config(folder.path(), number)).collect();
+        let mut run = Run::start(&configs);
         let mut clock = Timestamp::from_secs(START);
         for (number, step) in steps.iter().enumerate() {
             let target = match step.gap {
@@ -453,6 +487,10 @@ proptest! {
                 if clock == target {
                     break;
                 }
+            }
+            if let Some(settings) = step.settings.filter(|_| !step.do_snapshots_fail) {
+                run.reload(settings);
+                run.assert_killed_is_same();
             }
             run.process(step);
             let killed = run.assert_killed_is_same();

@@ -3,6 +3,7 @@ mod indicator;
 mod state;
 
 pub use build::BuildError;
+pub(crate) use state::{end_of_removed, open_incident, signals_of};
 
 use std::collections::BTreeMap;
 use std::fmt;

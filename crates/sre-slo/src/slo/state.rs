@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
 use sre_core::private::lock;
-use sre_core::{Persist, Signal, SignalKind, StateError, StateReader, StateWriter, Status};
+use sre_core::{Persist, Phase, Severity, Signal, SignalKind, StateError, StateReader, StateWriter, Status, Timestamp};
 
 use super::Slo;
 
@@ -23,11 +24,39 @@ pub(super) struct Transition {
 impl Transition {
     fn restored(state: &mut StateReader<'_>) -> Result<Self, StateError> {
         let (status, signal): (Status, Option<String>) = state.take()?;
-        let signal = signal.map(|json| serde_json::from_str(&json)).transpose();
-        let signal = signal.map_err(|error| StateError::new(format!("found no signal ({error})")))?;
+        let signal = signal.map(|json| signals_of(&json)).transpose()?;
         let is_unconfirmed = signal.is_none();
         Ok(Self { status, remaining: None, signal, is_unconfirmed })
     }
+}
+
+/// Reads signals that were saved as JSON.
+pub(crate) fn signals_of<T: DeserializeOwned>(json: &str) -> Result<T, StateError> {
+    serde_json::from_str(json).map_err(|error| StateError::new(format!("found no signal ({error})")))
+}
+
+/// Returns the signal of the incident that was open when [`Slo::save`] wrote the state.
+pub(crate) fn open_incident(state: &mut StateReader<'_>) -> Result<Option<Signal>, StateError> {
+    for section in state.sections() {
+        if let (TRANSITION, mut section) = section? {
+            let signal = Transition::restored(&mut section)?.signal;
+            return Ok(signal.map(|signal| *signal).filter(|signal| signal.phase == Phase::Firing));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the end of an incident whose objective has been removed since it began.
+pub(crate) fn end_of_removed(begun: Signal, now: Timestamp) -> Signal {
+    let of = if begun.agent.is_empty() { begun.slo.clone() } else { format!("{} of {}", begun.slo, begun.agent) };
+    let mut end = begun.with_text(format!("{of}: removed"), "The objective is no longer configured.");
+    (end.time, end.phase, end.severity) = (now, Phase::Resolved, Severity::Resolved);
+    end.state = Status::Unknown.as_str().into();
+    if let SignalKind::SloStatusChanged(change) = &mut end.kind {
+        (change.from, change.to) = (change.to, Status::Unknown);
+        (change.burn, change.alert, change.spent_in_s, change.indicator) = (None, None, None, None);
+    }
+    end
 }
 
 /// Names of the saved sections that do not belong to an indicator.
