@@ -1,0 +1,60 @@
+//! The service that the W3C test suite calls: `POST /test` takes a list of `{"url", "arguments"}`, and posts `arguments` to each `url` as a
+//! child of the request's span.
+//!
+//! ```text
+//! cargo run -p sre-trace --example trace_service -- 127.0.0.1:8080
+//! ```
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use http_body_util::Full;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde_json::Value;
+use sre_trace::TraceContext;
+
+#[derive(Deserialize)]
+struct Call {
+    url: String,
+    arguments: Value,
+}
+
+type Posts = Client<HttpConnector, Full<Bytes>>;
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    serve(tokio::net::TcpListener::bind(address).await?).await
+}
+
+pub async fn serve(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    println!("Listening on http://{}/test", listener.local_addr()?);
+    let client: Posts = Client::builder(TokioExecutor::new()).build_http();
+    let app = Router::new().route("/test", post(move |headers, calls| answer(client.clone(), headers, calls)));
+    axum::serve(listener, app).await
+}
+
+async fn answer(
+    client: Posts,
+    headers: HeaderMap,
+    Json(calls): Json<Vec<Call>>,
+) -> Result<Json<Value>, (StatusCode, String)> {
+    let request = TraceContext::extract(&headers).child();
+    for call in calls {
+        send(&client, &call, &request.child()).await.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+    }
+    Ok(Json(Value::Null))
+}
+
+async fn send(
+    client: &Posts,
+    call: &Call,
+    context: &TraceContext,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let post = Request::post(&call.url).header("content-type", "application/json");
+    let post = context.to_headers().into_iter().fold(post, |post, (name, value)| post.header(name, value));
+    client.request(post.body(Full::from(call.arguments.to_string()))?).await?;
+    Ok(())
+}
