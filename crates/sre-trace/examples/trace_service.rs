@@ -22,39 +22,40 @@ struct Call {
 }
 
 type Posts = Client<HttpConnector, Full<Bytes>>;
+/// Returns the headers of a number of calls that a request causes.
+pub type HeadersOfCalls = fn(&HeaderMap, usize) -> Vec<Vec<(String, String)>>;
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
-    serve(tokio::net::TcpListener::bind(address).await?).await
+    serve(tokio::net::TcpListener::bind(address).await?, headers_of_calls).await
 }
 
-pub async fn serve(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+pub fn headers_of_calls(received: &HeaderMap, calls: usize) -> Vec<Vec<(String, String)>> {
+    let request = TraceContext::extract(received).child();
+    let headers = |_| request.child().to_headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    (0..calls).map(headers).collect()
+}
+
+pub async fn serve(listener: tokio::net::TcpListener, headers_of_calls: HeadersOfCalls) -> std::io::Result<()> {
     println!("Listening on http://{}/test", listener.local_addr()?);
     let client: Posts = Client::builder(TokioExecutor::new()).build_http();
-    let app = Router::new().route("/test", post(move |headers, calls| answer(client.clone(), headers, calls)));
-    axum::serve(listener, app).await
-}
-
-async fn answer(
-    client: Posts,
-    headers: HeaderMap,
-    Json(calls): Json<Vec<Call>>,
-) -> Result<Json<Value>, (StatusCode, String)> {
-    let request = TraceContext::extract(&headers).child();
-    for call in calls {
-        send(&client, &call, &request.child()).await.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
-    }
-    Ok(Json(Value::Null))
+    let answer = move |headers: HeaderMap, Json(calls): Json<Vec<Call>>| async move {
+        for (call, headers) in calls.iter().zip(headers_of_calls(&headers, calls.len())) {
+            send(&client, call, headers).await.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+        }
+        Ok::<_, (StatusCode, String)>(Json(Value::Null))
+    };
+    axum::serve(listener, Router::new().route("/test", post(answer))).await
 }
 
 async fn send(
     client: &Posts,
     call: &Call,
-    context: &TraceContext,
+    headers: Vec<(String, String)>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let post = Request::post(&call.url).header("content-type", "application/json");
-    let post = context.to_headers().into_iter().fold(post, |post, (name, value)| post.header(name, value));
+    let post = headers.into_iter().fold(post, |post, (name, value)| post.header(name, value));
     client.request(post.body(Full::from(call.arguments.to_string()))?).await?;
     Ok(())
 }

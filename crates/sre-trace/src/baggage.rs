@@ -95,10 +95,21 @@ impl Baggage {
     ///
     /// Returns an error if the key is not allowed, or the limits would be exceeded.
     pub fn insert(&mut self, key: &str, value: &str) -> Result<(), InvalidBaggage> {
+        self.insert_with(key, value, None)
+    }
+
+    /// Sets the value of a key, with properties as a header has them.
+    pub(crate) fn insert_with(
+        &mut self,
+        key: &str,
+        value: &str,
+        properties: Option<&str>,
+    ) -> Result<(), InvalidBaggage> {
         if !is_token(key) {
             return Err(InvalidBaggage::Key(key.to_owned()));
         }
-        let entry = BaggageEntry { key: key.to_owned(), value: value.to_owned(), properties: None };
+        let properties = properties.map(trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        let entry = BaggageEntry { key: key.to_owned(), value: value.to_owned(), properties };
         let mut changed = self.clone();
         match changed.entries.iter_mut().find(|known| known.key == key) {
             Some(known) => *known = entry,

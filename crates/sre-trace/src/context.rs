@@ -40,9 +40,9 @@ pub enum HeaderError {
     Invalid(#[from] InvalidTraceparent),
 }
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-const BAGGAGE: &str = "baggage";
+pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACESTATE: &str = "tracestate";
+pub(crate) const BAGGAGE: &str = "baggage";
 
 impl TraceContext {
     /// Creates the context of the first span of a new trace, which is sampled.

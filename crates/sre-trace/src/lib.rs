@@ -14,15 +14,21 @@
 //!     println!("{name}: {value}");
 //! }
 //! ```
+//!
+//! With the feature `opentelemetry`, `Propagator` does the same for the spans of that crate.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod baggage;
 mod context;
+#[cfg(feature = "opentelemetry")]
+mod propagator;
 mod traceparent;
 mod tracestate;
 
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
+#[cfg(feature = "opentelemetry")]
+pub use propagator::Propagator;
 pub use sre_core::{SpanId, TraceId};
 pub use traceparent::{InvalidTraceparent, TraceFlags, Traceparent, TraceparentText};
 pub use tracestate::{InvalidTracestate, Tracestate};
