@@ -22,10 +22,11 @@ const RESULTS: &str = "target/bench-runs.json";
 pub(crate) const DOCS: &str = "docs/performance.md";
 
 /// The tables of the page, and the benchmarks that each needs.
-const TABLES: [(&str, &[&str]); 4] = [
+const TABLES: [(&str, &[&str]); 5] = [
     ("core", &["slo", "input", "alerts"]),
     ("guards", &["breakers", "costs"]),
     ("exporters", &["exporters"]),
+    ("trace", &["trace"]),
     ("serve", &["serve"]),
 ];
 
@@ -77,6 +78,7 @@ fn measure(table: &str, benches: &[&str]) -> anyhow::Result<Vec<Figure>> {
         }
         "guards" => figures(&requirements::GUARDS),
         "exporters" => figures(&requirements::EXPORTERS),
+        "trace" => figures(&requirements::TRACE),
         _ => {
             let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
             Ok(serde_json::from_slice(&serve)?)
