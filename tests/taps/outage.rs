@@ -169,7 +169,7 @@ async fn events_arrive_once_the_service_is_back() {
     let metrics = Client::new(Options::default()).unwrap();
     let request = http::Request::get(format!("{}/metrics", service.url())).body(bytes::Bytes::new()).unwrap();
     let metrics = metrics.send(request).await.unwrap();
-    assert!(text(metrics.body()).contains("\nsre_server_lost_by_senders_total 1\n"), "the loss is sent on");
+    assert!(text(metrics.body()).contains("\nsre_server_sender_lost_events_total 1\n"), "the loss is sent on");
     service.stop().await;
 }
 

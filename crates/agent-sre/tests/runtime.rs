@@ -227,7 +227,7 @@ fn signals_that_were_not_handled_survive_a_restart() {
     let state = state.finish().unwrap();
     drop(open);
 
-    // The engine itself would only assert again that its incidents are over.
+    // The engine itself would only re-send that its incidents are over.
     let receiver = Arc::new(Receiver::default());
     let runtime = Runtime::builder().engine(Objectives::new(3)).handle("receiver", receiver.clone()).build().unwrap();
     for section in StateReader::new(&state).sections() {
@@ -270,7 +270,7 @@ fn handlers_that_answer_each_other_come_to_an_end() {
     assert_eq!(dropped, 2, "the seventeenth answers");
 }
 
-/// Freezes deploys while anything fires, and says so.
+/// Freezes deploys while anything fires, and raises a signal for it.
 struct Freeze;
 
 impl SignalHandler for Freeze {
@@ -355,7 +355,7 @@ fn stages_change_and_drop_events_and_a_panicking_engine_harms_no_other() {
     });
     let counter = |value| agent_sre::MetricValue::Counter(value);
     assert_eq!(values["sre_events_total"], counter(1.0));
-    assert_eq!(values["sre_dropped_events_total"], counter(1.0));
+    assert_eq!(values["sre_stage_dropped_events_total"], counter(1.0));
     assert_eq!(values["sre_panics_total"], counter(1.0));
     assert_eq!(values["test_objectives"], agent_sre::MetricValue::Gauge(1.0));
     assert_eq!(runtime.get::<Objectives>().unwrap().count, 1);
@@ -412,7 +412,7 @@ fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
     assert!(metrics.iter().any(|name| name == "test.objectives"), "{metrics:?}");
 }
 
-/// Counts how often its incidents are asserted again.
+/// Counts how often the signals of its incidents are re-sent.
 #[derive(Default)]
 struct Reasserted(AtomicUsize);
 

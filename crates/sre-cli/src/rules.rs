@@ -30,7 +30,7 @@ struct Rule {
 /// indicators that miss their targets, and for the service itself the failures that keep it from alerting.
 ///
 /// The rules use the alert state that the service computes instead of recomputing burn rates: the service counts every event and
-/// knows calendars and minimum numbers of events, where Prometheus would have to estimate from samples.
+/// has the calendars and minimum numbers of events, where Prometheus would have to estimate from samples.
 pub(crate) fn rules(specs: &[SloSpec]) -> anyhow::Result<RuleFile> {
     let mut groups = vec![service_rules()];
     for spec in specs {
@@ -130,7 +130,7 @@ fn service_rules() -> Group {
         ),
         rule(
             "SreOverloaded",
-            "increase(sre_server_refused_total[5m]) > 0",
+            "increase(sre_server_refused_requests_total[5m]) > 0",
             Some("10m"),
             Severity::Warning,
             "sre serve rejects requests because of load; clients retry",

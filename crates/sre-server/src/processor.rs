@@ -41,20 +41,11 @@ const SAMPLE_INTERVAL: i64 = 30;
 /// The version of the state's format; other versions are refused.
 const VERSION: u32 = 2;
 
-/// Returns the limits of a format. Traces of OpenTelemetry are held whole, because their spans arrive in any order; of the other formats,
-/// only what is open is held, so that a quarter of the memory is enough.
-fn limits_of(format: Format, limits: RunLimits) -> RunLimits {
-    match format.as_str() {
-        "otlp" => limits,
-        _ => RunLimits { max_open_bytes: limits.max_open_bytes / 4, ..limits },
-    }
-}
-
 impl Processor {
     pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
         Self {
             shared,
-            adapters: Format::all().map(|format| (format, format.adapter(limits_of(format, limits)))).collect(),
+            adapters: Format::all().map(|format| (format, format.adapter(format.limits(limits)))).collect(),
             keys: Keys::default(),
             time: ServiceTime::default(),
         }
@@ -142,7 +133,7 @@ impl Processor {
         state.finish()
     }
 
-    /// Restores saved state. Sections that this version does not know are skipped.
+    /// Restores saved state. Unknown sections are skipped.
     pub(crate) fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
         let mut state = StateReader::new(state);
         let version: u32 = state.take()?;
@@ -174,7 +165,7 @@ impl Processor {
                 state.take::<(Timestamp, Timestamp)>()?;
                 self.restore_adapter(name, &mut state)?;
             } else if !engines.runtime.restore(name, &mut state)? {
-                tracing::warn!(section = name, "Skipping a section of the saved state that this version does not know");
+                tracing::warn!(section = name, "Skipping an unknown section of the saved state");
             }
         }
         Ok(())
@@ -184,7 +175,7 @@ impl Processor {
         match self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
             Some((_, adapter)) => adapter.restore(state),
             None => {
-                tracing::warn!(format = name, "Skipping the open runs of a format that this version does not know");
+                tracing::warn!(format = name, "Skipping the open runs of an unknown format");
                 Ok(())
             }
         }
@@ -246,7 +237,7 @@ mod tests {
     use crate::batch::key_of;
 
     #[test]
-    fn the_oldest_key_is_forgotten() {
+    fn the_oldest_key_is_evicted() {
         let key = |number: usize| key_of(&[&number.to_le_bytes()]);
         let mut keys = Keys::default();
         assert!((0..=MAX_KEYS).all(|number| keys.is_new(key(number))));

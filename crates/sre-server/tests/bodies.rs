@@ -113,7 +113,7 @@ async fn spans_with_a_cost_or_tokens_that_cannot_be_are_rejected_and_counted() {
     }
     let metrics = service.get_raw("/metrics").await;
     let text = String::from_utf8_lossy(metrics.body());
-    assert!(text.contains("\nsre_server_rejected_total 8\n"), "{text}");
+    assert!(text.contains("\nsre_server_rejected_records_total 8\n"), "{text}");
 }
 
 /// Sends the head of a request and a part of its body, and then nothing.

@@ -105,7 +105,7 @@ impl Exporter for Nowhere {
         Wants::EVENTS
     }
 
-    /// Rejects one record and says nothing of the others.
+    /// Rejects one record and reports nothing of the others.
     async fn export(&self, _batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         Ok(ExportReport::accepted(0).with_rejected(1, "no"))
     }
@@ -168,7 +168,7 @@ async fn a_scrape_shows_every_engine() {
         "sre_slo_status",
         "sre_cost_spent_dollars",
         "sre_breaker_state",
-        "sre_cascade_exposed",
+        "sre_cascade_exposed_callers",
         "sre_alerts_total",
         "sre_tasks_total",
         "sre_signal_handler_handled_total",

@@ -38,7 +38,7 @@ impl Format {
     /// Detects the format of an input by its first records, one a line, or by the start of a protobuf body. A line that is cut
     /// off and a byte order mark are ignored.
     ///
-    /// Returns an error, which says what was found, if no format or more than one recognises the records.
+    /// Returns an error, which names what was found, if no format or more than one recognises the records.
     ///
     /// ```
     /// use agent_sre::Format;
@@ -87,14 +87,14 @@ impl<'a> Record<'a> {
         self.fields.contains_key(field)
     }
 
-    /// Returns whether a field is one of some texts. `*` at the end or the beginning of such a text stands for anything.
+    /// Returns whether a field matches one of the patterns. `*` at the beginning or end of a pattern is a wildcard.
     #[allow(dead_code, reason = "for formats that are features")]
-    pub(super) fn is(&self, field: &str, texts: &[&str]) -> bool {
+    pub(super) fn is(&self, field: &str, patterns: &[&str]) -> bool {
         let Some(found) = self.text(field) else { return false };
-        texts.iter().any(|text| match (text.strip_suffix('*'), text.strip_prefix('*')) {
+        patterns.iter().any(|pattern| match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
             (Some(start), _) => found.starts_with(start),
             (_, Some(end)) => found.ends_with(end),
-            _ => found == *text,
+            _ => found == *pattern,
         })
     }
 

@@ -41,13 +41,13 @@ pub struct Runtime {
     dropped: AtomicU64,
     shortened: AtomicU64,
     panics: AtomicU64,
-    /// When incidents were last reasserted, in nanoseconds.
+    /// When the signals of incidents were last re-sent, in nanoseconds.
     reasserted: AtomicI64,
 }
 
 /// The section of the saved state that holds the signals which are not handled yet.
 const PENDING_SIGNALS: &str = "signals";
-/// Interval at which incidents are asserted again.
+/// Interval at which the signals of incidents are re-sent.
 const REASSERT_EVERY: Duration = Duration::from_secs(60);
 
 impl Runtime {
@@ -81,14 +81,14 @@ impl Runtime {
         }
     }
 
-    /// Lets every engine raise signals that depend on time alone, and reasserts incidents once a minute. Call it every
+    /// Lets every engine raise signals that depend on time alone, and re-send those of incidents once a minute. Call it every
     /// second, as `sre serve` does: alerts begin and end when it is called.
     pub fn evaluate(&self, now: Timestamp) {
         let mut signals = Vec::new();
         for observer in &self.observers {
             self.guarded(|| observer.evaluate(now, &mut |signal| signals.push(signal)));
         }
-        // After all engines have evaluated, so that no handler's reaction comes between them.
+        // After all engines have evaluated, so that no handler runs between two engines.
         let mut send = |signal| self.dispatcher.send(signal);
         signals.into_iter().for_each(&mut send);
         let last = Timestamp::from_nanos(self.reasserted.load(Ordering::Relaxed).max(0));
@@ -206,7 +206,7 @@ impl Collect for Runtime {
         }
         for (name, counter, help) in [
             ("sre.events", &self.events, "Events that reached the engines."),
-            ("sre.dropped_events", &self.dropped, "Events that a stage dropped."),
+            ("sre.stage.dropped_events", &self.dropped, "Events that a stage dropped."),
             ("sre.shortened_strings", &self.shortened, "Strings of events that were too long for the engines."),
             ("sre.panics", &self.panics, "Panics of stages, engines and collectors."),
         ] {
@@ -230,7 +230,7 @@ impl Drop for Runtime {
             // The thread catches panics of its handler, and does not panic itself.
             let _ = thread.join();
         }
-        // At once, so that backends which do not answer take the time of one.
+        // In parallel, so that unresponsive backends delay the shutdown only once.
         #[cfg(feature = "http")]
         std::thread::scope(|scope| {
             for outbox in &self.outboxes {

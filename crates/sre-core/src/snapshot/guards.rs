@@ -42,7 +42,7 @@ impl CascadeReport {
         for (name, count, help) in [
             ("sre.cascade.path_length", self.path.len(), "Length of the path along which failures spread."),
             ("sre.cascade.open_circuits", self.open.len(), "Circuits that are open."),
-            ("sre.cascade.exposed", self.exposed, "Callers of failed targets that have not failed yet."),
+            ("sre.cascade.exposed_callers", self.exposed, "Callers of failed targets that have not failed yet."),
         ] {
             emit(Metric::gauge(name, count as f64).with_labels(&origin).with_help(help));
         }
@@ -80,7 +80,7 @@ impl CostsSnapshot {
         for (name, count, help) in [
             ("sre.cost.signals_lost", self.lost_signals, "Signals dropped because too many were pending."),
             ("sre.cost.store_failures", self.store_failures, "Failed writes of the cost ledger."),
-            ("sre.cost.overflow", self.overflow, "Costs of agents beyond the agent limit."),
+            ("sre.cost.unattributed_charges", self.overflow, "Charges of agents beyond the agent limit."),
         ] {
             emit(Metric::counter(name, count as f64).with_help(help));
         }

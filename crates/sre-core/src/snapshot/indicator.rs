@@ -37,7 +37,7 @@ pub struct IndicatorSnapshot {
     pub window: Window,
     /// Samples dropped because they were older than the window, or invalid.
     pub dropped: u64,
-    /// The status of the indicator's error budget, or of a mean; `None` for an indicator that has no consequences, and for one that
+    /// The status of the indicator's error budget, or of a mean; `None` for an informational indicator, and for one that
     /// shares the objective's budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
@@ -173,7 +173,7 @@ impl IndicatorSnapshot {
         }
     }
 
-    /// Returns the status that the indicator gives its objective; `None` without consequences and without samples.
+    /// Returns the status that the indicator gives its objective; `None` if it is informational or has no samples.
     pub fn status_for_objective(&self) -> Option<Status> {
         self.status.filter(|status| *status != Status::Unknown || self.reason.is_some())
     }

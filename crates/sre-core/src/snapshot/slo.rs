@@ -233,7 +233,7 @@ impl BurnAlert {
         Self { severity, threshold, long_window, short_window, firing, judged_window, judged_until, rate, good, bad }
     }
 
-    /// Adds the labels that tell the alerts of a policy apart.
+    /// Adds the labels that distinguish the alerts of a policy.
     pub(super) fn labelled<'a>(&self, metric: Metric<'a>) -> Metric<'a> {
         metric
             .with_label("severity", self.severity.as_str())

@@ -24,7 +24,7 @@ pub(super) fn routes() -> ApiRouter {
 
 /// The metrics, for Prometheus
 ///
-/// In the text format, or as OpenMetrics if the `Accept` header asks for it. Scrapes at the same time share readings that are at most a
+/// In the text format, or as OpenMetrics if the `Accept` header prefers it. Scrapes at the same time share readings that are at most a
 /// second old.
 #[utoipa::path(
     get, path = "/metrics",
@@ -72,23 +72,27 @@ impl Collect for AppState {
         let (counters, journal) = (&shared.counters, &shared.journal);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         for (name, value, help) in [
-            ("sre.server.batches", count(&counters.batches), "Requests processed."),
+            ("sre.server.requests_processed", count(&counters.batches), "Requests processed."),
             (
-                "sre.server.repeated_batches",
+                "sre.server.duplicate_requests",
                 count(&counters.repeated_batches),
                 "Requests sent again, and counted once.",
             ),
             ("sre.server.records", count(&counters.records), "Spans, lines and log records received."),
             ("sre.server.events", count(&counters.events), "Agent events created from the records."),
-            ("sre.server.rejected", count(&counters.rejected), "Records that could not be read."),
-            ("sre.server.ahead", count(&counters.ahead), "Events rejected because their time is in the future."),
+            ("sre.server.rejected_records", count(&counters.rejected), "Records that could not be read."),
             (
-                "sre.server.lost_by_senders",
+                "sre.server.future_events",
+                count(&counters.ahead),
+                "Events rejected because their time is in the future.",
+            ),
+            (
+                "sre.server.sender_lost_events",
                 count(&counters.lost_by_senders),
                 "Events that senders lost before they sent them, as they report.",
             ),
-            ("sre.server.unused", count(&shared.unused), "Metric points and log records that are not used."),
-            ("sre.server.refused", count(&shared.refused), "Requests refused because of load."),
+            ("sre.server.unused_records", count(&shared.unused), "Metric points and log records that are not used."),
+            ("sre.server.refused_requests", count(&shared.refused), "Requests refused because of load."),
             ("sre.server.journal_entries", count(&journal.last), "Entries ever written to the journal."),
             ("sre.server.journal_failures", count(&journal.failures), "Failed journal writes."),
             ("sre.server.snapshot_failures", count(&journal.snapshot_failures), "Failed writes of the state."),
@@ -106,14 +110,14 @@ impl Collect for AppState {
             emit(open.with_help("Runs that have started and not ended."));
             for (name, value, help) in [
                 ("sre.server.evicted_runs", stats.evicted_runs, "Runs closed early because too many were open."),
-                ("sre.server.unknown", stats.unknown, "Records of an unknown kind."),
+                ("sre.server.unknown_records", stats.unknown, "Records of an unknown kind."),
                 (
-                    "sre.server.unmatched",
+                    "sre.server.unmatched_records",
                     stats.unmatched,
                     "Records that belong to no open run, and calls without an end.",
                 ),
                 ("sre.server.shortened_strings", stats.shortened, "Strings of records that were too long."),
-                ("sre.server.repeated", stats.repeated, "Spans sent again, and counted once."),
+                ("sre.server.duplicate_records", stats.repeated, "Records sent again, and counted once."),
             ] {
                 emit(Metric::counter(name, value as f64).with_labels(&of).with_help(help));
             }
@@ -138,7 +142,12 @@ impl Collect for AppState {
         let waiting = count(&journal.last) - count(&journal.covered);
         for (name, value, unit, help) in [
             ("sre.server.journal", count(&journal.bytes), MetricUnit::Bytes, "Size of the journal."),
-            ("sre.server.journal_waiting", waiting, MetricUnit::None, "Entries that the last snapshot does not cover."),
+            (
+                "sre.server.journal_unsaved_entries",
+                waiting,
+                MetricUnit::None,
+                "Entries that the last snapshot does not cover.",
+            ),
             ("process.start_time", started, MetricUnit::Seconds, "Start time of the process, in Unix time."),
             (
                 "sre.config.last_reload_successful",
