@@ -17,8 +17,9 @@ fn trace(c: &mut Criterion) {
     group.bench_function("parse", |b| b.iter(|| Traceparent::parse(black_box(TRACEPARENT)).unwrap()));
     group.bench_function("format", |b| b.iter(|| black_box(parsed).to_text()));
 
-    let headers: HashMap<String, String> =
-        [("traceparent", TRACEPARENT), ("tracestate", TRACESTATE)].map(|(name, value)| (name.into(), value.into())).into();
+    let headers: HashMap<String, String> = [("traceparent", TRACEPARENT), ("tracestate", TRACESTATE)]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
     let context = TraceContext::from_headers(&headers).unwrap();
     group.bench_function("extract", |b| b.iter(|| TraceContext::from_headers(black_box(&headers)).unwrap()));
     group.bench_function("inject", |b| b.iter(|| black_box(&context).to_headers()));

@@ -112,7 +112,7 @@ fn main() -> ExitCode {
 }
 
 fn print(text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
-    match anstream::stdout().write_fmt(text) {
+    match std::io::Write::write_fmt(&mut anstream::stdout(), text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }

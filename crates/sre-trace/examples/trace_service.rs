@@ -31,12 +31,14 @@ async fn main() -> std::io::Result<()> {
     serve(tokio::net::TcpListener::bind(address).await?, headers_of_calls).await
 }
 
+/// Returns the headers of calls that are children of the request's span.
 pub fn headers_of_calls(received: &HeaderMap, calls: usize) -> Vec<Vec<(String, String)>> {
     let request = TraceContext::extract(received).child();
     let headers = |_| request.child().to_headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     (0..calls).map(headers).collect()
 }
 
+/// Answers the suite's requests.
 pub async fn serve(listener: tokio::net::TcpListener, headers_of_calls: HeadersOfCalls) -> std::io::Result<()> {
     println!("Listening on http://{}/test", listener.local_addr()?);
     let client: Posts = Client::builder(TokioExecutor::new()).build_http();

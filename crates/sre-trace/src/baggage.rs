@@ -227,7 +227,8 @@ mod tests {
         assert_eq!((baggage.iter().count(), invalid.len()), (64, 6));
         assert_eq!(baggage.insert("one", "more"), Err(InvalidBaggage::TooMany("one".into())));
         baggage.insert("k0", "other").unwrap();
-        assert_eq!((baggage.get("k0"), baggage.remove("k0")), (Some("other"), Some("other".into())));
+        assert_eq!(baggage.get("k0"), Some("other"));
+        assert_eq!(baggage.remove("k0"), Some("other".into()));
         let mut full = Baggage::default();
         full.insert("a", &"x".repeat(8_190)).unwrap();
         assert!(full.insert("b", "").is_err() && full.insert("a b", "").is_err());

@@ -47,7 +47,7 @@ impl Extractor for Received<'_> {
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(|name| name.as_str()).collect()
+        self.0.keys().map(axum::http::HeaderName::as_str).collect()
     }
 
     fn get_all(&self, name: &str) -> Option<Vec<&str>> {

@@ -312,7 +312,7 @@ mod tests {
                 }
                 let mut usage = AgentUsage::default();
                 for ((at, key), run) in runs.by_time.iter().map(|place| (place, runs.get(&place.1).unwrap())) {
-                    held.add(&run.agent, (*at, key.clone()), run.bytes(key), &runs.limits);
+                    usage.add(&run.agent, (*at, key.clone()), run.bytes(key), &runs.limits);
                 }
                 prop_assert_eq!(&runs.usage, &usage);
                 prop_assert_eq!(runs.bytes, runs.iter().map(|(key, run)| run.bytes(key)).sum::<usize>());
