@@ -36,7 +36,8 @@ pub trait Observe: Send + Sync {
     fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {}
 
     /// Re-sends the last signal of every incident, unchanged. Called after a restart and every minute, to replace
-    /// lost signals. Receivers recognise repeats by [`Signal::repeats`].
+    /// lost signals. Receivers recognise repeats by [`Signal::repeats`]. An engine whose signals come from several threads
+    /// sends them and these in the order of its changes, as [`SignalOutlet`](crate::SignalOutlet) does.
     fn reassert(&self, _signals: &mut dyn FnMut(Signal)) {}
 
     /// Connects a sink for signals raised outside of these calls, such as on a caller's thread. Called once, before the
@@ -115,7 +116,8 @@ pub trait Persist: Send + Sync {
     /// Saves the state.
     fn save(&self, state: &mut StateWriter);
 
-    /// Restores state saved by this version or an earlier one. Called before the first event.
+    /// Restores state saved by this version or an earlier one. Called before the first event. Raises no signal: those that an
+    /// earlier run has not handled are restored later, and come first.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError>;
 }
 
