@@ -5,8 +5,8 @@ use crate::{AgentEvent, Metric, Signal, SignalSink, Snapshot, StateError, StateR
 
 /// An engine: observes the stream of events and raises signals.
 ///
-/// Within an incident, the [`time`](Signal::time) of its signals must not go back: a signal of a state that began before the
-/// incident's last end is dropped as outdated.
+/// Signals of one incident count in the order in which they are raised, whatever their [`time`](Signal::time)s are; one with the state and
+/// the time of an earlier one repeats it.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
