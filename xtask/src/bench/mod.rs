@@ -41,13 +41,14 @@ pub(crate) fn run(names: &[String], last: bool) -> anyhow::Result<()> {
         Ok(bytes) => serde_json::from_slice(&bytes)?,
         Err(_) => BTreeMap::new(),
     };
-    if !last {
-        // `benches/serve.rs` starts this binary.
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    if !last && (is_wanted("core") || is_wanted("serve")) {
+        // Both start this binary.
         cargo(&["build", "--release", "--bin", "sre"], &[])?;
     }
     let mut docs = fs::read_to_string(DOCS)?;
     for (name, benches) in TABLES {
-        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+        if !is_wanted(name) {
             continue;
         }
         if !last {
