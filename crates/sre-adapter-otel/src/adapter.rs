@@ -10,6 +10,7 @@ use sre_core::{AgentEvent, Event, SpanId, StateError, StateReader, StateWriter, 
 
 use crate::converted::ConvertedSpans;
 use crate::decode;
+use crate::dialects::Role;
 use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
 use crate::trace::{self, Trace};
@@ -110,7 +111,8 @@ impl OtelAdapter {
             return;
         }
         state.latest = state.latest.max(span.end);
-        if span.parent.is_none() {
+        // The root of a request that was served may arrive long before that of the agent.
+        if span.parent.is_none() && span.role != Some(Role::McpServed) {
             let before = state.settles_at;
             let at = limits.arrived.unwrap_or(span.end).saturating_add(SETTLE).max(before.unwrap_or_default());
             state.settles_at = Some(at);

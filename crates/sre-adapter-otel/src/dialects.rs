@@ -20,6 +20,18 @@ pub(crate) enum Role {
     RemoteCall,
     /// The execution of the tool call above it: its failure is that of the call.
     ToolExecution,
+    /// A request of the Model Context Protocol that calls a tool: a tool call, or the execution of the one above it.
+    McpToolCall,
+    /// Any other request of the Model Context Protocol, such as a list of tools: no event.
+    McpRequest,
+    /// A request of the Model Context Protocol as its server sees it, whose client in another process reports it: no event.
+    McpServed,
+}
+
+impl Role {
+    pub(crate) fn is_mcp(self) -> bool {
+        matches!(self, Self::McpToolCall | Self::McpRequest | Self::McpServed)
+    }
 }
 
 /// What marks a span of a dialect.
@@ -77,7 +89,8 @@ const GEN_AI_CACHE_WRITE: &[&str] = &[
 const GEN_AI_CHUNK: FirstToken = FirstToken::Seconds("gen_ai.response.time_to_first_chunk");
 
 /// In order of precedence: a span may be marked by two dialects.
-pub(crate) static DIALECTS: [Dialect; 7] = [VERCEL_AI, OPEN_INFERENCE, CLAUDE_CODE, GEN_AI, TRACELOOP, A2A, HAYSTACK];
+pub(crate) static DIALECTS: [Dialect; 8] =
+    [VERCEL_AI, OPEN_INFERENCE, CLAUDE_CODE, MCP, GEN_AI, TRACELOOP, A2A, HAYSTACK];
 
 /// <https://ai-sdk.dev/docs/ai-sdk-core/telemetry>
 const VERCEL_AI: Dialect = Dialect {
@@ -208,6 +221,15 @@ const CLAUDE_CODE: Dialect = Dialect {
     ..GEN_AI
 };
 
+/// The MCP conventions of 0.1.0 of <https://github.com/open-telemetry/semantic-conventions-genai>. Some clients name the tool
+/// in the span's name only.
+const MCP: Dialect = Dialect {
+    marker: Marker::Attribute("mcp.method.name"),
+    roles: &[(MCP_TOOL_CALL, Role::McpToolCall)],
+    any_other_role: Role::McpRequest,
+    ..GEN_AI
+};
+
 /// The A2A conventions of 0.1.0 of <https://github.com/open-telemetry/semantic-conventions-genai>.
 const A2A: Dialect = Dialect {
     marker: Marker::Attribute("a2a.method.name"),
@@ -255,6 +277,9 @@ const NO_FIELDS: Dialect = Dialect {
     arguments_in: &[],
     first_token: GEN_AI_CHUNK,
 };
+
+/// The method that calls a tool; in a span's name, the tool comes after it.
+pub(crate) const MCP_TOOL_CALL: &str = "tools/call";
 
 /// Marks an older model call that has GenAI attributes but no operation.
 pub(crate) const LLM_REQUEST_TYPE: &str = "llm.request.type";

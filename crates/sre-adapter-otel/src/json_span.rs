@@ -13,7 +13,7 @@ use sre_core::{SpanId, TraceId};
 
 use crate::attributes::{Known, Scalar};
 use crate::dialects::known_span_event;
-use crate::span::{RawSpan, Span, local_parent, timestamp};
+use crate::span::{RawSpan, Span, has_remote_parent, timestamp};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,9 +122,11 @@ impl JsonSpan<'_> {
         for (name, nanos) in self.events.0 {
             known.add_span_event(name, timestamp(nanos));
         }
+        let has_remote_parent = has_remote_parent(self.flags);
         let raw = RawSpan {
             id: span_id(&self.span_id)?,
-            parent: local_parent(span_id(&self.parent_span_id), self.flags),
+            parent: span_id(&self.parent_span_id).filter(|_| !has_remote_parent),
+            has_remote_parent,
             name: &self.name,
             is_client: self.kind.is(3, "SPAN_KIND_CLIENT"),
             start: timestamp(self.start_time_unix_nano.0)?,

@@ -3,7 +3,7 @@
 //! The input is the bodies of OTLP export requests, as protobuf or as JSON (OTLP/JSON, and protobuf's own JSON form),
 //! with spans in any order. A trace is converted to events two seconds after its root arrived, by the time of the
 //! input, so that it may come in several requests. `dialects.rs` has a table for each dialect: the GenAI conventions
-//! of all versions, OpenInference, OpenLLMetry, the Vercel AI SDK, A2A, Haystack and the Claude Agent SDK. In a trace without
+//! of all versions, OpenInference, OpenLLMetry, the Vercel AI SDK, A2A, MCP, Haystack and the Claude Agent SDK. In a trace without
 //! any dialect, the root is the task.
 //!
 //! ```

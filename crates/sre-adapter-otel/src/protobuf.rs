@@ -7,7 +7,7 @@ use sre_core::{AdapterError, SpanId, TraceId};
 
 use crate::attributes::{Known, Scalar};
 use crate::request::{Request, TooLarge};
-use crate::span::{RawSpan, Span, local_parent, timestamp};
+use crate::span::{RawSpan, Span, has_remote_parent, timestamp};
 use crate::wire::{Fields, Malformed, Value};
 
 /// Why reading stopped.
@@ -196,9 +196,11 @@ fn read_span<'a>(
         }
     }
     let read = || {
+        let has_remote_parent = has_remote_parent(flags);
         let raw = RawSpan {
             id: id?,
-            parent: local_parent(parent, flags),
+            parent: parent.filter(|_| !has_remote_parent),
+            has_remote_parent,
             name,
             is_client: kind == CLIENT,
             start: timestamp(start)?,

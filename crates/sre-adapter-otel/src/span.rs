@@ -10,7 +10,9 @@ use crate::dialects::{self, Dialect, FirstToken, Marker, Role};
 /// The fields of a span that JSON and protobuf share.
 pub(crate) struct RawSpan<'a> {
     pub(crate) id: SpanId,
+    /// The parent, unless it is in another process.
     pub(crate) parent: Option<SpanId>,
+    pub(crate) has_remote_parent: bool,
     pub(crate) name: &'a str,
     pub(crate) is_client: bool,
     pub(crate) start: Timestamp,
@@ -64,7 +66,11 @@ impl Span {
         if raw.end < raw.start || duration_ms > 3.2e12 || known.has_too_many_evaluations {
             return None;
         }
-        let dialect = known.dialect(raw.name);
+        let is_served = raw.has_remote_parent && !raw.is_client;
+        let dialect = known.dialect(raw.name).map(|(dialect, role)| match role {
+            Role::McpToolCall | Role::McpRequest if is_served => (dialect, Role::McpServed),
+            role => (dialect, role),
+        });
         let cost = match dialect {
             Some((dialect, _)) => known.cost(dialect.cost_usd).ok()?,
             None => None,
@@ -126,15 +132,15 @@ impl Span {
                 step.duration_ms = duration_ms;
                 self.event = Some(Box::new(step.into()));
             }
-            Role::ToolCall => {
+            Role::ToolCall | Role::McpToolCall => {
                 let arguments = known.text(dialect.arguments);
-                let mut call = ToolCall::new(known.text(dialect.tool).unwrap_or(raw.name)).with_error(error);
+                let mut call = ToolCall::new(known.text(dialect.tool).unwrap_or(tool_in(raw.name))).with_error(error);
                 call.arguments_hash = arguments.map(|text| hash_arguments(text, dialect.arguments_in));
                 call.operation_id = known.owned(dialect.tool_call_id);
                 call.duration_ms = duration_ms;
                 self.event = Some(Box::new(call.into()));
             }
-            Role::ToolExecution => {}
+            Role::ToolExecution | Role::McpRequest | Role::McpServed => {}
             Role::ModelCall => {
                 let mut call = LlmCall::new(known.owned(dialect.model)).with_error(error);
                 call.provider = known.owned(dialect.provider);
@@ -241,11 +247,18 @@ pub(crate) fn text_size(event: &Event) -> usize {
     }
 }
 
-/// Ignores a parent in another process, which may never arrive here: the span is a root of this input.
-pub(crate) fn local_parent(parent: Option<SpanId>, flags: u32) -> Option<SpanId> {
+/// Returns the tool in the name of a span such as `tools/call search`; the whole name if there is none.
+fn tool_in(name: &str) -> &str {
+    let tool = name.split_once(dialects::MCP_TOOL_CALL).map(|(_, tool)| tool.trim());
+    tool.filter(|tool| !tool.is_empty()).unwrap_or(name)
+}
+
+/// Returns whether the parent of a span with these flags is in another process. It may never arrive here, so the span is a root
+/// of this input.
+pub(crate) fn has_remote_parent(flags: u32) -> bool {
     const HAS_IS_REMOTE: u32 = 0x100;
     const IS_REMOTE: u32 = 0x200;
-    parent.filter(|_| flags & (HAS_IS_REMOTE | IS_REMOTE) != HAS_IS_REMOTE | IS_REMOTE)
+    flags & (HAS_IS_REMOTE | IS_REMOTE) == HAS_IS_REMOTE | IS_REMOTE
 }
 
 pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {

@@ -36,7 +36,9 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
     let roots = tree.tasks();
     let mut tasks: Vec<Task<'_>> = roots.iter().enumerate().map(|(number, &root)| trace.task(number, root)).collect();
     let has_dialect = trace.spans.iter().any(|span| span.role.is_some_and(|role| role != Role::RemoteCall));
-    if tasks.is_empty() && trace.follows.is_none() {
+    // Where all roots have arrived, there are only requests of the Model Context Protocol, which are no tasks.
+    let lacks_root = tree.missing_root().is_some() || trace.spans.iter().all(|span| span.parent.is_some());
+    if tasks.is_empty() && trace.follows.is_none() && lacks_root {
         if !has_dialect && trace.settles_at.is_none() {
             return;
         }
@@ -45,12 +47,13 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
     for task in &tasks {
         emit(task.run.started(Some(task.run.agent.clone())));
     }
-    let elsewhere = trace.follows.as_ref().or(tasks.first().map(|task| &task.run.agent)).cloned().unwrap_or_default();
+    let elsewhere = trace.follows.as_deref().or(tasks.first().map(|task| &*task.run.agent)).or(trace.service());
+    let elsewhere = elsewhere.unwrap_or("default").to_owned();
     let mut order: Vec<usize> = (0..trace.spans.len()).collect();
     order.sort_by_key(|&index| (trace.spans[index].end, trace.spans[index].start));
     tree.merge_resent(&order, &mut own);
     tree.count_attempts(&order, &mut own);
-    tree.fail_tool_calls(&mut own);
+    tree.merge_executions(&mut own);
     let events_of = |index: usize| tree.events_of(index, has_dialect, &roots, std::mem::take(&mut own[index]));
     let mut events: Vec<Vec<Event>> = (0..trace.spans.len()).map(events_of).collect();
     let has_events: Vec<bool> =
@@ -214,13 +217,15 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Fails the tool calls whose execution, a span of its own, failed.
-    fn fail_tool_calls(&self, own: &mut [OwnEvents]) {
-        let executions = (0..self.spans.len()).filter(|&index| self.spans[index].role == Some(Role::ToolExecution));
-        for index in executions {
-            if let (Some(error), Some(call)) = (&self.spans[index].error, self.parent(index))
-                && let Some(Event::ToolCall(call)) = &mut own[call].event
-            {
+    /// Makes a tool call and its execution, a span of its own, one call, which fails if either does.
+    fn merge_executions(&self, own: &mut [OwnEvents]) {
+        let is_execution = |role: Option<Role>| matches!(role, Some(Role::ToolExecution | Role::McpToolCall));
+        for index in (0..self.spans.len()).filter(|&index| is_execution(self.spans[index].role)) {
+            let around = self.ancestors(index).find(|&index| self.spans[index].role.is_some());
+            let is_call = |&index: &usize| matches!(self.spans[index].role, Some(Role::ToolCall | Role::McpToolCall));
+            let Some(call) = around.filter(is_call) else { continue };
+            own[index].event = None;
+            if let (Some(error), Some(Event::ToolCall(call))) = (&self.spans[index].error, &mut own[call].event) {
                 call.success = false;
                 call.error.get_or_insert_with(|| error.clone());
             }
@@ -257,8 +262,8 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Returns the topmost spans that start a task, or the root of a trace without such spans. Only spans below a root
-    /// that has arrived count; the topmost span of all others is still missing.
+    /// Returns the topmost spans that start a task, or the root of a trace without such spans. Only spans below a root that has
+    /// arrived count; the topmost span of all others is still missing. A request of the Model Context Protocol is no task.
     fn tasks(&self) -> Vec<usize> {
         let starts = |index: usize| match self.spans[index].role {
             Some(Role::Agent) => true,
@@ -273,7 +278,11 @@ impl<'a> Tree<'a> {
             .filter(|&index| starts(index) && under_a_root(index) && !self.ancestors(index).any(starts))
             .collect();
         if tasks.is_empty() {
-            tasks.extend((0..self.spans.len()).find(|&index| self.spans[index].parent.is_none()));
+            let is_root = |&index: &usize| {
+                let span = &self.spans[index];
+                span.parent.is_none() && !span.role.is_some_and(Role::is_mcp)
+            };
+            tasks.extend((0..self.spans.len()).find(is_root));
         }
         tasks.sort_by_key(|&index| (self.spans[index].start, self.spans[index].id));
         tasks

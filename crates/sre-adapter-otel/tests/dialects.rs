@@ -14,6 +14,8 @@ use sre_core::{Adapter, AgentEvent, Event, Timestamp, Usd};
 mod attempts;
 #[path = "dialects/generations.rs"]
 mod generations;
+#[path = "dialects/mcp.rs"]
+mod mcp;
 
 const START: u64 = 1_790_000_000_000_000_000;
 const TRACE: &str = "5b8efff798038103d269b633813fc60c";
