@@ -55,7 +55,7 @@ fn incidents_are_bounded_in_number_and_time_and_a_duplicate_allocates_nothing() 
     }
     assert_eq!(dhat::HeapStats::get().total_blocks, blocks, "a duplicate allocates nothing");
 
-    // As many again: the oldest are forgotten.
+    // As many again: the oldest are evicted.
     send(INCIDENTS..2 * INCIDENTS);
     let stats = manager.stats();
     assert_eq!((stats.open, stats.forgotten), (INCIDENTS as u64, INCIDENTS as u64));

@@ -329,7 +329,7 @@ async fn a_slow_answer_times_out_and_a_huge_one_is_accepted() {
         let setup = Setup::new((row.make)(&server.uri()), folder.path());
         setup.manager.send(&alert(Severity::Critical));
         setup.advance(0).await;
-        assert!(setup.manager.stats().channels[0].last_error.starts_with("no answer from"), "{}", row.name);
+        assert!(setup.manager.stats().channels[0].last_error.starts_with("no response from"), "{}", row.name);
         setup.advance(300).await;
         assert_eq!(setup.outcome(), (DeliveryState::Delivered, 2, Some(200), String::new()), "{}", row.name);
     }

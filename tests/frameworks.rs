@@ -1,4 +1,4 @@
-//! `docs/frameworks.md` says what each framework reports, as its recordings show.
+//! `docs/frameworks.md` lists what each framework reports, as its recordings show.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ fn shown(folder: &str, format: &str) -> [bool; COLUMNS.len()] {
     shown
 }
 
-/// A cell is `yes` if and only if the recordings show it; any other text says why not, or when else.
+/// A cell is `yes` if and only if the recordings show it; any other text is the reason, or the condition.
 #[test]
 fn the_table_is_what_the_recordings_show() {
     let page = std::fs::read_to_string(root("../docs/frameworks.md")).unwrap();

@@ -100,7 +100,7 @@ fn every_store_conforms() {
     }
 }
 
-/// Guards that share a store know only their own charges since they started, but their reservations fit together.
+/// Guards that share a store have only their own charges since they started, but their reservations fit together.
 #[test]
 fn a_store_denies_what_exceeds_a_limit_together_with_another_guard() {
     let folder = tempfile::tempdir().unwrap();

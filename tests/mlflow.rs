@@ -80,7 +80,7 @@ async fn a_server_that_restarts_in_the_middle_has_every_trace_and_reading() {
     check_run(&found["runs"], &[&first, &second, &last]);
 }
 
-/// Asserts that two values are the same, and otherwise says where they are not.
+/// Asserts that two values are the same, and otherwise names where they differ.
 fn assert_same(path: &str, found: &Value, expected: &Value) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) if found.keys().eq(expected.keys()) => {

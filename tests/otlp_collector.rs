@@ -138,7 +138,7 @@ const ENGINES: [&str; 5] = ["sre.slo.", "sre.breaker.", "sre.cascade.", "sre.cos
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_010);
 
-/// Runs engines on tasks of which every one fails, and sends what they say. Returns them and the last event.
+/// Runs engines on tasks of which every one fails, and sends their results. Returns them and the last event.
 fn run_engines(port: u16) -> (Runtime, AgentEvent) {
     let clock = Arc::new(ManualClock::new(NOW));
     let mut settings = EngineSettings::default();

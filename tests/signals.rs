@@ -80,7 +80,7 @@ impl SignalHandler for Receiver {
     }
 }
 
-/// Freezes an agent's deploys while its objective burns, and says so by a signal.
+/// Freezes an agent's deploys while its objective burns, and reports it by a signal.
 struct Freeze;
 
 impl SignalHandler for Freeze {

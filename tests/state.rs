@@ -258,7 +258,7 @@ fn is_update() -> bool {
     std::env::var_os("UPDATE_STATE").is_some_and(|value| value == "1")
 }
 
-/// The stored files of all versions with this ending; stores one of this version first where that is asked for.
+/// The stored files of all versions with this ending; stores one of this version first where that is requested.
 fn versions(ending: &str, store: impl FnOnce(&Path)) -> Vec<PathBuf> {
     let own = folder("state").join(format!("{VERSION}.{ending}"));
     if is_update() {

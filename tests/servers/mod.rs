@@ -91,7 +91,7 @@ impl Export {
         self.slo.snapshot_at(at)
     }
 
-    /// Sends events and the state at a time, while the server is away.
+    /// Sends events and the state at a time, while the server is unavailable.
     pub(crate) async fn send_in_vain(&self, events: &[AgentEvent], at: Timestamp) -> SloSnapshot {
         let before = self.outbox.stats();
         self.push(events, at);

@@ -1,4 +1,4 @@
-//! Clients that send tasks, again and again until they are acknowledged, and know what was.
+//! Clients that send tasks, again and again until they are acknowledged, and record what was.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-/// What an agent did.
+/// The counts of an agent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Books {
+pub(crate) struct Counts {
     pub(crate) tasks: u64,
     pub(crate) failed: u64,
     pub(crate) model_calls: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Books {
     pub(crate) objective: (u64, u64),
 }
 
-impl Books {
+impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         self.tasks += other.tasks;
         self.failed += other.failed;
@@ -40,7 +40,7 @@ impl Books {
 /// Clients on threads of their own.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    senders: Vec<JoinHandle<BTreeMap<String, Books>>>,
+    senders: Vec<JoinHandle<BTreeMap<String, Counts>>>,
 }
 
 const SENDERS: u64 = 3;
@@ -69,7 +69,7 @@ impl Load {
     }
 
     /// Ends the load, and returns what was acknowledged of each agent.
-    pub(crate) fn stop(self) -> BTreeMap<String, Books> {
+    pub(crate) fn stop(self) -> BTreeMap<String, Counts> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = BTreeMap::new();
         self.senders.into_iter().for_each(|sender| all.extend(sender.join().expect("no panic")));
@@ -84,7 +84,7 @@ struct Sender {
     runtime: tokio::runtime::Runtime,
     url: Arc<Mutex<SocketAddr>>,
     requests: u64,
-    acknowledged: BTreeMap<String, Books>,
+    acknowledged: BTreeMap<String, Counts>,
 }
 
 impl Sender {
@@ -108,7 +108,7 @@ impl Sender {
         let outcomes: Vec<bool> = (0..self.random.usize(1..EACH)).map(|_| self.random.u32(..10) > 0).collect();
         let agent = format!("{}-{}-{agent}", ["own", "otlp", "langgraph"][format], self.number);
         let (tasks, failed) = (outcomes.len() as u64, outcomes.iter().filter(|success| !**success).count() as u64);
-        let mut sent = Books { tasks, failed, objective: (tasks - failed, failed), ..Books::default() };
+        let mut sent = Counts { tasks, failed, objective: (tasks - failed, failed), ..Counts::default() };
         match format {
             0 => {
                 sent.model_calls = tasks;

@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use load::{Books, Load};
+use load::{Counts, Load};
 use service::Service;
 
 #[global_allocator]
@@ -107,8 +107,8 @@ fn soak(time: Duration, seed: u64) {
     assert_settles(&service, &acknowledged, &format!("seed {seed}"));
     service.restart(false);
     assert_settles(&service, &acknowledged, &format!("after the last kill, seed {seed}"));
-    let mut all = Books::default();
-    acknowledged.values().for_each(|books| all.add(books));
+    let mut all = Counts::default();
+    acknowledged.values().for_each(|counts| all.add(counts));
     assert!(all.tasks > 0, "the load was acknowledged");
     let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault:?} {times}")).collect();
     assert!(memory < MAX_MEMORY, "the service took {} MiB", memory >> 20);
@@ -123,10 +123,10 @@ fn soak(time: Duration, seed: u64) {
 }
 
 /// Waits until the service counts exactly what was acknowledged. Panics if that takes too long, with the agents that differ.
-fn assert_settles(service: &Service, acknowledged: &BTreeMap<String, Books>, when: &str) {
+fn assert_settles(service: &Service, acknowledged: &BTreeMap<String, Counts>, when: &str) {
     let begun = Instant::now();
     loop {
-        let counted = service.books();
+        let counted = service.counts();
         if counted == *acknowledged {
             return;
         }

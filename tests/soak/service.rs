@@ -16,7 +16,7 @@ use sre_server::{Config, Server};
 use tempfile::TempDir;
 
 use crate::get;
-use crate::load::Books;
+use crate::load::Counts;
 
 /// The first argument of the process that runs the service.
 pub(crate) const SERVE: &str = "serve";
@@ -123,25 +123,25 @@ impl Service {
     }
 
     /// Returns what the service counts, by agent; nothing if it does not answer.
-    pub(crate) fn books(&self) -> BTreeMap<String, Books> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, Counts> {
         let list = |path: &str, name: &str| -> Vec<Value> {
             let answer = get(self.address(), path).and_then(|body| serde_json::from_str::<Value>(&body).ok());
             answer.and_then(|mut answer| Some(answer[name].as_array_mut()?.drain(..).collect())).unwrap_or_default()
         };
         let name = |of: &Value| of["agent"].as_str().unwrap_or_default().to_owned();
         let count = |of: &Value, name: &str| of[name].as_u64().unwrap_or_default();
-        let mut books = BTreeMap::<String, Books>::new();
+        let mut counts = BTreeMap::<String, Counts>::new();
         for agent in list("/v1/agents", "agents") {
-            let own = books.entry(name(&agent)).or_default();
+            let own = counts.entry(name(&agent)).or_default();
             (own.tasks, own.failed) = (count(&agent, "tasks"), count(&agent, "failed"));
             (own.model_calls, own.tool_calls) = (count(&agent, "llm_calls"), count(&agent, "tool_calls"));
             own.cost = agent["cost_usd"].as_str().and_then(|cost| cost.parse::<Usd>().ok()).unwrap_or_default();
         }
         for objective in list("/v1/slos", "slos") {
-            books.entry(name(&objective)).or_default().objective =
+            counts.entry(name(&objective)).or_default().objective =
                 (count(&objective, "good"), count(&objective, "bad"));
         }
-        books
+        counts
     }
 
     fn pid(&self) -> Pid {

@@ -206,7 +206,7 @@ fn one_offs() -> [Signal; 3] {
     .map(|kind| CostAlert::new(at, CostScope::Agent("a".into()), usd("7.5"), usd("10"), kind).into_signal())
 }
 
-/// One-off signals of a handler that is stuck, and events of an exporter whose backend is away.
+/// One-off signals of a handler that is stuck, and events of an exporter whose backend is unavailable.
 fn fill_spool(file: &Path) {
     let spool: Arc<dyn Spool> = Arc::new(SqliteSpool::open(file).unwrap());
     let backend = Arc::new(Backend { is_away: true, ..Backend::default() });

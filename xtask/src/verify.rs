@@ -12,7 +12,7 @@ struct Check {
     name: &'static str,
     what: &'static str,
     tool: Option<Tool>,
-    /// Runs the check, and returns what its row says if it passes.
+    /// Runs the check, and returns the text of its row if it passes.
     run: fn(&Options) -> anyhow::Result<String>,
 }
 

@@ -24,12 +24,12 @@ indicators:
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = SliRegistry::default();
     let engine = SloEngine::new(parse(OBJECTIVE, "answers.yaml", &registry)?, registry)?;
-    let tell = |signal: &Signal| {
+    let print = |signal: &Signal| {
         if let SignalKind::SloStatusChanged(SloStatusChange { from, to, .. }) = &signal.kind {
             println!("{} of {}: {from} → {to}", signal.slo, signal.agent);
         }
     };
-    let runtime = Arc::new(Runtime::builder().engine(Arc::new(engine)).handle("screen", Arc::new(tell)).build()?);
+    let runtime = Arc::new(Runtime::builder().engine(Arc::new(engine)).handle("screen", Arc::new(print)).build()?);
     let adapter = LangGraphAdapter::new(RunLimits::default(), Recorder::new(runtime.clone()));
     for question in 0..40 {
         answer(&adapter, question);

@@ -42,7 +42,7 @@ pub(crate) fn run(out: &mut impl Write) -> io::Result<()> {
     let world = World { costs: CostObserver::new(guard.clone()), clock, start, detector, guard };
     for step in 0..40u32 {
         world.clock.set(start.saturating_add(STEP * step));
-        world.tell(out, |signals| world.detector.evaluate(world.clock.now(), signals))?;
+        world.print_signals(out, |signals| world.detector.evaluate(world.clock.now(), signals))?;
         let mut all_well = true;
         for (agent, cost) in [("researcher", "0.12"), ("writer", "0.08")] {
             let is_looping = agent == "writer" && world.seconds() >= LOOP_FROM;
@@ -84,14 +84,14 @@ impl World {
     fn finish_task(&self, agent: &str, outcome: Result<(), String>, out: &mut impl Write) -> io::Result<()> {
         let finished = TaskFinished::new(true).with_error(outcome.err());
         let event = AgentEvent::new(self.clock.now(), agent, finished);
-        self.tell(out, |signals| {
+        self.print_signals(out, |signals| {
             self.detector.observe(&event, signals);
             self.costs.evaluate(event.time, signals);
         })
     }
 
     /// Prints the signals.
-    fn tell(&self, out: &mut impl Write, act: impl FnOnce(&mut dyn FnMut(Signal))) -> io::Result<()> {
+    fn print_signals(&self, out: &mut impl Write, act: impl FnOnce(&mut dyn FnMut(Signal))) -> io::Result<()> {
         let mut lines = Vec::new();
         act(&mut |signal: Signal| {
             lines.push(match signal.kind {

@@ -1,7 +1,7 @@
 //! The main types of every feature, for `use agent_sre::prelude::*`.
 //!
 //! Errors, records of stores, and what only authors of engines, adapters and stores need are left out, and so are names that
-//! say too little without their module, such as [`http::Client`](crate::http::Client) and
+//! are ambiguous without their module, such as [`http::Client`](crate::http::Client) and
 //! [`alerts::Verdict`](crate::alerts::Verdict).
 //!
 //! ```

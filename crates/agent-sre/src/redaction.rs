@@ -1,7 +1,7 @@
 use sre_core::private::stable_hash;
 use sre_core::{AgentEvent, Event, EventStage};
 
-/// An event stage that hides what no engine, exporter or alert may see: the values of attributes, and texts.
+/// An event stage that hides the values of attributes, and texts, from engines, exporters and alerts.
 ///
 /// Engines read what is left: an indicator of your own that reads the text of an error does not find it. Anything else is for a
 /// closure, which is a stage too.
@@ -27,7 +27,7 @@ use sre_core::{AgentEvent, Event, EventStage};
 /// Later versions may have more fields: end with `..Redaction::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redaction {
-    /// The keys of attributes to hide. One that ends in `*` stands for all keys with that beginning.
+    /// The keys of attributes to hide. A trailing `*` matches any suffix.
     pub attributes: Vec<String>,
     /// Whether the texts of errors and the URLs of HTTP requests are hidden.
     pub texts: bool,

@@ -109,12 +109,12 @@ fn an_action_whose_engine_has_no_settings_is_refused() {
         (
             false,
             true,
-            "`slow-down`: `exhaustion_action: throttle`: found no settings of cost limits (`limits`), expected some, or another action",
+            "`slow-down`: `exhaustion_action: throttle` needs cost limits (`limits`); add them, or choose another action",
         ),
         (
             true,
             false,
-            "`stop`: `exhaustion_action: circuit_break`: found no settings of circuit breakers (`breakers`), expected some, or another action",
+            "`stop`: `exhaustion_action: circuit_break` needs circuit breakers (`breakers`); add them, or choose another action",
         ),
     ] {
         let mut settings = settings(limits, breakers);

@@ -104,7 +104,7 @@ impl SpanAdapter for CrewAiAdapter {
             "task_completed" => self.end(task, &line, SpanEnd::default(), emit)?,
             "task_failed" => self.end(task, &line, line.failed(), emit)?,
             "llm_call_started" => {
-                // A task's own events do not say which agent works at it.
+                // A task's own events do not name its agent.
                 if let (Some(task), Some(role)) = (task.and_then(|task| self.runs.span_mut(task)), &line.agent_role) {
                     task.name.clone_from(role);
                 }

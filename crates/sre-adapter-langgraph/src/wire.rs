@@ -96,7 +96,7 @@ pub(crate) struct ToolEnd<'a> {
     output: Option<&'a RawValue>,
 }
 
-/// A `ToolMessage`. Its status tells whether the tool raised an exception.
+/// A `ToolMessage`. Its status is whether the tool raised an exception.
 #[derive(Deserialize)]
 pub(crate) struct ToolMessage {
     pub(crate) status: String,

@@ -164,7 +164,7 @@ impl SpanAdapter for LlamaIndexAdapter {
                     self.event(id, class, &line, emit)?;
                 }
             }
-            // What the application says of an exception, which the dropped spans have said before.
+            // Duplicate of an exception that dropped spans already reported.
             ("app", _) => {}
             _ => self.runs.tracker().counts.unknown += 1,
         }

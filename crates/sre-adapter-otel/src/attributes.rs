@@ -15,7 +15,7 @@ pub(crate) enum Scalar<'a> {
     Other,
 }
 
-/// What a span or log record says about a run: the attributes in a table, the evaluations in numbered attributes, and the
+/// The data of a span or log record about a run: the attributes in a table, the evaluations in numbered attributes, and the
 /// span events in a table. Takes little memory, however many attributes there are.
 #[derive(Default)]
 pub(crate) struct Known<'a> {

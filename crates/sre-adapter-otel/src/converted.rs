@@ -32,7 +32,7 @@ impl ConvertedSpans {
         self.by_trace.get(&trace).is_some_and(|spans| spans.binary_search(&span).is_ok())
     }
 
-    /// Adds spans of a trace. The oldest traces are forgotten to make room.
+    /// Adds spans of a trace. The oldest traces are evicted to make room.
     pub(crate) fn add(&mut self, trace: TraceId, spans: Vec<SpanId>) {
         self.spans += spans.len();
         match self.by_trace.get_mut(&trace) {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spans_of_the_oldest_traces_are_forgotten() {
+    fn the_spans_of_the_oldest_traces_are_evicted() {
         let mut converted = ConvertedSpans::new(4);
         converted.add(trace(1), vec![span(2), span(1)]);
         converted.add(trace(2), vec![span(1)]);

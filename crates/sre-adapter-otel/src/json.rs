@@ -231,7 +231,7 @@ impl<'de> ReadElements<'de> for Logs<'_, '_> {
     }
 }
 
-/// Stops the reader. [`Request::is_too_large`] tells the reason.
+/// Stops the reader. [`Request::is_too_large`] has the reason.
 fn too_large<E: Error>(TooLarge: TooLarge) -> E {
     E::custom("the request takes too much memory")
 }

@@ -55,7 +55,7 @@ impl SemanticKernelAdapter {
             "kernel_end" => self.runs.end_run(run, line.time, Some(line.failure()), emit),
             "model_call" => self.end(run, model, line.time, line.model_end(), emit)?,
             "function_invoking" => {
-                // The model has asked for the function. Its tokens are not reported.
+                // The model has requested the function. Its tokens are not reported.
                 self.end(run, model, line.time, SpanEnd::default(), emit)?;
                 let mut span = OpenSpan::new(SpanKind::Tool, line.function(), line.time);
                 span.arguments_hash = line.arguments.map(RawValue::get).map(arguments_hash);

@@ -19,7 +19,7 @@
 //! assert_eq!((&*events[2].agent, events[2].event.duration_ms()), ("support", Some(2000.0)));
 //! ```
 //!
-//! Filters see no model calls. One is taken to happen before each function and before the end; **only the tokens of the last one
+//! Filters see no model calls. One model call is assumed before each function and before the end; **only the tokens of the last one
 //! are known**, so costs by tokens are too low. Semantic Kernel's own OpenTelemetry spans report all of them (format `otlp`). A
 //! forwarder that wraps the model client can add a line `{"event": "model_call", "model": …, "usage": …}` after each call; then
 //! all tokens are known.

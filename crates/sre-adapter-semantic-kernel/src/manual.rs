@@ -39,7 +39,7 @@ impl KernelRun {
     }
 }
 
-/// Returns the name of a function as the kernel tells it to the model.
+/// Returns the name of a function as the kernel passes it to the model.
 fn name(plugin: &str, function: &str) -> String {
     format!("{plugin}-{function}")
 }

@@ -193,7 +193,7 @@ impl ChannelPipeline {
     fn enqueue(&mut self, message: Message, now: Timestamp) -> Decision {
         // A resolution always fits: there are no more of them than there were triggers.
         let fits = self.free_capacity() > 0 || message.alert.severity == Severity::Resolved;
-        // Nothing may overtake what has spilled; a message that the store does not know cannot spill.
+        // Nothing may overtake what has spilled; a message that is not in the store cannot spill.
         let must_wait = self.has_spilled && !message.alert_ids.is_empty();
         if fits && !must_wait {
             self.queue.push(message);
@@ -209,7 +209,7 @@ impl ChannelPipeline {
         Decision::QueueFull
     }
 
-    /// Notes the incidents that go on without this channel knowing of it.
+    /// Notes the open incidents of which this channel missed the last alert.
     fn note_lost(&mut self, message: &Message) {
         if message.alert.severity != Severity::Resolved && message.acknowledged_by.is_none() {
             self.lost.extend(message.incidents());

@@ -107,7 +107,7 @@ impl Groups {
         self.open.values().map(|group| group.waiting.len()).sum()
     }
 
-    /// Turns the acknowledgement of an alert into that of its group's message, which is what receivers know.
+    /// Turns the acknowledgement of an alert into that of its group's message, which is what receivers have.
     fn for_group(&self, mut message: Message, fingerprinter: Fingerprinter) -> Message {
         if let Some(key) = self.group_of.get(&message.key) {
             message.key = fingerprinter.of_key(key);

@@ -19,7 +19,7 @@ pub(crate) struct Incidents {
     dedup_window: Duration,
     timeout: Duration,
     max: usize,
-    forgotten: u64,
+    evicted: u64,
 }
 
 /// An open incident.
@@ -29,8 +29,8 @@ pub(crate) struct Incident {
     pub(crate) detail: Box<Detail>,
 }
 
-/// When an incident's last alert was sent, to four nanoseconds, and its severity: in one word, so that an entry of the map is
-/// half a cache line.
+/// When an incident's last alert was sent, and its severity: packed into 64 bits, at 4 ns resolution, so that an entry of the
+/// map is half a cache line.
 #[derive(Clone, Copy, Debug)]
 struct LastSent(i64);
 
@@ -87,7 +87,7 @@ impl Incidents {
             dedup_window,
             timeout,
             max: max.max(1),
-            forgotten: 0,
+            evicted: 0,
         }
     }
 
@@ -149,9 +149,9 @@ impl Incidents {
         self.open.len()
     }
 
-    /// Returns how many open incidents were forgotten, by age or number.
-    pub(crate) fn forgotten(&self) -> u64 {
-        self.forgotten
+    /// Returns how many open incidents were evicted, by age or number.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     pub(crate) fn clear(&mut self) {
@@ -159,7 +159,7 @@ impl Incidents {
         self.expiries.clear();
     }
 
-    /// Forgets incidents whose last alert is older than the timeout.
+    /// Evicts incidents whose last alert is older than the timeout.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         while self.expiries.front().is_some_and(|(due, _)| *due <= now) {
             self.check_oldest(|last_sent, timeout| last_sent.saturating_add(timeout) <= now);
@@ -177,7 +177,7 @@ impl Incidents {
         }
     }
 
-    /// Takes the first expiry. Its incident may have been closed or sent again since; otherwise it is forgotten if due.
+    /// Takes the first expiry. Its incident may have been closed or sent again since; otherwise it is evicted if due.
     fn check_oldest(&mut self, is_due: impl Fn(Timestamp, Duration) -> bool) {
         let Some((due, key)) = self.expiries.pop_front() else { return };
         let Some(incident) = self.open.get(&key) else { return };
@@ -186,7 +186,7 @@ impl Incidents {
             self.expiries.push_back((expiry, key));
         } else if is_due(incident.last_sent.at(), self.timeout) {
             self.open.remove(&key);
-            self.forgotten += 1;
+            self.evicted += 1;
         }
     }
 }
@@ -261,11 +261,11 @@ mod tests {
         // `a` is sent again, so `b` is the oldest when there are too many.
         assert_eq!(admit(&mut incidents, "a", Severity::Critical, 10), "fire");
         assert_eq!(admit(&mut incidents, "d", Severity::Warning, 20), "fire");
-        assert_eq!((incidents.len(), incidents.forgotten()), (3, 1));
+        assert_eq!((incidents.len(), incidents.evicted()), (3, 1));
         assert_eq!(admit(&mut incidents, "b", Severity::Resolved, 20), "not open");
         incidents.expire(Timestamp::from_secs(3_605));
-        assert_eq!((incidents.len(), incidents.forgotten()), (2, 2), "`c` has expired");
+        assert_eq!((incidents.len(), incidents.evicted()), (2, 2), "`c` has expired");
         incidents.expire(Timestamp::from_secs(9_999));
-        assert_eq!((incidents.len(), incidents.forgotten(), incidents.expiries.len()), (0, 4, 0));
+        assert_eq!((incidents.len(), incidents.evicted(), incidents.expiries.len()), (0, 4, 0));
     }
 }

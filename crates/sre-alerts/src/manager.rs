@@ -42,13 +42,13 @@ pub struct AlertManager {
 #[non_exhaustive]
 pub enum ManagerError {
     /// A channel of this name is registered already.
-    #[error("channel `{0}`: found a second one of this name, expected one")]
+    #[error("duplicate channel name `{0}`")]
     DuplicateChannel(String),
     /// A rate limit whose time is zero, or too short for its messages.
     #[error("channel `{0}`: found a rate limit over no time, expected a duration above 0")]
     EmptyRateLimit(String),
-    /// A channel that delivers by HTTP, and no client to do so.
-    #[error("channel `{0}`: found no HTTP client, expected one in `AlertOptions::http`, such as `sre_http::Client`")]
+    /// A channel that delivers by HTTP, without an HTTP client.
+    #[error("channel `{0}` needs an HTTP client; set `AlertOptions::http`, for instance to an `sre_http::Client`")]
     NoHttpClient(String),
     /// Reading the store failed.
     #[error(transparent)]
@@ -278,7 +278,7 @@ impl AlertManager {
     }
 }
 
-/// Sends the alerts of signals, as [`AlertOptions::mapping`] makes them. A signal that says nothing new, since engines assert
+/// Sends the alerts of signals, as [`AlertOptions::mapping`] makes them. A signal that is a repeat, since engines re-send
 /// again what holds, is no alert.
 impl SignalHandler for AlertManager {
     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {

@@ -31,9 +31,9 @@ pub struct AlertOptions {
     /// How many messages may be queued for a channel; 10,000. Further ones wait in the store; without a store, they are
     /// dropped and counted.
     pub queue_limit: usize,
-    /// How many incidents may be open; 100,000, at some 600 bytes each. Beyond that, the oldest is forgotten and counted.
+    /// How many incidents may be open; 100,000, at some 600 bytes each. Beyond that, the oldest is evicted and counted.
     pub max_incidents: usize,
-    /// How long after its last alert an open incident is forgotten and counted; 30 days.
+    /// How long after its last alert an open incident is evicted and counted; 30 days.
     pub incident_timeout: Duration,
     /// How much history the store keeps.
     pub retention: Retention,
@@ -96,7 +96,7 @@ pub struct ChannelConfig {
     pub enabled: bool,
     /// The conditions an alert must meet, all of them.
     pub matchers: Vec<Matcher>,
-    /// How many messages it may receive in which time.
+    /// Rate limit of messages.
     pub rate_limit: Option<RateLimit>,
 }
 

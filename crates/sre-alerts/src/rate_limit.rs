@@ -15,9 +15,9 @@ use crate::summary;
 /// Exhaustive: these two numbers define the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// How many messages.
+    /// Number of messages.
     pub messages: NonZeroU32,
-    /// In which time; above 0.
+    /// Period in which they may be sent; above 0.
     pub per: Duration,
 }
 

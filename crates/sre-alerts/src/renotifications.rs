@@ -27,7 +27,7 @@ pub(crate) struct Renotification {
 pub(crate) enum RenotificationKind {
     /// Send the alert again to the channels that have received it.
     Repeat,
-    /// Notify this channel of this policy, both by position.
+    /// Notify this channel of this policy, both by index.
     Escalate { policy: usize, channel: usize },
 }
 

@@ -96,7 +96,7 @@ impl Shared {
     }
 
     /// Returns the alerts that change an incident: not one that was sent already, with the same start and severity, nor the
-    /// resolution of an incident that is not open. An alert that was sent already is delivered again to channels that have lost it.
+    /// resolution of an incident that is not open. An alert that was sent already is delivered again to channels that failed to deliver it.
     pub(crate) fn changes(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
         let is_known = |alert: &Alert| self.state().incident(self.fingerprinter.of(alert)).is_some();
         alerts.retain(|alert| !self.began_before_this_run(alert) || is_known(alert) || !self.is_past(alert));

@@ -25,7 +25,7 @@ pub(crate) struct SilencedAlert {
 }
 
 impl SilencedAlerts {
-    /// Marks the alert of a message as dispatched; `Err` says why it is not held any more.
+    /// Marks the alert of a message as dispatched; `Err` is why it is no longer held.
     pub(crate) fn mark_dispatched(&mut self, message: &Message) -> Result<(), &'static str> {
         if let Some(index) = self.superseded.iter().position(|(alert, _)| Arc::ptr_eq(alert, &message.alert)) {
             return Err(self.superseded.swap_remove(index).1);

@@ -208,7 +208,7 @@ impl State {
         }
     }
 
-    /// Notes for each incident the channels that have lost its last alert.
+    /// Notes for each incident the channels that failed to deliver its last alert.
     fn note_lost(&mut self) {
         for pipeline in &mut self.pipelines {
             for key in pipeline.lost.drain(..) {
@@ -221,8 +221,8 @@ impl State {
         }
     }
 
-    /// Sends the last alert of an incident that goes on once more to the channels that have lost it. Returns false if there is
-    /// none.
+    /// Sends the last alert of an ongoing incident once more to the channels that failed to deliver it. Returns false if there
+    /// is none.
     pub(crate) fn redeliver(&mut self, key: Fingerprint, now: Timestamp) -> bool {
         if self.silenced.contains(key) {
             return false;
@@ -439,7 +439,7 @@ impl State {
     pub(crate) fn snapshot(&self) -> AlertsSnapshot {
         let mut snapshot = self.counts.clone();
         snapshot.open = self.incidents.len() as u64;
-        snapshot.forgotten = self.incidents.forgotten();
+        snapshot.forgotten = self.incidents.evicted();
         snapshot.channels = self.pipelines.iter().map(ChannelPipeline::snapshot).collect();
         snapshot
     }

@@ -21,7 +21,7 @@ pub(crate) struct Worker {
     /// Messages about to be attempted.
     due: Vec<(ChannelId, Message)>,
     running: FuturesUnordered<BoxFuture<'static, Attempt>>,
-    /// Finished attempts that the state does not know yet.
+    /// Finished attempts that are not in the state yet.
     finished: Vec<Attempt>,
     /// Finished messages, kept to be freed outside the lock.
     done: Vec<Message>,

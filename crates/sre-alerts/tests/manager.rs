@@ -145,7 +145,7 @@ fn a_channel_that_needs_http_is_refused_without_a_client() {
     let manager = AlertManager::new(AlertOptions::default()).unwrap();
     let error = manager.add_channel(Posting, ChannelConfig::default()).unwrap_err();
     assert!(matches!(&error, ManagerError::NoHttpClient(channel) if channel == "posting"), "{error}");
-    let expected = "channel `posting`: found no HTTP client, expected one in `AlertOptions::http`";
+    let expected = "channel `posting` needs an HTTP client; set `AlertOptions::http`";
     assert!(error.to_string().starts_with(expected), "{error}");
     assert!(manager.list_channels().is_empty());
     // The channel was not added, so nothing waits for it and the manager ends at once.
@@ -153,12 +153,12 @@ fn a_channel_that_needs_http_is_refused_without_a_client() {
     assert_eq!(manager.shutdown(Duration::ZERO), 0);
 }
 
-/// A channel of an own type that does not say that it needs HTTP fails at once, without retries.
+/// A channel of an own type that does not declare that it needs HTTP fails at once, without retries.
 #[tokio::test]
 async fn a_request_without_a_client_is_not_retried() {
     let error = Posting.deliver(Notification::new(&alert("a", Severity::Critical), 1, START), &NoHttp).await;
     let error = error.unwrap_err();
-    assert_eq!(error.to_string(), "cannot reach 127.0.0.1: found no HTTP client, expected one");
+    assert_eq!(error.to_string(), "no HTTP client configured; set one to reach 127.0.0.1");
     assert!(!error.is_retryable());
 }
 

@@ -11,7 +11,7 @@ use crate::{BreakerConfig, InvalidConfig, Mitigation};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectorConfig {
-    /// Number of open circuits that make a cascade, whoever calls whom. Default: 3.
+    /// Number of open circuits that make a cascade, regardless of the call graph. Default: 3.
     pub cascade_threshold: usize,
     /// Number of failing targets that make a cascade if each calls the one before it and did not fail before it. Default: 3.
     pub path_threshold: usize,

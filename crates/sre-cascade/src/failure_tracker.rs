@@ -89,7 +89,7 @@ impl FailureTracker {
         self.state().transitions.values().cloned().collect()
     }
 
-    /// Returns everything that is known of a target at `now`. An episode that is over may not be forgotten yet, and is left out.
+    /// Returns the state of a target at `now`. An episode that is over may not be evicted yet, and is left out.
     pub(crate) fn save(&self, id: u32, now: Timestamp) -> SavedTarget {
         let state = self.state();
         let episode = state.episodes.get(&id).copied();
@@ -111,7 +111,7 @@ impl FailureTracker {
         Ok(())
     }
 
-    /// Returns what is failing at `now`, and forgets targets that have recovered.
+    /// Returns what is failing at `now`, and evicts targets that have recovered.
     pub(crate) fn failing_at(&self, now: Timestamp) -> FailingTargets {
         let mut state = self.state();
         let State { episodes, open_until, .. } = &mut *state;

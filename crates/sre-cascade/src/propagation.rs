@@ -14,7 +14,7 @@ pub(crate) fn longest_path<'a>(failing: &FailingSince, callers: impl Fn(u32) -> 
     let mut order: Vec<(Timestamp, u32)> = failing.iter().map(|(id, since)| (*since, *id)).collect();
     order.sort_unstable();
     let index: FxHashMap<u32, usize> = order.iter().enumerate().map(|(index, (_, id))| (*id, index)).collect();
-    // Most callers of a busy target work, which a bit says faster than the map.
+    // Most callers of a busy target work; a bit set is faster than the map here.
     let mut is_failing = IdSet::below(failing.keys().max().map_or(0, |id| *id as usize + 1));
     for id in failing.keys() {
         is_failing.insert(*id);

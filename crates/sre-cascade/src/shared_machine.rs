@@ -22,7 +22,7 @@ pub(crate) struct SharedMachine {
     guarded: Mutex<Guarded>,
 }
 
-/// The part that only the lock's holder sees.
+/// The part protected by the lock.
 pub(crate) struct Guarded {
     pub(crate) machine: StateMachine,
     pub(crate) limiter: Option<Box<RateLimiter>>,

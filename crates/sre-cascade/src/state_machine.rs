@@ -60,7 +60,7 @@ pub(crate) struct Admission {
 pub(crate) enum Outcome {
     /// The call counts.
     Counted { failed: bool, slow: bool },
-    /// The call does not count: its error says nothing about the callee.
+    /// The call does not count: its error is unrelated to the callee's health.
     Ignored,
 }
 

@@ -31,7 +31,7 @@ const FAILED_CALL: &str = r#""event":"llm_call","model":"gpt-5","success":false,
 /// Describes the signals that these events cause.
 fn signals_of(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> {
     let mut signals = Vec::new();
-    let mut tell = |signal: Signal| {
+    let mut collect = |signal: Signal| {
         signals.push(match signal.kind {
             SignalKind::BreakerChanged(change) => format!("{}: {}", change.target, change.to),
             SignalKind::Cascade(report) => {
@@ -42,7 +42,7 @@ fn signals_of(detector: &CascadeDetector, events: &[AgentEvent]) -> Vec<String> 
             kind => format!("{kind:?}"),
         });
     };
-    events.iter().for_each(|event| detector.observe(event, &mut tell));
+    events.iter().for_each(|event| detector.observe(event, &mut collect));
     signals
 }
 
@@ -176,7 +176,7 @@ fn an_exhausted_budget_opens_the_circuit_if_its_exhaustion_action_says_so() {
     detector.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
     let breaker = detector.breaker("planner").unwrap();
     assert_eq!(breaker.state(), BreakerState::Open);
-    // Asserted again, also after a restart, it says nothing new.
+    // Re-sent, also after a restart, it is a repeat.
     breaker.reset();
     detector.handle(&[exhausted(ExhaustionAction::CircuitBreak)], &mut |_| {});
     assert_eq!(breaker.state(), BreakerState::Closed);

@@ -158,11 +158,11 @@ impl History {
             (Some(path), _) => path.clone(),
             (None, Some(notify)) => NotifyConfig::load(notify)?
                 .history
-                .with_context(|| format!("{}: found no `history`, expected a file name", notify.display()))?,
+                .with_context(|| format!("{}: `history` is missing; set it to a file name", notify.display()))?,
             (None, None) => {
                 let names = ["alerts.db", SqliteAlertStore::DEFAULT_FILE].map(PathBuf::from);
                 let here = names.into_iter().find(|name| name.exists());
-                here.context("found no alerts.db in this folder, expected --notify FILE or --history FILE")?
+                here.context("no alerts.db in this folder; pass --notify FILE or --history FILE")?
             }
         };
         if !path.exists() {

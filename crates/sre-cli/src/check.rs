@@ -21,8 +21,8 @@ use crate::breakers::BreakerFindings;
 use crate::costs::CostFindings;
 use crate::findings::Findings;
 use crate::input::{Input, InputFormat};
+use crate::services_without_events::ServicesWithoutEvents;
 use crate::timeline::Timelines;
-use crate::unseen::UnseenServices;
 use crate::{arguments, input, is_closed_pipe, notify, report};
 
 #[derive(clap::Args)]
@@ -78,7 +78,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         specs.iter().map(|spec| (spec.name.clone(), spec.exhaustion_action())).collect();
     let (findings, runtime) = read(&args, specs)?;
     match print(args.output, &findings, &runtime) {
-        // The exit code counts although nobody reads the rest, as in `sre check … | head`.
+        // The exit code counts even if the reader closed the pipe, as in `sre check … | head`.
         Err(error) if is_closed_pipe(&error) => {}
         printed => printed.context("cannot write the report")?,
     }
@@ -104,7 +104,7 @@ struct SignalCollector {
     breakers: BreakerFindings,
     /// The first [`MAX_COST_ALERTS`] alerts.
     costs: Vec<CostAlert>,
-    /// The last signal of each incident, to skip those that are asserted again.
+    /// The last signal of each incident, to skip those that are re-sent.
     last: HashMap<String, Signal>,
 }
 
@@ -141,7 +141,7 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
 
 fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)> {
     let clock = Arc::new(ManualClock::default());
-    let mut unseen = UnseenServices::of(&specs);
+    let mut services = ServicesWithoutEvents::of(&specs);
     let settings = engine_settings(args, specs, clock.clone())?;
     let (raised, timelines) = (Arc::new(Mutex::new(SignalCollector::default())), Arc::new(EventTimelines::default()));
     let seen = raised.clone();
@@ -165,7 +165,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         if let Some(agent) = &args.agent {
             event.agent.clone_from(agent);
         }
-        unseen.see(&event.agent);
+        services.record(&event.agent);
         latest = latest.max(event.time);
         events += 1;
         runtime.record(event);
@@ -182,7 +182,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
     let stats = adapter.stats();
     (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
     if input.lines > 0 && input.events == 0 {
-        bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);
+        bail!("no event in {} lines of input; is `--from` right?", input.lines);
     }
     let raised = std::mem::take(&mut *lock(&raised));
     let public_list = (!args.engines.has("prices")).then_some(PriceBook::PUBLIC_AS_OF);
@@ -193,7 +193,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         slos: runtime.get::<SloEngine>().map(|engine| engine.snapshots(latest)).unwrap_or_default(),
         totals: totals.map(|totals| totals.totals()).unwrap_or_default(),
         input,
-        warnings: unseen.warnings(&agents),
+        warnings: services.warnings(&agents),
         costs,
         breakers: args.engines.has("breakers").then_some(raised.breakers),
         timelines: std::mem::take(&mut *lock(&timelines.0)),
@@ -209,7 +209,7 @@ impl Args {
         if self.input.is_empty() {
             let is_yaml = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
             let first_input = self.slo.iter().skip(1).position(|path| !is_yaml(path) && !path.is_dir());
-            let Some(first_input) = first_input else { bail!("found no INPUT, expected files or `-`") };
+            let Some(first_input) = first_input else { bail!("no INPUT given; pass files or `-`") };
             self.input = self.slo.split_off(first_input + 1);
         }
         Ok(())

@@ -6,7 +6,7 @@ use agent_sre::http::{Client, Options};
 use agent_sre::{AgentEvent, Clock, Event, HttpClient, SystemClock, Timestamp};
 use anyhow::{Context, ensure};
 
-/// Real runs of three agents; `demo/README.md` says how they were made.
+/// Real runs of three agents; `demo/README.md` describes how they were made.
 const RUNS: &str = include_str!("../demo/runs.jsonl");
 
 /// The objective of the demo, whose latency one of the agents misses.

@@ -57,7 +57,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Exit code 0: everything was accepted; 2: something was not, and standard error says what.
+/// Exit code 0: everything was accepted; 2: something was not; standard error names it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let exporters = args.exporters()?;
     let clock = Arc::new(ManualClock::default());
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = input.read(args.strict, &mut *adapter, &mut record)?;
     adapter.finish(&mut record);
     if input.lines > 0 && events == 0 {
-        bail!("found no event in {} lines of input, expected at least one; is `--from` right?", input.lines);
+        bail!("no event in {} lines of input; is `--from` right?", input.lines);
     }
     runtime.evaluate(latest);
     let is_complete = finish(&runtime, timeout);

@@ -13,7 +13,7 @@ use sre_server::Config;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Send a labelled sample of events, metrics and objectives to each exporter, and say what its backend answered.
+    /// Send a labelled sample of events, metrics and objectives to each exporter, and print the response of its backend.
     Test {
         /// The configuration of the live service.
         #[arg(long, value_name = "FILE", default_value = "sre.yaml")]
@@ -78,7 +78,7 @@ pub(crate) fn configured(path: &Path, only: Option<&str>) -> anyhow::Result<Vec<
         }
     }
     if exporters.is_empty() {
-        bail!("{}: found no exporters, expected a list `exporters`", path.display());
+        bail!("{}: no `exporters` configured", path.display());
     }
     Ok(exporters)
 }

@@ -62,7 +62,7 @@ impl<'a> Input<'a> {
     pub(crate) fn format(&mut self, from: InputFormat) -> anyhow::Result<Format> {
         let path = match (from, self.paths.first()) {
             (InputFormat::Named(format), _) => return Ok(format),
-            (InputFormat::Auto, None) => bail!("found no INPUT, expected files or `-`"),
+            (InputFormat::Auto, None) => bail!("no INPUT given; pass files or `-`"),
             (InputFormat::Auto, Some(path)) => path,
         };
         let mut source = open(path)?;

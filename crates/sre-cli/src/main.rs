@@ -20,9 +20,9 @@ mod notify;
 mod report;
 mod rules;
 mod serve;
+mod services_without_events;
 mod slo;
 mod timeline;
-mod unseen;
 
 use std::process::ExitCode;
 

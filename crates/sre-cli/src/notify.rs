@@ -8,7 +8,7 @@ use agent_sre::sqlite::SqliteAlertStore;
 use agent_sre::{Alert, ChannelSnapshot, RetryPolicy};
 use anyhow::Context;
 
-/// A command retries for some seconds only, or for longer where the receiver asks for it.
+/// A command retries for some seconds only, or for longer where the receiver requests it.
 const RETRY: RetryPolicy =
     RetryPolicy { first: Duration::from_millis(500), longest: Duration::from_secs(5), attempts: 5 };
 /// How long a command waits for its deliveries.

@@ -35,7 +35,7 @@ fn all_accepted(output: &Output, backend: &str) -> String {
     words[4].to_owned()
 }
 
-/// Asserts that the command names what a backend that is away has not taken, which is everything.
+/// Asserts that the command names what an unavailable backend has not accepted, which is everything.
 fn all_dropped(output: &Output, backend: &str, events: &str) {
     let (printed, errors) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(2), "{printed}{errors}");

@@ -206,7 +206,7 @@ fn invalid_objectives_and_input_exit_with_2() {
 fn a_service_without_events_is_named_with_the_agents_that_were_seen() {
     let slo = format!("{SLO}service: suport\n---\nname: others\ntarget: 0.9\nservice: a\n");
     let lines = tasks(2, 0) + &tasks(1, 0).replace("\"a\"", "\"support\"");
-    let warning = "objective `answers`: found no event of its `service: suport`, found events of a, support\n";
+    let warning = "objective `answers`: no event of its `service: suport`; found events of a, support\n";
     let (code, json, stderr) = check(&slo, &lines, &[]);
     assert_eq!((code, json["slos"][0]["status"].as_str()), (0, Some("unknown")));
     assert_eq!(stderr, format!("warning: {warning}"));

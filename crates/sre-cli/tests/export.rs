@@ -159,7 +159,7 @@ async fn a_sample_reaches_every_type_of_exporter() {
     assert_eq!(text(&output.stdout), expected);
 }
 
-/// The service says once in its log that credentials are rejected, and sends what waits once the settings change.
+/// The service logs once that credentials are rejected, and sends what waits once the settings change.
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_credentials_are_logged_once_and_never_shown() {
     let backend = MockServer::start().await;

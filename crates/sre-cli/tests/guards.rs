@@ -186,7 +186,7 @@ fn limits_report_budgets_and_alerts() {
     let arguments = ["check", "--slo", slo.path().to_str().unwrap(), "--from", "sre", more[0], more[1], "-"];
     let report = text(&sre(&arguments, &call(0, "b", "m", [1, 0, 1], "9.5")).stdout);
     assert!(
-        report.contains(" KILLED  agent b spent $9.5 of $10 on the last day, at 2026-09-21T14:13:20Z\n"),
+        report.contains(" BLOCKED  agent b spent $9.5 of $10 on the last day, at 2026-09-21T14:13:20Z\n"),
         "{report}"
     );
     assert!(report.contains("all agents together spent $9.5 of $20 in the last month"), "{report}");

@@ -5,6 +5,9 @@ use crate::{AgentEvent, Metric, Signal, SignalSink, Snapshot, StateError, StateR
 
 /// An engine: observes the stream of events and raises signals.
 ///
+/// Within an incident, the [`time`](Signal::time) of its signals must not go back: a signal of a state that began before the
+/// incident's last end is dropped as outdated.
+///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use sre_core::{AgentEvent, EventKind, Observe, Severity, Signal};
@@ -32,7 +35,7 @@ pub trait Observe: Send + Sync {
     /// Raises signals that depend on time alone. Called every second.
     fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {}
 
-    /// Sends the last signal of every incident again, unchanged. Called after a restart and every minute, to replace
+    /// Re-sends the last signal of every incident, unchanged. Called after a restart and every minute, to replace
     /// lost signals. Receivers recognise repeats by [`Signal::repeats`].
     fn reassert(&self, _signals: &mut dyn FnMut(Signal)) {}
 

@@ -30,7 +30,7 @@ use crate::Timestamp;
 pub trait HttpClient: Send + Sync {
     /// Makes one request, with time-outs and without retries. An error status is a response, not an error.
     ///
-    /// An [`ResponseLimit`] in the request's extensions limits the size of the response. Without one, the client's own
+    /// A [`ResponseLimit`] in the request's extensions limits the size of the response. Without one, the client's own
     /// limit applies.
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError>;
 
@@ -65,7 +65,7 @@ pub enum HttpError {
         reason: String,
     },
     /// The complete response did not arrive in time.
-    #[error("no answer from {host} in {seconds} s")]
+    #[error("no response from {host} in {seconds} s")]
     TimedOut {
         /// The host.
         host: String,
@@ -78,14 +78,14 @@ pub enum HttpError {
         /// The error, without the URL.
         what: String,
     },
-    /// There is no client: [`NoHttp`] is in its place.
-    #[error("cannot reach {host}: found no HTTP client, expected one")]
+    /// The client is [`NoHttp`].
+    #[error("no HTTP client configured; set one to reach {host}")]
     NoClient {
         /// The host.
         host: String,
     },
     /// The response exceeds the size limit.
-    #[error("the answer of {host} (status {status}) is larger than {limit} bytes")]
+    #[error("the response of {host} (status {status}) is larger than {limit} bytes")]
     TooLarge {
         /// The host.
         host: String,
@@ -103,7 +103,7 @@ impl HttpError {
     }
 }
 
-/// Takes the place of a client where there is none: every request fails, with an error that no retry helps.
+/// A client that fails every request, with an error that is not retryable.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHttp;
 
@@ -119,7 +119,7 @@ impl HttpClient for NoHttp {
     }
 }
 
-/// Returns how long a response asks to wait before the next request: its `Retry-After`, in seconds or as a date (RFC
+/// Returns the delay that a response requests before the next request: its `Retry-After`, in seconds or as a date (RFC
 /// 9110).
 pub fn retry_after(headers: &http::HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();

@@ -14,7 +14,11 @@
 //! | a change to events before engines see them | [`EventStage`] |
 //! | a reaction to signals | [`SignalHandler`] |
 //! | an exporter | [`Exporter`] |
-//! | an adapter of a framework | `adapter::Adapter`, with the feature `adapter` |
+#![cfg_attr(feature = "adapter", doc = "| an adapter of a framework | [`adapter::Adapter`] |")]
+#![cfg_attr(
+    not(feature = "adapter"),
+    doc = "| an adapter of a framework | `adapter::Adapter`, with the feature `adapter` |"
+)]
 //! | an alert channel | [`AlertChannel`] |
 //! | a store of alerts | [`AlertStore`] |
 //! | a ledger of costs | [`LedgerStore`] |

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct RetryPolicy {
     /// Maximum delay after the first failure. Doubles with each further failure.
     pub first: Duration,
-    /// Maximum delay, unless the server asks for a longer one.
+    /// Maximum delay, unless the server requests a longer one.
     pub longest: Duration,
     /// Maximum number of attempts, at least 1.
     pub attempts: u32,

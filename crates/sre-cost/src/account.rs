@@ -80,7 +80,7 @@ impl Account {
         self.details.team = Some(team.to_owned());
     }
 
-    /// Throttles the agent because of an objective. Returns false if it was throttled or killed already.
+    /// Throttles the agent because of an objective. Returns false if it was throttled or blocked already.
     pub(crate) fn throttle(&mut self, key: &str, limits: &Limits, clock: &Arc<dyn Clock>) -> bool {
         if !self.details.throttled_by.iter().any(|known| known == key) {
             self.details.throttled_by.push(key.to_owned());
@@ -121,7 +121,7 @@ impl Account {
         self.details.on_models.iter().map(|(model, state)| (*model, state))
     }
 
-    /// Starts a new day. Returns the budgets that were throttled or killed until now, each with its model, if any.
+    /// Starts a new day. Returns the budgets that were throttled or blocked until now, each with its model, if any.
     pub(crate) fn start_day(&mut self) -> Vec<(Option<u32>, &AgentBudgetState)> {
         self.details.tasks_today = 0;
         self.details.throttled_by.clear();

@@ -62,7 +62,7 @@ impl AgentBudgetState {
         self.apply(&crossed, limits, clock);
     }
 
-    /// Starts a new day. Returns whether the agent was throttled or killed until now.
+    /// Starts a new day. Returns whether the agent was throttled or blocked until now.
     pub(crate) fn start_day(&mut self) -> bool {
         self.limiter = None;
         self.spending_status = CostStatus::Ok;
@@ -70,7 +70,7 @@ impl AgentBudgetState {
         std::mem::take(&mut self.status) != CostStatus::Ok
     }
 
-    /// Throttles the agent, whatever is spent. Returns false if it was throttled or killed already.
+    /// Throttles the agent, whatever is spent. Returns false if it was throttled or blocked already.
     pub(crate) fn throttle(&mut self, limits: &Limits, clock: &Arc<dyn Clock>) -> bool {
         if self.status >= CostStatus::Throttled {
             return false;
@@ -108,7 +108,7 @@ impl AgentBudgetState {
         alerts
     }
 
-    /// Returns an error if the agent is killed or throttled. Success consumes a throttled agent's rate-limit token.
+    /// Returns an error if the agent is blocked or throttled. Success consumes a throttled agent's rate-limit token.
     #[inline]
     pub(crate) fn try_start(&self, scope: impl FnOnce() -> CostScope) -> Result<(), Denied> {
         match (self.status, &self.limiter) {

@@ -10,7 +10,7 @@ pub(crate) struct Budget {
     pub(crate) limit: i64,
     /// The amount of the next threshold; `i64::MAX` after the last one.
     pub(crate) next_threshold: i64,
-    /// What most charges do not read. Boxed, so that a charge touches fewer cache lines.
+    /// Rarely read fields. Boxed, so that a charge touches fewer cache lines.
     details: Box<BudgetDetails>,
 }
 

@@ -102,7 +102,7 @@ impl CostGuard {
     /// to it before the call returns.
     ///
     /// If several processes share the store, it denies reservations that only together exceed a limit. Charges without a
-    /// reservation are checked against what this process knows. A write that fails is counted, and denies nothing.
+    /// reservation are checked against the state of this process. A write that fails is counted, and denies nothing.
     pub fn with_store(mut self, store: Arc<dyn LedgerStore>) -> Result<Self, StoreError> {
         let store = BlockingStore::new(store);
         self.unstored = self.ledger.totals();
@@ -135,7 +135,7 @@ impl CostGuard {
         Ok(())
     }
 
-    /// Restores the signals of agents that were throttled or killed. Agents whose day has ended are unblocked.
+    /// Restores the signals of agents that were throttled or blocked. Agents whose day has ended are unblocked.
     pub(crate) fn restore_statuses(&self, statuses: Vec<Signal>) {
         let now = self.ledger.clock.now();
         let unblocked_alert = |signal: &Signal| match &signal.kind {
@@ -220,8 +220,8 @@ impl CostGuard {
         self.charge_with(spend, ChargeMode::Unlimited, None)
     }
 
-    /// Restarts the day of an agent, or of all if `None`: nothing is spent, and nobody is throttled or killed. Reservations
-    /// stay, and so does the organisation's month.
+    /// Restarts the day of an agent, or of all if `None`: spending is 0 and no agent is throttled or blocked. Reservations stay,
+    /// and so does the organisation's month.
     pub fn reset_daily(&self, agent: Option<&str>) {
         let now = self.ledger.clock.now();
         self.evaluate_at(now);
@@ -254,7 +254,7 @@ impl CostGuard {
         self.ledger.read_org(Budget::left)
     }
 
-    /// Returns how many signals were dropped because nobody took them, and how many writes to the store failed.
+    /// Returns how many signals were dropped because no sink was connected, and how many writes to the store failed.
     pub fn failures(&self) -> (u64, u64) {
         (self.notifier.outlet.dropped(), self.store.as_ref().map_or(0, BlockingStore::failures))
     }

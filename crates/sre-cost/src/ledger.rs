@@ -253,7 +253,7 @@ impl Ledger {
     }
 
     /// Throttles an agent because of an objective; `key` is that of its incident. Returns an alert unless the agent was
-    /// throttled or killed already.
+    /// throttled or blocked already.
     pub(crate) fn throttle(&self, agent: &str, key: &str, slo: &str, now: Timestamp) -> Alerts {
         let kind = || CostAlertKind::Throttled { slo: Some(slo.to_owned()) };
         let account = self.account(AgentKey::new(agent), None);

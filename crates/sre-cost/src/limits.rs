@@ -29,12 +29,12 @@ pub struct Limits {
     pub alert_thresholds: Vec<f64>,
     /// The share of its daily limit at which an agent is throttled. Default: 0.85.
     pub throttle_at: f64,
-    /// The share of its daily limit at which an agent is killed: blocked until the next day or a reset. Default: 0.95.
+    /// The share of its daily limit at which an agent is blocked until the next day or a reset. Default: 0.95.
     pub kill_at: f64,
     /// How often a throttled agent may start a call or task. Default: every 10 s.
     #[serde(serialize_with = "duration::serialize")]
     pub throttle_every: Duration,
-    /// Whether agents are throttled and killed at those shares. The limits apply in any case. Default: true.
+    /// Whether agents are throttled and blocked at those shares. The limits apply in any case. Default: true.
     pub auto_throttle: bool,
     /// Whether unusual costs and runaway spending raise alerts. Default: true.
     pub anomaly_detection: bool,
@@ -78,7 +78,7 @@ pub struct ScopeLimits {
     /// The share of its daily limit at which an agent is throttled. For a model, requires `per_agent_daily`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttle_at: Option<f64>,
-    /// The share of its daily limit at which an agent is killed. For a model, requires `per_agent_daily`.
+    /// The share of its daily limit at which an agent is blocked. For a model, requires `per_agent_daily`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_at: Option<f64>,
 }

@@ -23,7 +23,7 @@ const MAX_ALERTS: usize = 1_000;
 const MAX_RESOLVED: usize = 10_000;
 
 impl State {
-    /// Forgets the oldest signals of agents that are no longer throttled or denied, if there are too many: agents come and go.
+    /// Evicts the oldest signals of agents that are no longer throttled or denied, if there are too many: agents come and go.
     fn forget_resolved(&mut self) {
         if self.statuses.len() <= MAX_RESOLVED {
             return;
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             (times.len(), &times[..2]),
             (MAX_RESOLVED + 1, &[0, 6][..]),
-            "the oldest are forgotten, none that is blocked"
+            "the oldest are evicted, none that is blocked"
         );
     }
 }

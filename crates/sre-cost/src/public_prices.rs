@@ -9,7 +9,7 @@ use crate::price::{ModelPrice, PriceBook};
 const PRICES: &str = include_str!("public_prices.csv");
 
 impl PriceBook {
-    /// When the providers' public list prices of [`public`](Self::public) were collected, as the list itself says.
+    /// When the providers' public list prices of [`public`](Self::public) were collected, as stated in the list.
     pub const PUBLIC_AS_OF: &str = as_of(PRICES);
 
     /// Returns the public list prices of the main providers, for all times. A model is found by its name with and without the
@@ -31,7 +31,7 @@ impl PriceBook {
             }
             book.add(model, Timestamp::default(), price);
         }
-        // A name that several providers charge differently for says nothing without its provider.
+        // A name that several providers charge differently for is ambiguous without its provider.
         for (name, prices) in bare {
             let is_clear = prices.windows(2).all(|pair| pair[0] == pair[1]);
             if is_clear && book.price(None, name, Timestamp::default()).is_none() {

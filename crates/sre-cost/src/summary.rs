@@ -26,7 +26,7 @@ pub struct AgentBudget {
     pub reserved_usd: Usd,
     /// The number of tasks with costs today.
     pub tasks_today: u64,
-    /// Whether the agent is throttled or killed.
+    /// Whether the agent is throttled or blocked.
     pub status: CostStatus,
 }
 
@@ -52,7 +52,7 @@ impl AgentBudget {
         self.status == CostStatus::Throttled
     }
 
-    /// Returns whether the agent is killed: blocked until the next day or a reset.
+    /// Returns whether the agent is blocked until the next day or a reset.
     pub fn killed(&self) -> bool {
         self.status == CostStatus::Killed
     }

@@ -114,7 +114,7 @@ fn scopes(
     let Kind::Map(entries) = &node.kind else { return Err(fields.error(name, node, "a mapping of names to limits")) };
     let scope = |node: &Node, path: &str| {
         let mut fields = Fields::new(node, file, path)?;
-        // An agent has no `daily`: it is not listed for agents, but where it is written, validation says what to use instead.
+        // An agent has no `daily`: it is not listed for agents, but where it is written, validation names what to use instead.
         let has_daily = name != "agents" || node.entry("daily").is_some();
         let scope = ScopeLimits {
             per_task: fields.usd("per_task")?,

@@ -14,7 +14,7 @@ pub(crate) struct Token {
     /// The API for spans, with the token.
     pub(crate) otlp: BackendApi,
     pub(crate) project_id: Option<String>,
-    /// When it expires, if it says so.
+    /// When it expires, if it has that claim.
     expires: Option<Timestamp>,
 }
 

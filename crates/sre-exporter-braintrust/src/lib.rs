@@ -38,7 +38,7 @@
 //!   is a setting, the second the largest body, and a body that is too large is split (413).
 //! - `org_name` is not sent: a key belongs to one organisation, except in rare cases.
 //! - An experiment is continued (`ensure_new: false`), so that a restart does not begin a new one.
-//! - `context` and `exec_counter`, which say where in the code a span was logged, are left out, and so are `input` and `output`,
+//! - `context` and `exec_counter`, the place in the code where a span was logged, are left out, and so are `input` and `output`,
 //!   which events do not have. The root of an experiment has agent and task as `input`.
 //! - `_is_merge` is always sent.
 //!

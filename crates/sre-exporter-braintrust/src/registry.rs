@@ -48,7 +48,7 @@ impl Registry {
         register(known, project, "/v1/experiment", &body, at, http).await
     }
 
-    /// Forgets the ids, because Braintrust does not know them any more.
+    /// Forgets the ids, because they no longer exist in Braintrust.
     pub(crate) fn forget(&self) {
         *lock(&self.project) = None;
         *lock(&self.experiment) = None;

@@ -7,7 +7,7 @@ use sre_core::{JsonObject, SpanId, Timestamp, TraceId};
 /// The rows of a request, one for each id.
 ///
 /// Every row is merged into what Braintrust has of it (`_is_merge`), so that the start of a task, its end and its scores may
-/// arrive in any order, and twice. Rows of the same request are merged here, because Braintrust does not say in which order
+/// arrive in any order, and twice. Rows of the same request are merged here, because Braintrust does not document in which order
 /// it would.
 #[derive(Default)]
 pub(crate) struct Rows<'a> {

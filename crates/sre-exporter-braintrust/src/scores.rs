@@ -28,7 +28,7 @@ pub(crate) fn row<'a>(event: &'a AgentEvent, span: &EventSpan<'a>, subject: Opti
         return None;
     }
     if let Some(subject) = subject {
-        // Braintrust knows where that row is.
+        // Braintrust finds the place of that row.
         row.id = id_of(span.trace_id, subject);
         return Some(row);
     }

@@ -43,8 +43,8 @@ type Values = Vec<(&'static str, Option<f64>)>;
 #[derive(Default)]
 pub(crate) struct Distributions<'a>(BTreeMap<Tags<'a>, BTreeMap<&'static str, Points>>);
 
-/// Datadog accepts points that are at most an hour old. An older event, such as one that waited while Datadog was away,
-/// counts at the oldest time that is sure to be accepted.
+/// Datadog accepts points that are at most an hour old. An older event, such as one that waited while Datadog was
+/// unavailable, counts at the oldest time that is certain to be accepted.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(55 * 60);
 
 impl<'a> Distributions<'a> {

@@ -94,12 +94,12 @@ impl DatadogEvent {
     }
 }
 
-/// The status of each objective, by name and agent, that Datadog was last told.
+/// The status of each objective, by name and agent, last sent to Datadog.
 #[derive(Debug, Default)]
 pub(crate) struct Statuses(HashMap<(String, String), (Status, Timestamp)>);
 
-/// How long something is remembered that no longer exists.
-pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
+/// How long something that no longer exists is kept.
+pub(crate) const EVICTED_AFTER: Duration = Duration::from_secs(86_400);
 
 impl Statuses {
     /// Returns the event of an objective whose status has changed.
@@ -114,9 +114,9 @@ impl Statuses {
         self.0.insert(key, (effective_status(before, slo.status), at));
     }
 
-    /// Forgets objectives that no longer exist.
-    pub(crate) fn forget(&mut self, at: Timestamp) {
-        self.0.retain(|_, (_, last)| at.since(*last) < FORGOTTEN_AFTER);
+    /// Evicts objectives that no longer exist.
+    pub(crate) fn evict(&mut self, at: Timestamp) {
+        self.0.retain(|_, (_, last)| at.since(*last) < EVICTED_AFTER);
     }
 }
 

@@ -14,7 +14,7 @@ use sre_core::{
 
 use crate::check::ServiceCheck;
 use crate::distribution::{Distributions, MAX_AGE};
-use crate::event::{FORGOTTEN_AFTER, Statuses};
+use crate::event::{EVICTED_AFTER, Statuses};
 use crate::objective::SloObject;
 use crate::origin::Origin;
 use crate::series::SeriesWriter;
@@ -97,8 +97,8 @@ impl DatadogExporter {
                 rejected.entry(place).or_insert_with(|| error.to_string());
             }
         }
-        lock(&self.statuses).forget(batch.at);
-        lock(&self.synced).retain(|_, (_, last)| batch.at.since(*last) < FORGOTTEN_AFTER);
+        lock(&self.statuses).evict(batch.at);
+        lock(&self.synced).retain(|_, (_, last)| batch.at.since(*last) < EVICTED_AFTER);
         let report = ExportReport::accepted(objectives.len() - rejected.len());
         Ok(rejected.into_values().fold(report, |report, reason| report.with_rejected(1, reason)))
     }
@@ -154,7 +154,7 @@ impl DatadogExporter {
         Ok(self.report(answer.body(), records))
     }
 
-    /// Returns the report of `records` records, of which the response says which were rejected.
+    /// Returns the report of `records` records, of which the response names the rejected ones.
     fn report(&self, answer: &[u8], records: usize) -> ExportReport {
         let Answer { errors } = serde_json::from_slice(answer).unwrap_or_default();
         self.organisation.api.report(records, errors.len() as u64, errors.first().map_or("", String::as_str))
@@ -183,7 +183,7 @@ fn settle(answer: Result<ExportReport, ExportError>, records: usize) -> Result<E
     }
 }
 
-/// Notes which objectives were rejected. Datadog says how many, but not which: the first ones are taken.
+/// Notes which objectives were rejected. Datadog reports how many, but not which: the first ones are taken.
 fn note(rejected: &mut BTreeMap<usize, String>, report: &ExportReport, mut places: impl Iterator<Item = usize>) {
     for rejection in &report.rejected {
         for place in places.by_ref().take(rejection.count as usize) {

@@ -34,7 +34,7 @@
 //! - Series and service checks have the tags of unified service tagging, `service`, `env` and `version`.
 //! - A series without a known host has no `resources`.
 //! - The cost of tasks is a distribution, `agent_sre.task.cost`, where the recorded client sends a count.
-//! - The texts of events and checks also say what remains of the error budget.
+//! - The texts of events and checks also have the remaining error budget.
 //! - Series are compressed.
 //!
 //! For the same metrics and event, the requests are at most 1.1 times as long as those of the client; the check is longer, by

@@ -3,7 +3,7 @@ use sre_core::Resource;
 
 use crate::names;
 
-/// What the settings say about the exporting process. What they leave open is taken from the batch's resource.
+/// The settings about the exporting process. What they leave open is taken from the batch's resource.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OriginSettings {
     pub(crate) service: Option<String>,

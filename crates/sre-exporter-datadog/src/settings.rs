@@ -32,14 +32,14 @@ pub struct DatadogSettings {
     pub tags: Vec<String>,
     /// The interval of counts, from which Datadog calculates rates: that at which metrics are sent; 1 minute by default.
     pub interval: Duration,
-    /// What the first batch says of counters that are above 0 by then.
+    /// Handling of counter values from before the first batch.
     pub initial_counts: InitialCounts,
     /// Whether each objective is also an SLO in Datadog, which is created and kept in step.
     pub sync_slos: bool,
 }
 
-/// What the first batch of an exporter says of a counter, whose value may have been counted, and sent, before. A counter that
-/// appears later begins at 0.
+/// Handling of counter values from before an exporter's first batch, which may have been sent already. A counter that appears
+/// later begins at 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitialCounts {

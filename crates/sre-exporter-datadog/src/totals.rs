@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use sre_core::{Timestamp, stable_id};
 
-use crate::event::FORGOTTEN_AFTER;
+use crate::event::EVICTED_AFTER;
 use crate::settings::InitialCounts;
 
 /// The last total of each series that Datadog has accepted. Counts are the changes since then.
@@ -67,7 +67,7 @@ impl<T: Clone + Default> Totals<T> {
             std::mem::swap(&mut series.total, &mut series.staged.1);
             series.at = Some(at);
         }
-        self.series.retain(|_, series| at.since(series.last_staged) < FORGOTTEN_AFTER);
+        self.series.retain(|_, series| at.since(series.last_staged) < EVICTED_AFTER);
     }
 }
 
@@ -120,6 +120,6 @@ mod tests {
         assert_eq!(send(totals, "a", 9.0, 60, true), 2.0);
         assert_eq!(send(totals, "c", 4.0, 60, true), 4.0, "a series that is new began at 0");
         assert_eq!(send(totals, "c", 4.0, 60 + 86_400, true), 0.0);
-        assert_eq!(totals.series.len(), 1, "series that are no longer sent are forgotten");
+        assert_eq!(totals.series.len(), 1, "series that are no longer sent are evicted");
     }
 }

@@ -81,7 +81,7 @@ impl Exporter for HeliconeExporter {
         Wants::EVENTS
     }
 
-    /// Sends one request for each request in Helicone that the events name. One that Helicone does not know is rejected, and
+    /// Sends one request for each request in Helicone that the events name. One that does not exist in Helicone is rejected, and
     /// does not stop the others.
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
         let ratings = score::ratings(batch.events);

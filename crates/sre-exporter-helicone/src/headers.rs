@@ -77,7 +77,7 @@ pub enum InvalidHeader {
 const MAX_CACHE_AGE: Duration = Duration::from_secs(365 * 86_400);
 
 impl HeliconeHeaders {
-    /// Creates headers with the key, and what a call's context says.
+    /// Creates headers with the key and nothing else set.
     pub fn new(api_key: Secret) -> Self {
         Self {
             api_key,

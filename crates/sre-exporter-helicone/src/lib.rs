@@ -1,6 +1,6 @@
 //! Headers for model calls through [Helicone](https://www.helicone.ai)'s proxy, and scores and feedback for its requests.
 //!
-//! Helicone sees model calls because they pass through it. [`HeliconeHeaders`] tells it which agent and task a call belongs
+//! Helicone sees model calls because they pass through it. [`HeliconeHeaders`] names the agent and task that a call belongs
 //! to, and what to do with it. [`HeliconeExporter`] then sends the results of the call: evaluations, policy checks and
 //! outcomes of events that carry the id of the call's request in Helicone as the attribute `helicone_id` (or `helicone-id`).
 //!

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use sre_core::event::{Evaluation, PolicyCheck, TaskFinished, ToolCall};
 use sre_core::{AgentEvent, Event, SloSnapshot};
 
-/// What is said of a request.
+/// A score or feedback for a request.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// A score by name: a whole number, or a boolean.
@@ -14,7 +14,7 @@ pub(crate) enum Verdict {
     Feedback(Value),
 }
 
-/// What is said of one request by the events of a batch.
+/// Scores and feedback for one request, from the events of a batch.
 pub(crate) struct Rating {
     pub(crate) request_id: String,
     pub(crate) path: &'static str,

@@ -82,7 +82,7 @@ impl LangfuseExporter {
     }
 
     /// Sends the scores of objectives, in one request. If some are rejected, those of each objective are sent again on their
-    /// own, because the response does not say which: they keep their ids. Returns the number of objectives with a rejected
+    /// own, because the response does not report which: they keep their ids. Returns the number of objectives with a rejected
     /// score, by reason.
     async fn send_scores_of_objectives(
         &self,

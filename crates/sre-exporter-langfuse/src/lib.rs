@@ -20,7 +20,7 @@
 //! - `x-langfuse-public-key` is not sent: the key is in the basic authentication. Nor is it an attribute of the scope.
 //! - `langfuse.observation.input` and `.output` are not sent: inputs and outputs never leave an adapter.
 //! - Agent, task, provider and attributes of an event are metadata of its observation; the recorded client was given none.
-//! - A call says how many of its input tokens were cached.
+//! - A call has the number of its cached input tokens.
 //! - The resource has no `telemetry.sdk.*` and `service.instance.id`.
 //! - A task's own cost is metadata of its observation, because Langfuse adds up the costs of a trace's observations.
 //!

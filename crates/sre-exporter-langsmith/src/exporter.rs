@@ -29,7 +29,7 @@ pub struct LangSmithExporter {
     objectives: Mutex<HashSet<RunId>>,
 }
 
-/// Maximum number of remembered runs of objectives. A run that is forgotten is posted again, with the same id.
+/// Maximum number of cached runs of objectives. An evicted run is posted again, with the same id.
 const MAX_OBJECTIVES: usize = 10_000;
 
 /// The size that most runs stay below, in bytes.
@@ -241,7 +241,7 @@ impl LangSmithExporter {
             api.send(request, body, at, http).await
         };
         if answer.as_ref().is_err_and(|error| !error.is_temporary() && !is_conflict(error)) {
-            // Perhaps because the project is no longer there. Its id is asked for again with the next feedback.
+            // Perhaps because the project is no longer there. Its id is requested again with the next feedback.
             self.server.forget_session();
         }
         answer.map(drop)

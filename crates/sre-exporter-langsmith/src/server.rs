@@ -17,7 +17,7 @@ pub(crate) struct Server {
     session_id: Mutex<Option<SessionId>>,
 }
 
-/// The id of the project, if the server says it.
+/// The id of the project, if the server returns it.
 type SessionId = Option<String>;
 
 #[derive(Default, Deserialize)]
@@ -39,7 +39,7 @@ struct Session {
 }
 
 impl Server {
-    /// Returns whether `GET /info` says that bodies may be compressed. A server without such an answer takes them as they
+    /// Returns whether `GET /info` allows compressed bodies. A server without such an answer takes them as they
     /// are.
     pub(crate) async fn takes_gzip(
         &self,
@@ -55,8 +55,8 @@ impl Server {
         Ok(*self.takes_gzip.get_or_init(|| info.instance_flags.gzip_body_enabled))
     }
 
-    /// Returns the id of the project, which is created if it is missing. A server that does not tell it finds the run of a
-    /// feedback by itself. The id is asked for again after [`Server::forget_session`].
+    /// Returns the id of the project, which is created if it is missing. A server that does not return it finds the run of a
+    /// feedback by itself. The id is requested again after [`Server::forget_session`].
     pub(crate) async fn session_id(
         &self,
         project: &Project,

@@ -23,7 +23,7 @@ pub(crate) struct Traces {
 pub(crate) struct Node<'a> {
     pub(crate) span: EventSpan<'a>,
     pub(crate) rank: Rank,
-    /// The kind of event, which tells events of the same span apart.
+    /// The kind of event, which distinguishes events of the same span.
     pub(crate) kind: EventKind,
 }
 

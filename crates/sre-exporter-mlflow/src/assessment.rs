@@ -23,7 +23,7 @@ impl Assessment {
         let (name, value, source, confidence) = match &event.event {
             Event::Evaluation(Evaluation { metric, passed, score, confidence, .. }) => {
                 let score = score.filter(|score| score.is_finite()).map(Value::from);
-                // Only a judge knows how sure it is.
+                // Only evaluations by a model have a confidence.
                 let source = if confidence.is_some() { "LLM_JUDGE" } else { "CODE" };
                 (metric, score.or(passed.map(Value::from))?, source, *confidence)
             }

@@ -85,7 +85,7 @@ impl Sender<'_> {
         while let Some(unit) = units.pop_front() {
             match self.send(&unit).await {
                 Ok(part) => report = report.and(part),
-                // MLflow accepts all or nothing, and does not say which trace is at fault.
+                // MLflow accepts all or nothing, and does not report which trace is at fault.
                 Err(ExportError::Rejected { status: 400 | 422, .. }) if unit.has_several_traces() => {
                     unit.traces().into_iter().rev().for_each(|trace| units.push_front(trace));
                 }

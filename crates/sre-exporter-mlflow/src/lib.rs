@@ -31,7 +31,7 @@
 //! # Evaluations
 //!
 //! An evaluation and a policy check are each an assessment, created at `/api/3.0/mlflow/traces/TRACE/assessments`. MLflow
-//! does so only for a trace that it knows: if no span of the trace has arrived, the evaluation brings one, of type
+//! does so only for a trace that it has: if no span of the trace has arrived, the evaluation brings one, of type
 //! `EVALUATOR` or `GUARDRAIL`.
 //!
 //! # Objectives

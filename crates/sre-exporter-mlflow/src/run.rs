@@ -25,7 +25,7 @@ pub(crate) struct Run {
 #[derive(Debug, Default)]
 pub(crate) struct Runs(HashMap<String, Run>);
 
-/// Maximum number of runs that are remembered. Forgotten ones are looked up again.
+/// Maximum number of cached runs. Evicted ones are looked up again.
 const MAX_RUNS: usize = 10_000;
 
 #[derive(Default, Deserialize)]

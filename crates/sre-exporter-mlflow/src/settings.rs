@@ -17,7 +17,7 @@ pub struct MlflowSettings {
     pub url: String,
     /// The name of the experiment, which is created if it is missing; `agent-sre` by default.
     pub experiment: String,
-    /// The credentials, if the server asks for any.
+    /// The credentials, if the server requires any.
     pub credentials: Option<Credentials>,
 }
 

@@ -29,7 +29,7 @@
 //!
 //! For the same metrics and spans, the messages are those of `opentelemetry-otlp` (`tests/opentelemetry.rs`), except that an empty
 //! status or list of negative buckets is left out, a sum has no start, since it may be older than this process, and the flags of
-//! a span do not say whether its parent is of the same process.
+//! a span do not record whether its parent is of the same process.
 //!
 //! # The reference's methods
 //!

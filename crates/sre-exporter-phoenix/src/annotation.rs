@@ -48,7 +48,7 @@ impl Annotation {
         Some(Self {
             target,
             name: allowed(name),
-            // Only a judge knows how sure it is.
+            // Only evaluations by a model have a confidence.
             is_by_model: confidence.is_some(),
             score,
             label: passed.map(|passed| if passed { "pass" } else { "fail" }.to_owned()),

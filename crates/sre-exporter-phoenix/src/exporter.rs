@@ -97,7 +97,7 @@ impl PhoenixExporter {
             };
             match (sent, unit) {
                 (Ok(part), _) => report = report.and(part),
-                // The response does not say which annotation is at fault.
+                // The response does not report which annotation is at fault.
                 (Err(ExportError::Rejected { status: 400 | 422, .. }), Unit::Annotations(annotations))
                     if annotations.len() > 1 =>
                 {

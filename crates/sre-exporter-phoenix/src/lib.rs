@@ -18,8 +18,8 @@
 //! annotation is of use only once its span is stored:
 //!
 //! - With `sync=true`, Phoenix stores annotations at once, or answers 404 and stores none if a span is missing. The exporter
-//!   asks for this first, so that it knows.
-//! - With `sync=false`, Phoenix queues them, tries for ten minutes, and then drops them without a word. The exporter asks for this only
+//!   tries this first, since the response shows whether the span is stored.
+//! - With `sync=false`, Phoenix queues them, tries for ten minutes, and then silently drops them. The exporter requests this only
 //!   for spans that it has sent before and that Phoenix therefore has in its queue.
 //! - A span arrives when it ends, which may be long after its evaluation. An evaluation of such a span annotates the trace
 //!   instead, with the span's id in its metadata, and if nothing of the trace has arrived, it brings a span of its own.
@@ -31,7 +31,7 @@
 //!
 //! # Differences from Phoenix's own clients
 //!
-//! - An exception has no type and is not said to be escaped: an event has only a message.
+//! - An exception has no type and is not marked as escaped: an event has only a message.
 //! - `input.mime_type` is not sent: without it, an input is text.
 //! - Spans are compressed, and sent in batches.
 //!

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_are_forgotten() {
+    fn the_oldest_are_evicted() {
         let target = |number: u64| Target::Span(SpanId::from_bytes(number.to_be_bytes()).unwrap());
         let mut recent = Recent::default();
         (1..=MAX as u64 + 1).for_each(|number| recent.insert(target(number)));

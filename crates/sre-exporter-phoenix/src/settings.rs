@@ -10,7 +10,7 @@ pub(crate) const NAME: &str = "phoenix";
 pub struct PhoenixSettings {
     /// The base URL, such as `http://127.0.0.1:6006`.
     pub url: String,
-    /// An API key, if the server asks for one.
+    /// An API key, if the server requires one.
     pub api_key: Option<Secret>,
     /// The project, which Phoenix creates if it is missing; `agent-sre` by default.
     pub project: String,

@@ -33,7 +33,7 @@ pub(crate) fn write_span(event: &AgentEvent, place: &EventSpan<'_>, span: &mut S
     }
 }
 
-/// Adds what an event says, and returns the span's name and OpenInference kind.
+/// Adds the fields of an event, and returns the span's name and OpenInference kind.
 fn describe<'a>(
     event: &'a AgentEvent,
     attributes: &mut Attributes<'_>,

@@ -181,7 +181,7 @@ impl PrometheusExporter {
         let earlier = family.samples.insert(labels.clone(), Sample { value, report });
         if report != BY_HAND && earlier.is_some_and(|earlier| earlier.report == report) {
             let found = format!("two values of the series {{{labels}}}");
-            return Err(InvalidMetric::new(&name, found, "labels that tell them apart"));
+            return Err(InvalidMetric::new(&name, found, "labels that distinguish them"));
         }
         Ok(Series { name: family.name.clone(), labels })
     }
@@ -312,7 +312,8 @@ mod tests {
         let mut exporter = PrometheusExporter::new();
         for _ in 0..2 {
             let error = exporter.collect(&Twice, Timestamp::default()).unwrap_err();
-            let expected = "metric `m`: found two values of the series {a=\"x\"}, expected labels that tell them apart";
+            let expected =
+                "metric `m`: found two values of the series {a=\"x\"}, expected labels that distinguish them";
             assert_eq!(error.to_string(), expected);
         }
         assert_eq!(exporter.render().matches("m{").count(), 1);

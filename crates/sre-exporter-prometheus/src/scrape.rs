@@ -389,11 +389,11 @@ mod tests {
         for (invalid, expected) in [
             (
                 Metric::gauge("ok", 2.0),
-                "metric `ok`: found two values of the series {}, expected labels that tell them apart",
+                "metric `ok`: found two values of the series {}, expected labels that distinguish them",
             ),
             (
                 Metric::gauge("ok.labelled", 2.0).with_label("b", "2").with_label("a", "1"),
-                "metric `ok_labelled`: found two values of the series {a=\"1\",b=\"2\"}, expected labels that tell them apart",
+                "metric `ok_labelled`: found two values of the series {a=\"1\",b=\"2\"}, expected labels that distinguish them",
             ),
             (
                 Metric::counter("ok", 2.0),

@@ -115,7 +115,7 @@ impl SeriesList {
     pub(crate) fn outcome(&self, metric: &str) -> Result<(), InvalidMetric> {
         let Some(first) = self.repeated.iter().min() else { return Ok(()) };
         let found = format!("two values of the series {{{}}}", Self::labels(&self.blocks, *first));
-        Err(InvalidMetric::new(metric, found, "labels that tell them apart"))
+        Err(InvalidMetric::new(metric, found, "labels that distinguish them"))
     }
 }
 

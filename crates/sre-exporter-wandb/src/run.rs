@@ -9,7 +9,7 @@ use crate::settings::Project;
 /// A run to which rows are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    /// The id that the run was to have, by which this process knows it.
+    /// The local id: the one under which the run was requested.
     pub(crate) key: String,
     /// The id of the run within its project.
     pub(crate) id: String,
@@ -155,7 +155,7 @@ impl Run {
         Ok(())
     }
 
-    /// Tells that the run is alive. A run of which nothing is heard for minutes is shown as crashed.
+    /// Sends a heartbeat. W&B marks runs without one as crashed after some minutes.
     pub(crate) async fn heartbeat(
         &self,
         project: &Project,

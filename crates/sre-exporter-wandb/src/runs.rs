@@ -2,7 +2,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::run::Run;
 
-/// The runs to which this process adds rows. A run beyond the limit is forgotten, and found again when it has a row.
+/// The runs to which this process adds rows. Beyond the limit, a run is evicted, and looked up again with its next row.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     by_key: HashMap<String, Run>,

@@ -16,7 +16,7 @@ function apply(update) {
   showOverview(parts, changed, update.gone);
 }
 
-/** Ends the current connection, so that the next one asks for another view. */
+/** Ends the current connection, so that the next one requests another view. */
 let reconnect = () => {};
 /** The id of the last update of the current view; the service sends what came after it. */
 let lastUpdate;

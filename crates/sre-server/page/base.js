@@ -12,7 +12,7 @@ export function element(tag, text, className) {
 
 let token = sessionStorage.getItem("token");
 
-/** Resolves when the user has entered a token; undefined unless the page asks for one. */
+/** Resolves when the user has entered a token; undefined unless the page prompts for one. */
 export let tokenEntered;
 
 /** Sends a request to the service, with the token if there is one. */

@@ -212,7 +212,7 @@ function showHandlers(handlers) {
     const problems = [dropped && `${number(dropped)} lost`, panicked && `${number(panicked)} panics`].filter(Boolean);
     return [`${name} ${number(handled)} handled, ${number(queued)} waiting`, ...problems].join(", ");
   });
-  $("handlers").textContent = `Signal handlers: ${texts.join(" · ")}`;
+  $("handlers").textContent = texts.join(" · ");
 }
 
 function cells(...values) {
@@ -235,7 +235,7 @@ function showBreakers(breakers, cascades) {
     const head = element("p");
     head.append(element("span", "cascade", "badge"), ` from ${origin.kind} ${origin.name}`);
     const targets = path.map(({ kind, name }) => `${kind} ${name}`).join(" → ");
-    item.append(head, element("p", `${targets} · open circuits: ${number(open.length)} · exposed callers: ${number(exposed)}`, "muted"));
+    item.append(head, element("p", `${targets} · open circuits: ${number(open.length)} · callers at risk: ${number(exposed)}`, "muted"));
     return item;
   }));
   const isClosed = (breaker) => breaker.state === "closed";
@@ -263,13 +263,15 @@ function showExporters(exporters) {
   }));
 }
 
+const COST_LABELS = { throttled: " throttled", killed: " blocked" };
+
 function limitUsage(budget) {
   if (!budget) return "–";
   const share = Number(budget.limit_usd) ? Number(budget.spent_usd) / Number(budget.limit_usd) : 1;
   const holder = element("span", undefined, budget.status);
   const shown = share > 0 && share < 0.001 ? "< 0.1 %" : percent(share, 1);
   const words = `${shown} of ${dollars(budget.limit_usd)}`;
-  holder.append(bar(share, words), words, budget.status === "ok" ? "" : ` ${budget.status}`);
+  holder.append(bar(share, words), words, COST_LABELS[budget.status] ?? "");
   return holder;
 }
 

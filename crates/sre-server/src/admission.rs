@@ -37,7 +37,7 @@ struct ConnectionCounters {
     timed_out: AtomicU64,
 }
 
-/// The place of a connection among all, free again when this is dropped.
+/// A connection slot, released on drop.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     admission: Arc<Admission>,
@@ -162,7 +162,7 @@ mod tests {
         assert!(admitted(&limits, "203.0.113.4", 1).is_empty(), "all connections are in use");
         drop(first);
         assert_eq!(admitted(&limits, "203.0.113.1", 5).len(), 3);
-        assert!(lock(&limits.open).by_address.len() == 3, "addresses without connections are forgotten");
+        assert!(lock(&limits.open).by_address.len() == 3, "addresses without connections are evicted");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::body_buffer::{BodyBuffer, PagePool};
 
 /// The memory for request bodies and the records decoded from them, a part of `max_in_flight`.
 ///
-/// A body takes memory for what has arrived of it. A part is reserved for small requests, so that large ones do not refuse
+/// Memory is reserved as data arrives. A part is reserved for small requests, so that large ones do not refuse
 /// them. If there is not enough, bodies that have stalled give theirs up, so that a few of them cannot block all clients.
 #[derive(Debug)]
 pub(crate) struct BodyMemory {
@@ -39,7 +39,7 @@ struct Arrival {
 #[derive(Debug)]
 struct ArrivalState {
     bytes: usize,
-    /// When it last had a whole step more, and its size then. A byte now and then is no progress.
+    /// When it last had a whole step more, and its size then. A trickle does not count as progress.
     last: Instant,
     bytes_then: usize,
 }
@@ -72,7 +72,7 @@ const STEP: usize = 64 << 10;
 const SMALL: usize = 2 << 20;
 /// A body of which less than a step has arrived in this time may lose its memory to another.
 const STALLED: Duration = Duration::from_secs(1);
-/// How long a request waits for the memory that a stalled body gives up, before another one must.
+/// Time to wait for the memory of a stalled body before evicting another one.
 const REVOCATION_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl BodyMemory {

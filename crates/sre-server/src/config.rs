@@ -42,7 +42,7 @@ pub struct Config {
     pub metrics_drop_agents: DroppedAgents,
     /// The exporters.
     pub exporters: Vec<ExporterConfig>,
-    /// What no engine, alert and exporter may see of an event.
+    /// Redaction of events before engines, alerts and exporters.
     pub redact: Option<Redaction>,
     /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,

@@ -45,8 +45,8 @@ pub(crate) async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 
     accepted: Instant,
     watcher: Watcher,
 ) -> Result<(), ClientTimeout> {
-    let turns = Arc::new(Turns::new(accepted, client_timeout + GRACE));
-    let own = turns.clone();
+    let exchanges = Arc::new(Exchanges::new(accepted, client_timeout + GRACE));
+    let own = exchanges.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (router, exchange) = (router.borrow().clone(), Arc::new(Exchange::new(own.clone())));
         let request = request.map(|body| Body::new(RequestBody::new(body, exchange.clone())));
@@ -68,7 +68,7 @@ pub(crate) async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 
             Err(error) if is_timeout(&*error) => Err(ClientTimeout),
             _ => Ok(()),
         },
-        () = turns.until_overdue() => Err(ClientTimeout),
+        () = exchanges.until_overdue() => Err(ClientTimeout),
     }
 }
 
@@ -81,23 +81,23 @@ fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Whose turn it is in each exchange of a connection: the client's turns are limited in time.
+/// Which side must act next in each exchange of a connection. The client's steps have deadlines.
 #[derive(Debug)]
-struct Turns {
+struct Exchanges {
     timeout: Duration,
-    state: Mutex<TurnState>,
+    state: Mutex<ConnectionState>,
 }
 
 #[derive(Debug)]
-struct TurnState {
+struct ConnectionState {
     /// When the client must have finished a request, unless one is in progress.
     request_due: Instant,
     next: u64,
-    exchanges: HashMap<u64, Turn>,
+    exchanges: HashMap<u64, ExchangeState>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Turn {
+enum ExchangeState {
     /// The request arrives, until a time.
     Request(Instant),
     /// The service prepares the response, or its next part.
@@ -106,9 +106,9 @@ enum Turn {
     Response(Instant),
 }
 
-impl Turns {
+impl Exchanges {
     fn new(accepted: Instant, timeout: Duration) -> Self {
-        let state = TurnState { request_due: accepted + timeout, next: 0, exchanges: HashMap::new() };
+        let state = ConnectionState { request_due: accepted + timeout, next: 0, exchanges: HashMap::new() };
         Self { timeout, state: Mutex::new(state) }
     }
 
@@ -116,7 +116,7 @@ impl Turns {
     async fn until_overdue(&self) {
         loop {
             let due = self.due();
-            // A turn of the client that begins later ends later than this.
+            // A step of the client that begins later is due later than this.
             tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + self.timeout)).await;
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 return;
@@ -124,64 +124,66 @@ impl Turns {
         }
     }
 
-    /// Returns when the client must have done something; `None` if it waits for the service only.
+    /// Returns the client's next deadline; `None` if it waits for the service only.
     fn due(&self) -> Option<Instant> {
         let state = lock(&self.state);
-        let is_in_progress = |turn: &Turn| !matches!(turn, Turn::Request(_));
+        let is_in_progress = |exchange: &ExchangeState| !matches!(exchange, ExchangeState::Request(_));
         let request_due = (!state.exchanges.values().any(is_in_progress)).then_some(state.request_due);
-        let turns = state.exchanges.values().filter_map(|turn| match turn {
-            Turn::Request(due) | Turn::Response(due) => Some(*due),
-            Turn::Service => None,
+        let due = state.exchanges.values().filter_map(|exchange| match exchange {
+            ExchangeState::Request(due) | ExchangeState::Response(due) => Some(*due),
+            ExchangeState::Service => None,
         });
-        turns.chain(request_due).min()
+        due.chain(request_due).min()
     }
 }
 
 /// A request and its response.
 #[derive(Debug)]
 struct Exchange {
-    turns: Arc<Turns>,
+    exchanges: Arc<Exchanges>,
     number: u64,
 }
 
 impl Exchange {
-    fn new(turns: Arc<Turns>) -> Self {
-        let mut state = lock(&turns.state);
+    fn new(exchanges: Arc<Exchanges>) -> Self {
+        let mut state = lock(&exchanges.state);
         let number = state.next;
         state.next += 1;
-        state.exchanges.insert(number, Turn::Request(Instant::now() + turns.timeout));
+        state.exchanges.insert(number, ExchangeState::Request(Instant::now() + exchanges.timeout));
         drop(state);
-        Self { turns, number }
+        Self { exchanges, number }
     }
 
-    fn change(&self, change: impl FnOnce(Turn) -> Turn) {
-        if let Some(turn) = lock(&self.turns.state).exchanges.get_mut(&self.number) {
-            *turn = change(*turn);
+    fn change(&self, change: impl FnOnce(ExchangeState) -> ExchangeState) {
+        if let Some(state) = lock(&self.exchanges.state).exchanges.get_mut(&self.number) {
+            *state = change(*state);
         }
     }
 
     /// The whole request has arrived.
     fn received(&self) {
-        self.change(|turn| if matches!(turn, Turn::Request(_)) { Turn::Service } else { turn });
+        self.change(|state| if matches!(state, ExchangeState::Request(_)) { ExchangeState::Service } else { state });
     }
 
     /// The client has a part of the response to read. An answer to a request that has not arrived prolongs nothing.
     fn sent(&self) {
-        let due = Instant::now() + self.turns.timeout;
-        self.change(|turn| if matches!(turn, Turn::Request(_)) { turn } else { Turn::Response(due) });
+        let due = Instant::now() + self.exchanges.timeout;
+        self.change(
+            |state| if matches!(state, ExchangeState::Request(_)) { state } else { ExchangeState::Response(due) },
+        );
     }
 
     /// The client can take the next part.
     fn taken(&self) {
-        self.change(|turn| if matches!(turn, Turn::Request(_)) { turn } else { Turn::Service });
+        self.change(|state| if matches!(state, ExchangeState::Request(_)) { state } else { ExchangeState::Service });
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let mut state = lock(&self.turns.state);
-        if !matches!(state.exchanges.remove(&self.number), None | Some(Turn::Request(_))) {
-            state.request_due = Instant::now() + self.turns.timeout;
+        let mut state = lock(&self.exchanges.state);
+        if !matches!(state.exchanges.remove(&self.number), None | Some(ExchangeState::Request(_))) {
+            state.request_due = Instant::now() + self.exchanges.timeout;
         }
     }
 }

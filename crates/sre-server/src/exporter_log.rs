@@ -18,7 +18,7 @@ enum Health {
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Logs when an exporter begins to fail and when it works again, until the service stops.
+/// Logs when an exporter begins to fail and when it recovers, until the service stops.
 pub(crate) async fn log_exporters(state: Arc<AppState>, mut stop: watch::Receiver<bool>) {
     let mut logged = HashMap::new();
     while tokio::time::timeout(INTERVAL, stop.wait_for(|is_stopping| *is_stopping)).await.is_err() {
@@ -43,12 +43,12 @@ fn log_change(logged: &mut Health, stats: &OutboxStats) {
         return;
     }
     match health {
-        Health::Ok => tracing::info!(exporter, "The exporter works again"),
-        Health::Failing => tracing::warn!(exporter, error, "The exporter fails; it tries again"),
+        Health::Ok => tracing::info!(exporter, "Exporter recovered"),
+        Health::Failing => tracing::warn!(exporter, error, "Export failed; retrying"),
         Health::Halted => tracing::error!(
             exporter,
             error,
-            "The backend rejects the exporter's credentials; it sends nothing until the settings change"
+            "Credentials rejected by the backend; exporter stopped until the settings change"
         ),
     }
 }

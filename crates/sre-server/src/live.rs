@@ -91,7 +91,7 @@ impl Views {
         Ok(entry.channel.subscribe(last))
     }
 
-    /// Returns the views that have readers, and forgets those that have had none for some time.
+    /// Returns the views that have readers, and removes those that have had none for some time.
     pub(crate) fn read(&self) -> Vec<(View, Arc<Channel>)> {
         let (mut channels, now) = (lock(&self.channels), Instant::now());
         channels.retain(|_, entry| {

@@ -23,7 +23,7 @@ pub(crate) struct LoadedConfig {
     pub(crate) engine_files: BTreeMap<&'static str, PathBuf>,
 }
 
-/// The configuration is invalid; the message says where, what was found and what was expected.
+/// The configuration is invalid; the message names the place, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {

@@ -33,7 +33,7 @@ const MAX_DISTANCE: Duration = Duration::from_secs(1);
 const MIN_ISOLATION: u32 = 2;
 /// How many more pairs than single ends make an overlap.
 const MIN_SCORE: i32 = 5;
-/// Bounds what the past counts, so that an overlap ends soon after one of the sources does.
+/// Limits the influence of old tasks, so that an overlap ends soon after one of the sources does.
 const MAX_SCORE: i32 = 20;
 /// How long a task's end waits for that of the other source, which may send later.
 const MAX_LAG: Duration = Duration::from_secs(60);

@@ -68,7 +68,7 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 /// How long a reload waits for signal handlers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time after which a snapshot is written without batches, so that a replay begins shortly before the present.
+/// Time after which a snapshot is written without batches, so that a replay stays short.
 const IDLE_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
 /// Maximum time between two advances of time, and minimum time between two attempts at a snapshot.
 const TICK: Duration = Duration::from_secs(1);
@@ -230,7 +230,7 @@ fn hand_over(mut old: Arc<EngineSet>, new: &EngineSet, shared: &Shared) {
         std::thread::sleep(Duration::from_millis(10));
     }
     while let Err(error) = new.deliver(&shared.removed_exporters) {
-        tracing::error!(%error, "Cannot take over the alert channels; retrying");
+        tracing::error!(%error, "Cannot start alert delivery after the reload; retrying");
         std::thread::sleep(TICK);
     }
 }
@@ -346,7 +346,7 @@ impl ProcessorThread {
     }
 
     /// Replaces the engines once the state is saved: the batches before were processed with the old configuration, which a restart
-    /// does not know. Fails if the state cannot be saved; the next snapshot then asks for the reload again.
+    /// does not know. Fails if the state cannot be saved; the next snapshot then requests the reload again.
     fn replace(&mut self, engines: EngineSet) -> Result<(), String> {
         let before = self.processor.shared.engines();
         // The effects of handled signals, such as an open circuit, are part of the state.
@@ -389,9 +389,7 @@ impl ProcessorThread {
                     self.processor.shared.reload_wanted.notify_one();
                 }
                 if self.is_missing() {
-                    tracing::warn!(
-                        "The journal is written anew, with the state in memory; nothing acknowledged is lost"
-                    );
+                    tracing::warn!("Journal recreated from memory; no acknowledged request lost");
                     self.processor.shared.journal.note(None);
                     // The alerts and signals are beside the journal.
                     self.processor.shared.reload_wanted.notify_one();

@@ -9,7 +9,7 @@ use crate::batch::{Batch, time_of};
 use crate::body_memory::BodyMemory;
 use crate::processor::Processor;
 
-/// How long a start waits in all for exporters to put away what is exported again, before events are dropped.
+/// How long a start waits in all for exporters to spool replayed events, before events are dropped.
 const MAX_EXPORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Processes the journal's entries after the snapshot: one thread reads them, another processes them. Those in between take

@@ -46,7 +46,7 @@ pub struct Server {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// The service cannot be started; the message says what to fix.
+/// The service cannot be started; the message names what to fix.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -220,8 +220,8 @@ async fn recover_when_possible(
         };
         if std::mem::replace(&mut *lock(phase), waits_for) != waits_for {
             match waits_for {
-                StartPhase::DiskFull => tracing::warn!("Waiting for room on the disk of the data folder: {error}"),
-                _ => tracing::warn!("Waiting for another process to release the data folder: {error}"),
+                StartPhase::DiskFull => tracing::warn!("Disk of the data folder is full; waiting for space: {error}"),
+                _ => tracing::warn!("Data folder in use by another process; waiting for its release: {error}"),
             }
         }
         tokio::time::sleep(RETRY_INTERVAL).await;

@@ -24,8 +24,8 @@ pub(crate) struct ServiceTime {
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_secs(1);
-/// The number of ticks after which time jumps. Of a longer time without batches or ticks, because nobody ran or the clock was
-/// set, only the beginning and the end count.
+/// The number of ticks after which time jumps. Of a longer time without batches or ticks, because the service was down or the
+/// clock was set, only the beginning and the end count.
 const MAX_TICKS: u32 = 600;
 
 impl Clocks {
@@ -68,8 +68,11 @@ impl ServiceTime {
     }
 }
 
-/// Returns the time of the service after `last` when its clock shows `clock`: time stands still while the clock is a little
-/// behind, and follows a clock that was set back by more than [`MAX_TICKS`] seconds.
+/// Returns the time of the service after `last` for the time `clock` of a journal entry, in a replay as when it was processed:
+/// the time stands still while the entry's is a little behind, and follows one that is back by more than [`MAX_TICKS`] seconds.
+///
+/// The live service writes no times that are a little behind: meanwhile its time runs at half speed
+/// ([`JournalClock::next`](crate::journal_clock::JournalClock::next)).
 pub(crate) fn following(last: Timestamp, clock: Timestamp) -> Timestamp {
     if last.since(clock) <= TICK * MAX_TICKS { last.max(clock) } else { clock }
 }

@@ -51,7 +51,7 @@ pub(crate) struct JournalHealth {
     /// Why the last snapshot failed; `None` if it succeeded.
     pub(crate) snapshot_failure: Mutex<Option<String>>,
     pub(crate) snapshot_failures: AtomicU64,
-    /// The journal was deleted while in use, and is not written anew yet.
+    /// The journal was deleted while in use, and is not recreated yet.
     pub(crate) is_missing: AtomicBool,
     /// Entries and snapshots that could not be read at the start.
     pub(crate) damaged: AtomicU64,

@@ -24,7 +24,7 @@ fn impatient(folder: &std::path::Path) -> Config {
 }
 
 /// Sends the first bytes at once and the next again and again, until the connection is closed. Returns what was received.
-async fn dribble(address: SocketAddr, first: &[u8], next: &[u8]) -> Vec<u8> {
+async fn send_slowly(address: SocketAddr, first: &[u8], next: &[u8]) -> Vec<u8> {
     let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
     let first = first.to_vec();
     let next = next.to_vec();
@@ -48,7 +48,7 @@ enum Http2 {
     AnswersPings,
     SendsPings,
     SendsNoBody(&'static str),
-    DribblesBody(&'static str),
+    SlowBody(&'static str),
     OpensAndResets,
     DoesNotRead,
 }
@@ -78,7 +78,7 @@ async fn http2(address: SocketAddr, client: Http2) {
                 let _open = requests.send_request(request("POST", path), false).unwrap();
                 std::future::pending::<()>().await;
             }
-            Http2::DribblesBody(path) => {
+            Http2::SlowBody(path) => {
                 let (_response, mut body) = requests.send_request(request("POST", path), false).unwrap();
                 while body.send_data(Bytes::from_static(b" "), false).is_ok() {
                     tokio::time::sleep(PAUSE).await;
@@ -121,7 +121,7 @@ async fn a_client_that_does_not_finish_a_request_is_disconnected() {
         ("a body behind an answer", head("/v1/live").replace("POST", "GET"), " ", "HTTP/1.1 200"),
     ] {
         closing.spawn(async move {
-            let closed = tokio::time::timeout(HANG, dribble(address, first.as_bytes(), next.as_bytes())).await;
+            let closed = tokio::time::timeout(HANG, send_slowly(address, first.as_bytes(), next.as_bytes())).await;
             let received = closed.unwrap_or_else(|_| panic!("{name}: the connection stays open"));
             let received = String::from_utf8_lossy(&received).into_owned();
             assert!(received.starts_with(status), "{name}: {received}");
@@ -134,9 +134,9 @@ async fn a_client_that_does_not_finish_a_request_is_disconnected() {
         ("no body", Http2::SendsNoBody("/v1/events/sre")),
         ("no body, of another handler", Http2::SendsNoBody("/v1/gate")),
         ("no message", Http2::SendsNoBody(GRPC)),
-        ("a body byte by byte", Http2::DribblesBody("/v1/gate")),
-        ("a message byte by byte", Http2::DribblesBody(GRPC)),
-        ("a body behind an answer", Http2::DribblesBody("/v1/nothing")),
+        ("a body byte by byte", Http2::SlowBody("/v1/gate")),
+        ("a message byte by byte", Http2::SlowBody(GRPC)),
+        ("a body behind an answer", Http2::SlowBody("/v1/nothing")),
         ("opens and resets streams", Http2::OpensAndResets),
         ("does not read", Http2::DoesNotRead),
     ] {
@@ -165,7 +165,8 @@ async fn a_client_that_does_not_finish_the_tls_handshake_is_disconnected() {
     // The head of a record of 16 KiB, and then its bytes one by one.
     for first in [&b""[..], b"\x16\x03\x01\x40\x00\x01"] {
         let closed =
-            tokio::time::timeout(HANG, dribble(service.server.address(), first, &first[..first.len().min(1)])).await;
+            tokio::time::timeout(HANG, send_slowly(service.server.address(), first, &first[..first.len().min(1)]))
+                .await;
         assert!(closed.is_ok(), "the connection stays open");
     }
 }
@@ -204,7 +205,7 @@ async fn accepting_goes_on_at_the_limit() {
     for _ in 0..4 {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
-    let refused = tokio::time::timeout(CLIENT_TIMEOUT / 2, dribble(address, b"", b"")).await;
+    let refused = tokio::time::timeout(CLIENT_TIMEOUT / 2, send_slowly(address, b"", b"")).await;
     assert_eq!(refused.expect("closed before the others time out"), b"");
     // Their time is up.
     for silent in &mut silent {

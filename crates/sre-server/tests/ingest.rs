@@ -145,7 +145,7 @@ async fn errors_follow_otlp() {
         ("/v1/metrics", JSON, b"[1]", 400, "found no JSON object"),
         ("/v1/traces", "text/plain", b"", 415, "found `Content-Type: text/plain`, expected application/x-protobuf"),
         ("/v1/events/fax", "text/plain", b"", 404, "found `fax`, expected one of sre, langgraph"),
-        ("/v1/nothing", JSON, b"", 404, "found nothing at /v1/nothing"),
+        ("/v1/nothing", JSON, b"", 404, "no such endpoint: /v1/nothing"),
     ] {
         let response = service.post(path, kind, body).await;
         assert_eq!(response.status().as_u16(), status, "{path} {message}");
@@ -192,7 +192,7 @@ async fn logs_and_metrics_are_accepted_and_evaluations_count() {
     assert_eq!(service.post("/v1/metrics", JSON, metrics).await.body(), "{}");
     let metrics = service.get_raw("/metrics").await;
     let text = String::from_utf8_lossy(metrics.body());
-    assert!(text.contains("\nsre_server_unused_total 3\n"), "{text}");
+    assert!(text.contains("\nsre_server_unused_records_total 3\n"), "{text}");
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn losses_that_senders_report_count_once() {
     }
     let metrics = service.get_raw("/metrics").await;
     let metrics = String::from_utf8_lossy(metrics.body());
-    assert!(metrics.contains("\nsre_server_lost_by_senders_total 10\n"), "{metrics}");
+    assert!(metrics.contains("\nsre_server_sender_lost_events_total 10\n"), "{metrics}");
     assert_eq!(service.totals().await["tasks"], 1);
 }
 

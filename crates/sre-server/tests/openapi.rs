@@ -1,4 +1,4 @@
-//! The answers of the API are those that its OpenAPI document describes.
+//! The responses of the API are those that its OpenAPI document describes.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn api_errors(api: &Value, path: &str, method: &str, status: u16, answer: &Value
     errors_of_schema(api, schema, answer)
 }
 
-/// Checks that a refusal is the one that is described, and says when to retry.
+/// Checks that a refusal is the one that is described, and has the time to retry.
 fn assert_refusal(api: &Value, path: &str, refused: &Response<Bytes>, status: StatusCode) {
     assert_eq!(refused.status(), status, "{path}");
     let answer = serde_json::from_slice(refused.body()).unwrap();

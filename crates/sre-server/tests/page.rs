@@ -48,7 +48,7 @@ async fn the_reason_for_a_status_is_on_the_first_screen() {
     browser.until(reasons, json!(["2 of 10 bad: too few to tell from 90 %", slow])).await;
     browser.until("document.getElementById('summary').textContent", "1 critical").await;
 
-    // The view of the objective says what its indicator misses.
+    // The view of the objective shows what its indicator misses.
     browser.script("document.querySelector('#slos a').click()").await;
     let fact = "[...document.querySelectorAll('#detail .facts div')].find(fact => /latency/.test(fact.textContent))";
     let burns = "burn rate 20 over 1h (warning at 2), burn rate 20 over 1h (critical at 10)";
@@ -77,7 +77,8 @@ async fn a_missed_cost_target_and_the_signal_handlers_are_shown() {
     browser.until("document.querySelector('#slos b')?.textContent", reason).await;
     browser.until(ROWS, json!([["warning", "cheap of dear"]])).await;
     // The change of status went to the handler of alerts, and to those that take actions.
-    let handlers = "/^Signal handlers: throttle 1 .* alerts 1 handled, 0 waiting$/.test(document.getElementById('handlers').textContent)";
+    let handlers =
+        "/^throttle 1 .* alerts 1 handled, 0 waiting$/.test(document.getElementById('handlers').textContent)";
     browser.until(handlers, true).await;
     browser.close().await;
 }
@@ -168,7 +169,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.until("document.querySelector('#alerts .badge').textContent", "critical").await;
     browser.until("document.querySelector('#alerts .muted').textContent", "log delivered").await;
     let waiting = "document.getElementById('handlers').textContent.replace(/[\\d,]+ handled/g, 'n handled')";
-    let handlers = "Signal handlers: throttle n handled, 0 waiting · circuit_break n handled, 0 waiting · alerts n handled, 0 waiting";
+    let handlers = "throttle n handled, 0 waiting · circuit_break n handled, 0 waiting · alerts n handled, 0 waiting";
     browser.until(waiting, handlers).await;
     browser
         .until(

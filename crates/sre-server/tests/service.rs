@@ -1,4 +1,4 @@
-//! Durability, access, reloads of the configuration, and the answers of the API.
+//! Durability, access, reloads of the configuration, and the responses of the API.
 
 mod common;
 

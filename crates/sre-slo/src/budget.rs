@@ -211,7 +211,7 @@ impl ErrorBudget {
         self.reading(self.clock.now()).budget.consumed
     }
 
-    /// Returns true if the budget is exhausted and has enough events to say so.
+    /// Returns true if the budget is exhausted and has enough events as evidence.
     pub fn is_exhausted(&self) -> bool {
         self.reading(self.clock.now()).status == Status::Exhausted
     }

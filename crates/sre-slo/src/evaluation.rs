@@ -40,7 +40,7 @@ pub(crate) struct Observed {
     pub(crate) counts: Counts,
     /// The error ratio: that of the counts, or a weighted one.
     pub(crate) error_ratio: Option<f64>,
-    /// The number of events, or of equally weighted ones that would be as exact.
+    /// The number of events, or the effective sample size.
     pub(crate) sample_size: f64,
     /// Equivalent binomial counts of a weighted ratio; evidence in any of them suffices. Empty if the ratio is that of the counts.
     pub(crate) equivalent: Vec<Counts>,
@@ -218,7 +218,7 @@ impl BudgetConfig {
         })
     }
 
-    /// Returns whether the bad events alone spend the budget, and are too many to doubt it.
+    /// Returns whether the bad events alone spend the budget, and are enough to need no further evidence.
     fn is_clear(&self, observed: &Observed) -> bool {
         observed.shows(|counts| {
             let spent = counts.error_ratio().zip(self.total).map(|(ratio, total)| over_budget(ratio, total));

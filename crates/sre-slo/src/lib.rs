@@ -19,10 +19,10 @@
 mod budget;
 mod calendar;
 mod composite;
-mod consequence;
 mod engine;
 mod evaluation;
 mod good_when;
+mod indicator_policy;
 mod indicators;
 mod policy;
 mod registry;

@@ -109,7 +109,7 @@ const RULES: [(&str, fn()); 10] = [
         },
     ),
     (
-        "When events stop, an alert stands until good events bring the last 5 minutes with events below its threshold, or the last event leaves the budget's window.",
+        "When events stop, an alert keeps firing until good events bring the last 5 minutes with events below its threshold, or the last event leaves the budget's window.",
         || {
             let burning =
                 || Service::target(90).tasks(1_000, 0).after(Window::days(20)).tasks(0, 50).after(Window::days(9));

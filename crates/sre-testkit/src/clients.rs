@@ -64,7 +64,7 @@ pub fn assert_wire_len(ours: usize, theirs: usize) {
 }
 
 /// Returns a part of a multipart body. The recording has its content in another order of fields, but of the same length as
-/// its header says.
+/// its header states.
 fn text_of(part: &Value, boundary: &str) -> String {
     let headers = part["headers"].as_object().expect("headers");
     let length = headers["content-length"].as_str().expect("a length").parse().expect("a number");

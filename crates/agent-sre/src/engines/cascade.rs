@@ -17,7 +17,7 @@ pub(super) const ENGINE: Engine = Engine {
     install,
 };
 
-/// Adds a detector that observes calls. It opens the breaker of an agent whose exhausted objective asks for
+/// Adds a detector that observes calls. It opens the breaker of an agent whose exhausted objective requires
 /// `circuit_break`.
 fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     let Some(config) = &settings.breakers else { return Ok(builder) };

@@ -30,7 +30,7 @@ pub(super) const ENGINE: Engine = Engine {
     install,
 };
 
-/// Adds a guard that observes costs. It throttles an agent whose exhausted objective asks for `throttle`.
+/// Adds a guard that observes costs. It throttles an agent whose exhausted objective requires `throttle`.
 fn install(mut builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {
     if let Some(prices) = &settings.prices {
         let pricing = Arc::new(Pricing::new(prices.clone()));

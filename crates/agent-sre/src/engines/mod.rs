@@ -36,7 +36,7 @@ pub struct EngineSettings {
     /// Circuit breakers and cascade detection.
     #[cfg(feature = "cascade")]
     pub breakers: Option<crate::cascade::DetectorConfig>,
-    /// What no engine and exporter may see of an event.
+    /// Redaction of events before engines and exporters.
     pub redaction: Option<crate::Redaction>,
     /// Whether the runtime takes the `exhaustion_action` of objectives; true by default. An action whose engine has no settings is
     /// then an error. A report on recorded events takes none.
@@ -59,8 +59,8 @@ pub enum EngineError {
     #[cfg(feature = "cascade")]
     #[error(transparent)]
     Breakers(#[from] crate::cascade::InvalidConfig),
-    /// An objective asks for the action of an engine that is left out.
-    #[error("`{slo}`: `exhaustion_action: {action}`: found no settings of {missing}, expected some, or another action")]
+    /// An objective's action needs an engine without settings.
+    #[error("`{slo}`: `exhaustion_action: {action}` needs {missing}; add them, or choose another action")]
     ActionUnavailable {
         /// The objective.
         slo: String,
@@ -122,7 +122,7 @@ pub struct SettingsFile {
     load: Load,
 }
 
-/// A file with the settings of an engine is invalid; the message says where, what was found and what was expected.
+/// A file with the settings of an engine is invalid; the message names the place, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct SettingsError(Cause);
@@ -164,7 +164,7 @@ impl EngineSettings {
 
 impl RuntimeBuilder {
     /// Adds the engines that have settings, and connects them: an exhausted error budget opens the agent's breaker or
-    /// throttles the agent if its objective asks for it, and prices are applied before costs are counted.
+    /// throttles the agent if its objective requires it, and prices are applied before costs are counted.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<Runtime
     Ok(builder.engine(Arc::new(engine.with_max_agents(settings.max_agents))))
 }
 
-/// Refuses an objective that asks for the action of an engine without settings.
+/// Refuses an objective whose action needs an engine without settings.
 fn check_action(spec: &SloSpec, settings: &EngineSettings) -> Result<(), EngineError> {
     let action = spec.exhaustion_action();
     let missing = match action {

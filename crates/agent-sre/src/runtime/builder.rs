@@ -40,7 +40,7 @@ struct Export {
 #[non_exhaustive]
 pub enum RuntimeError {
     /// Two handlers, two exporters or two parts with saved state have the same name.
-    #[error("`{0}`: found two parts with this name, expected one")]
+    #[error("duplicate name `{0}`")]
     DuplicateName(String),
     /// An exporter's outbox cannot be started.
     #[cfg(feature = "http")]

@@ -98,7 +98,7 @@ pub(super) fn find(folder: &Path) -> std::io::Result<Option<(String, Vec<&'stati
     Ok(None)
 }
 
-/// Returns whether a file has a name; `*` stands for anything.
+/// Returns whether a file has a name; `*` is a wildcard.
 fn matches(file: &str, name: &str) -> bool {
     match name.split_once('*') {
         Some((start, end)) => file.starts_with(start) && file.ends_with(end),

@@ -55,7 +55,7 @@ pub(super) fn costs(findings: &CostFindings, at: Timestamp, out: &mut impl Write
         let mut agents: Vec<_> = costs.agents.iter().collect();
         agents.sort_by_key(|agent| (std::cmp::Reverse(agent.status), std::cmp::Reverse(agent.spent_usd)));
         for AgentFinding { agent, spent_usd, limit_usd, status, .. } in agents.iter().take(MAX_SHOWN) {
-            let (style, word) = (cost_style(*status), status.as_str().to_uppercase());
+            let (style, word) = (cost_style(*status), cost_label(*status));
             writeln!(
                 out,
                 "{style} {word} {PLAIN} {BOLD}agent {agent}{PLAIN} spent ${spent_usd} of ${limit_usd} on the last day, \
@@ -106,6 +106,14 @@ fn more(count: usize, noun: &str, out: &mut impl Write) -> io::Result<()> {
 fn seconds(at: Timestamp) -> String {
     let text = at.to_string();
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+const fn cost_label(status: CostStatus) -> &'static str {
+    match status {
+        CostStatus::Ok => "OK",
+        CostStatus::Throttled => "THROTTLED",
+        _ => "BLOCKED",
+    }
 }
 
 const fn cost_style(status: CostStatus) -> Style {

@@ -4,7 +4,7 @@ use crate::{AgentEvent, Timestamp};
 /// Finds the run of records that name none, of a framework without ids of runs.
 ///
 /// Such a record belongs to the run that has started last. A record that names its run belongs to that one, so that runs which
-/// overlap can be told apart.
+/// overlap can be distinguished.
 #[derive(Debug, Default)]
 pub struct CurrentRun {
     key: Option<String>,

@@ -13,7 +13,7 @@ pub struct IngestLimits {
     /// The latest accepted time of a record.
     pub not_after: Timestamp,
     /// When the records arrived, by the clock of a live service. Runs then time out by that clock only, so that no sender's
-    /// time ends the runs of another. `None` for a recording, in which time passes as its records say.
+    /// time ends the runs of another. `None` for a recording, in which time passes by its records.
     pub arrived: Option<Timestamp>,
     /// The maximum number of rejected records listed in the report.
     pub max_errors: usize,

@@ -74,9 +74,9 @@
 //! assert_eq!(events[1].event.duration_ms(), Some(3000.0));
 //! ```
 
+mod agent_usage;
 mod body;
 mod current_run;
-mod holders;
 mod ingest;
 mod native;
 mod open_runs;
@@ -107,7 +107,7 @@ use crate::{AgentEvent, StateError, StateReader, StateWriter, Timestamp};
 /// Reads the native events of a framework and emits [`AgentEvent`]s.
 ///
 /// The state of open runs is bounded, and a run that never ends is closed as incomplete after a time-out. In a recording,
-/// time passes as its records say; in a live service, by the service's clock ([`IngestLimits::arrived`]). The
+/// time passes by its records; in a live service, by the service's clock ([`IngestLimits::arrived`]). The
 /// [module](self) shows an adapter.
 pub trait Adapter: Send {
     /// Reads one native record, a line of JSON or the body of a request, and emits the events that it completes.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::OpenRun;
-use super::holders::{Holders, RunPlace};
+use super::agent_usage::{AgentUsage, RunPlace};
 use crate::event::{MAX_NAME_BYTES, StringLimiter};
 use crate::{StateError, StateReader, StateWriter, Timestamp};
 
@@ -39,7 +39,7 @@ pub(super) struct OpenRuns<S> {
     limits: RunLimits,
     runs: FxHashMap<Arc<str>, Opened<S>>,
     by_time: BTreeSet<RunPlace>,
-    holders: Holders,
+    usage: AgentUsage,
     /// The size of all runs.
     bytes: usize,
     evicted: u64,
@@ -54,8 +54,8 @@ struct Opened<S> {
 
 impl<S> OpenRuns<S> {
     pub(super) fn new(limits: RunLimits) -> Self {
-        let (runs, by_time, holders) = (FxHashMap::default(), BTreeSet::new(), Holders::default());
-        Self { limits, runs, by_time, holders, bytes: 0, evicted: 0 }
+        let (runs, by_time, usage) = (FxHashMap::default(), BTreeSet::new(), AgentUsage::default());
+        Self { limits, runs, by_time, usage, bytes: 0, evicted: 0 }
     }
 
     /// Inserts a run, which has `arrived` by the clock of a live service. Returns the run that it displaces: the one with the
@@ -64,9 +64,9 @@ impl<S> OpenRuns<S> {
         let displaced = if self.runs.contains_key(key) {
             self.remove(key)
         } else if self.runs.len() >= self.limits.max_open_runs.max(1) {
-            self.evict(self.holders.oldest_of_most_runs())
+            self.evict(self.usage.oldest_of_most_runs())
         } else if self.bytes > self.limits.max_open_bytes {
-            self.evict(self.holders.oldest_of_most_bytes())
+            self.evict(self.usage.oldest_of_most_bytes())
         } else {
             None
         };
@@ -88,10 +88,10 @@ impl<S> OpenRuns<S> {
             let before = run.state_bytes;
             run.state_bytes = before.saturating_add_signed(bytes);
             self.bytes = self.bytes.saturating_sub(before) + run.state_bytes;
-            self.holders.resize(&run.agent, before, run.state_bytes, &self.limits);
+            self.usage.resize(&run.agent, before, run.state_bytes, &self.limits);
         }
         let is_above = |runs: &Self| runs.bytes > runs.limits.max_open_bytes;
-        let largest = |runs: &mut Self| runs.evict(runs.holders.oldest_of_most_bytes());
+        let largest = |runs: &mut Self| runs.evict(runs.usage.oldest_of_most_bytes());
         std::iter::from_fn(|| is_above(self).then(|| largest(self)).flatten()).collect()
     }
 
@@ -100,7 +100,7 @@ impl<S> OpenRuns<S> {
         self.bytes += bytes;
         let key: Arc<str> = key.into();
         self.by_time.insert((at, key.clone()));
-        self.holders.add(&run.agent, (at, key.clone()), bytes, &self.limits);
+        self.usage.add(&run.agent, (at, key.clone()), bytes, &self.limits);
         self.runs.insert(key, Opened { at, run });
     }
 
@@ -124,7 +124,7 @@ impl<S> OpenRuns<S> {
     fn release(&mut self, place: &RunPlace, run: &OpenRun<S>) {
         let bytes = run.bytes(&place.1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        self.holders.remove(&run.agent, place, bytes, &self.limits);
+        self.usage.remove(&run.agent, place, bytes, &self.limits);
     }
 
     /// Removes the runs whose time-out has passed at `now`, each with its start plus the time-out.
@@ -145,7 +145,7 @@ impl<S> OpenRuns<S> {
     /// Removes and returns every run, oldest first.
     pub(super) fn drain(&mut self) -> Vec<OpenRun<S>> {
         self.bytes = 0;
-        self.holders.clear();
+        self.usage.clear();
         let keys = std::mem::take(&mut self.by_time).into_iter();
         keys.filter_map(|(_, key)| self.runs.remove(&key)).map(|opened| opened.run).collect()
     }
@@ -207,7 +207,7 @@ impl<S> OpenRuns<S> {
             if let Some(Opened { run, .. }) = self.runs.get_mut(key.as_str()) {
                 run.state_bytes = *size;
                 self.bytes += size;
-                self.holders.resize(&run.agent, 0, *size, &self.limits);
+                self.usage.resize(&run.agent, 0, *size, &self.limits);
             }
         }
     }
@@ -310,11 +310,11 @@ mod tests {
                     3 => drop(runs.remove(&key)),
                     _ => drop(runs.expire(Timestamp::from_secs(number))),
                 }
-                let mut held = Holders::default();
+                let mut usage = AgentUsage::default();
                 for ((at, key), run) in runs.by_time.iter().map(|place| (place, runs.get(&place.1).unwrap())) {
-                    held.add(&run.agent, (*at, key.clone()), run.bytes(key), &runs.limits);
+                    usage.add(&run.agent, (*at, key.clone()), run.bytes(key), &runs.limits);
                 }
-                prop_assert_eq!(&runs.holders, &held);
+                prop_assert_eq!(&runs.usage, &usage);
                 prop_assert_eq!(runs.bytes, runs.iter().map(|(key, run)| run.bytes(key)).sum::<usize>());
             }
         }

@@ -133,7 +133,7 @@ impl<S> RunTracker<S> {
     }
 
     /// Remembers a run that has ended, so that late records of it are recognised. As many runs are remembered as may be
-    /// open; the oldest are forgotten first.
+    /// open; the oldest are evicted first.
     pub fn remember(&mut self, key: &str, run: OpenRun<()>) {
         self.ended.insert(key, run, self.arrived);
     }

@@ -44,7 +44,7 @@ pub struct InvalidExporter {
 }
 
 impl InvalidExporter {
-    /// Creates an error. The message says what was found, unless that may be a secret, and what was expected.
+    /// Creates an error. The message names what was found, unless that may be a secret, and what was expected.
     pub fn new(exporter: &'static str, setting: impl Into<String>, message: impl Into<String>) -> Self {
         Self { exporter, setting: setting.into(), message: message.into() }
     }

@@ -18,15 +18,15 @@ pub enum ExportError {
         status: u16,
         /// The backend's message, shortened and without secrets.
         message: String,
-        /// How long the backend asks to wait.
+        /// The delay that the backend requests.
         retry_after: Option<Duration>,
     },
-    /// The answer is not one of the backend's API but a page for people, as of a proxy that wants a log-in.
-    #[error("{exporter}: found a page in HTML with status {status}, expected an answer of the API; check the URL")]
+    /// The response is not one of the backend's API but an HTML page, such as a proxy's login page.
+    #[error("{exporter}: found an HTML page with status {status}, expected a response of the API; check the URL")]
     Page {
         /// The exporter's name.
         exporter: String,
-        /// The HTTP status, which says success.
+        /// The HTTP status (2xx).
         status: u16,
     },
     /// The batch cannot be converted to the backend's format: a bug, which is not retried.
@@ -80,7 +80,7 @@ impl ExportError {
         self.is_retryable() || self.is_too_large() || self.is_unauthorized()
     }
 
-    /// Returns how long the backend asks to wait.
+    /// Returns the delay that the backend requests.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Rejected { retry_after, .. } => *retry_after,

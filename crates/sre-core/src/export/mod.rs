@@ -70,7 +70,7 @@ pub trait Exporter: fmt::Debug + Send + Sync {
     }
 
     /// Sends one batch, once. The caller sends the batch, or the rest of it, again if the error is retryable or the
-    /// report asks for it. An empty batch makes no request.
+    /// report requests it. An empty batch makes no request.
     async fn export(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError>;
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn send_export(
     Err(rejected(answer.status().as_u16(), message, retry_after(answer.headers(), at)))
 }
 
-/// Returns whether a response is a page for people. Some APIs say so of their answers in JSON.
+/// Returns whether a response is an HTML page. Some APIs send JSON with that content type.
 fn is_page(answer: &http::Response<Bytes>) -> bool {
     let media_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     media_type.starts_with("text/html") && answer.body().trim_ascii_start().starts_with(b"<")

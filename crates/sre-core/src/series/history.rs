@@ -10,7 +10,7 @@ use crate::{StateError, StateReader, StateWriter, Timestamp, Window};
 /// Level 0 has buckets of the resolution, and each further level has buckets of twice the width before. Together they are a
 /// timeline without gaps or overlaps: a level holds the time before that of the level above it, back to [`SPAN`] of its own
 /// buckets before the end. So the buckets of a level are at least `SPAN / 2` times as old as they are wide. What becomes too old for
-/// a level is moved to the next one; what becomes too old for the last one is forgotten.
+/// a level is moved to the next one; what becomes too old for the last one is evicted.
 #[derive(Debug)]
 pub(super) struct History {
     levels: Vec<Level>,

@@ -27,12 +27,12 @@ impl CascadeReport {
         let path: Vec<String> = self.path.iter().map(|failing| failing.target.to_string()).collect();
         let mut sentences = vec![match &path[..] {
             [only] => format!("It began with {only}."),
-            path => format!("Failures spread from {}.", path.join(" to ")),
+            path => format!("Failures propagated from {}.", path.join(" to ")),
         }];
         if !self.open.is_empty() {
             sentences.push(format!("Open: {}.", count(self.open.len(), "circuit")));
         }
-        sentences.push(format!("Exposed callers: {}.", self.exposed));
+        sentences.push(format!("Callers at risk: {}.", self.exposed));
         Signal::firing("cascade", format!("cascade/{}", self.origin), Severity::Critical, at)
             .with_text(format!("cascade from {}", self.origin), sentences.join(" "))
             .with_agent(self.origin.agent_name())
@@ -42,7 +42,7 @@ impl CascadeReport {
     /// Returns the signal for the end, at `at`, of the cascade from `origin`.
     pub fn over(origin: Target, at: Timestamp) -> Signal {
         Signal::resolved("cascade", format!("cascade/{origin}"), at)
-            .with_text(format!("cascade from {origin}: over"), "No failures spread from it any more.")
+            .with_text(format!("cascade from {origin}: over"), "Failures no longer propagate from it.")
             .with_agent(origin.agent_name())
             .with_kind(SignalKind::CascadeOver(CascadeEnd::new(origin)))
     }
@@ -116,7 +116,7 @@ mod tests {
         let begun = report.into_signal(AT);
         assert_eq!(
             begun.message,
-            "Failures spread from model gpt-5 to agent planner. Open: 1 circuit. Exposed callers: 7."
+            "Failures propagated from model gpt-5 to agent planner. Open: 1 circuit. Callers at risk: 7."
         );
         let over = CascadeReport::over(Target::model("gpt-5"), AT);
         assert_eq!((over.phase, over.key), (Phase::Resolved, begun.key));

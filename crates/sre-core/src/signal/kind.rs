@@ -12,7 +12,7 @@ pub enum SignalKind {
     SloStatusChanged(SloStatusChange),
     /// A circuit breaker changed its state.
     BreakerChanged(BreakerChange),
-    /// Failures spread along the call graph, or many circuits are open at once.
+    /// Failures propagated along the call graph, or many circuits are open at once.
     Cascade(CascadeReport),
     /// A cascade is over.
     CascadeOver(CascadeEnd),

@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Severity, Timestamp};
 
-/// A conclusion of an engine, complete in itself: whoever handles it needs to know nothing of the engine.
+/// A conclusion of an engine, complete in itself: handlers need no knowledge of the engine.
 ///
 /// Signals of one [`key`](Self::key) are about one incident, which [`Phase::Firing`] begins or continues and
-/// [`Phase::Resolved`] ends. A signal is idempotent: one with the same key, state and time as an earlier one says nothing
-/// new, which lets engines assert again what still holds ([`Observe::reassert`](crate::Observe::reassert)).
+/// [`Phase::Resolved`] ends. A signal is idempotent: one with the same key, state and time as an earlier one is a
+/// repeat, so engines may send what still holds again ([`Observe::reassert`](crate::Observe::reassert)).
 ///
 /// ```
 /// use sre_core::{Severity, Signal, Timestamp};
@@ -46,7 +46,7 @@ pub struct Signal {
     pub key: String,
     /// Whether it begins, ends, or is a single occurrence.
     pub phase: Phase,
-    /// The state within the incident, such as `critical` or `half_open`: repeats of one state are one.
+    /// The state within the incident, such as `critical` or `half_open`: repeats of a state are coalesced.
     pub state: Cow<'static, str>,
     /// How bad it is; [`Severity::Resolved`] for what ends.
     pub severity: Severity,

@@ -8,8 +8,8 @@ impl SloSnapshot {
     /// Returns the signal for a change to the snapshot's status at `since`. All signals of an objective and agent are
     /// one incident, with key `slo/NAME/AGENT`.
     pub fn status_changed(&self, from: Status, exhaustion_action: ExhaustionAction, since: Timestamp) -> Signal {
-        let blamed = if self.only_indicators_alarm() { self.alarming().max_by_key(|one| one.status) } else { None };
-        let (alerts, burn_rates, spent_in_s) = match blamed {
+        let worst = if self.only_indicators_alarm() { self.alarming().max_by_key(|one| one.status) } else { None };
+        let (alerts, burn_rates, spent_in_s) = match worst {
             Some(one) => (&one.alerts, &one.burn_rates, one.error_budget.and_then(|budget| budget.spent_in_s)),
             None => (&self.alerts, &self.burn_rates, self.error_budget.spent_in_s),
         };
@@ -17,7 +17,7 @@ impl SloSnapshot {
         let judged =
             alert.and_then(|alert| Some(BurnRate::new(alert.judged_window?, alert.rate, alert.good, alert.bad)));
         let burn = judged.or_else(|| burn_rates.iter().find(|burn| burn.window == Window::HOUR).copied());
-        let indicator = blamed.map(|one| &*one.name).or_else(|| self.budget_indicator()).map(str::to_owned);
+        let indicator = worst.map(|one| &*one.name).or_else(|| self.budget_indicator()).map(str::to_owned);
         let key = format!("slo/{}/{}", self.name, self.agent);
         let to = self.status;
         let of = if self.agent.is_empty() { self.name.clone() } else { format!("{} of {}", self.name, self.agent) };
@@ -28,7 +28,7 @@ impl SloSnapshot {
         };
         signal.title = match to {
             Status::Unknown | Status::Healthy => format!("{of}: {to} again"),
-            _ => format!("{of}: {to}{}", self.blamed()),
+            _ => format!("{of}: {to}{}", self.failing_indicators()),
         };
         signal.message = self.sentences(burn, alert, exhaustion_action, since).join(" ");
         signal.state = to.as_str().into();
@@ -137,7 +137,7 @@ impl SloSnapshot {
     }
 
     /// Returns the names of the indicators, in parentheses, that make the status worse than that of the budget.
-    fn blamed(&self) -> String {
+    fn failing_indicators(&self) -> String {
         if self.status <= self.budget_status {
             return String::new();
         }

@@ -50,7 +50,7 @@ impl<'a> Fields<'a> {
         self.entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| *node).filter(|node| !node.is_null())
     }
 
-    /// Takes a field and parses it. If `parse` returns `None`, the error says what was `expected`.
+    /// Takes a field and parses it. If `parse` returns `None`, the error names what was `expected`.
     pub fn read<T>(
         &mut self,
         name: &'static str,

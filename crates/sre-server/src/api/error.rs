@@ -67,7 +67,7 @@ impl RetryInfo {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(super) struct ErrorBody {
-    /// What was found and what was expected.
+    /// The error message.
     error: String,
 }
 
@@ -182,7 +182,7 @@ impl IntoResponse for ApiError {
 }
 
 pub(crate) async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, format!("found nothing at {}; /openapi.json lists the paths", uri.path()))
+    ApiError::new(StatusCode::NOT_FOUND, format!("no such endpoint: {}; see /openapi.json", uri.path()))
 }
 
 #[cfg(test)]

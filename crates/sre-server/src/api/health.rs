@@ -55,7 +55,7 @@ impl IntoResponse for Readiness {
     get, path = "/readyz",
     responses(
         (status = 200, description = "Requests are accepted.", body = Readiness),
-        (status = 503, description = "Requests are not accepted now; the reasons say why.", body = Readiness)
+        (status = 503, description = "Requests are not accepted now; `reasons` has the causes.", body = Readiness)
     )
 )]
 async fn readyz(State(state): AppRef) -> Readiness {

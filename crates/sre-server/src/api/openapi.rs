@@ -84,7 +84,7 @@ const ACCESS_ERRORS: &Errors = &[
 
 /// The errors of operations that accept a body of telemetry.
 pub(super) const INGEST_ERRORS: &Errors = &[
-    (StatusCode::BAD_REQUEST, "The body cannot be read; the message says what was found and what was expected."),
+    (StatusCode::BAD_REQUEST, "The body cannot be read; the message names what was found and what was expected."),
     (StatusCode::REQUEST_TIMEOUT, "The body did not arrive within `client_timeout`."),
     (
         StatusCode::PAYLOAD_TOO_LARGE,

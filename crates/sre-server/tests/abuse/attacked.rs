@@ -42,7 +42,7 @@ pub(crate) struct Attacked {
     pub(crate) target: Target,
     folder: TempDir,
     client: Client,
-    /// The tasks of honest clients so far.
+    /// The tasks of normal clients so far.
     pub(crate) counted: u64,
     _alone: MutexGuard<'static, ()>,
 }

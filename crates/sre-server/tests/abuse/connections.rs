@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::attacked::Attacked;
 use crate::bodies::{BODY, PROTOBUF};
 use crate::connection::trusting;
-use crate::honest::Honest;
+use crate::normal_client::NormalClient;
 
 const GRPC_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -39,7 +39,7 @@ fn head(path: &str, kind: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_harm_nobody() {
     let mut service = Attacked::start("max_connections: 64\nclient_timeout: 1s\n").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let post = head("/v1/traces", PROTOBUF);
     for first in [Some(&b""[..]), Some(b"P"), Some(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Some(post.as_bytes()), None] {
         let (mut held, mut pinging) = (Vec::new(), JoinSet::new());
@@ -56,7 +56,7 @@ async fn silent_connections_harm_nobody() {
         // Their time ends, and new clients are served.
         until_served(&service).await;
     }
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 /// Waits until new clients are served.
@@ -79,14 +79,14 @@ async fn handshakes_that_stall_end_and_others_are_served() {
     let settings = "max_connections: 64\nclient_timeout: 1s\ntls: {certificate: cert.pem, key: key.pem}\n";
     let mut service = Attacked::start_in(folder, settings).await;
     service.target.tls = Some(tls);
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let mut held = Vec::new();
     for _ in 0..100 {
         held.extend(silent(&service, b"\x16\x03\x01\x40\x00\x01").await);
     }
     assert!(service.get("/healthz").await.is_none(), "the attack takes no connections from others: it is none");
     until_served(&service).await;
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     drop(held);
 }
 
@@ -112,7 +112,7 @@ async fn an_address_takes_a_quarter_of_all_connections_and_harms_nobody() {
     );
     let mut service = Attacked::listen("0.0.0.0:0", tempfile::tempdir().unwrap(), &settings).await;
     service.target.tokens = Some(TOKENS);
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let mut held = JoinSet::new();
     for _ in 0..48 {
         let to = (own, service.target.address.port()).into();
@@ -128,14 +128,14 @@ async fn an_address_takes_a_quarter_of_all_connections_and_harms_nobody() {
     assert_eq!(is_held.into_iter().filter(|is_held| *is_held).count(), 16);
     let refused = "sre_server_refused_connections_total{limit=\"max_connections_per_address\"}";
     assert_eq!(service.metric(refused).await, 32.0);
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 /// Bodies that lack their last byte hold all memory for bodies, until somebody else needs it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_bodies_take_no_memory_from_others() {
     let mut service = Attacked::start("max_in_flight: 192MiB\n").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let body = vec![b' '; BODY - 1];
     let (mut stalled, mut sending) = (Vec::new(), JoinSet::new());
     for number in 0..32 {
@@ -153,14 +153,14 @@ async fn stalled_bodies_take_no_memory_from_others() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let status = service.post("/v1/events/sre", "", vec![b' '; BODY]).await;
     assert_eq!(status, StatusCode::OK);
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     drop(stalled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_grpc_streams_block_no_grpc() {
     let mut service = Attacked::start("client_timeout: 5s\n").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let mut held = Vec::new();
     for sent in [0, BODY / 2] {
         for _ in 0..8 {
@@ -173,6 +173,6 @@ async fn silent_grpc_streams_block_no_grpc() {
     for _ in 0..10 {
         assert_eq!(service.target.export("trace", vec![0; 5]).await, tonic::Code::Ok);
     }
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     drop(held);
 }

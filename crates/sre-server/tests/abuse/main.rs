@@ -1,4 +1,4 @@
-//! Hostile clients, and an honest one beside them: whatever they send, the memory of the service stays within its bounds, and the honest
+//! Hostile clients, and a normal one beside them: whatever they send, the memory of the service stays within its bounds, and the normal
 //! client's requests are acknowledged about as fast as without them and counted exactly.
 //!
 //! The service runs in a process of its own, so that its memory can be measured.
@@ -7,8 +7,8 @@ mod attacked;
 mod bodies;
 mod connection;
 mod connections;
-mod honest;
 mod memory;
+mod normal_client;
 mod readers;
 mod storage;
 mod telemetry;

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::attacked::{Attacked, MIB, assert_grown};
 use crate::bodies::{BODY, Case, PROTOBUF, cases, gzip, open_spans};
-use crate::honest::Honest;
+use crate::normal_client::NormalClient;
 
 /// The sizes of which every kind of body is tried. Bodies of more than 1 MiB are kept in another way than smaller ones.
 const SIZES: [usize; 4] = [1 << 10, 64 << 10, MIB, 2 * MIB];
@@ -40,7 +40,7 @@ impl Growth {
             }
         }
         let Case { name, path, kind, .. } = case;
-        // A body is a little shorter or longer than its size says.
+        // A body is a little shorter or longer than its declared size.
         assert!(grown <= bound(body.len()), "{path} {kind} {name}: {grown} bytes more for {} bytes", body.len());
         let most = self.0.entry(size).or_default();
         if grown >= most.0 {
@@ -76,7 +76,7 @@ fn sized_cases() -> impl Iterator<Item = (Rc<Case>, usize)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_takes_more_than_four_times_its_size() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     // What comes once, such as threads and buffers, is not due to a request.
     for _ in 0..3 {
         service.post("/v1/traces", PROTOBUF, gzip(&[0; BODY])).await;
@@ -92,13 +92,13 @@ async fn no_request_takes_more_than_four_times_its_size() {
         growth.measure(&mut service, &case, size, send).await;
     }
     growth.print("HTTP");
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_together_stay_within_max_in_flight() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let before = service.reset_peak();
     let bodies = |size: usize, is_large: bool| -> Vec<_> {
         let cases = cases().into_iter().filter(|case| case.is_large() == is_large);
@@ -114,13 +114,13 @@ async fn requests_together_stay_within_max_in_flight() {
     let grown = service.peak().saturating_sub(before);
     // The process also takes memory for threads, buffers and the journal.
     assert_grown(&what, grown, 224 * MIB);
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_names_are_bounded_and_snapshots_go_on() {
     let mut service = Attacked::start("snapshot_after: 1MiB\n").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let before = service.reset_peak();
     let start = br#"{"event":"llm_call","time":1790000000,"agent":"attacker","task":"t","success":true,"model":""#;
     let start = gzip(&[&start[..], &b"m".repeat(15 << 20)].concat());
@@ -135,13 +135,13 @@ async fn long_names_are_bounded_and_snapshots_go_on() {
     let grown = service.peak().saturating_sub(before);
     assert_grown("12 events whose models have names of 15 MiB", grown, 192 * MIB);
     service.until_ready().await;
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     service.restart();
     service.until_ready().await;
     assert!(service.memory() <= before + 192 * MIB, "{} MiB after the restart", service.memory() / MIB);
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 /// Returns the frame of a message that is compressed by gzip.
@@ -152,7 +152,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_grpc_message_takes_more_than_four_times_its_size() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     for _ in 0..3 {
         service.target.export("trace", framed(&gzip(&[0; BODY]))).await;
     }
@@ -169,14 +169,14 @@ async fn no_grpc_message_takes_more_than_four_times_its_size() {
         growth.measure(&mut service, &case, size, send).await;
     }
     growth.print("gRPC");
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_small_requests_stay_within_max_in_flight() {
     let mut service = Attacked::start("").await;
     // Each of its requests waits for up to 200 others.
-    let honest = Honest::beside(&service).await.with_max_delay(Duration::from_secs(5));
+    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(5));
     let before = service.reset_peak();
     // A quarter of a MiB each, of which the decoded form is larger.
     let small = gzip(
@@ -192,16 +192,16 @@ async fn many_small_requests_stay_within_max_in_flight() {
     let grown = service.peak().saturating_sub(before);
     assert_grown("200 small requests at once, of 256 KiB each", grown, 192 * MIB);
     // The reserve for small requests is for all of them: the attacker's may have it.
-    honest.ends_counted(&mut service, &[StatusCode::TOO_MANY_REQUESTS]).await;
+    client.finishes_with_refusals(&mut service, &[StatusCode::TOO_MANY_REQUESTS]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traces_that_never_end_are_bounded_and_harm_no_other_agent() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let started = format!(
         "{{\"event\":\"task_started\",\"time\":{:.3},\"agent\":\"calm\",\"task\":\"t\"}}\n",
-        crate::honest::now()
+        crate::normal_client::now()
     );
     assert_eq!(service.post("/v1/events/sre", "", started.clone()).await, StatusCode::OK);
     let before = service.reset_peak();
@@ -219,5 +219,5 @@ async fn traces_that_never_end_are_bounded_and_harm_no_other_agent() {
     let ended = started.replace("task_started", "task_finished").replace("}\n", ",\"success\":true}\n");
     assert_eq!(service.post("/v1/events/sre", "", ended).await, StatusCode::OK);
     service.until_tasks("calm", 1, 0).await;
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }

@@ -7,10 +7,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::attacked::{Attacked, MIB, assert_grown};
-use crate::honest::{Honest, finished};
+use crate::normal_client::{NormalClient, finished};
 
 const READERS: usize = 500;
-/// As many as have objectives and totals of their own, with the honest one.
+/// As many as have objectives and totals of their own, with the normal one.
 const AGENTS: usize = 1_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,7 +18,7 @@ async fn readers_that_never_read_cost_little() {
     let mut service = Attacked::start(&format!("max_connections: {}\n", READERS + 32)).await;
     let lines: String = (1..AGENTS).map(|agent| finished(&format!("agent-{agent}"))).collect();
     assert_eq!(service.post("/v1/events/sre", "", lines.clone()).await, StatusCode::OK);
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = service.reset_peak();
     let mut readers = Vec::new();
@@ -35,7 +35,7 @@ async fn readers_that_never_read_cost_little() {
     let grown = service.peak().saturating_sub(before);
     assert_grown("500 readers of live updates that never read, with 1,000 agents", grown, 150 * MIB);
     drop(readers);
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 /// Fills the service with agents, whose names fill its answers.
@@ -46,7 +46,7 @@ async fn with_agents(count: usize) -> Attacked {
     service
 }
 
-/// Opens a connection that asks for a path and never reads the answer.
+/// Opens a connection that requests a path and never reads the response.
 async fn ask(service: &Attacked, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -58,7 +58,7 @@ async fn ask(service: &Attacked, path: &str) -> TcpStream {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_hold_up_no_telemetry() {
     let mut service = with_agents(AGENTS - 1).await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let mut asking = Vec::new();
     for path in ["/v1/slos", "/v1/slos/answers", "/v1/agents", "/v1/costs"] {
         for _ in 0..25 {
@@ -66,7 +66,7 @@ async fn reads_hold_up_no_telemetry() {
         }
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     drop(asking);
 }
 
@@ -80,7 +80,7 @@ async fn scrapes_and_pages_of_many_objectives_cost_little() {
     let mut service = Attacked::start_in(folder, "slos: [slos.yaml]\n").await;
     let lines: String = (0..19).map(|agent| finished(&format!("agent-{agent}"))).collect();
     assert_eq!(service.post("/v1/events/sre", "", lines.clone()).await, StatusCode::OK);
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     // Keeps the labels of the series, once for all scrapes.
     let text = service.get("/metrics").await.expect("an answer").1;
     assert!(text.len() > 5 * MIB, "{} series", text.iter().filter(|byte| **byte == b'\n').count());
@@ -98,6 +98,6 @@ async fn scrapes_and_pages_of_many_objectives_cost_little() {
     let grown = service.peak().saturating_sub(before);
     let what = format!("six scrapes of {} MiB that are not read, and a page", text.len() / MIB);
     assert_grown(&what, grown, 24 * MIB);
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     drop((asking, page));
 }

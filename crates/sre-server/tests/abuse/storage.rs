@@ -7,30 +7,30 @@ use http::StatusCode;
 use rusqlite::Connection;
 
 use crate::attacked::Attacked;
-use crate::honest::{Honest, finished, now};
+use crate::normal_client::{NormalClient, finished, now};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_data_folder_loses_nothing_that_was_acknowledged() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let data = service.folder().join("data");
     fs::remove_dir_all(&data).unwrap();
     while !data.join("journal.db").exists() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     service.until_ready().await;
-    let refused = honest.ends_counted(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    let refused = client.finishes_with_refusals(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
     assert!(refused > 0, "what cannot be kept is refused");
     let counted = service.counted;
     service.restart();
     service.until_ready().await;
-    service.until_tasks("honest", counted, 0).await;
+    service.until_tasks("normal", counted, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_changes_no_count() {
     let mut service = Attacked::start("task_timeout: 1s\n").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let old = now() - 3.0 * 3_600.0;
     let of_tasks = |kind: &str| {
         let success = if kind == "task_finished" { ",\"success\":true" } else { "" };
@@ -43,22 +43,22 @@ async fn a_kill_changes_no_count() {
     service.until_tasks("late", 10, 10).await;
     // They have timed out already.
     assert_eq!(service.post("/v1/events/sre", "", of_tasks("task_finished")).await, StatusCode::OK);
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     for _ in 0..3 {
         service.restart();
         service.until_ready().await;
         service.until_tasks("late", 10, 10).await;
-        service.until_tasks("honest", service.counted, 0).await;
-        let honest = Honest::beside(&service).await;
-        honest.ends_unharmed(&mut service).await;
+        service.until_tasks("normal", service.counted, 0).await;
+        let client = NormalClient::start_beside(&service).await;
+        client.finishes_within_bounds(&mut service).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_at_the_start_and_later_is_waited_for() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
-    honest.ends_unharmed(&mut service).await;
+    let client = NormalClient::start_beside(&service).await;
+    client.finishes_within_bounds(&mut service).await;
     service.restart_on_full_disk().await;
     // It answers, and does not end.
     for _ in 0..3 {
@@ -68,17 +68,17 @@ async fn a_full_disk_at_the_start_and_later_is_waited_for() {
     }
     service.fill_disk(false);
     service.until_ready().await;
-    service.until_tasks("honest", service.counted, 0).await;
-    let honest = Honest::beside(&service).await;
+    service.until_tasks("normal", service.counted, 0).await;
+    let client = NormalClient::start_beside(&service).await;
     service.fill_disk(true);
     tokio::time::sleep(Duration::from_secs(1)).await;
     service.fill_disk(false);
     service.until_ready().await;
-    let refused = honest.ends_counted(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    let refused = client.finishes_with_refusals(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
     assert!(refused > 0, "nothing was refused while the disk was full");
     service.restart();
     service.until_ready().await;
-    service.until_tasks("honest", service.counted, 0).await;
+    service.until_tasks("normal", service.counted, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,15 +86,15 @@ async fn damaged_entries_are_counted_and_the_others_count() {
     let mut service = Attacked::start("").await;
     // After the first snapshot, the next one is a minute away.
     while service.metric("sre_server_journal_entries_total ").await < 1.0
-        || service.metric("sre_server_journal_waiting ").await > 0.0
+        || service.metric("sre_server_journal_unsaved_entries ").await > 0.0
     {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     for number in 0..3 {
         assert_eq!(service.post("/v1/events/sre", "", finished(&format!("other-{number}"))).await, StatusCode::OK);
     }
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     service.kill();
     let path = service.folder().join("data/journal.db");
     let journal = Connection::open(&path).unwrap();
@@ -111,7 +111,7 @@ async fn damaged_entries_are_counted_and_the_others_count() {
     assert!(kept.into_iter().any(|name| name.to_string_lossy().starts_with("journal.damaged-entry-")));
     let tasks = [service.agent("other-0").await, service.agent("other-1").await, service.agent("other-2").await];
     assert_eq!(tasks.map(|agent| agent["tasks"].as_u64()), [Some(1), None, Some(1)]);
-    service.until_tasks("honest", service.counted, 0).await;
-    let honest = Honest::beside(&service).await;
-    honest.ends_unharmed(&mut service).await;
+    service.until_tasks("normal", service.counted, 0).await;
+    let client = NormalClient::start_beside(&service).await;
+    client.finishes_within_bounds(&mut service).await;
 }

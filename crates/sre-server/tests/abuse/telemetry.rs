@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::attacked::Attacked;
 use crate::bodies::gzip;
-use crate::honest::{Honest, finished, now};
+use crate::normal_client::{NormalClient, finished, now};
 
 /// Returns an event of the task with this number.
 fn event(kind: &str, time: f64, agent: &str, task: u32) -> String {
@@ -49,7 +49,7 @@ async fn send_span(service: &Attacked, trace: u32, is_root: bool, end: f64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_member_of_a_gzip_body_counts() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     for round in 1..=20 {
         let members = [gzip(finished("members").as_bytes()), gzip(finished("members").as_bytes())].concat();
         assert_eq!(service.post("/v1/events/sre", "", members.clone()).await, StatusCode::OK);
@@ -57,13 +57,13 @@ async fn every_member_of_a_gzip_body_counts() {
         assert_eq!(service.post("/v1/events/sre", "", with_garbage).await, StatusCode::BAD_REQUEST);
         service.until_tasks("members", 2 * round, 0).await;
     }
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_ahead_ends_no_task_of_another_agent() {
     let mut service = Attacked::start("task_timeout: 4m\n").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let of_tasks = |kind: &str| (0..10).map(|task| event(kind, now(), "healthy", task)).collect::<String>();
     assert_eq!(service.post("/v1/events/sre", "", of_tasks("task_started")).await, StatusCode::OK);
     for _ in 0..20 {
@@ -73,13 +73,13 @@ async fn a_clock_that_is_ahead_ends_no_task_of_another_agent() {
     }
     assert_eq!(service.post("/v1/events/sre", "", of_tasks("task_finished")).await, StatusCode::OK);
     service.until_tasks("healthy", 10, 0).await;
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_of_traces_counts_as_it_ended() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let old = now() - 3.0 * 3_600.0;
     for trace in 0..20 {
         send_span(&service, trace, false, old).await;
@@ -88,38 +88,38 @@ async fn a_backlog_of_traces_counts_as_it_ended() {
     }
     service.until_tasks("support", 40, 0).await;
     assert_eq!(service.agent("checkout").await, Value::Null, "nothing counts under the name of the service");
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_that_is_sent_again_after_it_has_settled_counts_once() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let spans = |trace| [span(trace, false, now()), span(trace, true, now())];
     let mut sent = spans(0).to_vec();
     assert_eq!(service.post("/v1/traces", "application/json", joined(&sent)).await, StatusCode::OK);
     service.until_tasks("support", 1, 0).await;
-    // In other bodies, so that the service does not know them as the same requests.
+    // In other bodies, so that the service does not recognise them as the same requests.
     for trace in 1..4 {
         sent.extend(spans(trace));
         assert_eq!(service.post("/v1/traces", "application/json", joined(&sent)).await, StatusCode::OK);
         service.until_tasks("support", 1 + u64::from(trace), 0).await;
     }
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
     service.restart();
     service.until_ready().await;
     sent.extend(spans(4));
     assert_eq!(service.post("/v1/traces", "application/json", joined(&sent)).await, StatusCode::OK);
     service.until_tasks("support", 5, 0).await;
     assert_eq!(service.agent("support").await["tool_calls"], 5);
-    service.until_tasks("honest", service.counted, 0).await;
+    service.until_tasks("normal", service.counted, 0).await;
 }
 
 /// Invalid numbers and ids are rejected record by record, and leave no mark on the totals.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_numbers_and_ids_are_rejected_and_counted() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     let call = |fields: &str| {
         let time = now();
         format!(
@@ -146,11 +146,11 @@ async fn invalid_numbers_and_ids_are_rejected_and_counted() {
         assert_eq!(service.post("/v1/traces", "application/json", body).await, StatusCode::OK, "{invalid}");
         rejected += 1.0;
     }
-    assert_eq!(service.metric("sre_server_rejected_total ").await, rejected);
+    assert_eq!(service.metric("sre_server_rejected_records_total ").await, rejected);
     let (_, costs) = service.get("/v1/costs").await.expect("an answer");
     let costs = String::from_utf8_lossy(&costs);
     assert!(!costs.contains("18446744073709551615") && !costs.contains("9200000000"), "{costs}");
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }
 
 /// Returns the attributes of a model call of a cost.
@@ -162,7 +162,7 @@ fn call_of(dollars: Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_requests_are_refused_in_json() {
     let mut service = Attacked::start("").await;
-    let honest = Honest::beside(&service).await;
+    let client = NormalClient::start_beside(&service).await;
     for (path, body, expected) in [
         ("/v1/traces", "{}", StatusCode::OK),
         ("/v1/logs", "{}", StatusCode::OK),
@@ -181,5 +181,5 @@ async fn invalid_requests_are_refused_in_json() {
         let answer = service.exchange(&request).await;
         assert!(answer.starts_with("HTTP/1.1 403"), "{}: {answer}", String::from_utf8_lossy(header));
     }
-    honest.ends_unharmed(&mut service).await;
+    client.finishes_within_bounds(&mut service).await;
 }

@@ -19,7 +19,7 @@ pub(crate) fn row(rule: Rule, target: f64, rate: u32) -> String {
     format!("{begin} {} | {} | {} | {} {outage}", a_month(warnings), a_month(criticals), time(five), time(fast))
 }
 
-/// Returns the columns that tell the rows apart.
+/// Returns the columns that identify a row.
 pub(crate) fn first_columns(rule: Rule, target: f64, rate: u32) -> String {
     let name = if rule == Rule::Evidence { "evidence" } else { "minimum" };
     format!("| {} % | {rate} | {name} |", (target * 1e3).round() / 10.0)

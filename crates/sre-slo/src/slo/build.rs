@@ -118,7 +118,7 @@ impl Slo {
         if only_foreign {
             slo.good_when = None;
         }
-        Ok(slo.with_consequences())
+        Ok(slo.with_policies())
     }
 }
 

@@ -1,8 +1,8 @@
 use sre_core::private::unique_name;
 use sre_core::{IndicatorSnapshot, Sli, Status, Timestamp};
 
-use crate::consequence::Consequence;
 use crate::evaluation::BudgetReading;
+use crate::indicator_policy::MissPolicy;
 
 /// An indicator of an objective.
 pub(super) struct Indicator {
@@ -13,7 +13,7 @@ pub(super) struct Indicator {
     pub(super) section: String,
     /// Whether it is for information only.
     pub(super) is_informational: bool,
-    pub(super) consequence: Consequence,
+    pub(super) policy: MissPolicy,
 }
 
 impl Indicator {
@@ -33,17 +33,17 @@ impl Indicator {
             let before = sections.iter().filter(|section| **section == over).count();
             let section = if before == 0 { over.clone() } else { format!("{over}, {}", before + 1) };
             sections.push(over);
-            Self { sli, name, section, is_informational, consequence: Consequence::None }
+            Self { sli, name, section, is_informational, policy: MissPolicy::None }
         };
         slis.into_iter().map(name_of).collect()
     }
 
     pub(super) fn status(&self, now: Timestamp) -> Option<Status> {
-        self.consequence.status(&*self.sli, now)
+        self.policy.status(&*self.sli, now)
     }
 
     pub(super) fn snapshot(&self, objective: &BudgetReading, now: Timestamp) -> IndicatorSnapshot {
-        let mut snapshot = self.consequence.snapshot(&*self.sli, objective, now);
+        let mut snapshot = self.policy.snapshot(&*self.sli, objective, now);
         snapshot.name.clone_from(&self.name);
         snapshot
     }

@@ -21,8 +21,8 @@ use self::state::Transition;
 use crate::GoodWhen;
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 use crate::composite::Composite;
-use crate::consequence::Consequence;
 use crate::evaluation::BudgetReading;
+use crate::indicator_policy::MissPolicy;
 use crate::target::round_to_12_decimals;
 
 /// A service level objective of one agent: indicators and an error budget.
@@ -74,21 +74,21 @@ impl Slo {
             transition: Mutex::default(),
             last_bad: Mutex::default(),
         };
-        Ok(slo.with_consequences())
+        Ok(slo.with_policies())
     }
 
-    /// Derives what follows from each indicator, from the budget and from what it counts.
-    fn with_consequences(mut self) -> Self {
+    /// Derives each indicator's error budget and status rule, from the objective's budget and what the indicator counts.
+    fn with_policies(mut self) -> Self {
         let (config, good_when) = (self.budget.config(), self.good_when.as_ref());
         let (shortest, longest) = config.windows();
         // Every series covers these.
         let is_covered = shortest >= COVERED_FROM && longest <= COVERED_TO;
         for indicator in &mut self.indicators {
-            indicator.consequence = match indicator.is_informational {
-                true => Consequence::None,
-                false => Consequence::of(&*indicator.sli, config, good_when),
+            indicator.policy = match indicator.is_informational {
+                true => MissPolicy::None,
+                false => MissPolicy::of(&*indicator.sli, config, good_when),
             };
-            if !is_covered && matches!(indicator.consequence, Consequence::Budget(_)) {
+            if !is_covered && matches!(indicator.policy, MissPolicy::Budget(_)) {
                 indicator.sli.cover(shortest, longest);
             }
         }
@@ -106,7 +106,7 @@ impl Slo {
     #[must_use]
     pub fn with_budget(mut self, budget: ErrorBudget) -> Self {
         self.budget = budget;
-        self.with_consequences()
+        self.with_policies()
     }
 
     /// Sets which events the budget counts, and when one is good.
@@ -115,7 +115,7 @@ impl Slo {
         let needs_costs = good_when.event == EventKind::TaskFinished && good_when.max_cost_usd.is_some();
         self.costs = needs_costs.then(Mutex::default);
         self.good_when = Some(good_when);
-        self.with_consequences()
+        self.with_policies()
     }
 
     /// Sets the labels, which filters and exporters read.

@@ -34,7 +34,7 @@ pub(crate) const EXTERNAL: &str = "openslo";
 
 /// The specification of an objective; `docs/slo.md` describes its YAML format.
 ///
-/// In serde's formats it has the fields of YAML; [`parse`] and [`load`] check more, and say where. [`Slo::from_spec`](crate::Slo::from_spec)
+/// In serde's formats it has the fields of YAML; [`parse`] and [`load`] check more, and name the place. [`Slo::from_spec`](crate::Slo::from_spec)
 /// checks the rest.
 ///
 /// Later versions may have more fields: end with `..Default::default()`.
@@ -96,7 +96,7 @@ pub struct IndicatorSpec {
     /// by its window, `response_latency_24h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whether it is shown only, and has no consequences.
+    /// Whether it is shown only, and affects no status.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub informational: bool,
     /// The parameters.

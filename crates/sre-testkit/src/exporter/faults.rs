@@ -58,7 +58,7 @@ impl Suite {
         if !self.backend.is_http() {
             return;
         }
-        // A proxy that wants a log-in answers in place of the backend, with status 200.
+        // A proxy's login page, in place of a response of the backend, with status 200.
         for error in
             self.errors(ResponseTemplate::new(200).set_body_raw("<html>Log in", "text/html; charset=utf-8")).await
         {

@@ -153,7 +153,7 @@ pub(super) async fn retry_after_is_kept(suite: &Suite) {
     outbox.flush_due().await;
     clock.advance(Duration::from_secs(119));
     outbox.flush_due().await;
-    assert_eq!(received(&server).await.len(), 1, "nothing is sent before the time that the backend asks for");
+    assert_eq!(received(&server).await.len(), 1, "nothing is sent before the time that the backend requests");
     clock.advance(Duration::from_secs(1));
     outbox.flush_due().await;
     is_complete(&outbox);

@@ -6,10 +6,10 @@ use rustc_hash::FxHashMap;
 use super::RunLimits;
 use crate::Timestamp;
 
-/// The open runs of each agent, to find the one that holds most.
+/// The open runs of each agent, with the agents ranked by usage.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Holders {
-    agents: FxHashMap<Arc<str>, Held>,
+pub(super) struct AgentUsage {
+    agents: FxHashMap<Arc<str>, Usage>,
     by_count: BTreeSet<Rank>,
     by_bytes: BTreeSet<Rank>,
 }
@@ -17,57 +17,57 @@ pub(super) struct Holders {
 /// The time from which a run's time-out counts, and its key.
 pub(super) type RunPlace = (Timestamp, Arc<str>);
 
-/// How many parts of the limit an agent holds, at least one.
+/// An agent's usage in steps of the limit, at least one.
 type Rank = (usize, Arc<str>);
 
-/// What an agent holds.
+/// The open runs of an agent, and their size.
 #[derive(Debug, Default, PartialEq)]
-struct Held {
+struct Usage {
     runs: BTreeSet<RunPlace>,
     bytes: usize,
 }
 
-/// Agents that hold the same number of parts of a limit, of this many, hold as much: so ranks seldom change.
-const PARTS: usize = 64;
+/// Agents are ranked by usage in steps of a limit, of this many, so that ranks seldom change.
+const STEPS: usize = 64;
 
-impl Held {
-    /// Returns the parts of both limits that the agent holds, rounded down.
-    fn parts(&self, limits: &RunLimits) -> [usize; 2] {
-        let part = |amount: usize, limit: usize| amount / limit.div_ceil(PARTS).max(1);
-        [part(self.runs.len(), limits.max_open_runs), part(self.bytes, limits.max_open_bytes)]
+impl Usage {
+    /// Returns the usage in steps of both limits, rounded down.
+    fn steps(&self, limits: &RunLimits) -> [usize; 2] {
+        let steps = |amount: usize, limit: usize| amount / limit.div_ceil(STEPS).max(1);
+        [steps(self.runs.len(), limits.max_open_runs), steps(self.bytes, limits.max_open_bytes)]
     }
 }
 
-impl Holders {
+impl AgentUsage {
     pub(super) fn add(&mut self, agent: &str, place: RunPlace, bytes: usize, limits: &RunLimits) {
-        self.change(agent, limits, |held| {
-            held.runs.insert(place);
-            held.bytes += bytes;
+        self.change(agent, limits, |usage| {
+            usage.runs.insert(place);
+            usage.bytes += bytes;
         });
     }
 
     pub(super) fn remove(&mut self, agent: &str, place: &RunPlace, bytes: usize, limits: &RunLimits) {
-        self.change(agent, limits, |held| {
-            held.runs.remove(place);
-            held.bytes = held.bytes.saturating_sub(bytes);
+        self.change(agent, limits, |usage| {
+            usage.runs.remove(place);
+            usage.bytes = usage.bytes.saturating_sub(bytes);
         });
     }
 
     /// Changes the size of an agent's runs.
     pub(super) fn resize(&mut self, agent: &str, before: usize, after: usize, limits: &RunLimits) {
-        self.change(agent, limits, |held| held.bytes = held.bytes.saturating_sub(before) + after);
+        self.change(agent, limits, |usage| usage.bytes = usage.bytes.saturating_sub(before) + after);
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Returns the oldest run of the agent with the most runs; `None` if no agent holds a part of the limit.
+    /// Returns the oldest run of the agent with the most runs; `None` if no agent uses a whole step of the limit.
     pub(super) fn oldest_of_most_runs(&self) -> Option<RunPlace> {
         self.oldest(&self.by_count)
     }
 
-    /// Returns the oldest run of the agent with the largest runs; `None` if no agent holds a part of the limit.
+    /// Returns the oldest run of the agent with the largest runs; `None` if no agent uses a whole step of the limit.
     pub(super) fn oldest_of_most_bytes(&self) -> Option<RunPlace> {
         self.oldest(&self.by_bytes)
     }
@@ -75,18 +75,18 @@ impl Holders {
     /// Returns the oldest run of the agents of the highest rank.
     fn oldest(&self, ranked: &BTreeSet<Rank>) -> Option<RunPlace> {
         let (most, _) = ranked.last()?;
-        let of_most = ranked.iter().rev().take_while(|(parts, _)| parts == most);
+        let of_most = ranked.iter().rev().take_while(|(steps, _)| steps == most);
         of_most.filter_map(|(_, agent)| self.agents.get(agent)?.runs.first()).min().cloned()
     }
 
-    fn change(&mut self, agent: &str, limits: &RunLimits, change: impl FnOnce(&mut Held)) {
+    fn change(&mut self, agent: &str, limits: &RunLimits, change: impl FnOnce(&mut Usage)) {
         if !self.agents.contains_key(agent) {
-            self.agents.insert(agent.into(), Held::default());
+            self.agents.insert(agent.into(), Usage::default());
         }
-        let Some(held) = self.agents.get_mut(agent) else { return };
-        let before = held.parts(limits);
-        change(held);
-        let (after, is_empty) = (held.parts(limits), held.runs.is_empty());
+        let Some(usage) = self.agents.get_mut(agent) else { return };
+        let before = usage.steps(limits);
+        change(usage);
+        let (after, is_empty) = (usage.steps(limits), usage.runs.is_empty());
         for ((ranked, before), after) in [&mut self.by_count, &mut self.by_bytes].into_iter().zip(before).zip(after) {
             if before != after {
                 ranked.remove(&(before, agent.into()));

@@ -6,16 +6,16 @@ use sre_core::{Direction, IndicatorSnapshot, Sli, SliReading, SliSpec, Status, T
 use crate::evaluation::{BudgetReading, Observed, WindowCounts};
 use crate::{BudgetConfig, GoodWhen};
 
-/// What follows if an indicator misses its target.
+/// How a missed target affects the objective's status.
 #[derive(Debug)]
-pub(crate) enum Consequence {
-    /// Nothing: it is for information.
+pub(crate) enum MissPolicy {
+    /// Not at all: it is for information.
     None,
-    /// Nothing besides what the objective's budget says, which counts the same samples and is no larger.
+    /// Shares the objective's error budget, which counts the same samples and is no larger.
     Shared,
     /// Its samples have an error budget of their own.
     Budget(BudgetConfig),
-    /// A warning if chance does not explain its mean.
+    /// A mean that chance does not explain is a warning.
     Mean(MeanTest),
 }
 
@@ -29,8 +29,8 @@ pub(crate) struct MeanTest {
 /// Least number of samples of a mean, unless `min_events` is more.
 const ENOUGH: u64 = 10;
 
-impl Consequence {
-    /// Returns the consequence of an indicator of an objective with the budget `config`, which counts what `good_when` selects.
+impl MissPolicy {
+    /// Returns the policy of an indicator of an objective with the budget `config`, which counts what `good_when` selects.
     pub(crate) fn of(indicator: &dyn Sli, config: &BudgetConfig, good_when: Option<&GoodWhen>) -> Self {
         let spec = indicator.spec();
         let Some(total) = spec.error_budget().filter(|_| has_counts(indicator, config.windows().1)) else {
@@ -95,7 +95,7 @@ impl Consequence {
     }
 }
 
-/// Returns whether it counts good and bad samples. Asks for the longest window that it will need.
+/// Returns whether it counts good and bad samples. Requests the longest window that it will need.
 fn has_counts(indicator: &dyn Sli, longest: Window) -> bool {
     indicator.counts(longest, Timestamp::default()).is_some()
 }

@@ -1,4 +1,4 @@
-//! The honest client beside an attack.
+//! The normal client beside an attack.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::attacked::Attacked;
 
 /// Sends a task every few milliseconds, before the attack and while it goes on.
-pub(crate) struct Honest {
+pub(crate) struct NormalClient {
     stop: Arc<AtomicBool>,
     /// How much longer 99 % of the acknowledgements may take in any case.
     max_delay: Duration,
@@ -20,7 +20,7 @@ pub(crate) struct Honest {
 
 /// Time between two requests.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Number of requests before the attack, from which one knows how long an acknowledgement takes on this machine.
+/// Number of requests before the attack, to measure how long an acknowledgement takes on this machine.
 const BASELINE: usize = 50;
 /// Number of requests beside the attack, at least: of fewer, the slowest one would be the 99th percentile.
 const BESIDE: usize = 101;
@@ -29,9 +29,9 @@ const BESIDE: usize = 101;
 const MAX_SLOWDOWN: u32 = 10;
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-impl Honest {
+impl NormalClient {
     /// Starts the client. Returns once it has sent what the attack is compared with.
-    pub(crate) async fn beside(service: &Attacked) -> Self {
+    pub(crate) async fn start_beside(service: &Attacked) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopping, sending, target) = (stop.clone(), sent.clone(), service.target.clone());
         let sending = tokio::spawn(async move {
@@ -42,7 +42,7 @@ impl Honest {
                     connection = target.connect().await.ok();
                 }
                 let answer = match &mut connection {
-                    Some(connection) => target.post_events(connection, finished("honest")).await,
+                    Some(connection) => target.post_events(connection, finished("normal")).await,
                     None => None,
                 };
                 let status = answer.map(|answer| answer.status());
@@ -68,14 +68,14 @@ impl Honest {
 
     /// Stops the client: everything that it sent was acknowledged about as fast as without the attack, and its agent has as many tasks
     /// more.
-    pub(crate) async fn ends_unharmed(self, service: &mut Attacked) {
-        let refused = self.ends_counted(service, &[]).await;
+    pub(crate) async fn finishes_within_bounds(self, service: &mut Attacked) {
+        let refused = self.finishes_with_refusals(service, &[]).await;
         assert_eq!(refused, 0, "requests were refused");
     }
 
     /// Stops the client, some of whose requests may have been refused with one of these statuses. Returns their number: the others were
     /// acknowledged about as fast as without the attack, and exactly they count.
-    pub(crate) async fn ends_counted(self, service: &mut Attacked, refusals: &[StatusCode]) -> usize {
+    pub(crate) async fn finishes_with_refusals(self, service: &mut Attacked, refusals: &[StatusCode]) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let answers = self.sending.await.unwrap();
         let acknowledged = answers.iter().filter(|(status, _)| *status == Some(StatusCode::OK)).count();
@@ -87,7 +87,7 @@ impl Honest {
         let (usual, slow) = (percentile_99(before), percentile_99(beside));
         eprintln!("99 % of {} acknowledgements took at most {slow:?}; {usual:?} before", beside.len());
         assert!(slow <= usual * MAX_SLOWDOWN + self.max_delay, "{slow:?} instead of {usual:?}");
-        let counted = service.agent("honest").await["tasks"].as_u64().unwrap();
+        let counted = service.agent("normal").await["tasks"].as_u64().unwrap();
         let before = std::mem::replace(&mut service.counted, counted);
         assert_eq!(counted - before, acknowledged as u64);
         refused
