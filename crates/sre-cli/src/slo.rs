@@ -112,7 +112,7 @@ fn not_evaluable(spec: &SloSpec) -> String {
     let registry = SliRegistry::default();
     let slo = agent_sre::slo::Slo::from_spec(spec, "", &registry);
     let missing = slo.map(|slo| slo.snapshot_at(agent_sre::Timestamp::default()).not_evaluable).unwrap_or_default();
-    if missing.is_empty() { String::new() } else { format!("; not measurable from this input: {}", missing.join(", ")) }
+    if missing.is_empty() { String::new() } else { format!("; not measurable from events: {}", missing.join(", ")) }
 }
 
 fn compare(before: &Path, after: &Path, fail_on: FailOn, output: Output) -> anyhow::Result<ExitCode> {

@@ -70,7 +70,7 @@ fn objective(slo: &SloSnapshot, findings: &Findings, out: &mut impl Write) -> io
         writeln!(out, "{}", indicators(&slo.indicators))?;
     }
     for missing in &slo.not_evaluable {
-        writeln!(out, "  {DIM}not measurable from this input: {missing}{PLAIN}")?;
+        writeln!(out, "  {DIM}not measurable from events: {missing}{PLAIN}")?;
     }
     if slo.dropped > 0 {
         writeln!(out, "  {DIM}{} arrived too late to count{PLAIN}", count_of(slo.dropped, "event"))?;
