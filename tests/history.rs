@@ -188,3 +188,19 @@ fn the_history_records_the_delivery_to_each_channel() {
     assert!(manager.acknowledge("7", "ann").unwrap());
     assert!(!manager.acknowledge("nobody", "ann").unwrap());
 }
+
+#[tokio::test]
+async fn an_alert_before_any_channel_can_be_sent_again_with_a_store_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn AlertStore> = Arc::new(SqliteAlertStore::open(folder.path().join("alerts.db")).unwrap());
+    let manager = AlertManager::without_thread(AlertOptions { store: Some(store), ..AlertOptions::default() });
+    let alert = Alert { dedup_key: "disk".into(), ..Alert::new("Disk is full", "no space") };
+    assert_eq!(manager.send(&alert).verdict, Verdict::NoChannel);
+    let delivered = Arc::new(Mutex::new(0));
+    let count = delivered.clone();
+    let channel = CallbackChannel::new("ops", move |_| *count.lock().unwrap() += 1);
+    manager.add_channel(channel, ChannelConfig::default()).unwrap();
+    assert_eq!(manager.send(&alert).verdict, Verdict::Accepted);
+    manager.deliver_due().await;
+    assert_eq!(*delivered.lock().unwrap(), 1);
+}

@@ -95,8 +95,8 @@ impl SignalHandler for Freeze {
     }
 }
 
-/// The process that is killed: this binary. It obeys the lines `fail` and `recover`, saves its state after each, and answers
-/// `saved`.
+/// The process that is killed: this binary. It obeys the lines `fail` and `recover`, answers `evaluated` to each, saves its state, and
+/// answers `saved`.
 #[test]
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
@@ -137,6 +137,7 @@ fn child() {
             (0..count).for_each(|_| runtime.record(AgentEvent::new(at, &*agent, TaskFinished::new(success))));
         }
         runtime.evaluate(at);
+        println!("evaluated");
         let mut state = StateWriter::default();
         runtime.save(&mut state);
         std::fs::write(folder.join("new"), state.finish().unwrap()).unwrap();
@@ -169,9 +170,9 @@ impl Process {
         assert!(self.output.any(|line| line.unwrap().ends_with(word)), "{word}");
     }
 
-    fn command(&mut self, command: &str) {
+    fn command(&mut self, command: &str, answer: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{command}").unwrap();
-        self.wait_for("saved");
+        self.wait_for(answer);
     }
 }
 
@@ -212,7 +213,11 @@ fn every_receiver_sees_one_begin_and_one_end_of_every_incident() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let mut process = Process::start(folder);
-    process.command("fail");
+    // Killed before the state is saved, so that the events come again.
+    process.command("fail", "evaluated");
+    drop(process);
+    process = Process::start(folder);
+    process.command("fail", "saved");
     for kill_at in [0, 1, INCIDENTS / 10] {
         wait_until(folder, "alerts", kill_at, |incident| incident.begins > 0);
         drop(process);
@@ -221,7 +226,7 @@ fn every_receiver_sees_one_begin_and_one_end_of_every_incident() {
     // The slow receiver has begins before it, and the ends come now.
     let late = received(folder, "slow").len();
     assert!(late < INCIDENTS, "{late} incidents have begun");
-    process.command("recover");
+    process.command("recover", "saved");
     std::fs::write(folder.join(GATE), "").unwrap();
     for kill_at in [0, 1, INCIDENTS / 2] {
         wait_until(folder, "alerts", kill_at, |incident| incident.ends > 0);

@@ -20,12 +20,13 @@ enum Outside {
     Server { name: &'static str, pypi: &'static str },
 }
 
-const OUTSIDE: [Outside; 16] = [
+const OUTSIDE: [Outside; 17] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
     Outside::Program { name: "prometheus-alertmanager", debian: "prometheus-alertmanager" },
     Outside::Program { name: "promtool", debian: "prometheus" },
+    Outside::Module { name: "aiohttp", pypi: "aiohttp" },
     Outside::Module { name: "langfuse", pypi: "langfuse==5.0.4" },
     Outside::Module { name: "langsmith", pypi: "langsmith" },
     Outside::Module { name: "prometheus_client", pypi: "prometheus-client" },

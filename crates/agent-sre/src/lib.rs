@@ -119,6 +119,11 @@ pub use sre_http as http;
 #[doc(inline)]
 pub use sre_store_sqlite as sqlite;
 
+/// W3C trace context and baggage.
+#[cfg(feature = "trace")]
+#[doc(inline)]
+pub use sre_trace as trace;
+
 /// The README's example, and those of the pages and the exporters, compile and hold.
 #[cfg(all(doctest, feature = "full"))]
 mod pages {

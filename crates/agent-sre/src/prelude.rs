@@ -47,6 +47,10 @@ pub use sre_cost::{
     AgentBudget, CostGuard, CostObserver, Denied, Limits, ModelPrice, PriceBook, Pricing, Reservation, ScopeLimits,
     Spend, TaskCost,
 };
+#[cfg(feature = "trace")]
+#[doc(no_inline)]
+pub use sre_trace::TraceContext;
+
 #[cfg(feature = "slo")]
 #[doc(no_inline)]
 pub use sre_slo::{

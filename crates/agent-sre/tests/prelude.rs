@@ -1,12 +1,15 @@
 //! One `use` has the main types of every feature.
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::fmt::Debug;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_sre::CostAlertKind;
 use agent_sre::event::{LlmCall, TaskFinished};
 use agent_sre::prelude::*;
+use agent_sre::{SpanId, TraceId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -168,4 +171,19 @@ fn a_dictionary_of_a_budget_has_its_numbers() {
     (0..400).for_each(|_| slo.record_event(false));
     let spent = slo.budget().to_dict();
     assert_eq!((&spent["is_exhausted"], &spent["remaining_percent"]), (&true.into(), &0.0.into()));
+}
+
+#[test]
+fn every_parse_error_is_an_error() {
+    fn is_error<T: FromStr<Err: Error + Send + Sync + 'static>>() {}
+    is_error::<EventKind>();
+    is_error::<Format>();
+    is_error::<Matcher>();
+    is_error::<SloTarget>();
+    is_error::<SpanId>();
+    is_error::<Timestamp>();
+    is_error::<TraceId>();
+    is_error::<Usd>();
+    is_error::<Window>();
+    is_error::<agent_sre::otlp::Protocol>();
 }

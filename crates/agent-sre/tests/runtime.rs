@@ -247,6 +247,39 @@ fn signals_that_were_not_handled_survive_a_restart() {
     assert_eq!(*seen, expected);
 }
 
+#[cfg(feature = "cost")]
+#[test]
+fn what_a_restart_itself_raises_comes_after_the_signals_that_were_not_handled() {
+    use agent_sre::cost::{CostGuard, Limits};
+    use agent_sre::{ManualClock, Usd};
+
+    let runtime = |limit: i64, handler: Arc<dyn SignalHandler>| {
+        let mut settings = EngineSettings::default();
+        settings.clock = Arc::new(ManualClock::new(NOW));
+        settings.limits = Some(Limits { per_agent_daily: Usd::from_nanos(limit), ..Limits::default() });
+        Runtime::builder().engines(&settings).unwrap().handle("receiver", handler).build().unwrap()
+    };
+    let (open, gate) = channel::<()>();
+    let before = runtime(1_000_000_000, Arc::new(Gated(Mutex::new(gate), Arc::default())));
+    before.get::<CostGuard>().unwrap().record_cost("a", "t", Usd::from_nanos(990_000_000), &[]).unwrap();
+    let mut state = StateWriter::default();
+    before.save(&mut state);
+    drop(open);
+
+    // The agent is within the new limit, which the restart notices.
+    let receiver = Arc::new(Receiver::default());
+    let after = runtime(100_000_000_000, receiver.clone());
+    for section in StateReader::new(&state.finish().unwrap()).sections() {
+        let (name, mut part) = section.unwrap();
+        assert!(after.restore(name, &mut part).unwrap());
+        assert!(after.flush(Duration::from_secs(60)), "a handler may be faster than the restart");
+    }
+    after.evaluate(NOW);
+    after.shutdown();
+    let phases = receiver.0.lock().unwrap()["cost/agent a/status"].clone();
+    assert_eq!((phases[0], phases.last()), (Phase::Firing, Some(&Phase::Resolved)));
+}
+
 #[test]
 fn handlers_that_answer_each_other_come_to_an_end() {
     struct Answers(AtomicU64);
@@ -437,6 +470,8 @@ fn what_fires_is_asserted_again_every_minute_and_not_sooner() {
         }
     }
     assert_eq!(asserted, [0, 60, 120, 180]);
+    runtime.evaluate(Timestamp::from_secs(1_790_000_000 - 7_200));
+    assert_eq!(part.0.load(Ordering::SeqCst), 5, "after the clock was set back");
 }
 
 /// Keeps the events that reach the engines.

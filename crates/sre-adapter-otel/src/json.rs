@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sre_core::AdapterError;
 
-use crate::json_span::{Attribute, JsonSpan, LogRecord, Text};
+use crate::json_span::{Attribute, JsonSpan, LogRecord, Map, Text};
 use crate::request::{Request, TooLarge};
 use crate::span::timestamp;
 
@@ -179,7 +179,7 @@ impl<'de> ReadFields<'de> for ResourceAttributes<'de> {
 
 impl<'de> ReadElements<'de> for ResourceAttributes<'de> {
     fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        let Some(attribute) = list.next_element::<Attribute<'de>>()? else { return Ok(false) };
+        let Some(Map(attribute)) = list.next_element::<Map<Attribute<'de>>>()? else { return Ok(false) };
         if self.0.is_none() && attribute.key == "service.name" {
             self.0 = attribute.into_text();
         }
@@ -213,7 +213,7 @@ struct Spans<'a, 'b>(&'a mut Scopes<'b>);
 
 impl<'de> ReadElements<'de> for Spans<'_, '_> {
     fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        let Some(span) = list.next_element::<JsonSpan<'de>>()? else { return Ok(false) };
+        let Some(Map(span)) = list.next_element::<Map<JsonSpan<'de>>>()? else { return Ok(false) };
         self.0.into.add_span(span.read(), self.0.service).map_err(too_large)?;
         Ok(true)
     }
@@ -223,7 +223,7 @@ struct Logs<'a, 'b>(&'a mut Scopes<'b>);
 
 impl<'de> ReadElements<'de> for Logs<'_, '_> {
     fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        let Some(record) = list.next_element::<LogRecord<'de>>()? else { return Ok(false) };
+        let Some(Map(record)) = list.next_element::<Map<LogRecord<'de>>>()? else { return Ok(false) };
         let Scopes { into, service } = &mut *self.0;
         let time = timestamp(record.nanos());
         into.add_log(&record.event_name, time, record.place(), record.known(), *service).map_err(too_large)?;

@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use sre_core::{SpanId, TraceId};
 
 use crate::attributes::{Known, Scalar};
@@ -37,7 +38,7 @@ pub(crate) struct JsonSpan<'a> {
     attributes: Attributes<'a>,
     #[serde(default)]
     events: SpanEvents,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     status: Status<'a>,
 }
 
@@ -70,7 +71,7 @@ pub(crate) struct LogRecord<'a> {
 pub(crate) struct Attribute<'a> {
     #[serde(borrow, default)]
     pub(crate) key: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     value: AnyValue<'a>,
 }
 
@@ -87,6 +88,33 @@ struct AnyValue<'a> {
 /// A string that borrows even inside an `Option`.
 #[derive(Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// A value that is an object. A type that derives `Deserialize` is also read from a list of its fields.
+pub(crate) struct Map<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MapVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for MapVisitor<T> {
+            type Value = Map<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of an OTLP export request")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Map<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Map)
+            }
+        }
+
+        deserializer.deserialize_map(MapVisitor(PhantomData))
+    }
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Map::deserialize(deserializer).map(|Map(value)| value)
+}
 
 impl JsonSpan<'_> {
     pub(crate) fn read(mut self) -> Option<(TraceId, Span)> {
@@ -161,7 +189,7 @@ struct Attributes<'a>(Known<'a>);
 impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut known = Known::default();
-        for_each(deserializer, |mut attribute: Attribute<'a>| {
+        for_each(deserializer, |Map(mut attribute): Map<Attribute<'a>>| {
             let key = std::mem::take(&mut attribute.key);
             known.add(key, || Ok::<_, D::Error>(attribute.into_scalar()))
         })?;
@@ -185,7 +213,7 @@ struct SpanEvent<'a> {
 impl<'de> Deserialize<'de> for SpanEvents {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut events: Vec<(&'static str, u64)> = Vec::new();
-        for_each(deserializer, |event: SpanEvent<'_>| {
+        for_each(deserializer, |Map(event): Map<SpanEvent<'_>>| {
             if let Some(name) = known_span_event(&event.name)
                 && event.time_unix_nano.0 > 0
                 && !events.iter().any(|(known, _)| *known == name)

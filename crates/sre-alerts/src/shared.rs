@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use sre_core::private::lock;
-use sre_core::{Alert, AlertQuery, Severity, StoreError, Timestamp};
+use sre_core::{Alert, AlertQuery, AlertRecord, Severity, StoreError, Timestamp};
 use tokio::sync::Notify;
 
 use crate::channel_pipeline::ChannelPipeline;
@@ -136,8 +136,11 @@ impl Shared {
         let query = AlertQuery { dedup_key: key, limit: Some(1), ..AlertQuery::default() };
         // If the store fails, the alert is rather sent twice than not at all.
         let last = self.options.store.as_ref().and_then(|store| store.query(&query).ok()?.pop());
-        let is_past =
-            last.is_some_and(|last| alert.one_off || last.alert.ends_at.is_some_and(|ended| ended >= alert.starts_at));
+        // After the clock was set back, the last resolution may be later than an incident that has just begun.
+        let is_over = |last: &AlertRecord| {
+            last.at <= self.now() && last.alert.ends_at.is_some_and(|ended| ended >= alert.starts_at)
+        };
+        let is_past = last.is_some_and(|last| alert.one_off || is_over(&last));
         self.state().counts.deduplicated += u64::from(is_past && alert.one_off);
         is_past
     }

@@ -87,6 +87,31 @@ async fn a_single_occurrence_is_sent_once_and_opens_no_incident() {
 }
 
 #[tokio::test]
+async fn an_incident_that_begins_after_the_clock_was_set_back_is_sent() {
+    let options = AlertOptions { store: Some(Arc::new(MemoryStore::default())), ..AlertOptions::default() };
+    let (first, channel, clock) = manager(options.clone());
+    let after = |seconds| START.saturating_add(Duration::from_secs(seconds));
+    let at = |signal: Signal, seconds| {
+        clock.set(after(seconds));
+        signal
+    };
+    first.handle(&[at(firing("a"), 7_200)], &mut |_| {});
+    first.handle(&[at(Signal::resolved("slo", "a", after(7_260)), 7_260)], &mut |_| {});
+    assert_eq!(deliver(&first, &channel).await.len(), 2);
+    // Two hours later it is as late as before, in the same run and in one that starts then.
+    let begun = |seconds| Signal::firing("slo", "a", Severity::Critical, after(seconds)).with_text("a", "burns");
+    first.handle(&[at(begun(60), 61)], &mut |_| {});
+    assert_eq!(deliver(&first, &channel).await, ["a critical: burns"]);
+    first.handle(&[at(Signal::resolved("slo", "a", after(70)), 70)], &mut |_| {});
+    assert_eq!(deliver(&first, &channel).await.len(), 1);
+    clock.set(after(7_200));
+    let (created_before, channel, _) = manager_at(options.clone(), clock.clone());
+    clock.set(after(40));
+    created_before.handle(&[begun(39)], &mut |_| {});
+    assert_eq!(deliver(&created_before, &channel).await, ["a critical: burns"]);
+}
+
+#[tokio::test]
 async fn a_single_occurrence_during_a_silence_is_not_sent_after_it() {
     let (manager, channel, clock) = manager(AlertOptions::default());
     let silence =

@@ -263,28 +263,27 @@ impl CascadeDetector {
     /// Emits the begin and end of cascades and applies the mitigation.
     fn react(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         let cascade = self.detect(now);
-        let mut pending = self.tracker.outlet.take_pending();
+        let outlet = &self.tracker.outlet;
         let plan = {
             let mut reported = self.reported();
             let origin = cascade.as_ref().map(|cascade| &cascade.report.origin);
             if reported.origin.as_ref() != origin {
-                pending.extend(reported.origin.take().map(|origin| CascadeReport::over(origin, now)));
-                if let Some(Cascade { report, .. }) = &cascade {
-                    reported.origin = Some(report.origin.clone());
-                    pending.push(report.clone().into_signal(now));
-                }
-                reported.signal = pending.last().cloned();
+                let over = reported.origin.take().map(|origin| CascadeReport::over(origin, now));
+                let begun = cascade.as_ref().map(|cascade| cascade.report.clone().into_signal(now));
+                reported.origin = origin.cloned();
+                reported.signal = begun.as_ref().or(over.as_ref()).cloned();
+                outlet.queue_all(over.into_iter().chain(begun));
             }
             let callers = cascade.map(|cascade| cascade.healthy_callers).unwrap_or_default();
             let graph = self.read_graph();
             let has_closed = |id| graph.breaker(id).state() == BreakerState::Closed;
             reported.mitigated.plan(self.config.mitigation, callers, has_closed)
         };
-        pending.into_iter().for_each(&mut *signals);
+        outlet.flush_to(signals);
         let mitigation = self.config.mitigation;
         self.breakers(&plan.apply).iter().for_each(|breaker| mitigation.apply(breaker));
         self.breakers(&plan.lift).iter().for_each(|breaker| mitigation.lift(breaker));
-        self.tracker.outlet.take_pending().into_iter().for_each(signals);
+        outlet.flush_to(signals);
     }
 
     /// Records the result of a call of `callee`, at the time of `event`.
@@ -342,9 +341,11 @@ impl Observe for CascadeDetector {
     }
 
     fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
-        self.tracker.transitions().into_iter().for_each(&mut *signals);
-        let cascade = self.reported().signal.clone();
-        cascade.into_iter().for_each(signals);
+        self.tracker.reassert();
+        let reported = self.reported();
+        self.tracker.outlet.queue_all(reported.signal.clone());
+        drop(reported);
+        self.tracker.outlet.flush_to(signals);
     }
 
     fn connect(&self, signals: Arc<dyn SignalSink>) {

@@ -84,9 +84,9 @@ impl FailureTracker {
         self.state().has_changed = has_changed;
     }
 
-    /// Returns the last state transition of each target that has made one.
-    pub(crate) fn transitions(&self) -> Vec<Signal> {
-        self.state().transitions.values().cloned().collect()
+    /// Queues the last state transition of each target that has made one.
+    pub(crate) fn reassert(&self) {
+        self.outlet.queue_all(self.state().transitions.values().cloned());
     }
 
     /// Returns the state of a target at `now`. An episode that is over may not be evicted yet, and is left out.
@@ -194,7 +194,8 @@ impl BreakerListener for FailureTracker {
         }
         let signal = change.into_signal(at);
         state.transitions.insert(id, signal.clone());
+        self.outlet.queue(signal);
         drop(state);
-        self.outlet.send(signal);
+        self.outlet.flush();
     }
 }

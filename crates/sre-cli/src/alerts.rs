@@ -104,11 +104,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             if !history.open()?.acknowledge(&key, &by, SystemClock.now())? {
                 bail!("`{key}`: found no open incident with this key, expected one that `sre alerts list` shows");
             }
-            anstream::println!("{key}: acknowledged by {by}");
+            outln!("{key}: acknowledged by {by}")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Schema => {
-            anstream::print!("{SCHEMA}");
+            out!("{SCHEMA}")?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -148,7 +148,7 @@ fn test(path: &Path, channel: &str, severity: TestSeverity, resolve: bool) -> an
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
     }
-    anstream::println!("{channel}: delivered");
+    outln!("{channel}: delivered")?;
     Ok(ExitCode::SUCCESS)
 }
 

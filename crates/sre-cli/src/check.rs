@@ -86,7 +86,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         bail!("{}", findings.warnings.join("\n"));
     }
     for warning in &findings.warnings {
-        anstream::eprintln!("{}warning:{} {warning}", report::style::WARNING, report::style::PLAIN);
+        errln!("{}warning:{} {warning}", report::style::WARNING, report::style::PLAIN);
     }
     if let Some(path) = &args.notify {
         let failures = notify::send(path, &findings.alerts(&actions))?;

@@ -42,7 +42,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config = Config::load(&file)?;
             let objectives = if reload { config.check_reload()? } else { config.check()? };
             let counted = if objectives == 1 { "objective" } else { "objectives" };
-            anstream::println!("{}: valid, {objectives} {counted}", file.display());
+            outln!("{}: valid, {objectives} {counted}", file.display())?;
         }
         Command::Token { scope, name } => {
             let scope = match scope {
@@ -50,11 +50,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
                 TokenScope::Read => Scope::Read,
             };
             let (token, digest) = Token::generate()?;
-            anstream::println!("{token}");
-            anstream::eprintln!("The token is shown only once. Add this line to `tokens` in the configuration:");
-            anstream::eprintln!("  - {{name: {name}, scope: {}, sha256: {digest}}}", scope.as_str());
+            outln!("{token}")?;
+            errln!("The token is shown only once. Add this line to `tokens` in the configuration:");
+            errln!("  - {{name: {name}, scope: {}, sha256: {digest}}}", scope.as_str());
         }
-        Command::Schema => anstream::print!("{CONFIG_SCHEMA}"),
+        Command::Schema => out!("{CONFIG_SCHEMA}")?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("no event in {} lines of input; is `--from` right?", input.lines);
     }
     runtime.evaluate(latest);
-    let is_complete = finish(&runtime, timeout);
+    let is_complete = finish(&runtime, timeout)?;
     Ok(ExitCode::from(if is_complete { 0 } else { 2 }))
 }
 
@@ -137,7 +137,7 @@ impl Args {
 }
 
 /// Waits for the exporters, and prints what each has sent. Returns whether everything was accepted.
-fn finish(runtime: &Runtime, timeout: Duration) -> bool {
+fn finish(runtime: &Runtime, timeout: Duration) -> std::io::Result<bool> {
     let mut is_complete = true;
     for outbox in runtime.exporters() {
         outbox.flush(timeout);
@@ -145,26 +145,26 @@ fn finish(runtime: &Runtime, timeout: Duration) -> bool {
         let stats = outbox.stats();
         let name = &stats.exporter;
         let OutboxStats { events, state, last_error, .. } = &stats;
-        anstream::println!(
+        outln!(
             "{name}: sent {} of {} events, and {} of {} readings of metrics and objectives",
             events.sent,
             events.received,
             state.sent,
             state.received
-        );
+        )?;
         if events.ignored > 0 {
-            anstream::println!("{name}: {} events have no equivalent there", events.ignored);
+            outln!("{name}: {} events have no equivalent there", events.ignored)?;
         }
         for problem in problems(events).chain(problems(state)) {
             is_complete = false;
-            anstream::eprintln!("{name}: {problem}");
+            errln!("{name}: {problem}");
         }
         if !last_error.is_empty() {
             is_complete = false;
-            anstream::eprintln!("{name}: {last_error}");
+            errln!("{name}: {last_error}");
         }
     }
-    is_complete
+    Ok(is_complete)
 }
 
 /// Returns what was rejected or dropped, by reason.

@@ -44,8 +44,8 @@ fn test(path: &Path, only: Option<&str>) -> anyhow::Result<ExitCode> {
             Ok(report) if report.rejected.is_empty() && report.retry.is_empty() => {
                 let (accepted, all) = (report.accepted, report.accepted + report.ignored);
                 match accepted {
-                    0 => anstream::println!("{name}: nothing was sent, since the sample has no equivalent there"),
-                    _ => anstream::println!("{name}: accepted {accepted} of {all} records"),
+                    0 => outln!("{name}: nothing was sent, since the sample has no equivalent there")?,
+                    _ => outln!("{name}: accepted {accepted} of {all} records")?,
                 }
             }
             Ok(report) => {
@@ -56,11 +56,11 @@ fn test(path: &Path, only: Option<&str>) -> anyhow::Result<ExitCode> {
                     .map(|rejection| format!("{} rejected: {}", rejection.count, rejection.reason));
                 let refused = Some(report.retry.len()).filter(|refused| *refused > 0);
                 let refused = refused.map(|refused| format!("{refused} refused for now"));
-                anstream::eprintln!("{name}: {}", rejected.chain(refused).collect::<Vec<_>>().join(", "));
+                errln!("{name}: {}", rejected.chain(refused).collect::<Vec<_>>().join(", "));
             }
             Err(error) => {
                 failed += 1;
-                anstream::eprintln!("{name}: {error:#}");
+                errln!("{name}: {error:#}");
             }
         }
     }

@@ -67,14 +67,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     for reason in &answer.reasons {
-        anstream::println!("{reason}");
+        outln!("{reason}")?;
     }
     let checked = answer.checked;
     let objectives = if checked == 1 { "objective" } else { "objectives" };
-    anstream::println!(
-        "{}: {checked} {objectives} checked",
-        if answer.allowed { "deploy allowed" } else { "deploy not allowed" }
-    );
+    outln!("{}: {checked} {objectives} checked", if answer.allowed { "deploy allowed" } else { "deploy not allowed" })?;
     Ok(ExitCode::from(u8::from(!answer.allowed)))
 }
 

@@ -87,7 +87,7 @@ impl<'a> Input<'a> {
         }
         reader.progress.finish_and_clear();
         if reader.stats.skipped > MAX_REPORTED {
-            anstream::eprintln!("… and {} more malformed lines", reader.stats.skipped - MAX_REPORTED);
+            errln!("… and {} more malformed lines", reader.stats.skipped - MAX_REPORTED);
         }
         Ok(reader.stats)
     }
@@ -245,7 +245,7 @@ impl Reader<'_> {
         }
         self.stats.skipped += 1;
         if self.stats.skipped <= MAX_REPORTED {
-            self.progress.suspend(|| anstream::eprintln!("{name}:{number}: skipped: {message}"));
+            self.progress.suspend(|| errln!("{name}:{number}: skipped: {message}"));
         }
         Ok(())
     }

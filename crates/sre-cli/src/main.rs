@@ -1,6 +1,21 @@
 //! The `sre` command. Exit codes: 0 success; 1 the `--fail-on` level was reached, or a deploy is not allowed; 2 invalid input
 //! or configuration, or an alert that was not delivered.
 
+/// Writes text to standard output. If its reader has closed the pipe, as in `sre … | head`, the exit code still counts.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::print(format_args!($($text)*)) };
+}
+
+/// Writes a line to standard output, like `out!`.
+macro_rules! outln {
+    ($($text:tt)*) => { out!("{}\n", format_args!($($text)*)) };
+}
+
+/// Writes a line to standard error, if it can be written.
+macro_rules! errln {
+    ($($text:tt)*) => { drop(std::io::Write::write_fmt(&mut anstream::stderr(), format_args!("{}\n", format_args!($($text)*)))) };
+}
+
 mod alerts;
 mod arguments;
 mod breakers;
@@ -91,9 +106,16 @@ fn main() -> ExitCode {
         if is_closed_pipe(&error) {
             return ExitCode::SUCCESS;
         }
-        anstream::eprintln!("{}error:{} {}", report::style::ERROR, report::style::PLAIN, message(&error));
+        errln!("{}error:{} {}", report::style::ERROR, report::style::PLAIN, message(&error));
         ExitCode::from(2)
     })
+}
+
+fn print(text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+    match std::io::Write::write_fmt(&mut anstream::stdout(), text) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Returns whether the reader of the output has closed its pipe.

@@ -76,20 +76,20 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Diff { before, after, fail_on, output } => compare(before, after, *fail_on, *output),
         Command::Convert { paths, to } => {
             let specs = load(paths, &SliRegistry::default())?;
-            anstream::print!("{}", if matches!(to, Format::Yaml) { to_yaml(&specs) } else { to_openslo(&specs) });
+            out!("{}", if matches!(to, Format::Yaml) { to_yaml(&specs) } else { to_openslo(&specs) })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Rules { paths } => {
             let rules = rules::rules(&load(paths, &SliRegistry::default())?)?;
-            anstream::print!("{}", serde_saphyr::to_string(&rules)?);
+            out!("{}", serde_saphyr::to_string(&rules)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Dashboard => {
-            anstream::print!("{}", include_str!("dashboard.json"));
+            out!("{}", include_str!("dashboard.json"))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Schema => {
-            anstream::print!("{SCHEMA}");
+            out!("{SCHEMA}")?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -99,11 +99,11 @@ fn validate(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let specs = load(paths, &SliRegistry::default())?;
     SloEngine::new(specs.clone(), SliRegistry::default())?;
     for spec in &specs {
-        anstream::println!("{}: valid{}", spec.name, not_evaluable(spec));
+        outln!("{}: valid{}", spec.name, not_evaluable(spec))?;
     }
     match specs.len() {
-        1 => anstream::println!("1 objective, valid"),
-        count => anstream::println!("{count} objectives, all valid"),
+        1 => outln!("1 objective, valid")?,
+        count => outln!("{count} objectives, all valid")?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,8 +118,8 @@ fn not_evaluable(spec: &SloSpec) -> String {
 fn compare(before: &Path, after: &Path, fail_on: FailOn, output: Output) -> anyhow::Result<ExitCode> {
     let changes = diff(&load_version(before)?, &load_version(after)?);
     match output {
-        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&changes)?),
-        Output::Text if changes.is_empty() => anstream::println!("no change"),
+        Output::Json => outln!("{}", serde_json::to_string_pretty(&changes)?)?,
+        Output::Text if changes.is_empty() => outln!("no change")?,
         Output::Text => {
             let mut table = Table::new();
             table.load_style(presets::NOTHING);
@@ -132,7 +132,7 @@ fn compare(before: &Path, after: &Path, fail_on: FailOn, output: Output) -> anyh
                     format!("{} → {}", display(&change.from), display(&change.to)),
                 ]);
             }
-            anstream::println!("{table}");
+            outln!("{table}")?;
         }
     }
     let failed = changes.iter().any(|change| match fail_on {

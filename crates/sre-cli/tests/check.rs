@@ -49,10 +49,12 @@ fn the_exit_code_counts_although_nobody_reads_the_report() {
         .arg("-")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    drop(child.stdout.take());
-    child.stdin.take().unwrap().write_all(tasks(70, 30).as_bytes()).unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let events = format!("no event\n{}", tasks(70, 30));
+    child.stdin.take().unwrap().write_all(events.as_bytes()).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 

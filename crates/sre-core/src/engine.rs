@@ -5,8 +5,8 @@ use crate::{AgentEvent, Metric, Signal, SignalSink, Snapshot, StateError, StateR
 
 /// An engine: observes the stream of events and raises signals.
 ///
-/// Within an incident, the [`time`](Signal::time) of its signals must not go back: a signal of a state that began before the
-/// incident's last end is dropped as outdated.
+/// Signals of one incident count in the order in which they are raised, whatever their [`time`](Signal::time)s are; one with the state and
+/// the time of an earlier one repeats it.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,8 @@ pub trait Observe: Send + Sync {
     fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {}
 
     /// Re-sends the last signal of every incident, unchanged. Called after a restart and every minute, to replace
-    /// lost signals. Receivers recognise repeats by [`Signal::repeats`].
+    /// lost signals. Receivers recognise repeats by [`Signal::repeats`]. An engine whose signals come from several threads
+    /// sends them and these in the order of its changes, as [`SignalOutlet`](crate::SignalOutlet) does.
     fn reassert(&self, _signals: &mut dyn FnMut(Signal)) {}
 
     /// Connects a sink for signals raised outside of these calls, such as on a caller's thread. Called once, before the
@@ -115,7 +116,8 @@ pub trait Persist: Send + Sync {
     /// Saves the state.
     fn save(&self, state: &mut StateWriter);
 
-    /// Restores state saved by this version or an earlier one. Called before the first event.
+    /// Restores state saved by this version or an earlier one. Called before the first event. Raises no signal: those that an
+    /// earlier run has not handled are restored later, and come first.
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError>;
 }
 

@@ -120,8 +120,8 @@ impl CostGuard {
     /// Restores the saved totals, if they are of the current day and month.
     pub(crate) fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
         let (day, month, mut totals): (Timestamp, Timestamp, LedgerTotals) = state.take()?;
-        // The clock may have been set since the guard was created.
-        self.evaluate_at(self.ledger.clock.now());
+        // The clock may have been set since the guard was created. One that was set back begins no day anew.
+        self.evaluate_at(self.ledger.clock.now().max(day));
         let period = self.ledger.period();
         if day != period.day {
             let org = totals.org;
@@ -135,7 +135,8 @@ impl CostGuard {
         Ok(())
     }
 
-    /// Restores the signals of agents that were throttled or blocked. Agents whose day has ended are unblocked.
+    /// Restores the signals of agents that were throttled or blocked. Agents whose day has ended are unblocked; the next
+    /// evaluation reports it, after the signals that an earlier run has not handled are restored.
     pub(crate) fn restore_statuses(&self, statuses: Vec<Signal>) {
         let now = self.ledger.clock.now();
         let unblocked_alert = |signal: &Signal| match &signal.kind {
@@ -148,7 +149,7 @@ impl CostGuard {
         };
         let unblocked: Vec<CostAlert> = statuses.iter().filter_map(unblocked_alert).collect();
         self.notifier.restore(statuses);
-        self.notifier.notify(&unblocked);
+        self.notifier.queue(&unblocked);
     }
 
     fn build(limits: Limits, clock: Arc<dyn Clock>) -> Self {

@@ -48,6 +48,12 @@ impl Notifier {
 
     #[cold]
     fn notify_all(&self, alerts: &[CostAlert]) {
+        self.queue(alerts);
+        self.outlet.flush();
+    }
+
+    /// Records alerts, which the next flush of the outlet sends.
+    pub(crate) fn queue(&self, alerts: &[CostAlert]) {
         let signals: Vec<Signal> = alerts.iter().map(|alert| alert.clone().into_signal()).collect();
         let mut state = self.state();
         state.alerts.extend(alerts.iter().cloned());
@@ -57,8 +63,12 @@ impl Notifier {
             state.statuses.insert(signal.key.clone(), signal.clone());
         }
         state.forget_resolved();
-        drop(state);
-        signals.into_iter().for_each(|signal| self.outlet.send(signal));
+        signals.into_iter().for_each(|signal| self.outlet.queue(signal));
+    }
+
+    /// Queues the last signal of each agent that has been throttled or denied.
+    pub(crate) fn reassert(&self) {
+        self.outlet.queue_all(self.state().statuses.values().cloned());
     }
 
     /// Returns the most recent alerts, oldest first.

@@ -54,17 +54,18 @@ impl Observe for CostObserver {
             let spend = Spend { agent: &event.agent, task, team, model, amount, breakdown };
             // An unlimited charge is never denied. A task's total below the sum of its calls is a negative amount.
             let _ = self.guard.charge_with(&spend, ChargeMode::Unlimited, None);
-            self.guard.notifier.outlet.take_pending().into_iter().for_each(signals);
+            self.guard.notifier.outlet.flush_to(signals);
         }
     }
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         self.guard.evaluate_at(now);
-        self.guard.notifier.outlet.take_pending().into_iter().for_each(signals);
+        self.guard.notifier.outlet.flush_to(signals);
     }
 
     fn reassert(&self, signals: &mut dyn FnMut(Signal)) {
-        self.guard.notifier.statuses().into_iter().for_each(signals);
+        self.guard.notifier.reassert();
+        self.guard.notifier.outlet.flush_to(signals);
     }
 
     fn connect(&self, signals: Arc<dyn SignalSink>) {

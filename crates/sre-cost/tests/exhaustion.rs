@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sre_core::{
     Clock, CostAlertKind, CostStatus, ExhaustionAction, ManualClock, Observe, Persist, Phase, Severity, Signal,
-    SignalHandler, SignalKind, SloStatusChange, StateReader, StateWriter, Status, Usd,
+    SignalHandler, SignalKind, SloStatusChange, StateReader, StateWriter, Status, Timestamp, Usd,
 };
 use sre_cost::{CostGuard, CostObserver, Denied, Limits};
 
@@ -142,6 +142,20 @@ fn it_survives_a_restart_on_the_same_day() {
     handle(&guard, &exhausted);
     assert_eq!((guard.budget("a").status, kinds(&guard)), (CostStatus::Ok, vec![CostAlertKind::Unblocked]));
     let mut signals = Vec::new();
+    observer.evaluate(clock.now(), &mut |signal| signals.push(signal));
     observer.reassert(&mut |signal| signals.push(signal));
-    assert_eq!(signals.iter().map(|signal| signal.phase).collect::<Vec<_>>(), [Phase::Resolved]);
+    assert_eq!(signals.iter().map(|signal| signal.phase).collect::<Vec<_>>(), [Phase::Resolved; 2]);
+    assert!(signals[1].repeats(&signals[0]));
+}
+
+#[test]
+fn a_restart_after_the_clock_was_set_back_begins_no_day_anew() {
+    let (before, clock) = guard();
+    handle(&before, &signal("answers", "a", Status::Exhausted, &clock));
+    let mut state = StateWriter::default();
+    CostObserver::new(before).save(&mut state);
+    clock.set(Timestamp::from_secs(clock.now().as_secs() - 2 * 86_400));
+    let guard = Arc::new(CostGuard::new().with_clock(clock));
+    CostObserver::new(guard.clone()).restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+    assert!(guard.budget("a").throttled());
 }

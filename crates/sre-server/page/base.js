@@ -52,7 +52,8 @@ export const percent = (ratio, digits = 2) => (ratio === null || ratio === undef
 export const number = (value) => (value ?? 0).toLocaleString("en");
 export const rate = (value) => (value === null ? "–" : `${+value.toFixed(value < 10 ? 2 : 0)}`);
 /** Small amounts keep their digits: $0.0000386 is not $0. */
-export const amount = (value) => value.toLocaleString("en", Math.abs(value) < 1 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 2 });
+export const amount = (value, more = 0) =>
+  value.toLocaleString("en", Math.abs(value) < 1 ? { maximumSignificantDigits: 3 + more } : { maximumFractionDigits: 2 + more });
 export const dollars = (text) => `$${amount(Number(text))}`;
 
 /** Returns how long ago a time was. */

@@ -83,6 +83,25 @@ function show(slo) {
   if (focused) document.querySelector(`[data-window="${focused}"]`)?.focus();
 }
 
+/** Formats the value and the target of an indicator, with as many digits as tell them apart. */
+function valueAndTarget({ value, target, measure }) {
+  const text = (of, more) => {
+    if (of === null || of === undefined) return "no data";
+    switch (measure) {
+      case "ratio": case "difference": return percent(of, 2 + more);
+      case "milliseconds": return `${of.toLocaleString("en", { maximumFractionDigits: (Math.abs(of) < 10 ? 2 : 0) + more })} ms`;
+      case "usd": return `$${amount(of, more)}`;
+      default: return amount(of, more);
+    }
+  };
+  const texts = (more) => [text(value, more), text(target, more)];
+  const isRounding = Math.abs(value - target) <= 1e-9 * Math.max(Math.abs(value), Math.abs(target));
+  for (let more = 0; more < 10 && !isRounding; more++) {
+    if (texts(more)[0] !== texts(more)[1]) return texts(more);
+  }
+  return texts(0);
+}
+
 function facts(slo) {
   const budget = slo.error_budget;
   const list = element("dl", undefined, "facts");
@@ -101,13 +120,10 @@ function facts(slo) {
       `${rate(alert.rate)}${alert.firing ? ", firing" : ""}`);
   }
   for (const indicator of slo.indicators) {
-    const unit = (value) => {
-      if (value === null || value === undefined) return "no data";
-      return { ratio: percent(value), milliseconds: `${number(Math.round(value))} ms`, usd: `$${amount(value)}` }[indicator.measure] ?? rate(value);
-    };
     const comparison = indicator.goal === "at_least" ? "≥" : "≤";
     const left = indicator.error_budget?.remaining;
-    const facts = [`${unit(indicator.value)}, target ${comparison} ${unit(indicator.target)}`];
+    const [value, target] = valueAndTarget(indicator);
+    const facts = [`${value}, target ${comparison} ${target}`];
     if (indicator.shares_budget) facts.push("counts for the budget of the objective");
     else if (left !== null && left !== undefined) facts.push(left < 0 ? `budget overspent by ${percent(-left, 1)}` : `${percent(left, 1)} of its budget left`);
     for (const alert of indicator.shares_budget ? [] : indicator.alerts ?? []) {

@@ -114,7 +114,7 @@ async fn answers_are_what_the_schemas_say() {
     let line = finished("a", 50, true);
     for (path, asked, body, status) in [
         ("/v1/gate", "/v1/gate", "{}", 200),
-        ("/v1/gate", "/v1/gate", "{\"slos\": [\"nothing\"]}", 400),
+        ("/v1/gate", "/v1/gate", "{\"slos\": [\"nothing\"]}", 404),
         ("/v1/events/{format}", "/v1/events/sre", &line, 200),
         ("/v1/events/{format}", "/v1/events/sre", "nonsense\n", 200),
         ("/v1/events/{format}", "/v1/events/fax", &line, 404),
@@ -124,6 +124,14 @@ async fn answers_are_what_the_schemas_say() {
         ("/v1/logs", "/v1/logs", "{", 400),
         ("/v1/metrics", "/v1/metrics", "{\"resourceMetrics\": []}", 200),
         ("/v1/metrics", "/v1/metrics", "{", 400),
+        // A list of the fields of a span, or of an attribute.
+        ("/v1/traces", "/v1/traces", "{\"resourceSpans\": [{\"scopeSpans\": [{\"spans\": [[]]}]}]}", 400),
+        (
+            "/v1/logs",
+            "/v1/logs",
+            "{\"resourceLogs\": [{\"resource\": {\"attributes\": [[\"service.name\", {}]]}}]}",
+            400,
+        ),
         // Bytes that protobuf can be read from, too.
         ("/v1/traces", "/v1/traces", "Q12345678", 400),
         ("/v1/metrics", "/v1/metrics", "[null, null]", 400),

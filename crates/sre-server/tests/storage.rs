@@ -25,9 +25,15 @@ fn store(data: &Path, covered: usize, formats: &[&str]) {
     }
 }
 
-fn damage(data: &Path, text: &str, with: &str) {
-    let path = data.join(SqliteJournal::DEFAULT_FILE);
-    let mut bytes = fs::read(&path).unwrap();
+fn copy_as_after_a_kill(data: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in ["journal.db", "journal.db-wal"] {
+        fs::copy(data.join(name), to.join(name)).unwrap();
+    }
+}
+
+fn damage(path: &Path, text: &str, with: &str) {
+    let mut bytes = fs::read(path).unwrap();
     let at = bytes.windows(text.len()).position(|found| found == text.as_bytes()).unwrap();
     bytes[at..][..with.len()].copy_from_slice(with.as_bytes());
     fs::write(path, bytes).unwrap();
@@ -45,7 +51,7 @@ async fn entries_that_cannot_be_read_are_counted_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     store(&data, 0, &["sre", "sre", "fax", "sre"]);
-    damage(&data, "agent-1", "agent-9");
+    damage(&data.join(SqliteJournal::DEFAULT_FILE), "agent-1", "agent-9");
     let service = Service::start(config(folder.path())).await;
     let agents = service.get("/v1/agents").await;
     let names: Vec<&Value> = agents["agents"].as_array().unwrap().iter().map(|agent| &agent["agent"]).collect();
@@ -65,7 +71,7 @@ async fn a_damaged_snapshot_is_kept_and_what_came_after_it_counts() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     store(&data, 2, &["sre"; 5]);
-    damage(&data, "a state that", "A state that");
+    damage(&data.join(SqliteJournal::DEFAULT_FILE), "a state that", "A state that");
     let service = Service::start(config(folder.path())).await;
     assert_eq!(service.totals().await["tasks"], 3);
     assert_eq!(damaged_parts(&service).await, "1");
@@ -82,8 +88,8 @@ async fn damage_is_counted_also_where_it_cannot_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     store(&data, 1, &["sre", "sre", "fax", "sre"]);
-    damage(&data, "a state that", "A state that");
-    damage(&data, "agent-1", "agent-9");
+    damage(&data.join(SqliteJournal::DEFAULT_FILE), "a state that", "A state that");
+    damage(&data.join(SqliteJournal::DEFAULT_FILE), "agent-1", "agent-9");
     // No file can be written in the place of a folder.
     for name in ["snapshot-1", "entry-2", "entry-3"] {
         fs::create_dir(data.join(format!("journal.damaged-{name}"))).unwrap();
@@ -92,6 +98,31 @@ async fn damage_is_counted_also_where_it_cannot_be_kept() {
     assert_eq!((service.totals().await["tasks"].clone(), damaged_parts(&service).await), (json!(1), "3".to_owned()));
     let warning = "parts of the journal could not be read at the start (the log names them)";
     assert_eq!(service.get("/readyz").await["warnings"], json!([warning]));
+    service.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_behind_a_damaged_place_of_the_write_ahead_log_are_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let service = Service::start(config(folder.path())).await;
+    for number in 0..3 {
+        service.events(&finished(&format!("agent-{number}"), number, true)).await;
+    }
+    let copied = tempfile::tempdir().unwrap();
+    let copy = copied.path().join("data");
+    copy_as_after_a_kill(&data, &copy);
+    service.server.stop().await;
+    damage(&copy.join("journal.db-wal"), "agent-1", "agent-9");
+    let service = Service::start(config(copied.path())).await;
+    let damaged: u64 = damaged_parts(&service).await.parse().unwrap();
+    // And perhaps entries of the time.
+    assert!(damaged >= 2, "{damaged}");
+    assert_eq!(service.totals().await["tasks"], 1);
+    let warning = "parts of the journal could not be read at the start (the log names them)";
+    assert_eq!(service.get("/readyz").await["warnings"], json!([warning]));
+    let names = fs::read_dir(copy).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("journal.damaged-wal-")).count(), 1);
     service.server.stop().await;
 }
 
@@ -130,12 +161,8 @@ async fn a_deleted_data_folder_is_noticed_and_written_anew() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(service.get("/v1/alerts").await, json!({"alerts": []}));
-    // As after a kill.
     let copied = tempfile::tempdir().unwrap();
-    fs::create_dir(copied.path().join("data")).unwrap();
-    for name in ["journal.db", "journal.db-wal"] {
-        fs::copy(data.join(name), copied.path().join("data").join(name)).unwrap();
-    }
+    copy_as_after_a_kill(&data, &copied.path().join("data"));
     let second = Service::start(config(copied.path())).await;
     assert_eq!(second.totals().await["tasks"], 2);
     second.server.stop().await;

@@ -66,9 +66,35 @@ impl BudgetConfig {
         let shortest = thresholds.iter().map(BurnThreshold::short_window).fold(self.window, Window::min);
         (shortest, longest)
     }
-}
 
-impl BudgetConfig {
+    /// Returns the first invalid field.
+    pub(crate) fn check(&self) -> Result<(), InvalidBudget> {
+        let invalid = |field, found: f64, expected| Err(InvalidBudget { field, found: found.to_string(), expected });
+        if let Some(total) = self.total.filter(|total| !(0.0..1.0).contains(total)) {
+            return invalid("total", total, "a ratio from 0 to below 1");
+        }
+        if !(0.0..f64::INFINITY).contains(&self.consumed) {
+            return invalid("consumed", self.consumed, "a ratio of at least 0");
+        }
+        if !(self.significance > 0.0 && self.significance < 1.0) {
+            return invalid("significance", self.significance, "a probability above 0 and below 1");
+        }
+        if self.min_bad == 0 {
+            return invalid("min_bad", 0.0, "a number of events above 0");
+        }
+        if let Some(threshold) =
+            self.policy.thresholds.iter().find(|threshold| !(threshold.rate > 0.0 && threshold.rate.is_finite()))
+        {
+            return invalid("rate", threshold.rate, "a finite burn rate above 0");
+        }
+        let (shortest, _) = self.windows();
+        if shortest < Window::SHORTEST_COUNTED {
+            let expected = "at least 1s, also of an alert's short window, a twelfth of its window";
+            return Err(InvalidBudget { field: "window", found: shortest.to_string(), expected });
+        }
+        Ok(())
+    }
+
     /// Returns the fields of [`ErrorBudget::to_dict`].
     pub(crate) fn to_dict(&self, reading: &BudgetReading) -> serde_json::Value {
         let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
@@ -121,29 +147,8 @@ impl ErrorBudget {
     ///
     /// Returns an error that names the first invalid field of `config`.
     pub fn new(config: BudgetConfig) -> Result<Self, InvalidBudget> {
-        let invalid = |field, found: f64, expected| Err(InvalidBudget { field, found: found.to_string(), expected });
-        if let Some(total) = config.total.filter(|total| !(0.0..1.0).contains(total)) {
-            return invalid("total", total, "a ratio from 0 to below 1");
-        }
-        if !(0.0..f64::INFINITY).contains(&config.consumed) {
-            return invalid("consumed", config.consumed, "a ratio of at least 0");
-        }
-        if !(config.significance > 0.0 && config.significance < 1.0) {
-            return invalid("significance", config.significance, "a probability above 0 and below 1");
-        }
-        if config.min_bad == 0 {
-            return invalid("min_bad", 0.0, "a number of events above 0");
-        }
-        if let Some(threshold) =
-            config.policy.thresholds.iter().find(|threshold| !(threshold.rate > 0.0 && threshold.rate.is_finite()))
-        {
-            return invalid("rate", threshold.rate, "a finite burn rate above 0");
-        }
+        config.check()?;
         let (shortest, longest) = config.windows();
-        if shortest < Window::SHORTEST_COUNTED {
-            let expected = "at least 1s, also of an alert's short window, a twelfth of its window";
-            return Err(InvalidBudget { field: "window", found: shortest.to_string(), expected });
-        }
         Ok(Self {
             counts: RollingCounts::covering(shortest, longest),
             period: config.calendar.clone().map(PeriodCounts::new),
@@ -435,6 +440,13 @@ mod tests {
                 assert!(hours <= 5, "{total}: {:?}", budget.reading(clock.now()));
                 clock.advance(Duration::from_secs(3600));
                 record(&budget, 0, 1);
+            }
+            for minute in 1..=24 * 60 {
+                clock.advance(Duration::from_secs(60));
+                if minute % 60 == 0 {
+                    record(&budget, 0, 1);
+                }
+                assert!(fires(&budget), "{total}, minute {minute}: {:?}", budget.reading(clock.now()));
             }
             for _ in 0..200 {
                 clock.advance(Duration::from_secs(600));

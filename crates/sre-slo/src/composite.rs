@@ -223,10 +223,12 @@ impl WindowCounts for Composite {
     }
 }
 
-/// Returns the worse reading, with the higher burn rate of each window and the worse of each alert.
+/// Returns the worse reading, with the higher burn rate of each window, the worse of each alert and the earlier exhaustion.
 fn worse(a: BudgetReading, b: BudgetReading) -> BudgetReading {
     let rank = |reading: &BudgetReading| (reading.status, reading.budget.consumed);
     let (mut worse, other) = if rank(&b) > rank(&a) { (b, a) } else { (a, b) };
+    let spent_in = [worse.budget.spent_in_s, other.budget.spent_in_s].into_iter().flatten();
+    worse.budget.spent_in_s = spent_in.min_by(f64::total_cmp);
     for (rate, other) in worse.burn_rates.iter_mut().zip(other.burn_rates) {
         if other.rate > rate.rate {
             *rate = other;

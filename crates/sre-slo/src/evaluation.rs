@@ -171,11 +171,14 @@ impl BudgetConfig {
         windows: &dyn WindowCounts,
         now: Timestamp,
     ) -> Judged {
-        let (own, short) = (threshold.window, threshold.short_window());
+        let is_by_evidence = self.min_events.is_none();
+        // What is older than the budget's window counts for nothing.
+        let own = if is_by_evidence { threshold.window.min(self.window) } else { threshold.window };
+        let short = threshold.short_window().min(own);
         let mut end = now;
         let mut recent = windows.sum(short, now);
         let mut long = (own, windows.sum(own, now));
-        if self.min_events.is_none() {
+        if is_by_evidence {
             if recent.counts.total() == 0
                 && let Some(latest) = windows.latest(now).filter(|latest| now.since(*latest) <= self.window.duration())
             {
@@ -199,7 +202,7 @@ impl BudgetConfig {
             Some(least) => in_window.total() >= least,
             None => self.has_evidence(&long, threshold.rate),
         };
-        let mut alert = BurnAlert::new(threshold.severity, threshold.rate, own, short);
+        let mut alert = BurnAlert::new(threshold.severity, threshold.rate, threshold.window, threshold.short_window());
         alert.firing = is_reached && has_evidence();
         (alert.judged_window, alert.judged_until) = (Some(window), (end < now).then_some(end));
         (alert.rate, alert.good, alert.bad) = (rate, long.counts.good, long.counts.bad);

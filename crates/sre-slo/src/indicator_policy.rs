@@ -61,7 +61,7 @@ impl MissPolicy {
             Self::None | Self::Shared => None,
             Self::Budget(config) => {
                 let reading = reading(config, indicator, now);
-                Some(capped(reading.status)).filter(|_| reading.counts.total() > 0)
+                Some(status_of(&reading)).filter(|_| reading.counts.total() > 0)
             }
             Self::Mean(test) => {
                 let status = test.status(indicator.spec(), &indicator.reading(now));
@@ -82,7 +82,7 @@ impl MissPolicy {
             }
             Self::Budget(config) => {
                 let reading = reading(config, indicator, now);
-                snapshot.status = Some(capped(reading.status));
+                snapshot.status = Some(status_of(&reading));
                 snapshot.reason = reading.reason;
                 snapshot.error_budget = Some(reading.budget);
                 (snapshot.burn_rates, snapshot.alerts) = (reading.burn_rates, reading.alerts);
@@ -105,9 +105,10 @@ fn reading(config: &BudgetConfig, indicator: &dyn Sli, now: Timestamp) -> Budget
     config.reading(&windows.sum(config.window, now), &windows, now)
 }
 
-/// Only the objective's own budget can be exhausted.
-fn capped(status: Status) -> Status {
-    status.min(Status::Critical)
+/// Returns the status of an indicator's budget: at most critical, since only the objective's own budget can be exhausted, and unknown
+/// without samples in the budget's window.
+fn status_of(reading: &BudgetReading) -> Status {
+    if reading.counts.total() > 0 { reading.status.min(Status::Critical) } else { Status::Unknown }
 }
 
 impl MeanTest {

@@ -1,5 +1,7 @@
 //! Objectives over other objectives.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use proptest::prelude::*;
 use sre_core::event::{TaskFinished, ToolCall};
@@ -27,9 +29,13 @@ fn engine(composite: &str) -> SloEngine {
 }
 
 fn finish(engine: &SloEngine, agent: &str, success: bool, duration_ms: Option<f64>) {
+    finish_at(engine, NOW, agent, success, duration_ms);
+}
+
+fn finish_at(engine: &SloEngine, time: Timestamp, agent: &str, success: bool, duration_ms: Option<f64>) {
     let mut finished = TaskFinished::new(success);
     finished.duration_ms = duration_ms;
-    engine.record(&AgentEvent::new(NOW, agent, finished));
+    engine.record(&AgentEvent::new(time, agent, finished));
 }
 
 fn call(engine: &SloEngine, success: bool) {
@@ -102,6 +108,19 @@ fn the_worst_objective_counts_against_its_own_budget() {
     assert!((all.error_budget.consumed.unwrap() - slow).abs() < 1e-9, "of both agents together: {slow}");
     assert_eq!((all.status, all.target, all.agent.as_str()), (Status::Exhausted, Some(0.8), ""));
     assert!((all.burn_rates[0].rate.unwrap() - slow).abs() < 1e-9);
+}
+
+#[test]
+fn the_forecast_of_the_worst_is_the_earliest() {
+    let engine = engine("name: all\ncomposite: {objectives: [{name: answers}, {name: fast}], method: worst}\n");
+    // `answers` has consumed more of its budget, long ago, and `fast` burns now.
+    let earlier = NOW.saturating_sub(Duration::from_secs(40 * 3_600));
+    (0..1000).for_each(|task| finish_at(&engine, earlier, "a", task % 100 >= 8, Some(10.0)));
+    (0..100).for_each(|task| finish(&engine, "a", true, Some(if task < 30 { 2000.0 } else { 10.0 })));
+    let snapshots = engine.snapshots(NOW);
+    let forecast = |name: &str| snapshots.iter().find(|slo| slo.name == name).unwrap().error_budget.spent_in_s;
+    assert_eq!((forecast("answers"), forecast("all")), (None, forecast("fast")));
+    assert!(forecast("fast").is_some());
 }
 
 #[test]

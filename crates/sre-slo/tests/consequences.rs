@@ -159,6 +159,53 @@ fn a_confidence_that_is_off_is_a_warning() {
     }
 }
 
+/// The sum of 17 samples of 0.1 divided by 17 is above 0.1.
+#[test]
+fn a_mean_of_exactly_the_target_meets_it() {
+    for target in ["0.01", "0.02", "0.1", "0.3", "0.9"] {
+        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new(target.parse().unwrap()).unwrap())]).unwrap();
+        for number in 1..200 {
+            let mut task = TaskFinished::new(true);
+            task.cost_usd = Some(target.parse().unwrap());
+            slo.observe(&AgentEvent::new(NOW, "support", task));
+            let snapshot = slo.snapshot_at(NOW);
+            assert!(snapshot.status < Status::Warning, "{number} of {target}: {:?}", snapshot.indicators[0]);
+            assert_eq!(snapshot.indicators[0].is_met(), Some(true), "{number} of {target}");
+        }
+    }
+    // The confidence is as far from the success rate as it may be.
+    let slo = Slo::new("calibrated", vec![Box::new(CalibrationDelta::new(0.05).unwrap())]).unwrap();
+    for number in 1..200 {
+        let mut task = AgentEvent::new(NOW, "support", TaskFinished::new(true));
+        task.attributes.insert("confidence".to_owned(), 0.95.into());
+        slo.observe(&task);
+        assert!(slo.snapshot_at(NOW).status < Status::Warning, "{number}");
+    }
+}
+
+/// The policy's window of three days reaches further back than the budget's hour.
+#[test]
+fn samples_before_the_budgets_window_count_for_nothing() {
+    let text = "name: fast\ntarget: 0.9\nwindow: 1h\nindicators:\n  - {type: response_latency, target_ms: 100}\n\
+        error_budget_policy: {policy: sre-workbook}\n";
+    let registry = SliRegistry::default();
+    let specs = parse(text, "slo.yaml", &registry).unwrap();
+    let slo = Slo::from_spec(&specs[0], "support", &registry).unwrap();
+    for minute in 0..30 {
+        let mut task = TaskFinished::new(false);
+        task.duration_ms = Some(5_000.0);
+        slo.observe(&AgentEvent::new(NOW.saturating_add(Duration::from_secs(60 * minute)), "support", task));
+    }
+    let mut phases = Vec::new();
+    for minute in 0..240 {
+        let now = NOW.saturating_add(Duration::from_secs(60 * minute));
+        let status = slo.evaluate_at(now, &mut |signal| phases.push(signal.phase));
+        assert_eq!(slo.snapshot_at(now).status, status, "after {minute} minutes");
+    }
+    assert_eq!((phases.first(), phases.last()), (Some(&Phase::Firing), Some(&Phase::Resolved)), "{phases:?}");
+    assert_eq!(slo.evaluate_at(NOW.saturating_add(Duration::from_secs(14_400)), &mut |_| {}), Status::Unknown);
+}
+
 /// Returns how many warnings begin in a month of `rate` samples an hour, looked at every minute, and records the samples by
 /// `record`, which gets the time.
 fn false_warnings(slo: &Slo, rate: u64, mut record: impl FnMut(Timestamp)) -> u32 {
@@ -177,22 +224,30 @@ fn false_warnings(slo: &Slo, rate: u64, mut record: impl FnMut(Timestamp)) -> u3
     begun
 }
 
-/// Costs that are lognormal, with the target as their mean.
 #[test]
 fn a_mean_at_its_target_warns_at_most_five_times_a_month() {
-    for rate in [1, 10, 100] {
-        let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("1".parse().unwrap()).unwrap())]).unwrap();
-        let mut rng = Rng::with_seed(rate);
-        let mut normal = || (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
-        let begun = false_warnings(&slo, rate, |now| {
-            // The mean of a lognormal distribution is exp(μ + σ² / 2).
-            let cost = (normal() - 0.5).exp();
-            let mut task = TaskFinished::new(true);
-            task.cost_usd = Some(format!("{cost:.9}").parse().unwrap());
-            slo.observe(&AgentEvent::new(now, "support", task));
-        });
-        assert!(begun <= 5, "{rate} an hour: {begun} false warnings");
+    for sigma in [0.5, 1.0, 2.0] {
+        for (rate, seeds) in [(1, 4), (10, 2), (100, 1)] {
+            for seed in 0..seeds {
+                let begun = false_warnings_of_costs(sigma, rate, Rng::with_seed(1_000 * seed + rate));
+                assert!(begun <= 5, "σ {sigma}, {rate} an hour, seed {seed}: {begun} false warnings");
+            }
+        }
     }
+}
+
+/// Returns the false warnings for costs that are lognormal with a standard deviation σ of their logarithm, and the target as their
+/// mean.
+fn false_warnings_of_costs(sigma: f64, rate: u64, mut rng: Rng) -> u32 {
+    let slo = Slo::new("cheap", vec![Box::new(CostPerTask::new("1".parse().unwrap()).unwrap())]).unwrap();
+    let mut normal = || (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
+    false_warnings(&slo, rate, |now| {
+        // The mean of a lognormal distribution is exp(μ + σ² / 2).
+        let cost = (sigma * normal() - sigma * sigma / 2.0).exp();
+        let mut task = TaskFinished::new(true);
+        task.cost_usd = Some(format!("{cost:.9}").parse().unwrap());
+        slo.observe(&AgentEvent::new(now, "support", task));
+    })
 }
 
 /// An indicator of counts per task with a target, and the events of a task that has a count.

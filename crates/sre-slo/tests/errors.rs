@@ -92,6 +92,16 @@ composite: {objectives: [{name: base}, {name: grandchild}]}
 }
 
 #[test]
+fn a_window_that_cannot_be_counted_is_an_error_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let alert = "error_budget_policy: {thresholds: [{rate: 2, severity: warning, window: 5s}]}";
+    let text = format!("name: one\ntarget: 0.9\nwindow: 100ms\n---\nname: two\ntarget: 0.9\n{alert}\n");
+    write(folder.path(), "a.yaml", &text);
+    let expected = ["a.yaml:1: `one`: `window`: found 100ms", "a.yaml:5: `two`: `window`: found 416"];
+    starts(&errors_of(folder.path()), &expected);
+}
+
+#[test]
 fn every_error_inside_a_mapping_is_reported() {
     let text = "name: one
 target: 101

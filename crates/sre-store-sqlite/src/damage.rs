@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use sre_core::JournalEntry;
 use sre_core::private::stable_hash;
 
+use crate::wal::DamagedLog;
+
 /// A damaged part of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalDamage {
-    /// The part: `entry 7`, `entries 8 to 9` or `the snapshot of entries 1 to 7`.
+    /// The part: `entry 7`, `entries 8 to 9`, `the snapshot of entries 1 to 7`, `what follows entry 7` or `every entry`.
     pub part: String,
-    /// The number of entries; 1 for a snapshot.
+    /// The number of entries; 1 for a snapshot; the number of transactions where that of their entries is unknown.
     pub count: u64,
     /// What is wrong with it.
     pub reason: String,
@@ -32,6 +34,25 @@ impl JournalDamage {
             }
         };
         Self { part, count: 1, reason, kept }
+    }
+
+    /// Keeps a copy of a damaged write-ahead log beside the journal. The part is yet to be named.
+    pub(crate) fn of_log(journal: &Path, log: &DamagedLog) -> Self {
+        let DamagedLog { path, frame, transactions, salts: [first, second] } = log;
+        let copy = journal.with_extension(format!("damaged-wal-{first:08x}{second:08x}"));
+        // A start that was interrupted may have kept it.
+        let copied = if copy.exists() { Ok(()) } else { fs::copy(path, &copy).map(drop) };
+        let mut reason = format!(
+            "frame {frame} of the write-ahead log is damaged, and {transactions} transactions end there or behind"
+        );
+        let kept = match copied {
+            Ok(()) => Some(copy),
+            Err(error) => {
+                reason += &format!("; {} cannot be written ({error}), so its bytes are deleted", copy.display());
+                None
+            }
+        };
+        Self { part: String::new(), count: *transactions, reason, kept }
     }
 
     /// Returns the damage of entries that are missing.

@@ -1,6 +1,8 @@
 use std::fs::{self, Metadata};
 use std::path::Path;
 
+use crate::wal::log_of;
+
 /// Which files a store has open: SQLite goes on writing to one that was deleted, and what it writes is lost.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Identity {
@@ -16,9 +18,7 @@ pub(crate) struct FileId(u64, u64);
 impl Identity {
     /// Returns which files are at the path of a store now.
     pub(crate) fn at(path: &Path) -> Self {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        Self { file: FileId::at(path), log: FileId::at(Path::new(&log)) }
+        Self { file: FileId::at(path), log: FileId::at(&log_of(path)) }
     }
 }
 

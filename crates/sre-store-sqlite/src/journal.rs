@@ -9,8 +9,10 @@ use sre_core::private::lock;
 use sre_core::{JournalEntry, JournalStore, StoreError, Timestamp};
 
 use crate::damage::{JournalDamage, entry_checksum, snapshot_checksum};
+use crate::error::io_error;
 use crate::file::StoreFile;
 use crate::schema::{self, Schema};
+use crate::wal::DamagedLog;
 
 /// A [`JournalStore`] in a SQLite file. The space of deleted entries is reused, so the file stays at the largest size it once
 /// had.
@@ -74,10 +76,24 @@ impl SqliteJournal {
     /// three quarters of `max_bytes` leaves a quarter of that for entries. Fails if the file is damaged, of a newer version, of
     /// another application, in use by another process or not writable.
     pub fn open(path: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, StoreError> {
-        let file = StoreFile::open(path.into(), &JOURNAL)?;
-        file.read(|connection| configure(connection, max_bytes))?;
+        let path = path.into();
+        let damaged_log = DamagedLog::find(&path).map_err(|error| io_error(&path, error))?;
+        let mut damage = damaged_log.map(|log| JournalDamage::of_log(&path, &log));
+        let file = StoreFile::open(path, &JOURNAL)?;
+        file.read(|connection| {
+            configure(connection, max_bytes)?;
+            if let Some(damage) = &mut damage {
+                damage.part = match last_number(connection)? {
+                    0 => "every entry".to_owned(),
+                    last => format!("what follows entry {last}"),
+                };
+                // Without the frames behind the damage, which would be found again.
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            }
+            Ok(())
+        })?;
         let (appended, lacks_snapshot) = (AtomicU64::default(), AtomicBool::default());
-        Ok(Self { file, max_bytes, appended, lacks_snapshot, damage: Mutex::default() })
+        Ok(Self { file, max_bytes, appended, lacks_snapshot, damage: Mutex::new(damage.into_iter().collect()) })
     }
 
     /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created.

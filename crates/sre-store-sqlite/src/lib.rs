@@ -22,6 +22,7 @@ mod journal;
 mod ledger;
 mod schema;
 mod spool;
+mod wal;
 
 pub use alerts::SqliteAlertStore;
 pub use damage::JournalDamage;

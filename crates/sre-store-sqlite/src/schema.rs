@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use sre_core::StoreError;
 
 use crate::error::store_error;
+use crate::wal::log_of;
 
 /// The schema of one kind of file.
 #[derive(Debug)]
@@ -88,9 +89,7 @@ pub(crate) fn check_openable(path: &Path, schema: &Schema) -> Result<(), StoreEr
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    if Path::new(&log).exists() {
+    if log_of(path).exists() {
         // The log of a process that was killed stays as it is.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     }

@@ -1,12 +1,13 @@
 //! What becomes of a journal whose file is damaged, of an earlier version, or deleted while in use.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use rusqlite::Connection;
 use sre_core::{JournalEntry, JournalStore, StoreError, Timestamp};
 use sre_store_sqlite::{JournalDamage, SqliteJournal};
+use tempfile::TempDir;
 
 type Content = (Option<(u64, Vec<u8>)>, Vec<(u64, i64, String, Option<[u8; 16]>, Vec<u8>)>);
 
@@ -77,6 +78,84 @@ fn no_flipped_bit_passes_unseen() {
         }
     }
     assert!(seen > 50 && harmless > 50, "{seen} seen, {harmless} in unused space");
+}
+
+/// Copies a journal that is open, as a kill leaves it.
+fn killed(path: &Path) -> (TempDir, PathBuf) {
+    let copied = tempfile::tempdir().unwrap();
+    for name in ["journal.db", "journal.db-wal"] {
+        fs::copy(path.with_file_name(name), copied.path().join(name)).unwrap();
+    }
+    let path = copied.path().join("journal.db");
+    (copied, path)
+}
+
+#[test]
+fn no_flipped_byte_of_the_write_ahead_log_passes_unseen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let journal = open(&path);
+    (1..=3_u8).for_each(|body| _ = journal.append(&[entry(&[body; 5_000])]).unwrap());
+    journal.put_snapshot(2, b"state of two").unwrap();
+    (4..=6_u8).for_each(|body| _ = journal.append(&[entry(&[body; 50])]).unwrap());
+    let (_whole, whole) = killed(&path);
+    let log = fs::read(whole.with_file_name("journal.db-wal")).unwrap();
+    let journal = open(&whole);
+    assert_eq!((numbers(&journal), journal.damage()), ((3..=6).collect(), Vec::new()));
+    let mut random = Rng::with_seed(15);
+    // Every byte of the header of the log and of the last frame.
+    let last = log.len() - 4_096 - 24;
+    let places = (0..32).chain(last..last + 24).chain((0..100).map(|_| random.usize(..log.len())));
+    for at in places {
+        let (_copy, path) = killed(&path);
+        let mut flipped = log.clone();
+        flipped[at] ^= 0x80;
+        fs::write(path.with_file_name("journal.db-wal"), &flipped).unwrap();
+        let journal = open(&path);
+        let [JournalDamage { part, count, kept: Some(kept), .. }] = &journal.damage()[..] else {
+            panic!("byte {at}: {:?}", journal.damage())
+        };
+        assert_eq!(fs::read(kept).unwrap(), flipped, "byte {at}");
+        let (snapshot, entries) = content(&journal).unwrap();
+        let read = entries.last().map_or(snapshot.map_or(0, |(last, _)| last), |(number, ..)| *number);
+        let expected = if read == 0 { "every entry".to_owned() } else { format!("what follows entry {read}") };
+        assert_eq!(*part, expected, "byte {at}");
+        // Beside the entries, there are the transactions of the schema and of the snapshot.
+        assert!((6 - read..=8 - read).contains(count), "byte {at}: {count} transactions after entry {read}");
+        assert_eq!(journal.append(&[entry(b"next")]).unwrap(), read + 1);
+        let (_killed, path) = killed(&path);
+        let journal = open(&path);
+        assert_eq!((numbers(&journal).last(), journal.damage()), (Some(&(read + 1)), Vec::new()), "byte {at}");
+    }
+}
+
+#[test]
+fn what_is_left_in_a_write_ahead_log_from_before_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let journal = SqliteJournal::open(&path, 16 << 20).unwrap();
+    let log = || fs::metadata(path.with_file_name("journal.db-wal")).unwrap().len();
+    let assert_intact = || {
+        let (_copy, copied) = killed(&path);
+        let copied = open(&copied);
+        assert_eq!((numbers(&copied), copied.damage()), (numbers(&journal), Vec::new()));
+    };
+    // The log is begun anew after about 4 MB, and does not shrink.
+    let mut before = 0;
+    while log() > before {
+        before = log();
+        journal.append(&[entry(&[7; 200_000])]).unwrap();
+    }
+    for _ in 0..3 {
+        assert_intact();
+        journal.append(&[entry(b"short")]).unwrap();
+    }
+    // A transaction that is too large is begun in the log, and rolled back.
+    let (large, before) = (vec![8; 14 << 20], log());
+    assert!(journal.append(&[entry(&large)]).is_err() && log() > before, "{} bytes", log());
+    assert_intact();
+    journal.append(&[entry(b"short")]).unwrap();
+    assert_intact();
 }
 
 #[test]
@@ -205,12 +284,8 @@ fn a_deleted_write_ahead_log_is_noticed_and_loses_no_entry() {
     assert!(error.is_missing() && error.reason().contains("write-ahead log"), "{error}");
     journal.put_snapshot(1, b"one").unwrap();
     journal.append(&[entry(b"2")]).unwrap();
-    // As after a kill.
-    let copied = tempfile::tempdir().unwrap();
-    for file in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
-        fs::copy(file.path(), copied.path().join(file.file_name())).unwrap();
-    }
-    let again = open(&copied.path().join("journal.db"));
+    let (_copy, copied) = killed(&path);
+    let again = open(&copied);
     assert_eq!(again.snapshot().unwrap(), Some((1, b"one".to_vec())));
     assert_eq!(content(&again).unwrap().1.pop().unwrap().4, b"2");
 }

@@ -22,10 +22,11 @@ const RESULTS: &str = "target/bench-runs.json";
 pub(crate) const DOCS: &str = "docs/performance.md";
 
 /// The tables of the page, and the benchmarks that each needs.
-const TABLES: [(&str, &[&str]); 4] = [
+const TABLES: [(&str, &[&str]); 5] = [
     ("core", &["slo", "input", "alerts"]),
     ("guards", &["breakers", "costs"]),
     ("exporters", &["exporters"]),
+    ("trace", &["trace"]),
     ("serve", &["serve"]),
 ];
 
@@ -40,13 +41,14 @@ pub(crate) fn run(names: &[String], last: bool) -> anyhow::Result<()> {
         Ok(bytes) => serde_json::from_slice(&bytes)?,
         Err(_) => BTreeMap::new(),
     };
-    if !last {
-        // `benches/serve.rs` starts this binary.
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    if !last && (is_wanted("core") || is_wanted("serve")) {
+        // Both start this binary.
         cargo(&["build", "--release", "--bin", "sre"], &[])?;
     }
     let mut docs = fs::read_to_string(DOCS)?;
     for (name, benches) in TABLES {
-        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+        if !is_wanted(name) {
             continue;
         }
         if !last {
@@ -77,6 +79,7 @@ fn measure(table: &str, benches: &[&str]) -> anyhow::Result<Vec<Figure>> {
         }
         "guards" => figures(&requirements::GUARDS),
         "exporters" => figures(&requirements::EXPORTERS),
+        "trace" => figures(&requirements::TRACE),
         _ => {
             let serve = fs::read("target/bench-serve.json").context("`benches/serve.rs` writes it")?;
             Ok(serde_json::from_slice(&serve)?)

@@ -125,6 +125,13 @@ pub(super) const EXPORTERS: [Requirement; 11] = [
     nanos("of Helicone, a score of each tool call", "export/helicone", 1_000.0),
 ];
 
+pub(super) const TRACE: [Requirement; 4] = [
+    nanos("parse a `traceparent`", "trace/parse", 25.0),
+    nanos("format a `traceparent`", "trace/format", 25.0),
+    times("read the context of a request", "trace/extract", 1.0, "trace/opentelemetry_extract"),
+    times("write the headers of a request", "trace/inject", 1.0, "trace/opentelemetry_inject"),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn each_row_of_a_table_has_a_label_of_its_own() {
-        for table in [&CORE[..], &GUARDS[..], &EXPORTERS[..]] {
+        for table in [&CORE[..], &GUARDS[..], &EXPORTERS[..], &TRACE[..]] {
             let labels: BTreeSet<&str> = table.iter().map(|requirement| requirement.what).collect();
             assert_eq!(labels.len(), table.len(), "{labels:?}");
             assert!(labels.iter().all(|label| !label.starts_with("the same")), "{labels:?}");

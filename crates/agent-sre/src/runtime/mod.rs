@@ -92,7 +92,8 @@ impl Runtime {
         let mut send = |signal| self.dispatcher.send(signal);
         signals.into_iter().for_each(&mut send);
         let last = Timestamp::from_nanos(self.reasserted.load(Ordering::Relaxed).max(0));
-        if now.since(last) >= REASSERT_EVERY {
+        // Also after the clock was set back.
+        if now < last || now.since(last) >= REASSERT_EVERY {
             self.reasserted.store(now.as_nanos(), Ordering::Relaxed);
             for observer in &self.observers {
                 self.guarded(|| observer.reassert(&mut send));

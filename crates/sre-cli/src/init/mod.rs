@@ -18,19 +18,19 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let found = framework::find(folder).context("cannot read the current folder")?;
     for (name, text) in FILES {
         let outcome = if write_new(name, text)? { "written" } else { "exists already, left as it is" };
-        anstream::println!("{name}: {outcome}");
+        outln!("{name}: {outcome}")?;
     }
     match &found {
         Some((file, frameworks)) => {
-            anstream::println!("{file}: {}\n", names(frameworks));
+            outln!("{file}: {}\n", names(frameworks))?;
             let of_framework = frameworks.first().and_then(|framework| framework.tap);
-            anstream::print!("{}", of_framework.map_or_else(|| OPENTELEMETRY.to_owned(), tap));
+            out!("{}", of_framework.map_or_else(|| OPENTELEMETRY.to_owned(), tap))?;
         }
-        None => anstream::print!("no framework found in lock files and lists of requirements\n\n{OPENTELEMETRY}"),
+        None => out!("no framework found in lock files and lists of requirements\n\n{OPENTELEMETRY}")?,
     }
-    anstream::println!(
+    outln!(
         "\nThen check the settings, and start the service:\n\n    sre config check\n    sre serve --config sre.yaml"
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,26 +1,33 @@
 use agent_sre::Unit;
 pub(crate) use agent_sre::private::decimal;
+use agent_sre::private::{apart, decimal_with, without_zeros};
 
 /// Stands for a missing value.
 pub(crate) const NO_VALUE: &str = "–";
 
 /// Formats a ratio as a percentage, with up to two decimals.
 pub(crate) fn percent(ratio: f64) -> String {
-    let percent = ratio * 100.0;
-    let text = format!("{percent:.2}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    format!("{} %", if text == "-0" { "0" } else { text })
+    percent_with(ratio, 0)
 }
 
-/// Formats a value with its unit.
-pub(crate) fn value(value: f64, unit: Unit) -> String {
+fn percent_with(ratio: f64, more: usize) -> String {
+    let text = without_zeros(format!("{:.*}", 2 + more, ratio * 100.0));
+    format!("{} %", if text == "-0" { "0" } else { text.as_str() })
+}
+
+/// Formats a value and the target beside it with their unit.
+pub(crate) fn value_and_target(value: f64, target: f64, unit: Unit) -> [String; 2] {
+    apart(value, target, |number, more| with_unit(number, unit, more))
+}
+
+/// Formats a value with its unit, with `more` decimals than usual.
+pub(crate) fn with_unit(value: f64, unit: Unit, more: usize) -> String {
     match unit {
-        Unit::Ratio => percent(value),
-        Unit::Milliseconds if value >= 10_000.0 => format!("{:.1} s", value / 1e3),
-        Unit::Milliseconds if value >= 100.0 => format!("{value:.0} ms"),
-        Unit::Milliseconds => format!("{} ms", decimal(value)),
-        Unit::Usd => format!("${}", decimal(value)),
-        _ => decimal(value),
+        Unit::Ratio | Unit::Difference => percent_with(value, more),
+        Unit::Milliseconds if value >= 10_000.0 => format!("{:.*} s", 1 + more, value / 1e3),
+        Unit::Milliseconds => format!("{} ms", decimal_with(value, more)),
+        Unit::Usd => format!("${}", decimal_with(value, more)),
+        _ => decimal_with(value, more),
     }
 }
 
@@ -80,9 +87,12 @@ mod tests {
             (percent(1.0), "100 %"),
             (percent(0.999_51), "99.95 %"),
             (percent(-0.1), "-10 %"),
-            (value(1234.5, Unit::Milliseconds), "1234 ms"),
-            (value(3.25, Unit::Milliseconds), "3.25 ms"),
-            (value(0.000_42, Unit::Usd), "$0.00042"),
+            (with_unit(1234.5, Unit::Milliseconds, 0), "1234 ms"),
+            (with_unit(3.25, Unit::Milliseconds, 0), "3.25 ms"),
+            (with_unit(0.000_42, Unit::Usd, 0), "$0.00042"),
+            (with_unit(0.15, Unit::Difference, 0), "15 %"),
+            (value_and_target(0.999_96, 0.999_99, Unit::Ratio).join(" ≥ "), "99.996 % ≥ 99.999 %"),
+            (value_and_target(12_040.0, 12_000.0, Unit::Milliseconds).join(" ≤ "), "12.04 s ≤ 12.00 s"),
             (decimal(f64::INFINITY), "∞"),
             (decimal(10.04), "10"),
             (duration(59.0), "59 s"),

@@ -3,7 +3,9 @@ use std::io::{self, Write};
 use agent_sre::{IndicatorSnapshot, SloSnapshot, Status, Timestamp, Totals};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::format::{NO_VALUE, bar, count, count_of, decimal, duration, percent, sparkline, value};
+use super::format::{
+    NO_VALUE, bar, count, count_of, decimal, duration, percent, sparkline, value_and_target, with_unit,
+};
 use super::guards;
 use super::style::{self, BOLD, DIM, PLAIN};
 use crate::findings::Findings;
@@ -158,12 +160,16 @@ fn indicators(indicators: &[IndicatorSnapshot]) -> String {
         };
         let direction = if indicator.direction == agent_sre::Direction::AtLeast { "≥" } else { "≤" };
         let interval = indicator.interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
+        let [found, target] = match indicator.value {
+            Some(found) => value_and_target(found, indicator.target, unit),
+            None => [NO_VALUE.to_owned(), with_unit(indicator.target, unit, 0)],
+        };
         let or_no_value = |text: Option<String>| text.unwrap_or_else(|| NO_VALUE.to_owned());
         table.add_row([
             mark.to_owned(),
             indicator.name.clone(),
-            or_no_value(indicator.value.map(|found| value(found, unit))),
-            format!("{direction} {}", value(indicator.target, unit)),
+            found,
+            format!("{direction} {target}"),
             count(indicator.samples),
             or_no_value(indicator.compliance.map(percent)),
             or_no_value(indicator.error_budget.and_then(|budget| budget.remaining).map(percent)),

@@ -7,7 +7,7 @@ pub mod lenient;
 pub mod text_only;
 mod unique_name;
 
-pub use self::decimal::decimal;
+pub use self::decimal::{apart, decimal, decimal_with, is_rounding, without_zeros};
 pub use self::unique_name::unique_name;
 pub use crate::hash::stable_hash;
 pub use crate::sync::lock;

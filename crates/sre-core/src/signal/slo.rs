@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
 use super::{ExhaustionAction, Signal, SignalKind, SloStatusChange, Status};
-use crate::private::decimal;
+use crate::private::{apart, decimal, decimal_with};
 use crate::{BurnAlert, BurnRate, Direction, IndicatorSnapshot, Severity, SloSnapshot, Timestamp, Unit, Window};
 
 impl SloSnapshot {
@@ -166,7 +166,8 @@ impl IndicatorSnapshot {
             return format!("{name}: {sentence}");
         }
         let bound = if self.direction == Direction::AtLeast { "at least" } else { "at most" };
-        let [value, target] = [self.value.unwrap_or_default(), self.target].map(|value| amount(value, self.unit));
+        let [value, target] =
+            apart(self.value.unwrap_or_default(), self.target, |number, more| amount(number, self.unit, more));
         format!("{name}: {value} on average over {} samples, expected {bound} {target}.", self.samples)
     }
 
@@ -182,13 +183,13 @@ impl IndicatorSnapshot {
     }
 }
 
-/// Formats a value with its unit.
-fn amount(value: f64, unit: Unit) -> String {
+/// Formats a value with its unit, with `more` decimals than usual.
+fn amount(value: f64, unit: Unit, more: usize) -> String {
     match unit {
-        Unit::Ratio | Unit::Difference => format!("{} %", decimal(value * 100.0)),
-        Unit::Milliseconds => format!("{} ms", decimal(value)),
-        Unit::Usd => format!("${}", decimal(value)),
-        Unit::Count => decimal(value),
+        Unit::Ratio | Unit::Difference => format!("{} %", decimal_with(value * 100.0, more)),
+        Unit::Milliseconds => format!("{} ms", decimal_with(value, more)),
+        Unit::Usd => format!("${}", decimal_with(value, more)),
+        Unit::Count => decimal_with(value, more),
     }
 }
 

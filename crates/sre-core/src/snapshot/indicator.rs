@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BurnAlert, BurnRate, ErrorBudgetSnapshot};
+use crate::private::is_rounding;
 use crate::{Direction, Metric, MetricUnit, Percentiles, SliReading, SliSpec, Status, Unit, Window};
 
 /// An indicator at one moment.
@@ -185,6 +186,7 @@ impl IndicatorSnapshot {
     /// Returns whether the value meets the target, or `None` without a value.
     pub fn is_met(&self) -> Option<bool> {
         self.value.map(|value| match self.direction {
+            _ if is_rounding(value, self.target) => true,
             Direction::AtLeast => value >= self.target,
             Direction::AtMost => value <= self.target,
         })

@@ -3,6 +3,8 @@
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use statrs::function::beta::checked_beta_reg;
 
+use crate::private::is_rounding;
+
 /// Returns the probability of at least `bad` bad events among `total`, each of which is bad with probability `ratio`: the upper
 /// tail of the binomial distribution, P(X ≥ bad) = I_ratio(bad, total − bad + 1).
 ///
@@ -22,7 +24,7 @@ pub fn binomial_tail(bad: u64, total: u64, ratio: f64) -> f64 {
 }
 
 /// Returns the probability of a mean of at least `mean` over `samples` samples with the standard deviation `deviation`, if the
-/// true mean is `target`: one-sided Student's t test. 1 below two samples.
+/// true mean is `target`: one-sided Student's t test. 1 below two samples, and for a mean that only rounding sets above the target.
 ///
 /// ```
 /// // t = (1.5 − 1) / (0.5 / √10) ≈ 3.16 with nine degrees of freedom.
@@ -32,11 +34,10 @@ pub fn mean_tail(mean: f64, deviation: f64, samples: u64, target: f64) -> f64 {
     if samples < 2 || !mean.is_finite() || !deviation.is_finite() {
         return 1.0;
     }
-    let difference = mean - target;
-    if deviation <= 0.0 {
-        return if difference > 0.0 { 0.0 } else { 1.0 };
+    if deviation <= 0.0 || is_rounding(mean, target) {
+        return if mean > target && !is_rounding(mean, target) { 0.0 } else { 1.0 };
     }
-    let t = difference / (deviation / (samples as f64).sqrt());
+    let t = (mean - target) / (deviation / (samples as f64).sqrt());
     StudentsT::new(0.0, 1.0, (samples - 1) as f64).map_or(1.0, |distribution| distribution.sf(t))
 }
 
@@ -78,6 +79,18 @@ mod tests {
         assert_eq!((binomial_tail(1, 5, 0.0), binomial_tail(1, 5, 1.0)), (0.0, 1.0));
         assert_eq!(binomial_tail(1, 5, f64::NAN), 0.0);
         assert!(binomial_tail(1_000_000, 1_000_000_000, 0.001) > 0.49, "far from underflow");
+    }
+
+    #[test]
+    fn a_mean_that_only_rounding_sets_above_the_target_is_no_evidence() {
+        for target in [0.01, 0.02, 0.0025, 0.1, 0.2, 0.3, 0.9, 1e9] {
+            for samples in 2..200_u32 {
+                let mean = (0..samples).map(|_| target).sum::<f64>() / f64::from(samples);
+                assert_eq!(mean_tail(mean, 0.0, samples.into(), target), 1.0, "{samples} of {target}");
+                assert_eq!(mean_tail(mean, 1e-18, samples.into(), target), 1.0, "{samples} of {target}");
+            }
+            assert_eq!(mean_tail(target * 1.001, 0.0, 10, target), 0.0);
+        }
     }
 
     /// Student's table: 2.821 is exceeded by 1 % of the values with nine degrees of freedom.

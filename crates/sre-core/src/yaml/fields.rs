@@ -65,11 +65,11 @@ impl<'a> Fields<'a> {
         parsed.map(Some).ok_or_else(|| self.error(name, node, expected))
     }
 
-    /// Takes a string. Numbers and booleans are converted.
+    /// Takes a string. Integers and booleans are converted; a decimal fraction must be in quotes, since 1.10 would become 1.1.
     pub fn text(&mut self, name: &'static str) -> Result<Option<String>, ConfigError> {
-        let text = self.read(name, "a text", |value| match value {
+        let text = self.read(name, "a text, with quotes around a decimal fraction", |value| match value {
             Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
+            Value::Number(number) if !number.is_f64() => Some(number.to_string()),
             Value::Bool(flag) => Some(flag.to_string()),
             _ => None,
         })?;

@@ -172,13 +172,18 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 }
 
-/// Parses the documents of a YAML text, skipping empty ones. `file` is its name in error messages.
+/// Parses the documents of a YAML 1.2 text, skipping empty ones: `y`, `no`, `on` and `007` are text. `file` is its name in error messages.
 ///
 /// # Errors
 ///
 /// Returns an error if the text is not valid YAML.
 pub fn documents(text: &str, file: &str) -> Result<Vec<Node>, ConfigError> {
-    let documents: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    };
+    let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         ConfigError::document(file, line, error.without_snippet().to_string())
     })?;
@@ -216,5 +221,12 @@ mod tests {
         assert_eq!((inner[0].1.line, inner[1].0.line, inner[1].1.line), (3, 4, 4));
         assert_eq!(nodes[1].to_value(), serde_json::json!({"c": "text"}));
         assert!(documents("a: [1\nb: 2", "f").unwrap_err().to_string().starts_with("f:2: "));
+    }
+
+    #[test]
+    fn text_stays_text() {
+        let node = document("[true, False, y, no, on, Off, YES, 007, 1_000]", "f", "a list").unwrap();
+        let expected = serde_json::json!([true, false, "y", "no", "on", "Off", "YES", "007", "1_000"]);
+        assert_eq!(node.to_value(), expected);
     }
 }

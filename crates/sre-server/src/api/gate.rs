@@ -62,7 +62,8 @@ struct GateDecision {
     post, path = "/v1/gate", request_body = GateRequest,
     responses(
         (status = 200, description = "The decision.", body = GateDecision),
-        (status = 400, description = "The request is invalid or names an unknown objective.", body = ErrorBody)
+        (status = 400, description = "The request is invalid.", body = ErrorBody),
+        (status = 404, description = "The request names an unknown objective.", body = ErrorBody)
     )
 )]
 async fn gate(State(state): AppRef, headers: HeaderMap, body: Body) -> Result<Json<GateDecision>, ApiError> {
@@ -80,9 +81,8 @@ fn answer(state: &AppState, request: &[u8]) -> Result<GateDecision, ApiError> {
     let engines = state.shared.engines();
     let unknown = request.slos.iter().flatten().find(|name| !engines.exhaustion_actions.contains_key(*name));
     if let Some(name) = unknown {
-        return Err(ApiError::bad_request(format!(
-            "`slos`: found `{name}`, expected an objective that /v1/slos lists"
-        )));
+        let message = format!("`slos`: found `{name}`, expected an objective that /v1/slos lists");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, message));
     }
     let now = state.shared.now();
     Ok(decide(&request, &engines.get::<SloEngine>().snapshots(now), &engines.exhaustion_actions, now))

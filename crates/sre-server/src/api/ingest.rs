@@ -14,7 +14,7 @@ use super::AppRef;
 use super::body::{BufferedBody, read_body};
 use super::error::{ApiError, ErrorBody};
 use super::extract::Path;
-use super::openapi::{ApiRouter, INGEST_ERRORS, with_errors};
+use super::openapi::{ApiRouter, Binary, INGEST_ERRORS, with_errors};
 use crate::app::AppState;
 use crate::batch::{Batch, key_of};
 use crate::processor::BatchReport;
@@ -58,7 +58,10 @@ struct SenderHeaders {
         ("format" = inline(FormatName), Path, description = "The format."),
         SenderHeaders
     ),
-    request_body(content = String, content_type = "application/x-ndjson", description = "Records; gzip is accepted."),
+    request_body(
+        content = inline(Binary), content_type = "application/x-ndjson",
+        description = "Records, one on each line; gzip is accepted. Lines that cannot be read are counted in the answer."
+    ),
     responses(
         (status = 200, description = "The records are processed and durable.", body = BatchReport),
         (status = 404, description = "No adapter reads this format.", body = ErrorBody)

@@ -99,7 +99,7 @@ impl Collect for AppState {
             (
                 "sre.server.journal_damaged",
                 count(&journal.damaged),
-                "Entries and snapshots of the journal that could not be read at the start.",
+                "Entries, snapshots and transactions of the journal that could not be read at the start.",
             ),
         ] {
             emit(Metric::counter(name, value).with_help(help));

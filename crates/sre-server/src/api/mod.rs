@@ -21,6 +21,7 @@ mod metrics;
 mod modules;
 mod openapi;
 mod otlp;
+mod otlp_json;
 mod reads;
 mod slos;
 mod starting;

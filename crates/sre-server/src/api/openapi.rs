@@ -151,7 +151,7 @@ pub(super) fn window_parameter() -> Schema {
     schema.description(Some(description)).into()
 }
 
-/// The schema of a body in a binary form.
+/// The schema of a body of any bytes.
 pub(super) struct Binary;
 
 impl PartialSchema for Binary {

@@ -21,6 +21,7 @@ use super::body::{BufferedBody, off_the_runtime, read_body};
 use super::error::{ApiError, ErrorBody, StatusBody};
 use super::ingest::{count_refusal, send};
 use super::openapi::{ApiRouter, Binary, INGEST_ERRORS, with_errors};
+use super::otlp_json::{LogsJson, MetricsJson, TracesJson};
 use crate::app::AppState;
 use crate::batch::{Batch, key_of};
 
@@ -46,7 +47,7 @@ const PROTOBUF: &str = "application/x-protobuf";
     post, path = "/v1/traces", operation_id = "export_traces",
     request_body(
         description = "An export request; gzip and chunked bodies are accepted.",
-        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+        content((inline(Binary) = "application/x-protobuf"), (inline(TracesJson) = "application/json"))
     ),
     responses((
         status = 200, description = "The spans are processed and durable; an OTLP partial success counts rejected ones.",
@@ -64,7 +65,7 @@ async fn traces(State(state): AppRef, headers: HeaderMap, body: Body) -> Respons
     post, path = "/v1/logs", operation_id = "export_logs",
     request_body(
         description = "An export request; gzip and chunked bodies are accepted.",
-        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+        content((inline(Binary) = "application/x-protobuf"), (inline(LogsJson) = "application/json"))
     ),
     responses((
         status = 200, description = "The records are processed and durable; an OTLP partial success counts rejected ones.",
@@ -82,7 +83,7 @@ async fn logs(State(state): AppRef, headers: HeaderMap, body: Body) -> Response 
     post, path = "/v1/metrics", operation_id = "export_metrics",
     request_body(
         description = "An export request; gzip and chunked bodies are accepted.",
-        content((inline(Binary) = "application/x-protobuf"), (Object = "application/json"))
+        content((inline(Binary) = "application/x-protobuf"), (inline(MetricsJson) = "application/json"))
     ),
     responses((
         status = 200, description = "The data points are counted.",

@@ -83,13 +83,13 @@ fn labels(fields: &mut Fields<'_>, file: &str, errors: &mut DocumentErrors) -> B
     };
     let text = |(key, node): &(Key, Node)| match &node.kind {
         Kind::Scalar(_) if node.is_null() => Ok((key.name.clone(), String::new())),
-        Kind::Scalar(_) => Ok((key.name.clone(), node.found())),
+        Kind::Scalar(value) if !value.is_f64() => Ok((key.name.clone(), node.found())),
         _ => Err(ConfigError::Field {
             file: file.to_owned(),
             line: node.line,
             field: format!("labels.{}", key.name),
             found: node.found(),
-            expected: "a text".to_owned(),
+            expected: "a text, with quotes around a decimal fraction".to_owned(),
         }),
     };
     entries.iter().filter_map(|entry| errors.ok(text(entry))).collect()

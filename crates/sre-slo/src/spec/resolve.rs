@@ -58,6 +58,9 @@ pub(super) fn resolve_located(
         if is_complete && is_empty && !is_parent(name) {
             errors.push(error("found neither `target` nor `indicators`, expected at least one"));
         }
+        if let Some(invalid) = is_complete.then(|| spec.budget_config(None).check().err()).flatten() {
+            errors.push(error(&invalid.to_string()));
+        }
         let of_composite = spec.composite_errors(&all, is_complete);
         errors.extend(of_composite.iter().map(|invalid| error(&invalid.to_string())));
     }

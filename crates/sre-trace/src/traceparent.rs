@@ -1,0 +1,317 @@
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use sre_core::{SpanId, TraceId};
+
+/// The value of a `traceparent` header: the trace, the caller's span, and flags.
+///
+/// Parsing and formatting allocate nothing.
+///
+/// ```
+/// use sre_trace::Traceparent;
+/// let parsed: Traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+/// assert!(parsed.flags.is_sampled());
+/// assert_eq!(&*parsed.to_text(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Traceparent {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span of the caller: `parent-id` in the specification.
+    pub span_id: SpanId,
+    /// The flags.
+    pub flags: TraceFlags,
+}
+
+/// The flags of a trace. Those that this version of the specification does not define are not kept.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct TraceFlags(u8);
+
+/// An invalid `traceparent`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTraceparent {
+    /// The wrong length.
+    #[error("found {found} characters, expected {expected}")]
+    Length {
+        /// The length in bytes.
+        found: usize,
+        /// The expected length.
+        expected: &'static str,
+    },
+    /// A character is not a lower-case hex digit, or not the dash between two fields.
+    #[error("found `{found}` at byte {position}, expected {expected}")]
+    Character {
+        /// The character.
+        found: char,
+        /// Where it is, counted in bytes from 0.
+        position: usize,
+        /// What is allowed there.
+        expected: &'static str,
+    },
+    /// The version `ff`.
+    #[error("found version `ff`, which is forbidden, expected `00`")]
+    Version,
+    /// An id of zeros only.
+    #[error("found only zeros as {field}, expected an id")]
+    Zero {
+        /// The field: `trace-id` or `parent-id`.
+        field: &'static str,
+    },
+}
+
+const LENGTH: usize = 55;
+
+/// The value of each lower-case hex digit; `INVALID` for every other byte.
+const DIGITS: [u8; 256] = {
+    let mut digits = [INVALID; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[HEX[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+const HEX: &[u8; 16] = b"0123456789abcdef";
+const INVALID: u8 = 0x80;
+
+/// Reads up to 16 hex digits. The second number is [`INVALID`] or above if one of the bytes is not a digit.
+#[inline]
+fn hex(bytes: &[u8]) -> (u64, u8) {
+    bytes.iter().fold((0, 0), |(number, invalid), byte| {
+        let digit = DIGITS[usize::from(*byte)];
+        (number << 4 | u64::from(digit & 15), invalid | digit)
+    })
+}
+
+impl Traceparent {
+    /// Parses the value of a header, without white space around it. Of a later version of the specification, the fields that this
+    /// version knows are read.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that says what was found and what was expected.
+    #[inline]
+    pub fn parse(text: &str) -> Result<Self, InvalidTraceparent> {
+        let bytes = text.as_bytes();
+        let Some((fields, rest)) = bytes.split_first_chunk::<LENGTH>() else { return Err(error_of(text)) };
+        let (version, flags) = (hex(&fields[..2]), hex(&fields[53..]));
+        let trace = (hex(&fields[3..19]), hex(&fields[19..35]));
+        let span = hex(&fields[36..52]);
+        let is_hex = (version.1 | flags.1 | trace.0.1 | trace.1.1 | span.1) < INVALID;
+        let has_dashes = (fields[2], fields[35], fields[52]) == (b'-', b'-', b'-');
+        let is_end = rest.is_empty() || (version.0 > 0 && rest[0] == b'-');
+        let trace_id = TraceId::from_bytes((u128::from(trace.0.0) << 64 | u128::from(trace.1.0)).to_be_bytes());
+        match (trace_id, SpanId::from_bytes(span.0.to_be_bytes())) {
+            (Some(trace_id), Some(span_id)) if is_hex && has_dashes && is_end && version.0 != 0xff => {
+                Ok(Self { trace_id, span_id, flags: TraceFlags::from_bits(flags.0 as u8) })
+            }
+            _ => Err(error_of(text)),
+        }
+    }
+
+    /// Returns the value of the header, in version `00`.
+    #[inline]
+    pub fn to_text(self) -> TraceparentText {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        put_hex(&mut text[3..35], &self.trace_id.to_bytes());
+        put_hex(&mut text[36..52], &self.span_id.to_bytes());
+        put_hex(&mut text[53..], &[self.flags.0]);
+        TraceparentText(text)
+    }
+}
+
+#[inline]
+fn put_hex(text: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+}
+
+/// Says why a value is invalid.
+#[cold]
+fn error_of(text: &str) -> InvalidTraceparent {
+    let is_first_version = text.get(..2).is_none_or(|version| version == "00");
+    for (position, found) in text.char_indices().take_while(|(position, _)| *position <= LENGTH) {
+        let expected = match position {
+            2 | 35 | 52 if found != '-' => "`-`",
+            LENGTH if is_first_version => break,
+            LENGTH if found != '-' => "`-` or the end",
+            2 | 35 | 52 | LENGTH => continue,
+            _ if !matches!(found, '0'..='9' | 'a'..='f') => "a lower-case hex digit",
+            _ => continue,
+        };
+        return InvalidTraceparent::Character { found, position, expected };
+    }
+    match text.len() {
+        found if found < LENGTH || (is_first_version && found > LENGTH) => {
+            let expected = if is_first_version { "55" } else { "at least 55" };
+            InvalidTraceparent::Length { found, expected }
+        }
+        _ if text.starts_with("ff") => InvalidTraceparent::Version,
+        _ if text[3..35].bytes().all(|byte| byte == b'0') => InvalidTraceparent::Zero { field: "trace-id" },
+        _ => InvalidTraceparent::Zero { field: "parent-id" },
+    }
+}
+
+impl FromStr for Traceparent {
+    type Err = InvalidTraceparent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTraceparent> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text())
+    }
+}
+
+impl TraceFlags {
+    /// The caller may have recorded the trace.
+    pub const SAMPLED: Self = Self(1);
+    /// At least the last seven bytes of the trace's id are random.
+    pub const RANDOM_TRACE_ID: Self = Self(2);
+
+    /// Creates flags from the byte of the header. Bits that are not defined are dropped, as the specification asks of whoever sends on.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & (Self::SAMPLED.0 | Self::RANDOM_TRACE_ID.0))
+    }
+
+    /// Returns the byte of the header.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Returns whether the caller may have recorded the trace.
+    pub const fn is_sampled(self) -> bool {
+        self.0 & Self::SAMPLED.0 != 0
+    }
+
+    /// Returns whether at least the last seven bytes of the trace's id are random, so that they may be used for sampling.
+    pub const fn is_trace_id_random(self) -> bool {
+        self.0 & Self::RANDOM_TRACE_ID.0 != 0
+    }
+
+    /// Returns these flags with `sampled` set or cleared.
+    #[must_use]
+    pub const fn with_sampled(self, sampled: bool) -> Self {
+        Self(self.0 & !Self::SAMPLED.0 | sampled as u8)
+    }
+
+    /// Returns the flags that are in either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for TraceFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}", self.0)
+    }
+}
+
+/// The text of a [`Traceparent`], on the stack; a `str`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceparentText([u8; LENGTH]);
+
+impl Deref for TraceparentText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits and dashes")
+    }
+}
+
+impl fmt::Debug for TraceparentText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn later_versions_may_have_more_fields() {
+        for text in [VALID, &VALID.replacen("00", "cc", 1), &format!("{}-future", VALID.replacen("00", "cc", 1))] {
+            assert_eq!(&*Traceparent::parse(text).unwrap().to_text(), VALID, "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_that_are_not_defined_are_not_sent_on() {
+        let parsed = Traceparent::parse(&VALID.replace("-01", "-ff")).unwrap();
+        assert!(parsed.flags.is_sampled() && parsed.flags.is_trace_id_random());
+        assert!(parsed.to_text().ends_with("-03"));
+        assert!(
+            !parsed.flags.with_sampled(false).is_sampled() && parsed.flags.with_sampled(false).is_trace_id_random()
+        );
+    }
+
+    #[test]
+    fn an_error_says_what_was_found() {
+        for (text, expected) in [
+            (String::new(), "found 0 characters, expected 55"),
+            (VALID[..54].to_owned(), "found 54 characters, expected 55"),
+            (format!("{VALID}-more"), "found 60 characters, expected 55"),
+            (format!("cc{}.more", &VALID[2..]), "found `.` at byte 55, expected `-` or the end"),
+            ("cc-0af7651916cd43dd8448eb211c80319c".to_owned(), "found 35 characters, expected at least 55"),
+            (VALID.to_uppercase(), "found `A` at byte 4, expected a lower-case hex digit"),
+            (VALID.replace("9c-", "9c0"), "found `0` at byte 35, expected `-`"),
+            (VALID.replace("0af", "é7f"), "found `é` at byte 3, expected a lower-case hex digit"),
+            (format!("ff{}", &VALID[2..]), "found version `ff`, which is forbidden, expected `00`"),
+            (
+                VALID.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+                "found only zeros as trace-id, expected an id",
+            ),
+            (VALID.replace("b7ad6b7169203331", &"0".repeat(16)), "found only zeros as parent-id, expected an id"),
+        ] {
+            assert_eq!(Traceparent::parse(&text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+
+    /// The grammar of the specification, by splitting at dashes instead of by position.
+    fn by_grammar(text: &str) -> Option<(u128, u64, u8)> {
+        let is_hex = |field: &str, length| {
+            field.len() == length && field.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        };
+        let fields: Vec<&str> = text.split('-').collect();
+        let [version, trace, span, flags] = *fields.first_chunk()?;
+        let is_valid = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
+        let is_version = version != "ff" && (version != "00" || fields.len() == 4);
+        if !is_valid || !is_version {
+            return None;
+        }
+        let (trace, span) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
+        (trace > 0 && span > 0).then_some((trace, span, u8::from_str_radix(flags, 16).ok()?))
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_follows_the_grammar(text in r"(00|cc|ff|[0-9a-f]{2}|[0-9a-g.]{1,3})-(0{32}|[0-9a-f]{32}|[0-9a-fA-F.]{31,33})-(0{16}|[0-9a-f]{16}|[0-9a-f.]{15,17})-([0-9a-f]{2}|[0-9a-f.]{1,3})(|-|-.*|.*)") {
+            let expected = by_grammar(&text);
+            let found = Traceparent::parse(&text);
+            prop_assert_eq!(found.is_ok(), expected.is_some(), "{:?}", found);
+            if let (Ok(found), Some((trace, span, flags))) = (found, expected) {
+                prop_assert_eq!(u128::from_be_bytes(found.trace_id.to_bytes()), trace);
+                prop_assert_eq!(u64::from_be_bytes(found.span_id.to_bytes()), span);
+                prop_assert_eq!(found.flags.bits(), flags & 3);
+                prop_assert_eq!(Traceparent::parse(&found.to_text()).unwrap(), found);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}") {
+            prop_assert_eq!(Traceparent::parse(&text).is_ok(), by_grammar(&text).is_some());
+        }
+    }
+}
