@@ -433,8 +433,8 @@ fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
 
     let memory = Arc::new(Memory::default());
     let options = OutboxOptions { shutdown_timeout: Duration::from_secs(60), ..OutboxOptions::default() };
-    let runtime = Runtime::builder().engine(Objectives::new(1)).export(memory.clone(), Arc::new(NoHttp), options);
-    let runtime = runtime.build().unwrap();
+    let runtime = Runtime::builder().engine(Objectives::new(1)).handle("receiver", Arc::new(Receiver::default()));
+    let runtime = runtime.export(memory.clone(), Arc::new(NoHttp), options).build().unwrap();
     ["failing", "recovered"].into_iter().for_each(|agent| runtime.record(event(agent)));
     let mut names = Vec::new();
     runtime.metrics(NOW, &mut |metric| names.push(metric.name.to_string()));
@@ -442,7 +442,9 @@ fn an_exporter_is_given_events_and_what_everything_says_of_itself() {
     runtime.shutdown();
     let (agents, metrics) = &*memory.0.lock().unwrap();
     assert_eq!(agents[..], ["failing", "recovered"]);
-    assert!(metrics.iter().any(|name| name == "test.objectives"), "{metrics:?}");
+    for metric in ["test.objectives", "sre.events", "sre.panics", "sre.signal_handler.handled"] {
+        assert!(metrics.iter().any(|name| name == metric), "{metric} in {metrics:?}");
+    }
 }
 
 /// Counts how often the signals of its incidents are re-sent.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::{DATE, HeaderName, RETRY_AFTER};
 use jiff::fmt::rfc2822;
 
 use crate::Timestamp;
@@ -119,15 +120,19 @@ impl HttpClient for NoHttp {
     }
 }
 
-/// Returns the delay that a response requests before the next request: its `Retry-After`, in seconds or as a date (RFC
-/// 9110).
+/// Returns the delay that a response requests before the next request: its `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3). A
+/// date counts from the response's own `Date`, so that the server's clock need not agree with ours; without one from `now`.
 pub fn retry_after(headers: &http::HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |text: &str| {
+        let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some(Timestamp::from_secs(date.as_second()))
+    };
+    let wait = text(RETRY_AFTER)?;
+    if let Ok(seconds) = wait.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Timestamp::from_secs(date.as_second()).since(now))
+    Some(date(wait)?.since(text(DATE).and_then(date).unwrap_or(now)))
 }
 
 #[cfg(test)]
@@ -138,7 +143,7 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let now = Timestamp::from_secs(1_445_412_400);
         let wait = |text: &str| {
-            let headers = http::HeaderMap::from_iter([(http::header::RETRY_AFTER, text.parse().unwrap())]);
+            let headers = http::HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
             retry_after(&headers, now).map(|wait| wait.as_secs())
         };
         assert_eq!(wait("120"), Some(120));
@@ -146,5 +151,12 @@ mod tests {
         assert_eq!(wait("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0), "a date in the past");
         assert_eq!((wait("soon"), wait("-1")), (None, None));
         assert_eq!(retry_after(&http::HeaderMap::new(), now), None);
+        let [date, later] = ["Wed, 21 Oct 2015 07:27:50 GMT", "Wed, 21 Oct 2015 07:28:00 GMT"];
+        let of_server = [(DATE, date.parse().unwrap()), (RETRY_AFTER, later.parse().unwrap())];
+        assert_eq!(
+            retry_after(&of_server.into_iter().collect(), now),
+            Some(Duration::from_secs(10)),
+            "by the server's clock"
+        );
     }
 }

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::private::float;
 use crate::{AgentEvent, EventSpan, SpanId, Timestamp, TraceId};
 
 /// A metric with everything that an exporter needs to publish it.
@@ -15,7 +16,7 @@ use crate::{AgentEvent, EventSpan, SpanId, Timestamp, TraceId};
 /// assert_eq!(metric.prometheus_name(), "sre_slo_target_ratio");
 /// assert_eq!(Metric::counter("sre.tasks", 7.0).prometheus_name(), "sre_tasks_total");
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Metric<'a> {
     /// The dotted name, in lower case.
@@ -29,6 +30,7 @@ pub struct Metric<'a> {
     /// The value, which determines the kind of metric.
     pub value: MetricValue,
     /// An event that the value counts, for exporters that can link to its trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exemplar: Option<Box<Exemplar>>,
 }
 
@@ -56,7 +58,8 @@ impl Exemplar {
 }
 
 /// The unit of a metric: base units only, as OpenTelemetry and Prometheus recommend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MetricUnit {
     /// A plain number, such as a count.
@@ -73,13 +76,14 @@ pub enum MetricUnit {
 }
 
 /// The value of a metric, by kind.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MetricValue {
     /// A value that can go up and down.
-    Gauge(f64),
+    Gauge(#[serde(with = "float")] f64),
     /// A sum that only increases, from 0 when its source first started.
-    Counter(f64),
+    Counter(#[serde(with = "float")] f64),
     /// A distribution of all values since its source first started.
     Histogram(ExponentialHistogram),
 }
@@ -87,7 +91,7 @@ pub enum MetricValue {
 /// A distribution in exponential buckets: bucket `i` counts values in (base^i, base^(i+1)], base = 2^(2^-scale).
 ///
 /// Source: OpenTelemetry metrics data model, `ExponentialHistogram`.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExponentialHistogram {
     /// The resolution: 2^scale buckets for each doubling.
@@ -101,6 +105,7 @@ pub struct ExponentialHistogram {
     /// Number of values.
     pub count: u64,
     /// Sum of the values.
+    #[serde(with = "float")]
     pub sum: f64,
 }
 
@@ -315,6 +320,31 @@ mod tests {
         ] {
             assert_eq!(metric.prometheus_name(), name);
         }
+    }
+
+    #[test]
+    fn a_metric_in_json_is_the_same_metric() {
+        let mut histogram = ExponentialHistogram::new(3);
+        [0.0, 0.1, 2.0].into_iter().for_each(|value| histogram.record(value));
+        histogram.sum = f64::INFINITY;
+        let exemplar = Exemplar {
+            time: Timestamp::from_secs(7),
+            trace_id: TraceId::from_bytes([1; 16]).unwrap(),
+            span_id: SpanId::from_bytes([2; 8]).unwrap(),
+        };
+        for metric in [
+            Metric::gauge("a", f64::NEG_INFINITY).with_help("Ä.").with_unit(MetricUnit::Ratio),
+            Metric::counter("b", 0.1 + 0.2).with_label("slo", "\"ä\"").with_exemplar(Some(exemplar)),
+            Metric::histogram("c", histogram),
+        ] {
+            let json = serde_json::to_string(&metric).unwrap();
+            assert_eq!(serde_json::from_str::<Metric<'_>>(&json).unwrap(), metric, "{json}");
+        }
+        let json = serde_json::to_string(&Metric::gauge("a", f64::NAN)).unwrap();
+        let Metric { value: MetricValue::Gauge(value), .. } = serde_json::from_str(&json).unwrap() else {
+            panic!("{json}")
+        };
+        assert!(value.is_nan());
     }
 
     #[test]

@@ -1,15 +1,17 @@
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::header::DATE;
+use http::{HeaderValue, Request, Response};
 use reqwest::redirect::Policy;
 use rustls_platform_verifier::BuilderVerifierExt;
 use sre_core::{HttpClient, HttpError, ResponseLimit};
 
-/// An HTTP client based on reqwest. Cheap to clone; clones share connections.
+/// An HTTP client based on reqwest. Cheap to clone; clones share connections. A response without a `Date` gets the time of its arrival
+/// (RFC 9110, 6.6.1).
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: reqwest::Client,
@@ -75,6 +77,11 @@ impl Client {
         let mut received = Response::new(body.freeze());
         *received.status_mut() = response.status();
         *received.headers_mut() = std::mem::take(response.headers_mut());
+        if !received.headers().contains_key(DATE)
+            && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+        {
+            received.headers_mut().insert(DATE, date);
+        }
         Ok(received)
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -36,6 +36,30 @@ async fn a_request_arrives_as_it_is_and_so_does_its_answer() {
     assert_eq!((&answer.headers()["retry-after"], &answer.body()[..]), (&"3".parse().unwrap(), &b"nothing here"[..]));
     let agent = server.received_requests().await.unwrap()[0].headers["user-agent"].to_str().unwrap().to_owned();
     assert!(agent.starts_with("agent-sre/"), "{agent}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_date_gets_that_of_its_arrival() {
+    let second = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for (own, is_kept) in [("date: Wed, 21 Oct 2015 07:28:00 GMT\r\n", true), ("", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1_024]);
+            stream.write_all(format!("HTTP/1.1 503 Busy\r\n{own}content-length: 0\r\n\r\n").as_bytes()).unwrap();
+        });
+        let before = second();
+        let answer = client().send(get(&format!("http://{address}"))).await.unwrap();
+        let date = answer.headers()["date"].to_str().unwrap();
+        if is_kept {
+            assert_eq!(date, "Wed, 21 Oct 2015 07:28:00 GMT");
+        } else {
+            let arrived = httpdate::parse_http_date(date).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            assert!((before..=second()).contains(&arrived.as_secs()), "{date}");
+        }
+        thread.join().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicI64;
 
 use sre_core::{Collect, EventStage, Observe, Persist, SignalHandler, SignalSink, Spool};
 
 #[cfg(feature = "http")]
 use sre_http::{Outbox, OutboxError, OutboxOptions};
 
+use super::counters::Counters;
 use super::dispatch::Dispatcher;
 use super::{PENDING_SIGNALS, Runtime};
 
@@ -140,7 +141,6 @@ impl RuntimeBuilder {
     }
 
     /// Builds the runtime and starts the handlers' threads.
-    #[cfg_attr(not(feature = "http"), expect(unused_mut, reason = "exporters add collectors"))]
     pub fn build(mut self) -> Result<Runtime, RuntimeError> {
         let mut names = BTreeSet::from([PENDING_SIGNALS.to_owned()]);
         let handlers = self.handlers.iter().map(|(name, _)| format!("handler {name}"));
@@ -152,9 +152,12 @@ impl RuntimeBuilder {
         if let Some(twice) = handlers.chain(persisted).chain(exporters).find(|name| !names.insert(name.clone())) {
             return Err(RuntimeError::DuplicateName(twice));
         }
+        let counters = Arc::new(Counters::default());
+        self.collectors.push(counters.clone());
         #[cfg(feature = "http")]
         let outboxes = self.start_outboxes()?;
         let (dispatcher, threads) = Dispatcher::start(self.handlers, self.taps, self.spool)?;
+        counters.dispatcher.get_or_init(|| dispatcher.clone());
         for observer in &self.observers {
             observer.connect(dispatcher.clone());
         }
@@ -168,10 +171,7 @@ impl RuntimeBuilder {
             parts: self.parts,
             dispatcher,
             threads,
-            events: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            shortened: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
+            counters,
             reasserted: AtomicI64::new(i64::MIN),
         })
     }

@@ -1,4 +1,5 @@
 mod builder;
+mod counters;
 mod dispatch;
 mod queue;
 
@@ -9,7 +10,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use sre_core::{
     StateReader, StateWriter, Timestamp,
 };
 
+use counters::Counters;
 use dispatch::Dispatcher;
 
 /// Connects stages, engines, signal handlers, exporters and saved state to one stream of events.
@@ -37,10 +39,7 @@ pub struct Runtime {
     parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     dispatcher: Arc<Dispatcher>,
     threads: Vec<JoinHandle<()>>,
-    events: AtomicU64,
-    dropped: AtomicU64,
-    shortened: AtomicU64,
-    panics: AtomicU64,
+    counters: Arc<Counters>,
     /// When the signals of incidents were last re-sent, in nanoseconds.
     reasserted: AtomicI64,
 }
@@ -62,15 +61,15 @@ impl Runtime {
         let mut limiter = StringLimiter::default();
         event.limit_strings(&mut limiter);
         if limiter.shortened > 0 {
-            self.shortened.fetch_add(limiter.shortened, Ordering::Relaxed);
+            self.counters.shortened.fetch_add(limiter.shortened, Ordering::Relaxed);
         }
         for stage in &self.stages {
             if !self.guarded(|| stage.apply(&mut event)).unwrap_or(true) {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
         }
-        self.events.fetch_add(1, Ordering::Relaxed);
+        self.counters.events.fetch_add(1, Ordering::Relaxed);
         for observer in &self.observers {
             self.guarded(|| observer.observe(&event, &mut |signal| self.dispatcher.send(signal)));
         }
@@ -172,7 +171,7 @@ impl Runtime {
 
     /// Returns the number of panics in stages, engines and collectors.
     pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
+        self.counters.panics.load(Ordering::Relaxed)
     }
 
     /// Waits until every signal is handled, for at most `timeout`. Returns false if the time ran out.
@@ -189,7 +188,7 @@ impl Runtime {
     fn guarded<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let result = catch_unwind(AssertUnwindSafe(call)).ok();
         if result.is_none() {
-            self.panics.fetch_add(1, Ordering::Relaxed);
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
@@ -205,15 +204,6 @@ impl Collect for Runtime {
         for part in &self.collectors {
             self.guarded(|| part.metrics(now, emit));
         }
-        for (name, counter, help) in [
-            ("sre.events", &self.events, "Events that reached the engines."),
-            ("sre.stage.dropped_events", &self.dropped, "Events that a stage dropped."),
-            ("sre.shortened_strings", &self.shortened, "Strings of events that were too long for the engines."),
-            ("sre.panics", &self.panics, "Panics of stages, engines and collectors."),
-        ] {
-            emit(Metric::counter(name, counter.load(Ordering::Relaxed) as f64).with_help(help));
-        }
-        self.handler_stats().iter().for_each(|stats| stats.metrics(emit));
     }
 }
 

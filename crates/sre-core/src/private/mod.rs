@@ -2,6 +2,7 @@
 
 mod decimal;
 pub mod duration;
+pub(crate) mod float;
 pub mod json_text;
 pub mod lenient;
 pub mod text_only;

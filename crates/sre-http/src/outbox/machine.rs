@@ -9,6 +9,7 @@ use super::options::OutboxLimits;
 use super::record::{Batch, Record, StateBatch};
 use super::spool_queue::SpoolQueue;
 use super::state_queue::{Reading, StateQueue};
+use super::state_spool::StateSpool;
 use super::stats::{DropReason, OutboxStats, RecordCounts};
 
 /// Decides the next step of an outbox. The worker performs each step and reports the result. Time is passed in.
@@ -22,7 +23,8 @@ pub(super) struct Machine {
     pub(super) memory: VecDeque<Record>,
     pub(super) memory_bytes: usize,
     pub(super) batches: VecDeque<Batch>,
-    states: StateQueue,
+    pub(super) states: StateQueue,
+    pub(super) state_spool: StateSpool,
     /// Readings older than this make way for newer ones.
     pub(super) state_max_age: Option<Duration>,
     /// The interval at which metrics and snapshots are collected, longer than the configured one while too many wait.
@@ -31,7 +33,7 @@ pub(super) struct Machine {
     state_due: Option<Deadline>,
     /// Whether they are collected immediately.
     is_state_wanted_now: bool,
-    in_flight: Option<Kind>,
+    pub(super) in_flight: Option<Kind>,
     /// The kind of the last batch. The other kind goes first then, so that neither holds up the other.
     last: Option<Kind>,
     pub(super) spool: Option<SpoolQueue>,
@@ -44,7 +46,7 @@ pub(super) struct Machine {
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Events,
     State,
 }
@@ -52,12 +54,18 @@ enum Kind {
 /// The next step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Append these records to the spool; then call [`Machine::appended`].
+    /// Append these records to the spool; then call [`Machine::spooled`], as after the next steps.
     Append(Vec<Record>),
-    /// Remove the records up to this id from the spool; then call [`Machine::removed`].
+    /// Remove the records up to this id from the spool.
     Remove(u64),
-    /// Read the next batch from the spool; then call [`Machine::loaded`].
+    /// Read the next batch from the spool.
     Load,
+    /// Append copies of these readings to the spool.
+    AppendStates(Vec<Reading>),
+    /// Remove the copies of readings up to this id from the spool.
+    RemoveStates(u64),
+    /// Read the readings that an earlier run left in the spool.
+    LoadStates,
     /// Collect metrics and snapshots; then call [`Machine::collected`].
     Collect,
     /// Send these records; then call [`Machine::settle`].
@@ -91,6 +99,7 @@ impl Machine {
             memory_bytes: 0,
             batches: VecDeque::new(),
             states: StateQueue::default(),
+            state_spool: StateSpool::new(wants_state && spooled.is_some()),
             state_max_age: None,
             state_interval: limits.interval,
             state_due: wants_state.then(|| Deadline::after(now, limits.interval)),
@@ -173,12 +182,17 @@ impl Machine {
         if state.len() > 0 {
             self.states.push(Reading::new(state, now));
         }
-        let removed = self.states.thin_out(self.limits.queue_state, self.in_flight == Some(Kind::State));
-        self.stats.state.drop(DropReason::Superseded, removed);
-        if removed > 0 {
+        if self.thin_out_states() > 0 {
             self.state_interval = self.state_interval.saturating_mul(2).min(LONGEST_INTERVAL.max(self.limits.interval));
         }
         self.state_due = Some(Deadline::after(now, self.state_interval));
+    }
+
+    /// Drops readings while too many wait. Returns the number of their records.
+    pub(super) fn thin_out_states(&mut self) -> usize {
+        let removed = self.states.thin_out(self.limits.queue_state, self.in_flight == Some(Kind::State));
+        self.stats.state.drop(DropReason::Superseded, removed);
+        removed
     }
 
     /// Accepts the result of [`Step::Send`].
@@ -239,7 +253,7 @@ impl Machine {
     /// Returns true if nothing is left to send.
     pub(super) fn is_idle(&self) -> bool {
         let is_spool_empty = self.spool.as_ref().is_none_or(|spool| spool.size.records == 0);
-        let has_state = !self.states.is_empty() || self.is_state_wanted_now;
+        let has_state = !self.states.is_empty() || self.is_state_wanted_now || self.state_spool.is_load_due;
         self.memory.is_empty() && self.batches.is_empty() && !has_state && is_spool_empty
     }
 
@@ -251,7 +265,7 @@ impl Machine {
         self.memory.clear();
         self.memory_bytes = 0;
         self.stats.events.drop(DropReason::Shutdown, lost);
-        let states = self.states.clear();
+        let states = self.states.remove_not_in_spool();
         self.stats.state.drop(DropReason::Shutdown, states);
         lost as u64
     }

@@ -6,6 +6,7 @@ use proptest::test_runner::RngSeed;
 use sre_core::{HttpError, MemorySpool, Metric, Spool, SpooledRecord, StoreError};
 
 use super::super::spool_queue::SpoolResult;
+use super::super::state_spool::state_queue;
 use super::*;
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -225,6 +226,7 @@ impl World {
                 }
             }
             assert_eq!(spool.size(QUEUE).unwrap(), SpoolSize::default());
+            assert_eq!(spool.size(&state_queue(QUEUE)).unwrap(), SpoolSize::default());
         }
     }
 
@@ -238,7 +240,7 @@ impl World {
             "{stats:?}"
         );
         let state = &stats.state;
-        assert_eq!(state.settled() + stats.state_queue_length, state.received, "{stats:?}");
+        assert_eq!(state.settled() + stats.state_queue_length, state.received + state.restored, "{stats:?}");
         assert!(stats.state_queue_length <= self.machine.limits.queue_state as u64, "{stats:?}");
         assert!(self.machine.memory.len() <= self.machine.limits.queue_events);
         assert!(self.machine.memory_bytes <= self.machine.limits.queue_bytes);
@@ -327,7 +329,7 @@ proptest! {
         world.finish();
         let stats = world.machine.stats();
         prop_assert_eq!(stats.events.settled(), stats.events.received + stats.events.restored);
-        prop_assert_eq!(stats.state.settled(), stats.state.received);
+        prop_assert_eq!(stats.state.settled(), stats.state.received + stats.state.restored);
         let once: BTreeSet<u64> = world.accepted.iter().copied().collect();
         let missing = (0..world.pushed).filter(|id| !once.contains(id) && !world.killed.contains(id)).count() as u64;
         let lost = world.given_up + world.lost();
@@ -527,6 +529,66 @@ fn metrics_of_an_outage_are_sent_after_it_and_fewer_of_them_if_it_is_long() {
             assert_eq!(world.machine.stats.state.received, received + 3 * more);
         }
     }
+}
+
+#[test]
+fn metrics_of_an_outage_survive_a_kill_if_there_is_a_spool() {
+    for minutes in [1, 4, 60] {
+        let mut world = World::new(LIMITS, true);
+        for _ in 0..minutes {
+            world.now = world.now.saturating_add(LIMITS.interval);
+            world.work();
+            world.answer(&Answer::Status(503));
+            world.work();
+            world.check();
+            let spooled = world.spool.as_ref().unwrap().size(&state_queue(QUEUE)).unwrap().records;
+            assert_eq!(spooled, world.machine.stats().state_queue_length, "the spool has what memory has");
+        }
+        let times = |world: &World| world.machine.states.iter().map(|reading| reading.state.at).collect::<Vec<_>>();
+        let waiting = times(&world);
+        world.kill();
+        world.work();
+        assert_eq!(times(&world), waiting);
+        assert!(matches!(&world.sent, Some(Outgoing::State(state)) if state.at == waiting[0]));
+        let restored = world.machine.stats.state.restored;
+        assert_eq!(restored, 3 * waiting.len() as u64);
+        world.answer(&Answer::Success);
+        world.finish();
+        let state = &world.machine.stats.state;
+        assert_eq!((state.sent, state.received), (restored + 3, 3), "with the reading of the flush");
+    }
+}
+
+#[test]
+fn a_copy_of_metrics_in_the_spool_is_kept_until_no_part_of_them_is_left() {
+    let mut world = World::new(LIMITS, true);
+    world.now = world.now.saturating_add(LIMITS.interval);
+    world.work();
+    world.answer(&Answer::Status(503));
+    world.work();
+    world.machine.resume();
+    world.work();
+    world.answer(&Answer::Partial(vec![0, 2, 0]));
+    world.kill();
+    world.work();
+    assert_eq!(world.machine.stats.state.restored, 3, "the accepted ones are sent again");
+    world.answer(&Answer::Success);
+    world.finish();
+}
+
+#[test]
+fn a_damaged_metric_in_the_spool_is_counted_and_the_others_are_sent() {
+    let mut world = World::new(LIMITS, true);
+    let spool = world.spool.as_ref().unwrap();
+    let metric = br#"{"collected_at":1790000000,"at":1789999999,"record":{"metric":{"name":"m","help":"","unit":"none","labels":[],"value":{"gauge":"NaN"}}}}"#;
+    spool.append(&state_queue(QUEUE), &[b"{", metric, b""]).unwrap();
+    world.work();
+    let Some(Outgoing::State(state)) = &world.sent else { panic!("{:?}", world.sent) };
+    assert_eq!((state.at, state.metrics.len()), (Timestamp::from_secs(1_789_999_999), 1));
+    world.answer(&Answer::Success);
+    world.finish();
+    let state = &world.machine.stats.state;
+    assert_eq!((state.restored, state.dropped[&DropReason::Unreadable]), (3, 2));
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod options;
 mod record;
 mod spool_queue;
 mod state_queue;
+mod state_spool;
 mod stats;
 mod worker;
 
@@ -25,7 +26,7 @@ use self::worker::Shared;
 /// [`Outbox::push`] never waits and never fails; a separate thread sends. Lost records are counted by reason
 /// ([`OutboxStats`]). While the backend is unavailable or memory is full, events are written to the spool, if there is
 /// one, and sent from there in order, also after a restart. Without a spool they wait in memory, within
-/// [`OutboxLimits`]. If the process is killed, events that were only in memory are lost, and the last ones sent may be
+/// [`OutboxLimits`]. If the process is killed, records that were only in memory are lost, and the last ones sent may be
 /// sent again.
 ///
 /// - A response of 413 halves the batch, down to a single event, which is dropped.
@@ -33,7 +34,7 @@ use self::worker::Shared;
 /// - 401 and 403 halt the outbox until [`Outbox::resume`]: nothing is sent, and events wait.
 /// - Any other response rejects the batch, with the backend's reason.
 /// - Metrics and snapshots are collected at every interval, also while the backend is unavailable, and sent in order. They
-///   wait in memory only, within [`OutboxLimits`].
+///   wait in memory, within [`OutboxLimits`], and the spool has a copy for a restart.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -86,6 +87,9 @@ pub enum OutboxError {
 }
 
 impl Outbox {
+    /// What the names of queues of metrics and snapshots in the spool begin with; the exporter's name follows.
+    pub const STATE_QUEUES: &str = "state/";
+
     /// Starts an outbox with a thread that sends. Events that an earlier run left in the spool are sent first.
     pub fn start(
         exporter: Arc<dyn Exporter>,

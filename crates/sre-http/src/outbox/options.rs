@@ -18,8 +18,9 @@ pub struct OutboxOptions {
     pub resource: Resource,
     /// Sources of metrics and snapshots, collected at every interval if the exporter wants them.
     pub collect: Vec<Arc<dyn Collect>>,
-    /// Stores events that do not fit into memory, or that the backend cannot accept now. The queue has the exporter's
-    /// name, and may be used by one outbox at a time only.
+    /// Stores events that do not fit into memory, and all records that the backend cannot accept now. The queue of events has the
+    /// exporter's name, and that of metrics and snapshots has it after [`Outbox::STATE_QUEUES`](crate::Outbox::STATE_QUEUES). Both
+    /// may be used by one outbox at a time only.
     pub spool: Option<Arc<dyn Spool>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -43,8 +44,7 @@ pub struct OutboxLimits {
     pub queue_bytes: usize,
     /// Maximum number of metrics and snapshots in memory; 65,536. They wait here during an outage. Beyond this, every second
     /// reading is dropped and counted, and the interval doubles until the backend is back, so that a long outage leaves fewer
-    /// points, but no gap. They are not written to the spool: their number does not depend on the traffic, and after a restart
-    /// the totals are in the next reading.
+    /// points, but no gap. The spool has as many.
     pub queue_state: usize,
     /// Maximum size of the events in the spool, in bytes; 1 GiB.
     pub spool_bytes: u64,

@@ -1,7 +1,10 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sre_core::{AgentEvent, Metric, Snapshot, SpooledRecord, Timestamp};
+
+use super::state_queue::Reading;
 
 /// A queued event.
 #[derive(Clone, Debug)]
@@ -84,4 +87,50 @@ pub(super) fn to_bytes(record: &Record) -> Vec<u8> {
 pub(super) fn from_bytes(spooled: &SpooledRecord) -> Option<Record> {
     let Stored { at, event } = serde_json::from_slice(&spooled.bytes).ok()?;
     Some(Record { event: Arc::new(event), at, bytes: spooled.bytes.len(), spool_id: Some(spooled.id) })
+}
+
+/// The format of a metric or snapshot in the spool.
+#[derive(Serialize, Deserialize)]
+struct StoredState<'a> {
+    /// When its reading was collected, by the outbox's clock.
+    collected_at: Timestamp,
+    /// The time of the reading.
+    at: Timestamp,
+    record: StateRecord<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StateRecord<'a> {
+    Metric(Cow<'a, Metric<'static>>),
+    Snapshot(Cow<'a, Snapshot>),
+}
+
+/// Serializes the metrics and snapshots of a reading for the spool. One that cannot be serialized is an empty record.
+pub(super) fn reading_to_bytes(reading: &Reading) -> impl Iterator<Item = Vec<u8>> {
+    let StateBatch { at, metrics, snapshots } = &*reading.state;
+    let (collected_at, at) = (reading.at, *at);
+    let metrics = metrics.iter().map(|metric| StateRecord::Metric(Cow::Borrowed(metric)));
+    let snapshots = snapshots.iter().map(|snapshot| StateRecord::Snapshot(Cow::Borrowed(snapshot)));
+    let records = metrics.chain(snapshots);
+    records.map(move |record| serde_json::to_vec(&StoredState { collected_at, at, record }).unwrap_or_default())
+}
+
+/// Deserializes readings, oldest first. Records that are damaged or of a later version are left out.
+pub(super) fn readings_from_bytes(spooled: &[SpooledRecord]) -> Vec<Reading> {
+    let read = |record: &SpooledRecord| Some((record.id, serde_json::from_slice(&record.bytes).ok()?));
+    let stored: Vec<(u64, StoredState<'static>)> = spooled.iter().filter_map(read).collect();
+    let is_same_reading = |a: &StoredState<'_>, b: &StoredState<'_>| (a.collected_at, a.at) == (b.collected_at, b.at);
+    let readings = stored.chunk_by(|(_, a), (_, b)| is_same_reading(a, b)).map(|records| {
+        let (id, StoredState { collected_at, at, .. }) = &records[0];
+        let mut state = StateBatch { at: *at, metrics: Vec::new(), snapshots: Vec::new() };
+        for (_, stored) in records {
+            match &stored.record {
+                StateRecord::Metric(metric) => state.metrics.push(Metric::clone(metric)),
+                StateRecord::Snapshot(snapshot) => state.snapshots.push(Snapshot::clone(snapshot)),
+            }
+        }
+        Reading { spool_id: Some(*id), ..Reading::new(state, *collected_at) }
+    });
+    readings.collect()
 }

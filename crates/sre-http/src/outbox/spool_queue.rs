@@ -6,6 +6,8 @@ use super::deadline::{Backoff, Deadline};
 use super::machine::{Machine, Step};
 use super::options::OutboxLimits;
 use super::record::{self, Batch, Record};
+use super::state_queue::Reading;
+use super::state_spool::state_queue;
 use super::stats::DropReason;
 
 /// The state of an outbox's queue in the spool.
@@ -47,22 +49,30 @@ impl Machine {
         if !spool.backoff.is_over(now) {
             return None;
         }
-        if spool.settled_up_to > spool.removed_up_to {
-            return Some(Step::Remove(spool.settled_up_to));
+        let (settled_up_to, removed_up_to, waiting) = (spool.settled_up_to, spool.removed_up_to, spool.waiting);
+        if let Some(step) = self.state_spool_step() {
+            return Some(step);
+        }
+        if settled_up_to > removed_up_to {
+            return Some(Step::Remove(settled_up_to));
         }
         if self.is_append_due(now) {
             return Some(Step::Append(self.not_in_spool(self.can_spool_batches())));
         }
-        (self.batches.is_empty() && spool.waiting > 0).then_some(Step::Load)
+        (self.batches.is_empty() && waiting > 0).then_some(Step::Load)
     }
 
     /// Returns true while the backend cannot accept the queued records, or memory fills up.
     fn is_append_due(&self, now: Timestamp) -> bool {
         let Some(spool) = &self.spool else { return false };
-        let is_away = self.backoff.is_failing() || self.stats.is_halted;
         let has_unspooled = self.can_spool_batches() && self.batches.iter().any(is_in_memory);
-        let is_due = self.is_half_full() || (is_away && (has_unspooled || self.is_batch_due(now)));
+        let is_due = self.is_half_full() || (self.is_backend_away() && (has_unspooled || self.is_batch_due(now)));
         is_due && spool.size.bytes < self.limits.spool_bytes
+    }
+
+    /// Returns true while the backend cannot accept records.
+    pub(super) fn is_backend_away(&self) -> bool {
+        self.backoff.is_failing() || self.stats.is_halted
     }
 
     /// Batches are appended to the spool only if no newer records wait there, so that its records stay in order.
@@ -82,6 +92,9 @@ impl Machine {
             SpoolResult::Appended(sizes, result) => self.appended(&sizes, result, now),
             SpoolResult::Removed(up_to, result) => self.removed(up_to, result, now),
             SpoolResult::Loaded(result) => self.loaded(result, now),
+            SpoolResult::AppendedStates(counts, result) => self.states_appended(&counts, result, now),
+            SpoolResult::RemovedStates(up_to, result) => self.states_removed(up_to, result, now),
+            SpoolResult::LoadedStates(result) => self.states_loaded(result, now),
         }
     }
 
@@ -178,7 +191,7 @@ impl Machine {
         }
     }
 
-    fn spool_result<T>(&mut self, result: Result<T, StoreError>, now: Timestamp) -> Option<T> {
+    pub(super) fn spool_result<T>(&mut self, result: Result<T, StoreError>, now: Timestamp) -> Option<T> {
         let spool = self.spool.as_mut()?;
         match result {
             Ok(value) => {
@@ -208,6 +221,11 @@ pub(super) enum SpoolResult {
     /// The id up to which records were removed.
     Removed(u64, Result<(), StoreError>),
     Loaded(Result<Vec<SpooledRecord>, StoreError>),
+    /// The numbers of records of the appended readings, and the id of the last record.
+    AppendedStates(Vec<usize>, Result<u64, StoreError>),
+    /// The id up to which copies of readings were removed.
+    RemovedStates(u64, Result<(), StoreError>),
+    LoadedStates(Result<Vec<SpooledRecord>, StoreError>),
 }
 
 impl SpoolResult {
@@ -217,6 +235,9 @@ impl SpoolResult {
             Step::Append(records) => Some(Self::append(records, spool, queue)),
             Step::Remove(up_to) => Some(Self::Removed(*up_to, spool.remove(queue, *up_to))),
             Step::Load => Some(Self::Loaded(spool.peek(queue, limits.batch_events.max(1), limits.batch_bytes))),
+            Step::AppendStates(readings) => Some(Self::append_states(readings, spool, queue)),
+            Step::RemoveStates(up_to) => Some(Self::RemovedStates(*up_to, spool.remove(&state_queue(queue), *up_to))),
+            Step::LoadStates => Some(Self::LoadedStates(spool.peek(&state_queue(queue), usize::MAX, usize::MAX))),
             _ => None,
         }
     }
@@ -226,5 +247,12 @@ impl SpoolResult {
         let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
         let result = spool.append(queue, &slices);
         Self::Appended(bytes.iter().map(Vec::len).collect(), result)
+    }
+
+    pub(super) fn append_states(readings: &[Reading], spool: &dyn Spool, queue: &str) -> Self {
+        let bytes: Vec<Vec<u8>> = readings.iter().flat_map(record::reading_to_bytes).collect();
+        let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        let result = spool.append(&state_queue(queue), &slices);
+        Self::AppendedStates(readings.iter().map(|reading| reading.state.len()).collect(), result)
     }
 }

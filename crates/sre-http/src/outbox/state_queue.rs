@@ -11,23 +11,25 @@ use super::record::StateBatch;
 pub(super) struct StateQueue(VecDeque<Reading>);
 
 /// Metrics and snapshots that were collected together, or a part of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) state: Arc<StateBatch>,
     /// When it was collected.
     pub(super) at: Timestamp,
     /// Number of error responses from the backend.
     pub(super) attempts: u32,
+    /// The id of the first of its records in the spool, if it has a copy there.
+    pub(super) spool_id: Option<u64>,
 }
 
 impl Reading {
     pub(super) fn new(state: StateBatch, at: Timestamp) -> Self {
-        Self { state: Arc::new(state), at, attempts: 0 }
+        Self { state: Arc::new(state), at, attempts: 0, spool_id: None }
     }
 
-    /// Returns a part of the reading, without attempts.
+    /// Returns a part of the reading, without attempts. The copy in the spool is kept until no part is left.
     pub(super) fn part(&self, state: StateBatch) -> Self {
-        Self::new(state, self.at)
+        Self { spool_id: self.spool_id, ..Self::new(state, self.at) }
     }
 }
 
@@ -52,27 +54,49 @@ impl StateQueue {
         self.0.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reading> {
+        self.0.iter()
+    }
+
     /// Returns the number of metrics and snapshots.
     pub(super) fn records(&self) -> usize {
         self.0.iter().map(|reading| reading.state.len()).sum()
     }
 
-    /// Removes all readings. Returns the number of their records.
-    pub(super) fn clear(&mut self) -> usize {
-        let records = self.records();
-        self.0.clear();
-        records
+    /// Adds readings that are older than all others.
+    pub(super) fn extend_front(&mut self, readings: Vec<Reading>) {
+        readings.into_iter().rev().for_each(|reading| self.0.push_front(reading));
+    }
+
+    /// Returns the readings that have no copy in the spool.
+    pub(super) fn not_in_spool(&mut self) -> impl Iterator<Item = &mut Reading> {
+        self.0.iter_mut().filter(|reading| reading.spool_id.is_none())
+    }
+
+    /// Returns the id of the first record whose copy in the spool is still needed.
+    pub(super) fn first_spool_id(&self) -> Option<u64> {
+        self.0.iter().find_map(|reading| reading.spool_id)
+    }
+
+    /// Removes the readings that have no copy in the spool. Returns the number of their records.
+    pub(super) fn remove_not_in_spool(&mut self) -> usize {
+        let before = self.records();
+        self.0.retain(|reading| reading.spool_id.is_some());
+        before - self.records()
     }
 
     /// Removes every second reading while there are more than `limit` records, so that a long outage leaves fewer points,
-    /// but no gap. The latest reading is kept, and the first one if it is in flight. Returns the number of removed records.
+    /// but no gap. The latest reading is kept, and the first one if it is in flight. Copies in the spool are replaced by copies
+    /// of those that are left. Returns the number of removed records.
     pub(super) fn thin_out(&mut self, limit: usize, is_in_flight: bool) -> usize {
         let before = self.records();
         while self.records() > limit && self.0.len() > 1 + usize::from(is_in_flight) {
             let readings = std::mem::take(&mut self.0);
             let last = readings.len() - 1;
             let is_kept = |index: usize| (last - index).is_multiple_of(2) || (index == 0 && is_in_flight);
-            self.0 = (0..).zip(readings).filter(|(index, _)| is_kept(*index)).map(|(_, reading)| reading).collect();
+            let kept = (0..).zip(readings).filter(|(index, _)| is_kept(*index));
+            self.0 = kept.map(|(_, reading)| Reading { spool_id: None, ..reading }).collect();
         }
         before - self.records()
     }

@@ -5,9 +5,9 @@ use sre_core::{ExportReport, Metric, MetricUnit, Rejection};
 
 /// Counters of an outbox since its creation.
 ///
-/// Received and restored records are sent, ignored, rejected or dropped, or they wait in memory or in the spool: for
-/// events, [`RecordCounts::settled`] + `queue_length` + `spool_length` = `received` + `restored`; for metrics and snapshots,
-/// `settled` + `state_queue_length` = `received`.
+/// Received and restored records are sent, ignored, rejected or dropped, or they wait in memory or in the spool:
+/// [`RecordCounts::settled`] + `queue_length` + `spool_length` = `received` + `restored` for events, and with
+/// `state_queue_length` alone for metrics and snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxStats {
@@ -25,7 +25,7 @@ pub struct OutboxStats {
     pub spool_length: u64,
     /// Their size, in bytes.
     pub spool_bytes: u64,
-    /// Metrics and snapshots in memory, those in flight included.
+    /// Metrics and snapshots that wait, those in flight included; after a shutdown, those in the spool.
     pub state_queue_length: u64,
     /// Batches that were sent again.
     pub retries: u64,
@@ -175,7 +175,7 @@ impl OutboxStats {
         emit(gauge("sre.exporter.spool_length", self.spool_length, "Events waiting in the spool."));
         let bytes = gauge("sre.exporter.spool_size", self.spool_bytes, "Size of the events waiting in the spool.");
         emit(bytes.with_unit(MetricUnit::Bytes));
-        let waiting = "Metrics and snapshots waiting in memory.";
+        let waiting = "Metrics and snapshots waiting.";
         emit(gauge("sre.exporter.state_queue_length", self.state_queue_length, waiting));
         let help = "1 while nothing is sent because the backend rejected the credentials.";
         emit(gauge("sre.exporter.halted", u64::from(self.is_halted), help));

@@ -14,6 +14,7 @@ use super::machine::{Machine, Outgoing, Step};
 use super::options::OutboxOptions;
 use super::record::StateBatch;
 use super::spool_queue::SpoolResult;
+use super::state_queue::Reading;
 
 /// The state shared by an outbox and its thread.
 pub(super) struct Shared {
@@ -125,7 +126,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Moves the remaining events to the spool; without a spool they are lost. Returns the number of lost events.
+    /// Moves what remains to the spool; without a spool it is lost. Returns the number of lost events.
     pub(super) fn spool_remaining(&self) -> u64 {
         let mut machine = self.machine();
         let records = machine.not_in_spool(true);
@@ -134,6 +135,11 @@ impl Shared {
             && let SpoolResult::Appended(sizes, result) = SpoolResult::append(&records, &**spool, self.exporter.name())
         {
             machine.spooled_at_shutdown(&sizes, result, self.options.clock.now());
+        }
+        let readings: Vec<Reading> = machine.states.not_in_spool().map(|reading| reading.clone()).collect();
+        if let Some(spool) = self.options.spool.as_ref().filter(|_| !readings.is_empty()) {
+            let result = SpoolResult::append_states(&readings, &**spool, self.exporter.name());
+            machine.spooled(result, self.options.clock.now());
         }
         machine.drop_remaining()
     }

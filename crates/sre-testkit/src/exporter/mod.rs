@@ -82,7 +82,7 @@ pub const SECRET: &str = "s3cr3t-of-the-suite";
 /// - no URL, error, log line or `Debug` output contains a secret;
 /// - long, non-ASCII and non-finite values cause no error;
 /// - with the outbox, every record is counted as sent, ignored, rejected or dropped, and none is lost by faults, by a clock
-///   that steps back or by an outage of an hour, and no event by a restart, the last two with a spool in a file. An outage
+///   that steps back, by an outage of an hour or by a restart or kill, the last three with a spool in a file. An outage
 ///   replaces metrics and snapshots only where the backend takes none so old;
 /// - `Retry-After` is kept, rejected credentials stop it until it is resumed, and it asks once;
 /// - memory and the spool stay within their limits at ten times their load, and a shutdown within its deadline.

@@ -95,7 +95,7 @@ fn adds_up(outbox: &Outbox) -> OutboxStats {
     let OutboxStats { events, state, .. } = &stats;
     let waiting = stats.queue_length + stats.spool_length;
     assert_eq!(events.settled() + waiting, events.received + events.restored, "{stats:#?}");
-    assert_eq!(state.settled() + stats.state_queue_length, state.received, "{stats:#?}");
+    assert_eq!(state.settled() + stats.state_queue_length, state.received + state.restored, "{stats:#?}");
     assert!(!format!("{stats:?}").contains(SECRET), "a secret in an error: {stats:?}");
     stats
 }
@@ -105,7 +105,7 @@ fn is_complete(outbox: &Outbox) -> OutboxStats {
     let stats = adds_up(outbox);
     let events = &stats.events;
     assert_eq!(events.sent + events.ignored, events.received + events.restored, "no event is lost: {stats:#?}");
-    assert_eq!(stats.state.settled(), stats.state.received, "all metrics and snapshots are counted: {stats:#?}");
+    assert_eq!(stats.state_queue_length, 0, "all metrics and snapshots are counted: {stats:#?}");
     stats
 }
 
@@ -143,20 +143,26 @@ pub(super) async fn a_clock_that_steps_back_delays_nothing(suite: &Suite) {
 }
 
 pub(super) async fn retry_after_is_kept(suite: &Suite) {
-    let server = MockServer::start().await;
-    let busy = ResponseTemplate::new(429).insert_header("retry-after", "120");
-    Mock::given(any()).respond_with(busy).up_to_n_times(1).mount(&server).await;
-    Mock::given(any()).respond_with(suite.answers(None)).mount(&server).await;
-    let clock = Arc::new(ManualClock::new(START));
-    let outbox = outbox(suite, &server.uri(), OutboxOptions { clock: clock.clone(), ..Default::default() });
-    push(suite, &outbox);
-    outbox.flush_due().await;
-    clock.advance(Duration::from_secs(119));
-    outbox.flush_due().await;
-    assert_eq!(received(&server).await.len(), 1, "nothing is sent before the time that the backend requests");
-    clock.advance(Duration::from_secs(1));
-    outbox.flush_due().await;
-    is_complete(&outbox);
+    let seconds = ResponseTemplate::new(429).insert_header("retry-after", "120");
+    // Of a server whose clock is years apart.
+    let date = ResponseTemplate::new(429)
+        .insert_header("date", "Wed, 21 Oct 2015 07:26:00 GMT")
+        .insert_header("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT");
+    for busy in [Some(seconds), suite.backend.is_http().then_some(date)].into_iter().flatten() {
+        let server = MockServer::start().await;
+        Mock::given(any()).respond_with(busy).up_to_n_times(1).mount(&server).await;
+        Mock::given(any()).respond_with(suite.answers(None)).mount(&server).await;
+        let clock = Arc::new(ManualClock::new(START));
+        let outbox = outbox(suite, &server.uri(), OutboxOptions { clock: clock.clone(), ..Default::default() });
+        push(suite, &outbox);
+        outbox.flush_due().await;
+        clock.advance(Duration::from_secs(119));
+        outbox.flush_due().await;
+        assert_eq!(received(&server).await.len(), 1, "nothing is sent before the time that the backend requests");
+        clock.advance(Duration::from_secs(1));
+        outbox.flush_due().await;
+        is_complete(&outbox);
+    }
 }
 
 pub(super) async fn rejected_credentials_stop_it_until_it_is_resumed(suite: &Suite) {
@@ -255,25 +261,42 @@ pub(super) async fn an_outage_of_an_hour_loses_nothing(suite: &Suite) {
     assert!(superseded == 0 || (!takes_any && superseded < readings), "each reading of the hour is sent: {stats:#?}");
 }
 
+/// With a restart in the usual way, and without: the process is killed, so that only the spool is left.
 pub(super) async fn a_restart_loses_nothing(suite: &Suite) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let options = || OutboxOptions { spool: Some(spool(folder.path())), ..Default::default() };
-    let bad = suite.server(ResponseTemplate::new(503)).await;
-    let first = outbox(suite, &bad.uri(), options());
-    let pushed = push(suite, &first);
-    first.flush_due().await;
-    assert_eq!(first.shutdown(Duration::ZERO), 0);
-    adds_up(&first);
-    drop(first);
-    let good = suite.good_server(None).await;
-    let second = outbox(suite, &good.uri(), options());
-    second.flush_due().await;
-    let stats = is_complete(&second);
-    assert_eq!((stats.events.restored, stats.spool_length), (pushed, 0), "{stats:?}");
-    let wants = suite.backend.exporter(&good.uri(), SECRET).wants();
-    let ends = stats.events.sent - suite.accepted_starts();
-    // Each of them once.
-    suite.arrived(&good).await.check(&suite.small(), wants, ends, &*suite.backend);
+    for is_killed in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(ManualClock::new(START));
+        let options =
+            || OutboxOptions { spool: Some(spool(folder.path())), clock: clock.clone(), ..Default::default() };
+        let bad = suite.server(ResponseTemplate::new(503)).await;
+        let first = outbox(suite, &bad.uri(), options());
+        let pushed = push(suite, &first);
+        // The first attempt, and another reading.
+        for _ in 0..2 {
+            first.flush_due().await;
+            clock.advance(Duration::from_secs(60));
+        }
+        if is_killed {
+            adds_up(&first);
+            std::mem::forget(first);
+        } else {
+            assert_eq!(first.shutdown(Duration::ZERO), 0);
+            adds_up(&first);
+            drop(first);
+        }
+        let good = suite.good_server(None).await;
+        let second = outbox(suite, &good.uri(), options());
+        second.flush_due().await;
+        let stats = is_complete(&second);
+        assert_eq!((stats.events.restored, stats.spool_length), (pushed, 0), "{stats:?}");
+        let state = &stats.state;
+        assert_eq!(state.restored, 2 * state.received, "both readings: {stats:#?}");
+        assert_eq!(state.sent + state.ignored, state.restored + state.received, "no reading is lost: {stats:#?}");
+        let wants = suite.backend.exporter(&good.uri(), SECRET).wants();
+        let ends = stats.events.sent - suite.accepted_starts();
+        // Each of them once.
+        suite.arrived(&good).await.check(&suite.small(), wants, ends, &*suite.backend);
+    }
 }
 
 pub(super) async fn a_shutdown_counts_what_is_lost(suite: &Suite) {
