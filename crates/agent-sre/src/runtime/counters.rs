@@ -20,7 +20,7 @@ impl Collect for Counters {
     fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
         for (name, counter, help) in [
             ("sre.events", &self.events, "Events that reached the engines."),
-            ("sre.dropped_events", &self.dropped, "Events that a stage dropped."),
+            ("sre.stage.dropped_events", &self.dropped, "Events that a stage dropped."),
             ("sre.shortened_strings", &self.shortened, "Strings of events that were too long for the engines."),
             ("sre.panics", &self.panics, "Panics of stages, engines and collectors."),
         ] {
