@@ -1,9 +1,8 @@
 use std::collections::BTreeMap;
 
-use agent_sre::cost::{CostGuard, CostObserver, Pricing};
+use agent_sre::cost::{CostGuard, Pricing};
 use agent_sre::{
-    AgentReport, AgentTotals, CostAlert, CostAlertKind, CostStatus, Observe, Phase, Runtime, Severity, Signal,
-    Timestamp, Usd,
+    AgentReport, AgentTotals, CostAlert, CostAlertKind, CostStatus, Phase, Runtime, Severity, Signal, Timestamp, Usd,
 };
 
 /// How model calls were priced, and the results of `--limits`.
@@ -125,22 +124,20 @@ impl LimitFindings {
             remaining_usd: guard.org_remaining_month(),
             utilization_percent: spent_usd.percent_of(limit_usd),
         };
-        let signals = signals(guard, runtime, &alerts, at);
+        let signals = signals(guard, &alerts, at);
         Self { agents: spenders.map(finding).collect(), org, alerts, unknown_models, signals }
     }
 }
 
 /// Returns the signals about costs at the end of the input: for each agent the one that throttled, blocked or unblocked it, or one
 /// that ends an incident of an earlier check; and those of limits that were exceeded and of runaway spending.
-fn signals(guard: &CostGuard, runtime: &Runtime, alerts: &[CostAlert], at: Timestamp) -> Vec<Signal> {
+fn signals(guard: &CostGuard, alerts: &[CostAlert], at: Timestamp) -> Vec<Signal> {
     let of_agents = guard.snapshot_at(at).budgets.into_iter().filter(|budget| !budget.scope.agent_name().is_empty());
     let unblocked = of_agents.map(|budget| {
         CostAlert::new(at, budget.scope, budget.spent_usd, budget.limit_usd, CostAlertKind::Unblocked).into_signal()
     });
     let mut by_key: BTreeMap<String, Signal> = unblocked.map(|signal| (signal.key.clone(), signal)).collect();
-    if let Some(observer) = runtime.get::<CostObserver>() {
-        observer.reassert(&mut |signal| drop(by_key.insert(signal.key.clone(), signal)));
-    }
+    by_key.extend(guard.incidents().into_iter().map(|signal| (signal.key.clone(), signal)));
     let one_off = alerts.iter().map(|alert| alert.clone().into_signal());
     let critical = one_off.filter(|signal| signal.phase == Phase::OneOff && signal.severity == Severity::Critical);
     by_key.into_values().chain(critical).collect()

@@ -205,7 +205,7 @@ async fn rejected_credentials_are_logged_once_and_never_shown() {
         .await;
     drop(service);
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    assert_eq!(log.matches("The backend rejects the exporter's credentials").count(), 1, "{log}");
+    assert_eq!(log.matches("Credentials rejected by the backend").count(), 1, "{log}");
     assert!(!log.contains("wr0ng-key") && log.contains("***"), "{log}");
 }
 

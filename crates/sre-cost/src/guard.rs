@@ -243,6 +243,12 @@ impl CostGuard {
         self.notifier.alerts()
     }
 
+    /// Returns the last signal of each agent that has been throttled, blocked or unblocked, as [`CostObserver`](crate::CostObserver)
+    /// re-sends them.
+    pub fn incidents(&self) -> Vec<Signal> {
+        self.notifier.statuses()
+    }
+
     /// Returns what the organisation has spent this month.
     pub fn org_spent_month(&self) -> Usd {
         self.evaluate_at(self.ledger.clock.now());
