@@ -40,9 +40,10 @@ impl Default for Propagator {
     }
 }
 
-/// What the caller's headers had. OpenTelemetry's `TraceState` refuses keys that level 2 allows.
+/// What the caller's headers had: OpenTelemetry's `TraceState` refuses keys that level 2 allows, and its SDK clears the flag of a random id.
 struct Received {
     trace_id: TraceId,
+    flags: TraceFlags,
     tracestate: Tracestate,
 }
 
@@ -56,10 +57,11 @@ impl TextMapPropagator for Propagator {
             }
             return;
         };
-        if let Some(received) = cx.get::<Received>().filter(|received| received.trace_id == context.trace_id)
-            && context.tracestate.is_empty()
-        {
-            context.tracestate = received.tracestate.clone();
+        if let Some(received) = cx.get::<Received>().filter(|received| received.trace_id == context.trace_id) {
+            context.flags = received.flags.with_sampled(context.is_sampled());
+            if context.tracestate.is_empty() {
+                context.tracestate = received.tracestate.clone();
+            }
         }
         context.baggage = baggage;
         context.to_headers().into_iter().for_each(|(name, value)| injector.set(name, value));
@@ -80,7 +82,8 @@ impl TextMapPropagator for Propagator {
         match TraceContext::from_headers(headers()) {
             Ok(context) => {
                 let with_span = cx.with_remote_span_context(SpanContext::from(&context));
-                let received = Received { trace_id: context.trace_id, tracestate: context.tracestate };
+                let TraceContext { trace_id, flags, tracestate, .. } = context;
+                let received = Received { trace_id, flags, tracestate };
                 with_baggage(with_span.with_value(received), &context.baggage)
             }
             Err(_) => with_baggage(cx.clone(), &TraceContext::extract(headers()).baggage),
