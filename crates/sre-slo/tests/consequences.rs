@@ -173,7 +173,7 @@ fn a_mean_of_exactly_the_target_meets_it() {
             assert_eq!(snapshot.indicators[0].is_met(), Some(true), "{number} of {target}");
         }
     }
-    // The confidence is as far from the success rate as it may be.
+    // The difference of confidence and success rate is exactly the target.
     let slo = Slo::new("calibrated", vec![Box::new(CalibrationDelta::new(0.05).unwrap())]).unwrap();
     for number in 1..200 {
         let mut task = AgentEvent::new(NOW, "support", TaskFinished::new(true));

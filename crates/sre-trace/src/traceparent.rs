@@ -175,7 +175,7 @@ impl TraceFlags {
     /// At least the last seven bytes of the trace's id are random.
     pub const RANDOM_TRACE_ID: Self = Self(2);
 
-    /// Creates flags from the byte of the header. Bits that are not defined are dropped, as the specification asks of whoever sends on.
+    /// Creates flags from the byte of the header. Undefined bits are dropped: the specification requires them to be zero when sent.
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits & (Self::SAMPLED.0 | Self::RANDOM_TRACE_ID.0))
     }

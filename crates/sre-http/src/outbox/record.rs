@@ -106,7 +106,7 @@ enum StateRecord<'a> {
     Snapshot(Cow<'a, Snapshot>),
 }
 
-/// Serializes the metrics and snapshots of a reading for the spool. One that cannot be serialized is an empty record.
+/// Serializes the metrics and snapshots of a reading for the spool. If serialization fails, the record is empty.
 pub(super) fn reading_to_bytes(reading: &Reading) -> impl Iterator<Item = Vec<u8>> {
     let StateBatch { at, metrics, snapshots } = &*reading.state;
     let (collected_at, at) = (reading.at, *at);
