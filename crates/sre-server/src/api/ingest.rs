@@ -60,7 +60,7 @@ struct SenderHeaders {
     ),
     request_body(
         content = inline(Binary), content_type = "application/x-ndjson",
-        description = "Records, one on each line; gzip is accepted. Lines that cannot be read are counted in the answer."
+        description = "Records, one on each line; gzip is accepted. Malformed lines are counted in the response."
     ),
     responses(
         (status = 200, description = "The records are processed and durable.", body = BatchReport),
