@@ -29,7 +29,7 @@ enum Outage {
 
 const OUTAGES: [Outage; 4] = [Outage::Away, Outage::Silent, Outage::Endless, Outage::Failing];
 /// A run that takes longer hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Returns an address on which nothing listens.
 async fn free_address() -> SocketAddr {

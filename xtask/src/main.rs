@@ -1,4 +1,4 @@
-//! The workspace's only build tool: `cargo xtask lint`, `test`, `fuzz`, `soak`, `verify`, `bench`, `prices`, `dist`, `check-layers`.
+//! The workspace's only build tool: `cargo xtask lint`, `install`, `test`, `fuzz`, `soak`, `verify`, `bench`, `prices`, `dist`, `check-layers`.
 
 mod bench;
 mod dist;
@@ -28,6 +28,8 @@ enum Task {
         #[arg(long)]
         install: bool,
     },
+    /// Install the external programs that tests use, and fail if one is missing.
+    Install,
     /// Run all tests, including documentation tests.
     Test {
         /// Install the external programs that tests use first, and fail if one is missing.
@@ -99,6 +101,7 @@ fn main() -> anyhow::Result<()> {
         .context("cannot enter the workspace folder")?;
     match Task::parse() {
         Task::Lint { install } => lint::run(install),
+        Task::Install => test::install_outside(),
         Task::Test { install } => test::run(install),
         Task::Fuzz { names, seconds, install } => fuzz::run(&names, seconds, install),
         Task::Soak { minutes, seed, record } => soak::run(minutes, seed, record),

@@ -1,6 +1,10 @@
+use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use anyhow::bail;
+use cargo_metadata::MetadataCommand;
 
 use crate::{cargo, install, runs};
 
@@ -43,6 +47,11 @@ const OUTSIDE: [Outside; 17] = [
 const NODE: &str = "target/taps/node";
 const SERVERS: &str = "target/servers";
 
+/// Tests that mostly wait for servers and frameworks, and run beside the others.
+const WAITING: [&str; 6] = ["backends", "exporters", "mlflow", "phoenix", "schemathesis", "taps"];
+/// Tests that compare latencies, and run alone.
+const TIMED: [&str; 1] = ["abuse"];
+
 pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     if with_install {
         install_outside()?;
@@ -51,10 +60,7 @@ pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     let path = std::path::absolute("target/skipped-tests.txt")?;
     let _ = std::fs::remove_file(&path);
     std::fs::create_dir_all("target")?;
-    let tested = cargo(
-        &["test", "--workspace", "--all-features", "--no-fail-fast"],
-        &[("SRE_SKIPPED", &path.to_string_lossy())],
-    );
+    let tested = test_all(&[("SRE_SKIPPED", &path.to_string_lossy())]);
     let skipped = std::fs::read_to_string(&path);
     match &skipped {
         Ok(list) => eprintln!("\nskipped:\n{list}"),
@@ -69,8 +75,30 @@ pub(crate) fn run(with_install: bool) -> anyhow::Result<()> {
     cargo(&["test", "-p", "sre-cascade", "--release", "--test", "loom"], &loom)
 }
 
+/// Builds and runs every test.
+fn test_all(environment: &[(&str, &str)]) -> anyhow::Result<()> {
+    const TEST: [&str; 4] = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let targets = metadata.packages.iter().flat_map(|package| &package.targets);
+    let names: BTreeSet<&str> = targets.filter(|target| target.is_test()).map(|target| &*target.name).collect();
+    let is_other = |name: &&str| !WAITING.contains(name) && !TIMED.contains(name);
+    let others: Vec<&str> = names.into_iter().filter(is_other).collect();
+    let test = |kinds: &[&str], names: &[&str]| {
+        let names = names.iter().flat_map(|name| ["--test", name]);
+        cargo(&TEST.iter().chain(kinds).copied().chain(names).collect::<Vec<_>>(), environment)
+    };
+    cargo(&["test", "--workspace", "--all-features", "--no-run", "--quiet"], &[])?;
+    let (waiting, computing) = thread::scope(|scope| {
+        let waiting = scope.spawn(|| test(&[], &WAITING));
+        let computing = test(&["--lib", "--bins"], &others);
+        (waiting.join().unwrap_or_else(|panic| resume_unwind(panic)), computing)
+    });
+    let (timed, docs) = (test(&[], &TIMED), test(&["--doc"], &[]));
+    waiting.and(computing).and(timed).and(docs)
+}
+
 /// Installs missing dependencies, and fails if that is impossible.
-fn install_outside() -> anyhow::Result<()> {
+pub(crate) fn install_outside() -> anyhow::Result<()> {
     let missing: Vec<&Outside> = OUTSIDE.iter().filter(|outside| !outside.is_there()).collect();
     if missing.iter().any(|outside| matches!(outside, Outside::Program { .. })) {
         install("apt-get", &["update", "-q"]);

