@@ -30,12 +30,9 @@ impl Fingerprinter {
             return self.of_key(&alert.dedup_key);
         }
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        let subject = match (&*alert.agent_id, &*alert.slo_name) {
-            ("", "") => ["", "", &*alert.title],
-            (agent, "") => [agent, "//", &*alert.title],
-            (agent, slo) => [agent, "/", slo],
-        };
-        subject.into_iter().chain(["/", &*alert.source]).for_each(|part| hasher.write(part.as_bytes()));
+        for part in [&alert.agent_id, "/", &alert.slo_name, "/", &alert.source, "/", &alert.title] {
+            hasher.write(part.as_bytes());
+        }
         Fingerprint(hasher.finish128().as_u128())
     }
 
@@ -73,15 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_key_is_agent_objective_and_source() {
+    fn an_empty_key_is_agent_objective_source_and_title() {
         let fingerprinter = Fingerprinter::new();
         let plain = Alert { agent_id: "a".into(), slo_name: "s".into(), ..Alert::new("t", "m") };
         let keyed = Alert { dedup_key: plain.key().into_owned(), ..plain.clone() };
         assert_eq!(fingerprinter.of(&plain), fingerprinter.of(&keyed));
-        assert_eq!(fingerprinter.of(&plain), fingerprinter.of_key("a/s/agent-sre"));
-        // Without agent and objective, the title.
-        let [disk, quota] = ["Disk is full", "Model quota spent"].map(|title| Alert::new(title, "m"));
-        assert_eq!(fingerprinter.of(&disk), fingerprinter.of_key(&disk.key()));
-        assert_ne!(fingerprinter.of(&disk), fingerprinter.of(&quota));
+        assert_eq!(fingerprinter.of(&plain), fingerprinter.of_key("a/s/agent-sre/t"));
+        for alert in [plain, Alert::new("t", "m")] {
+            let other = Alert { title: "Model quota spent".into(), ..alert.clone() };
+            assert_ne!(fingerprinter.of(&alert), fingerprinter.of(&other));
+        }
     }
 }

@@ -36,7 +36,7 @@ pub struct Alert {
     /// Further context for readers.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// Identifies the incident. If empty, agent, objective and source identify it.
+    /// Identifies the incident. If empty, agent, objective, source and title identify it.
     #[serde(default)]
     pub dedup_key: String,
     /// When the problem began. The Unix epoch means the time of sending.
@@ -94,17 +94,14 @@ impl Alert {
         })
     }
 
-    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective and source. An alert about no objective
-    /// has its title in the place of one, so its resolution needs the same title.
+    /// Returns the key of the incident: `dedup_key` or, if that is empty, agent, objective, source and title. To resolve an incident
+    /// by an alert with another title, set a `dedup_key` on both.
     pub fn key(&self) -> Cow<'_, str> {
         if !self.dedup_key.is_empty() {
             self.dedup_key.as_str().into()
-        } else if self.slo_name.is_empty() && self.agent_id.is_empty() {
-            format!("{}/{}", self.title, self.source).into()
-        } else if self.slo_name.is_empty() {
-            format!("{}//{}/{}", self.agent_id, self.title, self.source).into()
         } else {
-            format!("{}/{}/{}", self.agent_id, self.slo_name, self.source).into()
+            let Self { agent_id, slo_name, source, title, .. } = self;
+            format!("{agent_id}/{slo_name}/{source}/{title}").into()
         }
     }
 }
