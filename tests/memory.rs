@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sre_core::event::{Evaluation, TaskFinished};
-use sre_core::{AgentEvent, Severity, Sli, Timestamp, Usd, Window};
+use sre_core::event::{Evaluation, LlmCall, TaskFinished};
+use sre_core::{AgentEvent, Severity, Sli, TaskCosts, Timestamp, Usd, Window};
 use sre_slo::{
     BudgetConfig, BurnPolicy, BurnThreshold, CostPerTask, ErrorBudget, HallucinationRate, ResponseLatency, Slo,
     TaskSuccessRate,
@@ -16,6 +16,8 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 const OBJECTIVE: usize = 64 * 1024;
 const RATIO_OR_MEAN: usize = 20 * 1024;
 const PERCENTILE: usize = 60 * 1024;
+/// How much the table of tasks in progress of `cost_per_task`, `steps_per_task`, `repeated_tool_calls` or `max_cost_usd` may add.
+const TASKS_IN_PROGRESS: usize = 18 * 1024;
 /// Creates an indicator over a window.
 type New = fn(Window) -> Box<dyn Sli>;
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -25,6 +27,12 @@ fn finished(time: Timestamp, duration_ms: f64) -> AgentEvent {
     finished.duration_ms = Some(duration_ms);
     finished.cost_usd = Some(Usd::from_nanos(duration_ms as i64));
     AgentEvent::new(time, "agent", finished)
+}
+
+fn called(task: u32) -> AgentEvent {
+    let mut call = LlmCall::new(None);
+    call.cost_usd = Some(Usd::from_nanos(1));
+    AgentEvent::new(START, "agent", call).of_task(&task.to_string())
 }
 
 fn judged(time: Timestamp) -> AgentEvent {
@@ -96,6 +104,19 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
             assert!(more <= most, "{kind} over {window}: {more} bytes");
         }
     }
+
+    let before = dhat::HeapStats::get().curr_bytes;
+    let mut costs = TaskCosts::default();
+    for task in 0..10_000 {
+        costs.observe(&called(task));
+        // Some end, and leave gaps.
+        if task % 3 == 0 {
+            costs.observe(&finished(START, 100.0).of_task(&task.to_string()));
+        }
+    }
+    let held = dhat::HeapStats::get().curr_bytes - before;
+    println!("512 tasks in progress hold {held} bytes");
+    assert!(held <= TASKS_IN_PROGRESS, "{held} bytes");
 
     let indicators: Vec<Box<dyn Sli>> =
         vec![Box::new(TaskSuccessRate::default()), Box::new(ResponseLatency::default())];

@@ -1,68 +1,81 @@
 use std::collections::VecDeque;
+use std::mem;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::event::{LlmCall, TaskFinished};
 use crate::{AgentEvent, Event, StateError, StateReader, StateWriter, Usd};
 
-/// A value for each task in progress, for a bounded number of tasks.
+/// A value for each task in progress, for a bounded number of tasks. Values of 8 bytes take at most 36 bytes a task.
 #[derive(Debug)]
 pub struct PerTask<T> {
     capacity: usize,
-    tasks: FxHashMap<u128, Numbered<T>>,
-    /// Numbers and keys by first event of the task. Those of ended tasks are skipped.
-    order: VecDeque<(u64, u128)>,
-    next: u64,
+    /// The tasks in the order of their first events, and some that have ended.
+    slots: VecDeque<Slot<T>>,
+    /// The number of the first slot; each slot's is one more than that of the one before.
+    first: u32,
+    /// The numbers of the tasks in progress, by key.
+    open: HashTable<u32>,
 }
 
-/// A value with the number of its task, which differs from that of an earlier task of the same name.
 #[derive(Debug)]
-struct Numbered<T> {
-    number: u64,
+struct Slot<T> {
+    /// The task's hash. Two halves, which need no alignment to 16 bytes.
+    key: [u64; 2],
     value: T,
+}
+
+impl<T> Slot<T> {
+    /// Returns the hash of the key, which is one itself.
+    fn hash(&self) -> u64 {
+        self.key[0]
+    }
 }
 
 impl<T: Default> PerTask<T> {
     /// Creates an empty table for `capacity` tasks.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), tasks: FxHashMap::default(), order: VecDeque::new(), next: 0 }
+        Self { capacity: capacity.max(1), slots: VecDeque::new(), first: 0, open: HashTable::new() }
     }
 
     /// Returns the value of the task of `event`, inserting a default if it has none, and the value of the oldest task
     /// if that was evicted to make room.
     pub fn entry(&mut self, event: &AgentEvent) -> (&mut T, Option<T>) {
-        let key = event.task_hash();
+        let key = halves(event.task_hash());
         let mut evicted = None;
-        if !self.tasks.contains_key(&key) {
-            if self.tasks.len() >= self.capacity {
-                evicted = self.evict_oldest();
+        let number = match self.number(key) {
+            Some(number) => number,
+            None => {
+                if self.open.len() >= self.capacity {
+                    evicted = self.evict_oldest();
+                }
+                self.insert(key, T::default())
             }
-            if self.order.len() >= 2 * self.capacity {
-                let tasks = &self.tasks;
-                self.order.retain(|(number, key)| tasks.get(key).is_some_and(|task| task.number == *number));
-            }
-            self.insert(key, T::default());
-        }
-        let task = self.tasks.entry(key).or_insert_with(|| Numbered { number: 0, value: T::default() });
-        (&mut task.value, evicted)
-    }
-
-    fn insert(&mut self, key: u128, value: T) {
-        self.order.push_back((self.next, key));
-        self.tasks.insert(key, Numbered { number: self.next, value });
-        self.next += 1;
+        };
+        let index = self.index(number);
+        (&mut self.slots[index].value, evicted)
     }
 
     /// Removes and returns the value of the task of `event`, which has ended.
     pub fn finish(&mut self, event: &AgentEvent) -> Option<T> {
-        if self.tasks.is_empty() { None } else { self.tasks.remove(&event.task_hash()).map(|task| task.value) }
+        if self.open.is_empty() {
+            return None;
+        }
+        let key = halves(event.task_hash());
+        let number = self.number(key)?;
+        let value = self.close(number, key);
+        if self.open.is_empty() {
+            self.first = self.first.wrapping_add(self.slots.len() as u32);
+            self.slots.clear();
+        }
+        Some(value)
     }
 
     /// Returns the values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.tasks.values().map(|task| &task.value)
+        self.open.iter().map(|number| &self.slots[self.index(*number)].value)
     }
 
     /// Saves the values, oldest task first.
@@ -70,11 +83,12 @@ impl<T: Default> PerTask<T> {
     where
         T: Serialize,
     {
-        let tasks = self.order.iter().filter_map(|(number, key)| {
-            let task = self.tasks.get(key).filter(|task| task.number == *number)?;
-            Some((key, &task.value))
-        });
-        state.put(&tasks.collect::<Vec<_>>());
+        let open = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(index, slot)| self.number(slot.key).is_some_and(|number| self.index(number) == *index));
+        state.put(&open.map(|(_, slot)| (whole(slot.key), &slot.value)).collect::<Vec<_>>());
     }
 
     /// Restores saved values.
@@ -82,27 +96,84 @@ impl<T: Default> PerTask<T> {
     where
         T: DeserializeOwned,
     {
-        for (key, kept) in state.take::<Vec<(u128, T)>>()? {
+        for (key, value) in state.take::<Vec<(u128, T)>>()? {
             // Version 0.1.0 has saved a task twice whose name had been used before.
-            if !self.tasks.contains_key(&key) {
-                self.insert(key, kept);
+            if self.number(halves(key)).is_none() {
+                self.insert(halves(key), value);
             }
-        }
-        while self.tasks.len() > self.capacity {
-            self.evict_oldest();
+            if self.open.len() > self.capacity {
+                self.evict_oldest();
+            }
         }
         Ok(())
     }
 
     /// Removes and returns the value of the oldest task.
     pub fn evict_oldest(&mut self) -> Option<T> {
-        while let Some((number, key)) = self.order.pop_front() {
-            if self.tasks.get(&key).is_some_and(|task| task.number == number) {
-                return self.tasks.remove(&key).map(|task| task.value);
+        while let Some(slot) = self.slots.pop_front() {
+            let number = self.first;
+            self.first = number.wrapping_add(1);
+            if let Ok(open) = self.open.find_entry(slot.hash(), |open| *open == number) {
+                open.remove();
+                return Some(slot.value);
             }
         }
         None
     }
+
+    /// Returns the number of a task in progress.
+    fn number(&self, key: [u64; 2]) -> Option<u32> {
+        self.open.find(key[0], |number| self.slots[self.index(*number)].key == key).copied()
+    }
+
+    fn index(&self, number: u32) -> usize {
+        number.wrapping_sub(self.first) as usize
+    }
+
+    /// Adds a task, and returns its number.
+    fn insert(&mut self, key: [u64; 2], value: T) -> u32 {
+        // Room for some that have ended, so that they are seldom removed.
+        let most = self.capacity + self.capacity / 16 + 1;
+        if self.slots.len() >= most {
+            self.remove_ended();
+        }
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact(self.slots.len().clamp(4, most.saturating_sub(self.slots.len()).max(4)));
+        }
+        let number = self.first.wrapping_add(self.slots.len() as u32);
+        self.slots.push_back(Slot { key, value });
+        let Self { slots, first, open, .. } = self;
+        open.insert_unique(key[0], number, |number| slots[number.wrapping_sub(*first) as usize].hash());
+        number
+    }
+
+    fn close(&mut self, number: u32, key: [u64; 2]) -> T {
+        if let Ok(open) = self.open.find_entry(key[0], |open| *open == number) {
+            open.remove();
+        }
+        let index = self.index(number);
+        mem::take(&mut self.slots[index].value)
+    }
+
+    /// Removes the slots of tasks that have ended.
+    fn remove_ended(&mut self) {
+        let (slots, open) = (mem::take(&mut self.slots), mem::take(&mut self.open));
+        let first = mem::take(&mut self.first);
+        for (index, slot) in slots.into_iter().enumerate() {
+            let number = first.wrapping_add(index as u32);
+            if open.find(slot.hash(), |open| *open == number).is_some() {
+                self.insert(slot.key, slot.value);
+            }
+        }
+    }
+}
+
+fn halves(key: u128) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
+}
+
+fn whole([low, high]: [u64; 2]) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
 }
 
 /// Computes the cost of tasks: a task's own cost if reported, otherwise the sum of its model calls; never both.
@@ -168,6 +239,8 @@ impl Default for TaskCosts {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Timestamp;
 
@@ -228,6 +301,41 @@ mod tests {
             *count += 1;
             assert_eq!(evicted.is_some(), task >= 2);
         }
-        assert!(tasks.order.len() <= 4);
+        assert!(tasks.slots.capacity() <= 4);
+    }
+
+    proptest! {
+        /// Compares the table with a list of tasks by age.
+        #[test]
+        fn the_table_agrees_with_a_list(steps in prop::collection::vec((0u8..40, 0u8..3), 0..400), capacity in 1usize..30) {
+            let (mut tasks, mut list) = (PerTask::<u32>::new(capacity), Vec::<(u8, u32)>::new());
+            for (name, step) in steps {
+                let event = call(&name.to_string(), 0);
+                let position = list.iter().position(|(known, _)| *known == name);
+                if step == 0 {
+                    let finished = position.map(|position| list.remove(position).1);
+                    prop_assert_eq!(tasks.finish(&event), finished);
+                    continue;
+                }
+                let evicted = (position.is_none() && list.len() == capacity).then(|| list.remove(0).1);
+                if position.is_none() {
+                    list.push((name, 0));
+                }
+                let value = &mut list.iter_mut().find(|(known, _)| *known == name).unwrap().1;
+                *value += 1;
+                let (counted, oldest) = tasks.entry(&event);
+                *counted += 1;
+                prop_assert_eq!((*counted, oldest), (*value, evicted));
+                let mut values: Vec<u32> = tasks.iter().copied().collect();
+                values.sort_unstable();
+                let mut expected: Vec<u32> = list.iter().map(|(_, value)| *value).collect();
+                let mut state = StateWriter::default();
+                tasks.save(&mut state);
+                let saved: Vec<(u128, u32)> = StateReader::new(&state.finish().unwrap()).take().unwrap();
+                prop_assert_eq!(saved.iter().map(|(_, value)| *value).collect::<Vec<_>>(), expected.clone());
+                expected.sort_unstable();
+                prop_assert_eq!(values, expected);
+            }
+        }
     }
 }

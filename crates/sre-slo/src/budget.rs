@@ -525,11 +525,11 @@ mod tests {
     }
 
     proptest! {
-        /// Once the short windows of all alerts are empty, nothing changes until the last event leaves the budget's window.
+        /// Nothing changes until the last event leaves the budget's window.
         #[test]
         fn silence_neither_raises_nor_resolves(
             events in prop::collection::vec((0u64..100_000, any::<bool>()), 1..60),
-            silence in prop::collection::vec(301u64..6 * 86_400, 2..5),
+            silence in prop::collection::vec(1u64..6 * 86_400, 2..5),
         ) {
             let config = BudgetConfig { total: Some(0.1), window: Window::WEEK, ..Default::default() };
             let (budget, _) = budget(config);
@@ -538,10 +538,11 @@ mod tests {
                 budget.record(START.saturating_add(Duration::from_secs(*second)), *good);
             }
             let alerts = |seconds: u64| budget.reading(last.saturating_add(Duration::from_secs(seconds))).alerts;
-            let first = alerts(silence[0]);
-            prop_assert!(first.iter().all(|alert| alert.judged_until.is_some()));
+            let first = alerts(0);
             for seconds in silence {
-                prop_assert_eq!(&alerts(seconds), &first, "after {} s", seconds);
+                let mut later = alerts(seconds);
+                later.iter_mut().for_each(|alert| alert.judged_until = None);
+                prop_assert_eq!(&later, &first, "after {} s", seconds);
             }
             prop_assert!(alerts(8 * 86_400).iter().all(|alert| !alert.firing), "it left the budget's window");
         }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use sre_core::{
-    AgentEvent, ComponentSnapshot, CompositeMethod, Counts, StateError, StateReader, StateWriter, Timestamp, Window,
+    AgentEvent, ComponentSnapshot, CompositeMethod, Counts, ExhaustionAction, StateError, StateReader, StateWriter,
+    Timestamp, Window,
 };
 
 use crate::evaluation::{BudgetReading, Observed, WindowCounts};
@@ -71,6 +72,11 @@ impl SloSpec {
         }
         if composite.objectives.is_empty() {
             return Err(InvalidSpec::new("composite.objectives", "an empty list", "at least one objective"));
+        }
+        let action = self.exhaustion_action();
+        if self.service().is_none() && matches!(action, ExhaustionAction::CircuitBreak | ExhaustionAction::Throttle) {
+            let expected = "alert or freeze_deployments, or the `service` of one agent, since it is over all agents";
+            return Err(InvalidSpec::new("error_budget_policy.exhaustion_action", action.to_string(), expected));
         }
         Ok(())
     }

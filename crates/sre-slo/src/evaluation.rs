@@ -81,24 +81,20 @@ pub(crate) trait WindowCounts {
     fn latest(&self, now: Timestamp) -> Option<Timestamp>;
 }
 
-/// Counts of the windows that end now, each summed once: alerts and reported burn rates share most of them.
+/// Counts of windows, each summed once: alerts and reported burn rates share most of them.
 struct SummedOnce<'a> {
     windows: &'a dyn WindowCounts,
-    now: Timestamp,
-    known: RefCell<Vec<(Window, Observed)>>,
+    known: RefCell<Vec<(Window, Timestamp, Observed)>>,
 }
 
 impl WindowCounts for SummedOnce<'_> {
     fn sum(&self, window: Window, end: Timestamp) -> Observed {
-        if end != self.now {
-            return self.windows.sum(window, end);
-        }
         let mut known = self.known.borrow_mut();
-        if let Some((_, observed)) = known.iter().find(|(summed, _)| *summed == window) {
+        if let Some((.., observed)) = known.iter().find(|(summed, until, _)| (*summed, *until) == (window, end)) {
             return observed.clone();
         }
         let observed = self.windows.sum(window, end);
-        known.push((window, observed.clone()));
+        known.push((window, end, observed.clone()));
         observed
     }
 
@@ -130,8 +126,8 @@ struct Judged {
 impl BudgetConfig {
     /// Evaluates the budget: `present` is its window or period, and `windows` has all others.
     pub(crate) fn reading(&self, present: &Observed, windows: &dyn WindowCounts, now: Timestamp) -> BudgetReading {
-        let known = RefCell::new(Vec::with_capacity(REPORTED.len() + 2));
-        let windows = &SummedOnce { windows, now, known };
+        let known = RefCell::new(Vec::with_capacity(2 * REPORTED.len()));
+        let windows = &SummedOnce { windows, known };
         let counts = present.counts;
         let in_window = present.error_ratio.zip(self.total).map(|(ratio, total)| {
             let expected = counts.total().max(self.expected_events.unwrap_or(0));
@@ -139,8 +135,9 @@ impl BudgetConfig {
         });
         let before = self.total.and(Some(self.consumed).filter(|before| *before > 0.0));
         let consumed = in_window.map(|consumed| consumed + self.consumed).or(before);
-        let judged: Vec<Judged> =
-            self.policy.thresholds.iter().map(|threshold| self.judge(threshold, counts, windows, now)).collect();
+        let end = self.end(windows, now);
+        let judge = |threshold| self.judge(threshold, counts, windows, (now, end));
+        let judged: Vec<Judged> = self.policy.thresholds.iter().map(judge).collect();
         let burn_rates: Vec<BurnRate> = REPORTED
             .iter()
             .map(|&window| {
@@ -164,28 +161,30 @@ impl BudgetConfig {
         Some(over_budget(observed.error_ratio?, self.total?))
     }
 
+    /// Returns the end of the windows that alerts are judged by: the last event in the budget's window, so that silence neither
+    /// raises nor resolves an alert. With `min_events` it is always `now`.
+    fn end(&self, windows: &dyn WindowCounts, now: Timestamp) -> Timestamp {
+        if self.min_events.is_some() {
+            return now;
+        }
+        let latest = windows.latest(now).filter(|latest| now.since(*latest) <= self.window.duration());
+        latest.map_or(now, |latest| latest.min(now))
+    }
+
     fn judge(
         &self,
         threshold: &BurnThreshold,
         in_window: Counts,
         windows: &dyn WindowCounts,
-        now: Timestamp,
+        (now, end): (Timestamp, Timestamp),
     ) -> Judged {
         let is_by_evidence = self.min_events.is_none();
         // What is older than the budget's window counts for nothing.
         let own = if is_by_evidence { threshold.window.min(self.window) } else { threshold.window };
         let short = threshold.short_window().min(own);
-        let mut end = now;
-        let mut recent = windows.sum(short, now);
-        let mut long = (own, windows.sum(own, now));
+        let recent = windows.sum(short, end);
+        let mut long = (own, windows.sum(own, end));
         if is_by_evidence {
-            if recent.counts.total() == 0
-                && let Some(latest) = windows.latest(now).filter(|latest| now.since(*latest) <= self.window.duration())
-            {
-                end = latest.min(now);
-                recent = windows.sum(short, end);
-                long.1 = windows.sum(own, end);
-            }
             let longer = LOW_TRAFFIC.into_iter().filter(|window| own < *window && *window <= self.window);
             for window in longer {
                 if long.1.counts.total() >= ENOUGH {
@@ -202,9 +201,10 @@ impl BudgetConfig {
             Some(least) => in_window.total() >= least,
             None => self.has_evidence(&long, threshold.rate),
         };
+        let is_silent = now.since(end) >= short.duration();
         let mut alert = BurnAlert::new(threshold.severity, threshold.rate, threshold.window, threshold.short_window());
         alert.firing = is_reached && has_evidence();
-        (alert.judged_window, alert.judged_until) = (Some(window), (end < now).then_some(end));
+        (alert.judged_window, alert.judged_until) = (Some(window), is_silent.then_some(end));
         (alert.rate, alert.good, alert.bad) = (rate, long.counts.good, long.counts.bad);
         Judged { alert, is_reached }
     }

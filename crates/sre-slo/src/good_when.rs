@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use sre_core::{AgentEvent, EventKind, Usd};
+use sre_core::{AgentEvent, EventKind, Sli, Usd};
 
 /// Selects the events that an objective counts, and defines when one is good: when all given conditions hold.
 ///
@@ -26,10 +26,13 @@ impl Default for GoodWhen {
 }
 
 impl GoodWhen {
-    /// Returns whether it selects the events of a kind, and those are good that succeeded.
-    pub(crate) fn counts_outcomes_of(&self, kind: EventKind) -> bool {
+    /// Returns whether the samples of `indicator` are the events that this selects, and those are good that succeeded.
+    pub(crate) fn counts_samples_of(&self, indicator: &dyn Sli) -> bool {
         let Self { event, success, max_duration_ms, max_cost_usd } = self;
-        *event == kind && *success != Some(false) && max_duration_ms.is_none() && max_cost_usd.is_none()
+        indicator.counts_outcomes_of() == Some(*event)
+            && *success != Some(false)
+            && max_duration_ms.is_none()
+            && max_cost_usd.is_none()
     }
 
     /// Returns whether `event` is good; `None` if it does not count. `cost` is the cost of the task that ended, if known.

@@ -37,11 +37,9 @@ impl MissPolicy {
             let min_samples = config.min_events.unwrap_or(0).max(ENOUGH);
             return Self::Mean(MeanTest { significance: config.significance, min_samples });
         };
-        let counts_the_same = good_when
-            .zip(indicator.counts_outcomes_of())
-            .is_some_and(|(good_when, kind)| good_when.counts_outcomes_of(kind));
         // Time slices are good although some of their events failed.
-        let counts_the_same = counts_the_same && config.time_slices.is_none();
+        let counts_the_same =
+            config.time_slices.is_none() && good_when.is_some_and(|good_when| good_when.counts_samples_of(indicator));
         if counts_the_same && config.total.is_some_and(|objective| objective <= total) {
             return Self::Shared;
         }
@@ -137,12 +135,16 @@ impl WindowCounts for IndicatorCounts<'_> {
         self.indicator.counts(window, end).unwrap_or_default().into()
     }
 
-    /// Searches for the shortest window that holds a sample.
+    /// Searches for the shortest window that holds a sample, from short ones on, since most indicators have recent samples.
     fn latest(&self, now: Timestamp) -> Option<Timestamp> {
         let holds = |age: Duration| Window::try_from(age).is_ok_and(|window| self.sum(window, now).counts.total() > 0);
-        let (mut empty, mut held) = (Duration::ZERO, self.longest.duration());
-        if !holds(held) {
-            return None;
+        let longest = self.longest.duration();
+        let (mut empty, mut held) = (Duration::ZERO, Duration::from_secs(1).min(longest));
+        while !holds(held) {
+            if held == longest {
+                return None;
+            }
+            (empty, held) = (held, (2 * held).min(longest));
         }
         while held - empty > Duration::from_secs(1) {
             let middle = empty + (held - empty) / 2;

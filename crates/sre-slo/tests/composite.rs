@@ -210,6 +210,10 @@ fn an_impossible_composite_is_refused() {
             "`target`: found `target` beside",
         ),
         ("name: all\ntarget: 0.9\ngood_when: {}\ncomposite: {objectives: [{name: fast}]}", "`good_when`: found"),
+        (
+            "name: all\ntarget: 0.9\ncomposite: {objectives: [{name: fast}]}\nerror_budget_policy: {exhaustion_action: throttle}",
+            "found throttle, expected alert or freeze_deployments, or the `service` of one agent",
+        ),
     ] {
         let error =
             parse(&format!("{PARTS}{composite}\n"), "slos.yaml", &SliRegistry::default()).unwrap_err().to_string();

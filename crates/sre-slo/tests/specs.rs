@@ -152,16 +152,19 @@ labels: {tier: silver}
 }
 
 #[test]
-fn the_budget_comes_from_the_strictest_ratio_or_the_target() {
+fn the_budget_comes_from_the_target_or_the_strictest_ratio_of_its_own_events() {
     let total = |yaml: &str| {
         let spec = read(yaml).unwrap().remove(0);
         Slo::from_spec(&spec, "a", &SliRegistry::default()).unwrap().budget().config().total
     };
     assert_eq!(
         total("name: x\nindicators: [{type: task_success_rate, target: 0.9}, {type: policy_compliance, target: 0.99}]"),
-        Some(0.01)
+        Some(0.1),
+        "policy checks are no tasks"
     );
-    assert_eq!(total("name: x\ntarget: 0.9\nindicators: [{type: response_latency}]"), Some(0.1));
+    assert_eq!(total("name: x\nindicators: [{type: policy_compliance, target: 0.99}]"), Some(0.01));
+    assert_eq!(total("name: x\ntarget: 0.9\nindicators: [{type: task_success_rate, target: 0.99}]"), Some(0.1));
+    assert_eq!(total("name: x\ntarget: 0.9\nindicators: [{type: tool_call_accuracy}]"), Some(0.1));
     assert_eq!(total("name: x\nindicators: [{type: response_latency}, {type: cost_per_task}]"), None);
     assert_eq!(
         total("name: x\ntarget: 0.9\nindicators: [{type: task_success_rate}]"),

@@ -7,7 +7,7 @@ use super::indicator::Indicator;
 use crate::budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 use crate::composite::{Component, Composite};
 use crate::registry::{IndicatorError, SliRegistry};
-use crate::{InvalidSpec, SloSpec};
+use crate::{GoodWhen, InvalidSpec, SloSpec};
 
 /// An error from creating an objective.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,8 @@ impl Slo {
         let slis: Result<Vec<_>, _> =
             own.iter().map(|indicator| registry.create(&indicator.for_slo(spec.target))).collect();
         let slis = slis.map_err(|source| BuildError::Indicator { slo: spec.name.clone(), source })?;
-        let config = spec.budget_config(strictest_budget(&slis));
+        let good_when = spec.good_when.clone().unwrap_or_default();
+        let config = spec.budget_config(strictest_budget(&slis, &good_when));
         let budget_error = |source| BuildError::Budget { slo: spec.name.clone(), source };
         let mut not_evaluable: Vec<String> = foreign.iter().map(|indicator| indicator.external_name()).collect();
         not_evaluable.extend(spec.openslo.as_ref().and_then(crate::OpenSloOrigin::not_evaluable));
@@ -109,7 +110,7 @@ impl Slo {
             .with_description(spec.description.clone().unwrap_or_default())
             .with_labels(spec.labels.clone())
             .with_budget(ErrorBudget::new(config).map_err(budget_error)?)
-            .with_good_when(spec.good_when.clone().unwrap_or_default());
+            .with_good_when(good_when);
         let named = own.iter().map(|indicator| (indicator.name.clone(), indicator.informational));
         slo.indicators = Indicator::of_objective(
             slis.into_iter().zip(named).map(|(sli, (name, informational))| (sli, name, informational)),
@@ -122,9 +123,14 @@ impl Slo {
     }
 }
 
-/// Returns the smallest budget among the ratio indicators. Other indicators do not define the objective's.
-pub(super) fn strictest_budget(indicators: &[Box<dyn Sli>]) -> Option<f64> {
-    let specs = indicators.iter().map(|indicator| indicator.spec());
-    let ratios = specs.filter(|spec| spec.unit == Unit::Ratio && spec.percentile.is_none());
-    ratios.filter_map(SliSpec::error_budget).min_by(f64::total_cmp)
+/// Returns the smallest budget among the ratio indicators that count the objective's own events or, without any, among all ratio
+/// indicators. Other indicators do not define the objective's.
+pub(super) fn strictest_budget(indicators: &[Box<dyn Sli>], good_when: &GoodWhen) -> Option<f64> {
+    let is_ratio = |spec: &SliSpec| spec.unit == Unit::Ratio && spec.percentile.is_none();
+    let ratios = || indicators.iter().filter(|indicator| is_ratio(indicator.spec()));
+    let counts_own = |indicator: &&Box<dyn Sli>| good_when.counts_samples_of(&***indicator);
+    let strictest = |ratios: &mut dyn Iterator<Item = &Box<dyn Sli>>| {
+        ratios.filter_map(|indicator| indicator.spec().error_budget()).min_by(f64::total_cmp)
+    };
+    strictest(&mut ratios().filter(counts_own)).or_else(|| strictest(&mut ratios()))
 }

@@ -51,14 +51,17 @@ const COVERED_FROM: Window = Window::minutes(1);
 const COVERED_TO: Window = Window::days(31);
 
 impl Slo {
-    /// Creates an objective whose budget comes from the strictest ratio target among `indicators`: `1 - target`, or the target
-    /// itself if lower is better. Without a ratio indicator there is no budget.
+    /// Creates an objective whose budget comes from the strictest ratio target among the `indicators` that count its own events, such
+    /// as a `TaskSuccessRate`, or else among all: `1 - target`, or the target itself if lower is better. Without a ratio indicator
+    /// there is no budget.
     ///
     /// # Errors
     ///
     /// Returns an error if the target leaves no valid budget.
     pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
-        let budget = ErrorBudget::new(BudgetConfig { total: strictest_budget(&indicators), ..Default::default() })?;
+        let good_when = GoodWhen::default();
+        let total = strictest_budget(&indicators, &good_when);
+        let budget = ErrorBudget::new(BudgetConfig { total, ..Default::default() })?;
         let unnamed = indicators.into_iter().map(|sli| (sli, None, false));
         let slo = Self {
             name: name.into(),
@@ -68,7 +71,7 @@ impl Slo {
             indicators: Indicator::of_objective(unnamed),
             not_evaluable: Vec::new(),
             budget,
-            good_when: Some(GoodWhen::default()),
+            good_when: Some(good_when),
             costs: None,
             composite: None,
             transition: Mutex::default(),

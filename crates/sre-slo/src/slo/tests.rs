@@ -22,8 +22,10 @@ fn the_budget_comes_from_the_strictest_ratio_and_never_from_a_latency_or_a_cost(
     );
     assert_eq!(
         budget(vec![Box::new(TaskSuccessRate::new(0.9).unwrap()), Box::new(HallucinationRate::new(0.02).unwrap())]),
-        Some(0.02)
+        Some(0.1),
+        "other samples have a budget of their own"
     );
+    assert_eq!(budget(vec![Box::new(HallucinationRate::new(0.02).unwrap())]), Some(0.02));
     assert_eq!(budget(vec![Box::new(ResponseLatency::default()), Box::new(CostPerTask::default())]), None);
 }
 

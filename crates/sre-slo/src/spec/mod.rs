@@ -144,7 +144,7 @@ impl SloSpec {
         self.error_budget_policy.as_ref().and_then(|policy| policy.exhaustion_action).unwrap_or_default()
     }
 
-    /// Returns the configuration of the error budget. Its total is `indicator_budget`, or else `1 - target`.
+    /// Returns the configuration of the error budget. Its total is `1 - target`, or else `indicator_budget`.
     pub(crate) fn budget_config(&self, indicator_budget: Option<f64>) -> BudgetConfig {
         let policy = self.error_budget_policy.clone().unwrap_or_default();
         let named = policy.policy.as_deref().and_then(BurnPolicy::named);
@@ -152,7 +152,7 @@ impl SloSpec {
         let calendar = self.calendar.as_ref().and_then(|calendar| Calendar::try_from(calendar).ok());
         let default = BudgetConfig::default();
         BudgetConfig {
-            total: indicator_budget.or(self.target.map(SloTarget::budget)),
+            total: self.target.map(SloTarget::budget).or(indicator_budget),
             window: self.window.or(calendar.as_ref().map(Calendar::nominal_window)).unwrap_or(Window::MONTH),
             calendar,
             time_slices: self.time_slices,
