@@ -181,9 +181,10 @@ pub enum CostAlertKind {
     /// throttled it recovered.
     #[serde(rename = "freed")]
     Unblocked,
-    /// More than the limit is spent: an actual cost was above its estimate, or was recorded without a check.
+    /// More than the limit is spent: an actual cost was above its estimate, or was recorded without a check. Sent at first, when the
+    /// excess reaches a tenth of the limit, and each time it has doubled.
     Exceeded {
-        /// The excess that was not reported before.
+        /// By how much.
         excess_usd: Usd,
     },
     /// A task has cost more than the limit per task.

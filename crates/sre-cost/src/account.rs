@@ -1,6 +1,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
+use smol_str::SmolStr;
 use sre_core::{Clock, CostAlertKind, Timestamp, Usd};
 
 use crate::agent_budget::AgentBudgetState;
@@ -17,16 +18,25 @@ pub(crate) struct Account {
     pub(crate) details: Box<Details>,
 }
 
-/// An account in two cache lines: with many agents the time of a charge is that of the lines that it reads from memory.
+/// An agent's name and account in two cache lines: with many agents the time of a charge is that of the lines that it reads
+/// from memory.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct AccountCell(Mutex<Account>);
+pub(crate) struct AccountCell {
+    name: SmolStr,
+    account: Mutex<Account>,
+}
 
 const _: () = assert!(size_of::<AccountCell>() == 128);
 
 impl AccountCell {
-    pub(crate) fn new(account: Account) -> Self {
-        Self(Mutex::new(account))
+    pub(crate) fn new(name: &str, account: Account) -> Self {
+        Self { name: name.into(), account: Mutex::new(account) }
+    }
+
+    #[inline]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -34,7 +44,7 @@ impl Deref for AccountCell {
     type Target = Mutex<Account>;
 
     fn deref(&self) -> &Mutex<Account> {
-        &self.0
+        &self.account
     }
 }
 
@@ -71,7 +81,7 @@ impl Account {
     /// Moves the agent to another team, whose limits apply from now on.
     pub(crate) fn set_team(&mut self, limits: &Limits, agent: &str, team: &str, clock: &Arc<dyn Clock>) {
         let mut overall = AgentBudgetState::overall(limits, agent, Some(team));
-        overall.budget.reserved = self.overall.budget.reserved;
+        overall.budget.add_reserved(self.overall.budget.reserved());
         overall.restore(self.overall.budget.spent, limits, clock);
         if !self.details.throttled_by.is_empty() {
             overall.throttle(limits, clock);
@@ -160,9 +170,9 @@ impl Account {
     }
 
     fn add_reserved(&mut self, model: Option<u32>, amount: i64) {
-        self.overall.budget.reserved += amount;
+        self.overall.budget.add_reserved(amount);
         let on_model = self.details.on_models.iter_mut().find(|(known, _)| Some(*known) == model);
-        on_model.into_iter().for_each(|(_, state)| state.budget.reserved += amount);
+        on_model.into_iter().for_each(|(_, state)| state.budget.add_reserved(amount));
     }
 
     /// Returns the ids of the reservations that have expired.
@@ -180,7 +190,7 @@ impl Account {
     pub(crate) fn assess(&mut self, cost: Usd, now: Timestamp) -> Deviation {
         let usual = &mut self.details.usual;
         let anomaly = self.anomalies.is_anomaly(cost).then(|| Box::new(self.anomalies.alert(cost, usual)));
-        let is_runaway = self.anomalies.add(cost, now, self.overall.budget.limit, usual);
+        let is_runaway = self.anomalies.add(cost, now, || self.overall.budget.limit(), usual);
         Deviation { anomaly, is_runaway }
     }
 

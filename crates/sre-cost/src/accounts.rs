@@ -4,13 +4,12 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use rustc_hash::FxHasher;
-use smol_str::SmolStr;
 
 use crate::account::AccountCell;
 
-/// Accounts by agent name. Short names are stored in the table itself, so that a lookup is a single memory access.
+/// Accounts by agent name. The table holds pointers alone, so that it stays in a cache with many agents; names are beside the accounts.
 #[derive(Default)]
-pub(crate) struct Accounts(HashTable<(SmolStr, SharedAccount)>);
+pub(crate) struct Accounts(HashTable<SharedAccount>);
 
 pub(crate) type SharedAccount = Arc<AccountCell>;
 
@@ -40,7 +39,7 @@ impl<'a> AgentKey<'a> {
 impl Accounts {
     #[inline]
     pub(crate) fn get(&self, key: AgentKey<'_>) -> Option<&SharedAccount> {
-        self.0.find(key.hash, |(known, _)| known == key.name).map(|(_, account)| account)
+        self.0.find(key.hash, |account| account.name() == key.name)
     }
 
     /// Returns the account, inserted from `make` if absent; `None` if `make` returns none.
@@ -50,10 +49,9 @@ impl Accounts {
         key: AgentKey<'_>,
         make: impl FnOnce() -> Option<SharedAccount>,
     ) -> Option<&SharedAccount> {
-        let is_match = |(known, _): &(SmolStr, SharedAccount)| known == key.name;
-        match self.0.entry(key.hash, is_match, |(known, _)| hash_of(known)) {
-            Entry::Occupied(entry) => Some(&entry.into_mut().1),
-            Entry::Vacant(entry) => Some(&entry.insert((key.name.into(), make()?)).into_mut().1),
+        match self.0.entry(key.hash, |account| account.name() == key.name, |account| hash_of(account.name())) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => Some(entry.insert(make()?).into_mut()),
         }
     }
 
@@ -65,12 +63,12 @@ impl Accounts {
         self.0.clear();
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &SharedAccount)> {
-        self.0.iter().map(|(name, account)| (name.as_str(), account))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &SharedAccount> {
+        self.0.iter()
     }
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&SharedAccount) -> bool) {
-        self.0.retain(|(_, account)| keep(account));
+        self.0.retain(|account| keep(account));
     }
 }
 

@@ -15,8 +15,6 @@ pub(crate) struct AgentBudgetState {
     pub(crate) status: CostStatus,
     /// The status by what is spent alone; `status` is worse where something else throttles the agent.
     spending_status: CostStatus,
-    /// Boxed because it is rarely set.
-    limiter: Option<Box<RateLimiter>>,
 }
 
 impl AgentBudgetState {
@@ -47,13 +45,12 @@ impl AgentBudgetState {
             per_task: usd(|scope| scope.per_task).unwrap_or(per_task),
             status: CostStatus::Ok,
             spending_status: CostStatus::Ok,
-            limiter: None,
         }
     }
 
     /// Returns whether there is a daily limit.
     pub(crate) fn is_limited(&self) -> bool {
-        self.budget.limit < MAX_AMOUNT.nanos()
+        self.budget.limit() < MAX_AMOUNT.nanos()
     }
 
     /// Applies spending from before a restart. Its alerts were sent then.
@@ -64,7 +61,7 @@ impl AgentBudgetState {
 
     /// Starts a new day. Returns whether the agent was throttled or blocked until now.
     pub(crate) fn start_day(&mut self) -> bool {
-        self.limiter = None;
+        self.budget.details.limiter = None;
         self.spending_status = CostStatus::Ok;
         self.budget.start_period();
         std::mem::take(&mut self.status) != CostStatus::Ok
@@ -76,7 +73,7 @@ impl AgentBudgetState {
             return false;
         }
         self.status = CostStatus::Throttled;
-        self.limiter = RateLimiter::new(limits.throttle_every, NonZeroU32::MIN, clock.clone()).map(Box::new);
+        self.budget.details.limiter = RateLimiter::new(limits.throttle_every, NonZeroU32::MIN, clock.clone());
         true
     }
 
@@ -86,7 +83,7 @@ impl AgentBudgetState {
             return false;
         }
         self.status = CostStatus::Ok;
-        self.limiter = None;
+        self.budget.details.limiter = None;
         true
     }
 
@@ -111,13 +108,18 @@ impl AgentBudgetState {
     /// Returns an error if the agent is blocked or throttled. Success consumes a throttled agent's rate-limit token.
     #[inline]
     pub(crate) fn try_start(&self, scope: impl FnOnce() -> CostScope) -> Result<(), Denied> {
-        match (self.status, &self.limiter) {
-            (CostStatus::Killed, _) => Err(Denied::Killed { scope: scope() }),
-            (CostStatus::Throttled, Some(limiter)) => {
-                limiter.check().map_err(|retry_after| Denied::Throttled { scope: scope(), retry_after })
-            }
+        match self.status {
+            CostStatus::Killed => Err(Denied::Killed { scope: scope() }),
+            CostStatus::Throttled => self.take_token(scope),
             _ => Ok(()),
         }
+    }
+
+    #[cold]
+    fn take_token(&self, scope: impl FnOnce() -> CostScope) -> Result<(), Denied> {
+        let limiter = self.budget.details.limiter.as_ref();
+        let taken = limiter.map_or(Ok(()), RateLimiter::check);
+        taken.map_err(|retry_after| Denied::Throttled { scope: scope(), retry_after })
     }
 
     fn apply(&mut self, crossed: &[Threshold], limits: &Limits, clock: &Arc<dyn Clock>) -> Vec<CostAlertKind> {

@@ -19,9 +19,8 @@ use sre_core::{CostAlertKind, Timestamp, Usd};
 pub(crate) struct AnomalyDetector {
     /// A cost above this is an anomaly, in nano-dollars; `i64::MAX` while too little is known.
     max_cost: i64,
-    /// Spending more than this in the minute is a runaway, in nano-dollars; `i64::MAX` once it was reported.
-    max_in_minute: i64,
-    spent_in_minute: i64,
+    /// Spending more than this in the rest of the minute is a runaway, in nano-dollars.
+    left_in_minute: i64,
     /// Minutes since the Unix epoch.
     minute: u32,
     /// The number of costs; from 2 × `SIZE` it continues at `SIZE`.
@@ -37,6 +36,8 @@ pub(crate) struct UsualCosts {
     costs: [f32; SIZE],
     minutes: [f32; MINUTES],
     minute_count: u32,
+    /// Spending more than this in the current minute is a runaway, in nano-dollars; `i64::MAX` once it was reported.
+    max_in_minute: i64,
     /// The largest cost of the current period, and of the one before.
     largest: [f32; 2],
     /// The number of the current period since the Unix epoch.
@@ -75,14 +76,14 @@ const RUNAWAY_DIVISOR: i64 = 200;
 
 impl Default for AnomalyDetector {
     fn default() -> Self {
-        let (max_cost, max_in_minute) = (i64::MAX, i64::MAX);
-        Self { max_cost, max_in_minute, spent_in_minute: 0, minute: 0, count: 0, newest: [0.0; BATCH] }
+        Self { max_cost: i64::MAX, left_in_minute: i64::MAX, minute: 0, count: 0, newest: [0.0; BATCH] }
     }
 }
 
 impl Default for UsualCosts {
     fn default() -> Self {
-        Self { costs: [0.0; SIZE], minutes: [0.0; MINUTES], minute_count: 0, largest: [0.0; 2], period: 0, since: None }
+        let (costs, minutes, largest) = ([0.0; SIZE], [0.0; MINUTES], [0.0; 2]);
+        Self { costs, minutes, minute_count: 0, max_in_minute: i64::MAX, largest, period: 0, since: None }
     }
 }
 
@@ -102,7 +103,13 @@ impl AnomalyDetector {
 
     /// Adds a cost. Returns true once in a minute that is a runaway; `daily_limit` is in nano-dollars.
     #[inline]
-    pub(crate) fn add(&mut self, cost: Usd, now: Timestamp, daily_limit: i64, usual: &mut UsualCosts) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        cost: Usd,
+        now: Timestamp,
+        daily_limit: impl FnOnce() -> i64,
+        usual: &mut UsualCosts,
+    ) -> bool {
         let minute = (now.as_nanos() / MINUTE) as u32;
         self.newest[usize::from(self.count) % BATCH] = cost.as_dollars() as f32;
         self.count += 1;
@@ -114,20 +121,28 @@ impl AnomalyDetector {
             self.add_batch(minute, usual);
         }
         if minute > self.minute {
-            self.start_minute(minute, daily_limit, usual);
+            self.start_minute(minute, daily_limit(), usual);
         }
-        self.spent_in_minute = self.spent_in_minute.saturating_add(cost.nanos());
-        let is_runaway = self.spent_in_minute > self.max_in_minute;
-        if is_runaway {
-            self.max_in_minute = i64::MAX;
-        }
-        is_runaway
+        self.left_in_minute = self.left_in_minute.saturating_sub(cost.nanos());
+        self.left_in_minute < 0 && self.report_runaway(usual)
+    }
+
+    /// Lets the rest of the minute pass without another report.
+    #[cold]
+    fn report_runaway(&mut self, usual: &mut UsualCosts) -> bool {
+        self.left_in_minute = i64::MAX - self.spent_in_minute(usual);
+        usual.max_in_minute = i64::MAX;
+        true
+    }
+
+    fn spent_in_minute(&self, usual: &UsualCosts) -> i64 {
+        usual.max_in_minute.saturating_sub(self.left_in_minute)
     }
 
     /// Returns the alert for the current minute.
     pub(crate) fn runaway_alert(&self, usual: &UsualCosts) -> CostAlertKind {
-        let (spent, usual) = (Usd::from_nanos(self.spent_in_minute), rounded(usual.median_minute()));
-        CostAlertKind::Runaway { minute_usd: spent, usual_usd: usual }
+        let minute_usd = Usd::from_nanos(self.spent_in_minute(usual));
+        CostAlertKind::Runaway { minute_usd, usual_usd: rounded(usual.median_minute()) }
     }
 
     #[cold]
@@ -155,15 +170,16 @@ impl AnomalyDetector {
 
     #[cold]
     fn start_minute(&mut self, minute: u32, daily_limit: i64, usual: &mut UsualCosts) {
-        if self.spent_in_minute > 0 {
-            usual.add_minute(Usd::from_nanos(self.spent_in_minute));
+        let spent = self.spent_in_minute(usual);
+        if spent > 0 {
+            usual.add_minute(Usd::from_nanos(spent));
         }
-        (self.minute, self.spent_in_minute) = (minute, 0);
-        self.max_in_minute = if usual.minute_count < MIN_MINUTES {
+        usual.max_in_minute = if usual.minute_count < MIN_MINUTES {
             i64::MAX
         } else {
             ((usual.median_minute() * RUNAWAY_FACTOR * 1e9) as i64).max(daily_limit / RUNAWAY_DIVISOR)
         };
+        (self.minute, self.left_in_minute) = (minute, usual.max_in_minute);
     }
 }
 
@@ -255,7 +271,7 @@ mod tests {
 
     /// Adds a cost at the minute of that number.
     fn add(detector: &mut AnomalyDetector, usual: &mut UsualCosts, cost: Usd, minute: i64) {
-        detector.add(cost, Timestamp::from_secs(60 * minute), i64::MAX, usual);
+        detector.add(cost, Timestamp::from_secs(60 * minute), || i64::MAX, usual);
     }
 
     proptest! {
@@ -331,22 +347,22 @@ mod tests {
         let at = |minute: i64| Timestamp::from_secs(minute * 60);
         for minute in 1..=20 {
             for _ in 0..4 {
-                assert!(!detector.add(usd(0.05), at(minute * 3), daily, &mut usual));
+                assert!(!detector.add(usd(0.05), at(minute * 3), || daily, &mut usual));
             }
         }
         let mut alerts = Vec::new();
         for _ in 0..200 {
-            if detector.add(usd(0.05), at(100), daily, &mut usual) {
+            if detector.add(usd(0.05), at(100), || daily, &mut usual) {
                 alerts.push(detector.runaway_alert(&usual));
             }
         }
         let [CostAlertKind::Runaway { minute_usd, usual_usd }] = &alerts[..] else { panic!("{alerts:?}") };
         assert_eq!((minute_usd.to_string(), usual_usd.to_string()), ("2.05".to_owned(), "0.2".to_owned()));
         // It is reported again in each minute, until it has become usual.
-        let mut is_reported = |minute| (0..200).any(|_| detector.add(usd(0.05), at(minute), daily, &mut usual));
+        let mut is_reported = |minute| (0..200).any(|_| detector.add(usd(0.05), at(minute), || daily, &mut usual));
         let reported = (101..140).filter(|minute| is_reported(*minute)).count();
         assert!((10..=15).contains(&reported), "{reported}");
         // Without history, only the limits apply.
-        assert!(!AnomalyDetector::default().add(usd(50.0), at(1), daily, &mut UsualCosts::default()));
+        assert!(!AnomalyDetector::default().add(usd(50.0), at(1), || daily, &mut UsualCosts::default()));
     }
 }

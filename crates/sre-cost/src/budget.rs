@@ -1,4 +1,4 @@
-use sre_core::{CostAlert, CostAlertKind, CostScope, Timestamp, Usd};
+use sre_core::{CostAlert, CostAlertKind, CostScope, RateLimiter, Timestamp, Usd};
 
 /// A limit on spending in a period, and what counts toward it.
 ///
@@ -6,23 +6,26 @@ use sre_core::{CostAlert, CostAlertKind, CostScope, Timestamp, Usd};
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) spent: i64,
-    pub(crate) reserved: i64,
-    pub(crate) limit: i64,
+    /// The limit less what is reserved: what may be spent without a reservation.
+    unreserved: i64,
     /// The amount of the next threshold; `i64::MAX` after the last one.
     pub(crate) next_threshold: i64,
     /// Rarely read fields. Boxed, so that a charge touches fewer cache lines.
-    details: Box<BudgetDetails>,
+    pub(crate) details: Box<BudgetDetails>,
 }
 
 #[derive(Debug)]
-struct BudgetDetails {
+pub(crate) struct BudgetDetails {
+    limit: i64,
     next_index: usize,
     /// Ascending by amount.
     thresholds: Box<[Threshold]>,
-    /// The part of the excess over the limit that was already reported.
+    /// The excess over the limit that was last reported.
     reported_excess: i64,
     /// When the first amount of the period was spent.
     first_spent_at: Timestamp,
+    /// Delays the calls of an agent while it is throttled.
+    pub(crate) limiter: Option<RateLimiter>,
 }
 
 /// A spent amount that triggers an action, once per period.
@@ -56,12 +59,14 @@ impl Budget {
         let mut thresholds: Vec<Threshold> = thresholds.into_iter().map(threshold).collect();
         thresholds.sort_by_key(|threshold| threshold.amount);
         let details = BudgetDetails {
+            limit,
             next_index: 0,
             thresholds: thresholds.into(),
             reported_excess: 0,
             first_spent_at: Timestamp::default(),
+            limiter: None,
         };
-        let mut budget = Self { spent: 0, reserved: 0, limit, next_threshold: 0, details: Box::new(details) };
+        let mut budget = Self { spent: 0, unreserved: limit, next_threshold: 0, details: Box::new(details) };
         budget.update_next_threshold();
         budget
     }
@@ -74,16 +79,31 @@ impl Budget {
         self.update_next_threshold();
     }
 
-    pub(crate) fn fits(&self, amount: i64) -> bool {
-        self.used().saturating_add(amount) <= self.limit
+    pub(crate) fn limit(&self) -> i64 {
+        self.details.limit
     }
 
-    pub(crate) fn used(&self) -> i64 {
-        self.spent.saturating_add(self.reserved)
+    pub(crate) fn reserved(&self) -> i64 {
+        self.details.limit - self.unreserved
+    }
+
+    /// Adds to what is reserved; a negative amount releases.
+    pub(crate) fn add_reserved(&mut self, amount: i64) {
+        self.unreserved -= amount;
+    }
+
+    #[inline]
+    pub(crate) fn fits(&self, amount: i64) -> bool {
+        self.spent.saturating_add(amount) <= self.unreserved
+    }
+
+    /// Returns what is neither spent nor reserved; negative beyond the limit.
+    pub(crate) fn rest(&self) -> i64 {
+        self.unreserved.saturating_sub(self.spent)
     }
 
     pub(crate) fn left(&self) -> Usd {
-        Usd::from_nanos(self.limit.saturating_sub(self.used()).max(0))
+        Usd::from_nanos(self.rest().max(0))
     }
 
     /// Adds to what was spent. Returns the thresholds that this crosses.
@@ -106,20 +126,25 @@ impl Budget {
 
     #[inline]
     pub(crate) fn is_exceeded(&self) -> bool {
-        self.used() > self.limit
+        self.spent > self.unreserved
     }
 
-    /// Returns an alert for the excess over the limit that was not reported yet.
+    /// Returns an alert for an excess over the limit: once at first, then when it reaches a tenth of the limit, and each time it has
+    /// doubled, so that an agent that goes on spending sends a handful.
     pub(crate) fn new_excess(&mut self) -> Option<CostAlertKind> {
-        let excess = self.used().saturating_sub(self.limit).saturating_sub(self.details.reported_excess);
-        (excess > 0).then(|| {
-            self.details.reported_excess += excess;
+        let excess = self.spent.saturating_sub(self.unreserved);
+        let next = match self.details.reported_excess {
+            0 => 1,
+            reported => reported.saturating_mul(2).max(self.limit() / 10),
+        };
+        (excess >= next).then(|| {
+            self.details.reported_excess = excess;
             CostAlertKind::Exceeded { excess_usd: Usd::from_nanos(excess) }
         })
     }
 
     pub(crate) fn alert(&self, scope: CostScope, kind: CostAlertKind, at: Timestamp) -> CostAlert {
-        let [spent_usd, limit_usd] = [self.spent, self.limit].map(Usd::from_nanos);
+        let [spent_usd, limit_usd] = [self.spent, self.limit()].map(Usd::from_nanos);
         CostAlert::new(at, scope, spent_usd, limit_usd, kind)
     }
 
@@ -130,7 +155,7 @@ impl Budget {
             return None;
         }
         let rate = self.spent as f64 / now.since(self.details.first_spent_at).as_secs_f64().max(MIN_SECONDS);
-        let seconds = (self.limit - self.spent).max(0) as f64 / rate;
+        let seconds = (self.limit() - self.spent).max(0) as f64 / rate;
         let at = now.saturating_add(std::time::Duration::try_from_secs_f64(seconds).ok()?);
         (at < end).then_some(at)
     }
@@ -176,6 +201,22 @@ mod tests {
         assert_eq!(spend(35_000_000_000), [ThresholdAction::Alert(0.85)]);
         budget.start_period();
         assert_eq!(budget.spend(99_000_000_000, now).len(), 2);
+    }
+
+    #[test]
+    fn an_excess_is_reported_again_when_it_is_a_tenth_of_the_limit_and_each_time_it_has_doubled() {
+        let mut budget = Budget::new("10".parse().unwrap(), []);
+        let mut reported = Vec::new();
+        for _ in 0..1_000 {
+            budget.spend(100_000_000, Timestamp::from_secs(1));
+            if let Some(CostAlertKind::Exceeded { excess_usd }) = budget.new_excess() {
+                reported.push(excess_usd.to_string());
+            }
+        }
+        assert_eq!(reported, ["0.1", "1", "2", "4", "8", "16", "32", "64"]);
+        budget.start_period();
+        budget.spend(10_000_000_001, Timestamp::from_secs(1));
+        assert!(budget.new_excess().is_some(), "in each period");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use smol_str::SmolStr;
 use sre_core::private::{lock, thread_number};
 use sre_core::{Clock, CostAlert, CostAlertKind, CostScope, CostStatus, LedgerTotals, Timestamp, Usd};
 
@@ -136,7 +135,7 @@ impl Ledger {
                 }
                 account.reserve(OpenReservation { id: open.id, amount, budgets, expires: open.expires });
                 self.shared.add_reserved(budgets, amount);
-                lock(&self.org).budget.reserved += amount;
+                lock(&self.org).budget.add_reserved(amount);
                 self.next_expiry.fetch_min(open.expires.as_nanos(), Ordering::Relaxed);
             }
         }
@@ -183,7 +182,7 @@ impl Ledger {
     fn release_from(&self, account: &mut Account, id: u64) {
         if let Some(ended) = account.release(id) {
             self.shared.add_reserved(ended.budgets, -ended.amount);
-            lock(&self.org).budget.reserved -= ended.amount;
+            lock(&self.org).budget.add_reserved(-ended.amount);
         }
     }
 
@@ -200,7 +199,7 @@ impl Ledger {
         // A concurrent reservation lowers this again by its own expiry.
         self.next_expiry.store(i64::MAX, Ordering::Relaxed);
         let mut next = i64::MAX;
-        for (_, account) in self.all_accounts() {
+        for account in self.all_accounts() {
             let mut account = lock(&account);
             for id in account.expired(now) {
                 self.release_from(&mut account, id);
@@ -241,11 +240,11 @@ impl Ledger {
 
     fn start_day(&self, agent: Option<&str>, now: Timestamp) -> Alerts {
         let mut alerts = Vec::new();
-        for (name, account) in self.all_accounts() {
-            let mut account = lock(&account);
+        for account in self.all_accounts() {
+            let name = account.name();
             if agent.is_none_or(|agent| name == agent) {
-                alerts.extend(account.start_day().into_iter().map(|(model, state)| {
-                    state.budget.alert(self.shared.agent_scope(&name, model), CostAlertKind::Unblocked, now)
+                alerts.extend(lock(&account).start_day().into_iter().map(|(model, state)| {
+                    state.budget.alert(self.shared.agent_scope(name, model), CostAlertKind::Unblocked, now)
                 }));
             }
         }
@@ -315,15 +314,13 @@ impl Ledger {
 
     /// Reads every agent's account.
     pub(crate) fn read_all<R>(&self, mut read: impl FnMut(&str, &Account) -> R) -> Vec<R> {
-        self.all_accounts().iter().map(|(name, account)| read(name, &lock(account))).collect()
+        self.all_accounts().iter().map(|account| read(account.name(), &lock(account))).collect()
     }
 
     /// Returns the accounts by name: the order of the table depends on its past, which a restart changes.
-    fn all_accounts(&self) -> Vec<(SmolStr, SharedAccount)> {
-        let accounts = lock(&self.accounts);
-        let mut all: Vec<_> = accounts.iter().map(|(name, account)| (name.into(), account.clone())).collect();
-        drop(accounts);
-        all.sort_unstable_by(|(one, _): &(SmolStr, _), (other, _)| one.cmp(other));
+    fn all_accounts(&self) -> Vec<SharedAccount> {
+        let mut all: Vec<SharedAccount> = lock(&self.accounts).iter().cloned().collect();
+        all.sort_unstable_by(|one, other| one.name().cmp(other.name()));
         all
     }
 
@@ -411,7 +408,7 @@ impl Ledger {
     fn account(&self, key: AgentKey<'_>, team: Option<&str>) -> Option<SharedAccount> {
         let mut accounts = lock(&self.accounts);
         let is_full = accounts.len() >= self.limits.max_agents;
-        let new = || Arc::new(AccountCell::new(Account::new(&self.limits, key.name(), team)));
+        let new = || Arc::new(AccountCell::new(key.name(), Account::new(&self.limits, key.name(), team)));
         let account = accounts.get_or_insert(key, || (!is_full).then(new)).cloned();
         if account.is_none() {
             self.overflow.fetch_add(1, Ordering::Relaxed);

@@ -50,7 +50,7 @@ impl Ledger {
             self.check_budgets(&context, spend, ids, &self.shared.lock([ids, BudgetIds::default()]))?;
             let mut org = lock(&self.org);
             org.reserve(amount).map_err(|error| org_error(error, &org.budget, spend))?;
-            org.budget.reserved -= amount;
+            org.budget.add_reserved(-amount);
             Ok(())
         })
     }
@@ -76,16 +76,16 @@ impl Ledger {
             let reserved = reservation.map_or(0, |reservation| reservation.amount);
             if reserved != 0 || !lease.try_spend(amount) {
                 let mut org = lock(&self.org);
-                org.budget.reserved -= reserved;
+                org.budget.add_reserved(-reserved);
                 match org.spend(lease, amount, mode == ChargeMode::Unlimited, now) {
                     Ok(crossed) => push_alerts(&CostScope::Org, &mut org.budget, &crossed, now, alerts),
                     Err(error) => {
-                        org.budget.reserved += reserved;
+                        org.budget.add_reserved(reserved);
                         return Err(org_error(error, &org.budget, spend));
                     }
                 }
             }
-            shared.iter_mut(reserved_ids).for_each(|(_, budget)| budget.reserved -= reserved);
+            shared.iter_mut(reserved_ids).for_each(|(_, budget)| budget.add_reserved(-reserved));
             for (scope, budget) in shared.iter_mut(ids) {
                 let crossed = budget.spend(amount, now);
                 push_alerts(scope, budget, &crossed, now, alerts);
@@ -119,7 +119,7 @@ impl Ledger {
             let (period, now) = (context.period, context.now);
             let expires = now.saturating_add(self.limits.reservation_timeout);
             account.reserve(OpenReservation { id, amount, budgets, expires });
-            shared.iter_mut(budgets).for_each(|(_, budget)| budget.reserved += amount);
+            shared.iter_mut(budgets).for_each(|(_, budget)| budget.add_reserved(amount));
             Ok(Reserved { budgets, period, now, expires })
         });
         if let Ok(reserved) = &reserved {
@@ -153,11 +153,11 @@ impl Ledger {
             let on_model = account.on_model(ids.on_model).filter(|state| state.is_limited());
             let states = std::iter::once((None, &account.overall)).chain(on_model.map(|state| (ids.on_model, state)));
             let limits =
-                states.map(|(model, state)| limit(self.shared.agent_scope(agent, model), day, state.budget.limit));
+                states.map(|(model, state)| limit(self.shared.agent_scope(agent, model), day, state.budget.limit()));
             limits.collect()
         };
         let mut limits: Vec<_> = self.read(agent, of_agent).unwrap_or_default();
-        limits.extend(self.shared.get(ids).map(|(scope, budget)| limit(scope.clone(), day, lock(budget).limit)));
+        limits.extend(self.shared.get(ids).map(|(scope, budget)| limit(scope.clone(), day, lock(budget).limit())));
         limits.push(BudgetLimit::new(CostScope::Org, month, self.limits.org_monthly));
         limits
     }
@@ -295,5 +295,5 @@ fn org_error(error: OrgError, budget: &Budget, spend: &Spend<'_>) -> ChargeError
 }
 
 fn over_budget(scope: CostScope, budget: &Budget, spend: &Spend<'_>) -> Denied {
-    Denied::Budget { scope, left: budget.left(), limit: Usd::from_nanos(budget.limit), amount: spend.amount }
+    Denied::Budget { scope, left: budget.left(), limit: Usd::from_nanos(budget.limit()), amount: spend.amount }
 }

@@ -89,7 +89,7 @@ impl OrgBudget {
         }
         let crossed = self.budget.spend(amount, now);
         let to_threshold = self.budget.next_threshold.saturating_sub(1).saturating_sub(self.budget.spent);
-        let to_limit = self.budget.limit.saturating_sub(self.budget.used());
+        let to_limit = self.budget.rest();
         let part = to_threshold.min(to_limit).saturating_sub(self.leased) / self.lease_divisor;
         if part > 0 && part >= amount.saturating_mul(MIN_CHARGES) {
             lease.left = part;
@@ -101,7 +101,7 @@ impl OrgBudget {
     /// Reserves an amount, if the limit allows it.
     pub(crate) fn reserve(&mut self, amount: i64) -> Result<(), OrgError> {
         if self.budget.fits(self.leased.saturating_add(amount)) {
-            self.budget.reserved += amount;
+            self.budget.add_reserved(amount);
             Ok(())
         } else if self.leased > 0 {
             Err(OrgError::LeasesOutstanding)

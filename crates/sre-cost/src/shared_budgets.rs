@@ -144,6 +144,6 @@ impl SharedBudgets {
 
     /// Adds to what is reserved; a negative amount releases.
     pub(crate) fn add_reserved(&self, ids: BudgetIds, amount: i64) {
-        self.get(ids).for_each(|(_, budget)| lock(budget).reserved += amount);
+        self.get(ids).for_each(|(_, budget)| lock(budget).add_reserved(amount));
     }
 }

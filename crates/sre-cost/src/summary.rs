@@ -93,10 +93,10 @@ impl AgentBudget {
     fn of(agent: &str, account: &Account) -> Self {
         Self {
             agent: agent.to_owned(),
-            daily_limit_usd: Usd::from_nanos(account.overall.budget.limit),
+            daily_limit_usd: Usd::from_nanos(account.overall.budget.limit()),
             per_task_limit_usd: account.overall.per_task,
             spent_today_usd: Usd::from_nanos(account.overall.budget.spent),
-            reserved_usd: Usd::from_nanos(account.overall.budget.reserved),
+            reserved_usd: Usd::from_nanos(account.overall.budget.reserved()),
             tasks_today: account.details.tasks_today,
             status: account.overall.status,
         }
@@ -173,7 +173,7 @@ impl CostGuard {
             agents,
             org_spent_month_usd: Usd::from_nanos(org.spent),
             org_remaining_month_usd: org.left(),
-            org_monthly_limit_usd: Usd::from_nanos(org.limit),
+            org_monthly_limit_usd: Usd::from_nanos(org.limit()),
             alerts: self.alerts().len(),
         })
     }
@@ -184,7 +184,7 @@ impl CostGuard {
         let period = self.ledger.period();
         let budget = |scope, budget: &Budget, status, end| {
             let [spent_usd, reserved_usd, limit_usd] =
-                [budget.spent, budget.reserved, budget.limit].map(Usd::from_nanos);
+                [budget.spent, budget.reserved(), budget.limit()].map(Usd::from_nanos);
             let mut snapshot = BudgetSnapshot::new(scope, limit_usd);
             (snapshot.spent_usd, snapshot.reserved_usd) = (spent_usd, reserved_usd);
             (snapshot.remaining_usd, snapshot.utilization_percent) = (budget.left(), spent_usd.percent_of(limit_usd));
