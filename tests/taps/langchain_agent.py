@@ -10,7 +10,6 @@ if scenario.IS_TAPPED:
     sre_taps.langchain.tap()
 
 lookup = tool(scenario.lookup)
-model = ChatOpenAI(model=scenario.MODEL, **scenario.CLIENT).bind_tools([lookup])
 
 def result(call):
     try:
@@ -19,6 +18,7 @@ def result(call):
         return ToolMessage(str(error), tool_call_id=call["id"])
 
 def agent(prompt):
+    model = ChatOpenAI(model=scenario.MODEL, streaming=scenario.is_streamed(prompt), **scenario.CLIENT).bind_tools([lookup])
     messages = [("user", prompt)]
     while True:
         reply = model.invoke(messages)

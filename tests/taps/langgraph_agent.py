@@ -14,9 +14,11 @@ if scenario.IS_TAPPED:
 
 tools = [tool(scenario.lookup)]
 model = ChatOpenAI(model=scenario.MODEL, **scenario.CLIENT).bind_tools(tools)
+streaming_model = ChatOpenAI(model=scenario.MODEL, streaming=True, **scenario.CLIENT).bind_tools(tools)
 
 def agent(state: MessagesState):
-    return {"messages": [model.invoke(state["messages"])]}
+    messages = state["messages"]
+    return {"messages": [(streaming_model if scenario.is_streamed(messages[0].content) else model).invoke(messages)]}
 
 graph = StateGraph(MessagesState)
 graph.add_node("agent", agent)

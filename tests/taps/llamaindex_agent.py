@@ -11,10 +11,7 @@ if scenario.IS_TAPPED:
 client = {"api_base": scenario.CLIENT["base_url"], "api_key": "none", "max_retries": scenario.CLIENT["max_retries"]}
 model = OpenAILike(model=scenario.MODEL, is_chat_model=True, is_function_calling_model=True, **client)
 
-def answer(prompt):
-    async def run():
-        return await FunctionAgent(tools=[scenario.lookup], llm=model, streaming=False).run(prompt)
+async def answer(prompt):
+    return await FunctionAgent(tools=[scenario.lookup], llm=model, streaming=scenario.is_streamed(prompt)).run(prompt)
 
-    return asyncio.run(run())
-
-scenario.run(answer)
+asyncio.run(scenario.run_async(answer))

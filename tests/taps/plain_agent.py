@@ -1,4 +1,5 @@
 """An agent without a framework."""
+import time
 import scenario
 from sre_taps import llm_call, task, tool_call
 
@@ -6,6 +7,9 @@ def model(prompt, **attempt):
     with llm_call(scenario.MODEL, **attempt) as call:
         if "#fail" in prompt or attempt.get("attempt") == 1:
             raise RuntimeError("the model does not answer")
+        if scenario.is_streamed(prompt):
+            time.sleep(0.1)
+            call.first_token()
         call.usage(input_tokens=50, output_tokens=10)
 
 def tool(q, explode):
@@ -22,7 +26,7 @@ def answer(prompt):
             model(prompt, attempt=2, operation_id="1")
             return "retried"
         model(prompt)
-        if "#tool" in prompt:
+        for _ in range(3 if "#loop" in prompt else "#tool" in prompt):
             try:
                 tool("1", "#explode" in prompt)
             except RuntimeError:

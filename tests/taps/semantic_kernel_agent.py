@@ -12,17 +12,15 @@ class Orders:
     def lookup(self, q: str, explode: bool = False) -> str:
         return scenario.lookup(q, explode)
 
-def answer(prompt):
-    async def run():
-        service = OpenAIChatCompletion(ai_model_id=scenario.MODEL, async_client=AsyncOpenAI(**scenario.CLIENT))
-        agent = ChatCompletionAgent(service=service, name="support", instructions="Help.", plugins=[Orders()])
-        if scenario.IS_TAPPED:
-            sre_taps.semantic_kernel.tap(agent)
-        # Streamed and whole answers in turn.
-        if prompt == "#tool":
-            return "".join([str(part) async for part in agent.invoke_stream(prompt)])
-        return str(await agent.get_response(prompt))
+service = OpenAIChatCompletion(ai_model_id=scenario.MODEL, async_client=AsyncOpenAI(**scenario.CLIENT))
 
-    return asyncio.run(run())
+async def answer(prompt):
+    agent = ChatCompletionAgent(service=service, name="support", instructions="Help.", plugins=[Orders()])
+    if scenario.IS_TAPPED:
+        sre_taps.semantic_kernel.tap(agent)
+    # Streamed and whole answers with a tool, too.
+    if scenario.is_streamed(prompt) or prompt == "#tool":
+        return "".join([str(part) async for part in agent.invoke_stream(prompt)])
+    return str(await agent.get_response(prompt))
 
-scenario.run(answer)
+asyncio.run(scenario.run_async(answer))

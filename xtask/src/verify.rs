@@ -65,7 +65,7 @@ impl Check {
                     with = format!("{with}, {version}");
                     (self.run)(options)
                 }
-                None => Err(anyhow::anyhow!("not installed: `cargo install --locked cargo-{}`", tool.name)),
+                None => Err(anyhow::anyhow!("not installed: `cargo install --locked {}`", tool.program())),
             },
         };
         let passed = result.is_ok();

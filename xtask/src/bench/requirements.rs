@@ -22,7 +22,7 @@ const fn nanos(what: &'static str, measured: &'static str, most: f64) -> Require
     Requirement { what, measured, bound: Bound::Nanos(most) }
 }
 
-pub(super) const CORE: [Requirement; 27] = [
+pub(super) const CORE: [Requirement; 33] = [
     times("record an event into an SLO", "record/slo_after_1k", 12.0, "record/atomic_add"),
     times("record an event after 100 million events", "record/slo_after_100M", 1.1, "record/slo_after_1k"),
     times("two threads on one SLO, per event", "record/slo_two_threads", 1.0 / 1.5, "record/slo_one_thread"),
@@ -52,6 +52,12 @@ pub(super) const CORE: [Requirement; 27] = [
     nanos("a record of LlamaIndex (300,000 a second)", "frameworks/llamaindex", 3_333.0),
     nanos("a record of the OpenAI Agents SDK (300,000 a second)", "frameworks/openai-agents", 3_333.0),
     nanos("a record of Semantic Kernel (300,000 a second)", "frameworks/semantic-kernel", 3_333.0),
+    nanos("an event of `--from sre` (300,000 a second)", "sre/line", 3_333.0),
+    nanos("a span of OpenInference, LangGraph (300,000 a second)", "spans/otlp-langgraph", 3_333.0),
+    nanos("a span of OpenInference, OpenAI Agents (300,000 a second)", "spans/otlp-openai-agents", 3_333.0),
+    nanos("a span of GenAI, Semantic Kernel (300,000 a second)", "spans/otlp-semantic-kernel", 3_333.0),
+    nanos("a span of OpenLLMetry (300,000 a second)", "spans/otlp-traceloop", 3_333.0),
+    nanos("a span of the Vercel AI SDK (300,000 a second)", "spans/otlp-vercel-ai", 3_333.0),
     nanos("send an alert to a callback", "alerts/send", 1_000.0),
     nanos("repeat the only open alert", "alerts/dedup_hit/1", 150.0),
     nanos("repeat any of a thousand", "alerts/dedup_hit/1000", 150.0),
