@@ -80,6 +80,19 @@ async fn a_server_that_restarts_in_the_middle_has_every_trace_and_reading() {
     check_run(&found["runs"], &[&first, &second, &last]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_requests_and_lost_responses_neither_lose_nor_double_anything() {
+    let Some(programs) = programs("mlflow", "mlflow", "mlflow") else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    let _server = Server::start(serve(&programs, folder.path(), port), folder.path(), &format!("{url}/health")).await;
+    let events = servers::recorded();
+    let states = Export::through_faults(exporter(&url), &events).await;
+    let found = read(&programs, "read_mlflow.py", &[&url, EXPERIMENT]);
+    check_traces(&found, &events, Some(&events[0]));
+    check_run(&found["runs"], &states.each_ref());
+}
+
 /// Asserts that two values are the same, and otherwise names where they differ.
 fn assert_same(path: &str, found: &Value, expected: &Value) {
     match (found, expected) {

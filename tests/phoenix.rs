@@ -45,28 +45,16 @@ async fn phoenix_has_a_recorded_run_field_by_field() {
     let events = servers::recorded();
     let [alone, before, after] = servers::parts(&events);
     let export = Export::new(exporter(&url));
-    let read_back = || read(&programs, "read_phoenix.py", &[&url, PROJECT]);
-    // Phoenix answers before it has stored what it got.
-    let read_until = |wanted: [usize; 3]| {
-        let begun = Instant::now();
-        loop {
-            let found = read_back();
-            if counts(&found) == wanted {
-                break found;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(90), "{:?}, expected {wanted:?}", counts(&found));
-        }
-    };
     let server = start().await;
     let mut states = vec![export.send(alone, TIMES[0]).await];
-    read_until(wanted(alone, &states));
+    read_until(&programs, &url, wanted(alone, &states));
     // The server restarts in the middle.
     drop(server);
     states.push(export.send_in_vain(before, TIMES[1]).await);
     let _server = start().await;
     states.push(export.send(after, TIMES[2]).await);
     let wanted = wanted(&events, &states);
-    let found = read_until(wanted);
+    let found = read_until(&programs, &url, wanted);
     check_spans(&found["spans"], &events);
     check_annotations(&found, &events);
     check_readings(&found, &states);
@@ -74,7 +62,39 @@ async fn phoenix_has_a_recorded_run_field_by_field() {
     // After a restart that sends everything again, nothing is there twice.
     Export::new(exporter(&url)).send(&events, TIMES[2]).await;
     std::thread::sleep(Duration::from_secs(10));
-    assert_eq!(counts(&read_back()), wanted);
+    assert_eq!(counts(&read_back(&programs, &url)), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_requests_and_lost_responses_neither_lose_nor_double_anything() {
+    let Some(programs) = programs("phoenix", "phoenix.client", "phoenix") else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    let _server = Server::start(serve(&programs, folder.path(), port), folder.path(), &format!("{url}/healthz")).await;
+    let events = servers::recorded();
+    let states = Export::through_faults(exporter(&url), &events).await;
+    let wanted = wanted(&events, &states);
+    let found = read_until(&programs, &url, wanted);
+    assert_eq!(counts(&read_back(&programs, &url)), wanted, "and no more comes");
+    check_spans(&found["spans"], &events);
+    check_annotations(&found, &events);
+    check_readings(&found, &states);
+}
+
+fn read_back(programs: &Path, url: &str) -> Value {
+    read(programs, "read_phoenix.py", &[url, PROJECT])
+}
+
+/// Reads until there is as much as wanted: Phoenix answers before it has stored what it got.
+fn read_until(programs: &Path, url: &str, wanted: [usize; 3]) -> Value {
+    let begun = Instant::now();
+    loop {
+        let found = read_back(programs, url);
+        if counts(&found) == wanted {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90), "{:?}, expected {wanted:?}", counts(&found));
+    }
 }
 
 /// Returns the numbers of spans and of annotations of spans and traces.

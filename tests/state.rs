@@ -1,10 +1,10 @@
 //! State that an earlier version has stored is read by this one.
 //!
 //! `tests/state/` holds, for each version, what it stored (`.bin`: engines and adapters; `.db`: a service's journal;
-//! `.alerts.db`, `.ledger.db` and `.spool.db`: the other SQLite stores) and the state restored from it (`.json`).
-//! `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version, and keeps existing ones. The expected
-//! state depends on the settings and on [`after`], which therefore only ever get more objectives, limits and the like; [`before`]
-//! may change.
+//! `.alerts.db`, `.ledger.db`, `.spool.db` and `.readings.db`: the other SQLite stores) and the state restored from it (`.json`).
+//! `UPDATE_STATE=1 cargo test -p sre-tests --test state` stores the files of this version. For a new kind of file, pass the name of
+//! its test (such as `the_readings`), because existing files are not replaced. The expected state depends on the settings and on
+//! [`after`], which therefore only ever get more objectives, limits and the like; [`before`] may change.
 
 #[path = "state/stores.rs"]
 mod stores;
@@ -164,12 +164,18 @@ impl Everything {
         Self { runtime, adapters: Format::all().map(adapter).collect(), signals }
     }
 
-    fn stored() -> Vec<u8> {
+    /// Everything after the recordings.
+    fn filled() -> Self {
         let mut all = Self::new();
         for (format, lines) in recordings() {
             all.ingest(format, &lines);
         }
         all.evaluate(START + 60);
+        all
+    }
+
+    fn stored() -> Vec<u8> {
+        let all = Self::filled();
         let mut state = StateWriter::default();
         for (format, adapter) in &all.adapters {
             state.section(format, |state| adapter.save(state));

@@ -1,14 +1,18 @@
 //! The recorded run that is exported to real servers of backends.
 
+mod faults;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sre_adapter_langgraph::LangGraphAdapter;
 use sre_core::event::{Evaluation, PolicyCheck};
-use sre_core::{Adapter, AgentEvent, Event, Exporter, HttpClient, ManualClock, SloSnapshot, Timestamp};
+use sre_core::{Adapter, AgentEvent, Event, Exporter, HttpClient, ManualClock, RetryPolicy, SloSnapshot, Timestamp};
 use sre_http::{Client, Options, Outbox, OutboxOptions, OutboxStats};
 use sre_slo::{Slo, TaskSuccessRate};
+
+use self::faults::FaultyClient;
 
 fn client() -> Arc<dyn HttpClient> {
     Arc::new(Client::new(Options { timeout: Duration::from_secs(60), ..Options::default() }).unwrap())
@@ -72,22 +76,55 @@ pub(crate) struct Export {
     outbox: Outbox,
 }
 
+/// The delay before each retry.
+const RETRY: Duration = Duration::from_millis(100);
+/// Maximum number of retries of what is sent at a time.
+const RETRIES: u32 = 200;
+
 impl Export {
     pub(crate) fn new(exporter: Arc<dyn Exporter>) -> Self {
+        Self::through(client(), exporter)
+    }
+
+    fn through(http: Arc<dyn HttpClient>, exporter: Arc<dyn Exporter>) -> Self {
         let clock = Arc::new(ManualClock::default());
         let slo = Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.9).unwrap())]).unwrap();
         let slo = Arc::new(slo.for_agent("support-agent").with_description("Nine of ten tasks succeed."));
-        let options = OutboxOptions { collect: vec![slo.clone()], clock: clock.clone(), ..OutboxOptions::default() };
-        Self { clock, slo, outbox: Outbox::without_thread(exporter, client(), options).unwrap() }
+        let retry = RetryPolicy { first: RETRY, longest: RETRY, ..RetryPolicy::default() };
+        let (collect, outbox_clock) = (vec![slo.clone() as _], clock.clone());
+        let options = OutboxOptions { collect, clock: outbox_clock, retry, ..OutboxOptions::default() };
+        Self { clock, slo, outbox: Outbox::without_thread(exporter, http, options).unwrap() }
+    }
+
+    /// Sends the parts of the run, each with the state after it, through a client whose first requests to each address fail for each
+    /// part. All must be accepted.
+    pub(crate) async fn through_faults(exporter: Arc<dyn Exporter>, events: &[AgentEvent]) -> [SloSnapshot; 3] {
+        let faults = Arc::new(FaultyClient::new(client()));
+        let export = Self::through(faults.clone(), exporter);
+        let mut states = Vec::new();
+        for (part, at) in parts(events).into_iter().zip(TIMES) {
+            faults.fail_again();
+            export.push(part, at);
+            let mut stats = export.flush(at).await;
+            assert!(stats.failures > 0, "{stats:#?}");
+            for _ in 0..RETRIES {
+                if stats.queue_length + stats.state_queue_length == 0 {
+                    break;
+                }
+                export.clock.advance(RETRY);
+                export.outbox.send_due().await;
+                stats = export.outbox.stats();
+            }
+            assert_all_sent(&stats);
+            states.push(export.slo.snapshot_at(at));
+        }
+        states.try_into().unwrap()
     }
 
     /// Sends events and the state at a time, which must all be accepted.
     pub(crate) async fn send(&self, events: &[AgentEvent], at: Timestamp) -> SloSnapshot {
         self.push(events, at);
-        let stats = self.flush(at).await;
-        for counts in [&stats.events, &stats.state] {
-            assert_eq!(counts.sent + counts.ignored, counts.received, "{stats:#?}");
-        }
+        assert_all_sent(&self.flush(at).await);
         self.slo.snapshot_at(at)
     }
 
@@ -115,5 +152,11 @@ impl Export {
         self.clock.set(at);
         self.outbox.flush_due().await;
         self.outbox.stats()
+    }
+}
+
+fn assert_all_sent(stats: &OutboxStats) {
+    for counts in [&stats.events, &stats.state] {
+        assert_eq!(counts.sent + counts.ignored, counts.received, "{stats:#?}");
     }
 }

@@ -1,5 +1,7 @@
-//! The SQLite stores of earlier versions: the history of alerts, the ledger of costs, and the spool.
+//! The SQLite stores of earlier versions: the history of alerts, the ledger of costs, and the spool with signals and events, and with
+//! readings of metrics and snapshots.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -11,14 +13,15 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use sre_alerts::{AlertManager, AlertOptions, CallbackChannel, ChannelConfig, Silence};
 use sre_core::{
-    Alert, AlertQuery, AlertStore, CostAlert, CostAlertKind, CostScope, ExportBatch, ExportError, ExportReport,
-    Exporter, HttpClient, LedgerStore, ManualClock, NoHttp, Severity, Spool, Usd, Wants,
+    Alert, AlertQuery, AlertStore, Collect, CostAlert, CostAlertKind, CostScope, Exemplar, ExponentialHistogram,
+    ExportBatch, ExportError, ExportReport, Exporter, HttpClient, HttpError, LedgerStore, ManualClock, Metric,
+    MetricUnit, NoHttp, Severity, Snapshot, Spool, Usd, Wants,
 };
 use sre_cost::{CostGuard, Limits, Spend};
 use sre_http::{Outbox, OutboxOptions};
 use sre_store_sqlite::{SqliteAlertStore, SqliteLedger, SqliteSpool};
 
-use super::{PATIENCE, START, before, compare, versions};
+use super::{Everything, PATIENCE, START, before, compare, versions};
 
 const LIMITS: &str = "
 per_task: 10
@@ -254,4 +257,102 @@ fn spool_outcome(file: &Path) -> Value {
 #[test]
 fn the_spool_of_every_version_is_read() {
     check("spool", fill_spool, spool_outcome);
+}
+
+/// An exporter that keeps readings of metrics and snapshots, or whose backend is unavailable.
+#[derive(Debug, Default)]
+struct StateBackend {
+    is_away: bool,
+    received: Mutex<Vec<Value>>,
+}
+
+#[async_trait]
+impl Exporter for StateBackend {
+    fn name(&self) -> &str {
+        "backend"
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::METRICS.and_snapshots()
+    }
+
+    async fn export(&self, batch: &ExportBatch<'_>, _http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
+        if self.is_away {
+            return Err(HttpError::TimedOut { host: "backend".to_owned(), seconds: 10.0 }.into());
+        }
+        let reading = json!({"at": batch.at, "metrics": batch.metrics, "snapshots": batch.snapshots});
+        self.received.lock().unwrap().push(reading);
+        Ok(ExportReport::accepted(batch.len()))
+    }
+}
+
+/// A metric and a snapshot of each kind.
+struct EachKind(Vec<Snapshot>);
+
+impl EachKind {
+    fn new() -> Self {
+        let runtime = Everything::filled().runtime;
+        let mut snapshots = runtime.snapshots(Timestamp::from_secs(START + 60));
+        let (manager, _) = manager(&tempfile::tempdir().unwrap().path().join("alerts.db"), &clock(0));
+        snapshots.extend(manager.snapshots(Timestamp::from_secs(START + 60)));
+        let mut kinds = BTreeSet::new();
+        snapshots.retain(|snapshot| kinds.insert(json!(snapshot)["snapshot"].to_string()));
+        assert_eq!(kinds.len(), 6, "{kinds:?}");
+        Self(snapshots)
+    }
+}
+
+impl Collect for EachKind {
+    fn snapshots(&self, _now: Timestamp) -> Vec<Snapshot> {
+        self.0.clone()
+    }
+
+    fn metrics(&self, _now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        let mut latency = ExponentialHistogram::new(3);
+        [0.0, 0.25, 2.0].into_iter().for_each(|value| latency.record(value));
+        let line = br#"{"event":"task_finished","time":1795500000,"agent":"a","task":"t","success":false}"#;
+        let exemplar = Exemplar::of(&AgentEvent::from_json(line).unwrap());
+        emit(
+            Metric::gauge("sre.budget", 0.5)
+                .with_unit(MetricUnit::Ratio)
+                .with_label("agent", "a")
+                .with_help("What is left."),
+        );
+        emit(Metric::counter("sre.events", 3.0).with_exemplar(exemplar));
+        emit(Metric::histogram("sre.latency", latency).with_unit(MetricUnit::Seconds));
+        emit(Metric::gauge("sre.burn_rate", f64::INFINITY));
+    }
+}
+
+fn state_options(seconds: i64, spool: SqliteSpool) -> (Arc<ManualClock>, OutboxOptions) {
+    let clock = clock(seconds);
+    let options = OutboxOptions { clock: clock.clone(), spool: Some(Arc::new(spool)), ..OutboxOptions::default() };
+    (clock, options)
+}
+
+/// Two readings of an exporter whose backend is unavailable.
+fn fill_readings(file: &Path) {
+    let (clock, options) = state_options(60, SqliteSpool::open(file).unwrap());
+    let options = OutboxOptions { collect: vec![Arc::new(EachKind::new())], ..options };
+    let backend = Arc::new(StateBackend { is_away: true, ..StateBackend::default() });
+    let outbox = Outbox::without_thread(backend, Arc::new(NoHttp), options).unwrap();
+    for _ in 0..2 {
+        block_on(outbox.flush_due());
+        clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!(outbox.stats().state_queue_length, 20);
+}
+
+fn readings_outcome(file: &Path) -> Value {
+    let (_, options) = state_options(180, SqliteSpool::open(file).unwrap());
+    let backend = Arc::new(StateBackend::default());
+    let outbox = Outbox::without_thread(backend.clone(), Arc::new(NoHttp), options).unwrap();
+    block_on(outbox.flush_due());
+    let stats = outbox.stats().state;
+    json!({"restored": stats.restored, "sent": stats.sent, "readings": *backend.received.lock().unwrap()})
+}
+
+#[test]
+fn the_readings_in_the_spool_of_every_version_are_read() {
+    check("readings", fill_readings, readings_outcome);
 }

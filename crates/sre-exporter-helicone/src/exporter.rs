@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sre_core::{
@@ -13,6 +13,9 @@ use crate::settings::{HeliconeSettings, NAME};
 /// Sends scores and feedback to Helicone.
 #[derive(Debug)]
 pub struct HeliconeExporter(BackendApi);
+
+/// What is encoded in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Why a score of a batch is not sent.
 const REPLACED: &str = "Helicone keeps one score of a name for a request, and a later one has replaced it";
@@ -56,7 +59,7 @@ impl HeliconeExporter {
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<ExportReport, ExportError> {
-        let path = format!("/v1/request/{}/{path}", utf8_percent_encode(helicone_id, NON_ALPHANUMERIC));
+        let path = format!("/v1/request/{}/{path}", utf8_percent_encode(helicone_id, SEGMENT));
         let answer = self.0.post_json(&path, body, at, http).await?;
         let Answer { error } = serde_json::from_slice(answer.body()).unwrap_or_default();
         let rejected = if error.is_some() { records as u64 } else { 0 };

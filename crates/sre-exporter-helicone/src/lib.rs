@@ -24,11 +24,17 @@
 //!
 //! # Differences from Helicone's own clients
 //!
-//! - All scores of a request in a batch are one request: of several at about the same time, Helicone keeps the last one.
-//! - Scores are sent in hundredths, rounded, because Helicone stores whole numbers and skips others.
+//! Helicone's client (`@helicone/helicone`) adds headers to the calls of the provider's client, and sends scores and feedback.
+//! `tests/client.rs` compares both with what it sent.
 //!
-//! Lengths are not compared: Helicone's client for a run is the provider's own, whose calls pass through the proxy with the
-//! headers above, and no request of an agent's events was recorded.
+//! - A call with a task or a trace also has the headers of a session, for which the client has no setting.
+//! - Feedback is posted to `/v1/request/ID/feedback`, as by the client's `HeliconeAPIClient`. Its older `logFeedback` posts to
+//!   `/v1/feedback` of the proxy instead.
+//! - All scores of a request in a batch are one request: of several at about the same time, Helicone keeps the last one.
+//! - Scores are sent in hundredths, rounded, because Helicone stores whole numbers and skips others. The client sends the numbers
+//!   of its caller.
+//!
+//! For the same scores and feedback, the requests are at most 1.1 times as long as those of the client.
 //!
 //! # The reference's methods
 //!

@@ -25,6 +25,9 @@ pub struct MlflowExporter {
     runs: Mutex<Runs>,
 }
 
+/// Maximum number of attempts to store an artifact before metrics are sent without it.
+const ARTIFACT_ATTEMPTS: u32 = 5;
+
 impl MlflowExporter {
     /// Creates an exporter, without connecting to the server.
     pub fn new(settings: MlflowSettings) -> Result<Self, InvalidExporter> {
@@ -114,8 +117,15 @@ impl MlflowExporter {
         let mut failure = None;
         if run.status != Some(slo.status) {
             match self.put_state(&run, slo, at, http).await {
-                Ok(()) => run.status = Some(slo.status),
-                Err(error) => failure = Some(error),
+                Ok(()) => (run.status, run.failed_artifacts) = (Some(slo.status), 0),
+                Err(error) => {
+                    run.failed_artifacts += 1;
+                    if error.is_retryable() && run.failed_artifacts < ARTIFACT_ATTEMPTS {
+                        lock(&self.runs).insert(&key, run);
+                        return Err(error);
+                    }
+                    failure = Some(error);
+                }
             }
         }
         lock(&self.runs).insert(&key, run);

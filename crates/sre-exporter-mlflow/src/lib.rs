@@ -40,14 +40,16 @@
 //! never change, an objective with another target, window or indicator is another run. The metric `status` is 0 for
 //! healthy, 1 for warning, 2 for critical and 3 for exhausted; `burn_rate/…` has a metric for each window, and
 //! `indicator/NAME/…` the values of each indicator. The step of a point is the number of seconds since the run began. A run
-//! stays `RUNNING`, because an objective has no end.
+//! stays `RUNNING`, because an objective has no end. If the server does not store the artifact in five attempts, the state counts
+//! as rejected for that reason, although its metrics have arrived, and the artifact is tried again with the next state.
 //!
 //! # The same record twice
 //!
-//! Spans, assessments and points of metrics have stable ids or keys, and replace themselves or are kept once. MLflow does
-//! not prevent two cases: versions of before July 2026 (mlflow/mlflow#24339) add the tokens of a span that is sent again to
-//! those of its trace a second time; and two processes that export the same new objective at the same moment may create two
-//! runs of it, of which both use the older one from their next start on.
+//! Spans, assessments and points of metrics have stable ids or keys, and replace themselves or are kept once. A run is looked up
+//! after it was created, too: if there is an older one, of another process or of a request that timed out here, the new one is
+//! deleted. MLflow does not prevent two cases: versions of before July 2026 (mlflow/mlflow#24339) add the tokens of a span that
+//! is sent again to those of its trace a second time; and an older run that becomes visible only after that look-up stays a
+//! second one, which the next start of a process uses.
 //!
 //! # Differences from MLflow's own client
 //!

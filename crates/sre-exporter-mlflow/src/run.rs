@@ -18,6 +18,8 @@ pub(crate) struct Run {
     pub(crate) begun: Timestamp,
     /// The status of the objective at its last artifact.
     pub(crate) status: Option<Status>,
+    /// Number of failed attempts to store an artifact since the last one that was stored.
+    pub(crate) failed_artifacts: u32,
     artifact_uri: String,
 }
 
@@ -81,6 +83,28 @@ impl Run {
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<Self, ExportError> {
+        if let Some(found) = Self::find(api, experiment, key, at, http).await? {
+            return Ok(found);
+        }
+        let created = Self::create(api, experiment, name, &[Entry::new(KEY_TAG, key)], at, http).await?;
+        // Another process may have created one meanwhile, or a request that timed out here.
+        match Self::find(api, experiment, key, at, http).await? {
+            Some(oldest) if oldest.id != created.id => {
+                // It is empty, and not used if it stays.
+                let _ = api.post_json("/api/2.0/mlflow/runs/delete", &json!({"run_id": created.id}), at, http).await;
+                Ok(oldest)
+            }
+            _ => Ok(created),
+        }
+    }
+
+    async fn find(
+        api: &BackendApi,
+        experiment: &Experiment,
+        key: &str,
+        at: Timestamp,
+        http: &dyn HttpClient,
+    ) -> Result<Option<Self>, ExportError> {
         let search = json!({
             "experiment_ids": [experiment.id],
             "filter": format!("tags.`{KEY_TAG}` = '{key}'"),
@@ -89,10 +113,8 @@ impl Run {
             "order_by": ["attributes.start_time ASC"],
         });
         let answer = api.post_json("/api/2.0/mlflow/runs/search", &search, at, http).await?;
-        match parse::<Search>(answer.body(), "a list of runs")?.runs.into_iter().next() {
-            Some(found) => Ok(found.info.into()),
-            None => Self::create(api, experiment, name, &[Entry::new(KEY_TAG, key)], at, http).await,
-        }
+        let found = parse::<Search>(answer.body(), "a list of runs")?.runs.into_iter().next();
+        Ok(found.map(|found| found.info.into()))
     }
 
     /// Creates a run that begins now.
@@ -169,7 +191,13 @@ impl Run {
 impl From<Info> for Run {
     fn from(Info { run_id, start_time, artifact_uri }: Info) -> Self {
         let begun = Duration::from_millis(u64::try_from(start_time).unwrap_or_default());
-        Self { id: run_id, begun: Timestamp::default().saturating_add(begun), status: None, artifact_uri }
+        Self {
+            id: run_id,
+            begun: Timestamp::default().saturating_add(begun),
+            status: None,
+            failed_artifacts: 0,
+            artifact_uri,
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What happens between the exporter and a server that knows, rejects or lacks something.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
-use sre_core::{AgentEvent, ExportBatch, ExportReport, Exporter, Resource, Snapshot, Timestamp};
+use sre_core::{AgentEvent, ExportBatch, ExportError, ExportReport, Exporter, Resource, Snapshot, Timestamp};
 use sre_exporter_mlflow::{MlflowExporter, MlflowRun, MlflowSettings};
 use sre_testkit::conformance::client;
 use sre_testkit::otlp;
@@ -39,6 +39,10 @@ async fn export(exporter: &MlflowExporter, lines: &[&str]) -> ExportReport {
 }
 
 async fn export_slo(exporter: &MlflowExporter) -> ExportReport {
+    try_export_slo(exporter).await.unwrap()
+}
+
+async fn try_export_slo(exporter: &MlflowExporter) -> Result<ExportReport, ExportError> {
     let slo = json!({
         "snapshot": "slo", "name": "answers", "agent": "support", "status": "warning", "target": 0.95, "window": "24h",
         "good": 97, "bad": 3, "sli": 0.97, "interval": null, "burn_rates": [], "alerts": [], "indicators": [], "dropped": 0,
@@ -46,7 +50,7 @@ async fn export_slo(exporter: &MlflowExporter) -> ExportReport {
     });
     let snapshots: [Snapshot; 1] = [serde_json::from_value(slo).unwrap()];
     let resource = Resource::new("test");
-    exporter.export(&ExportBatch::new(AT, &resource).with_state(&[], &snapshots), &*client()).await.unwrap()
+    exporter.export(&ExportBatch::new(AT, &resource).with_state(&[], &snapshots), &*client()).await
 }
 
 async fn paths(server: &MockServer) -> Vec<String> {
@@ -150,6 +154,23 @@ async fn the_run_of_an_objective_is_found_again_and_its_artifact_kept_until_the_
 }
 
 #[tokio::test]
+async fn an_objective_whose_run_was_created_twice_has_the_older_one() {
+    let searches = AtomicU32::new(0);
+    let server = server(move |request| match request.url.path().rsplit('/').next() {
+        Some("search") if searches.fetch_add(1, Ordering::SeqCst) == 0 => ok(json!({})),
+        Some("search") => ok(json!({"runs": [{"info": {"run_id": "older"}}]})),
+        _ => ok(json!({"run": {"info": {"run_id": "newer"}}})),
+    })
+    .await;
+    assert_eq!(export_slo(&exporter(&server)).await, ExportReport::accepted(1));
+    let requests = server.received_requests().await.unwrap();
+    let runs: Vec<Value> =
+        requests[4..].iter().map(|request| request.body_json::<Value>().unwrap()["run_id"].take()).collect();
+    assert_eq!(runs, ["newer", "older"]);
+    assert_eq!(paths(&server).await[4..], ["2.0/mlflow/runs/delete", "2.0/mlflow/runs/log-batch"]);
+}
+
+#[tokio::test]
 async fn a_run_that_was_deleted_is_looked_up_again() {
     let info = json!({"run_id": "r1", "start_time": 1_790_000_040_000_i64});
     let server = server(move |request| match request.url.path().ends_with("log-batch") {
@@ -212,7 +233,7 @@ async fn a_run_and_an_artifact_are_logged_by_hand() {
 }
 
 #[tokio::test]
-async fn an_artifact_that_is_not_stored_is_counted_with_its_reason_and_stored_later() {
+async fn an_artifact_that_is_not_stored_is_retried_then_counted_with_its_reason_and_stored_later() {
     let run = json!({"run": {"info": {"run_id": "r1", "artifact_uri": "mlflow-artifacts:/7/r1/artifacts"}}});
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = is_broken.clone();
@@ -225,6 +246,10 @@ async fn an_artifact_that_is_not_stored_is_counted_with_its_reason_and_stored_la
     })
     .await;
     let exporter = exporter(&server);
+    for _ in 0..4 {
+        let error = try_export_slo(&exporter).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
     let report = export_slo(&exporter).await;
     assert_eq!((report.accepted, report.rejected_count()), (0, 1), "{report:?}");
     let reason = &report.rejected[0].reason;
@@ -233,7 +258,7 @@ async fn an_artifact_that_is_not_stored_is_counted_with_its_reason_and_stored_la
         "{reason}"
     );
     is_broken.store(false, Ordering::SeqCst);
-    for puts in [2, 2] {
+    for puts in [6, 6] {
         assert_eq!(export_slo(&exporter).await.accepted, 1);
         let paths = paths(&server).await;
         let found = paths.iter().filter(|path| path.ends_with("objective.json")).count();

@@ -2,6 +2,8 @@ mod deadline;
 mod machine;
 mod options;
 mod record;
+#[cfg(test)]
+mod simulation;
 mod spool_queue;
 mod state_queue;
 mod state_spool;
