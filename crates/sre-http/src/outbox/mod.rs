@@ -3,9 +3,11 @@ mod machine;
 mod options;
 mod record;
 mod spool_queue;
+mod spooling;
 mod state_queue;
 mod state_spool;
 mod stats;
+mod step;
 mod worker;
 
 use std::fmt;
