@@ -58,7 +58,7 @@ fn incidents_are_bounded_in_number_and_time_and_a_duplicate_allocates_nothing() 
     // As many again: the oldest are evicted.
     send(INCIDENTS..2 * INCIDENTS);
     let stats = manager.stats();
-    assert_eq!((stats.open, stats.forgotten), (INCIDENTS as u64, INCIDENTS as u64));
+    assert_eq!((stats.open, stats.evicted), (INCIDENTS as u64, INCIDENTS as u64));
     assert!(held() - empty < full * 5 / 4, "{} bytes", held() - empty);
 
     clock.advance(Duration::from_secs(31 * 86_400));

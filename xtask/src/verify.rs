@@ -4,31 +4,71 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use clap::builder::PossibleValuesParser;
 
-use crate::cargo;
-use crate::tools::{SEMVER_CHECKS, Tool};
+use crate::tools::{FUZZ, MATURIN, SEMVER_CHECKS, Tool};
+use crate::{cargo, dist, fuzz, soak};
 
 /// A check that is too slow for CI or needs tools that CI lacks.
 struct Check {
     name: &'static str,
     what: &'static str,
     tool: Option<Tool>,
+    /// Returns why the check cannot run, if it is no failure.
+    skip: fn(&Options) -> Option<&'static str>,
     /// Runs the check, and returns the text of its row if it passes.
     run: fn(&Options) -> anyhow::Result<String>,
 }
 
-const CHECKS: [Check; 3] = [
-    Check { name: "charge-lines", what: "cache misses of a charge", tool: None, run: charge_lines },
-    Check { name: "package", what: "every crate builds from its package alone", tool: None, run: package },
+const CHECKS: [Check; 6] = [
+    Check { name: "charge-lines", what: "cache misses of a charge", tool: None, skip: never, run: charge_lines },
+    Check {
+        name: "dist",
+        what: "the wheel installs, its command runs and every tap imports",
+        tool: Some(MATURIN),
+        skip: never,
+        run: |_| dist::run(false, false).map(|()| "passed".to_owned()),
+    },
+    Check {
+        name: "fuzz",
+        what: "no input breaks a parser, saved state or the service",
+        tool: Some(FUZZ),
+        skip: never,
+        run: |_| {
+            fuzz::run(&[], FUZZ_SECONDS, false)?;
+            Ok(format!("passed, {FUZZ_SECONDS} s for each target"))
+        },
+    },
+    Check {
+        name: "package",
+        what: "every crate builds from its package alone",
+        tool: None,
+        skip: never,
+        run: |_| cargo(&["package", "--workspace", "--quiet"], &[]).map(|()| "passed".to_owned()),
+    },
     Check {
         name: "semver",
         what: "no break of the public API since the revision that it is compared with",
         tool: Some(SEMVER_CHECKS),
+        skip: |options| options.baseline.is_none().then_some("no release tag; pass `--baseline-rev`"),
         run: semver,
+    },
+    Check {
+        name: "soak",
+        what: "under load and one fault after the other, exactly what was acknowledged counts",
+        tool: None,
+        skip: never,
+        run: |_| {
+            soak::run(SOAK_MINUTES, None, false)?;
+            Ok(format!("passed, {SOAK_MINUTES} minutes"))
+        },
     },
 ];
 
+const FUZZ_SECONDS: u64 = 60;
+const SOAK_MINUTES: f64 = 10.0;
+
 struct Options {
-    baseline_rev: Option<String>,
+    /// The revision that the public API is compared with: the one given, or the last tag.
+    baseline: Option<String>,
 }
 
 /// Returns the parser of check names for `cargo xtask verify`.
@@ -38,7 +78,15 @@ pub(crate) fn names() -> PossibleValuesParser {
 
 /// Runs checks, and prints a table for `docs/verification.md`.
 pub(crate) fn run(names: &[String], baseline_rev: Option<String>) -> anyhow::Result<()> {
-    let options = Options { baseline_rev };
+    let baseline = match baseline_rev {
+        // A branch moves on; the row names the commit.
+        Some(rev) => Some(
+            git(&["rev-parse", "--short", &rev])?
+                .with_context(|| format!("found no revision `{rev}`, expected a commit, tag or branch"))?,
+        ),
+        None => git(&["describe", "--tags", "--abbrev=0"])?,
+    };
+    let options = Options { baseline };
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let rows: Vec<(bool, String)> = CHECKS
         .iter()
@@ -56,6 +104,10 @@ pub(crate) fn run(names: &[String], baseline_rev: Option<String>) -> anyhow::Res
 impl Check {
     /// Runs the check; returns whether it passed, and its row of the table.
     fn row(&self, options: &Options, cargo: &str) -> (bool, String) {
+        let Self { name, what, .. } = self;
+        if let Some(reason) = (self.skip)(options) {
+            return (true, format!("| `{name}` | {what} | | skipped: {reason} | |"));
+        }
         let started = Instant::now();
         let mut with = version_of(cargo);
         let result = match &self.tool {
@@ -70,7 +122,6 @@ impl Check {
         };
         let passed = result.is_ok();
         let result = result.unwrap_or_else(|error| format!("**failed**: {error}"));
-        let Self { name, what, .. } = self;
         (passed, format!("| `{name}` | {what} | {with} | {result} | {} s |", started.elapsed().as_secs()))
     }
 }
@@ -82,20 +133,13 @@ fn version_of(program: &str) -> String {
     printed.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
-fn package(_: &Options) -> anyhow::Result<String> {
-    cargo(&["package", "--workspace", "--quiet"], &[])?;
-    Ok("passed".to_owned())
+fn never(_: &Options) -> Option<&'static str> {
+    None
 }
 
 fn semver(options: &Options) -> anyhow::Result<String> {
-    let baseline = match &options.baseline_rev {
-        // A branch moves on; the row names the commit.
-        Some(rev) => git(&["rev-parse", "--short", rev])?
-            .with_context(|| format!("found no revision `{rev}`, expected a commit, tag or branch"))?,
-        None => git(&["describe", "--tags", "--abbrev=0"])?
-            .context("found no release tag, expected one; pass the revision to compare with as `--baseline-rev`")?,
-    };
-    cargo(&["semver-checks", "--workspace", "--all-features", "--baseline-rev", &baseline], &[])?;
+    let baseline = options.baseline.as_deref().context("a revision to compare with")?;
+    cargo(&["semver-checks", "--workspace", "--all-features", "--baseline-rev", baseline], &[])?;
     Ok(format!("passed, compared with {baseline}"))
 }
 

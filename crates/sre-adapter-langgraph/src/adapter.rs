@@ -224,7 +224,7 @@ mod tests {
     const RAISED: &str = r#"{"event":"raised","time":20,"error":"E","message":"m"}"#;
 
     #[test]
-    fn of_runs_that_overlap_the_silent_one_raised() {
+    fn an_error_belongs_to_the_overlapping_run_that_has_no_later_events() {
         let finished = read(&[
             line("on_chain_start", 1, "a", "a"),
             line("on_chain_start", 2, "b", "b"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn of_as_many_silent_runs_as_throws_all_threw() {
+    fn several_errors_fail_the_same_number_of_runs_without_later_events() {
         let mut adapter = LangGraphAdapter::default();
         let mut failed = 0;
         let lines = [

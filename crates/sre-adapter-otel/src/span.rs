@@ -40,7 +40,7 @@ pub(crate) struct Span {
     pub(crate) evaluations: Vec<Event>,
 }
 
-/// What an allocator takes for an allocation, beside the requested bytes; a typical size.
+/// Typical overhead of an allocation, in bytes.
 pub(crate) const ALLOCATION: usize = 16;
 
 /// Maximum number of evaluations in the attributes of a span.

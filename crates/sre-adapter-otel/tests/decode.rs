@@ -101,7 +101,7 @@ fn a_body_whose_records_take_much_more_memory_than_its_text_is_refused() {
 }
 
 #[test]
-fn of_an_attribute_given_twice_the_first_counts_and_too_many_evaluations_are_rejected() {
+fn the_first_of_duplicate_attributes_counts_and_too_many_evaluations_are_rejected() {
     let with = |attributes| ingest(BodyKind::Traces, request(vec![Span { attributes, ..span(1) }]).encode_to_vec());
     let model = |name| text("gen_ai.request.model", name);
     let (_, events) = with(vec![text("gen_ai.operation.name", "chat"), model("first"), model("second")]).unwrap();

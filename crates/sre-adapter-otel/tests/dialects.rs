@@ -98,7 +98,7 @@ fn each_dialect_hides_its_first_token_elsewhere() {
 }
 
 #[test]
-fn of_model_calls_inside_each_other_the_innermost_counts() {
+fn the_innermost_of_nested_model_calls_counts() {
     let call = |tokens: u32| json!({"openinference.span.kind": "LLM", "llm.token_count.prompt": tokens});
     let root = span(1, 0, "agent", 0, 900, json!({"openinference.span.kind": "AGENT"}));
     let events = read(&[root, span(2, 1, "wrapper", 1, 500, call(10)), span(3, 2, "client", 2, 400, call(10))]);

@@ -117,9 +117,9 @@ impl ChannelPipeline {
             self.stats.summarised += message.alert_ids.len().max(1) as u64;
             self.rate_limit(message, now, fingerprinter);
         }
-        let held = self.rate_limiter.held();
+        let delayed = self.rate_limiter.delayed();
         if let Some(message) = self.rate_limiter.due(now, flush, fingerprinter) {
-            self.stats.summarised += if held > 1 { held as u64 } else { 0 };
+            self.stats.summarised += if delayed > 1 { delayed as u64 } else { 0 };
             self.enqueue(message, now);
         }
     }
@@ -177,7 +177,7 @@ impl ChannelPipeline {
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
         let mut snapshot = self.stats.clone();
         snapshot.queued = self.queue.len() as u64;
-        snapshot.held = (self.groups.waiting() + self.rate_limiter.held()) as u64;
+        snapshot.delayed = (self.groups.waiting() + self.rate_limiter.delayed()) as u64;
         snapshot
     }
 
@@ -185,9 +185,9 @@ impl ChannelPipeline {
         self.stats = ChannelSnapshot::new(&*self.name);
     }
 
-    /// Returns how many messages are queued, in flight or held by a group or the rate limit.
+    /// Returns how many messages are queued, in flight or delayed by a group or the rate limit.
     pub(crate) fn undelivered(&self) -> usize {
-        self.queue.len() + self.groups.waiting() + self.rate_limiter.held()
+        self.queue.len() + self.groups.waiting() + self.rate_limiter.delayed()
     }
 
     fn enqueue(&mut self, message: Message, now: Timestamp) -> Decision {

@@ -278,8 +278,8 @@ impl AlertManager {
     }
 }
 
-/// Sends the alerts of signals, as [`AlertOptions::mapping`] makes them. A signal that is a repeat, since engines re-send
-/// again what holds, is no alert.
+/// Sends the alerts that [`AlertOptions::mapping`] returns for signals. Engines re-send the last signal of each incident; such a
+/// repeat is no new alert.
 impl SignalHandler for AlertManager {
     fn handle(&self, signals: &[Signal], _emit: &mut dyn FnMut(Signal)) {
         let alerts: Vec<Alert> = signals.iter().filter_map(|signal| (self.shared.options.mapping)(signal)).collect();

@@ -21,13 +21,13 @@ pub struct RateLimit {
     pub per: Duration,
 }
 
-/// Keeps a channel within its rate limit: messages over the limit are held and delivered as one summary.
+/// Keeps a channel within its rate limit: messages over the limit are delayed and delivered as one summary.
 ///
 /// Resolutions are not limited: there are no more of them than there were triggers.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelRateLimiter {
     limiter: Option<RateLimiter>,
-    held: Vec<Message>,
+    delayed: Vec<Message>,
     release_at: Option<Timestamp>,
     /// The delivered summaries of which an alert still fires.
     summaries: Vec<Summary>,
@@ -63,49 +63,49 @@ impl ChannelRateLimiter {
             let resolutions = self.resolve(&message, now, log, fingerprinter);
             return (Some(message), resolutions);
         }
-        if self.held.is_empty() && self.try_acquire(now) {
+        if self.delayed.is_empty() && self.try_acquire(now) {
             return (Some(message), Vec::new());
         }
-        self.held.push(message);
+        self.delayed.push(message);
         (None, Vec::new())
     }
 
-    /// Returns the held messages as one, if the limit allows it by now or `flush` is set.
+    /// Returns the delayed messages as one, if the limit allows it by now or `flush` is set.
     pub(crate) fn due(&mut self, now: Timestamp, flush: bool, fingerprinter: Fingerprinter) -> Option<Message> {
         let is_due = flush || self.release_at.is_some_and(|at| at <= now);
-        if self.held.is_empty() || !is_due || !(self.try_acquire(now) || flush) {
+        if self.delayed.is_empty() || !is_due || !(self.try_acquire(now) || flush) {
             return None;
         }
         self.release_at = None;
-        let held = std::mem::take(&mut self.held);
-        if let [only] = &held[..] {
+        let delayed = std::mem::take(&mut self.delayed);
+        if let [only] = &delayed[..] {
             return Some(only.clone());
         }
         self.summary_count += 1;
         let key = format!("rate-limited/{}/{}", now.as_nanos(), self.summary_count);
-        let alerts: Vec<&Alert> = held.iter().map(|message| &*message.alert).collect();
-        let what = "held back by the channel's rate limit";
+        let alerts: Vec<&Alert> = delayed.iter().map(|message| &*message.alert).collect();
+        let what = "delayed by the channel's rate limit";
         let template = Alert { dedup_key: key, ..Alert::new("", "") };
         let alert = summary::firing(&template, what, &alerts, now);
-        let message = Message::summary_of(&held, fingerprinter.of_key(&template.dedup_key), Arc::new(alert), now);
+        let message = Message::summary_of(&delayed, fingerprinter.of_key(&template.dedup_key), Arc::new(alert), now);
         self.summaries.push(Summary {
             template,
-            firing: held.iter().map(|message| message.key).collect(),
-            messages: held,
+            firing: delayed.iter().map(|message| message.key).collect(),
+            messages: delayed,
         });
         Some(message)
     }
 
-    /// Returns when the limit allows the held messages, if there are any.
+    /// Returns when the limit allows the delayed messages, if there are any.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.release_at.filter(|_| !self.held.is_empty())
+        self.release_at.filter(|_| !self.delayed.is_empty())
     }
 
-    pub(crate) fn held(&self) -> usize {
-        self.held.len()
+    pub(crate) fn delayed(&self) -> usize {
+        self.delayed.len()
     }
 
-    /// Drops held messages that are resolved, and returns the resolutions of summaries in which no alert fires any more.
+    /// Drops delayed messages that are resolved, and returns the resolutions of summaries in which no alert fires any more.
     fn resolve(
         &mut self,
         message: &Message,
@@ -114,21 +114,16 @@ impl ChannelRateLimiter {
         fingerprinter: Fingerprinter,
     ) -> Vec<Message> {
         let (resolved, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.held).into_iter().partition(|held| held.key == message.key);
-        self.held = others;
-        resolved.iter().for_each(|held| log.skip(held, "resolved while held by the rate limit", now));
+            std::mem::take(&mut self.delayed).into_iter().partition(|delayed| delayed.key == message.key);
+        self.delayed = others;
+        resolved.iter().for_each(|delayed| log.skip(delayed, "resolved while delayed by the rate limit", now));
         let mut messages = Vec::new();
         self.summaries.retain_mut(|summary| {
             summary.firing.remove(&message.key);
             if summary.firing.is_empty() {
                 let Summary { template, messages: covered, .. } = summary;
-                let alert = summary::resolved(
-                    template,
-                    "all alerts held back by the channel's rate limit",
-                    covered,
-                    message,
-                    now,
-                );
+                let what = "all alerts delayed by the channel's rate limit";
+                let alert = summary::resolved(template, what, covered, message, now);
                 messages.push(Message::new(fingerprinter.of_key(&template.dedup_key), Arc::new(alert), None, now));
             }
             !summary.firing.is_empty()
@@ -155,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_alert_that_is_resolved_is_not_due() {
+    fn a_delayed_alert_that_is_resolved_is_not_due() {
         let now = Timestamp::from_secs(1_790_000_000);
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now));
         let limit = RateLimit { messages: NonZeroU32::MIN, per: Duration::from_secs(60) };

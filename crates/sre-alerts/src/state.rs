@@ -439,7 +439,7 @@ impl State {
     pub(crate) fn snapshot(&self) -> AlertsSnapshot {
         let mut snapshot = self.counts.clone();
         snapshot.open = self.incidents.len() as u64;
-        snapshot.forgotten = self.incidents.evicted();
+        snapshot.evicted = self.incidents.evicted();
         snapshot.channels = self.pipelines.iter().map(ChannelPipeline::snapshot).collect();
         snapshot
     }

@@ -336,19 +336,19 @@ async fn alerts_over_the_rate_limit_are_delivered_as_one_summary() {
         setup.send(&format!("agent/{number}"), Severity::Warning);
     }
     assert_eq!(setup.advance(0).await, ["agent/0 warning", "agent/1 warning"]);
-    assert_eq!(setup.stats().channels[0].held, 50);
-    // A held alert that is resolved is dropped; its resolution is delivered.
+    assert_eq!(setup.stats().channels[0].delayed, 50);
+    // A delayed alert that is resolved is dropped; its resolution is delivered.
     setup.send("agent/51", Severity::Resolved);
     assert_eq!(setup.advance(29).await, ["agent/51 resolved"]);
     assert_eq!(setup.advance(1).await.len(), 1);
     let summary = setup.channel.last();
-    assert_eq!(summary.title, "49 alerts: held back by the channel's rate limit");
+    assert_eq!(summary.title, "49 alerts: delayed by the channel's rate limit");
     assert!(
         summary.message.contains("agent/2 burns") && summary.message.ends_with("… and 29 more"),
         "{}",
         summary.message
     );
-    assert_eq!((setup.stats().channels[0].held, setup.stats().channels[0].summarised), (0, 49));
+    assert_eq!((setup.stats().channels[0].delayed, setup.stats().channels[0].summarised), (0, 49));
     // The summary is resolved with the last of its alerts.
     (2..51).for_each(|number| {
         setup.send(&format!("agent/{number}"), Severity::Resolved);

@@ -11,11 +11,6 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 pub(crate) struct EngineFiles(pub(crate) BTreeMap<&'static str, PathBuf>);
 
 impl EngineFiles {
-    /// Returns whether the file of this name is given.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
     /// Reads the files into `settings`.
     pub(crate) fn load(&self, settings: &mut EngineSettings) -> Result<(), SettingsError> {
         settings_files().try_for_each(|file| self.0.get(file.name).map_or(Ok(()), |path| file.load(path, settings)))

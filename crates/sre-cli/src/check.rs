@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use agent_sre::cost::PriceBook;
 use agent_sre::event::TaskFinished;
 use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
@@ -134,7 +133,7 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
     settings.slos = specs;
     // The events are of the past.
     settings.takes_actions = false;
-    settings.prices = Some(PriceBook::public());
+    settings.use_public_prices();
     args.engines.load(&mut settings)?;
     Ok(settings)
 }
@@ -185,8 +184,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         bail!("no event in {} lines of input; is `--from` right?", input.lines);
     }
     let raised = std::mem::take(&mut *lock(&raised));
-    let public_list = (!args.engines.has("prices")).then_some(PriceBook::PUBLIC_AS_OF);
-    let costs = CostFindings::of(&runtime, raised.costs, public_list, latest);
+    let costs = CostFindings::of(&runtime, raised.costs, settings.prices_as_of, latest);
     let totals = runtime.get::<AgentTotals>();
     let agents: Vec<String> = totals.iter().flat_map(|totals| totals.agents()).map(|report| report.agent).collect();
     let findings = Findings {
@@ -195,7 +193,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         input,
         warnings: services.warnings(&agents),
         costs,
-        breakers: args.engines.has("breakers").then_some(raised.breakers),
+        breakers: settings.breakers.is_some().then_some(raised.breakers),
         timelines: std::mem::take(&mut *lock(&timelines.0)),
         evaluated_at: latest,
     };

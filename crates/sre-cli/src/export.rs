@@ -3,7 +3,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_sre::cost::PriceBook;
 use agent_sre::http::{Client, Options, OutboxOptions, OutboxStats, RecordCounts};
 use agent_sre::slo::SliRegistry;
 use agent_sre::yaml::document;
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     settings.clock = clock.clone();
     // The events are of the past.
     settings.takes_actions = false;
-    settings.prices = Some(PriceBook::public());
+    settings.use_public_prices();
     if !args.slo.is_empty() {
         settings.slos = agent_sre::slo::load(&args.slo, &SliRegistry::default())?;
     }

@@ -45,8 +45,8 @@ pub(crate) fn deliver(manager: AlertManager, alerts: &[Alert]) -> anyhow::Result
 }
 
 fn failure(channel: &ChannelSnapshot) -> Option<String> {
-    let ChannelSnapshot { name, queued, held, delivered, failed, last_error, .. } = channel;
-    let undelivered = queued + held + failed;
+    let ChannelSnapshot { name, queued, delayed, delivered, failed, last_error, .. } = channel;
+    let undelivered = queued + delayed + failed;
     let all = undelivered + delivered;
     (undelivered > 0).then(|| format!("channel `{name}`: {undelivered} of {all} not delivered: {last_error}"))
 }

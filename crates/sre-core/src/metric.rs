@@ -166,6 +166,25 @@ impl<'a> Metric<'a> {
         self
     }
 
+    /// Returns the agent that the series is about: that of the label `agent`, or the target or origin of kind `agent` of a breaker or
+    /// cascade, or the budget of scope `agent`.
+    ///
+    /// ```
+    /// use sre_core::Metric;
+    /// let breaker = |kind| Metric::gauge("sre.breaker.opened", 1.0).with_labels(&[("kind", kind), ("target", "search")]);
+    /// assert_eq!((breaker("agent").agent(), breaker("tool").agent()), (Some("search"), None));
+    /// ```
+    pub fn agent(&self) -> Option<&str> {
+        let label = |name: &str| self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| &**value);
+        let agent = match (label("agent"), label("kind"), label("scope")) {
+            (Some(agent), ..) => Some(agent),
+            (None, Some("agent"), _) => label("target").or_else(|| label("origin")),
+            (None, _, Some("agent")) => label("name"),
+            _ => None,
+        };
+        agent.filter(|agent| !agent.is_empty())
+    }
+
     /// Returns the name in Prometheus' style: underscores, the unit, and `_total` for a counter.
     pub fn prometheus_name(&self) -> String {
         let mut name = self.name.replace('.', "_");

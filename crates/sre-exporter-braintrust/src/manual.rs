@@ -70,7 +70,7 @@ impl BraintrustExporter {
             rows.add(self.row_of(case, TraceId::derived(&key), at));
         }
         let Some(body) = rows.into_body() else { return Ok(()) };
-        // Of the settings' experiment, the id is kept; of this one, it is looked up.
+        // Only the id of the experiment in the settings is cached.
         let id = self.registry.experiment(&Mutex::default(), &self.project, name, at, http).await?;
         self.insert(&format!("/v1/experiment/{id}/insert"), &body, at, http).await
     }

@@ -1,6 +1,6 @@
 use sre_core::ExponentialHistogram;
 
-/// Subtracts what was recorded before; nothing if the source has started anew.
+/// Subtracts what was recorded before; nothing if the source has restarted.
 pub(crate) fn subtract(total: &mut ExponentialHistogram, before: &ExponentialHistogram) {
     if before.count > total.count || (before.count > 0 && before.scale < total.scale) {
         return;

@@ -105,7 +105,7 @@ impl SeriesBatch<'_> {
             MetricValue::Gauge(value) if value.is_finite() => self.push(GAUGE, *value, unit)?,
             MetricValue::Counter(total) if total.is_finite() => {
                 let before = counters.stage(name, tags.as_str(), total, self.at);
-                // Less than before is a counter that started anew.
+                // Less than before is a counter that restarted.
                 let change = if total < before { *total } else { total - before };
                 self.push(COUNT, change, unit)?;
             }

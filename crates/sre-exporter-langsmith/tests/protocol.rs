@@ -177,7 +177,7 @@ impl Strict {
 }
 
 #[tokio::test]
-async fn of_a_request_with_a_run_that_langsmith_has_the_others_are_sent() {
+async fn runs_beside_one_that_langsmith_already_has_are_sent() {
     let (sink, langsmith) = (Sink::new().await, Strict::default());
     langsmith.mount(&sink).await;
     assert_eq!(sink.send(&sink.exporter(), &[START, CALL]).await, 2);

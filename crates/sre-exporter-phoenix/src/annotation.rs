@@ -24,8 +24,8 @@ pub(crate) enum Target {
 }
 
 impl Annotation {
-    /// Returns the annotation of an evaluation or a policy check; `None` for other events, and without a verdict. It is of
-    /// the span that the event names, or else of the trace.
+    /// Returns the annotation of an evaluation or a policy check; `None` for other events, and without a verdict. Its target is the
+    /// span that the event names, or else the trace.
     pub(crate) fn of(event: &AgentEvent, place: &EventSpan<'_>) -> Option<Self> {
         let (name, score, confidence) = match &event.event {
             Event::Evaluation(Evaluation { metric, score, confidence, .. }) => {

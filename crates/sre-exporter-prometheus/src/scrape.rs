@@ -214,7 +214,7 @@ impl ScrapedFamily {
         Self { family: Arc::new(family), dotted, unit, next: 0, series: SeriesList::default(), values }
     }
 
-    /// Returns what was read, and begins anew.
+    /// Returns what was read, and starts over.
     fn finish(&mut self) -> Option<FamilyReadings> {
         let blocks = self.series.finish();
         let next = Values::new(self.family.kind, self.values.len());

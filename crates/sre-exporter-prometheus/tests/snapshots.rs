@@ -43,7 +43,7 @@ fn units_are_base_units_and_what_does_not_exist_has_no_sample() {
         format!("sre_slo_status{{{agent},{slo},status=\"exhausted\"}} 1"),
         format!("sre_slo_status{{{agent},{slo},status=\"healthy\"}} 0"),
         format!("sre_slo_window_seconds{{{agent},{slo}}} 2592000"),
-        format!("sre_slo_dropped_events{{{agent},{slo}}} 3"),
+        format!("sre_slo_dropped_events_total{{{agent},{slo}}} 3"),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
@@ -129,7 +129,7 @@ fn indicators_of_the_same_name_are_series_of_their_own() {
 }
 
 #[test]
-fn what_is_lost_of_alerts_is_seen() {
+fn lost_alerts_are_exported() {
     let mut channel = ChannelSnapshot::new("oncall");
     (channel.queued, channel.failed, channel.dropped, channel.retries) = (3, 2, 1, 7);
     let mut alerts = AlertsSnapshot::default();

@@ -28,8 +28,8 @@ pub use encoder::Encoder;
 pub use gen_ai::{Name, gen_ai};
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-pub use request::{OtlpRequest, post, send_spans, unix_nanos};
-pub use spans::{SpanWriter, Spans};
+pub use request::{OtlpRequest, post, send_spans};
+pub use spans::{SpanWriter, Spans, unix_nanos};
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

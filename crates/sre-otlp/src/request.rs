@@ -77,11 +77,6 @@ pub async fn post(
     Ok(api.send_gzip(head, &request.parts(), at, http).await?.into_body())
 }
 
-/// Returns nanoseconds since the Unix epoch. OTLP has no time before 1970.
-pub fn unix_nanos(time: Timestamp) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

@@ -2,7 +2,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use sre_core::{EventSpan, SpanId, Timestamp, TraceId};
 
-use crate::{Attributes, Encoder, unix_nanos};
+use crate::{Attributes, Encoder};
 
 /// The spans of a request, encoded.
 ///
@@ -124,4 +124,9 @@ impl SpanWriter<'_> {
             self.status(StatusCode::Ok, "");
         }
     }
+}
+
+/// Returns nanoseconds since the Unix epoch. OTLP has no time before 1970.
+pub fn unix_nanos(time: Timestamp) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(0)
 }

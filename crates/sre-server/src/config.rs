@@ -189,6 +189,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Applies settings that take precedence, now and at every reload.
+    #[must_use]
+    pub fn with_overrides(self, overrides: Overrides) -> Self {
+        let Overrides { listen, data, slos, notify, engine_files } = overrides.clone();
+        Self {
+            listen: listen.unwrap_or(self.listen),
+            data: data.unwrap_or(self.data),
+            slos: if slos.is_empty() { self.slos } else { slos },
+            notify: notify.or(self.notify),
+            engine_files: self.engine_files.into_iter().chain(engine_files).collect(),
+            overrides,
+            ..self
+        }
+    }
+
     /// Parses the text of `sre.yaml`; `file` names it in errors. `${NAME}` in the settings of an exporter is replaced by the
     /// environment variable of that name.
     ///

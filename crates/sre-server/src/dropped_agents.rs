@@ -44,7 +44,7 @@ impl Collect for WithoutAgents<'_> {
         }
         let mut known: HashMap<String, bool> = HashMap::new();
         self.source.metrics(now, &mut |metric| {
-            if let Some(agent) = agent_of(&metric) {
+            if let Some(agent) = metric.agent() {
                 let is_dropped = known.get(agent).copied().unwrap_or_else(|| {
                     let is_dropped = self.dropped.contains(agent);
                     known.insert(agent.to_owned(), is_dropped);
@@ -57,16 +57,4 @@ impl Collect for WithoutAgents<'_> {
             emit(metric);
         });
     }
-}
-
-/// Returns the agent that a series is about, by the labels of objectives, of breakers and cascades, and of budgets.
-fn agent_of<'a>(metric: &'a Metric<'_>) -> Option<&'a str> {
-    let label = |name: &str| metric.labels.iter().find(|(label, _)| label == name).map(|(_, value)| &**value);
-    let agent = match (label("agent"), label("kind"), label("scope")) {
-        (Some(agent), ..) => Some(agent),
-        (None, Some("agent"), _) => label("target").or_else(|| label("origin")),
-        (None, _, Some("agent")) => label("name"),
-        _ => None,
-    };
-    agent.filter(|agent| !agent.is_empty())
 }

@@ -35,8 +35,8 @@ pub(crate) struct EngineSet {
     history: Arc<SqliteAlertStore>,
     /// The action of each objective once its budget is exhausted, by name.
     pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
-    /// Whether the built-in list of prices applies, because no file replaces it.
-    pub(crate) public_prices: bool,
+    /// The date of the built-in list of prices, unless a file replaces it.
+    pub(crate) prices_as_of: Option<&'static str>,
     delivery: Arc<Delivery>,
 }
 
@@ -79,24 +79,23 @@ pub(crate) struct PreparedEngines {
     alerts: AlertOptions,
     channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
     exhaustion_actions: BTreeMap<String, ExhaustionAction>,
-    public_prices: bool,
+    prices_as_of: Option<&'static str>,
 }
 
 impl PreparedEngines {
     /// Creates the engines without state, and checks that the alert channels can be added.
     pub(crate) fn new(config: LoadedConfig, max_agents: usize, clocks: &Clocks) -> Result<Self, EngineSetError> {
         let exhaustion_actions = config.exhaustion_actions();
-        let alerts_on_breakers = config.engine_files.contains_key("breakers");
-        let public_prices = !config.engine_files.contains_key("prices");
+        let mut settings = config.engines;
+        let (quiet_sources, prices_as_of) = (std::mem::take(&mut settings.quiet_sources), settings.prices_as_of);
         let mut alerts = config.notify.options;
         let http: Arc<dyn HttpClient> = Arc::new(Client::new(agent_sre::http::Options::default())?);
         alerts.http = http.clone();
         alerts.clock = clocks.wall.clone();
         alerts.shutdown_timeout = Duration::from_secs(3);
-        // Breakers protect no calls unless they are configured, so they send no alerts either.
         alerts.mapping = Arc::new(move |signal: &Signal| {
-            let is_alert = alerts_on_breakers || signal.source != "cascade";
-            is_alert.then(|| default_mapping(signal)).flatten()
+            let is_quiet = quiet_sources.contains(&&*signal.source);
+            if is_quiet { None } else { default_mapping(signal) }
         });
         let mut channels = config.notify.channels;
         let every = ChannelConfig { min_severity: Severity::Info, ..ChannelConfig::default() };
@@ -104,12 +103,11 @@ impl PreparedEngines {
         // A manager that delivers nothing checks the channels as the one of the service does.
         AlertManager::without_thread(AlertOptions { http: http.clone(), ..AlertOptions::default() })
             .add_channels(channels.clone())?;
-        let mut settings = config.engines;
         settings.clock = clocks.engines.clone();
         settings.max_agents = max_agents;
         let runtime =
             Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
-        Ok(Self { runtime, alerts, channels, exhaustion_actions, public_prices })
+        Ok(Self { runtime, alerts, channels, exhaustion_actions, prices_as_of })
     }
 
     /// Returns the number of objectives.
@@ -119,7 +117,7 @@ impl PreparedEngines {
 
     /// Starts the engines, with stores in the folder `data`. Alerts wait until [`EngineSet::deliver`].
     pub(crate) fn start(self, data: &Path) -> Result<EngineSet, EngineSetError> {
-        let Self { runtime, mut alerts, channels, exhaustion_actions, public_prices } = self;
+        let Self { runtime, mut alerts, channels, exhaustion_actions, prices_as_of } = self;
         let history = Arc::new(SqliteAlertStore::open(data.join(ALERTS_FILE))?);
         alerts.store = Some(history.clone() as Arc<dyn AlertStore>);
         let alerts = Arc::new(AlertManager::new(alerts)?);
@@ -128,7 +126,7 @@ impl PreparedEngines {
         let spool = Arc::new(SqliteSpool::open(data.join(SPOOL_FILE))?);
         let runtime =
             runtime.collect(alerts.clone()).handle("alerts", delivery.clone()).spool(spool.clone()).build()?;
-        Ok(EngineSet { runtime, alerts, spool, history, exhaustion_actions, public_prices, delivery })
+        Ok(EngineSet { runtime, alerts, spool, history, exhaustion_actions, prices_as_of, delivery })
     }
 }
 

@@ -50,6 +50,7 @@ mod scrapes;
 mod server;
 mod service_time;
 mod shared;
+mod start_error;
 mod token;
 
 pub use agent_sre::yaml::ConfigError;
@@ -60,7 +61,8 @@ pub use engine_set::EngineSetError;
 pub use ipnet::IpNet;
 pub use loaded_config::LoadError;
 pub use overrides::Overrides;
-pub use server::{Server, StartError};
+pub use server::Server;
+pub use start_error::StartError;
 pub use token::{Scope, Token};
 
 /// Tests the README's examples.

@@ -66,7 +66,7 @@ pub(crate) async fn serve(
         while open.try_join_next().is_some() {}
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
-            // Out of file descriptors, or the client is gone already: the next connection may succeed.
+            // Out of file descriptors, or the client has already disconnected: the next connection may succeed.
             Err(error) => {
                 tracing::warn!(%error, "Cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;

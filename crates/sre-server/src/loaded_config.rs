@@ -19,8 +19,6 @@ pub(crate) struct LoadedConfig {
     pub(crate) engines: EngineSettings,
     pub(crate) notify: NotifyConfig,
     pub(crate) exporters: Vec<ExporterConfig>,
-    /// The settings files of engines; the others have their defaults.
-    pub(crate) engine_files: BTreeMap<&'static str, PathBuf>,
 }
 
 /// The configuration is invalid; the message names the place, what was found and what was expected.
@@ -74,7 +72,6 @@ impl LoadedConfig {
                 None => NotifyConfig::default(),
             },
             exporters: config.exporters.clone(),
-            engine_files: config.engine_files.clone(),
         };
         if let Some(retention) = config.retention {
             loaded.notify.options.retention.age = retention;

@@ -1,14 +1,11 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_sre::alerts::ManagerError;
-use agent_sre::http::OutboxError;
 use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, RunLimits, RuntimeError, StateError, StoreError, SystemClock};
+use agent_sre::{Clock, JournalStore, RunLimits, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -16,17 +13,15 @@ use crate::admission::Admission;
 use crate::api::{self, StartPhase};
 use crate::app::AppState;
 use crate::body_memory::BodyMemory;
-use crate::engine_set::EngineSetError;
 use crate::exporter_log::log_exporters;
 use crate::listen;
-use crate::loaded_config::LoadError;
 use crate::pipeline::Pipeline;
 use crate::processor::Processor;
 use crate::reload::reload_on_change;
 use crate::replay::replay;
 use crate::service_time::Clocks;
 use crate::shared::Shared;
-use crate::{Config, ServerLimits};
+use crate::{Config, ServerLimits, StartError};
 
 /// A running service.
 ///
@@ -44,68 +39,6 @@ pub struct Server {
     /// True once the service is stopping.
     stopping: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// The service cannot be started; the message names what to fix.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The settings or a file they name are invalid.
-    #[error(transparent)]
-    Config(#[from] LoadError),
-    /// The engines cannot be started.
-    #[error(transparent)]
-    EngineSet(#[from] EngineSetError),
-    /// The data folder cannot be created.
-    #[error("{}: {source}", path.display())]
-    Data {
-        /// The folder.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The journal cannot be opened or read.
-    #[error(transparent)]
-    Journal(#[from] StoreError),
-    /// The saved state cannot be restored.
-    #[error("{}: {source}; use another `data` folder, or the version that wrote it", path.display())]
-    State {
-        /// The journal.
-        path: PathBuf,
-        /// The cause.
-        source: StateError,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A thread cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-impl StartError {
-    /// Returns what to wait for before another attempt may succeed; `None` if an attempt cannot succeed.
-    fn waits_for(&self) -> Option<StartPhase> {
-        match self {
-            Self::Journal(error)
-            | Self::EngineSet(
-                EngineSetError::History(error)
-                | EngineSetError::Alerts(ManagerError::Store(error))
-                | EngineSetError::Exporter(OutboxError::Spool(error))
-                | EngineSetError::Runtime(RuntimeError::Export(OutboxError::Spool(error))),
-            ) => {
-                let full = error.is_full().then_some(StartPhase::DiskFull);
-                if error.is_locked() { Some(StartPhase::Locked) } else { full }
-            }
-            Self::Data { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(StartPhase::DiskFull),
-            _ => None,
-        }
-    }
 }
 
 impl Server {

@@ -279,15 +279,28 @@ async fn agents_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn the_version_the_memory_and_the_last_reload_are_metrics() {
+async fn the_version_the_process_and_the_last_reload_are_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sre.yaml");
     std::fs::write(&file, "listen: 127.0.0.1:0\n").unwrap();
     let service = Service::start(Config::load(&file).unwrap()).await;
     let version = format!("sre_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(value(&service, &version).await, Some(1.0));
-    let memory = value(&service, "process_resident_memory_bytes").await;
-    assert_eq!(memory.is_some_and(|bytes| bytes > 1e6), cfg!(target_os = "linux"), "{memory:?}");
+    let process = async |name: &str| value(&service, &format!("process_{name}")).await;
+    let memory = (process("resident_memory_bytes").await, process("virtual_memory_bytes").await);
+    assert_eq!(
+        memory.0.is_some_and(|bytes| bytes > 1e6 && memory.1 > memory.0),
+        cfg!(target_os = "linux"),
+        "{memory:?}"
+    );
+    let (open, max) = (process("open_fds").await, process("max_fds").await);
+    assert_eq!(
+        open.is_some_and(|open| open > 3.0 && max > Some(open)),
+        cfg!(target_os = "linux"),
+        "{open:?} of {max:?}"
+    );
+    let used = process("cpu_seconds_total").await;
+    assert!(used > Some(0.0) && process("cpu_seconds_total").await > used, "CPU time rises");
     let loaded = async || value(&service, "sre_config_last_reload_success_timestamp_seconds").await.unwrap();
     let started = loaded().await;
     assert_eq!(Some(started), value(&service, "process_start_time_seconds").await);

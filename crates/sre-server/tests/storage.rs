@@ -127,7 +127,7 @@ async fn requests_behind_a_damaged_place_of_the_write_ahead_log_are_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deleted_data_folder_is_noticed_and_written_anew() {
+async fn a_deleted_data_folder_is_recreated() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let service = Service::start(config(folder.path())).await;
@@ -150,7 +150,7 @@ async fn a_deleted_data_folder_is_noticed_and_written_anew() {
     fs::remove_file(&data).unwrap();
     let begun = Instant::now();
     while service.get_raw("/readyz").await.status() != StatusCode::OK {
-        assert!(begun.elapsed() < Duration::from_secs(30), "the journal is not written anew");
+        assert!(begun.elapsed() < Duration::from_secs(30), "the journal is not recreated");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     service.events(&finished("a", 3, true)).await;
@@ -170,7 +170,7 @@ async fn a_deleted_data_folder_is_noticed_and_written_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_folder_that_is_deleted_while_nothing_arrives_is_written_anew() {
+async fn a_data_folder_that_is_deleted_while_idle_is_recreated() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let service = Service::start(config(folder.path())).await;

@@ -110,16 +110,16 @@ impl AlertStore for SqliteAlertStore {
             )?;
             let owners: Vec<i64> =
                 owners.query_map(params![channel, self.lease.owner], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let gone: Vec<i64> =
+            let released: Vec<i64> =
                 owners.into_iter().filter(|owner| !FileLease::is_held(&self.file.path, *owner)).collect();
-            let placeholders = vec!["?"; gone.len()].join(", ");
+            let placeholders = vec!["?"; released.len()].join(", ");
             let found = format!(
                 "SELECT {COLUMNS} FROM deliveries d JOIN alerts a ON a.id = d.alert
                  WHERE d.channel = ? AND d.state IN (0, 1) AND (d.state = 1 OR d.owner IN ({placeholders})) ORDER BY a.id LIMIT ?"
             );
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let values = std::iter::once(Value::from(channel.to_owned()))
-                .chain(gone.into_iter().map(Value::from))
+                .chain(released.into_iter().map(Value::from))
                 .chain([Value::from(limit)]);
             let records: Vec<AlertRecord> =
                 connection.prepare(&found)?.query_map(params_from_iter(values), record)?.collect::<Result<_, _>>()?;

@@ -67,7 +67,7 @@ impl StoreFile {
         self.lock().check(&self.path)
     }
 
-    /// Opens the file again: a deleted one anew and empty, together with its folder. Fails if another file is in its place,
+    /// Opens the file again: a deleted one is recreated empty, together with its folder. Fails if another file is in its place,
     /// which may be a backup that someone has put there.
     pub(crate) fn reopen(&self, configure: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreError> {
         let mut open = self.lock();
@@ -77,7 +77,7 @@ impl StoreFile {
         }
         open.close(&self.path);
         if let Some(folder) = self.path.parent() {
-            // Not the folders above: without them, the volume is gone.
+            // Not the folders above: without them, the volume is not mounted.
             match std::fs::create_dir(folder) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(io_error(&self.path, error)),
                 _ => {}

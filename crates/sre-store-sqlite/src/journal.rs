@@ -18,7 +18,7 @@ use crate::wal::DamagedLog;
 /// had.
 ///
 /// Entries and the snapshot have checksums. What cannot be read is skipped and kept in a file beside the journal; [`damage`]
-/// lists it. A file that was deleted while in use is created anew by the next snapshot that covers every entry.
+/// lists it. A file that was deleted while in use is recreated by the next snapshot that covers every entry.
 ///
 /// [`damage`]: Self::damage
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct SqliteJournal {
     max_bytes: u64,
     /// The number of the last entry that was appended since the file was opened; 0 if none was.
     appended: AtomicU64,
-    /// The file is created anew, or about to be, and lacks the snapshot from which the numbers of entries go on.
+    /// The file is recreated, or about to be, and lacks the snapshot from which the numbers of entries go on.
     lacks_snapshot: AtomicBool,
     damage: Mutex<Vec<JournalDamage>>,
 }
@@ -143,11 +143,11 @@ impl SqliteJournal {
         StoreError::Missing { store: self.file.path.display().to_string(), reason }
     }
 
-    /// Creates a deleted file anew, for a snapshot that covers the entries up to `last`.
-    fn create_anew(&self, last: u64) -> Result<(), StoreError> {
+    /// Recreates a deleted file, for a snapshot that covers the entries up to `last`.
+    fn recreate(&self, last: u64) -> Result<(), StoreError> {
         let appended = self.appended.load(Ordering::Relaxed);
         if appended > last {
-            let reason = format!("deleted while in use; created anew once entry {appended} is processed");
+            let reason = format!("deleted while in use; it is recreated once entry {appended} is processed");
             return Err(self.missing(reason));
         }
         self.lacks_snapshot.store(true, Ordering::Relaxed);
@@ -242,7 +242,7 @@ impl JournalStore for SqliteJournal {
 
     fn put_snapshot(&self, last: u64, state: &[u8]) -> Result<(), StoreError> {
         if self.file.check().is_err() {
-            self.create_anew(last)?;
+            self.recreate(last)?;
         }
         let (first, others) = state.split_at(state.len().min(MAX_PART));
         self.file.read(|connection| limit_size(connection, u64::MAX))?;
@@ -401,7 +401,7 @@ mod tests {
         let journal = SqliteJournal::open(&path, 1 << 30).unwrap();
         assert_eq!(journal.append(&[entry(b"1"), entry(b"2")]).unwrap(), 2);
         std::fs::remove_file(&path).unwrap();
-        journal.create_anew(2).unwrap();
+        journal.recreate(2).unwrap();
         assert!(journal.append(&[entry(b"lost")]).unwrap_err().is_missing());
         journal.put_snapshot(2, b"both").unwrap();
         assert_eq!(journal.append(&[entry(b"3")]).unwrap(), 3);

@@ -11,7 +11,7 @@ pub(crate) struct DamagedLog {
     pub(crate) frame: u64,
     /// The transactions that were committed in that frame or behind it.
     pub(crate) transactions: u64,
-    /// The numbers that are common to all frames since the log was last begun anew.
+    /// The numbers that are common to all frames since the log last restarted.
     pub(crate) salts: Salts,
 }
 
@@ -32,7 +32,7 @@ impl DamagedLog {
         };
         let Some(header) = read::<HEADER>(&mut log)? else { return Ok(None) };
         let found = Self::read(path, Header(header), page_size(database)?, &mut log)?;
-        // Another process may have begun the log anew meanwhile, and frames from before are behind its own.
+        // Another process may have restarted the log meanwhile, and frames from before are behind its own.
         log.rewind()?;
         Ok(found.filter(|_| read(&mut log).is_ok_and(|again| again == Some(header))))
     }
@@ -55,7 +55,7 @@ impl DamagedLog {
                     [&frame[..8], &frame[FRAME_HEADER..]].into_iter().fold(before, |sum, bytes| header.sum(sum, bytes));
                 (sum == [16, 20].map(|at| word(&frame, at))).then_some(sum)
             });
-            // One of the salts may be what is damaged. Both differ in frames from before the log was begun anew, and a transaction
+            // One of the salts may be what is damaged. Both differ in frames from before the log restarted, and a transaction
             // that was not committed has no frame with the size of the database.
             let is_of_log = known.iter().zip(salts).any(|(known, salt)| *known == salt);
             if checksum.is_none() && is_of_log {

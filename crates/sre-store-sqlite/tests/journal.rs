@@ -130,7 +130,7 @@ fn no_flipped_byte_of_the_write_ahead_log_passes_unseen() {
 }
 
 #[test]
-fn what_is_left_in_a_write_ahead_log_from_before_is_no_damage() {
+fn old_frames_in_a_write_ahead_log_are_not_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
     let journal = SqliteJournal::open(&path, 16 << 20).unwrap();
@@ -140,7 +140,7 @@ fn what_is_left_in_a_write_ahead_log_from_before_is_no_damage() {
         let copied = open(&copied);
         assert_eq!((numbers(&copied), copied.damage()), (numbers(&journal), Vec::new()));
     };
-    // The log is begun anew after about 4 MB, and does not shrink.
+    // The log restarts after about 4 MB, and does not shrink.
     let mut before = 0;
     while log() > before {
         before = log();

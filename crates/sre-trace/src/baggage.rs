@@ -48,7 +48,7 @@ pub enum InvalidBaggage {
     )]
     Value(String),
     /// An entry beyond the limits: 64 entries, and 8,192 bytes as a header.
-    #[error("found no room for `{0}`, expected at most 64 entries in 8,192 bytes")]
+    #[error("found `{0}` beyond the limits, expected at most 64 entries and 8,192 bytes")]
     TooMany(String),
 }
 

@@ -10,12 +10,20 @@ pub(super) const ENGINE: Engine = Engine {
         help: "The file of circuit breakers and cascade detection",
         load: |path, settings| {
             settings.breakers = Some(DetectorConfig::load(path)?);
+            settings.quiet_sources.retain(|source| *source != SOURCE);
             Ok(())
         },
     }],
-    set_defaults: |settings| settings.breakers = Some(DetectorConfig::default()),
+    set_defaults: |settings| {
+        settings.breakers = Some(DetectorConfig::default());
+        // Breakers that nobody configures protect no calls.
+        settings.quiet_sources.push(SOURCE);
+    },
     install,
 };
+
+/// The source of the signals of breakers and cascades.
+const SOURCE: &str = "cascade";
 
 /// Adds a detector that observes calls. It opens the breaker of an agent whose exhausted objective requires
 /// `circuit_break`.

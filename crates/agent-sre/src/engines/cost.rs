@@ -19,16 +19,25 @@ pub(super) const ENGINE: Engine = Engine {
             help: "The file of prices, instead of the public list prices: LiteLLM's price map as JSON, or a price list as YAML",
             load: |path, settings| {
                 settings.prices = Some(PriceBook::load(path)?);
+                settings.prices_as_of = None;
                 Ok(())
             },
         },
     ],
     set_defaults: |settings| {
         settings.limits = Some(Limits::default());
-        settings.prices = Some(PriceBook::public());
+        settings.use_public_prices();
     },
     install,
 };
+
+impl EngineSettings {
+    /// Sets the prices to the public list prices.
+    pub fn use_public_prices(&mut self) {
+        self.prices = Some(PriceBook::public());
+        self.prices_as_of = Some(PriceBook::PUBLIC_AS_OF);
+    }
+}
 
 /// Adds a guard that observes costs. It throttles an agent whose exhausted objective requires `throttle`.
 fn install(mut builder: RuntimeBuilder, settings: &EngineSettings) -> Result<RuntimeBuilder, EngineError> {

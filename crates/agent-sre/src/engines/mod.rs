@@ -30,6 +30,9 @@ pub struct EngineSettings {
     /// Prices of model calls without a cost.
     #[cfg(feature = "cost")]
     pub prices: Option<crate::cost::PriceBook>,
+    /// The date of the public list prices, if `prices` has these.
+    #[cfg(feature = "cost")]
+    pub prices_as_of: Option<&'static str>,
     /// Cost limits.
     #[cfg(feature = "cost")]
     pub limits: Option<crate::cost::Limits>,
@@ -41,6 +44,8 @@ pub struct EngineSettings {
     /// Whether the runtime takes the `exhaustion_action` of objectives; true by default. An action whose engine has no settings is
     /// then an error. A report on recorded events takes none.
     pub takes_actions: bool,
+    /// Sources whose signals are no alerts, because their engine runs with defaults and no file configures it.
+    pub quiet_sources: Vec<&'static str>,
 }
 
 /// Invalid settings of an engine.
@@ -81,11 +86,14 @@ impl Default for EngineSettings {
             #[cfg(feature = "cost")]
             prices: None,
             #[cfg(feature = "cost")]
+            prices_as_of: None,
+            #[cfg(feature = "cost")]
             limits: None,
             #[cfg(feature = "cascade")]
             breakers: None,
             redaction: None,
             takes_actions: true,
+            quiet_sources: Vec::new(),
         }
     }
 }

@@ -34,7 +34,7 @@ struct HandlerQueue {
     counts: Counts,
 }
 
-/// How many one-offs of each key there were at the time of the last.
+/// Counts the one-offs of the latest time, by key.
 #[derive(Default)]
 struct OneOffKeys {
     time: Timestamp,

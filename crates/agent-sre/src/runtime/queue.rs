@@ -8,7 +8,7 @@ use sre_core::{Phase, Signal, Timestamp};
 /// An incident never has more than a few signals here, however often its state changes: a repeat of a waiting state is dropped, and
 /// a circle through states is cut short, so that the size is bounded by the number of incidents. An end never replaces a
 /// beginning that was not handled. A beginning that is asserted again after it was handled is handled again, so that a handler
-/// can make good what it lost. The order is that in which signals are pushed, and not that of their times, because clocks are set
+/// can recover a signal that it lost. The order is that in which signals are pushed, and not that of their times, because clocks are set
 /// back. One-offs are counted; the caller of `push` limits their number.
 #[derive(Debug, Default)]
 pub(crate) struct SignalQueue {
@@ -62,7 +62,7 @@ impl SignalQueue {
             if !self.incidents.contains_key(&signal.key) {
                 self.incidents.insert(signal.key.clone(), Incident::default());
             }
-            let incident = self.incidents.get_mut(&signal.key).expect("it was there, or has just been put there");
+            let incident = self.incidents.get_mut(&signal.key).expect("inserted above");
             let is_known = |place: &QueuePosition| {
                 self.waiting.get(place).is_some_and(|known| is_same_state(&known.signal, signal))
             };
@@ -220,7 +220,7 @@ mod tests {
         let (_, taken) = queue.take(1);
         assert!(!queue.push(resolved(2)), "asserted again");
         queue.forget(&taken[0].1.signal);
-        assert!(queue.push(resolved(2)), "made good");
+        assert!(queue.push(resolved(2)), "handled again");
     }
 
     #[test]

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_and_named() {
+    fn invalid_values_are_rejected_with_the_name_of_their_field() {
         for (fields, named) in [
             (r#""event":"task_finished","success":true,"duration_ms":-1"#, "duration_ms"),
             (r#""event":"llm_call","cost_usd":-0.5"#, "cost_usd"),

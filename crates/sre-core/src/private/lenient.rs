@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_long_list_the_first_items_are_kept() {
+    fn a_long_list_keeps_its_first_items() {
         assert_eq!(read::<First<u8, 2>>(Some("[1,2,3,{}]")).0, [1, 2]);
         assert_eq!(read::<First<u8, 2>>(Some("[1]")).0, [1]);
         assert!(read::<First<u8, 2>>(Some("{}")).0.is_empty() && read::<First<u8, 2>>(None).0.is_empty());

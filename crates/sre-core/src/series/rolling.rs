@@ -227,7 +227,7 @@ mod tests {
             let now = events.last().unwrap().0;
             for window in ["1h", "30d", "60d", "90d", "250d"] {
                 let window: Window = window.parse().unwrap();
-                // What was too old when the window was first covered is gone.
+                // Events that were too old when the window was first covered are no longer counted.
                 prop_assume!(is_covered || window <= Window::MONTH || now - first < 31 * 86_400_000);
                 let found = counts.view().sum(window, at(now)).total();
                 let length = window.as_secs_f64() * 1e3;

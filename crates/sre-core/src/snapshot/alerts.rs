@@ -22,8 +22,8 @@ pub struct AlertsSnapshot {
     pub escalated: u64,
     /// Open incidents.
     pub open: u64,
-    /// Open incidents dropped because of their age or number.
-    pub forgotten: u64,
+    /// Open incidents evicted because of their age or number.
+    pub evicted: u64,
     /// Failed reads and writes of the store.
     pub store_failures: u64,
     /// The channels.
@@ -38,8 +38,8 @@ pub struct ChannelSnapshot {
     pub name: String,
     /// Notifications in the queue.
     pub queued: u64,
-    /// Alerts held by grouping or the rate limit.
-    pub held: u64,
+    /// Alerts delayed by grouping or the rate limit.
+    pub delayed: u64,
     /// Notifications delivered.
     pub delivered: u64,
     /// Notifications whose delivery was given up.
@@ -70,7 +70,7 @@ impl AlertsSnapshot {
         for (name, count, help) in [
             ("sre.alert.repeats", self.repeated, "Repeated notifications of open incidents."),
             ("sre.alert.escalations", self.escalated, "Incidents escalated because nobody acknowledged them."),
-            ("sre.alert.incidents_forgotten", self.forgotten, "Open incidents dropped by age or number."),
+            ("sre.alert.incidents_evicted", self.evicted, "Open incidents evicted because of their age or number."),
             ("sre.alert.store_failures", self.store_failures, "Failed reads and writes of the alert history."),
         ] {
             emit(Metric::counter(name, count as f64).with_help(help));
@@ -90,7 +90,7 @@ impl ChannelSnapshot {
         let of_channel = [("channel", self.name.as_str())];
         for (name, count, help) in [
             ("sre.alert.queue_length", self.queued, "Notifications waiting for the channel."),
-            ("sre.alert.held_alerts", self.held, "Alerts held by grouping or the channel's rate limit."),
+            ("sre.alert.delayed_alerts", self.delayed, "Alerts delayed by grouping or the channel's rate limit."),
         ] {
             emit(Metric::gauge(name, count as f64).with_labels(&of_channel).with_help(help));
         }

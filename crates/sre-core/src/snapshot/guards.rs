@@ -13,8 +13,8 @@ impl BreakerSnapshot {
         let failures = Some(if self.window.is_some() { 0.0 } else { f64::from(self.failure_count) });
         for (name, value, unit, help) in [
             ("sre.breaker.consecutive_failures", failures, MetricUnit::None, "Consecutive failures."),
-            ("sre.breaker.failure_rate", rates.0, MetricUnit::Ratio, "Share of failed calls in the sliding window."),
-            ("sre.breaker.slow_call_rate", rates.1, MetricUnit::Ratio, "Share of slow calls in the sliding window."),
+            ("sre.breaker.failure", rates.0, MetricUnit::Ratio, "Share of failed calls in the sliding window."),
+            ("sre.breaker.slow_call", rates.1, MetricUnit::Ratio, "Share of slow calls in the sliding window."),
             (
                 "sre.breaker.retry_after",
                 self.retry_after_s,

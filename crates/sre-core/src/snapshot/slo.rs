@@ -128,7 +128,8 @@ impl SloSnapshot {
             let exemplar = self.last_bad.filter(|_| outcome == "bad");
             emit(events.with_label("outcome", outcome).with_exemplar(exemplar));
         }
-        emit(gauge("sre.slo.dropped_events", self.dropped as f64, "Events dropped as too old."));
+        let dropped = Metric::counter("sre.slo.dropped_events", self.dropped as f64).with_labels(&of_slo);
+        emit(dropped.with_help("Events dropped as too old."));
         for status in Status::ALL {
             let is = f64::from(u8::from(self.status == status));
             emit(gauge("sre.slo.status", is, "1 for the current status.").with_label("status", status.as_str()));

@@ -1,8 +1,12 @@
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::Spanned;
+use serde_saphyr::localizer::Localizer;
+use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Location, Spanned, UserMessageFormatter};
 
 use super::ConfigError;
 
@@ -82,6 +86,21 @@ impl Node {
             node = next;
         }
         (node, rest.is_empty())
+    }
+
+    /// Returns a key with the name of an earlier one in the same mapping, and that one.
+    fn duplicate_field(&self) -> Option<(&Key, &Key)> {
+        match &self.kind {
+            Kind::Scalar(_) => None,
+            Kind::List(items) => items.iter().find_map(Self::duplicate_field),
+            Kind::Map(entries) => {
+                let mut keys = HashMap::new();
+                entries.iter().find_map(|(key, node)| match keys.insert(&*key.name, key) {
+                    Some(first) => Some((key, first)),
+                    None => node.duplicate_field(),
+                })
+            }
+        }
     }
 
     /// Returns true for null.
@@ -182,11 +201,18 @@ pub fn documents(text: &str, file: &str) -> Result<Vec<Node>, ConfigError> {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        // Rejected below, with the lines of both.
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
     };
     let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
-        ConfigError::document(file, line, error.without_snippet().to_string())
+        let formatter = UserMessageFormatter.with_localizer(&WithoutPosition);
+        ConfigError::document(file, line, error.without_snippet().render_with_formatter(&formatter))
     })?;
+    if let Some((key, first)) = documents.iter().find_map(Node::duplicate_field) {
+        let message = format!("`{}`: duplicate field, first set on line {}", key.name, first.line);
+        return Err(ConfigError::document(file, key.line, message));
+    }
     Ok(documents.into_iter().filter(|node| !node.is_null()).collect())
 }
 
@@ -206,6 +232,15 @@ pub fn document(text: &str, file: &str, what: &str) -> Result<Node, ConfigError>
     }
 }
 
+/// Leaves positions out of the parser's messages, because [`ConfigError`] begins with file and line.
+struct WithoutPosition;
+
+impl Localizer for WithoutPosition {
+    fn attach_location<'a>(&self, message: Cow<'a, str>, _: Location) -> Cow<'a, str> {
+        message
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +255,29 @@ mod tests {
         let Kind::Map(inner) = &items[0].kind else { panic!("a mapping") };
         assert_eq!((inner[0].1.line, inner[1].0.line, inner[1].1.line), (3, 4, 4));
         assert_eq!(nodes[1].to_value(), serde_json::json!({"c": "text"}));
-        assert!(documents("a: [1\nb: 2", "f").unwrap_err().to_string().starts_with("f:2: "));
+    }
+
+    #[test]
+    fn an_error_says_once_where_it_is_and_does_not_mention_the_parser() {
+        for (text, expected) in [
+            ("a: [1\nb: 2", "f:2: illegal placement of ':' indicator"),
+            ("a: [1", "f:1: unclosed bracket '['"),
+            ("a: 1\nb: 2\n\na: 3", "f:4: `a`: duplicate field, first set on line 1"),
+            ("x:\n  - {a: 1,\n    a: 2}", "f:3: `a`: duplicate field, first set on line 2"),
+            ("a: 1\n'a': 2", "f:2: `a`: duplicate field, first set on line 1"),
+            ("a: 1\nb: *unknown", "f:2: reference to unknown value"),
+            ("a: .inf", "f:1: value `.inf` is not a finite number"),
+        ] {
+            assert_eq!(documents(text, "f").unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_field_replaces_the_one_that_it_merges() {
+        let node = document("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: {x: 3, <<: *a}", "f", "a mapping").unwrap();
+        let expected = serde_json::json!({"x": 3, "y": 2});
+        let value = node.to_value();
+        assert_eq!((&value["b"], &value["c"]), (&expected, &expected));
     }
 
     #[test]

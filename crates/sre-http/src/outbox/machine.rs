@@ -11,6 +11,7 @@ use super::spool_queue::SpoolQueue;
 use super::state_queue::{Reading, StateQueue};
 use super::state_spool::StateSpool;
 use super::stats::{DropReason, OutboxStats, RecordCounts};
+use super::step::{Kind, Outgoing, Step};
 
 /// Decides the next step of an outbox. The worker performs each step and reports the result. Time is passed in.
 ///
@@ -44,42 +45,6 @@ pub(super) struct Machine {
 
 /// The longest interval at which metrics and snapshots are collected while the backend takes none.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3_600);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Events,
-    State,
-}
-
-/// The next step.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Append these records to the spool; then call [`Machine::spooled`], as after the next steps.
-    Append(Vec<Record>),
-    /// Remove the records up to this id from the spool.
-    Remove(u64),
-    /// Read the next batch from the spool.
-    Load,
-    /// Append copies of these readings to the spool.
-    AppendStates(Vec<Reading>),
-    /// Remove the copies of readings up to this id from the spool.
-    RemoveStates(u64),
-    /// Read the readings that an earlier run left in the spool.
-    LoadStates,
-    /// Collect metrics and snapshots; then call [`Machine::collected`].
-    Collect,
-    /// Send these records; then call [`Machine::settle`].
-    Send(Outgoing),
-    /// Wait for a push, a response, or the end of this time.
-    Wait(Option<Duration>),
-}
-
-/// The records to send.
-#[derive(Debug)]
-pub(super) enum Outgoing {
-    Events(Vec<Arc<AgentEvent>>),
-    State(Arc<StateBatch>),
-}
 
 impl Machine {
     /// `spooled` is the size of the queue in the spool, if there is a spool.

@@ -5,9 +5,11 @@ mod record;
 #[cfg(test)]
 mod simulation;
 mod spool_queue;
+mod spooling;
 mod state_queue;
 mod state_spool;
 mod stats;
+mod step;
 mod worker;
 
 use std::fmt;

@@ -10,11 +10,12 @@ use sre_core::private::lock;
 use sre_core::{ExportBatch, ExportError, ExportReport, Exporter, HttpClient, Metric, Snapshot};
 use tokio::sync::Notify;
 
-use super::machine::{Machine, Outgoing, Step};
+use super::machine::Machine;
 use super::options::OutboxOptions;
 use super::record::StateBatch;
 use super::spool_queue::SpoolResult;
 use super::state_queue::Reading;
+use super::step::{Outgoing, Step};
 
 /// The state shared by an outbox and its thread.
 pub(super) struct Shared {

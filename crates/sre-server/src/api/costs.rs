@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use agent_sre::cost::{CostGuard, PriceBook, Pricing};
+use agent_sre::cost::{CostGuard, Pricing};
 use agent_sre::{AgentTotals, BudgetSnapshot, Clock, CostAlert, ModelTotals, Timestamp, Usd};
 use axum::Json;
 use axum::extract::State;
@@ -58,6 +58,6 @@ fn report(state: &AppState) -> CostReport {
         total_usd: totals.totals().cost_usd,
         alerts: guard.alerts(),
         unknown_models: engines.get::<Pricing>().report().unknown_models,
-        prices_as_of: engines.public_prices.then_some(PriceBook::PUBLIC_AS_OF),
+        prices_as_of: engines.prices_as_of,
     }
 }

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 use super::AppRef;
 use super::error::{ApiError, ErrorBody};
 use super::openapi::ApiRouter;
+use super::process_metrics;
 use crate::app::AppState;
 use crate::dropped_agents::WithoutAgents;
 
@@ -132,12 +133,8 @@ impl Collect for AppState {
         self.requests.emit(emit);
         let version = Metric::gauge("sre.build_info", 1.0).with_label("version", env!("CARGO_PKG_VERSION"));
         emit(version.with_help("Always 1; the label is the version of the service."));
-        if let Some(bytes) = resident_memory() {
-            let memory = Metric::gauge("process.resident_memory", bytes as f64).with_unit(MetricUnit::Bytes);
-            emit(memory.with_help("Resident memory of the process; on Linux only."));
-        }
+        process_metrics::emit(shared.started, emit);
         let is_reloaded = f64::from(u8::from(lock(&shared.config_error).is_none()));
-        let started = shared.started.as_unix_seconds();
         let loaded = lock(&shared.config_loaded).as_unix_seconds();
         let waiting = count(&journal.last) - count(&journal.covered);
         for (name, value, unit, help) in [
@@ -148,7 +145,6 @@ impl Collect for AppState {
                 MetricUnit::None,
                 "Entries that the last snapshot does not cover.",
             ),
-            ("process.start_time", started, MetricUnit::Seconds, "Start time of the process, in Unix time."),
             (
                 "sre.config.last_reload_successful",
                 is_reloaded,
@@ -165,11 +161,4 @@ impl Collect for AppState {
             emit(Metric::gauge(name, value).with_unit(unit).with_help(help));
         }
     }
-}
-
-/// Returns the resident memory of this process in bytes; `None` on systems other than Linux.
-fn resident_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
-    Some(kib.parse::<u64>().ok()? << 10)
 }

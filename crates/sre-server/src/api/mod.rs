@@ -22,6 +22,7 @@ mod modules;
 mod openapi;
 mod otlp;
 mod otlp_json;
+mod process_metrics;
 mod reads;
 mod slos;
 mod starting;

@@ -20,7 +20,7 @@ async fn a_deleted_data_folder_loses_nothing_that_was_acknowledged() {
     }
     service.until_ready().await;
     let refused = client.finishes_with_refusals(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
-    assert!(refused > 0, "what cannot be kept is refused");
+    assert!(refused > 0, "requests that could not be stored were refused");
     let counted = service.counted;
     service.restart();
     service.until_ready().await;
