@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
-use agent_sre::{ExporterConfig, Redaction, SettingsFile, Window, read_exporters, settings_files};
+use agent_sre::{ExporterConfig, Redaction, RunLimits, SettingsFile, Window, read_exporters, settings_files};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -122,6 +122,12 @@ impl ServerLimits {
     /// Returns the maximum number of connections of an address.
     pub(crate) fn connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or(self.max_connections / 4).max(1)
+    }
+
+    /// Returns the limits of the open runs of a format.
+    pub(crate) fn run_limits(&self) -> RunLimits {
+        let Self { task_timeout, max_open_runs, .. } = *self;
+        RunLimits { task_timeout, max_open_runs, ..RunLimits::default() }
     }
 
     /// Returns the part of `max_in_flight` that is for bodies and the records in them, in bytes. The rest is for what requests take

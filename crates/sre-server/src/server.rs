@@ -8,10 +8,11 @@ use agent_sre::alerts::ManagerError;
 use agent_sre::http::OutboxError;
 use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, RunLimits, RuntimeError, StateError, StoreError, SystemClock};
+use agent_sre::{Clock, JournalStore, RuntimeError, StateError, StoreError, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::Config;
 use crate::admission::Admission;
 use crate::api::{self, StartPhase};
 use crate::app::AppState;
@@ -26,7 +27,6 @@ use crate::reload::reload_on_change;
 use crate::replay::replay;
 use crate::service_time::Clocks;
 use crate::shared::Shared;
-use crate::{Config, ServerLimits};
 
 /// A running service.
 ///
@@ -238,9 +238,7 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     let engines = prepared.start(&config.data)?;
     let shared = Arc::new(Shared::new(engines, clocks, server_limits.max_agents));
     shared.engines().deliver(&shared.removed_exporters)?;
-    let ServerLimits { task_timeout, max_open_runs, .. } = *server_limits;
-    let limits = RunLimits { task_timeout, max_open_runs, ..RunLimits::default() };
-    let mut processor = Processor::new(shared.clone(), limits);
+    let mut processor = Processor::new(shared.clone(), server_limits.run_limits());
     let mut last = 0;
     if let Some((covered, state)) = journal.snapshot()? {
         processor.restore(&state).map_err(|source| StartError::State { path: path.clone(), source })?;
