@@ -158,7 +158,7 @@ fn event_of(data: SpanData<'_>, error: Option<String>, duration_ms: Option<f64>,
             Some(call.into())
         }
         "handoff" => {
-            *handoffs += 1;
+            *handoffs = Handoff::MAX_DEPTH.min(*handoffs + 1);
             let mut handoff = Handoff::new(data.from_agent.unwrap_or_default(), data.to_agent.unwrap_or_default());
             handoff.depth = *handoffs;
             Some(handoff.into())

@@ -317,10 +317,10 @@ impl<'a> Tree<'a> {
             return;
         }
         let name = span.name.clone().unwrap_or_else(|| "agent".to_owned());
-        let depth = u32::try_from(self.ancestors(index).filter(is_agent).count()).unwrap_or(u32::MAX);
+        let depth = u32::try_from(self.ancestors(index).filter(is_agent).count()).unwrap_or(Handoff::MAX_DEPTH);
         if let Some(from) = from {
             let mut handoff = Handoff::new(from, &name);
-            handoff.depth = depth;
+            handoff.depth = depth.min(Handoff::MAX_DEPTH);
             events.push(handoff.into());
         }
         let mut step = StepFinished::new(name, "agent").with_error(span.error.clone());

@@ -132,3 +132,31 @@ fn the_check_finds_what_other_processes_hold_and_leaves_nothing_behind() {
     let (code, printed) = check(free, "data", &[]);
     assert!(code == 2 && printed.contains("alerts.db: "), "{printed}");
 }
+
+#[test]
+fn the_check_reads_the_saved_state() {
+    use agent_sre::JournalStore;
+    use agent_sre::sqlite::SqliteJournal;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "slo.yaml", SLO);
+    let config = write(folder.path(), "sre.yaml", "slos: [slo.yaml]\nlisten: 127.0.0.1:0\ndata: data\n");
+    let served = || serve(&["--config", &config, "--stop-after", "1s"]).output().unwrap();
+    assert_eq!(served().status.code(), Some(0));
+    let path = folder.path().join("data/journal.db");
+    let files = || {
+        let names = std::fs::read_dir(folder.path().join("data")).unwrap().map(|file| file.unwrap().file_name());
+        (names.collect::<std::collections::BTreeSet<_>>(), std::fs::read(&path).unwrap())
+    };
+    let before = files();
+    let checked = || sre(&["config", "check", &config], "");
+    assert_eq!(checked().status.code(), Some(0), "{}", text(&checked().stderr));
+    assert!(files() == before, "the check changes nothing");
+
+    // A state of a version to come.
+    SqliteJournal::open(&path, 1 << 30).unwrap().put_snapshot(0, &[99]).unwrap();
+    let (checked, served) = (checked(), served());
+    let (printed, code) = (text(&checked.stderr), checked.status.code());
+    assert!(code == Some(2) && printed.contains("found state of version 99"), "{printed}");
+    assert_eq!(served.status.code(), Some(2));
+    assert_eq!(text(&served.stderr).lines().last(), printed.lines().last());
+}

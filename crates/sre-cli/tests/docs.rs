@@ -239,6 +239,7 @@ fn the_schema_of_events_accepts_what_the_parser_accepts() {
         r#"{"event":"evaluation","time":1,"metric":"relevance"}"#,
         r#"{"event":"evaluation","time":1,"metric":"relevance","score":1,"confidence":2}"#,
         r#"{"event":"handoff","time":1,"from":"a"}"#,
+        r#"{"event":"handoff","time":1,"from":"a","to":"b","depth":1001}"#,
         r#"{"event":"tool_call","time":1,"tool":"search","attempt":0}"#,
     ];
     for (line, valid) in good.map(|line| (line, true)).chain(bad.map(|line| (line, false))) {

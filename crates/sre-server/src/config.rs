@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
-use agent_sre::{ExporterConfig, Redaction, SettingsFile, Window, read_exporters, settings_files};
+use agent_sre::{ExporterConfig, Redaction, RunLimits, SettingsFile, Window, read_exporters, settings_files};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -122,6 +122,12 @@ impl ServerLimits {
     /// Returns the maximum number of connections of an address.
     pub(crate) fn connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or(self.max_connections / 4).max(1)
+    }
+
+    /// Returns the limits of the open runs of a format.
+    pub(crate) fn run_limits(&self) -> RunLimits {
+        let Self { task_timeout, max_open_runs, .. } = *self;
+        RunLimits { task_timeout, max_open_runs, ..RunLimits::default() }
     }
 
     /// Returns the part of `max_in_flight` that is for bodies and the records in them, in bytes. The rest is for what requests take
@@ -270,7 +276,7 @@ impl Config {
         let least = server_limits.least_in_flight();
         if server_limits.max_in_flight < least {
             let found = server_limits.max_in_flight.to_string();
-            let expected = format!("at least {least}, which is 2 × (4 × `max_body` + 1MiB)");
+            let expected = format!("at least {}, which is 2 × (4 × `max_body` + 1MiB)", bytes_text(least as u64));
             return Err(ConfigError::invalid(file, &document, "", "max_in_flight", found, &expected));
         }
         Ok(config)
@@ -372,9 +378,16 @@ fn tls(node: &Node, file: &str) -> Result<Tls, ConfigError> {
     }
 }
 
+const UNITS: [(&str, u64); 6] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+
+/// Returns a number of bytes as it is written in the settings: in the largest unit of which it is a multiple.
+fn bytes_text(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|(_, size)| bytes > 0 && bytes.is_multiple_of(*size));
+    unit.map_or_else(|| bytes.to_string(), |(unit, size)| format!("{}{unit}", bytes / size))
+}
+
 fn bytes<N: TryFrom<u64>>(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<N>, ConfigError> {
-    const UNITS: [(&str, u64); 6] =
-        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     fields.read(name, BYTES, |value| {
         let number = match value {
             Value::Number(number) => number.as_u64()?,
@@ -470,8 +483,9 @@ snapshot_after: 1MB
             ("max_body: 99999999999999GiB", "f:1: `max_body: 99999999999999GiB`: expected"),
             (
                 "max_in_flight: 1MiB",
-                "f:1: `max_in_flight: 1MiB`: expected at least 136314880, which is 2 × (4 × `max_body` + 1MiB)",
+                "f:1: `max_in_flight: 1MiB`: expected at least 130MiB, which is 2 × (4 × `max_body` + 1MiB)",
             ),
+            ("max_in_flight: 1MiB\nmax_body: 1MB", "f:1: `max_in_flight: 1MiB`: expected at least 12097152, which is"),
             ("max_agents: none", "f:1: `max_agents: none`: expected a whole number above 0"),
             ("slos: objectives.yaml", "f:1: `slos: objectives.yaml`: expected a list"),
             ("tokens: [{name: a, scope: all}]", "f:1: `tokens[0].scope: all`: expected `ingest` or `read`"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_sre::private::lock;
 use agent_sre::sqlite::SqliteJournal;
-use agent_sre::{Clock, JournalStore, RunLimits, SystemClock};
+use agent_sre::{Clock, JournalStore, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -21,7 +21,7 @@ use crate::reload::reload_on_change;
 use crate::replay::replay;
 use crate::service_time::Clocks;
 use crate::shared::Shared;
-use crate::{Config, ServerLimits, StartError};
+use crate::{Config, StartError};
 
 /// A running service.
 ///
@@ -171,9 +171,7 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     let engines = prepared.start(&config.data)?;
     let shared = Arc::new(Shared::new(engines, clocks, server_limits.max_agents));
     shared.engines().deliver(&shared.removed_exporters)?;
-    let ServerLimits { task_timeout, max_open_runs, .. } = *server_limits;
-    let limits = RunLimits { task_timeout, max_open_runs, ..RunLimits::default() };
-    let mut processor = Processor::new(shared.clone(), limits);
+    let mut processor = Processor::new(shared.clone(), server_limits.run_limits());
     let mut last = 0;
     if let Some((covered, state)) = journal.snapshot()? {
         processor.restore(&state).map_err(|source| StartError::State { path: path.clone(), source })?;

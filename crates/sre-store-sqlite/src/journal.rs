@@ -96,13 +96,15 @@ impl SqliteJournal {
         Ok(Self { file, max_bytes, appended, lacks_snapshot, damage: Mutex::new(damage.into_iter().collect()) })
     }
 
-    /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created.
+    /// Checks that [`open`](Self::open) can open a file, without a change to it; one that is missing can be created. Returns what
+    /// [`snapshot`](JournalStore::snapshot) would.
     ///
     /// # Errors
     ///
     /// Returns the error of `open`, also if another process writes to the file just now.
-    pub fn check(path: impl AsRef<Path>) -> Result<(), StoreError> {
-        schema::check_openable(path.as_ref(), &JOURNAL)
+    pub fn check(path: impl AsRef<Path>) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let stored = schema::check_and_read(path.as_ref(), &JOURNAL, read_snapshot)?.flatten();
+        Ok(stored.filter(|stored| stored.is_intact).map(|stored| (stored.last, stored.state)))
     }
 
     /// Returns what could not be read so far.
@@ -217,6 +219,38 @@ fn read_entry<'a>(number: u64, row: &'a Row<'_>) -> Result<JournalEntry<'a>, Str
 
 const CHECKSUM_DIFFERS: &str = "the checksum differs";
 
+/// A snapshot as it is in the file.
+struct StoredSnapshot {
+    last: u64,
+    state: Vec<u8>,
+    /// Whether the checksum fits, if there is one.
+    is_intact: bool,
+    /// The number of the last entry that it covers by the entries that are left, also if `last` is damaged.
+    covered: u64,
+}
+
+fn read_snapshot(connection: &Connection) -> rusqlite::Result<Option<StoredSnapshot>> {
+    let read = |row: &Row<'_>| {
+        let (last, state) = (row.get_ref(0)?.as_i64().unwrap_or_default(), bytes(row.get_ref(1)?).to_vec());
+        let checksum = match row.get_ref(2)? {
+            ValueRef::Null => Ok(None),
+            checksum => checksum.as_i64().map(Some),
+        };
+        Ok((last.cast_unsigned(), state, checksum))
+    };
+    let found = connection.query_row("SELECT last, state, checksum FROM snapshot", [], read).optional()?;
+    let Some((last, mut state, checksum)) = found else { return Ok(None) };
+    let mut select = connection.prepare("SELECT state FROM snapshot_parts ORDER BY number")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        state.extend_from_slice(bytes(row.get_ref(0)?));
+    }
+    let is_intact = checksum.is_ok_and(|known| known.is_none_or(|known| known == snapshot_checksum(last, &state)));
+    let first: Option<i64> = connection.query_row("SELECT min(number) FROM entries", [], |row| row.get(0))?;
+    let covered = first.map_or_else(|| last_number(connection), |first| Ok((first - 1).cast_unsigned()))?;
+    Ok(Some(StoredSnapshot { last, state, is_intact, covered }))
+}
+
 impl JournalStore for SqliteJournal {
     fn append(&self, entries: &[JournalEntry<'_>]) -> Result<u64, StoreError> {
         let last = self.file.write(|connection| {
@@ -264,30 +298,8 @@ impl JournalStore for SqliteJournal {
     }
 
     fn snapshot(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        let stored = self.file.read(|connection| {
-            let read = |row: &Row<'_>| {
-                let (last, state) = (row.get_ref(0)?.as_i64().unwrap_or_default(), bytes(row.get_ref(1)?).to_vec());
-                let checksum = match row.get_ref(2)? {
-                    ValueRef::Null => Ok(None),
-                    checksum => checksum.as_i64().map(Some),
-                };
-                Ok((last.cast_unsigned(), state, checksum))
-            };
-            let found = connection.query_row("SELECT last, state, checksum FROM snapshot", [], read).optional()?;
-            let Some((last, mut state, checksum)) = found else { return Ok(None) };
-            let mut select = connection.prepare("SELECT state FROM snapshot_parts ORDER BY number")?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                state.extend_from_slice(bytes(row.get_ref(0)?));
-            }
-            let is_intact =
-                checksum.is_ok_and(|known| known.is_none_or(|known| known == snapshot_checksum(last, &state)));
-            let sql = "SELECT min(number) FROM entries";
-            let first: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
-            let covered = first.map_or_else(|| last_number(connection), |first| Ok((first - 1).cast_unsigned()))?;
-            Ok(Some((last, state, is_intact, covered)))
-        })?;
-        let Some((last, state, is_intact, covered)) = stored else { return Ok(None) };
+        let stored = self.file.read(read_snapshot)?;
+        let Some(StoredSnapshot { last, state, is_intact, covered }) = stored else { return Ok(None) };
         if !is_intact {
             let (name, part) = (format!("snapshot-{covered}"), format!("the snapshot of entries 1 to {covered}"));
             let damage = JournalDamage::kept(&self.file.path, &name, part, CHECKSUM_DIFFERS.to_owned(), &state);

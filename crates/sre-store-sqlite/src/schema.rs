@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use sre_core::StoreError;
 
 use crate::error::store_error;
@@ -82,13 +82,22 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreErro
 
 /// Checks that a file can be opened, without a change to it; one that is missing can be created.
 pub(crate) fn check_openable(path: &Path, schema: &Schema) -> Result<(), StoreError> {
+    check_and_read(path, schema, |_| Ok(())).map(drop)
+}
+
+/// Checks that a file can be opened, and reads from it, without a change to it. Returns `None` if the file is missing.
+pub(crate) fn check_and_read<T>(
+    path: &Path,
+    schema: &Schema,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<Option<T>, StoreError> {
     let failed = |error| store_error(path, error);
     let size = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_or(0, |file| file.len()),
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     if log_of(path).exists() {
         // The log of a process that was killed stays as it is.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
@@ -97,8 +106,10 @@ pub(crate) fn check_openable(path: &Path, schema: &Schema) -> Result<(), StoreEr
     if (1..=CHECKED_BYTES).contains(&size) {
         check(&connection, path)?;
     }
-    compatible_version(&connection, path, schema)?;
-    connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(failed)
+    // Rolled back when it is dropped.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    migrate_in(&transaction, path, schema)?;
+    read(&transaction).map(Some).map_err(failed)
 }
 
 fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
@@ -122,7 +133,12 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<(), StoreError> {
     let failed = |error| store_error(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let version = compatible_version(&transaction, path, schema)?;
+    migrate_in(&transaction, path, schema)?;
+    transaction.commit().map_err(failed)
+}
+
+fn migrate_in(transaction: &Transaction<'_>, path: &Path, schema: &Schema) -> Result<(), StoreError> {
+    let version = compatible_version(transaction, path, schema)?;
     let migrate = || {
         transaction.pragma_update(None, "application_id", schema.id)?;
         for (version, migration) in (1u32..).zip(schema.migrations).skip(version as usize) {
@@ -131,7 +147,7 @@ fn migrate(connection: &mut Connection, path: &Path, schema: &Schema) -> Result<
         }
         Ok(())
     };
-    migrate().and_then(|()| transaction.commit()).map_err(failed)
+    migrate().map_err(|error| store_error(path, error))
 }
 
 /// Returns the version of a file's schema, if it is of this application and not newer.

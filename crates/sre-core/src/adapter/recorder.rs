@@ -151,7 +151,7 @@ impl Run {
 
     /// Records a handoff of the task from one agent to another.
     pub fn handoff(&mut self, from: &str, to: &str) {
-        self.depth += 1;
+        self.depth = Handoff::MAX_DEPTH.min(self.depth + 1);
         let mut handoff = Handoff::new(from, to);
         handoff.depth = self.depth;
         self.record(handoff);

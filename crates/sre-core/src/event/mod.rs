@@ -278,6 +278,10 @@ mod tests {
             (r#""event":"llm_call","cost_usd":"9223372036""#, "`cost_usd`: found 9223372036"),
             (r#""event":"task_finished","success":true,"cost_usd":100000.01"#, "`cost_usd`: found 100000.01"),
             (r#""event":"llm_call","input_tokens":18446744073709551615"#, "`input_tokens`: found 18446744073709551615"),
+            (
+                r#""event":"handoff","from":"a","to":"b","depth":4294967295"#,
+                "`depth`: found 4294967295, expected at most 1000",
+            ),
             (r#""event":"llm_call","output_tokens":1000000001"#, "`output_tokens`: found 1000000001"),
             (r#""event":"llm_call","cached_input_tokens":1000000001"#, "`cached_input_tokens`: found 1000000001"),
             (

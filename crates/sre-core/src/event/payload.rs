@@ -135,7 +135,7 @@ pub struct Handoff {
     pub from: String,
     /// The agent that receives the task.
     pub to: String,
-    /// The depth of handoffs, from 1.
+    /// The depth of handoffs, from 1 to [`MAX_DEPTH`](Self::MAX_DEPTH).
     #[serde(default = "default_depth", deserialize_with = "depth")]
     pub depth: u32,
 }
@@ -293,6 +293,9 @@ impl ToolCall {
 }
 
 impl Handoff {
+    /// The maximum depth, which no chain of agents comes near.
+    pub const MAX_DEPTH: u32 = 1_000;
+
     /// Creates the first handoff of a task.
     pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
         Self { from: from.into(), to: to.into(), depth: default_depth() }

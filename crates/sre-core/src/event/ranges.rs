@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Event;
-use super::payload::{LlmCall, ToolCall};
+use super::payload::{Handoff, LlmCall, ToolCall};
 use crate::Usd;
 
 /// The maximum number of input, cached or output tokens of one model call.
@@ -36,8 +36,8 @@ impl Event {
     /// # Errors
     ///
     /// Returns an error for a duration or time to the first token below 0 or above a century; for a cost below 0 or above
-    /// 100,000 dollars; for more than a billion input, cached or output tokens; for attempt 0; for a confidence outside 0
-    /// to 1; and for an evaluation without `passed` and `score`.
+    /// 100,000 dollars; for more than a billion input, cached or output tokens; for attempt 0; for a depth of handoffs above 1,000;
+    /// for a confidence outside 0 to 1; and for an evaluation without `passed` and `score`.
     ///
     /// ```
     /// use sre_core::{Event, event::LlmCall};
@@ -72,6 +72,9 @@ impl Event {
                     Some((field, found)) => out_of_range(field, &found, "at most 1 billion"),
                     None => Ok(()),
                 }
+            }
+            Self::Handoff(handoff) if handoff.depth > Handoff::MAX_DEPTH => {
+                out_of_range("depth", &handoff.depth, "at most 1000")
             }
             Self::Evaluation(evaluation) => {
                 if let Some(found) = evaluation.confidence.filter(|confidence| !(0.0..=1.0).contains(confidence)) {

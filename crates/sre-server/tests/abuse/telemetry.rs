@@ -120,15 +120,15 @@ async fn a_trace_that_is_sent_again_after_it_has_settled_counts_once() {
 async fn invalid_numbers_and_ids_are_rejected_and_counted() {
     let mut service = Attacked::start("").await;
     let client = NormalClient::start_beside(&service).await;
-    let call = |fields: &str| {
-        let time = now();
-        format!(
-            "{{\"event\":\"llm_call\",\"time\":{time:.3},\"agent\":\"greedy\",\"model\":\"m\",\"success\":true,{fields}}}\n"
-        )
-    };
+    let line = |fields: &str| format!("{{\"time\":{:.3},\"agent\":\"greedy\",{fields}}}\n", now());
     let mut rejected = 0.0;
-    for fields in ["\"input_tokens\":18446744073709551615", "\"cost_usd\":\"9200000000\"", "\"cost_usd\":1e308"] {
-        let status = service.post("/v1/events/sre", "", call(fields)).await;
+    for fields in [
+        r#""event":"llm_call","model":"m","input_tokens":18446744073709551615"#,
+        r#""event":"llm_call","model":"m","cost_usd":"9200000000""#,
+        r#""event":"llm_call","model":"m","cost_usd":1e308"#,
+        r#""event":"handoff","from":"a","to":"b","depth":4294967295"#,
+    ] {
+        let status = service.post("/v1/events/sre", "", line(fields)).await;
         assert!(status.is_success() || status == StatusCode::BAD_REQUEST, "{fields}: {status}");
         rejected += 1.0;
     }
