@@ -32,7 +32,7 @@ fn finished(time: Timestamp, duration_ms: f64) -> AgentEvent {
 fn called(task: u32) -> AgentEvent {
     let mut call = LlmCall::new(None);
     call.cost_usd = Some(Usd::from_nanos(1));
-    AgentEvent::new(START, "agent", call).of_task(&task.to_string())
+    AgentEvent::new(START, "agent", call).of_task(task.to_string())
 }
 
 fn judged(time: Timestamp) -> AgentEvent {
@@ -111,7 +111,7 @@ fn an_objective_is_bounded_and_recording_allocates_nothing() {
         costs.observe(&called(task));
         // Some end, and leave gaps.
         if task % 3 == 0 {
-            costs.observe(&finished(START, 100.0).of_task(&task.to_string()));
+            costs.observe(&finished(START, 100.0).of_task(task.to_string()));
         }
     }
     let held = dhat::HeapStats::get().curr_bytes - before;

@@ -12,11 +12,12 @@ use sre_core::{
     SpooledRecord, StoreError, Timestamp,
 };
 
-use super::machine::{Machine, Outgoing, Step};
+use super::machine::Machine;
 use super::options::OutboxLimits;
 use super::record::StateBatch;
 use super::spool_queue::SpoolResult;
 use super::state_spool::state_queue;
+use super::step::{Outgoing, Step};
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 pub(super) const QUEUE: &str = "test";

@@ -127,10 +127,9 @@ impl Slo {
 /// indicators. Other indicators do not define the objective's.
 pub(super) fn strictest_budget(indicators: &[Box<dyn Sli>], good_when: &GoodWhen) -> Option<f64> {
     let is_ratio = |spec: &SliSpec| spec.unit == Unit::Ratio && spec.percentile.is_none();
-    let ratios = || indicators.iter().filter(|indicator| is_ratio(indicator.spec()));
-    let counts_own = |indicator: &&Box<dyn Sli>| good_when.counts_samples_of(&***indicator);
-    let strictest = |ratios: &mut dyn Iterator<Item = &Box<dyn Sli>>| {
+    let strictest = |counts: &dyn Fn(&dyn Sli) -> bool| {
+        let ratios = indicators.iter().filter(|indicator| is_ratio(indicator.spec()) && counts(&***indicator));
         ratios.filter_map(|indicator| indicator.spec().error_budget()).min_by(f64::total_cmp)
     };
-    strictest(&mut ratios().filter(counts_own)).or_else(|| strictest(&mut ratios()))
+    strictest(&|indicator| good_when.counts_samples_of(indicator)).or_else(|| strictest(&|_| true))
 }
