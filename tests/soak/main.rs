@@ -149,7 +149,8 @@ impl Clocks {
         let paused = load.pause();
         service.set_clock(self.offset);
         assert_totals_settle(service, &load.acknowledged());
-        let before = std::mem::replace(&mut self.offset, (self.offset + seconds).clamp(-MAX_OFFSET, MAX_OFFSET));
+        let before = self.offset;
+        self.offset = (before + seconds).clamp(-MAX_OFFSET, MAX_OFFSET);
         self.latest = self.latest.max(self.offset);
         service.set_clock(self.offset);
         load.set_clocks(self.offset);
