@@ -1,12 +1,13 @@
 //! Faults of the disk, and kills.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use rusqlite::Connection;
 
-use crate::attacked::Attacked;
+use crate::attacked::{Attacked, MIB};
+use crate::bodies::gzip;
 use crate::normal_client::{NormalClient, finished, now};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +80,42 @@ async fn a_full_disk_at_the_start_and_later_is_waited_for() {
     service.restart();
     service.until_ready().await;
     service.until_tasks("normal", service.counted, 0).await;
+}
+
+/// Long names fill the journal, whose file stays within its bound. It is free again a moment later, and nothing that was acknowledged is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_journal_is_freed_by_a_snapshot_and_its_file_is_bounded() {
+    const MAX_JOURNAL: usize = 40 * MIB;
+    let mut service = Attacked::start(&format!("max_journal: {MAX_JOURNAL}\n")).await;
+    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(1));
+    let (mut accepted, mut refused) = (0, 0);
+    let start = format!(r#"{{"event":"llm_call","time":{:.3},"agent":"attacker","success":true,"model":""#, now());
+    let start = gzip((start + &"m".repeat(15 * MIB)).as_bytes());
+    for number in 0..12 {
+        let body = [start.clone(), gzip(format!("{number}\"}}").as_bytes())].concat();
+        match service.post("/v1/events/sre", "", body).await {
+            StatusCode::OK => accepted += 1,
+            StatusCode::SERVICE_UNAVAILABLE => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            other => panic!("{other}"),
+        }
+        let size = fs::metadata(service.folder().join("data/journal.db")).unwrap().len();
+        assert!(size <= MAX_JOURNAL as u64, "{size}");
+    }
+    assert!(accepted > 2 && refused > 0, "{accepted} accepted, {refused} refused");
+    let begun = Instant::now();
+    while service.post("/v1/events/sre", "", finished("other")).await != StatusCode::OK {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the journal stays full");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client.finishes_with_refusals(&mut service, &[StatusCode::SERVICE_UNAVAILABLE]).await;
+    let counted = service.counted;
+    service.restart();
+    service.until_ready().await;
+    service.until_tasks("normal", counted, 0).await;
+    assert_eq!(service.agent("attacker").await["llm_calls"], accepted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
