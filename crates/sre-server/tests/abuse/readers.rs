@@ -75,15 +75,15 @@ async fn scrapes_and_pages_of_many_objectives_cost_little() {
     let folder = tempfile::tempdir().unwrap();
     let objective =
         |number| format!("name: answers-{number}\ntarget: 0.95\nindicators: [{{type: task_success_rate}}]\n");
-    let objectives: Vec<String> = (0..200).map(objective).collect();
+    let objectives: Vec<String> = (0..1_000).map(objective).collect();
     std::fs::write(folder.path().join("slos.yaml"), objectives.join("---\n")).unwrap();
     let mut service = Attacked::start_in(folder, "slos: [slos.yaml]\n").await;
     let lines: String = (0..19).map(|agent| finished(&format!("agent-{agent}"))).collect();
     assert_eq!(service.post("/v1/events/sre", "", lines.clone()).await, StatusCode::OK);
-    let client = NormalClient::start_beside(&service).await;
+    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(1));
     // Keeps the labels of the series, once for all scrapes.
     let text = service.get("/metrics").await.expect("an answer").1;
-    assert!(text.len() > 5 * MIB, "{} series", text.iter().filter(|byte| **byte == b'\n').count());
+    assert!(text.len() > 25 * MIB, "{} series", text.iter().filter(|byte| **byte == b'\n').count());
     let before = service.reset_peak();
     let page = ask(&service, "/v1/live").await;
     let mut asking = Vec::new();
@@ -94,10 +94,10 @@ async fn scrapes_and_pages_of_many_objectives_cost_little() {
         service.post("/v1/events/sre", "", lines.clone()).await;
     }
     let (status, text) = service.get("/metrics").await.expect("an answer");
-    assert!(status == StatusCode::OK && text.ends_with(b"\n") && text.len() > 5 * MIB);
+    assert!(status == StatusCode::OK && text.ends_with(b"\n") && text.len() > 25 * MIB);
     let grown = service.peak().saturating_sub(before);
-    let what = format!("six scrapes of {} MiB that are not read, and a page", text.len() / MIB);
-    assert_grown(&what, grown, 24 * MIB);
+    let what = format!("20,000 objectives: six scrapes of {} MiB that are not read, and a page", text.len() / MIB);
+    assert_grown(&what, grown, 300 * MIB);
     client.finishes_within_bounds(&mut service).await;
     drop((asking, page));
 }
