@@ -21,6 +21,7 @@ struct Target {
 
 /// Seeds of all files of a folder with one of these endings, each after a prefix.
 struct Seeds {
+    /// If it ends with `*`, all folders whose paths begin so.
     folder: &'static str,
     endings: &'static [&'static str],
     prefix: &'static str,
@@ -35,9 +36,10 @@ const OTLP: &[&str] = &["jsonl", "bin"];
 const SETTINGS: &[&str] = &["yaml", "json"];
 /// The first byte of a target of lines: its adapter restarts after that line.
 const RESTART: &str = "\u{3}";
-const READS: &str = "GET /v1/slos?limit=2\n\n\n\n\u{1e}GET /v1/alerts?state=open\n\n\n\n\u{1e}GET /metrics\n\n\n\n";
+const READS: &str =
+    "GET /v1/slos?limit=2\u{1e}GET /v1/alerts?state=open\u{1e}GET /metrics\u{1e}GET /v1/live\n\n\n\n\n\n\n\n";
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 18] = [
     Target { name: "native", seeds: &[seeds("docs/examples", LINES, RESTART)] },
     Target {
         name: "langgraph",
@@ -53,18 +55,7 @@ const TARGETS: [Target; 17] = [
     Target { name: "llamaindex", seeds: &[seeds("tests/recordings/llamaindex", LINES, RESTART)] },
     Target { name: "semantic_kernel", seeds: &[seeds("tests/recordings/semantic-kernel", LINES, RESTART)] },
     Target { name: "openai_agents", seeds: &[seeds("tests/recordings/openai-agents", LINES, RESTART)] },
-    Target {
-        name: "otlp_traces",
-        seeds: &[
-            seeds("tests/recordings/otlp-claude-agent-sdk", OTLP, ""),
-            seeds("tests/recordings/otlp-haystack", OTLP, ""),
-            seeds("tests/recordings/otlp-langgraph", OTLP, ""),
-            seeds("tests/recordings/otlp-openai-agents", OTLP, ""),
-            seeds("tests/recordings/otlp-semantic-kernel", OTLP, ""),
-            seeds("tests/recordings/otlp-traceloop", OTLP, ""),
-            seeds("tests/recordings/otlp-vercel-ai", OTLP, ""),
-        ],
-    },
+    Target { name: "otlp_traces", seeds: &[seeds("tests/recordings/otlp-*", OTLP, "")] },
     Target { name: "otlp_logs", seeds: &[seeds("tests/fuzz/seeds/otlp_logs", &["json"], "")] },
     Target {
         name: "slo_specs",
@@ -79,14 +70,19 @@ const TARGETS: [Target; 17] = [
         ],
     },
     Target { name: "values", seeds: &[] },
+    Target { name: "trace_context", seeds: &[seeds("tests/fuzz/seeds/trace_context", &["txt"], "")] },
     Target { name: "state", seeds: &[seeds("tests/state", &["bin"], "")] },
     Target { name: "journal", seeds: &[] },
     Target {
         name: "requests",
         seeds: &[
-            seeds("docs/examples", LINES, "POST /v1/events/sre\n\n\n\n"),
-            seeds("tests/recordings/otlp-semantic-kernel", &["bin"], "POST /v1/traces\napplication/x-protobuf\n\n\n"),
-            seeds("tests/fuzz/seeds/otlp_logs", &["json"], "POST /v1/logs\napplication/json\n\n\n"),
+            seeds("docs/examples", LINES, "POST /v1/events/sre\n\n\n\n\n\n\n\n"),
+            seeds(
+                "tests/recordings/otlp-semantic-kernel",
+                &["bin"],
+                "POST /v1/traces\napplication/x-protobuf\n\n\n\n\n\n\n",
+            ),
+            seeds("tests/fuzz/seeds/otlp_logs", &["json"], "POST /v1/logs\napplication/json\n\n\n\n\n\n\n"),
             seeds("docs/examples", &["yaml"], READS),
             seeds("tests/fuzz/seeds/requests", &["txt"], ""),
         ],
@@ -154,9 +150,7 @@ impl Target {
     fn write_seeds(&self, to: &Path) -> anyhow::Result<()> {
         let mut number = 0;
         for Seeds { folder, endings, prefix } in self.seeds {
-            let entries = fs::read_dir(folder).with_context(|| (*folder).to_owned())?;
-            for entry in entries {
-                let path = entry?.path();
+            for path in files(folder)? {
                 let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
                 if endings.contains(&ending) {
                     let seed = [prefix.as_bytes(), &fs::read(&path)?].concat();
@@ -171,6 +165,18 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Returns the files of a folder, or of all folders that begin so if it ends with `*`.
+fn files(folder: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        Ok(entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
+    };
+    let Some(beginning) = folder.strip_suffix('*') else { return list(Path::new(folder)) };
+    let parent = Path::new(beginning).parent().context("a folder of folders")?;
+    let folders = list(parent)?.into_iter().filter(|path| path.to_string_lossy().starts_with(beginning));
+    Ok(folders.map(|folder| list(&folder)).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 fn last_newline(bytes: &[u8]) -> Option<usize> {

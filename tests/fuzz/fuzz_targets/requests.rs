@@ -15,8 +15,8 @@ const DIGEST: [u8; 32] = [
 ];
 
 // A sequence of requests, separated by the byte 0x1e. The first line of each is method and path, then come the content type, the
-// content encoding, the authorization and the body. If the first byte is 0x1f, the service has a token to send and one to read.
-// Whatever they are, the service answers each of them, none by an internal error, and is ready afterwards.
+// content encoding, the authorization, the values of four more headers, and the body. If the first byte is 0x1f, the service has a
+// token to send and one to read. Whatever they are, the service answers each of them, none by an internal error, and is ready afterwards.
 fuzz_target!(|data: &[u8]| {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = Runtime::new().expect("a runtime");
@@ -29,19 +29,21 @@ fuzz_target!(|data: &[u8]| {
     let config = Config { listen, data: folder.path().into(), tokens, ..Config::default() };
     let server = runtime.block_on(Server::start(config)).expect("a service");
     for request in requests.split(|byte| *byte == 0x1e) {
-        let mut parts = request.splitn(5, |byte| *byte == b'\n');
-        let [line, kind, encoding, authorization, body] = [(); 5].map(|()| parts.next().unwrap_or_default());
+        let mut parts = request.splitn(9, |byte| *byte == b'\n');
+        let [line, kind, encoding, authorization, key, last_event, origin, lost, body] =
+            [(); 9].map(|()| parts.next().unwrap_or_default());
         let headers = [
             (&b"content-type"[..], kind),
             (b"content-encoding", encoding),
             (b"grpc-encoding", encoding),
             (b"authorization", authorization),
+            (b"idempotency-key", key),
+            (b"last-event-id", last_event),
+            (b"origin", origin),
+            (b"sre-lost-events", lost),
         ];
-        // Events without end are no answer that one can wait for.
-        if !line.windows(8).any(|part| part == b"/v1/live") {
-            let status = send(server.address(), line, &headers, body);
-            assert!(status < 500, "{} answers {status}", String::from_utf8_lossy(line));
-        }
+        let status = send(server.address(), line, &headers, body);
+        assert!(status < 500, "{} answers {status}", String::from_utf8_lossy(line));
     }
     assert_eq!(send(server.address(), b"GET /readyz", &[], b""), 200);
     runtime.block_on(server.stop());
@@ -58,8 +60,15 @@ fn send(to: SocketAddr, line: &[u8], headers: &[(&[u8], &[u8])], body: &[u8]) ->
     head.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
     // The service may refuse a request before it was sent whole.
     let _ = stream.write_all(&[&head, body].concat());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let (mut answer, mut part) = (Vec::new(), [0; 4 << 10]);
+    while let Ok(length @ 1..) = stream.read(&mut part) {
+        answer.extend_from_slice(&part[..length]);
+        // A stream of events does not end.
+        let head = String::from_utf8_lossy(&answer[..answer.len().min(part.len())]);
+        if head.split_once("\r\n\r\n").is_some_and(|(head, _)| head.contains("text/event-stream")) {
+            break;
+        }
+    }
     let status = answer.get(9..12).and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
     status.unwrap_or_else(|| panic!("no answer to {}", String::from_utf8_lossy(line)))
 }
