@@ -207,6 +207,7 @@ fn append(journal: &dyn JournalStore, shared: &Shared, entries: &[JournalEntry<'
         Ok(last) => shared.journal.last.store(*last, Ordering::Relaxed),
         Err(error) => {
             shared.journal.failures.fetch_add(1, Ordering::Relaxed);
+            shared.journal.is_full.fetch_or(error.is_full(), Ordering::Relaxed);
             tracing::error!(%error, entries = entries.len(), "Journal write failed; clients retry");
         }
     }
@@ -332,7 +333,8 @@ impl ProcessorThread {
         if lock(&journal.snapshot_failure).is_some() {
             return age >= SNAPSHOT_RETRY;
         }
-        let is_urgent = || self.bytes >= self.snapshot_after || lock(&journal.failure).is_some();
+        let has_failed = || journal.is_full.load(Ordering::Relaxed) || lock(&journal.failure).is_some();
+        let is_urgent = || self.bytes >= self.snapshot_after || has_failed();
         let is_idle = || self.processor.now().since(self.saved_time) >= IDLE_SNAPSHOT_INTERVAL;
         (self.is_behind() && (age >= SNAPSHOT_INTERVAL || (age >= TICK && is_urgent()))) || (age >= TICK && is_idle())
     }
@@ -384,6 +386,7 @@ impl ProcessorThread {
                 self.bytes = 0;
                 self.saved_time = self.processor.now();
                 journal.covered.store(self.last, Ordering::Relaxed);
+                journal.is_full.store(false, Ordering::Relaxed);
                 tracing::debug!(elapsed = ?begun.elapsed(), last = self.last, "Snapshot written");
                 if std::mem::take(&mut self.is_reload_pending) {
                     self.processor.shared.reload_wanted.notify_one();

@@ -48,6 +48,8 @@ pub(crate) struct JournalHealth {
     /// Why the last write failed; `None` if it succeeded.
     pub(crate) failure: Mutex<Option<String>>,
     pub(crate) failures: AtomicU64,
+    /// Entries did not fit since the last snapshot, even if smaller ones did.
+    pub(crate) is_full: AtomicBool,
     /// Why the last snapshot failed; `None` if it succeeded.
     pub(crate) snapshot_failure: Mutex<Option<String>>,
     pub(crate) snapshot_failures: AtomicU64,

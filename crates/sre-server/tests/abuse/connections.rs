@@ -135,7 +135,7 @@ async fn an_address_takes_a_quarter_of_all_connections_and_harms_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_bodies_take_no_memory_from_others() {
     let mut service = Attacked::start("max_in_flight: 192MiB\n").await;
-    let client = NormalClient::start_beside(&service).await;
+    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_millis(500));
     let body = vec![b' '; BODY - 1];
     let (mut stalled, mut sending) = (Vec::new(), JoinSet::new());
     for number in 0..32 {

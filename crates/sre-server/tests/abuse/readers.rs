@@ -80,7 +80,7 @@ async fn scrapes_and_pages_of_many_objectives_cost_little() {
     let mut service = Attacked::start_in(folder, "slos: [slos.yaml]\n").await;
     let lines: String = (0..19).map(|agent| finished(&format!("agent-{agent}"))).collect();
     assert_eq!(service.post("/v1/events/sre", "", lines.clone()).await, StatusCode::OK);
-    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(2));
+    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(1));
     // Keeps the labels of the series, once for all scrapes.
     let text = service.get("/metrics").await.expect("an answer").1;
     assert!(text.len() > 25 * MIB, "{} series", text.iter().filter(|byte| **byte == b'\n').count());
