@@ -99,19 +99,23 @@ impl MlflowExporter {
         http: &dyn HttpClient,
     ) -> Result<Option<ExportError>, ExportError> {
         let api = &self.server.api;
-        let params = objective::params(slo);
-        let key = objective::key(&params);
-        let known = lock(&self.runs).get(&key);
-        let is_known = known.is_some();
-        let mut run = match known {
-            Some(run) => run,
-            None => Run::open(api, experiment, &key, &objective::run_name(slo), at, http).await?,
+        let fingerprint = objective::fingerprint(slo);
+        let known = lock(&self.runs).get(fingerprint);
+        let (mut run, params) = match known {
+            Some(run) => (run, Vec::new()),
+            None => {
+                let params = objective::params(slo);
+                let (key, name) = (objective::key(&params), objective::run_name(slo));
+                let run = Run::open(api, experiment, &key, &name, at, http).await?;
+                (Run { indicators: objective::indicator_names(slo).into(), ..run }, params)
+            }
         };
-        let params = if is_known { Vec::new() } else { params };
-        let entries = Entries { metrics: objective::metrics(slo, run.begun, at), params, tags: objective::tags(slo) };
+        let indicators = run.indicators.clone();
+        let metrics = objective::metrics(slo, &indicators, run.begun, at);
+        let entries = Entries { metrics, params, tags: objective::tags(slo) };
         let logged = run.log(api, &entries, at, http).await;
         if logged.as_ref().is_err_and(|error| !error.is_temporary()) {
-            lock(&self.runs).forget(&key);
+            lock(&self.runs).forget(fingerprint);
         }
         logged?;
         let mut failure = None;
@@ -121,14 +125,14 @@ impl MlflowExporter {
                 Err(error) => {
                     run.failed_artifacts += 1;
                     if error.is_retryable() && run.failed_artifacts < ARTIFACT_ATTEMPTS {
-                        lock(&self.runs).insert(&key, run);
+                        lock(&self.runs).insert(fingerprint, run);
                         return Err(error);
                     }
                     failure = Some(error);
                 }
             }
         }
-        lock(&self.runs).insert(&key, run);
+        lock(&self.runs).insert(fingerprint, run);
         Ok(failure)
     }
 

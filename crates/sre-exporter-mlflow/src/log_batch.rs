@@ -1,21 +1,49 @@
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sre_core::Window;
 
 /// Metrics, params and tags of a run.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Entries {
-    pub(crate) metrics: Vec<Metric>,
+pub(crate) struct Entries<'a> {
+    pub(crate) metrics: Vec<Metric<'a>>,
     pub(crate) params: Vec<Entry>,
     pub(crate) tags: Vec<Entry>,
 }
 
 /// A point of a metric's history. MLflow keeps the same point once.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Metric {
-    pub(crate) key: String,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Metric<'a> {
+    pub(crate) key: Key<'a>,
     pub(crate) value: f64,
     /// Milliseconds since 1970.
     pub(crate) timestamp: i64,
     pub(crate) step: i64,
+}
+
+/// The key of a metric. It is written to a request without a text of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Key<'a> {
+    Name(&'a str),
+    BurnRate(Window),
+    /// A value of an indicator, by the indicator's name and that of the value.
+    Indicator(&'a str, &'static str),
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::BurnRate(window) => write!(f, "burn_rate/{window}"),
+            Self::Indicator(indicator, value) => write!(f, "indicator/{indicator}/{value}"),
+        }
+    }
+}
+
+impl Serialize for Key<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// A param or a tag.
@@ -35,7 +63,7 @@ impl Entry {
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct LogBatch<'a> {
     pub(crate) run_id: &'a str,
-    pub(crate) metrics: &'a [Metric],
+    pub(crate) metrics: &'a [Metric<'a>],
     pub(crate) params: &'a [Entry],
     pub(crate) tags: &'a [Entry],
 }
@@ -46,7 +74,7 @@ const METRICS: usize = 400;
 const PARAMS: usize = 50;
 const TAGS: usize = 50;
 
-impl Entries {
+impl Entries<'_> {
     /// Returns the requests, each within MLflow's limits.
     pub(crate) fn batches<'a>(&'a self, run_id: &'a str) -> impl Iterator<Item = LogBatch<'a>> {
         let count = [(self.metrics.len(), METRICS), (self.params.len(), PARAMS), (self.tags.len(), TAGS)];
@@ -72,9 +100,10 @@ mod tests {
     fn requests_stay_within_mlflows_limits_and_hold_everything() {
         // Each character takes six bytes in JSON.
         let entry = |number: usize| Entry::new(format!("{number:0>250}"), &"\u{1}".repeat(500));
-        let metric = |number: usize| Metric { key: format!("{number:0>250}"), value: 1.0, timestamp: 0, step: 0 };
+        let keys: Vec<String> = (0..2_500).map(|number| format!("{number:0>250}")).collect();
+        let metric = |key| Metric { key: Key::Name(key), value: 1.0, timestamp: 0, step: 0 };
         let entries = Entries {
-            metrics: (0..2_500).map(metric).collect(),
+            metrics: keys.iter().map(|key| metric(key)).collect(),
             params: (0..120).map(entry).collect(),
             tags: (0..7).map(entry).collect(),
         };

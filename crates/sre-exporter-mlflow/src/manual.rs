@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use sre_core::{ExportError, HttpClient, Timestamp};
 
 use crate::MlflowExporter;
-use crate::log_batch::{Entries, Entry, Metric};
+use crate::log_batch::{Entries, Entry, Key, Metric};
 use crate::objective::millis;
 use crate::run::Run;
 
@@ -34,13 +34,13 @@ impl MlflowExporter {
     pub async fn log_run(&self, run: &MlflowRun, at: Timestamp, http: &dyn HttpClient) -> Result<String, ExportError> {
         let experiment = self.experiment(at, http).await?;
         let created = Run::create(&self.server.api, &experiment, &run.name, &[], at, http).await?;
-        let metric = |(key, value): (&String, &f64)| {
-            let timestamp = millis(at).max(0);
-            value.is_finite().then(|| Metric { key: key.clone(), value: *value, timestamp, step: 0 })
-        };
+        let timestamp = millis(at).max(0);
+        let finite = run.metrics.iter().filter(|(_, value)| value.is_finite());
         let entry = |(key, value): (&String, &String)| Entry::new(key, value);
         let entries = Entries {
-            metrics: run.metrics.iter().filter_map(metric).collect(),
+            metrics: finite
+                .map(|(key, value)| Metric { key: Key::Name(key), value: *value, timestamp, step: 0 })
+                .collect(),
             params: run.params.iter().map(entry).collect(),
             tags: run.tags.iter().map(entry).collect(),
         };

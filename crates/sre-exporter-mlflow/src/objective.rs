@@ -1,7 +1,9 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use sre_core::private::unique_name;
 use sre_core::{SloSnapshot, Status, Timestamp, stable_id};
 
-use crate::log_batch::{Entry, Metric};
+use crate::log_batch::{Entry, Key, Metric};
 use crate::names::key_part;
 
 /// The tag by which the run of an objective is found again.
@@ -23,6 +25,17 @@ pub(crate) fn params(slo: &SloSnapshot) -> Vec<Entry> {
         params.push(Entry::new(format!("indicator/{name}/window"), &indicator.window.to_string()));
     }
     params
+}
+
+/// Returns a hash of what [`params`] are made of, by which this process finds the run again.
+pub(crate) fn fingerprint(slo: &SloSnapshot) -> u64 {
+    let bits = |ratio: Option<f64>| ratio.map(f64::to_bits);
+    let mut hasher = DefaultHasher::new();
+    (&slo.name, &slo.agent, slo.window, bits(slo.target), bits(slo.error_budget.total)).hash(&mut hasher);
+    for indicator in &slo.indicators {
+        (&indicator.name, indicator.target.to_bits(), indicator.window).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Returns the value of [`KEY_TAG`] for these params. It is the same in every process and version.
@@ -47,17 +60,18 @@ pub(crate) fn tags(slo: &SloSnapshot) -> Vec<Entry> {
     tags
 }
 
-/// Returns the state of an objective as points of metrics. The step is the number of seconds since the run began.
-pub(crate) fn metrics(slo: &SloSnapshot, begun: Timestamp, at: Timestamp) -> Vec<Metric> {
+/// Returns the state of an objective as points of metrics. `indicators` are the names of its indicators in keys. The step is the
+/// number of seconds since the run began.
+pub(crate) fn metrics<'a>(
+    slo: &SloSnapshot,
+    indicators: &'a [String],
+    begun: Timestamp,
+    at: Timestamp,
+) -> Vec<Metric<'a>> {
     let timestamp = millis(at).max(0);
     let step = i64::try_from(at.since(begun).as_secs()).unwrap_or(i64::MAX);
-    let mut metrics = Vec::new();
-    let mut add = |key: String, value: Option<f64>| {
-        let value = value.filter(|value| value.is_finite());
-        metrics.extend(value.map(|value| Metric { key, value, timestamp, step }));
-    };
     let budget = &slo.error_budget;
-    for (key, value) in [
+    let numbers = [
         ("sli", slo.sli),
         ("error_budget_remaining", budget.remaining),
         ("error_budget_consumed", budget.consumed),
@@ -66,17 +80,17 @@ pub(crate) fn metrics(slo: &SloSnapshot, begun: Timestamp, at: Timestamp) -> Vec
         ("bad", Some(slo.bad as f64)),
         ("alerts_firing", Some(slo.alerts.iter().filter(|alert| alert.firing).count() as f64)),
         ("status", level(slo.status)),
-    ] {
-        add(key.to_owned(), value);
-    }
-    for burn in &slo.burn_rates {
-        add(format!("burn_rate/{}", burn.window), burn.rate);
-    }
-    for (name, indicator) in indicator_names(slo).iter().zip(&slo.indicators) {
-        add(format!("indicator/{name}/value"), indicator.value);
-        add(format!("indicator/{name}/compliance"), indicator.compliance);
-    }
-    metrics
+    ];
+    let numbers = numbers.into_iter().map(|(name, value)| (Key::Name(name), value));
+    let burn_rates = slo.burn_rates.iter().map(|burn| (Key::BurnRate(burn.window), burn.rate));
+    let indicators = indicators.iter().zip(&slo.indicators).flat_map(|(name, indicator)| {
+        [(Key::Indicator(name, "value"), indicator.value), (Key::Indicator(name, "compliance"), indicator.compliance)]
+    });
+    let finite = |(key, value): (Key<'a>, Option<f64>)| {
+        let value = value.filter(|value| value.is_finite())?;
+        Some(Metric { key, value, timestamp, step })
+    };
+    numbers.chain(burn_rates).chain(indicators).filter_map(finite).collect()
 }
 
 /// Returns milliseconds since 1970.
@@ -96,7 +110,7 @@ fn level(status: Status) -> Option<f64> {
 }
 
 /// Returns the indicators' names as parts of keys, all different.
-fn indicator_names(slo: &SloSnapshot) -> Vec<String> {
+pub(crate) fn indicator_names(slo: &SloSnapshot) -> Vec<String> {
     slo.indicators.iter().fold(Vec::new(), |mut names, indicator| {
         names.push(unique_name(&key_part(&indicator.name), indicator.window, &names));
         names
@@ -123,17 +137,18 @@ mod tests {
 
     #[test]
     fn a_run_belongs_to_an_objective_with_its_targets() {
-        let key_of = |slo: &SloSnapshot| key(&params(slo));
+        let assert_differ = |a: (String, u64), b: (String, u64)| assert!(a.0 != b.0 && a.1 != b.1);
+        let key_of = |slo: &SloSnapshot| (key(&params(slo)), fingerprint(slo));
         let mut worse = slo();
         worse.error_budget.remaining = Some(-1.0);
         worse.status = Status::Exhausted;
         assert_eq!(key_of(&worse), key_of(&slo()), "the state is not part of the key");
         let mut stricter = slo();
         stricter.target = Some(0.99);
-        assert_ne!(key_of(&stricter), key_of(&slo()));
+        assert_differ(key_of(&stricter), key_of(&slo()));
         let mut other = slo();
         other.agent = "billing".to_owned();
-        assert_ne!(key_of(&other), key_of(&slo()));
+        assert_differ(key_of(&other), key_of(&slo()));
     }
 
     #[test]
@@ -143,8 +158,8 @@ mod tests {
         slo.sli = Some(f64::NAN);
         slo.status = Status::Unknown;
         let at = Timestamp::from_secs(1_790_000_090);
-        let metrics = metrics(&slo, Timestamp::from_secs(1_790_000_000), at);
-        let keys: Vec<_> = metrics.iter().map(|metric| metric.key.as_str()).collect();
+        let metrics = metrics(&slo, &[], Timestamp::from_secs(1_790_000_000), at);
+        let keys: Vec<_> = metrics.iter().map(|metric| metric.key.to_string()).collect();
         assert_eq!(keys, ["error_budget_remaining", "error_budget_consumed", "good", "bad", "alerts_firing"]);
         assert!(metrics.iter().all(|metric| (metric.timestamp, metric.step) == (1_790_000_090_000, 90)));
     }

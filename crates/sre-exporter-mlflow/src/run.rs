@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -16,16 +17,18 @@ use crate::objective::{KEY_TAG, millis};
 pub(crate) struct Run {
     pub(crate) id: String,
     pub(crate) begun: Timestamp,
+    /// The names of the objective's indicators in keys.
+    pub(crate) indicators: Arc<[String]>,
     /// The status of the objective at its last artifact.
     pub(crate) status: Option<Status>,
     /// Number of failed attempts to store an artifact since the last one that was stored.
     pub(crate) failed_artifacts: u32,
-    artifact_uri: String,
+    pub(crate) artifact_uri: String,
 }
 
-/// The runs of objectives, by the value of [`KEY_TAG`].
+/// The runs of objectives, by [`fingerprint`](crate::objective::fingerprint).
 #[derive(Debug, Default)]
-pub(crate) struct Runs(HashMap<String, Run>);
+pub(crate) struct Runs(HashMap<u64, Run>);
 
 /// Maximum number of cached runs. Evicted ones are looked up again.
 const MAX_RUNS: usize = 10_000;
@@ -56,20 +59,20 @@ struct Info {
 }
 
 impl Runs {
-    pub(crate) fn get(&self, key: &str) -> Option<Run> {
-        self.0.get(key).cloned()
+    pub(crate) fn get(&self, fingerprint: u64) -> Option<Run> {
+        self.0.get(&fingerprint).cloned()
     }
 
-    pub(crate) fn insert(&mut self, key: &str, run: Run) {
-        if self.0.len() >= MAX_RUNS && !self.0.contains_key(key) {
+    pub(crate) fn insert(&mut self, fingerprint: u64, run: Run) {
+        if self.0.len() >= MAX_RUNS && !self.0.contains_key(&fingerprint) {
             self.0.clear();
         }
-        self.0.insert(key.to_owned(), run);
+        self.0.insert(fingerprint, run);
     }
 
     /// Forgets a run that the server does not accept entries of, such as a deleted one.
-    pub(crate) fn forget(&mut self, key: &str) {
-        self.0.remove(key);
+    pub(crate) fn forget(&mut self, fingerprint: u64) {
+        self.0.remove(&fingerprint);
     }
 }
 
@@ -152,7 +155,7 @@ impl Run {
     pub(crate) async fn log(
         &self,
         api: &BackendApi,
-        entries: &Entries,
+        entries: &Entries<'_>,
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<(), ExportError> {
@@ -194,6 +197,7 @@ impl From<Info> for Run {
         Self {
             id: run_id,
             begun: Timestamp::default().saturating_add(begun),
+            indicators: Arc::default(),
             status: None,
             failed_artifacts: 0,
             artifact_uri,
@@ -223,8 +227,8 @@ mod tests {
     #[test]
     fn the_memory_of_runs_is_bounded() {
         let mut runs = Runs::default();
-        (0..=MAX_RUNS).for_each(|number| runs.insert(&number.to_string(), run("")));
-        assert!(runs.get("0").is_none() && runs.get(&MAX_RUNS.to_string()).is_some());
+        (0..=MAX_RUNS as u64).for_each(|number| runs.insert(number, run("")));
+        assert!(runs.get(0).is_none() && runs.get(MAX_RUNS as u64).is_some());
         assert_eq!(run("").begun.as_nanos(), 1_790_000_000_123_000_000);
     }
 }

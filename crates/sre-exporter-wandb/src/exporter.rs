@@ -2,7 +2,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
 use sre_core::private::lock;
 use sre_core::{
     ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SloSnapshot, Status, Timestamp,
@@ -45,7 +44,7 @@ impl WandbExporter {
 
     /// Adds the measurements among events to the runs of their agents.
     async fn export_events(&self, batch: &ExportBatch<'_>, http: &dyn HttpClient) -> Result<ExportReport, ExportError> {
-        let mut by_agent: Vec<(&str, Vec<usize>, Vec<Row>)> = Vec::new();
+        let mut by_agent: Vec<(&str, Vec<usize>, Vec<Row<'_>>)> = Vec::new();
         let mut taken = 0;
         for (place, event) in batch.events.iter().enumerate() {
             let Some(row) = rows::of_event(event) else { continue };
@@ -62,7 +61,7 @@ impl WandbExporter {
         let mut is_first = true;
         for (agent, places, rows) in by_agent {
             let new = rows::run_of_agent(agent, batch.resource.service_name());
-            match self.add_rows(new, rows, batch.at, http).await {
+            match self.add_rows(new, &rows, batch.at, http).await {
                 Ok(()) => report = report.and(ExportReport::accepted(places.len())),
                 Err(error) if is_first => return Err(error),
                 // Other runs have their rows: only these are sent again.
@@ -76,24 +75,24 @@ impl WandbExporter {
     async fn add_rows(
         &self,
         new: NewRun,
-        rows: Vec<Row>,
+        rows: &[Row<'_>],
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<(), ExportError> {
         let run = self.run(new, at, http).await?;
-        self.append(run, rows, Map::new(), at, http).await
+        self.append(run, rows, None, at, http).await
     }
 
     /// Adds rows to a run, which is opened again with its next row if W&B does not accept these.
     async fn append(
         &self,
         mut run: Run,
-        rows: Vec<Row>,
-        summary: Map<String, Value>,
+        rows: &[Row<'_>],
+        status: Option<Status>,
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<(), ExportError> {
-        match run.append(&self.project, rows, summary, at, http).await {
+        match run.append(&self.project, rows, status, at, http).await {
             Ok(()) => {
                 lock(&self.runs).put(run);
                 Ok(())
@@ -142,7 +141,7 @@ impl WandbExporter {
         if !metrics.is_empty() {
             let run = self.run(rows::run_of_metrics(service), batch.at, http).await?;
             if run.last != Some(batch.at) {
-                self.append(run, vec![Row { time: batch.at, metrics }], Map::new(), batch.at, http).await?;
+                self.append(run, &[Row { time: batch.at, metrics }], None, batch.at, http).await?;
             }
         }
         let ignored = batch.snapshots.len() - objectives + batch.metrics.len() - accepted;
@@ -172,8 +171,8 @@ impl WandbExporter {
             // The alert is not sent again if the row is.
             lock(&self.runs).put(run.clone());
         }
-        let (metrics, summary) = rows::of_slo(slo);
-        self.append(run, vec![Row { time: at, metrics }], summary, at, http).await?;
+        let row = Row { time: at, metrics: rows::of_slo(slo) };
+        self.append(run, &[row], Some(slo.status), at, http).await?;
         Ok(report)
     }
 

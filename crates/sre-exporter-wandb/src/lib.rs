@@ -53,6 +53,7 @@
 mod exporter;
 mod graphql;
 mod manual;
+mod metrics;
 mod rows;
 mod run;
 mod runs;

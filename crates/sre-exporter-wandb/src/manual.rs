@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use sre_core::{ExportError, HttpClient, Timestamp, Usd};
 
 use crate::WandbExporter;
+use crate::metrics::{Key, Metrics};
 use crate::rows;
 use crate::run::{NewRun, Row, Run};
 
@@ -27,10 +28,10 @@ impl WandbExporter {
     pub async fn log_run(&self, run: &WandbRun, at: Timestamp, http: &dyn HttpClient) -> Result<String, ExportError> {
         let WandbRun { name, metrics, config, tags } = run;
         let id = rows::id("run", &[name, &at.as_nanos().to_string()]);
-        let metrics = metrics.iter().filter(|(_, value)| value.is_finite());
-        let metrics = metrics.map(|(name, value)| (name.clone(), (*value).into())).collect();
+        let mut row = Row { time: at, metrics: Metrics::default() };
+        metrics.iter().for_each(|(name, value)| row.metrics.put(Key::Text(name), *value));
         let new = NewRun { id, display_name: name.clone(), config: config.clone(), tags: tags.clone() };
-        self.log_rows(new, vec![Row { time: at, metrics }], at, http).await
+        self.log_rows(new, &[row], at, http).await
     }
 
     /// Creates a finished run with a row for each cost of an agent, and their sum so far. Returns its id.
@@ -45,30 +46,29 @@ impl WandbExporter {
         let row = |(time, cost): &(Timestamp, Usd)| {
             let cost = cost.as_dollars();
             total += cost;
-            let metrics = [("cost_usd", cost), ("total_cost_usd", total)];
-            Row {
-                time: *time,
-                metrics: metrics.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect(),
-            }
+            let mut metrics = Metrics::default();
+            metrics.put(Key::Text("cost_usd"), cost);
+            metrics.put(Key::Text("total_cost_usd"), total);
+            Row { time: *time, metrics }
         };
-        let rows = costs.iter().map(row).collect();
+        let rows: Vec<Row<'_>> = costs.iter().map(row).collect();
         let id = rows::id("costs", &[agent, &at.as_nanos().to_string()]);
         let config = Map::from_iter([("agent".to_owned(), agent.into())]);
         let new = NewRun { id, display_name: format!("costs of {agent}"), config, tags: Vec::new() };
-        self.log_rows(new, rows, at, http).await
+        self.log_rows(new, &rows, at, http).await
     }
 
     async fn log_rows(
         &self,
         new: NewRun,
-        rows: Vec<Row>,
+        rows: &[Row<'_>],
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<String, ExportError> {
         let mut run = Run::open(&self.project, new, at, http).await?;
         // It has rows only if it was logged before.
         run.rows = 0;
-        run.append(&self.project, rows, Map::new(), at, http).await?;
+        run.append(&self.project, rows, None, at, http).await?;
         run.finish(&self.project, 0, at, http).await?;
         Ok(run.id)
     }

@@ -1,9 +1,10 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sre_core::{ExportError, HttpClient, Status, Timestamp};
 
 use crate::graphql;
+use crate::metrics::Metrics;
 use crate::settings::Project;
 
 /// A run to which rows are added.
@@ -31,16 +32,29 @@ pub(crate) struct NewRun {
 }
 
 /// A row of a run's history: a time and metrics.
-pub(crate) struct Row {
+pub(crate) struct Row<'a> {
     pub(crate) time: Timestamp,
-    pub(crate) metrics: Map<String, Value>,
+    pub(crate) metrics: Metrics<'a>,
+}
+
+/// A row as W&B reads it. The summary has the last value of each metric, and may have a status.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    metrics: &'a Metrics<'a>,
+    #[serde(rename = "_step")]
+    step: u64,
+    #[serde(rename = "_timestamp")]
+    timestamp: f64,
+    #[serde(rename = "slo/status", skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
 }
 
 /// What is encoded in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The key of an objective's status in the summary.
-pub(crate) const STATUS: &str = "slo/status";
+const STATUS: &str = "slo/status";
 
 const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $entity: String, $displayName: String, \
     $config: JSONString, $tags: [String!]) { upsertBucket(input: {name: $name, modelName: $project, entityName: $entity, \
@@ -125,33 +139,34 @@ impl Run {
         Ok(Self { key: key.to_owned(), id: new.id.clone(), rows, status, last: None })
     }
 
-    /// Adds rows. The summary has the metrics of the last row and `summary`. Adding them again after an error replaces
-    /// them, because the offset is the same.
+    /// Adds rows. The summary has the last value of each metric, and the status of an objective. Adding them again after an error
+    /// replaces them, because the offset is the same.
     pub(crate) async fn append(
         &mut self,
         project: &Project,
-        rows: Vec<Row>,
-        summary: Map<String, Value>,
+        rows: &[Row<'_>],
+        status: Option<Status>,
         at: Timestamp,
         http: &dyn HttpClient,
     ) -> Result<(), ExportError> {
-        let time = rows.last().map(|row| row.time);
-        let (mut lines, mut last) = (Vec::new(), Map::new());
-        for (step, Row { time, mut metrics }) in (self.rows..).zip(rows) {
-            metrics.insert("_step".to_owned(), step.into());
-            metrics.insert("_timestamp".to_owned(), json!(time.as_unix_seconds()));
-            last.extend(metrics.clone());
-            lines.push(Value::from(metrics).to_string());
+        let Some(last) = rows.last() else { return Ok(()) };
+        let text = |line: &Line<'_>| serde_json::to_string(line).map_err(|error| project.api.invalid(error));
+        let (mut lines, mut metrics) = (Vec::with_capacity(rows.len()), Metrics::default());
+        for (step, row) in (self.rows..).zip(rows) {
+            let timestamp = row.time.as_unix_seconds();
+            lines.push(text(&Line { metrics: &row.metrics, step, timestamp, status: None })?);
+            metrics.merge(&row.metrics);
         }
-        let count = lines.len() as u64;
-        last.extend(summary);
+        let (next, timestamp) = (self.rows + lines.len() as u64, last.time.as_unix_seconds());
+        let status = status.map(Status::as_str);
+        let summary = text(&Line { metrics: &metrics, step: next - 1, timestamp, status })?;
         let body = json!({"files": {
             "wandb-history.jsonl": {"offset": self.rows, "content": lines},
-            "wandb-summary.json": {"offset": 0, "content": [Value::from(last).to_string()]},
+            "wandb-summary.json": {"offset": 0, "content": [summary]},
         }});
         self.stream(project, &body, at, http).await?;
-        self.rows += count;
-        self.last = time;
+        self.rows = next;
+        self.last = Some(last.time);
         Ok(())
     }
 
