@@ -42,7 +42,7 @@ pub enum Replacement {
     /// Attributes are removed, and texts replaced by `redacted`.
     #[default]
     Remove,
-    /// `redacted-` and 16 hex digits of a hash, so that equal values stay equal. A value that can be guessed can be confirmed.
+    /// `redacted-` and 32 hex digits of a hash, so that equal values stay equal. A value that can be guessed can be confirmed.
     Hash,
 }
 
@@ -65,8 +65,8 @@ impl Redaction {
 }
 
 fn hashed(text: &str) -> String {
-    let digest = u128::from_be_bytes(stable_hash(&[text.as_bytes()])) >> 64;
-    format!("{REDACTED}-{digest:016x}")
+    let digest = u128::from_be_bytes(stable_hash(&[text]));
+    format!("{REDACTED}-{digest:032x}")
 }
 
 impl EventStage for Redaction {

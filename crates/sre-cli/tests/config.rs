@@ -25,6 +25,8 @@ fn configuration_errors_name_file_and_line() {
     write(folder.path(), "limits.yaml", "per_task: 2\nkill_at: 95\n");
     for (settings, expected) in [
         ("slos: [slo.yaml]\nmax_body: lots\n", "sre.yaml:2: `max_body: lots`: expected a number of bytes"),
+        ("slos: [slo.yaml]\nslos: [slo.yaml]\n", "sre.yaml:2: `slos`: duplicate field, first set on line 1\n"),
+        ("slos: [\n", "sre.yaml:1: unclosed bracket '['\n"),
         ("limits: limits.yaml\n", "limits.yaml:2: `kill_at: 95`: expected a share above 0"),
         ("slos: [nothing.yaml]\n", "nothing.yaml: No such file or directory"),
         ("tls: {certificate: slo.yaml, key: slo.yaml}\n", "slo.yaml"),
