@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_sre::http::{Client, Options, OutboxOptions, OutboxStats, RecordCounts};
+use agent_sre::http::{Client, DropReason, Options, OutboxOptions, OutboxStats, RecordCounts};
 use agent_sre::slo::SliRegistry;
 use agent_sre::yaml::document;
 use agent_sre::{
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     #[arg(long)]
     strict: bool,
 }
+
+/// What errors name instead of a file.
+const OPTIONS: &str = "--to, --url and --set";
 
 fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
@@ -130,8 +133,8 @@ impl Args {
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value.as_str()));
             settings.insert(name.clone(), value);
         }
-        let list = document(&Value::Array(vec![Value::Object(settings)]).to_string(), "--set", "exporters")?;
-        Ok(read_exporters(&list, "--set", &|name| std::env::var(name).ok())?)
+        let list = document(&Value::Array(vec![Value::Object(settings)]).to_string(), OPTIONS, "exporters")?;
+        Ok(read_exporters(&list, OPTIONS, &|name| std::env::var(name).ok())?)
     }
 }
 
@@ -151,8 +154,9 @@ fn finish(runtime: &Runtime, timeout: Duration) -> std::io::Result<bool> {
             state.sent,
             state.received
         )?;
-        if events.ignored > 0 {
-            outln!("{name}: {} events have no equivalent there", events.ignored)?;
+        if events.ignored + state.ignored > 0 {
+            let (events, readings) = (events.ignored, state.ignored);
+            outln!("{name}: without an equivalent there: {events} of the events and {readings} of the readings")?;
         }
         for problem in problems(events).chain(problems(state)) {
             is_complete = false;
@@ -169,6 +173,9 @@ fn finish(runtime: &Runtime, timeout: Duration) -> std::io::Result<bool> {
 /// Returns what was rejected or dropped, by reason.
 fn problems(counts: &RecordCounts) -> impl Iterator<Item = String> {
     let rejected = counts.rejected.iter().map(|(reason, count)| format!("{count} rejected: {reason}"));
-    let dropped = counts.dropped.iter().map(|(reason, count)| format!("{count} dropped: {}", reason.as_str()));
+    let dropped = counts.dropped.iter().map(|(reason, count)| match reason {
+        DropReason::Shutdown => format!("{count} not sent within `--timeout`"),
+        reason => format!("{count} dropped: {}", reason.as_str()),
+    });
     rejected.chain(dropped)
 }

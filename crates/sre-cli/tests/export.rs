@@ -88,7 +88,7 @@ async fn what_is_not_accepted_is_named_and_the_exit_code_is_2() {
     let list = arguments(&["export", "--to", "otlp", "--url", &url, "--timeout", "1s", "--from", "sre", "-"]);
     let output = run(list, lines(3)).await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("3 dropped: shutdown"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("3 not sent within `--timeout`"), "{}", text(&output.stderr));
 }
 
 /// Metrics are those of each minute of the recording, at its own times, however long ago it is.

@@ -55,9 +55,11 @@ fn is_page(answer: &http::Response<Bytes>) -> bool {
     media_type.starts_with("text/html") && answer.body().trim_ascii_start().starts_with(b"<")
 }
 
-/// Returns the backend's message on one line, shortened.
+/// Returns the backend's message on one line, shortened. Of a page, it is the text.
 fn message(body: &[u8], secrets: &[&Secret]) -> String {
-    let mut message = String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" ");
+    let body = String::from_utf8_lossy(body);
+    let text = if body.trim_start().starts_with('<') { without_tags(&body) } else { body.into_owned() };
+    let mut message = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for secret in secrets.iter().map(|secret| secret.expose()).filter(|secret| !secret.is_empty()) {
         message = message.replace(secret, "***");
     }
@@ -66,6 +68,10 @@ fn message(body: &[u8], secrets: &[&Secret]) -> String {
         None if message.is_empty() => "no message".to_owned(),
         None => message,
     }
+}
+
+fn without_tags(page: &str) -> String {
+    page.split('<').map(|part| part.split_once('>').map_or("", |(_, text)| text)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -78,5 +84,6 @@ mod tests {
         assert_eq!(message(b"key\n  s3cr3t is wrong", &[&secret, &Secret::new("")]), "key *** is wrong");
         assert_eq!(message(&[b'x'; 500], &[]).chars().count(), MESSAGE_CHARS + 1);
         assert_eq!(message(b"", &[]), "no message");
+        assert_eq!(message(b"\n<!doctype html>\n<title>404</title><p>Not <b>found</b>.", &[]), "404 Not found .");
     }
 }
