@@ -1,4 +1,4 @@
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -18,7 +18,14 @@ struct Check {
     run: fn(&Options) -> anyhow::Result<String>,
 }
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
+    Check {
+        name: "adapter-memory",
+        what: "memory of each adapter is flat over ten million records",
+        tool: None,
+        skip: never,
+        run: adapter_memory,
+    },
     Check { name: "charge-lines", what: "cache misses of a charge", tool: None, skip: never, run: charge_lines },
     Check {
         name: "dist",
@@ -183,6 +190,40 @@ fn charge_lines(_: &Options) -> anyhow::Result<String> {
         bail!("found {lines}, expected at most {MAX_CHARGE_LINES}");
     }
     Ok(lines)
+}
+
+/// Number of records that each adapter reads.
+const RECORDS: &str = "10000000";
+/// How much the peak memory of an adapter may grow after a fifth of the records, in KiB.
+const MAX_GROWTH: u64 = 512;
+
+/// Measures each adapter in a process of its own; OpenTelemetry's with the spans of one dialect.
+fn adapter_memory(_: &Options) -> anyhow::Result<String> {
+    cargo(&["build", "--release", "-p", "sre-tests", "--example", "adapter_memory"], &[])?;
+    let mut folders: Vec<String> = std::fs::read_dir("tests/recordings")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !name.starts_with("otlp-") || name == "otlp-semantic-kernel")
+        .collect();
+    folders.sort();
+    let start = |folder: String| {
+        let mut example = Command::new("target/release/examples/adapter_memory");
+        let process = example.args([&*folder, RECORDS]).stdout(Stdio::piped()).spawn();
+        process.map(|process| (folder, process)).context("cannot start the example")
+    };
+    let started = folders.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    let (adapters, mut peak, mut growth) = (started.len(), 0, 0);
+    for (folder, process) in started {
+        let output = process.wait_with_output()?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let (before, after) = printed.trim().split_once(' ').with_context(|| format!("{folder}: no measurement"))?;
+        let (before, after): (u64, u64) = (before.parse()?, after.parse()?);
+        eprintln!("{folder}: {before} KiB after a fifth of the records, {after} KiB at the end");
+        if after > before + MAX_GROWTH {
+            bail!("{folder}: found {before} KiB, then {after} KiB, expected a growth of at most {MAX_GROWTH} KiB");
+        }
+        (peak, growth) = (peak.max(after), growth.max(after - before));
+    }
+    Ok(format!("{adapters} adapters: at most {} MiB, of which {growth} KiB after two million", peak >> 10))
 }
 
 /// Returns the output of a git command; `None` if it fails.

@@ -12,6 +12,7 @@ pub mod otlp;
 pub mod outside;
 mod pull_exporter;
 pub mod recordings;
+mod replay;
 pub mod servers;
 mod wire;
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sre_core::event::{PolicyCheck, ToolCall};
 use sre_core::{AgentEvent, Event, Tally};
 
+pub use crate::replay::Replay;
 use crate::wire::Wire;
 
 /// The ground truth of a recording: its `NAME.expected.json`.
@@ -63,32 +63,6 @@ fn set_unreported(expected: &mut Expected, folder: &Path, recording: &str) {
     if recording != "client_retry" || !["otlp-claude-agent-sdk", "otlp-strands"].iter().any(|one| folder.ends_with(one))
     {
         expected.llm_attempts = None;
-    }
-}
-
-/// Plays a recording again and again, each time an hour later and with other ids.
-pub struct Replay {
-    wire: Wire,
-    records: Vec<Value>,
-}
-
-impl Replay {
-    /// Creates a replay of a recording of a format.
-    ///
-    /// # Panics
-    /// Panics if the recording cannot be read.
-    pub fn new(format: &str, recording: &Recording) -> Self {
-        let wire = Wire::of(format);
-        Self { records: wire.runs(&recording.lines).concat(), wire }
-    }
-
-    /// Returns the records of the time with that number.
-    pub fn records(&self, number: u32) -> impl Iterator<Item = Vec<u8>> {
-        let other = move |record: &Value| {
-            let later = self.wire.shifted(record, 3_600 * i64::from(number));
-            self.wire.renamed(&later, number.into()).to_string().into_bytes()
-        };
-        self.records.iter().map(other)
     }
 }
 

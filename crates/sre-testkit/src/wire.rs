@@ -24,7 +24,7 @@ pub(crate) struct Wire {
 }
 
 /// Fields whose values are ids.
-const IDS: [&str; 16] = [
+pub(crate) const IDS: [&str; 16] = [
     "run_id",
     "parent_run_id",
     "parent_ids",
@@ -43,7 +43,7 @@ const IDS: [&str; 16] = [
     "parentSpanId",
 ];
 /// Fields whose values are times.
-const TIMES: [&str; 8] = [
+pub(crate) const TIMES: [&str; 8] = [
     "time",
     "created_at",
     "finished_at",
@@ -176,21 +176,7 @@ impl Wire {
 
     /// Returns a record that was made some seconds later.
     pub(crate) fn shifted(&self, record: &Value, seconds: i64) -> Value {
-        changed(record, &TIMES, &|value| match value {
-            Value::Number(number) => match number.as_i64() {
-                Some(time) => json!(time + seconds),
-                None => json!(number.as_f64().unwrap_or_default() + seconds as f64),
-            },
-            Value::String(text) => match (text.parse::<i64>(), text.parse::<Timestamp>()) {
-                (Ok(nanos), _) => json!((nanos + seconds * 1_000_000_000).to_string()),
-                (_, Ok(time)) => {
-                    let by = Duration::from_secs(seconds.unsigned_abs());
-                    json!(if seconds < 0 { time.saturating_sub(by) } else { time.saturating_add(by) })
-                }
-                _ => value.clone(),
-            },
-            _ => value.clone(),
-        })
+        changed(record, &TIMES, &|value| later(value, seconds))
     }
 
     /// Returns a record with other ids, the same for each record with that number.
@@ -203,7 +189,8 @@ impl Wire {
         changed(record, &["spanId", "parentSpanId"], &|value| self.other_id(value, number))
     }
 
-    fn other_id(&self, value: &Value, number: u64) -> Value {
+    /// Returns the value of an id for the records with that number.
+    pub(crate) fn other_id(&self, value: &Value, number: u64) -> Value {
         match value {
             Value::String(id) if id.is_empty() => value.clone(),
             // In base64, of a fixed length.
@@ -309,6 +296,25 @@ fn spans(request: &Value) -> Vec<Value> {
         }
     }
     requests
+}
+
+/// Returns a time some seconds later.
+pub(crate) fn later(time: &Value, seconds: i64) -> Value {
+    match time {
+        Value::Number(number) => match number.as_i64() {
+            Some(time) => json!(time + seconds),
+            None => json!(number.as_f64().unwrap_or_default() + seconds as f64),
+        },
+        Value::String(text) => match (text.parse::<i64>(), text.parse::<Timestamp>()) {
+            (Ok(nanos), _) => json!((nanos + seconds * 1_000_000_000).to_string()),
+            (_, Ok(time)) => {
+                let by = Duration::from_secs(seconds.unsigned_abs());
+                json!(if seconds < 0 { time.saturating_sub(by) } else { time.saturating_add(by) })
+            }
+            _ => time.clone(),
+        },
+        _ => time.clone(),
+    }
 }
 
 /// Returns a record with the values of some fields changed.
