@@ -142,6 +142,9 @@ mod pages {
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
 
+    #[doc = include_str!("../../../docs/tracing.md")]
+    struct Tracing;
+
     #[doc = include_str!("../../sre-exporter-agentops/README.md")]
     struct AgentOpsExporter;
 
