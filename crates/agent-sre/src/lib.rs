@@ -119,7 +119,7 @@ pub use sre_http as http;
 #[doc(inline)]
 pub use sre_store_sqlite as sqlite;
 
-/// W3C trace context and baggage.
+/// W3C trace context, spans of A2A and MCP calls, and trees of spans.
 #[cfg(feature = "trace")]
 #[doc(inline)]
 pub use sre_trace as trace;
@@ -141,6 +141,9 @@ mod pages {
 
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
+
+    #[doc = include_str!("../../../docs/tracing.md")]
+    struct Tracing;
 
     #[doc = include_str!("../../sre-exporter-agentops/README.md")]
     struct AgentOpsExporter;

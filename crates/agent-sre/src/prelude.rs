@@ -49,7 +49,7 @@ pub use sre_cost::{
 };
 #[cfg(feature = "trace")]
 #[doc(no_inline)]
-pub use sre_trace::TraceContext;
+pub use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, TraceContext, TraceTree, TracerOptions};
 
 #[cfg(feature = "slo")]
 #[doc(no_inline)]

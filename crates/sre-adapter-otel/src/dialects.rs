@@ -298,6 +298,11 @@ pub(crate) const EVALUATION_SCORE: &str = "gen_ai.evaluation.score.value";
 pub(crate) const EVALUATION_LABEL: &str = "gen_ai.evaluation.score.label";
 /// The attributes for the host that a client span called.
 pub(crate) const HOST: &[&str] = &["server.address", "net.peer.name", "http.host", "url.full", "http.url"];
+/// The ids of a call that both sides know.
+pub(crate) const A2A_MESSAGE_ID: &str = "a2a.message.id";
+pub(crate) const A2A_TASK_ID: &str = "a2a.task.id";
+pub(crate) const MCP_SESSION_ID: &str = "mcp.session.id";
+pub(crate) const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
 pub(crate) const HTTP_STATUS: &[&str] = &["http.response.status_code", "http.status_code"];
 
 /// How many times a client has sent the request of a span before; absent for the first attempt.
@@ -336,6 +341,7 @@ pub(crate) fn known_key(key: &str) -> Option<&'static str> {
         keys.extend(HOST);
         keys.extend(HTTP_STATUS);
         keys.push(HTTP_RESEND_COUNT);
+        keys.extend([A2A_MESSAGE_ID, A2A_TASK_ID, MCP_SESSION_ID, JSONRPC_REQUEST_ID]);
         for dialect in &DIALECTS {
             if let Marker::Attribute(marker) = dialect.marker {
                 keys.push(marker);

@@ -213,8 +213,9 @@ struct Spans<'a, 'b>(&'a mut Scopes<'b>);
 
 impl<'de> ReadElements<'de> for Spans<'_, '_> {
     fn read<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
-        let Some(Map(span)) = list.next_element::<Map<JsonSpan<'de>>>()? else { return Ok(false) };
-        self.0.into.add_span(span.read(), self.0.service).map_err(too_large)?;
+        let Some(Map(mut span)) = list.next_element::<Map<JsonSpan<'de>>>()? else { return Ok(false) };
+        let known = span.take_known();
+        self.0.into.add_span(span.raw(), &known, self.0.service).map_err(too_large)?;
         Ok(true)
     }
 }

@@ -13,7 +13,7 @@ use sre_core::{SpanId, TraceId};
 
 use crate::attributes::{Known, Scalar};
 use crate::dialects::known_span_event;
-use crate::span::{RawSpan, Span, has_remote_parent, timestamp};
+use crate::span::{RawSpan, has_remote_parent, role, timestamp};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,26 +116,30 @@ fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Re
     Map::deserialize(deserializer).map(|Map(value)| value)
 }
 
-impl JsonSpan<'_> {
-    pub(crate) fn read(mut self) -> Option<(TraceId, Span)> {
-        let known = &mut self.attributes.0;
-        for (name, nanos) in self.events.0 {
-            known.add_span_event(name, timestamp(nanos));
-        }
-        let has_remote_parent = has_remote_parent(self.flags);
-        let raw = RawSpan {
+impl<'a> JsonSpan<'a> {
+    /// Returns the span without its attributes; `None` if it has no ids or times.
+    pub(crate) fn raw(&self) -> Option<RawSpan<'_>> {
+        Some(RawSpan {
+            trace: trace_id(&self.trace_id)?,
             id: span_id(&self.span_id)?,
-            parent: span_id(&self.parent_span_id).filter(|_| !has_remote_parent),
-            has_remote_parent,
+            parent: span_id(&self.parent_span_id),
+            has_remote_parent: has_remote_parent(self.flags),
             name: &self.name,
-            is_client: self.kind.is(3, "SPAN_KIND_CLIENT"),
+            role: role(|number, name| self.kind.is(number, name)),
             start: timestamp(self.start_time_unix_nano.0)?,
             end: timestamp(self.end_time_unix_nano.0)?,
             failed: self.status.code.is(2, "STATUS_CODE_ERROR"),
             status_message: &self.status.message,
-        };
-        let read = Span::read(&raw, known)?;
-        Some((trace_id(&self.trace_id)?, read))
+        })
+    }
+
+    /// Returns what is known of the attributes and events.
+    pub(crate) fn take_known(&mut self) -> Known<'a> {
+        let mut known = std::mem::take(&mut self.attributes.0);
+        for (name, nanos) in std::mem::take(&mut self.events.0) {
+            known.add_span_event(name, timestamp(nanos));
+        }
+        known
     }
 }
 

@@ -30,11 +30,13 @@ mod json_span;
 mod protobuf;
 mod request;
 mod span;
+mod spans;
 mod trace;
 mod wire;
 
 pub use adapter::OtelAdapter;
 pub use decode::data_points;
+pub use spans::read_spans;
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use sre_core::{AdapterError, SpanId, TraceId};
 
 use crate::attributes::{Known, Scalar};
 use crate::request::{Request, TooLarge};
-use crate::span::{RawSpan, Span, has_remote_parent, timestamp};
+use crate::span::{RawSpan, has_remote_parent, role, timestamp};
 use crate::wire::{Fields, Malformed, Value};
 
 /// Why reading stopped.
@@ -195,26 +195,23 @@ fn read_span<'a>(
             _ => {}
         }
     }
-    let read = || {
-        let has_remote_parent = has_remote_parent(flags);
-        let raw = RawSpan {
+    let raw = || {
+        Some(RawSpan {
+            trace: trace?,
             id: id?,
-            parent: parent.filter(|_| !has_remote_parent),
-            has_remote_parent,
+            parent,
+            has_remote_parent: has_remote_parent(flags),
             name,
-            is_client: kind == CLIENT,
+            role: role(|number, _| kind == number.cast_unsigned()),
             start: timestamp(start)?,
             end: timestamp(end)?,
             failed: code == ERROR,
             status_message,
-        };
-        Some((trace?, Span::read(&raw, known)?))
+        })
     };
-    Ok(into.add_span(read(), service)?)
+    Ok(into.add_span(raw(), known, service)?)
 }
 
-/// `SPAN_KIND_CLIENT`
-const CLIENT: u64 = 3;
 /// `STATUS_CODE_ERROR`
 const ERROR: u64 = 2;
 

@@ -1,11 +1,11 @@
 use serde::{Deserialize, Serialize};
 use sre_core::adapter::{AdapterError, Body};
 use sre_core::private::json_text;
-use sre_core::{Event, SpanId, StateError, StateReader, StateWriter, Timestamp, TraceId};
+use sre_core::{Event, SpanId, SpanRole, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
 use crate::attributes::Known;
-use crate::dialects::EVALUATION_EVENT;
-use crate::span::{self, ALLOCATION, Span};
+use crate::dialects::{self, EVALUATION_EVENT};
+use crate::span::{self, ALLOCATION, RawSpan, Span};
 
 /// The parts of an export request that describe agent runs. Decoding takes most of the time and does not need the
 /// adapter, so that a service can decode on several threads.
@@ -23,6 +23,19 @@ pub(crate) struct Request {
     /// Size of the body, in bytes.
     #[serde(skip)]
     body: usize,
+    /// For each span, what its events do not have; `None` if only those are wanted.
+    #[serde(skip)]
+    pub(crate) headers: Option<Vec<SpanHeader>>,
+}
+
+/// What a span has beside its events.
+#[derive(Debug)]
+pub(crate) struct SpanHeader {
+    pub(crate) name: String,
+    pub(crate) parent: Option<SpanId>,
+    pub(crate) role: SpanRole,
+    pub(crate) task: Option<String>,
+    pub(crate) call_id: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -168,14 +181,22 @@ impl Request {
         Ok(())
     }
 
-    pub(crate) fn add_span(&mut self, read: Option<(TraceId, Span)>, service: Option<u32>) -> Result<(), TooLarge> {
-        match read {
-            Some((trace, span)) => {
-                self.charge(size_of::<Item>() + span.heap_size())?;
-                self.items.push(Item::Span { trace, span, service });
-            }
-            None => self.rejected += 1,
+    /// Adds a span, or counts it as rejected if it has no ids or times or one of its numbers is out of range.
+    pub(crate) fn add_span(
+        &mut self,
+        raw: Option<RawSpan<'_>>,
+        known: &Known<'_>,
+        service: Option<u32>,
+    ) -> Result<(), TooLarge> {
+        let Some((raw, span)) = raw.and_then(|raw| Span::read(&raw, known).map(|span| (raw, span))) else {
+            self.rejected += 1;
+            return Ok(());
+        };
+        self.charge(size_of::<Item>() + span.heap_size())?;
+        if let Some(headers) = &mut self.headers {
+            headers.push(SpanHeader::of(&raw, known));
         }
+        self.items.push(Item::Span { trace: raw.trace, span, service });
         Ok(())
     }
 
@@ -206,6 +227,24 @@ impl Request {
             _ => self.unknown += 1,
         }
         Ok(())
+    }
+}
+
+impl SpanHeader {
+    fn of(raw: &RawSpan<'_>, known: &Known<'_>) -> Self {
+        let message = || known.owned(&[dialects::A2A_MESSAGE_ID]);
+        let request = || {
+            let (session, request) =
+                (known.text(&[dialects::MCP_SESSION_ID])?, known.text(&[dialects::JSONRPC_REQUEST_ID])?);
+            Some(format!("{session}/{request}"))
+        };
+        Self {
+            name: raw.name.to_owned(),
+            parent: raw.parent,
+            role: raw.role,
+            task: known.owned(&[dialects::A2A_TASK_ID]),
+            call_id: message().or_else(request),
+        }
     }
 }
 

@@ -2,19 +2,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use sre_core::event::{HttpRequest, LlmCall, StepFinished, StringLimiter, ToolCall};
 use sre_core::private::json_text;
-use sre_core::{Event, SpanId, Timestamp, Usd, arguments_hash};
+use sre_core::{Event, SpanId, SpanRole, Timestamp, TraceId, Usd, arguments_hash};
 
 use crate::attributes::Known;
 use crate::dialects::{self, Dialect, FirstToken, Marker, Role};
 
 /// The fields of a span that JSON and protobuf share.
 pub(crate) struct RawSpan<'a> {
+    pub(crate) trace: TraceId,
     pub(crate) id: SpanId,
-    /// The parent, unless it is in another process.
     pub(crate) parent: Option<SpanId>,
+    /// Whether the parent is in another process.
     pub(crate) has_remote_parent: bool,
     pub(crate) name: &'a str,
-    pub(crate) is_client: bool,
+    pub(crate) role: SpanRole,
     pub(crate) start: Timestamp,
     pub(crate) end: Timestamp,
     pub(crate) failed: bool,
@@ -66,7 +67,8 @@ impl Span {
         if raw.end < raw.start || duration_ms > 3.2e12 || known.has_too_many_evaluations {
             return None;
         }
-        let is_served = raw.has_remote_parent && !raw.is_client;
+        let is_client = raw.role == SpanRole::Client;
+        let is_served = raw.has_remote_parent && !is_client;
         let dialect = known.dialect(raw.name).map(|(dialect, role)| match role {
             Role::McpToolCall | Role::McpRequest if is_served => (dialect, Role::McpServed),
             role => (dialect, role),
@@ -77,7 +79,8 @@ impl Span {
         };
         let mut span = Self {
             id: raw.id,
-            parent: raw.parent,
+            // A parent in another process may never arrive here.
+            parent: raw.parent.filter(|_| !raw.has_remote_parent),
             start: raw.start,
             end: raw.end,
             role: dialect.map(|(_, role)| role),
@@ -88,7 +91,7 @@ impl Span {
         };
         match dialect {
             Some((dialect, role)) => span.fill(raw, known, dialect, role, cost),
-            None if raw.is_client => span.event = span.http_request(known).map(Box::new),
+            None if is_client => span.event = span.http_request(known).map(Box::new),
             None => {}
         }
         if let Some(event) = &span.event {
@@ -259,6 +262,17 @@ pub(crate) fn has_remote_parent(flags: u32) -> bool {
     const HAS_IS_REMOTE: u32 = 0x100;
     const IS_REMOTE: u32 = 0x200;
     flags & (HAS_IS_REMOTE | IS_REMOTE) == HAS_IS_REMOTE | IS_REMOTE
+}
+
+/// Returns the role of the kind that `is_kind` recognises by its number and name in OTLP.
+pub(crate) fn role(is_kind: impl Fn(i64, &str) -> bool) -> SpanRole {
+    const KINDS: [(i64, &str, SpanRole); 4] = [
+        (2, "SPAN_KIND_SERVER", SpanRole::Server),
+        (3, "SPAN_KIND_CLIENT", SpanRole::Client),
+        (4, "SPAN_KIND_PRODUCER", SpanRole::Producer),
+        (5, "SPAN_KIND_CONSUMER", SpanRole::Consumer),
+    ];
+    KINDS.iter().find(|(number, name, _)| is_kind(*number, name)).map_or(SpanRole::Internal, |(.., role)| *role)
 }
 
 pub(crate) fn timestamp(nanos: u64) -> Option<Timestamp> {

@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use agent_sre::adapter::IngestLimits;
+use agent_sre::adapter::{AdapterError, IngestLimits, IngestReport};
 use agent_sre::{Adapter, AgentEvent, Format, is_protobuf};
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -74,13 +74,18 @@ impl<'a> Input<'a> {
 
     /// Passes every record to `adapter`, and the events it returns to `emit`.
     pub(crate) fn read(
-        mut self,
+        self,
         strict: bool,
         adapter: &mut dyn Adapter,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> anyhow::Result<InputStats> {
+        self.read_records(strict, &mut |record| adapter.ingest_record(record, &IngestLimits::default(), emit))
+    }
+
+    /// Passes every record to `ingest`.
+    pub(crate) fn read_records(mut self, strict: bool, ingest: &mut IngestRecord<'_>) -> anyhow::Result<InputStats> {
         let progress = progress_bar(self.paths);
-        let mut reader = Reader { stats: InputStats::default(), strict, adapter, emit, progress, unreported: 0 };
+        let mut reader = Reader { stats: InputStats::default(), strict, ingest, progress, unreported: 0 };
         for path in self.paths {
             let source = self.first.take().map_or_else(|| open(path), Ok)?;
             reader.source(&name(path), source)?;
@@ -150,16 +155,18 @@ fn progress_bar(paths: &[PathBuf]) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-struct Reader<'a> {
+/// Reads one record: a line, or a protobuf body.
+type IngestRecord<'a> = dyn FnMut(&[u8]) -> Result<IngestReport, AdapterError> + 'a;
+
+struct Reader<'a, 'b> {
     stats: InputStats,
     strict: bool,
-    adapter: &'a mut dyn Adapter,
-    emit: &'a mut dyn FnMut(AgentEvent),
+    ingest: &'a mut IngestRecord<'b>,
     progress: ProgressBar,
     unreported: u64,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     fn source(&mut self, name: &str, mut input: impl BufRead) -> anyhow::Result<()> {
         if is_protobuf(input.fill_buf().with_context(|| format!("cannot read {name}"))?) {
             return self.body(name, input);
@@ -210,7 +217,7 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, name: &str, number: u64, record: &[u8]) -> anyhow::Result<()> {
-        match self.adapter.ingest_record(record, &IngestLimits::default(), self.emit) {
+        match (self.ingest)(record) {
             Ok(report) => report.errors.iter().try_for_each(|error| self.malformed(name, number, &error.error)),
             Err(error) => self.malformed(name, number, &error.to_string()),
         }

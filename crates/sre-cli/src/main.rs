@@ -38,6 +38,7 @@ mod serve;
 mod services_without_events;
 mod slo;
 mod timeline;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,9 @@ enum Command {
     /// Work with files of objectives.
     #[command(subcommand)]
     Slo(slo::Command),
+    /// Work with traces.
+    #[command(subcommand)]
+    Trace(trace::Command),
     /// Work with alerts: test a channel, read the history.
     #[command(subcommand)]
     Alerts(alerts::Command),
@@ -98,6 +102,7 @@ fn main() -> ExitCode {
         Command::Exporters(command) => exporters::run(command),
         Command::Config(command) => config::run(command),
         Command::Slo(command) => slo::run(&command),
+        Command::Trace(command) => trace::run(&command),
         Command::Alerts(command) => alerts::run(command),
         Command::Generate(args) => generate::run(&args, Cli::command()),
     };

@@ -44,6 +44,7 @@ fn the_commands_in_the_documentation_work() {
         "docs/guards.md",
         "docs/serve.md",
         "docs/exporters.md",
+        "docs/tracing.md",
     ] {
         let text = std::fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
         for (command, expected) in commands(&text) {
@@ -85,6 +86,7 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
         &["events"],
         &["serve"],
         &["gate"],
+        &["trace", "show"],
         &["export"],
         &["exporters", "test"],
         &["config", "check"],

@@ -74,6 +74,7 @@ mod sli;
 mod sli_reading;
 mod sli_spec;
 mod snapshot;
+mod span;
 mod spool;
 mod state;
 #[cfg(feature = "stats")]
@@ -130,6 +131,7 @@ pub use snapshot::{
     AlertsSnapshot, BurnAlert, BurnRate, ChannelSnapshot, ComponentSnapshot, CompositeMethod, ErrorBudgetSnapshot,
     IndicatorSnapshot, SloSnapshot, Snapshot, Tally, Totals,
 };
+pub use span::{Span, SpanRole};
 pub use spool::{MemorySpool, Spool, SpoolSize, SpooledRecord};
 pub use state::{StateError, StateReader, StateWriter};
 pub use store_error::StoreError;

@@ -118,14 +118,14 @@ impl TraceContext {
 }
 
 /// The headers of a request that make a context.
-struct Headers {
+pub(crate) struct Headers {
     traceparent: Result<Traceparent, HeaderError>,
     tracestate: Result<MemberList, InvalidTracestate>,
-    baggage: Baggage,
+    pub(crate) baggage: Baggage,
 }
 
 impl Headers {
-    fn read<N: AsRef<str>, V: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, V)>) -> Self {
+    pub(crate) fn read<N: AsRef<str>, V: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, V)>) -> Self {
         let tracestate = Ok(MemberList::default());
         let mut found = Self { traceparent: Err(HeaderError::Missing), tracestate, baggage: Baggage::default() };
         for (name, value) in headers {
@@ -146,7 +146,7 @@ impl Headers {
         found
     }
 
-    fn context(self) -> Result<TraceContext, HeaderError> {
+    pub(crate) fn context(self) -> Result<TraceContext, HeaderError> {
         let Traceparent { trace_id, span_id, flags } = self.traceparent?;
         let tracestate = self.tracestate.and_then(MemberList::finish).unwrap_or_default();
         Ok(TraceContext { tracestate, baggage: self.baggage, ..TraceContext::new(trace_id, span_id, flags) })

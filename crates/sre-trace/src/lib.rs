@@ -1,34 +1,67 @@
 //! One trace through agents, tools and models.
 //!
-//! [`TraceContext`] is the position of a call within a trace: it is read from the headers of a request and written into those of the next
-//! one, by the [W3C Trace Context](https://www.w3.org/TR/trace-context-2/) (level 2) and [W3C Baggage](https://www.w3.org/TR/baggage/).
-//! The working group's own test suite passes.
+//! - [`TraceContext`] is the position of a call within a trace: it is read from the headers of a request and written into those of the next
+//!   one, by the [W3C Trace Context](https://www.w3.org/TR/trace-context-2/) (level 2) and [W3C Baggage](https://www.w3.org/TR/baggage/). The
+//!   working group's own test suite passes.
+//! - [`ProtocolTracer`] makes spans of an agent's calls over A2A, MCP and HTTP, with the attributes of OpenTelemetry's conventions.
+//! - [`TraceTree`] arranges spans of any source, and finds where the time went, what it cost, what failed, and where a trace is incomplete.
 //!
 //! ```
-//! use sre_trace::TraceContext;
-//! let received = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
-//! let caller = TraceContext::from_headers(received).unwrap();
-//! let call = caller.child();
-//! assert_eq!((call.trace_id, call.parent_span_id), (caller.trace_id, Some(caller.span_id)));
-//! for (name, value) in call.to_headers() {
+//! use sre_trace::{A2aRequest, McpRequest, ProtocolTracer};
+//!
+//! let tracer = ProtocolTracer::new("writer");
+//! let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+//! let request = tracer.receive_a2a("planner", headers, A2aRequest::task("summarize"));
+//! let search = request.tracer().mcp_call("web", McpRequest::tool("search"));
+//! for (name, value) in tracer.inject(&search) {
 //!     println!("{name}: {value}");
 //! }
+//! search.end();
+//! request.end();
+//! let trees = tracer.report().traces;
+//! assert_eq!(trees[0].trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+//! println!("{}", trees[0]);
 //! ```
 //!
-//! With the feature `opentelemetry`, `Propagator` does the same for the spans of that crate.
+//! With the feature `opentelemetry`, the spans are those of a tracer of that crate, too (`OpenTelemetrySpans`), and `Propagator` reads and
+//! writes its headers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod a2a;
+mod agent_events;
 mod baggage;
+#[cfg_attr(not(feature = "opentelemetry"), allow(dead_code, reason = "each library is a feature"))]
+mod bridge;
 mod context;
+mod mcp;
+mod meta;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry_spans;
 #[cfg(feature = "opentelemetry")]
 mod propagator;
+mod protocol_span;
+mod record;
+mod report;
+mod span_buffer;
 mod traceparent;
+mod tracer;
 mod tracestate;
+mod tree;
 
+pub use a2a::A2aRequest;
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
+pub use mcp::{McpRequest, McpTransport};
+pub use meta::meta_headers;
+#[cfg(feature = "opentelemetry")]
+pub use opentelemetry_spans::OpenTelemetrySpans;
 #[cfg(feature = "opentelemetry")]
 pub use propagator::Propagator;
-pub use sre_core::{SpanId, TraceId};
+pub use protocol_span::ProtocolSpan;
+pub use record::{ProtocolType, SpanEvent, SpanLink, SpanRecord};
+pub use report::{ProtocolTimelineEntry, TracingReport};
+pub use sre_core::{Span, SpanId, SpanRole, TraceId};
 pub use traceparent::{InvalidTraceparent, TraceFlags, Traceparent, TraceparentText};
+pub use tracer::{ProtocolTracer, TracerOptions};
 pub use tracestate::{InvalidTracestate, Tracestate};
+pub use tree::{BrokenHop, SpanNode, SpanRef, TraceTree};

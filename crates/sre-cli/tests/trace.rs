@@ -1,0 +1,151 @@
+//! Tests `sre trace show` as a user runs it.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sre_testkit::recordings::{Recording, folders, in_folder};
+
+mod common;
+
+use common::{ROOT, sre, text};
+
+fn show(arguments: &[&str], stdin: &str) -> (i32, String, String) {
+    let output = sre(&[&["trace", "show"], arguments].concat(), stdin);
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn trees(arguments: &[&str]) -> Vec<Value> {
+    let (code, json, errors) = show(&[arguments, &["--output", "json"]].concat(), "");
+    assert_eq!((code, &*errors), (0, ""), "{arguments:?}");
+    serde_json::from_str(&json).unwrap()
+}
+
+fn recordings() -> impl Iterator<Item = (String, &'static str, Recording)> {
+    let of = Path::new(ROOT).join("tests/recordings");
+    let each = move |(folder, format): (String, &'static str)| {
+        let recordings = in_folder(&of.join(&folder));
+        recordings.into_iter().map(move |recording| (folder.clone(), format, recording))
+    };
+    folders(&Path::new(ROOT).join("tests/recordings")).into_iter().flat_map(each)
+}
+
+fn sum(trees: &[Value], field: &str) -> u64 {
+    trees.iter().map(|tree| tree[field].as_u64().unwrap()).sum()
+}
+
+fn nodes(trees: &[Value]) -> impl Iterator<Item = &Value> {
+    trees.iter().flat_map(|tree| tree["nodes"].as_array().unwrap())
+}
+
+#[test]
+fn the_tokens_of_every_recording_count_once() {
+    for (folder, format, recording) in recordings() {
+        let name = format!("{folder}/{}", recording.name);
+        let trees = trees(&["--from", format, recording.lines.to_str().unwrap()]);
+        let expected = &recording.expected;
+        for (field, tokens) in [("input_tokens", expected.input_tokens), ("output_tokens", expected.output_tokens)] {
+            if let Some(tokens) = tokens {
+                assert_eq!(sum(&trees, field), tokens, "{field} of {name}");
+            }
+        }
+        let roots = nodes(&trees).filter(|node| node["depth"] == 0).count() as u64;
+        assert!(roots >= expected.tasks, "{name}: {roots} roots of {} tasks", expected.tasks);
+        if expected.tool_errors > 0 {
+            assert!(sum(&trees, "errors") > 0, "{name}");
+        }
+        for tree in &trees {
+            assert!(tree["nodes"][0]["critical_ms"].is_number(), "{name}: {}", tree["trace_id"]);
+        }
+    }
+}
+
+#[test]
+fn the_spans_of_a_protobuf_body_are_those_of_its_json() {
+    let mut compared = 0;
+    for (folder, _, recording) in recordings() {
+        // Of long recordings, only some bodies are kept.
+        let lines = std::fs::read_to_string(&recording.lines).unwrap().lines().count();
+        if recording.bodies.len() != lines {
+            continue;
+        }
+        compared += 1;
+        let bodies: Vec<&str> = recording.bodies.iter().map(|body| body.to_str().unwrap()).collect();
+        let of_bodies = trees(&bodies);
+        assert_eq!(of_bodies, trees(&[recording.lines.to_str().unwrap()]), "{folder}/{}", recording.name);
+        assert!(!of_bodies.is_empty());
+    }
+    assert!(compared > 20, "{compared} recordings");
+}
+
+/// Spans of an export are shown as they are, also those that are no event of an agent.
+#[test]
+fn a_trace_of_an_export_has_all_its_spans() {
+    let file = "tests/recordings/otlp-strands/client_retry.jsonl";
+    let request: Value = serde_json::from_str(&std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap()).unwrap();
+    let lists = request["resourceSpans"].as_array().unwrap().iter().flat_map(|of| of["scopeSpans"].as_array().unwrap());
+    let spans: usize = lists.map(|scope| scope["spans"].as_array().unwrap().len()).sum();
+    let trees = trees(&[file]);
+    assert_eq!(nodes(&trees).count(), spans);
+    let retries = nodes(&trees).filter(|node| node["attempt_number"].as_u64() > Some(1)).count() as u64;
+    assert!(retries > 0 && sum(&trees, "retries") == retries);
+}
+
+/// The root span of a run that raises is lost in this instrumentation.
+#[test]
+fn a_span_that_was_lost_is_named() {
+    let trees = trees(&["tests/recordings/otlp-smolagents/task_failure.jsonl"]);
+    let hops: Vec<&Value> = trees.iter().flat_map(|tree| tree["broken_hops"].as_array().unwrap()).collect();
+    assert_eq!((hops.len(), &hops[0]["reason"]), (1, &"missing_parent".into()));
+}
+
+const DELEGATION: &str = r#"{"event":"llm_call","time":1790000001,"agent":"planner","task":"t-1","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a1","parent_span_id":"00000000000000a0","model":"gpt-4o","input_tokens":1200,"output_tokens":300,"cost_usd":"0.006","duration_ms":1000}
+{"event":"tool_call","time":1790000003,"agent":"planner","task":"t-1","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a2","parent_span_id":"00000000000000a0","tool":"search","error":"timed out","duration_ms":2000}
+{"event":"tool_call","time":1790000004,"agent":"planner","task":"t-1","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a3","parent_span_id":"00000000000000a0","tool":"search","duration_ms":500}
+{"event":"task_finished","time":1790000004,"agent":"planner","task":"t-1","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a0","success":true,"duration_ms":4000}
+{"event":"step_finished","time":1790000009,"agent":"writer","task":"t-2","trace_id":"1af7651916cd43dd8448eb211c80319c","span_id":"00000000000000b1","parent_span_id":"00000000000000b0","name":"write","duration_ms":1000}
+"#;
+
+#[test]
+fn a_trace_is_chosen_by_its_task_or_its_id() {
+    let expected = "\
+trace 0af7651916cd43dd8448eb211c80319c: 4 s, 4 spans, 1 error, 1 retry, 1,500 tokens, $0.006
+
+   duration        self      tokens        cost  timeline                  span
+        4 s      500 ms       1,500      $0.006  ████████████████████████  invoke_agent planner [planner]
+        1 s         1 s       1,500      $0.006  ██████                    ├─ chat gpt-4o
+        2 s         2 s                                ████████████        ├─ ✗ execute_tool search, attempt 1: timed out
+     500 ms      500 ms                                               ███  └─ execute_tool search, attempt 2
+
+█ on the critical path  ▒ beside it  ✗ failed
+";
+    for choice in [["--task", "t-1"], ["--trace", "0af7651916cd43dd8448eb211c80319c"]] {
+        let (code, shown, errors) = show(&["--from", "sre", choice[0], choice[1], "-"], DELEGATION);
+        assert_eq!((code, &*shown, &*errors), (0, expected, ""));
+    }
+    let (code, chart, _) = show(&["--task", "t-1", "--output", "mermaid", "-"], DELEGATION);
+    assert!(code == 0 && chart.starts_with("flowchart LR\n"), "{chart}");
+    let (_, shown, _) = show(&["-"], DELEGATION);
+    assert!(
+        shown.contains("\nbroken hop: span 00000000000000b0 was not recorded; `write` (writer) is below it\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn what_is_not_found_is_said() {
+    for (arguments, expected) in [
+        (&["--task", "t-9", "-"][..], "error: found no task `t-9` in the input, which has 2 traces\n"),
+        (
+            &["--trace", "2af7651916cd43dd8448eb211c80319c", "-"],
+            "error: found no trace 2af7651916cd43dd8448eb211c80319c in the input, which has 2 traces\n",
+        ),
+        (&["--output", "mermaid", "-"], "error: found 2 traces, expected one: choose it by `--trace` or `--task`\n"),
+    ] {
+        let (code, shown, errors) = show(arguments, DELEGATION);
+        assert_eq!((code, &*shown, &*errors), (2, "", expected));
+    }
+    let (code, _, errors) = show(&["--trace", "xyz", "-"], "");
+    assert!(code == 2 && errors.contains("found `xyz`, expected 32 hex digits"), "{errors}");
+    let (code, _, errors) = show(&["--from", "sre", "-"], "");
+    assert_eq!((code, &*errors), (2, "error: found no spans in the input\n"));
+}

@@ -1,0 +1,176 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sre_core::{SpanId, TraceId, Usd};
+
+use crate::a2a;
+use crate::agent_events;
+use crate::bridge::LibrarySpan;
+use crate::context::TraceContext;
+use crate::mcp;
+use crate::record::{OTHER_ERROR, ProtocolType, SpanEvent, SpanLink, SpanRecord};
+use crate::tracer::ProtocolTracer;
+
+/// A call that is being made or handled, from a [`ProtocolTracer`].
+///
+/// [`end`](Self::end) it when the response has been read or sent. Dropping it ends it, too: as cancelled, if neither a response nor an
+/// error was set, because a future was dropped or a thread panicked.
+///
+/// ```
+/// use serde_json::json;
+/// use sre_trace::{McpRequest, ProtocolTracer};
+/// let tracer = ProtocolTracer::new("support");
+/// let mut call = tracer.mcp_call("orders", McpRequest::tool("lookup"));
+/// call.set_response(&json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "Unknown tool"}}), None);
+/// call.end();
+/// let spans = tracer.protocol_spans();
+/// assert_eq!(spans[0].span.error.as_deref(), Some("Unknown tool"));
+/// assert_eq!(spans[0].attribute("error.type"), Some("-32602"));
+/// ```
+#[derive(Debug)]
+#[must_use = "a span that is dropped ends"]
+pub struct ProtocolSpan {
+    tracer: ProtocolTracer,
+    record: SpanRecord,
+    context: TraceContext,
+    /// The span of a library, and the record with which it was started.
+    library_span: Option<(LibrarySpan, Box<SpanRecord>)>,
+    arguments_hash: Option<String>,
+    /// Whether the parent is in another process.
+    is_remote: bool,
+    task: Option<Arc<str>>,
+    has_outcome: bool,
+}
+
+impl ProtocolSpan {
+    pub(crate) fn new(
+        tracer: ProtocolTracer,
+        record: SpanRecord,
+        context: TraceContext,
+        library_span: Option<(LibrarySpan, Box<SpanRecord>)>,
+        arguments_hash: Option<String>,
+        is_remote: bool,
+        task: Option<Arc<str>>,
+    ) -> Self {
+        Self { tracer, record, context, library_span, arguments_hash, is_remote, task, has_outcome: false }
+    }
+
+    /// Returns the span's id.
+    pub fn span_id(&self) -> SpanId {
+        self.context.span_id
+    }
+
+    /// Returns the span's position, which travels with the request.
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
+    /// Returns what is recorded so far.
+    pub fn record(&self) -> &SpanRecord {
+        &self.record
+    }
+
+    /// Returns the time since the start, in milliseconds.
+    pub fn duration_ms(&self) -> f64 {
+        self.tracer.shared.clock.now().millis_since(self.record.span.start)
+    }
+
+    /// Returns the tracer whose calls begin below this span.
+    pub fn tracer(&self) -> ProtocolTracer {
+        let library_span = self.library_span.as_ref().map(|(span, _)| span.clone());
+        self.tracer.below(&self.context, library_span, self.task.clone())
+    }
+
+    /// Returns the context with the span of the `opentelemetry` crate, to be made the current one; `None` without such a tracer.
+    #[cfg(feature = "opentelemetry")]
+    pub fn opentelemetry_context(&self) -> Option<&opentelemetry::Context> {
+        self.library_span.as_ref().map(|(context, _)| context)
+    }
+
+    /// Reads a response: of A2A, a task, a message or an event of a stream; of MCP, a result; either may be in a JSON-RPC response. Of it,
+    /// ids, states, the number of artifacts and errors are recorded, and no contents. `cost_usd` is the cost of the whole call.
+    pub fn set_response(&mut self, response: &Value, cost_usd: Option<Usd>) {
+        self.has_outcome = true;
+        match self.record.protocol {
+            ProtocolType::A2a => {
+                let before = self.record.attribute(a2a::TASK_STATE).map(str::to_owned);
+                a2a::read_response(&mut self.record, response);
+                let state = self.record.attribute(a2a::TASK_STATE).map(str::to_owned);
+                if let Some(state) = state.filter(|state| Some(state) != before.as_ref()) {
+                    self.add_state(state);
+                }
+            }
+            ProtocolType::Mcp => mcp::read_response(&mut self.record, response),
+            _ => {}
+        }
+        if cost_usd.is_some() {
+            self.record.span.cost_usd = cost_usd;
+        }
+    }
+
+    /// Records the state of an A2A task, of which 128 are kept as events, such as `TASK_STATE_WORKING` or, in version 0.3, `working`. One that failed or was rejected is an
+    /// error.
+    pub fn set_task_state(&mut self, state: &str) {
+        let state = a2a::set_state(&mut self.record, state);
+        self.add_state(state);
+    }
+
+    /// Records the status of an HTTP response. From 400 on it is an error.
+    pub fn set_status(&mut self, status: u16) {
+        self.has_outcome = true;
+        self.record.set("http.response.status_code", Some(status));
+        if status >= 400 {
+            self.record.fail(status.to_string(), format!("HTTP status {status}"));
+        }
+    }
+
+    /// Records that the call failed. The message must not hold a secret.
+    pub fn set_error(&mut self, error: &str) {
+        self.fail(OTHER_ERROR, error);
+    }
+
+    /// Relates the span to another that is not above it, such as `follows_from`.
+    pub fn add_link(&mut self, trace_id: TraceId, span_id: SpanId, relationship: impl Into<Cow<'static, str>>) {
+        self.record.links.push(SpanLink { trace_id, span_id, relationship: relationship.into() });
+    }
+
+    /// Ends the span. Without an error, it succeeded.
+    pub fn end(mut self) {
+        self.has_outcome = true;
+    }
+
+    fn fail(&mut self, kind: &str, error: &str) {
+        self.has_outcome = true;
+        self.record.fail(kind, error);
+    }
+
+    fn add_state(&mut self, state: String) {
+        if self.record.events.len() == MAX_EVENTS {
+            return;
+        }
+        let time = self.tracer.shared.clock.now();
+        let attributes = BTreeMap::from([(a2a::TASK_STATE, state)]);
+        self.record.events.push(SpanEvent { time, name: "a2a.task.state".into(), attributes });
+    }
+}
+
+/// The events of a span, at most: the limit of OpenTelemetry.
+const MAX_EVENTS: usize = 128;
+
+impl Drop for ProtocolSpan {
+    fn drop(&mut self) {
+        if !self.has_outcome {
+            self.fail("cancelled", if std::thread::panicking() { "panicked" } else { "cancelled" });
+        }
+        let shared = self.tracer.shared.clone();
+        self.record.span.end = shared.clock.now().max(self.record.span.start);
+        if let (Some(bridge), Some((span, started))) = (&shared.bridge, &self.library_span) {
+            bridge.end(span, started, &self.record);
+        }
+        let emit = &mut |event| self.tracer.emit(event);
+        agent_events::ended(&self.record, self.arguments_hash.as_deref(), self.is_remote, emit);
+        self.tracer.finish(self.record.clone(), self.context.is_sampled());
+    }
+}

@@ -1,0 +1,196 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use sre_core::event::HttpRequest;
+use sre_core::{Span, SpanId, Timestamp, TraceId};
+
+use crate::a2a::{MESSAGE_ID, TASK_ID};
+use crate::mcp::{REQUEST_ID, TOOL_NAME};
+
+/// What a span is part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ProtocolType {
+    /// The Agent2Agent protocol.
+    A2a,
+    /// The Model Context Protocol.
+    Mcp,
+    /// A task of the agent itself.
+    #[default]
+    Internal,
+    /// HTTP.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// A span of a protocol: times, place and outcome in [`span`](Self::span), and what OpenTelemetry's conventions name as attributes. It
+/// has no contents of messages, and no arguments and answers of tools.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SpanRecord {
+    /// Times, place and outcome.
+    #[serde(flatten)]
+    pub span: Span,
+    /// The protocol.
+    pub protocol: ProtocolType,
+    /// The other side: the agent or server that is called, or else the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The URL of the other side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_url: Option<String>,
+    /// The number of artifacts in the response of an A2A call.
+    pub a2a_artifact_count: usize,
+    /// The attributes, by the names of OpenTelemetry's conventions.
+    pub attributes: BTreeMap<&'static str, Value>,
+    /// What happened meanwhile, such as the states of an A2A task.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<SpanEvent>,
+    /// Spans that it is related to, but not below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<SpanLink>,
+}
+
+/// Something that happened during a span.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SpanEvent {
+    /// The time.
+    pub time: Timestamp,
+    /// The name.
+    pub name: Cow<'static, str>,
+    /// The attributes.
+    pub attributes: BTreeMap<&'static str, String>,
+}
+
+/// A relation to a span that is not the parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SpanLink {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+    /// The relation, such as `follows_from`.
+    pub relationship: Cow<'static, str>,
+}
+
+impl SpanRecord {
+    pub(crate) fn new(span: Span, protocol: ProtocolType) -> Self {
+        let (attributes, events, links) = Default::default();
+        Self { span, protocol, peer: None, peer_url: None, a2a_artifact_count: 0, attributes, events, links }
+    }
+
+    /// Returns the text of an attribute.
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.get(key).and_then(Value::as_str)
+    }
+
+    /// Returns the agent on the other side of an A2A call.
+    pub fn remote_agent_id(&self) -> Option<&str> {
+        self.peer.as_deref().filter(|_| self.protocol == ProtocolType::A2a)
+    }
+
+    /// Returns the URL of the agent on the other side of an A2A call.
+    pub fn remote_agent_url(&self) -> Option<&str> {
+        self.peer_url.as_deref().filter(|_| self.protocol == ProtocolType::A2a)
+    }
+
+    /// Returns the id of the A2A task.
+    pub fn a2a_task_id(&self) -> Option<&str> {
+        self.attribute(TASK_ID)
+    }
+
+    /// Returns the id of the A2A message.
+    pub fn a2a_message_id(&self) -> Option<&str> {
+        self.attribute(MESSAGE_ID)
+    }
+
+    /// Returns the MCP server, or else the client that calls it.
+    pub fn mcp_server_id(&self) -> Option<&str> {
+        self.peer.as_deref().filter(|_| self.protocol == ProtocolType::Mcp)
+    }
+
+    /// Returns the tool of an MCP call.
+    pub fn mcp_tool_name(&self) -> Option<&str> {
+        self.attribute(TOOL_NAME)
+    }
+
+    /// Returns the JSON-RPC id of an MCP request.
+    pub fn mcp_request_id(&self) -> Option<&str> {
+        self.attribute(REQUEST_ID)
+    }
+
+    pub(crate) fn set(&mut self, key: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.attributes.insert(key, value.into());
+        }
+    }
+
+    /// Sets the class of the error and its message.
+    pub(crate) fn fail(&mut self, kind: impl Into<Value>, message: impl Into<String>) {
+        self.set(ERROR_TYPE, Some(kind));
+        self.span.error = Some(message.into());
+    }
+
+    /// Returns the result in a JSON-RPC response, or the response itself if it is a bare result; `None` after an error, which it sets.
+    pub(crate) fn read_json_rpc<'a>(&mut self, response: &'a Value) -> Option<&'a Value> {
+        let (error, result) = (&response["error"], &response["result"]);
+        if let Some(message) = error["message"].as_str() {
+            let code = error["code"].as_i64().map_or_else(|| OTHER_ERROR.to_owned(), |code| code.to_string());
+            self.set(RPC_STATUS, Some(&*code));
+            self.fail(code, message);
+            return None;
+        }
+        Some(if result.is_object() { result } else { response })
+    }
+
+    /// Sets the attributes of the server's address.
+    pub(crate) fn set_server(&mut self, url: Option<&str>) {
+        let Some(url) = url else { return };
+        let request = HttpRequest::new(url);
+        let url = request.url_without_secrets();
+        self.peer_url = Some(url.to_owned());
+        let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+        // An IPv6 address is in brackets.
+        let (host, port) = match host.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse::<u16>().ok()),
+            _ => (host, None),
+        };
+        self.set(SERVER_ADDRESS, Some(host.trim_matches(['[', ']'])));
+        self.set(SERVER_PORT, port);
+    }
+
+    /// Returns the approximate memory that it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        const ENTRY: usize = 64;
+        let text = |value: &Value| value.as_str().map_or(0, str::len);
+        let attributes: usize = self.attributes.values().map(|value| ENTRY + text(value)).sum();
+        let of_event = |event: &SpanEvent| {
+            size_of::<SpanEvent>() + event.attributes.values().map(|value| ENTRY + value.len()).sum::<usize>()
+        };
+        let peer: usize = [&self.peer, &self.peer_url].into_iter().flatten().map(String::len).sum();
+        size_of::<Self>() - size_of::<Span>()
+            + self.span.size()
+            + attributes
+            + peer
+            + self.events.iter().map(of_event).sum::<usize>()
+            + self.links.len() * size_of::<SpanLink>()
+    }
+}
+
+pub(crate) const AGENT_NAME: &str = "gen_ai.agent.name";
+pub(crate) const CONVERSATION_ID: &str = "gen_ai.conversation.id";
+pub(crate) const ERROR_TYPE: &str = "error.type";
+pub(crate) const OPERATION_NAME: &str = "gen_ai.operation.name";
+/// The name of the other side, as it calls itself.
+pub(crate) const PEER_NAME: &str = "service.peer.name";
+/// The class of an error of which nothing else is known.
+pub(crate) const OTHER_ERROR: &str = "_OTHER";
+const RPC_STATUS: &str = "rpc.response.status_code";
+pub(crate) const SERVER_ADDRESS: &str = "server.address";
+const SERVER_PORT: &str = "server.port";

@@ -1,0 +1,360 @@
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use sre_core::adapter::EventSink;
+use sre_core::private::lock;
+use sre_core::{AgentEvent, Clock, Span, SpanId, SpanRole, SystemClock, TraceId};
+
+use crate::a2a::{self, A2aRequest};
+use crate::agent_events;
+use crate::bridge::{LibrarySpan, Parent, SpanBridge, Started};
+use crate::context::{Headers, TraceContext};
+use crate::mcp::McpRequest;
+#[cfg(feature = "opentelemetry")]
+use crate::opentelemetry_spans::OpenTelemetrySpans;
+use crate::protocol_span::ProtocolSpan;
+use crate::record::{AGENT_NAME, OPERATION_NAME, PEER_NAME, ProtocolType, SERVER_ADDRESS, SpanRecord};
+use crate::report::TracingReport;
+use crate::span_buffer::SpanBuffer;
+
+/// Traces an agent's calls of other agents (A2A), tools (MCP) and services (HTTP), and the calls that it receives.
+///
+/// A tracer is a position in a trace: its calls begin below it. [`ProtocolSpan::tracer`] returns the one below a span. Copies and tracers
+/// below share what they keep: the spans that have ended, for [`report`](Self::report).
+///
+/// ```
+/// use serde_json::json;
+/// use sre_trace::{A2aRequest, McpRequest, ProtocolTracer};
+///
+/// // The planner asks the writer …
+/// let planner = ProtocolTracer::new("planner");
+/// let mut ask = planner.a2a_call("writer", A2aRequest::task("summarize"));
+/// let headers = planner.inject(&ask);
+///
+/// // … which, in another process, calls a tool.
+/// let writer = ProtocolTracer::new("writer");
+/// let request = writer.receive_a2a("planner", headers, A2aRequest::task("summarize"));
+/// let mut search = request.tracer().mcp_call("web", McpRequest::tool("search"));
+/// search.set_response(&json!({"isError": true, "content": []}), None);
+/// search.end();
+/// request.end();
+///
+/// ask.set_response(&json!({"task": {"id": "t-1", "status": {"state": "TASK_STATE_COMPLETED"}}}), None);
+/// ask.end();
+/// assert_eq!((planner.report().a2a_calls(), writer.report().error_count()), (1, 1));
+/// println!("{}", writer.report());
+/// ```
+#[derive(Clone)]
+pub struct ProtocolTracer {
+    pub(crate) shared: Arc<Shared>,
+    position: Position,
+}
+
+/// The settings of a [`ProtocolTracer`].
+///
+/// Later versions may have more fields: end with `..TracerOptions::default()`.
+#[derive(Clone)]
+pub struct TracerOptions {
+    /// The span below which calls begin, such as that of a request that another library has received. Without it, a new trace begins.
+    pub parent_context: Option<TraceContext>,
+    /// The source of time.
+    pub clock: Arc<dyn Clock>,
+    /// Receives the calls as agent events, so that objectives, breakers and budgets count them.
+    pub events: Option<Arc<dyn EventSink>>,
+    /// The spans that are kept for the report, at most; the oldest give way.
+    pub max_spans: usize,
+    /// The memory that they take, at most, in bytes.
+    pub max_bytes: usize,
+    /// Starts every span on a tracer of the `opentelemetry` crate, too.
+    #[cfg(feature = "opentelemetry")]
+    pub opentelemetry: Option<OpenTelemetrySpans>,
+}
+
+impl Default for TracerOptions {
+    fn default() -> Self {
+        Self {
+            parent_context: None,
+            clock: Arc::new(SystemClock),
+            events: None,
+            max_spans: 10_000,
+            max_bytes: 16 << 20,
+            #[cfg(feature = "opentelemetry")]
+            opentelemetry: None,
+        }
+    }
+}
+
+/// What a tracer shares with those below it.
+pub(crate) struct Shared {
+    agent_id: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    events: Option<Arc<dyn EventSink>>,
+    pub(crate) bridge: Option<Arc<dyn SpanBridge>>,
+    finished: Mutex<SpanBuffer>,
+}
+
+/// Where calls begin.
+#[derive(Clone)]
+struct Position {
+    context: TraceContext,
+    place: Place,
+    /// The task to which the events of calls belong.
+    task: Option<Arc<str>>,
+}
+
+#[derive(Clone)]
+enum Place {
+    /// At the top of a trace: the span of the context does not exist.
+    Top,
+    /// Below a span of another process or library.
+    Remote,
+    /// Below a span of this tracer.
+    Local(Option<LibrarySpan>),
+}
+
+impl ProtocolTracer {
+    /// Creates a tracer for an agent, at the top of a new trace.
+    pub fn new(agent_id: impl Into<String>) -> Self {
+        Self::with_options(agent_id, TracerOptions::default())
+    }
+
+    /// Creates a tracer for an agent.
+    pub fn with_options(agent_id: impl Into<String>, options: TracerOptions) -> Self {
+        #[cfg(feature = "opentelemetry")]
+        let bridge = options.opentelemetry.map(OpenTelemetrySpans::into_bridge);
+        #[cfg(not(feature = "opentelemetry"))]
+        let bridge = None;
+        let place = if options.parent_context.is_some() { Place::Remote } else { Place::Top };
+        let context = options.parent_context.unwrap_or_else(TraceContext::root);
+        let shared = Shared {
+            agent_id: agent_id.into(),
+            clock: options.clock,
+            events: options.events,
+            bridge,
+            finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
+        };
+        Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
+    }
+
+    /// Returns the agent.
+    pub fn agent_id(&self) -> &str {
+        &self.shared.agent_id
+    }
+
+    /// Returns the trace in which calls begin.
+    pub fn trace_id(&self) -> TraceId {
+        self.position.context.trace_id
+    }
+
+    /// Returns the position below which calls begin.
+    pub fn context(&self) -> &TraceContext {
+        &self.position.context
+    }
+
+    /// Starts a task of the agent itself, whose calls are made by the [`tracer`](ProtocolSpan::tracer) of its span.
+    pub fn task(&self, name: &str) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Internal);
+        record.span.name = format!("invoke_agent {}", self.agent_id());
+        record.set(OPERATION_NAME, Some("invoke_agent"));
+        record.set(AGENT_NAME, Some(self.agent_id()));
+        record.set("sre.task.name", Some(name));
+        self.start(record, &self.position, None)
+    }
+
+    /// Starts a call of another agent.
+    pub fn a2a_call(&self, target_agent: &str, request: A2aRequest<'_>) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Client);
+        request.describe(&mut record);
+        a2a::set_agent(&mut record, target_agent);
+        record.peer = Some(target_agent.to_owned());
+        record.set_server(request.target_url);
+        self.start(record, &self.position, None)
+    }
+
+    /// Starts a call of an MCP server.
+    pub fn mcp_call(&self, server_id: &str, request: McpRequest<'_>) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Client);
+        request.describe(&mut record);
+        record.set(PEER_NAME, Some(server_id));
+        record.peer = Some(server_id.to_owned());
+        record.set_server(request.server_url);
+        self.start(record, &self.position, request.arguments_hash())
+    }
+
+    /// Starts an HTTP request to `target`, such as `https://example.com`.
+    pub fn http_call(&self, target: &str, method: &str, path: &str) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Client);
+        record.protocol = ProtocolType::Http;
+        record.span.name = method.to_owned();
+        record.set("http.request.method", Some(method));
+        record.set_server(Some(&format!("{}{path}", target.trim_end_matches('/'))));
+        record.set("url.full", record.peer_url.clone());
+        record.peer = record.attribute(SERVER_ADDRESS).map(str::to_owned);
+        self.start(record, &self.position, None)
+    }
+
+    /// Starts the handling of a request from another agent. Its caller's context is in the headers of the HTTP request or, by
+    /// [`meta_headers`](crate::meta_headers), in the metadata of the message. Without one, a new trace begins.
+    pub fn receive_a2a<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        caller_agent: &str,
+        headers: impl IntoIterator<Item = (N, V)>,
+        request: A2aRequest<'_>,
+    ) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Server);
+        request.describe(&mut record);
+        a2a::set_agent(&mut record, self.agent_id());
+        self.receive(record, caller_agent, headers, None)
+    }
+
+    /// Starts the handling of an MCP request. Its caller's context is in `params._meta`, by [`meta_headers`](crate::meta_headers), or else
+    /// in the headers of the HTTP request. Without one, a new trace begins.
+    pub fn receive_mcp<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        caller_id: &str,
+        headers: impl IntoIterator<Item = (N, V)>,
+        request: McpRequest<'_>,
+    ) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Server);
+        request.describe(&mut record);
+        self.receive(record, caller_id, headers, request.arguments_hash())
+    }
+
+    /// Returns the headers by which the receiver of a call continues its trace. [`TraceContext::write_meta`] writes the same into the
+    /// metadata of a message.
+    pub fn inject(&self, span: &ProtocolSpan) -> Vec<(&'static str, String)> {
+        span.context().to_headers()
+    }
+
+    /// Returns the caller's context in the headers of a request, or that of a new trace.
+    pub fn extract<N: AsRef<str>, V: AsRef<[u8]>>(&self, headers: impl IntoIterator<Item = (N, V)>) -> TraceContext {
+        TraceContext::extract(headers)
+    }
+
+    /// Returns the spans that have ended, by end. Spans of traces that are not sampled are not kept.
+    pub fn protocol_spans(&self) -> Vec<SpanRecord> {
+        lock(&self.shared.finished).spans().cloned().collect()
+    }
+
+    /// Returns a report on the spans that have ended.
+    pub fn report(&self) -> TracingReport {
+        let finished = lock(&self.shared.finished);
+        TracingReport::new(self.agent_id(), self.trace_id(), finished.spans().cloned().collect(), finished.dropped())
+    }
+
+    /// Returns the record of a span that starts now.
+    fn record(&self, role: SpanRole) -> SpanRecord {
+        let TraceContext { trace_id, span_id, .. } = self.position.context;
+        let mut span = Span::new(trace_id, span_id, "", self.shared.clock.now());
+        (span.role, span.agent) = (role, Some(self.agent_id().to_owned()));
+        SpanRecord::new(span, ProtocolType::Internal)
+    }
+
+    fn receive<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        mut record: SpanRecord,
+        caller: &str,
+        headers: impl IntoIterator<Item = (N, V)>,
+        arguments_hash: Option<String>,
+    ) -> ProtocolSpan {
+        record.peer = Some(caller.to_owned()).filter(|caller| !caller.is_empty());
+        record.set(PEER_NAME, record.peer.clone());
+        let headers = Headers::read(headers);
+        let baggage = headers.baggage.clone();
+        let position = match headers.context() {
+            Ok(context) => Position { context, place: Place::Remote, task: None },
+            Err(_) => {
+                Position { context: TraceContext { baggage, ..TraceContext::root() }, place: Place::Top, task: None }
+            }
+        };
+        self.start(record, &position, arguments_hash)
+    }
+
+    fn start(&self, mut record: SpanRecord, position: &Position, arguments_hash: Option<String>) -> ProtocolSpan {
+        let parent = match &position.place {
+            Place::Top => Parent::Current,
+            Place::Remote | Place::Local(None) => Parent::Remote(&position.context),
+            Place::Local(Some(span)) => Parent::Local(span),
+        };
+        let mut context = position.context.child();
+        if matches!(position.place, Place::Top) {
+            context.parent_span_id = None;
+        }
+        let mut library_span = None;
+        if let Some(bridge) = &self.shared.bridge {
+            let Started { span, context: started, current } = bridge.start(&record, parent);
+            if let Some(started) = started {
+                context = placed_by_library(started, context, current);
+            }
+            library_span = Some((span, Box::new(record.clone())));
+        }
+        let span = &mut record.span;
+        (span.trace_id, span.span_id, span.parent_span_id) =
+            (context.trace_id, context.span_id, context.parent_span_id);
+        let starts_task = agent_events::starts_task(&record);
+        let task = if starts_task { Some(task_key(&context)) } else { position.task.clone() };
+        record.span.task = task.as_deref().map(str::to_owned);
+        let is_remote = matches!(position.place, Place::Remote);
+        let span = ProtocolSpan::new(self.clone(), record, context, library_span, arguments_hash, is_remote, task);
+        if let Some(started) = agent_events::started(span.record()) {
+            self.emit(started);
+        }
+        span
+    }
+
+    /// Returns the tracer whose calls begin below a span.
+    pub(crate) fn below(&self, context: &TraceContext, span: Option<LibrarySpan>, task: Option<Arc<str>>) -> Self {
+        let position = Position { context: context.clone(), place: Place::Local(span), task };
+        Self { shared: self.shared.clone(), position }
+    }
+
+    /// Keeps a span that has ended, if its trace is sampled.
+    pub(crate) fn finish(&self, record: SpanRecord, is_sampled: bool) {
+        if is_sampled {
+            lock(&self.shared.finished).push(record);
+        }
+    }
+
+    pub(crate) fn emit(&self, event: AgentEvent) {
+        if let Some(events) = &self.shared.events {
+            events.accept(event);
+        }
+    }
+}
+
+/// Returns the place of a span that a library has started, with what the library does not carry: the baggage and, within the same trace,
+/// the flag of a random id and the `tracestate`.
+fn placed_by_library(started: TraceContext, planned: TraceContext, current: Option<SpanId>) -> TraceContext {
+    let is_same_trace = started.trace_id == planned.trace_id;
+    let flags = if is_same_trace { planned.flags.with_sampled(started.is_sampled()) } else { started.flags };
+    let is_kept = is_same_trace && started.tracestate.is_empty();
+    let tracestate = if is_kept { planned.tracestate } else { started.tracestate };
+    TraceContext { parent_span_id: current, flags, tracestate, baggage: planned.baggage, ..started }
+}
+
+/// Returns the name of the task of a span: its trace, as in OpenTelemetry traces, and its span unless it is the root.
+fn task_key(context: &TraceContext) -> Arc<str> {
+    match context.parent_span_id {
+        None => context.trace_id.to_string().into(),
+        Some(_) => format!("{}-{}", context.trace_id, context.span_id).into(),
+    }
+}
+
+impl fmt::Debug for ProtocolTracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProtocolTracer")
+            .field("agent_id", &self.shared.agent_id)
+            .field("context", &self.position.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TracerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TracerOptions")
+            .field("parent_context", &self.parent_context)
+            .field("max_spans", &self.max_spans)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
