@@ -143,7 +143,8 @@ async fn the_least_max_in_flight_is_enough_for_two_requests() {
     let refused = statuses.iter().filter(|status| **status == StatusCode::TOO_MANY_REQUESTS).count();
     assert!((1..statuses.len()).contains(&refused), "{statuses:?}");
     let grown = service.peak().saturating_sub(before);
-    assert_grown("such requests with the least `max_in_flight`", grown, 130 * MIB);
+    // The least leaves nothing for threads, buffers and the journal, for which the default has 32 MiB.
+    assert_grown("such requests with the least `max_in_flight`", grown, (130 + 32) * MIB);
     client.finishes_with_refusals(&mut service, &[StatusCode::TOO_MANY_REQUESTS]).await;
 }
 
@@ -206,7 +207,7 @@ async fn no_grpc_message_takes_more_than_four_times_its_size() {
 async fn many_small_requests_stay_within_max_in_flight() {
     let mut service = Attacked::start("").await;
     // Each of its requests waits for up to 200 others.
-    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(4));
+    let client = NormalClient::start_beside(&service).await.with_max_delay(Duration::from_secs(5));
     let before = service.reset_peak();
     // A quarter of a MiB each, of which the decoded form is larger.
     let small = gzip(
