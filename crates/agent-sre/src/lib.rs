@@ -34,6 +34,7 @@ pub use engines::{
 #[cfg(all(feature = "http", feature = "yaml"))]
 pub use exporters::{ExporterConfig, exporter_types, read_exporters};
 #[doc(inline)]
+#[allow(unused_imports, unreachable_pub, reason = "empty without the feature of an adapter")]
 pub use format::adapters::*;
 pub use format::{Format, UndetectedFormat, UnknownFormat, is_protobuf};
 pub use redaction::{Redaction, Replacement};

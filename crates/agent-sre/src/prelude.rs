@@ -13,6 +13,7 @@
 //! # }
 //! ```
 #[doc(no_inline)]
+#[allow(unused_imports, unreachable_pub, reason = "empty without the feature of an adapter")]
 pub use crate::format::adapter_types::*;
 #[doc(no_inline)]
 pub use crate::{AgentTotals, EngineSettings, Format, Redaction, Runtime, RuntimeBuilder};

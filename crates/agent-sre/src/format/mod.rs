@@ -3,7 +3,7 @@ mod detect;
 use std::fmt;
 use std::str::FromStr;
 
-use sre_core::{Adapter, AgentEvent, EventKind, NativeAdapter, Recorder, RunLimits};
+use sre_core::{Adapter, AgentEvent, EventKind, NativeAdapter, RunLimits};
 
 use self::detect::Record;
 pub use self::detect::{UndetectedFormat, is_protobuf};
@@ -86,35 +86,35 @@ macro_rules! formats {
 
 // To add an adapter, add a row.
 formats! {
-    "langgraph" langgraph sre_adapter_langgraph LangGraphAdapter [Recorder::default()]
+    "langgraph" langgraph sre_adapter_langgraph LangGraphAdapter [sre_core::Recorder::default()]
         "langgraph" "LangGraph's `astream_events`, version 2" memory 1/4
         |record| (record.is("event", &["on_*"]) && record.has("parent_ids")) || record.is("event", &["raised"]);
-    "langchain" langchain sre_adapter_langchain LangChainAdapter [Recorder::default()]
+    "langchain" langchain sre_adapter_langchain LangChainAdapter [sre_core::Recorder::default()]
         "langchain" "LangChain's callbacks" memory 1/4
         |record| record.is("event", &["on_*"]) && record.has("run_id") && !record.has("parent_ids");
-    "llamaindex" llamaindex sre_adapter_llamaindex LlamaIndexAdapter [Recorder::default()]
+    "llamaindex" llamaindex sre_adapter_llamaindex LlamaIndexAdapter [sre_core::Recorder::default()]
         "llamaindex" "LlamaIndex's spans and events" memory 1/4
         |record| record.is("kind", &["span_enter", "span_exit", "span_drop", "event", "app"]);
-    "crewai" crewai sre_adapter_crewai CrewAiAdapter [Recorder::default()]
+    "crewai" crewai sre_adapter_crewai CrewAiAdapter [sre_core::Recorder::default()]
         "crewai" "CrewAI's events" memory 1/4
         |record| {
             const KINDS: [&str; 8] = ["crew_*", "task_*", "agent_*", "llm_*", "tool_*", "flow_*", "memory_*", "knowledge_*"];
             record.is("type", &KINDS)
         };
-    "autogen" autogen sre_adapter_autogen AutoGenAdapter [Recorder::default()]
+    "autogen" autogen sre_adapter_autogen AutoGenAdapter [sre_core::Recorder::default()]
         "autogen" "AutoGen's messages and logs" memory 1/4
         |record| {
             const KINDS: [&str; 7] =
                 ["conversation_start", "TaskResult", "raised", "LLM*", "ToolCall", "*Message", "*Event"];
             record.is("type", &KINDS)
         };
-    "openai-agents" openai_agents sre_adapter_openai_agents OpenAiAgentsAdapter [Recorder::default()]
+    "openai-agents" openai_agents sre_adapter_openai_agents OpenAiAgentsAdapter [sre_core::Recorder::default()]
         "openai-agents" "The OpenAI Agents SDK's traces" memory 1/4
         |record| record.is("event", &["trace_start", "trace_end", "span_start", "span_end"]);
-    "semantic-kernel" semantic_kernel sre_adapter_semantic_kernel SemanticKernelAdapter [Recorder::default()]
+    "semantic-kernel" semantic_kernel sre_adapter_semantic_kernel SemanticKernelAdapter [sre_core::Recorder::default()]
         "semantic-kernel" "Semantic Kernel's function calls" memory 1/4
         |record| record.is("event", &["kernel_*", "function_*", "model_call"]);
-    "dify" dify sre_adapter_dify DifyAdapter [Recorder::default()]
+    "dify" dify sre_adapter_dify DifyAdapter [sre_core::Recorder::default()]
         "dify" "Dify's workflow events" memory 1/4
         |record| {
             const KINDS: [&str; 7] = ["workflow_*", "node_*", "text_*", "iteration_*", "loop_*", "message*", "error"];
