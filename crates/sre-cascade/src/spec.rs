@@ -212,7 +212,7 @@ cascade: {cascade_threshold: 5, path_threshold: 4, path_failures: 1, window: 1m,
             ("a: 1", "f:1: `a`: unknown field, expected one of failure_threshold"),
             ("recovery_timeout: 30", "f:1: `recovery_timeout: 30`: expected a duration"),
             ("\nrecovery_jitter: 2", "f:2: `recovery_jitter: 2`: expected a ratio from 0 to 1"),
-            ("recovery_jitter: .nan", "f:1: non-finite float `.nan`"),
+            ("recovery_jitter: .nan", "f:1: value `.nan` is not a finite number"),
             ("window: {calls: 1, time: 5m}", "f:1: window: expected either `calls` or `time`"),
             (
                 "tools:\n  window:\n    calls: 9\n    failure_rate: 0",
