@@ -26,7 +26,7 @@ pub(crate) struct JsonSpan<'a> {
     parent_span_id: Cow<'a, str>,
     #[serde(borrow, default)]
     name: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flags")]
     flags: u32,
     #[serde(borrow, default)]
     kind: Enum<'a>,
@@ -293,6 +293,13 @@ struct Nanos(u64);
 #[derive(Clone, Copy)]
 struct Number(f64);
 
+fn flags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let Number(flags) = Number::deserialize(deserializer)?;
+    let is_valid = flags.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&flags);
+    let invalid = || de::Error::invalid_value(de::Unexpected::Float(flags), &"flags of 32 bits");
+    is_valid.then_some(flags as u32).ok_or_else(invalid)
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Enum<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct EnumVisitor;
@@ -310,6 +317,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Enum<'a> {
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Enum<'de>, E> {
                 let invalid = |_| E::invalid_value(de::Unexpected::Unsigned(number), &self);
                 i64::try_from(number).map(Enum::Number).map_err(invalid)
+            }
+
+            /// JSON has one kind of number: 2.0 is 2.
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Enum<'de>, E> {
+                let is_whole = number.fract() == 0.0 && number.abs() <= i64::MAX as f64;
+                let invalid = || E::invalid_value(de::Unexpected::Float(number), &self);
+                is_whole.then_some(Enum::Number(number as i64)).ok_or_else(invalid)
             }
 
             fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Enum<'de>, E> {
@@ -336,6 +350,12 @@ impl<'de> Deserialize<'de> for Nanos {
 
             fn visit_u64<E>(self, nanos: u64) -> Result<Nanos, E> {
                 Ok(Nanos(nanos))
+            }
+
+            fn visit_f64<E: de::Error>(self, nanos: f64) -> Result<Nanos, E> {
+                let is_whole = nanos.fract() == 0.0 && (0.0..=u64::MAX as f64).contains(&nanos);
+                let invalid = || E::invalid_value(de::Unexpected::Float(nanos), &self);
+                is_whole.then_some(Nanos(nanos as u64)).ok_or_else(invalid)
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Nanos, E> {

@@ -74,6 +74,23 @@ fn a_resource_names_its_service_also_after_its_spans() {
     }
 }
 
+/// JSON has one kind of number.
+#[test]
+fn whole_numbers_may_be_written_as_fractions() {
+    let body = |start: &str, kind: &str, flags: &str| {
+        format!(
+            r#"{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{{"traceId": "{:032x}", "spanId": "{:016x}", "name": "chat",
+                "startTimeUnixNano": {start}, "endTimeUnixNano": {START}, "kind": {kind}, "flags": {flags}}}]}}]}}]}}"#,
+            1, 1
+        )
+    };
+    let read = |body: String| ingest(BodyKind::Traces, body).map(|(report, _)| report);
+    assert_eq!(read(body("1.79e18", "3.0", "1.0")).unwrap(), read(body(&START.to_string(), "3", "1")).unwrap());
+    for (start, kind, flags) in [("0.5", "3", "1"), ("-1.0", "3", "1"), ("1.0", "3.5", "1"), ("1.0", "3", "5e9")] {
+        assert!(read(body(start, kind, flags)).is_err(), "{start} {kind} {flags}");
+    }
+}
+
 #[test]
 fn a_body_whose_records_take_much_more_memory_than_its_text_is_refused() {
     let of_spans = |count: u64| request((1..=count).map(span).collect()).encode_to_vec();
