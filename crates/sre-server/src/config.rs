@@ -485,7 +485,7 @@ snapshot_after: 1MB
                 "max_in_flight: 1MiB",
                 "f:1: `max_in_flight: 1MiB`: expected at least 130MiB, which is 2 × (4 × `max_body` + 1MiB)",
             ),
-            ("max_in_flight: 1MiB\nmax_body: 1MB", "f:1: `max_in_flight: 1MiB`: expected at least 12097152, which is"),
+            ("max_in_flight: 1MiB\nmax_body: 1MB", "f:1: `max_in_flight: 1MiB`: expected at least 10097152, which is"),
             ("max_agents: none", "f:1: `max_agents: none`: expected a whole number above 0"),
             ("slos: objectives.yaml", "f:1: `slos: objectives.yaml`: expected a list"),
             ("tokens: [{name: a, scope: all}]", "f:1: `tokens[0].scope: all`: expected `ingest` or `read`"),
