@@ -103,7 +103,7 @@ async fn alerts_are_triggered_grouped_and_resolved_in_a_real_alertmanager() {
             severity,
             agent_id: agent.into(),
             slo_name: slo.into(),
-            ..Alert::new(format!("{slo} of {agent}: {severity}"), "The error budget burns too fast.")
+            ..Alert::new(format!("{slo} of {agent}"), "The error budget burns too fast.")
         };
         alert.labels.insert("team-name".into(), "sëarch".into());
         alert.links.insert("runbook".into(), "https://example.com/runbook".into());
@@ -134,7 +134,7 @@ async fn alerts_are_triggered_grouped_and_resolved_in_a_real_alertmanager() {
 
     // A resolution with nothing but the key resolves the same alert.
     for (agent, slo) in [("support", "answers"), ("support", "tools"), ("planner", "plans")] {
-        let key = format!("{agent}/{slo}/agent-sre");
+        let key = alert(agent, slo, Severity::Warning).key().into_owned();
         manager.send(&Alert { severity: Severity::Resolved, dedup_key: key, ..Alert::new("over", "") });
     }
     api.until("/api/v2/alerts", |alerts| active(alerts).is_empty()).await;
