@@ -23,6 +23,7 @@ pub struct AlertsSnapshot {
     /// Open incidents.
     pub open: u64,
     /// Open incidents evicted because of their age or number.
+    #[serde(alias = "forgotten")]
     pub evicted: u64,
     /// Failed reads and writes of the store.
     pub store_failures: u64,
@@ -39,6 +40,7 @@ pub struct ChannelSnapshot {
     /// Notifications in the queue.
     pub queued: u64,
     /// Alerts delayed by grouping or the rate limit.
+    #[serde(alias = "held")]
     pub delayed: u64,
     /// Notifications delivered.
     pub delivered: u64,
