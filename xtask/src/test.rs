@@ -47,8 +47,9 @@ const OUTSIDE: [Outside; 17] = [
 const NODE: &str = "target/taps/node";
 const SERVERS: &str = "target/servers";
 
-/// Tests that mostly wait for servers and frameworks, and run beside the others.
-const WAITING: [&str; 6] = ["backends", "exporters", "mlflow", "phoenix", "schemathesis", "taps"];
+/// Tests that wait for servers and frameworks, or keep a single core busy. They run beside the others.
+const BESIDE: [&str; 9] =
+    ["backends", "exporters", "kill_alerts", "kill_serve", "long_names", "mlflow", "phoenix", "schemathesis", "taps"];
 /// Tests that compare latencies, and run alone.
 const TIMED: [&str; 1] = ["abuse"];
 
@@ -81,20 +82,20 @@ fn test_all(environment: &[(&str, &str)]) -> anyhow::Result<()> {
     let metadata = MetadataCommand::new().no_deps().exec()?;
     let targets = metadata.packages.iter().flat_map(|package| &package.targets);
     let names: BTreeSet<&str> = targets.filter(|target| target.is_test()).map(|target| &*target.name).collect();
-    let is_other = |name: &&str| !WAITING.contains(name) && !TIMED.contains(name);
+    let is_other = |name: &&str| !BESIDE.contains(name) && !TIMED.contains(name);
     let others: Vec<&str> = names.into_iter().filter(is_other).collect();
     let test = |kinds: &[&str], names: &[&str]| {
         let names = names.iter().flat_map(|name| ["--test", name]);
         cargo(&TEST.iter().chain(kinds).copied().chain(names).collect::<Vec<_>>(), environment)
     };
     cargo(&["test", "--workspace", "--all-features", "--no-run", "--quiet"], &[])?;
-    let (waiting, computing) = thread::scope(|scope| {
-        let waiting = scope.spawn(|| test(&[], &WAITING));
-        let computing = test(&["--lib", "--bins"], &others);
-        (waiting.join().unwrap_or_else(|panic| resume_unwind(panic)), computing)
+    let (beside, rest) = thread::scope(|scope| {
+        let beside = scope.spawn(|| test(&[], &BESIDE));
+        let rest = test(&["--lib", "--bins"], &others);
+        (beside.join().unwrap_or_else(|panic| resume_unwind(panic)), rest)
     });
     let (timed, docs) = (test(&[], &TIMED), test(&["--doc"], &[]));
-    waiting.and(computing).and(timed).and(docs)
+    beside.and(rest).and(timed).and(docs)
 }
 
 /// Installs missing dependencies, and fails if that is impossible.
