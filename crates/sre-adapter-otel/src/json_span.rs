@@ -321,7 +321,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Enum<'a> {
 
             /// JSON has one kind of number: 2.0 is 2.
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Enum<'de>, E> {
-                let is_whole = number.fract() == 0.0 && number.abs() <= i64::MAX as f64;
+                let is_whole = number.fract() == 0.0 && number.abs() < i64::MAX as f64;
                 let invalid = || E::invalid_value(de::Unexpected::Float(number), &self);
                 is_whole.then_some(Enum::Number(number as i64)).ok_or_else(invalid)
             }
@@ -353,7 +353,7 @@ impl<'de> Deserialize<'de> for Nanos {
             }
 
             fn visit_f64<E: de::Error>(self, nanos: f64) -> Result<Nanos, E> {
-                let is_whole = nanos.fract() == 0.0 && (0.0..=u64::MAX as f64).contains(&nanos);
+                let is_whole = nanos.fract() == 0.0 && (0.0..u64::MAX as f64).contains(&nanos);
                 let invalid = || E::invalid_value(de::Unexpected::Float(nanos), &self);
                 is_whole.then_some(Nanos(nanos as u64)).ok_or_else(invalid)
             }

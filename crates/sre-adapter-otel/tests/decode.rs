@@ -86,7 +86,14 @@ fn whole_numbers_may_be_written_as_fractions() {
     };
     let read = |body: String| ingest(BodyKind::Traces, body).map(|(report, _)| report);
     assert_eq!(read(body("1.79e18", "3.0", "1.0")).unwrap(), read(body(&START.to_string(), "3", "1")).unwrap());
-    for (start, kind, flags) in [("0.5", "3", "1"), ("-1.0", "3", "1"), ("1.0", "3.5", "1"), ("1.0", "3", "5e9")] {
+    for (start, kind, flags) in [
+        ("0.5", "3", "1"),
+        ("-1.0", "3", "1"),
+        ("18446744073709551616", "3", "1"),
+        ("1.0", "3.5", "1"),
+        ("1.0", "-9223372036854775809", "1"),
+        ("1.0", "3", "5e9"),
+    ] {
         assert!(read(body(start, kind, flags)).is_err(), "{start} {kind} {flags}");
     }
 }
