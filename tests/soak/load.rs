@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -39,25 +39,8 @@ impl Counts {
 
 /// Clients on threads of their own.
 pub(crate) struct Load {
-    url: Arc<Mutex<SocketAddr>>,
-    shared: Arc<Shared>,
-    senders: Vec<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    stop: AtomicBool,
-    /// Held by each sender until what it sends is acknowledged.
-    sending: RwLock<()>,
-    /// How far the clocks of the senders are from the system's, in seconds.
-    offset: AtomicI64,
-    acknowledged: Mutex<BTreeMap<String, Counts>>,
-}
-
-impl Shared {
-    fn add(&self, agent: &str, sent: &Counts) {
-        self.acknowledged.lock().expect("no panic").entry(agent.to_owned()).or_default().add(sent);
-    }
+    stop: Arc<AtomicBool>,
+    senders: Vec<JoinHandle<BTreeMap<String, Counts>>>,
 }
 
 const SENDERS: u64 = 3;
@@ -65,62 +48,32 @@ const SENDERS: u64 = 3;
 const AGENTS: usize = 5;
 /// The largest number of tasks of a request.
 const EACH: usize = 40;
-/// The agent of the senders whose clocks were not set.
-const STAYED: &str = "stayed";
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Load {
     pub(crate) fn start(url: Arc<Mutex<SocketAddr>>, seed: u64) -> Self {
-        let shared = Arc::<Shared>::default();
+        let stop = Arc::new(AtomicBool::new(false));
         let sender = |number| {
-            let mut sender = Sender::new(number, seed, url.clone(), shared.clone());
-            let shared = shared.clone();
+            let mut sender = Sender::new(number, seed, url.clone());
+            let stop = stop.clone();
             std::thread::spawn(move || {
-                while !shared.stop.load(Ordering::Relaxed) {
-                    let sending = shared.sending.read();
+                while !stop.load(Ordering::Relaxed) {
                     sender.send_tasks();
-                    drop(sending);
                     std::thread::sleep(PAUSE);
                 }
+                sender.acknowledged
             })
         };
         let senders = (0..SENDERS).map(sender).collect();
-        Self { url, shared, senders }
-    }
-
-    /// Waits until everything that was sent is acknowledged. The senders go on when the guard is dropped.
-    pub(crate) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
-        self.shared.sending.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the clocks of the senders to an offset from the system's, in seconds.
-    pub(crate) fn set_clocks(&self, offset: i64) {
-        self.shared.offset.store(offset, Ordering::Relaxed);
-    }
-
-    /// Sends a task of a sender whose clock has this offset from the system's. Returns whether it is accepted, and counts.
-    pub(crate) fn send_at(&self, offset: i64) -> bool {
-        let line = json!({"event": "task_finished", "time": unix_time(offset), "agent": STAYED, "success": true});
-        let answer = Sender::new(SENDERS, 0, self.url.clone(), self.shared.clone())
-            .until_answered("/v1/events/sre", &format!("{line}\n"));
-        let is_accepted = !answer.contains("\"rejected\":1");
-        if is_accepted {
-            let sent = Counts { tasks: 1, objective: (1, 0), ..Counts::default() };
-            self.shared.add(STAYED, &sent);
-        }
-        is_accepted
-    }
-
-    /// Returns what was acknowledged of each agent.
-    pub(crate) fn acknowledged(&self) -> BTreeMap<String, Counts> {
-        self.shared.acknowledged.lock().expect("no panic").clone()
+        Self { stop, senders }
     }
 
     /// Ends the load, and returns what was acknowledged of each agent.
-    pub(crate) fn stop(mut self) -> BTreeMap<String, Counts> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.senders.drain(..).for_each(|sender| sender.join().expect("no panic"));
-        self.acknowledged()
+    pub(crate) fn stop(self) -> BTreeMap<String, Counts> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = BTreeMap::new();
+        self.senders.into_iter().for_each(|sender| all.extend(sender.join().expect("no panic")));
+        all
     }
 }
 
@@ -131,11 +84,11 @@ struct Sender {
     runtime: tokio::runtime::Runtime,
     url: Arc<Mutex<SocketAddr>>,
     requests: u64,
-    shared: Arc<Shared>,
+    acknowledged: BTreeMap<String, Counts>,
 }
 
 impl Sender {
-    fn new(number: u64, seed: u64, url: Arc<Mutex<SocketAddr>>, shared: Arc<Shared>) -> Self {
+    fn new(number: u64, seed: u64, url: Arc<Mutex<SocketAddr>>) -> Self {
         let options = Options { connect_timeout: Duration::from_secs(1), ..Options::default() };
         Self {
             number,
@@ -144,7 +97,7 @@ impl Sender {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
             url,
             requests: 0,
-            shared,
+            acknowledged: BTreeMap::new(),
         }
     }
 
@@ -171,24 +124,10 @@ impl Sender {
             }
             _ => self.until_acknowledged("/v1/events/langgraph", &self.langgraph_lines(&agent, &outcomes)),
         }
-        self.shared.add(&agent, &sent);
-    }
-
-    /// Returns the time of this sender in Unix seconds.
-    fn now(&self) -> f64 {
-        unix_time(self.shared.offset.load(Ordering::Relaxed))
+        self.acknowledged.entry(agent).or_default().add(&sent);
     }
 
     fn until_acknowledged(&self, path: &str, body: &str) {
-        let text = self.until_answered(path, body);
-        assert!(
-            !text.contains("partialSuccess") && (text.contains("\"rejected\":0") || !text.contains("rejected")),
-            "{path}: {text}"
-        );
-    }
-
-    /// Sends a request until its status is that of a success, and returns the answer.
-    fn until_answered(&self, path: &str, body: &str) -> String {
         let key = format!("{}-{}", self.number, self.requests);
         let body = Bytes::copy_from_slice(body.as_bytes());
         loop {
@@ -200,7 +139,13 @@ impl Sender {
                 .expect("a request");
             match self.runtime.block_on(self.client.send(request)) {
                 Ok(answer) if answer.status().is_success() => {
-                    return String::from_utf8_lossy(answer.body()).into_owned();
+                    let text = String::from_utf8_lossy(answer.body());
+                    assert!(
+                        !text.contains("partialSuccess")
+                            && (text.contains("\"rejected\":0") || !text.contains("rejected")),
+                        "{path}: {text}"
+                    );
+                    return;
                 }
                 _ => std::thread::sleep(PAUSE),
             }
@@ -210,9 +155,9 @@ impl Sender {
     fn own_lines(&self, agent: &str, outcomes: &[bool]) -> String {
         let line = |(number, success): (usize, &bool)| {
             let task = format!("{}-{}-{number}", self.number, self.requests);
-            let call = json!({"event": "llm_call", "time": self.now(), "agent": agent, "task": task, "model": "m", "cost_usd": CALL, "success": true});
+            let call = json!({"event": "llm_call", "time": now(), "agent": agent, "task": task, "model": "m", "cost_usd": CALL, "success": true});
             let end =
-                json!({"event": "task_finished", "time": self.now(), "agent": agent, "task": task, "success": success});
+                json!({"event": "task_finished", "time": now(), "agent": agent, "task": task, "success": success});
             format!("{call}\n{end}\n")
         };
         outcomes.iter().enumerate().map(line).collect()
@@ -221,7 +166,7 @@ impl Sender {
     fn langgraph_lines(&self, agent: &str, outcomes: &[bool]) -> String {
         let line = |(number, success): (usize, &bool)| {
             let run = format!("{}-{}-{number}", self.number, self.requests);
-            let event = |event: &str| json!({"event": event, "time": self.now(), "run_id": run, "name": agent, "parent_ids": [], "data": {}});
+            let event = |event: &str| json!({"event": event, "time": now(), "run_id": run, "name": agent, "parent_ids": [], "data": {}});
             let end = if *success { "on_chain_end" } else { "on_chain_error" };
             format!("{}\n{}\n", event("on_chain_start"), event(end))
         };
@@ -229,7 +174,7 @@ impl Sender {
     }
 
     fn spans(&self, agent: &str, outcomes: &[bool], is_root: bool) -> String {
-        let nanos = (self.now() * 1e9) as u64;
+        let nanos = (now() * 1e9) as u64;
         let span = |(number, success): (usize, &bool)| {
             let trace = format!("{:016x}{:016x}", self.number + 1, self.requests * 1_000 + number as u64 + 1);
             let attribute = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
@@ -250,7 +195,7 @@ impl Sender {
 /// The cost of a model call in dollars.
 const CALL: &str = "0.001";
 
-/// Returns the Unix time of a clock that is some seconds from the system's.
-fn unix_time(offset: i64) -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64() + offset as f64
+/// Returns the time in Unix seconds.
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

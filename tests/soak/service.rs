@@ -21,13 +21,10 @@ use crate::load::Counts;
 /// The first argument of the process that runs the service.
 pub(crate) const SERVE: &str = "serve";
 const LISTENING: &str = "listening on ";
-/// How far the clock may be from that of the senders, in seconds: less than the time of their events may be ahead.
+/// How far the clock may be from the system's, in seconds.
 const MAX_OFFSET: i64 = 200;
 /// How long a start or stop may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the process prints once it has set its clock, with the offset.
-const CLOCK: &str = "clock ";
 
 /// The system's clock, with an offset in seconds.
 struct SteppedClock(Arc<AtomicI64>);
@@ -46,12 +43,7 @@ pub(crate) async fn serve(folder: &Path) {
     let mut lines = BufReader::new(std::io::stdin()).lines().map_while(Result::ok).filter_map(|line| line.parse().ok());
     offset.store(lines.next().expect("the offset of the clock"), Ordering::Relaxed);
     let clock = SteppedClock(offset.clone());
-    std::thread::spawn(move || {
-        lines.for_each(|next| {
-            offset.store(next, Ordering::Relaxed);
-            println!("{CLOCK}{next}");
-        });
-    });
+    std::thread::spawn(move || lines.for_each(|next| offset.store(next, Ordering::Relaxed)));
     let config = Config::load(&folder.join("sre.yaml")).expect("valid settings");
     let server = Server::start_with_clock(config, Arc::new(clock)).await.expect("the service starts");
     println!("{LISTENING}{}", server.address());
@@ -64,11 +56,10 @@ pub(crate) struct Service {
     folder: TempDir,
     process: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    /// The offset of the clock from the system's, in seconds.
+    /// Stays open, since a process that cannot print fails.
+    _output: BufReader<ChildStdout>,
+    /// The offset of the clock in seconds.
     offset: i64,
-    /// The same of the senders' clocks.
-    senders_offset: i64,
     /// The present address, for the clients.
     pub(crate) url: Arc<Mutex<SocketAddr>>,
 }
@@ -80,8 +71,7 @@ impl Service {
         std::fs::write(folder.path().join("sre.yaml"), settings).expect("a file");
         write_objectives(folder.path(), 0.9);
         let (process, input, output, address) = spawn(folder.path(), 0);
-        let url = Arc::new(Mutex::new(address));
-        Self { folder, process, input, output, offset: 0, senders_offset: 0, url }
+        Self { folder, process, input, _output: output, offset: 0, url: Arc::new(Mutex::new(address)) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -98,7 +88,7 @@ impl Service {
             std::thread::sleep(Duration::from_millis(10));
         }
         let address;
-        (self.process, self.input, self.output, address) = spawn(self.folder.path(), self.offset);
+        (self.process, self.input, self._output, address) = spawn(self.folder.path(), self.offset);
         *self.url.lock().expect("no panic") = address;
     }
 
@@ -114,21 +104,13 @@ impl Service {
 
     /// Steps the clock, by less than a task may take, and not further from the time of the events than is accepted.
     pub(crate) fn step_clock(&mut self, seconds: i64) {
-        let from_senders = (self.offset + seconds - self.senders_offset).clamp(-MAX_OFFSET, MAX_OFFSET);
-        self.apply_clock(self.senders_offset + from_senders);
+        self.set_clock((self.offset + seconds).clamp(-MAX_OFFSET, MAX_OFFSET));
     }
 
-    /// Sets the clock as those of the senders are: to an offset from the system's, in seconds.
+    /// Sets the clock to an offset from the system's, in seconds.
     pub(crate) fn set_clock(&mut self, offset: i64) {
-        self.senders_offset = offset;
-        self.apply_clock(offset);
-    }
-
-    fn apply_clock(&mut self, offset: i64) {
         self.offset = offset;
         writeln!(self.input, "{offset}").expect("the service reads");
-        let mut lines = self.output.by_ref().lines().map_while(Result::ok);
-        assert!(lines.any(|line| line == format!("{CLOCK}{offset}")), "the service sets its clock");
     }
 
     /// Returns the resident memory in bytes.
