@@ -51,7 +51,7 @@ fn metrics(count: usize, total: f64) -> Vec<Metric<'static>> {
     (0..count).map(metric).collect()
 }
 
-/// Returns an objective with so many burn rates and indicators.
+/// Returns an objective with this number of burn rates and of indicators.
 fn objective(count: usize, total: f64) -> Snapshot {
     let burn_rate = |hours: usize| {
         let burn_rate = json!({"window": format!("{hours}h"), "rate": total, "good": 1, "bad": 1});

@@ -32,31 +32,19 @@ use crate::tracer::ProtocolTracer;
 #[derive(Debug)]
 #[must_use = "a span that is dropped ends"]
 pub struct ProtocolSpan {
-    tracer: ProtocolTracer,
-    record: SpanRecord,
-    context: TraceContext,
+    pub(crate) tracer: ProtocolTracer,
+    pub(crate) record: SpanRecord,
+    pub(crate) context: TraceContext,
     /// The span of a library, and the record with which it was started.
-    library_span: Option<(LibrarySpan, Box<SpanRecord>)>,
-    arguments_hash: Option<String>,
+    pub(crate) library_span: Option<(LibrarySpan, Box<SpanRecord>)>,
+    pub(crate) arguments_hash: Option<String>,
     /// Whether the parent is in another process.
-    is_remote: bool,
-    task: Option<Arc<str>>,
-    has_outcome: bool,
+    pub(crate) is_remote: bool,
+    pub(crate) task: Option<Arc<str>>,
+    pub(crate) has_outcome: bool,
 }
 
 impl ProtocolSpan {
-    pub(crate) fn new(
-        tracer: ProtocolTracer,
-        record: SpanRecord,
-        context: TraceContext,
-        library_span: Option<(LibrarySpan, Box<SpanRecord>)>,
-        arguments_hash: Option<String>,
-        is_remote: bool,
-        task: Option<Arc<str>>,
-    ) -> Self {
-        Self { tracer, record, context, library_span, arguments_hash, is_remote, task, has_outcome: false }
-    }
-
     /// Returns the span's id.
     pub fn span_id(&self) -> SpanId {
         self.context.span_id

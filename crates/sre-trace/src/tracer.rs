@@ -295,7 +295,8 @@ impl ProtocolTracer {
         let task = if starts_task { Some(task_key(&context)) } else { position.task.clone() };
         record.span.task = task.as_deref().map(str::to_owned);
         let is_remote = matches!(position.place, Place::Remote);
-        let span = ProtocolSpan::new(self.clone(), record, context, library_span, arguments_hash, is_remote, task);
+        let (tracer, has_outcome) = (self.clone(), false);
+        let span = ProtocolSpan { tracer, record, context, library_span, arguments_hash, is_remote, task, has_outcome };
         if let Some(started) = agent_events::started(span.record()) {
             self.emit(started);
         }

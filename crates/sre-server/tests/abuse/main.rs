@@ -15,7 +15,7 @@
 //! | readers that never read, 20,000 objectives | [`readers`]; `live.rs`; the benchmark `serve` in `tests/benches` for the time that they take |
 //! | streams and bodies that stall | [`connections`]; `bodies.rs` |
 //! | tokens in the wrong place | `errors_name_line_field_and_expectation` in `src/config.rs`; `no_token_is_logged` in `sre-cli` |
-//! | numbers and ids that cannot be | [`telemetry`]; `what_cannot_be_is_refused_and_named` in `sre-core` |
+//! | numbers and ids out of range | [`telemetry`]; `invalid_values_are_rejected_with_the_name_of_their_field` in `sre-core` |
 //! | a foreign `Host` or `Origin`, malformed requests | [`telemetry`]; `openapi.rs`; `schemathesis.rs` |
 //! | attempts of a pending delivery | `a_pending_delivery_says_how_often_it_was_tried_and_why_the_last_attempt_failed` in `sre-alerts` |
 //! | a malformed address of the page | `an_address_that_is_not_percent_encoded_text_is_taken_as_it_is` in `page.rs` |
