@@ -47,7 +47,7 @@ pub struct CascadeDetector {
     model_settings: Arc<Settings>,
     pub(crate) tracker: Arc<FailureTracker>,
     graph: RwLock<CallGraph>,
-    spans: Mutex<Spans>,
+    pub(crate) spans: Mutex<Spans>,
     reported: Mutex<Reported>,
     /// The objectives whose exhausted error budget has opened a circuit: since when, by incident key.
     pub(crate) exhausted: Mutex<BTreeMap<String, Timestamp>>,
@@ -336,6 +336,7 @@ impl Observe for CascadeDetector {
 
     fn evaluate(&self, now: Timestamp, signals: &mut dyn FnMut(Signal)) {
         self.breakers(&self.tracker.opened()).iter().for_each(|breaker| breaker.advance_to(now));
+        self.tracker.evict_recovered(now);
         self.tracker.take_changed();
         self.react(now, signals);
     }

@@ -89,12 +89,11 @@ impl FailureTracker {
         self.outlet.queue_all(self.state().transitions.values().cloned());
     }
 
-    /// Returns the state of a target at `now`. An episode that is over may not be evicted yet, and is left out.
-    pub(crate) fn save(&self, id: u32, now: Timestamp) -> SavedTarget {
+    /// Returns the state of a target.
+    pub(crate) fn save(&self, id: u32) -> SavedTarget {
         let state = self.state();
-        let episode = state.episodes.get(&id).copied();
         SavedTarget {
-            episode: episode.filter(|episode| self.goes_on(episode, now) || state.open_until.contains_key(&id)),
+            episode: state.episodes.get(&id).copied(),
             open_until: state.open_until.get(&id).copied(),
             transition: state.transitions.get(&id).and_then(|signal| serde_json::to_string(signal).ok()),
         }
@@ -111,11 +110,17 @@ impl FailureTracker {
         Ok(())
     }
 
-    /// Returns what is failing at `now`, and evicts targets that have recovered.
-    pub(crate) fn failing_at(&self, now: Timestamp) -> FailingTargets {
+    /// Evicts targets that have recovered before `now`.
+    pub(crate) fn evict_recovered(&self, now: Timestamp) {
         let mut state = self.state();
         let State { episodes, open_until, .. } = &mut *state;
         episodes.retain(|id, episode| self.goes_on(episode, now) || open_until.contains_key(id));
+    }
+
+    /// Returns what is failing at `now`. Evicts nothing, since reads must not change the state.
+    pub(crate) fn failing_at(&self, now: Timestamp) -> FailingTargets {
+        let state = self.state();
+        let State { episodes, open_until, .. } = &*state;
         let mut open: Vec<(Timestamp, u32)> = open_until
             .iter()
             .filter(|(_, until)| **until > now)
@@ -125,7 +130,10 @@ impl FailureTracker {
         FailingTargets {
             failing: episodes
                 .iter()
-                .filter(|(id, episode)| episode.failures >= self.min_failures || open_until.contains_key(id))
+                .filter(|(id, episode)| {
+                    let is_failing = episode.failures >= self.min_failures && self.goes_on(episode, now);
+                    is_failing || open_until.contains_key(id)
+                })
                 .map(|(id, episode)| (*id, episode.since))
                 .collect(),
             open: open.into_iter().map(|(_, id)| id).collect(),

@@ -10,8 +10,9 @@ use crate::{CascadeDetector, Mitigation};
 
 type SavedName = (TargetKind, String);
 
-/// The call graph, the breakers of all targets that have failed or have a window with calls, and the callers whose circuits a cascade has opened. Callers that it
-/// limits are not kept: they are limited again when the cascade is found again.
+/// The call graph with the recent spans that reveal it, the breakers of all targets that have failed or have a window with calls, and
+/// the callers whose circuits a cascade has opened. Callers that it limits are not kept: they are limited again when the cascade is
+/// found again.
 impl Persist for CascadeDetector {
     fn name(&self) -> Cow<'_, str> {
         "cascade".into()
@@ -22,8 +23,7 @@ impl Persist for CascadeDetector {
             let mut ids = self.tracker.ever_failed();
             ids.sort_unstable();
             let breakers = self.breakers(&ids);
-            let now = self.clock.now();
-            ids.iter().zip(&breakers).map(|(id, breaker)| (*id, self.tracker.save(*id, now), breaker.save())).collect()
+            ids.iter().zip(&breakers).map(|(id, breaker)| (*id, self.tracker.save(*id), breaker.save())).collect()
         };
         let reported = {
             let reported = self.reported();
@@ -52,6 +52,7 @@ impl Persist for CascadeDetector {
         let windows: Vec<(u32, SavedBreaker)> = windows.filter(|(_, breaker)| !breaker.is_idle()).collect();
         state.section("windows", |state| state.put(&windows));
         state.section("changed", |state| state.put(&self.tracker.has_changed()));
+        state.section("spans", |state| state.put(&lock(&self.spans).save()));
     }
 
     fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -70,6 +71,7 @@ impl Persist for CascadeDetector {
                         }
                     }
                 }
+                ("spans", mut state) => lock(&self.spans).restore(state.take()?, |saved| present_id(&ids, saved)),
                 ("opened", mut state) if self.config.mitigation == Mitigation::Open => {
                     let opened: Vec<u32> = state.take()?;
                     let present = opened.into_iter().filter_map(|saved| present_id(&ids, saved));

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use sre_core::{AgentEvent, SpanId, TraceId};
 
 /// Maps recent spans to their agents, to learn who calls whom: an agent whose span has a parent span of another agent was
@@ -11,12 +12,16 @@ pub(crate) struct Spans {
     order: VecDeque<Key>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Span {
     agent: Option<u32>,
     /// Agents of child spans that arrived before this span's agent was known.
     pending_callees: Vec<u32>,
 }
+
+/// The recent spans, oldest first.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedSpans(Vec<(Key, Span)>);
 
 /// A span is unique within its trace only.
 type Key = (Option<TraceId>, SpanId);
@@ -44,6 +49,20 @@ impl Spans {
                 }
                 None => {}
             }
+        }
+    }
+
+    pub(crate) fn save(&self) -> SavedSpans {
+        SavedSpans(self.order.iter().filter_map(|key| Some((*key, self.spans.get(key)?.clone()))).collect())
+    }
+
+    /// Replaces the spans by saved ones. `id_of` returns the present id of a saved target; `None` if it has none.
+    pub(crate) fn restore(&mut self, saved: SavedSpans, id_of: impl Fn(u32) -> Option<u32>) {
+        *self = Self::default();
+        for (key, span) in saved.0 {
+            let restored = self.span(key);
+            restored.agent = span.agent.and_then(&id_of);
+            restored.pending_callees = span.pending_callees.into_iter().filter_map(&id_of).collect();
         }
     }
 
@@ -85,6 +104,11 @@ mod tests {
         record(event(Some("root"), None), 1);
         record(event(None, Some("child")), 3);
         assert_eq!(calls, [(1, 2), (2, 3)]);
+        let mut restored = Spans::default();
+        restored.restore(spans.save(), |id| (id != 3).then_some(id + 10));
+        let mut calls = Vec::new();
+        restored.record(&event(None, Some("root")), 4, |caller, callee| calls.push((caller, callee)));
+        assert_eq!(calls, [(11, 4)], "saved and restored under other ids");
         for number in 0..2 * MAX_SPANS {
             spans.record(&event(Some(&number.to_string()), None), 1, |_, _| {});
         }

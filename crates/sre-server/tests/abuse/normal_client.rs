@@ -22,8 +22,10 @@ pub(crate) struct NormalClient {
 const PAUSE: Duration = Duration::from_millis(5);
 /// Number of requests before the attack, to measure how long an acknowledgement takes on this machine.
 const BASELINE: usize = 500;
-/// Number of requests beside the attack, at least: of fewer, the slowest one would be the 99th percentile.
+/// Number of acknowledgements beside the attack, at least: of fewer, the slowest one would be the 99th percentile.
 const BESIDE: usize = 101;
+/// Number of requests after which the client stops in any case.
+const MAX_REQUESTS: usize = 100_000;
 /// How many times as long 99 % of the acknowledgements may take beside an attack, and how much longer in any case, since the service
 /// shares two processors with the attackers.
 const MAX_SLOWDOWN: u32 = 3;
@@ -35,8 +37,10 @@ impl NormalClient {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopping, sending, target) = (stop.clone(), sent.clone(), service.target.clone());
         let sending = tokio::spawn(async move {
-            let (mut connection, mut answers) = (None, Vec::new());
-            while !stopping.load(Ordering::Relaxed) || answers.len() < BASELINE + BESIDE {
+            let (mut connection, mut answers, mut acknowledged) = (None, Vec::new(), 0);
+            while (!stopping.load(Ordering::Relaxed) || acknowledged < BASELINE + BESIDE)
+                && answers.len() < MAX_REQUESTS
+            {
                 let begun = Instant::now();
                 if connection.is_none() {
                     connection = target.connect().await.ok();
@@ -49,6 +53,7 @@ impl NormalClient {
                 if status.is_none() {
                     connection = None;
                 }
+                acknowledged += usize::from(status == Some(StatusCode::OK));
                 answers.push((status, begun.elapsed()));
                 sending.store(answers.len(), Ordering::Relaxed);
                 if answers.len() >= BASELINE {

@@ -15,7 +15,10 @@ async fn a_deleted_data_folder_loses_nothing_that_was_acknowledged() {
     let mut service = Attacked::start("").await;
     let client = NormalClient::start_beside(&service).await;
     let data = service.folder().join("data");
-    fs::remove_dir_all(&data).unwrap();
+    // At once, since the service creates files in a folder that still exists.
+    let deleted = service.folder().join("deleted");
+    fs::rename(&data, &deleted).unwrap();
+    fs::remove_dir_all(deleted).unwrap();
     while !data.join("journal.db").exists() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
