@@ -131,11 +131,12 @@ pub(super) const EXPORTERS: [Requirement; 11] = [
     nanos("of Helicone, a score of each tool call", "export/helicone", 1_000.0),
 ];
 
-pub(super) const TRACE: [Requirement; 4] = [
+pub(super) const TRACE: [Requirement; 5] = [
     nanos("parse a `traceparent`", "trace/parse", 25.0),
     nanos("format a `traceparent`", "trace/format", 25.0),
     times("read the context of a request", "trace/extract", 1.0, "trace/opentelemetry_extract"),
     times("write the headers of a request", "trace/inject", 1.0, "trace/opentelemetry_inject"),
+    times("start and end a span, with its attributes", "trace/span", 1.0, "trace/opentelemetry_span"),
 ];
 
 #[cfg(test)]
