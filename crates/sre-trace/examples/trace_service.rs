@@ -33,7 +33,9 @@ async fn main() -> std::io::Result<()> {
 
 /// Returns the headers of calls that are children of the request's span.
 pub fn headers_of_calls(received: &HeaderMap, calls: usize) -> Vec<Vec<(String, String)>> {
-    let request = TraceContext::extract(received).child();
+    // Without a caller, the request's span is the first of a new trace.
+    let request =
+        TraceContext::from_headers(received).map_or_else(|_| TraceContext::extract(received), |caller| caller.child());
     let headers = |_| request.child().to_headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     (0..calls).map(headers).collect()
 }

@@ -4,13 +4,13 @@ use crate::context::TraceContext;
 use crate::record::SpanRecord;
 
 /// A span of a tracing library that stands for one of a tracer.
-#[cfg(feature = "opentelemetry")]
-pub(crate) type LibrarySpan = opentelemetry::Context;
-
-/// No library is built in.
-#[cfg(not(feature = "opentelemetry"))]
 #[derive(Clone, Debug)]
-pub(crate) struct LibrarySpan;
+pub(crate) enum LibrarySpan {
+    #[cfg(feature = "opentelemetry")]
+    OpenTelemetry(opentelemetry::Context),
+    #[cfg(feature = "tracing")]
+    Tracing(tracing::Span),
+}
 
 /// Where a span begins.
 #[derive(Clone, Copy)]
@@ -35,6 +35,9 @@ pub(crate) struct Started {
 /// Starts and ends the spans of a tracer in a tracing library.
 pub(crate) trait SpanBridge: Send + Sync {
     fn start(&self, record: &SpanRecord, parent: Parent<'_>) -> Started;
+
+    /// Takes the final place of a span that was started.
+    fn set_place(&self, _span: &LibrarySpan, _context: &TraceContext) {}
 
     /// Adds what the record has more than `started`, and ends the span.
     fn end(&self, span: &LibrarySpan, started: &SpanRecord, record: &SpanRecord);

@@ -23,8 +23,8 @@
 //! println!("{}", trees[0]);
 //! ```
 //!
-//! With the feature `opentelemetry`, the spans are those of a tracer of that crate, too (`OpenTelemetrySpans`), and `Propagator` reads and
-//! writes its headers.
+//! With the features `opentelemetry` and `tracing`, the spans are those of these crates, too ([`SpanLibrary`]). With `opentelemetry`,
+//! `Propagator` reads and writes its headers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod a2a;
@@ -36,16 +36,19 @@ mod context;
 mod mcp;
 mod meta;
 #[cfg(feature = "opentelemetry")]
-mod opentelemetry_spans;
+mod opentelemetry_bridge;
 #[cfg(feature = "opentelemetry")]
 mod propagator;
 mod protocol_span;
 mod record;
 mod report;
 mod span_buffer;
+mod span_library;
 mod traceparent;
 mod tracer;
 mod tracestate;
+#[cfg(feature = "tracing")]
+mod tracing_bridge;
 mod tree;
 
 pub use a2a::A2aRequest;
@@ -54,12 +57,11 @@ pub use context::{HeaderError, TraceContext};
 pub use mcp::{McpRequest, McpTransport};
 pub use meta::meta_headers;
 #[cfg(feature = "opentelemetry")]
-pub use opentelemetry_spans::OpenTelemetrySpans;
-#[cfg(feature = "opentelemetry")]
 pub use propagator::Propagator;
 pub use protocol_span::ProtocolSpan;
 pub use record::{ProtocolType, SpanEvent, SpanLink, SpanRecord};
 pub use report::{ProtocolTimelineEntry, TracingReport};
+pub use span_library::SpanLibrary;
 pub use sre_core::{Span, SpanId, SpanRole, TraceId};
 pub use traceparent::{InvalidTraceparent, TraceFlags, Traceparent, TraceparentText};
 pub use tracer::{ProtocolTracer, TracerOptions};

@@ -71,10 +71,24 @@ impl ProtocolSpan {
         self.tracer.below(&self.context, library_span, self.task.clone())
     }
 
-    /// Returns the context with the span of the `opentelemetry` crate, to be made the current one; `None` without such a tracer.
+    /// Returns the context with the span of the `opentelemetry` crate, to be made the current one; `None` unless the tracer's library is that
+    /// crate.
     #[cfg(feature = "opentelemetry")]
     pub fn opentelemetry_context(&self) -> Option<&opentelemetry::Context> {
-        self.library_span.as_ref().map(|(context, _)| context)
+        match self.library_span.as_ref()? {
+            (LibrarySpan::OpenTelemetry(context), _) => Some(context),
+            #[cfg(feature = "tracing")]
+            (LibrarySpan::Tracing(_), _) => None,
+        }
+    }
+
+    /// Returns the span of the `tracing` crate, to be entered or to instrument a future; `None` unless the tracer's library is that crate.
+    #[cfg(feature = "tracing")]
+    pub fn tracing_span(&self) -> Option<&tracing::Span> {
+        match self.library_span.as_ref()? {
+            (LibrarySpan::Tracing(span), _) => Some(span),
+            (LibrarySpan::OpenTelemetry(_), _) => None,
+        }
     }
 
     /// Reads a response: of A2A, a task, a message or an event of a stream; of MCP, a result; either may be in a JSON-RPC response. Of it,

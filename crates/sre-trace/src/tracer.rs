@@ -10,12 +10,11 @@ use crate::agent_events;
 use crate::bridge::{LibrarySpan, Parent, SpanBridge, Started};
 use crate::context::{Headers, TraceContext};
 use crate::mcp::McpRequest;
-#[cfg(feature = "opentelemetry")]
-use crate::opentelemetry_spans::OpenTelemetrySpans;
 use crate::protocol_span::ProtocolSpan;
 use crate::record::{AGENT_NAME, OPERATION_NAME, PEER_NAME, ProtocolType, SERVER_ADDRESS, SpanRecord};
 use crate::report::TracingReport;
 use crate::span_buffer::SpanBuffer;
+use crate::span_library::SpanLibrary;
 
 /// Traces an agent's calls of other agents (A2A), tools (MCP) and services (HTTP), and the calls that it receives.
 ///
@@ -65,9 +64,8 @@ pub struct TracerOptions {
     pub max_spans: usize,
     /// The memory that they take, at most, in bytes.
     pub max_bytes: usize,
-    /// Starts every span on a tracer of the `opentelemetry` crate, too.
-    #[cfg(feature = "opentelemetry")]
-    pub opentelemetry: Option<OpenTelemetrySpans>,
+    /// The tracing library in which every span is started, too. Needs a feature: `opentelemetry` or `tracing`.
+    pub library: Option<SpanLibrary>,
 }
 
 impl Default for TracerOptions {
@@ -78,8 +76,7 @@ impl Default for TracerOptions {
             events: None,
             max_spans: 10_000,
             max_bytes: 16 << 20,
-            #[cfg(feature = "opentelemetry")]
-            opentelemetry: None,
+            library: None,
         }
     }
 }
@@ -120,17 +117,13 @@ impl ProtocolTracer {
 
     /// Creates a tracer for an agent.
     pub fn with_options(agent_id: impl Into<String>, options: TracerOptions) -> Self {
-        #[cfg(feature = "opentelemetry")]
-        let bridge = options.opentelemetry.map(OpenTelemetrySpans::into_bridge);
-        #[cfg(not(feature = "opentelemetry"))]
-        let bridge = None;
         let place = if options.parent_context.is_some() { Place::Remote } else { Place::Top };
         let context = options.parent_context.unwrap_or_else(TraceContext::root);
         let shared = Shared {
             agent_id: agent_id.into(),
             clock: options.clock,
             events: options.events,
-            bridge,
+            bridge: options.library.map(SpanLibrary::into_bridge),
             finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
         };
         Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
@@ -286,6 +279,7 @@ impl ProtocolTracer {
             if let Some(started) = started {
                 context = placed_by_library(started, context, current);
             }
+            bridge.set_place(&span, &context);
             library_span = Some((span, Box::new(record.clone())));
         }
         let span = &mut record.span;

@@ -8,7 +8,7 @@ use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProv
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use serde_json::json;
-use sre_trace::{A2aRequest, McpRequest, OpenTelemetrySpans, ProtocolTracer, TracerOptions};
+use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, SpanLibrary, TracerOptions};
 
 #[derive(Clone, Debug, Default)]
 struct Exported(Arc<Mutex<Vec<SpanData>>>);
@@ -24,8 +24,8 @@ impl Exported {
     fn tracer(&self) -> (ProtocolTracer, opentelemetry_sdk::trace::SdkTracer) {
         let provider = SdkTracerProvider::builder().with_simple_exporter(self.clone()).build();
         let library = provider.tracer("test");
-        let spans = Some(OpenTelemetrySpans::new(library.clone()));
-        let options = TracerOptions { opentelemetry: spans, ..TracerOptions::default() };
+        let spans = Some(SpanLibrary::opentelemetry(library.clone()));
+        let options = TracerOptions { library: spans, ..TracerOptions::default() };
         (ProtocolTracer::with_options("support", options), library)
     }
 
@@ -109,8 +109,8 @@ fn a_call_begins_in_the_current_span_of_the_program() {
 
 #[test]
 fn a_tracer_that_does_nothing_leaves_the_ids_to_ours() {
-    let spans = Some(OpenTelemetrySpans::new(opentelemetry::trace::noop::NoopTracer::new()));
-    let tracer = ProtocolTracer::with_options("support", TracerOptions { opentelemetry: spans, ..Default::default() });
+    let spans = Some(SpanLibrary::opentelemetry(opentelemetry::trace::noop::NoopTracer::new()));
+    let tracer = ProtocolTracer::with_options("support", TracerOptions { library: spans, ..Default::default() });
     let request = tracer.receive_a2a("user", caller("01"), A2aRequest::default());
     let call = request.tracer().mcp_call("orders", McpRequest::tool("lookup"));
     assert_eq!(call.context().parent_span_id, Some(request.span_id()));

@@ -1,5 +1,3 @@
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{
@@ -13,54 +11,19 @@ use crate::bridge::{LibrarySpan, Parent, SpanBridge, Started};
 use crate::context::TraceContext;
 use crate::record::{SpanEvent, SpanLink, SpanRecord};
 
-/// Starts the spans of a [`ProtocolTracer`](crate::ProtocolTracer) on a tracer of the `opentelemetry` crate.
-///
-/// Its sampler decides, by the parent as usual. A call begins below the span of its tracer or, if that has none, below the
-/// current span of the thread.
-///
-/// ```
-/// use sre_trace::{McpRequest, OpenTelemetrySpans, ProtocolTracer, TracerOptions};
-/// let tracer = opentelemetry::global::tracer("planner");
-/// let options = TracerOptions { opentelemetry: Some(OpenTelemetrySpans::new(tracer)), ..TracerOptions::default() };
-/// let tracer = ProtocolTracer::with_options("planner", options);
-/// tracer.mcp_call("web", McpRequest::tool("search")).end();
-/// ```
-#[derive(Clone)]
-pub struct OpenTelemetrySpans(Arc<dyn SpanBridge>);
+/// Starts spans on a tracer of the `opentelemetry` crate.
+pub(crate) struct OpenTelemetryBridge<T>(pub(crate) T);
 
-impl OpenTelemetrySpans {
-    /// Creates it for a tracer.
-    pub fn new<T>(tracer: T) -> Self
-    where
-        T: Tracer + Send + Sync + 'static,
-        T::Span: Send + Sync + 'static,
-    {
-        Self(Arc::new(Bridge(tracer)))
-    }
-
-    pub(crate) fn into_bridge(self) -> Arc<dyn SpanBridge> {
-        self.0
-    }
-}
-
-impl fmt::Debug for OpenTelemetrySpans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenTelemetrySpans").finish_non_exhaustive()
-    }
-}
-
-struct Bridge<T>(T);
-
-impl<T> SpanBridge for Bridge<T>
+impl<T> SpanBridge for OpenTelemetryBridge<T>
 where
     T: Tracer + Send + Sync,
     T::Span: Send + Sync + 'static,
 {
     fn start(&self, record: &SpanRecord, parent: Parent<'_>) -> Started {
         let parent = match parent {
-            Parent::Current => Context::current(),
+            Parent::Local(LibrarySpan::OpenTelemetry(span)) => span.clone(),
             Parent::Remote(context) => Context::current().with_remote_span_context(SpanContext::from(context)),
-            Parent::Local(span) => span.clone(),
+            _ => Context::current(),
         };
         let above = parent.span().span_context().span_id();
         let builder = SpanBuilder::from_name(record.span.name.clone())
@@ -72,35 +35,48 @@ where
         let context = TraceContext::from_span_context(span.span().span_context());
         // A tracer that does nothing passes the parent on.
         let context = context.filter(|context| context.span_id.to_bytes() != above.to_bytes());
-        Started { context, current: SpanId::from_bytes(above.to_bytes()), span }
+        Started { context, current: SpanId::from_bytes(above.to_bytes()), span: LibrarySpan::OpenTelemetry(span) }
     }
 
     fn end(&self, span: &LibrarySpan, started: &SpanRecord, record: &SpanRecord) {
-        let span = span.span();
-        // An attribute that is set twice may be exported twice.
-        let is_new = |(key, value): &(&&'static str, &Value)| started.attributes.get(*key) != Some(*value);
-        for (key, value) in record.attributes.iter().filter(is_new) {
-            span.set_attribute(attribute(key, value));
+        let LibrarySpan::OpenTelemetry(context) = span else { return };
+        let span = context.span();
+        for attribute in attributes_since(started, record) {
+            span.set_attribute(attribute);
         }
-        for SpanEvent { time, name, attributes } in &record.events {
-            let attributes = attributes.iter().map(|(key, value)| KeyValue::new(*key, value.clone())).collect();
-            span.add_event_with_timestamp(name.clone(), system_time(*time), attributes);
+        for event in &record.events {
+            span.add_event_with_timestamp(event.name.clone(), system_time(event.time), event_attributes(event));
         }
-        for SpanLink { trace_id, span_id, relationship } in &record.links {
-            let linked = SpanContext::new(
-                opentelemetry::TraceId::from_bytes(trace_id.to_bytes()),
-                OtelSpanId::from_bytes(span_id.to_bytes()),
-                Default::default(),
-                true,
-                TraceState::NONE,
-            );
-            span.add_link(linked, vec![KeyValue::new("sre.link.relationship", relationship.clone())]);
+        for link in &record.links {
+            let (linked, attributes) = linked(link);
+            span.add_link(linked, attributes);
         }
         if let Some(error) = &record.span.error {
             span.set_status(Status::error(error.clone()));
         }
         span.end_with_timestamp(system_time(record.span.end));
     }
+}
+
+/// Returns the attributes of a record that it did not have when it started: one that is set twice may be exported twice.
+pub(crate) fn attributes_since(started: &SpanRecord, record: &SpanRecord) -> Vec<KeyValue> {
+    let is_new = |(key, value): &(&&'static str, &Value)| started.attributes.get(*key) != Some(*value);
+    record.attributes.iter().filter(is_new).map(|(key, value)| attribute(key, value)).collect()
+}
+
+pub(crate) fn event_attributes(event: &SpanEvent) -> Vec<KeyValue> {
+    event.attributes.iter().map(|(key, value)| KeyValue::new(*key, value.clone())).collect()
+}
+
+pub(crate) fn linked(SpanLink { trace_id, span_id, relationship }: &SpanLink) -> (SpanContext, Vec<KeyValue>) {
+    let linked = SpanContext::new(
+        opentelemetry::TraceId::from_bytes(trace_id.to_bytes()),
+        OtelSpanId::from_bytes(span_id.to_bytes()),
+        Default::default(),
+        true,
+        TraceState::NONE,
+    );
+    (linked, vec![KeyValue::new("sre.link.relationship", relationship.clone())])
 }
 
 const fn kind(role: SpanRole) -> SpanKind {
@@ -113,7 +89,7 @@ const fn kind(role: SpanRole) -> SpanKind {
     }
 }
 
-fn attribute(key: &'static str, value: &Value) -> KeyValue {
+pub(crate) fn attribute(key: &'static str, value: &Value) -> KeyValue {
     let value = match value {
         Value::String(text) => OtelValue::from(text.clone()),
         Value::Bool(flag) => OtelValue::from(*flag),
@@ -127,6 +103,6 @@ fn attribute(key: &'static str, value: &Value) -> KeyValue {
     KeyValue::new(key, value)
 }
 
-fn system_time(time: Timestamp) -> SystemTime {
+pub(crate) fn system_time(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(time.as_nanos().max(0).unsigned_abs())
 }
