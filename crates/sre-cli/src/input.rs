@@ -3,6 +3,7 @@ use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use agent_sre::adapter::{AdapterError, IngestLimits, IngestReport};
+use agent_sre::cost::{PriceBook, Pricing};
 use agent_sre::{Adapter, AgentEvent, Format, is_protobuf};
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -44,6 +45,31 @@ pub(crate) enum InputFormat {
     Auto,
     /// This format.
     Named(Format),
+}
+
+/// The options of commands that read a recorded run.
+#[derive(clap::Args)]
+pub(crate) struct RecordingArgs {
+    /// The format of the input.
+    #[arg(long, value_parser = formats(), default_value = "auto", value_name = "FORMAT")]
+    pub(crate) from: InputFormat,
+    /// Files with one record per line (for OTLP also the protobuf body of a request), or `-` for standard input.
+    #[arg(required = true)]
+    pub(crate) input: Vec<PathBuf>,
+    /// Add costs to model calls without one, from this file: LiteLLM's price map as JSON, or a price list as YAML.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// Fail on a malformed line instead of skipping it.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+impl RecordingArgs {
+    /// Returns what adds the costs: by the given prices, or by the public list prices.
+    pub(crate) fn pricing(&self) -> anyhow::Result<Pricing> {
+        let prices = self.prices.as_deref().map(PriceBook::load).transpose()?;
+        Ok(Pricing::new(prices.unwrap_or_else(PriceBook::public)))
+    }
 }
 
 /// Files with records, or standard input.

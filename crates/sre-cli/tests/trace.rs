@@ -1,4 +1,4 @@
-//! Tests `sre trace show` as a user runs it.
+//! Tests `sre trace` as a user runs it.
 
 use std::path::Path;
 
@@ -148,4 +148,76 @@ fn what_is_not_found_is_said() {
     assert!(code == 2 && errors.contains("found `xyz`, expected 32 hex digits"), "{errors}");
     let (code, _, errors) = show(&["--from", "sre", "-"], "");
     assert_eq!((code, &*errors), (2, "error: found no spans in the input\n"));
+}
+
+const OBJECTIVES: &str = "
+name: answers
+target: 0.9
+indicators:
+  - {type: task_success_rate, target: 0.9}
+---
+name: tools
+target: 0.9
+good_when: {event: tool_call}
+---
+name: all
+composite: {method: worst, objectives: [{name: answers}, {name: tools}]}
+";
+
+fn list(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) {
+    let file = folder.join("slos.yaml");
+    std::fs::write(&file, OBJECTIVES).unwrap();
+    let output = sre(&[&["trace", "list", "--objectives", file.to_str().unwrap()], arguments].concat(), stdin);
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_tasks_that_spent_the_error_budget_of_every_recording_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (of, format, recording) in recordings() {
+        let name = format!("{of}/{}", recording.name);
+        let input = recording.lines.to_str().unwrap();
+        let expected = &recording.expected;
+        for (slo, counted, bad) in
+            [("answers", expected.tasks, expected.failed), ("tools", expected.tool_calls, expected.tool_errors)]
+        {
+            let listed = |options: &[&str]| -> Vec<Value> {
+                let arguments = [&["--slo", slo, "--from", format, "--output", "json"], options, &[input]].concat();
+                let (code, json, errors) = list(folder.path(), &arguments, "");
+                assert_eq!((code, &*errors), (0, ""), "{name}");
+                serde_json::from_str(&json).unwrap()
+            };
+            let (all, only_bad) = (listed(&[]), listed(&["--bad"]));
+            assert_eq!(sum(&all, "good") + sum(&all, "bad"), counted, "{slo} of {name}");
+            assert_eq!((sum(&all, "bad"), sum(&only_bad, "bad")), (bad, bad), "{slo} of {name}");
+            assert!(only_bad.iter().all(|row| row["bad"].as_u64() > Some(0)), "{slo} of {name}");
+        }
+    }
+}
+
+#[test]
+fn traces_are_listed_by_start() {
+    let (code, listed, errors) = {
+        let output = sre(&["trace", "list", "-"], DELEGATION);
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let expected = " start                 trace                             agent    task  total
+ 2026-09-21T14:13:20Z  0af7651916cd43dd8448eb211c80319c  planner  t-1   4 s, 4 spans, 1 error, 1 retry, 1,500 tokens, $0.006
+ 2026-09-21T14:13:28Z  1af7651916cd43dd8448eb211c80319c  writer   t-2   1 s, 1 span, 1 broken hop
+";
+    assert_eq!((code, &*listed, &*errors), (0, expected, ""));
+    let folder = tempfile::tempdir().unwrap();
+    let (code, listed, errors) = list(folder.path(), &["--slo", "tools", "--bad", "-"], DELEGATION);
+    let expected = " start                 trace                             agent    task  bad  total
+ 2026-09-21T14:13:20Z  0af7651916cd43dd8448eb211c80319c  planner  t-1   1    4 s, 4 spans, 1 error, 1 retry, 1,500 tokens, $0.006
+1 of 2 events of tools bad
+";
+    assert_eq!((code, &*listed, &*errors), (0, expected, ""));
+    for (slo, expected) in [
+        ("none", "error: found no objective `none`, expected `answers`, `tools`, `all`\n"),
+        ("all", "error: `all`: found a composite objective, expected one of those that it is made of\n"),
+    ] {
+        let (code, _, errors) = list(folder.path(), &["--slo", slo, "-"], DELEGATION);
+        assert_eq!((code, &*errors), (2, expected));
+    }
 }

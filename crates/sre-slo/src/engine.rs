@@ -116,7 +116,9 @@ impl SloEngine {
         // Indicators may be user code, so they run without the lock.
         let known = self.agents.read().unwrap_or_else(PoisonError::into_inner).by_name.get(&event.agent).cloned();
         let objectives = known.unwrap_or_else(|| self.objectives_of(&event.agent));
-        objectives.iter().chain(&*self.composites).for_each(|slo| slo.count(event));
+        for slo in objectives.iter().chain(&*self.composites) {
+            slo.count(event);
+        }
     }
 
     /// Returns every objective at `now`, sorted by name and agent. A spec without a service yields nothing until an agent is

@@ -6,6 +6,9 @@ use crate::record::SpanRecord;
 /// A span of a tracing library that stands for one of a tracer.
 #[derive(Clone, Debug)]
 pub(crate) enum LibrarySpan {
+    /// No library is built in.
+    #[cfg(not(feature = "opentelemetry"))]
+    None,
     #[cfg(feature = "opentelemetry")]
     OpenTelemetry(opentelemetry::Context),
     #[cfg(feature = "tracing")]

@@ -167,21 +167,23 @@ impl Slo {
     }
 
     /// Records an event in the budget and the indicators. An objective that is bound to an agent ignores other agents' events.
+    ///
+    /// Returns whether the event is good; `None` if the budget does not count it. A composite objective counts none itself.
     #[inline]
-    pub fn observe(&self, event: &AgentEvent) {
-        if self.agent.is_empty() || self.agent == event.agent {
-            self.count(event);
-        }
+    pub fn observe(&self, event: &AgentEvent) -> Option<bool> {
+        if self.agent.is_empty() || self.agent == event.agent { self.count(event) } else { None }
     }
 
     /// Records an event, whatever its agent.
     #[inline]
-    pub(crate) fn count(&self, event: &AgentEvent) {
+    pub(crate) fn count(&self, event: &AgentEvent) -> Option<bool> {
         if let Some(composite) = &self.composite {
-            return composite.observe(event);
+            composite.observe(event);
+            return None;
         }
         let cost = self.costs.as_ref().and_then(|costs| lock(costs).observe(event));
-        if let Some(good) = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost)) {
+        let outcome = self.good_when.as_ref().and_then(|good_when| good_when.judge(event, cost));
+        if let Some(good) = outcome {
             self.budget.record(event.time, good);
             if !good {
                 *lock(&self.last_bad) = Exemplar::of(event);
@@ -190,6 +192,7 @@ impl Slo {
         for indicator in &self.indicators {
             indicator.sli.observe(event);
         }
+        outcome
     }
 
     /// Returns the status now. Reading it changes nothing: transitions are signalled by [`Slo::evaluate_at`].
