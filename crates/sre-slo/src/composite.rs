@@ -123,9 +123,7 @@ pub(crate) struct Component {
 
 impl Composite {
     pub(crate) fn observe(&self, event: &AgentEvent) {
-        for component in &self.components {
-            component.slo.observe(event);
-        }
+        self.components.iter().for_each(|component| component.slo.observe(event));
     }
 
     /// Evaluates the composite's budget. Objectives without events count for nothing.

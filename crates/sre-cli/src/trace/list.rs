@@ -134,7 +134,7 @@ impl Judge {
             let Ok(slo) = Slo::from_spec(&self.spec, agent, &self.registry) else { return };
             self.by_agent.insert(event.agent.clone(), slo);
         }
-        let good = self.by_agent[&event.agent].observe(event);
+        let good = self.by_agent[&event.agent].record(event);
         if let Some((good, span)) = good.zip(Span::of(event)) {
             let counted = self.counted.entry(span.trace_id).or_default();
             *(if good { &mut counted.good } else { &mut counted.bad }) += 1;

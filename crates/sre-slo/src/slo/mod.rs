@@ -167,10 +167,15 @@ impl Slo {
     }
 
     /// Records an event in the budget and the indicators. An objective that is bound to an agent ignores other agents' events.
-    ///
-    /// Returns whether the event is good; `None` if the budget does not count it. A composite objective counts none itself.
     #[inline]
-    pub fn observe(&self, event: &AgentEvent) -> Option<bool> {
+    pub fn observe(&self, event: &AgentEvent) {
+        self.record(event);
+    }
+
+    /// Records an event like [`observe`](Self::observe). Returns whether it is good; `None` if the budget does not count it. A composite
+    /// objective counts none itself.
+    #[inline]
+    pub fn record(&self, event: &AgentEvent) -> Option<bool> {
         if self.agent.is_empty() || self.agent == event.agent { self.count(event) } else { None }
     }
 
