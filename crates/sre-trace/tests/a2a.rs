@@ -5,6 +5,8 @@ use std::sync::Arc;
 use a2a_client::jsonrpc::JsonRpcTransport;
 use a2a_client::rest::RestTransport;
 use a2a_client::{A2AClient, Transport};
+use a2a_grpc::{GrpcHandler, GrpcTransport};
+use a2a_pb::proto::a2a_service_server::A2aServiceServer;
 use a2a_server::{AgentExecutor, DefaultRequestHandler, ExecutorContext, InMemoryPushConfigStore, InMemoryTaskStore};
 use a2a_types::{
     A2AError, AgentCard, Artifact, CancelTaskRequest, DeleteTaskPushNotificationConfigRequest,
@@ -20,6 +22,8 @@ use sre_trace::{
     A2aRequest, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree, TracedHandler,
     TracedTransport,
 };
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
 
 /// An agent that looks something up, returns it in two parts, and completes the task; of `fail`, it fails.
 struct Writer(ProtocolTracer);
@@ -52,12 +56,19 @@ impl AgentExecutor for Writer {
     }
 }
 
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
 /// A client agent, and an agent behind a server on loopback.
 struct Agents {
     planner: ProtocolTracer,
     writer: ProtocolTracer,
     http: reqwest::Client,
     url: String,
+    grpc_url: String,
 }
 
 impl Agents {
@@ -80,11 +91,13 @@ impl Agents {
         let handler = Arc::new(TracedHandler::new(handler, &writer));
         let app = axum::Router::new()
             .nest("/rpc", a2a_server::jsonrpc::jsonrpc_router(handler.clone()))
-            .nest("/rest", a2a_server::rest::rest_router(handler));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+            .nest("/rest", a2a_server::rest::rest_router(handler.clone()));
+        let [(listener, url), (grpc, grpc_url)] = [listen().await, listen().await];
+        let service = A2aServiceServer::new(GrpcHandler::new(handler));
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(grpc)));
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { planner, writer, http: reqwest::Client::new(), url }
+        Self { planner, writer, http: reqwest::Client::new(), url, grpc_url }
     }
 
     fn json_rpc(&self) -> TracedTransport<JsonRpcTransport> {
@@ -205,6 +218,15 @@ async fn every_method_over_json_rpc_is_a_client_and_a_server_span() {
 async fn every_method_over_http_and_json_is_a_client_and_a_server_span() {
     let agents = Agents::start().await;
     let task = call_all(&A2AClient::new(agents.rest())).await;
+    check_all(agents.spans(), &task);
+}
+
+#[tokio::test]
+async fn every_method_over_grpc_is_a_client_and_a_server_span() {
+    let agents = Agents::start().await;
+    let transport = GrpcTransport::connect(&*agents.grpc_url).await.unwrap();
+    let transport = TracedTransport::new(transport, &agents.planner, "writer").with_url(&*agents.grpc_url);
+    let task = call_all(&A2AClient::new(transport)).await;
     check_all(agents.spans(), &task);
 }
 
