@@ -323,7 +323,7 @@ async fn a_push_notification_of_the_sdk_continues_the_trace_of_the_message() {
     assert!(tree.broken_hops.is_empty(), "{tree}");
     let spans = planner.protocol_spans();
     let mut notified = spans.iter().filter(|record| record.span.name == "PushNotification");
-    assert!(notified.any(|record| has_completed(record)), "{tree}");
+    assert!(notified.any(has_completed), "{tree}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::a2a::A2aRequest;
 use crate::a2a_requests::{ServiceParams, replace_context, version};
 use crate::a2a_responses::{Events, finish, finish_stream};
+use crate::context::NAMES;
 use crate::protocol_span::ProtocolSpan;
 use crate::tracer::ProtocolTracer;
 
@@ -81,7 +82,7 @@ impl<T> TracedTransport<T> {
         self.writes_metadata.then(|| {
             let mut request = request.clone();
             let metadata = request.metadata.get_or_insert_default();
-            crate::context::NAMES.iter().for_each(|name| _ = metadata.remove(*name));
+            NAMES.iter().for_each(|name| _ = metadata.remove(*name));
             let headers = span.context().to_headers().into_iter();
             metadata.extend(headers.map(|(name, value)| (name.to_owned(), Value::String(value))));
             request

@@ -7,9 +7,9 @@ use a2a_types::{
     GetTaskPushNotificationConfigRequest, GetTaskRequest, ListTaskPushNotificationConfigsRequest, ListTasksRequest,
     SendMessageRequest, SubscribeToTaskRequest, TaskPushNotificationConfig, methods,
 };
-use serde_json::Value;
 
 use crate::a2a::A2aRequest;
+use crate::context::{NAMES, TraceContext};
 
 /// The parameters of a call: headers of HTTP, or metadata of gRPC.
 pub(crate) type ServiceParams = HashMap<String, Vec<String>>;
@@ -25,8 +25,8 @@ pub(crate) fn version(params: &ServiceParams) -> Option<&str> {
 }
 
 /// Replaces the trace context in the parameters.
-pub(crate) fn replace_context(params: &mut ServiceParams, context: &crate::TraceContext) {
-    params.retain(|name, _| !crate::context::NAMES.iter().any(|header| name.eq_ignore_ascii_case(header)));
+pub(crate) fn replace_context(params: &mut ServiceParams, context: &TraceContext) {
+    params.retain(|name, _| !NAMES.iter().any(|header| name.eq_ignore_ascii_case(header)));
     params.extend(context.to_headers().into_iter().map(|(name, value)| (name.to_owned(), vec![value])));
 }
 
@@ -99,39 +99,4 @@ impl<'a> From<&'a GetExtendedAgentCardRequest> for A2aRequest<'a> {
 fn of_task<'a>(method: &'a str, task_id: Option<&'a str>, tenant: Option<&'a str>) -> A2aRequest<'a> {
     let (task_id, tenant) = (task_id.filter(|id| !id.is_empty()), tenant.filter(|tenant| !tenant.is_empty()));
     A2aRequest { method, task_id, tenant, ..A2aRequest::default() }
-}
-
-/// The metadata of a request, and of its message.
-#[cfg(feature = "a2a-server")]
-pub(crate) trait Metadata {
-    /// Returns the metadata in the order in which a trace context is looked for.
-    fn metadata(&self) -> [Option<&HashMap<String, Value>>; 2] {
-        [None, None]
-    }
-}
-
-#[cfg(feature = "a2a-server")]
-mod metadata {
-    use super::*;
-
-    impl Metadata for SendMessageRequest {
-        fn metadata(&self) -> [Option<&HashMap<String, Value>>; 2] {
-            [self.metadata.as_ref(), self.message.metadata.as_ref()]
-        }
-    }
-
-    impl Metadata for CancelTaskRequest {
-        fn metadata(&self) -> [Option<&HashMap<String, Value>>; 2] {
-            [self.metadata.as_ref(), None]
-        }
-    }
-
-    impl Metadata for GetTaskRequest {}
-    impl Metadata for ListTasksRequest {}
-    impl Metadata for SubscribeToTaskRequest {}
-    impl Metadata for TaskPushNotificationConfig {}
-    impl Metadata for GetTaskPushNotificationConfigRequest {}
-    impl Metadata for ListTaskPushNotificationConfigsRequest {}
-    impl Metadata for DeleteTaskPushNotificationConfigRequest {}
-    impl Metadata for GetExtendedAgentCardRequest {}
 }

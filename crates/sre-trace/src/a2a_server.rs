@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::a2a::A2aRequest;
-use crate::a2a_requests::{Metadata, ServiceParams, headers, replace_context, version};
+use crate::a2a_requests::{ServiceParams, headers, replace_context, version};
 use crate::a2a_responses::{Events, finish, finish_stream};
 use crate::context::TraceContext;
 use crate::protocol_span::ProtocolSpan;
@@ -185,3 +185,32 @@ impl<H: RequestHandler> RequestHandler for TracedHandler<H> {
         finish(span, self.handler.get_extended_agent_card(&params, request).await)
     }
 }
+
+/// The metadata of a request, and of its message.
+trait Metadata {
+    /// Returns the metadata in the order in which a trace context is looked for.
+    fn metadata(&self) -> [Option<&HashMap<String, Value>>; 2] {
+        [None, None]
+    }
+}
+
+impl Metadata for SendMessageRequest {
+    fn metadata(&self) -> [Option<&HashMap<String, Value>>; 2] {
+        [self.metadata.as_ref(), self.message.metadata.as_ref()]
+    }
+}
+
+impl Metadata for CancelTaskRequest {
+    fn metadata(&self) -> [Option<&HashMap<String, Value>>; 2] {
+        [self.metadata.as_ref(), None]
+    }
+}
+
+impl Metadata for GetTaskRequest {}
+impl Metadata for ListTasksRequest {}
+impl Metadata for SubscribeToTaskRequest {}
+impl Metadata for TaskPushNotificationConfig {}
+impl Metadata for GetTaskPushNotificationConfigRequest {}
+impl Metadata for ListTaskPushNotificationConfigsRequest {}
+impl Metadata for DeleteTaskPushNotificationConfigRequest {}
+impl Metadata for GetExtendedAgentCardRequest {}

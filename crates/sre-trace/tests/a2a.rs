@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use a2a_client::jsonrpc::JsonRpcTransport;
+use a2a_client::jsonrpc::{JsonRpcTransport, JsonRpcTransportFactory};
 use a2a_client::rest::RestTransport;
-use a2a_client::{A2AClient, Transport};
+use a2a_client::{A2AClient, A2AClientFactory, Transport};
 use a2a_grpc::{GrpcHandler, GrpcTransport};
 use a2a_pb::proto::a2a_service_server::A2aServiceServer;
 use a2a_server::{AgentExecutor, DefaultRequestHandler, ExecutorContext, InMemoryPushConfigStore, InMemoryTaskStore};
@@ -20,7 +20,7 @@ use futures_util::stream::{self, BoxStream};
 use serde_json::{Value, json};
 use sre_trace::{
     A2aRequest, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree, TracedHandler,
-    TracedTransport,
+    TracedTransport, TracedTransportFactory,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -231,6 +231,25 @@ async fn every_method_over_grpc_is_a_client_and_a_server_span() {
 }
 
 #[tokio::test]
+async fn a_client_of_an_agent_card_names_the_agent() {
+    let agents = Agents::start().await;
+    let factory = JsonRpcTransportFactory::new(Some(agents.http.clone()));
+    let factory = Arc::new(TracedTransportFactory::new(factory, &agents.planner));
+    let clients = A2AClientFactory::builder().no_defaults().register(factory).build();
+    let interface =
+        json!({"url": format!("{}/rpc", agents.url), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"});
+    let card: AgentCard = serde_json::from_value(json!({
+        "name": "writer", "version": "1", "supportedInterfaces": [interface], "capabilities": {}
+    }))
+    .unwrap();
+    let client = clients.create_from_card(&card).await.unwrap();
+    client.send_message(&message("write")).await.unwrap();
+    let [calls, _] = agents.spans();
+    assert_eq!(calls[0].attribute("gen_ai.agent.name"), Some("writer"));
+    assert_eq!(calls[0].remote_agent_url(), Some(&*format!("{}/rpc", agents.url)));
+}
+
+#[tokio::test]
 async fn a_task_that_fails_is_an_error_of_both_sides() {
     let agents = Agents::start().await;
     let task = agents.planner.task("write");
@@ -317,7 +336,7 @@ fn requests_over_http_are_read_in_both_versions() {
 }
 
 #[test]
-fn what_an_executor_does_after_its_request_is_below_it() {
+fn what_an_executor_does_after_its_request_has_ended_is_below_it() {
     let tracer = ProtocolTracer::new("writer");
     let context = TraceContext::root();
     let params = context.to_headers().into_iter().map(|(name, value)| (name.to_owned(), vec![value])).collect();
