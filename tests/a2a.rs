@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use a2a_client::jsonrpc::JsonRpcTransport;
 use a2a_client::rest::RestTransport;
 use a2a_client::{A2AClient, Transport};
+use a2a_grpc::{GrpcHandler, GrpcTransport};
+use a2a_pb::proto::a2a_service_server::A2aServiceServer;
 use a2a_server::{AgentExecutor, DefaultRequestHandler, ExecutorContext, InMemoryTaskStore};
 use a2a_types::{
     A2AError, AgentCapabilities, GetTaskRequest, Message, Part, Role, SendMessageRequest, SendMessageResponse,
@@ -24,6 +26,8 @@ use sre_trace::{
     A2aRequest, BrokenHop, ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedHandler,
     TracedTransport,
 };
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/a2a_agent.py");
 /// The name of the SDK's spans.
@@ -39,18 +43,20 @@ struct PythonAgent {
     _server: Server,
     folder: tempfile::TempDir,
     url: String,
+    grpc_url: String,
 }
 
 impl PythonAgent {
     /// Starts it. Without `propagates`, the SDK drops the trace context.
     async fn start(programs: &Path, propagates: bool, delegate: Option<&str>) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let url = format!("http://127.0.0.1:{port}");
+        let (folder, ports) = (tempfile::tempdir().unwrap(), [free_port(), free_port()]);
+        let [url, grpc_url] = ports.map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new(programs.join("python"));
-        command.arg(SCRIPT).arg("serve").arg(folder.path().join("spans")).arg(port.to_string()).args(delegate);
+        command.arg(SCRIPT).arg("serve").arg(folder.path().join("spans"));
+        command.args(ports.map(|port| port.to_string())).args(delegate);
         command.env("PROPAGATE", if propagates { "1" } else { "0" });
         let card = format!("{url}/.well-known/agent-card.json");
-        Self { _server: Server::start(command, folder.path(), &card).await, folder, url }
+        Self { _server: Server::start(command, folder.path(), &card).await, folder, url, grpc_url }
     }
 
     fn spans(&self) -> Vec<Span> {
@@ -89,8 +95,8 @@ impl AgentExecutor for Writer {
     }
 }
 
-/// Serves an agent over both bindings, with an endpoint for version 0.3 and a webhook. Returns the URL.
-async fn serve(tracer: &ProtocolTracer) -> String {
+/// Serves an agent over every binding, with an endpoint for version 0.3 and a webhook. Returns the URL, and that for gRPC.
+async fn serve(tracer: &ProtocolTracer) -> [String; 2] {
     let streaming = AgentCapabilities { streaming: Some(true), ..AgentCapabilities::default() };
     let handler = DefaultRequestHandler::new(Writer(tracer.clone()), InMemoryTaskStore::new());
     let handler = Arc::new(TracedHandler::new(handler.with_capabilities(streaming), tracer));
@@ -99,11 +105,15 @@ async fn serve(tracer: &ProtocolTracer) -> String {
         .route("/old", axum::routing::post(answer_in_0_3))
         .with_state(tracer.clone())
         .nest("/rpc", a2a_server::jsonrpc::jsonrpc_router(handler.clone()))
-        .nest("/rest", a2a_server::rest::rest_router(handler));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    url
+        .nest("/rest", a2a_server::rest::rest_router(handler.clone()));
+    let (http, grpc) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let urls = [&http, &grpc].map(|listener| format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(async move { axum::serve(http, app).await.unwrap() });
+    let service = A2aServiceServer::new(GrpcHandler::new(handler));
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(grpc)));
+    urls
 }
 
 fn headers(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
@@ -172,19 +182,18 @@ async fn call(client: A2AClient<impl Transport>) {
     client.send_message(&message("fail")).await.unwrap();
 }
 
-async fn check_our_client(is_json_rpc: bool) {
+async fn check_our_client(binding: &str) {
     let Some(programs) = sdk() else { return };
     let agent = PythonAgent::start(&programs, true, None).await;
     let planner = ProtocolTracer::new("planner");
     let task = planner.task("plan");
-    let (http, tracer) = (reqwest::Client::new(), task.tracer());
-    if is_json_rpc {
-        let transport = JsonRpcTransport::new(http, format!("{}/rpc", agent.url));
-        call(A2AClient::new(TracedTransport::new(transport, &tracer, "writer"))).await;
-    } else {
-        let transport = RestTransport::new(http, format!("{}/rest", agent.url));
-        call(A2AClient::new(TracedTransport::new(transport, &tracer, "writer"))).await;
-    }
+    let http = reqwest::Client::new();
+    let transport: Box<dyn Transport> = match binding {
+        "JSONRPC" => Box::new(JsonRpcTransport::new(http, format!("{}/rpc", agent.url))),
+        "HTTP+JSON" => Box::new(RestTransport::new(http, format!("{}/rest", agent.url))),
+        _ => Box::new(GrpcTransport::connect(&*agent.grpc_url).await.unwrap()),
+    };
+    call(A2AClient::new(TracedTransport::new(transport, &task.tracer(), "writer"))).await;
     task.end();
     let trees = trees(&[&planner], || agent.spans(), 100).await;
     let [tree] = &*trees else { panic!("{}", trees.len()) };
@@ -206,20 +215,30 @@ async fn check_our_client(is_json_rpc: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_calls_over_json_rpc_and_the_spans_of_the_sdk_s_server_are_one_trace() {
-    check_our_client(true).await;
+    check_our_client("JSONRPC").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_calls_over_http_and_json_and_the_spans_of_the_sdk_s_server_are_one_trace() {
-    check_our_client(false).await;
+    check_our_client("HTTP+JSON").await;
 }
 
-async fn check_our_server(binding: &str, path: &str) {
+#[tokio::test(flavor = "multi_thread")]
+async fn our_calls_over_grpc_and_the_spans_of_the_sdk_s_server_are_one_trace() {
+    check_our_client("GRPC").await;
+}
+
+async fn check_our_server(binding: &str) {
     let Some(programs) = sdk() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("spans");
     let writer = ProtocolTracer::new("writer");
-    let url = format!("{}{path}", serve(&writer).await);
+    let [http, grpc] = serve(&writer).await;
+    let url = match binding {
+        "JSONRPC" => format!("{http}/rpc"),
+        "HTTP+JSON" => format!("{http}/rest"),
+        _ => grpc.trim_start_matches("http://").to_owned(),
+    };
     call_with_sdk(&programs, &file, &[&url, binding]).await;
     let trees = trees(&[&writer], || spans_in(&file), 5).await;
     let [tree] = &*trees else { panic!("{}", trees.len()) };
@@ -259,19 +278,24 @@ async fn call_with_sdk(programs: &Path, file: &Path, arguments: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_the_sdk_s_client_over_json_rpc_and_our_spans_are_one_trace() {
-    check_our_server("JSONRPC", "/rpc").await;
+    check_our_server("JSONRPC").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_the_sdk_s_client_over_http_and_json_and_our_spans_are_one_trace() {
-    check_our_server("HTTP+JSON", "/rest").await;
+    check_our_server("HTTP+JSON").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_the_sdk_s_client_over_grpc_and_our_spans_are_one_trace() {
+    check_our_server("GRPC").await;
 }
 
 /// Our client asks an agent of the SDK, which asks our agent.
 async fn delegate(propagates: bool) -> Option<(Vec<TraceTree>, ProtocolTracer)> {
     let programs = sdk()?;
     let (planner, writer) = (ProtocolTracer::new("planner"), ProtocolTracer::new("writer"));
-    let url = format!("{}/rpc", serve(&writer).await);
+    let url = format!("{}/rpc", serve(&writer).await[0]);
     let agent = PythonAgent::start(&programs, propagates, Some(&url)).await;
     let transport = JsonRpcTransport::new(reqwest::Client::new(), format!("{}/rpc", agent.url));
     let client = A2AClient::new(TracedTransport::new(transport, &planner, "editor"));
@@ -305,7 +329,7 @@ async fn a_push_notification_of_the_sdk_continues_the_trace_of_the_message() {
     let Some(programs) = sdk() else { return };
     let agent = PythonAgent::start(&programs, true, None).await;
     let planner = ProtocolTracer::new("planner");
-    let hook = format!("{}/hook", serve(&planner).await);
+    let hook = format!("{}/hook", serve(&planner).await[0]);
     let transport = RestTransport::new(reqwest::Client::new(), format!("{}/rest", agent.url));
     let client = A2AClient::new(TracedTransport::new(transport, &planner, "writer"));
     let mut request = message("write");
@@ -353,7 +377,7 @@ async fn peers_of_version_0_3_are_traced() {
 
     // Our server, and a client of the SDK.
     let writer = ProtocolTracer::new("writer");
-    let (url, file) = (format!("{}/old", serve(&writer).await), agent.folder.path().join("client"));
+    let (url, file) = (format!("{}/old", serve(&writer).await[0]), agent.folder.path().join("client"));
     call_with_sdk(&programs, &file, &[&url, "JSONRPC", "0.3"]).await;
     let of_sdk = trees(&[&writer], || spans_in(&file), 4).await;
     assert!(of_sdk.len() == 1 && of_sdk[0].broken_hops.is_empty(), "{}", of_sdk[0]);

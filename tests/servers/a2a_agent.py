@@ -1,11 +1,13 @@
 """An agent of the official A2A SDK for Python, whose OpenTelemetry spans are written to a file, one OTLP request a line.
 
-    a2a_agent.py serve SPANS PORT [DELEGATE]   serves JSON-RPC at /rpc and HTTP+JSON at /rest, both also for peers of version 0.3. With
-                                               DELEGATE, it forwards the messages that it gets to the agent at that URL
-    a2a_agent.py call SPANS URL BINDING [0.3]  sends a message that is answered, and one whose answer streams
+    a2a_agent.py serve SPANS PORT GRPC_PORT [DELEGATE]
+        serves JSON-RPC at /rpc and HTTP+JSON at /rest, both also for peers of version 0.3, and gRPC. With DELEGATE, it forwards the
+        messages that it gets to the agent at that URL
+    a2a_agent.py call SPANS URL BINDING [0.3]
+        sends a message that is answered, and one whose answer streams
 
-The SDK makes spans, and leaves their propagation to the instrumentation of the HTTP server and client: without `PROPAGATE=1`, the trace
-context that it gets is dropped.
+The SDK makes spans, and leaves their propagation to the instrumentation of the HTTP and gRPC servers and clients: without `PROPAGATE=1`,
+the trace context that it gets is dropped.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import json
 import os
 import sys
 
+import grpc
 import httpx
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -54,7 +57,7 @@ trace.set_tracer_provider(provider)
 # The SDK makes its spans with the provider that is set.
 from a2a.client import ClientConfig, ClientFactory
 from a2a.server.agent_execution import AgentExecutor
-from a2a.server.request_handlers import DefaultRequestHandler
+from a2a.server.request_handlers import DefaultRequestHandler, GrpcHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import (
     BasePushNotificationSender,
@@ -74,14 +77,18 @@ from a2a.types import (
     Task,
     TaskState,
     TaskStatus,
+    a2a_pb2_grpc,
 )
 
 
 def instrument():
     if os.environ.get("PROPAGATE") == "1":
+        from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcAioInstrumentorServer
         from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
         from opentelemetry.instrumentation.starlette import StarletteInstrumentor
 
+        GrpcAioInstrumentorClient().instrument()
+        GrpcAioInstrumentorServer().instrument()
         HTTPXClientInstrumentor().instrument()
         # Of the applications that are made from now on.
         StarletteInstrumentor().instrument()
@@ -102,7 +109,12 @@ def card(name, url, binding, version="1.0"):
 
 
 def client(url, binding, version="1.0", streaming=False):
-    config = ClientConfig(streaming=streaming, supported_protocol_bindings=[binding], httpx_client=httpx.AsyncClient())
+    config = ClientConfig(
+        streaming=streaming,
+        supported_protocol_bindings=[binding],
+        httpx_client=httpx.AsyncClient(),
+        grpc_channel_factory=grpc.aio.insecure_channel,
+    )
     return ClientFactory(config).create(card("agent", url, binding, version))
 
 
@@ -129,7 +141,7 @@ class Writer(AgentExecutor):
         await TaskUpdater(event_queue, context.task_id, context.context_id).cancel()
 
 
-def serve(port, delegate=None):
+async def serve(port, grpc_port, delegate=None):
     instrument()
     import uvicorn
     from starlette.applications import Starlette
@@ -146,7 +158,12 @@ def serve(port, delegate=None):
     routes = create_agent_card_routes(card("writer", url, "JSONRPC"))
     routes += create_jsonrpc_routes(handler, "/rpc", enable_v0_3_compat=True)
     routes += create_rest_routes(handler, path_prefix="/rest", enable_v0_3_compat=True)
-    uvicorn.run(Starlette(routes=routes), host="127.0.0.1", port=int(port), log_level="warning")
+    server = grpc.aio.server()
+    a2a_pb2_grpc.add_A2AServiceServicer_to_server(GrpcHandler(handler), server)
+    server.add_insecure_port(f"127.0.0.1:{grpc_port}")
+    await server.start()
+    config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=int(port), log_level="warning")
+    await uvicorn.Server(config).serve()
 
 
 async def call(url, binding, version="1.0"):
@@ -162,6 +179,6 @@ async def call(url, binding, version="1.0"):
 
 
 if sys.argv[1] == "serve":
-    serve(*sys.argv[3:])
+    asyncio.run(serve(*sys.argv[3:]))
 else:
     asyncio.run(call(*sys.argv[3:]))

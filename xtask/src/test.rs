@@ -45,9 +45,11 @@ const OUTSIDE: [Outside; 18] = [
     Outside::Server { name: "phoenix", pypi: &["arize-phoenix==20.26.1"] },
 ];
 
-/// The A2A SDK, what it needs for a server over HTTP, and OpenTelemetry with the instrumentation of both sides.
-const A2A: [&str; 7] = [
+/// The A2A SDK, what it needs for servers, and OpenTelemetry with the instrumentation of both sides.
+const A2A: [&str; 9] = [
     "a2a-sdk==1.3.0",
+    "grpcio==1.85.3",
+    "opentelemetry-instrumentation-grpc==0.66b1",
     "opentelemetry-instrumentation-httpx==0.66b1",
     "opentelemetry-instrumentation-starlette==0.66b1",
     "opentelemetry-sdk==1.45.1",
