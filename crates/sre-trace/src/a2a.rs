@@ -38,6 +38,9 @@ pub(crate) const MESSAGE_ID: &str = "a2a.message.id";
 pub(crate) const TASK_ID: &str = "a2a.task.id";
 pub(crate) const TASK_STATE: &str = "a2a.task.state";
 
+/// The version of a request without the header, by the specification (3.6.2).
+const OLD_VERSION: &str = "0.3";
+
 const SEND_MESSAGE: &str = "SendMessage";
 const SEND_STREAMING_MESSAGE: &str = "SendStreamingMessage";
 
@@ -92,6 +95,74 @@ impl<'a> A2aRequest<'a> {
         }
     }
 
+    /// Reads a request over HTTP+JSON, of version 1.0 or 0.3: the path may begin with a prefix, such as a tenant or, in version 0.3, `/v1`.
+    /// What is missing stays so. Returns `None` if no operation has the method and path.
+    ///
+    /// ```
+    /// use serde_json::Value;
+    /// use sre_trace::A2aRequest;
+    /// let request = A2aRequest::from_http("POST", "/v1/tasks/t-1:cancel", &Value::Null).unwrap();
+    /// assert_eq!((request.method, request.task_id), ("CancelTask", Some("t-1")));
+    /// ```
+    pub fn from_http(method: &str, path: &'a str, body: &'a Value) -> Option<Self> {
+        let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        let (start, last) = path.rsplit_once('/').unwrap_or(("", path));
+        let above = start.rsplit('/').next().unwrap_or_default();
+        let is_message = matches!(last, "message:send" | "message:stream");
+        // The id of a task is in the path: `/tasks/{id}` and what is below it.
+        let task_id = path.rfind("/tasks/").map(|found| &path[found + "/tasks/".len()..]);
+        let task_id = task_id.and_then(|rest| rest.split(['/', ':']).next()).filter(|id| !id.is_empty());
+        let operation = match (method, above, last) {
+            ("POST", _, "message:send") => SEND_MESSAGE,
+            ("POST", _, "message:stream") => SEND_STREAMING_MESSAGE,
+            ("GET", _, "tasks") => "ListTasks",
+            ("GET", "tasks", task) if !task.contains(':') => "GetTask",
+            ("POST", "tasks", task) if task.ends_with(":cancel") => "CancelTask",
+            (_, "tasks", task) if task.ends_with(":subscribe") => "SubscribeToTask",
+            ("POST", _, "pushNotificationConfigs") => "CreateTaskPushNotificationConfig",
+            ("GET", _, "pushNotificationConfigs") => "ListTaskPushNotificationConfigs",
+            ("GET", "pushNotificationConfigs", _) => "GetTaskPushNotificationConfig",
+            ("DELETE", "pushNotificationConfigs", _) => "DeleteTaskPushNotificationConfig",
+            ("GET", _, "extendedAgentCard" | "card") => "GetExtendedAgentCard",
+            _ => return None,
+        };
+        let message = &body["message"];
+        let of_message = |key| message[key].as_str().filter(|id| is_message && !id.is_empty());
+        Some(Self {
+            method: operation,
+            message_id: of_message("messageId"),
+            task_id: task_id.or_else(|| of_message("taskId")),
+            context_id: of_message("contextId"),
+            tenant: body["tenant"].as_str().filter(|tenant| !tenant.is_empty()),
+            ..Self::default()
+        })
+    }
+
+    /// Reads a push notification, which an agent sends when a task has changed.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use sre_trace::{A2aRequest, ProtocolTracer};
+    /// let body = json!({"statusUpdate": {"taskId": "t-1", "status": {"state": "TASK_STATE_COMPLETED"}}});
+    /// let tracer = ProtocolTracer::new("planner");
+    /// let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+    /// let mut notified = tracer.receive_a2a("writer", headers, A2aRequest::from_push_notification(&body));
+    /// notified.set_response(&body, None);
+    /// notified.end();
+    /// assert_eq!(tracer.protocol_spans()[0].a2a_task_id(), Some("t-1"));
+    /// ```
+    pub fn from_push_notification(body: &'a Value) -> Self {
+        let TaskUpdate { task_id, context_id, .. } = TaskUpdate::read(body);
+        Self { method: "PushNotification", task_id, context_id, ..Self::default() }
+    }
+
+    /// Sets the version of the protocol to the value of the header `A2A-Version` of a request. Without one, it is 0.3.
+    #[must_use]
+    pub fn with_version(self, header: Option<&'a str>) -> Self {
+        let version = header.map(str::trim).filter(|version| !version.is_empty());
+        Self { protocol_version: Some(version.unwrap_or(OLD_VERSION)), ..self }
+    }
+
     pub(crate) fn describe(&self, record: &mut SpanRecord) {
         let method = current_name(self.method);
         record.protocol = ProtocolType::A2a;
@@ -117,20 +188,40 @@ pub(crate) fn set_agent(record: &mut SpanRecord, agent: &str) {
     record.set(AGENT_NAME, Some(agent));
 }
 
-/// Reads a response: a task, a message, an event of a stream, or either in a JSON-RPC response.
-pub(crate) fn read_response(record: &mut SpanRecord, response: &Value) {
-    let Some(result) = record.read_json_rpc(response) else { return };
-    let named = ["task", "message", "statusUpdate", "artifactUpdate"].into_iter().find(|key| result[key].is_object());
-    let result = named.map_or(result, |key| &result[key]);
-    // A task has a state; a message and the updates of a task name it.
-    let state = result["status"]["state"].as_str();
-    let of_task = result["id"].as_str().filter(|_| result["status"].is_object());
-    record.set(TASK_ID, result["taskId"].as_str().or(of_task));
-    record.set(CONVERSATION_ID, result["contextId"].as_str());
-    record.a2a_artifact_count += result["artifacts"].as_array().map_or(0, Vec::len);
-    record.a2a_artifact_count += usize::from(result["artifact"].is_object());
-    if let Some(state) = state {
-        set_state(record, state);
+/// What a response, or an event of a stream, tells of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TaskUpdate<'a> {
+    pub(crate) task_id: Option<&'a str>,
+    pub(crate) context_id: Option<&'a str>,
+    pub(crate) state: Option<&'a str>,
+    /// All artifacts that the task has by now, in a response with a task.
+    pub(crate) artifacts: usize,
+    /// Artifacts that begin with this event.
+    pub(crate) new_artifacts: usize,
+}
+
+impl<'a> TaskUpdate<'a> {
+    /// Reads a task, a message or an event of a stream.
+    pub(crate) fn read(result: &'a Value) -> Self {
+        let named =
+            ["task", "message", "statusUpdate", "artifactUpdate"].into_iter().find(|key| result[key].is_object());
+        let result = named.map_or(result, |key| &result[key]);
+        // A task has a state; a message and the updates of a task name it.
+        let of_task = result["id"].as_str().filter(|_| result["status"].is_object());
+        let is_new = result["artifact"].is_object() && result["append"] != true;
+        Self {
+            task_id: result["taskId"].as_str().or(of_task),
+            context_id: result["contextId"].as_str(),
+            state: result["status"]["state"].as_str(),
+            artifacts: result["artifacts"].as_array().map_or(0, Vec::len),
+            new_artifacts: usize::from(is_new),
+        }
+    }
+
+    pub(crate) fn describe(self, record: &mut SpanRecord) {
+        record.set(TASK_ID, self.task_id.filter(|id| !id.is_empty()));
+        record.set(CONVERSATION_ID, self.context_id.filter(|id| !id.is_empty()));
+        record.a2a_artifact_count = (record.a2a_artifact_count + self.new_artifacts).max(self.artifacts);
     }
 }
 

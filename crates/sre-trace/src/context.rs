@@ -43,6 +43,8 @@ pub enum HeaderError {
 pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
 pub(crate) const BAGGAGE: &str = "baggage";
+/// The headers of a trace context.
+pub(crate) const NAMES: [&str; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
 impl TraceContext {
     /// Creates the context of the first span of a new trace, which is sampled.

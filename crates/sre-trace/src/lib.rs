@@ -23,11 +23,22 @@
 //! println!("{}", trees[0]);
 //! ```
 //!
+//! With the features `a2a-client` and `a2a-server`, clients and servers of the official A2A crates make these spans for every method and
+//! binding (`TracedTransport`, `TracedHandler`).
+//!
 //! With the features `opentelemetry` and `tracing`, the spans are those of these crates, too ([`SpanLibrary`]). With `opentelemetry`,
 //! `Propagator` reads and writes its headers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod a2a;
+#[cfg(feature = "a2a-client")]
+mod a2a_client;
+#[cfg(any(feature = "a2a-client", feature = "a2a-server"))]
+mod a2a_requests;
+#[cfg(any(feature = "a2a-client", feature = "a2a-server"))]
+mod a2a_responses;
+#[cfg(feature = "a2a-server")]
+mod a2a_server;
 mod agent_events;
 mod baggage;
 #[cfg_attr(not(feature = "opentelemetry"), allow(dead_code, reason = "each library is a feature"))]
@@ -52,6 +63,10 @@ mod tracing_bridge;
 mod tree;
 
 pub use a2a::A2aRequest;
+#[cfg(feature = "a2a-client")]
+pub use a2a_client::{TracedTransport, TracedTransportFactory};
+#[cfg(feature = "a2a-server")]
+pub use a2a_server::TracedHandler;
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
 pub use mcp::{McpRequest, McpTransport};

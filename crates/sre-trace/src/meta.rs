@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-use crate::context::{BAGGAGE, HeaderError, TRACEPARENT, TRACESTATE, TraceContext};
+use crate::context::{HeaderError, NAMES, TraceContext};
 
 /// Returns the trace headers in a map: `params._meta` of an MCP request
 /// ([SEP-414](https://modelcontextprotocol.io/community/seps/414-request-meta)), or the metadata of an A2A message.
@@ -15,7 +15,7 @@ use crate::context::{BAGGAGE, HeaderError, TRACEPARENT, TRACESTATE, TraceContext
 /// assert_eq!(TraceContext::from_headers(meta_headers(received)).unwrap().span_id, caller.span_id);
 /// ```
 pub fn meta_headers(meta: &Map<String, Value>) -> impl Iterator<Item = (&'static str, &str)> {
-    [TRACEPARENT, TRACESTATE, BAGGAGE].into_iter().filter_map(|name| Some((name, meta.get(name)?.as_str()?)))
+    NAMES.into_iter().filter_map(|name| Some((name, meta.get(name)?.as_str()?)))
 }
 
 impl TraceContext {
@@ -30,7 +30,7 @@ impl TraceContext {
 
     /// Writes this span's context into the metadata of a message that it sends. What another span has written is replaced.
     pub fn write_meta(&self, meta: &mut Map<String, Value>) {
-        [TRACEPARENT, TRACESTATE, BAGGAGE].into_iter().for_each(|name| _ = meta.remove(name));
+        NAMES.into_iter().for_each(|name| _ = meta.remove(name));
         meta.extend(self.to_headers().into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))));
     }
 }

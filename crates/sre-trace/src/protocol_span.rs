@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sre_core::{SpanId, TraceId, Usd};
 
-use crate::a2a;
+use crate::a2a::{self, TaskUpdate};
 use crate::agent_events;
 use crate::bridge::LibrarySpan;
 use crate::context::TraceContext;
@@ -42,6 +42,8 @@ pub struct ProtocolSpan {
     pub(crate) is_remote: bool,
     pub(crate) task: Option<Arc<str>>,
     pub(crate) has_outcome: bool,
+    /// Whether the tracer knows it as an open request.
+    pub(crate) is_open_request: bool,
 }
 
 impl ProtocolSpan {
@@ -97,11 +99,8 @@ impl ProtocolSpan {
         self.has_outcome = true;
         match self.record.protocol {
             ProtocolType::A2a => {
-                let before = self.record.attribute(a2a::TASK_STATE).map(str::to_owned);
-                a2a::read_response(&mut self.record, response);
-                let state = self.record.attribute(a2a::TASK_STATE).map(str::to_owned);
-                if let Some(state) = state.filter(|state| Some(state) != before.as_ref()) {
-                    self.add_state(state);
+                if let Some(result) = self.record.read_json_rpc(response) {
+                    self.set_task(TaskUpdate::read(result));
                 }
             }
             ProtocolType::Mcp => mcp::read_response(&mut self.record, response),
@@ -143,7 +142,18 @@ impl ProtocolSpan {
         self.has_outcome = true;
     }
 
-    fn fail(&mut self, kind: &str, error: &str) {
+    /// Records what a response or an event of a stream tells of a task: a state that is another than before is an event.
+    pub(crate) fn set_task(&mut self, update: TaskUpdate<'_>) {
+        update.describe(&mut self.record);
+        let Some(state) = update.state else { return };
+        let before = self.record.attribute(a2a::TASK_STATE).map(str::to_owned);
+        let state = a2a::set_state(&mut self.record, state);
+        if Some(&state) != before.as_ref() {
+            self.add_state(state);
+        }
+    }
+
+    pub(crate) fn fail(&mut self, kind: &str, error: &str) {
         self.has_outcome = true;
         self.record.fail(kind, error);
     }
@@ -167,6 +177,9 @@ impl Drop for ProtocolSpan {
             self.fail("cancelled", if std::thread::panicking() { "panicked" } else { "cancelled" });
         }
         let shared = self.tracer.shared.clone();
+        if self.is_open_request {
+            self.tracer.close_request(self.context.span_id);
+        }
         self.record.span.end = shared.clock.now().max(self.record.span.start);
         if let (Some(bridge), Some((span, started))) = (&shared.bridge, &self.library_span) {
             bridge.end(span, started, &self.record);

@@ -141,12 +141,23 @@ impl SpanRecord {
     pub(crate) fn read_json_rpc<'a>(&mut self, response: &'a Value) -> Option<&'a Value> {
         let (error, result) = (&response["error"], &response["result"]);
         if let Some(message) = error["message"].as_str() {
-            let code = error["code"].as_i64().map_or_else(|| OTHER_ERROR.to_owned(), |code| code.to_string());
-            self.set(RPC_STATUS, Some(&*code));
-            self.fail(code, message);
+            match error["code"].as_i64() {
+                Some(code) => self.set_rpc_error(code, message),
+                None => {
+                    self.set(RPC_STATUS, Some(OTHER_ERROR));
+                    self.fail(OTHER_ERROR, message);
+                }
+            }
             return None;
         }
         Some(if result.is_object() { result } else { response })
+    }
+
+    /// Sets the code and the message of a JSON-RPC error.
+    pub(crate) fn set_rpc_error(&mut self, code: i64, message: &str) {
+        let code = code.to_string();
+        self.set(RPC_STATUS, Some(&*code));
+        self.fail(code, message);
     }
 
     /// Sets the attributes of the server's address.

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     events: Option<Arc<dyn EventSink>>,
     pub(crate) bridge: Option<Arc<dyn SpanBridge>>,
     finished: Mutex<SpanBuffer>,
+    /// Where calls begin for the requests that are being handled, by their spans.
+    requests: Mutex<HashMap<SpanId, Position>>,
 }
 
 /// Where calls begin.
@@ -125,6 +128,7 @@ impl ProtocolTracer {
             events: options.events,
             bridge: options.library.map(SpanLibrary::into_bridge),
             finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
+            requests: Mutex::default(),
         };
         Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
     }
@@ -289,8 +293,18 @@ impl ProtocolTracer {
         let task = if starts_task { Some(task_key(&context)) } else { position.task.clone() };
         record.span.task = task.as_deref().map(str::to_owned);
         let is_remote = matches!(position.place, Place::Remote);
-        let (tracer, has_outcome) = (self.clone(), false);
-        let span = ProtocolSpan { tracer, record, context, library_span, arguments_hash, is_remote, task, has_outcome };
+        let (tracer, has_outcome, is_open_request) = (self.clone(), false, false);
+        let span = ProtocolSpan {
+            tracer,
+            record,
+            context,
+            library_span,
+            arguments_hash,
+            is_remote,
+            task,
+            has_outcome,
+            is_open_request,
+        };
         if let Some(started) = agent_events::started(span.record()) {
             self.emit(started);
         }
@@ -300,6 +314,27 @@ impl ProtocolTracer {
     /// Returns the tracer whose calls begin below a span.
     pub(crate) fn below(&self, context: &TraceContext, span: Option<LibrarySpan>, task: Option<Arc<str>>) -> Self {
         let position = Position { context: context.clone(), place: Place::Local(span), task };
+        Self { shared: self.shared.clone(), position }
+    }
+
+    /// Lets [`at_request`](Self::at_request) find the place below a span, until it ends.
+    #[cfg(feature = "a2a-server")]
+    pub(crate) fn open_request(span: &mut ProtocolSpan) {
+        span.is_open_request = true;
+        let position = span.tracer().position;
+        lock(&span.tracer.shared.requests).insert(span.context.span_id, position);
+    }
+
+    pub(crate) fn close_request(&self, span: SpanId) {
+        lock(&self.shared.requests).remove(&span);
+    }
+
+    /// Returns the tracer whose calls begin below a request that is being handled, or else below a span of another process.
+    #[cfg(feature = "a2a-server")]
+    pub(crate) fn at_request(&self, context: TraceContext) -> Self {
+        let open = lock(&self.shared.requests).get(&context.span_id).cloned();
+        let open = open.filter(|position| position.context.trace_id == context.trace_id);
+        let position = open.unwrap_or(Position { context, place: Place::Remote, task: None });
         Self { shared: self.shared.clone(), position }
     }
 

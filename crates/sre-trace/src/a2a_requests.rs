@@ -1,0 +1,102 @@
+//! The requests of the official A2A types.
+
+use std::collections::HashMap;
+
+use a2a_types::{
+    CancelTaskRequest, DeleteTaskPushNotificationConfigRequest, GetExtendedAgentCardRequest,
+    GetTaskPushNotificationConfigRequest, GetTaskRequest, ListTaskPushNotificationConfigsRequest, ListTasksRequest,
+    SendMessageRequest, SubscribeToTaskRequest, TaskPushNotificationConfig, methods,
+};
+
+use crate::a2a::A2aRequest;
+use crate::context::{NAMES, TraceContext};
+
+/// The parameters of a call: headers of HTTP, or metadata of gRPC.
+pub(crate) type ServiceParams = HashMap<String, Vec<String>>;
+
+/// Returns each value of the parameters with its name.
+pub(crate) fn headers(params: &ServiceParams) -> impl Iterator<Item = (&str, &str)> {
+    params.iter().flat_map(|(name, values)| values.iter().map(move |value| (&**name, &**value)))
+}
+
+/// Returns the version of the protocol.
+pub(crate) fn version(params: &ServiceParams) -> Option<&str> {
+    headers(params).find(|(name, _)| name.eq_ignore_ascii_case(a2a_types::SVC_PARAM_VERSION)).map(|(_, value)| value)
+}
+
+/// Replaces the trace context in the parameters.
+pub(crate) fn replace_context(params: &mut ServiceParams, context: &TraceContext) {
+    params.retain(|name, _| !NAMES.iter().any(|header| name.eq_ignore_ascii_case(header)));
+    params.extend(context.to_headers().into_iter().map(|(name, value)| (name.to_owned(), vec![value])));
+}
+
+impl<'a> From<&'a SendMessageRequest> for A2aRequest<'a> {
+    fn from(request: &'a SendMessageRequest) -> Self {
+        let message = &request.message;
+        Self {
+            message_id: Some(&message.message_id).filter(|id| !id.is_empty()).map(String::as_str),
+            context_id: message.context_id.as_deref(),
+            ..of_task(methods::SEND_MESSAGE, message.task_id.as_deref(), request.tenant.as_deref())
+        }
+    }
+}
+
+impl<'a> From<&'a GetTaskRequest> for A2aRequest<'a> {
+    fn from(request: &'a GetTaskRequest) -> Self {
+        of_task(methods::GET_TASK, Some(&request.id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a ListTasksRequest> for A2aRequest<'a> {
+    fn from(request: &'a ListTasksRequest) -> Self {
+        let context_id = request.context_id.as_deref();
+        Self { context_id, ..of_task(methods::LIST_TASKS, None, request.tenant.as_deref()) }
+    }
+}
+
+impl<'a> From<&'a CancelTaskRequest> for A2aRequest<'a> {
+    fn from(request: &'a CancelTaskRequest) -> Self {
+        of_task(methods::CANCEL_TASK, Some(&request.id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a SubscribeToTaskRequest> for A2aRequest<'a> {
+    fn from(request: &'a SubscribeToTaskRequest) -> Self {
+        of_task(methods::SUBSCRIBE_TO_TASK, Some(&request.id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a TaskPushNotificationConfig> for A2aRequest<'a> {
+    fn from(request: &'a TaskPushNotificationConfig) -> Self {
+        of_task(methods::CREATE_PUSH_CONFIG, Some(&request.task_id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a GetTaskPushNotificationConfigRequest> for A2aRequest<'a> {
+    fn from(request: &'a GetTaskPushNotificationConfigRequest) -> Self {
+        of_task(methods::GET_PUSH_CONFIG, Some(&request.task_id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a ListTaskPushNotificationConfigsRequest> for A2aRequest<'a> {
+    fn from(request: &'a ListTaskPushNotificationConfigsRequest) -> Self {
+        of_task(methods::LIST_PUSH_CONFIGS, Some(&request.task_id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a DeleteTaskPushNotificationConfigRequest> for A2aRequest<'a> {
+    fn from(request: &'a DeleteTaskPushNotificationConfigRequest) -> Self {
+        of_task(methods::DELETE_PUSH_CONFIG, Some(&request.task_id), request.tenant.as_deref())
+    }
+}
+
+impl<'a> From<&'a GetExtendedAgentCardRequest> for A2aRequest<'a> {
+    fn from(request: &'a GetExtendedAgentCardRequest) -> Self {
+        of_task(methods::GET_EXTENDED_AGENT_CARD, None, request.tenant.as_deref())
+    }
+}
+
+fn of_task<'a>(method: &'a str, task_id: Option<&'a str>, tenant: Option<&'a str>) -> A2aRequest<'a> {
+    let (task_id, tenant) = (task_id.filter(|id| !id.is_empty()), tenant.filter(|tenant| !tenant.is_empty()));
+    A2aRequest { method, task_id, tenant, ..A2aRequest::default() }
+}
