@@ -23,8 +23,8 @@ use futures_util::stream::{self, BoxStream};
 use serde_json::{Value, json};
 use sre_testkit::servers::{Server, free_port, programs};
 use sre_trace::{
-    A2aRequest, BrokenHop, ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedHandler,
-    TracedTransport,
+    A2aRequest, BrokenHop, ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedA2aHandler,
+    TracedA2aTransport,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -99,7 +99,7 @@ impl AgentExecutor for Writer {
 async fn serve(tracer: &ProtocolTracer) -> [String; 2] {
     let streaming = AgentCapabilities { streaming: Some(true), ..AgentCapabilities::default() };
     let handler = DefaultRequestHandler::new(Writer(tracer.clone()), InMemoryTaskStore::new());
-    let handler = Arc::new(TracedHandler::new(handler.with_capabilities(streaming), tracer));
+    let handler = Arc::new(TracedA2aHandler::new(handler.with_capabilities(streaming), tracer));
     let app = Router::new()
         .route("/hook", axum::routing::post(take_notification))
         .route("/old", axum::routing::post(answer_in_0_3))
@@ -193,7 +193,7 @@ async fn check_our_client(binding: &str) {
         "HTTP+JSON" => Box::new(RestTransport::new(http, format!("{}/rest", agent.url))),
         _ => Box::new(GrpcTransport::connect(&*agent.grpc_url).await.unwrap()),
     };
-    call(A2AClient::new(TracedTransport::new(transport, &task.tracer(), "writer"))).await;
+    call(A2AClient::new(TracedA2aTransport::new(transport, &task.tracer(), "writer"))).await;
     task.end();
     let trees = trees(&[&planner], || agent.spans(), 100).await;
     let [tree] = &*trees else { panic!("{}", trees.len()) };
@@ -298,7 +298,7 @@ async fn delegate(propagates: bool) -> Option<(Vec<TraceTree>, ProtocolTracer)> 
     let url = format!("{}/rpc", serve(&writer).await[0]);
     let agent = PythonAgent::start(&programs, propagates, Some(&url)).await;
     let transport = JsonRpcTransport::new(reqwest::Client::new(), format!("{}/rpc", agent.url));
-    let client = A2AClient::new(TracedTransport::new(transport, &planner, "editor"));
+    let client = A2AClient::new(TracedA2aTransport::new(transport, &planner, "editor"));
     client.send_message(&message("write")).await.unwrap();
     let spans_of_sdk = if propagates { 20 } else { 0 };
     Some((trees(&[&planner, &writer], || agent.spans(), spans_of_sdk).await, planner))
@@ -331,7 +331,7 @@ async fn a_push_notification_of_the_sdk_continues_the_trace_of_the_message() {
     let planner = ProtocolTracer::new("planner");
     let hook = format!("{}/hook", serve(&planner).await[0]);
     let transport = RestTransport::new(reqwest::Client::new(), format!("{}/rest", agent.url));
-    let client = A2AClient::new(TracedTransport::new(transport, &planner, "writer"));
+    let client = A2AClient::new(TracedA2aTransport::new(transport, &planner, "writer"));
     let mut request = message("write");
     request.configuration = Some(serde_json::from_value(json!({"taskPushNotificationConfig": {"url": hook}})).unwrap());
     client.send_message(&request).await.unwrap();

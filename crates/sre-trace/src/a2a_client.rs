@@ -27,15 +27,15 @@ use crate::tracer::ProtocolTracer;
 /// ```
 /// use a2a_client::A2AClient;
 /// use a2a_client::jsonrpc::JsonRpcTransport;
-/// use sre_trace::{ProtocolTracer, TracedTransport};
+/// use sre_trace::{ProtocolTracer, TracedA2aTransport};
 ///
-/// fn client(http: reqwest::Client, tracer: &ProtocolTracer) -> A2AClient<TracedTransport<JsonRpcTransport>> {
+/// fn client(http: reqwest::Client, tracer: &ProtocolTracer) -> A2AClient<TracedA2aTransport<JsonRpcTransport>> {
 ///     let url = "https://writer.example/a2a";
 ///     let transport = JsonRpcTransport::new(http, url.to_owned());
-///     A2AClient::new(TracedTransport::new(transport, tracer, "writer").with_url(url))
+///     A2AClient::new(TracedA2aTransport::new(transport, tracer, "writer").with_url(url))
 /// }
 /// ```
-pub struct TracedTransport<T> {
+pub struct TracedA2aTransport<T> {
     transport: Arc<T>,
     tracer: ProtocolTracer,
     agent: String,
@@ -43,7 +43,7 @@ pub struct TracedTransport<T> {
     writes_metadata: bool,
 }
 
-impl<T> TracedTransport<T> {
+impl<T> TracedA2aTransport<T> {
     /// Creates a transport whose calls of an agent begin where `tracer` is.
     pub fn new(transport: T, tracer: &ProtocolTracer, target_agent: impl Into<String>) -> Self {
         let (transport, tracer, agent) = (Arc::new(transport), tracer.clone(), target_agent.into());
@@ -90,7 +90,7 @@ impl<T> TracedTransport<T> {
     }
 }
 
-impl<T> Clone for TracedTransport<T> {
+impl<T> Clone for TracedA2aTransport<T> {
     fn clone(&self) -> Self {
         let Self { transport, tracer, agent, url, writes_metadata } = self;
         let (transport, tracer) = (transport.clone(), tracer.clone());
@@ -98,9 +98,9 @@ impl<T> Clone for TracedTransport<T> {
     }
 }
 
-impl<T> fmt::Debug for TracedTransport<T> {
+impl<T> fmt::Debug for TracedA2aTransport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TracedTransport")
+        f.debug_struct("TracedA2aTransport")
             .field("tracer", &self.tracer)
             .field("agent", &self.agent)
             .finish_non_exhaustive()
@@ -108,7 +108,7 @@ impl<T> fmt::Debug for TracedTransport<T> {
 }
 
 #[async_trait]
-impl<T: Transport> Transport for TracedTransport<T> {
+impl<T: Transport> Transport for TracedA2aTransport<T> {
     async fn send_message(
         &self,
         params: &ServiceParams,
@@ -217,20 +217,20 @@ impl<T: Transport> Transport for TracedTransport<T> {
 ///
 /// use a2a_client::A2AClientFactory;
 /// use a2a_client::jsonrpc::JsonRpcTransportFactory;
-/// use sre_trace::{ProtocolTracer, TracedTransportFactory};
+/// use sre_trace::{ProtocolTracer, TracedA2aTransportFactory};
 ///
 /// fn clients(http: reqwest::Client, tracer: &ProtocolTracer) -> A2AClientFactory {
-///     let factory = TracedTransportFactory::new(JsonRpcTransportFactory::new(Some(http)), tracer);
+///     let factory = TracedA2aTransportFactory::new(JsonRpcTransportFactory::new(Some(http)), tracer);
 ///     A2AClientFactory::builder().no_defaults().register(Arc::new(factory)).build()
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct TracedTransportFactory<F> {
+pub struct TracedA2aTransportFactory<F> {
     factory: F,
     tracer: ProtocolTracer,
 }
 
-impl<F> TracedTransportFactory<F> {
+impl<F> TracedA2aTransportFactory<F> {
     /// Creates a factory. The calls begin where `tracer` is.
     pub fn new(factory: F, tracer: &ProtocolTracer) -> Self {
         Self { factory, tracer: tracer.clone() }
@@ -238,13 +238,13 @@ impl<F> TracedTransportFactory<F> {
 }
 
 #[async_trait]
-impl<F: TransportFactory> TransportFactory for TracedTransportFactory<F> {
+impl<F: TransportFactory> TransportFactory for TracedA2aTransportFactory<F> {
     fn protocol(&self) -> &str {
         self.factory.protocol()
     }
 
     async fn create(&self, card: &AgentCard, interface: &AgentInterface) -> Result<Box<dyn Transport>, A2AError> {
         let transport = self.factory.create(card, interface).await?;
-        Ok(Box::new(TracedTransport::new(transport, &self.tracer, &*card.name).with_url(&*interface.url)))
+        Ok(Box::new(TracedA2aTransport::new(transport, &self.tracer, &*card.name).with_url(&*interface.url)))
     }
 }

@@ -28,19 +28,19 @@ use crate::tracer::ProtocolTracer;
 /// use std::sync::Arc;
 ///
 /// use a2a_server::{AgentExecutor, DefaultRequestHandler, InMemoryTaskStore};
-/// use sre_trace::{ProtocolTracer, TracedHandler};
+/// use sre_trace::{ProtocolTracer, TracedA2aHandler};
 ///
 /// fn router(executor: impl AgentExecutor, tracer: &ProtocolTracer) -> axum::Router {
 ///     let handler = DefaultRequestHandler::new(executor, InMemoryTaskStore::new());
-///     a2a_server::jsonrpc::jsonrpc_router(Arc::new(TracedHandler::new(handler, tracer)))
+///     a2a_server::jsonrpc::jsonrpc_router(Arc::new(TracedA2aHandler::new(handler, tracer)))
 /// }
 /// ```
-pub struct TracedHandler<H> {
+pub struct TracedA2aHandler<H> {
     handler: H,
     tracer: ProtocolTracer,
 }
 
-impl<H> TracedHandler<H> {
+impl<H> TracedA2aHandler<H> {
     /// Creates a handler.
     pub fn new(handler: H, tracer: &ProtocolTracer) -> Self {
         Self { handler, tracer: tracer.clone() }
@@ -75,7 +75,7 @@ fn entries(metadata: &HashMap<String, Value>) -> impl Iterator<Item = (&str, &st
 }
 
 impl ProtocolTracer {
-    /// Returns the tracer whose calls begin below a request that a [`TracedHandler`] of this tracer handles. `params` are those that an
+    /// Returns the tracer whose calls begin below a request that a [`TracedA2aHandler`] of this tracer handles. `params` are those that an
     /// executor gets (`ExecutorContext::service_params`).
     pub fn for_a2a_request(&self, params: &HashMap<String, Vec<String>>) -> Self {
         match TraceContext::from_headers(headers(params)) {
@@ -85,14 +85,14 @@ impl ProtocolTracer {
     }
 }
 
-impl<H> fmt::Debug for TracedHandler<H> {
+impl<H> fmt::Debug for TracedA2aHandler<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TracedHandler").field("tracer", &self.tracer).finish_non_exhaustive()
+        f.debug_struct("TracedA2aHandler").field("tracer", &self.tracer).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl<H: RequestHandler> RequestHandler for TracedHandler<H> {
+impl<H: RequestHandler> RequestHandler for TracedA2aHandler<H> {
     async fn send_message(
         &self,
         params: &ServiceParams,

@@ -24,7 +24,7 @@
 //! ```
 //!
 //! With the features `a2a-client` and `a2a-server`, clients and servers of the official A2A crates make these spans for every method and
-//! binding (`TracedTransport`, `TracedHandler`).
+//! binding (`TracedA2aTransport`, `TracedA2aHandler`).
 //!
 //! With the features `opentelemetry` and `tracing`, the spans are those of these crates, too ([`SpanLibrary`]). With `opentelemetry`,
 //! `Propagator` reads and writes its headers.
@@ -64,9 +64,9 @@ mod tree;
 
 pub use a2a::A2aRequest;
 #[cfg(feature = "a2a-client")]
-pub use a2a_client::{TracedTransport, TracedTransportFactory};
+pub use a2a_client::{TracedA2aTransport, TracedA2aTransportFactory};
 #[cfg(feature = "a2a-server")]
-pub use a2a_server::TracedHandler;
+pub use a2a_server::TracedA2aHandler;
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
 pub use mcp::{McpRequest, McpTransport};

@@ -19,8 +19,8 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use serde_json::{Value, json};
 use sre_trace::{
-    A2aRequest, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree, TracedHandler,
-    TracedTransport, TracedTransportFactory,
+    A2aRequest, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree, TracedA2aHandler,
+    TracedA2aTransport, TracedA2aTransportFactory,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -88,7 +88,7 @@ impl Agents {
                 ..Default::default()
             })
             .with_extended_agent_card(card);
-        let handler = Arc::new(TracedHandler::new(handler, &writer));
+        let handler = Arc::new(TracedA2aHandler::new(handler, &writer));
         let app = axum::Router::new()
             .nest("/rpc", a2a_server::jsonrpc::jsonrpc_router(handler.clone()))
             .nest("/rest", a2a_server::rest::rest_router(handler.clone()));
@@ -100,15 +100,16 @@ impl Agents {
         Self { planner, writer, http: reqwest::Client::new(), url, grpc_url }
     }
 
-    fn json_rpc(&self) -> TracedTransport<JsonRpcTransport> {
+    fn json_rpc(&self) -> TracedA2aTransport<JsonRpcTransport> {
         let url = format!("{}/rpc", self.url);
-        TracedTransport::new(JsonRpcTransport::new(self.http.clone(), url.clone()), &self.planner, "writer")
+        TracedA2aTransport::new(JsonRpcTransport::new(self.http.clone(), url.clone()), &self.planner, "writer")
             .with_url(url)
     }
 
-    fn rest(&self) -> TracedTransport<RestTransport> {
+    fn rest(&self) -> TracedA2aTransport<RestTransport> {
         let url = format!("{}/rest", self.url);
-        TracedTransport::new(RestTransport::new(self.http.clone(), url.clone()), &self.planner, "writer").with_url(url)
+        TracedA2aTransport::new(RestTransport::new(self.http.clone(), url.clone()), &self.planner, "writer")
+            .with_url(url)
     }
 
     /// Returns the spans of the client and those of the server, by start.
@@ -225,7 +226,7 @@ async fn every_method_over_http_and_json_is_a_client_and_a_server_span() {
 async fn every_method_over_grpc_is_a_client_and_a_server_span() {
     let agents = Agents::start().await;
     let transport = GrpcTransport::connect(&*agents.grpc_url).await.unwrap();
-    let transport = TracedTransport::new(transport, &agents.planner, "writer").with_url(&*agents.grpc_url);
+    let transport = TracedA2aTransport::new(transport, &agents.planner, "writer").with_url(&*agents.grpc_url);
     let task = call_all(&A2AClient::new(transport)).await;
     check_all(agents.spans(), &task);
 }
@@ -234,7 +235,7 @@ async fn every_method_over_grpc_is_a_client_and_a_server_span() {
 async fn a_client_of_an_agent_card_names_the_agent() {
     let agents = Agents::start().await;
     let factory = JsonRpcTransportFactory::new(Some(agents.http.clone()));
-    let factory = Arc::new(TracedTransportFactory::new(factory, &agents.planner));
+    let factory = Arc::new(TracedA2aTransportFactory::new(factory, &agents.planner));
     let clients = A2AClientFactory::builder().no_defaults().register(factory).build();
     let interface =
         json!({"url": format!("{}/rpc", agents.url), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"});
