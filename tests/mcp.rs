@@ -1,6 +1,7 @@
 //! One trace through peers of the Model Context Protocol: the official SDK for Python, which traces by itself, and the reference server
 //! of the older versions.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use rmcp::model::{
     ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RequestContext, RunningService};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpClientTransport, StreamableHttpService, TokioChildProcess, Transport};
 use rmcp::{ErrorData, RoleClient, RoleServer, ServerHandler, ServiceExt};
@@ -118,13 +120,18 @@ impl ServerHandler for Orders {
     }
 }
 
-/// Serves by streamable HTTP. Returns the URL.
-async fn serve_http(handler: TracedHandler<Orders>) -> String {
+/// Returns a server by streamable HTTP.
+fn service(handler: TracedHandler<Orders>) -> Router {
     let sessions = Arc::new(LocalSessionManager::default());
     let service = StreamableHttpService::new(move || Ok(handler.clone()), sessions, Default::default());
+    Router::new().nest_service("/mcp", service)
+}
+
+/// Serves on a free port. Returns the URL.
+async fn serve(service: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, Router::new().nest_service("/mcp", service)).await });
+    tokio::spawn(async move { axum::serve(listener, service).await });
     url
 }
 
@@ -253,7 +260,7 @@ async fn our_server_continues_the_trace_of_a_client_for_python_over_http() {
             return;
         };
         let tracer = ProtocolTracer::new("orders");
-        let url = serve_http(TracedHandler::new(Orders, &tracer)).await;
+        let url = serve(service(TracedHandler::new(Orders, &tracer))).await;
         let answers = python.call(&[mode, &url]).await;
         let records = tracer.protocol_spans();
         let served = named(&records, "tools/call lookup");
@@ -359,12 +366,34 @@ async fn a_server_that_does_not_trace_is_called_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_writes_only_headers_is_followed() {
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for has_layer in [false, true] {
+        let tracer = ProtocolTracer::new("orders");
+        let service = service(TracedHandler::new(Orders, &tracer));
+        let layer = TracedServerLayer::new(&tracer);
+        let url = if has_layer { serve(service.layer(layer)).await } else { serve(service).await };
+        let headers = HashMap::from([(http::header::HeaderName::from_static("traceparent"), CALLER.parse().unwrap())]);
+        let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers);
+        let client = ().serve(StreamableHttpClientTransport::from_config(config)).await.unwrap();
+        client.call_tool(CallToolRequestParams::new("lookup")).await.unwrap();
+        client.cancel().await.unwrap();
+        let records = tracer.protocol_spans();
+        let served = named(&records, "tools/call lookup").span;
+        assert_eq!(served.trace_id.to_string(), CALLER[3..35]);
+        let parent = records.iter().find(|record| Some(record.span.span_id) == served.parent_span_id);
+        assert_eq!(parent.map(|record| &*record.span.name), has_layer.then_some("POST"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hops_of_every_version_and_transport_make_one_tree() {
     // Our agent → Python, by stdio without `initialize` → our server, by HTTP, in either mode.
     for mode in MODES {
         let Some(python) = Python::new("hops_of_every_version_and_transport_make_one_tree") else { return };
         let orders = ProtocolTracer::new("orders");
-        let url = serve_http(TracedHandler::new(Orders, &orders)).await;
+        let url = serve(service(TracedHandler::new(Orders, &orders))).await;
         let agent = ProtocolTracer::new("agent");
         let task = agent.task("answer");
         let process = TokioChildProcess::new(Command::from(python.command(&["serve", "stdio"]))).unwrap();
@@ -372,7 +401,7 @@ async fn hops_of_every_version_and_transport_make_one_tree() {
         let arguments = json!({"mode": mode, "url": url}).as_object().unwrap().clone();
         let forward = CallToolRequestParams::new("forward").with_arguments(arguments);
         let result = client.call_tool(forward.with_parent(&task.tracer())).await.unwrap();
-        assert_eq!(text(&result), agent_trace(&task));
+        assert_eq!(text(&result), task.context().trace_id.to_string());
         client.cancel().await.unwrap();
         task.end();
         let tree = one_tree([spans_of(&agent), python.spans(), spans_of(&orders)].concat());
@@ -387,8 +416,4 @@ async fn hops_of_every_version_and_transport_make_one_tree() {
         ];
         assert_eq!(path(&tree, last), expected.map(|(agent, name)| (agent.to_owned(), name.to_owned())));
     }
-}
-
-fn agent_trace(span: &ProtocolSpan) -> String {
-    span.context().trace_id.to_string()
 }

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! With the feature `opentelemetry`, the spans are those of a tracer of that crate, too (`OpenTelemetrySpans`), and `Propagator` reads and
-//! writes its headers.
+//! writes its headers. With `rmcp`, `TracedTransport` and `TracedHandler` trace clients and servers of that crate; with `tower`,
+//! `TracedClientLayer` and `TracedServerLayer` trace those of HTTP.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod a2a;
@@ -33,6 +34,8 @@ mod baggage;
 #[cfg_attr(not(feature = "opentelemetry"), allow(dead_code, reason = "each library is a feature"))]
 mod bridge;
 mod context;
+#[cfg(feature = "tower")]
+mod http_layers;
 mod mcp;
 #[cfg(feature = "rmcp")]
 mod mcp_handler;
@@ -55,6 +58,8 @@ mod tree;
 pub use a2a::A2aRequest;
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
+#[cfg(feature = "tower")]
+pub use http_layers::{TracedClient, TracedClientLayer, TracedResponse, TracedServer, TracedServerLayer};
 pub use mcp::{McpRequest, McpTransport};
 #[cfg(feature = "rmcp")]
 pub use mcp_handler::TracedHandler;

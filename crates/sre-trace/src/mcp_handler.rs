@@ -67,19 +67,23 @@ impl<H> TracedHandler<H> {
     fn start(&self, method: &str, params: &impl Serialize, context: &RequestContext<RoleServer>) -> ProtocolSpan {
         let body = json!({"method": method, "params": params});
         let meta = &context.meta.0.0;
-        let http = context.extensions.get::<http::request::Parts>().map(|request| &request.headers);
+        let http = context.extensions.get::<http::request::Parts>();
         let (caller, version) = (context.client_info(), context.protocol_version());
         let request = McpRequest {
             request_id: Some(context.id.to_string().into()),
-            session_id: http.and_then(|headers| headers.get("mcp-session-id")?.to_str().ok()),
+            session_id: http.and_then(|http| http.headers.get("mcp-session-id")?.to_str().ok()),
             protocol_version: version.as_ref().map(ProtocolVersion::as_str),
             transport: Some(if http.is_some() { McpTransport::Http } else { McpTransport::Stdio }),
             ..McpRequest::from_json_rpc(&body)
         };
         let caller = caller.map(|client| client.name).unwrap_or_default();
-        match http {
-            Some(headers) if !meta.contains_key(TRACEPARENT) => self.tracer.receive_mcp(&caller, headers, request),
-            _ => self.tracer.receive_mcp(&caller, meta_headers(meta), request),
+        let Some(http) = http.filter(|_| !meta.contains_key(TRACEPARENT)) else {
+            return self.tracer.receive_mcp(&caller, meta_headers(meta), request);
+        };
+        // A layer around the server may have made a span of the HTTP request.
+        match http.extensions.get::<ProtocolTracer>() {
+            Some(layer) => self.tracer.receive_mcp(&caller, layer.context().to_headers(), request),
+            None => self.tracer.receive_mcp(&caller, &http.headers, request),
         }
     }
 }

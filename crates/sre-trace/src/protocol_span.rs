@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sre_core::{SpanId, TraceId, Usd};
+use sre_core::{SpanId, SpanRole, TraceId, Usd};
 
 use crate::a2a;
 use crate::agent_events;
@@ -105,11 +105,11 @@ impl ProtocolSpan {
         self.add_state(state);
     }
 
-    /// Records the status of an HTTP response. From 400 on it is an error.
+    /// Records the status of an HTTP response. From 400 on it is an error of the client's call, and from 500 on one of the server.
     pub fn set_status(&mut self, status: u16) {
         self.has_outcome = true;
         self.record.set("http.response.status_code", Some(status));
-        if status >= 400 {
+        if status >= if self.record.span.role == SpanRole::Server { 500 } else { 400 } {
             self.record.fail(status.to_string(), format!("HTTP status {status}"));
         }
     }

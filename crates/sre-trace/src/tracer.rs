@@ -227,6 +227,21 @@ impl ProtocolTracer {
         self.receive(record, caller_id, headers, request.arguments_hash())
     }
 
+    /// Starts the handling of an HTTP request. Without a caller's context in its headers, a new trace begins.
+    pub fn receive_http<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        headers: impl IntoIterator<Item = (N, V)>,
+        method: &str,
+        path: &str,
+    ) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Server);
+        record.protocol = ProtocolType::Http;
+        record.span.name = method.to_owned();
+        record.set("http.request.method", Some(method));
+        record.set("url.path", path.split('?').next());
+        self.receive(record, "", headers, None)
+    }
+
     /// Returns the headers by which the receiver of a call continues its trace. [`TraceContext::write_meta`] writes the same into the
     /// metadata of a message.
     pub fn inject(&self, span: &ProtocolSpan) -> Vec<(&'static str, String)> {
