@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_sre::trace::{
-    ProtocolSpan, ProtocolTracer, SpanRecord, TraceTree, TracedHandler, TracedTransport, WithParent,
+    ProtocolSpan, ProtocolTracer, SpanRecord, TraceTree, TracedHandler, TracedServerLayer, TracedTransport, WithParent,
 };
 use axum::Router;
 use rmcp::model::{
