@@ -3,9 +3,10 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
+use rmcp::ErrorData;
 use rmcp::model::{
-    CancelledNotification, GetMeta, JsonRpcMessage, JsonRpcNotification, NotificationMetaObject, RequestId,
-    RequestMetaObject, RequestParamsMeta,
+    CancelledNotification, GetExtensions, GetMeta, JsonRpcMessage, JsonRpcNotification, NotificationMetaObject,
+    RequestId, RequestMetaObject, RequestParamsMeta,
 };
 use rmcp::service::{RxJsonRpcMessage, ServiceRole, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -15,6 +16,7 @@ use sre_core::private::lock;
 
 use crate::context::{TRACEPARENT, TraceContext};
 use crate::mcp::{self, McpRequest, McpTransport};
+use crate::meta::meta_headers;
 use crate::protocol_span::ProtocolSpan;
 use crate::tracer::ProtocolTracer;
 
@@ -24,6 +26,9 @@ use crate::tracer::ProtocolTracer;
 /// too, whatever the version of the protocol. A request that is cancelled or times out, or whose connection closes, has failed. Spans begin
 /// below the tracer of the transport, or else where [`WithParent`] puts the request. Notifications have no spans, and the context of the
 /// transport's tracer in their `_meta`.
+///
+/// Requests of a server to its client, which versions before 2026-07-28 have, are traced on both sides if both have such a transport: in a
+/// client's handler, the tracer below a request is in its extensions.
 ///
 /// ```
 /// use rmcp::model::CallToolRequestParams;
@@ -61,23 +66,24 @@ pub struct TracedTransport<T> {
 }
 
 impl<T> TracedTransport<T> {
-    /// Wraps a connection to a process, such as one of `TokioChildProcess`. The name of the server is recorded as the spans' peer.
-    pub fn stdio(transport: T, tracer: &ProtocolTracer, server: impl Into<String>) -> Self {
-        Self::new(transport, tracer, server.into(), None)
+    /// Wraps a connection to a process, such as one of `TokioChildProcess`. The name of the other side is recorded as the spans' peer.
+    pub fn stdio(transport: T, tracer: &ProtocolTracer, peer: impl Into<String>) -> Self {
+        Self::new(transport, tracer, peer.into(), None)
     }
 
     /// Wraps a connection by streamable HTTP, such as one of `StreamableHttpClientTransport`.
-    pub fn http(transport: T, tracer: &ProtocolTracer, server: impl Into<String>, url: impl Into<String>) -> Self {
-        Self::new(transport, tracer, server.into(), Some(url.into()))
+    pub fn http(transport: T, tracer: &ProtocolTracer, peer: impl Into<String>, url: impl Into<String>) -> Self {
+        Self::new(transport, tracer, peer.into(), Some(url.into()))
     }
 
-    fn new(transport: T, tracer: &ProtocolTracer, server: String, url: Option<String>) -> Self {
+    fn new(transport: T, tracer: &ProtocolTracer, peer: String, url: Option<String>) -> Self {
         let requests = Requests {
             tracer: tracer.clone(),
-            server,
+            peer,
             url,
             protocol_version: Mutex::default(),
             pending: Mutex::default(),
+            received: Mutex::default(),
         };
         Self { transport, requests: Arc::new(requests) }
     }
@@ -115,7 +121,16 @@ where
                 }
                 (JsonRpcMessage::Notification(JsonRpcNotification { jsonrpc, notification }), None)
             }
-            other => (other, None),
+            JsonRpcMessage::Response(response) => {
+                self.requests.respond(&response.id, None);
+                (JsonRpcMessage::Response(response), None)
+            }
+            JsonRpcMessage::Error(error) => {
+                if let Some(id) = &error.id {
+                    self.requests.respond(id, Some(&error.error));
+                }
+                (JsonRpcMessage::Error(error), None)
+            }
         };
         let (sent, requests) = (self.transport.send(message), self.requests.clone());
         async move {
@@ -129,8 +144,12 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<R>> {
-        let message = self.transport.receive().await;
-        match &message {
+        let mut message = self.transport.receive().await;
+        match &mut message {
+            // Those to a server are traced by its handler.
+            Some(JsonRpcMessage::Request(request)) if R::IS_CLIENT => {
+                self.requests.receive(&request.id, &mut request.request);
+            }
             Some(JsonRpcMessage::Response(response)) => self.requests.succeed(&response.id, &response.result),
             Some(JsonRpcMessage::Error(error)) => {
                 if let Some(id) = &error.id {
@@ -167,28 +186,68 @@ impl<P: RequestParamsMeta> WithParent for P {}
 #[derive(Debug)]
 struct Requests {
     tracer: ProtocolTracer,
-    server: String,
+    peer: String,
     url: Option<String>,
     /// The version that `initialize` has agreed on. Later versions have none, and every request says its own.
     protocol_version: Mutex<Option<String>>,
     /// Those without a response, by the id as text, since peers may return a number as one.
     pending: Mutex<HashMap<String, ProtocolSpan>>,
+    /// Those of a server to which no response was sent.
+    received: Mutex<HashMap<String, ProtocolSpan>>,
 }
 
 impl Requests {
+    /// Starts the span of a request that is sent.
     fn start(&self, id: &RequestId, request: &mut (impl Serialize + GetMeta<Metadata = RequestMetaObject>)) {
         let body = serde_json::to_value(&*request).unwrap_or_default();
         let agreed = lock(&self.protocol_version).clone();
-        let mut call = McpRequest::from_json_rpc(&body);
-        call.request_id = Some(id.to_string().into());
-        call.protocol_version = call.protocol_version.or(agreed.as_deref());
-        call.transport = Some(if self.url.is_some() { McpTransport::Http } else { McpTransport::Stdio });
-        call.server_url = self.url.as_deref();
+        let call = self.describe(id, &body, agreed.as_deref());
         let parent = body["params"]["_meta"].as_object().and_then(|meta| TraceContext::from_meta(meta).ok());
         let tracer = parent.map(|parent| self.tracer.at(parent));
-        let span = tracer.as_ref().unwrap_or(&self.tracer).mcp_call(&self.server, call);
+        let span = tracer.as_ref().unwrap_or(&self.tracer).mcp_call(&self.peer, call);
         span.context().write_meta(&mut request.get_meta_mut().0.0);
         lock(&self.pending).insert(id.to_string(), span);
+    }
+
+    /// Starts the span of a request that is received.
+    fn receive(
+        &self,
+        id: &RequestId,
+        request: &mut (impl Serialize + GetMeta<Metadata = RequestMetaObject> + GetExtensions),
+    ) {
+        let body = serde_json::to_value(&*request).unwrap_or_default();
+        let agreed = lock(&self.protocol_version).clone();
+        let call = self.describe(id, &body, agreed.as_deref());
+        let meta = &request.get_meta().0.0;
+        // Without a context, it is for the connection.
+        let span = match self.tracer.parent().filter(|_| !meta.contains_key(TRACEPARENT)) {
+            Some(parent) => self.tracer.receive_mcp(&self.peer, parent.to_headers(), call),
+            None => self.tracer.receive_mcp(&self.peer, meta_headers(meta), call),
+        };
+        request.extensions_mut().insert(span.tracer());
+        lock(&self.received).insert(id.to_string(), span);
+    }
+
+    fn describe<'a>(&'a self, id: &RequestId, body: &'a Value, agreed: Option<&'a str>) -> McpRequest<'a> {
+        let request = McpRequest::from_json_rpc(body);
+        McpRequest {
+            request_id: Some(id.to_string().into()),
+            protocol_version: request.protocol_version.or(agreed),
+            transport: Some(if self.url.is_some() { McpTransport::Http } else { McpTransport::Stdio }),
+            server_url: self.url.as_deref(),
+            ..request
+        }
+    }
+
+    /// Ends the span of a request that was received.
+    fn respond(&self, id: &RequestId, error: Option<&ErrorData>) {
+        let span = lock(&self.received).remove(&id.to_string());
+        if let Some(mut span) = span {
+            if let Some(error) = error {
+                span.set_response(&json!({"error": error}), None);
+            }
+            span.end();
+        }
     }
 
     fn succeed(&self, id: &RequestId, result: &impl Serialize) {
@@ -214,7 +273,7 @@ impl Requests {
         }
     }
 
-    /// Ends the span of a request, unless that was cancelled.
+    /// Ends the span of a request that was sent, unless that was cancelled.
     fn end(&self, id: &RequestId, set_outcome: impl FnOnce(&mut ProtocolSpan)) {
         let span = lock(&self.pending).remove(&id.to_string());
         if let Some(mut span) = span {

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResponse, CallToolResult, ClientJsonRpcMessage, ClientRequest,
-    ReadResourceRequestParams, RequestId,
+    GetMeta, PingRequest, ReadResourceRequestParams, RequestId, ServerRequest,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RunningService};
 use rmcp::transport::{IntoTransport, Transport};
 use rmcp::{ErrorData, RoleClient, RoleServer, ServerHandler, ServiceExt};
 use sre_core::{AgentEvent, Event};
-use sre_trace::{ProtocolTracer, SpanRecord, TraceTree, TracedHandler, TracedTransport, TracerOptions, WithParent};
+use sre_trace::{
+    ProtocolTracer, SpanRecord, SpanRole, TraceTree, TracedHandler, TracedTransport, TracerOptions, WithParent,
+};
 use tokio::sync::mpsc;
 
-/// Answers `quick`, and says when any other call has arrived, which lasts until it is cancelled.
+/// Answers `quick`, pings the client for `ask`, and says when any other call has arrived, which lasts until it is cancelled.
 #[derive(Clone)]
 struct Tools(mpsc::UnboundedSender<()>);
 
@@ -24,9 +26,19 @@ impl ServerHandler for Tools {
         params: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        if params.name != "quick" {
-            self.0.send(()).unwrap();
-            context.ct.cancelled().await;
+        match &*params.name {
+            "quick" => {}
+            "ask" => {
+                let tracer = context.extensions.get::<ProtocolTracer>().unwrap();
+                let ping = PingRequest { method: Default::default(), extensions: Default::default() };
+                let mut request = ServerRequest::PingRequest(ping);
+                tracer.context().write_meta(&mut request.get_meta_mut().0.0);
+                context.peer.send_request(request).await.unwrap();
+            }
+            _ => {
+                self.0.send(()).unwrap();
+                context.ct.cancelled().await;
+            }
         }
         Ok(CallToolResult::success(Vec::new()).into())
     }
@@ -42,7 +54,9 @@ async fn connect(client: &ProtocolTracer, server: &ProtocolTracer) -> Connection
     let (to_server, to_client) = tokio::io::duplex(4096);
     let (sender, arrived) = mpsc::unbounded_channel();
     let handler = TracedHandler::new(Tools(sender), server);
-    tokio::spawn(async move { drop(handler.serve(to_client).await.unwrap().waiting().await) });
+    let transport = IntoTransport::<RoleServer, _, _>::into_transport(to_client);
+    let transport = TracedTransport::stdio(transport, server, "agent");
+    tokio::spawn(async move { drop(handler.serve(transport).await.unwrap().waiting().await) });
     let transport = IntoTransport::<RoleClient, _, _>::into_transport(to_server);
     let client = ().serve(TracedTransport::stdio(transport, client, "tools")).await.unwrap();
     Connection { client, arrived }
@@ -83,6 +97,24 @@ async fn a_call_below_a_task_is_a_tool_call_of_the_task() {
     let spans = [agent.protocol_spans(), tools.protocol_spans()].concat().into_iter().map(|record| record.span);
     let tree = TraceTree::build(spans).remove(0);
     assert_eq!((tree.nodes.len(), tree.broken_hops.len()), (5, 0), "{tree}");
+}
+
+#[tokio::test]
+async fn a_request_of_the_server_is_below_the_call_for_which_it_asks() {
+    let (agent, tools) = (ProtocolTracer::new("agent"), ProtocolTracer::new("tools"));
+    let connection = connect(&agent, &tools).await;
+    connection.client.call_tool(call("ask")).await.unwrap();
+    let spans = [agent.protocol_spans(), tools.protocol_spans()].concat().into_iter().map(|record| record.span);
+    let tree = TraceTree::build(spans).remove(0);
+    let last: Vec<_> =
+        tree.nodes.iter().rev().take(4).map(|node| (node.depth, &*node.span.name, node.span.role)).collect();
+    let expected = [
+        (3, "ping", SpanRole::Server),
+        (2, "ping", SpanRole::Client),
+        (1, "tools/call ask", SpanRole::Server),
+        (0, "tools/call ask", SpanRole::Client),
+    ];
+    assert_eq!(last, expected, "{tree}");
 }
 
 #[tokio::test]
