@@ -17,14 +17,14 @@ enum Outside {
     /// Agent frameworks from PyPI for their taps, in a virtual environment. CrewAI and LlamaIndex have environments of their own,
     /// because they exclude the version of `openai` that others require.
     PythonTaps { name: &'static str, requirements: &'static str },
-    /// Agent frameworks from npm.
+    /// Agent frameworks and a server of the Model Context Protocol from npm.
     NodeTaps,
     /// The server of a backend or a protocol from PyPI, in a virtual environment of its own, because the requirements of servers
     /// exclude each other. That of a backend takes about a minute and 850 MB.
     Server { name: &'static str, pypi: &'static [&'static str] },
 }
 
-const OUTSIDE: [Outside; 18] = [
+const OUTSIDE: [Outside; 19] = [
     Outside::Program { name: "chromium", debian: "chromium" },
     Outside::Program { name: "chromedriver", debian: "chromium-driver" },
     Outside::Program { name: "curl", debian: "curl" },
@@ -41,6 +41,7 @@ const OUTSIDE: [Outside; 18] = [
     Outside::PythonTaps { name: "llamaindex", requirements: "tests/taps/requirements-llamaindex.txt" },
     Outside::NodeTaps,
     Outside::Server { name: "a2a", pypi: &A2A },
+    Outside::Server { name: "mcp", pypi: &["mcp==2.3.0", "opentelemetry-sdk==1.45.2"] },
     Outside::Server { name: "mlflow", pypi: &["mlflow==3.17.2"] },
     Outside::Server { name: "phoenix", pypi: &["arize-phoenix==20.26.1"] },
 ];
@@ -62,13 +63,14 @@ const NODE: &str = "target/taps/node";
 const SERVERS: &str = "target/servers";
 
 /// Tests that wait for servers and frameworks, or keep a single core busy. They run beside the others.
-const BESIDE: [&str; 10] = [
+const BESIDE: [&str; 11] = [
     "a2a",
     "backends",
     "exporters",
     "kill_alerts",
     "kill_serve",
     "long_names",
+    "mcp",
     "mlflow",
     "phoenix",
     "schemathesis",

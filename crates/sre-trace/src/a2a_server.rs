@@ -59,11 +59,12 @@ impl<H> TracedA2aHandler<H> {
             Ok(_) => None,
             Err(_) => request.metadata().into_iter().flatten().find(has_context),
         };
-        let mut span = match metadata {
+        let span = match metadata {
             Some(metadata) => self.tracer.receive_a2a("", entries(metadata), description),
             None => self.tracer.receive_a2a("", headers(params), description),
         };
-        ProtocolTracer::open_request(&mut span);
+        // The executor asks for it by its context.
+        drop(span.tracer());
         let mut params = params.clone();
         replace_context(&mut params, span.context());
         (span, params)
@@ -79,7 +80,7 @@ impl ProtocolTracer {
     /// executor gets (`ExecutorContext::service_params`).
     pub fn for_a2a_request(&self, params: &HashMap<String, Vec<String>>) -> Self {
         match TraceContext::from_headers(headers(params)) {
-            Ok(context) => self.at_request(context),
+            Ok(context) => self.at(context),
             Err(_) => self.clone(),
         }
     }

@@ -55,7 +55,7 @@ pub(crate) fn ended(
             (call.duration_ms, call.arguments_hash) = (duration_ms, arguments_hash.map(str::to_owned));
             call.into()
         }
-        ProtocolType::Http => {
+        ProtocolType::Http if is_client => {
             let mut request = HttpRequest::new(record.peer_url.as_deref().unwrap_or_default());
             let status = record.attributes.get("http.response.status_code");
             request.status_code = status.and_then(|status| u16::try_from(status.as_u64()?).ok());

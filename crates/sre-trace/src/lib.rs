@@ -24,7 +24,8 @@
 //! ```
 //!
 //! With the features `a2a-client` and `a2a-server`, clients and servers of the official A2A crates make these spans for every method and
-//! binding (`TracedA2aTransport`, `TracedA2aHandler`).
+//! binding (`TracedA2aTransport`, `TracedA2aHandler`). With `rmcp`, clients and servers of the official MCP crate do (`TracedMcpTransport`, `TracedMcpHandler`); with `tower`, those of HTTP
+//! (`TracedClientLayer`, `TracedServerLayer`).
 //!
 //! With the features `opentelemetry` and `tracing`, the spans are those of these crates, too ([`SpanLibrary`]). With `opentelemetry`,
 //! `Propagator` reads and writes its headers.
@@ -44,7 +45,13 @@ mod baggage;
 #[cfg_attr(not(feature = "opentelemetry"), allow(dead_code, reason = "each library is a feature"))]
 mod bridge;
 mod context;
+#[cfg(feature = "tower")]
+mod http_layers;
 mod mcp;
+#[cfg(feature = "rmcp")]
+mod mcp_handler;
+#[cfg(feature = "rmcp")]
+mod mcp_transport;
 mod meta;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry_bridge;
@@ -69,7 +76,13 @@ pub use a2a_client::{TracedA2aTransport, TracedA2aTransportFactory};
 pub use a2a_server::TracedA2aHandler;
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
+#[cfg(feature = "tower")]
+pub use http_layers::{TracedClient, TracedClientLayer, TracedResponse, TracedServer, TracedServerLayer};
 pub use mcp::{McpRequest, McpTransport};
+#[cfg(feature = "rmcp")]
+pub use mcp_handler::TracedMcpHandler;
+#[cfg(feature = "rmcp")]
+pub use mcp_transport::{TracedMcpTransport, WithParent};
 pub use meta::meta_headers;
 #[cfg(feature = "opentelemetry")]
 pub use propagator::Propagator;

@@ -53,6 +53,8 @@ pub(crate) const METHOD_NAME: &str = "mcp.method.name";
 pub(crate) const TOOL_NAME: &str = "gen_ai.tool.name";
 pub(crate) const REQUEST_ID: &str = "jsonrpc.request.id";
 const TOOLS_CALL: &str = "tools/call";
+/// The key in `_meta` since version 2026-07-28, which has no `initialize`.
+const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 impl Default for McpRequest<'_> {
     fn default() -> Self {
@@ -92,7 +94,9 @@ impl<'a> McpRequest<'a> {
                 Value::Number(id) => Some(Cow::Owned(id.to_string())),
                 _ => None,
             },
-            protocol_version: params["_meta"]["io.modelcontextprotocol/protocolVersion"].as_str(),
+            protocol_version: [&params["_meta"][PROTOCOL_VERSION], &params["protocolVersion"]]
+                .into_iter()
+                .find_map(Value::as_str),
             ..Self::default()
         }
     }
@@ -130,6 +134,12 @@ impl<'a> McpRequest<'a> {
 /// Returns whether a span is of a call of a tool.
 pub(crate) fn is_tool_call(record: &SpanRecord) -> bool {
     record.attribute(METHOD_NAME) == Some(TOOLS_CALL)
+}
+
+/// Returns whether a span is of the handshake of versions before 2026-07-28.
+#[cfg(feature = "rmcp")]
+pub(crate) fn is_initialize(record: &SpanRecord) -> bool {
+    record.attribute(METHOD_NAME) == Some("initialize")
 }
 
 /// Reads a response: a result, or a JSON-RPC response with one or with an error.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sre_core::{SpanId, TraceId, Usd};
+use sre_core::{SpanId, SpanRole, TraceId, Usd};
 
 use crate::a2a::{self, TaskUpdate};
 use crate::agent_events;
@@ -42,8 +42,6 @@ pub struct ProtocolSpan {
     pub(crate) is_remote: bool,
     pub(crate) task: Option<Arc<str>>,
     pub(crate) has_outcome: bool,
-    /// Whether the tracer knows it as an open request.
-    pub(crate) is_open_request: bool,
 }
 
 impl ProtocolSpan {
@@ -118,11 +116,11 @@ impl ProtocolSpan {
         self.add_state(state);
     }
 
-    /// Records the status of an HTTP response. From 400 on it is an error.
+    /// Records the status of an HTTP response. From 400 on it is an error of the client's call, and from 500 on one of the server.
     pub fn set_status(&mut self, status: u16) {
         self.has_outcome = true;
         self.record.set("http.response.status_code", Some(status));
-        if status >= 400 {
+        if status >= if self.record.span.role == SpanRole::Server { 500 } else { 400 } {
             self.record.fail(status.to_string(), format!("HTTP status {status}"));
         }
     }
@@ -135,6 +133,12 @@ impl ProtocolSpan {
     /// Relates the span to another that is not above it, such as `follows_from`.
     pub fn add_link(&mut self, trace_id: TraceId, span_id: SpanId, relationship: impl Into<Cow<'static, str>>) {
         self.record.links.push(SpanLink { trace_id, span_id, relationship: relationship.into() });
+    }
+
+    /// Records that the caller got no response in time.
+    #[cfg(feature = "rmcp")]
+    pub(crate) fn set_timeout(&mut self) {
+        self.fail("timeout", "timed out");
     }
 
     /// Ends the span. Without an error, it succeeded.
@@ -177,9 +181,6 @@ impl Drop for ProtocolSpan {
             self.fail("cancelled", if std::thread::panicking() { "panicked" } else { "cancelled" });
         }
         let shared = self.tracer.shared.clone();
-        if self.is_open_request {
-            self.tracer.close_request(self.context.span_id);
-        }
         self.record.span.end = shared.clock.now().max(self.record.span.start);
         if let (Some(bridge), Some((span, started))) = (&shared.bridge, &self.library_span) {
             bridge.end(span, started, &self.record);

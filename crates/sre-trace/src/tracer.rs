@@ -1,3 +1,4 @@
+#[cfg(any(feature = "a2a-server", feature = "rmcp"))]
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -89,8 +90,9 @@ pub(crate) struct Shared {
     events: Option<Arc<dyn EventSink>>,
     pub(crate) bridge: Option<Arc<dyn SpanBridge>>,
     finished: Mutex<SpanBuffer>,
-    /// Where calls begin for the requests that are being handled, by their spans.
-    requests: Mutex<HashMap<SpanId, Position>>,
+    /// The positions below spans that have not ended, for requests that name one by its context alone.
+    #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+    positions: Mutex<HashMap<SpanId, Position>>,
 }
 
 /// Where calls begin.
@@ -128,7 +130,8 @@ impl ProtocolTracer {
             events: options.events,
             bridge: options.library.map(SpanLibrary::into_bridge),
             finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
-            requests: Mutex::default(),
+            #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+            positions: Mutex::default(),
         };
         Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
     }
@@ -217,6 +220,21 @@ impl ProtocolTracer {
         self.receive(record, caller_id, headers, request.arguments_hash())
     }
 
+    /// Starts the handling of an HTTP request. Without a caller's context in its headers, a new trace begins.
+    pub fn receive_http<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        headers: impl IntoIterator<Item = (N, V)>,
+        method: &str,
+        path: &str,
+    ) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Server);
+        record.protocol = ProtocolType::Http;
+        record.span.name = method.to_owned();
+        record.set("http.request.method", Some(method));
+        record.set("url.path", path.split('?').next());
+        self.receive(record, "", headers, None)
+    }
+
     /// Returns the headers by which the receiver of a call continues its trace. [`TraceContext::write_meta`] writes the same into the
     /// metadata of a message.
     pub fn inject(&self, span: &ProtocolSpan) -> Vec<(&'static str, String)> {
@@ -293,53 +311,41 @@ impl ProtocolTracer {
         let task = if starts_task { Some(task_key(&context)) } else { position.task.clone() };
         record.span.task = task.as_deref().map(str::to_owned);
         let is_remote = matches!(position.place, Place::Remote);
-        let (tracer, has_outcome, is_open_request) = (self.clone(), false, false);
-        let span = ProtocolSpan {
-            tracer,
-            record,
-            context,
-            library_span,
-            arguments_hash,
-            is_remote,
-            task,
-            has_outcome,
-            is_open_request,
-        };
+        let (tracer, has_outcome) = (self.clone(), false);
+        let span = ProtocolSpan { tracer, record, context, library_span, arguments_hash, is_remote, task, has_outcome };
         if let Some(started) = agent_events::started(span.record()) {
             self.emit(started);
         }
         span
     }
 
-    /// Returns the tracer whose calls begin below a span.
+    /// Returns the tracer whose calls begin below a span, which has not ended.
     pub(crate) fn below(&self, context: &TraceContext, span: Option<LibrarySpan>, task: Option<Arc<str>>) -> Self {
         let position = Position { context: context.clone(), place: Place::Local(span), task };
+        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+        lock(&self.shared.positions).insert(context.span_id, position.clone());
         Self { shared: self.shared.clone(), position }
     }
 
-    /// Lets [`at_request`](Self::at_request) find the place below a span, until it ends.
-    #[cfg(feature = "a2a-server")]
-    pub(crate) fn open_request(span: &mut ProtocolSpan) {
-        span.is_open_request = true;
-        let position = span.tracer().position;
-        lock(&span.tracer.shared.requests).insert(span.context.span_id, position);
-    }
-
-    pub(crate) fn close_request(&self, span: SpanId) {
-        lock(&self.shared.requests).remove(&span);
-    }
-
-    /// Returns the tracer whose calls begin below a request that is being handled, or else below a span of another process.
-    #[cfg(feature = "a2a-server")]
-    pub(crate) fn at_request(&self, context: TraceContext) -> Self {
-        let open = lock(&self.shared.requests).get(&context.span_id).cloned();
-        let open = open.filter(|position| position.context.trace_id == context.trace_id);
-        let position = open.unwrap_or(Position { context, place: Place::Remote, task: None });
+    /// Returns the tracer whose calls begin below the span of a context: of this process, or else of another.
+    #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+    pub(crate) fn at(&self, context: TraceContext) -> Self {
+        let local = lock(&self.shared.positions).get(&context.span_id).cloned();
+        let local = local.filter(|position| position.context.trace_id == context.trace_id);
+        let position = local.unwrap_or(Position { context, place: Place::Remote, task: None });
         Self { shared: self.shared.clone(), position }
+    }
+
+    /// Returns the span below which calls begin, if there is one.
+    #[cfg(feature = "rmcp")]
+    pub(crate) fn parent(&self) -> Option<&TraceContext> {
+        Some(&self.position.context).filter(|_| !matches!(self.position.place, Place::Top))
     }
 
     /// Keeps a span that has ended, if its trace is sampled.
     pub(crate) fn finish(&self, record: SpanRecord, is_sampled: bool) {
+        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+        lock(&self.shared.positions).remove(&record.span.span_id);
         if is_sampled {
             lock(&self.shared.finished).push(record);
         }
