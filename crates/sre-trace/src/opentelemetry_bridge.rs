@@ -39,7 +39,11 @@ where
     }
 
     fn end(&self, span: &LibrarySpan, started: &SpanRecord, record: &SpanRecord) {
-        let LibrarySpan::OpenTelemetry(context) = span else { return };
+        let context = match span {
+            LibrarySpan::OpenTelemetry(context) => context,
+            #[cfg(feature = "tracing")]
+            LibrarySpan::Tracing(_) => return,
+        };
         let span = context.span();
         for attribute in attributes_since(started, record) {
             span.set_attribute(attribute);
