@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sre_core::{SpanId, SpanRole, TraceId, Usd};
+use sre_core::{Span, SpanId, SpanRole, TraceId, Usd};
 
 use crate::a2a::{self, TaskUpdate};
 use crate::agent_events;
@@ -187,6 +187,9 @@ impl Drop for ProtocolSpan {
         }
         let emit = &mut |event| self.tracer.emit(event);
         agent_events::ended(&self.record, self.arguments_hash.as_deref(), self.is_remote, emit);
-        self.tracer.finish(self.record.clone(), self.context.is_sampled());
+        let Span { trace_id, span_id, start, .. } = self.record.span;
+        let ended = SpanRecord::new(Span::new(trace_id, span_id, "", start), self.record.protocol);
+        let record = std::mem::replace(&mut self.record, ended);
+        self.tracer.finish(record, self.context.is_sampled());
     }
 }

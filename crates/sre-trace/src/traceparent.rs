@@ -63,26 +63,33 @@ pub enum InvalidTraceparent {
 
 const LENGTH: usize = 55;
 
-/// The value of each lower-case hex digit; `INVALID` for every other byte.
-const DIGITS: [u8; 256] = {
-    let mut digits = [INVALID; 256];
-    let mut value = 0;
-    while value < 16 {
-        digits[HEX[value] as usize] = value as u8;
-        value += 1;
-    }
-    digits
-};
 const HEX: &[u8; 16] = b"0123456789abcdef";
-const INVALID: u8 = 0x80;
+/// A byte of one in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x80 * ONES;
 
-/// Reads up to 16 hex digits. The second number is [`INVALID`] or above if one of the bytes is not a digit.
+/// Reads eight hex digits at once. The second number is zero if all are lower-case hex digits.
 #[inline]
-fn hex(bytes: &[u8]) -> (u64, u8) {
-    bytes.iter().fold((0, 0), |(number, invalid), byte| {
-        let digit = DIGITS[usize::from(*byte)];
-        (number << 4 | u64::from(digit & 15), invalid | digit)
-    })
+fn hex(digits: [u8; 8]) -> (u32, u64) {
+    let text = u64::from_be_bytes(digits);
+    // Without the high bits, no sum carries into the next byte.
+    let low = text & !HIGH_BITS;
+    // A byte has its high bit in the sum if it is at least the first character.
+    let at_least = |first: u8| low + u64::from(0x80 - first) * ONES;
+    let decimal = at_least(b'0') & !at_least(b'9' + 1);
+    let letters = at_least(b'a') & !at_least(b'f' + 1);
+    let invalid = (text | !(decimal | letters)) & HIGH_BITS;
+    // The low four bits of `a` are 1; letters have the bit of 64.
+    let values = (low & (0x0f * ONES)) + 9 * (low >> 6 & ONES);
+    let pairs = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    ((fours | fours >> 16) as u32, invalid)
+}
+
+/// Returns eight bytes from a position.
+#[inline]
+fn eight(fields: &[u8; LENGTH], start: usize) -> [u8; 8] {
+    std::array::from_fn(|index| fields[start + index])
 }
 
 impl Traceparent {
@@ -96,16 +103,18 @@ impl Traceparent {
     pub fn parse(text: &str) -> Result<Self, InvalidTraceparent> {
         let bytes = text.as_bytes();
         let Some((fields, rest)) = bytes.split_first_chunk::<LENGTH>() else { return Err(error_of(text)) };
-        let (version, flags) = (hex(&fields[..2]), hex(&fields[53..]));
-        let trace = (hex(&fields[3..19]), hex(&fields[19..35]));
-        let span = hex(&fields[36..52]);
-        let is_hex = (version.1 | flags.1 | trace.0.1 | trace.1.1 | span.1) < INVALID;
+        let [trace_1, trace_2, trace_3, trace_4, span_1, span_2] =
+            [3, 11, 19, 27, 36, 44].map(|start| hex(eight(fields, start)));
+        let others = hex([fields[0], fields[1], fields[53], fields[54], b'0', b'0', b'0', b'0']);
+        let [version, flags, ..] = others.0.to_be_bytes();
+        let halves = |(one, _): (u32, u64), (other, _): (u32, u64)| u64::from(one) << 32 | u64::from(other);
+        let trace_id = u128::from(halves(trace_1, trace_2)) << 64 | u128::from(halves(trace_3, trace_4));
+        let invalid = [trace_1, trace_2, trace_3, trace_4, span_1, span_2, others].iter().fold(0, |all, of| all | of.1);
         let has_dashes = (fields[2], fields[35], fields[52]) == (b'-', b'-', b'-');
-        let is_end = rest.is_empty() || (version.0 > 0 && rest[0] == b'-');
-        let trace_id = TraceId::from_bytes((u128::from(trace.0.0) << 64 | u128::from(trace.1.0)).to_be_bytes());
-        match (trace_id, SpanId::from_bytes(span.0.to_be_bytes())) {
-            (Some(trace_id), Some(span_id)) if is_hex && has_dashes && is_end && version.0 != 0xff => {
-                Ok(Self { trace_id, span_id, flags: TraceFlags::from_bits(flags.0 as u8) })
+        let is_end = rest.is_empty() || (version > 0 && rest[0] == b'-');
+        match (TraceId::from_bytes(trace_id.to_be_bytes()), SpanId::from_bytes(halves(span_1, span_2).to_be_bytes())) {
+            (Some(trace_id), Some(span_id)) if invalid == 0 && has_dashes && is_end && version != 0xff => {
+                Ok(Self { trace_id, span_id, flags: TraceFlags::from_bits(flags) })
             }
             _ => Err(error_of(text)),
         }
@@ -276,6 +285,21 @@ mod tests {
             (VALID.replace("b7ad6b7169203331", &"0".repeat(16)), "found only zeros as parent-id, expected an id"),
         ] {
             assert_eq!(Traceparent::parse(&text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_byte_in_every_place_is_a_digit_or_not() {
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut digits = *b"09af5b6c";
+                digits[place] = byte;
+                let text = std::str::from_utf8(&digits).ok();
+                let text = text.filter(|text| text.bytes().all(|byte| HEX.contains(&byte)));
+                let expected = text.map(|text| u32::from_str_radix(text, 16).unwrap());
+                let (found, invalid) = hex(digits);
+                assert_eq!((invalid == 0).then_some(found), expected, "{digits:?}");
+            }
         }
     }
 
