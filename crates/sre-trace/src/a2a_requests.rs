@@ -41,12 +41,6 @@ impl<'a> From<&'a SendMessageRequest> for A2aRequest<'a> {
     }
 }
 
-impl<'a> From<&'a GetTaskRequest> for A2aRequest<'a> {
-    fn from(request: &'a GetTaskRequest) -> Self {
-        of_task(methods::GET_TASK, Some(&request.id), request.tenant.as_deref())
-    }
-}
-
 impl<'a> From<&'a ListTasksRequest> for A2aRequest<'a> {
     fn from(request: &'a ListTasksRequest) -> Self {
         let context_id = request.context_id.as_deref();
@@ -54,46 +48,31 @@ impl<'a> From<&'a ListTasksRequest> for A2aRequest<'a> {
     }
 }
 
-impl<'a> From<&'a CancelTaskRequest> for A2aRequest<'a> {
-    fn from(request: &'a CancelTaskRequest) -> Self {
-        of_task(methods::CANCEL_TASK, Some(&request.id), request.tenant.as_deref())
-    }
-}
-
-impl<'a> From<&'a SubscribeToTaskRequest> for A2aRequest<'a> {
-    fn from(request: &'a SubscribeToTaskRequest) -> Self {
-        of_task(methods::SUBSCRIBE_TO_TASK, Some(&request.id), request.tenant.as_deref())
-    }
-}
-
-impl<'a> From<&'a TaskPushNotificationConfig> for A2aRequest<'a> {
-    fn from(request: &'a TaskPushNotificationConfig) -> Self {
-        of_task(methods::CREATE_PUSH_CONFIG, Some(&request.task_id), request.tenant.as_deref())
-    }
-}
-
-impl<'a> From<&'a GetTaskPushNotificationConfigRequest> for A2aRequest<'a> {
-    fn from(request: &'a GetTaskPushNotificationConfigRequest) -> Self {
-        of_task(methods::GET_PUSH_CONFIG, Some(&request.task_id), request.tenant.as_deref())
-    }
-}
-
-impl<'a> From<&'a ListTaskPushNotificationConfigsRequest> for A2aRequest<'a> {
-    fn from(request: &'a ListTaskPushNotificationConfigsRequest) -> Self {
-        of_task(methods::LIST_PUSH_CONFIGS, Some(&request.task_id), request.tenant.as_deref())
-    }
-}
-
-impl<'a> From<&'a DeleteTaskPushNotificationConfigRequest> for A2aRequest<'a> {
-    fn from(request: &'a DeleteTaskPushNotificationConfigRequest) -> Self {
-        of_task(methods::DELETE_PUSH_CONFIG, Some(&request.task_id), request.tenant.as_deref())
-    }
-}
-
 impl<'a> From<&'a GetExtendedAgentCardRequest> for A2aRequest<'a> {
     fn from(request: &'a GetExtendedAgentCardRequest) -> Self {
         of_task(methods::GET_EXTENDED_AGENT_CARD, None, request.tenant.as_deref())
     }
+}
+
+/// Describes requests that are about one task.
+macro_rules! of_one_task {
+    ($($Request:ty: $method:ident of $task_id:ident;)*) => {$(
+        impl<'a> From<&'a $Request> for A2aRequest<'a> {
+            fn from(request: &'a $Request) -> Self {
+                of_task(methods::$method, Some(&request.$task_id), request.tenant.as_deref())
+            }
+        }
+    )*};
+}
+
+of_one_task! {
+    GetTaskRequest: GET_TASK of id;
+    CancelTaskRequest: CANCEL_TASK of id;
+    SubscribeToTaskRequest: SUBSCRIBE_TO_TASK of id;
+    TaskPushNotificationConfig: CREATE_PUSH_CONFIG of task_id;
+    GetTaskPushNotificationConfigRequest: GET_PUSH_CONFIG of task_id;
+    ListTaskPushNotificationConfigsRequest: LIST_PUSH_CONFIGS of task_id;
+    DeleteTaskPushNotificationConfigRequest: DELETE_PUSH_CONFIG of task_id;
 }
 
 fn of_task<'a>(method: &'a str, task_id: Option<&'a str>, tenant: Option<&'a str>) -> A2aRequest<'a> {

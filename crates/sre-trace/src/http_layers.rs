@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::context::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
+use crate::context::{NAMES, TraceContext};
 use crate::protocol_span::ProtocolSpan;
 use crate::tracer::ProtocolTracer;
 
@@ -170,7 +170,7 @@ impl<F: Future<Output = Result<Response<R>, E>>, R, E> Future for TracedResponse
 
 /// Writes a context into the headers of a request. What another span has written is replaced.
 fn write_headers(context: &TraceContext, headers: &mut HeaderMap) {
-    [TRACEPARENT, TRACESTATE, BAGGAGE].into_iter().for_each(|name| _ = headers.remove(name));
+    NAMES.iter().for_each(|name| _ = headers.remove(*name));
     for (name, value) in context.to_headers() {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
