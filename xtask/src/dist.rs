@@ -82,8 +82,10 @@ fn try_wheel() -> anyhow::Result<()> {
         bail!("cannot install {}", wheel.display());
     }
     run_command(Command::new(format!("{environment}/bin/sre")).arg("--version"))?;
-    let modules = "langgraph langchain openai_agents llamaindex crewai autogen semantic_kernel dify";
-    let imports: Vec<String> = modules.split(' ').map(|module| format!("import sre_taps.{module}")).collect();
+    let files = std::fs::read_dir("crates/sre-cli/python/sre_taps")?.collect::<Result<Vec<_>, _>>()?;
+    let modules = files.iter().filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".py")?.to_owned()));
+    let modules = modules.filter(|module| module != "__init__");
+    let imports: Vec<String> = modules.map(|module| format!("import sre_taps.{module}")).collect();
     run_command(Command::new(format!("{environment}/bin/python")).args(["-c", &imports.join("; ")]))
 }
 

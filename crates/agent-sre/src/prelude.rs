@@ -20,10 +20,10 @@ pub use crate::{AgentTotals, EngineSettings, Format, Redaction, Runtime, Runtime
 #[doc(no_inline)]
 pub use sre_core::{
     Adapter, AgentEvent, Alert, AlertChannel, AlertQuery, BreakerState, Clock, Collect, CostAlert, CostScope,
-    CostStatus, Event, EventKind, EventSink, EventStage, Exporter, HttpClient, LlmUsage, ManualClock, Metric,
-    MetricUnit, Observe, Persist, Phase, Recorder, RetryPolicy, RunLimits, Secret, Severity, Signal, SignalHandler,
-    SignalKind, SignalSink, Sli, SliReading, SliSpec, SloSnapshot, Snapshot, Status, SystemClock, Target, Timestamp,
-    Usd, Window,
+    CostStatus, Counts, Direction, Event, EventKind, EventSink, EventStage, Exporter, HttpClient, LlmUsage,
+    ManualClock, MeanSeries, Metric, MetricUnit, Observe, PercentileSeries, Persist, Phase, RatioSeries, Recorder,
+    RetryPolicy, RunLimits, Secret, Severity, Signal, SignalHandler, SignalKind, SignalSink, Sli, SliReading, SliSpec,
+    SloSnapshot, Snapshot, Status, SystemClock, Target, Timestamp, Unit, Usd, WeightedRatioSeries, Window,
 };
 
 #[cfg(all(feature = "alerts", feature = "sqlite"))]
@@ -55,9 +55,10 @@ pub use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, TraceContext, TraceT
 #[cfg(feature = "slo")]
 #[doc(no_inline)]
 pub use sre_slo::{
-    BudgetConfig, BurnPolicy, CalibrationDelta, CompositeSpec, CostPerTask, DelegationChainDepth, ErrorBudget,
-    ExhaustionAction, GoodWhen, HallucinationRate, PolicyCompliance, RepeatedToolCalls, ResponseLatency, SliRegistry,
-    Slo, SloEngine, SloSpec, SloTarget, StepsPerTask, TaskSuccessRate, TimeToFirstToken, ToolCallAccuracy,
+    BudgetConfig, BurnPolicy, BurnThreshold, Calendar, CalibrationDelta, ComponentSpec, CompositeSpec, CostPerTask,
+    DelegationChainDepth, ErrorBudget, ExhaustionAction, GoodWhen, HallucinationRate, IndicatorSpec, PolicyCompliance,
+    RepeatedToolCalls, ResponseLatency, SliRegistry, Slo, SloEngine, SloSpec, SloTarget, StepsPerTask, TaskSuccessRate,
+    TimeSlices, TimeToFirstToken, ToolCallAccuracy,
 };
 
 #[cfg(feature = "agentops")]

@@ -39,7 +39,7 @@ pub(crate) fn logs(body: &[u8], into: &mut Request) -> Result<(), AdapterError> 
     read.map_err(|stop| stop.into_error("logs", into))
 }
 
-/// Returns whether a body is a request, as far as its resources.
+/// Returns whether a body is well-formed down to the fields of its resources, which are not read.
 pub(crate) fn is_request(body: &[u8]) -> bool {
     let mut resources = Fields::of(body).map(|field| field?.1.fields());
     resources.all(|resource| resource.is_ok_and(|mut fields| fields.all(|field| field.is_ok())))

@@ -45,7 +45,7 @@ pub enum ManagerError {
     #[error("duplicate channel name `{0}`")]
     DuplicateChannel(String),
     /// A rate limit whose time is zero, or too short for its messages.
-    #[error("channel `{0}`: found a rate limit over no time, expected a duration above 0")]
+    #[error("channel `{0}`: found a rate limit with a duration of 0, expected more")]
     EmptyRateLimit(String),
     /// A channel that delivers by HTTP, without an HTTP client.
     #[error("channel `{0}` needs an HTTP client; set `AlertOptions::http`, for instance to an `sre_http::Client`")]

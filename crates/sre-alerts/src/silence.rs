@@ -23,6 +23,8 @@ pub struct Silence {
 }
 
 /// Identifies a silence.
+///
+/// Exhaustive: it is its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SilenceId(pub u64);
 

@@ -156,7 +156,7 @@ fn finish(runtime: &Runtime, timeout: Duration) -> std::io::Result<bool> {
         )?;
         if events.ignored + state.ignored > 0 {
             let (events, readings) = (events.ignored, state.ignored);
-            outln!("{name}: without an equivalent there: {events} of the events and {readings} of the readings")?;
+            outln!("{name}: skipped {events} events and {readings} readings that have no equivalent in this backend")?;
         }
         for problem in problems(events).chain(problems(state)) {
             is_complete = false;

@@ -44,7 +44,7 @@ fn test(path: &Path, only: Option<&str>) -> anyhow::Result<ExitCode> {
             Ok(report) if report.rejected.is_empty() && report.retry.is_empty() => {
                 let (accepted, all) = (report.accepted, report.accepted + report.ignored);
                 match accepted {
-                    0 => outln!("{name}: nothing was sent, since the sample has no equivalent there")?,
+                    0 => outln!("{name}: nothing sent; the sample has no equivalent in this backend")?,
                     _ => outln!("{name}: accepted {accepted} of {all} records")?,
                 }
             }
@@ -54,9 +54,9 @@ fn test(path: &Path, only: Option<&str>) -> anyhow::Result<ExitCode> {
                     .rejected
                     .iter()
                     .map(|rejection| format!("{} rejected: {}", rejection.count, rejection.reason));
-                let refused = Some(report.retry.len()).filter(|refused| *refused > 0);
-                let refused = refused.map(|refused| format!("{refused} refused for now"));
-                errln!("{name}: {}", rejected.chain(refused).collect::<Vec<_>>().join(", "));
+                let retry = Some(report.retry.len()).filter(|count| *count > 0);
+                let retry = retry.map(|count| format!("{count} to be retried"));
+                errln!("{name}: {}", rejected.chain(retry).collect::<Vec<_>>().join(", "));
             }
             Err(error) => {
                 failed += 1;

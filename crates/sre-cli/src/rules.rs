@@ -117,7 +117,7 @@ fn service_rules() -> Group {
         rule(
             "SreSignalsLost",
             "increase(sre_signal_handler_dropped_total[5m]) > 0 or increase(sre_signal_handler_panics_total[5m]) > 0 \
-             or increase(sre_cost_signals_lost_total[5m]) > 0",
+             or increase(sre_cost_dropped_signals_total[5m]) > 0",
             None,
             Severity::Critical,
             "sre serve loses signals, or a signal handler panics, so alerts may be missing; see the log",

@@ -78,6 +78,8 @@ pub trait AlertStore: Send + Sync {
 }
 
 /// Identifies an alert in a store.
+///
+/// Exhaustive: it is its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]

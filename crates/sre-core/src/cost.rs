@@ -53,10 +53,13 @@ impl CostScope {
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CostScope, description = "Scope of a budget."))]
 struct ScopeFields<'a> {
+    /// What has the budget.
     #[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^(agent|agent_on_model|team|model|org)$"))]
     scope: Cow<'a, str>,
+    /// The name of the agent, team or model; left out for the organisation.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     name: Cow<'a, str>,
+    /// The model, for an agent on a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<Cow<'a, str>>,
 }

@@ -50,6 +50,8 @@ pub trait HttpClient: Send + Sync {
 /// assert_eq!(request.extensions().get(), Some(&ResponseLimit(64 << 20)));
 /// # Ok::<(), http::Error>(())
 /// ```
+///
+/// Exhaustive: it is a number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseLimit(pub usize);
 

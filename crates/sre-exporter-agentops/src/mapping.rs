@@ -20,7 +20,7 @@ pub(crate) fn write_span(event: &AgentEvent, place: &EventSpan<'_>, tags: &[Stri
     event.attributes.iter().for_each(|(key, value)| metadata.json(key, value));
     span.name(&[operation[0], operation[1], ".", kind]);
     span.kind(SpanKind::Internal);
-    span.place(place);
+    span.event_span(place);
 }
 
 /// Adds the attributes of an event, and returns the operation's name and kind.

@@ -82,7 +82,7 @@ pub(crate) fn write_observation(
     });
     span.name(&name);
     span.kind(SpanKind::Internal);
-    span.place(place);
+    span.event_span(place);
 }
 
 /// Adds the attributes of an event, and returns the observation's name and type.

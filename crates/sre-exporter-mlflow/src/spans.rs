@@ -30,7 +30,7 @@ pub(crate) fn write_span(event: &AgentEvent, place: &EventSpan<'_>, span: &mut S
     }
     span.name(&name);
     span.kind(kind);
-    span.place(&place);
+    span.event_span(&place);
     span.ok(&place);
     span.exception(&place);
 }

@@ -71,7 +71,7 @@ impl OtlpExporter {
                 let (name, kind) = gen_ai(event, &place, &mut span.attributes());
                 span.name(&name);
                 span.kind(kind);
-                span.place(&place);
+                span.event_span(&place);
             });
         }
         let ignored = batch.events.len() - spans.len();

@@ -24,7 +24,7 @@ pub(crate) fn write_span(event: &AgentEvent, place: &EventSpan<'_>, span: &mut S
     }
     span.name(&name);
     span.kind(SpanKind::Internal);
-    span.place(&place);
+    span.event_span(&place);
     span.ok(&place);
     span.exception(&place);
     if let Event::LlmCall(LlmCall { first_token_ms: Some(ms), .. }) = event.event {

@@ -421,8 +421,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever changed since the scrape before, and whatever was in it, a scrape is that of a new scraper; and the one before
-        /// stays as it was.
+        /// A scrape equals that of a new scraper, independently of earlier scrapes, and leaves these unchanged.
         #[test]
         fn earlier_scrapes_do_not_matter(
             scrapes in prop::collection::vec(prop::collection::vec((0..3_usize, 0..1_500_u32), 0..1_200), 1..5),

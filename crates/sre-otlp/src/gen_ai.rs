@@ -115,7 +115,7 @@ mod tests {
             let (name, kind) = gen_ai(&event, &place, &mut span.attributes());
             span.name(&name);
             span.kind(kind);
-            span.place(&place);
+            span.event_span(&place);
         });
         let resource = Resource::new("tests");
         let bytes = OtlpRequest::new(&resource, spans.as_bytes()).parts().concat();

@@ -96,7 +96,7 @@ mod tests {
                 let (name, kind) = gen_ai(&event, &place, &mut span.attributes());
                 span.name(&name);
                 span.kind(kind);
-                span.place(&place);
+                span.event_span(&place);
                 span.exception(&place);
             });
         }

@@ -54,11 +54,11 @@ pub struct SpanWriter<'a>(&'a mut Encoder);
 
 impl SpanWriter<'_> {
     /// Writes ids, times, and the error of a failed event as the status.
-    pub fn place(&mut self, place: &EventSpan<'_>) {
-        self.ids(place.trace_id, place.span_id, place.parent_span_id);
-        self.times(place.start, place.end);
-        if place.outcome == Some(false) {
-            self.status(StatusCode::Error, place.error.unwrap_or_default());
+    pub fn event_span(&mut self, span: &EventSpan<'_>) {
+        self.ids(span.trace_id, span.span_id, span.parent_span_id);
+        self.times(span.start, span.end);
+        if span.outcome == Some(false) {
+            self.status(StatusCode::Error, span.error.unwrap_or_default());
         }
     }
 

@@ -35,7 +35,7 @@ const MIN_ISOLATION: u32 = 2;
 const MIN_SCORE: i32 = 5;
 /// Limits the influence of old tasks, so that an overlap ends soon after one of the sources does.
 const MAX_SCORE: i32 = 20;
-/// How long a task's end waits for that of the other source, which may send later.
+/// How long a task's end waits for that of the other source to arrive.
 const MAX_LAG: Duration = Duration::from_secs(60);
 /// The number of ends of an agent that wait.
 const MAX_PENDING: usize = 128;
@@ -46,8 +46,9 @@ impl OverlapDetector {
         Self { max_agents, agents: FxHashMap::default() }
     }
 
-    /// Records the end of a task, in constant time. Returns the agent's overlap when it is found for the first time.
-    pub(crate) fn record(&mut self, agent: &str, format: Format, time: Timestamp) -> Option<Overlap> {
+    /// Records the end of a task that arrives at `now`, in constant time. Returns the agent's overlap when it is found for the first
+    /// time.
+    pub(crate) fn record(&mut self, agent: &str, format: Format, time: Timestamp, now: Timestamp) -> Option<Overlap> {
         if !self.agents.contains_key(agent) {
             if self.agents.len() >= self.max_agents {
                 return None;
@@ -55,7 +56,7 @@ impl OverlapDetector {
             self.agents.insert(agent.to_owned(), TaskEnds::default());
         }
         let ends = self.agents.get_mut(agent)?;
-        ends.record(TaskEnd { time, format });
+        ends.record(TaskEnd { time, format, received: now });
         if ends.is_reported {
             return None;
         }
@@ -85,6 +86,7 @@ struct TaskEnds {
 struct TaskEnd {
     time: Timestamp,
     format: Format,
+    received: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -109,7 +111,7 @@ impl TaskEnds {
         }
         let place = self.pending.partition_point(|other| other.time <= end.time);
         self.pending.insert(place, end);
-        while self.pending.len() > MAX_PENDING || self.lag() > MAX_LAG {
+        while self.pending.len() > MAX_PENDING || self.has_waited(end.received) {
             let is_pair = self.is_pair(0);
             self.pending.drain(..if is_pair { 2 } else { 1 });
             if self.formats.len() > 1 {
@@ -118,9 +120,8 @@ impl TaskEnds {
         }
     }
 
-    fn lag(&self) -> Duration {
-        let ends = self.pending.front().zip(self.pending.back());
-        ends.map_or(Duration::ZERO, |(first, last)| last.time.since(first.time))
+    fn has_waited(&self, now: Timestamp) -> bool {
+        self.pending.front().is_some_and(|first| now.since(first.received) > MAX_LAG)
     }
 
     /// Returns whether the end at `at` and the next one are a pair.
@@ -172,7 +173,8 @@ mod tests {
     }
 
     fn record(detector: &mut OverlapDetector, (seconds, format): End) -> Option<Overlap> {
-        detector.record(AGENT, format.parse().unwrap(), Timestamp::from_unix_seconds(seconds).unwrap())
+        let time = Timestamp::from_unix_seconds(seconds).unwrap();
+        detector.record(AGENT, format.parse().unwrap(), time, time)
     }
 
     fn record_all(ends: impl IntoIterator<Item = End>) -> OverlapDetector {
@@ -220,6 +222,18 @@ mod tests {
         assert_eq!(found[9].as_ref(), Some(&overlap));
         assert_eq!(record(&mut detector, (300.0, "otlp")), None);
         assert_eq!(detector.overlaps()[AGENT], overlap);
+    }
+
+    #[test]
+    fn an_overlap_is_found_in_old_tasks_that_arrive_at_once() {
+        let mut detector = detector();
+        let (langgraph, otlp): (Vec<End>, Vec<End>) =
+            twice(12).into_iter().partition(|(_, format)| *format == "langgraph");
+        let now = Timestamp::from_secs(10_000);
+        let mut record = |(seconds, format): End| {
+            detector.record(AGENT, format.parse().unwrap(), Timestamp::from_unix_seconds(seconds).unwrap(), now)
+        };
+        assert!(langgraph.into_iter().chain(otlp).filter_map(&mut record).count() == 1);
     }
 
     #[test]
@@ -289,7 +303,7 @@ mod tests {
         for number in 0..1_000_u32 {
             let time = Timestamp::from_secs(1_000).saturating_add(Duration::from_millis(10) * number);
             for agent in ["one", "two", "three"] {
-                detector.record(agent, "otlp".parse().unwrap(), time);
+                detector.record(agent, "otlp".parse().unwrap(), time, time);
             }
         }
         let pending: Vec<usize> = detector.agents.values().map(|ends| ends.pending.len()).collect();

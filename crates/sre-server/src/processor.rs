@@ -38,7 +38,7 @@ pub(crate) struct BatchReport {
 const MAX_AHEAD: Duration = Duration::from_secs(300);
 /// Time between two samples of the indicators, in seconds.
 const SAMPLE_INTERVAL: i64 = 30;
-/// The version of the state's format; other versions are refused.
+/// The version of the list of sections, and the only one so far. Once it is raised, `restore` must still read the one before.
 const VERSION: u32 = 2;
 
 impl Processor {
@@ -190,7 +190,7 @@ fn accept(event: AgentEvent, format: Format, now: Timestamp, engines: &EngineSet
     }
     counters.events.fetch_add(1, Ordering::Relaxed);
     if matches!(event.event, Event::TaskFinished(_))
-        && let Some(overlap) = lock(&shared.overlaps).record(&event.agent, format, event.time)
+        && let Some(overlap) = lock(&shared.overlaps).record(&event.agent, format, event.time, now)
     {
         let (agent, formats) = (&event.agent, overlap.formats.join(", "));
         tracing::warn!(%agent, formats, "The agent's tasks arrive in several formats, and each counts twice; choose one source");

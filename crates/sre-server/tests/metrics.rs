@@ -302,14 +302,17 @@ async fn the_version_the_process_and_the_last_reload_are_metrics() {
     let used = process("cpu_seconds_total").await;
     assert!(used > Some(0.0) && process("cpu_seconds_total").await > used, "CPU time rises");
     let loaded = async || value(&service, "sre_config_last_reload_success_timestamp_seconds").await.unwrap();
+    let successful = async || value(&service, "sre_config_last_reload_successful").await.unwrap();
     let started = loaded().await;
     assert_eq!(Some(started), value(&service, "process_start_time_seconds").await);
     service.server.reload().await.unwrap();
     let reloaded = loaded().await;
     assert!(reloaded > started, "{reloaded} {started}");
+    assert_eq!(successful().await, 1.0);
     std::fs::write(&file, "listen: nowhere\n").unwrap();
     service.server.reload().await.unwrap_err();
     assert_eq!(loaded().await, reloaded, "a reload that failed loads nothing");
+    assert_eq!(successful().await, 0.0);
     service.server.stop().await;
 }
 

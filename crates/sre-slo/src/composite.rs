@@ -132,7 +132,7 @@ impl Composite {
         let mut reading = match self.method {
             CompositeMethod::Worst => {
                 let readings = self.budgets().map(|budget| budget.reading(now));
-                readings.filter(|reading| reading.counts.total() > 0).reduce(worse)
+                readings.filter(has_events).reduce(worse)
             }
             _ => Some(config.reading(&self.combine(|budget| budget.present(now)), self, now)),
         }
@@ -227,6 +227,11 @@ impl WindowCounts for Composite {
     fn latest(&self, _now: Timestamp) -> Option<Timestamp> {
         self.budgets().filter_map(ErrorBudget::latest).max()
     }
+}
+
+/// Returns whether a reading has events: in its window or period, or in the windows of its alerts, which reach into the period before.
+fn has_events(reading: &BudgetReading) -> bool {
+    reading.counts.total() > 0 || reading.alerts.iter().any(|alert| alert.good + alert.bad > 0)
 }
 
 /// Returns the worse reading, with the higher burn rate of each window, the worse of each alert and the earlier exhaustion.

@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
@@ -54,6 +55,9 @@ struct Agents {
     /// Objectives shared by the agents beyond the limit.
     overflow: Option<Objectives>,
 }
+
+/// The number of objectives whose snapshots are computed at a time.
+const BATCH: usize = 128;
 
 /// The name under which agents beyond the limit are counted.
 const OVERFLOW: &str = "__overflow__";
@@ -236,8 +240,30 @@ impl Collect for SloEngine {
     }
 
     fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
-        self.each(|slo| slo.metrics(now, emit));
+        let objectives = self.objectives();
+        let all: Vec<&Slo> = objectives.iter().collect();
+        if all.len() <= BATCH || emit_in_parallel(&all, now, emit).is_err() {
+            all.iter().for_each(|slo| slo.metrics(now, emit));
+        }
     }
+}
+
+/// Emits metrics while another thread computes the snapshots of the next objectives, which takes as long. Fails, before anything is
+/// emitted, if there can be no other thread.
+fn emit_in_parallel(all: &[&Slo], now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) -> std::io::Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, snapshots) = sync_channel(2);
+        let compute = move || {
+            let mut batches = all.chunks(BATCH).map(|batch| batch.iter().map(|slo| slo.snapshot_at(now)).collect());
+            // Stops if the receiver has panicked.
+            batches.all(|batch: Vec<SloSnapshot>| sender.send(batch).is_ok())
+        };
+        std::thread::Builder::new().name("sre-snapshots".to_owned()).spawn_scoped(scope, compute)?;
+        for (slo, snapshot) in all.iter().zip(snapshots.into_iter().flatten()) {
+            slo.emit_metrics(&snapshot, now, emit);
+        }
+        Ok(())
+    })
 }
 
 impl Persist for SloEngine {
@@ -319,6 +345,16 @@ mod tests {
     fn a_service_without_events_is_reported() {
         let snapshots = engine("name: one\nservice: a\ntarget: 0.9\n").snapshots(NOW);
         assert_eq!((snapshots.len(), snapshots[0].status), (1, sre_core::Status::Unknown));
+    }
+
+    #[test]
+    fn metrics_are_those_of_each_objective_in_turn() {
+        let engine = engine("name: every\ntarget: 0.9\n---\nname: other\ntarget: 0.99\n");
+        (0..2 * BATCH + 3).for_each(|agent| finish(&engine, &format!("agent-{agent}")));
+        let (mut found, mut expected) = (Vec::new(), Vec::new());
+        engine.metrics(NOW, &mut |metric| found.push(format!("{metric:?}")));
+        engine.each(|slo| slo.metrics(NOW, &mut |metric| expected.push(format!("{metric:?}"))));
+        assert!(found == expected && found.len() > 10 * BATCH);
     }
 
     #[test]

@@ -201,10 +201,9 @@ impl BudgetConfig {
             Some(least) => in_window.total() >= least,
             None => self.has_evidence(&long, threshold.rate),
         };
-        let is_silent = now.since(end) >= short.duration();
         let mut alert = BurnAlert::new(threshold.severity, threshold.rate, threshold.window, threshold.short_window());
         alert.firing = is_reached && has_evidence();
-        (alert.judged_window, alert.judged_until) = (Some(window), is_silent.then_some(end));
+        (alert.judged_window, alert.judged_until) = (Some(window), (end < now).then_some(end));
         (alert.rate, alert.good, alert.bad) = (rate, long.counts.good, long.counts.bad);
         Judged { alert, is_reached }
     }

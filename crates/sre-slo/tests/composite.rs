@@ -111,6 +111,19 @@ fn the_worst_objective_counts_against_its_own_budget() {
 }
 
 #[test]
+fn a_new_calendar_period_resolves_no_alert_of_the_worst() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let engine = engine(
+        "name: all\nwindow: 1d\ncalendar: {start: \"2026-09-21 00:00:00\", time_zone: UTC, period: 1d}\n\
+         composite: {objectives: [{name: answers}, {name: fast}], method: worst}\n",
+    );
+    (10..60).for_each(|second| finish_at(&engine, at(&format!("2026-09-21T23:58:{second}Z")), "a", false, None));
+    let all = |time| engine.snapshots(at(time)).into_iter().find(|slo| slo.name == "all").unwrap();
+    assert_eq!(all("2026-09-21T23:59:59Z").status, Status::Exhausted);
+    assert_eq!(all("2026-09-22T00:00:05Z").status, Status::Critical);
+}
+
+#[test]
 fn the_forecast_of_the_worst_is_the_earliest() {
     let engine = engine("name: all\ncomposite: {objectives: [{name: answers}, {name: fast}], method: worst}\n");
     // `answers` has consumed more of its budget, long ago, and `fast` burns now.

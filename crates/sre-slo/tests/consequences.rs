@@ -484,6 +484,19 @@ indicators: [{type: response_latency, target_ms: 100}]
 
 /// The windows of alerts reach into the period before, so a new one that has no events yet resolves nothing.
 #[test]
+fn an_informational_indicator_defines_no_error_budget() {
+    let registry = SliRegistry::default();
+    let strict = "{type: task_success_rate, target: 0.999, informational: true}";
+    let total = |indicators: &str| {
+        let yaml = format!("name: answers\nindicators: [{indicators}]\n");
+        let slo = Slo::from_spec(&parse(&yaml, "slo.yaml", &registry).unwrap()[0], "support", &registry).unwrap();
+        slo.snapshot_at(NOW).error_budget.total
+    };
+    assert_eq!(total(&format!("{strict}, {{type: task_success_rate, target: 0.9, window: 1d}}")), Some(0.1));
+    assert_eq!(total(strict), None);
+}
+
+#[test]
 fn a_new_calendar_period_resolves_no_alert() {
     let registry = SliRegistry::default();
     let yaml = "

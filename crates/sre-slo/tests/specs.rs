@@ -94,7 +94,7 @@ fn an_invalid_field_is_named_with_its_line() {
         ),
         (
             "name: x\nindicators:\n  - type: task_success_rate\n    targett: 1\n",
-            "slos/support.yaml:4: `indicators[0].targett`: unknown field, expected one of type, target, window",
+            "slos/support.yaml:4: `indicators[0].targett`: unknown field, expected one of type, name, informational, target, window",
         ),
         ("name: x\nindicators:\n  - type: nonsense\n", "slos/support.yaml:3: `indicators[0].type: nonsense`"),
         ("name: x\ntarget: 0.9\ngood_when:\n  event: heartbeat\n", "slos/support.yaml:4: `good_when.event: heartbeat`"),

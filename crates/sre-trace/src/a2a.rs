@@ -79,7 +79,7 @@ impl<'a> A2aRequest<'a> {
         Self { task: Some(task), ..Self::default() }
     }
 
-    /// Reads a JSON-RPC request of version 1.0 or 0.3. What is missing stays so.
+    /// Reads a JSON-RPC request of version 1.0 or 0.3. Missing fields are `None`.
     pub fn from_json_rpc(body: &'a Value) -> Self {
         let method = body["method"].as_str().map_or(SEND_MESSAGE, current_name);
         let (params, message) = (&body["params"], &body["params"]["message"]);
@@ -96,7 +96,7 @@ impl<'a> A2aRequest<'a> {
     }
 
     /// Reads a request over HTTP+JSON, of version 1.0 or 0.3: the path may begin with a prefix, such as a tenant or, in version 0.3, `/v1`.
-    /// What is missing stays so. Returns `None` if no operation has the method and path.
+    /// Missing fields are `None`. Returns `None` if no operation has the method and path.
     ///
     /// ```
     /// use serde_json::Value;

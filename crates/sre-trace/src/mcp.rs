@@ -79,7 +79,7 @@ impl<'a> McpRequest<'a> {
         Self { tool: Some(tool), ..Self::default() }
     }
 
-    /// Reads a JSON-RPC request or notification. What is missing stays so.
+    /// Reads a JSON-RPC request or notification. Missing fields are `None`.
     pub fn from_json_rpc(body: &'a Value) -> Self {
         let (method, params) = (body["method"].as_str().unwrap_or_default(), &body["params"]);
         let name = params["name"].as_str();

@@ -14,6 +14,8 @@ use sre_core::{SpanId, TraceId};
 /// assert!(parsed.flags.is_sampled());
 /// assert_eq!(&*parsed.to_text(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
 /// ```
+///
+/// Exhaustive: the specification defines these fields, and later versions keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Traceparent {
     /// The trace.

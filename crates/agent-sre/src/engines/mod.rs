@@ -18,7 +18,6 @@ use sre_core::{Clock, ExhaustionAction, SystemClock};
 use crate::RuntimeBuilder;
 
 /// The engines of a runtime, and their settings. An engine without settings is left out.
-#[non_exhaustive]
 pub struct EngineSettings {
     /// The clock of the engines.
     pub clock: Arc<dyn Clock>,

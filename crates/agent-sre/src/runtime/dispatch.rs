@@ -112,8 +112,8 @@ pub struct HandlerStats {
     pub spooled: u64,
     /// Panics of the handler over a single signal. The signal is handled again, up to ten times.
     pub panicked: u64,
-    /// Signals lost: one-offs for which memory was full and there was no spool or it failed, signals over which the handler
-    /// panicked ten times, and signals that handlers raised over each other's without end.
+    /// Signals dropped: one-offs when memory was full and there was no spool or it failed, signals over which the handler
+    /// panicked ten times, and signals of handlers that raise new ones in response to each other endlessly.
     pub dropped: u64,
     /// Signals waiting now.
     pub queued: u64,
@@ -474,7 +474,7 @@ impl HandlerStats {
             ),
             ("sre.signal_handler.spooled", self.spooled, "One-off signals written to the spool."),
             ("sre.signal_handler.panics", self.panicked, "Panics of the handler over a single signal."),
-            ("sre.signal_handler.dropped", self.dropped, "Signals lost."),
+            ("sre.signal_handler.dropped", self.dropped, "Signals dropped."),
         ] {
             emit(Metric::counter(name, count as f64).with_label("handler", self.name.as_str()).with_help(help));
         }

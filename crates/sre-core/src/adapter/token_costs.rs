@@ -7,6 +7,8 @@ use crate::Usd;
 /// let cost = TokenCosts::default().of(2_000, 100);
 /// assert_eq!(cost.to_string(), "0.0075");
 /// ```
+///
+/// Exhaustive: these are the two parameters of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenCosts {
     /// The cost of 1,000 input tokens.

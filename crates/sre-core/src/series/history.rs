@@ -88,9 +88,15 @@ impl History {
     /// Counts a sample. For a series that has a lock already; [`RollingCounts`](super::RollingCounts) is for the others.
     #[inline]
     pub(super) fn record(&mut self, time: Timestamp, good: bool) {
+        self.record_many(time, good, 1);
+    }
+
+    /// Counts `number` samples.
+    #[inline]
+    pub(super) fn record_many(&mut self, time: Timestamp, good: bool, number: u64) {
         let width = self.resolution();
         let start = time.as_nanos().div_euclid(width).saturating_mul(width);
-        self.add(start, Counts { good: u64::from(good), bad: u64::from(!good) });
+        self.add(start, if good { Counts { good: number, bad: 0 } } else { Counts { good: 0, bad: number } });
     }
 
     pub(super) fn sum_over(&self, window: Window, now: Timestamp) -> Counts {
@@ -162,18 +168,18 @@ impl History {
     pub(super) fn sum(&self, from: i64, now: i64) -> Counts {
         let mut sum = Counts::default();
         let Some(mut upper) = self.end else { return sum };
+        let until = now.saturating_add(1);
         for level in &self.levels {
             let nearest = from.saturating_sub(level.width / 2);
+            // Whole levels are the most, and need no division.
+            if nearest <= level.first {
+                sum += if upper <= until { level.total } else { level.between(level.first, upper.min(until)) };
+                upper = level.first;
+                continue;
+            }
             let lower = nearest.saturating_add(level.width - 1).div_euclid(level.width).saturating_mul(level.width);
-            if lower <= level.first && upper <= now.saturating_add(1) {
-                sum += level.total;
-            } else {
-                sum += level.between(lower.max(level.first), upper.min(now.saturating_add(1)));
-            }
-            if lower > level.first {
-                break;
-            }
-            upper = level.first;
+            sum += level.between(lower, upper.min(until));
+            break;
         }
         sum
     }
@@ -216,10 +222,16 @@ impl History {
 
     /// Adds saved counts, also those of a history with another resolution.
     pub(super) fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
+        self.restore_many(state, 1)
+    }
+
+    /// Adds saved counts, each as `number` samples.
+    pub(super) fn restore_many(&mut self, state: &mut StateReader<'_>, number: u64) -> Result<(), StateError> {
         let first: u64 = state.take()?;
         let (dropped, used) = if first == FORMAT { state.take()? } else { (first, first_format(state)?) };
         let (resolution, recorded) = (self.resolution(), self.recorded);
-        for (start, counts) in used {
+        for (start, Counts { good, bad }) in used {
+            let counts = Counts { good: good.saturating_mul(number), bad: bad.saturating_mul(number) };
             self.add(start.div_euclid(resolution).saturating_mul(resolution), counts);
         }
         self.dropped += dropped;

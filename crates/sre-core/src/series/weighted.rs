@@ -22,12 +22,14 @@ pub struct WeightedRatioSeries {
 #[derive(Debug)]
 struct Recorded {
     ring: Ring<Bucket>,
-    /// The samples of a weight of at least [`COUNTED`].
-    counts: History,
+    /// The weights of good and bad samples, in [`UNITS`].
+    weights: History,
 }
 
-/// The least weight of a sample that counts as good or bad.
-const COUNTED: f64 = 0.5;
+/// Units of weight in a sample of weight 1.
+const UNITS: u64 = 100;
+/// Comes before saved weights. Version 0.1.0 saved counts of samples, which begin with another number.
+const WEIGHTS: u64 = u64::MAX - 1;
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bucket {
@@ -50,14 +52,14 @@ impl WeightedRatioSeries {
     /// Creates an empty series.
     pub fn new(spec: SliSpec) -> Self {
         let ring = Ring::covering(spec.window.duration(), 104);
-        let counts = History::covering(spec.window, spec.window);
-        Self { spec, recorded: Mutex::new(Recorded { ring, counts }) }
+        let weights = History::covering(spec.window, spec.window);
+        Self { spec, recorded: Mutex::new(Recorded { ring, weights }) }
     }
 
     /// Prepares the counts for windows from `shortest` to `longest`, besides its own; see
     /// [`RollingCounts::cover`](crate::RollingCounts::cover).
     pub fn cover(&self, shortest: Window, longest: Window) {
-        lock(&self.recorded).counts.cover(shortest, longest);
+        lock(&self.recorded).weights.cover(shortest, longest);
     }
 
     /// Returns the specification: name, target, unit and window.
@@ -67,15 +69,14 @@ impl WeightedRatioSeries {
 
     /// Records a sample. `weight` is clamped to 0–1; a sample whose weight is NaN is dropped and counted.
     pub fn record(&self, time: Timestamp, hit: bool, weight: f64) {
-        let Recorded { ring, counts } = &mut *lock(&self.recorded);
+        let Recorded { ring, weights } = &mut *lock(&self.recorded);
         if weight.is_nan() {
             ring.drop_invalid();
             return;
         }
         let weight = weight.clamp(0.0, 1.0);
-        if weight >= COUNTED {
-            counts.record(time, hit == (self.spec.direction == Direction::AtLeast));
-        }
+        let is_good = hit == (self.spec.direction == Direction::AtLeast);
+        weights.record_many(time, is_good, (weight * UNITS as f64).round() as u64);
         if let Some(bucket) = ring.slot(time) {
             bucket.samples += 1;
             bucket.weight += weight;
@@ -90,25 +91,36 @@ impl WeightedRatioSeries {
     pub fn save(&self, state: &mut StateWriter) {
         let recorded = lock(&self.recorded);
         recorded.ring.save(state, |bucket| bucket.samples > 0);
-        recorded.counts.save(state);
+        state.put(&WEIGHTS);
+        recorded.weights.save(state);
     }
 
     /// Adds saved samples.
     pub fn restore(&self, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        let Recorded { ring, counts } = &mut *lock(&self.recorded);
+        let Recorded { ring, weights } = &mut *lock(&self.recorded);
         ring.restore(state, |bucket, saved| {
             bucket.add(&saved);
             Ok(())
         })?;
-        // Version 0.1.0 did not have them.
-        if state.is_empty() { Ok(()) } else { counts.restore(state) }
+        if state.is_empty() {
+            return Ok(());
+        }
+        let mut after_tag = *state;
+        if after_tag.take::<u64>()? != WEIGHTS {
+            return weights.restore_many(state, UNITS);
+        }
+        *state = after_tag;
+        weights.restore(state)
     }
 
-    /// Returns the numbers of good and bad samples in a window, of those with a weight of at least a half.
+    /// Returns the weights of good and bad samples in a window, rounded to whole samples of weight 1. As evidence that is at most the
+    /// effective sample size, since no weight is above 1.
     pub fn counts(&self, window: Window, now: Timestamp) -> Counts {
-        let counts = &mut lock(&self.recorded).counts;
-        counts.reach(window);
-        counts.sum_over(window, now)
+        let weights = &mut lock(&self.recorded).weights;
+        weights.reach(window);
+        let Counts { good, bad } = weights.sum_over(window, now);
+        let rounded = |units: u64| (units + UNITS / 2) / UNITS;
+        Counts { good: rounded(good), bad: rounded(bad) }
     }
 
     /// Returns the reading of the window that ends at `now`.
@@ -147,6 +159,24 @@ mod tests {
         let (low, high) = wilson_interval(2.0, 10.0).unwrap();
         let found = reading.interval.unwrap();
         assert!((found.0 - low).abs() < 1e-12 && (found.1 - high).abs() < 1e-12);
+    }
+
+    #[test]
+    fn samples_count_as_much_as_their_weight() {
+        let at_most = |target| WeightedRatioSeries::new(SliSpec::ratio_at_most("x", target, Window::DAY).unwrap());
+        let now = Timestamp::from_secs(1_790_000_000);
+        let counts = |series: &WeightedRatioSeries| series.counts(Window::HOUR, now);
+        let unsure = at_most(0.05);
+        (0..100).for_each(|_| unsure.record(now, true, 0.4));
+        assert_eq!(counts(&unsure), Counts { good: 0, bad: 40 });
+        let mixed = at_most(0.05);
+        (0..100).for_each(|_| mixed.record(now, true, 0.45));
+        (0..100).for_each(|_| mixed.record(now, false, 0.55));
+        assert_eq!(counts(&mixed), Counts { good: 55, bad: 45 });
+        let (restored, mut state) = (at_most(0.05), StateWriter::default());
+        mixed.save(&mut state);
+        restored.restore(&mut StateReader::new(&state.finish().unwrap())).unwrap();
+        assert_eq!(counts(&restored), counts(&mixed));
     }
 
     #[test]

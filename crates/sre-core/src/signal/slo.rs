@@ -27,7 +27,8 @@ impl SloSnapshot {
             Status::Unknown | Status::Healthy => Signal::resolved("slo", key, since),
         };
         signal.title = match to {
-            Status::Unknown | Status::Healthy => format!("{of}: {to} again"),
+            Status::Healthy => format!("{of}: healthy again"),
+            Status::Unknown => format!("{of}: unknown"),
             _ => format!("{of}: {to}{}", self.failing_indicators()),
         };
         signal.message = self.sentences(burn, alert, exhaustion_action, since).join(" ");

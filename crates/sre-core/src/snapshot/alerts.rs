@@ -92,7 +92,7 @@ impl ChannelSnapshot {
         let of_channel = [("channel", self.name.as_str())];
         for (name, count, help) in [
             ("sre.alert.queue_length", self.queued, "Notifications waiting for the channel."),
-            ("sre.alert.delayed_alerts", self.delayed, "Alerts delayed by grouping or the channel's rate limit."),
+            ("sre.alerts_delayed", self.delayed, "Alerts delayed by grouping or the channel's rate limit."),
         ] {
             emit(Metric::gauge(name, count as f64).with_labels(&of_channel).with_help(help));
         }

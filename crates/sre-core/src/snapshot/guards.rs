@@ -72,13 +72,13 @@ impl CostsSnapshot {
                 }
             }
             if let Some(at) = budget.exhausted_at {
-                let metric = Metric::gauge("sre.cost.exhausted_timestamp", at.as_unix_seconds());
+                let metric = Metric::gauge("sre.cost.exhaustion_timestamp", at.as_unix_seconds());
                 let help = "Forecast time at which the budget is spent, in Unix time.";
                 emit(metric.with_unit(MetricUnit::Seconds).with_labels(of).with_help(help));
             }
         }
         for (name, count, help) in [
-            ("sre.cost.signals_lost", self.lost_signals, "Signals dropped because too many were pending."),
+            ("sre.cost.dropped_signals", self.lost_signals, "Signals dropped because too many were pending."),
             ("sre.cost.store_failures", self.store_failures, "Failed writes of the cost ledger."),
             ("sre.cost.unattributed_charges", self.overflow, "Charges of agents beyond the agent limit."),
         ] {

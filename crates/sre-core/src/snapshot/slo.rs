@@ -205,7 +205,7 @@ pub struct BurnAlert {
     /// The long window that it was judged by: `long_window`, or under low traffic a longer one.
     #[serde(default)]
     pub judged_window: Option<Window>,
-    /// The end of both windows, the last event, if the short window has been empty since.
+    /// The end of both windows, the last event, if that is before now.
     #[serde(default)]
     pub judged_until: Option<Timestamp>,
     /// The burn rate over the judged window.

@@ -26,9 +26,11 @@ fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
 /// Agents, by name.
 #[derive(Serialize, ToSchema)]
 struct AgentList {
+    /// Sorted by name.
     agents: Vec<AgentActivity>,
 }
 
+/// An agent and what it has done.
 #[derive(Serialize, ToSchema)]
 struct AgentActivity {
     #[serde(flatten)]

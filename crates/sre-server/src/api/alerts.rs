@@ -53,6 +53,7 @@ struct AlertFilter {
 /// Alerts, newest first.
 #[derive(Serialize, ToSchema)]
 struct AlertList {
+    /// Newest first.
     alerts: Vec<AlertRecord>,
 }
 

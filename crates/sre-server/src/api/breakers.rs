@@ -26,12 +26,14 @@ fn page(state: &AppState, now: Timestamp, parts: &mut PageParts) {
 /// Circuit breakers.
 #[derive(Serialize, ToSchema)]
 struct BreakerList {
+    /// One for each target that has failed.
     breakers: Vec<BreakerSnapshot>,
 }
 
 /// Cascading failures.
 #[derive(Serialize, ToSchema)]
 struct CascadeList {
+    /// One for each origin.
     cascades: Vec<CascadeReport>,
 }
 

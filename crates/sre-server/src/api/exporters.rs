@@ -24,12 +24,14 @@ fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
 /// Exporters.
 #[derive(Serialize, ToSchema)]
 struct ExporterList {
+    /// In the order of the configuration.
     exporters: Vec<ExporterStatus>,
 }
 
 /// An exporter's health, and the number of its records: events, metrics and snapshots.
 #[derive(Serialize, ToSchema)]
 struct ExporterStatus {
+    /// Its name in the configuration.
     name: String,
     state: ExporterState,
     /// Accepted by the backend.

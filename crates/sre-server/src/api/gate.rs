@@ -46,6 +46,7 @@ struct GateRequest {
 /// Whether a deploy is allowed.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 struct GateDecision {
+    /// Whether no objective blocks the deploy.
     allowed: bool,
     /// Why the deploy is refused: objective and agent, the status, and the budget or the indicators that cause it, with
     /// their numbers.

@@ -28,6 +28,7 @@ pub(super) async fn healthz() -> &'static str {
 /// Whether requests are accepted now.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
+    /// Whether requests are accepted.
     ready: bool,
     /// Why requests are not accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -138,7 +138,7 @@ impl Collect for AppState {
         let loaded = lock(&shared.config_loaded).as_unix_seconds();
         let waiting = count(&journal.last) - count(&journal.covered);
         for (name, value, unit, help) in [
-            ("sre.server.journal", count(&journal.bytes), MetricUnit::Bytes, "Size of the journal."),
+            ("sre.server.journal_size", count(&journal.bytes), MetricUnit::Bytes, "Size of the journal."),
             (
                 "sre.server.journal_unsaved_entries",
                 waiting,

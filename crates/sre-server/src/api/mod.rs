@@ -65,7 +65,7 @@ fn engine_routes() -> ApiRouter {
     for_scope(MODULES.iter().fold(ApiRouter::default(), |router, module| router.merge((module.routes)())), Scope::Read)
 }
 
-/// These compute their answers in ways of their own.
+/// Routes that are no lists of an engine, and need no permit to be computed.
 fn other_read_routes() -> ApiRouter {
     for_scope(gate::routes().merge(live::routes()).merge(metrics::routes()), Scope::Read)
 }

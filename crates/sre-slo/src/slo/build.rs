@@ -99,7 +99,8 @@ impl Slo {
             own.iter().map(|indicator| registry.create(&indicator.for_slo(spec.target))).collect();
         let slis = slis.map_err(|source| BuildError::Indicator { slo: spec.name.clone(), source })?;
         let good_when = spec.good_when.clone().unwrap_or_default();
-        let config = spec.budget_config(strictest_budget(&slis, &good_when));
+        let deciding = slis.iter().zip(&own).filter(|(_, indicator)| !indicator.informational).map(|(sli, _)| &**sli);
+        let config = spec.budget_config(strictest_budget(deciding, &good_when));
         let budget_error = |source| BuildError::Budget { slo: spec.name.clone(), source };
         let mut not_evaluable: Vec<String> = foreign.iter().map(|indicator| indicator.external_name()).collect();
         not_evaluable.extend(spec.openslo.as_ref().and_then(crate::OpenSloOrigin::not_evaluable));
@@ -125,10 +126,13 @@ impl Slo {
 
 /// Returns the smallest budget among the ratio indicators that count the objective's own events or, without any, among all ratio
 /// indicators. Other indicators do not define the objective's.
-pub(super) fn strictest_budget(indicators: &[Box<dyn Sli>], good_when: &GoodWhen) -> Option<f64> {
+pub(super) fn strictest_budget<'a>(
+    indicators: impl Iterator<Item = &'a dyn Sli> + Clone,
+    good_when: &GoodWhen,
+) -> Option<f64> {
     let is_ratio = |spec: &SliSpec| spec.unit == Unit::Ratio && spec.percentile.is_none();
     let strictest = |counts: &dyn Fn(&dyn Sli) -> bool| {
-        let ratios = indicators.iter().filter(|indicator| is_ratio(indicator.spec()) && counts(&***indicator));
+        let ratios = indicators.clone().filter(|indicator| is_ratio(indicator.spec()) && counts(*indicator));
         ratios.filter_map(|indicator| indicator.spec().error_budget()).min_by(f64::total_cmp)
     };
     strictest(&|indicator| good_when.counts_samples_of(indicator)).or_else(|| strictest(&|_| true))

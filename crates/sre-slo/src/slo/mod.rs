@@ -60,7 +60,7 @@ impl Slo {
     /// Returns an error if the target leaves no valid budget.
     pub fn new(name: impl Into<String>, indicators: Vec<Box<dyn Sli>>) -> Result<Self, InvalidBudget> {
         let good_when = GoodWhen::default();
-        let total = strictest_budget(&indicators, &good_when);
+        let total = strictest_budget(indicators.iter().map(|indicator| &**indicator), &good_when);
         let budget = ErrorBudget::new(BudgetConfig { total, ..Default::default() })?;
         let unnamed = indicators.into_iter().map(|sli| (sli, None, false));
         let slo = Self {
@@ -243,18 +243,21 @@ impl Slo {
             (transition.status != status || transition.is_unconfirmed).then_some(transition.status)
         };
         if let Some(before) = before {
-            // Outside the lock: indicators may be the user's code.
-            let signal = self.snapshot_at(now).status_changed(before, self.budget.config().exhaustion_action, now);
+            // Outside the lock: indicators may be the user's code. Events since then may have changed the status again.
+            let snapshot = self.snapshot_at(now);
+            let (status, remaining) = (snapshot.status, snapshot.error_budget.remaining);
+            let signal = snapshot.status_changed(before, self.budget.config().exhaustion_action, now);
             let mut transition = lock(&self.transition);
-            if transition.status != before {
-                // Another thread has signalled it in the meantime.
-                return status;
+            if transition.status != before || (status == before && !transition.is_unconfirmed) {
+                // Another thread has signalled it in the meantime, or nothing has changed after all.
+                return transition.status;
             }
             let is_incident = signal.phase == Phase::Firing || transition.signal.is_some();
             let last = is_incident.then(|| Box::new(signal.clone()));
             *transition = Transition { status, remaining, signal: last, is_unconfirmed: false };
             drop(transition);
             signals(signal);
+            return status;
         }
         status
     }
@@ -336,7 +339,14 @@ impl Collect for Slo {
     }
 
     fn metrics(&self, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
-        self.snapshot_at(now).metrics(emit);
+        self.emit_metrics(&self.snapshot_at(now), now, emit);
+    }
+}
+
+impl Slo {
+    /// Emits the metrics of a snapshot, and those that are no part of it.
+    pub(crate) fn emit_metrics(&self, snapshot: &SloSnapshot, now: Timestamp, emit: &mut dyn FnMut(Metric<'_>)) {
+        snapshot.metrics(emit);
         if self.composite.is_none() && self.good_when.is_some() {
             let recorded = self.budget.recorded(now);
             for (outcome, count) in [("good", recorded.good), ("bad", recorded.bad)] {

@@ -141,7 +141,8 @@ fn indicator(
         errors.extend(registry.errors_of(&spec).into_iter().map(|error| {
             let (line, field) = (line_of(&error.field), format!("{path}{}", error.field));
             if error.is_unknown_field() {
-                let expected = error.expected.trim_start_matches("one of ").to_owned();
+                let of_type = error.expected.trim_start_matches("one of type, ");
+                let expected = format!("type, name, informational, {of_type}");
                 return ConfigError::UnknownField { file: file.to_owned(), line, field, expected };
             }
             let found = error.found.trim_matches('`').to_owned();

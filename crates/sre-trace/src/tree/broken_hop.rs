@@ -32,7 +32,7 @@ pub enum BrokenHop {
     },
 }
 
-/// A span, by what a reader recognises it by.
+/// What identifies a span to a reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SpanRef {
