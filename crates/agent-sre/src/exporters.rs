@@ -13,6 +13,7 @@ use crate::RuntimeBuilder;
 
 struct Row {
     name: &'static str,
+    schema: &'static str,
     read: fn(&mut Fields<'_>) -> Result<Arc<dyn Exporter>, ConfigError>,
 }
 
@@ -23,6 +24,7 @@ macro_rules! exporters {
                 #[cfg(feature = $name)]
                 Row {
                     name: $name,
+                    schema: crate::$module::$settings::SCHEMA,
                     read: |fields| exporter(fields, crate::$module::$settings::read, crate::$module::$exporter::new),
                 },
             )*
@@ -91,6 +93,12 @@ impl RuntimeBuilder {
 /// Returns the types of exporters that this build can configure.
 pub fn exporter_types() -> impl Iterator<Item = &'static str> {
     EXPORTERS.iter().map(|row| row.name)
+}
+
+/// Returns the types of exporters that this build can configure, each with the JSON Schema of its own settings: those besides `type`,
+/// `name`, `interval` and `resource`. The schema has an example of all of them.
+pub fn exporter_schemas() -> impl Iterator<Item = (&'static str, &'static str)> {
+    EXPORTERS.iter().map(|row| (row.name, row.schema))
 }
 
 /// Reads a list of exporters, each a mapping with its `type`, its own settings, and optionally `name`, `interval` and

@@ -32,7 +32,7 @@ pub use engines::{
     AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals, SettingsError, SettingsFile, settings_files,
 };
 #[cfg(all(feature = "http", feature = "yaml"))]
-pub use exporters::{ExporterConfig, exporter_types, read_exporters};
+pub use exporters::{ExporterConfig, exporter_schemas, exporter_types, read_exporters};
 #[doc(inline)]
 #[allow(unused_imports, unreachable_pub, reason = "empty without the feature of an adapter")]
 pub use format::adapters::*;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sre_server::{CONFIG_SCHEMA, Config, Scope, Token};
+use sre_server::{Config, Scope, Token, config_schema};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -54,7 +54,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             errln!("The token is shown only once. Add this line to `tokens` in the configuration:");
             errln!("  - {{name: {name}, scope: {}, sha256: {digest}}}", scope.as_str());
         }
-        Command::Schema => out!("{CONFIG_SCHEMA}")?,
+        Command::Schema => outln!("{:#}", config_schema())?,
     }
     Ok(ExitCode::SUCCESS)
 }

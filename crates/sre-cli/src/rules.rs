@@ -35,7 +35,7 @@ pub(crate) fn rules(specs: &[SloSpec]) -> anyhow::Result<RuleFile> {
     let mut groups = vec![service_rules()];
     for spec in specs {
         let slo = Slo::from_specs(spec, specs, "", &SliRegistry::default())?;
-        let mut rules = Vec::new();
+        let (mut rules, subject) = (Vec::new(), subject(spec));
         for threshold in &slo.budget().config().policy.thresholds {
             let (severity, long, short) = (threshold.severity, threshold.window, threshold.short_window());
             let name = if severity == Severity::Critical { "SreErrorBudgetBurnFast" } else { "SreErrorBudgetBurn" };
@@ -46,29 +46,31 @@ pub(crate) fn rules(specs: &[SloSpec]) -> anyhow::Result<RuleFile> {
                 long.to_string(),
                 threshold.rate.to_string()
             );
-            let summary = format!(
-                "{} of {{{{ $labels.agent }}}}: burn rate of at least {} over {long} and over {short}",
-                spec.name, threshold.rate
-            );
+            let summary = format!("{subject}: burn rate of at least {} over {long} and over {short}", threshold.rate);
             let mut rule = rule(name, format!("sre_slo_alert_firing{{{matchers}}} == 1"), spec, severity, summary);
             // Rules of the same name must differ in a label.
             rule.labels.insert("long_window".to_owned(), long.to_string());
             rules.push(rule);
         }
         let expr = format!("sre_slo_status{{slo={:?},status=\"exhausted\"}} == 1", spec.name);
-        let summary = format!("{} of {{{{ $labels.agent }}}}: error budget exhausted", spec.name);
+        let summary = format!("{subject}: error budget exhausted");
         rules.push(rule("SreErrorBudgetExhausted", expr, spec, Severity::Critical, summary));
         // An indicator that shares the objective's budget has no status of its own, so nothing is alerted twice.
         let has_own_status = slo.snapshot_at(Timestamp::default()).indicators.iter().any(|own| own.status.is_some());
         for severity in [Severity::Critical, Severity::Warning].into_iter().filter(|_| has_own_status) {
             let expr = format!("sre_indicator_status{{slo={:?},status={:?}}} == 1", spec.name, severity.as_str());
-            let summary =
-                format!("{} of {{{{ $labels.agent }}}}: {{{{ $labels.indicator }}}} misses its target", spec.name);
+            let summary = format!("{subject}: {{{{ $labels.indicator }}}} misses its target");
             rules.push(rule("SreIndicatorMissesTarget", expr, spec, severity, summary));
         }
         groups.push(Group { name: format!("sre-slo-{}", spec.name), rules });
     }
     Ok(RuleFile { groups })
+}
+
+/// Returns the objective and its agent, if it is that of one: a composite may be over all agents.
+fn subject(spec: &SloSpec) -> String {
+    let is_over_all = spec.composite.is_some() && spec.service().is_none();
+    if is_over_all { spec.name.clone() } else { format!("{} of {{{{ $labels.agent }}}}", spec.name) }
 }
 
 fn rule(alert: &str, expr: String, spec: &SloSpec, severity: Severity, summary: String) -> Rule {

@@ -344,8 +344,7 @@ fn the_taps_and_the_configuration_on_the_page_are_the_tested_files() {
     for file in config.slos.iter().chain(&config.notify).chain(config.engine_files.values()) {
         assert!(file.exists(), "{}", file.display());
     }
-    let schema: serde_json::Value = serde_json::from_str(sre_server::CONFIG_SCHEMA).unwrap();
-    for name in schema["properties"].as_object().unwrap().keys() {
+    for name in sre_server::config_schema()["properties"].as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
 }

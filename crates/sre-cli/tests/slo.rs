@@ -104,7 +104,10 @@ fn rules_are_printed_for_a_composite_objective() {
     let composite = "name: all\ntarget: 0.9\ncomposite: {objectives: [{name: a}]}\n---\nname: a\ntarget: 0.9\n";
     let output = sre(&["slo", "rules", &write(folder.path(), "a.yaml", composite)]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("- name: sre-slo-all\n"), "{}", text(&output.stdout));
+    let rules = text(&output.stdout);
+    for expected in ["- name: sre-slo-all\n", "all: error budget exhausted", "a of {{ $labels.agent }}: error budget"] {
+        assert!(rules.contains(expected), "{rules}");
+    }
 }
 
 #[test]

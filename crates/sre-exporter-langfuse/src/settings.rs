@@ -26,6 +26,10 @@ impl LangfuseSettings {
         Self { url: "https://cloud.langfuse.com".to_owned(), public_key, secret_key, environment: None }
     }
 
+    /// The JSON Schema of the fields that [`read`](Self::read) takes, with an example of all.
+    #[cfg(feature = "yaml")]
+    pub const SCHEMA: &'static str = include_str!("settings.schema.json");
+
     /// Reads `url`, `public_key`, `secret_key` and `environment`.
     #[cfg(feature = "yaml")]
     pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {

@@ -25,6 +25,10 @@ impl LangSmithSettings {
         Self { url, api_key, project: "agent-sre".to_owned(), workspace_id: None }
     }
 
+    /// The JSON Schema of the fields that [`read`](Self::read) takes, with an example of all.
+    #[cfg(feature = "yaml")]
+    pub const SCHEMA: &'static str = include_str!("settings.schema.json");
+
     /// Reads `url`, `api_key`, `project` and `workspace_id`.
     #[cfg(feature = "yaml")]
     pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {

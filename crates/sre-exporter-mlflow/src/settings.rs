@@ -42,6 +42,10 @@ impl MlflowSettings {
         Self { url: url.into(), experiment: "agent-sre".to_owned(), credentials: None }
     }
 
+    /// The JSON Schema of the fields that [`read`](Self::read) takes, with an example of all.
+    #[cfg(feature = "yaml")]
+    pub const SCHEMA: &'static str = include_str!("settings.schema.json");
+
     /// Reads `url`, `experiment`, and either `token`, or `username` and `password`.
     #[cfg(feature = "yaml")]
     pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {

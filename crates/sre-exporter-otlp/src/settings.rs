@@ -30,6 +30,10 @@ impl OtlpSettings {
         self
     }
 
+    /// The JSON Schema of the fields that [`read`](Self::read) takes, with an example of all.
+    #[cfg(feature = "yaml")]
+    pub const SCHEMA: &'static str = include_str!("settings.schema.json");
+
     /// Reads `url`, `headers` and `protocol`.
     #[cfg(feature = "yaml")]
     pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {

@@ -22,6 +22,10 @@ impl PhoenixSettings {
         Self { url: url.into(), api_key: None, project: "agent-sre".to_owned() }
     }
 
+    /// The JSON Schema of the fields that [`read`](Self::read) takes, with an example of all.
+    #[cfg(feature = "yaml")]
+    pub const SCHEMA: &'static str = include_str!("settings.schema.json");
+
     /// Reads `url`, `api_key` and `project`.
     #[cfg(feature = "yaml")]
     pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {

@@ -29,6 +29,10 @@ impl WandbSettings {
         Self { url, api_key, entity: entity.into(), project, tags: Vec::new() }
     }
 
+    /// The JSON Schema of the fields that [`read`](Self::read) takes, with an example of all.
+    #[cfg(feature = "yaml")]
+    pub const SCHEMA: &'static str = include_str!("settings.schema.json");
+
     /// Reads `url`, `api_key`, `entity`, `project` and `tags`.
     #[cfg(feature = "yaml")]
     pub fn read(fields: &mut sre_core::yaml::Fields<'_>) -> Result<Self, sre_core::yaml::ConfigError> {

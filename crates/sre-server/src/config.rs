@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use agent_sre::adapter::Body;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
-use agent_sre::{ExporterConfig, Redaction, RunLimits, SettingsFile, Window, read_exporters, settings_files};
+use agent_sre::{
+    ExporterConfig, Redaction, RunLimits, SettingsFile, Window, exporter_schemas, read_exporters, settings_files,
+};
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::dropped_agents::DroppedAgents;
 use crate::overrides::Overrides;
@@ -169,8 +171,27 @@ impl Default for Config {
     }
 }
 
-/// The JSON Schema of `sre.yaml`, for editors.
-pub const CONFIG_SCHEMA: &str = include_str!("config.schema.json");
+/// Returns the JSON Schema of `sre.yaml`, for editors.
+pub fn config_schema() -> Value {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).expect("a schema is JSON");
+    let mut schema = parse(include_str!("config.schema.json"));
+    for file in settings_files() {
+        schema["properties"][file.name] = json!({"type": "string", "description": format!("{}.", file.help)});
+    }
+    let mut references = Vec::new();
+    for (kind, own) in exporter_schemas() {
+        let mut own = parse(own);
+        for common in ["name", "interval", "resource"] {
+            own["properties"][common] = json!({"$ref": format!("#/$defs/exporter_{common}")});
+        }
+        own["properties"]["type"] = json!({"const": kind});
+        own["required"].as_array_mut().expect("each lists its required settings").insert(0, "type".into());
+        schema["$defs"][kind] = own;
+        references.push(json!({"$ref": format!("#/$defs/{kind}")}));
+    }
+    schema["properties"]["exporters"]["items"]["oneOf"] = references.into();
+    schema
+}
 
 const BYTES: &str = "a number of bytes such as 16MiB, above 0";
 
@@ -406,30 +427,17 @@ fn bytes<N: TryFrom<u64>>(fields: &mut Fields<'_>, name: &'static str) -> Result
 mod tests {
     use super::*;
 
-    const EVERY_SETTING: &str = "
+    /// Every setting but those of [`every_setting`].
+    const MOST_SETTINGS: &str = "
 listen: 0.0.0.0:4318
 data: data
 slos: [slos, more.yaml]
 notify: channels.yaml
-limits: limits.yaml
-prices: prices.json
-breakers: breakers.yaml
 retention: 30d
 tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 tls: {certificate: cert.pem, key: key.pem}
 metrics: {drop_agents: [load-test-.*, canary]}
-exporters:
-  - {type: otlp, name: collector, url: 'http://127.0.0.1:4319', headers: {api-key: k}, protocol: grpc, interval: 10s, resource: {deployment.environment.name: test}}
-  - {type: mlflow, url: 'http://127.0.0.1:5000', experiment: support, username: ann, password: p}
-  - {type: langfuse, url: 'http://127.0.0.1:3000', public_key: pk, secret_key: sk, environment: test}
-  - {type: langsmith, url: 'http://127.0.0.1:1984', api_key: k, project: p, workspace_id: b9825b9a-aaad-4896-9b8d-c289030d3b03}
-  - {type: phoenix, url: 'http://127.0.0.1:6006', api_key: k, project: support}
-  - {type: braintrust, url: 'http://127.0.0.1:8000', api_key: k, project: p, experiment: e}
-  - {type: datadog, api_key: k, app_key: a, site: datadoghq.eu, url: 'http://127.0.0.1:3001', service: agents, env: test, version: '1', host: h, tags: ['team:support'], initial_counts: keep, sync_slos: true}
-  - {type: wandb, url: 'http://127.0.0.1:8080', api_key: k, entity: t, project: p, tags: [a]}
-  - {type: agentops, api_key: k, url: 'http://127.0.0.1:3002', otlp_url: 'http://127.0.0.1:4320', tags: [test]}
-  - {type: helicone, api_key: k, url: 'http://127.0.0.1:3003'}
 redact: {attributes: [user.email, 'prompt.*'], texts: true, replacement: hash}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
@@ -444,9 +452,25 @@ max_journal: 1000000000
 snapshot_after: 1MB
 ";
 
+    /// Returns every setting, also the files of engines and the exporters with the examples of their schemas.
+    fn every_setting() -> String {
+        let mut text = MOST_SETTINGS.to_owned();
+        settings_files().for_each(|file| text += &format!("{0}: {0}.yaml\n", file.name));
+        text += "exporters:\n";
+        for (kind, own) in exporter_schemas() {
+            let mut example = serde_json::from_str::<Value>(own).unwrap()["examples"][0].take();
+            example["type"] = kind.into();
+            example["name"] = format!("my-{kind}").into();
+            example["interval"] = "10s".into();
+            example["resource"] = json!({"deployment.environment.name": "test"});
+            text += &format!("- {example}\n");
+        }
+        text
+    }
+
     #[test]
     fn every_setting_is_parsed() {
-        let config = Config::parse(EVERY_SETTING, "sre.yaml").unwrap();
+        let config = Config::parse(&every_setting(), "sre.yaml").unwrap();
         assert_eq!(config.slos, [PathBuf::from("slos"), "more.yaml".into()]);
         assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!((config.tokens[0].scope, config.tokens[0].sha256[0]), (Scope::Ingest, 0x9f));
@@ -454,8 +478,9 @@ snapshot_after: 1MB
         assert_eq!(dropped, [true, true, false]);
         let exporters: Vec<&str> = config.exporters.iter().map(|config| config.exporter.name()).collect();
         let types: Vec<&str> = config.exporters.iter().map(|config| config.kind).collect();
-        assert_eq!(exporters[0], "collector");
-        assert_eq!(types, agent_sre::exporter_types().collect::<Vec<_>>(), "each type has a row in the same order");
+        assert_eq!(types, agent_sre::exporter_types().collect::<Vec<_>>());
+        assert_eq!(exporters, types.iter().map(|kind| format!("my-{kind}")).collect::<Vec<_>>());
+        assert_eq!(config.engine_files.len(), settings_files().count());
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
         let server_limits = ServerLimits {
@@ -520,6 +545,6 @@ snapshot_after: 1MB
     #[test]
     fn the_schema_and_the_parser_agree() {
         let read = |text: &str| Config::parse(text, "f").map(drop).map_err(|error| error.to_string());
-        sre_testkit::conformance::schema(CONFIG_SCHEMA, &[EVERY_SETTING], &[], &read);
+        sre_testkit::conformance::schema(&config_schema().to_string(), &[&every_setting()], &[], &read);
     }
 }

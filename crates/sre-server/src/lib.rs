@@ -55,7 +55,7 @@ mod token;
 
 pub use agent_sre::yaml::ConfigError;
 pub use api::openapi;
-pub use config::{CONFIG_SCHEMA, Config, ServerLimits, Tls};
+pub use config::{Config, ServerLimits, Tls, config_schema};
 pub use dropped_agents::DroppedAgents;
 pub use engine_set::EngineSetError;
 pub use ipnet::IpNet;
