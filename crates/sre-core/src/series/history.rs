@@ -171,9 +171,10 @@ impl History {
         let until = now.saturating_add(1);
         for level in &self.levels {
             let nearest = from.saturating_sub(level.width / 2);
-            // Whole levels are the most, and need no division.
+            // Most levels are inside the window as a whole, which needs neither a division nor a sum.
             if nearest <= level.first {
-                sum += if upper <= until { level.total } else { level.between(level.first, upper.min(until)) };
+                let is_whole = upper.saturating_sub(level.width) < until;
+                sum += if is_whole { level.total } else { level.between(level.first, until) };
                 upper = level.first;
                 continue;
             }
