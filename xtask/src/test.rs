@@ -64,13 +64,13 @@ const SERVERS: &str = "target/servers";
 
 /// Tests that wait for servers and frameworks, or keep a single core busy. They run beside the others.
 const BESIDE: [&str; 11] = [
-    "a2a",
+    "a2a_sdk",
     "backends",
     "exporters",
     "kill_alerts",
     "kill_serve",
     "long_names",
-    "mcp",
+    "mcp_sdk",
     "mlflow",
     "phoenix",
     "schemathesis",

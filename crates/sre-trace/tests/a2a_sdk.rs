@@ -29,7 +29,7 @@ use sre_trace::{
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/a2a_agent.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/a2a_agent.py");
 /// The name of the SDK's spans.
 const PYTHON: &str = "python";
 
@@ -64,14 +64,10 @@ impl PythonAgent {
     }
 }
 
-/// Reads the spans that the SDK has written.
+/// Reads the spans that the SDK has written, of which the last may not be complete yet.
 fn spans_in(file: &Path) -> Vec<Span> {
-    let mut spans = Vec::new();
-    for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
-        // The last line may not be complete yet.
-        _ = sre_adapter_otel::read_spans(line.as_bytes(), &mut |span, _| spans.push(span));
-    }
-    spans
+    let lines = std::fs::read_to_string(file).unwrap_or_default();
+    lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// An agent of the official Rust crates, and the webhook of a client.

@@ -5,10 +5,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent_sre::trace::{
-    ProtocolSpan, ProtocolTracer, SpanRecord, TraceTree, TracedMcpHandler, TracedMcpTransport, TracedServerLayer,
-    WithParent,
-};
 use axum::Router;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult, PaginatedRequestParams,
@@ -20,13 +16,16 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::{StreamableHttpClientTransport, StreamableHttpService, TokioChildProcess, Transport};
 use rmcp::{ErrorData, RoleClient, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Value, json};
-use sre_core::{Span, SpanId, SpanRole};
 use sre_testkit::outside;
 use sre_testkit::servers::{Server, free_port, programs};
+use sre_trace::{
+    ProtocolSpan, ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedMcpHandler, TracedMcpTransport,
+    TracedServerLayer, WithParent,
+};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mcp_peer.py");
 /// The versions of the protocol, as the client for Python names them: with `initialize`, and without.
 const MODES: [&str; 2] = ["legacy", "2026-07-28"];
 
@@ -62,7 +61,7 @@ impl Python {
 
     fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
-        command.arg(Path::new(ROOT).join("tests/servers/mcp_peer.py")).args(arguments);
+        command.arg(SCRIPT).args(arguments);
         command.env("MCP_SPANS", self.folder.path().join("spans"));
         command
     }
@@ -311,7 +310,7 @@ async fn child() {
 
 /// Returns the reference server, which is of the versions with `initialize` and does not trace.
 fn everything(test: &str, arguments: &[&str]) -> Option<std::process::Command> {
-    let folder = Path::new(ROOT).join("target/taps/node");
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/taps/node"));
     let module = "node_modules/@modelcontextprotocol/server-everything/dist/index.js";
     let check = format!("require('fs').accessSync('{module}')");
     let mut command = outside::interpreter_in(&folder, Path::new("node"), &["-e", &check], &format!("mcp: {test}"))?;
