@@ -11,7 +11,7 @@ use crate::bridge::LibrarySpan;
 use crate::context::TraceContext;
 use crate::mcp;
 use crate::record::{OTHER_ERROR, ProtocolType, SpanEvent, SpanLink, SpanRecord};
-use crate::tracer::ProtocolTracer;
+use crate::tracer::{Place, Position, ProtocolTracer};
 
 /// A call that is being made or handled, from a [`ProtocolTracer`].
 ///
@@ -67,8 +67,21 @@ impl ProtocolSpan {
 
     /// Returns the tracer whose calls begin below this span.
     pub fn tracer(&self) -> ProtocolTracer {
+        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+        self.register();
+        self.tracer.at(self.position())
+    }
+
+    /// Lets requests that name the span by its context alone begin below it, until it ends.
+    #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+    pub(crate) fn register(&self) {
+        self.tracer.register(self.position());
+    }
+
+    /// Returns the position below the span.
+    fn position(&self) -> Position {
         let library_span = self.library_span.as_ref().map(|(span, _)| span.clone());
-        self.tracer.below(&self.context, library_span, self.task.clone())
+        Position { context: self.context.clone(), place: Place::Local(library_span), task: self.task.clone() }
     }
 
     /// Returns the context with the span of the `opentelemetry` crate, to be made the current one; `None` unless the tracer's library is that

@@ -89,23 +89,27 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     events: Option<Arc<dyn EventSink>>,
     pub(crate) bridge: Option<Arc<dyn SpanBridge>>,
-    finished: Mutex<SpanBuffer>,
+    state: Mutex<State>,
+}
+
+struct State {
+    finished: SpanBuffer,
     /// The positions below spans that have not ended, for requests that name one by its context alone.
     #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-    positions: Mutex<HashMap<SpanId, Position>>,
+    positions: HashMap<SpanId, Position>,
 }
 
 /// Where calls begin.
 #[derive(Clone)]
-struct Position {
-    context: TraceContext,
-    place: Place,
+pub(crate) struct Position {
+    pub(crate) context: TraceContext,
+    pub(crate) place: Place,
     /// The task to which the events of calls belong.
-    task: Option<Arc<str>>,
+    pub(crate) task: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
-enum Place {
+pub(crate) enum Place {
     /// At the top of a trace: the span of the context does not exist.
     Top,
     /// Below a span of another process or library.
@@ -124,14 +128,17 @@ impl ProtocolTracer {
     pub fn with_options(agent_id: impl Into<String>, options: TracerOptions) -> Self {
         let place = if options.parent_context.is_some() { Place::Remote } else { Place::Top };
         let context = options.parent_context.unwrap_or_else(TraceContext::root);
+        let state = State {
+            finished: SpanBuffer::new(options.max_spans, options.max_bytes),
+            #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+            positions: HashMap::new(),
+        };
         let shared = Shared {
             agent_id: agent_id.into(),
             clock: options.clock,
             events: options.events,
             bridge: options.library.map(SpanLibrary::into_bridge),
-            finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
-            #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-            positions: Mutex::default(),
+            state: Mutex::new(state),
         };
         Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
     }
@@ -248,13 +255,16 @@ impl ProtocolTracer {
 
     /// Returns the spans that have ended, by end. Spans of traces that are not sampled are not kept.
     pub fn protocol_spans(&self) -> Vec<SpanRecord> {
-        lock(&self.shared.finished).spans().cloned().collect()
+        lock(&self.shared.state).finished.spans().cloned().collect()
     }
 
     /// Returns a report on the spans that have ended.
     pub fn report(&self) -> TracingReport {
-        let finished = lock(&self.shared.finished);
-        TracingReport::new(self.agent_id(), self.trace_id(), finished.spans().cloned().collect(), finished.dropped())
+        let (spans, dropped) = {
+            let State { finished, .. } = &*lock(&self.shared.state);
+            (finished.spans().cloned().collect(), finished.dropped())
+        };
+        TracingReport::new(self.agent_id(), self.trace_id(), spans, dropped)
     }
 
     /// Returns the record of a span that starts now.
@@ -319,21 +329,23 @@ impl ProtocolTracer {
         span
     }
 
-    /// Returns the tracer whose calls begin below a span, which has not ended.
-    pub(crate) fn below(&self, context: &TraceContext, span: Option<LibrarySpan>, task: Option<Arc<str>>) -> Self {
-        let position = Position { context: context.clone(), place: Place::Local(span), task };
-        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-        lock(&self.shared.positions).insert(context.span_id, position.clone());
+    /// Returns the tracer whose calls begin at a position.
+    pub(crate) fn at(&self, position: Position) -> Self {
         Self { shared: self.shared.clone(), position }
     }
 
-    /// Returns the tracer whose calls begin below the span of a context: of this process, or else of another.
+    /// Makes the position below a span, which has not ended, known to [`below`](Self::below).
     #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-    pub(crate) fn at(&self, context: TraceContext) -> Self {
-        let local = lock(&self.shared.positions).get(&context.span_id).cloned();
+    pub(crate) fn register(&self, position: Position) {
+        lock(&self.shared.state).positions.insert(position.context.span_id, position);
+    }
+
+    /// Returns the tracer whose calls begin below the span of a context: of this process if it is registered, or else of another.
+    #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+    pub(crate) fn below(&self, context: TraceContext) -> Self {
+        let local = lock(&self.shared.state).positions.get(&context.span_id).cloned();
         let local = local.filter(|position| position.context.trace_id == context.trace_id);
-        let position = local.unwrap_or(Position { context, place: Place::Remote, task: None });
-        Self { shared: self.shared.clone(), position }
+        self.at(local.unwrap_or(Position { context, place: Place::Remote, task: None }))
     }
 
     /// Returns the span below which calls begin, if there is one.
@@ -344,10 +356,11 @@ impl ProtocolTracer {
 
     /// Keeps a span that has ended, if its trace is sampled.
     pub(crate) fn finish(&self, record: SpanRecord, is_sampled: bool) {
+        let mut state = lock(&self.shared.state);
         #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-        lock(&self.shared.positions).remove(&record.span.span_id);
+        state.positions.remove(&record.span.span_id);
         if is_sampled {
-            lock(&self.shared.finished).push(record);
+            state.finished.push(record);
         }
     }
 
