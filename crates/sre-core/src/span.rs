@@ -39,6 +39,9 @@ pub struct Span {
     /// The id that both sides of a call know, such as that of an A2A message. It pairs them where the trace context was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
+    /// The id of the request within its connection, such as that of JSON-RPC. Other connections have the same ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// Start time.
     pub start: Timestamp,
     /// End time.
@@ -103,6 +106,7 @@ impl Span {
             agent: None,
             task: None,
             call_id: None,
+            request_id: None,
             start,
             end: start,
             error: None,
@@ -149,7 +153,7 @@ impl Span {
 
     /// Returns the approximate memory that the span takes, in bytes.
     pub fn size(&self) -> usize {
-        let texts = [&self.agent, &self.task, &self.call_id, &self.error];
+        let texts = [&self.agent, &self.task, &self.call_id, &self.request_id, &self.error];
         size_of::<Self>() + self.name.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }
 }

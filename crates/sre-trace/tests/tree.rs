@@ -316,6 +316,40 @@ fn a_peer_that_drops_the_context_is_named_in_both_traces() {
 }
 
 #[test]
+fn a_request_without_an_id_of_its_own_is_that_of_the_innermost_call_of_its_name_and_time() {
+    use SpanRole::{Client, Server};
+    // Span and trace, parent, role, start, end.
+    type Row = (usize, u8, Option<usize>, SpanRole, i64, i64);
+    let hops = |rows: &[Row]| -> Vec<(SpanId, SpanId)> {
+        let spans = rows.iter().map(|&(number, in_trace, parent, role, start, end)| {
+            let mut span = span(number, parent, "tools/call search", start, end);
+            (span.trace_id, span.role, span.request_id) = (trace(in_trace), role, Some("1".to_owned()));
+            span
+        });
+        let trees = TraceTree::build(spans);
+        let hops = trees.iter().flat_map(|tree| &tree.broken_hops).map(|hop| match hop {
+            BrokenHop::DroppedContext { caller, receiver } => (caller.span_id, receiver.span_id),
+            hop => panic!("{hop}"),
+        });
+        // Both traces have it.
+        hops.collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 2, None, Server, 1, 8)]), [(id(0), id(1))]);
+    // A second context is dropped below the first.
+    let two = [
+        (0, 1, None, Client, 0, 9),
+        (1, 2, None, Server, 1, 8),
+        (2, 2, Some(1), Client, 2, 7),
+        (3, 3, None, Server, 3, 6),
+    ];
+    assert_eq!(hops(&two), [(id(0), id(1)), (id(2), id(3))]);
+    // Not: outside the time of the call; of a call that was received; of either of two calls side by side.
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 2, None, Server, 1, 10)]), []);
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 1, Some(0), Server, 1, 8), (2, 2, None, Server, 2, 3)]), []);
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 8), (1, 3, None, Client, 1, 9), (2, 2, None, Server, 2, 7)]), []);
+}
+
+#[test]
 fn a_long_chain_of_spans_takes_no_stack() {
     let spans = (0..50_000).map(|number: usize| span(number, number.checked_sub(1), "step", 0, 100_000));
     let tree = one(spans);

@@ -28,6 +28,8 @@ class Lines(SpanExporter):
             }
             if span.parent:
                 record["parent_span_id"] = format_span_id(span.parent.span_id)
+            if request_id := span.attributes.get("jsonrpc.request.id"):
+                record["request_id"] = str(request_id)
             self.file.write(json.dumps(record) + "\n")
         return SpanExportResult.SUCCESS
 
