@@ -95,3 +95,8 @@ pub use traceparent::{InvalidTraceparent, TraceFlags, Traceparent, TraceparentTe
 pub use tracer::{ProtocolTracer, TracerOptions};
 pub use tracestate::{InvalidTracestate, Tracestate};
 pub use tree::{BrokenHop, SpanNode, SpanRef, TraceTree};
+
+/// Runs the README's examples as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
