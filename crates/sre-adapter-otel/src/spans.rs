@@ -35,9 +35,9 @@ pub fn read_spans(body: &[u8], emit: &mut dyn FnMut(Span, Option<Event>)) -> Res
         let mut span = Span::new(trace, read.id, header.name, read.start);
         (span.parent_span_id, span.role, span.end) = (header.parent, header.role, read.end);
         (span.task, span.call_id, span.request_id, span.error) =
-            (header.task, header.call_id, header.request_id, read.error);
+            (header.task.map(Into::into), header.call_id, header.request_id, read.error);
         let service = service.and_then(|number| services.get(number as usize));
-        span.agent = read.name.or_else(|| service.cloned());
+        span.agent = read.name.as_ref().or(service).map(|name| (**name).into());
         let event = read.event.map(|event| *event);
         if let Some(event) = &event {
             span.set_usage(event);

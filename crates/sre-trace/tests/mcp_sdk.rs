@@ -138,7 +138,7 @@ fn path(tree: &TraceTree, span_id: SpanId) -> Vec<(String, String)> {
     let mut path = Vec::new();
     while let Some(index) = at {
         let node = &tree.nodes[index];
-        path.push((node.span.agent.clone().unwrap_or_default(), node.span.name.clone()));
+        path.push((node.span.agent.as_deref().unwrap_or_default().to_owned(), node.span.name.clone()));
         at = node.parent;
     }
     path

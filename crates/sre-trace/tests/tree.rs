@@ -217,7 +217,7 @@ proptest! {
 /// A planner that asks a writer, which searches twice, because the first search fails.
 fn delegation() -> Vec<Span> {
     let mut root = span(0, None, "invoke_agent planner", 0, 20);
-    root.agent = Some("planner".to_owned());
+    root.agent = Some("planner".into());
     let mut plan = span(1, Some(0), "chat gpt-4o", 0, 4);
     (plan.input_tokens, plan.output_tokens, plan.cost_usd) = (1_200, 300, Some("0.006".parse().unwrap()));
     let mut ask = span(2, Some(0), "SendMessage", 4, 19);
@@ -231,10 +231,10 @@ fn delegation() -> Vec<Span> {
     (write.input_tokens, write.output_tokens, write.cost_usd) = (800, 900, Some("0.00066".parse().unwrap()));
     let moderate = span(7, Some(3), "moderation", 13, 14);
     for span in [&mut plan, &mut ask] {
-        span.agent = Some("planner".to_owned());
+        span.agent = Some("planner".into());
     }
     let mut spans = vec![root, plan, ask, answer, failed, retry, write, moderate];
-    spans[3..].iter_mut().for_each(|span| span.agent = Some("writer".to_owned()));
+    spans[3..].iter_mut().for_each(|span| span.agent = Some("writer".into()));
     spans
 }
 

@@ -1,6 +1,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sre_core::{Span, SpanId, SpanRole, TraceId};
@@ -45,7 +46,7 @@ pub struct SpanRef {
     pub name: String,
     /// The agent or service that recorded it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+    pub agent: Option<Arc<str>>,
 }
 
 impl SpanRef {
