@@ -17,7 +17,7 @@ enum Outside {
     /// Agent frameworks from PyPI for their taps, in a virtual environment. CrewAI and LlamaIndex have environments of their own,
     /// because they exclude the version of `openai` that others require.
     PythonTaps { name: &'static str, requirements: &'static str },
-    /// Agent frameworks and a server of the Model Context Protocol from npm.
+    /// Agent frameworks and servers of the Model Context Protocol from npm.
     NodeTaps,
     /// The server of a backend or a protocol from PyPI, in a virtual environment of its own, because the requirements of servers
     /// exclude each other. That of a backend takes about a minute and 850 MB.
@@ -64,13 +64,13 @@ const SERVERS: &str = "target/servers";
 
 /// Tests that wait for servers and frameworks, or keep a single core busy. They run beside the others.
 const BESIDE: [&str; 11] = [
-    "a2a",
+    "a2a_sdk",
     "backends",
     "exporters",
     "kill_alerts",
     "kill_serve",
     "long_names",
-    "mcp",
+    "mcp_sdk",
     "mlflow",
     "phoenix",
     "schemathesis",

@@ -143,6 +143,7 @@ mod pages {
     #[doc = include_str!("../../../docs/guards.md")]
     struct Guards;
 
+    #[cfg(all(feature = "trace-a2a", feature = "trace-rmcp"))]
     #[doc = include_str!("../../../docs/tracing.md")]
     struct Tracing;
 

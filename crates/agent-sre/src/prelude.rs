@@ -48,9 +48,23 @@ pub use sre_cost::{
     AgentBudget, CostGuard, CostObserver, Denied, Limits, ModelPrice, PriceBook, Pricing, Reservation, ScopeLimits,
     Spend, TaskCost,
 };
+#[cfg(feature = "trace-a2a-server")]
+#[doc(no_inline)]
+pub use sre_trace::TracedA2aHandler;
+#[cfg(feature = "trace-a2a-client")]
+#[doc(no_inline)]
+pub use sre_trace::TracedA2aTransport;
 #[cfg(feature = "trace")]
 #[doc(no_inline)]
-pub use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, TraceContext, TraceTree, TracerOptions};
+pub use sre_trace::{
+    A2aRequest, McpRequest, ProtocolSpan, ProtocolTracer, SpanLibrary, TraceContext, TraceTree, TracerOptions,
+};
+#[cfg(feature = "trace-tower")]
+#[doc(no_inline)]
+pub use sre_trace::{TracedClientLayer, TracedServerLayer};
+#[cfg(feature = "trace-rmcp")]
+#[doc(no_inline)]
+pub use sre_trace::{TracedMcpHandler, TracedMcpTransport, WithParent};
 
 #[cfg(feature = "slo")]
 #[doc(no_inline)]

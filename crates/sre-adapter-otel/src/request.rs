@@ -36,6 +36,7 @@ pub(crate) struct SpanHeader {
     pub(crate) role: SpanRole,
     pub(crate) task: Option<String>,
     pub(crate) call_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -233,17 +234,15 @@ impl Request {
 impl SpanHeader {
     fn of(raw: &RawSpan<'_>, known: &Known<'_>) -> Self {
         let message = || known.owned(&[dialects::A2A_MESSAGE_ID]);
-        let request = || {
-            let (session, request) =
-                (known.text(&[dialects::MCP_SESSION_ID])?, known.text(&[dialects::JSONRPC_REQUEST_ID])?);
-            Some(format!("{session}/{request}"))
-        };
+        let request_id = known.owned(&[dialects::JSONRPC_REQUEST_ID]);
+        let request = || Some(format!("{}/{}", known.text(&[dialects::MCP_SESSION_ID])?, request_id.as_deref()?));
         Self {
             name: raw.name.to_owned(),
             parent: raw.parent,
             role: raw.role,
             task: known.owned(&[dialects::A2A_TASK_ID]),
             call_id: message().or_else(request),
+            request_id,
         }
     }
 }

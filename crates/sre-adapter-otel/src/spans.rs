@@ -34,9 +34,10 @@ pub fn read_spans(body: &[u8], emit: &mut dyn FnMut(Span, Option<Event>)) -> Res
     for ((trace, read, service), header) in spans.zip(headers.unwrap_or_default()) {
         let mut span = Span::new(trace, read.id, header.name, read.start);
         (span.parent_span_id, span.role, span.end) = (header.parent, header.role, read.end);
-        (span.task, span.call_id, span.error) = (header.task, header.call_id, read.error);
+        (span.task, span.call_id, span.request_id, span.error) =
+            (header.task.map(Into::into), header.call_id, header.request_id, read.error);
         let service = service.and_then(|number| services.get(number as usize));
-        span.agent = read.name.or_else(|| service.cloned());
+        span.agent = read.name.as_ref().or(service).map(|name| (**name).into());
         let event = read.event.map(|event| *event);
         if let Some(event) = &event {
             span.set_usage(event);
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!((span.call_id.as_deref(), span.task.as_deref()), (Some("m-1"), Some("t-1")));
         assert!(matches!(event, Some(Event::StepFinished(_))));
         let (span, _) = read(&[("mcp.method.name", "ping"), ("mcp.session.id", "s"), ("jsonrpc.request.id", "7")]);
-        assert_eq!(span.call_id.as_deref(), Some("s/7"));
+        assert_eq!((span.call_id.as_deref(), span.request_id.as_deref()), (Some("s/7"), Some("7")));
         let (span, event) = read(&[("gen_ai.operation.name", "chat"), ("gen_ai.usage.input_tokens", "9")]);
         assert_eq!((span.input_tokens, span.call_id, event.is_some()), (9, None, true));
     }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,13 +33,16 @@ pub struct Span {
     pub role: SpanRole,
     /// The agent, or else the service, that recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+    pub agent: Option<Arc<str>>,
     /// The task it belongs to, if the source names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
+    pub task: Option<Arc<str>>,
     /// The id that both sides of a call know, such as that of an A2A message. It pairs them where the trace context was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
+    /// The id of the request within its connection, such as that of JSON-RPC. Other connections have the same ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// Start time.
     pub start: Timestamp,
     /// End time.
@@ -103,6 +107,7 @@ impl Span {
             agent: None,
             task: None,
             call_id: None,
+            request_id: None,
             start,
             end: start,
             error: None,
@@ -119,8 +124,8 @@ impl Span {
         let error = error.map(str::to_owned).or_else(|| (outcome == Some(false)).then(|| "failed".to_owned()));
         let mut span = Self {
             parent_span_id,
-            agent: Some(event.agent.clone()),
-            task: event.task.clone(),
+            agent: Some((*event.agent).into()),
+            task: event.task.as_deref().map(Into::into),
             end,
             error,
             ..Self::new(trace_id, span_id, name_of(event), start)
@@ -149,8 +154,9 @@ impl Span {
 
     /// Returns the approximate memory that the span takes, in bytes.
     pub fn size(&self) -> usize {
-        let texts = [&self.agent, &self.task, &self.call_id, &self.error];
-        size_of::<Self>() + self.name.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        let shared = [&self.agent, &self.task].into_iter().flatten().map(|text| text.len());
+        let own = [&self.call_id, &self.request_id, &self.error].into_iter().flatten().map(String::len);
+        size_of::<Self>() + self.name.len() + shared.chain(own).sum::<usize>()
     }
 }
 

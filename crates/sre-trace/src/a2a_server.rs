@@ -63,8 +63,8 @@ impl<H> TracedA2aHandler<H> {
             Some(metadata) => self.tracer.receive_a2a("", entries(metadata), description),
             None => self.tracer.receive_a2a("", headers(params), description),
         };
-        // The executor asks for it by its context.
-        drop(span.tracer());
+        // The executor asks for its place by the context of the span.
+        span.register();
         let mut params = params.clone();
         replace_context(&mut params, span.context());
         (span, params)
@@ -80,7 +80,7 @@ impl ProtocolTracer {
     /// executor gets (`ExecutorContext::service_params`).
     pub fn for_a2a_request(&self, params: &HashMap<String, Vec<String>>) -> Self {
         match TraceContext::from_headers(headers(params)) {
-            Ok(context) => self.at(context),
+            Ok(context) => self.below(context),
             Err(_) => self.clone(),
         }
     }

@@ -4,6 +4,7 @@
 use sre_core::event::{Handoff, HttpRequest, StepFinished, TaskFinished, TaskStarted, ToolCall};
 use sre_core::{AgentEvent, Event, SpanRole, Timestamp};
 
+use crate::attributes::AttributeValue;
 use crate::record::{ProtocolType, SpanRecord};
 use crate::{a2a, mcp};
 
@@ -40,7 +41,7 @@ pub(crate) fn ended(
             task.into()
         }
         ProtocolType::A2a if is_client => {
-            let agent = record.peer.as_deref().unwrap_or_default();
+            let agent = record.peer().unwrap_or_default();
             if a2a::is_message(record) {
                 let from = span.agent.as_deref().unwrap_or_default();
                 emit(event(record, span.start, Handoff::new(from, agent)));
@@ -58,7 +59,10 @@ pub(crate) fn ended(
         ProtocolType::Http if is_client => {
             let mut request = HttpRequest::new(record.peer_url.as_deref().unwrap_or_default());
             let status = record.attributes.get("http.response.status_code");
-            request.status_code = status.and_then(|status| u16::try_from(status.as_u64()?).ok());
+            request.status_code = match status {
+                Some(AttributeValue::Number(status)) => u16::try_from(status).ok(),
+                _ => None,
+            };
             request.error = error;
             request.into()
         }
@@ -69,8 +73,8 @@ pub(crate) fn ended(
 
 fn event(record: &SpanRecord, time: Timestamp, payload: impl Into<Event>) -> AgentEvent {
     let span = &record.span;
-    let mut event = AgentEvent::new(time, span.agent.clone().unwrap_or_default(), payload);
-    event.task.clone_from(&span.task);
+    let mut event = AgentEvent::new(time, span.agent.as_deref().unwrap_or_default(), payload);
+    event.task = span.task.as_deref().map(str::to_owned);
     (event.trace_id, event.span_id, event.parent_span_id) =
         (Some(span.trace_id), Some(span.span_id), span.parent_span_id);
     event

@@ -41,6 +41,7 @@ mod a2a_responses;
 #[cfg(feature = "a2a-server")]
 mod a2a_server;
 mod agent_events;
+mod attributes;
 mod baggage;
 #[cfg_attr(not(feature = "opentelemetry"), allow(dead_code, reason = "each library is a feature"))]
 mod bridge;
@@ -60,6 +61,7 @@ mod propagator;
 mod protocol_span;
 mod record;
 mod report;
+mod shared;
 mod span_buffer;
 mod span_library;
 mod traceparent;
@@ -74,6 +76,7 @@ pub use a2a::A2aRequest;
 pub use a2a_client::{TracedA2aTransport, TracedA2aTransportFactory};
 #[cfg(feature = "a2a-server")]
 pub use a2a_server::TracedA2aHandler;
+pub use attributes::{AttributeValue, Attributes};
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
 pub use context::{HeaderError, TraceContext};
 #[cfg(feature = "tower")]
@@ -95,3 +98,8 @@ pub use traceparent::{InvalidTraceparent, TraceFlags, Traceparent, TraceparentTe
 pub use tracer::{ProtocolTracer, TracerOptions};
 pub use tracestate::{InvalidTracestate, Tracestate};
 pub use tree::{BrokenHop, SpanNode, SpanRef, TraceTree};
+
+/// Runs the README's examples as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

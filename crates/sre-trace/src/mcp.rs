@@ -109,9 +109,10 @@ impl<'a> McpRequest<'a> {
     pub(crate) fn describe(&self, record: &mut SpanRecord) {
         let target = self.tool.or(self.prompt);
         record.protocol = ProtocolType::Mcp;
-        record.span.name = target.map_or_else(|| self.method.to_owned(), |target| format!("{} {target}", self.method));
+        record.span.name = target.map_or_else(|| self.method.to_owned(), |target| [self.method, " ", target].concat());
         record.span.call_id =
             self.session_id.zip(self.request_id.as_ref()).map(|(session, request)| format!("{session}/{request}"));
+        record.span.request_id = self.request_id.as_deref().map(str::to_owned);
         record.set(METHOD_NAME, Some(self.method));
         record.set(OPERATION_NAME, (self.method == TOOLS_CALL).then_some("execute_tool"));
         record.set(TOOL_NAME, self.tool);

@@ -203,7 +203,7 @@ impl Requests {
         let agreed = lock(&self.protocol_version).clone();
         let call = self.describe(id, &body, agreed.as_deref());
         let parent = body["params"]["_meta"].as_object().and_then(|meta| TraceContext::from_meta(meta).ok());
-        let tracer = parent.map(|parent| self.tracer.at(parent));
+        let tracer = parent.map(|parent| self.tracer.below(parent));
         let span = tracer.as_ref().unwrap_or(&self.tracer).mcp_call(&self.peer, call);
         span.context().write_meta(&mut request.get_meta_mut().0.0);
         lock(&self.pending).insert(id.to_string(), span);

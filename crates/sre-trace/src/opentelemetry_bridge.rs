@@ -3,10 +3,10 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{
     SpanBuilder, SpanContext, SpanId as OtelSpanId, SpanKind, Status, TraceContextExt, TraceState, Tracer,
 };
-use opentelemetry::{Array, Context, KeyValue, StringValue, Value as OtelValue};
-use serde_json::Value;
+use opentelemetry::{Context, KeyValue};
 use sre_core::{SpanId, SpanRole, Timestamp};
 
+use crate::attributes::AttributeValue;
 use crate::bridge::{LibrarySpan, Parent, SpanBridge, Started};
 use crate::context::TraceContext;
 use crate::record::{SpanEvent, SpanLink, SpanRecord};
@@ -29,7 +29,7 @@ where
         let builder = SpanBuilder::from_name(record.span.name.clone())
             .with_kind(kind(record.span.role))
             .with_start_time(system_time(record.span.start))
-            .with_attributes(record.attributes.iter().map(|(key, value)| attribute(key, value)));
+            .with_attributes(record.attributes.iter().map(attribute));
         let span = self.0.build_with_context(builder, &parent);
         let span = parent.with_span(span);
         let context = TraceContext::from_span_context(span.span().span_context());
@@ -64,8 +64,8 @@ where
 
 /// Returns the attributes of a record that it did not have when it started: one that is set twice may be exported twice.
 pub(crate) fn attributes_since(started: &SpanRecord, record: &SpanRecord) -> Vec<KeyValue> {
-    let is_new = |(key, value): &(&&'static str, &Value)| started.attributes.get(*key) != Some(*value);
-    record.attributes.iter().filter(is_new).map(|(key, value)| attribute(key, value)).collect()
+    let is_new = |(key, value): &(&'static str, AttributeValue<'_>)| started.attributes.get(key) != Some(*value);
+    record.attributes.iter().filter(is_new).map(attribute).collect()
 }
 
 pub(crate) fn event_attributes(event: &SpanEvent) -> Vec<KeyValue> {
@@ -93,18 +93,11 @@ const fn kind(role: SpanRole) -> SpanKind {
     }
 }
 
-pub(crate) fn attribute(key: &'static str, value: &Value) -> KeyValue {
-    let value = match value {
-        Value::String(text) => OtelValue::from(text.clone()),
-        Value::Bool(flag) => OtelValue::from(*flag),
-        Value::Number(number) => number.as_i64().map_or_else(|| number.as_f64().unwrap_or(0.0).into(), OtelValue::from),
-        Value::Array(list) => {
-            let texts = list.iter().filter_map(Value::as_str).map(|text| StringValue::from(text.to_owned()));
-            OtelValue::Array(Array::String(texts.collect()))
-        }
-        other => OtelValue::from(other.to_string()),
-    };
-    KeyValue::new(key, value)
+pub(crate) fn attribute((key, value): (&'static str, AttributeValue<'_>)) -> KeyValue {
+    match value {
+        AttributeValue::Text(text) => KeyValue::new(key, text.to_owned()),
+        AttributeValue::Number(number) => KeyValue::new(key, number.cast_signed()),
+    }
 }
 
 pub(crate) fn system_time(time: Timestamp) -> SystemTime {

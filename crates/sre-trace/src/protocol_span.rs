@@ -1,9 +1,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde_json::Value;
-use sre_core::{Span, SpanId, SpanRole, TraceId, Usd};
+use sre_core::{SpanId, SpanRole, TraceId, Usd};
 
 use crate::a2a::{self, TaskUpdate};
 use crate::agent_events;
@@ -11,6 +13,7 @@ use crate::bridge::LibrarySpan;
 use crate::context::TraceContext;
 use crate::mcp;
 use crate::record::{OTHER_ERROR, ProtocolType, SpanEvent, SpanLink, SpanRecord};
+use crate::shared::{Place, Position, Shared};
 use crate::tracer::ProtocolTracer;
 
 /// A call that is being made or handled, from a [`ProtocolTracer`].
@@ -29,18 +32,16 @@ use crate::tracer::ProtocolTracer;
 /// assert_eq!(spans[0].span.error.as_deref(), Some("Unknown tool"));
 /// assert_eq!(spans[0].attribute("error.type"), Some("-32602"));
 /// ```
-#[derive(Debug)]
 #[must_use = "a span that is dropped ends"]
 pub struct ProtocolSpan {
-    pub(crate) tracer: ProtocolTracer,
-    pub(crate) record: SpanRecord,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) record: OpenRecord,
     pub(crate) context: TraceContext,
     /// The span of a library, and the record with which it was started.
     pub(crate) library_span: Option<(LibrarySpan, Box<SpanRecord>)>,
     pub(crate) arguments_hash: Option<String>,
     /// Whether the parent is in another process.
     pub(crate) is_remote: bool,
-    pub(crate) task: Option<Arc<str>>,
     pub(crate) has_outcome: bool,
 }
 
@@ -62,13 +63,27 @@ impl ProtocolSpan {
 
     /// Returns the time since the start, in milliseconds.
     pub fn duration_ms(&self) -> f64 {
-        self.tracer.shared.clock.now().millis_since(self.record.span.start)
+        self.shared.clock.now().millis_since(self.record.span.start)
     }
 
     /// Returns the tracer whose calls begin below this span.
     pub fn tracer(&self) -> ProtocolTracer {
+        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+        self.register();
+        ProtocolTracer::at(&self.shared, self.position())
+    }
+
+    /// Lets requests that name the span by its context alone begin below it, until it ends.
+    #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
+    pub(crate) fn register(&self) {
+        self.shared.register(self.position());
+    }
+
+    /// Returns the position below the span.
+    fn position(&self) -> Position {
         let library_span = self.library_span.as_ref().map(|(span, _)| span.clone());
-        self.tracer.below(&self.context, library_span, self.task.clone())
+        let task = self.record.span.task.clone();
+        Position { context: self.context.clone(), place: Place::Local(library_span), task }
     }
 
     /// Returns the context with the span of the `opentelemetry` crate, to be made the current one; `None` unless the tracer's library is that
@@ -166,9 +181,35 @@ impl ProtocolSpan {
         if self.record.events.len() == MAX_EVENTS {
             return;
         }
-        let time = self.tracer.shared.clock.now();
+        let time = self.shared.clock.now();
         let attributes = BTreeMap::from([(a2a::TASK_STATE, state)]);
         self.record.events.push(SpanEvent { time, name: "a2a.task.state".into(), attributes });
+    }
+}
+
+impl fmt::Debug for ProtocolSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProtocolSpan")
+            .field("record", self.record())
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is recorded so far: `None` only once the span is dropped.
+pub(crate) struct OpenRecord(pub(crate) Option<Box<SpanRecord>>);
+
+impl Deref for OpenRecord {
+    type Target = SpanRecord;
+
+    fn deref(&self) -> &SpanRecord {
+        self.0.as_ref().expect("a span that has not ended")
+    }
+}
+
+impl DerefMut for OpenRecord {
+    fn deref_mut(&mut self) -> &mut SpanRecord {
+        self.0.as_mut().expect("a span that has not ended")
     }
 }
 
@@ -180,16 +221,16 @@ impl Drop for ProtocolSpan {
         if !self.has_outcome {
             self.fail("cancelled", if std::thread::panicking() { "panicked" } else { "cancelled" });
         }
-        let shared = self.tracer.shared.clone();
-        self.record.span.end = shared.clock.now().max(self.record.span.start);
-        if let (Some(bridge), Some((span, started))) = (&shared.bridge, &self.library_span) {
+        self.record.span.end = self.shared.clock.now().max(self.record.span.start);
+        if let (Some(bridge), Some((span, started))) = (&self.shared.bridge, &self.library_span) {
             bridge.end(span, started, &self.record);
         }
-        let emit = &mut |event| self.tracer.emit(event);
-        agent_events::ended(&self.record, self.arguments_hash.as_deref(), self.is_remote, emit);
-        let Span { trace_id, span_id, start, .. } = self.record.span;
-        let ended = SpanRecord::new(Span::new(trace_id, span_id, "", start), self.record.protocol);
-        let record = std::mem::replace(&mut self.record, ended);
-        self.tracer.finish(record, self.context.is_sampled());
+        if let Some(events) = &self.shared.events {
+            let emit = &mut |event| events.accept(event);
+            agent_events::ended(&self.record, self.arguments_hash.as_deref(), self.is_remote, emit);
+        }
+        if let Some(record) = self.record.0.take() {
+            self.shared.finish(record, self.context.is_sampled());
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 use sre_core::event::HttpRequest;
-use sre_core::{Span, SpanId, Timestamp, TraceId};
+use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use crate::a2a::{MESSAGE_ID, TASK_ID};
+use crate::attributes::{Attributes, Stored};
 use crate::mcp::{REQUEST_ID, TOOL_NAME};
 
 /// What a span is part of.
@@ -37,16 +38,13 @@ pub struct SpanRecord {
     pub span: Span,
     /// The protocol.
     pub protocol: ProtocolType,
-    /// The other side: the agent or server that is called, or else the caller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<String>,
     /// The URL of the other side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_url: Option<String>,
     /// The number of artifacts in the response of an A2A call.
     pub a2a_artifact_count: usize,
     /// The attributes, by the names of OpenTelemetry's conventions.
-    pub attributes: BTreeMap<&'static str, Value>,
+    pub attributes: Attributes,
     /// What happened meanwhile, such as the states of an A2A task.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<SpanEvent>,
@@ -82,17 +80,26 @@ pub struct SpanLink {
 impl SpanRecord {
     pub(crate) fn new(span: Span, protocol: ProtocolType) -> Self {
         let (attributes, events, links) = Default::default();
-        Self { span, protocol, peer: None, peer_url: None, a2a_artifact_count: 0, attributes, events, links }
+        Self { span, protocol, peer_url: None, a2a_artifact_count: 0, attributes, events, links }
     }
 
     /// Returns the text of an attribute.
     pub fn attribute(&self, key: &str) -> Option<&str> {
-        self.attributes.get(key).and_then(Value::as_str)
+        self.attributes.text(key)
+    }
+
+    /// Returns the other side: the agent or server that is called, or else the caller.
+    pub fn peer(&self) -> Option<&str> {
+        self.attribute(match (self.protocol, self.span.role) {
+            (ProtocolType::A2a, SpanRole::Client) => AGENT_NAME,
+            (ProtocolType::Http, SpanRole::Client) => SERVER_ADDRESS,
+            _ => PEER_NAME,
+        })
     }
 
     /// Returns the agent on the other side of an A2A call.
     pub fn remote_agent_id(&self) -> Option<&str> {
-        self.peer.as_deref().filter(|_| self.protocol == ProtocolType::A2a)
+        self.peer().filter(|_| self.protocol == ProtocolType::A2a)
     }
 
     /// Returns the URL of the agent on the other side of an A2A call.
@@ -112,7 +119,7 @@ impl SpanRecord {
 
     /// Returns the MCP server, or else the client that calls it.
     pub fn mcp_server_id(&self) -> Option<&str> {
-        self.peer.as_deref().filter(|_| self.protocol == ProtocolType::Mcp)
+        self.peer().filter(|_| self.protocol == ProtocolType::Mcp)
     }
 
     /// Returns the tool of an MCP call.
@@ -125,14 +132,14 @@ impl SpanRecord {
         self.attribute(REQUEST_ID)
     }
 
-    pub(crate) fn set(&mut self, key: &'static str, value: Option<impl Into<Value>>) {
+    pub(crate) fn set(&mut self, key: &'static str, value: Option<impl Into<Stored>>) {
         if let Some(value) = value {
-            self.attributes.insert(key, value.into());
+            self.attributes.set(key, value.into());
         }
     }
 
     /// Sets the class of the error and its message.
-    pub(crate) fn fail(&mut self, kind: impl Into<Value>, message: impl Into<String>) {
+    pub(crate) fn fail(&mut self, kind: impl Into<Stored>, message: impl Into<String>) {
         self.set(ERROR_TYPE, Some(kind));
         self.span.error = Some(message.into());
     }
@@ -179,16 +186,13 @@ impl SpanRecord {
     /// Returns the approximate memory that it takes, in bytes.
     pub(crate) fn size(&self) -> usize {
         const ENTRY: usize = 64;
-        let text = |value: &Value| value.as_str().map_or(0, str::len);
-        let attributes: usize = self.attributes.values().map(|value| ENTRY + text(value)).sum();
         let of_event = |event: &SpanEvent| {
             size_of::<SpanEvent>() + event.attributes.values().map(|value| ENTRY + value.len()).sum::<usize>()
         };
-        let peer: usize = [&self.peer, &self.peer_url].into_iter().flatten().map(String::len).sum();
         size_of::<Self>() - size_of::<Span>()
             + self.span.size()
-            + attributes
-            + peer
+            + self.attributes.size()
+            + self.peer_url.as_ref().map_or(0, String::len)
             + self.events.iter().map(of_event).sum::<usize>()
             + self.links.len() * size_of::<SpanLink>()
     }

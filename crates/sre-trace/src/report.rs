@@ -115,10 +115,10 @@ impl ProtocolTimelineEntry {
         let span = &record.span;
         Self {
             timestamp: span.start,
-            agent_id: span.agent.clone().unwrap_or_default(),
+            agent_id: span.agent.as_deref().unwrap_or_default().to_owned(),
             protocol: record.protocol,
             direction: span.role,
-            peer_agent: record.peer.clone(),
+            peer_agent: record.peer().map(str::to_owned),
             span_id: span.span_id,
             label: span.name.clone(),
             duration_ms: span.end.millis_since(span.start),

@@ -5,7 +5,7 @@ use crate::record::SpanRecord;
 /// Finished spans, bounded by their number and size: the oldest give way.
 #[derive(Debug)]
 pub(crate) struct SpanBuffer {
-    spans: VecDeque<(usize, SpanRecord)>,
+    spans: VecDeque<(usize, Box<SpanRecord>)>,
     max_spans: usize,
     max_bytes: usize,
     bytes: usize,
@@ -17,7 +17,7 @@ impl SpanBuffer {
         Self { spans: VecDeque::new(), max_spans, max_bytes, bytes: 0, dropped: 0 }
     }
 
-    pub(crate) fn push(&mut self, span: SpanRecord) {
+    pub(crate) fn push(&mut self, span: Box<SpanRecord>) {
         let size = span.size();
         self.bytes += size;
         self.spans.push_back((size, span));
@@ -29,7 +29,7 @@ impl SpanBuffer {
     }
 
     pub(crate) fn spans(&self) -> impl Iterator<Item = &SpanRecord> {
-        self.spans.iter().map(|(_, span)| span)
+        self.spans.iter().map(|(_, span)| &**span)
     }
 
     /// Returns the number of spans that gave way.
@@ -45,9 +45,10 @@ mod tests {
     use super::*;
     use crate::{ProtocolType, TraceContext};
 
-    fn span(name: String) -> SpanRecord {
+    fn span(name: String) -> Box<SpanRecord> {
         let TraceContext { trace_id, span_id, .. } = TraceContext::root();
-        SpanRecord::new(Span::new(trace_id, span_id, name, Timestamp::default()), ProtocolType::Internal)
+        let span = Span::new(trace_id, span_id, name, Timestamp::default());
+        Box::new(SpanRecord::new(span, ProtocolType::Internal))
     }
 
     #[test]

@@ -1,20 +1,18 @@
-#[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use sre_core::adapter::EventSink;
-use sre_core::private::lock;
-use sre_core::{AgentEvent, Clock, Span, SpanId, SpanRole, SystemClock, TraceId};
+use sre_core::{Clock, Span, SpanId, SpanRole, SystemClock, TraceId};
 
 use crate::a2a::{self, A2aRequest};
 use crate::agent_events;
-use crate::bridge::{LibrarySpan, Parent, SpanBridge, Started};
+use crate::bridge::{Parent, Started};
 use crate::context::{Headers, TraceContext};
 use crate::mcp::McpRequest;
-use crate::protocol_span::ProtocolSpan;
-use crate::record::{AGENT_NAME, OPERATION_NAME, PEER_NAME, ProtocolType, SERVER_ADDRESS, SpanRecord};
+use crate::protocol_span::{OpenRecord, ProtocolSpan};
+use crate::record::{AGENT_NAME, OPERATION_NAME, PEER_NAME, ProtocolType, SpanRecord};
 use crate::report::TracingReport;
+use crate::shared::{Place, Position, Shared, State};
 use crate::span_buffer::SpanBuffer;
 use crate::span_library::SpanLibrary;
 
@@ -47,7 +45,7 @@ use crate::span_library::SpanLibrary;
 /// ```
 #[derive(Clone)]
 pub struct ProtocolTracer {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     position: Position,
 }
 
@@ -83,37 +81,6 @@ impl Default for TracerOptions {
     }
 }
 
-/// What a tracer shares with those below it.
-pub(crate) struct Shared {
-    agent_id: String,
-    pub(crate) clock: Arc<dyn Clock>,
-    events: Option<Arc<dyn EventSink>>,
-    pub(crate) bridge: Option<Arc<dyn SpanBridge>>,
-    finished: Mutex<SpanBuffer>,
-    /// The positions below spans that have not ended, for requests that name one by its context alone.
-    #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-    positions: Mutex<HashMap<SpanId, Position>>,
-}
-
-/// Where calls begin.
-#[derive(Clone)]
-struct Position {
-    context: TraceContext,
-    place: Place,
-    /// The task to which the events of calls belong.
-    task: Option<Arc<str>>,
-}
-
-#[derive(Clone)]
-enum Place {
-    /// At the top of a trace: the span of the context does not exist.
-    Top,
-    /// Below a span of another process or library.
-    Remote,
-    /// Below a span of this tracer.
-    Local(Option<LibrarySpan>),
-}
-
 impl ProtocolTracer {
     /// Creates a tracer for an agent, at the top of a new trace.
     pub fn new(agent_id: impl Into<String>) -> Self {
@@ -125,13 +92,11 @@ impl ProtocolTracer {
         let place = if options.parent_context.is_some() { Place::Remote } else { Place::Top };
         let context = options.parent_context.unwrap_or_else(TraceContext::root);
         let shared = Shared {
-            agent_id: agent_id.into(),
+            agent_id: agent_id.into().into(),
             clock: options.clock,
             events: options.events,
             bridge: options.library.map(SpanLibrary::into_bridge),
-            finished: Mutex::new(SpanBuffer::new(options.max_spans, options.max_bytes)),
-            #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-            positions: Mutex::default(),
+            state: Mutex::new(State::new(SpanBuffer::new(options.max_spans, options.max_bytes))),
         };
         Self { shared: Arc::new(shared), position: Position { context, place, task: None } }
     }
@@ -166,7 +131,6 @@ impl ProtocolTracer {
         let mut record = self.record(SpanRole::Client);
         request.describe(&mut record);
         a2a::set_agent(&mut record, target_agent);
-        record.peer = Some(target_agent.to_owned());
         record.set_server(request.target_url);
         self.start(record, &self.position, None)
     }
@@ -176,9 +140,8 @@ impl ProtocolTracer {
         let mut record = self.record(SpanRole::Client);
         request.describe(&mut record);
         record.set(PEER_NAME, Some(server_id));
-        record.peer = Some(server_id.to_owned());
         record.set_server(request.server_url);
-        self.start(record, &self.position, request.arguments_hash())
+        self.start(record, &self.position, self.arguments_hash(&request))
     }
 
     /// Starts an HTTP request to `target`, such as `https://example.com`.
@@ -189,7 +152,6 @@ impl ProtocolTracer {
         record.set("http.request.method", Some(method));
         record.set_server(Some(&format!("{}{path}", target.trim_end_matches('/'))));
         record.set("url.full", record.peer_url.clone());
-        record.peer = record.attribute(SERVER_ADDRESS).map(str::to_owned);
         self.start(record, &self.position, None)
     }
 
@@ -217,7 +179,7 @@ impl ProtocolTracer {
     ) -> ProtocolSpan {
         let mut record = self.record(SpanRole::Server);
         request.describe(&mut record);
-        self.receive(record, caller_id, headers, request.arguments_hash())
+        self.receive(record, caller_id, headers, self.arguments_hash(&request))
     }
 
     /// Starts the handling of an HTTP request. Without a caller's context in its headers, a new trace begins.
@@ -248,32 +210,39 @@ impl ProtocolTracer {
 
     /// Returns the spans that have ended, by end. Spans of traces that are not sampled are not kept.
     pub fn protocol_spans(&self) -> Vec<SpanRecord> {
-        lock(&self.shared.finished).spans().cloned().collect()
+        self.shared.state().finished.spans().cloned().collect()
     }
 
     /// Returns a report on the spans that have ended.
     pub fn report(&self) -> TracingReport {
-        let finished = lock(&self.shared.finished);
-        TracingReport::new(self.agent_id(), self.trace_id(), finished.spans().cloned().collect(), finished.dropped())
+        let (spans, dropped) = {
+            let State { finished, .. } = &*self.shared.state();
+            (finished.spans().cloned().collect(), finished.dropped())
+        };
+        TracingReport::new(self.agent_id(), self.trace_id(), spans, dropped)
     }
 
     /// Returns the record of a span that starts now.
-    fn record(&self, role: SpanRole) -> SpanRecord {
+    fn record(&self, role: SpanRole) -> Box<SpanRecord> {
         let TraceContext { trace_id, span_id, .. } = self.position.context;
         let mut span = Span::new(trace_id, span_id, "", self.shared.clock.now());
-        (span.role, span.agent) = (role, Some(self.agent_id().to_owned()));
-        SpanRecord::new(span, ProtocolType::Internal)
+        (span.role, span.agent) = (role, Some(self.shared.agent_id.clone()));
+        Box::new(SpanRecord::new(span, ProtocolType::Internal))
+    }
+
+    /// Returns the hash of the arguments of a call, which its event has.
+    fn arguments_hash(&self, request: &McpRequest<'_>) -> Option<String> {
+        self.shared.events.as_ref().and_then(|_| request.arguments_hash())
     }
 
     fn receive<N: AsRef<str>, V: AsRef<[u8]>>(
         &self,
-        mut record: SpanRecord,
+        mut record: Box<SpanRecord>,
         caller: &str,
         headers: impl IntoIterator<Item = (N, V)>,
         arguments_hash: Option<String>,
     ) -> ProtocolSpan {
-        record.peer = Some(caller.to_owned()).filter(|caller| !caller.is_empty());
-        record.set(PEER_NAME, record.peer.clone());
+        record.set(PEER_NAME, Some(caller).filter(|caller| !caller.is_empty()));
         let headers = Headers::read(headers);
         let baggage = headers.baggage.clone();
         let position = match headers.context() {
@@ -285,7 +254,7 @@ impl ProtocolTracer {
         self.start(record, &position, arguments_hash)
     }
 
-    fn start(&self, mut record: SpanRecord, position: &Position, arguments_hash: Option<String>) -> ProtocolSpan {
+    fn start(&self, mut record: Box<SpanRecord>, position: &Position, arguments_hash: Option<String>) -> ProtocolSpan {
         let parent = match &position.place {
             Place::Top => Parent::Current,
             Place::Remote | Place::Local(None) => Parent::Remote(&position.context),
@@ -302,59 +271,38 @@ impl ProtocolTracer {
                 context = placed_by_library(started, context, current);
             }
             bridge.set_place(&span, &context);
-            library_span = Some((span, Box::new(record.clone())));
+            library_span = Some((span, record.clone()));
         }
         let span = &mut record.span;
         (span.trace_id, span.span_id, span.parent_span_id) =
             (context.trace_id, context.span_id, context.parent_span_id);
         let starts_task = agent_events::starts_task(&record);
-        let task = if starts_task { Some(task_key(&context)) } else { position.task.clone() };
-        record.span.task = task.as_deref().map(str::to_owned);
+        record.span.task = if starts_task { Some(task_key(&context)) } else { position.task.clone() };
         let is_remote = matches!(position.place, Place::Remote);
-        let (tracer, has_outcome) = (self.clone(), false);
-        let span = ProtocolSpan { tracer, record, context, library_span, arguments_hash, is_remote, task, has_outcome };
-        if let Some(started) = agent_events::started(span.record()) {
-            self.emit(started);
+        if let Some(events) = &self.shared.events
+            && let Some(started) = agent_events::started(&record)
+        {
+            events.accept(started);
         }
-        span
+        let (shared, record, has_outcome) = (self.shared.clone(), OpenRecord(Some(record)), false);
+        ProtocolSpan { shared, record, context, library_span, arguments_hash, is_remote, has_outcome }
     }
 
-    /// Returns the tracer whose calls begin below a span, which has not ended.
-    pub(crate) fn below(&self, context: &TraceContext, span: Option<LibrarySpan>, task: Option<Arc<str>>) -> Self {
-        let position = Position { context: context.clone(), place: Place::Local(span), task };
-        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-        lock(&self.shared.positions).insert(context.span_id, position.clone());
-        Self { shared: self.shared.clone(), position }
+    /// Creates a tracer whose calls begin at a position.
+    pub(crate) fn at(shared: &Arc<Shared>, position: Position) -> Self {
+        Self { shared: shared.clone(), position }
     }
 
-    /// Returns the tracer whose calls begin below the span of a context: of this process, or else of another.
+    /// Returns the tracer whose calls begin below the span of a context: of this process if it is known, or else of another.
     #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-    pub(crate) fn at(&self, context: TraceContext) -> Self {
-        let local = lock(&self.shared.positions).get(&context.span_id).cloned();
-        let local = local.filter(|position| position.context.trace_id == context.trace_id);
-        let position = local.unwrap_or(Position { context, place: Place::Remote, task: None });
-        Self { shared: self.shared.clone(), position }
+    pub(crate) fn below(&self, context: TraceContext) -> Self {
+        Self::at(&self.shared, self.shared.position_below(context))
     }
 
     /// Returns the span below which calls begin, if there is one.
     #[cfg(feature = "rmcp")]
     pub(crate) fn parent(&self) -> Option<&TraceContext> {
         Some(&self.position.context).filter(|_| !matches!(self.position.place, Place::Top))
-    }
-
-    /// Keeps a span that has ended, if its trace is sampled.
-    pub(crate) fn finish(&self, record: SpanRecord, is_sampled: bool) {
-        #[cfg(any(feature = "a2a-server", feature = "rmcp"))]
-        lock(&self.shared.positions).remove(&record.span.span_id);
-        if is_sampled {
-            lock(&self.shared.finished).push(record);
-        }
-    }
-
-    pub(crate) fn emit(&self, event: AgentEvent) {
-        if let Some(events) = &self.shared.events {
-            events.accept(event);
-        }
     }
 }
 

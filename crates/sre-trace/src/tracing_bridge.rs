@@ -30,15 +30,14 @@ impl SpanBridge for TracingBridge {
             otel.name = %record.span.name,
             otel.kind = record.span.role.as_str(),
             agent = record.span.agent.as_deref(),
-            peer = record.peer.as_deref(),
+            peer = record.peer(),
             trace_id = Empty,
             span_id = Empty,
             error = Empty,
         );
         // Without a layer of `tracing-opentelemetry`, there is no parent either.
         let _ = span.set_parent(above.clone());
-        for (key, value) in &record.attributes {
-            let attribute = attribute(key, value);
+        for attribute in record.attributes.iter().map(attribute) {
             span.set_attribute(attribute.key, attribute.value);
         }
         let above = above.span().span_context().span_id();

@@ -1,5 +1,7 @@
 //! Clients and servers of the official A2A crates, whose calls are spans.
 
+mod servers;
+
 use std::sync::Arc;
 
 use a2a_client::jsonrpc::{JsonRpcTransport, JsonRpcTransportFactory};
@@ -22,8 +24,6 @@ use sre_trace::{
     A2aRequest, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree, TracedA2aHandler,
     TracedA2aTransport, TracedA2aTransportFactory,
 };
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// An agent that looks something up, returns it in two parts, and completes the task; of `fail`, it fails.
 struct Writer(ProtocolTracer);
@@ -56,12 +56,6 @@ impl AgentExecutor for Writer {
     }
 }
 
-async fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    (listener, url)
-}
-
 /// A client agent, and an agent behind a server on loopback.
 struct Agents {
     planner: ProtocolTracer,
@@ -89,14 +83,9 @@ impl Agents {
             })
             .with_extended_agent_card(card);
         let handler = Arc::new(TracedA2aHandler::new(handler, &writer));
-        let app = axum::Router::new()
-            .nest("/rpc", a2a_server::jsonrpc::jsonrpc_router(handler.clone()))
-            .nest("/rest", a2a_server::rest::rest_router(handler.clone()));
-        let [(listener, url), (grpc, grpc_url)] = [listen().await, listen().await];
+        let url = servers::serve(servers::a2a_routes(handler.clone())).await;
         let service = A2aServiceServer::new(GrpcHandler::new(handler));
-        let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(grpc)));
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let grpc_url = servers::serve_grpc(tonic::transport::Server::builder().add_service(service)).await;
         Self { planner, writer, http: reqwest::Client::new(), url, grpc_url }
     }
 

@@ -61,7 +61,9 @@ fn both_have_the_same_ids_parents_and_attributes() {
         assert_eq!(theirs.name, ours.span.name);
         let keys: Vec<&str> = theirs.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
         assert_eq!(keys.len(), keys.iter().collect::<BTreeSet<_>>().len(), "{keys:?}");
-        assert!(ours.attributes.keys().all(|key| keys.contains(key)) && keys.len() == ours.attributes.len());
+        assert!(
+            ours.attributes.iter().all(|(key, _)| keys.contains(&key)) && keys.len() == ours.attributes.iter().len()
+        );
         for attribute in &theirs.attributes {
             assert_eq!(attribute.value.as_str(), ours.attribute(attribute.key.as_str()).unwrap());
         }

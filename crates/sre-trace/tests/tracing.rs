@@ -8,7 +8,7 @@ use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use serde_json::json;
-use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, SpanLibrary, TracerOptions};
+use sre_trace::{A2aRequest, AttributeValue, McpRequest, ProtocolTracer, SpanLibrary, TracerOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::with_default;
@@ -25,6 +25,9 @@ impl SpanExporter for Exported {
     }
 }
 
+/// Held by each test: a subscriber that comes or goes in one thread may hide a span from that of another.
+static SUBSCRIBER: Mutex<()> = Mutex::new(());
+
 fn tracer() -> ProtocolTracer {
     let options = TracerOptions { library: Some(SpanLibrary::tracing()), ..TracerOptions::default() };
     ProtocolTracer::with_options("support", options)
@@ -32,6 +35,7 @@ fn tracer() -> ProtocolTracer {
 
 #[test]
 fn with_a_layer_of_opentelemetry_they_are_in_its_trace() {
+    let _alone = SUBSCRIBER.lock();
     let exported = Exported::default();
     let library = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build().tracer("test");
     with_default(Registry::default().with(tracing_opentelemetry::layer().with_tracer(library)), || {
@@ -56,9 +60,13 @@ fn with_a_layer_of_opentelemetry_they_are_in_its_trace() {
             assert_eq!(theirs.name, ours.span.name);
             assert_eq!(theirs.span_context.trace_id().to_string(), ours.span.trace_id.to_string());
             assert_eq!(theirs.parent_span_id.to_string(), ours.span.parent_span_id.unwrap().to_string());
-            for (key, value) in &ours.attributes {
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let found: Vec<_> = theirs.attributes.iter().filter(|found| found.key.as_str() == *key).collect();
+            for (key, value) in ours.attributes.iter() {
+                let value = match value {
+                    AttributeValue::Text(text) => text.to_owned(),
+                    AttributeValue::Number(number) => number.to_string(),
+                    other => panic!("{other:?}"),
+                };
+                let found: Vec<_> = theirs.attributes.iter().filter(|found| found.key.as_str() == key).collect();
                 assert_eq!(found.len(), 1, "{key}: {found:?}");
                 assert_eq!(found[0].value.as_str(), value);
             }
@@ -103,6 +111,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Fields {
 
 #[test]
 fn without_one_logs_have_their_place_and_error() {
+    let _alone = SUBSCRIBER.lock();
     let fields = Fields::default();
     with_default(Registry::default().with(fields.clone()), || {
         let tracer = tracer();
@@ -127,6 +136,7 @@ fn without_one_logs_have_their_place_and_error() {
 
 #[test]
 fn without_a_subscriber_the_tracer_keeps_its_spans() {
+    let _alone = SUBSCRIBER.lock();
     let tracer = tracer();
     let request = tracer.receive_mcp("user", [("traceparent", "none")], McpRequest::tool("lookup"));
     request.tracer().http_call("https://example.com", "GET", "/orders").end();

@@ -217,7 +217,7 @@ proptest! {
 /// A planner that asks a writer, which searches twice, because the first search fails.
 fn delegation() -> Vec<Span> {
     let mut root = span(0, None, "invoke_agent planner", 0, 20);
-    root.agent = Some("planner".to_owned());
+    root.agent = Some("planner".into());
     let mut plan = span(1, Some(0), "chat gpt-4o", 0, 4);
     (plan.input_tokens, plan.output_tokens, plan.cost_usd) = (1_200, 300, Some("0.006".parse().unwrap()));
     let mut ask = span(2, Some(0), "SendMessage", 4, 19);
@@ -231,10 +231,10 @@ fn delegation() -> Vec<Span> {
     (write.input_tokens, write.output_tokens, write.cost_usd) = (800, 900, Some("0.00066".parse().unwrap()));
     let moderate = span(7, Some(3), "moderation", 13, 14);
     for span in [&mut plan, &mut ask] {
-        span.agent = Some("planner".to_owned());
+        span.agent = Some("planner".into());
     }
     let mut spans = vec![root, plan, ask, answer, failed, retry, write, moderate];
-    spans[3..].iter_mut().for_each(|span| span.agent = Some("writer".to_owned()));
+    spans[3..].iter_mut().for_each(|span| span.agent = Some("writer".into()));
     spans
 }
 
@@ -313,6 +313,40 @@ fn a_peer_that_drops_the_context_is_named_in_both_traces() {
         assert_eq!(tree.broken_hops.iter().map(ToString::to_string).collect::<Vec<_>>(), [&*expected]);
     }
     assert_eq!(trees.len(), 2);
+}
+
+#[test]
+fn a_request_without_an_id_of_its_own_is_that_of_the_innermost_call_of_its_name_and_time() {
+    use SpanRole::{Client, Server};
+    // Span and trace, parent, role, start, end.
+    type Row = (usize, u8, Option<usize>, SpanRole, i64, i64);
+    let hops = |rows: &[Row]| -> Vec<(SpanId, SpanId)> {
+        let spans = rows.iter().map(|&(number, in_trace, parent, role, start, end)| {
+            let mut span = span(number, parent, "tools/call search", start, end);
+            (span.trace_id, span.role, span.request_id) = (trace(in_trace), role, Some("1".to_owned()));
+            span
+        });
+        let trees = TraceTree::build(spans);
+        let hops = trees.iter().flat_map(|tree| &tree.broken_hops).map(|hop| match hop {
+            BrokenHop::DroppedContext { caller, receiver } => (caller.span_id, receiver.span_id),
+            hop => panic!("{hop}"),
+        });
+        // Both traces have it.
+        hops.collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 2, None, Server, 1, 8)]), [(id(0), id(1))]);
+    // A second context is dropped below the first.
+    let two = [
+        (0, 1, None, Client, 0, 9),
+        (1, 2, None, Server, 1, 8),
+        (2, 2, Some(1), Client, 2, 7),
+        (3, 3, None, Server, 3, 6),
+    ];
+    assert_eq!(hops(&two), [(id(0), id(1)), (id(2), id(3))]);
+    // Not: outside the time of the call; of a call that was received; of either of two calls side by side.
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 2, None, Server, 1, 10)]), []);
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 1, Some(0), Server, 1, 8), (2, 2, None, Server, 2, 3)]), []);
+    assert_eq!(hops(&[(0, 1, None, Client, 0, 8), (1, 3, None, Client, 1, 9), (2, 2, None, Server, 2, 7)]), []);
 }
 
 #[test]

@@ -1,5 +1,7 @@
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use sre_core::{Span, SpanId, SpanRole, TraceId};
@@ -44,7 +46,7 @@ pub struct SpanRef {
     pub name: String,
     /// The agent or service that recorded it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+    pub agent: Option<Arc<str>>,
 }
 
 impl SpanRef {
@@ -54,23 +56,13 @@ impl SpanRef {
     }
 }
 
-/// Adds a broken hop to both trees where a call of one was received in the other, by the id that both sides know.
+/// Adds a broken hop to both trees where a call of one was received in the other.
 pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
-    let is_caller = |span: &Span| matches!(span.role, SpanRole::Client | SpanRole::Producer);
-    let is_receiver = |span: &Span| matches!(span.role, SpanRole::Server | SpanRole::Consumer);
-    let calls = trees.iter().flat_map(|tree| &tree.nodes).map(|node| &node.span);
-    let with_id = calls.filter_map(|span| Some((span.call_id.as_deref()?, span)));
-    let mut callers: HashMap<&str, &Span> = HashMap::new();
-    let mut receivers = Vec::new();
-    for (id, span) in with_id {
-        if is_caller(span) {
-            callers.entry(id).or_insert(span);
-        } else if is_receiver(span) {
-            receivers.push((id, span));
-        }
-    }
-    let is_apart = |&(caller, receiver): &(&Span, &Span)| caller.trace_id != receiver.trace_id;
-    let pairs = receivers.into_iter().filter_map(|(id, receiver)| Some((*callers.get(id)?, receiver)));
+    let spans: Vec<&Span> = trees.iter().flat_map(|tree| &tree.nodes).map(|node| &node.span).collect();
+    let calls = Calls::of(&spans);
+    let receivers = spans.iter().copied().filter(|span| is_receiver(span));
+    let pairs = receivers.filter_map(|receiver| Some((calls.received_by(receiver)?, receiver)));
+    let is_apart = |(caller, receiver): &(&Span, &Span)| caller.trace_id != receiver.trace_id;
     let hops: Vec<(SpanRef, SpanRef)> =
         pairs.filter(is_apart).map(|(caller, receiver)| (SpanRef::of(caller), SpanRef::of(receiver))).collect();
     let mut by_trace: HashMap<TraceId, Vec<BrokenHop>> = HashMap::new();
@@ -83,6 +75,65 @@ pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     for tree in trees {
         tree.broken_hops.extend(by_trace.remove(&tree.trace_id).unwrap_or_default());
     }
+}
+
+/// The calls of all traces, by what their receivers know of them.
+struct Calls<'a> {
+    by_call_id: HashMap<&'a str, &'a Span>,
+    /// Those that no span of their trace has received, by name and id of the request, and by start.
+    not_received: HashMap<(&'a str, &'a str), Vec<&'a Span>>,
+}
+
+impl<'a> Calls<'a> {
+    fn of(spans: &[&'a Span]) -> Self {
+        let receivers = spans.iter().filter(|span| is_receiver(span));
+        let received: HashSet<_> = receivers.map(|span| (span.trace_id, span.parent_span_id)).collect();
+        let (mut by_call_id, mut not_received) = (HashMap::new(), HashMap::<_, Vec<&Span>>::new());
+        for &call in spans.iter().filter(|span| is_caller(span)) {
+            if let Some(id) = &call.call_id {
+                by_call_id.entry(&**id).or_insert(call);
+            }
+            if let Some(id) = &call.request_id
+                && !received.contains(&(call.trace_id, Some(call.span_id)))
+            {
+                not_received.entry((&*call.name, &**id)).or_default().push(call);
+            }
+        }
+        not_received.values_mut().for_each(|calls| calls.sort_by_key(|call| (call.start, Reverse(call.end))));
+        Self { by_call_id, not_received }
+    }
+
+    /// Returns the call that a span has received: by the id that both sides know or, of a root, by the name and id of the request and the
+    /// time.
+    fn received_by(&self, receiver: &Span) -> Option<&'a Span> {
+        let call = receiver.call_id.as_deref().and_then(|id| self.by_call_id.get(id).copied());
+        call.or_else(|| {
+            let id = receiver.request_id.as_deref().filter(|_| receiver.parent_span_id.is_none())?;
+            innermost(self.not_received.get(&(&*receiver.name, id))?, receiver)
+        })
+    }
+}
+
+/// Returns the innermost of the calls during which a request was received, unless another of them ended before that.
+fn innermost<'a>(calls: &[&'a Span], receiver: &Span) -> Option<&'a Span> {
+    /// The calls that are looked at, so that many do not take quadratic time.
+    const LAST: usize = 64;
+    let has_other_id = |call: &Span| call.call_id.is_some() && receiver.call_id.is_some();
+    let begun = &calls[..calls.partition_point(|call| call.start <= receiver.start)];
+    let during = || {
+        let during = begun.iter().rev().take(LAST).filter(|call| receiver.end <= call.end);
+        during.filter(|call| call.trace_id != receiver.trace_id && !has_other_id(call))
+    };
+    let innermost = during().next()?;
+    during().all(|call| innermost.end <= call.end).then_some(innermost)
+}
+
+fn is_caller(span: &Span) -> bool {
+    matches!(span.role, SpanRole::Client | SpanRole::Producer)
+}
+
+fn is_receiver(span: &Span) -> bool {
+    matches!(span.role, SpanRole::Server | SpanRole::Consumer)
 }
 
 impl fmt::Display for BrokenHop {

@@ -1,5 +1,7 @@
 //! The official A2A SDK for Python as client and as server: its spans and ours are one trace.
 
+mod servers;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -26,10 +28,8 @@ use sre_trace::{
     A2aRequest, BrokenHop, ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedA2aHandler,
     TracedA2aTransport,
 };
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/a2a_agent.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/a2a_agent.py");
 /// The name of the SDK's spans.
 const PYTHON: &str = "python";
 
@@ -64,14 +64,10 @@ impl PythonAgent {
     }
 }
 
-/// Reads the spans that the SDK has written.
+/// Reads the spans that the SDK has written, of which the last may not be complete yet.
 fn spans_in(file: &Path) -> Vec<Span> {
-    let mut spans = Vec::new();
-    for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
-        // The last line may not be complete yet.
-        _ = sre_adapter_otel::read_spans(line.as_bytes(), &mut |span, _| spans.push(span));
-    }
-    spans
+    let lines = std::fs::read_to_string(file).unwrap_or_default();
+    lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// An agent of the official Rust crates, and the webhook of a client.
@@ -104,16 +100,10 @@ async fn serve(tracer: &ProtocolTracer) -> [String; 2] {
         .route("/hook", axum::routing::post(take_notification))
         .route("/old", axum::routing::post(answer_in_0_3))
         .with_state(tracer.clone())
-        .nest("/rpc", a2a_server::jsonrpc::jsonrpc_router(handler.clone()))
-        .nest("/rest", a2a_server::rest::rest_router(handler.clone()));
-    let (http, grpc) =
-        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let urls = [&http, &grpc].map(|listener| format!("http://{}", listener.local_addr().unwrap()));
-    tokio::spawn(async move { axum::serve(http, app).await.unwrap() });
+        .merge(servers::a2a_routes(handler.clone()));
     let service = A2aServiceServer::new(GrpcHandler::new(handler));
-    let server = tonic::transport::Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(grpc)));
-    urls
+    let services = tonic::transport::Server::builder().add_service(service);
+    [servers::serve(app).await, servers::serve_grpc(services).await]
 }
 
 fn headers(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {

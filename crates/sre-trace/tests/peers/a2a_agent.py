@@ -1,4 +1,4 @@
-"""An agent of the official A2A SDK for Python, whose OpenTelemetry spans are written to a file, one OTLP request a line.
+"""An agent of the official A2A SDK for Python, whose OpenTelemetry spans are written to a file.
 
     a2a_agent.py serve SPANS PORT GRPC_PORT [DELEGATE]
         serves JSON-RPC at /rpc and HTTP+JSON at /rest, both also for peers of version 0.3, and gRPC. With DELEGATE, it forwards the
@@ -11,48 +11,16 @@ the trace context that it gets is dropped.
 """
 
 import asyncio
-import json
 import os
 import sys
 
 import grpc
 import httpx
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
+from spans import write_spans
 
-class Lines(SpanExporter):
-    def __init__(self, path):
-        self.file = open(path, "a", buffering=1)
-
-    def export(self, spans):
-        for span in spans:
-            self.file.write(json.dumps(self.request(span)) + "\n")
-        return SpanExportResult.SUCCESS
-
-    def request(self, span):
-        attributes = lambda found: [{"key": key, "value": {"stringValue": str(value)}} for key, value in found.items()]
-        status = {"code": span.status.status_code.value, "message": span.status.description or ""}
-        fields = {
-            "traceId": f"{span.context.trace_id:032x}",
-            "spanId": f"{span.context.span_id:016x}",
-            "parentSpanId": f"{span.parent.span_id:016x}" if span.parent else "",
-            "name": span.name,
-            "kind": span.kind.value + 1,
-            "startTimeUnixNano": str(span.start_time),
-            "endTimeUnixNano": str(span.end_time),
-            "attributes": attributes(span.attributes),
-            "status": status,
-        }
-        resource = {"attributes": attributes(span.resource.attributes)}
-        return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [fields]}]}]}
-
-
-provider = TracerProvider(resource=Resource({"service.name": "python"}))
-provider.add_span_processor(SimpleSpanProcessor(Lines(sys.argv[2])))
-trace.set_tracer_provider(provider)
+write_spans(sys.argv[2])
 
 # The SDK makes its spans with the provider that is set.
 from a2a.client import ClientConfig, ClientFactory

@@ -1,32 +1,27 @@
-//! One trace through peers of the Model Context Protocol: the official SDK for Python, which traces by itself, and the reference server
-//! of the older versions.
+//! One trace through peers of the Model Context Protocol: the official SDK for Python, which traces by itself, and published
+//! servers of the older versions.
 
-use std::collections::HashMap;
+mod servers;
+
 use std::path::Path;
-use std::sync::Arc;
 
-use agent_sre::trace::{
-    ProtocolSpan, ProtocolTracer, SpanRecord, TraceTree, TracedMcpHandler, TracedMcpTransport, TracedServerLayer,
-    WithParent,
-};
-use axum::Router;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult, PaginatedRequestParams,
     ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RequestContext, RunningService};
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use rmcp::transport::{StreamableHttpClientTransport, StreamableHttpService, TokioChildProcess, Transport};
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess, Transport};
 use rmcp::{ErrorData, RoleClient, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Value, json};
-use sre_core::{Span, SpanId, SpanRole};
 use sre_testkit::outside;
 use sre_testkit::servers::{Server, free_port, programs};
+use sre_trace::{
+    ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedMcpHandler, TracedMcpTransport, WithParent,
+};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/mcp_peer.py");
 /// The versions of the protocol, as the client for Python names them: with `initialize`, and without.
 const MODES: [&str; 2] = ["legacy", "2026-07-28"];
 
@@ -62,7 +57,7 @@ impl Python {
 
     fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
-        command.arg(Path::new(ROOT).join("tests/servers/mcp_peer.py")).args(arguments);
+        command.arg(SCRIPT).args(arguments);
         command.env("MCP_SPANS", self.folder.path().join("spans"));
         command
     }
@@ -121,19 +116,10 @@ impl ServerHandler for Orders {
     }
 }
 
-/// Returns a server by streamable HTTP.
-fn service(handler: TracedMcpHandler<Orders>) -> Router {
-    let sessions = Arc::new(LocalSessionManager::default());
-    let service = StreamableHttpService::new(move || Ok(handler.clone()), sessions, Default::default());
-    Router::new().nest_service("/mcp", service)
-}
-
-/// Serves on a free port. Returns the URL.
-async fn serve(service: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, service).await });
-    url
+/// Serves orders by streamable HTTP. Returns the URL.
+async fn serve(tracer: &ProtocolTracer) -> String {
+    let routes = servers::mcp_routes(TracedMcpHandler::new(Orders, tracer));
+    format!("{}/mcp", servers::serve(routes).await)
 }
 
 /// Asserts that spans are one complete tree, and returns it.
@@ -152,7 +138,7 @@ fn path(tree: &TraceTree, span_id: SpanId) -> Vec<(String, String)> {
     let mut path = Vec::new();
     while let Some(index) = at {
         let node = &tree.nodes[index];
-        path.push((node.span.agent.clone().unwrap_or_default(), node.span.name.clone()));
+        path.push((node.span.agent.as_deref().unwrap_or_default().to_owned(), node.span.name.clone()));
         at = node.parent;
     }
     path
@@ -261,7 +247,7 @@ async fn our_server_continues_the_trace_of_a_client_for_python_over_http() {
             return;
         };
         let tracer = ProtocolTracer::new("orders");
-        let url = serve(service(TracedMcpHandler::new(Orders, &tracer))).await;
+        let url = serve(&tracer).await;
         let answers = python.call(&[mode, &url]).await;
         let records = tracer.protocol_spans();
         let served = named(&records, "tools/call lookup");
@@ -309,83 +295,74 @@ async fn child() {
     std::fs::write(spans, serde_json::to_vec(&tracer.protocol_spans()).unwrap()).unwrap();
 }
 
-/// Returns the reference server, which is of the versions with `initialize` and does not trace.
-fn everything(test: &str, arguments: &[&str]) -> Option<std::process::Command> {
-    let folder = Path::new(ROOT).join("target/taps/node");
-    let module = "node_modules/@modelcontextprotocol/server-everything/dist/index.js";
+/// Returns a published server, which is of the versions with `initialize` and does not trace.
+fn published(name: &str, test: &str) -> Option<std::process::Command> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/taps/node"));
+    let module = format!("node_modules/@modelcontextprotocol/server-{name}/dist/index.js");
     let check = format!("require('fs').accessSync('{module}')");
-    let mut command = outside::interpreter_in(&folder, Path::new("node"), &["-e", &check], &format!("mcp: {test}"))?;
-    command.arg(folder.join(module)).args(arguments);
+    let mut command = outside::interpreter_in(folder, Path::new("node"), &["-e", &check], &format!("mcp: {test}"))?;
+    command.arg(folder.join(module));
     Some(command)
 }
 
-/// Calls tools of the reference server.
-async fn call_everything<T: Transport<RoleClient> + 'static>(
+/// Calls a tool of a published server, and one that it does not have.
+async fn call_published<T: Transport<RoleClient> + 'static>(
     transport: impl FnOnce(&ProtocolTracer) -> TracedMcpTransport<T>,
-) -> TraceTree {
+    tool: &'static str,
+    arguments: Value,
+) {
     let tracer = ProtocolTracer::new("agent");
-    let task: ProtocolSpan = tracer.task("answer");
+    let task = tracer.task("answer");
     let client = connect(transport(&task.tracer()), "legacy").await;
-    let arguments = json!({"message": "hello"}).as_object().unwrap().clone();
-    let echo = client.call_tool(CallToolRequestParams::new("echo").with_arguments(arguments)).await.unwrap();
-    assert!(text(&echo).contains("hello"));
-    client.list_all_resources().await.unwrap();
-    client.list_all_prompts().await.unwrap();
+    let call = CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone());
+    let result = client.call_tool(call).await.unwrap();
+    assert!(result.is_error != Some(true), "{result:?}");
+    client.list_all_tools().await.unwrap();
     let unknown = client.call_tool(CallToolRequestParams::new("unknown")).await;
     assert!(unknown.is_err() || unknown.unwrap().is_error == Some(true));
     client.cancel().await.unwrap();
     task.end();
     let records = tracer.protocol_spans();
-    for name in ["initialize", "resources/list", "prompts/list", "tools/call echo"] {
-        assert_eq!(named(&records, name).span.error, None);
+    let called = named(&records, &format!("tools/call {tool}"));
+    assert_eq!(called.attribute("mcp.protocol.version"), Some("2025-11-25"));
+    for record in [called, named(&records, "initialize"), named(&records, "tools/list")] {
+        assert_eq!(record.span.error, None);
     }
-    assert_eq!(named(&records, "tools/call echo").attribute("mcp.protocol.version"), Some("2025-11-25"));
     assert!(named(&records, "tools/call unknown").span.error.is_some());
-    one_tree(spans_of(&tracer))
+    one_tree(spans_of(&tracer));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_trace_is_called_over_stdio() {
-    let Some(command) = everything("a_server_that_does_not_trace_is_called_over_stdio", &["stdio"]) else { return };
-    let process = TokioChildProcess::new(Command::from(command)).unwrap();
-    call_everything(|tracer| TracedMcpTransport::stdio(process, tracer, "everything")).await;
+async fn servers_that_do_not_trace_are_called_over_stdio() {
+    let folder = tempfile::tempdir().unwrap();
+    let thought = json!({"thought": "1", "thoughtNumber": 1, "totalThoughts": 1, "nextThoughtNeeded": false});
+    for (name, argument, tool, arguments) in [
+        ("everything", "stdio", "echo", json!({"message": "hello"})),
+        ("filesystem", folder.path().to_str().unwrap(), "list_allowed_directories", json!({})),
+        ("memory", "", "read_graph", json!({})),
+        ("sequential-thinking", "", "sequentialthinking", thought),
+    ] {
+        let Some(mut command) = published(name, "servers_that_do_not_trace_are_called_over_stdio") else { return };
+        command.arg(argument).env("MEMORY_FILE_PATH", folder.path().join("memory"));
+        let process = TokioChildProcess::new(Command::from(command)).unwrap();
+        call_published(|tracer| TracedMcpTransport::stdio(process, tracer, name), tool, arguments).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_trace_is_called_over_http() {
-    let Some(mut command) = everything("a_server_that_does_not_trace_is_called_over_http", &["streamableHttp"]) else {
-        return;
-    };
+    let test = "a_server_that_does_not_trace_is_called_over_http";
+    let Some(mut command) = published("everything", test) else { return };
     let port = free_port();
-    command.env("PORT", port.to_string()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.arg("streamableHttp").env("PORT", port.to_string());
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let _server = Command::from(command).kill_on_drop(true).spawn().unwrap();
     while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let url = format!("http://127.0.0.1:{port}/mcp");
-    call_everything(|tracer| TracedMcpTransport::http(http(&url), tracer, "everything", &url)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_writes_only_headers_is_followed() {
-    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    for has_layer in [false, true] {
-        let tracer = ProtocolTracer::new("orders");
-        let service = service(TracedMcpHandler::new(Orders, &tracer));
-        let layer = TracedServerLayer::new(&tracer);
-        let url = if has_layer { serve(service.layer(layer)).await } else { serve(service).await };
-        let headers = HashMap::from([(http::header::HeaderName::from_static("traceparent"), CALLER.parse().unwrap())]);
-        let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers);
-        let client = ().serve(StreamableHttpClientTransport::from_config(config)).await.unwrap();
-        client.call_tool(CallToolRequestParams::new("lookup")).await.unwrap();
-        client.cancel().await.unwrap();
-        let records = tracer.protocol_spans();
-        let served = named(&records, "tools/call lookup").span;
-        assert_eq!(served.trace_id.to_string(), CALLER[3..35]);
-        let parent = records.iter().find(|record| Some(record.span.span_id) == served.parent_span_id);
-        assert_eq!(parent.map(|record| &*record.span.name), has_layer.then_some("POST"));
-    }
+    let transport = |tracer: &ProtocolTracer| TracedMcpTransport::http(http(&url), tracer, "everything", &url);
+    call_published(transport, "echo", json!({"message": "hello"})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -394,7 +371,7 @@ async fn hops_of_every_version_and_transport_make_one_tree() {
     for mode in MODES {
         let Some(python) = Python::new("hops_of_every_version_and_transport_make_one_tree") else { return };
         let orders = ProtocolTracer::new("orders");
-        let url = serve(service(TracedMcpHandler::new(Orders, &orders))).await;
+        let url = serve(&orders).await;
         let agent = ProtocolTracer::new("agent");
         let task = agent.task("answer");
         let process = TokioChildProcess::new(Command::from(python.command(&["serve", "stdio"]))).unwrap();

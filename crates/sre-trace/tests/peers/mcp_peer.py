@@ -16,35 +16,11 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import format_span_id, format_trace_id
 from starlette.responses import PlainTextResponse
 
+from spans import write_spans
 
-class Spans(SpanExporter):
-    def export(self, spans):
-        with open(os.environ["MCP_SPANS"], "a") as file:
-            for span in spans:
-                record = {
-                    "trace_id": format_trace_id(span.context.trace_id),
-                    "span_id": format_span_id(span.context.span_id),
-                    "name": span.name,
-                    "role": span.kind.name.lower(),
-                    "agent": "python",
-                    "start": span.start_time / 1e9,
-                    "end": span.end_time / 1e9,
-                }
-                if span.parent:
-                    record["parent_span_id"] = format_span_id(span.parent.span_id)
-                file.write(json.dumps(record) + "\n")
-        return SpanExportResult.SUCCESS
-
-
-provider = TracerProvider(resource=Resource({"service.name": "python"}))
-provider.add_span_processor(SimpleSpanProcessor(Spans()))
-trace.set_tracer_provider(provider)
+write_spans(os.environ["MCP_SPANS"])
 
 server = MCPServer("python", log_level="ERROR")
 

@@ -1,0 +1,3 @@
+pub(crate) mod agents;
+mod forgetful;
+pub(crate) mod hop;
