@@ -65,8 +65,11 @@ fn trace(c: &mut Criterion) {
         tracer.mcp_call("web", McpRequest::tool("search")).end();
         tracer.protocol_spans().remove(0)
     };
-    let attributes: Vec<(&'static str, String)> =
-        record.attributes.iter().map(|(name, _)| (name, record.attribute(name).unwrap_or_default().to_owned())).collect();
+    let attributes: Vec<(&'static str, String)> = record
+        .attributes
+        .iter()
+        .map(|(name, _)| (name, record.attribute(name).unwrap_or_default().to_owned()))
+        .collect();
     let library = SdkTracerProvider::builder().with_span_processor(Discard).build().tracer("writer");
     group.bench_function("opentelemetry_span", |b| {
         b.iter(|| {
