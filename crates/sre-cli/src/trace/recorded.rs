@@ -17,7 +17,7 @@ pub(super) fn spans(
     if format.as_str() == "otlp" {
         let mut add = |mut span: Span, event: Option<Event>| {
             if let Some(event) = event {
-                let mut event = AgentEvent::new(span.end, span.agent.clone().unwrap_or_default(), event);
+                let mut event = AgentEvent::new(span.end, span.agent.as_deref().unwrap_or_default(), event);
                 pricing.price(&mut event);
                 span.set_usage(&event.event);
             }

@@ -61,7 +61,8 @@ impl Args {
         let is_of_task = |task: &String| {
             // The task of a trace from OpenTelemetry is named by the trace, and by its span if it is not the first.
             let is_named = |node: &SpanNode| {
-                node.span.task.as_ref() == Some(task) || *task == format!("{}-{}", tree.trace_id, node.span.span_id)
+                node.span.task.as_deref() == Some(task.as_str())
+                    || *task == format!("{}-{}", tree.trace_id, node.span.span_id)
             };
             *task == tree.trace_id.to_string() || tree.nodes.iter().any(is_named)
         };
