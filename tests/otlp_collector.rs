@@ -141,12 +141,14 @@ const NOW: Timestamp = Timestamp::from_secs(1_790_000_010);
 /// Runs engines on tasks of which every one fails, and sends their results. Returns them and the last event.
 fn run_engines(port: u16) -> (Runtime, AgentEvent) {
     let clock = Arc::new(ManualClock::new(NOW));
-    let mut settings = EngineSettings::default();
-    settings.clock = clock.clone();
     let slos = "name: answers\nindicators: [{type: task_success_rate, target: 0.9}]\n";
-    settings.slos = agent_sre::slo::parse(slos, "slos", &SliRegistry::default()).unwrap();
-    settings.breakers = Some(DetectorConfig::parse("recovery_timeout: 10m\n", "breakers").unwrap());
-    settings.limits = Some(Limits::parse("per_agent_daily: 10\n", "limits").unwrap());
+    let settings = EngineSettings {
+        clock: clock.clone(),
+        slos: agent_sre::slo::parse(slos, "slos", &SliRegistry::default()).unwrap(),
+        breakers: Some(DetectorConfig::parse("recovery_timeout: 10m\n", "breakers").unwrap()),
+        limits: Some(Limits::parse("per_agent_daily: 10\n", "limits").unwrap()),
+        ..EngineSettings::default()
+    };
     let alerts = Arc::new(AlertManager::new(AlertOptions { clock: clock.clone(), ..AlertOptions::default() }).unwrap());
     alerts.add_channel(CallbackChannel::new("receiver", |_| {}), ChannelConfig::default()).unwrap();
     let exporter = OtlpExporter::new(OtlpSettings::new(format!("http://127.0.0.1:{port}"))).unwrap();

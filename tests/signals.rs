@@ -107,9 +107,11 @@ fn child() {
     let deliver = move |alert: &Alert| log.append(&line(alert.severity != Severity::Resolved, &alert.dedup_key));
     alerts.add_channel(CallbackChannel::new("receiver", deliver), ChannelConfig::default()).unwrap();
     let receiver = |name, gate| Arc::new(Receiver { log: Log::open(&folder, name), calls: AtomicU64::new(0), gate });
-    let mut settings = EngineSettings::default();
-    settings.slos = agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap();
-    settings.max_agents = AGENTS;
+    let settings = EngineSettings {
+        slos: agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap(),
+        max_agents: AGENTS,
+        ..EngineSettings::default()
+    };
     let runtime = Runtime::builder()
         .engines(&settings)
         .unwrap()

@@ -151,11 +151,13 @@ struct Everything {
 
 impl Everything {
     fn new() -> Self {
-        let mut settings = EngineSettings::default();
-        settings.clock = Arc::new(ManualClock::new(Timestamp::from_secs(START + 60)));
-        settings.slos = agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap();
-        settings.limits = Some(Limits::parse(LIMITS, "limits").unwrap());
-        settings.breakers = Some(DetectorConfig::parse(BREAKERS, "breakers").unwrap());
+        let settings = EngineSettings {
+            clock: Arc::new(ManualClock::new(Timestamp::from_secs(START + 60))),
+            slos: agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap(),
+            limits: Some(Limits::parse(LIMITS, "limits").unwrap()),
+            breakers: Some(DetectorConfig::parse(BREAKERS, "breakers").unwrap()),
+            ..EngineSettings::default()
+        };
         let signals: Arc<Mutex<Vec<Signal>>> = Arc::default();
         let tap = signals.clone();
         let tap = move |signal| tap.lock().unwrap().push(signal);

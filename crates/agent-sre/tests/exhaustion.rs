@@ -19,11 +19,13 @@ const SLOS: &str = "name: slow-down\nservice: chatty\nindicators: [{type: task_s
 #[test]
 fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
     let clock = Arc::new(ManualClock::new(START));
-    let mut settings = EngineSettings::default();
-    settings.clock = clock.clone();
-    settings.slos = parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap();
-    settings.limits = Some(Limits::default());
-    settings.breakers = Some(DetectorConfig::default());
+    let settings = EngineSettings {
+        clock: clock.clone(),
+        slos: parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap(),
+        limits: Some(Limits::default()),
+        breakers: Some(DetectorConfig::default()),
+        ..EngineSettings::default()
+    };
     let seen = Arc::new(Mutex::new(Vec::<Signal>::new()));
     let handled = seen.clone();
     let runtime = Runtime::builder()
@@ -98,12 +100,11 @@ fn an_exhausted_budget_throttles_one_agent_and_opens_the_circuit_of_another() {
 
 #[test]
 fn an_action_whose_engine_has_no_settings_is_refused() {
-    let settings = |limits: bool, breakers: bool| {
-        let mut settings = EngineSettings::default();
-        settings.slos = parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap();
-        settings.limits = limits.then(Limits::default);
-        settings.breakers = breakers.then(DetectorConfig::default);
-        settings
+    let settings = |limits: bool, breakers: bool| EngineSettings {
+        slos: parse(SLOS, "slos.yaml", &SliRegistry::default()).unwrap(),
+        limits: limits.then(Limits::default),
+        breakers: breakers.then(DetectorConfig::default),
+        ..EngineSettings::default()
     };
     for (limits, breakers, expected) in [
         (

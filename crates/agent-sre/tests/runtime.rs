@@ -254,9 +254,11 @@ fn what_a_restart_itself_raises_comes_after_the_signals_that_were_not_handled() 
     use agent_sre::{ManualClock, Usd};
 
     let runtime = |limit: i64, handler: Arc<dyn SignalHandler>| {
-        let mut settings = EngineSettings::default();
-        settings.clock = Arc::new(ManualClock::new(NOW));
-        settings.limits = Some(Limits { per_agent_daily: Usd::from_nanos(limit), ..Limits::default() });
+        let settings = EngineSettings {
+            clock: Arc::new(ManualClock::new(NOW)),
+            limits: Some(Limits { per_agent_daily: Usd::from_nanos(limit), ..Limits::default() }),
+            ..EngineSettings::default()
+        };
         Runtime::builder().engines(&settings).unwrap().handle("receiver", handler).build().unwrap()
     };
     let (open, gate) = channel::<()>();
@@ -490,9 +492,10 @@ impl Observe for Seen {
 fn what_is_redacted_reaches_no_engine() {
     const SECRET: &str = "ann@example.com";
     let seen = |replacement| {
-        let mut settings = EngineSettings::default();
-        settings.redaction =
-            Some(Redaction { attributes: vec!["user".into(), "prompt.*".into()], texts: true, replacement });
+        let settings = EngineSettings {
+            redaction: Some(Redaction { attributes: vec!["user".into(), "prompt.*".into()], texts: true, replacement }),
+            ..EngineSettings::default()
+        };
         let seen = Arc::new(Seen::default());
         let runtime = Runtime::builder().engines(&settings).unwrap().observe(seen.clone()).build().unwrap();
         let mut task = TaskFinished::new(false);

@@ -128,11 +128,13 @@ impl SignalCollector {
 
 /// Returns the settings of the engines that the options select; `clock` follows the time of the events.
 fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) -> anyhow::Result<EngineSettings> {
-    let mut settings = EngineSettings::default();
-    settings.clock = clock;
-    settings.slos = specs;
-    // The events are of the past.
-    settings.takes_actions = false;
+    let mut settings = EngineSettings {
+        clock,
+        slos: specs,
+        // The events are of the past.
+        takes_actions: false,
+        ..EngineSettings::default()
+    };
     settings.use_public_prices();
     args.engines.load(&mut settings)?;
     Ok(settings)

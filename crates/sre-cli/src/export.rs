@@ -63,10 +63,12 @@ fn setting(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let exporters = args.exporters()?;
     let clock = Arc::new(ManualClock::default());
-    let mut settings = EngineSettings::default();
-    settings.clock = clock.clone();
-    // The events are of the past.
-    settings.takes_actions = false;
+    let mut settings = EngineSettings {
+        clock: clock.clone(),
+        // The events are of the past.
+        takes_actions: false,
+        ..EngineSettings::default()
+    };
     settings.use_public_prices();
     if !args.slo.is_empty() {
         settings.slos = agent_sre::slo::load(&args.slo, &SliRegistry::default())?;

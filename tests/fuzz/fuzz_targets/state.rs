@@ -13,11 +13,13 @@ fuzz_target!(|data: &[u8]| {
     }
     let slos =
         "name: answers\nindicators: [{type: response_latency, target_ms: 500}, {type: task_success_rate, target: 0.9}]";
-    let mut settings = EngineSettings::default();
-    settings.slos = parse(slos, "fuzz", &SliRegistry::default()).expect("valid");
-    settings.prices = Some(PriceBook::default());
-    settings.limits = Some(Limits::default());
-    settings.breakers = Some(DetectorConfig::default());
+    let settings = EngineSettings {
+        slos: parse(slos, "fuzz", &SliRegistry::default()).expect("valid"),
+        prices: Some(PriceBook::default()),
+        limits: Some(Limits::default()),
+        breakers: Some(DetectorConfig::default()),
+        ..EngineSettings::default()
+    };
     let runtime = Runtime::builder().engines(&settings).expect("valid").build().expect("valid");
     for section in StateReader::new(data).sections() {
         let Ok((name, mut state)) = section else { break };
