@@ -156,6 +156,7 @@ impl Everything {
         settings.slos = agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap();
         settings.limits = Some(Limits::parse(LIMITS, "limits").unwrap());
         settings.breakers = Some(DetectorConfig::parse(BREAKERS, "breakers").unwrap());
+        settings.traces = Some(Default::default());
         let signals: Arc<Mutex<Vec<Signal>>> = Arc::default();
         let tap = signals.clone();
         let tap = move |signal| tap.lock().unwrap().push(signal);

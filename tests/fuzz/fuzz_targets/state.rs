@@ -18,6 +18,7 @@ fuzz_target!(|data: &[u8]| {
     settings.prices = Some(PriceBook::default());
     settings.limits = Some(Limits::default());
     settings.breakers = Some(DetectorConfig::default());
+    settings.traces = Some(Default::default());
     let runtime = Runtime::builder().engines(&settings).expect("valid").build().expect("valid");
     for section in StateReader::new(data).sections() {
         let Ok((name, mut state)) = section else { break };
