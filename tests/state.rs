@@ -18,6 +18,7 @@ use agent_sre::adapter::Adapter;
 use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::Limits;
 use agent_sre::slo::SliRegistry;
+use agent_sre::trace::TailSamplerOptions;
 use agent_sre::{
     AgentEvent, AgentTotals, Collect, EngineSettings, Format, ManualClock, RunLimits, Runtime, Signal, StateReader,
     StateWriter, Timestamp,
@@ -156,6 +157,7 @@ impl Everything {
             slos: agent_sre::slo::parse(SLOS, "slos", &SliRegistry::default()).unwrap(),
             limits: Some(Limits::parse(LIMITS, "limits").unwrap()),
             breakers: Some(DetectorConfig::parse(BREAKERS, "breakers").unwrap()),
+            traces: Some(TailSamplerOptions::default()),
             ..EngineSettings::default()
         };
         let signals: Arc<Mutex<Vec<Signal>>> = Arc::default();

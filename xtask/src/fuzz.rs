@@ -36,8 +36,7 @@ const OTLP: &[&str] = &["jsonl", "bin"];
 const SETTINGS: &[&str] = &["yaml", "json"];
 /// The first byte of a target of lines: its adapter restarts after that line.
 const RESTART: &str = "\u{3}";
-const READS: &str =
-    "GET /v1/slos?limit=2\u{1e}GET /v1/alerts?state=open\u{1e}GET /metrics\u{1e}GET /v1/live\n\n\n\n\n\n\n\n";
+const READS: &str = "GET /v1/slos?limit=2\u{1e}GET /v1/alerts?state=open\u{1e}GET /v1/traces?slo=a&bad=true\u{1e}GET /v1/traces/0af7651916cd43dd8448eb211c80319c\u{1e}GET /metrics\u{1e}GET /v1/live\n\n\n\n\n\n\n\n";
 
 const TARGETS: [Target; 18] = [
     Target { name: "native", seeds: &[seeds("docs/examples", LINES, RESTART)] },

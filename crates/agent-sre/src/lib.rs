@@ -115,12 +115,12 @@ pub use sre_cost as cost;
 #[doc(inline)]
 pub use sre_http as http;
 
-/// Alert history, cost ledger, journal and spool in SQLite files.
+/// Alert history, cost ledger, journal, spool and traces in SQLite files.
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
 pub use sre_store_sqlite as sqlite;
 
-/// W3C trace context, spans of A2A and MCP calls, and trees of spans.
+/// W3C trace context, spans of A2A and MCP calls, trees of spans, and tail sampling.
 #[cfg(feature = "trace")]
 #[doc(inline)]
 pub use sre_trace as trace;

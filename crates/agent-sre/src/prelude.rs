@@ -57,7 +57,8 @@ pub use sre_trace::TracedA2aTransport;
 #[cfg(feature = "trace")]
 #[doc(no_inline)]
 pub use sre_trace::{
-    A2aRequest, McpRequest, ProtocolSpan, ProtocolTracer, SpanLibrary, TraceContext, TraceTree, TracerOptions,
+    A2aRequest, McpRequest, ProtocolSpan, ProtocolTracer, SpanLibrary, TailSampler, TailSamplerOptions, TraceContext,
+    TraceTree, TracerOptions,
 };
 #[cfg(feature = "trace-tower")]
 #[doc(no_inline)]

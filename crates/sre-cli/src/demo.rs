@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use agent_sre::event::TaskFinished;
 use agent_sre::http::{Client, Options};
-use agent_sre::{AgentEvent, Clock, Event, HttpClient, SystemClock, Timestamp};
+use agent_sre::{AgentEvent, Clock, Event, HttpClient, SpanId, SystemClock, Timestamp};
 use anyhow::{Context, ensure};
 
 /// Real runs of three agents; `demo/README.md` describes how they were made.
@@ -94,13 +94,34 @@ impl Run {
 
     /// Returns the events of the run as another task that starts at `start`.
     fn at(&self, start: Timestamp, unique: &str) -> Vec<AgentEvent> {
-        let moved = |(offset, event): &(Duration, AgentEvent)| {
+        let moved = |(number, (offset, event)): (usize, &(Duration, AgentEvent))| {
             let mut event = event.clone();
             event.time = start.saturating_add(*offset);
             event.task = Some(format!("{}-{unique}", event.task_key()));
+            let span = |number: usize| SpanId::derived(&[&event.task_key(), &number.to_string()]);
+            (event.span_id, event.parent_span_id) = match &event.event {
+                Event::TaskFinished(_) => (None, None),
+                _ => (Some(span(number)), self.step_around(number).map(span)),
+            };
             event
         };
-        self.events.iter().map(moved).collect()
+        self.events.iter().enumerate().map(moved).collect()
+    }
+
+    /// Returns the number of the shortest step in which an event happened: the recording does not name the parents of spans.
+    fn step_around(&self, number: usize) -> Option<usize> {
+        let times = |number: usize| {
+            let (end, event) = &self.events[number];
+            let duration = Duration::from_secs_f64(event.event.duration_ms().unwrap_or_default() / 1e3);
+            (end.saturating_sub(duration), *end)
+        };
+        let (start, end) = times(number);
+        let is_around = |other: &usize| {
+            let (began, ended) = times(*other);
+            let is_step = matches!(self.events[*other].1.event, Event::StepFinished(_));
+            is_step && began <= start && end <= ended && (began, ended) != (start, end)
+        };
+        (0..self.events.len()).filter(is_around).min_by_key(|other| times(*other).1 - times(*other).0)
     }
 }
 
@@ -126,6 +147,9 @@ async fn send(client: &Client, url: &str, lines: &[u8], key: Option<&str>) -> an
 
 #[cfg(test)]
 mod tests {
+    use agent_sre::Span;
+    use agent_sre::trace::TraceTree;
+
     use super::*;
 
     #[test]
@@ -136,6 +160,9 @@ mod tests {
             let ends = run.events.iter().filter(|(_, event)| matches!(event.event, Event::TaskFinished(_))).count();
             assert_eq!(ends, 1);
             assert!(run.length() < Duration::from_secs(60));
+            let trees = TraceTree::build(run.at(Timestamp::from_secs(1), "1").iter().filter_map(Span::of));
+            assert_eq!((trees.len(), trees[0].broken_hops.len(), trees[0].nodes[0].depth), (1, 0, 0));
+            assert!(trees[0].nodes.iter().skip(1).all(|node| node.depth > 0));
         }
         assert!(runs.iter().any(|run| run.agent() == FAILING_AGENT && run.has_failed()));
     }

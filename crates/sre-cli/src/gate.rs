@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use agent_sre::http::{Client, Options};
-use agent_sre::{FailOn, HttpClient, Secret};
-use anyhow::{Context, bail};
+use agent_sre::FailOn;
+use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments;
+use crate::service_client::ServiceClient;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -57,9 +57,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let labels = args.label.into_iter().collect();
     let question = GateRequest { service: args.service, slos: args.slo, labels, fail_on: args.fail_on };
-    let token = args.token.map(Secret::new);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(ask(&args.url, token.as_ref(), &question))?;
+    let answer: GateResponse = ServiceClient::new(&args.url, args.token)?.post("/v1/gate", &question)?;
     if answer.checked == 0 {
         // A mistyped name must not allow a deploy.
         bail!(
@@ -73,19 +71,4 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let objectives = if checked == 1 { "objective" } else { "objectives" };
     outln!("{}: {checked} {objectives} checked", if answer.allowed { "deploy allowed" } else { "deploy not allowed" })?;
     Ok(ExitCode::from(u8::from(!answer.allowed)))
-}
-
-async fn ask(url: &str, token: Option<&Secret>, question: &GateRequest) -> anyhow::Result<GateResponse> {
-    let client = Client::new(Options::default())?;
-    let mut request = http::Request::post(format!("{}/v1/gate", url.trim_end_matches('/')))
-        .header(http::header::CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
-        request = request.header(http::header::AUTHORIZATION, format!("Bearer {}", token.expose()));
-    }
-    let request = request.body(serde_json::to_vec(question)?.into()).context("invalid URL")?;
-    let response = client.send(request).await.context("the service did not answer")?;
-    if !response.status().is_success() {
-        bail!("the service answered {}: {}", response.status(), String::from_utf8_lossy(response.body()));
-    }
-    serde_json::from_slice(response.body()).context("invalid response of the service")
 }

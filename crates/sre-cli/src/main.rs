@@ -35,6 +35,7 @@ mod notify;
 mod report;
 mod rules;
 mod serve;
+mod service_client;
 mod services_without_events;
 mod slo;
 mod timeline;
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
         Command::Exporters(command) => exporters::run(command),
         Command::Config(command) => config::run(command),
         Command::Slo(command) => slo::run(&command),
-        Command::Trace(command) => trace::run(&command),
+        Command::Trace(command) => trace::run(command),
         Command::Alerts(command) => alerts::run(command),
         Command::Generate(args) => generate::run(&args, Cli::command()),
     };

@@ -73,7 +73,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.config.is_none() && !demo && std::path::Path::new("sre.yaml").exists() {
         tracing::warn!("sre.yaml in this folder is not used; `--config sre.yaml` uses it");
     }
-    let config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default().with_overrides(overrides);
+    let is_demo_alone = demo && args.config.is_none();
+    let mut config =
+        args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default().with_overrides(overrides);
+    // The errors of the demo are nobody's secret.
+    config.traces.texts |= is_demo_alone;
     // Bodies are parsed on blocking threads: more of them would only use more memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

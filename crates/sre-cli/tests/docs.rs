@@ -87,6 +87,7 @@ fn the_options_in_the_documentation_are_those_of_the_command() {
         &["serve"],
         &["gate"],
         &["trace", "show"],
+        &["trace", "list"],
         &["export"],
         &["exporters", "test"],
         &["config", "check"],

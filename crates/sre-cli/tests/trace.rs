@@ -1,13 +1,17 @@
 //! Tests `sre trace` as a user runs it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use agent_sre::HttpClient;
+use agent_sre::http::{Client, Options};
+use http::Request;
 use serde_json::Value;
 use sre_testkit::recordings::{Recording, folders, in_folder};
 
 mod common;
 
-use common::{ROOT, sre, text};
+use common::{ROOT, Service, serve, sre, text};
 
 fn show(arguments: &[&str], stdin: &str) -> (i32, String, String) {
     let output = sre(&[&["trace", "show"], arguments].concat(), stdin);
@@ -219,5 +223,96 @@ fn traces_are_listed_by_start() {
     ] {
         let (code, _, errors) = list(folder.path(), &["--slo", slo, "-"], DELEGATION);
         assert_eq!((code, &*errors), (2, expected));
+    }
+}
+
+/// Starts a service that has received a delegation of which a call of a tool has failed, and waits until it has stored the trace.
+fn service_with_a_bad_trace(folder: &Path) -> Service {
+    let file = folder.join("slos.yaml");
+    std::fs::write(&file, OBJECTIVES).unwrap();
+    let data = folder.join("data");
+    let service = Service::of(serve(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--data",
+        data.to_str().unwrap(),
+        "--slo",
+        file.to_str().unwrap(),
+    ]));
+    let client = Client::new(Options::default()).unwrap();
+    let request = Request::post(format!("{}/v1/events/sre", service.url)).body(DELEGATION.into()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(runtime.block_on(client.send(request)).unwrap().status().is_success());
+    let begun = Instant::now();
+    while sre(&["trace", "list", "--url", &service.url], "").stdout.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no trace is listed");
+    }
+    service
+}
+
+#[test]
+fn the_traces_that_the_service_keeps_are_listed_and_shown_as_those_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = service_with_a_bad_trace(folder.path());
+    let run = |arguments: &[&str]| {
+        let output = sre(&[&["trace"], arguments, &["--url", &service.url]].concat(), "");
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let expected = " start                 trace                             agent    task  objective  bad  slow  total
+ 2026-09-21T14:13:20Z  0af7651916cd43dd8448eb211c80319c  planner  t-1   tools      1    0     4 s, 4 spans, 1 error, 1 retry, 1,500 tokens, $0.006
+";
+    for filter in [&[][..], &["--slo", "tools", "--bad"]] {
+        let (code, listed, errors) = run(&[&["list"], filter].concat());
+        assert_eq!((code, &*listed, &*errors), (0, expected, ""), "{filter:?}");
+    }
+    assert_eq!(run(&["list", "--slo", "answers"]), (0, String::new(), String::new()));
+    let (_, listed, _) = run(&["list", "--output", "json"]);
+    let row = &serde_json::from_str::<Value>(&listed).unwrap()[0];
+    assert_eq!((&row["slo"], &row["bad"], &row["spans"]), (&"tools".into(), &1.into(), &4.into()));
+
+    // Only the text of the error is not kept.
+    for output in ["text", "json", "mermaid"] {
+        let (_, of_file, _) = show(&["--task", "t-1", "--output", output, "-"], DELEGATION);
+        for choice in [["--task", "t-1"], ["--trace", "0af7651916cd43dd8448eb211c80319c"]] {
+            let (code, shown, errors) = run(&[&["show"], &choice[..], &["--output", output]].concat());
+            assert_eq!((code, shown, &*errors), (0, of_file.replace("timed out", "failed"), ""));
+        }
+    }
+    for (arguments, expected) in [
+        (
+            &["show", "--task", "t-9"][..],
+            "error: found no trace of task `t-9`; the service keeps those of the last bad and slow tasks of each objective\n",
+        ),
+        (
+            &["show", "--trace", "2af7651916cd43dd8448eb211c80319c"],
+            "error: the service answered 404 Not Found: found no trace 2af7651916cd43dd8448eb211c80319c; /v1/traces lists the \
+             traces of the last bad and slow tasks\n",
+        ),
+        (
+            &["show"],
+            "error: found `--url` alone, expected `--trace` or `--task` with it; `sre trace list` lists the traces\n",
+        ),
+    ] {
+        assert_eq!(run(arguments), (2, String::new(), expected.to_owned()));
+    }
+}
+
+#[test]
+fn the_input_is_either_files_or_a_service() {
+    for (arguments, expected) in [
+        (
+            &["list", "--slo", "answers", "-"][..],
+            "error: `--slo`: expected `--objectives` with it, which has the objective\n",
+        ),
+        (&["list", "--bad", "-"], "error: `--bad`: expected `--slo` with it\n"),
+    ] {
+        let output = sre(&[&["trace"], arguments].concat(), DELEGATION);
+        assert_eq!((output.status.code(), &*text(&output.stderr)), (Some(2), expected), "{arguments:?}");
+    }
+    let nothing = sre(&["trace", "show"], "");
+    assert!(text(&nothing.stderr).contains("<INPUT>..."), "{}", text(&nothing.stderr));
+    for both in [&["--url", "127.0.0.1:1", "-"][..], &["--url", "127.0.0.1:1", "--from", "sre"]] {
+        let output = sre(&[&["trace", "show"], both].concat(), "");
+        assert!(text(&output.stderr).contains("cannot be used with"), "{both:?}: {}", text(&output.stderr));
     }
 }

@@ -24,6 +24,7 @@
 //! | a ledger of costs | [`LedgerStore`] |
 //! | a journal of what was received | [`JournalStore`] |
 //! | a spool for what waits to be sent | [`Spool`] |
+//! | a store of traces | [`TraceStore`] |
 //! | an HTTP client | [`HttpClient`] |
 //!
 //! From an event to a signal:
@@ -83,6 +84,7 @@ mod store_error;
 mod sync;
 mod thread;
 mod time;
+mod trace_store;
 mod wilson;
 mod window;
 #[cfg(feature = "yaml")]
@@ -138,6 +140,7 @@ pub use store_error::StoreError;
 use sync::lock;
 use thread::thread_number;
 pub use time::{InvalidTime, Timestamp};
+pub use trace_store::{KeptTrace, TraceLimits, TraceQuery, TraceStore, TraceUpdate, Verdict};
 pub use wilson::wilson_interval;
 pub use window::{InvalidWindow, Window};
 

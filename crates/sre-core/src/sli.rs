@@ -68,6 +68,11 @@ pub trait Sli: Send + Sync {
         None
     }
 
+    /// Returns whether an event is a sample of a latency that takes longer than the target; by default false. Records nothing.
+    fn is_slow(&self, _event: &AgentEvent) -> bool {
+        false
+    }
+
     /// Returns the distribution of all samples since the indicator began, in base units, or `None` if it keeps none.
     fn histogram(&self) -> Option<ExponentialHistogram> {
         None
@@ -114,6 +119,10 @@ impl<S: Sli + ?Sized> Sli for std::sync::Arc<S> {
 
     fn counts_outcomes_of(&self) -> Option<EventKind> {
         (**self).counts_outcomes_of()
+    }
+
+    fn is_slow(&self, event: &AgentEvent) -> bool {
+        (**self).is_slow(event)
     }
 
     fn histogram(&self) -> Option<ExponentialHistogram> {

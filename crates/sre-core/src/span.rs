@@ -17,6 +17,7 @@ use crate::{AgentEvent, Event, EventSpan, SpanId, Timestamp, TraceId, Usd};
 /// # Ok::<(), sre_core::InvalidEvent>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Span {
     /// The trace.
@@ -33,9 +34,11 @@ pub struct Span {
     pub role: SpanRole,
     /// The agent, or else the service, that recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub agent: Option<Arc<str>>,
     /// The task it belongs to, if the source names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub task: Option<Arc<str>>,
     /// The id that both sides of a call know, such as that of an A2A message. It pairs them where the trace context was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +70,11 @@ pub struct Span {
 /// The role of a span in a call between processes: OpenTelemetry's span kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schema(description = "The role of a span in a call between processes: OpenTelemetry's span kind.")
+)]
 #[non_exhaustive]
 pub enum SpanRole {
     /// Work inside a process.

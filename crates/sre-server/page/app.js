@@ -2,6 +2,7 @@
 import { $, request, tokenEntered } from "./base.js";
 import { hideDetail, showDetail } from "./detail.js";
 import { showHealth, showOverview, view } from "./list.js";
+import { hideTrace, showTrace } from "./trace.js";
 
 /** The current state, by key. */
 const parts = new Map();
@@ -66,14 +67,16 @@ function decoded(part) {
   }
 }
 
-/** Shows the view that the address names: the overview, or an objective of an agent. */
+/** Shows the view that the address names: the overview, an objective of an agent, or a trace of one of its tasks. */
 function route() {
-  const [, kind, name, agent] = location.hash.split("/").map(decoded);
+  const [, kind, name, agent, , trace] = location.hash.split("/").map(decoded);
   const isDetail = kind === "slo" && name !== undefined;
   $("overview").hidden = isDetail;
   $("detail").hidden = !isDetail;
-  if (isDetail) showDetail(name, agent ?? "");
-  else hideDetail();
+  hideTrace();
+  if (isDetail && !trace) return showDetail(name, agent ?? "");
+  hideDetail();
+  if (isDetail) showTrace(name, agent, trace);
 }
 
 addEventListener("hashchange", () => { route(); $("main").focus(); });

@@ -10,6 +10,28 @@ export function element(tag, text, className) {
   return created;
 }
 
+/** Returns a table that scrolls on a narrow screen. Cells are texts or elements. */
+export function table(columns, rows, label, className) {
+  const made = element("table", undefined, className);
+  const head = made.createTHead().insertRow();
+  for (const column of columns) {
+    const cell = element("th", column);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  const body = made.createTBody();
+  for (const cells of rows) {
+    const row = body.insertRow();
+    for (const cell of cells) row.insertCell().append(cell);
+  }
+  const holder = element("div", undefined, "scroll");
+  holder.tabIndex = 0;
+  holder.setAttribute("role", "region");
+  holder.setAttribute("aria-label", label);
+  holder.append(made);
+  return holder;
+}
+
 let token = sessionStorage.getItem("token");
 
 /** Resolves when the user has entered a token; undefined unless the page prompts for one. */

@@ -1,5 +1,6 @@
 // The view of one objective of an agent: its numbers and their history.
 import { $, amount, element, number, percent, rate, request, statusText, timeToExhaustion } from "./base.js";
+import { traceList } from "./trace.js";
 
 const WINDOWS = ["1h", "6h", "24h", "7d", "30d"];
 const seconds = (window) => parseInt(window) * (window.endsWith("d") ? 86400 : 3600);
@@ -10,6 +11,8 @@ let selectedWindow = "24h";
 /** The user changed the time range, so the charts are drawn again even under the pointer. */
 let windowChanged = false;
 let charts = [];
+/** The section with the traces of the objective. */
+let traces;
 let timer;
 
 export function hideDetail() {
@@ -17,6 +20,7 @@ export function hideDetail() {
   currentKey = undefined;
   charts.forEach((chart) => chart.destroy());
   charts = [];
+  traces = undefined;
   $("detail").replaceChildren();
 }
 
@@ -27,8 +31,10 @@ export async function showDetail(name, agent) {
   clearTimeout(timer);
   try {
     const path = `/v1/slos/${encodeURIComponent(name)}?agent=${encodeURIComponent(agent)}&window=${selectedWindow}`;
-    const { slos } = await (await request(path)).json();
+    const [{ slos }, listed] = await Promise.all([request(path).then((answer) => answer.json()), traceList(name, agent)]);
     if (currentKey !== key) return;
+    // The section on the page stays while it is up to date.
+    if (listed.textContent !== traces?.textContent) traces = listed;
     if (slos.length) show(slos[0]);
     else $("detail").replaceChildren(element("p", `There is no objective ${name} of agent ${agent}.`));
   } catch (error) {
@@ -42,6 +48,7 @@ function show(slo) {
   if (charts.some((chart) => chart.isZoomed || (chart.cursor.left >= 0 && !windowChanged))) return;
   windowChanged = false;
   const focused = document.activeElement?.dataset?.window;
+  const link = traces.contains(document.activeElement) ? document.activeElement : undefined;
   const open = [...document.querySelectorAll("#detail details")].map((details) => details.open);
   charts.forEach((chart) => chart.destroy());
   charts = [];
@@ -51,7 +58,7 @@ function show(slo) {
   title.append(element("span", statusText(slo.status), `badge ${slo.status}`));
   const line = element("p");
   line.append(back);
-  $("detail").replaceChildren(line, title, element("p", slo.description, "muted"), facts(slo), windows(slo));
+  $("detail").replaceChildren(line, title, element("p", slo.description, "muted"), facts(slo), traces, windows(slo));
   const { events, indicators } = slo.history;
   // uPlot needs a value for each time; buckets without events have no ratio.
   const total = events.good.map((good, at) => good + events.bad[at]);
@@ -80,6 +87,7 @@ function show(slo) {
     if (series.length) chart(indicator.name.replaceAll("_", " "), indicators.at, series, unit, percentiles.length ? 0 : undefined);
   }
   document.querySelectorAll("#detail details").forEach((details, at) => { details.open = open[at] ?? false; });
+  link?.focus();
   if (focused) document.querySelector(`[data-window="${focused}"]`)?.focus();
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_sre::adapter::Body;
+use agent_sre::trace::TailSamplerOptions;
 use agent_sre::yaml::{ConfigError, Fields, Kind, Node, document, set};
 use agent_sre::{
     ExporterConfig, Redaction, RunLimits, SettingsFile, Window, exporter_schemas, read_exporters, settings_files,
@@ -46,6 +47,8 @@ pub struct Config {
     pub exporters: Vec<ExporterConfig>,
     /// Redaction of events before engines, alerts and exporters.
     pub redact: Option<Redaction>,
+    /// The traces of bad and slow tasks.
+    pub traces: TailSamplerOptions,
     /// Limits of memory, disk and time.
     pub server_limits: ServerLimits,
     /// The file of these settings, which is watched for changes.
@@ -164,6 +167,7 @@ impl Default for Config {
             metrics_drop_agents: DroppedAgents::default(),
             exporters: Vec::new(),
             redact: None,
+            traces: TailSamplerOptions::default(),
             server_limits: ServerLimits::default(),
             file: None,
             overrides: Overrides::default(),
@@ -275,6 +279,9 @@ impl Config {
             config.exporters = read_exporters(node, file, &|name| std::env::var(name).ok())?;
         }
         config.redact = fields.take("redact").map(|node| Redaction::read(node, file)).transpose()?;
+        if let Some(node) = fields.take("traces") {
+            config.traces = traces(node, file)?;
+        }
         config.trusted_proxies = networks(&mut fields, "trusted_proxies")?;
         let server_limits = &mut config.server_limits;
         set(&mut server_limits.max_body, bytes(&mut fields, "max_body")?);
@@ -345,6 +352,19 @@ fn dropped_agents(node: &Node, file: &str) -> Result<DroppedAgents, ConfigError>
     let dropped =
         DroppedAgents::new(expressions).map_err(|_| fields.error(DROP_AGENTS, node, "smaller expressions"))?;
     fields.finish().map(|()| dropped)
+}
+
+fn traces(node: &Node, file: &str) -> Result<TailSamplerOptions, ConfigError> {
+    let mut options = TailSamplerOptions::default();
+    let mut fields = Fields::new(node, file, "traces.")?;
+    let count = |value: &Value| usize::try_from(value.as_u64()?).ok();
+    let limits = &mut options.limits;
+    set(&mut limits.bad_per_objective, fields.read("bad_per_objective", "a whole number", count)?);
+    set(&mut limits.slow_per_objective, fields.read("slow_per_objective", "a whole number", count)?);
+    set(&mut limits.max_bytes, bytes(&mut fields, "max_bytes")?);
+    set(&mut options.max_open_bytes, bytes(&mut fields, "max_open_bytes")?);
+    set(&mut options.texts, fields.read("texts", "true or false", Value::as_bool)?);
+    fields.finish().map(|()| options)
 }
 
 fn networks(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<IpNet>, ConfigError> {
@@ -425,6 +445,8 @@ fn bytes<N: TryFrom<u64>>(fields: &mut Fields<'_>, name: &'static str) -> Result
 
 #[cfg(test)]
 mod tests {
+    use agent_sre::TraceLimits;
+
     use super::*;
 
     /// Every setting but those of [`every_setting`].
@@ -439,6 +461,7 @@ tokens:
 tls: {certificate: cert.pem, key: key.pem}
 metrics: {drop_agents: [load-test-.*, canary]}
 redact: {attributes: [user.email, 'prompt.*'], texts: true, replacement: hash}
+traces: {bad_per_objective: 5, slow_per_objective: 0, max_bytes: 1MB, max_open_bytes: 2MB, texts: true}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB
 max_in_flight: 11MB
@@ -483,6 +506,8 @@ snapshot_after: 1MB
         assert_eq!(config.engine_files.len(), settings_files().count());
         let proxies = ["192.0.2.7/32", "10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
         assert_eq!(config.trusted_proxies, proxies);
+        let limits = TraceLimits { bad_per_objective: 5, slow_per_objective: 0, max_bytes: 1_000_000 };
+        assert_eq!(config.traces, TailSamplerOptions { limits, max_open_bytes: 2_000_000, texts: true });
         let server_limits = ServerLimits {
             max_body: 1 << 20,
             max_in_flight: 11_000_000,
@@ -535,6 +560,8 @@ snapshot_after: 1MB
             ("redact: {texts: some}", "f:1: `redact.texts: some`: expected true or false"),
             ("redact: {replacement: stars}", "f:1: `redact.replacement: stars`: expected `remove` or `hash`"),
             ("redact: [error]", "f:1: redact: found a list, expected a mapping"),
+            ("traces: {bad_per_objective: -1}", "f:1: `traces.bad_per_objective: -1`: expected a whole number"),
+            ("traces: false", "f:1: traces: found false, expected a mapping"),
             ("lissen: x", "f:1: `lissen`: unknown field, expected one of listen"),
         ] {
             let error = Config::parse(text, "f").unwrap_err().to_string();

@@ -7,10 +7,11 @@ use agent_sre::alerts::{AlertManager, AlertOptions, CallbackChannel, ChannelConf
 use agent_sre::http::{BuildError, Client, OutboxError};
 use agent_sre::private::lock;
 use agent_sre::slo::ExhaustionAction;
-use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool};
+use agent_sre::sqlite::{SqliteAlertStore, SqliteSpool, SqliteTraceStore};
+use agent_sre::trace::{TailSampler, TailSamplerOptions};
 use agent_sre::{
     Alert, AlertChannel, AlertQuery, AlertRecord, AlertStore, EngineError, HttpClient, Runtime, RuntimeBuilder,
-    RuntimeError, Severity, Signal, SignalHandler, StoreError,
+    RuntimeError, Severity, Signal, SignalHandler, StoreError, TraceStore,
 };
 
 use crate::loaded_config::{LOG, LoadedConfig};
@@ -20,11 +21,13 @@ use crate::service_time::Clocks;
 /// The names of the engines' files in the data folder.
 const ALERTS_FILE: &str = "alerts.db";
 const SPOOL_FILE: &str = "spool.db";
+const TRACES_FILE: &str = "traces.db";
 
 /// Checks that [`PreparedEngines::start`] can open its files.
 pub(crate) fn check_files(data: &Path) -> Result<(), StoreError> {
     SqliteAlertStore::check(data.join(ALERTS_FILE))?;
-    SqliteSpool::check(data.join(SPOOL_FILE))
+    SqliteSpool::check(data.join(SPOOL_FILE))?;
+    SqliteTraceStore::check(data.join(TRACES_FILE))
 }
 
 /// The runtime with every engine, and the alert manager for its signals, for one configuration.
@@ -33,6 +36,8 @@ pub(crate) struct EngineSet {
     pub(crate) alerts: Arc<AlertManager>,
     spool: Arc<SqliteSpool>,
     history: Arc<SqliteAlertStore>,
+    /// The traces of bad and slow tasks; `None` if none are kept.
+    pub(crate) traces: Option<Arc<dyn TraceStore>>,
     /// The action of each objective once its budget is exhausted, by name.
     pub(crate) exhaustion_actions: BTreeMap<String, ExhaustionAction>,
     /// The date of the built-in list of prices, unless a file replaces it.
@@ -61,7 +66,7 @@ pub enum EngineSetError {
     /// The alert manager.
     #[error(transparent)]
     Alerts(#[from] ManagerError),
-    /// The history of alerts, or the spool of signals.
+    /// The history of alerts, the spool of signals, or the traces.
     #[error(transparent)]
     History(#[from] StoreError),
     /// The HTTP client of the alert channels and exporters.
@@ -78,6 +83,7 @@ pub(crate) struct PreparedEngines {
     runtime: RuntimeBuilder,
     alerts: AlertOptions,
     channels: Vec<(Arc<dyn AlertChannel>, ChannelConfig)>,
+    traces: Option<TailSamplerOptions>,
     exhaustion_actions: BTreeMap<String, ExhaustionAction>,
     prices_as_of: Option<&'static str>,
 }
@@ -103,11 +109,12 @@ impl PreparedEngines {
         // A manager that delivers nothing checks the channels as the one of the service does.
         AlertManager::without_thread(AlertOptions { http: http.clone(), ..AlertOptions::default() })
             .add_channels(channels.clone())?;
+        let traces = settings.traces.clone().filter(TailSamplerOptions::keeps_traces);
         settings.clock = clocks.engines.clone();
         settings.max_agents = max_agents;
         let runtime =
             Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
-        Ok(Self { runtime, alerts, channels, exhaustion_actions, prices_as_of })
+        Ok(Self { runtime, alerts, channels, traces, exhaustion_actions, prices_as_of })
     }
 
     /// Returns the number of objectives.
@@ -117,7 +124,7 @@ impl PreparedEngines {
 
     /// Starts the engines, with stores in the folder `data`. Alerts wait until [`EngineSet::deliver`].
     pub(crate) fn start(self, data: &Path) -> Result<EngineSet, EngineSetError> {
-        let Self { runtime, mut alerts, channels, exhaustion_actions, prices_as_of } = self;
+        let Self { runtime, mut alerts, channels, traces, exhaustion_actions, prices_as_of } = self;
         let history = Arc::new(SqliteAlertStore::open(data.join(ALERTS_FILE))?);
         alerts.store = Some(history.clone() as Arc<dyn AlertStore>);
         let alerts = Arc::new(AlertManager::new(alerts)?);
@@ -126,7 +133,12 @@ impl PreparedEngines {
         let spool = Arc::new(SqliteSpool::open(data.join(SPOOL_FILE))?);
         let runtime =
             runtime.collect(alerts.clone()).handle("alerts", delivery.clone()).spool(spool.clone()).build()?;
-        Ok(EngineSet { runtime, alerts, spool, history, exhaustion_actions, prices_as_of, delivery })
+        let open = |options: TailSamplerOptions| SqliteTraceStore::open(data.join(TRACES_FILE), options.limits);
+        let traces = traces.map(open).transpose()?.map(|store| Arc::new(store) as Arc<dyn TraceStore>);
+        if let (Some(sampler), Some(store)) = (runtime.get::<TailSampler>(), &traces) {
+            sampler.set_store(store.clone());
+        }
+        Ok(EngineSet { runtime, alerts, spool, history, traces, exhaustion_actions, prices_as_of, delivery })
     }
 }
 

@@ -65,6 +65,7 @@ impl LoadedConfig {
             }
         }
         engines.redaction = config.redact.clone();
+        engines.traces = Some(config.traces.clone());
         let mut loaded = Self {
             engines,
             notify: match &config.notify {

@@ -80,6 +80,8 @@ async fn answers_are_what_the_schemas_say() {
     service.until("/v1/breakers", |answer| answer["breakers"].as_array().unwrap().len() >= 3).await;
     service.until("/v1/cascades", |answer| !answer["cascades"].as_array().unwrap().is_empty()).await;
     service.until("/v1/alerts", |alerts| !alerts["alerts"].as_array().unwrap().is_empty()).await;
+    let traces = service.until("/v1/traces", |traces| !traces["traces"].as_array().unwrap().is_empty()).await;
+    let trace = format!("/v1/traces/{}", traces["traces"][0]["trace_id"].as_str().unwrap());
 
     let check: Value =
         serde_json::from_str(&std::fs::read_to_string(format!("{ROOT}/docs/schemas/check.schema.json")).unwrap())
@@ -100,6 +102,8 @@ async fn answers_are_what_the_schemas_say() {
         ("/v1/breakers", "/v1/breakers"),
         ("/v1/cascades", "/v1/cascades"),
         ("/v1/costs", "/v1/costs"),
+        ("/v1/traces", "/v1/traces?slo=answers&agent=a&bad=true&limit=5"),
+        ("/v1/traces/{id}", &trace),
         ("/readyz", "/readyz"),
         ("/openapi.json", "/openapi.json"),
     ] {
@@ -168,6 +172,8 @@ async fn answers_are_what_the_schemas_say() {
         ("/v1/alerts", "/v1/alerts?limit=1001"),
         ("/v1/alerts", "/v1/alerts?since=0ms"),
         ("/v1/alerts", "/v1/alerts?severity=%FF"),
+        ("/v1/traces", "/v1/traces?limit=101"),
+        ("/v1/traces/{id}", "/v1/traces/%FF"),
     ] {
         let refused = service.get_raw(asked).await;
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{asked}");

@@ -106,6 +106,56 @@ async fn small_amounts_keep_their_digits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_waterfall_of_a_bad_task_is_two_clicks_from_the_list() {
+    let Some(browser) = Browser::open("the_waterfall_of_a_bad_task_is_two_clicks_from_the_list").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let time = SystemClock.now().to_string();
+    let line = |task: &str, event: Value| {
+        let mut line = json!({"time": time, "agent": "a/b", "task": task});
+        line.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+        format!("{line}\n")
+    };
+    let lines = [
+        line("good", json!({"event": "task_finished", "success": true})),
+        line(
+            "<b>",
+            json!({"event": "llm_call", "model": "gpt-4o", "duration_ms": 100, "output_tokens": 1500, "cost_usd": "0.01"}),
+        ),
+        line("<b>", json!({"event": "tool_call", "tool": "search", "success": false, "duration_ms": 900})),
+        line("<b>", json!({"event": "task_finished", "success": false, "duration_ms": 1500})),
+    ];
+    service.events(&lines.concat()).await;
+    service.until("/v1/traces", |answer| answer["traces"].as_array().unwrap().len() == 1).await;
+    browser.client.goto(&service.server.url()).await.unwrap();
+    browser.until("document.querySelectorAll('#slos a').length", 1).await;
+    browser.script("document.querySelector('#slos a').click()").await;
+    let cells = |row: &str| {
+        format!(
+            "[...document.querySelectorAll('#detail {row}')].map(row => [...row.cells].map(cell => cell.innerText))"
+        )
+    };
+    let listed = format!("{}.map(cells => cells.toSpliced(2, 1))", cells("section tbody tr"));
+    browser.until(&listed, json!([["<b>", "bad", "1.5 s", "3", "2", "$0.01"]])).await;
+    browser.script("document.querySelector('#detail section a').click()").await;
+    browser.until("document.querySelector('#detail h2')?.textContent", "Task <b>").await;
+    let spans = json!([
+        ["✗ invoke_agent a/b [a/b]", "", "1.5 s", "600 ms", "1,500", "$0.01"],
+        ["✗ execute_tool search", "", "900 ms", "900 ms", "", ""],
+        ["chat gpt-4o", "", "100 ms", "100 ms", "1,500", "$0.01"],
+    ]);
+    let bars = "[...document.querySelectorAll('.lane i')].map(bar => [Math.round(parseFloat(bar.style.left)), \
+                Math.round(parseFloat(bar.style.width)), bar.className])";
+    browser.until(bars, json!([[0, 100, "failed"], [40, 60, "failed"], [93, 7, "beside"]])).await;
+    browser.until(&cells(".waterfall tbody tr"), spans).await;
+    let found = violations(&browser, "the_waterfall_of_a_bad_task_is_two_clicks_from_the_list").await;
+    assert_eq!(found.unwrap_or_else(|| json!([])), json!([]));
+    browser.script("document.querySelector('#detail a').click()").await;
+    browser.until("document.querySelector('#detail section h3')?.textContent", "Bad and slow tasks").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_counts_twice_is_on_the_page() {
     let Some(browser) = Browser::open("an_agent_that_counts_twice_is_on_the_page").await else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -193,6 +243,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser.until("document.querySelectorAll('#detail canvas').length >= 3", true).await;
     let titles = "[...document.querySelectorAll('#detail h3')].map(title => title.textContent)";
     let expected = [
+        "Bad and slow tasks",
         "Error ratio",
         "Budget remaining, scaled to 24h",
         "task success rate",
@@ -223,7 +274,7 @@ async fn the_page_shows_live_updates_of_the_api() {
     browser
         .script("[...document.querySelectorAll('.windows button')].find(button => button.textContent === '1h').click()")
         .await;
-    browser.until("document.querySelectorAll('#detail h3')[1].textContent", "Budget remaining, scaled to 1h").await;
+    browser.until("document.querySelectorAll('#detail h3')[2].textContent", "Budget remaining, scaled to 1h").await;
     browser.client.find(Locator::LinkText("← All objectives")).await.unwrap().click().await.unwrap();
     browser.until("document.getElementById('overview').hidden", false).await;
 

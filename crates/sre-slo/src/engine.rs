@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Collect, Metric, Observe, Persist, Signal, SloSnapshot, Snapshot, StateError, StateReader, StateWriter,
-    Timestamp,
+    Timestamp, Verdict,
 };
 
 use crate::slo::{end_of_removed, open_incident, signals_of};
@@ -30,6 +30,7 @@ pub struct SloEngine {
     specs: Vec<SloSpec>,
     registry: SliRegistry,
     max_agents: usize,
+    listener: Option<VerdictListener>,
     agents: RwLock<Agents>,
     /// The composite objectives over all agents.
     composites: Objectives,
@@ -38,6 +39,9 @@ pub struct SloEngine {
 }
 
 type Objectives = Arc<[Slo]>;
+
+/// Called with every event that is bad or slow by an objective.
+pub type VerdictListener = Arc<dyn Fn(&AgentEvent, &Slo, Verdict) + Send + Sync>;
 
 /// All objectives of an engine at one moment, by agent.
 pub struct ObjectiveSet(Vec<Objectives>);
@@ -96,6 +100,7 @@ impl SloEngine {
             specs,
             registry,
             max_agents: 1_000,
+            listener: None,
             agents: RwLock::default(),
             composites,
             orphaned: Mutex::default(),
@@ -115,13 +120,29 @@ impl SloEngine {
         self
     }
 
+    /// Sets a function that is called, while an event is recorded, for each objective by which the event is bad or slow: twice
+    /// if it is both. It must be quick.
+    #[must_use]
+    pub fn with_listener(mut self, listener: VerdictListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
     /// Records an event in the objectives of its agent.
     pub fn record(&self, event: &AgentEvent) {
         // Indicators may be user code, so they run without the lock.
         let known = self.agents.read().unwrap_or_else(PoisonError::into_inner).by_name.get(&event.agent).cloned();
         let objectives = known.unwrap_or_else(|| self.objectives_of(&event.agent));
         for slo in objectives.iter().chain(&*self.composites) {
-            slo.count(event);
+            let good = slo.count(event);
+            if let Some(listener) = &self.listener {
+                if good == Some(false) {
+                    listener(event, slo, Verdict::Bad);
+                }
+                if slo.is_slow(event) {
+                    listener(event, slo, Verdict::Slow);
+                }
+            }
         }
     }
 
@@ -355,6 +376,30 @@ mod tests {
         engine.metrics(NOW, &mut |metric| found.push(format!("{metric:?}")));
         engine.each(|slo| slo.metrics(NOW, &mut |metric| expected.push(format!("{metric:?}"))));
         assert!(found == expected && found.len() > 10 * BATCH);
+    }
+
+    #[test]
+    fn the_listener_hears_of_bad_and_slow_events_of_each_objective() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let into = heard.clone();
+        let yaml = "name: fast\ntarget: 0.9\nindicators: [{type: response_latency, target_ms: 500}]\n---\n\
+                    name: cheap\ntarget: 0.9\ngood_when: {max_cost_usd: 0.5}\n";
+        let engine = engine(yaml).with_listener(Arc::new(move |event: &AgentEvent, slo: &Slo, verdict: Verdict| {
+            lock(&into).push((slo.name().to_owned(), event.task_key().into_owned(), verdict.as_str()));
+        }));
+        for line in [
+            r#"{"event":"task_finished","task":"good","success":true,"duration_ms":500,"cost_usd":"0.5"}"#,
+            r#"{"event":"llm_call","task":"dear","cost_usd":"0.6","duration_ms":900}"#,
+            r#"{"event":"task_finished","task":"dear","success":true,"duration_ms":501}"#,
+            r#"{"event":"task_finished","task":"failed","success":false,"cost_usd":"0.1"}"#,
+        ] {
+            engine.record(
+                &AgentEvent::from_json(line.replacen('{', r#"{"time":1790000000,"agent":"a","#, 1).as_bytes()).unwrap(),
+            );
+        }
+        let own = |slo: &str, task: &str, verdict| (slo.to_owned(), task.to_owned(), verdict);
+        let expected = [own("fast", "dear", "slow"), own("cheap", "dear", "bad"), own("fast", "failed", "bad")];
+        assert_eq!(*lock(&heard), expected);
     }
 
     #[test]

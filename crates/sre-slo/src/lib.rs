@@ -34,7 +34,7 @@ mod time_slices;
 pub use budget::{BudgetConfig, ErrorBudget, InvalidBudget};
 pub use calendar::{Calendar, CalendarSpec, InvalidCalendar};
 pub use composite::{ComponentSpec, CompositeSpec};
-pub use engine::{EngineError, ObjectiveSet, SloEngine};
+pub use engine::{EngineError, ObjectiveSet, SloEngine, VerdictListener};
 pub use evaluation::BudgetReading;
 pub use good_when::GoodWhen;
 pub use indicators::{

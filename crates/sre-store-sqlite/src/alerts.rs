@@ -12,7 +12,7 @@ use sre_core::{
 use crate::error::io_error;
 use crate::file::StoreFile;
 use crate::file_lease::FileLease;
-use crate::schema;
+use crate::schema::{self, used_bytes, vacuum};
 
 /// An [`AlertStore`] in a SQLite file.
 ///
@@ -282,13 +282,7 @@ impl AlertStore for SqliteAlertStore {
             deleted += by_size as u64;
         }
         if deleted > 0 {
-            // Every step frees one page.
-            self.file.read(|connection| {
-                let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
-                let mut pages = statement.query([])?;
-                while pages.next()?.is_some() {}
-                Ok(())
-            })?;
+            self.file.read(vacuum)?;
         }
         Ok(deleted)
     }
@@ -301,11 +295,6 @@ const DELETABLE: &str = "(a.severity = 0 OR a.one_off OR EXISTS
     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.alert = a.id AND d.state IN (0, 1))
     AND (a.severity > 0 OR NOT EXISTS (SELECT 1 FROM deliveries d CROSS JOIN alerts other ON other.id = d.alert
       WHERE d.state IN (0, 1) AND other.dedup_key = a.dedup_key))";
-
-fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok(((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?).cast_unsigned())
-}
 
 /// Returns the acknowledgement of the open incident, unless its severity has risen since.
 fn acknowledgement(connection: &Connection, dedup_key: &str) -> rusqlite::Result<Option<Acknowledgement>> {

@@ -1,4 +1,5 @@
-//! Stores in SQLite files: alerts and their deliveries, the ledger of costs, a service's journal, and a spool for exporters.
+//! Stores in SQLite files: alerts and their deliveries, the ledger of costs, a service's journal, a spool for exporters, and the traces of
+//! bad and slow tasks.
 //!
 //! The alert store uses WAL mode and syncs every commit, so that stored alerts survive a crash and a power failure. Several
 //! processes may share it: each owns the deliveries it is working on, and adopts those of processes that died.
@@ -22,6 +23,7 @@ mod journal;
 mod ledger;
 mod schema;
 mod spool;
+mod traces;
 mod wal;
 
 pub use alerts::SqliteAlertStore;
@@ -29,6 +31,7 @@ pub use damage::JournalDamage;
 pub use journal::SqliteJournal;
 pub use ledger::SqliteLedger;
 pub use spool::SqliteSpool;
+pub use traces::SqliteTraceStore;
 
 /// Runs the README's example as a test.
 #[cfg(doctest)]

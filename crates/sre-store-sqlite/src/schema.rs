@@ -123,6 +123,21 @@ fn configure(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Returns the size of what a file holds, in bytes.
+pub(crate) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    Ok(((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?).cast_unsigned())
+}
+
+/// Gives the room of what was deleted back to the file system.
+pub(crate) fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum")?;
+    let mut pages = statement.query([])?;
+    // Every step frees one page.
+    while pages.next()?.is_some() {}
+    Ok(())
+}
+
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))

@@ -4,6 +4,7 @@
 //!   one, by the [W3C Trace Context](https://www.w3.org/TR/trace-context-2/) (level 2) and [W3C Baggage](https://www.w3.org/TR/baggage/). The
 //!   working group's own test suite passes.
 //! - [`ProtocolTracer`] makes spans of an agent's calls over A2A, MCP and HTTP, with the attributes of OpenTelemetry's conventions.
+//! - [`TailSampler`] keeps the traces of tasks that were bad or slow by an objective.
 //! - [`TraceTree`] arranges spans of any source, and finds where the time went, what it cost, what failed, and where a trace is incomplete.
 //!
 //! ```
@@ -64,6 +65,8 @@ mod report;
 mod shared;
 mod span_buffer;
 mod span_library;
+mod summary;
+mod tail_sampler;
 mod traceparent;
 mod tracer;
 mod tracestate;
@@ -94,6 +97,8 @@ pub use record::{ProtocolType, SpanEvent, SpanLink, SpanRecord};
 pub use report::{ProtocolTimelineEntry, TracingReport};
 pub use span_library::SpanLibrary;
 pub use sre_core::{Span, SpanId, SpanRole, TraceId};
+pub use summary::TraceSummary;
+pub use tail_sampler::{TailSampler, TailSamplerOptions};
 pub use traceparent::{InvalidTraceparent, TraceFlags, Traceparent, TraceparentText};
 pub use tracer::{ProtocolTracer, TracerOptions};
 pub use tracestate::{InvalidTracestate, Tracestate};

@@ -3,6 +3,7 @@
 use agent_sre::cascade::DetectorConfig;
 use agent_sre::cost::{Limits, PriceBook};
 use agent_sre::slo::{SliRegistry, parse};
+use agent_sre::trace::TailSamplerOptions;
 use agent_sre::{EngineSettings, Format, RunLimits, Runtime, StateReader};
 use libfuzzer_sys::fuzz_target;
 
@@ -18,6 +19,7 @@ fuzz_target!(|data: &[u8]| {
         prices: Some(PriceBook::default()),
         limits: Some(Limits::default()),
         breakers: Some(DetectorConfig::default()),
+        traces: Some(TailSamplerOptions::default()),
         ..EngineSettings::default()
     };
     let runtime = Runtime::builder().engines(&settings).expect("valid").build().expect("valid");

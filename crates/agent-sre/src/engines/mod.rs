@@ -7,6 +7,8 @@ mod redaction;
 #[cfg(feature = "slo")]
 mod slo;
 mod totals;
+#[cfg(feature = "trace")]
+mod traces;
 
 pub use totals::{AgentReport, AgentTotals, ModelTotals};
 
@@ -38,6 +40,9 @@ pub struct EngineSettings {
     /// Circuit breakers and cascade detection.
     #[cfg(feature = "cascade")]
     pub breakers: Option<crate::cascade::DetectorConfig>,
+    /// Which traces are kept.
+    #[cfg(feature = "trace")]
+    pub traces: Option<crate::trace::TailSamplerOptions>,
     /// Redaction of events before engines and exporters.
     pub redaction: Option<crate::Redaction>,
     /// Whether the runtime takes the `exhaustion_action` of objectives; true by default. An action whose engine has no settings is
@@ -90,6 +95,8 @@ impl Default for EngineSettings {
             limits: None,
             #[cfg(feature = "cascade")]
             breakers: None,
+            #[cfg(feature = "trace")]
+            traces: None,
             redaction: None,
             takes_actions: true,
             quiet_sources: Vec::new(),
@@ -110,6 +117,8 @@ struct Engine {
 static ENGINES: &[Engine] = &[
     redaction::ENGINE,
     totals::ENGINE,
+    #[cfg(feature = "trace")]
+    traces::ENGINE,
     #[cfg(feature = "slo")]
     slo::ENGINE,
     #[cfg(feature = "cost")]

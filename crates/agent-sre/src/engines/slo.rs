@@ -14,8 +14,13 @@ fn install(builder: RuntimeBuilder, settings: &EngineSettings) -> Result<Runtime
     if settings.takes_actions {
         settings.slos.iter().try_for_each(|spec| check_action(spec, settings))?;
     }
-    let engine = SloEngine::new(settings.slos.clone(), SliRegistry::default())?;
-    Ok(builder.engine(Arc::new(engine.with_max_agents(settings.max_agents))))
+    let engine = SloEngine::new(settings.slos.clone(), SliRegistry::default())?.with_max_agents(settings.max_agents);
+    #[cfg(feature = "trace")]
+    let engine = match builder.part() {
+        Some(sampler) => engine.with_listener(super::traces::listener(sampler)),
+        None => engine,
+    };
+    Ok(builder.engine(Arc::new(engine)))
 }
 
 /// Refuses an objective whose action needs an engine without settings.

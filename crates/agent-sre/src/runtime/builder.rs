@@ -140,6 +140,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Returns the first part of that type that was added or provided.
+    #[cfg(all(feature = "slo", feature = "trace"))]
+    pub(crate) fn part<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.parts.get(&TypeId::of::<T>())?.clone().downcast().ok()
+    }
+
     /// Builds the runtime and starts the handlers' threads.
     pub fn build(mut self) -> Result<Runtime, RuntimeError> {
         let mut names = BTreeSet::from([PENDING_SIGNALS.to_owned()]);

@@ -3,27 +3,30 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent_sre::slo::{SliRegistry, Slo, SloSpec};
-use agent_sre::trace::TraceTree;
-use agent_sre::{AgentEvent, Span, Timestamp, TraceId, Usd};
+use agent_sre::trace::{TraceSummary, TraceTree};
+use agent_sre::{AgentEvent, Span, TraceId};
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::kept::{KeptRow, KeptTraces, NO_INPUT, ServiceArgs};
 use super::recorded;
 use crate::input::RecordingArgs;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    recording: RecordingArgs,
+    recording: Option<RecordingArgs>,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// Objectives: a YAML file, or a folder of them; may be repeated.
-    #[arg(long, requires = "slo", value_name = "FILE_OR_DIR")]
+    #[arg(long, requires = "slo", conflicts_with = "url", value_name = "FILE_OR_DIR")]
     objectives: Vec<PathBuf>,
-    /// Only the traces with events that this objective counts.
-    #[arg(long, requires = "objectives", value_name = "NAME")]
+    /// Only the traces with events that this objective counts; with `--url`, those that were bad or slow by it.
+    #[arg(long, value_name = "NAME")]
     slo: Option<String>,
     /// Only the traces with events that are bad by the objective: those that spent its error budget.
-    #[arg(long, requires = "slo")]
+    #[arg(long)]
     bad: bool,
     /// The output format.
     #[arg(long, value_enum, default_value = "text")]
@@ -40,23 +43,9 @@ enum Output {
 
 /// A trace in the list.
 #[derive(Serialize)]
-struct Row<'a> {
-    trace_id: TraceId,
-    start: Timestamp,
-    duration_ms: f64,
-    /// Of the first span.
-    name: &'a str,
-    /// Of the first span that has one.
-    agent: Option<&'a str>,
-    /// Of the first span that has one.
-    task: Option<&'a str>,
-    spans: usize,
-    errors: usize,
-    retries: usize,
-    broken_hops: usize,
-    cost_usd: Option<Usd>,
-    input_tokens: u64,
-    output_tokens: u64,
+struct Row {
+    #[serde(flatten)]
+    trace: TraceSummary,
     /// The events that the objective counts.
     #[serde(flatten)]
     counted: Option<Counted>,
@@ -68,40 +57,87 @@ struct Counted {
     bad: u64,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match (&args.service.url, &args.recording) {
+        (Some(url), _) => {
+            let kept = KeptTraces::of(url, args.service.token)?.list(args.slo.as_deref(), args.bad, None)?;
+            let columns = |row: &KeptRow| {
+                (
+                    row.trace.clone(),
+                    vec![("objective", row.slo.clone()), ("bad", row.bad.to_string()), ("slow", row.slow.to_string())],
+                )
+            };
+            print_rows(&kept, args.output, columns)
+        }
+        (None, Some(recording)) => list_recorded(recording, &args),
+        (None, None) => bail!(NO_INPUT),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list_recorded(recording: &RecordingArgs, args: &Args) -> anyhow::Result<()> {
+    if args.slo.is_some() && args.objectives.is_empty() {
+        bail!("`--slo`: expected `--objectives` with it, which has the objective");
+    }
+    if args.bad && args.slo.is_none() {
+        bail!("`--bad`: expected `--slo` with it");
+    }
     let mut judge = args.slo.as_deref().map(|name| Judge::new(&args.objectives, name)).transpose()?;
     let spans = match &mut judge {
-        Some(judge) => recorded::spans(&args.recording, Some(&mut |event| judge.count(event)))?,
-        None => recorded::spans(&args.recording, None)?,
+        Some(judge) => recorded::spans(recording, Some(&mut |event| judge.count(event)))?,
+        None => recorded::spans(recording, None)?,
     };
     let trees = TraceTree::build(spans);
     if trees.is_empty() {
         bail!("found no spans in the input");
     }
     let counted = judge.map(|judge| judge.counted);
-    let is_listed = |row: &Row<'_>| match row.counted {
+    let is_listed = |row: &Row| match row.counted {
         Some(counted) => counted.bad > 0 || (counted.good > 0 && !args.bad),
         None => counted.is_none(),
     };
     let rows = trees.iter().map(|tree| {
         let counted = counted.as_ref().and_then(|counted| counted.get(&tree.trace_id)).copied();
-        (Row::of(tree, counted), tree)
+        Row { trace: tree.into(), counted }
     });
-    let rows: Vec<(Row<'_>, &TraceTree)> = rows.filter(|(row, _)| is_listed(row)).collect();
-    if args.output == Output::Json {
-        let rows: Vec<&Row<'_>> = rows.iter().map(|(row, _)| row).collect();
-        outln!("{}", serde_json::to_string_pretty(&rows)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !rows.is_empty() {
-        outln!("{}", table(&rows).trim_fmt())?;
-    }
-    if let Some((counted, name)) = counted.zip(args.slo.as_deref()) {
+    let rows: Vec<Row> = rows.filter(is_listed).collect();
+    let bad = |row: &Row| Some(("bad", row.counted?.bad.to_string()));
+    print_rows(&rows, args.output, |row| (row.trace.clone(), bad(row).into_iter().collect()))?;
+    if let (Output::Text, Some((counted, name))) = (args.output, counted.zip(args.slo.as_deref())) {
         let bad: u64 = counted.values().map(|counted| counted.bad).sum();
         let good: u64 = counted.values().map(|counted| counted.good).sum();
         outln!("{bad} of {} events of {name} bad", bad + good)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// Prints rows as JSON, or as a table with columns of their own.
+fn print_rows<R: Serialize>(
+    rows: &[R],
+    output: Output,
+    columns: impl Fn(&R) -> (TraceSummary, Vec<(&'static str, String)>),
+) -> anyhow::Result<()> {
+    if output == Output::Json {
+        outln!("{}", serde_json::to_string_pretty(rows)?)?;
+    } else if let Some(first) = rows.first() {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        let own = columns(first).1.into_iter().map(|(name, _)| name);
+        table.set_header(["start", "trace", "agent", "task"].into_iter().chain(own).chain(["total"]));
+        for row in rows {
+            let (trace, own) = columns(row);
+            let total = trace.to_string();
+            let cells = [
+                trace.start.to_string(),
+                trace.trace_id.to_string(),
+                trace.agent.unwrap_or_default(),
+                trace.task.unwrap_or_default(),
+            ];
+            table.add_row(cells.into_iter().chain(own.into_iter().map(|(_, value)| value)).chain([total]));
+        }
+        outln!("{}", table.trim_fmt())?;
+    }
+    Ok(())
 }
 
 /// Counts the events of each trace by an objective.
@@ -140,41 +176,4 @@ impl Judge {
             *(if good { &mut counted.good } else { &mut counted.bad }) += 1;
         }
     }
-}
-
-impl<'a> Row<'a> {
-    fn of(tree: &'a TraceTree, counted: Option<Counted>) -> Self {
-        let spans = || tree.nodes.iter().map(|node| &node.span);
-        Self {
-            trace_id: tree.trace_id,
-            start: tree.start,
-            duration_ms: tree.duration().as_nanos() as f64 / 1e6,
-            name: spans().next().map_or("", |span| &span.name),
-            agent: spans().find_map(|span| span.agent.as_deref()),
-            task: spans().find_map(|span| span.task.as_deref()),
-            spans: tree.nodes.len(),
-            errors: tree.errors,
-            retries: tree.retries,
-            broken_hops: tree.broken_hops.len(),
-            cost_usd: tree.cost_usd,
-            input_tokens: tree.input_tokens,
-            output_tokens: tree.output_tokens,
-            counted,
-        }
-    }
-}
-
-fn table(rows: &[(Row<'_>, &TraceTree)]) -> Table {
-    let has_counts = rows.iter().any(|(row, _)| row.counted.is_some());
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    let bad = has_counts.then_some("bad");
-    table.set_header(["start", "trace", "agent", "task"].into_iter().chain(bad).chain(["total"]));
-    for (row, tree) in rows {
-        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        let cells = [row.start.to_string(), row.trace_id.to_string(), text(row.agent), text(row.task)];
-        let bad = row.counted.map(|counted| counted.bad.to_string());
-        table.add_row(cells.into_iter().chain(bad).chain([tree.summary()]));
-    }
-    table
 }

@@ -4,13 +4,16 @@ use agent_sre::TraceId;
 use agent_sre::trace::{SpanNode, TraceTree};
 use anyhow::bail;
 
+use super::kept::{KeptTraces, NO_INPUT, ServiceArgs};
 use super::recorded;
 use crate::input::RecordingArgs;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    recording: RecordingArgs,
+    recording: Option<RecordingArgs>,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// Only the trace with this id: 32 hex digits.
     #[arg(long, value_name = "ID")]
     trace: Option<TraceId>,
@@ -32,16 +35,21 @@ enum Output {
     Mermaid,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut trees = TraceTree::build(recorded::spans(&args.recording, None)?);
-    let found = trees.len();
-    trees.retain(|tree| args.selects(tree));
-    if trees.is_empty() {
-        match args.selection() {
-            Some(selection) if found > 0 => bail!("found no {selection} in the input, which has {found} traces"),
-            _ => bail!("found no spans in the input"),
+pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    let trees = match (&args.service.url, &args.recording) {
+        (Some(url), _) => {
+            let kept = KeptTraces::of(url, args.service.token.take())?;
+            match (args.trace, &args.task) {
+                (Some(id), _) => kept.tree(id)?,
+                (None, Some(task)) => kept.trees_of_task(task)?,
+                (None, None) => bail!(
+                    "found `--url` alone, expected `--trace` or `--task` with it; `sre trace list` lists the traces"
+                ),
+            }
         }
-    }
+        (None, Some(recording)) => args.recorded(recording)?,
+        (None, None) => bail!(NO_INPUT),
+    };
     match (args.output, &*trees) {
         (Output::Text, trees) => {
             let tables: Vec<String> = trees.iter().map(ToString::to_string).collect();
@@ -57,6 +65,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    fn recorded(&self, recording: &RecordingArgs) -> anyhow::Result<Vec<TraceTree>> {
+        let mut trees = TraceTree::build(recorded::spans(recording, None)?);
+        let found = trees.len();
+        trees.retain(|tree| self.selects(tree));
+        match self.selection() {
+            _ if !trees.is_empty() => Ok(trees),
+            Some(selection) if found > 0 => bail!("found no {selection} in the input, which has {found} traces"),
+            _ => bail!("found no spans in the input"),
+        }
+    }
+
     fn selects(&self, tree: &TraceTree) -> bool {
         let is_of_task = |task: &String| {
             // The task of a trace from OpenTelemetry is named by the trace, and by its span if it is not the first.

@@ -17,12 +17,13 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files of the page, which loads nothing from elsewhere.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("style.css", CSS, include_str!("../../page/style.css")),
     ("base.js", SCRIPT, include_str!("../../page/base.js")),
     ("app.js", SCRIPT, include_str!("../../page/app.js")),
     ("list.js", SCRIPT, include_str!("../../page/list.js")),
     ("detail.js", SCRIPT, include_str!("../../page/detail.js")),
+    ("trace.js", SCRIPT, include_str!("../../page/trace.js")),
     ("uPlot.css", CSS, include_str!("../../page/uPlot.min.css")),
     ("uPlot.js", SCRIPT, include_str!("../../page/uPlot.iife.min.js")),
 ];

@@ -26,6 +26,7 @@ mod process_metrics;
 mod reads;
 mod slos;
 mod starting;
+mod traces;
 
 use std::sync::Arc;
 

@@ -151,6 +151,10 @@ impl Sli for ResponseLatency {
         }
     }
 
+    fn is_slow(&self, event: &AgentEvent) -> bool {
+        matches!(event.event, Event::TaskFinished(TaskFinished { duration_ms: Some(ms), .. }) if ms > self.spec().target)
+    }
+
     fn save(&self, state: &mut StateWriter) {
         self.series.save(state);
     }
@@ -225,6 +229,10 @@ impl Sli for TimeToFirstToken {
         if let Event::LlmCall(LlmCall { first_token_ms: Some(first_token_ms), .. }) = event.event {
             self.series.record(event.time, first_token_ms);
         }
+    }
+
+    fn is_slow(&self, event: &AgentEvent) -> bool {
+        matches!(event.event, Event::LlmCall(LlmCall { first_token_ms: Some(ms), .. }) if ms > self.spec().target)
     }
 
     fn save(&self, state: &mut StateWriter) {

@@ -200,6 +200,11 @@ impl Slo {
         outcome
     }
 
+    /// Returns whether an event is a sample of one of the indicators of latency that takes longer than the indicator's target.
+    pub(crate) fn is_slow(&self, event: &AgentEvent) -> bool {
+        self.indicators.iter().any(|indicator| indicator.sli.is_slow(event))
+    }
+
     /// Returns the status now. Reading it changes nothing: transitions are signalled by [`Slo::evaluate_at`].
     pub fn evaluate(&self) -> Status {
         self.status_at(self.budget.clock().now()).0

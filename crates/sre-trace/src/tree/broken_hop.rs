@@ -11,6 +11,7 @@ use super::TraceTree;
 /// A place where a trace is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub enum BrokenHop {
     /// Spans name a parent that was not recorded: its process does not report spans, or they were lost or not sampled.
@@ -36,6 +37,7 @@ pub enum BrokenHop {
 
 /// What identifies a span to a reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct SpanRef {
     /// The trace.
@@ -46,6 +48,7 @@ pub struct SpanRef {
     pub name: String,
     /// The agent or service that recorded it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub agent: Option<Arc<str>>,
 }
 

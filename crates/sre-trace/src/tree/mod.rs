@@ -38,6 +38,7 @@ pub use self::broken_hop::{BrokenHop, SpanRef};
 /// println!("{}", trees[0]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct TraceTree {
     /// The trace.
@@ -65,6 +66,7 @@ pub struct TraceTree {
 
 /// A span in its tree.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct SpanNode {
     /// The span.
@@ -77,10 +79,12 @@ pub struct SpanNode {
     pub parent: Option<usize>,
     /// The time in which none of the spans directly below it ran.
     #[serde(rename = "self_ms", serialize_with = "milliseconds")]
+    #[cfg_attr(feature = "schema", schema(value_type = f64))]
     pub self_time: Duration,
     /// The time that the span itself adds to the duration of its root; `None` if it is not on the critical path. Over a tree, the sum
     /// is the root's duration.
     #[serde(rename = "critical_ms", serialize_with = "optional_milliseconds", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<f64>))]
     pub critical_time: Option<Duration>,
     /// The number of the attempt, from 1, if it is reported or the span before it was the same call and failed.
     #[serde(rename = "attempt_number", skip_serializing_if = "Option::is_none")]

@@ -5,11 +5,31 @@ use sre_core::Usd;
 use sre_core::private::decimal;
 
 use super::{SpanNode, TraceTree};
+use crate::TraceSummary;
 
 /// The width of the timeline.
 const CELLS: usize = 24;
 /// The depth from which a span is indented no further.
 const MAX_INDENT: usize = 32;
+
+/// The totals in words, such as `2.5 s, 7 spans, 1 error, 830 tokens, $0.004`.
+impl fmt::Display for TraceSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Duration::try_from_secs_f64(self.duration_ms / 1e3).unwrap_or_default();
+        write!(f, "{}, {}", duration(time), count_of(self.spans as u64, "span", "spans"))?;
+        for (number, one, many) in [
+            (self.errors as u64, "error", "errors"),
+            (self.retries as u64, "retry", "retries"),
+            (self.broken_hops as u64, "broken hop", "broken hops"),
+            (self.input_tokens.saturating_add(self.output_tokens), "token", "tokens"),
+        ] {
+            if number > 0 {
+                write!(f, ", {}", count_of(number, one, many))?;
+            }
+        }
+        self.cost_usd.map_or(Ok(()), |cost| write!(f, ", {}", dollars(cost)))
+    }
+}
 
 /// A table with a line for each span.
 impl fmt::Display for TraceTree {
@@ -28,20 +48,7 @@ impl fmt::Display for TraceTree {
 impl TraceTree {
     /// Returns the totals in words, such as `2.5 s, 7 spans, 1 error, 830 tokens, $0.004`.
     pub fn summary(&self) -> String {
-        let tokens = self.input_tokens.saturating_add(self.output_tokens);
-        let mut parts = vec![duration(self.duration()), count_of(self.nodes.len() as u64, "span", "spans")];
-        for (number, one, many) in [
-            (self.errors as u64, "error", "errors"),
-            (self.retries as u64, "retry", "retries"),
-            (self.broken_hops.len() as u64, "broken hop", "broken hops"),
-            (tokens, "token", "tokens"),
-        ] {
-            if number > 0 {
-                parts.push(count_of(number, one, many));
-            }
-        }
-        parts.extend(self.cost_usd.map(dollars));
-        parts.join(", ")
+        TraceSummary::from(self).to_string()
     }
 
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

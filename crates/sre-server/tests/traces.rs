@@ -1,0 +1,164 @@
+//! The traces of the last bad and slow tasks of each objective.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use agent_sre::TraceLimits;
+use agent_sre::trace::TailSamplerOptions;
+use common::{Service, own_slos};
+use http::StatusCode;
+use serde_json::{Value, json};
+use sre_server::Config;
+
+const SLOS: &str = "name: answers\ntarget: 0.9\nindicators: [{type: response_latency, target_ms: 500}]\n";
+
+/// Returns the lines of a task of `support`, which calls a model and a tool, and ends a second later.
+fn task(name: &str, success: bool, duration_ms: u64) -> String {
+    let time = agent_sre::Clock::now(&agent_sre::SystemClock).to_string();
+    let line = |event: Value| {
+        let mut line = json!({"time": time, "agent": "support", "task": name});
+        line.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+        format!("{line}\n")
+    };
+    [
+        json!({"event": "llm_call", "model": "gpt-4o", "duration_ms": 100, "input_tokens": 5, "cost_usd": "0.01"}),
+        json!({
+            "event": "tool_call", "tool": "search", "success": success, "duration_ms": 50,
+            "error": if success { Value::Null } else { json!("no access with key sre-5ec3e7") },
+            "arguments": {"query": "sre-5ec3e7"}, "attributes": {"gen_ai.tool.call.arguments": "sre-5ec3e7"},
+        }),
+        json!({"event": "task_finished", "success": success, "duration_ms": duration_ms}),
+    ]
+    .map(line)
+    .concat()
+}
+
+async fn listed(service: &Service, query: &str) -> Vec<String> {
+    let traces = service.get(&format!("/v1/traces{query}")).await;
+    traces["traces"].as_array().unwrap().iter().map(|trace| trace["task"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn until_listed(service: &Service, count: usize) -> Value {
+    service.until("/v1/traces", |answer| answer["traces"].as_array().unwrap().len() == count).await
+}
+
+#[tokio::test]
+async fn bad_and_slow_tasks_are_listed_and_shown_as_trees_and_outlive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), SLOS)).await;
+    for lines in [task("good", true, 200), task("failed", false, 200), task("slow", true, 900)] {
+        service.events(&lines).await;
+    }
+    let traces = until_listed(&service, 2).await;
+    assert_eq!(listed(&service, "?slo=answers&agent=support").await, ["slow", "failed"]);
+    assert_eq!(listed(&service, "?slo=answers&bad=true").await, ["failed"]);
+    assert_eq!(listed(&service, "?bad=false&limit=1").await, ["slow"]);
+    assert_eq!(listed(&service, "?task=failed").await, ["failed"]);
+    assert!(listed(&service, "?slo=other").await.is_empty());
+    let row = &traces["traces"][1];
+    assert_eq!((&row["spans"], &row["bad"], &row["slow"]), (&json!(3), &json!(1), &json!(0)));
+    assert_eq!(
+        (&row["cost_usd"], &row["duration_ms"], &row["slo"]),
+        (&json!("0.01"), &json!(200.0), &json!("answers"))
+    );
+
+    let address = format!("/v1/traces/{}", row["trace_id"].as_str().unwrap());
+    let tree = service.get(&address).await;
+    let nodes = tree["nodes"].as_array().unwrap();
+    let names: Vec<_> =
+        nodes.iter().map(|node| (node["name"].as_str().unwrap(), node["depth"].as_u64().unwrap())).collect();
+    assert_eq!(names, [("invoke_agent support", 0), ("chat gpt-4o", 1), ("execute_tool search", 1)]);
+    assert_eq!(nodes[2]["error"], "failed");
+    // Telemetry is still received at this address.
+    let sent = service.post("/v1/traces", "application/json", "{\"resourceSpans\": []}").await;
+    assert_eq!(sent.status(), StatusCode::OK);
+    service.server.stop().await;
+
+    let service = Service::start(own_slos(folder.path(), SLOS)).await;
+    assert_eq!(until_listed(&service, 2).await, traces);
+    assert_eq!(service.get(&address).await, tree);
+    for (address, status, error) in [
+        ("/v1/traces/12", StatusCode::BAD_REQUEST, "trace id: found `12`, expected 32 hex digits"),
+        ("/v1/traces?limit=101", StatusCode::BAD_REQUEST, "`limit`: found 101, expected at most 100"),
+        (
+            "/v1/traces/0af7651916cd43dd8448eb211c80319c",
+            StatusCode::NOT_FOUND,
+            "found no trace 0af7651916cd43dd8448eb211c80319c; /v1/traces lists the traces of the last bad and slow tasks",
+        ),
+    ] {
+        let answer = service.get_raw(address).await;
+        assert_eq!(answer.status(), status, "{address}");
+        assert_eq!(serde_json::from_slice::<Value>(answer.body()).unwrap(), json!({"error": error}));
+    }
+    service.server.stop().await;
+}
+
+/// Copies the files of a data folder as they are after a kill.
+fn copy(data: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(data).unwrap() {
+        let file = file.unwrap();
+        // The index of a write-ahead log is shared memory, which a process that starts builds again.
+        if file.file_type().unwrap().is_file() && !file.file_name().to_string_lossy().ends_with("-shm") {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_loses_and_repeats_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), SLOS)).await;
+    for number in 0..8 {
+        service.events(&task(&format!("t{number}"), number % 2 == 0, 900)).await;
+        until_listed(&service, number + 1).await;
+    }
+    let traces = until_listed(&service, 8).await;
+    for (number, is_deleted) in [false, true].into_iter().enumerate() {
+        let killed = folder.path().join(number.to_string());
+        copy(&folder.path().join("data"), &killed.join("data"));
+        if is_deleted {
+            for name in ["traces.db", "traces.db-wal"] {
+                let _ = fs::remove_file(killed.join("data").join(name));
+            }
+        }
+        let restarted = Service::start(own_slos(&killed, SLOS)).await;
+        assert_eq!(until_listed(&restarted, 8).await, traces, "traces.db deleted: {is_deleted}");
+        restarted.server.stop().await;
+    }
+    service.server.stop().await;
+}
+
+#[tokio::test]
+async fn no_secret_and_no_content_reaches_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), SLOS)).await;
+    service.events(&task("failed", false, 200)).await;
+    until_listed(&service, 1).await;
+    service.server.stop().await;
+    let has_secret = |name: &str| {
+        let bytes = fs::read(folder.path().join("data").join(name)).unwrap_or_default();
+        bytes.windows(10).any(|part| part == b"sre-5ec3e7")
+    };
+    assert!(!has_secret("traces.db") && !has_secret("traces.db-wal"));
+}
+
+#[tokio::test]
+async fn texts_of_errors_are_kept_if_asked_for_and_nothing_if_turned_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let traces = TailSamplerOptions { texts: true, ..Default::default() };
+    let service = Service::start(Config { traces, ..own_slos(folder.path(), SLOS) }).await;
+    service.events(&task("failed", false, 200)).await;
+    let listed = until_listed(&service, 1).await;
+    let tree = service.get(&format!("/v1/traces/{}", listed["traces"][0]["trace_id"].as_str().unwrap())).await;
+    assert_eq!(tree["nodes"][2]["error"], "no access with key sre-5ec3e7");
+    service.server.stop().await;
+
+    let limits = TraceLimits { bad_per_objective: 0, slow_per_objective: 0, ..Default::default() };
+    let traces = TailSamplerOptions { limits, ..Default::default() };
+    let service = Service::start(Config { traces, ..own_slos(folder.path(), SLOS) }).await;
+    assert_eq!(service.get("/v1/traces").await, json!({"traces": []}));
+    service.server.stop().await;
+}

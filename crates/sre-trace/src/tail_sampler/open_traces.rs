@@ -1,0 +1,231 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
+use sre_core::{KeptTrace, Span, Timestamp, TraceId, TraceUpdate, Verdict};
+
+use super::encoded_spans::EncodedSpans;
+
+/// Spans of a trace that are held.
+pub(super) const MAX_SPANS: usize = 1_000;
+/// How long a trace is held after its first span, in evaluations, which are a second apart.
+const OPEN_FOR: u64 = 900;
+/// How long a trace is held once its task has finished, for spans that arrive late.
+const FINISHED_FOR: u64 = 30;
+/// The memory of a trace without spans, in bytes.
+const TRACE_BYTES: usize = 256;
+
+/// The traces whose spans may still become more, bounded by their size: those that have finished give way first, then the oldest.
+#[derive(Debug)]
+pub(super) struct OpenTraces {
+    max_bytes: usize,
+    bytes: usize,
+    traces: FxHashMap<TraceId, OpenTrace>,
+    /// The traces in the order in which they give way.
+    order: BTreeMap<Rank, TraceId>,
+    next: u64,
+    /// The traces that are kept, and have changed since they were stored.
+    changed: BTreeSet<TraceId>,
+}
+
+/// The place of a trace in the order in which they give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_open: bool,
+    number: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct OpenTrace {
+    rank: Rank,
+    /// The evaluation after which its first span arrived, or its task finished.
+    pub(super) since: u64,
+    pub(super) spans: EncodedSpans,
+    /// The objectives for which it is kept.
+    pub(super) kept: Vec<KeptTrace>,
+    /// The spans up to this byte are stored.
+    stored: usize,
+    bytes: usize,
+}
+
+/// A trace gave way.
+pub(super) struct Evicted {
+    /// Whether its task had not finished.
+    pub(super) was_open: bool,
+    /// What of it is still to be stored.
+    pub(super) update: Option<TraceUpdate>,
+}
+
+impl OpenTraces {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            bytes: 0,
+            traces: FxHashMap::default(),
+            order: BTreeMap::new(),
+            next: 0,
+            changed: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.traces.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a span; false if its trace has too many. With `is_root`, the task of the trace has finished.
+    pub(super) fn add(&mut self, span: &Span, is_root: bool, now: u64) -> bool {
+        let id = span.trace_id;
+        let trace = self.traces.entry(id).or_insert_with(|| {
+            self.next += 1;
+            let rank = Rank { is_open: true, number: self.next };
+            self.order.insert(rank, id);
+            self.bytes += TRACE_BYTES;
+            OpenTrace {
+                rank,
+                since: now,
+                spans: EncodedSpans::default(),
+                kept: Vec::new(),
+                stored: 0,
+                bytes: TRACE_BYTES,
+            }
+        });
+        // There is room for the root, which often comes last.
+        let has_room = trace.spans.len() + usize::from(!is_root) < MAX_SPANS;
+        if has_room {
+            let before = trace.spans.bytes().len();
+            trace.spans.push(span);
+            let size = trace.spans.bytes().len() - before;
+            trace.bytes += size;
+            self.bytes += size;
+            if !trace.kept.is_empty() {
+                self.changed.insert(id);
+            }
+        }
+        if is_root && trace.rank.is_open {
+            trace.since = now;
+            self.order.remove(&trace.rank);
+            self.next += 1;
+            trace.rank = Rank { is_open: false, number: self.next };
+            self.order.insert(trace.rank, id);
+        }
+        has_room
+    }
+
+    /// Counts a bad or slow event of a trace. If the trace is not kept for the objective yet, `admit` decides whether it is.
+    pub(super) fn mark(
+        &mut self,
+        id: TraceId,
+        (slo, agent): (&str, &str),
+        verdict: Verdict,
+        at: Timestamp,
+        admit: impl FnOnce() -> bool,
+    ) {
+        let Some(trace) = self.traces.get_mut(&id) else { return };
+        let known = trace.kept.iter().position(|kept| kept.slo == slo && kept.agent == agent);
+        let index = match known {
+            Some(index) => index,
+            None if admit() => {
+                let size = size_of::<KeptTrace>() + slo.len() + agent.len();
+                trace.bytes += size;
+                self.bytes += size;
+                trace.kept.push(KeptTrace::new(id, slo, agent, at));
+                trace.kept.len() - 1
+            }
+            None => return,
+        };
+        let kept = &mut trace.kept[index];
+        kept.at = kept.at.max(at);
+        *(if verdict == Verdict::Bad { &mut kept.bad } else { &mut kept.slow }) += 1;
+        self.changed.insert(id);
+    }
+
+    /// Returns what is to be stored of the traces that are kept.
+    pub(super) fn changes(&mut self) -> Vec<TraceUpdate> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.iter().filter_map(|id| Some(self.traces.get_mut(id)?.update(*id))).collect()
+    }
+
+    /// The changes of these traces were not stored, and are to be stored again.
+    pub(super) fn restore_changes(&mut self, traces: impl IntoIterator<Item = TraceId>) {
+        for id in traces {
+            if let Some(trace) = self.traces.get_mut(&id) {
+                trace.stored = 0;
+                self.changed.insert(id);
+            }
+        }
+    }
+
+    /// Removes the next trace beyond the size.
+    pub(super) fn evict(&mut self) -> Option<Evicted> {
+        if self.bytes <= self.max_bytes {
+            return None;
+        }
+        let (rank, id) = self.order.pop_first()?;
+        let mut trace = self.traces.remove(&id)?;
+        self.bytes -= trace.bytes;
+        let update = self.changed.remove(&id).then(|| trace.update(id));
+        Some(Evicted { was_open: rank.is_open, update })
+    }
+
+    /// Removes the traces that are no longer waited for.
+    pub(super) fn expire(&mut self, now: u64) {
+        for (is_open, time) in [(false, FINISHED_FOR), (true, OPEN_FOR)] {
+            while let Some((rank, id)) = self.order.range(Rank { is_open, number: 0 }..).next() {
+                let (rank, id) = (*rank, *id);
+                let since = self.traces.get(&id).map_or(now, |trace| trace.since);
+                if rank.is_open != is_open || now.saturating_sub(since) < time {
+                    break;
+                }
+                self.order.remove(&rank);
+                self.changed.remove(&id);
+                self.bytes -= self.traces.remove(&id).map_or(0, |trace| trace.bytes);
+            }
+        }
+    }
+
+    /// Returns the traces in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TraceId, &OpenTrace)> {
+        self.order.values().filter_map(|id| Some((*id, self.traces.get(id)?)))
+    }
+
+    /// Adds a trace that was saved. What is kept of it is stored again.
+    pub(super) fn restore(
+        &mut self,
+        id: TraceId,
+        is_open: bool,
+        since: u64,
+        spans: EncodedSpans,
+        kept: Vec<KeptTrace>,
+    ) {
+        let sizes = kept.iter().map(|kept| size_of::<KeptTrace>() + kept.slo.len() + kept.agent.len());
+        let sizes = spans.bytes().len() + sizes.sum::<usize>();
+        if self.traces.contains_key(&id) {
+            return;
+        }
+        let bytes = TRACE_BYTES + sizes;
+        self.bytes += bytes;
+        self.next += 1;
+        let rank = Rank { is_open, number: self.next };
+        self.order.insert(rank, id);
+        if !kept.is_empty() {
+            self.changed.insert(id);
+        }
+        self.traces.insert(id, OpenTrace { rank, since, spans, kept, stored: 0, bytes });
+    }
+}
+
+impl OpenTrace {
+    pub(super) fn is_open(&self) -> bool {
+        self.rank.is_open
+    }
+
+    /// Returns what is not stored yet.
+    fn update(&mut self, id: TraceId) -> TraceUpdate {
+        let spans = self.spans.decode(id, self.stored);
+        self.stored = self.spans.bytes().len();
+        TraceUpdate { spans, kept: self.kept.clone() }
+    }
+}
