@@ -226,6 +226,22 @@ fn traces_are_listed_by_start() {
     }
 }
 
+#[test]
+fn a_bad_task_is_named_although_its_trace_begins_with_a_good_one() {
+    let task = |span: u8, agent: &str, task: &str, success: bool| {
+        format!(
+            r#"{{"event":"task_finished","time":17900000{span:02},"agent":"{agent}","task":"{task}","trace_id":"{:032x}","span_id":"{span:016x}","success":{success},"duration_ms":10}}"#,
+            7
+        )
+    };
+    let input = [task(1, "a", "good", true), task(2, "b", "bad", false)].join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    let (code, json, errors) = list(folder.path(), &["--slo", "answers", "--bad", "--output", "json", "-"], &input);
+    assert_eq!((code, &*errors), (0, ""));
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&rows[0]["agent"], &rows[0]["task"]), (&"b".into(), &"bad".into()), "{json}");
+}
+
 /// Starts a service that has received a delegation of which a call of a tool has failed, and waits until it has stored the trace.
 fn service_with_a_bad_trace(folder: &Path) -> Service {
     let file = folder.join("slos.yaml");
@@ -266,6 +282,9 @@ fn the_traces_that_the_service_keeps_are_listed_and_shown_as_those_of_a_file() {
         assert_eq!((code, &*listed, &*errors), (0, expected, ""), "{filter:?}");
     }
     assert_eq!(run(&["list", "--slo", "answers"]), (0, String::new(), String::new()));
+    let unknown =
+        "error: the service answered 404 Not Found: found no objective `tool`; /v1/slos lists the objectives\n";
+    assert_eq!(run(&["list", "--slo", "tool"]), (2, String::new(), unknown.to_owned()));
     let (_, listed, _) = run(&["list", "--output", "json"]);
     let row = &serde_json::from_str::<Value>(&listed).unwrap()[0];
     assert_eq!((&row["slo"], &row["bad"], &row["spans"]), (&"tools".into(), &1.into(), &4.into()));

@@ -212,8 +212,16 @@ async fn accepting_goes_on_at_the_limit() {
         let _ = silent.read(&mut [0]).await;
     }
     service.events(&finished("a", 1, true)).await;
-    let scrape = service.get_raw("/metrics").await;
-    let text = String::from_utf8_lossy(scrape.body());
+    let scrape = async || String::from_utf8_lossy(service.get_raw("/metrics").await.body()).into_owned();
+    let mut text = scrape().await;
+    // A closed connection counts until its task has ended.
+    for _ in 0..100 {
+        if text.contains("sre_server_connections 1\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        text = scrape().await;
+    }
     for line in [
         "sre_server_refused_connections_total{limit=\"max_connections\"} 1",
         "sre_server_refused_connections_total{limit=\"max_connections_per_address\"} 0",

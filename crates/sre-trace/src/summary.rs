@@ -36,6 +36,20 @@ pub struct TraceSummary {
     pub output_tokens: u64,
 }
 
+impl TraceSummary {
+    /// Returns the summary with this agent of the trace, and its first task, in place of those of the first span.
+    #[must_use]
+    pub fn of_agent(tree: &TraceTree, agent: &str) -> Self {
+        let mut summary = Self::from(tree);
+        let mut spans = tree.nodes.iter().map(|node| &node.span).filter(|span| span.agent.as_deref() == Some(agent));
+        if let Some(first) = spans.next() {
+            summary.agent = Some(agent.to_owned());
+            summary.task = std::iter::once(first).chain(spans).find_map(|span| span.task.as_deref()).map(str::to_owned);
+        }
+        summary
+    }
+}
+
 impl From<&TraceTree> for TraceSummary {
     fn from(tree: &TraceTree) -> Self {
         let spans = || tree.nodes.iter().map(|node| &node.span);

@@ -169,7 +169,7 @@ proptest! {
         run(&sampler, &steps, 0);
         wait(&sampler, 1);
 
-        // The same by brute force. A task that is used again 30 s after its end has another trace with the same id.
+        // The same by brute force. A task that is used again once its trace is no longer held has another with the same id.
         let (mut now, mut admitted, mut held) = (0, BTreeMap::new(), BTreeMap::<u8, Held>::new());
         let (mut counts, mut spans) = (BTreeMap::new(), BTreeMap::new());
         let mut finish = |task: u8, held: Held| {
@@ -186,7 +186,10 @@ proptest! {
                 Step::Wait(seconds) => for _ in 0..*seconds {
                     now += 1;
                     admitted.clear();
-                    let is_over = |held: &Held| held.finished.is_some_and(|finished| now - finished >= 30);
+                    let is_over = |held: &Held| {
+                        let time = if held.kept.is_empty() { 30 } else { 900 };
+                        held.finished.is_some_and(|finished| now - finished >= time)
+                    };
                     let over: Vec<u8> = held.iter().filter(|(_, held)| is_over(held)).map(|(task, _)| *task).collect();
                     over.iter().for_each(|task| finish(*task, held.remove(task).unwrap()));
                 },
@@ -239,17 +242,19 @@ proptest! {
 }
 
 #[test]
-fn late_spans_of_a_kept_trace_are_added_for_half_a_minute() {
+fn late_spans_of_a_kept_trace_are_added_for_a_quarter_of_an_hour() {
     let (sampler, store) = sampler(TailSamplerOptions::default());
     fail(&sampler, "t");
     wait(&sampler, 1);
     observe(&sampler, &event("t", ToolCall::new("late")));
-    wait(&sampler, 30);
+    wait(&sampler, 600);
+    observe(&sampler, &event("t", ToolCall::new("later")));
+    wait(&sampler, 300);
     observe(&sampler, &event("t", ToolCall::new("too late")));
     wait(&sampler, 1);
     let spans = store.spans.lock().unwrap();
     let names: Vec<&str> = spans.values().flatten().map(|span| &*span.name).collect();
-    assert_eq!(names, ["invoke_agent a", "execute_tool late"]);
+    assert_eq!(names, ["invoke_agent a", "execute_tool late", "execute_tool later"]);
 }
 
 #[test]

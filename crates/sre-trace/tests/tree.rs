@@ -316,6 +316,20 @@ fn a_peer_that_drops_the_context_is_named_in_both_traces() {
 }
 
 #[test]
+fn a_message_that_is_sent_again_in_another_trace_breaks_neither() {
+    let mut again = delegation();
+    again.iter_mut().for_each(|span| span.trace_id = trace(2));
+    // With a span of the receiving process in between.
+    let mut http = span(8, Some(2), "POST", 5, 18);
+    http.trace_id = trace(2);
+    again[3].parent_span_id = Some(id(8));
+    again.push(http);
+    let trees = TraceTree::build([delegation(), again].concat());
+    assert_eq!(trees.len(), 2);
+    assert!(trees.iter().all(|tree| tree.broken_hops.is_empty()), "{trees:?}");
+}
+
+#[test]
 fn a_request_without_an_id_of_its_own_is_that_of_the_innermost_call_of_its_name_and_time() {
     use SpanRole::{Client, Server};
     // Span and trace, parent, role, start, end.

@@ -4,6 +4,7 @@ use agent_sre::trace::{TraceSummary, TraceTree};
 use agent_sre::{Span, TraceId};
 use anyhow::bail;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments;
@@ -59,6 +60,11 @@ impl KeptTraces {
             .filter_map(|(name, value)| Some(format!("&{name}={}", utf8_percent_encode(value?, NON_ALPHANUMERIC))));
         let parameters: String = parameters.collect();
         Ok(self.0.get::<List>(&format!("/v1/traces?limit=100{parameters}"))?.traces)
+    }
+
+    /// Fails if the service has no objective of that name.
+    pub(super) fn require_objective(&self, name: &str) -> anyhow::Result<()> {
+        self.0.get::<IgnoredAny>(&format!("/v1/slos/{}", utf8_percent_encode(name, NON_ALPHANUMERIC))).map(drop)
     }
 
     pub(super) fn tree(&self, id: TraceId) -> anyhow::Result<Vec<TraceTree>> {

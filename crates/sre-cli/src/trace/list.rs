@@ -60,7 +60,11 @@ struct Counted {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (&args.service.url, &args.recording) {
         (Some(url), _) => {
-            let kept = KeptTraces::of(url, args.service.token)?.list(args.slo.as_deref(), args.bad, None)?;
+            let service = KeptTraces::of(url, args.service.token)?;
+            let kept = service.list(args.slo.as_deref(), args.bad, None)?;
+            if let Some(slo) = args.slo.as_deref().filter(|_| kept.is_empty()) {
+                service.require_objective(slo)?;
+            }
             let columns = |row: &KeptRow| {
                 (
                     row.trace.clone(),
@@ -91,14 +95,18 @@ fn list_recorded(recording: &RecordingArgs, args: &Args) -> anyhow::Result<()> {
     if trees.is_empty() {
         bail!("found no spans in the input");
     }
-    let counted = judge.map(|judge| judge.counted);
+    let (counted, bad_tasks) = judge.map(|judge| (judge.counted, judge.bad_tasks)).unzip();
     let is_listed = |row: &Row| match row.counted {
         Some(counted) => counted.bad > 0 || (counted.good > 0 && !args.bad),
         None => counted.is_none(),
     };
     let rows = trees.iter().map(|tree| {
         let counted = counted.as_ref().and_then(|counted| counted.get(&tree.trace_id)).copied();
-        Row { trace: tree.into(), counted }
+        let mut trace = TraceSummary::from(tree);
+        if let Some((agent, task)) = bad_tasks.as_ref().and_then(|bad_tasks| bad_tasks.get(&tree.trace_id)) {
+            (trace.agent, trace.task) = (Some(agent.clone()), Some(task.clone()));
+        }
+        Row { trace, counted }
     });
     let rows: Vec<Row> = rows.filter(is_listed).collect();
     let bad = |row: &Row| Some(("bad", row.counted?.bad.to_string()));
@@ -146,6 +154,8 @@ struct Judge {
     registry: SliRegistry,
     by_agent: HashMap<String, Slo>,
     counted: BTreeMap<TraceId, Counted>,
+    /// The agent and the task of the first bad event of a trace.
+    bad_tasks: BTreeMap<TraceId, (String, String)>,
 }
 
 impl Judge {
@@ -161,7 +171,7 @@ impl Judge {
         }
         // An error in the spec is reported before the input is read.
         Slo::from_spec(&spec, "", &registry)?;
-        Ok(Self { spec, registry, by_agent: HashMap::new(), counted: BTreeMap::new() })
+        Ok(Self { spec, registry, by_agent: HashMap::new(), counted: BTreeMap::new(), bad_tasks: BTreeMap::new() })
     }
 
     fn count(&mut self, event: &AgentEvent) {
@@ -174,6 +184,10 @@ impl Judge {
         if let Some((good, span)) = good.zip(Span::of(event)) {
             let counted = self.counted.entry(span.trace_id).or_default();
             *(if good { &mut counted.good } else { &mut counted.bad }) += 1;
+            if !good {
+                let task = || (event.agent.clone(), event.task_key().into_owned());
+                self.bad_tasks.entry(span.trace_id).or_insert_with(task);
+            }
         }
     }
 }

@@ -17,14 +17,14 @@ use crate::hash::{stable_hash, stable_id};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[0-9a-f]{32}$"))]
+#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^(?!0+$)[0-9a-f]{32}$"))]
 pub struct TraceId(NonZeroU128);
 
 /// The id of a span, as in the [W3C trace context](https://www.w3.org/TR/trace-context/#parent-id): 8 bytes, not all
 /// zero. Its text is 16 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[0-9a-f]{16}$"))]
+#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^(?!0+$)[0-9a-f]{16}$"))]
 pub struct SpanId(NonZeroU64);
 
 /// An invalid id of a trace or span.

@@ -46,6 +46,7 @@ struct TraceFilter {
 /// Traces of bad and slow tasks, newest first.
 #[derive(Serialize, ToSchema)]
 struct TraceList {
+    /// Newest first.
     traces: Vec<TraceRow>,
 }
 
@@ -80,15 +81,16 @@ async fn traces(State(state): AppRef, Query(filter): Query<TraceFilter>) -> Resu
     let verdict = bad.map(|bad| if bad { Verdict::Bad } else { Verdict::Slow });
     let query = TraceQuery { slo, agent, task, verdict, limit: Some(limit.unwrap_or(30)) };
     let Some(store) = store(&state) else { return Ok(Json(TraceList { traces: Vec::new() })) };
-    let mut summaries: BTreeMap<TraceId, Option<TraceSummary>> = BTreeMap::new();
+    let mut trees: BTreeMap<TraceId, Option<TraceTree>> = BTreeMap::new();
     let mut traces = Vec::new();
     for kept in store.query(&query).map_err(unavailable)? {
-        let summary = match summaries.entry(kept.trace_id) {
+        let tree = match trees.entry(kept.trace_id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(read(&*store, kept.trace_id)?.as_ref().map(TraceSummary::from)),
+            Entry::Vacant(new) => new.insert(read(&*store, kept.trace_id)?),
         };
         // It may have given way meanwhile.
-        if let Some(trace) = summary.clone() {
+        if let Some(tree) = tree {
+            let trace = TraceSummary::of_agent(tree, &kept.agent);
             traces.push(TraceRow { trace, slo: kept.slo, bad: kept.bad, slow: kept.slow });
         }
     }

@@ -17,7 +17,7 @@ use self::open_traces::OpenTraces;
 
 /// Keeps the traces of tasks that were bad or slow by an objective, and forgets the others: an engine for *tail sampling*.
 ///
-/// It holds the spans of events ([`Span::of`]) in memory while their tasks run and 30 s longer, for at most 15 minutes. A trace in which
+/// It holds the spans of events ([`Span::of`]) in memory while their tasks run, for at most 15 minutes, and 30 s longer, or 15 minutes if they are kept. A trace in which
 /// [`mark`](Self::mark) counts a bad or slow event is stored at the next evaluation, and so are its later spans. For each
 /// agent's objective at most 4 more traces a second are kept, and 64 altogether, so that the work is bounded if every task
 /// fails. Of a trace, 1,000 spans are kept.

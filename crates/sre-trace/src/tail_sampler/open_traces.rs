@@ -9,12 +9,14 @@ use super::encoded_spans::EncodedSpans;
 pub(super) const MAX_SPANS: usize = 1_000;
 /// How long a trace is held after its first span, in evaluations, which are a second apart.
 const OPEN_FOR: u64 = 900;
-/// How long a trace is held once its task has finished, for spans that arrive late.
+/// How long a trace is held once its task has finished, for spans that arrive late. One that is kept is held as long as one that is open,
+/// since spans without a root may arrive when their task times out.
 const FINISHED_FOR: u64 = 30;
 /// The memory of a trace without spans, in bytes.
 const TRACE_BYTES: usize = 256;
 
-/// The traces whose spans may still become more, bounded by their size: those that have finished give way first, then the oldest.
+/// The traces whose spans may still become more, bounded by their size: those that have finished give way first, then those of them that
+/// are kept, then the oldest.
 #[derive(Debug)]
 pub(super) struct OpenTraces {
     max_bytes: usize,
@@ -30,15 +32,23 @@ pub(super) struct OpenTraces {
 /// The place of a trace in the order in which they give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    is_open: bool,
+    phase: Phase,
+    /// The evaluation after which its first span arrived, or its task finished.
+    since: u64,
     number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Finished,
+    /// Finished, and kept for an objective.
+    Kept,
+    Open,
 }
 
 #[derive(Debug)]
 pub(super) struct OpenTrace {
     rank: Rank,
-    /// The evaluation after which its first span arrived, or its task finished.
-    pub(super) since: u64,
     pub(super) spans: EncodedSpans,
     /// The objectives for which it is kept.
     pub(super) kept: Vec<KeptTrace>,
@@ -80,17 +90,10 @@ impl OpenTraces {
         let id = span.trace_id;
         let trace = self.traces.entry(id).or_insert_with(|| {
             self.next += 1;
-            let rank = Rank { is_open: true, number: self.next };
+            let rank = Rank { phase: Phase::Open, since: now, number: self.next };
             self.order.insert(rank, id);
             self.bytes += TRACE_BYTES;
-            OpenTrace {
-                rank,
-                since: now,
-                spans: EncodedSpans::default(),
-                kept: Vec::new(),
-                stored: 0,
-                bytes: TRACE_BYTES,
-            }
+            OpenTrace { rank, spans: EncodedSpans::default(), kept: Vec::new(), stored: 0, bytes: TRACE_BYTES }
         });
         // There is room for the root, which often comes last.
         let has_room = trace.spans.len() + usize::from(!is_root) < MAX_SPANS;
@@ -104,12 +107,9 @@ impl OpenTraces {
                 self.changed.insert(id);
             }
         }
-        if is_root && trace.rank.is_open {
-            trace.since = now;
-            self.order.remove(&trace.rank);
-            self.next += 1;
-            trace.rank = Rank { is_open: false, number: self.next };
-            self.order.insert(trace.rank, id);
+        if is_root && trace.is_open() {
+            let phase = if trace.kept.is_empty() { Phase::Finished } else { Phase::Kept };
+            self.move_to(phase, now, id);
         }
         has_room
     }
@@ -140,6 +140,18 @@ impl OpenTraces {
         kept.at = kept.at.max(at);
         *(if verdict == Verdict::Bad { &mut kept.bad } else { &mut kept.slow }) += 1;
         self.changed.insert(id);
+        let Rank { phase, since, .. } = trace.rank;
+        if phase == Phase::Finished {
+            self.move_to(Phase::Kept, since, id);
+        }
+    }
+
+    fn move_to(&mut self, phase: Phase, since: u64, id: TraceId) {
+        let Some(trace) = self.traces.get_mut(&id) else { return };
+        self.order.remove(&trace.rank);
+        self.next += 1;
+        trace.rank = Rank { phase, since, number: self.next };
+        self.order.insert(trace.rank, id);
     }
 
     /// Returns what is to be stored of the traces that are kept.
@@ -167,16 +179,15 @@ impl OpenTraces {
         let mut trace = self.traces.remove(&id)?;
         self.bytes -= trace.bytes;
         let update = self.changed.remove(&id).then(|| trace.update(id));
-        Some(Evicted { was_open: rank.is_open, update })
+        Some(Evicted { was_open: rank.phase == Phase::Open, update })
     }
 
     /// Removes the traces that are no longer waited for.
     pub(super) fn expire(&mut self, now: u64) {
-        for (is_open, time) in [(false, FINISHED_FOR), (true, OPEN_FOR)] {
-            while let Some((rank, id)) = self.order.range(Rank { is_open, number: 0 }..).next() {
+        for (phase, time) in [(Phase::Finished, FINISHED_FOR), (Phase::Kept, OPEN_FOR), (Phase::Open, OPEN_FOR)] {
+            while let Some((rank, id)) = self.order.range(Rank { phase, since: 0, number: 0 }..).next() {
                 let (rank, id) = (*rank, *id);
-                let since = self.traces.get(&id).map_or(now, |trace| trace.since);
-                if rank.is_open != is_open || now.saturating_sub(since) < time {
+                if rank.phase != phase || now.saturating_sub(rank.since) < time {
                     break;
                 }
                 self.order.remove(&rank);
@@ -208,18 +219,27 @@ impl OpenTraces {
         let bytes = TRACE_BYTES + sizes;
         self.bytes += bytes;
         self.next += 1;
-        let rank = Rank { is_open, number: self.next };
+        let phase = match is_open {
+            true => Phase::Open,
+            false if kept.is_empty() => Phase::Finished,
+            false => Phase::Kept,
+        };
+        let rank = Rank { phase, since, number: self.next };
         self.order.insert(rank, id);
         if !kept.is_empty() {
             self.changed.insert(id);
         }
-        self.traces.insert(id, OpenTrace { rank, since, spans, kept, stored: 0, bytes });
+        self.traces.insert(id, OpenTrace { rank, spans, kept, stored: 0, bytes });
     }
 }
 
 impl OpenTrace {
     pub(super) fn is_open(&self) -> bool {
-        self.rank.is_open
+        self.rank.phase == Phase::Open
+    }
+
+    pub(super) fn since(&self) -> u64 {
+        self.rank.since
     }
 
     /// Returns what is not stored yet.

@@ -70,7 +70,7 @@ impl<'a> SavedTrace<'a> {
         Self {
             id: id.to_bytes(),
             is_open: trace.is_open(),
-            since: trace.since,
+            since: trace.since(),
             spans: trace.spans.bytes().into(),
             kept: trace.kept.iter().map(kept).collect(),
         }

@@ -63,7 +63,9 @@ impl SpanRef {
 pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     let spans: Vec<&Span> = trees.iter().flat_map(|tree| &tree.nodes).map(|node| &node.span).collect();
     let calls = Calls::of(&spans);
-    let receivers = spans.iter().copied().filter(|span| is_receiver(span));
+    let by_id: HashMap<(TraceId, SpanId), &Span> =
+        spans.iter().map(|span| ((span.trace_id, span.span_id), *span)).collect();
+    let receivers = spans.iter().copied().filter(|span| is_receiver(span) && !is_below_a_call(span, &by_id));
     let pairs = receivers.filter_map(|receiver| Some((calls.received_by(receiver)?, receiver)));
     let is_apart = |(caller, receiver): &(&Span, &Span)| caller.trace_id != receiver.trace_id;
     let hops: Vec<(SpanRef, SpanRef)> =
@@ -78,6 +80,14 @@ pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     for tree in trees {
         tree.broken_hops.extend(by_trace.remove(&tree.trace_id).unwrap_or_default());
     }
+}
+
+/// Returns whether a span is below a call in its own trace, also if spans of the receiving process are between them.
+fn is_below_a_call(span: &Span, by_id: &HashMap<(TraceId, SpanId), &Span>) -> bool {
+    /// The spans that a process makes around a call that it receives are few.
+    const MAX_BETWEEN: usize = 16;
+    let parent = |span: &&Span| by_id.get(&(span.trace_id, span.parent_span_id?)).copied();
+    std::iter::successors(parent(&span), parent).take(MAX_BETWEEN).any(is_caller)
 }
 
 /// The calls of all traces, by what their receivers know of them.
