@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,6 +16,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+/// How long a client waits for an answer.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The service, as its clients reach it.
 #[derive(Clone)]
@@ -85,12 +89,15 @@ impl Connection {
         Ok(Self(requests))
     }
 
-    /// Returns the answer; `None` if the connection is closed.
+    /// Returns the answer; `None` if the connection is closed, or there is no answer in time.
     async fn send(&mut self, request: http::request::Builder, body: impl Into<Bytes>) -> Option<Response<Bytes>> {
         let request = request.header("host", "localhost").body(Full::new(body.into())).expect("a valid request");
-        self.0.ready().await.ok()?;
-        let (head, body) = self.0.send_request(request).await.ok()?.into_parts();
-        Some(Response::from_parts(head, body.collect().await.ok()?.to_bytes()))
+        let answer = async {
+            self.0.ready().await.ok()?;
+            let (head, body) = self.0.send_request(request).await.ok()?.into_parts();
+            Some(Response::from_parts(head, body.collect().await.ok()?.to_bytes()))
+        };
+        tokio::time::timeout(MAX_WAIT, answer).await.ok()?
     }
 }
 
