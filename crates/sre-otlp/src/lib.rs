@@ -12,7 +12,7 @@
 //!     let (name, kind) = sre_otlp::gen_ai(&event, &place, &mut span.attributes());
 //!     span.name(&name);
 //!     span.kind(kind);
-//!     span.place(&place);
+//!     span.event_span(&place);
 //! });
 //! assert_eq!(spans.len(), 1);
 //! # Ok::<(), sre_core::InvalidEvent>(())
