@@ -5,7 +5,7 @@ use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use serde_json::Value;
 
-/// A transport that, if it is told to, drops the trace context of requests.
+/// A transport that can drop the trace context of requests.
 pub(crate) struct Forgetful<T> {
     pub(crate) transport: T,
     pub(crate) drops_context: bool,
