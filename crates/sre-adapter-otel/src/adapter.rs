@@ -13,6 +13,7 @@ use crate::decode;
 use crate::dialects::Role;
 use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
+use crate::span_header::SpanHeader;
 use crate::trace::{self, Trace};
 
 /// Reads OTLP export requests: traces, and evaluations in logs.
@@ -85,7 +86,7 @@ impl OtelAdapter {
         span.limit_strings(&mut limiter);
         self.traces.counts.shortened += limiter.shortened;
         let events = usize::from(span.event.is_some()) + span.evaluations.len();
-        let bytes = size_of::<Span>() + events * size_of::<Event>() + limiter.bytes;
+        let mut bytes = size_of::<Span>() + size_of::<SpanHeader>() + events * size_of::<Event>() + limiter.bytes;
         let key = id.to_string();
         let is_recording = limits.arrived.is_none();
         let is_over =
@@ -118,6 +119,9 @@ impl OtelAdapter {
             state.settles_at = Some(at);
             before.map(|before| self.settling.remove(&(before, key.clone())));
             self.settling.insert((at, key.clone()));
+        }
+        if let Some(service) = service {
+            bytes += state.set_service(&mut span, service);
         }
         state.spans.push(span);
         for (at, displaced) in self.traces.grow(&key, bytes.cast_signed()) {
@@ -160,7 +164,9 @@ impl OtelAdapter {
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
         let mut agent = None;
         trace::emit(state, at, &mut |event| {
-            agent.get_or_insert_with(|| event.agent.clone());
+            if !matches!(event.event, Event::SpanFinished(_)) {
+                agent.get_or_insert_with(|| event.agent.clone());
+            }
             emit(event);
         });
         let Some(agent) = agent else {
@@ -229,6 +235,12 @@ impl Adapter for OtelAdapter {
     fn save(&self, state: &mut StateWriter) {
         self.traces.save(state);
         state.section("converted", |state| self.converted.save(state));
+        state.section("headers", |state| {
+            for (key, run) in self.traces.iter() {
+                let headers: Vec<_> = run.state.spans.iter().map(|span| &span.header).collect();
+                state.put(&(key, &run.state.services, headers));
+            }
+        });
     }
 
     fn restore(&mut self, state: &mut StateReader<'_>) -> Result<(), StateError> {
@@ -236,9 +248,19 @@ impl Adapter for OtelAdapter {
         let settles = |(key, run): (&str, &OpenRun<Trace>)| Some((run.state.settles_at?, key.to_owned()));
         self.settling = self.traces.iter().filter_map(settles).collect();
         while !state.is_empty() {
-            // Version 0.1.0 has not saved it.
-            if let ("converted", mut state) = state.section()? {
-                self.converted.restore(&mut state)?;
+            // Version 0.1.0 has saved neither.
+            match state.section()? {
+                ("converted", mut state) => self.converted.restore(&mut state)?,
+                ("headers", mut state) => {
+                    while !state.is_empty() {
+                        let (key, services, headers): (String, _, Vec<Option<Box<SpanHeader>>>) = state.take()?;
+                        if let Some(run) = self.traces.get_mut(&key) {
+                            run.state.services = services;
+                            run.state.spans.iter_mut().zip(headers).for_each(|(span, header)| span.header = header);
+                        }
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())

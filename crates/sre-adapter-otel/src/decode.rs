@@ -6,19 +6,14 @@ use crate::{json, protobuf};
 /// Reads a request in JSON or protobuf. An empty body is a valid, empty protobuf request.
 pub(crate) fn read(body: &[u8], kind: BodyKind) -> Result<Request, AdapterError> {
     let mut request = Request::of_body(body.len());
-    read_into(&mut request, body, kind)?;
-    Ok(request)
-}
-
-/// Reads a request in JSON or protobuf, and adds it to `request`.
-pub(crate) fn read_into(request: &mut Request, body: &[u8], kind: BodyKind) -> Result<(), AdapterError> {
     if is_json(body) {
-        json::read(body, request)
+        json::read(body, &mut request)?;
     } else if kind == BodyKind::Logs {
-        protobuf::logs(body, request)
+        protobuf::logs(body, &mut request)?;
     } else {
-        protobuf::traces(body, request)
+        protobuf::traces(body, &mut request)?;
     }
+    Ok(request)
 }
 
 /// Returns whether a body is JSON. An OTLP message in protobuf never begins with a brace: that would start a group, which

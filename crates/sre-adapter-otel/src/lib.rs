@@ -30,6 +30,7 @@ mod json_span;
 mod protobuf;
 mod request;
 mod span;
+mod span_header;
 mod spans;
 mod trace;
 mod wire;

@@ -1,11 +1,12 @@
 use serde::{Deserialize, Serialize};
 use sre_core::adapter::{AdapterError, Body};
 use sre_core::private::json_text;
-use sre_core::{Event, SpanId, SpanRole, StateError, StateReader, StateWriter, Timestamp, TraceId};
+use sre_core::{Event, SpanId, StateError, StateReader, StateWriter, Timestamp, TraceId};
 
 use crate::attributes::Known;
-use crate::dialects::{self, EVALUATION_EVENT};
+use crate::dialects::EVALUATION_EVENT;
 use crate::span::{self, ALLOCATION, RawSpan, Span};
+use crate::span_header::SpanHeader;
 
 /// The parts of an export request that describe agent runs. Decoding takes most of the time and does not need the
 /// adapter, so that a service can decode on several threads.
@@ -23,20 +24,6 @@ pub(crate) struct Request {
     /// Size of the body, in bytes.
     #[serde(skip)]
     body: usize,
-    /// For each span, what its events do not have; `None` if only those are wanted.
-    #[serde(skip)]
-    pub(crate) headers: Option<Vec<SpanHeader>>,
-}
-
-/// What a span has beside its events.
-#[derive(Debug)]
-pub(crate) struct SpanHeader {
-    pub(crate) name: String,
-    pub(crate) parent: Option<SpanId>,
-    pub(crate) role: SpanRole,
-    pub(crate) task: Option<String>,
-    pub(crate) call_id: Option<String>,
-    pub(crate) request_id: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,8 +48,9 @@ pub(crate) struct LoggedEvaluation {
 /// allocator has not returned to the system.
 const UNCOUNTED: usize = 256 << 10;
 
-/// The section that holds a saved request.
-const SECTION: &str = "request";
+/// The sections of a saved request. What they hold never changes: something new is a section of its own.
+const ITEMS: &str = "request";
+const HEADERS: &str = "headers";
 
 /// The request would take more memory than its body allows.
 pub(crate) struct TooLarge;
@@ -103,12 +91,13 @@ impl Request {
         let mut state = StateWriter::default();
         // Each item takes about 64 bytes, its texts, and about as much for an event in JSON as in memory.
         state.reserve((64 * self.items.len()).saturating_add(self.size.saturating_sub(self.items_size())).min(max));
-        let mut is_too_large = false;
-        state.section(SECTION, |state| {
+        let (mut is_too_large, mut headers) = (false, 0);
+        state.section(ITEMS, |state| {
             state.put(&self.items.len());
             for item in &self.items {
                 // Texts are saved twice, and JSON may take six bytes for one.
-                let written = state.len() + 256 + 12 * item.text_size();
+                headers += 32 + item.header().map_or(0, SpanHeader::text_size);
+                let written = state.len() + headers + 256 + 12 * item.text_size();
                 // The journal's copy takes the place of the body.
                 is_too_large = self.size + written > max || self.size + 2 * written > max.saturating_add(self.body);
                 if is_too_large {
@@ -121,6 +110,7 @@ impl Request {
         if is_too_large {
             return Err(self.too_large());
         }
+        state.section(HEADERS, |state| self.items.iter().for_each(|item| state.put(&item.header())));
         state.finish().map_err(malformed)
     }
 
@@ -129,11 +119,21 @@ impl Request {
     }
 
     pub(crate) fn restore(saved: &[u8]) -> Result<Self, AdapterError> {
-        let (name, mut state) = StateReader::new(saved).section().map_err(malformed)?;
-        if name != SECTION {
-            return Err(AdapterError::Malformed(format!("found a section `{name}`, expected `{SECTION}`")));
-        }
+        let mut sections = StateReader::new(saved).sections();
+        let mut next = || sections.next().transpose().map_err(malformed);
+        let Some((ITEMS, mut state)) = next()? else {
+            return Err(AdapterError::Malformed(format!("found no section `{ITEMS}`")));
+        };
         let mut request: Self = state.take().map_err(malformed)?;
+        // Version 0.1.0 has not saved them.
+        if let Some((HEADERS, mut state)) = next()? {
+            for item in &mut request.items {
+                let header = state.take().map_err(malformed)?;
+                if let Item::Span { span, .. } = item {
+                    span.header = header;
+                }
+            }
+        }
         request.size = request.items_size() + request.items.iter().map(Item::heap_size).sum::<usize>();
         Ok(request)
     }
@@ -189,15 +189,12 @@ impl Request {
         known: &Known<'_>,
         service: Option<u32>,
     ) -> Result<(), TooLarge> {
-        let Some((raw, span)) = raw.and_then(|raw| Span::read(&raw, known).map(|span| (raw, span))) else {
+        let Some((trace, span)) = raw.and_then(|raw| Some((raw.trace, Span::read(&raw, known)?))) else {
             self.rejected += 1;
             return Ok(());
         };
         self.charge(size_of::<Item>() + span.heap_size())?;
-        if let Some(headers) = &mut self.headers {
-            headers.push(SpanHeader::of(&raw, known));
-        }
-        self.items.push(Item::Span { trace: raw.trace, span, service });
+        self.items.push(Item::Span { trace, span, service });
         Ok(())
     }
 
@@ -231,23 +228,14 @@ impl Request {
     }
 }
 
-impl SpanHeader {
-    fn of(raw: &RawSpan<'_>, known: &Known<'_>) -> Self {
-        let message = || known.owned(&[dialects::A2A_MESSAGE_ID]);
-        let request_id = known.owned(&[dialects::JSONRPC_REQUEST_ID]);
-        let request = || Some(format!("{}/{}", known.text(&[dialects::MCP_SESSION_ID])?, request_id.as_deref()?));
-        Self {
-            name: raw.name.to_owned(),
-            parent: raw.parent,
-            role: raw.role,
-            task: known.owned(&[dialects::A2A_TASK_ID]),
-            call_id: message().or_else(request),
-            request_id,
+impl Item {
+    fn header(&self) -> Option<&SpanHeader> {
+        match self {
+            Self::Span { span, .. } => span.header.as_deref(),
+            Self::Evaluation(_) => None,
         }
     }
-}
 
-impl Item {
     /// Returns the approximate memory behind the item, in bytes.
     fn heap_size(&self) -> usize {
         match self {
@@ -291,10 +279,14 @@ mod tests {
             assert_eq!((request.items.len(), request.rejected + request.unknown), (1, 1));
             let saved = request.save().unwrap();
             let mut derived = StateWriter::default();
-            derived.section(SECTION, |state| state.put(&request));
-            assert_eq!(saved, derived.finish().unwrap());
+            derived.section(ITEMS, |state| state.put(&request));
+            let derived = derived.finish().unwrap();
+            assert!(saved.starts_with(&derived));
             let restored = Request::restore(&saved).unwrap();
-            assert_eq!((restored.size >= size_of::<Item>(), restored.items.len()), (true, 1));
+            assert!(restored.size >= size_of::<Item>());
+            assert_eq!(format!("{:?}", restored.items), format!("{:?}", request.items));
+            let without_headers = Request::restore(&derived).unwrap();
+            assert_eq!((without_headers.items.len(), without_headers.items[0].header().is_none()), (1, true));
         }
     }
 }

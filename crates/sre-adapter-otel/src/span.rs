@@ -1,11 +1,12 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use sre_core::event::{HttpRequest, LlmCall, StepFinished, StringLimiter, ToolCall};
+use sre_core::event::{HttpRequest, LlmCall, SpanFinished, StepFinished, StringLimiter, ToolCall};
 use sre_core::private::json_text;
 use sre_core::{Event, SpanId, SpanRole, Timestamp, TraceId, Usd, arguments_hash};
 
 use crate::attributes::Known;
 use crate::dialects::{self, Dialect, FirstToken, Marker, Role};
+use crate::span_header::SpanHeader;
 
 /// The fields of a span that JSON and protobuf share.
 pub(crate) struct RawSpan<'a> {
@@ -39,6 +40,9 @@ pub(crate) struct Span {
     pub(crate) event: Option<Box<Event>>,
     #[serde(with = "json_text")]
     pub(crate) evaluations: Vec<Event>,
+    /// Saved apart; `None` if version 0.1.0 has saved the span.
+    #[serde(skip)]
+    pub(crate) header: Option<Box<SpanHeader>>,
 }
 
 /// Typical overhead of an allocation, in bytes.
@@ -48,12 +52,27 @@ pub(crate) const ALLOCATION: usize = 16;
 pub(crate) const MAX_EVALUATIONS: usize = 128;
 
 impl Span {
+    /// Returns the agent that the span names: of a chain, only if the task begins with it.
+    pub(crate) fn agent(&self) -> Option<&str> {
+        let is_agent = self.role == Some(Role::Agent) || (self.role == Some(Role::Chain) && self.parent.is_none());
+        self.name.as_deref().filter(|_| is_agent)
+    }
+
+    /// Returns the event of a span that is no other.
+    pub(crate) fn finished(&self) -> Option<Event> {
+        let duration_ms = self.end.millis_since(self.start);
+        self.header.is_some().then(|| SpanFinished::new(duration_ms, self.error.clone()).into())
+    }
+
     /// Shortens strings that are too long, and removes evaluations beyond [`MAX_EVALUATIONS`].
     pub(crate) fn limit_strings(&mut self, limiter: &mut StringLimiter) {
         limiter.names(&mut self.name);
         limiter.texts(&mut self.error);
         if let Some(event) = &mut self.event {
             event.limit_strings(limiter);
+        }
+        if let Some(header) = &mut self.header {
+            header.limit_strings(limiter);
         }
         limiter.shortened += self.evaluations.len().saturating_sub(MAX_EVALUATIONS) as u64;
         self.evaluations.truncate(MAX_EVALUATIONS);
@@ -88,6 +107,7 @@ impl Span {
             error: error_of(raw, known),
             event: None,
             evaluations: known.evaluations(),
+            header: Some(Box::new(SpanHeader::of(raw, known))),
         };
         match dialect {
             Some((dialect, role)) => span.fill(raw, known, dialect, role, cost),
@@ -106,7 +126,8 @@ impl Span {
         let events = self.event.as_deref().into_iter().chain(&self.evaluations);
         // Most events have one text.
         let of_event = |event| 2 * ALLOCATION + size_of::<Event>() + text_size(event);
-        text(&self.name) + text(&self.error) + events.map(of_event).sum::<usize>()
+        let header = self.header.as_ref().map_or(0, |header| header.size());
+        text(&self.name) + text(&self.error) + header + events.map(of_event).sum::<usize>()
     }
 
     /// Returns the size of the span's text, in bytes.

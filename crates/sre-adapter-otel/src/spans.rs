@@ -3,6 +3,7 @@ use sre_core::{Event, Span};
 
 use crate::decode;
 use crate::request::{Item, Request};
+use crate::span_header::is_named;
 
 /// Reads the spans of an export request for traces, as they were recorded: also those that are no event of an agent, and with their
 /// own parents. Passes each to `emit`, with the event that the tables of dialects make of it.
@@ -19,25 +20,19 @@ use crate::request::{Item, Request};
 ///     "startTimeUnixNano":"1790000000000000000","endTimeUnixNano":"1790000002000000000"}]}]}]}"#;
 /// let mut spans = Vec::new();
 /// sre_adapter_otel::read_spans(body, &mut |span, _| spans.push(span))?;
-/// assert_eq!((&*spans[0].name, spans[0].agent.as_deref()), ("GET /", Some("shop")));
+/// assert_eq!((&*spans[0].name, spans[0].service.as_deref()), ("GET /", Some("shop")));
 /// # Ok::<(), sre_core::AdapterError>(())
 /// ```
 pub fn read_spans(body: &[u8], emit: &mut dyn FnMut(Span, Option<Event>)) -> Result<u64, AdapterError> {
-    let mut request = Request::of_body(body.len());
-    request.headers = Some(Vec::new());
-    decode::read_into(&mut request, body, BodyKind::Traces)?;
-    let Request { items, services, headers, rejected, .. } = request;
-    let spans = items.into_iter().filter_map(|item| match item {
-        Item::Span { trace, span, service } => Some((trace, span, service)),
-        Item::Evaluation(_) => None,
-    });
-    for ((trace, read, service), header) in spans.zip(headers.unwrap_or_default()) {
-        let mut span = Span::new(trace, read.id, header.name, read.start);
-        (span.parent_span_id, span.role, span.end) = (header.parent, header.role, read.end);
-        (span.task, span.call_id, span.request_id, span.error) =
-            (header.task.map(Into::into), header.call_id, header.request_id, read.error);
-        let service = service.and_then(|number| services.get(number as usize));
-        span.agent = read.name.as_ref().or(service).map(|name| (**name).into());
+    let Request { items, services, rejected, .. } = decode::read(body, BodyKind::Traces)?;
+    for item in items {
+        let Item::Span { trace, span: mut read, service } = item else { continue };
+        let Some(mut header) = read.header.take() else { continue };
+        let service = service.and_then(|number| services.get(number as usize)).filter(|service| is_named(service));
+        header.service = service.map(|_| 0);
+        let recorded = header.recorded(read.parent, read.agent(), service.map_or(&[], std::slice::from_ref));
+        let mut span = Span::recorded(trace, read.id, &recorded, read.start);
+        (span.end, span.error) = (read.end, read.error);
         let event = read.event.map(|event| *event);
         if let Some(event) = &event {
             span.set_usage(event);

@@ -3,11 +3,12 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 use sre_core::adapter::{OpenRun, RunOutcome};
-use sre_core::event::{Handoff, StepFinished};
+use sre_core::event::{Handoff, RecordedSpan, StepFinished};
 use sre_core::{AgentEvent, Event, SpanId, Timestamp, TraceId};
 
 use crate::dialects::Role;
 use crate::span::Span;
+use crate::span_header::is_named;
 
 /// A trace that is not converted to events yet.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,15 +21,21 @@ pub(crate) struct Trace {
     pub(crate) latest: Timestamp,
     /// The agent of the trace's first task, if that was converted before and these spans arrived later.
     pub(crate) follows: Option<String>,
+    /// The services that recorded the spans, to which their headers refer; saved with these.
+    #[serde(skip)]
+    pub(crate) services: Vec<String>,
 }
 
-/// Emits the events of a trace: for each task the start, the events inside it, and the end.
+/// Services that are told apart in a trace.
+const MAX_SERVICES: usize = 256;
+
+/// Emits the events of a trace: for each task the start, the events inside it, and the end. A span without events is one of its own.
 ///
 /// `closed_at` is the time at which a trace without a root is given up. Its task is incomplete; if these spans arrived
 /// after the trace was converted, they have no task of their own.
 ///
 /// The tree of the trace can be rebuilt from the events: each has the id of its span, and as its parent the nearest
-/// ancestor that has events too.
+/// ancestor that has events of an agent too. [`AgentEvent::span`] has the parent that was recorded.
 pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
     let mut own: Vec<OwnEvents> = trace.spans.iter_mut().map(OwnEvents::take).collect();
     let trace = &trace;
@@ -63,8 +70,13 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
         let only = (tasks.len() == 1 && trace.follows.is_none()).then_some(0);
         let position = tree.task_of(index, &roots).or(only);
         let parent = tree.ancestors(index).find(|&index| has_events[index]).map(|index| trace.spans[index].id);
-        let of_task = position.and_then(|position| tasks[position].run.span_id).filter(|id| *id != span.id);
-        for event in std::mem::take(&mut events[index]) {
+        let of_task = position.filter(|&position| roots.get(position).is_none_or(|&root| !tree.is_below(root, index)));
+        let of_task = of_task.and_then(|position| tasks[position].run.span_id).filter(|id| *id != span.id);
+        let mut events = std::mem::take(&mut events[index]);
+        if !roots.contains(&index) && events.iter().all(|event| matches!(event, Event::Evaluation(_))) {
+            events.extend(span.finished());
+        }
+        for event in events {
             let time = if matches!(event, Event::Handoff(_)) { span.start } else { span.end };
             let mut event = match position.map(|position| &mut tasks[position]) {
                 Some(task) => {
@@ -81,17 +93,46 @@ pub(crate) fn emit(mut trace: Trace, closed_at: Timestamp, emit: &mut dyn FnMut(
             event.trace_id = Some(trace.id);
             event.span_id = Some(span.id);
             event.parent_span_id = parent.or(of_task).or(span.parent);
+            if !matches!(event.event, Event::Evaluation(_)) {
+                event.span = trace.recorded(span, span.agent());
+            }
             emit(event);
         }
     }
     for task in tasks {
-        emit(task.finished());
+        let root = task.root;
+        let mut event = task.finished();
+        event.span = root.and_then(|root| trace.recorded(root, Some(&event.agent)));
+        emit(event);
     }
 }
 
 impl Trace {
     pub(crate) fn new(id: TraceId, service: Option<String>, follows: Option<String>) -> Self {
-        Self { id, spans: Vec::new(), service, settles_at: None, latest: Timestamp::default(), follows }
+        let (spans, services, settles_at, latest) = Default::default();
+        Self { id, spans, service, settles_at, latest, follows, services }
+    }
+
+    /// Sets the service that recorded a span, which is added later. Returns the memory that its name takes, in bytes.
+    pub(crate) fn set_service(&mut self, span: &mut Span, service: &str) -> usize {
+        let Some(header) = span.header.as_mut().filter(|_| is_named(service)) else { return 0 };
+        let known = self.services.iter().position(|known| known == service);
+        let number = known.unwrap_or(self.services.len());
+        if number == MAX_SERVICES {
+            return 0;
+        }
+        header.service = u16::try_from(number).ok();
+        if known.is_some() {
+            return 0;
+        }
+        self.services.push(service.to_owned());
+        size_of::<String>() + service.len()
+    }
+
+    /// Returns a span as it was recorded, with the agent to which it belongs if it names one.
+    fn recorded(&self, span: &Span, agent: Option<&str>) -> Option<Box<RecordedSpan>> {
+        let header = span.header.as_ref()?;
+        Some(Box::new(header.recorded(span.parent, agent, &self.services)))
     }
 
     /// Drops spans that were received before, as after a request that was sent again. Returns their number.
@@ -126,7 +167,7 @@ impl Trace {
 
     /// Returns the name of the service, unless it is the default name of an SDK.
     fn service(&self) -> Option<&str> {
-        self.service.as_deref().filter(|name| !name.starts_with("unknown_service"))
+        self.service.as_deref().filter(|service| is_named(service))
     }
 }
 
@@ -190,6 +231,10 @@ impl<'a> Tree<'a> {
     /// parents.
     fn ancestors(&self, index: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.parent(index), |&index| self.parent(index)).take(256)
+    }
+
+    fn is_below(&self, index: usize, above: usize) -> bool {
+        self.ancestors(index).any(|ancestor| ancestor == above)
     }
 
     /// Returns the parent of the first span whose parent never arrived.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sre_adapter_otel::OtelAdapter;
 use sre_core::adapter::{Body, BodyKind, IngestLimits};
 use sre_core::event::LlmCall;
-use sre_core::{Adapter, AgentEvent, Event, Timestamp, Usd};
+use sre_core::{Adapter, AgentEvent, Event, Span, SpanId, SpanRole, Timestamp, Usd};
 
 #[path = "dialects/attempts.rs"]
 mod attempts;
@@ -59,7 +59,14 @@ fn request(spans: &[Value]) -> Vec<u8> {
     json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).to_string().into_bytes()
 }
 
+/// Returns the events of agents: all but those of spans that are nothing else.
 fn read(spans: &[Value]) -> Vec<AgentEvent> {
+    let mut events = read_all(spans);
+    events.retain(|event| !matches!(event.event, Event::SpanFinished(_)));
+    events
+}
+
+fn read_all(spans: &[Value]) -> Vec<AgentEvent> {
     let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
     adapter.ingest(&request(spans), &mut |event| events.push(event)).unwrap();
     adapter.finish(&mut |event| events.push(event));
@@ -262,6 +269,54 @@ fn a_trace_goes_on_after_it_was_read() {
         .collect();
     let second = format!("{TRACE}-0000000000000003");
     assert_eq!(tasks, [(2, TRACE), (5, TRACE), (4, second.as_str())], "a late child stays with the first task");
+}
+
+/// An agent is called by another process, and calls one.
+#[test]
+fn every_span_is_an_event_that_has_it_as_it_was_recorded() {
+    let ids = json!({"a2a.method.name": "SendMessage", "a2a.message.id": "m-1", "a2a.task.id": "t-1"});
+    let spans = [
+        with(with(span(1, 9, "SendMessage", 0, 1_000, ids), "kind", json!(2)), "flags", json!(0x300)),
+        span(
+            2,
+            1,
+            "invoke_agent a",
+            10,
+            900,
+            json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}),
+        ),
+        span(3, 2, "chain", 20, 800, json!({})),
+        span(4, 3, "chat", 30, 700, json!({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 7})),
+        failed(with(span(5, 4, "POST", 40, 600, json!({})), "kind", json!(3))),
+    ];
+    let mut found: Vec<Span> = read_all(&spans).iter().filter_map(Span::of).collect();
+    found.sort_by_key(|span| span.span_id);
+    let id = |number: u8| SpanId::from_bytes([0, 0, 0, 0, 0, 0, 0, number]);
+    let of = |span: &Span| (span.parent_span_id, span.name.clone(), span.role, span.error.clone(), span.input_tokens);
+    assert_eq!(
+        found.iter().map(of).collect::<Vec<_>>(),
+        [
+            (id(9), "SendMessage".to_owned(), SpanRole::Server, None, 0),
+            (id(1), "invoke_agent a".to_owned(), SpanRole::Internal, None, 0),
+            (id(2), "chain".to_owned(), SpanRole::Internal, None, 0),
+            (id(3), "chat".to_owned(), SpanRole::Internal, None, 7),
+            (id(4), "POST".to_owned(), SpanRole::Client, Some("boom".to_owned()), 0),
+        ]
+    );
+    assert!(found.iter().all(|span| span.service.as_deref() == Some("shop")));
+    assert_eq!((found[0].call_id.as_deref(), found[0].task.as_deref()), (Some("m-1"), Some("t-1")));
+    assert_eq!([&found[0].agent, &found[1].agent].map(Option::as_deref), [None, Some("a")]);
+    assert_eq!(found[1].end.millis_since(found[1].start), 890.0);
+}
+
+#[test]
+fn a_request_above_the_only_task_is_not_below_it() {
+    let remote = json!({"a2a.method.name": "SendMessage"});
+    let agent = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"});
+    let events =
+        read(&[with(span(1, 0, "SendMessage", 0, 1_000, remote), "kind", json!(2)), span(2, 1, "a", 10, 900, agent)]);
+    let request = events.iter().find(|event| matches!(event.event, Event::StepFinished(_))).unwrap();
+    assert_eq!(request.parent_span_id, None);
 }
 
 #[test]

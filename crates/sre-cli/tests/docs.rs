@@ -232,6 +232,7 @@ fn the_schema_of_events_accepts_what_the_parser_accepts() {
         r#"{"event":"evaluation","time":1,"metric":"relevance","score":0.4,"confidence":1}"#,
         r#"{"event":"tool_call","time":1.5,"tool":"search","more":[1]}"#,
         r#"{"event":"tool_call","time":1,"tool":"search","attempt":2,"operation_id":"call_1","trace_id":"run-17"}"#,
+        r#"{"event":"span_finished","time":1,"duration_ms":2,"span":{"name":"GET /","role":"server","parent_span_id":"00f067aa0ba902b7"}}"#,
     ]);
     let bad = [
         r#"{"event":"heartbeat"}"#,
@@ -244,6 +245,8 @@ fn the_schema_of_events_accepts_what_the_parser_accepts() {
         r#"{"event":"handoff","time":1,"from":"a"}"#,
         r#"{"event":"handoff","time":1,"from":"a","to":"b","depth":1001}"#,
         r#"{"event":"tool_call","time":1,"tool":"search","attempt":0}"#,
+        r#"{"event":"span_finished","time":1,"span":{"role":"server"}}"#,
+        r#"{"event":"span_finished","time":1,"span":{"name":"GET /","role":"waiter"}}"#,
     ];
     for (line, valid) in good.map(|line| (line, true)).chain(bad.map(|line| (line, false))) {
         let read = agent_sre::AgentEvent::from_json(line.as_bytes()).is_ok();

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::RecordedSpan;
 use crate::{AgentEvent, Event, EventSpan, SpanId, Timestamp, TraceId, Usd};
 
 /// A finished span of a trace, wherever it was recorded: in an OpenTelemetry export, as an agent event, or by a tracer.
@@ -32,10 +33,14 @@ pub struct Span {
     /// Its role in a call between processes.
     #[serde(default)]
     pub role: SpanRole,
-    /// The agent, or else the service, that recorded it.
+    /// The agent, if the source names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub agent: Option<Arc<str>>,
+    /// The service that recorded it, if the source names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub service: Option<Arc<str>>,
     /// The task it belongs to, if the source names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
@@ -113,6 +118,7 @@ impl Span {
             name: name.into(),
             role: SpanRole::Internal,
             agent: None,
+            service: None,
             task: None,
             call_id: None,
             request_id: None,
@@ -126,20 +132,40 @@ impl Span {
         }
     }
 
-    /// Returns the span of an event, or `None` for an event that [has none](EventSpan::of). Missing ids are derived.
+    /// Returns the span of an event as it was [recorded](RecordedSpan), or else as the event describes it; `None` for starts of tasks
+    /// (the end has the whole span), heartbeats and unknown events. Missing ids are derived.
     pub fn of(event: &AgentEvent) -> Option<Self> {
-        let EventSpan { trace_id, span_id, parent_span_id, start, end, outcome, error, .. } = EventSpan::of(event)?;
-        let error = error.map(str::to_owned).or_else(|| (outcome == Some(false)).then(|| "failed".to_owned()));
-        let mut span = Self {
-            parent_span_id,
-            agent: Some((*event.agent).into()),
-            task: event.task.as_deref().map(Into::into),
-            end,
-            error,
-            ..Self::new(trace_id, span_id, name_of(event), start)
+        let place = match &event.event {
+            Event::SpanFinished(span) => EventSpan::new(event, false, span.error.as_deref()),
+            _ => EventSpan::of(event)?,
         };
+        let EventSpan { trace_id, span_id, parent_span_id, start, end, outcome, error, .. } = place;
+        let error = error.map(str::to_owned).or_else(|| (outcome == Some(false)).then(|| "failed".to_owned()));
+        let task = event.task.as_deref().map(Into::into);
+        let mut span = match event.span.as_deref() {
+            Some(recorded) => Self {
+                task: recorded.task.as_deref().map(Into::into).or(task),
+                ..Self::recorded(trace_id, span_id, recorded, start)
+            },
+            None => Self {
+                parent_span_id,
+                agent: Some((*event.agent).into()),
+                task,
+                ..Self::new(trace_id, span_id, name_of(event), start)
+            },
+        };
+        (span.end, span.error) = (end, error);
         span.set_usage(&event.event);
         Some(span)
+    }
+
+    /// Creates a span of no duration from what its source recorded.
+    pub fn recorded(trace_id: TraceId, span_id: SpanId, recorded: &RecordedSpan, start: Timestamp) -> Self {
+        let RecordedSpan { name, role, parent_span_id, agent, service, task, call_id, request_id } = recorded;
+        let [agent, service, task] = [agent, service, task].map(|text| text.as_deref().map(Into::into));
+        let (call_id, request_id) = (call_id.clone(), request_id.clone());
+        let span = Self::new(trace_id, span_id, name, start);
+        Self { parent_span_id: *parent_span_id, role: *role, agent, service, task, call_id, request_id, ..span }
     }
 
     /// Sets attempt, tokens and cost to those of the event that was made from the span.
@@ -155,6 +181,11 @@ impl Span {
         }
     }
 
+    /// Returns the agent, or else the service, that recorded it.
+    pub fn recorded_by(&self) -> Option<&Arc<str>> {
+        self.agent.as_ref().or(self.service.as_ref())
+    }
+
     /// Returns the time from start to end; zero if the clock was set back in between.
     pub fn duration(&self) -> Duration {
         self.end.since(self.start)
@@ -162,7 +193,7 @@ impl Span {
 
     /// Returns the approximate memory that the span takes, in bytes.
     pub fn size(&self) -> usize {
-        let shared = [&self.agent, &self.task].into_iter().flatten().map(|text| text.len());
+        let shared = [&self.agent, &self.service, &self.task].into_iter().flatten().map(|text| text.len());
         let own = [&self.call_id, &self.request_id, &self.error].into_iter().flatten().map(String::len);
         size_of::<Self>() + self.name.len() + shared.chain(own).sum::<usize>()
     }
@@ -185,6 +216,7 @@ fn name_of(event: &AgentEvent) -> String {
         Event::Evaluation(evaluation) => named("evaluation", &evaluation.metric),
         Event::HttpRequest(request) => named("HTTP", request.url_without_secrets()),
         Event::Heartbeat(_) => "heartbeat".to_owned(),
+        Event::SpanFinished(_) => "span".to_owned(),
         Event::Unknown(event) => event.name.clone(),
     }
 }

@@ -22,7 +22,7 @@ pub trait TraceStore: Send + Sync {
     /// [limits](TraceLimits). The same update may come again: of spans with the same id, the longest is kept.
     fn keep(&self, updates: &[TraceUpdate]) -> Result<(), StoreError>;
 
-    /// Returns the spans of a trace in no particular order; none if the trace is not kept.
+    /// Returns the spans that are kept with a trace, in no particular order; none if the trace is not kept.
     fn spans(&self, trace: TraceId) -> Result<Vec<Span>, StoreError>;
 
     /// Returns the matching traces, newest first: one record for each trace and objective.
@@ -84,9 +84,9 @@ impl KeptTrace {
 /// Exhaustive: a change has these two parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceUpdate {
-    /// Spans that are new.
+    /// Spans that are new: of the trace, or of another in which a call of it was received.
     pub spans: Vec<Span>,
-    /// The objectives for which the trace is kept, all of them: at least one.
+    /// The objectives for which the trace is kept, all of them: at least one, of one trace.
     pub kept: Vec<KeptTrace>,
 }
 

@@ -85,7 +85,8 @@ function row(node, above, start, total) {
   label.style.paddingLeft = `${Math.min(node.depth, MAX_INDENT) * 1.1}rem`;
   label.append(name);
   if (node.attempt_number) label.append(element("span", ` attempt ${node.attempt_number}`, "muted"));
-  if (node.agent && node.agent !== above?.agent) label.append(element("span", ` [${node.agent}]`, "muted"));
+  const by = recordedBy(node);
+  if (by && by !== recordedBy(above)) label.append(element("span", ` [${by}]`, "muted"));
   if (node.error && node.error !== "failed") label.append(element("small", node.error, "critical"));
   const bar = element("i", undefined, [node.error ? "failed" : "", node.critical_ms === undefined ? "beside" : ""].join(" ").trim());
   bar.style.left = `${((milliseconds(node.start) - start) / total) * 100}%`;
@@ -106,6 +107,7 @@ function brokenHop(hop) {
   }
 }
 
+const recordedBy = (span) => span?.agent ?? span?.service;
 const cost = (usd) => (usd ? dollars(usd) : "");
 const counted = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
 

@@ -188,7 +188,7 @@ fn accept(event: AgentEvent, format: Format, now: Timestamp, engines: &EngineSet
         counters.ahead.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    counters.events.fetch_add(1, Ordering::Relaxed);
+    counters.events.fetch_add(u64::from(!matches!(event.event, Event::SpanFinished(_))), Ordering::Relaxed);
     if matches!(event.event, Event::TaskFinished(_))
         && let Some(overlap) = lock(&shared.overlaps).record(&event.agent, format, event.time, now)
     {

@@ -162,3 +162,72 @@ async fn texts_of_errors_are_kept_if_asked_for_and_nothing_if_turned_off() {
     assert_eq!(service.get("/v1/traces").await, json!({"traces": []}));
     service.server.stop().await;
 }
+
+/// A planner asks a writer over A2A, whose server begins a trace of its own, and which calls a tool over MCP.
+#[tokio::test]
+async fn a_trace_from_opentelemetry_is_kept_as_it_was_sent_and_names_where_the_context_was_lost() {
+    let [planner, writer] = ["0af7651916cd43dd8448eb211c80319c", "1af7651916cd43dd8448eb211c80319c"];
+    let now = agent_sre::Clock::now(&agent_sre::SystemClock).as_nanos();
+    let span =
+        |trace: &str, [id, parent]: [u8; 2], (name, kind): (&str, u8), [from, to]: [i64; 2], attributes: Value| {
+            let attributes = attributes.as_object().unwrap().iter();
+            let attributes: Vec<Value> =
+                attributes.map(|(key, value)| json!({"key": key, "value": {"stringValue": value}})).collect();
+            let nanos = |ms: i64| (now - 10_000_000_000 + ms * 1_000_000).to_string();
+            json!({
+                "traceId": trace, "spanId": format!("{id:016x}"), "name": name, "kind": kind, "attributes": attributes,
+                "parentSpanId": if parent == 0 { String::new() } else { format!("{parent:016x}") },
+                "startTimeUnixNano": nanos(from), "endTimeUnixNano": nanos(to),
+            })
+        };
+    let agent = |name: &str| json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name});
+    let message = || json!({"a2a.method.name": "SendMessage", "a2a.message.id": "m-1"});
+    let tool = || json!({"mcp.method.name": "tools/call", "gen_ai.tool.name": "search"});
+    let send = |service: &'static str, spans: Vec<Value>| {
+        let resource = json!({"attributes": [{"key": "service.name", "value": {"stringValue": service}}]});
+        json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).to_string()
+    };
+    let mut failed = span(planner, [1, 0], ("invoke_agent planner", 1), [0, 900], agent("planner"));
+    failed["status"] = json!({"code": 2, "message": "no answer"});
+    let of_planner = vec![
+        span(planner, [2, 1], ("SendMessage", 3), [10, 800], message()),
+        span(planner, [3, 2], ("POST", 3), [20, 790], json!({"server.address": "writer.example"})),
+        failed,
+    ];
+    let of_writer = vec![
+        span(writer, [7, 6], ("tools/call search", 2), [120, 300], tool()),
+        span(writer, [6, 5], ("tools/call search", 3), [110, 310], tool()),
+        span(writer, [5, 4], ("invoke_agent writer", 1), [100, 500], agent("writer")),
+        span(writer, [4, 0], ("SendMessage", 2), [90, 750], message()),
+    ];
+
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(own_slos(folder.path(), SLOS)).await;
+    for body in [send("shop", of_planner), send("writing", of_writer)] {
+        assert_eq!(service.post("/v1/traces", "application/json", body).await.status(), StatusCode::OK);
+    }
+    until_listed(&service, 1).await;
+    let tree = service
+        .until(&format!("/v1/traces/{planner}"), |tree| {
+            tree["broken_hops"].as_array().is_some_and(|hops| !hops.is_empty())
+        })
+        .await;
+    let nodes = tree["nodes"].as_array().unwrap();
+    let shown = |node: &Value| {
+        let text = |field: &str| node[field].as_str().unwrap_or_default().to_owned();
+        (node["depth"].as_u64().unwrap(), text("name"), text("role"), text("agent"), text("service"))
+    };
+    let expected = |depth, name: &str, role: &str| (depth, name.into(), role.into(), "planner".into(), "shop".into());
+    assert_eq!(
+        nodes.iter().map(shown).collect::<Vec<_>>(),
+        [
+            expected(0, "invoke_agent planner", "internal"),
+            expected(1, "SendMessage", "client"),
+            expected(2, "POST", "client")
+        ]
+    );
+    let hop = &tree["broken_hops"][0];
+    assert_eq!((&hop["reason"], &hop["caller"]["span_id"]), (&json!("dropped_context"), &json!("0000000000000002")));
+    assert_eq!((&hop["receiver"]["trace_id"], &hop["receiver"]["agent"]), (&json!(writer), &json!("writing")));
+    service.server.stop().await;
+}

@@ -124,11 +124,13 @@ impl TraceStore for SqliteTraceStore {
             )?;
             let mut add_kept = connection.prepare_cached("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)")?;
             for TraceUpdate { spans, kept } in updates {
+                let Some(trace) = kept.first().map(|kept| kept.trace_id.to_bytes()) else { continue };
                 for span in spans {
                     let body = serde_json::to_string(span)
                         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
                     let duration = i64::try_from(span.duration().as_nanos()).unwrap_or(i64::MAX);
-                    let (trace, id) = (span.trace_id.to_bytes(), span.span_id.to_bytes());
+                    // Spans of another trace may be kept with this one.
+                    let id = [&span.trace_id.to_bytes()[..], &span.span_id.to_bytes()].concat();
                     add_span.execute(params![trace, id, duration, span.task.as_deref(), body])?;
                 }
                 for KeptTrace { trace_id, slo, agent, at, bad, slow, .. } in kept {
@@ -260,6 +262,20 @@ mod tests {
         spans.sort_by_key(Span::duration);
         assert_eq!(spans, [span(trace(1), "child", 2), span(trace(1), "root", 9)]);
         assert_eq!(store.query(&TraceQuery::default()).unwrap(), kept);
+    }
+
+    #[test]
+    fn spans_of_another_trace_are_kept_and_deleted_with_the_one_that_they_came_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteTraceStore::open(folder.path().join("traces.db"), limits(1, 1)).unwrap();
+        let mut first = update(1, "one", 1, 1);
+        first.spans.push(span(trace(9), "root", 7));
+        store.keep(&[first.clone()]).unwrap();
+        let mut spans = store.spans(trace(1)).unwrap();
+        spans.sort_by_key(Span::duration);
+        assert_eq!((spans, store.spans(trace(9)).unwrap()), (first.spans, vec![]));
+        store.keep(&[update(2, "one", 2, 1)]).unwrap();
+        assert!(store.spans(trace(1)).unwrap().is_empty());
     }
 
     #[test]

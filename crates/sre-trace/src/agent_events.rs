@@ -1,7 +1,7 @@
 //! The agent events of protocol spans. They are those that the adapter of OpenTelemetry makes of the same spans, where it reads the spans of
 //! one process.
 
-use sre_core::event::{Handoff, HttpRequest, StepFinished, TaskFinished, TaskStarted, ToolCall};
+use sre_core::event::{Handoff, HttpRequest, SpanFinished, StepFinished, TaskFinished, TaskStarted, ToolCall};
 use sre_core::{AgentEvent, Event, SpanRole, Timestamp};
 
 use crate::attributes::AttributeValue;
@@ -44,7 +44,7 @@ pub(crate) fn ended(
             let agent = record.peer().unwrap_or_default();
             if a2a::is_message(record) {
                 let from = span.agent.as_deref().unwrap_or_default();
-                emit(event(record, span.start, Handoff::new(from, agent)));
+                emit(with_span(record, event(record, span.start, Handoff::new(from, agent))));
             }
             let mut step = StepFinished::new(agent, "a2a").with_error(error);
             step.duration_ms = duration_ms;
@@ -66,9 +66,14 @@ pub(crate) fn ended(
             request.error = error;
             request.into()
         }
-        _ => return,
+        _ => SpanFinished::new(span.end.millis_since(span.start), error).into(),
     };
-    emit(event(record, span.end, payload));
+    emit(with_span(record, event(record, span.end, payload)));
+}
+
+fn with_span(record: &SpanRecord, mut event: AgentEvent) -> AgentEvent {
+    event.span = Some(Box::new((&record.span).into()));
+    event
 }
 
 fn event(record: &SpanRecord, time: Timestamp, payload: impl Into<Event>) -> AgentEvent {

@@ -16,7 +16,7 @@ pub struct TraceSummary {
     pub duration_ms: f64,
     /// The name of its first span.
     pub name: String,
-    /// The agent of the first span that has one.
+    /// The agent of the first span that has one, or else the service.
     pub agent: Option<String>,
     /// The task of the first span that has one.
     pub task: Option<String>,
@@ -58,7 +58,7 @@ impl From<&TraceTree> for TraceSummary {
             start: tree.start,
             duration_ms: tree.duration().as_nanos() as f64 / 1e6,
             name: spans().next().map_or_else(String::new, |span| span.name.clone()),
-            agent: spans().find_map(|span| span.agent.as_deref()).map(str::to_owned),
+            agent: spans().find_map(|span| span.agent.as_deref().or(span.service.as_deref())).map(str::to_owned),
             task: spans().find_map(|span| span.task.as_deref()).map(str::to_owned),
             spans: tree.nodes.len(),
             errors: tree.errors,

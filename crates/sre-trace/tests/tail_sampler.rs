@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use sre_core::event::{TaskFinished, ToolCall};
+use sre_core::event::{RecordedSpan, SpanFinished, TaskFinished, ToolCall};
 use sre_core::{
-    AgentEvent, Collect, Event, KeptTrace, MetricValue, Observe, Persist, Span, StateReader, StateWriter, StoreError,
-    Timestamp, TraceId, TraceLimits, TraceQuery, TraceStore, TraceUpdate, Verdict,
+    AgentEvent, Collect, Event, KeptTrace, MetricValue, Observe, Persist, Span, SpanId, SpanRole, StateReader,
+    StateWriter, StoreError, Timestamp, TraceId, TraceLimits, TraceQuery, TraceStore, TraceUpdate, Verdict,
 };
-use sre_trace::{TailSampler, TailSamplerOptions};
+use sre_trace::{BrokenHop, TailSampler, TailSamplerOptions, TraceTree};
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
@@ -255,6 +255,45 @@ fn late_spans_of_a_kept_trace_are_added_for_a_quarter_of_an_hour() {
     let spans = store.spans.lock().unwrap();
     let names: Vec<&str> = spans.values().flatten().map(|span| &*span.name).collect();
     assert_eq!(names, ["invoke_agent a", "execute_tool late", "execute_tool later"]);
+}
+
+/// A peer that began a trace of its own has spans of the same call.
+#[test]
+fn the_other_side_of_a_call_is_kept_with_it() {
+    let trace = |name: &str| TraceId::derived(&[name]);
+    let side = |of: &str, role, call: &str| {
+        let mut event = event(of, SpanFinished::new(5.0, None));
+        let mut span = RecordedSpan::new("SendMessage");
+        (span.role, span.call_id) = (role, Some(call.to_owned()));
+        span.parent_span_id = (role == SpanRole::Client).then(|| SpanId::derived(&["task", of]));
+        (event.trace_id, event.span_id) = (Some(trace(of)), Some(SpanId::derived(&[of, call])));
+        event.span = Some(Box::new(span));
+        event
+    };
+    let failed = |of: &str| {
+        let mut event = event(of, TaskFinished::new(false));
+        (event.trace_id, event.span_id) = (Some(trace(of)), Some(SpanId::derived(&["task", of])));
+        event
+    };
+    let (sampler, store) = sampler(TailSamplerOptions::default());
+    observe(&sampler, &side("writer", SpanRole::Server, "m-1"));
+    observe(&sampler, &side("editor", SpanRole::Server, "m-2"));
+    observe(&sampler, &side("planner", SpanRole::Client, "m-1"));
+    observe(&sampler, &failed("planner"));
+    sampler.mark(&failed("planner"), "answers", "a", Verdict::Bad);
+    wait(&sampler, 1);
+    let restored = TailSampler::default();
+    restored.set_store(store.clone());
+    restored.restore(&mut StateReader::new(&saved(&sampler))).unwrap();
+    observe(&restored, &failed("writer"));
+    wait(&restored, 1);
+    assert_eq!(store.counts().into_keys().collect::<Vec<_>>(), [(trace("planner"), "answers".to_owned())]);
+    let count = |of: &str| store.spans().get(&trace(of)).map_or(0, BTreeSet::len);
+    assert_eq!(["planner", "writer", "editor"].map(count), [2, 2, 0]);
+    let trees = TraceTree::build(store.spans.lock().unwrap().values().flatten().cloned());
+    let planner = trees.iter().find(|tree| tree.trace_id == trace("planner")).unwrap();
+    let [BrokenHop::DroppedContext { receiver, .. }] = &*planner.broken_hops else { panic!("{planner:?}") };
+    assert_eq!(receiver.trace_id, trace("writer"));
 }
 
 #[test]

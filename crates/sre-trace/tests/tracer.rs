@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sre_core::{AgentEvent, ManualClock, Observe, Signal, SpanRole, Timestamp};
+use sre_core::{AgentEvent, EventKind, ManualClock, Observe, Signal, SpanRole, Timestamp};
 use sre_trace::{
     A2aRequest, BrokenHop, McpRequest, McpTransport, ProtocolSpan, ProtocolTracer, ProtocolType, Span, TraceContext,
     TraceTree, TracerOptions, meta_headers,
@@ -36,16 +36,17 @@ impl Traced {
         self.tracer.protocol_spans().into_iter().map(|record| record.span).collect()
     }
 
-    /// Returns the events without ids and times.
+    /// Returns the events without ids, times and spans.
     fn events(&self) -> Vec<Value> {
         let short = |event: &AgentEvent| {
             let mut json = serde_json::to_value(event).unwrap();
-            for field in ["time", "agent", "task", "trace_id", "span_id", "parent_span_id"] {
+            for field in ["time", "agent", "task", "trace_id", "span_id", "parent_span_id", "span"] {
                 json.as_object_mut().unwrap().remove(field);
             }
             json
         };
-        self.events.lock().unwrap().iter().map(short).collect()
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|event| event.event.kind() != EventKind::SpanFinished).map(short).collect()
     }
 }
 
@@ -258,8 +259,10 @@ fn calls_are_agent_events() {
     let events = support.events.lock().unwrap();
     assert!(events.iter().all(|event| event.task == events[0].task && event.agent == "support"));
     assert!(events.iter().all(|event| event.trace_id == events[0].trace_id));
+    let spans = |tree: &[TraceTree]| tree[0].nodes.iter().map(|node| node.span.clone()).collect::<Vec<_>>();
     let tree = TraceTree::build(events.iter().filter_map(Span::of));
     assert_eq!((tree.len(), tree[0].broken_hops.len()), (1, 1), "the caller's span is in its own process");
+    assert_eq!(spans(&tree), spans(&TraceTree::build(support.spans())), "events have their spans as they are");
 }
 
 /// As in traces from OpenTelemetry: the client reports the call, and a request is never a task.

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use sre_core::event::StringLimiter;
 use sre_core::{
-    AgentEvent, Collect, EventSink, EventStage, Metric, Observe, Persist, Signal, SignalSink, Snapshot, StateError,
-    StateReader, StateWriter, Timestamp,
+    AgentEvent, Collect, Event, EventSink, EventStage, Metric, Observe, Persist, Signal, SignalSink, Snapshot,
+    StateError, StateReader, StateWriter, Timestamp,
 };
 
 use counters::Counters;
@@ -69,12 +69,14 @@ impl Runtime {
                 return;
             }
         }
-        self.counters.events.fetch_add(1, Ordering::Relaxed);
+        // It completes a trace, and is of no use to exporters.
+        let is_span = matches!(event.event, Event::SpanFinished(_));
+        self.counters.events.fetch_add(u64::from(!is_span), Ordering::Relaxed);
         for observer in &self.observers {
             self.guarded(|| observer.observe(&event, &mut |signal| self.dispatcher.send(signal)));
         }
         #[cfg(feature = "http")]
-        if !self.outboxes.is_empty() {
+        if !is_span && !self.outboxes.is_empty() {
             let event = Arc::new(event);
             self.outboxes.iter().for_each(|outbox| outbox.push(event.clone()));
         }

@@ -19,10 +19,11 @@ pub enum EventKind {
     Evaluation,
     HttpRequest,
     Heartbeat,
+    SpanFinished,
     Unknown,
 }
 
-pub(super) const KINDS: [(EventKind, &str); 11] = [
+pub(super) const KINDS: [(EventKind, &str); 12] = [
     (EventKind::TaskStarted, "task_started"),
     (EventKind::TaskFinished, "task_finished"),
     (EventKind::StepFinished, "step_finished"),
@@ -34,6 +35,7 @@ pub(super) const KINDS: [(EventKind, &str); 11] = [
     (EventKind::Evaluation, "evaluation"),
     (EventKind::HttpRequest, "http_request"),
     (EventKind::Heartbeat, "heartbeat"),
+    (EventKind::SpanFinished, "span_finished"),
 ];
 
 impl EventKind {

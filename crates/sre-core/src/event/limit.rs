@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::payload::{
-    Evaluation, Handoff, HttpRequest, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished, TaskStarted, ToolCall,
-    UnknownEvent,
+    Evaluation, Handoff, HttpRequest, LlmCall, Message, PolicyCheck, SpanFinished, StepFinished, TaskFinished,
+    TaskStarted, ToolCall, UnknownEvent,
 };
 use super::{AgentEvent, Event};
 use crate::hash::stable_hash;
@@ -155,6 +155,9 @@ impl AgentEvent {
         limiter.name(&mut self.agent);
         limiter.names(&mut self.task);
         limiter.names(&mut self.native_id);
+        if let Some(span) = &mut self.span {
+            span.limit_strings(limiter);
+        }
         if !self.attributes.is_empty() {
             limiter.attributes(&mut self.attributes);
         }
@@ -177,7 +180,8 @@ impl AgentEvent {
             size_of::<(String, Value)>() + key.len() + nested_bytes(value, usize::MAX).unwrap_or(usize::MAX)
         };
         let attributes = self.attributes.iter().map(attribute).fold(0, usize::saturating_add);
-        (size_of::<Self>() + texts + self.event.text_bytes()).saturating_add(attributes)
+        let span = self.span.as_ref().map_or(0, |span| span.size());
+        (size_of::<Self>() + texts + span + self.event.text_bytes()).saturating_add(attributes)
     }
 }
 
@@ -201,6 +205,7 @@ impl Event {
             Self::Evaluation(Evaluation { metric, .. }) => metric.len(),
             Self::HttpRequest(HttpRequest { url, error, .. }) => url.len() + sum(&[error]),
             Self::Heartbeat(_) => 0,
+            Self::SpanFinished(SpanFinished { error, .. }) => sum(&[error]),
             Self::Unknown(UnknownEvent { name }) => name.len(),
         }
     }
@@ -232,6 +237,7 @@ impl Event {
                 limiter.texts(error);
             }
             Self::Heartbeat(_) => {}
+            Self::SpanFinished(SpanFinished { error, .. }) => limiter.texts(error),
             Self::Unknown(UnknownEvent { name }) => limiter.name(name),
         }
     }
@@ -275,6 +281,11 @@ mod tests {
             (json!({"event": "evaluation", "metric": long("m"), "score": 1}), 1),
             (json!({"event": "http_request", "url": long("u"), "error": long("e")}), 2),
             (json!({"event": "heartbeat"}), 0),
+            (
+                json!({"event": "span_finished", "error": long("e"), "span": {"name": long("n"), "agent": long("a"),
+                    "service": long("s"), "task": long("t"), "call_id": long("c"), "request_id": long("r")}}),
+                7,
+            ),
             (json!({"event": long("x")}), 1),
         ] {
             let mut json = fields;

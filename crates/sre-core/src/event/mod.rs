@@ -8,6 +8,7 @@ mod limit;
 mod payload;
 mod ranges;
 mod reader;
+mod recorded_span;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,10 +20,11 @@ pub use self::id::{InvalidId, SpanId, TraceId};
 pub use self::kind::EventKind;
 pub use self::limit::{MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, StringLimiter};
 pub use self::payload::{
-    Evaluation, Handoff, Heartbeat, HttpRequest, LlmCall, Message, PolicyCheck, StepFinished, TaskFinished,
-    TaskStarted, ToolCall, UnknownEvent,
+    Evaluation, Handoff, Heartbeat, HttpRequest, LlmCall, Message, PolicyCheck, SpanFinished, StepFinished,
+    TaskFinished, TaskStarted, ToolCall, UnknownEvent,
 };
 pub use self::ranges::InvalidField;
+pub use self::recorded_span::RecordedSpan;
 use crate::hash::stable_hash;
 use crate::{Timestamp, Usd};
 
@@ -64,9 +66,12 @@ pub struct AgentEvent {
     /// The span of the event. Events created from the same span share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span_id: Option<SpanId>,
-    /// The parent span, from which it was called.
+    /// The parent span, from which it was called: the nearest that has events of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_span_id: Option<SpanId>,
+    /// The span as its source recorded it, if the event was made of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<Box<RecordedSpan>>,
     /// The framework's own id of the run, call or trace, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_id: Option<String>,
@@ -105,6 +110,8 @@ pub enum Event {
     HttpRequest(HttpRequest),
     /// The agent is alive.
     Heartbeat(Heartbeat),
+    /// A span ended that is no other event, such as the request of a protocol. It completes the tree of its trace.
+    SpanFinished(SpanFinished),
     /// An event of a later version or another tool. Adapters count it and emit nothing.
     #[serde(skip)]
     Unknown(UnknownEvent),
@@ -129,6 +136,7 @@ impl AgentEvent {
             trace_id: None,
             span_id: None,
             parent_span_id: None,
+            span: None,
             native_id: None,
             attributes: BTreeMap::new(),
             event: event.into(),
@@ -188,6 +196,7 @@ impl Event {
             Self::Evaluation(_) => EventKind::Evaluation,
             Self::HttpRequest(_) => EventKind::HttpRequest,
             Self::Heartbeat(_) => EventKind::Heartbeat,
+            Self::SpanFinished(_) => EventKind::SpanFinished,
             Self::Unknown(_) => EventKind::Unknown,
         }
     }
@@ -226,6 +235,7 @@ impl Event {
             Self::StepFinished(step) => step.duration_ms,
             Self::LlmCall(call) => call.duration_ms,
             Self::ToolCall(call) => call.duration_ms,
+            Self::SpanFinished(span) => span.duration_ms,
             _ => None,
         }
     }
@@ -265,6 +275,7 @@ mod tests {
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"evaluation","metric":"m","score":0.5,"confidence":1.0}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"http_request","url":"u","status_code":500}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","attributes":{"team":"x"},"event":"heartbeat"}"#,
+            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","span":{"name":"n","role":"server","parent_span_id":"eee19b7ec3c1b173","agent":"b","service":"s","task":"t","call_id":"c","request_id":"7"},"event":"span_finished","error":"e","duration_ms":1.5}"#,
         ] {
             assert_eq!(serde_json::to_string(&read(json).unwrap()).unwrap(), json);
         }

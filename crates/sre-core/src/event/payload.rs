@@ -195,6 +195,18 @@ pub struct HttpRequest {
 #[non_exhaustive]
 pub struct Heartbeat {}
 
+/// A span ended that is no other event, such as the request of a protocol. What it is, [`AgentEvent::span`](super::AgentEvent::span) has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SpanFinished {
+    /// Why it failed; `None` if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The duration, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+}
+
 /// An event of a later version or of another tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -347,6 +359,13 @@ impl HttpRequest {
     }
 }
 
+impl SpanFinished {
+    /// Creates a span that succeeded if there is no error.
+    pub fn new(duration_ms: f64, error: Option<String>) -> Self {
+        Self { error, duration_ms: Some(duration_ms) }
+    }
+}
+
 impl UnknownEvent {
     /// Creates an event with that name.
     pub fn new(name: impl Into<String>) -> Self {
@@ -375,7 +394,8 @@ into_event!(
     PolicyCheck,
     Evaluation,
     HttpRequest,
-    Heartbeat
+    Heartbeat,
+    SpanFinished
 );
 
 fn default_success() -> bool {

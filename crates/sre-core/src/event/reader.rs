@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::bounded::{Attributes, Shallow};
 use super::payload::{LlmCall, StepFinished, ToolCall, UnknownEvent};
-use super::{AgentEvent, Event, EventKind, InvalidId, SpanId, TraceId};
+use super::{AgentEvent, Event, EventKind, InvalidId, RecordedSpan, SpanId, TraceId};
 use crate::Timestamp;
 
 impl<'de> Deserialize<'de> for AgentEvent {
@@ -47,6 +47,7 @@ struct Envelope<'de> {
     parent_span_id: Option<Text<'de>>,
     native_id: Option<String>,
     attributes: Option<Attributes>,
+    span: Option<Box<RecordedSpan>>,
     /// Belongs to the payload. If absent, the event succeeded unless it has an `error`.
     success: Option<bool>,
 }
@@ -63,6 +64,7 @@ impl<'de> Envelope<'de> {
             "parent_span_id" => set(&mut self.parent_span_id, "parent_span_id", map.next_value()?)?,
             "native_id" => set(&mut self.native_id, "native_id", map.next_value()?)?,
             "attributes" => set(&mut self.attributes, "attributes", map.next_value()?)?,
+            "span" => set(&mut self.span, "span", map.next_value()?)?,
             "success" => set(&mut self.success, "success", map.next_value()?)?,
             _ => return Ok(false),
         }
@@ -100,6 +102,7 @@ impl<'de> Envelope<'de> {
             parent_span_id: parse_span_id(self.parent_span_id).and_then(Result::ok),
             native_id: self.native_id.or_else(|| native_trace.map(str::to_owned)),
             trace_id: trace_id.and_then(Result::ok),
+            span: self.span,
             attributes: self.attributes.map(|Attributes(attributes)| attributes).unwrap_or_default(),
             event,
         })
@@ -178,6 +181,7 @@ fn read_payload<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Even
         EventKind::Evaluation => Event::Evaluation(Deserialize::deserialize(fields)?),
         EventKind::HttpRequest => Event::HttpRequest(Deserialize::deserialize(fields)?),
         EventKind::Heartbeat => Event::Heartbeat(Deserialize::deserialize(fields)?),
+        EventKind::SpanFinished => Event::SpanFinished(Deserialize::deserialize(fields)?),
         EventKind::Unknown => unreachable!("no text parses as an unknown kind"),
     })
 }

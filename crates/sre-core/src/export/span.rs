@@ -39,11 +39,11 @@ pub struct EventSpan<'a> {
 }
 
 impl<'a> EventSpan<'a> {
-    /// Returns the span of an event, or `None` for events that are not spans: starts of tasks (the end has the whole
-    /// span), heartbeats and unknown events.
+    /// Returns the span of an event, or `None` for events that are no spans for a backend: starts of tasks (the end has the whole
+    /// span), heartbeats, unknown events, and spans that are no other event.
     pub fn of(event: &'a AgentEvent) -> Option<Self> {
         let error = match &event.event {
-            Event::TaskStarted(_) | Event::Heartbeat(_) | Event::Unknown(_) => return None,
+            Event::TaskStarted(_) | Event::Heartbeat(_) | Event::SpanFinished(_) | Event::Unknown(_) => return None,
             Event::TaskFinished(task) => task.error.as_deref(),
             Event::StepFinished(step) => step.error.as_deref(),
             Event::LlmCall(call) => call.error.as_deref(),
@@ -61,7 +61,7 @@ impl<'a> EventSpan<'a> {
         is_start.then(|| Self::new(event, true, None))
     }
 
-    fn new(event: &'a AgentEvent, is_task: bool, error: Option<&'a str>) -> Self {
+    pub(crate) fn new(event: &'a AgentEvent, is_task: bool, error: Option<&'a str>) -> Self {
         let key = event.task_key();
         let task_span = || SpanId::derived(&["task-span", &event.agent, &key]);
         Self {

@@ -123,7 +123,9 @@ fn store(state: &AppState) -> Option<Arc<dyn TraceStore>> {
 }
 
 fn read(store: &dyn TraceStore, id: TraceId) -> Result<Option<TraceTree>, ApiError> {
-    Ok(TraceTree::build(store.spans(id).map_err(unavailable)?).pop())
+    // Those of other traces are kept with it where the trace context was lost.
+    let trees = TraceTree::build(store.spans(id).map_err(unavailable)?);
+    Ok(trees.into_iter().find(|tree| tree.trace_id == id))
 }
 
 fn unavailable(error: StoreError) -> ApiError {

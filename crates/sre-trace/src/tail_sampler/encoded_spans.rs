@@ -56,8 +56,8 @@ struct EncodedSpan<'a> {
     parent: Option<[u8; 8]>,
     name: Cow<'a, str>,
     role: SpanRole,
-    /// Agent, task, call id, request id and error.
-    texts: [Option<Cow<'a, str>>; 5],
+    /// Agent, service, task, call id, request id and error.
+    texts: [Option<Cow<'a, str>>; 6],
     start: Timestamp,
     end: Timestamp,
     attempt: Option<u32>,
@@ -67,15 +67,15 @@ struct EncodedSpan<'a> {
 
 impl<'a> EncodedSpan<'a> {
     fn of(span: &'a Span) -> Self {
-        let Span { agent, task, call_id, request_id, error, .. } = span;
-        let [agent, task] = [agent, task].map(|text| text.as_deref());
+        let Span { agent, service, task, call_id, request_id, error, .. } = span;
+        let [agent, service, task] = [agent, service, task].map(|text| text.as_deref());
         let [call_id, request_id, error] = [call_id, request_id, error].map(|text| text.as_deref());
         Self {
             id: span.span_id.to_bytes(),
             parent: span.parent_span_id.map(SpanId::to_bytes),
             name: Cow::Borrowed(&span.name),
             role: span.role,
-            texts: [agent, task, call_id, request_id, error].map(|text| text.map(Cow::Borrowed)),
+            texts: [agent, service, task, call_id, request_id, error].map(|text| text.map(Cow::Borrowed)),
             start: span.start,
             end: span.end,
             attempt: span.attempt,
@@ -86,8 +86,8 @@ impl<'a> EncodedSpan<'a> {
 
     fn into_span(self, trace: TraceId) -> Option<Span> {
         let mut span = Span::new(trace, SpanId::from_bytes(self.id)?, self.name, self.start);
-        let [agent, task, call_id, request_id, error] = self.texts;
-        [span.agent, span.task] = [agent, task].map(|text| text.map(Into::into));
+        let [agent, service, task, call_id, request_id, error] = self.texts;
+        [span.agent, span.service, span.task] = [agent, service, task].map(|text| text.map(Into::into));
         [span.call_id, span.request_id, span.error] =
             [call_id, request_id, error].map(|text| text.map(Cow::into_owned));
         span.parent_span_id = self.parent.and_then(SpanId::from_bytes);

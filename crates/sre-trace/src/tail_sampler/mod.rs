@@ -1,3 +1,4 @@
+mod calls;
 mod encoded_spans;
 mod open_traces;
 mod saved;
@@ -17,10 +18,11 @@ use self::open_traces::OpenTraces;
 
 /// Keeps the traces of tasks that were bad or slow by an objective, and forgets the others: an engine for *tail sampling*.
 ///
-/// It holds the spans of events ([`Span::of`]) in memory while their tasks run, for at most 15 minutes, and 30 s longer, or 15 minutes if they are kept. A trace in which
-/// [`mark`](Self::mark) counts a bad or slow event is stored at the next evaluation, and so are its later spans. For each
-/// agent's objective at most 4 more traces a second are kept, and 64 altogether, so that the work is bounded if every task
-/// fails. Of a trace, 1,000 spans are kept.
+/// It holds the spans of events ([`Span::of`]) in memory while their tasks run, for at most 15 minutes, and 30 s longer, or 15 minutes
+/// if they are kept. A trace in which [`mark`](Self::mark) counts a bad or slow event is stored at the next evaluation, and so are its
+/// later spans. With it are those of up to 4 other traces that have a span with the same [call id](Span::call_id): a peer has lost the
+/// trace context between them. For each agent's objective at most 4 more traces a second are kept, and 64 altogether, so that the work
+/// is bounded if every task fails. Of a trace, 1,000 spans are kept.
 ///
 /// ```
 /// use sre_core::{AgentEvent, Observe, Verdict};
@@ -191,10 +193,13 @@ impl Observe for TailSampler {
         {
             FAILED.clone_into(error);
         }
-        let is_task = matches!(event.event, Event::TaskFinished(_)) && span.parent_span_id.is_none();
-        // An event that names neither a trace nor a task has a trace of its own.
-        let is_alone = event.trace_id.is_none() && event.native_id.is_none() && event.task.is_none();
-        self.add(&span, is_task || is_alone);
+        let is_root = match event.event {
+            Event::TaskFinished(_) => event.parent_span_id.is_none(),
+            Event::SpanFinished(_) => span.parent_span_id.is_none(),
+            // An event that names neither a trace nor a task has a trace of its own.
+            _ => event.trace_id.is_none() && event.native_id.is_none() && event.task.is_none(),
+        };
+        self.add(&span, is_root);
     }
 
     fn evaluate(&self, _now: Timestamp, _signals: &mut dyn FnMut(Signal)) {

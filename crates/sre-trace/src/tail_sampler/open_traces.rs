@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustc_hash::FxHashMap;
 use sre_core::{KeptTrace, Span, Timestamp, TraceId, TraceUpdate, Verdict};
 
+use super::calls::{CALL_BYTES, CallKey, Calls};
 use super::encoded_spans::EncodedSpans;
 
 /// Spans of a trace that are held.
@@ -25,6 +26,7 @@ pub(super) struct OpenTraces {
     /// The traces in the order in which they give way.
     order: BTreeMap<Rank, TraceId>,
     next: u64,
+    calls: Calls,
     /// The traces that are kept, and have changed since they were stored.
     changed: BTreeSet<TraceId>,
 }
@@ -52,8 +54,12 @@ pub(super) struct OpenTrace {
     pub(super) spans: EncodedSpans,
     /// The objectives for which it is kept.
     pub(super) kept: Vec<KeptTrace>,
+    /// The calls of which it has a span.
+    calls: Vec<CallKey>,
     /// The spans up to this byte are stored.
     stored: usize,
+    /// The same of the other traces that have its calls, which are stored with it.
+    stored_of_others: FxHashMap<TraceId, usize>,
     bytes: usize,
 }
 
@@ -73,6 +79,7 @@ impl OpenTraces {
             traces: FxHashMap::default(),
             order: BTreeMap::new(),
             next: 0,
+            calls: Calls::default(),
             changed: BTreeSet::new(),
         }
     }
@@ -93,7 +100,7 @@ impl OpenTraces {
             let rank = Rank { phase: Phase::Open, since: now, number: self.next };
             self.order.insert(rank, id);
             self.bytes += TRACE_BYTES;
-            OpenTrace { rank, spans: EncodedSpans::default(), kept: Vec::new(), stored: 0, bytes: TRACE_BYTES }
+            OpenTrace::new(rank, EncodedSpans::default(), Vec::new(), TRACE_BYTES)
         });
         // There is room for the root, which often comes last.
         let has_room = trace.spans.len() + usize::from(!is_root) < MAX_SPANS;
@@ -111,7 +118,26 @@ impl OpenTraces {
             let phase = if trace.kept.is_empty() { Phase::Finished } else { Phase::Kept };
             self.move_to(phase, now, id);
         }
+        if has_room {
+            self.add_call(span);
+        }
         has_room
+    }
+
+    /// Notes the call of a span. Of a trace with a call of another that is kept, the spans are stored with that.
+    fn add_call(&mut self, span: &Span) {
+        let id = span.trace_id;
+        let Some(trace) = self.traces.get_mut(&id) else { return };
+        if let Some(call) = CallKey::of(span).filter(|call| self.calls.add(*call, id)) {
+            trace.calls.push(call);
+            trace.bytes += CALL_BYTES;
+            self.bytes += CALL_BYTES;
+        }
+        if !trace.calls.is_empty() {
+            let others = self.calls.others(&trace.calls, id);
+            let is_kept = |other: &TraceId| self.traces.get(other).is_some_and(|other| !other.kept.is_empty());
+            self.changed.extend(others.into_iter().filter(is_kept));
+        }
     }
 
     /// Counts a bad or slow event of a trace. If the trace is not kept for the objective yet, `admit` decides whether it is.
@@ -156,8 +182,30 @@ impl OpenTraces {
 
     /// Returns what is to be stored of the traces that are kept.
     pub(super) fn changes(&mut self) -> Vec<TraceUpdate> {
-        let changed = std::mem::take(&mut self.changed);
-        changed.iter().filter_map(|id| Some(self.traces.get_mut(id)?.update(*id))).collect()
+        std::mem::take(&mut self.changed).into_iter().filter_map(|id| self.update(id)).collect()
+    }
+
+    /// Returns what is not stored yet of a trace, and of the other traces that have its calls.
+    fn update(&mut self, id: TraceId) -> Option<TraceUpdate> {
+        let trace = self.traces.get(&id)?;
+        let mut spans = trace.spans.decode(id, trace.stored);
+        let mut stored_of_others = trace.stored_of_others.clone();
+        for other_id in self.calls.others(&trace.calls, id) {
+            let Some(other) = self.traces.get(&other_id) else { continue };
+            let stored = stored_of_others.entry(other_id).or_default();
+            spans.extend(other.spans.decode(other_id, *stored));
+            *stored = other.spans.bytes().len();
+        }
+        let trace = self.traces.get_mut(&id)?;
+        (trace.stored, trace.stored_of_others) = (trace.spans.bytes().len(), stored_of_others);
+        Some(TraceUpdate { spans, kept: trace.kept.clone() })
+    }
+
+    fn remove(&mut self, id: TraceId) {
+        if let Some(trace) = self.traces.remove(&id) {
+            self.bytes -= trace.bytes;
+            self.calls.remove(&trace.calls, id);
+        }
     }
 
     /// The changes of these traces were not stored, and are to be stored again.
@@ -165,6 +213,7 @@ impl OpenTraces {
         for id in traces {
             if let Some(trace) = self.traces.get_mut(&id) {
                 trace.stored = 0;
+                trace.stored_of_others.clear();
                 self.changed.insert(id);
             }
         }
@@ -176,9 +225,8 @@ impl OpenTraces {
             return None;
         }
         let (rank, id) = self.order.pop_first()?;
-        let mut trace = self.traces.remove(&id)?;
-        self.bytes -= trace.bytes;
-        let update = self.changed.remove(&id).then(|| trace.update(id));
+        let update = if self.changed.remove(&id) { self.update(id) } else { None };
+        self.remove(id);
         Some(Evicted { was_open: rank.phase == Phase::Open, update })
     }
 
@@ -192,7 +240,7 @@ impl OpenTraces {
                 }
                 self.order.remove(&rank);
                 self.changed.remove(&id);
-                self.bytes -= self.traces.remove(&id).map_or(0, |trace| trace.bytes);
+                self.remove(id);
             }
         }
     }
@@ -229,23 +277,23 @@ impl OpenTraces {
         if !kept.is_empty() {
             self.changed.insert(id);
         }
-        self.traces.insert(id, OpenTrace { rank, spans, kept, stored: 0, bytes });
+        let held = spans.decode(id, 0);
+        self.traces.insert(id, OpenTrace::new(rank, spans, kept, bytes));
+        held.iter().for_each(|span| self.add_call(span));
     }
 }
 
 impl OpenTrace {
+    fn new(rank: Rank, spans: EncodedSpans, kept: Vec<KeptTrace>, bytes: usize) -> Self {
+        let (calls, stored_of_others) = Default::default();
+        Self { rank, spans, kept, calls, stored: 0, stored_of_others, bytes }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.rank.phase == Phase::Open
     }
 
     pub(super) fn since(&self) -> u64 {
         self.rank.since
-    }
-
-    /// Returns what is not stored yet.
-    fn update(&mut self, id: TraceId) -> TraceUpdate {
-        let spans = self.spans.decode(id, self.stored);
-        self.stored = self.spans.bytes().len();
-        TraceUpdate { spans, kept: self.kept.clone() }
     }
 }

@@ -78,7 +78,8 @@ fn cut_cycles(parents: &mut [Option<usize>]) -> Vec<usize> {
     cut
 }
 
-/// Returns the spans as nodes: each before those below it, siblings in the order given.
+/// Returns the spans as nodes: each before those below it, siblings in the order given. A span that names no agent belongs to that of the
+/// span above it, if the same service recorded both.
 fn depth_first(spans: Vec<Span>, parents: &[Option<usize>]) -> Vec<SpanNode> {
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
     let mut stack = Vec::new();
@@ -90,9 +91,15 @@ fn depth_first(spans: Vec<Span>, parents: &[Option<usize>]) -> Vec<SpanNode> {
         }
     }
     let mut spans: Vec<Option<Span>> = spans.into_iter().map(Some).collect();
-    let mut nodes = Vec::with_capacity(spans.len());
+    let mut nodes: Vec<SpanNode> = Vec::with_capacity(spans.len());
     while let Some((index, parent, depth)) = stack.pop() {
-        let Some(span) = spans[index].take() else { continue };
+        let Some(mut span) = spans[index].take() else { continue };
+        // What an agent does, its service records.
+        if let (None, Some(above)) = (&span.agent, parent.map(|parent: usize| &nodes[parent].span))
+            && above.service == span.service
+        {
+            span.agent.clone_from(&above.agent);
+        }
         let node = nodes.len();
         nodes.push(SpanNode::new(span, depth, parent));
         stack.extend(children[index].iter().map(|&child| (child, Some(node), depth + 1)));

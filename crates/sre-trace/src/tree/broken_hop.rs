@@ -54,8 +54,8 @@ pub struct SpanRef {
 
 impl SpanRef {
     pub(super) fn of(span: &Span) -> Self {
-        let Span { trace_id, span_id, name, agent, .. } = span;
-        Self { trace_id: *trace_id, span_id: *span_id, name: name.clone(), agent: agent.clone() }
+        let Span { trace_id, span_id, name, .. } = span;
+        Self { trace_id: *trace_id, span_id: *span_id, name: name.clone(), agent: span.recorded_by().cloned() }
     }
 }
 

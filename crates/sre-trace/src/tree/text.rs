@@ -1,8 +1,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use sre_core::Usd;
 use sre_core::private::decimal;
+use sre_core::{Span, Usd};
 
 use super::{SpanNode, TraceTree};
 use crate::TraceSummary;
@@ -95,10 +95,8 @@ impl TraceTree {
             label.push_str("✗ ");
         }
         _ = write!(label, "{}", Printable(&span.name));
-        if let Some(agent) =
-            span.agent.as_deref().filter(|agent| above.and_then(|above| above.agent.as_deref()) != Some(agent))
-        {
-            _ = write!(label, " [{}]", Printable(agent));
+        if let Some(by) = span.recorded_by().filter(|by| above.and_then(Span::recorded_by) != Some(by)) {
+            _ = write!(label, " [{}]", Printable(by));
         }
         if let Some(attempt) = node.attempt {
             _ = write!(label, ", attempt {attempt}");
