@@ -81,7 +81,7 @@ async fn bad_and_slow_tasks_are_listed_and_shown_as_trees_and_outlive_a_restart(
     assert_eq!(service.get(&address).await, tree);
     for (address, status, error) in [
         ("/v1/traces/12", StatusCode::BAD_REQUEST, "trace id: found `12`, expected 32 hex digits"),
-        ("/v1/traces?limit=101", StatusCode::BAD_REQUEST, "`limit`: found 101, expected at most 100"),
+        ("/v1/traces?limit=101", StatusCode::BAD_REQUEST, "`limit`: found 101, expected a number from 0 to 100"),
         (
             "/v1/traces/0af7651916cd43dd8448eb211c80319c",
             StatusCode::NOT_FOUND,
