@@ -27,6 +27,7 @@ mod format;
 pub mod prelude;
 mod redaction;
 mod runtime;
+mod secrets;
 
 pub use engines::{
     AgentReport, AgentTotals, EngineError, EngineSettings, ModelTotals, SettingsError, SettingsFile, settings_files,

@@ -493,7 +493,12 @@ fn what_is_redacted_reaches_no_engine() {
     const SECRET: &str = "ann@example.com";
     let seen = |replacement| {
         let settings = EngineSettings {
-            redaction: Some(Redaction { attributes: vec!["user".into(), "prompt.*".into()], texts: true, replacement }),
+            redaction: Some(Redaction {
+                attributes: vec!["user".into(), "prompt.*".into()],
+                texts: true,
+                replacement,
+                ..Redaction::default()
+            }),
             ..EngineSettings::default()
         };
         let seen = Arc::new(Seen::default());

@@ -77,6 +77,37 @@ async fn the_exit_code_of_gate_says_whether_a_deploy_is_allowed() {
     assert_eq!(unreachable.status.code(), Some(2), "an unreachable service allows no deploy");
 }
 
+/// `pip install` of the wheel is tested by `cargo xtask dist`; here Python finds its modules where the wheel takes them from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_on_the_page_in_the_three_commands_of_the_documentation() {
+    let Some(mut agent) = outside::python_with("contextvars", "serve: three commands") else { return };
+    let page = std::fs::read_to_string(Path::new(common::ROOT).join("docs/serve.md")).unwrap();
+    let commands =
+        page.split("```sh\n").find_map(|block| block.strip_prefix("pip install ./crates/sre-cli\n")).unwrap();
+    assert_eq!(commands.split("```").next(), Some("sre serve\npython agent.py\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let service = Service::of(serve(&["--listen", "127.0.0.1:0", "--data", &data]));
+    let code = "import sre_taps\n\
+                with sre_taps.task(agent='support'):\n    \
+                    with sre_taps.llm_call('gpt-4o') as call:\n        \
+                        call.usage(input_tokens=50, output_tokens=10)\n";
+    let modules = Path::new(common::ROOT).join("crates/sre-cli/python");
+    agent.arg(write(folder.path(), "agent.py", code)).env("PYTHONPATH", modules).env("SRE_URL", &service.url);
+    assert!(agent.status().unwrap().success());
+    // The tap sends what is left before the agent exits.
+    let begun = Instant::now();
+    let agents = loop {
+        let agents = service.ask("/v1/agents").await["agents"].take();
+        if agents[0]["tasks"] == 1 {
+            break agents;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{agents}");
+    };
+    let counts = ["succeeded", "llm_calls", "input_tokens", "output_tokens"].map(|count| agents[0][count].as_u64());
+    assert_eq!((&agents[0]["agent"], counts), (&"support".into(), [Some(1), Some(1), Some(50), Some(10)]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sighup_reloads_the_configuration_and_sigterm_stops_the_service() {
     let folder = tempfile::tempdir().unwrap();

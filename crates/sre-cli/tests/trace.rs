@@ -212,9 +212,9 @@ fn traces_are_listed_by_start() {
     assert_eq!((code, &*listed, &*errors), (0, expected, ""));
     let folder = tempfile::tempdir().unwrap();
     let (code, listed, errors) = list(folder.path(), &["--slo", "tools", "--bad", "-"], DELEGATION);
-    let expected = " start                 trace                             agent    task  bad  total
- 2026-09-21T14:13:20Z  0af7651916cd43dd8448eb211c80319c  planner  t-1   1    4 s, 4 spans, 1 error, 1 retry, 1,500 tokens, $0.006
-1 of 2 events of tools bad
+    let expected = " start                 trace                             agent    task  bad  slow  total
+ 2026-09-21T14:13:20Z  0af7651916cd43dd8448eb211c80319c  planner  t-1   1    0     4 s, 4 spans, 1 error, 1 retry, 1,500 tokens, $0.006
+1 of 2 events of tools bad, 0 slow
 ";
     assert_eq!((code, &*listed, &*errors), (0, expected, ""));
     for (slo, expected) in [
@@ -224,6 +224,39 @@ fn traces_are_listed_by_start() {
         let (code, _, errors) = list(folder.path(), &["--slo", slo, "-"], DELEGATION);
         assert_eq!((code, &*errors), (2, expected));
     }
+}
+
+/// Both tasks succeed, in 4 s, of which the first call of a model takes 1.2 s to answer.
+#[test]
+fn the_tasks_that_spent_the_budget_of_a_latency_indicator_are_listed() {
+    let task = |id: u8, first_token_ms: u32| {
+        let line = |event: &str| format!(r#"{{"time":179000000{id},"agent":"a","task":"t-{id}",{event}}}"#);
+        [
+            line(&format!(r#""event":"llm_call","first_token_ms":{first_token_ms}"#)),
+            line(r#""event":"task_finished","success":true,"duration_ms":4000"#),
+        ]
+        .join("\n")
+    };
+    let input = [task(1, 1_200), task(2, 900)].join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("slos.yaml");
+    let slow_tasks = |service: &str, indicator: &str, target_ms: u32| {
+        let objective = format!(
+            "name: fast\ntarget: 0.9\n{service}indicators:\n  - {{type: {indicator}, target_ms: {target_ms}}}\n"
+        );
+        std::fs::write(&file, objective).unwrap();
+        let objectives = ["--objectives", file.to_str().unwrap(), "--slo", "fast", "--bad"];
+        let output = sre(&[&["trace", "list"], &objectives[..], &["--output", "json", "-"]].concat(), &input);
+        assert_eq!(text(&output.stderr), "");
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(rows.iter().all(|row| (&row["bad"], &row["slow"]) == (&0.into(), &1.into())), "{rows:?}");
+        rows.iter().map(|row| row["task"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(slow_tasks("", "response_latency", 3_999), ["t-1", "t-2"]);
+    assert!(slow_tasks("", "response_latency", 4_000).is_empty(), "the target itself is met");
+    assert_eq!(slow_tasks("", "time_to_first_token", 1_000), ["t-1"]);
+    assert_eq!(slow_tasks("service: a\n", "time_to_first_token", 1_000), ["t-1"]);
+    assert!(slow_tasks("service: b\n", "time_to_first_token", 1_000).is_empty(), "an objective of another agent");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct Config {
     /// The exporters.
     pub exporters: Vec<ExporterConfig>,
     /// Redaction of events before engines, alerts and exporters.
-    pub redact: Option<Redaction>,
+    pub redact: Redaction,
     /// The traces of bad and slow tasks.
     pub traces: TailSamplerOptions,
     /// Limits of memory, disk and time.
@@ -166,7 +166,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             metrics_drop_agents: DroppedAgents::default(),
             exporters: Vec::new(),
-            redact: None,
+            redact: Redaction::default(),
             traces: TailSamplerOptions::default(),
             server_limits: ServerLimits::default(),
             file: None,
@@ -278,7 +278,9 @@ impl Config {
         if let Some(node) = fields.take("exporters") {
             config.exporters = read_exporters(node, file, &|name| std::env::var(name).ok())?;
         }
-        config.redact = fields.take("redact").map(|node| Redaction::read(node, file)).transpose()?;
+        if let Some(node) = fields.take("redact") {
+            config.redact = Redaction::read(node, file)?;
+        }
         if let Some(node) = fields.take("traces") {
             config.traces = traces(node, file)?;
         }
@@ -460,7 +462,7 @@ tokens:
   - {name: agents, scope: ingest, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}
 tls: {certificate: cert.pem, key: key.pem}
 metrics: {drop_agents: [load-test-.*, canary]}
-redact: {attributes: [user.email, 'prompt.*'], texts: true, replacement: hash}
+redact: {attributes: [user.email, 'prompt.*'], texts: true, secrets: false, replacement: hash}
 traces: {bad_per_objective: 5, slow_per_objective: 0, max_bytes: 1MB, max_open_bytes: 2MB, texts: true}
 trusted_proxies: [192.0.2.7, 10.0.0.0/8, '2001:db8::/32']
 max_body: 1MiB

@@ -64,7 +64,7 @@ impl LoadedConfig {
                 file.load(path, &mut engines)?;
             }
         }
-        engines.redaction = config.redact.clone();
+        engines.redaction = Some(config.redact.clone());
         engines.traces = Some(config.traces.clone());
         let mut loaded = Self {
             engines,

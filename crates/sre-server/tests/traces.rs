@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use agent_sre::TraceLimits;
 use agent_sre::trace::TailSamplerOptions;
+use agent_sre::{Redaction, TraceLimits};
 use common::{Service, own_slos};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ async fn bad_and_slow_tasks_are_listed_and_shown_as_trees_and_outlive_a_restart(
     assert_eq!(service.get(&address).await, tree);
     for (address, status, error) in [
         ("/v1/traces/12", StatusCode::BAD_REQUEST, "trace id: found `12`, expected 32 hex digits"),
-        ("/v1/traces?limit=101", StatusCode::BAD_REQUEST, "`limit`: found 101, expected at most 100"),
+        ("/v1/traces?limit=101", StatusCode::BAD_REQUEST, "`limit`: found 101, expected a number from 0 to 100"),
         (
             "/v1/traces/0af7651916cd43dd8448eb211c80319c",
             StatusCode::NOT_FOUND,
@@ -143,6 +143,36 @@ async fn no_secret_and_no_content_reaches_the_file() {
         bytes.windows(10).any(|part| part == b"sre-5ec3e7")
     };
     assert!(!has_secret("traces.db") && !has_secret("traces.db-wal"));
+}
+
+#[tokio::test]
+async fn no_name_of_a_kept_trace_has_an_api_key_unless_asked_for() {
+    const KEY: &str = "sk-proj-4f6Qz8TtYw2mLr9xKb3dVn7s";
+    let lines = task("failed", false, 200);
+    let named = lines.replace("\"search\"", &format!("\"search with {KEY}\""));
+    let step =
+        lines.lines().next().unwrap().replace("\"llm_call\"", &format!("\"step_finished\",\"name\":\"call_{KEY}\""));
+    let texts = TailSamplerOptions { texts: true, ..Default::default() };
+    for secrets in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let redact = Redaction { secrets, ..Redaction::default() };
+        let config = Config { redact, traces: texts.clone(), ..own_slos(folder.path(), SLOS) };
+        let service = Service::start(config).await;
+        service.events(&format!("{step}\n{}", named.replace("sre-5ec3e7", KEY))).await;
+        let listed = until_listed(&service, 1).await;
+        let address = format!("/v1/traces/{}", listed["traces"][0]["trace_id"].as_str().unwrap());
+        let tree = service.get(&address).await;
+        let nodes = tree["nodes"].as_array().unwrap();
+        let names: Vec<&str> = nodes.iter().map(|node| node["name"].as_str().unwrap()).collect();
+        // Equal keys stay equal, so that names stay different.
+        let key = names.iter().find_map(|name| name.strip_prefix("call_")).unwrap();
+        assert!(names.contains(&&*format!("execute_tool search with {key}")), "{tree}");
+        assert!(nodes.iter().any(|node| node["error"] == format!("no access with key {key}")), "{tree}");
+        let digits = key.strip_prefix("redacted-").unwrap_or_default();
+        assert_eq!((key == KEY, digits.len()), if secrets { (false, 32) } else { (true, 0) });
+        assert_eq!(tree.to_string().contains(KEY), !secrets, "{tree}");
+        service.server.stop().await;
+    }
 }
 
 #[tokio::test]

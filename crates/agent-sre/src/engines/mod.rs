@@ -43,7 +43,7 @@ pub struct EngineSettings {
     /// Which traces are kept.
     #[cfg(feature = "trace")]
     pub traces: Option<crate::trace::TailSamplerOptions>,
-    /// Redaction of events before engines and exporters.
+    /// Redaction of events before engines and exporters; by default of secrets.
     pub redaction: Option<crate::Redaction>,
     /// Whether the runtime takes the `exhaustion_action` of objectives; true by default. An action whose engine has no settings is
     /// then an error. A report on recorded events takes none.
@@ -97,7 +97,7 @@ impl Default for EngineSettings {
             breakers: None,
             #[cfg(feature = "trace")]
             traces: None,
-            redaction: None,
+            redaction: Some(crate::Redaction::default()),
             takes_actions: true,
             quiet_sources: Vec::new(),
         }

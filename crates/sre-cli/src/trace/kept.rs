@@ -21,9 +21,6 @@ pub(super) struct ServiceArgs {
     pub(super) token: Option<String>,
 }
 
-/// The error without files and a service.
-pub(super) const NO_INPUT: &str = "found no input, expected files with a recorded run, or `--url` of the live service";
-
 /// The traces that a live service keeps.
 pub(super) struct KeptTraces(ServiceClient);
 
@@ -53,8 +50,8 @@ impl KeptTraces {
     }
 
     /// Returns the last traces that match, newest first.
-    pub(super) fn list(&self, slo: Option<&str>, bad: bool, task: Option<&str>) -> anyhow::Result<Vec<KeptRow>> {
-        let filters = [("slo", slo), ("bad", bad.then_some("true")), ("task", task)];
+    pub(super) fn list(&self, slo: Option<&str>, task: Option<&str>) -> anyhow::Result<Vec<KeptRow>> {
+        let filters = [("slo", slo), ("task", task)];
         let parameters = filters
             .into_iter()
             .filter_map(|(name, value)| Some(format!("&{name}={}", utf8_percent_encode(value?, NON_ALPHANUMERIC))));
@@ -73,7 +70,7 @@ impl KeptTraces {
     }
 
     pub(super) fn trees_of_task(&self, task: &str) -> anyhow::Result<Vec<TraceTree>> {
-        let ids: BTreeSet<TraceId> = self.list(None, false, Some(task))?.iter().map(|row| row.trace.trace_id).collect();
+        let ids: BTreeSet<TraceId> = self.list(None, Some(task))?.iter().map(|row| row.trace.trace_id).collect();
         if ids.is_empty() {
             bail!(
                 "found no trace of task `{task}`; the service keeps those of the last bad and slow tasks of each objective"

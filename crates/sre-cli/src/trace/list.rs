@@ -4,28 +4,30 @@ use std::process::ExitCode;
 
 use agent_sre::slo::{SliRegistry, Slo, SloSpec};
 use agent_sre::trace::{TraceSummary, TraceTree};
-use agent_sre::{AgentEvent, Span, TraceId};
+use agent_sre::{AgentEvent, EventSpan, TraceId};
 use anyhow::{Context, bail};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::kept::{KeptRow, KeptTraces, NO_INPUT, ServiceArgs};
+use super::kept::{KeptRow, KeptTraces, ServiceArgs};
 use super::recorded;
 use crate::input::RecordingArgs;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    recording: Option<RecordingArgs>,
+    recording: RecordingArgs,
     #[command(flatten)]
     service: ServiceArgs,
     /// Objectives: a YAML file, or a folder of them; may be repeated.
     #[arg(long, requires = "slo", conflicts_with = "url", value_name = "FILE_OR_DIR")]
     objectives: Vec<PathBuf>,
-    /// Only the traces with events that this objective counts; with `--url`, those that were bad or slow by it.
+    /// Only the traces with events that this objective or one of its latency indicators counts; with `--url`, those that spent a budget
+    /// of it.
     #[arg(long, value_name = "NAME")]
     slo: Option<String>,
-    /// Only the traces with events that are bad by the objective: those that spent its error budget.
+    /// Only the traces that spent a budget of the objective: with events that are bad by it, or slower than the target of one of its
+    /// latency indicators. The service keeps no others.
     #[arg(long)]
     bad: bool,
     /// The output format.
@@ -46,22 +48,23 @@ enum Output {
 struct Row {
     #[serde(flatten)]
     trace: TraceSummary,
-    /// The events that the objective counts.
     #[serde(flatten)]
     counted: Option<Counted>,
 }
 
+/// The events that an objective counts, and those that took longer than one of its latency indicators allows.
 #[derive(Clone, Copy, Default, Serialize)]
 struct Counted {
     good: u64,
     bad: u64,
+    slow: u64,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match (&args.service.url, &args.recording) {
-        (Some(url), _) => {
+    match &args.service.url {
+        Some(url) => {
             let service = KeptTraces::of(url, args.service.token)?;
-            let kept = service.list(args.slo.as_deref(), args.bad, None)?;
+            let kept = service.list(args.slo.as_deref(), None)?;
             if let Some(slo) = args.slo.as_deref().filter(|_| kept.is_empty()) {
                 service.require_objective(slo)?;
             }
@@ -73,13 +76,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             };
             print_rows(&kept, args.output, columns)
         }
-        (None, Some(recording)) => list_recorded(recording, &args),
-        (None, None) => bail!(NO_INPUT),
+        None => list_recorded(&args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn list_recorded(recording: &RecordingArgs, args: &Args) -> anyhow::Result<()> {
+fn list_recorded(args: &Args) -> anyhow::Result<()> {
+    let recording = &args.recording;
     if args.slo.is_some() && args.objectives.is_empty() {
         bail!("`--slo`: expected `--objectives` with it, which has the objective");
     }
@@ -95,26 +98,29 @@ fn list_recorded(recording: &RecordingArgs, args: &Args) -> anyhow::Result<()> {
     if trees.is_empty() {
         bail!("found no spans in the input");
     }
-    let (counted, bad_tasks) = judge.map(|judge| (judge.counted, judge.bad_tasks)).unzip();
+    let (counted, tasks) = judge.map(|judge| (judge.counted, judge.tasks)).unzip();
     let is_listed = |row: &Row| match row.counted {
-        Some(counted) => counted.bad > 0 || (counted.good > 0 && !args.bad),
+        Some(Counted { good, bad, slow }) => bad > 0 || slow > 0 || (good > 0 && !args.bad),
         None => counted.is_none(),
     };
     let rows = trees.iter().map(|tree| {
         let counted = counted.as_ref().and_then(|counted| counted.get(&tree.trace_id)).copied();
         let mut trace = TraceSummary::from(tree);
-        if let Some((agent, task)) = bad_tasks.as_ref().and_then(|bad_tasks| bad_tasks.get(&tree.trace_id)) {
+        if let Some((agent, task)) = tasks.as_ref().and_then(|tasks| tasks.get(&tree.trace_id)) {
             (trace.agent, trace.task) = (Some(agent.clone()), Some(task.clone()));
         }
         Row { trace, counted }
     });
     let rows: Vec<Row> = rows.filter(is_listed).collect();
-    let bad = |row: &Row| Some(("bad", row.counted?.bad.to_string()));
-    print_rows(&rows, args.output, |row| (row.trace.clone(), bad(row).into_iter().collect()))?;
+    let columns = |row: &Row| {
+        let own = |Counted { bad, slow, .. }| vec![("bad", bad.to_string()), ("slow", slow.to_string())];
+        (row.trace.clone(), row.counted.map(own).unwrap_or_default())
+    };
+    print_rows(&rows, args.output, columns)?;
     if let (Output::Text, Some((counted, name))) = (args.output, counted.zip(args.slo.as_deref())) {
-        let bad: u64 = counted.values().map(|counted| counted.bad).sum();
-        let good: u64 = counted.values().map(|counted| counted.good).sum();
-        outln!("{bad} of {} events of {name} bad", bad + good)?;
+        let sum = |count: fn(&Counted) -> u64| counted.values().map(count).sum::<u64>();
+        let (good, bad, slow) = (sum(|of| of.good), sum(|of| of.bad), sum(|of| of.slow));
+        outln!("{bad} of {} events of {name} bad, {slow} slow", bad + good)?;
     }
     Ok(())
 }
@@ -154,8 +160,8 @@ struct Judge {
     registry: SliRegistry,
     by_agent: HashMap<String, Slo>,
     counted: BTreeMap<TraceId, Counted>,
-    /// The agent and the task of the first bad event of a trace.
-    bad_tasks: BTreeMap<TraceId, (String, String)>,
+    /// The agent and the task of the first event of a trace that is bad or slow.
+    tasks: BTreeMap<TraceId, (String, String)>,
 }
 
 impl Judge {
@@ -171,23 +177,31 @@ impl Judge {
         }
         // An error in the spec is reported before the input is read.
         Slo::from_spec(&spec, "", &registry)?;
-        Ok(Self { spec, registry, by_agent: HashMap::new(), counted: BTreeMap::new(), bad_tasks: BTreeMap::new() })
+        Ok(Self { spec, registry, by_agent: HashMap::new(), counted: BTreeMap::new(), tasks: BTreeMap::new() })
     }
 
     fn count(&mut self, event: &AgentEvent) {
+        if self.spec.service().is_some_and(|service| service != event.agent) {
+            return;
+        }
         if !self.by_agent.contains_key(&event.agent) {
-            let agent = self.spec.service().unwrap_or(&event.agent);
-            let Ok(slo) = Slo::from_spec(&self.spec, agent, &self.registry) else { return };
+            let Ok(slo) = Slo::from_spec(&self.spec, &event.agent, &self.registry) else { return };
             self.by_agent.insert(event.agent.clone(), slo);
         }
-        let good = self.by_agent[&event.agent].record(event);
-        if let Some((good, span)) = good.zip(Span::of(event)) {
-            let counted = self.counted.entry(span.trace_id).or_default();
-            *(if good { &mut counted.good } else { &mut counted.bad }) += 1;
-            if !good {
-                let task = || (event.agent.clone(), event.task_key().into_owned());
-                self.bad_tasks.entry(span.trace_id).or_insert_with(task);
-            }
+        let slo = &self.by_agent[&event.agent];
+        let good = slo.record(event);
+        let slow = slo.indicators().any(|indicator| indicator.is_slow(event));
+        if good.is_none() && !slow {
+            return;
+        }
+        let Some(EventSpan { trace_id, .. }) = EventSpan::of(event) else { return };
+        let counted = self.counted.entry(trace_id).or_default();
+        counted.good += u64::from(good == Some(true));
+        counted.bad += u64::from(good == Some(false));
+        counted.slow += u64::from(slow);
+        if good == Some(false) || slow {
+            let task = || (event.agent.clone(), event.task_key().into_owned());
+            self.tasks.entry(trace_id).or_insert_with(task);
         }
     }
 }

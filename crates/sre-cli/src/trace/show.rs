@@ -4,14 +4,14 @@ use agent_sre::TraceId;
 use agent_sre::trace::{SpanNode, TraceTree};
 use anyhow::bail;
 
-use super::kept::{KeptTraces, NO_INPUT, ServiceArgs};
+use super::kept::{KeptTraces, ServiceArgs};
 use super::recorded;
 use crate::input::RecordingArgs;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    recording: Option<RecordingArgs>,
+    recording: RecordingArgs,
     #[command(flatten)]
     service: ServiceArgs,
     /// Only the trace with this id: 32 hex digits.
@@ -36,8 +36,8 @@ enum Output {
 }
 
 pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
-    let trees = match (&args.service.url, &args.recording) {
-        (Some(url), _) => {
+    let trees = match &args.service.url {
+        Some(url) => {
             let kept = KeptTraces::of(url, args.service.token.take())?;
             match (args.trace, &args.task) {
                 (Some(id), _) => kept.tree(id)?,
@@ -47,8 +47,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
                 ),
             }
         }
-        (None, Some(recording)) => args.recorded(recording)?,
-        (None, None) => bail!(NO_INPUT),
+        None => args.recorded()?,
     };
     match (args.output, &*trees) {
         (Output::Text, trees) => {
@@ -65,8 +64,8 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
-    fn recorded(&self, recording: &RecordingArgs) -> anyhow::Result<Vec<TraceTree>> {
-        let mut trees = TraceTree::build(recorded::spans(recording, None)?);
+    fn recorded(&self) -> anyhow::Result<Vec<TraceTree>> {
+        let mut trees = TraceTree::build(recorded::spans(&self.recording, None)?);
         let found = trees.len();
         trees.retain(|tree| self.selects(tree));
         match self.selection() {

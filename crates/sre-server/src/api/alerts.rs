@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use agent_sre::{AlertQuery, AlertRecord, Severity, StoreError, Timestamp, Window};
+use agent_sre::{AlertQuery, AlertRecord, Severity, Timestamp, Window};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -9,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::Query;
+use super::extract::{Query, limit};
 use super::openapi::{ApiRouter, window_parameter, with_errors};
 use super::{AppRef, Module};
 use crate::app::AppState;
@@ -31,7 +29,6 @@ fn page(state: &AppState, _now: Timestamp, parts: &mut PageParts) {
 }
 
 const MAX_ON_PAGE: usize = 50;
-const MAX_LIMIT: usize = 1_000;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -46,7 +43,7 @@ struct AlertFilter {
     #[param(schema_with = window_parameter)]
     since: Option<Window>,
     /// The maximum number of alerts.
-    #[param(default = 100, maximum = 1000)]
+    #[param(default = 100, minimum = 0, maximum = 1000)]
     limit: Option<usize>,
 }
 
@@ -66,19 +63,13 @@ struct AlertList {
     )
 )]
 async fn alerts(State(state): AppRef, Query(filter): Query<AlertFilter>) -> Result<Json<AlertList>, ApiError> {
-    if let Some(limit) = filter.limit.filter(|limit| *limit > MAX_LIMIT) {
-        return Err(ApiError::bad_request(format!("`limit`: found {limit}, expected at most {MAX_LIMIT}")));
-    }
     let query = AlertQuery {
         agent_id: filter.agent,
         severity: filter.severity,
         slo_name: filter.slo,
         since: filter.since.map(|since| state.shared.now().saturating_sub(since.duration())),
-        limit: Some(filter.limit.unwrap_or(100)),
+        limit: Some(limit(filter.limit, 100, 0..=1_000)?),
         ..AlertQuery::default()
     };
-    let found = tokio::task::spawn_blocking(move || state.shared.engines().alert_history(&query)).await;
-    let found = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let unavailable = |error: StoreError| ApiError::unavailable(error.reason(), Duration::from_secs(5));
-    Ok(Json(AlertList { alerts: found.map_err(unavailable)? }))
+    Ok(Json(AlertList { alerts: state.shared.engines().alert_history(&query)? }))
 }

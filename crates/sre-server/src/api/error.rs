@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use agent_sre::StoreError;
 use axum::Json;
 use axum::extract::OriginalUri;
 use axum::response::{IntoResponse, Response};
@@ -108,6 +109,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).after(retry_after)
     }
 
+    fn of_store(what: &str, error: &StoreError) -> Self {
+        // The error itself may name a file, which is not for clients.
+        Self::unavailable(format!("{what} ({}); retry later", error.reason()), Duration::from_secs(5))
+    }
+
     /// Says when the request may succeed.
     pub(crate) fn after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
@@ -154,15 +160,18 @@ impl ApiError {
     }
 }
 
+/// A failed read.
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::of_store("read failed", &error)
+    }
+}
+
 impl From<IngestError> for ApiError {
     fn from(reason: IngestError) -> Self {
         match reason {
             IngestError::Busy => Self::busy(),
-            IngestError::Journal(error) => {
-                // The error itself may name a file, which is not for clients.
-                let message = format!("journal write failed ({}); retry later", error.reason());
-                Self::unavailable(message, Duration::from_secs(5))
-            }
+            IngestError::Journal(error) => Self::of_store("journal write failed", &error),
             IngestError::Stopping => Self::unavailable("the service is stopping; retry later", Duration::from_secs(2)),
         }
     }
@@ -188,6 +197,13 @@ pub(crate) async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_read_is_a_temporary_failure_and_names_no_file() {
+        let error = ApiError::from(StoreError::unavailable("/data/alerts.db", "disk full"));
+        assert_eq!((error.status, error.retry_after), (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(5))));
+        assert_eq!(error.message, "read failed (unavailable: disk full); retry later");
+    }
 
     #[test]
     fn grpc_status_tells_exporters_when_to_retry() {

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use agent_sre::Timestamp;
 use agent_sre::private::lock;
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -19,6 +18,7 @@ use utoipa_axum::routes;
 
 use super::AppRef;
 use super::error::{ApiError, ErrorBody};
+use super::extract::{Query, limit};
 use super::modules::MODULES;
 use super::openapi::ApiRouter;
 use crate::app::AppState;
@@ -69,23 +69,18 @@ struct LiveQuery {
 )]
 async fn live(
     State(state): AppRef,
-    query: Result<Query<LiveQuery>, QueryRejection>,
+    Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Query(LiveQuery { filter, limit }) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let limit = limit.unwrap_or(View::DEFAULT_LIMIT);
-    if !(1..=View::MAX_LIMIT).contains(&limit) {
-        let expected = View::MAX_LIMIT;
-        return Err(ApiError::bad_request(format!("`limit`: found {limit}, expected a number from 1 to {expected}")));
-    }
-    let length = filter.chars().count();
+    let limit = limit(query.limit, View::DEFAULT_LIMIT, 1..=View::MAX_LIMIT)?;
+    let length = query.filter.chars().count();
     if length > MAX_FILTER {
         return Err(ApiError::bad_request(format!(
             "`filter`: found {length} characters, expected at most {MAX_FILTER}"
         )));
     }
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let subscription = state.views.subscribe(View::new(&filter, limit), last).map_err(|_| {
+    let subscription = state.views.subscribe(View::new(&query.filter, limit), last).map_err(|_| {
         let message = "too many different filters are in use; retry later, or without `filter` and `limit`";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).after(Duration::from_secs(5))
     })?;

@@ -1,9 +1,8 @@
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
-use std::time::Duration;
 
 use agent_sre::trace::{TraceSummary, TraceTree};
-use agent_sre::{StoreError, TraceId, TraceQuery, TraceStore, Verdict};
+use agent_sre::{TraceId, TraceQuery, TraceStore, Verdict};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -12,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Path, Query};
+use super::extract::{self, Path, Query};
 use super::openapi::{ApiRouter, with_errors};
 use super::{AppRef, Module};
 use crate::app::AppState;
@@ -24,8 +23,6 @@ fn routes() -> ApiRouter {
     let routes = ApiRouter::default().routes(routes!(traces)).routes(routes!(trace));
     with_errors(routes, &[unavailable], &[("application/json", ErrorBody::reference())])
 }
-
-const MAX_LIMIT: usize = 100;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -75,15 +72,13 @@ struct TraceRow {
 )]
 async fn traces(State(state): AppRef, Query(filter): Query<TraceFilter>) -> Result<Json<TraceList>, ApiError> {
     let TraceFilter { slo, agent, task, bad, limit } = filter;
-    if let Some(limit) = limit.filter(|limit| *limit > MAX_LIMIT) {
-        return Err(ApiError::bad_request(format!("`limit`: found {limit}, expected at most {MAX_LIMIT}")));
-    }
+    let limit = Some(extract::limit(limit, 30, 0..=100)?);
     let verdict = bad.map(|bad| if bad { Verdict::Bad } else { Verdict::Slow });
-    let query = TraceQuery { slo, agent, task, verdict, limit: Some(limit.unwrap_or(30)) };
+    let query = TraceQuery { slo, agent, task, verdict, limit };
     let Some(store) = store(&state) else { return Ok(Json(TraceList { traces: Vec::new() })) };
     let mut trees: BTreeMap<TraceId, Option<TraceTree>> = BTreeMap::new();
     let mut traces = Vec::new();
-    for kept in store.query(&query).map_err(unavailable)? {
+    for kept in store.query(&query)? {
         let tree = match trees.entry(kept.trace_id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(read(&*store, kept.trace_id)?),
@@ -124,10 +119,5 @@ fn store(state: &AppState) -> Option<Arc<dyn TraceStore>> {
 
 fn read(store: &dyn TraceStore, id: TraceId) -> Result<Option<TraceTree>, ApiError> {
     // Those of other traces are kept with it where the trace context was lost.
-    let trees = TraceTree::build(store.spans(id).map_err(unavailable)?);
-    Ok(trees.into_iter().find(|tree| tree.trace_id == id))
-}
-
-fn unavailable(error: StoreError) -> ApiError {
-    ApiError::unavailable(error.reason(), Duration::from_secs(5))
+    Ok(TraceTree::build(store.spans(id)?).into_iter().find(|tree| tree.trace_id == id))
 }
