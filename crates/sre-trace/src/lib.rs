@@ -52,6 +52,8 @@ mod http_layers;
 mod mcp;
 #[cfg(feature = "rmcp")]
 mod mcp_handler;
+#[cfg(feature = "tower")]
+mod mcp_headers;
 #[cfg(feature = "rmcp")]
 mod mcp_transport;
 mod meta;
@@ -87,6 +89,8 @@ pub use http_layers::{TracedClient, TracedClientLayer, TracedResponse, TracedSer
 pub use mcp::{McpRequest, McpTransport};
 #[cfg(feature = "rmcp")]
 pub use mcp_handler::TracedMcpHandler;
+#[cfg(feature = "tower")]
+pub use mcp_headers::McpHeaders;
 #[cfg(feature = "rmcp")]
 pub use mcp_transport::{TracedMcpTransport, WithParent};
 pub use meta::meta_headers;

@@ -146,9 +146,13 @@ impl ProtocolTracer {
 
     /// Starts an HTTP request to `target`, such as `https://example.com`.
     pub fn http_call(&self, target: &str, method: &str, path: &str) -> ProtocolSpan {
+        self.named_http_call(method.to_owned(), target, method, path)
+    }
+
+    pub(crate) fn named_http_call(&self, name: String, target: &str, method: &str, path: &str) -> ProtocolSpan {
         let mut record = self.record(SpanRole::Client);
         record.protocol = ProtocolType::Http;
-        record.span.name = method.to_owned();
+        record.span.name = name;
         record.set("http.request.method", Some(method));
         record.set_server(Some(&format!("{}{path}", target.trim_end_matches('/'))));
         record.set("url.full", record.peer_url.clone());
@@ -189,9 +193,19 @@ impl ProtocolTracer {
         method: &str,
         path: &str,
     ) -> ProtocolSpan {
+        self.receive_named_http(method.to_owned(), headers, method, path)
+    }
+
+    pub(crate) fn receive_named_http<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        name: String,
+        headers: impl IntoIterator<Item = (N, V)>,
+        method: &str,
+        path: &str,
+    ) -> ProtocolSpan {
         let mut record = self.record(SpanRole::Server);
         record.protocol = ProtocolType::Http;
-        record.span.name = method.to_owned();
+        record.span.name = name;
         record.set("http.request.method", Some(method));
         record.set("url.path", path.split('?').next());
         self.receive(record, "", headers, None)
