@@ -73,8 +73,39 @@ pub struct SpanLink {
     pub trace_id: TraceId,
     /// The span.
     pub span_id: SpanId,
-    /// The relation, such as `follows_from`.
+    /// The relation: `follows_from` by default, or `caused_by`, `related_to` and the like.
     pub relationship: Cow<'static, str>,
+    /// The attributes.
+    pub attributes: BTreeMap<Cow<'static, str>, String>,
+}
+
+impl SpanLink {
+    /// Creates a link that says that a span follows from another.
+    ///
+    /// ```
+    /// use sre_trace::{ProtocolTracer, SpanLink};
+    /// let tracer = ProtocolTracer::new("planner");
+    /// let first = tracer.task("draft");
+    /// let mut second = tracer.task("review");
+    /// second.add_link(SpanLink::new(first.context().trace_id, first.span_id()).with_attribute("reason", "retry"));
+    /// assert_eq!(second.record().links[0].relationship, "follows_from");
+    /// ```
+    pub fn new(trace_id: TraceId, span_id: SpanId) -> Self {
+        Self { trace_id, span_id, relationship: Cow::Borrowed("follows_from"), attributes: BTreeMap::new() }
+    }
+
+    /// Sets the relation.
+    #[must_use]
+    pub fn with_relationship(self, relationship: impl Into<Cow<'static, str>>) -> Self {
+        Self { relationship: relationship.into(), ..self }
+    }
+
+    /// Sets an attribute.
+    #[must_use]
+    pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.attributes.insert(key.into(), value.into());
+        self
+    }
 }
 
 impl SpanRecord {
@@ -189,12 +220,16 @@ impl SpanRecord {
         let of_event = |event: &SpanEvent| {
             size_of::<SpanEvent>() + event.attributes.values().map(|value| ENTRY + value.len()).sum::<usize>()
         };
+        let of_link = |link: &SpanLink| {
+            size_of::<SpanLink>()
+                + link.attributes.iter().map(|(key, value)| ENTRY + key.len() + value.len()).sum::<usize>()
+        };
         size_of::<Self>() - size_of::<Span>()
             + self.span.size()
             + self.attributes.size()
             + self.peer_url.as_ref().map_or(0, String::len)
             + self.events.iter().map(of_event).sum::<usize>()
-            + self.links.len() * size_of::<SpanLink>()
+            + self.links.iter().map(of_link).sum::<usize>()
     }
 }
 

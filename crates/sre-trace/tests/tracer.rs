@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, ManualClock, Observe, Signal, SpanRole, Timestamp};
 use sre_trace::{
-    A2aRequest, BrokenHop, McpRequest, McpTransport, ProtocolSpan, ProtocolTracer, ProtocolType, Span, TraceContext,
-    TraceTree, TracerOptions, meta_headers,
+    A2aRequest, BrokenHop, McpRequest, McpTransport, ProtocolSpan, ProtocolTracer, ProtocolType, Span, SpanLink,
+    TraceContext, TraceTree, TracerOptions, meta_headers,
 };
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -340,8 +340,11 @@ fn a_report_counts_and_orders_what_was_traced() {
     let support = Traced::new("support");
     let task = support.tracer.task("refund");
     support.clock.advance(Duration::from_secs(1));
+    let task_id = (task.context().trace_id, task.span_id());
     let mut lookup = task.tracer().mcp_call("orders", McpRequest::tool("lookup"));
-    lookup.add_link(task.context().trace_id, task.span_id(), "follows_from");
+    let link = SpanLink::new(task_id.0, task_id.1);
+    lookup.add_link(link.clone());
+    lookup.add_link(link.with_relationship("caused_by").with_attribute("reason", "retry"));
     support.clock.advance(Duration::from_secs(2));
     assert_eq!(lookup.duration_ms(), 2000.0);
     lookup.end();
@@ -361,7 +364,15 @@ fn a_report_counts_and_orders_what_was_traced() {
     let labels: Vec<&str> = report.timeline.iter().map(|entry| &*entry.label).collect();
     assert_eq!(labels, ["invoke_agent support", "tools/call lookup", "SendMessage"]);
     assert_eq!(report.timeline[1].peer_agent.as_deref(), Some("orders"));
-    assert_eq!(report.protocol_spans[0].links[0].relationship, "follows_from");
+    let links = serde_json::to_value(&report.protocol_spans[0].links).unwrap();
+    let (trace_id, span_id) = (task_id.0.to_string(), task_id.1.to_string());
+    assert_eq!(
+        links,
+        json!([
+            {"trace_id": trace_id, "span_id": span_id, "relationship": "follows_from", "attributes": {}},
+            {"trace_id": trace_id, "span_id": span_id, "relationship": "caused_by", "attributes": {"reason": "retry"}},
+        ])
+    );
     assert_eq!(report.traces.len(), 1);
     assert!(report.to_string().contains("└─ ✗ SendMessage: refused"), "{report}");
     let json = serde_json::to_value(&report).unwrap();
