@@ -236,6 +236,23 @@ pub(crate) fn set_state(record: &mut SpanRecord, state: &str) -> String {
     state
 }
 
+/// Returns the operation of a span, by the name that OpenTelemetry's conventions give it or, of a message, the official SDK for Python, such
+/// as `a2a.client.transports.jsonrpc.JsonRpcTransport.send_message`. A message whose answer streams is the same as one whose answer does
+/// not: an agent that gets one may delegate by the other.
+pub(crate) fn operation(span_name: &str) -> Option<&'static str> {
+    match span_name {
+        SEND_MESSAGE | SEND_STREAMING_MESSAGE => Some(SEND_MESSAGE),
+        "ListTasks" => Some("ListTasks"),
+        _ if span_name.starts_with("a2a.") => match span_name.rsplit('.').next()? {
+            "send_message" | "send_message_streaming" | "on_message_send" | "on_message_send_stream" => {
+                Some(SEND_MESSAGE)
+            }
+            _ => None,
+        },
+        _ => OLD_METHODS.iter().map(|(_, name)| *name).find(|name| *name == span_name),
+    }
+}
+
 /// Returns the name of an operation in version 1.0.
 fn current_name(method: &str) -> &str {
     OLD_METHODS.iter().find(|(old, _)| *old == method).map_or(method, |(_, name)| name)
