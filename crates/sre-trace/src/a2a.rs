@@ -13,7 +13,7 @@ use crate::record::{AGENT_NAME, CONVERSATION_ID, ProtocolType, SpanRecord};
 /// let request = A2aRequest::from_json_rpc(&body);
 /// assert_eq!((request.method, request.message_id), ("SendMessage", Some("m-1")));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct A2aRequest<'a> {
     /// The operation, such as `GetTask`: `SendMessage` by default.
     pub method: &'a str,
@@ -29,8 +29,14 @@ pub struct A2aRequest<'a> {
     pub context_id: Option<&'a str>,
     /// The tenant.
     pub tenant: Option<&'a str>,
+    /// The ids of the tasks to which the message refers.
+    pub reference_task_ids: Vec<&'a str>,
     /// The version of the protocol, such as `1.0`.
     pub protocol_version: Option<&'a str>,
+    /// The description in the card of the agent that is called.
+    pub agent_description: Option<&'a str>,
+    /// The version in its card.
+    pub agent_version: Option<&'a str>,
 }
 
 pub(crate) const METHOD_NAME: &str = "a2a.method.name";
@@ -68,7 +74,10 @@ impl Default for A2aRequest<'_> {
             task_id: None,
             context_id: None,
             tenant: None,
+            reference_task_ids: Vec::new(),
             protocol_version: None,
+            agent_description: None,
+            agent_version: None,
         }
     }
 }
@@ -90,6 +99,7 @@ impl<'a> A2aRequest<'a> {
             message_id: message["messageId"].as_str(),
             task_id: of_message("taskId").or(params["id"].as_str().filter(|_| !is_message)),
             context_id: of_message("contextId"),
+            reference_task_ids: reference_task_ids(message),
             tenant: params["tenant"].as_str().filter(|tenant| !tenant.is_empty()),
             ..Self::default()
         }
@@ -133,6 +143,7 @@ impl<'a> A2aRequest<'a> {
             message_id: of_message("messageId"),
             task_id: task_id.or_else(|| of_message("taskId")),
             context_id: of_message("contextId"),
+            reference_task_ids: if is_message { reference_task_ids(message) } else { Vec::new() },
             tenant: body["tenant"].as_str().filter(|tenant| !tenant.is_empty()),
             ..Self::default()
         })
@@ -160,13 +171,21 @@ impl<'a> A2aRequest<'a> {
     #[must_use]
     pub fn with_version(self, header: Option<&'a str>) -> Self {
         let version = header.map(str::trim).filter(|version| !version.is_empty());
+        let references = Some(&*self.reference_task_ids).filter(|ids| !ids.is_empty());
+        record.set("a2a.message.reference_task_ids", references);
         Self { protocol_version: Some(version.unwrap_or(OLD_VERSION)), ..self }
     }
 
+        record.set("gen_ai.agent.description", self.agent_description.filter(|text| !text.is_empty()));
+        record.set("gen_ai.agent.version", self.agent_version.filter(|version| !version.is_empty()));
     pub(crate) fn describe(&self, record: &mut SpanRecord) {
         let method = current_name(self.method);
         record.protocol = ProtocolType::A2a;
         record.span.name = method.to_owned();
+fn reference_task_ids(message: &Value) -> Vec<&str> {
+    message["referenceTaskIds"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
         record.span.call_id = self.message_id.map(str::to_owned);
         record.set(METHOD_NAME, Some(method));
         record.set(MESSAGE_ID, self.message_id);

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{
     SpanBuilder, SpanContext, SpanId as OtelSpanId, SpanKind, Status, TraceContextExt, TraceState, Tracer,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use sre_core::{SpanId, SpanRole, Timestamp};
 
 use crate::attributes::AttributeValue;
@@ -100,6 +100,10 @@ pub(crate) fn attribute((key, value): (&'static str, AttributeValue<'_>)) -> Key
     match value {
         AttributeValue::Text(text) => KeyValue::new(key, text.to_owned()),
         AttributeValue::Number(number) => KeyValue::new(key, number.cast_signed()),
+        AttributeValue::Texts(texts) => {
+            let texts = texts.iter().cloned().map(StringValue::from).collect();
+            KeyValue::new(key, Value::Array(Array::String(texts)))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Array, Context, KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use serde_json::json;
@@ -74,6 +74,15 @@ fn both_have_the_same_ids_parents_and_attributes() {
     assert_eq!(call.status, Status::error("the tool returned an error"));
     assert_eq!((request.events.len(), &*request.events[0].name), (1, "a2a.task.state"));
     assert_eq!(request.span_context.trace_state().header(), "a=1");
+}
+
+#[test]
+fn several_texts_are_an_array() {
+    let exported = Exported::default();
+    let (tracer, _) = exported.tracer();
+    tracer.a2a_call("writer", A2aRequest { reference_task_ids: vec!["t-7", "t-8"], ..Default::default() }).end();
+    let array = Value::Array(Array::String(vec!["t-7".into(), "t-8".into()]));
+    assert!(exported.spans()[0].attributes.contains(&KeyValue::new("a2a.message.reference_task_ids", array)));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn mcp_hop(from: &ProtocolTracer, to: &ProtocolTracer) -> (ProtocolSpan, Protoco
 
 fn a2a_hop(from: &ProtocolTracer, to: &ProtocolTracer) -> (ProtocolSpan, ProtocolSpan) {
     let request = A2aRequest { message_id: Some("m-1"), ..A2aRequest::task("write") };
-    let call = from.a2a_call(to.agent_id(), request);
+    let call = from.a2a_call(to.agent_id(), request.clone());
     let received = to.receive_a2a(from.agent_id(), from.inject(&call), request);
     (call, received)
 }
@@ -99,7 +99,7 @@ fn five_hops_of_both_protocols_are_one_tree() {
 fn a_peer_that_drops_the_context_is_named() {
     let (planner, writer) = (Traced::new("planner"), Traced::new("writer"));
     let request = A2aRequest { message_id: Some("m-1"), ..A2aRequest::default() };
-    let ask = planner.tracer.a2a_call("writer", request);
+    let ask = planner.tracer.a2a_call("writer", request.clone());
     let answer = writer.tracer.receive_a2a("planner", no_headers(), request);
     assert_eq!(answer.context().parent_span_id, None, "the root of another trace");
     answer.end();
@@ -116,10 +116,13 @@ fn a_peer_that_drops_the_context_is_named() {
 fn an_a2a_call_has_the_attributes_of_the_conventions() {
     let planner = Traced::new("planner");
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {
-        "tenant": "billing", "message": {"messageId": "m-1", "contextId": "c-1", "parts": [{"text": "secret"}]}}});
+        "tenant": "billing", "message": {"messageId": "m-1", "contextId": "c-1", "referenceTaskIds": ["t-7", "t-8"],
+            "parts": [{"text": "secret"}]}}});
     let request = A2aRequest {
         target_url: Some("https://user:secret@writer.example:8443/a2a?key=secret"),
         protocol_version: Some("1.0"),
+        agent_version: Some("2.1"),
+        agent_description: Some("Writes."),
         ..A2aRequest::from_json_rpc(&body)
     };
     let mut call = planner.tracer.a2a_call("writer", request);
@@ -135,7 +138,8 @@ fn an_a2a_call_has_the_attributes_of_the_conventions() {
         json!({
             "a2a.method.name": "SendMessage", "a2a.message.id": "m-1", "a2a.task.id": "t-1", "a2a.tenant": "billing",
             "a2a.task.state": "TASK_STATE_COMPLETED", "a2a.protocol.version": "1.0", "gen_ai.conversation.id": "c-1",
-            "gen_ai.agent.name": "writer", "server.address": "writer.example", "server.port": 8443,
+            "a2a.message.reference_task_ids": ["t-7", "t-8"], "gen_ai.agent.name": "writer",
+            "gen_ai.agent.version": "2.1", "gen_ai.agent.description": "Writes.", "server.address": "writer.example", "server.port": 8443,
         })
     );
     let record = call.record().clone();
