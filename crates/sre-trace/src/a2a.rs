@@ -150,18 +150,7 @@ impl<'a> A2aRequest<'a> {
     }
 
     /// Reads a push notification, which an agent sends when a task has changed.
-    ///
-    /// ```
-    /// use serde_json::json;
-    /// use sre_trace::{A2aRequest, ProtocolTracer};
-    /// let body = json!({"statusUpdate": {"taskId": "t-1", "status": {"state": "TASK_STATE_COMPLETED"}}});
-    /// let tracer = ProtocolTracer::new("planner");
-    /// let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
-    /// let mut notified = tracer.receive_a2a("writer", headers, A2aRequest::from_push_notification(&body));
-    /// notified.set_response(&body, None);
-    /// notified.end();
-    /// assert_eq!(tracer.protocol_spans()[0].a2a_task_id(), Some("t-1"));
-    /// ```
+    /// [`receive_push_notification`](crate::ProtocolTracer::receive_push_notification) makes a span of it.
     pub fn from_push_notification(body: &'a Value) -> Self {
         let TaskUpdate { task_id, context_id, .. } = TaskUpdate::read(body);
         Self { method: "PushNotification", task_id, context_id, ..Self::default() }
@@ -171,30 +160,30 @@ impl<'a> A2aRequest<'a> {
     #[must_use]
     pub fn with_version(self, header: Option<&'a str>) -> Self {
         let version = header.map(str::trim).filter(|version| !version.is_empty());
-        let references = Some(&*self.reference_task_ids).filter(|ids| !ids.is_empty());
-        record.set("a2a.message.reference_task_ids", references);
         Self { protocol_version: Some(version.unwrap_or(OLD_VERSION)), ..self }
     }
 
-        record.set("gen_ai.agent.description", self.agent_description.filter(|text| !text.is_empty()));
-        record.set("gen_ai.agent.version", self.agent_version.filter(|version| !version.is_empty()));
     pub(crate) fn describe(&self, record: &mut SpanRecord) {
         let method = current_name(self.method);
         record.protocol = ProtocolType::A2a;
         record.span.name = method.to_owned();
-fn reference_task_ids(message: &Value) -> Vec<&str> {
-    message["referenceTaskIds"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
         record.span.call_id = self.message_id.map(str::to_owned);
         record.set(METHOD_NAME, Some(method));
         record.set(MESSAGE_ID, self.message_id);
         record.set(TASK_ID, self.task_id);
+        let references = Some(&*self.reference_task_ids).filter(|ids| !ids.is_empty());
+        record.set("a2a.message.reference_task_ids", references);
         record.set("a2a.tenant", self.tenant);
         record.set("a2a.protocol.version", self.protocol_version);
         record.set(CONVERSATION_ID, self.context_id);
+        record.set("gen_ai.agent.description", self.agent_description.filter(|text| !text.is_empty()));
+        record.set("gen_ai.agent.version", self.agent_version.filter(|version| !version.is_empty()));
         record.set("sre.task.name", self.task);
     }
+}
+
+fn reference_task_ids(message: &Value) -> Vec<&str> {
+    message["referenceTaskIds"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// Returns whether a span is of a message, which asks for work.
@@ -222,9 +211,7 @@ pub(crate) struct TaskUpdate<'a> {
 impl<'a> TaskUpdate<'a> {
     /// Reads a task, a message or an event of a stream.
     pub(crate) fn read(result: &'a Value) -> Self {
-        let named =
-            ["task", "message", "statusUpdate", "artifactUpdate"].into_iter().find(|key| result[key].is_object());
-        let result = named.map_or(result, |key| &result[key]);
+        let result = event(result);
         // A task has a state; a message and the updates of a task name it.
         let of_task = result["id"].as_str().filter(|_| result["status"].is_object());
         let is_new = result["artifact"].is_object() && result["append"] != true;
@@ -242,6 +229,12 @@ impl<'a> TaskUpdate<'a> {
         record.set(CONVERSATION_ID, self.context_id.filter(|id| !id.is_empty()));
         record.a2a_artifact_count = (record.a2a_artifact_count + self.new_artifacts).max(self.artifacts);
     }
+}
+
+/// Returns the task, message or update in a response, an event of a stream or a push notification; in version 0.3, it is that itself.
+pub(crate) fn event(body: &Value) -> &Value {
+    let named = ["task", "message", "statusUpdate", "artifactUpdate"].into_iter().find(|key| body[key].is_object());
+    named.map_or(body, |key| &body[key])
 }
 
 /// Sets the state of the task. A task that failed or was rejected is an error of the call.

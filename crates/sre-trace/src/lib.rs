@@ -35,6 +35,8 @@
 mod a2a;
 #[cfg(feature = "a2a-client")]
 mod a2a_client;
+#[cfg(feature = "a2a-server")]
+mod a2a_executor;
 #[cfg(any(feature = "a2a-client", feature = "a2a-server"))]
 mod a2a_requests;
 #[cfg(any(feature = "a2a-client", feature = "a2a-server"))]
@@ -79,6 +81,8 @@ mod tree;
 pub use a2a::A2aRequest;
 #[cfg(feature = "a2a-client")]
 pub use a2a_client::{TracedA2aTransport, TracedA2aTransportFactory};
+#[cfg(feature = "a2a-server")]
+pub use a2a_executor::TracedA2aExecutor;
 #[cfg(feature = "a2a-server")]
 pub use a2a_server::TracedA2aHandler;
 pub use attributes::{AttributeValue, Attributes};

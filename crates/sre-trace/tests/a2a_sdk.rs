@@ -142,9 +142,7 @@ fn headers(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 async fn take_notification(State(tracer): State<ProtocolTracer>, map: HeaderMap, Json(body): Json<Value>) {
-    let mut span = tracer.receive_a2a("writer", headers(&map), A2aRequest::from_push_notification(&body));
-    span.set_response(&body, None);
-    span.end();
+    tracer.receive_push_notification("writer", headers(&map), &body).end();
 }
 
 /// A server of version 0.3 that answers every message with a task that is completed.
