@@ -11,6 +11,8 @@ use crate::agent_events;
 use crate::bridge::LibrarySpan;
 use crate::context::TraceContext;
 use crate::mcp;
+#[cfg(feature = "rmcp")]
+use crate::record::TIMEOUT;
 use crate::record::{OTHER_ERROR, ProtocolType, SpanEvent, SpanLink, SpanRecord};
 use crate::shared::{Place, Position, Shared};
 use crate::tracer::ProtocolTracer;
@@ -152,7 +154,7 @@ impl ProtocolSpan {
     /// Records that the caller got no response in time.
     #[cfg(feature = "rmcp")]
     pub(crate) fn set_timeout(&mut self) {
-        self.fail("timeout", "timed out");
+        self.fail(TIMEOUT, "timed out");
     }
 
     /// Ends the span. Without an error, it succeeded.

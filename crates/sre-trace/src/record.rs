@@ -2,13 +2,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sre_core::event::HttpRequest;
 use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use crate::a2a::{MESSAGE_ID, TASK_ID};
 use crate::attributes::{Attributes, Stored};
+use crate::context::TraceContext;
 use crate::mcp::{REQUEST_ID, TOOL_NAME};
+use crate::traceparent::TraceFlags;
 
 /// What a span is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -128,9 +130,9 @@ impl SpanRecord {
         })
     }
 
-    /// Returns the agent on the other side of an A2A call.
+    /// Returns the agent or service on the other side, unless it is an MCP server.
     pub fn remote_agent_id(&self) -> Option<&str> {
-        self.peer().filter(|_| self.protocol == ProtocolType::A2a)
+        self.peer().filter(|_| (self.protocol, self.span.role) != (ProtocolType::Mcp, SpanRole::Client))
     }
 
     /// Returns the URL of the agent on the other side of an A2A call.
@@ -161,6 +163,60 @@ impl SpanRecord {
     /// Returns the JSON-RPC id of an MCP request.
     pub fn mcp_request_id(&self) -> Option<&str> {
         self.attribute(REQUEST_ID)
+    }
+
+    /// Returns the fields of `ProtocolSpan.to_dict` in the Python package `agent-sre`. `input_data` and `output_data` are empty: contents are
+    /// not kept.
+    pub fn to_dict(&self) -> Value {
+        let Span { trace_id, span_id, parent_span_id, name, role, start, end, error, cost_usd, .. } = &self.span;
+        let kind = match self.protocol {
+            ProtocolType::Internal => "agent_task",
+            ProtocolType::A2a if *role == SpanRole::Server => "agent_task",
+            ProtocolType::Mcp => "tool_call",
+            _ => "delegation",
+        };
+        let status = match self.attribute(ERROR_TYPE) {
+            Some(TIMEOUT) => "timeout",
+            _ if error.is_some() => "error",
+            _ => "ok",
+        };
+        let mut fields = json!({
+            "span_id": span_id,
+            "parent_id": parent_span_id,
+            "trace_id": trace_id,
+            "kind": kind,
+            "name": name,
+            "start_time": start,
+            "end_time": end,
+            "duration_ms": end.millis_since(*start),
+            "status": status,
+            "attributes": self.attributes,
+            "input_data": {},
+            "output_data": null,
+            "error": error,
+            "cost_usd": cost_usd.unwrap_or_default(),
+            "protocol": self.protocol,
+            "role": role,
+            "remote_agent_id": self.remote_agent_id().unwrap_or_default(),
+            "remote_agent_url": self.remote_agent_url().unwrap_or_default(),
+            "links": self.links,
+            // Of others, no spans are kept.
+            "traceparent": TraceContext::new(*trace_id, *span_id, TraceFlags::SAMPLED).to_traceparent().to_string(),
+        });
+        match self.protocol {
+            ProtocolType::A2a => {
+                fields["a2a_task_id"] = self.a2a_task_id().unwrap_or_default().into();
+                fields["a2a_message_id"] = self.a2a_message_id().unwrap_or_default().into();
+                fields["a2a_artifact_count"] = self.a2a_artifact_count.into();
+            }
+            ProtocolType::Mcp => {
+                fields["mcp_server_id"] = self.mcp_server_id().unwrap_or_default().into();
+                fields["mcp_tool_name"] = self.mcp_tool_name().unwrap_or_default().into();
+                fields["mcp_request_id"] = self.mcp_request_id().unwrap_or_default().into();
+            }
+            _ => {}
+        }
+        fields
     }
 
     pub(crate) fn set(&mut self, key: &'static str, value: Option<impl Into<Stored>>) {
@@ -237,6 +293,8 @@ pub(crate) const AGENT_NAME: &str = "gen_ai.agent.name";
 pub(crate) const CONVERSATION_ID: &str = "gen_ai.conversation.id";
 pub(crate) const ERROR_TYPE: &str = "error.type";
 pub(crate) const OPERATION_NAME: &str = "gen_ai.operation.name";
+/// The class of an error: the caller got no response in time.
+pub(crate) const TIMEOUT: &str = "timeout";
 /// The name of the other side, as it calls itself.
 pub(crate) const PEER_NAME: &str = "service.peer.name";
 /// The class of an error of which nothing else is known.

@@ -384,6 +384,56 @@ fn a_report_counts_and_orders_what_was_traced() {
 }
 
 #[test]
+fn to_dict_has_exactly_the_fields_of_the_python_package() {
+    let support = Traced::new("support");
+    support
+        .tracer
+        .receive_a2a("user", no_headers(), A2aRequest { message_id: Some("m-1"), ..A2aRequest::default() })
+        .end();
+    let request = McpRequest { request_id: Some("7".into()), ..McpRequest::tool("lookup") };
+    let mut lookup = support.tracer.mcp_call("orders", request);
+    support.clock.advance(Duration::from_millis(1_500));
+    lookup.set_response(&json!({"content": []}), "0.05".parse().ok());
+    lookup.end();
+    support.tracer.http_call("https://example.com", "GET", "/orders").set_error("refused");
+    let report = support.tracer.report();
+    let (dict, received) = (report.to_dict(), &report.protocol_spans[0].span);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let span = "attributes cost_usd duration_ms end_time error input_data kind links name output_data parent_id protocol \
+                remote_agent_id remote_agent_url role span_id start_time status trace_id traceparent";
+    let with = |own: &str| {
+        let mut all: Vec<&str> = span.split(' ').chain(own.split(' ')).filter(|key| !key.is_empty()).collect();
+        all.sort_unstable();
+        all.join(" ")
+    };
+    let spans = dict["spans"].as_array().unwrap();
+    assert_eq!(keys(&spans[0]), with("a2a_artifact_count a2a_message_id a2a_task_id"));
+    assert_eq!(keys(&spans[1]), with("mcp_request_id mcp_server_id mcp_tool_name"));
+    assert_eq!(keys(&spans[2]), with(""));
+    let field = |name: &str| spans.iter().map(|span| span[name].as_str().unwrap_or("")).collect::<Vec<_>>();
+    assert_eq!(field("kind"), ["agent_task", "tool_call", "delegation"]);
+    assert_eq!(field("status"), ["ok", "ok", "error"]);
+    assert_eq!(field("remote_agent_id"), ["user", "", "example.com"]);
+    assert_eq!(field("traceparent")[0], format!("00-{}-{}-01", received.trace_id, received.span_id));
+    assert_eq!((&spans[1]["mcp_server_id"], &spans[1]["cost_usd"]), (&"orders".into(), &"0.05".into()));
+    assert_eq!(
+        keys(&dict),
+        "a2a_calls agent_id error_count mcp_calls protocol_breakdown spans timeline total_cost_usd total_duration_ms trace_id"
+    );
+    assert_eq!(dict["protocol_breakdown"], json!({"a2a": 1, "mcp": 1, "http": 1}));
+    assert_eq!((&dict["a2a_calls"], &dict["error_count"]), (&1.into(), &1.into()));
+    assert_eq!((&dict["total_cost_usd"], &dict["total_duration_ms"]), (&"0.05".into(), &1500.0.into()));
+    assert_eq!(
+        keys(&dict["timeline"][0]),
+        "agent_id direction duration_ms label peer_agent protocol span_id timestamp"
+    );
+    assert_eq!(
+        (&dict["timeline"][0]["direction"], &dict["timeline"][1]["direction"]),
+        (&"receive".into(), &"send".into())
+    );
+}
+
+#[test]
 fn the_spans_that_are_kept_are_bounded() {
     let options = TracerOptions { max_spans: 10, ..TracerOptions::default() };
     let tracer = ProtocolTracer::with_options("support", options);
