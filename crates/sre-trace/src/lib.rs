@@ -25,8 +25,9 @@
 //! ```
 //!
 //! With the features `a2a-client` and `a2a-server`, clients and servers of the official A2A crates make these spans for every method and
-//! binding (`TracedA2aTransport`, `TracedA2aHandler`). With `rmcp`, clients and servers of the official MCP crate do (`TracedMcpTransport`, `TracedMcpHandler`); with `tower`, those of HTTP
-//! (`TracedClientLayer`, `TracedServerLayer`).
+//! binding (`TracedA2aTransport`, `TracedA2aHandler`), and push notifications continue the trace (`TracedA2aExecutor`). With `rmcp`, clients
+//! and servers of the official MCP crate do (`TracedMcpTransport`, `TracedMcpHandler`); with `tower`, those of HTTP (`TracedClientLayer`,
+//! `TracedServerLayer`).
 //!
 //! With the features `opentelemetry` and `tracing`, the spans are those of these crates, too ([`SpanLibrary`]). With `opentelemetry`,
 //! `Propagator` reads and writes its headers.

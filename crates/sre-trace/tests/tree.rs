@@ -425,6 +425,13 @@ fn a_message_that_an_agent_delegates_by_another_id_is_of_the_only_call_that_can_
     (lost[0].role, lost[1].role, lost[1].trace_id) = (Client, Server, trace(2));
     let lost = TraceTree::build(lost);
     assert!(matches!(&*lost[1].broken_hops, [BrokenHop::MissingParent { .. }]), "{:?}", lost[1].broken_hops);
+    // Nor: a call among so many that they are not looked at.
+    let calls = |first_end| {
+        (0..200).map(move |number| (number, 1, None, Client, SEND, 0, if number > 0 { 5 } else { first_end }))
+    };
+    let last = [(200, 1, None, Client, SEND, 1, 9), (201, 2, None, Server, SEND, 2, 7)];
+    assert_eq!(hops(&calls(5).chain(last).collect::<Vec<_>>()), [(id(200), id(201))]);
+    assert_eq!(hops(&calls(9).chain(last).collect::<Vec<_>>()), []);
     // Nor: a call whose message another agent has received by its id.
     let ids = |span: &mut Span| span.call_id = Some(if span.span_id == id(2) { id(2) } else { id(0) }.to_string());
     assert_eq!(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sre_core::{Span, SpanId, SpanRole, TraceId};
+use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use super::TraceTree;
 use crate::a2a;
@@ -135,8 +135,8 @@ impl<'a> Causes<'a> {
 /// The calls of all traces, by what their receivers know of them.
 struct Calls<'a> {
     by_call_id: HashMap<&'a str, &'a Span>,
-    /// Those that nobody is known to have received, by their request, and by start.
-    not_received: HashMap<Request<'a>, Vec<&'a Span>>,
+    /// Those that nobody is known to have received, by their request, and by start. Each has the latest end of those up to it.
+    not_received: HashMap<Request<'a>, Vec<(&'a Span, Timestamp)>>,
 }
 
 /// What both sides of a call know of it without an id of its own.
@@ -164,7 +164,7 @@ impl<'a> Calls<'a> {
         // A client makes spans around a call, too, such as that of HTTP.
         let received = receivers().flat_map(|span| causes.parents(span).take_while(|above| !is_receiver(above)));
         let received: HashSet<_> = received.map(key_of).collect();
-        let (mut by_call_id, mut not_received) = (HashMap::new(), HashMap::<_, Vec<&Span>>::new());
+        let (mut by_call_id, mut not_received) = (HashMap::new(), HashMap::<_, Vec<(&Span, Timestamp)>>::new());
         for &call in spans.iter().filter(|span| is_caller(span)) {
             if let Some(id) = &call.call_id {
                 by_call_id.entry(&**id).or_insert(call);
@@ -172,10 +172,14 @@ impl<'a> Calls<'a> {
             let is_received =
                 received.contains(&key_of(call)) || call.call_id.as_deref().is_some_and(|id| ids.contains(id));
             if let Some(request) = Request::of(call).filter(|_| !is_received) {
-                not_received.entry(request).or_default().push(call);
+                not_received.entry(request).or_default().push((call, call.end));
             }
         }
-        not_received.values_mut().for_each(|calls| calls.sort_by_key(|call| (call.start, Reverse(call.end))));
+        for calls in not_received.values_mut() {
+            calls.sort_by_key(|(call, end)| (call.start, Reverse(*end)));
+            let mut latest = Timestamp::default();
+            calls.iter_mut().for_each(|(_, end)| (latest, *end) = (latest.max(*end), latest.max(*end)));
+        }
         Self { by_call_id, not_received }
     }
 
@@ -190,11 +194,11 @@ impl<'a> Calls<'a> {
         match request {
             Request::A2a(operation) if causes.begins_trace(receiver, operation) => {
                 // Those that have led to it are of the agents before.
-                only(calls, receiver, |_| true, |call, innermost| causes.has_led_to(call, innermost))
+                innermost(calls, receiver, |_| true, |call, innermost| causes.has_led_to(call, innermost))
             }
             Request::JsonRpc(..) if receiver.parent_span_id.is_none() => {
                 let has_other_id = |call: &Span| call.call_id.is_some() && receiver.call_id.is_some();
-                only(calls, receiver, |call| !has_other_id(call), |call, innermost| innermost.end <= call.end)
+                innermost(calls, receiver, |call| !has_other_id(call), |call, innermost| innermost.end <= call.end)
             }
             _ => None,
         }
@@ -202,16 +206,20 @@ impl<'a> Calls<'a> {
 }
 
 /// Returns the innermost of the calls during which a request was received, if all others are around it.
-fn only<'a>(
-    calls: &[&'a Span],
+fn innermost<'a>(
+    calls: &[(&'a Span, Timestamp)],
     receiver: &Span,
     is_possible: impl Fn(&Span) -> bool,
     is_around: impl Fn(&Span, &Span) -> bool,
 ) -> Option<&'a Span> {
     /// The calls that are looked at, so that many do not take quadratic time.
     const LAST: usize = 64;
-    let begun = &calls[..calls.partition_point(|call| call.start <= receiver.start)];
-    let during = begun.iter().rev().take(LAST).copied().filter(|call| receiver.end <= call.end);
+    let begun = &calls[..calls.partition_point(|(call, _)| call.start <= receiver.start)];
+    let (earlier, last) = begun.split_at(begun.len().saturating_sub(LAST));
+    if earlier.last().is_some_and(|(_, latest_end)| receiver.end <= *latest_end) {
+        return None;
+    }
+    let during = last.iter().rev().map(|(call, _)| *call).filter(|call| receiver.end <= call.end);
     let mut during = during.filter(|call| call.trace_id != receiver.trace_id && is_possible(call));
     let innermost = during.next()?;
     during.all(|call| is_around(call, innermost)).then_some(innermost)
