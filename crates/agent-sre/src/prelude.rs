@@ -48,9 +48,6 @@ pub use sre_cost::{
     AgentBudget, CostGuard, CostObserver, Denied, Limits, ModelPrice, PriceBook, Pricing, Reservation, ScopeLimits,
     Spend, TaskCost,
 };
-#[cfg(feature = "trace-a2a-server")]
-#[doc(no_inline)]
-pub use sre_trace::TracedA2aHandler;
 #[cfg(feature = "trace-a2a-client")]
 #[doc(no_inline)]
 pub use sre_trace::TracedA2aTransport;
@@ -60,6 +57,9 @@ pub use sre_trace::{
     A2aRequest, McpRequest, ProtocolSpan, ProtocolTracer, SpanLibrary, TailSampler, TailSamplerOptions, TraceContext,
     TraceTree, TracerOptions,
 };
+#[cfg(feature = "trace-a2a-server")]
+#[doc(no_inline)]
+pub use sre_trace::{TracedA2aExecutor, TracedA2aHandler};
 #[cfg(feature = "trace-tower")]
 #[doc(no_inline)]
 pub use sre_trace::{TracedClientLayer, TracedServerLayer};

@@ -13,7 +13,7 @@ use crate::record::{AGENT_NAME, CONVERSATION_ID, ProtocolType, SpanRecord};
 /// let request = A2aRequest::from_json_rpc(&body);
 /// assert_eq!((request.method, request.message_id), ("SendMessage", Some("m-1")));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct A2aRequest<'a> {
     /// The operation, such as `GetTask`: `SendMessage` by default.
     pub method: &'a str,
@@ -29,8 +29,14 @@ pub struct A2aRequest<'a> {
     pub context_id: Option<&'a str>,
     /// The tenant.
     pub tenant: Option<&'a str>,
+    /// The ids of the tasks to which the message refers.
+    pub reference_task_ids: Vec<&'a str>,
     /// The version of the protocol, such as `1.0`.
     pub protocol_version: Option<&'a str>,
+    /// The description in the card of the agent that is called.
+    pub agent_description: Option<&'a str>,
+    /// The version in its card.
+    pub agent_version: Option<&'a str>,
 }
 
 pub(crate) const METHOD_NAME: &str = "a2a.method.name";
@@ -68,7 +74,10 @@ impl Default for A2aRequest<'_> {
             task_id: None,
             context_id: None,
             tenant: None,
+            reference_task_ids: Vec::new(),
             protocol_version: None,
+            agent_description: None,
+            agent_version: None,
         }
     }
 }
@@ -90,6 +99,7 @@ impl<'a> A2aRequest<'a> {
             message_id: message["messageId"].as_str(),
             task_id: of_message("taskId").or(params["id"].as_str().filter(|_| !is_message)),
             context_id: of_message("contextId"),
+            reference_task_ids: reference_task_ids(message),
             tenant: params["tenant"].as_str().filter(|tenant| !tenant.is_empty()),
             ..Self::default()
         }
@@ -133,24 +143,14 @@ impl<'a> A2aRequest<'a> {
             message_id: of_message("messageId"),
             task_id: task_id.or_else(|| of_message("taskId")),
             context_id: of_message("contextId"),
+            reference_task_ids: if is_message { reference_task_ids(message) } else { Vec::new() },
             tenant: body["tenant"].as_str().filter(|tenant| !tenant.is_empty()),
             ..Self::default()
         })
     }
 
     /// Reads a push notification, which an agent sends when a task has changed.
-    ///
-    /// ```
-    /// use serde_json::json;
-    /// use sre_trace::{A2aRequest, ProtocolTracer};
-    /// let body = json!({"statusUpdate": {"taskId": "t-1", "status": {"state": "TASK_STATE_COMPLETED"}}});
-    /// let tracer = ProtocolTracer::new("planner");
-    /// let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
-    /// let mut notified = tracer.receive_a2a("writer", headers, A2aRequest::from_push_notification(&body));
-    /// notified.set_response(&body, None);
-    /// notified.end();
-    /// assert_eq!(tracer.protocol_spans()[0].a2a_task_id(), Some("t-1"));
-    /// ```
+    /// [`receive_push_notification`](crate::ProtocolTracer::receive_push_notification) makes a span of it.
     pub fn from_push_notification(body: &'a Value) -> Self {
         let TaskUpdate { task_id, context_id, .. } = TaskUpdate::read(body);
         Self { method: "PushNotification", task_id, context_id, ..Self::default() }
@@ -171,11 +171,19 @@ impl<'a> A2aRequest<'a> {
         record.set(METHOD_NAME, Some(method));
         record.set(MESSAGE_ID, self.message_id);
         record.set(TASK_ID, self.task_id);
+        let references = Some(&*self.reference_task_ids).filter(|ids| !ids.is_empty());
+        record.set("a2a.message.reference_task_ids", references);
         record.set("a2a.tenant", self.tenant);
         record.set("a2a.protocol.version", self.protocol_version);
         record.set(CONVERSATION_ID, self.context_id);
+        record.set("gen_ai.agent.description", self.agent_description.filter(|text| !text.is_empty()));
+        record.set("gen_ai.agent.version", self.agent_version.filter(|version| !version.is_empty()));
         record.set("sre.task.name", self.task);
     }
+}
+
+fn reference_task_ids(message: &Value) -> Vec<&str> {
+    message["referenceTaskIds"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// Returns whether a span is of a message, which asks for work.
@@ -203,9 +211,7 @@ pub(crate) struct TaskUpdate<'a> {
 impl<'a> TaskUpdate<'a> {
     /// Reads a task, a message or an event of a stream.
     pub(crate) fn read(result: &'a Value) -> Self {
-        let named =
-            ["task", "message", "statusUpdate", "artifactUpdate"].into_iter().find(|key| result[key].is_object());
-        let result = named.map_or(result, |key| &result[key]);
+        let result = event(result);
         // A task has a state; a message and the updates of a task name it.
         let of_task = result["id"].as_str().filter(|_| result["status"].is_object());
         let is_new = result["artifact"].is_object() && result["append"] != true;
@@ -225,6 +231,12 @@ impl<'a> TaskUpdate<'a> {
     }
 }
 
+/// Returns the task, message or update in a response, an event of a stream or a push notification; in version 0.3, it is that itself.
+pub(crate) fn event(body: &Value) -> &Value {
+    let named = ["task", "message", "statusUpdate", "artifactUpdate"].into_iter().find(|key| body[key].is_object());
+    named.map_or(body, |key| &body[key])
+}
+
 /// Sets the state of the task. A task that failed or was rejected is an error of the call.
 pub(crate) fn set_state(record: &mut SpanRecord, state: &str) -> String {
     let state = current_state(state);
@@ -234,6 +246,23 @@ pub(crate) fn set_state(record: &mut SpanRecord, state: &str) -> String {
         record.fail(&*state, format!("task {short}"));
     }
     state
+}
+
+/// Returns the operation of a span, by the name that OpenTelemetry's conventions give it or, of a message, the official SDK for Python, such
+/// as `a2a.client.transports.jsonrpc.JsonRpcTransport.send_message`. A message whose answer streams is the same as one whose answer does
+/// not: an agent that gets one may delegate by the other.
+pub(crate) fn operation(span_name: &str) -> Option<&'static str> {
+    match span_name {
+        SEND_MESSAGE | SEND_STREAMING_MESSAGE => Some(SEND_MESSAGE),
+        "ListTasks" => Some("ListTasks"),
+        _ if span_name.starts_with("a2a.") => match span_name.rsplit('.').next()? {
+            "send_message" | "send_message_streaming" | "on_message_send" | "on_message_send_stream" => {
+                Some(SEND_MESSAGE)
+            }
+            _ => None,
+        },
+        _ => OLD_METHODS.iter().map(|(_, name)| *name).find(|name| *name == span_name),
+    }
 }
 
 /// Returns the name of an operation in version 1.0.

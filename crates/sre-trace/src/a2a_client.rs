@@ -10,12 +10,10 @@ use a2a_types::{
     TaskPushNotificationConfig, methods,
 };
 use async_trait::async_trait;
-use serde_json::Value;
 
 use crate::a2a::A2aRequest;
-use crate::a2a_requests::{ServiceParams, replace_context, version};
+use crate::a2a_requests::{AgentDescription, ServiceParams, replace_context, version, write_metadata};
 use crate::a2a_responses::{Events, finish, finish_stream};
-use crate::context::NAMES;
 use crate::protocol_span::ProtocolSpan;
 use crate::tracer::ProtocolTracer;
 
@@ -40,6 +38,7 @@ pub struct TracedA2aTransport<T> {
     tracer: ProtocolTracer,
     agent: String,
     url: Option<String>,
+    description: AgentDescription,
     writes_metadata: bool,
 }
 
@@ -47,13 +46,20 @@ impl<T> TracedA2aTransport<T> {
     /// Creates a transport whose calls of an agent begin where `tracer` is.
     pub fn new(transport: T, tracer: &ProtocolTracer, target_agent: impl Into<String>) -> Self {
         let (transport, tracer, agent) = (Arc::new(transport), tracer.clone(), target_agent.into());
-        Self { transport, tracer, agent, url: None, writes_metadata: false }
+        let description = AgentDescription::default();
+        Self { transport, tracer, agent, url: None, description, writes_metadata: false }
     }
 
     /// Sets the URL of the agent, for the attributes of the server's address.
     #[must_use]
     pub fn with_url(self, url: impl Into<String>) -> Self {
         Self { url: Some(url.into()), ..self }
+    }
+
+    /// Sets the card of the agent, for the attributes of its version and description.
+    #[must_use]
+    pub fn with_card(self, card: &AgentCard) -> Self {
+        Self { description: AgentDescription::of(card), ..self }
     }
 
     /// Writes the trace context into the metadata of messages too, for agents that get them by a way that drops headers, such as a queue.
@@ -71,7 +77,7 @@ impl<T> TracedA2aTransport<T> {
     /// Starts the span of a call. Returns it with the parameters of the request.
     fn start(&self, params: &ServiceParams, request: A2aRequest<'_>) -> (ProtocolSpan, ServiceParams) {
         let request = A2aRequest { target_url: self.url.as_deref(), protocol_version: version(params), ..request };
-        let span = self.tracer.a2a_call(&self.agent, request);
+        let span = self.tracer.a2a_call(&self.agent, self.description.describe(request));
         let mut params = params.clone();
         replace_context(&mut params, span.context());
         (span, params)
@@ -81,10 +87,7 @@ impl<T> TracedA2aTransport<T> {
     fn with_metadata(&self, request: &SendMessageRequest, span: &ProtocolSpan) -> Option<SendMessageRequest> {
         self.writes_metadata.then(|| {
             let mut request = request.clone();
-            let metadata = request.metadata.get_or_insert_default();
-            NAMES.iter().for_each(|name| _ = metadata.remove(*name));
-            let headers = span.context().to_headers().into_iter();
-            metadata.extend(headers.map(|(name, value)| (name.to_owned(), Value::String(value))));
+            write_metadata(request.metadata.get_or_insert_default(), span.context());
             request
         })
     }
@@ -92,9 +95,14 @@ impl<T> TracedA2aTransport<T> {
 
 impl<T> Clone for TracedA2aTransport<T> {
     fn clone(&self) -> Self {
-        let Self { transport, tracer, agent, url, writes_metadata } = self;
-        let (transport, tracer) = (transport.clone(), tracer.clone());
-        Self { transport, tracer, agent: agent.clone(), url: url.clone(), writes_metadata: *writes_metadata }
+        Self {
+            transport: self.transport.clone(),
+            tracer: self.tracer.clone(),
+            agent: self.agent.clone(),
+            url: self.url.clone(),
+            description: self.description.clone(),
+            writes_metadata: self.writes_metadata,
+        }
     }
 }
 
@@ -210,7 +218,7 @@ impl<T: Transport> Transport for TracedA2aTransport<T> {
 }
 
 /// Creates transports that make a span of every call, for an `A2AClientFactory` of the crate `a2a-client-lf`. Spans have the name of the
-/// agent and its URL from its card.
+/// agent, its URL, version and description from its card.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -245,6 +253,7 @@ impl<F: TransportFactory> TransportFactory for TracedA2aTransportFactory<F> {
 
     async fn create(&self, card: &AgentCard, interface: &AgentInterface) -> Result<Box<dyn Transport>, A2AError> {
         let transport = self.factory.create(card, interface).await?;
-        Ok(Box::new(TracedA2aTransport::new(transport, &self.tracer, &*card.name).with_url(&*interface.url)))
+        let transport = TracedA2aTransport::new(transport, &self.tracer, &*card.name);
+        Ok(Box::new(transport.with_url(&*interface.url).with_card(card)))
     }
 }

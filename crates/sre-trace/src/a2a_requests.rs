@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use a2a_types::{
-    CancelTaskRequest, DeleteTaskPushNotificationConfigRequest, GetExtendedAgentCardRequest,
+    AgentCard, CancelTaskRequest, DeleteTaskPushNotificationConfigRequest, GetExtendedAgentCardRequest,
     GetTaskPushNotificationConfigRequest, GetTaskRequest, ListTaskPushNotificationConfigsRequest, ListTasksRequest,
     SendMessageRequest, SubscribeToTaskRequest, TaskPushNotificationConfig, methods,
 };
+use serde_json::Value;
 
 use crate::a2a::A2aRequest;
 use crate::context::{NAMES, TraceContext};
@@ -30,12 +31,36 @@ pub(crate) fn replace_context(params: &mut ServiceParams, context: &TraceContext
     params.extend(context.to_headers().into_iter().map(|(name, value)| (name.to_owned(), vec![value])));
 }
 
+/// Replaces the trace context in the metadata of a message or an event.
+pub(crate) fn write_metadata(metadata: &mut HashMap<String, Value>, context: &TraceContext) {
+    NAMES.iter().for_each(|name| _ = metadata.remove(*name));
+    metadata.extend(context.to_headers().into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))));
+}
+
+/// What spans have of the card of the agent that is called.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AgentDescription {
+    text: Option<String>,
+    version: Option<String>,
+}
+
+impl AgentDescription {
+    pub(crate) fn of(card: &AgentCard) -> Self {
+        Self { text: Some(card.description.clone()), version: Some(card.version.clone()) }
+    }
+
+    pub(crate) fn describe<'a>(&'a self, request: A2aRequest<'a>) -> A2aRequest<'a> {
+        A2aRequest { agent_description: self.text.as_deref(), agent_version: self.version.as_deref(), ..request }
+    }
+}
+
 impl<'a> From<&'a SendMessageRequest> for A2aRequest<'a> {
     fn from(request: &'a SendMessageRequest) -> Self {
         let message = &request.message;
         Self {
             message_id: Some(&message.message_id).filter(|id| !id.is_empty()).map(String::as_str),
             context_id: message.context_id.as_deref(),
+            reference_task_ids: message.reference_task_ids.iter().flatten().map(String::as_str).collect(),
             ..of_task(methods::SEND_MESSAGE, message.task_id.as_deref(), request.tenant.as_deref())
         }
     }

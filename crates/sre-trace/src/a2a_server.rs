@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::a2a::A2aRequest;
-use crate::a2a_requests::{ServiceParams, headers, replace_context, version};
+use crate::a2a_requests::{AgentDescription, ServiceParams, headers, replace_context, version};
 use crate::a2a_responses::{Events, finish, finish_stream};
 use crate::context::TraceContext;
 use crate::protocol_span::ProtocolSpan;
@@ -38,12 +38,19 @@ use crate::tracer::ProtocolTracer;
 pub struct TracedA2aHandler<H> {
     handler: H,
     tracer: ProtocolTracer,
+    description: AgentDescription,
 }
 
 impl<H> TracedA2aHandler<H> {
     /// Creates a handler.
     pub fn new(handler: H, tracer: &ProtocolTracer) -> Self {
-        Self { handler, tracer: tracer.clone() }
+        Self { handler, tracer: tracer.clone(), description: AgentDescription::default() }
+    }
+
+    /// Sets the card of the agent, for the attributes of its version and description.
+    #[must_use]
+    pub fn with_card(self, card: &AgentCard) -> Self {
+        Self { description: AgentDescription::of(card), ..self }
     }
 
     /// Starts the span of a request. Returns it with the parameters of the request, whose trace context is that of the span.
@@ -53,7 +60,7 @@ impl<H> TracedA2aHandler<H> {
         request: &impl Metadata,
         description: A2aRequest<'_>,
     ) -> (ProtocolSpan, ServiceParams) {
-        let description = description.with_version(version(params));
+        let description = self.description.describe(description.with_version(version(params)));
         let has_context = |metadata: &&HashMap<String, Value>| TraceContext::from_headers(entries(metadata)).is_ok();
         let metadata = match TraceContext::from_headers(headers(params)) {
             Ok(_) => None,

@@ -14,6 +14,8 @@ pub enum AttributeValue<'a> {
     Text(&'a str),
     /// A number, such as a status or a port.
     Number(u64),
+    /// Several texts.
+    Texts(&'a [String]),
 }
 
 /// A value as it is kept. Most texts are short, and take no memory of their own.
@@ -21,6 +23,7 @@ pub enum AttributeValue<'a> {
 pub(crate) enum Stored {
     Text(SmolStr),
     Number(u64),
+    Texts(Box<[String]>),
 }
 
 impl Attributes {
@@ -28,7 +31,7 @@ impl Attributes {
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.get(name)? {
             AttributeValue::Text(text) => Some(text),
-            AttributeValue::Number(_) => None,
+            AttributeValue::Number(_) | AttributeValue::Texts(_) => None,
         }
     }
 
@@ -58,6 +61,7 @@ impl Attributes {
     pub(crate) fn size(&self) -> usize {
         let of_text = |value: &Stored| match value {
             Stored::Text(text) if text.is_heap_allocated() => text.len(),
+            Stored::Texts(texts) => texts.iter().map(|text| size_of::<String>() + text.len()).sum(),
             _ => 0,
         };
         self.0.capacity() * size_of::<(&str, Stored)>() + self.0.iter().map(|(_, value)| of_text(value)).sum::<usize>()
@@ -72,6 +76,7 @@ impl Stored {
         match self {
             Self::Text(text) => AttributeValue::Text(text),
             Self::Number(number) => AttributeValue::Number(*number),
+            Self::Texts(texts) => AttributeValue::Texts(texts),
         }
     }
 }
@@ -85,6 +90,12 @@ impl From<&str> for Stored {
 impl From<String> for Stored {
     fn from(text: String) -> Self {
         Self::Text(text.into())
+    }
+}
+
+impl From<&[&str]> for Stored {
+    fn from(texts: &[&str]) -> Self {
+        Self::Texts(texts.iter().map(|&text| text.to_owned()).collect())
     }
 }
 

@@ -148,6 +148,10 @@ impl Headers {
         found
     }
 
+    pub(crate) fn has_context(&self) -> bool {
+        self.traceparent.is_ok()
+    }
+
     pub(crate) fn context(self) -> Result<TraceContext, HeaderError> {
         let Traceparent { trace_id, span_id, flags } = self.traceparent?;
         let tracestate = self.tracestate.and_then(MemberList::finish).unwrap_or_default();

@@ -9,13 +9,15 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::context::{NAMES, TraceContext};
+use crate::mcp_headers::McpHeaders;
 use crate::protocol_span::ProtocolSpan;
 use crate::tracer::ProtocolTracer;
 
 /// Traces the requests of an HTTP client.
 ///
 /// Every request is a client span until the head of its response, and its headers have the context of that span. It is below the tracer in
-/// the extensions of the request, or else below that of the layer.
+/// the extensions of the request, or else below that of the layer. [`McpHeaders`] in the extensions are written into the headers; a span
+/// whose request has such headers is named by them, too: `POST tools/call search`.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -78,6 +80,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Some(mcp) = request.extensions_mut().remove::<McpHeaders>() {
+            mcp.write(request.headers_mut());
+        }
         let tracer = request.extensions().get().unwrap_or(&self.tracer);
         let (uri, method) = (request.uri(), request.method().as_str());
         let host = || request.headers().get(HOST)?.to_str().ok();
@@ -85,7 +90,7 @@ where
         // Without the user and the password.
         let host = host.rsplit('@').next().unwrap_or_default();
         let target = format!("{}://{host}", uri.scheme_str().unwrap_or("http"));
-        let span = tracer.http_call(&target, method, uri.path());
+        let span = tracer.named_http_call(span_name(&request), &target, method, uri.path());
         write_headers(span.context(), request.headers_mut());
         TracedResponse { response: self.client.call(request), span: Some(span) }
     }
@@ -94,7 +99,8 @@ where
 /// Traces the requests that an HTTP server receives.
 ///
 /// Every request is a server span until the head of its response, below the span that its headers name. The tracer below it is in the
-/// extensions of the request. See [`TracedClientLayer`] for an example.
+/// extensions of the request. A request with [`McpHeaders`] is named by them, too: `POST tools/call search`. See [`TracedClientLayer`] for an
+/// example.
 #[derive(Clone, Debug)]
 pub struct TracedServerLayer {
     tracer: ProtocolTracer,
@@ -135,7 +141,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let span = self.tracer.receive_http(request.headers(), request.method().as_str(), request.uri().path());
+        let (headers, method, path) = (request.headers(), request.method().as_str(), request.uri().path());
+        let span = self.tracer.receive_named_http(span_name(&request), headers, method, path);
         request.extensions_mut().insert(span.tracer());
         TracedResponse { response: self.service.call(request), span: Some(span) }
     }
@@ -166,6 +173,12 @@ impl<F: Future<Output = Result<Response<R>, E>>, R, E> Future for TracedResponse
         }
         Poll::Ready(response)
     }
+}
+
+/// Returns the name of the span of a request: its method, and the call of MCP that its headers tell of.
+fn span_name<B>(request: &Request<B>) -> String {
+    let method = request.method().as_str();
+    McpHeaders::read(request.headers()).map_or_else(|| method.to_owned(), |mcp| mcp.span_name(method))
 }
 
 /// Writes a context into the headers of a request. What another span has written is replaced.

@@ -25,8 +25,9 @@
 //! ```
 //!
 //! With the features `a2a-client` and `a2a-server`, clients and servers of the official A2A crates make these spans for every method and
-//! binding (`TracedA2aTransport`, `TracedA2aHandler`). With `rmcp`, clients and servers of the official MCP crate do (`TracedMcpTransport`, `TracedMcpHandler`); with `tower`, those of HTTP
-//! (`TracedClientLayer`, `TracedServerLayer`).
+//! binding (`TracedA2aTransport`, `TracedA2aHandler`), and push notifications continue the trace (`TracedA2aExecutor`). With `rmcp`, clients
+//! and servers of the official MCP crate do (`TracedMcpTransport`, `TracedMcpHandler`); with `tower`, those of HTTP (`TracedClientLayer`,
+//! `TracedServerLayer`).
 //!
 //! With the features `opentelemetry` and `tracing`, the spans are those of these crates, too ([`SpanLibrary`]). With `opentelemetry`,
 //! `Propagator` reads and writes its headers.
@@ -35,6 +36,8 @@
 mod a2a;
 #[cfg(feature = "a2a-client")]
 mod a2a_client;
+#[cfg(feature = "a2a-server")]
+mod a2a_executor;
 #[cfg(any(feature = "a2a-client", feature = "a2a-server"))]
 mod a2a_requests;
 #[cfg(any(feature = "a2a-client", feature = "a2a-server"))]
@@ -52,6 +55,8 @@ mod http_layers;
 mod mcp;
 #[cfg(feature = "rmcp")]
 mod mcp_handler;
+#[cfg(feature = "tower")]
+mod mcp_headers;
 #[cfg(feature = "rmcp")]
 mod mcp_transport;
 mod meta;
@@ -78,6 +83,8 @@ pub use a2a::A2aRequest;
 #[cfg(feature = "a2a-client")]
 pub use a2a_client::{TracedA2aTransport, TracedA2aTransportFactory};
 #[cfg(feature = "a2a-server")]
+pub use a2a_executor::TracedA2aExecutor;
+#[cfg(feature = "a2a-server")]
 pub use a2a_server::TracedA2aHandler;
 pub use attributes::{AttributeValue, Attributes};
 pub use baggage::{Baggage, BaggageEntry, InvalidBaggage};
@@ -87,6 +94,8 @@ pub use http_layers::{TracedClient, TracedClientLayer, TracedResponse, TracedSer
 pub use mcp::{McpRequest, McpTransport};
 #[cfg(feature = "rmcp")]
 pub use mcp_handler::TracedMcpHandler;
+#[cfg(feature = "tower")]
+pub use mcp_headers::McpHeaders;
 #[cfg(feature = "rmcp")]
 pub use mcp_transport::{TracedMcpTransport, WithParent};
 pub use meta::meta_headers;

@@ -106,10 +106,15 @@ impl<'a> McpRequest<'a> {
         self.params.map(|params| sre_core::arguments_hash(&params.to_string()))
     }
 
-    pub(crate) fn describe(&self, record: &mut SpanRecord) {
+    /// Returns the name of its span.
+    pub(crate) fn span_name(&self) -> String {
         let target = self.tool.or(self.prompt);
+        target.map_or_else(|| self.method.to_owned(), |target| [self.method, " ", target].concat())
+    }
+
+    pub(crate) fn describe(&self, record: &mut SpanRecord) {
         record.protocol = ProtocolType::Mcp;
-        record.span.name = target.map_or_else(|| self.method.to_owned(), |target| [self.method, " ", target].concat());
+        record.span.name = self.span_name();
         record.span.call_id =
             self.session_id.zip(self.request_id.as_ref()).map(|(session, request)| format!("{session}/{request}"));
         record.span.request_id = self.request_id.as_deref().map(str::to_owned);

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{
     SpanBuilder, SpanContext, SpanId as OtelSpanId, SpanKind, Status, TraceContextExt, TraceState, Tracer,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use sre_core::{SpanId, SpanRole, Timestamp};
 
 use crate::attributes::AttributeValue;
@@ -72,7 +72,8 @@ pub(crate) fn event_attributes(event: &SpanEvent) -> Vec<KeyValue> {
     event.attributes.iter().map(|(key, value)| KeyValue::new(*key, value.clone())).collect()
 }
 
-pub(crate) fn linked(SpanLink { trace_id, span_id, relationship }: &SpanLink) -> (SpanContext, Vec<KeyValue>) {
+pub(crate) fn linked(link: &SpanLink) -> (SpanContext, Vec<KeyValue>) {
+    let SpanLink { trace_id, span_id, relationship, attributes } = link;
     let linked = SpanContext::new(
         opentelemetry::TraceId::from_bytes(trace_id.to_bytes()),
         OtelSpanId::from_bytes(span_id.to_bytes()),
@@ -80,7 +81,9 @@ pub(crate) fn linked(SpanLink { trace_id, span_id, relationship }: &SpanLink) ->
         true,
         TraceState::NONE,
     );
-    (linked, vec![KeyValue::new("sre.link.relationship", relationship.clone())])
+    let relationship = KeyValue::new("sre.link.relationship", relationship.clone());
+    let attributes = attributes.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    (linked, std::iter::once(relationship).chain(attributes).collect())
 }
 
 const fn kind(role: SpanRole) -> SpanKind {
@@ -97,6 +100,10 @@ pub(crate) fn attribute((key, value): (&'static str, AttributeValue<'_>)) -> Key
     match value {
         AttributeValue::Text(text) => KeyValue::new(key, text.to_owned()),
         AttributeValue::Number(number) => KeyValue::new(key, number.cast_signed()),
+        AttributeValue::Texts(texts) => {
+            let texts = texts.iter().cloned().map(StringValue::from).collect();
+            KeyValue::new(key, Value::Array(Array::String(texts)))
+        }
     }
 }
 

@@ -1,17 +1,18 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde_json::Value;
-use sre_core::{SpanId, SpanRole, TraceId, Usd};
+use sre_core::{SpanId, SpanRole, Usd};
 
 use crate::a2a::{self, TaskUpdate};
 use crate::agent_events;
 use crate::bridge::LibrarySpan;
 use crate::context::TraceContext;
 use crate::mcp;
+#[cfg(feature = "rmcp")]
+use crate::record::TIMEOUT;
 use crate::record::{OTHER_ERROR, ProtocolType, SpanEvent, SpanLink, SpanRecord};
 use crate::shared::{Place, Position, Shared};
 use crate::tracer::ProtocolTracer;
@@ -145,15 +146,15 @@ impl ProtocolSpan {
         self.fail(OTHER_ERROR, error);
     }
 
-    /// Relates the span to another that is not above it, such as `follows_from`.
-    pub fn add_link(&mut self, trace_id: TraceId, span_id: SpanId, relationship: impl Into<Cow<'static, str>>) {
-        self.record.links.push(SpanLink { trace_id, span_id, relationship: relationship.into() });
+    /// Relates the span to another that is not above it.
+    pub fn add_link(&mut self, link: SpanLink) {
+        self.record.links.push(link);
     }
 
     /// Records that the caller got no response in time.
     #[cfg(feature = "rmcp")]
     pub(crate) fn set_timeout(&mut self) {
-        self.fail("timeout", "timed out");
+        self.fail(TIMEOUT, "timed out");
     }
 
     /// Ends the span. Without an error, it succeeded.

@@ -2,13 +2,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sre_core::event::HttpRequest;
 use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use crate::a2a::{MESSAGE_ID, TASK_ID};
 use crate::attributes::{Attributes, Stored};
+use crate::context::TraceContext;
 use crate::mcp::{REQUEST_ID, TOOL_NAME};
+use crate::traceparent::TraceFlags;
 
 /// What a span is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -73,8 +75,39 @@ pub struct SpanLink {
     pub trace_id: TraceId,
     /// The span.
     pub span_id: SpanId,
-    /// The relation, such as `follows_from`.
+    /// The relation: `follows_from` by default, or `caused_by`, `related_to` and the like.
     pub relationship: Cow<'static, str>,
+    /// The attributes.
+    pub attributes: BTreeMap<Cow<'static, str>, String>,
+}
+
+impl SpanLink {
+    /// Creates a link that says that a span follows from another.
+    ///
+    /// ```
+    /// use sre_trace::{ProtocolTracer, SpanLink};
+    /// let tracer = ProtocolTracer::new("planner");
+    /// let first = tracer.task("draft");
+    /// let mut second = tracer.task("review");
+    /// second.add_link(SpanLink::new(first.context().trace_id, first.span_id()).with_attribute("reason", "retry"));
+    /// assert_eq!(second.record().links[0].relationship, "follows_from");
+    /// ```
+    pub fn new(trace_id: TraceId, span_id: SpanId) -> Self {
+        Self { trace_id, span_id, relationship: Cow::Borrowed("follows_from"), attributes: BTreeMap::new() }
+    }
+
+    /// Sets the relation.
+    #[must_use]
+    pub fn with_relationship(self, relationship: impl Into<Cow<'static, str>>) -> Self {
+        Self { relationship: relationship.into(), ..self }
+    }
+
+    /// Sets an attribute.
+    #[must_use]
+    pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.attributes.insert(key.into(), value.into());
+        self
+    }
 }
 
 impl SpanRecord {
@@ -97,9 +130,9 @@ impl SpanRecord {
         })
     }
 
-    /// Returns the agent on the other side of an A2A call.
+    /// Returns the agent or service on the other side, unless it is an MCP server.
     pub fn remote_agent_id(&self) -> Option<&str> {
-        self.peer().filter(|_| self.protocol == ProtocolType::A2a)
+        self.peer().filter(|_| (self.protocol, self.span.role) != (ProtocolType::Mcp, SpanRole::Client))
     }
 
     /// Returns the URL of the agent on the other side of an A2A call.
@@ -130,6 +163,60 @@ impl SpanRecord {
     /// Returns the JSON-RPC id of an MCP request.
     pub fn mcp_request_id(&self) -> Option<&str> {
         self.attribute(REQUEST_ID)
+    }
+
+    /// Returns the fields of `ProtocolSpan.to_dict` in the Python package `agent-sre`. `input_data` and `output_data` are empty: contents are
+    /// not kept.
+    pub fn to_dict(&self) -> Value {
+        let Span { trace_id, span_id, parent_span_id, name, role, start, end, error, cost_usd, .. } = &self.span;
+        let kind = match self.protocol {
+            ProtocolType::Internal => "agent_task",
+            ProtocolType::A2a if *role == SpanRole::Server => "agent_task",
+            ProtocolType::Mcp => "tool_call",
+            _ => "delegation",
+        };
+        let status = match self.attribute(ERROR_TYPE) {
+            Some(TIMEOUT) => "timeout",
+            _ if error.is_some() => "error",
+            _ => "ok",
+        };
+        let mut fields = json!({
+            "span_id": span_id,
+            "parent_id": parent_span_id,
+            "trace_id": trace_id,
+            "kind": kind,
+            "name": name,
+            "start_time": start,
+            "end_time": end,
+            "duration_ms": end.millis_since(*start),
+            "status": status,
+            "attributes": self.attributes,
+            "input_data": {},
+            "output_data": null,
+            "error": error,
+            "cost_usd": cost_usd.unwrap_or_default(),
+            "protocol": self.protocol,
+            "role": role,
+            "remote_agent_id": self.remote_agent_id().unwrap_or_default(),
+            "remote_agent_url": self.remote_agent_url().unwrap_or_default(),
+            "links": self.links,
+            // Of others, no spans are kept.
+            "traceparent": TraceContext::new(*trace_id, *span_id, TraceFlags::SAMPLED).to_traceparent().to_string(),
+        });
+        match self.protocol {
+            ProtocolType::A2a => {
+                fields["a2a_task_id"] = self.a2a_task_id().unwrap_or_default().into();
+                fields["a2a_message_id"] = self.a2a_message_id().unwrap_or_default().into();
+                fields["a2a_artifact_count"] = self.a2a_artifact_count.into();
+            }
+            ProtocolType::Mcp => {
+                fields["mcp_server_id"] = self.mcp_server_id().unwrap_or_default().into();
+                fields["mcp_tool_name"] = self.mcp_tool_name().unwrap_or_default().into();
+                fields["mcp_request_id"] = self.mcp_request_id().unwrap_or_default().into();
+            }
+            _ => {}
+        }
+        fields
     }
 
     pub(crate) fn set(&mut self, key: &'static str, value: Option<impl Into<Stored>>) {
@@ -189,12 +276,16 @@ impl SpanRecord {
         let of_event = |event: &SpanEvent| {
             size_of::<SpanEvent>() + event.attributes.values().map(|value| ENTRY + value.len()).sum::<usize>()
         };
+        let of_link = |link: &SpanLink| {
+            size_of::<SpanLink>()
+                + link.attributes.iter().map(|(key, value)| ENTRY + key.len() + value.len()).sum::<usize>()
+        };
         size_of::<Self>() - size_of::<Span>()
             + self.span.size()
             + self.attributes.size()
             + self.peer_url.as_ref().map_or(0, String::len)
             + self.events.iter().map(of_event).sum::<usize>()
-            + self.links.len() * size_of::<SpanLink>()
+            + self.links.iter().map(of_link).sum::<usize>()
     }
 }
 
@@ -202,6 +293,8 @@ pub(crate) const AGENT_NAME: &str = "gen_ai.agent.name";
 pub(crate) const CONVERSATION_ID: &str = "gen_ai.conversation.id";
 pub(crate) const ERROR_TYPE: &str = "error.type";
 pub(crate) const OPERATION_NAME: &str = "gen_ai.operation.name";
+/// The class of an error: the caller got no response in time.
+pub(crate) const TIMEOUT: &str = "timeout";
 /// The name of the other side, as it calls itself.
 pub(crate) const PEER_NAME: &str = "service.peer.name";
 /// The class of an error of which nothing else is known.

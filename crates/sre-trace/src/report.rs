@@ -3,6 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use sre_core::{SpanId, SpanRole, Timestamp, TraceId, Usd};
 
 use crate::record::{ProtocolType, SpanRecord};
@@ -105,12 +106,43 @@ impl TracingReport {
         counts
     }
 
+    /// Returns the fields of `TracingReport.to_dict` in the Python package `agent-sre`.
+    pub fn to_dict(&self) -> Value {
+        json!({
+            "agent_id": self.agent_id,
+            "trace_id": self.trace_id,
+            "a2a_calls": self.a2a_calls(),
+            "mcp_calls": self.mcp_calls(),
+            "error_count": self.error_count(),
+            "total_cost_usd": self.total_cost_usd(),
+            "total_duration_ms": self.total_duration_ms(),
+            "protocol_breakdown": self.protocol_breakdown(),
+            "spans": self.protocol_spans.iter().map(SpanRecord::to_dict).collect::<Vec<_>>(),
+            "timeline": self.timeline.iter().map(ProtocolTimelineEntry::to_dict).collect::<Vec<_>>(),
+        })
+    }
+
     fn count(&self, protocol: ProtocolType) -> usize {
         self.protocol_spans.iter().filter(|record| record.protocol == protocol).count()
     }
 }
 
 impl ProtocolTimelineEntry {
+    /// Returns the fields of `ProtocolTimelineEntry.to_dict` in the Python package `agent-sre`: `direction` is `send` or `receive`.
+    pub fn to_dict(&self) -> Value {
+        let is_received = matches!(self.direction, SpanRole::Server | SpanRole::Consumer);
+        json!({
+            "timestamp": self.timestamp,
+            "agent_id": self.agent_id,
+            "protocol": self.protocol,
+            "direction": if is_received { "receive" } else { "send" },
+            "peer_agent": self.peer_agent.as_deref().unwrap_or_default(),
+            "span_id": self.span_id,
+            "label": self.label,
+            "duration_ms": self.duration_ms,
+        })
+    }
+
     fn of(record: &SpanRecord) -> Self {
         let span = &record.span;
         Self {

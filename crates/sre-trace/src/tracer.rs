@@ -1,14 +1,16 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use sre_core::adapter::EventSink;
 use sre_core::{Clock, Span, SpanId, SpanRole, SystemClock, TraceId};
 
-use crate::a2a::{self, A2aRequest};
+use crate::a2a::{self, A2aRequest, TaskUpdate};
 use crate::agent_events;
 use crate::bridge::{Parent, Started};
 use crate::context::{Headers, TraceContext};
 use crate::mcp::McpRequest;
+use crate::meta::meta_headers;
 use crate::protocol_span::{OpenRecord, ProtocolSpan};
 use crate::record::{AGENT_NAME, OPERATION_NAME, PEER_NAME, ProtocolType, SpanRecord};
 use crate::report::TracingReport;
@@ -146,9 +148,13 @@ impl ProtocolTracer {
 
     /// Starts an HTTP request to `target`, such as `https://example.com`.
     pub fn http_call(&self, target: &str, method: &str, path: &str) -> ProtocolSpan {
+        self.named_http_call(method.to_owned(), target, method, path)
+    }
+
+    pub(crate) fn named_http_call(&self, name: String, target: &str, method: &str, path: &str) -> ProtocolSpan {
         let mut record = self.record(SpanRole::Client);
         record.protocol = ProtocolType::Http;
-        record.span.name = method.to_owned();
+        record.span.name = name;
         record.set("http.request.method", Some(method));
         record.set_server(Some(&format!("{}{path}", target.trim_end_matches('/'))));
         record.set("url.full", record.peer_url.clone());
@@ -166,7 +172,36 @@ impl ProtocolTracer {
         let mut record = self.record(SpanRole::Server);
         request.describe(&mut record);
         a2a::set_agent(&mut record, self.agent_id());
-        self.receive(record, caller_agent, headers, None)
+        self.receive(record, caller_agent, Headers::read(headers), None)
+    }
+
+    /// Starts the handling of a push notification, which an agent sends when a task has changed. Its sender's context is in the headers of the
+    /// HTTP request, or else in the metadata of the event. Without one, a new trace begins.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use sre_trace::ProtocolTracer;
+    /// let body = json!({"statusUpdate": {"taskId": "t-1", "status": {"state": "TASK_STATE_COMPLETED"}}});
+    /// let tracer = ProtocolTracer::new("planner");
+    /// let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+    /// tracer.receive_push_notification("writer", headers, &body).end();
+    /// assert_eq!(tracer.protocol_spans()[0].a2a_task_id(), Some("t-1"));
+    /// ```
+    pub fn receive_push_notification<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        sending_agent: &str,
+        headers: impl IntoIterator<Item = (N, V)>,
+        body: &Value,
+    ) -> ProtocolSpan {
+        let mut record = self.record(SpanRole::Server);
+        A2aRequest::from_push_notification(body).describe(&mut record);
+        a2a::set_agent(&mut record, self.agent_id());
+        let headers = Headers::read(headers);
+        let metadata = a2a::event(body)["metadata"].as_object().filter(|_| !headers.has_context());
+        let headers = metadata.map_or(headers, |metadata| Headers::read(meta_headers(metadata)));
+        let mut span = self.receive(record, sending_agent, headers, None);
+        span.set_task(TaskUpdate::read(body));
+        span
     }
 
     /// Starts the handling of an MCP request. Its caller's context is in `params._meta`, by [`meta_headers`](crate::meta_headers), or else
@@ -179,7 +214,7 @@ impl ProtocolTracer {
     ) -> ProtocolSpan {
         let mut record = self.record(SpanRole::Server);
         request.describe(&mut record);
-        self.receive(record, caller_id, headers, self.arguments_hash(&request))
+        self.receive(record, caller_id, Headers::read(headers), self.arguments_hash(&request))
     }
 
     /// Starts the handling of an HTTP request. Without a caller's context in its headers, a new trace begins.
@@ -189,12 +224,22 @@ impl ProtocolTracer {
         method: &str,
         path: &str,
     ) -> ProtocolSpan {
+        self.receive_named_http(method.to_owned(), headers, method, path)
+    }
+
+    pub(crate) fn receive_named_http<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        name: String,
+        headers: impl IntoIterator<Item = (N, V)>,
+        method: &str,
+        path: &str,
+    ) -> ProtocolSpan {
         let mut record = self.record(SpanRole::Server);
         record.protocol = ProtocolType::Http;
-        record.span.name = method.to_owned();
+        record.span.name = name;
         record.set("http.request.method", Some(method));
         record.set("url.path", path.split('?').next());
-        self.receive(record, "", headers, None)
+        self.receive(record, "", Headers::read(headers), None)
     }
 
     /// Returns the headers by which the receiver of a call continues its trace. [`TraceContext::write_meta`] writes the same into the
@@ -235,15 +280,14 @@ impl ProtocolTracer {
         self.shared.events.as_ref().and_then(|_| request.arguments_hash())
     }
 
-    fn receive<N: AsRef<str>, V: AsRef<[u8]>>(
+    fn receive(
         &self,
         mut record: Box<SpanRecord>,
         caller: &str,
-        headers: impl IntoIterator<Item = (N, V)>,
+        headers: Headers,
         arguments_hash: Option<String>,
     ) -> ProtocolSpan {
         record.set(PEER_NAME, Some(caller).filter(|caller| !caller.is_empty()));
-        let headers = Headers::read(headers);
         let baggage = headers.baggage.clone();
         let position = match headers.context() {
             Ok(context) => Position { context, place: Place::Remote, task: None },

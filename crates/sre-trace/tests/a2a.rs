@@ -9,7 +9,10 @@ use a2a_client::rest::RestTransport;
 use a2a_client::{A2AClient, A2AClientFactory, Transport};
 use a2a_grpc::{GrpcHandler, GrpcTransport};
 use a2a_pb::proto::a2a_service_server::A2aServiceServer;
-use a2a_server::{AgentExecutor, DefaultRequestHandler, ExecutorContext, InMemoryPushConfigStore, InMemoryTaskStore};
+use a2a_server::{
+    AgentExecutor, DefaultRequestHandler, ExecutorContext, HttpPushSender, HttpPushSenderConfig,
+    InMemoryPushConfigStore, InMemoryTaskStore,
+};
 use a2a_types::{
     A2AError, AgentCard, Artifact, CancelTaskRequest, DeleteTaskPushNotificationConfigRequest,
     GetExtendedAgentCardRequest, GetTaskPushNotificationConfigRequest, GetTaskRequest,
@@ -17,12 +20,14 @@ use a2a_types::{
     SendMessageResponse, StreamResponse, SubscribeToTaskRequest, TaskArtifactUpdateEvent, TaskPushNotificationConfig,
     TaskState, TaskStatus, TaskStatusUpdateEvent,
 };
+use axum::http::HeaderMap;
+use axum::{Json, Router};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use serde_json::{Value, json};
 use sre_trace::{
-    A2aRequest, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree, TracedA2aHandler,
-    TracedA2aTransport, TracedA2aTransportFactory,
+    A2aRequest, AttributeValue, McpRequest, ProtocolTracer, Span, SpanRecord, SpanRole, TraceContext, TraceTree,
+    TracedA2aExecutor, TracedA2aHandler, TracedA2aTransport, TracedA2aTransportFactory,
 };
 
 /// An agent that looks something up, returns it in two parts, and completes the task; of `fail`, it fails.
@@ -70,19 +75,22 @@ impl Agents {
         _ = rustls::crypto::ring::default_provider().install_default();
         let (planner, writer) = (ProtocolTracer::new("planner"), ProtocolTracer::new("writer"));
         let card: AgentCard = serde_json::from_value(json!({
-            "name": "writer", "version": "1", "supportedInterfaces": [], "capabilities": {}
+            "name": "writer", "version": "2.1", "description": "Writes.", "supportedInterfaces": [], "capabilities": {}
         }))
         .unwrap();
-        let handler = DefaultRequestHandler::new(Writer(writer.clone()), InMemoryTaskStore::new())
-            .with_push_config_store(InMemoryPushConfigStore::new())
+        // The webhook is on loopback.
+        let sender = HttpPushSenderConfig { validate_urls: false, ..HttpPushSenderConfig::default() };
+        let executor = TracedA2aExecutor::new(Writer(writer.clone()));
+        let handler = DefaultRequestHandler::new(executor, InMemoryTaskStore::new())
+            .with_push_notifications(InMemoryPushConfigStore::new(), HttpPushSender::new(Some(sender)))
             .with_capabilities(a2a_types::AgentCapabilities {
                 streaming: Some(true),
                 push_notifications: Some(true),
                 extended_agent_card: Some(true),
                 ..Default::default()
             })
-            .with_extended_agent_card(card);
-        let handler = Arc::new(TracedA2aHandler::new(handler, &writer));
+            .with_extended_agent_card(card.clone());
+        let handler = Arc::new(TracedA2aHandler::new(handler, &writer).with_card(&card));
         let url = servers::serve(servers::a2a_routes(handler.clone())).await;
         let service = A2aServiceServer::new(GrpcHandler::new(handler));
         let grpc_url = servers::serve_grpc(tonic::transport::Server::builder().add_service(service)).await;
@@ -221,7 +229,7 @@ async fn every_method_over_grpc_is_a_client_and_a_server_span() {
 }
 
 #[tokio::test]
-async fn a_client_of_an_agent_card_names_the_agent() {
+async fn spans_have_what_the_card_of_the_agent_and_the_message_say() {
     let agents = Agents::start().await;
     let factory = JsonRpcTransportFactory::new(Some(agents.http.clone()));
     let factory = Arc::new(TracedA2aTransportFactory::new(factory, &agents.planner));
@@ -229,13 +237,21 @@ async fn a_client_of_an_agent_card_names_the_agent() {
     let interface =
         json!({"url": format!("{}/rpc", agents.url), "protocolBinding": "JSONRPC", "protocolVersion": "1.0"});
     let card: AgentCard = serde_json::from_value(json!({
-        "name": "writer", "version": "1", "supportedInterfaces": [interface], "capabilities": {}
+        "name": "writer", "version": "2.1", "description": "Writes.", "supportedInterfaces": [interface],
+        "capabilities": {}
     }))
     .unwrap();
     let client = clients.create_from_card(&card).await.unwrap();
-    client.send_message(&message("write")).await.unwrap();
-    let [calls, _] = agents.spans();
-    assert_eq!(calls[0].attribute("gen_ai.agent.name"), Some("writer"));
+    let mut request = message("write");
+    request.message.reference_task_ids = Some(vec!["t-7".to_owned(), "t-8".to_owned()]);
+    client.send_message(&request).await.unwrap();
+    let [calls, served] = agents.spans();
+    for record in [&calls[0], &served[0]] {
+        let attributes = ["gen_ai.agent.name", "gen_ai.agent.version", "gen_ai.agent.description"];
+        assert_eq!(attributes.map(|name| record.attribute(name)), ["writer", "2.1", "Writes."].map(Some));
+        let references = record.attributes.get("a2a.message.reference_task_ids");
+        assert_eq!(references, Some(AttributeValue::Texts(&["t-7".to_owned(), "t-8".to_owned()])));
+    }
     assert_eq!(calls[0].remote_agent_url(), Some(&*format!("{}/rpc", agents.url)));
 }
 
@@ -295,9 +311,48 @@ async fn a_stream_that_is_left_before_its_end_is_cancelled_unless_the_task_has_e
     assert_eq!(errors, [Some("cancelled".to_owned()), None]);
 }
 
+#[tokio::test]
+async fn push_notifications_continue_the_trace_of_the_message() {
+    let agents = Agents::start().await;
+    let tracer = agents.planner.clone();
+    let hook = axum::routing::post(async move |headers: HeaderMap, Json(body): Json<Value>| {
+        assert!(!headers.contains_key("traceparent"), "the crate sends headers now");
+        tracer.receive_push_notification("writer", &headers, &body).end();
+    });
+    let hook = format!("{}/hook", servers::serve(Router::new().route("/hook", hook)).await);
+    let mut request = message("write");
+    request.configuration = Some(serde_json::from_value(json!({"taskPushNotificationConfig": {"url": hook}})).unwrap());
+    A2AClient::new(agents.json_rpc()).send_message(&request).await.unwrap();
+    let [calls, served] = agents.spans();
+    let request = served.iter().find(|record| record.span.role == SpanRole::Server).unwrap();
+    let notified: Vec<_> = calls.iter().filter(|record| record.span.name == "PushNotification").collect();
+    let states: Vec<_> = notified.iter().map(|record| record.attribute("a2a.task.state")).collect();
+    // The artifact comes in two parts.
+    assert_eq!(states, [Some("TASK_STATE_WORKING"), None, None, Some("TASK_STATE_COMPLETED")]);
+    for record in notified {
+        assert_eq!((record.span.parent_span_id, record.peer()), (Some(request.span.span_id), Some("writer")));
+        assert_eq!(record.a2a_task_id(), request.a2a_task_id());
+    }
+    let trees = TraceTree::build(calls.into_iter().chain(served).map(|record| record.span));
+    assert_eq!((trees.len(), &*trees[0].broken_hops), (1, &[] as &[_]), "{}", trees[0]);
+}
+
+#[test]
+fn the_headers_of_a_push_notification_come_before_its_metadata() {
+    let tracer = ProtocolTracer::new("planner");
+    let (one, other) = (TraceContext::root(), TraceContext::root());
+    let metadata = json!({"traceparent": other.to_traceparent().to_string()});
+    let body =
+        json!({"statusUpdate": {"taskId": "t-1", "status": {"state": "TASK_STATE_WORKING"}, "metadata": metadata}});
+    let parent = |headers| tracer.receive_push_notification("writer", headers, &body).context().parent_span_id;
+    assert_eq!(parent(one.to_headers()), Some(one.span_id));
+    assert_eq!(parent(Vec::new()), Some(other.span_id));
+}
+
 #[test]
 fn requests_over_http_are_read_in_both_versions() {
-    let body = json!({"message": {"messageId": "m-1", "taskId": "t-1", "contextId": "c-1"}, "tenant": "acme"});
+    let message = json!({"messageId": "m-1", "taskId": "t-1", "contextId": "c-1", "referenceTaskIds": ["t-7"]});
+    let body = json!({"message": message, "tenant": "acme"});
     let cases = [
         ("POST", "/message:send", "SendMessage"),
         ("POST", "/v1/message:stream", "SendStreamingMessage"),
@@ -316,7 +371,9 @@ fn requests_over_http_are_read_in_both_versions() {
         let request = A2aRequest::from_http(method, path, &body).unwrap_or_else(|| panic!("{path}"));
         let has_task = path.contains("t-1") || path.contains("message:");
         assert_eq!((request.method, request.task_id), (operation, Some("t-1").filter(|_| has_task)), "{path}");
-        assert_eq!(request.message_id, Some("m-1").filter(|_| path.contains("message:")));
+        let is_message = path.contains("message:");
+        assert_eq!(request.message_id, Some("m-1").filter(|_| is_message));
+        assert_eq!(request.reference_task_ids, if is_message { vec!["t-7"] } else { Vec::new() });
     }
     for (method, path) in [("GET", "/message:send"), ("DELETE", "/tasks/t-1"), ("GET", "/health"), ("GET", "")] {
         assert_eq!(A2aRequest::from_http(method, path, &body), None, "{method} {path}");

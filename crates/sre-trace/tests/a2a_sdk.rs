@@ -25,7 +25,7 @@ use futures_util::stream::{self, BoxStream};
 use serde_json::{Value, json};
 use sre_testkit::servers::{Server, free_port, programs};
 use sre_trace::{
-    A2aRequest, BrokenHop, ProtocolTracer, Span, SpanId, SpanRecord, SpanRole, TraceTree, TracedA2aHandler,
+    A2aRequest, BrokenHop, ProtocolTracer, Span, SpanId, SpanRecord, SpanRef, SpanRole, TraceTree, TracedA2aHandler,
     TracedA2aTransport,
 };
 
@@ -38,6 +38,32 @@ fn sdk() -> Option<PathBuf> {
     programs("a2a", "a2a", "a2a")
 }
 
+/// The part of the trace context that the SDK passes on, by what is instrumented.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Propagation {
+    All,
+    Received,
+    Nothing,
+}
+
+impl Propagation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Received => "received",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// The agent to which the SDK's forwards its messages.
+#[derive(Clone, Copy)]
+struct Delegate<'a> {
+    url: &'a str,
+    /// Whether messages get ids of their own.
+    has_new_id: bool,
+}
+
 /// An agent of the SDK, behind a server on loopback.
 struct PythonAgent {
     _server: Server,
@@ -47,14 +73,19 @@ struct PythonAgent {
 }
 
 impl PythonAgent {
-    /// Starts it. Without `propagates`, the SDK drops the trace context.
-    async fn start(programs: &Path, propagates: bool, delegate: Option<&str>) -> Self {
+    /// Starts it.
+    async fn start(programs: &Path) -> Self {
+        Self::start_with(programs, Propagation::All, None).await
+    }
+
+    async fn start_with(programs: &Path, propagation: Propagation, delegate: Option<Delegate<'_>>) -> Self {
         let (folder, ports) = (tempfile::tempdir().unwrap(), [free_port(), free_port()]);
         let [url, grpc_url] = ports.map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new(programs.join("python"));
         command.arg(SCRIPT).arg("serve").arg(folder.path().join("spans"));
-        command.args(ports.map(|port| port.to_string())).args(delegate);
-        command.env("PROPAGATE", if propagates { "1" } else { "0" });
+        command.args(ports.map(|port| port.to_string())).args(delegate.map(|delegate| delegate.url));
+        command.env("PROPAGATE", propagation.as_str());
+        command.env("NEW_ID", if delegate.is_some_and(|delegate| delegate.has_new_id) { "1" } else { "0" });
         let card = format!("{url}/.well-known/agent-card.json");
         Self { _server: Server::start(command, folder.path(), &card).await, folder, url, grpc_url }
     }
@@ -111,9 +142,7 @@ fn headers(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 async fn take_notification(State(tracer): State<ProtocolTracer>, map: HeaderMap, Json(body): Json<Value>) {
-    let mut span = tracer.receive_a2a("writer", headers(&map), A2aRequest::from_push_notification(&body));
-    span.set_response(&body, None);
-    span.end();
+    tracer.receive_push_notification("writer", headers(&map), &body).end();
 }
 
 /// A server of version 0.3 that answers every message with a task that is completed.
@@ -174,7 +203,7 @@ async fn call(client: A2AClient<impl Transport>) {
 
 async fn check_our_client(binding: &str) {
     let Some(programs) = sdk() else { return };
-    let agent = PythonAgent::start(&programs, true, None).await;
+    let agent = PythonAgent::start(&programs).await;
     let planner = ProtocolTracer::new("planner");
     let task = planner.task("plan");
     let http = reqwest::Client::new();
@@ -259,7 +288,7 @@ async fn call_with_sdk(programs: &Path, file: &Path, arguments: &[&str]) {
     let programs = programs.to_owned();
     tokio::task::spawn_blocking(move || {
         let mut command = Command::new(programs.join("python"));
-        let output = command.arg(SCRIPT).args(arguments).env("PROPAGATE", "1").output().unwrap();
+        let output = command.arg(SCRIPT).args(arguments).env("PROPAGATE", "all").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     })
     .await
@@ -282,42 +311,100 @@ async fn calls_of_the_sdk_s_client_over_grpc_and_our_spans_are_one_trace() {
 }
 
 /// Our client asks an agent of the SDK, which asks our agent.
-async fn delegate(propagates: bool) -> Option<(Vec<TraceTree>, ProtocolTracer)> {
-    let programs = sdk()?;
-    let (planner, writer) = (ProtocolTracer::new("planner"), ProtocolTracer::new("writer"));
-    let url = format!("{}/rpc", serve(&writer).await[0]);
-    let agent = PythonAgent::start(&programs, propagates, Some(&url)).await;
-    let transport = JsonRpcTransport::new(reqwest::Client::new(), format!("{}/rpc", agent.url));
-    let client = A2AClient::new(TracedA2aTransport::new(transport, &planner, "editor"));
-    client.send_message(&message("write")).await.unwrap();
-    let spans_of_sdk = if propagates { 20 } else { 0 };
-    Some((trees(&[&planner, &writer], || agent.spans(), spans_of_sdk).await, planner))
+struct Delegation {
+    planner: ProtocolTracer,
+    writer: ProtocolTracer,
+    agent: PythonAgent,
+}
+
+impl Delegation {
+    async fn start(propagation: Propagation, has_new_id: bool) -> Option<Self> {
+        let programs = sdk()?;
+        let (planner, writer) = (ProtocolTracer::new("planner"), ProtocolTracer::new("writer"));
+        let url = format!("{}/rpc", serve(&writer).await[0]);
+        let agent = PythonAgent::start_with(&programs, propagation, Some(Delegate { url: &url, has_new_id })).await;
+        let transport = JsonRpcTransport::new(reqwest::Client::new(), format!("{}/rpc", agent.url));
+        let client = A2AClient::new(TracedA2aTransport::new(transport, &planner, "editor"));
+        client.send_message(&message("write")).await.unwrap();
+        Some(Self { planner, writer, agent })
+    }
+
+    /// Returns the trees without those that are of the SDK only.
+    async fn trees(&self, spans_of_sdk: usize) -> Vec<TraceTree> {
+        trees(&[&self.planner, &self.writer], || self.agent.spans(), spans_of_sdk).await
+    }
+
+    /// Returns callers and receivers of the dropped contexts, as soon as they are as expected or after a minute.
+    async fn dropped_contexts(&self, expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        let is_expected = |found: &(String, String)| expected.contains(&(&*found.0, &*found.1));
+        let begun = Instant::now();
+        loop {
+            let tracers = [&self.planner, &self.writer];
+            let ours = tracers.into_iter().flat_map(ProtocolTracer::protocol_spans).map(|record| record.span);
+            let trees = TraceTree::build(ours.chain(self.agent.spans()));
+            let dropped = trees.iter().flat_map(|tree| &tree.broken_hops).filter_map(|hop| match hop {
+                BrokenHop::DroppedContext { caller, receiver } => Some([caller, receiver]),
+                _ => None,
+            });
+            let name = |span: &SpanRef| {
+                format!("{} {}", span.agent.as_deref().unwrap(), span.name.rsplit('.').next().unwrap())
+            };
+            let mut found: Vec<_> = dropped.map(|[caller, receiver]| (name(caller), name(receiver))).collect();
+            found.sort();
+            found.dedup();
+            if (found.len() == expected.len() && found.iter().all(is_expected))
+                || begun.elapsed() > Duration::from_secs(60)
+            {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_an_agent_of_the_sdk_delegates_is_one_trace() {
-    let Some((trees, _)) = delegate(true).await else { return };
+    let Some(delegation) = Delegation::start(Propagation::All, true).await else { return };
+    let trees = delegation.trees(20).await;
     let [tree] = &*trees else { panic!("{}", trees.len()) };
     assert!(tree.broken_hops.is_empty(), "{tree}");
     let agents: Vec<_> = tree.nodes.iter().map(|node| node.span.agent.as_deref().unwrap()).collect();
     assert_eq!((agents[0], agents.contains(&PYTHON), agents.contains(&"writer")), ("planner", true, true), "{tree}");
 }
 
+/// The SDK may send the message with its id or with another, and export no spans.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_sdk_drops_the_context_of_a_message_that_it_delegates_the_broken_hop_is_named() {
-    let Some((trees, planner)) = delegate(false).await else { return };
-    let call = &planner.protocol_spans()[0].span;
-    let tree = trees.iter().find(|tree| tree.trace_id == call.trace_id).unwrap();
-    let [BrokenHop::DroppedContext { caller, receiver }] = &*tree.broken_hops else { panic!("{tree}") };
-    assert_eq!((caller.span_id, caller.agent.as_deref()), (call.span_id, Some("planner")));
-    assert_eq!((&*receiver.name, receiver.agent.as_deref()), ("SendMessage", Some("writer")));
-    assert!(receiver.trace_id != call.trace_id);
+    for has_new_id in [false, true] {
+        let Some(delegation) = Delegation::start(Propagation::Nothing, has_new_id).await else { return };
+        let trees = delegation.trees(0).await;
+        let call = &delegation.planner.protocol_spans()[0].span;
+        let tree = trees.iter().find(|tree| tree.trace_id == call.trace_id).unwrap();
+        let [BrokenHop::DroppedContext { caller, receiver }] = &*tree.broken_hops else { panic!("{tree}") };
+        assert_eq!((caller.span_id, caller.agent.as_deref()), (call.span_id, Some("planner")));
+        assert_eq!((&*receiver.name, receiver.agent.as_deref()), ("SendMessage", Some("writer")));
+        assert!(receiver.trace_id != call.trace_id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_sdk_has_spans_the_broken_hops_on_both_of_its_sides_are_named() {
+    let received = ("planner SendMessage", "python on_message_send");
+    let sent = ("python send_message", "writer SendMessage");
+    for (propagation, expected) in [(Propagation::Nothing, &[received, sent] as &[_]), (Propagation::Received, &[sent])]
+    {
+        let Some(delegation) = Delegation::start(propagation, true).await else { return };
+        let found = delegation.dropped_contexts(expected).await;
+        let expected: Vec<_> =
+            expected.iter().map(|&(caller, receiver)| (caller.to_owned(), receiver.to_owned())).collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_notification_of_the_sdk_continues_the_trace_of_the_message() {
     let Some(programs) = sdk() else { return };
-    let agent = PythonAgent::start(&programs, true, None).await;
+    let agent = PythonAgent::start(&programs).await;
     let planner = ProtocolTracer::new("planner");
     let hook = format!("{}/hook", serve(&planner).await[0]);
     let transport = RestTransport::new(reqwest::Client::new(), format!("{}/rest", agent.url));
@@ -344,7 +431,7 @@ async fn a_push_notification_of_the_sdk_continues_the_trace_of_the_message() {
 async fn peers_of_version_0_3_are_traced() {
     let Some(programs) = sdk() else { return };
     // Our client, and a server of the SDK.
-    let agent = PythonAgent::start(&programs, true, None).await;
+    let agent = PythonAgent::start(&programs).await;
     let planner = ProtocolTracer::new("planner");
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": {
         "kind": "message", "messageId": "m-1", "role": "user", "parts": [{"kind": "text", "text": "write"}]

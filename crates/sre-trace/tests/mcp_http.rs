@@ -53,7 +53,9 @@ async fn since_2026_07_28_every_request_has_its_method_and_name_in_headers_too()
         let (tools, agent) = (ProtocolTracer::new("tools"), ProtocolTracer::new("agent"));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let list = seen.clone();
-        let url = serve(routes(&tools).layer(map_request(move |request: Request| {
+        let edge = ProtocolTracer::new("edge");
+        let routes = routes(&tools).layer(TracedServerLayer::new(&edge));
+        let url = serve(routes.layer(map_request(move |request: Request| {
             let header = |name| Some(request.headers().get(name)?.to_str().unwrap().to_owned());
             list.lock().unwrap().push((header("mcp-method"), header("mcp-name")));
             std::future::ready(request)
@@ -70,6 +72,12 @@ async fn since_2026_07_28_every_request_has_its_method_and_name_in_headers_too()
             // Not as the header has it.
             assert_eq!(records[1].mcp_tool_name(), Some(TOOL));
         }
+        // A layer in front of the server names the requests by the headers, if they have them.
+        let edge = edge.protocol_spans();
+        let edge = names(&edge).into_iter().filter(|name| *name != "GET" && *name != "DELETE");
+        let expected: &[&str] =
+            if has_headers { &["POST server/discover", "POST tools/call prüfen"] } else { &["POST"; 3] };
+        assert_eq!(edge.collect::<Vec<_>>(), expected);
         let with_method = |(method, name): (Option<String>, _)| Some((method?, name));
         let seen: Vec<_> = seen.lock().unwrap().drain(..).filter_map(with_method).collect();
         let name = Some("=?base64?cHLDvGZlbg==?=".to_owned());

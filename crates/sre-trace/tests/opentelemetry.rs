@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use opentelemetry::Context;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::{Array, Context, KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use serde_json::json;
-use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, SpanLibrary, TracerOptions};
+use sre_trace::{A2aRequest, McpRequest, ProtocolTracer, SpanLibrary, SpanLink, TracerOptions};
 
 #[derive(Clone, Debug, Default)]
 struct Exported(Arc<Mutex<Vec<SpanData>>>);
@@ -74,6 +74,29 @@ fn both_have_the_same_ids_parents_and_attributes() {
     assert_eq!(call.status, Status::error("the tool returned an error"));
     assert_eq!((request.events.len(), &*request.events[0].name), (1, "a2a.task.state"));
     assert_eq!(request.span_context.trace_state().header(), "a=1");
+}
+
+#[test]
+fn several_texts_are_an_array() {
+    let exported = Exported::default();
+    let (tracer, _) = exported.tracer();
+    tracer.a2a_call("writer", A2aRequest { reference_task_ids: vec!["t-7", "t-8"], ..Default::default() }).end();
+    let array = Value::Array(Array::String(vec!["t-7".into(), "t-8".into()]));
+    assert!(exported.spans()[0].attributes.contains(&KeyValue::new("a2a.message.reference_task_ids", array)));
+}
+
+#[test]
+fn a_link_has_its_relation_and_attributes() {
+    let exported = Exported::default();
+    let (tracer, _) = exported.tracer();
+    let (first, mut second) = (tracer.task("draft"), tracer.task("review"));
+    second.add_link(SpanLink::new(first.context().trace_id, first.span_id()).with_attribute("reason", "retry"));
+    second.end();
+    let spans = exported.spans();
+    let [link] = &*spans[0].links.links else { panic!("{spans:?}") };
+    assert_eq!(link.span_context.span_id().to_string(), first.span_id().to_string());
+    let expected = [("sre.link.relationship", "follows_from"), ("reason", "retry")];
+    assert_eq!(link.attributes, expected.map(|(key, value)| KeyValue::new(key, value)));
 }
 
 #[test]

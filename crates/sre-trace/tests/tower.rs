@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 
 use http::{Request, Response, StatusCode};
-use sre_trace::{ProtocolTracer, SpanRole, TracedClientLayer, TracedServerLayer};
+use sre_trace::{McpHeaders, McpRequest, ProtocolTracer, SpanRole, TracedClientLayer, TracedServerLayer};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 #[tokio::test]
@@ -56,4 +56,48 @@ async fn a_request_that_fails_or_is_dropped_is_an_error() {
     slow.await.unwrap_err();
     let errors: Vec<_> = agent.protocol_spans().into_iter().map(|record| record.span.error.unwrap()).collect();
     assert_eq!(errors, ["the request failed", "cancelled"]);
+}
+
+#[tokio::test]
+async fn a_request_of_mcp_is_named_by_its_headers_where_nobody_reads_its_body() {
+    let (agent, server) = (ProtocolTracer::new("agent"), ProtocolTracer::new("server"));
+    let service = service_fn(async |request: Request<()>| {
+        let headers = request.headers().iter().filter(|(name, _)| name.as_str().starts_with("mcp-"));
+        let headers = headers.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        Ok::<_, Infallible>(Response::new(headers.collect::<Vec<_>>()))
+    });
+    let client = ServiceBuilder::new()
+        .layer(TracedClientLayer::new(&agent))
+        .layer(TracedServerLayer::new(&server))
+        .service(service);
+    let mcp = |request: McpRequest<'_>| Some(McpHeaders::of(&request));
+    let read = McpRequest { method: "resources/read", resource_uri: Some("file:///o-1"), ..McpRequest::default() };
+    let version = Some("2026-07-28");
+    for (headers, name, sent) in [
+        (
+            mcp(McpRequest { protocol_version: version, ..McpRequest::tool("search") }),
+            "POST tools/call search",
+            &["mcp-method: tools/call", "mcp-name: search", "mcp-protocol-version: 2026-07-28"] as &[_],
+        ),
+        (
+            mcp(McpRequest::tool("prüfen")),
+            "POST tools/call prüfen",
+            &["mcp-method: tools/call", "mcp-name: =?base64?cHLDvGZlbg==?="],
+        ),
+        (mcp(read), "POST resources/read", &["mcp-method: resources/read", "mcp-name: file:///o-1"]),
+        (
+            mcp(McpRequest { method: "tools/list", ..McpRequest::default() }),
+            "POST tools/list",
+            &["mcp-method: tools/list"],
+        ),
+        (None, "POST", &[]),
+    ] {
+        let mut request = Request::post("http://tools.example/mcp").body(()).unwrap();
+        headers.into_iter().for_each(|headers| _ = request.extensions_mut().insert(headers));
+        let response = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.into_body(), sent);
+        for tracer in [&agent, &server] {
+            assert_eq!(tracer.protocol_spans().last().unwrap().span.name, name);
+        }
+    }
 }

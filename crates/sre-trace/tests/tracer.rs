@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sre_core::{AgentEvent, EventKind, ManualClock, Observe, Signal, SpanRole, Timestamp};
 use sre_trace::{
-    A2aRequest, BrokenHop, McpRequest, McpTransport, ProtocolSpan, ProtocolTracer, ProtocolType, Span, TraceContext,
-    TraceTree, TracerOptions, meta_headers,
+    A2aRequest, BrokenHop, McpRequest, McpTransport, ProtocolSpan, ProtocolTracer, ProtocolType, Span, SpanLink,
+    TraceContext, TraceTree, TracerOptions, meta_headers,
 };
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -71,7 +71,7 @@ fn mcp_hop(from: &ProtocolTracer, to: &ProtocolTracer) -> (ProtocolSpan, Protoco
 
 fn a2a_hop(from: &ProtocolTracer, to: &ProtocolTracer) -> (ProtocolSpan, ProtocolSpan) {
     let request = A2aRequest { message_id: Some("m-1"), ..A2aRequest::task("write") };
-    let call = from.a2a_call(to.agent_id(), request);
+    let call = from.a2a_call(to.agent_id(), request.clone());
     let received = to.receive_a2a(from.agent_id(), from.inject(&call), request);
     (call, received)
 }
@@ -100,7 +100,7 @@ fn five_hops_of_both_protocols_are_one_tree() {
 fn a_peer_that_drops_the_context_is_named() {
     let (planner, writer) = (Traced::new("planner"), Traced::new("writer"));
     let request = A2aRequest { message_id: Some("m-1"), ..A2aRequest::default() };
-    let ask = planner.tracer.a2a_call("writer", request);
+    let ask = planner.tracer.a2a_call("writer", request.clone());
     let answer = writer.tracer.receive_a2a("planner", no_headers(), request);
     assert_eq!(answer.context().parent_span_id, None, "the root of another trace");
     answer.end();
@@ -117,10 +117,13 @@ fn a_peer_that_drops_the_context_is_named() {
 fn an_a2a_call_has_the_attributes_of_the_conventions() {
     let planner = Traced::new("planner");
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {
-        "tenant": "billing", "message": {"messageId": "m-1", "contextId": "c-1", "parts": [{"text": "secret"}]}}});
+        "tenant": "billing", "message": {"messageId": "m-1", "contextId": "c-1", "referenceTaskIds": ["t-7", "t-8"],
+            "parts": [{"text": "secret"}]}}});
     let request = A2aRequest {
         target_url: Some("https://user:secret@writer.example:8443/a2a?key=secret"),
         protocol_version: Some("1.0"),
+        agent_version: Some("2.1"),
+        agent_description: Some("Writes."),
         ..A2aRequest::from_json_rpc(&body)
     };
     let mut call = planner.tracer.a2a_call("writer", request);
@@ -136,7 +139,8 @@ fn an_a2a_call_has_the_attributes_of_the_conventions() {
         json!({
             "a2a.method.name": "SendMessage", "a2a.message.id": "m-1", "a2a.task.id": "t-1", "a2a.tenant": "billing",
             "a2a.task.state": "TASK_STATE_COMPLETED", "a2a.protocol.version": "1.0", "gen_ai.conversation.id": "c-1",
-            "gen_ai.agent.name": "writer", "server.address": "writer.example", "server.port": 8443,
+            "a2a.message.reference_task_ids": ["t-7", "t-8"], "gen_ai.agent.name": "writer",
+            "gen_ai.agent.version": "2.1", "gen_ai.agent.description": "Writes.", "server.address": "writer.example", "server.port": 8443,
         })
     );
     let record = call.record().clone();
@@ -343,8 +347,11 @@ fn a_report_counts_and_orders_what_was_traced() {
     let support = Traced::new("support");
     let task = support.tracer.task("refund");
     support.clock.advance(Duration::from_secs(1));
+    let task_id = (task.context().trace_id, task.span_id());
     let mut lookup = task.tracer().mcp_call("orders", McpRequest::tool("lookup"));
-    lookup.add_link(task.context().trace_id, task.span_id(), "follows_from");
+    let link = SpanLink::new(task_id.0, task_id.1);
+    lookup.add_link(link.clone());
+    lookup.add_link(link.with_relationship("caused_by").with_attribute("reason", "retry"));
     support.clock.advance(Duration::from_secs(2));
     assert_eq!(lookup.duration_ms(), 2000.0);
     lookup.end();
@@ -364,11 +371,69 @@ fn a_report_counts_and_orders_what_was_traced() {
     let labels: Vec<&str> = report.timeline.iter().map(|entry| &*entry.label).collect();
     assert_eq!(labels, ["invoke_agent support", "tools/call lookup", "SendMessage"]);
     assert_eq!(report.timeline[1].peer_agent.as_deref(), Some("orders"));
-    assert_eq!(report.protocol_spans[0].links[0].relationship, "follows_from");
+    let links = serde_json::to_value(&report.protocol_spans[0].links).unwrap();
+    let (trace_id, span_id) = (task_id.0.to_string(), task_id.1.to_string());
+    assert_eq!(
+        links,
+        json!([
+            {"trace_id": trace_id, "span_id": span_id, "relationship": "follows_from", "attributes": {}},
+            {"trace_id": trace_id, "span_id": span_id, "relationship": "caused_by", "attributes": {"reason": "retry"}},
+        ])
+    );
     assert_eq!(report.traces.len(), 1);
     assert!(report.to_string().contains("└─ ✗ SendMessage: refused"), "{report}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["traces"][0]["errors"], &json["timeline"][2]["direction"]), (&1.into(), &"client".into()));
+}
+
+#[test]
+fn to_dict_has_exactly_the_fields_of_the_python_package() {
+    let support = Traced::new("support");
+    support
+        .tracer
+        .receive_a2a("user", no_headers(), A2aRequest { message_id: Some("m-1"), ..A2aRequest::default() })
+        .end();
+    let request = McpRequest { request_id: Some("7".into()), ..McpRequest::tool("lookup") };
+    let mut lookup = support.tracer.mcp_call("orders", request);
+    support.clock.advance(Duration::from_millis(1_500));
+    lookup.set_response(&json!({"content": []}), "0.05".parse().ok());
+    lookup.end();
+    support.tracer.http_call("https://example.com", "GET", "/orders").set_error("refused");
+    let report = support.tracer.report();
+    let (dict, received) = (report.to_dict(), &report.protocol_spans[0].span);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let span = "attributes cost_usd duration_ms end_time error input_data kind links name output_data parent_id protocol \
+                remote_agent_id remote_agent_url role span_id start_time status trace_id traceparent";
+    let with = |own: &str| {
+        let mut all: Vec<&str> = span.split(' ').chain(own.split(' ')).filter(|key| !key.is_empty()).collect();
+        all.sort_unstable();
+        all.join(" ")
+    };
+    let spans = dict["spans"].as_array().unwrap();
+    assert_eq!(keys(&spans[0]), with("a2a_artifact_count a2a_message_id a2a_task_id"));
+    assert_eq!(keys(&spans[1]), with("mcp_request_id mcp_server_id mcp_tool_name"));
+    assert_eq!(keys(&spans[2]), with(""));
+    let field = |name: &str| spans.iter().map(|span| span[name].as_str().unwrap_or("")).collect::<Vec<_>>();
+    assert_eq!(field("kind"), ["agent_task", "tool_call", "delegation"]);
+    assert_eq!(field("status"), ["ok", "ok", "error"]);
+    assert_eq!(field("remote_agent_id"), ["user", "", "example.com"]);
+    assert_eq!(field("traceparent")[0], format!("00-{}-{}-01", received.trace_id, received.span_id));
+    assert_eq!((&spans[1]["mcp_server_id"], &spans[1]["cost_usd"]), (&"orders".into(), &"0.05".into()));
+    assert_eq!(
+        keys(&dict),
+        "a2a_calls agent_id error_count mcp_calls protocol_breakdown spans timeline total_cost_usd total_duration_ms trace_id"
+    );
+    assert_eq!(dict["protocol_breakdown"], json!({"a2a": 1, "mcp": 1, "http": 1}));
+    assert_eq!((&dict["a2a_calls"], &dict["error_count"]), (&1.into(), &1.into()));
+    assert_eq!((&dict["total_cost_usd"], &dict["total_duration_ms"]), (&"0.05".into(), &1500.0.into()));
+    assert_eq!(
+        keys(&dict["timeline"][0]),
+        "agent_id direction duration_ms label peer_agent protocol span_id timestamp"
+    );
+    assert_eq!(
+        (&dict["timeline"][0]["direction"], &dict["timeline"][1]["direction"]),
+        (&"receive".into(), &"send".into())
+    );
 }
 
 #[test]

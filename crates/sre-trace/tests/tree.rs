@@ -329,38 +329,115 @@ fn a_message_that_is_sent_again_in_another_trace_breaks_neither() {
     assert!(trees.iter().all(|tree| tree.broken_hops.is_empty()), "{trees:?}");
 }
 
+/// A call or its receiver: span, trace, parent, role, name, start, end.
+type Row = (usize, u8, Option<usize>, SpanRole, &'static str, i64, i64);
+
+/// Returns the callers and receivers of dropped contexts, each once.
+fn dropped_contexts(rows: &[Row], set_ids: impl Fn(&mut Span)) -> Vec<(SpanId, SpanId)> {
+    let spans = rows.iter().map(|&(number, in_trace, parent, role, name, start, end)| {
+        let mut span = span(number, parent, name, start, end);
+        (span.trace_id, span.role) = (trace(in_trace), role);
+        set_ids(&mut span);
+        span
+    });
+    let trees = TraceTree::build(spans);
+    let hops = trees.iter().flat_map(|tree| &tree.broken_hops).map(|hop| match hop {
+        BrokenHop::DroppedContext { caller, receiver } => (caller.span_id, receiver.span_id),
+        hop => panic!("{hop}"),
+    });
+    // Both traces have it.
+    hops.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 #[test]
 fn a_request_without_an_id_of_its_own_is_that_of_the_innermost_call_of_its_name_and_time() {
     use SpanRole::{Client, Server};
-    // Span and trace, parent, role, start, end.
-    type Row = (usize, u8, Option<usize>, SpanRole, i64, i64);
-    let hops = |rows: &[Row]| -> Vec<(SpanId, SpanId)> {
-        let spans = rows.iter().map(|&(number, in_trace, parent, role, start, end)| {
-            let mut span = span(number, parent, "tools/call search", start, end);
-            (span.trace_id, span.role, span.request_id) = (trace(in_trace), role, Some("1".to_owned()));
-            span
-        });
-        let trees = TraceTree::build(spans);
-        let hops = trees.iter().flat_map(|tree| &tree.broken_hops).map(|hop| match hop {
-            BrokenHop::DroppedContext { caller, receiver } => (caller.span_id, receiver.span_id),
-            hop => panic!("{hop}"),
-        });
-        // Both traces have it.
-        hops.collect::<BTreeSet<_>>().into_iter().collect()
-    };
-    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 2, None, Server, 1, 8)]), [(id(0), id(1))]);
+    const CALL: &str = "tools/call search";
+    let hops = |rows: &[Row]| dropped_contexts(rows, |span| span.request_id = Some("1".to_owned()));
+    assert_eq!(hops(&[(0, 1, None, Client, CALL, 0, 9), (1, 2, None, Server, CALL, 1, 8)]), [(id(0), id(1))]);
     // A second context is dropped below the first.
     let two = [
-        (0, 1, None, Client, 0, 9),
-        (1, 2, None, Server, 1, 8),
-        (2, 2, Some(1), Client, 2, 7),
-        (3, 3, None, Server, 3, 6),
+        (0, 1, None, Client, CALL, 0, 9),
+        (1, 2, None, Server, CALL, 1, 8),
+        (2, 2, Some(1), Client, CALL, 2, 7),
+        (3, 3, None, Server, CALL, 3, 6),
     ];
     assert_eq!(hops(&two), [(id(0), id(1)), (id(2), id(3))]);
     // Not: outside the time of the call; of a call that was received; of either of two calls side by side.
-    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 2, None, Server, 1, 10)]), []);
-    assert_eq!(hops(&[(0, 1, None, Client, 0, 9), (1, 1, Some(0), Server, 1, 8), (2, 2, None, Server, 2, 3)]), []);
-    assert_eq!(hops(&[(0, 1, None, Client, 0, 8), (1, 3, None, Client, 1, 9), (2, 2, None, Server, 2, 7)]), []);
+    let call = (0, 1, None, Client, CALL, 0, 9);
+    assert_eq!(hops(&[call, (1, 2, None, Server, CALL, 1, 10)]), []);
+    assert_eq!(hops(&[call, (1, 1, Some(0), Server, CALL, 1, 8), (2, 2, None, Server, CALL, 2, 3)]), []);
+    let http = [(1, 1, Some(0), Client, "POST", 1, 8), (2, 1, Some(1), Server, CALL, 2, 7)];
+    assert_eq!(hops(&[call, http[0], http[1], (3, 2, None, Server, CALL, 3, 4)]), []);
+    let other = (1, 3, None, Client, CALL, 1, 9);
+    assert_eq!(hops(&[(0, 1, None, Client, CALL, 0, 8), other, (2, 2, None, Server, CALL, 2, 7)]), []);
+}
+
+#[test]
+fn a_message_that_an_agent_delegates_by_another_id_is_of_the_only_call_that_can_have_led_to_it() {
+    use SpanRole::{Client, Internal, Server};
+    const SEND: &str = "SendMessage";
+    const STREAM: &str = "SendStreamingMessage";
+    const PYTHON_SENDS: &str = "a2a.client.transports.jsonrpc.JsonRpcTransport.send_message";
+    const PYTHON_RECEIVES: &str = "a2a.server.request_handlers.DefaultRequestHandlerV2.on_message_send";
+    let hops = |rows: &[Row]| dropped_contexts(rows, |span| span.call_id = Some(span.span_id.to_string()));
+    let call = (0, 1, None, Client, SEND, 0, 9);
+    // The agent between has no spans. It may ask several others, and have them stream.
+    assert_eq!(hops(&[call, (1, 2, None, Server, SEND, 1, 8)]), [(id(0), id(1))]);
+    assert_eq!(
+        hops(&[call, (1, 2, None, Server, STREAM, 1, 4), (2, 3, None, Server, SEND, 5, 8)]),
+        [(id(0), id(1)), (id(0), id(2))]
+    );
+    assert_eq!(hops(&[(0, 1, None, Client, "GetTask", 0, 9), (1, 2, None, Server, "GetTask", 1, 8)]), [(id(0), id(1))]);
+    // Two such agents, one after the other.
+    let (editor, asks) = ((1, 2, None, Server, SEND, 1, 8), (2, 2, Some(1), Client, STREAM, 2, 7));
+    let writer = (3, 3, None, Server, SEND, 3, 6);
+    assert_eq!(hops(&[writer, asks, editor, call]), [(id(0), id(1)), (id(2), id(3))]);
+    // The agent between is one of the Python SDK: it drops what it gets and what it sends, or only the latter.
+    let python = [
+        (1, 2, None, Server, "a2a.server.routes.JsonRpcDispatcher.handle_requests", 1, 8),
+        (2, 2, Some(1), Server, PYTHON_RECEIVES, 2, 8),
+        (3, 2, Some(2), Internal, "execute", 3, 7),
+        (4, 2, Some(3), Client, PYTHON_SENDS, 3, 7),
+        (5, 3, None, Server, SEND, 4, 6),
+    ];
+    let all = [&[call], &python[..]].concat();
+    assert_eq!(hops(&all), [(id(0), id(2)), (id(4), id(5))]);
+    let rest: Vec<Row> = all
+        .iter()
+        .map(|&(number, in_trace, parent, role, name, start, end)| {
+            let (in_trace, parent) = if number < 5 { (1, number.checked_sub(1)) } else { (in_trace, parent) };
+            (number, in_trace, parent, role, name, start, end)
+        })
+        .collect();
+    assert_eq!(hops(&rest), [(id(4), id(5))]);
+    // Not: outside the time of the call; another operation; a call that was received; below a span that was lost; two calls that have nothing
+    // to do with each other, side by side or one in the time of the other.
+    let message = (2, 2, None, Server, SEND, 2, 7);
+    assert_eq!(hops(&[call, (2, 2, None, Server, SEND, 2, 10)]), []);
+    assert_eq!(hops(&[call, (2, 2, None, Server, "GetTask", 2, 7)]), []);
+    assert_eq!(hops(&[call, (1, 1, Some(0), Server, SEND, 1, 8), message]), []);
+    for (start, end) in [(1, 9), (1, 8), (0, 10)] {
+        assert_eq!(hops(&[call, (1, 3, None, Client, SEND, start, end), message]), []);
+        assert_eq!(hops(&[call, (1, 1, None, Client, SEND, start, end), message]), []);
+    }
+    let mut lost: Vec<Span> = [span(0, None, SEND, 0, 9), span(1, Some(7), SEND, 1, 8)].into();
+    (lost[0].role, lost[1].role, lost[1].trace_id) = (Client, Server, trace(2));
+    let lost = TraceTree::build(lost);
+    assert!(matches!(&*lost[1].broken_hops, [BrokenHop::MissingParent { .. }]), "{:?}", lost[1].broken_hops);
+    // Nor: a call among so many that they are not looked at.
+    let calls = |first_end| {
+        (0..200).map(move |number| (number, 1, None, Client, SEND, 0, if number > 0 { 5 } else { first_end }))
+    };
+    let last = [(200, 1, None, Client, SEND, 1, 9), (201, 2, None, Server, SEND, 2, 7)];
+    assert_eq!(hops(&calls(5).chain(last).collect::<Vec<_>>()), [(id(200), id(201))]);
+    assert_eq!(hops(&calls(9).chain(last).collect::<Vec<_>>()), []);
+    // Nor: a call whose message another agent has received by its id.
+    let ids = |span: &mut Span| span.call_id = Some(if span.span_id == id(2) { id(2) } else { id(0) }.to_string());
+    assert_eq!(
+        dropped_contexts(&[call, (1, 2, None, Server, SEND, 1, 3), (2, 3, None, Server, SEND, 4, 8)], ids),
+        [(id(0), id(1))]
+    );
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sre_core::{Span, SpanId, SpanRole, TraceId};
+use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use super::TraceTree;
+use crate::a2a;
 
 /// A place where a trace is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,18 +63,21 @@ impl SpanRef {
 /// Adds a broken hop to both trees where a call of one was received in the other.
 pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     let spans: Vec<&Span> = trees.iter().flat_map(|tree| &tree.nodes).map(|node| &node.span).collect();
-    let calls = Calls::of(&spans);
-    let by_id: HashMap<(TraceId, SpanId), &Span> =
-        spans.iter().map(|span| ((span.trace_id, span.span_id), *span)).collect();
-    let receivers = spans.iter().copied().filter(|span| is_receiver(span) && !is_below_a_call(span, &by_id));
-    let pairs = receivers.filter_map(|receiver| Some((calls.received_by(receiver)?, receiver)));
-    let is_apart = |(caller, receiver): &(&Span, &Span)| caller.trace_id != receiver.trace_id;
-    let hops: Vec<(SpanRef, SpanRef)> =
-        pairs.filter(is_apart).map(|(caller, receiver)| (SpanRef::of(caller), SpanRef::of(receiver))).collect();
+    let mut causes = Causes::of(&spans);
+    let calls = Calls::of(&spans, &causes);
+    let mut receivers: Vec<&Span> =
+        spans.into_iter().filter(|span| is_receiver(span) && !causes.is_below_a_call(span)).collect();
+    // What is above a call is known before what is below it.
+    receivers.sort_by_key(|span| (span.start, Reverse(span.end)));
     let mut by_trace: HashMap<TraceId, Vec<BrokenHop>> = HashMap::new();
-    for (caller, receiver) in hops {
+    for receiver in receivers {
+        let Some(caller) = calls.received_by(receiver, &causes) else { continue };
+        if caller.trace_id == receiver.trace_id {
+            continue;
+        }
+        causes.calls.insert(key_of(receiver), caller);
         for trace in [caller.trace_id, receiver.trace_id] {
-            let hop = BrokenHop::DroppedContext { caller: caller.clone(), receiver: receiver.clone() };
+            let hop = BrokenHop::DroppedContext { caller: SpanRef::of(caller), receiver: SpanRef::of(receiver) };
             by_trace.entry(trace).or_default().push(hop);
         }
     }
@@ -82,63 +86,147 @@ pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     }
 }
 
-/// Returns whether a span is below a call in its own trace, also if spans of the receiving process are between them.
-fn is_below_a_call(span: &Span, by_id: &HashMap<(TraceId, SpanId), &Span>) -> bool {
+/// What caused each span: its parent or, where the context was dropped, the call that it has received.
+struct Causes<'a> {
+    by_id: HashMap<(TraceId, SpanId), &'a Span>,
+    /// The calls whose context was dropped, by their receivers.
+    calls: HashMap<(TraceId, SpanId), &'a Span>,
+}
+
+impl<'a> Causes<'a> {
     /// The spans that a process makes around a call that it receives are few.
     const MAX_BETWEEN: usize = 16;
-    let parent = |span: &&Span| by_id.get(&(span.trace_id, span.parent_span_id?)).copied();
-    std::iter::successors(parent(&span), parent).take(MAX_BETWEEN).any(is_caller)
+    /// The spans from one call to another that are looked at, so that long chains do not take quadratic time.
+    const MAX_ABOVE: usize = 256;
+
+    fn of(spans: &[&'a Span]) -> Self {
+        Self { by_id: spans.iter().map(|span| (key_of(span), *span)).collect(), calls: HashMap::new() }
+    }
+
+    fn parent(&self, span: &Span) -> Option<&'a Span> {
+        self.by_id.get(&(span.trace_id, span.parent_span_id?)).copied()
+    }
+
+    /// Returns the spans above one in its own trace, from below.
+    fn parents(&self, span: &Span) -> impl Iterator<Item = &'a Span> {
+        std::iter::successors(self.parent(span), |span| self.parent(span)).take(Self::MAX_BETWEEN)
+    }
+
+    /// Returns whether a span is below a call in its own trace, also if spans of the receiving process are between them.
+    fn is_below_a_call(&self, span: &Span) -> bool {
+        self.parents(span).any(is_caller)
+    }
+
+    /// Returns whether a call has led to another, also through dropped contexts.
+    fn has_led_to(&self, call: &Span, other: &Span) -> bool {
+        let cause = |span: &Span| self.calls.get(&key_of(span)).copied().or_else(|| self.parent(span));
+        let mut causes = std::iter::successors(cause(other), |span| cause(span)).take(Self::MAX_ABOVE);
+        causes.any(|cause| key_of(cause) == key_of(call))
+    }
+
+    /// Returns whether a span is the first of its trace to receive a request of A2A, and nothing above it was lost.
+    fn begins_trace(&self, receiver: &Span, operation: &str) -> bool {
+        let is_first = |span: &Span| !is_receiver(span) || a2a::operation(&span.name) != Some(operation);
+        let top = self.parents(receiver).last().map_or(receiver, |top| top);
+        top.parent_span_id.is_none() && self.parents(receiver).all(is_first)
+    }
 }
 
 /// The calls of all traces, by what their receivers know of them.
 struct Calls<'a> {
     by_call_id: HashMap<&'a str, &'a Span>,
-    /// Those that no span of their trace has received, by name and id of the request, and by start.
-    not_received: HashMap<(&'a str, &'a str), Vec<&'a Span>>,
+    /// Those that nobody is known to have received, by their request, and by start. Each has the latest end of those up to it.
+    not_received: HashMap<Request<'a>, Vec<(&'a Span, Timestamp)>>,
+}
+
+/// What both sides of a call know of it without an id of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Request<'a> {
+    /// An operation of A2A. An agent that delegates it sends a message of its own.
+    A2a(&'a str),
+    /// Another request of JSON-RPC, such as one of MCP: the name of its span, and its id within the connection.
+    JsonRpc(&'a str, &'a str),
+}
+
+impl<'a> Request<'a> {
+    fn of(span: &'a Span) -> Option<Self> {
+        match a2a::operation(&span.name) {
+            Some(operation) => Some(Self::A2a(operation)),
+            None => Some(Self::JsonRpc(&span.name, span.request_id.as_deref()?)),
+        }
+    }
 }
 
 impl<'a> Calls<'a> {
-    fn of(spans: &[&'a Span]) -> Self {
-        let receivers = spans.iter().filter(|span| is_receiver(span));
-        let received: HashSet<_> = receivers.map(|span| (span.trace_id, span.parent_span_id)).collect();
-        let (mut by_call_id, mut not_received) = (HashMap::new(), HashMap::<_, Vec<&Span>>::new());
+    fn of(spans: &[&'a Span], causes: &Causes<'a>) -> Self {
+        let receivers = || spans.iter().filter(|span| is_receiver(span));
+        let ids: HashSet<&str> = receivers().filter_map(|span| span.call_id.as_deref()).collect();
+        // A client makes spans around a call, too, such as that of HTTP.
+        let received = receivers().flat_map(|span| causes.parents(span).take_while(|above| !is_receiver(above)));
+        let received: HashSet<_> = received.map(key_of).collect();
+        let (mut by_call_id, mut not_received) = (HashMap::new(), HashMap::<_, Vec<(&Span, Timestamp)>>::new());
         for &call in spans.iter().filter(|span| is_caller(span)) {
             if let Some(id) = &call.call_id {
                 by_call_id.entry(&**id).or_insert(call);
             }
-            if let Some(id) = &call.request_id
-                && !received.contains(&(call.trace_id, Some(call.span_id)))
-            {
-                not_received.entry((&*call.name, &**id)).or_default().push(call);
+            let is_received =
+                received.contains(&key_of(call)) || call.call_id.as_deref().is_some_and(|id| ids.contains(id));
+            if let Some(request) = Request::of(call).filter(|_| !is_received) {
+                not_received.entry(request).or_default().push((call, call.end));
             }
         }
-        not_received.values_mut().for_each(|calls| calls.sort_by_key(|call| (call.start, Reverse(call.end))));
+        for calls in not_received.values_mut() {
+            calls.sort_by_key(|(call, end)| (call.start, Reverse(*end)));
+            let mut latest = Timestamp::default();
+            calls.iter_mut().for_each(|(_, end)| (latest, *end) = (latest.max(*end), latest.max(*end)));
+        }
         Self { by_call_id, not_received }
     }
 
-    /// Returns the call that a span has received: by the id that both sides know or, of a root, by the name and id of the request and the
-    /// time.
-    fn received_by(&self, receiver: &Span) -> Option<&'a Span> {
-        let call = receiver.call_id.as_deref().and_then(|id| self.by_call_id.get(id).copied());
-        call.or_else(|| {
-            let id = receiver.request_id.as_deref().filter(|_| receiver.parent_span_id.is_none())?;
-            innermost(self.not_received.get(&(&*receiver.name, id))?, receiver)
-        })
+    /// Returns the call that a span has received: by the id that both sides know or else, of a span that begins a trace, by the request and
+    /// the time.
+    fn received_by(&self, receiver: &Span, causes: &Causes<'a>) -> Option<&'a Span> {
+        if let Some(call) = receiver.call_id.as_deref().and_then(|id| self.by_call_id.get(id).copied()) {
+            return Some(call);
+        }
+        let request = Request::of(receiver)?;
+        let calls = self.not_received.get(&request)?;
+        match request {
+            Request::A2a(operation) if causes.begins_trace(receiver, operation) => {
+                // Those that have led to it are of the agents before.
+                innermost(calls, receiver, |_| true, |call, innermost| causes.has_led_to(call, innermost))
+            }
+            Request::JsonRpc(..) if receiver.parent_span_id.is_none() => {
+                let has_other_id = |call: &Span| call.call_id.is_some() && receiver.call_id.is_some();
+                innermost(calls, receiver, |call| !has_other_id(call), |call, innermost| innermost.end <= call.end)
+            }
+            _ => None,
+        }
     }
 }
 
-/// Returns the innermost of the calls during which a request was received, unless another of them ended before that.
-fn innermost<'a>(calls: &[&'a Span], receiver: &Span) -> Option<&'a Span> {
+/// Returns the innermost of the calls during which a request was received, if all others are around it.
+fn innermost<'a>(
+    calls: &[(&'a Span, Timestamp)],
+    receiver: &Span,
+    is_possible: impl Fn(&Span) -> bool,
+    is_around: impl Fn(&Span, &Span) -> bool,
+) -> Option<&'a Span> {
     /// The calls that are looked at, so that many do not take quadratic time.
     const LAST: usize = 64;
-    let has_other_id = |call: &Span| call.call_id.is_some() && receiver.call_id.is_some();
-    let begun = &calls[..calls.partition_point(|call| call.start <= receiver.start)];
-    let during = || {
-        let during = begun.iter().rev().take(LAST).filter(|call| receiver.end <= call.end);
-        during.filter(|call| call.trace_id != receiver.trace_id && !has_other_id(call))
-    };
-    let innermost = during().next()?;
-    during().all(|call| innermost.end <= call.end).then_some(innermost)
+    let begun = &calls[..calls.partition_point(|(call, _)| call.start <= receiver.start)];
+    let (earlier, last) = begun.split_at(begun.len().saturating_sub(LAST));
+    if earlier.last().is_some_and(|(_, latest_end)| receiver.end <= *latest_end) {
+        return None;
+    }
+    let during = last.iter().rev().map(|(call, _)| *call).filter(|call| receiver.end <= call.end);
+    let mut during = during.filter(|call| call.trace_id != receiver.trace_id && is_possible(call));
+    let innermost = during.next()?;
+    during.all(|call| is_around(call, innermost)).then_some(innermost)
+}
+
+fn key_of(span: &Span) -> (TraceId, SpanId) {
+    (span.trace_id, span.span_id)
 }
 
 fn is_caller(span: &Span) -> bool {

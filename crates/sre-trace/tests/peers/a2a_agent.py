@@ -2,17 +2,18 @@
 
     a2a_agent.py serve SPANS PORT GRPC_PORT [DELEGATE]
         serves JSON-RPC at /rpc and HTTP+JSON at /rest, both also for peers of version 0.3, and gRPC. With DELEGATE, it forwards the
-        messages that it gets to the agent at that URL
+        messages that it gets to the agent at that URL: with their ids, or with `NEW_ID=1` with ids of their own
     a2a_agent.py call SPANS URL BINDING [0.3]
         sends a message that is answered, and one whose answer streams
 
-The SDK makes spans, and leaves their propagation to the instrumentation of the HTTP and gRPC servers and clients: without `PROPAGATE=1`,
-the trace context that it gets is dropped.
+The SDK makes spans, and leaves their propagation to the instrumentation of the HTTP and gRPC servers and clients. With `PROPAGATE=all`, both
+are instrumented; with `PROPAGATE=received`, only servers; otherwise, the trace context that it gets is dropped, too.
 """
 
 import asyncio
 import os
 import sys
+import uuid
 
 import grpc
 import httpx
@@ -50,16 +51,20 @@ from a2a.types import (
 
 
 def instrument():
-    if os.environ.get("PROPAGATE") == "1":
-        from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcAioInstrumentorServer
-        from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+    propagated = os.environ.get("PROPAGATE")
+    if propagated in ("all", "received"):
+        from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorServer
         from opentelemetry.instrumentation.starlette import StarletteInstrumentor
 
-        GrpcAioInstrumentorClient().instrument()
         GrpcAioInstrumentorServer().instrument()
-        HTTPXClientInstrumentor().instrument()
         # Of the applications that are made from now on.
         StarletteInstrumentor().instrument()
+    if propagated == "all":
+        from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
+        from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+        GrpcAioInstrumentorClient().instrument()
+        HTTPXClientInstrumentor().instrument()
 
 
 def card(name, url, binding, version="1.0"):
@@ -96,7 +101,9 @@ class Writer(AgentExecutor):
         task = TaskUpdater(event_queue, context.task_id, context.context_id)
         await task.start_work()
         if self.delegate:
-            message = Message(message_id=context.message.message_id, role=Role.ROLE_USER, parts=context.message.parts)
+            has_new_id = os.environ.get("NEW_ID") == "1"
+            message_id = str(uuid.uuid4()) if has_new_id else context.message.message_id
+            message = Message(message_id=message_id, role=Role.ROLE_USER, parts=context.message.parts)
             async for _ in client(self.delegate, "JSONRPC").send_message(SendMessageRequest(message=message)):
                 pass
         await task.add_artifact([Part(text="text")])
