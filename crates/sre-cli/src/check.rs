@@ -9,8 +9,8 @@ use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
-    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, FailOn, ManualClock, Observe,
-    Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
+    AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, EventKind, ExhaustionAction, FailOn, ManualClock,
+    Observe, Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -168,7 +168,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         }
         services.record(&event.agent);
         latest = latest.max(event.time);
-        events += 1;
+        events += u64::from(event.event.kind() != EventKind::SpanFinished);
         runtime.record(event);
     };
     let mut input = input.read(args.strict, &mut *adapter, &mut take)?;

@@ -7,8 +7,8 @@ use agent_sre::http::{Client, DropReason, Options, OutboxOptions, OutboxStats, R
 use agent_sre::slo::SliRegistry;
 use agent_sre::yaml::document;
 use agent_sre::{
-    AgentEvent, Clock, EngineSettings, ExporterConfig, HttpClient, ManualClock, RunLimits, Runtime, Timestamp, Window,
-    exporter_types, read_exporters,
+    AgentEvent, Clock, EngineSettings, EventKind, ExporterConfig, HttpClient, ManualClock, RunLimits, Runtime,
+    Timestamp, Window, exporter_types, read_exporters,
 };
 use anyhow::bail;
 use clap::builder::PossibleValuesParser;
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             next_reading = event.time.saturating_add(interval);
         }
         latest = latest.max(event.time);
-        events += 1;
+        events += u64::from(event.event.kind() != EventKind::SpanFinished);
         // A backend that does not answer for so long loses events, which is reported.
         for outbox in runtime.exporters() {
             let _ = outbox.wait_for_capacity(timeout);
