@@ -143,19 +143,14 @@ async fn a_sample_reaches_every_type_of_exporter() {
     let output = run(list, String::new()).await;
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     assert_eq!(backends::reached(&server).await, agent_sre::exporter_types().map(str::to_owned).collect());
-    let expected = [
-        ("otlp", "4 of 4"),
-        ("mlflow", "4 of 4"),
-        ("langfuse", "4 of 4"),
-        ("langsmith", "4 of 4"),
-        ("phoenix", "4 of 4"),
-        ("braintrust", "4 of 4"),
-        ("datadog", "5 of 5"),
-        ("wandb", "4 of 5"),
-        ("agentops", "4 of 4"),
-        ("helicone", "2 of 3"),
-    ];
-    let expected: String = expected.map(|(name, count)| format!("{name}: accepted {count} records\n")).concat();
+    let accepted = |name: &str| match name {
+        "datadog" => "5 of 5",
+        "wandb" => "4 of 5",
+        "helicone" => "2 of 3",
+        _ => "4 of 4",
+    };
+    let line = |name: &str| format!("{name}: accepted {} records\n", accepted(name));
+    let expected: String = agent_sre::exporter_types().map(line).collect();
     assert_eq!(text(&output.stdout), expected);
 }
 
