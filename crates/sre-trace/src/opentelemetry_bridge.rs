@@ -39,6 +39,10 @@ where
     }
 
     fn end(&self, span: &LibrarySpan, started: &SpanRecord, record: &SpanRecord) {
+        #[cfg_attr(
+            not(feature = "tracing"),
+            expect(clippy::infallible_destructuring_match, reason = "each library is a feature")
+        )]
         let context = match span {
             LibrarySpan::OpenTelemetry(context) => context,
             #[cfg(feature = "tracing")]
