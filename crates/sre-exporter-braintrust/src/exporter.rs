@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use rustc_hash::FxHashSet;
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter, SpanId,
@@ -64,10 +65,12 @@ impl BraintrustExporter {
             sent.push((span.trace_id, position.id));
         }
         let mut taken = sent.len();
+        let are_sent: FxHashSet<_> =
+            if judgements.is_empty() { FxHashSet::default() } else { sent.iter().copied().collect() };
         for event in judgements {
             let Some(span) = EventSpan::of(event) else { continue };
             let subject = event.parent_span_id.or(traces.root(span.trace_id));
-            let has_row = |id| traces.has_row(span.trace_id, id) || sent.contains(&(span.trace_id, id));
+            let has_row = |id| traces.has_row(span.trace_id, id) || are_sent.contains(&(span.trace_id, id));
             if let Some(row) = scores::row(event, &span, subject.filter(|id| has_row(*id))) {
                 rows.add(row);
                 taken += 1;

@@ -1,5 +1,4 @@
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde_json::Value;
 use sre_core::{JsonObject, SpanId, Timestamp, TraceId};
@@ -12,7 +11,7 @@ use sre_core::{JsonObject, SpanId, Timestamp, TraceId};
 #[derive(Default)]
 pub(crate) struct Rows<'a> {
     rows: Vec<Row<'a>>,
-    by_id: HashMap<String, usize>,
+    by_id: FxHashMap<String, usize>,
 }
 
 /// A row, or what is to be merged into it.

@@ -1,6 +1,7 @@
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use sre_core::{AgentEvent, Event, EventSpan, SpanId, TraceId};
 
 /// The roots of the last traces, and the last spans that have rows.
@@ -11,9 +12,9 @@ use sre_core::{AgentEvent, Event, EventSpan, SpanId, TraceId};
 /// one exists.
 #[derive(Debug, Default)]
 pub(crate) struct Traces {
-    roots: HashMap<TraceId, SpanId>,
+    roots: FxHashMap<TraceId, SpanId>,
     traces: VecDeque<TraceId>,
-    rows: HashSet<(TraceId, SpanId)>,
+    rows: FxHashSet<(TraceId, SpanId)>,
     spans: VecDeque<(TraceId, SpanId)>,
 }
 

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use http::Method;
 use http::header::CONTENT_TYPE;
+use rustc_hash::FxHashSet;
 use sre_core::private::lock;
 use sre_core::{
     AgentEvent, Event, EventSpan, ExportBatch, ExportError, ExportReport, Exporter, HttpClient, InvalidExporter,
@@ -115,7 +116,7 @@ impl LangSmithExporter {
         let key = |span: &EventSpan<'_>| (span.trace_id, span.span_id);
         let is_start = |event: &AgentEvent| matches!(event.event, Event::TaskStarted(_));
         let ends = nodes.iter().zip(&events).filter(|(node, event)| node.span.is_task && !is_start(event));
-        let ends: HashSet<_> = ends.map(|(node, _)| key(&node.span)).collect();
+        let ends: FxHashSet<_> = ends.map(|(node, _)| key(&node.span)).collect();
         let mut traces = lock(&self.traces);
         let places = traces.place(&nodes);
         let mut starts = Vec::new();

@@ -1,8 +1,9 @@
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use sre_core::{EventKind, EventSpan, SpanId, Timestamp, TraceId};
 
 use crate::run_id::RunId;
@@ -14,7 +15,7 @@ use crate::run_id::RunId;
 /// directly below the root. The first answer is kept, because all runs of a trace must agree on it.
 #[derive(Debug, Default)]
 pub(crate) struct Traces {
-    by_id: HashMap<TraceId, Trace>,
+    by_id: FxHashMap<TraceId, Trace>,
     /// From the oldest on.
     ids: VecDeque<TraceId>,
 }
@@ -67,9 +68,9 @@ struct Trace {
     /// The span of the root run, once it is known.
     root: Option<SpanId>,
     /// Tasks and steps.
-    places: HashMap<SpanId, (Rank, ParentPlace)>,
+    places: FxHashMap<SpanId, (Rank, ParentPlace)>,
     /// Tasks whose start LangSmith has.
-    posted: HashSet<SpanId>,
+    posted: FxHashSet<SpanId>,
 }
 
 const MAX_TRACES: usize = 10_000;
@@ -81,7 +82,7 @@ const MAX_DEPTH: usize = 64;
 struct Batch<'a> {
     nodes: &'a [Node<'a>],
     /// The node of each span of one trace with the highest rank.
-    owners: HashMap<SpanId, usize>,
+    owners: FxHashMap<SpanId, usize>,
 }
 
 impl Traces {
@@ -91,7 +92,7 @@ impl Traces {
             nodes.iter().enumerate().map(|(index, node)| (node.span.trace_id, index)).collect();
         // Those of a trace keep their order.
         members.sort_by_key(|(trace, _)| *trace);
-        let mut batch = Batch { nodes, owners: HashMap::new() };
+        let mut batch = Batch { nodes, owners: FxHashMap::default() };
         let (mut places, mut path) = (vec![None; nodes.len()], Vec::new());
         for of_trace in members.chunk_by(|a, b| a.0 == b.0) {
             batch.find_owners(of_trace.iter().map(|(_, index)| *index));
@@ -180,7 +181,7 @@ impl Batch<'_> {
 impl Trace {
     fn new(id: TraceId, started: Timestamp) -> Self {
         let root_place = Place::alone(RunId::of_trace(id), started).into();
-        Self { id, root_place, root: None, places: HashMap::new(), posted: HashSet::new() }
+        Self { id, root_place, root: None, places: FxHashMap::default(), posted: FxHashSet::default() }
     }
 
     fn set_root(&mut self, Node { span, rank, .. }: &Node<'_>) {

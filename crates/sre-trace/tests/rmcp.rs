@@ -92,7 +92,8 @@ async fn a_call_below_a_task_is_a_tool_call_of_the_task() {
     let task = agent.protocol_spans().pop().unwrap();
     let events = events.lock().unwrap();
     let of_tool = events.iter().find(|event| matches!(event.event, Event::ToolCall(_))).unwrap();
-    assert_eq!((&of_tool.task, of_tool.parent_span_id), (&events[0].task, Some(task.span.span_id)));
+    let started = events.iter().find(|event| matches!(event.event, Event::TaskStarted(_))).unwrap();
+    assert_eq!((&of_tool.task, of_tool.parent_span_id), (&started.task, Some(task.span.span_id)));
     assert!(of_tool.task.is_some());
     let spans = [agent.protocol_spans(), tools.protocol_spans()].concat().into_iter().map(|record| record.span);
     let tree = TraceTree::build(spans).remove(0);
