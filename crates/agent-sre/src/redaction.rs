@@ -124,6 +124,7 @@ fn hide_secrets(event: &mut AgentEvent) {
     event.attributes.values_mut().for_each(hide_in_value);
     if let Some(span) = &mut event.span {
         hide(&mut span.name);
+        secrets::cut_urls(&mut span.name);
         hide_all(&mut [&mut span.agent, &mut span.service]);
     }
     match &mut event.event {

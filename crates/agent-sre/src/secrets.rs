@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
+use sre_core::event::HttpRequest;
 
 /// API keys and tokens whose form says what they are. What comes before one is group 1, the secret group 2.
 static SECRET: LazyLock<Regex> = LazyLock::new(|| Regex::new(PATTERN).expect("a valid pattern"));
@@ -43,9 +44,36 @@ pub(crate) fn replace(text: &mut String, replacement: impl Fn(&str) -> String) {
     }
 }
 
+/// Removes user, password, query and fragment from every URL in a text.
+pub(crate) fn cut_urls(text: &mut String) {
+    if text.contains("://") {
+        let cut = |word| {
+            if str::contains(word, "://") {
+                HttpRequest::new(word).url_without_secrets().to_owned()
+            } else {
+                word.to_owned()
+            }
+        };
+        *text = text.split(' ').map(cut).collect::<Vec<_>>().join(" ");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_lose_what_may_be_secret() {
+        for (text, cut) in [
+            ("GET https://bob:hunter2@api.example/x?token=s3cr3t", "GET api.example/x"),
+            ("GET /orders?limit=5", "GET /orders?limit=5"),
+            ("POST  https://api.example/a#b done", "POST  https://api.example/a done"),
+        ] {
+            let mut text = text.to_owned();
+            cut_urls(&mut text);
+            assert_eq!(text, cut);
+        }
+    }
 
     fn replaced(text: &str) -> String {
         let mut text = text.to_owned();

@@ -10,7 +10,6 @@ use sre_core::{AgentEvent, Event, SpanId, StateError, StateReader, StateWriter, 
 
 use crate::converted::ConvertedSpans;
 use crate::decode;
-use crate::dialects::Role;
 use crate::request::{Item, LoggedEvaluation, Request};
 use crate::span::Span;
 use crate::span_header::SpanHeader;
@@ -112,8 +111,10 @@ impl OtelAdapter {
             return;
         }
         state.latest = state.latest.max(span.end);
-        // The root of a request that was served may arrive long before that of the agent.
-        if span.parent.is_none() && span.role != Some(Role::McpServed) {
+        // What is below a span that was converted is late, and no root will come.
+        let is_late = limits.arrived.is_some()
+            && span.recorded_parent().is_some_and(|parent| self.converted.contains(id, parent));
+        if span.is_root() || is_late {
             let before = state.settles_at;
             let at = limits.arrived.unwrap_or(span.end).saturating_add(SETTLE).max(before.unwrap_or_default());
             state.settles_at = Some(at);
@@ -148,9 +149,14 @@ impl OtelAdapter {
             if now.is_some_and(|now| *at > now) {
                 return;
             }
-            if let Some((at, key)) = self.settling.pop_first()
-                && let Some(run) = self.traces.close(&key)
+            let Some((at, key)) = self.settling.pop_first() else { return };
+            if let Some(OpenRun { state, .. }) = self.traces.get_mut(&key)
+                && now.is_some()
+                && !state.is_complete(|span| self.converted.contains(state.id, span))
             {
+                // The root of some spans is still missing.
+                state.settles_at = None;
+            } else if let Some(run) = self.traces.close(&key) {
                 self.emit(run.state, at, emit);
             }
         }
@@ -159,10 +165,10 @@ impl OtelAdapter {
     fn emit(&mut self, mut state: Trace, at: Timestamp, emit: &mut dyn FnMut(AgentEvent)) {
         self.traces.counts.repeated += state.drop_repeated();
         let (id, key, started) = (state.id, state.id.to_string(), state.latest);
+        let mut agent = state.follows.clone();
         let spans: Vec<SpanId> = state.spans.iter().map(|span| span.id).collect();
         // The trace may be evicted before that time.
         state.settles_at.map(|at| self.settling.remove(&(at, key.clone())));
-        let mut agent = None;
         trace::emit(state, at, &mut |event| {
             if !matches!(event.event, Event::SpanFinished(_)) {
                 agent.get_or_insert_with(|| event.agent.clone());

@@ -301,6 +301,7 @@ pub(crate) const HOST: &[&str] = &["server.address", "net.peer.name", "http.host
 /// The ids of a call that both sides know.
 pub(crate) const A2A_MESSAGE_ID: &str = "a2a.message.id";
 pub(crate) const A2A_TASK_ID: &str = "a2a.task.id";
+pub(crate) const AGENT_NAME: &str = "gen_ai.agent.name";
 pub(crate) const MCP_SESSION_ID: &str = "mcp.session.id";
 pub(crate) const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
 pub(crate) const HTTP_STATUS: &[&str] = &["http.response.status_code", "http.status_code"];

@@ -58,6 +58,16 @@ impl Span {
         self.name.as_deref().filter(|_| is_agent)
     }
 
+    /// Returns whether a trace may begin with it. A request that was served may arrive long before the root of the agent.
+    pub(crate) fn is_root(&self) -> bool {
+        self.parent.is_none() && self.role != Some(Role::McpServed)
+    }
+
+    /// Returns the parent, also one in another process.
+    pub(crate) fn recorded_parent(&self) -> Option<SpanId> {
+        self.parent.or(self.header.as_ref().and_then(|header| header.remote_parent))
+    }
+
     /// Returns the event of a span that is no other.
     pub(crate) fn finished(&self) -> Option<Event> {
         let duration_ms = self.end.millis_since(self.start);
@@ -116,6 +126,9 @@ impl Span {
         }
         if let Some(event) = &span.event {
             event.check().ok()?;
+        }
+        if let (Some(Event::LlmCall(call)), Some(header)) = (span.event.as_deref(), &mut span.header) {
+            header.set_attempt(call.attempt);
         }
         Some(span)
     }

@@ -14,16 +14,20 @@ pub(crate) struct SpanHeader {
     /// The index of the service that recorded it in the list of its trace; set once it belongs to one.
     pub(crate) service: Option<u16>,
     /// The parent in another process.
-    remote_parent: Option<SpanId>,
+    pub(crate) remote_parent: Option<SpanId>,
     ids: Option<Box<CallIds>>,
 }
 
-/// The ids of a call between processes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What identifies a call between processes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct CallIds {
     task: Option<String>,
     call_id: Option<String>,
     request_id: Option<String>,
+    /// The agent that serves the call.
+    agent: Option<String>,
+    /// The number of the attempt.
+    attempt: Option<u32>,
 }
 
 impl SpanHeader {
@@ -32,13 +36,14 @@ impl SpanHeader {
         let message = known.owned(&[dialects::A2A_MESSAGE_ID]);
         let request = || Some(format!("{}/{}", known.text(&[dialects::MCP_SESSION_ID])?, request_id.as_deref()?));
         let (task, call_id) = (known.owned(&[dialects::A2A_TASK_ID]), message.or_else(request));
-        let has_ids = task.is_some() || call_id.is_some() || request_id.is_some();
+        let agent = if raw.role == SpanRole::Server { known.owned(&[dialects::AGENT_NAME]) } else { None };
+        let has_ids = [&task, &call_id, &request_id, &agent].into_iter().any(Option::is_some);
         Self {
             name: raw.name.into(),
             role: raw.role,
             service: None,
             remote_parent: raw.parent.filter(|_| raw.has_remote_parent),
-            ids: has_ids.then(|| Box::new(CallIds { task, call_id, request_id })),
+            ids: has_ids.then(|| Box::new(CallIds { task, call_id, request_id, agent, attempt: None })),
         }
     }
 
@@ -46,8 +51,8 @@ impl SpanHeader {
         let mut name = std::mem::take(&mut self.name).into_string();
         limiter.name(&mut name);
         self.name = name.into();
-        if let Some(CallIds { task, call_id, request_id }) = self.ids.as_deref_mut() {
-            limiter.names(task.iter_mut().chain(call_id).chain(request_id));
+        if let Some(CallIds { task, call_id, request_id, agent, .. }) = self.ids.as_deref_mut() {
+            limiter.names(task.iter_mut().chain(call_id).chain(request_id).chain(agent));
         }
     }
 
@@ -58,10 +63,17 @@ impl SpanHeader {
     }
 
     pub(crate) fn text_size(&self) -> usize {
-        let ids = self.ids.as_deref().map_or(0, |CallIds { task, call_id, request_id }| {
-            [task, call_id, request_id].into_iter().flatten().map(String::len).sum()
+        let ids = self.ids.as_deref().map_or(0, |CallIds { task, call_id, request_id, agent, .. }| {
+            [task, call_id, request_id, agent].into_iter().flatten().map(String::len).sum()
         });
         self.name.len() + ids
+    }
+
+    /// Sets the number of the attempt.
+    pub(crate) fn set_attempt(&mut self, attempt: Option<u32>) {
+        if attempt.is_some() {
+            self.ids.get_or_insert_default().attempt = attempt;
+        }
     }
 
     /// Returns the span as it was recorded, with its parent in this process, the agent that it names, and the services of its trace.
@@ -70,8 +82,9 @@ impl SpanHeader {
         (span.role, span.parent_span_id) = (self.role, parent.or(self.remote_parent));
         span.agent = agent.map(str::to_owned);
         span.service = self.service.and_then(|number| services.get(usize::from(number))).cloned();
-        if let Some(CallIds { task, call_id, request_id }) = self.ids.as_deref().cloned() {
-            (span.task, span.call_id, span.request_id) = (task, call_id, request_id);
+        if let Some(CallIds { task, call_id, request_id, agent, attempt }) = self.ids.as_deref().cloned() {
+            (span.task, span.call_id, span.request_id, span.attempt) = (task, call_id, request_id, attempt);
+            span.agent = span.agent.or(agent);
         }
         span
     }

@@ -131,8 +131,17 @@ impl Trace {
 
     /// Returns a span as it was recorded, with the agent to which it belongs if it names one.
     fn recorded(&self, span: &Span, agent: Option<&str>) -> Option<Box<RecordedSpan>> {
-        let header = span.header.as_ref()?;
-        Some(Box::new(header.recorded(span.parent, agent, &self.services)))
+        let mut recorded = span.header.as_ref()?.recorded(span.parent, agent, &self.services);
+        (recorded.start, recorded.failed) = (Some(span.start), span.error.is_some());
+        Some(Box::new(recorded))
+    }
+
+    /// Returns whether it has a root, or every span is below one of it or one that is known.
+    pub(crate) fn is_complete(&self, is_known: impl Fn(SpanId) -> bool) -> bool {
+        let ids: FxHashSet<SpanId> = self.spans.iter().map(|span| span.id).collect();
+        let is_above = |parent: SpanId| ids.contains(&parent) || is_known(parent);
+        self.spans.iter().any(Span::is_root)
+            || self.spans.iter().all(|span| span.recorded_parent().is_none_or(is_above))
     }
 
     /// Drops spans that were received before, as after a request that was sent again. Returns their number.

@@ -145,7 +145,7 @@ impl Span {
         let mut span = match event.span.as_deref() {
             Some(recorded) => Self {
                 task: recorded.task.as_deref().map(Into::into).or(task),
-                ..Self::recorded(trace_id, span_id, recorded, start)
+                ..Self::recorded(trace_id, span_id, recorded, recorded.start.unwrap_or(start))
             },
             None => Self {
                 parent_span_id,
@@ -156,12 +156,16 @@ impl Span {
         };
         (span.end, span.error) = (end, error);
         span.set_usage(&event.event);
+        if let Some(RecordedSpan { failed, attempt, .. }) = event.span.as_deref() {
+            span.error = failed.then(|| span.error.unwrap_or_else(|| "failed".to_owned()));
+            span.attempt = *attempt;
+        }
         Some(span)
     }
 
     /// Creates a span of no duration from what its source recorded.
     pub fn recorded(trace_id: TraceId, span_id: SpanId, recorded: &RecordedSpan, start: Timestamp) -> Self {
-        let RecordedSpan { name, role, parent_span_id, agent, service, task, call_id, request_id } = recorded;
+        let RecordedSpan { name, role, parent_span_id, agent, service, task, call_id, request_id, .. } = recorded;
         let [agent, service, task] = [agent, service, task].map(|text| text.as_deref().map(Into::into));
         let (call_id, request_id) = (call_id.clone(), request_id.clone());
         let span = Self::new(trace_id, span_id, name, start);

@@ -22,7 +22,8 @@ pub trait TraceStore: Send + Sync {
     /// [limits](TraceLimits). The same update may come again: of spans with the same id, the longest is kept.
     fn keep(&self, updates: &[TraceUpdate]) -> Result<(), StoreError>;
 
-    /// Returns the spans that are kept with a trace, in no particular order; none if the trace is not kept.
+    /// Returns the spans that are kept with a trace, in no particular order. If it is not kept itself but with another, these are the
+    /// spans of both.
     fn spans(&self, trace: TraceId) -> Result<Vec<Span>, StoreError>;
 
     /// Returns the matching traces, newest first: one record for each trace and objective.

@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
+use sre_core::event::HttpRequest;
 
 use crate::record::{OPERATION_NAME, ProtocolType, SpanRecord};
 
@@ -122,7 +123,8 @@ impl<'a> McpRequest<'a> {
         record.set(OPERATION_NAME, (self.method == TOOLS_CALL).then_some("execute_tool"));
         record.set(TOOL_NAME, self.tool);
         record.set("gen_ai.prompt.name", self.prompt);
-        record.set("mcp.resource.uri", self.resource_uri);
+        let resource = self.resource_uri.map(HttpRequest::new);
+        record.set("mcp.resource.uri", resource.as_ref().map(HttpRequest::url_without_secrets));
         record.set("mcp.session.id", self.session_id);
         record.set("mcp.protocol.version", self.protocol_version);
         record.set(REQUEST_ID, self.request_id.as_deref());

@@ -275,7 +275,7 @@ mod tests {
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"evaluation","metric":"m","score":0.5,"confidence":1.0}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","event":"http_request","url":"u","status_code":500}"#,
             r#"{"time":"2026-11-23T03:00:23Z","agent":"a","attributes":{"team":"x"},"event":"heartbeat"}"#,
-            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","span":{"name":"n","role":"server","parent_span_id":"eee19b7ec3c1b173","agent":"b","service":"s","task":"t","call_id":"c","request_id":"7"},"event":"span_finished","error":"e","duration_ms":1.5}"#,
+            r#"{"time":"2026-11-23T03:00:23Z","agent":"a","span":{"name":"n","role":"server","parent_span_id":"eee19b7ec3c1b173","agent":"b","service":"s","task":"t","call_id":"c","request_id":"7","start":"2026-11-23T03:00:22Z","failed":true,"attempt":2},"event":"span_finished","error":"e","duration_ms":1.5}"#,
         ] {
             assert_eq!(serde_json::to_string(&read(json).unwrap()).unwrap(), json);
         }

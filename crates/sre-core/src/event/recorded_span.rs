@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{SpanId, StringLimiter};
-use crate::{Span, SpanRole};
+use crate::{Span, SpanRole, Timestamp};
 
 /// The span of which an event was made, as its source recorded it.
 ///
@@ -41,6 +41,15 @@ pub struct RecordedSpan {
     /// The id of the request within its connection, such as that of JSON-RPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// When it started, if that is not the end of the event less its duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Timestamp>,
+    /// Whether it failed itself. What was made of it may have failed for another reason.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// The number of the attempt, from 1, if the span says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 impl From<&Span> for RecordedSpan {
@@ -48,7 +57,9 @@ impl From<&Span> for RecordedSpan {
         let Span { name, role, parent_span_id, agent, service, task, call_id, request_id, .. } = span;
         let [agent, service, task] = [agent, service, task].map(|text| text.as_deref().map(str::to_owned));
         let (name, call_id, request_id) = (name.clone(), call_id.clone(), request_id.clone());
-        Self { name, role: *role, parent_span_id: *parent_span_id, agent, service, task, call_id, request_id }
+        let (start, failed, attempt) = (Some(span.start), span.error.is_some(), span.attempt);
+        let (role, parent_span_id) = (*role, *parent_span_id);
+        Self { name, role, parent_span_id, agent, service, task, call_id, request_id, start, failed, attempt }
     }
 }
 

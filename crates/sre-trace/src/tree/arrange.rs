@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sre_core::{Span, SpanId};
+use sre_core::{Span, SpanId, SpanRole};
 
 use super::{BrokenHop, SpanNode, SpanRef};
 
@@ -79,7 +79,7 @@ fn cut_cycles(parents: &mut [Option<usize>]) -> Vec<usize> {
 }
 
 /// Returns the spans as nodes: each before those below it, siblings in the order given. A span that names no agent belongs to that of the
-/// span above it, if the same service recorded both.
+/// span above it, if the same service recorded both and it is no call that was received.
 fn depth_first(spans: Vec<Span>, parents: &[Option<usize>]) -> Vec<SpanNode> {
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
     let mut stack = Vec::new();
@@ -95,8 +95,10 @@ fn depth_first(spans: Vec<Span>, parents: &[Option<usize>]) -> Vec<SpanNode> {
     while let Some((index, parent, depth)) = stack.pop() {
         let Some(mut span) = spans[index].take() else { continue };
         // What an agent does, its service records.
+        let is_received = matches!(span.role, SpanRole::Server | SpanRole::Consumer);
         if let (None, Some(above)) = (&span.agent, parent.map(|parent: usize| &nodes[parent].span))
             && above.service == span.service
+            && !is_received
         {
             span.agent.clone_from(&above.agent);
         }
