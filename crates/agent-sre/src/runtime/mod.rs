@@ -217,6 +217,8 @@ impl Runtime {
 
     /// Writes what must survive a restart: the open runs of every adapter, a section for every part, and the signals that are not
     /// handled yet.
+    ///
+    /// Meanwhile nothing may be ingested or recorded, since a part that is saved before it would lack what a later one has.
     pub fn save(&self, state: &mut StateWriter) {
         if !self.adapters.is_empty() {
             state.section(ADAPTERS, |state| self.adapters.save(state));
