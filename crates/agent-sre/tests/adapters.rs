@@ -30,7 +30,7 @@ fn live(second: i64) -> IngestLimits {
 struct Jobs(RunTracker<()>);
 
 impl Jobs {
-    fn new() -> Box<dyn Adapter> {
+    fn boxed() -> Box<dyn Adapter> {
         Box::new(Self(RunTracker::new(LIMITS)))
     }
 }
@@ -111,7 +111,7 @@ impl Observe for Seen {
 fn builder(seen: &Arc<Seen>) -> RuntimeBuilder {
     Runtime::builder()
         .formats(LIMITS)
-        .adapter("jobs", Jobs::new())
+        .adapter("jobs", Jobs::boxed())
         .engine(Arc::new(AgentTotals::new(10)))
         .observe(seen.clone())
 }
@@ -186,6 +186,7 @@ fn runs_of_three_adapters_survive_a_restart_and_time_out() {
     let report = after.ingest_record("langgraph", end.as_bytes(), &live(20)).unwrap();
     assert_eq!(counts(&report), (1, 0));
     // A minute after they have arrived at the tenth second.
+    after.evaluate_engines(at(71));
     after.evaluate(at(70));
     assert_eq!(open_runs(&after), [("sre", 1), ("jobs", 1)]);
     after.evaluate(at(71));
@@ -205,7 +206,7 @@ fn the_events_are_those_of_the_adapters_alone() {
     let (together, alone) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
     let runtime = builder(&together).build().unwrap();
     let format = |name: &str| name.parse::<Format>().unwrap().adapter(LIMITS);
-    let mut adapters = [("sre", format("sre")), ("langgraph", format("langgraph")), ("jobs", Jobs::new())];
+    let mut adapters = [("sre", format("sre")), ("langgraph", format("langgraph")), ("jobs", Jobs::boxed())];
     let mut keep = |event| alone.observe(&event, &mut |_| {});
     for ((name, lines), (of, adapter)) in first().iter().zip(&mut adapters) {
         assert_eq!(name, of);
@@ -300,23 +301,23 @@ fn an_adapter_that_panics_stops_no_other() {
 
 #[test]
 fn names_are_checked() {
-    let runtime = Runtime::builder().adapter("jobs", Jobs::new()).adapter("more", Jobs::new()).build().unwrap();
+    let runtime = Runtime::builder().adapter("jobs", Jobs::boxed()).adapter("more", Jobs::boxed()).build().unwrap();
     let error = runtime.ingest_record("job", b"", &IngestLimits::default()).unwrap_err();
     assert_eq!(error.to_string(), "found the adapter `job`, expected one of jobs, more");
     let error = Runtime::builder().build().unwrap().ingest_record("job", b"", &IngestLimits::default()).unwrap_err();
     assert!(matches!(error, IngestError::UnknownAdapter { .. }));
     assert_eq!(error.to_string(), "found the adapter `job`, expected none, because the runtime has no adapter");
-    let twice = Runtime::builder().formats(LIMITS).adapter("sre", Jobs::new()).build().unwrap_err();
+    let twice = Runtime::builder().formats(LIMITS).adapter("sre", Jobs::boxed()).build().unwrap_err();
     assert!(matches!(twice, RuntimeError::DuplicateName(name) if name == "adapter sre"));
 }
 
 #[test]
 fn the_runs_of_an_adapter_that_is_gone_are_skipped() {
-    let before = Runtime::builder().adapter("gone", Jobs::new()).adapter("jobs", Jobs::new()).build().unwrap();
+    let before = Runtime::builder().adapter("gone", Jobs::boxed()).adapter("jobs", Jobs::boxed()).build().unwrap();
     for adapter in ["gone", "jobs"] {
         before.ingest_body(adapter, body(&[job("start", 1, "job-1")]), &live(10)).unwrap();
     }
-    let after = Runtime::builder().adapter("jobs", Jobs::new()).build().unwrap();
+    let after = Runtime::builder().adapter("jobs", Jobs::boxed()).build().unwrap();
     assert_eq!(restore(&after, &save(&before)), ["adapters"]);
     assert_eq!(open_runs(&after), [("jobs", 1)]);
 }
@@ -339,7 +340,7 @@ impl Observe for Reader {
 #[test]
 fn counters_can_be_read_while_an_adapter_reads() {
     let reader = Arc::new(Reader::default());
-    let runtime = Arc::new(Runtime::builder().adapter("jobs", Jobs::new()).observe(reader.clone()).build().unwrap());
+    let runtime = Arc::new(Runtime::builder().adapter("jobs", Jobs::boxed()).observe(reader.clone()).build().unwrap());
     reader.runtime.set(Arc::downgrade(&runtime)).unwrap();
     let lines = [job("start", 1, "job-1"), job("start", 2, "job-2")];
     runtime.ingest_body("jobs", body(&lines), &live(10)).unwrap();

@@ -11,7 +11,7 @@ use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
     AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, ExhaustionAction, FailOn, ManualClock, Observe,
-    Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
+    Phase, RunLimits, Runtime, Signal, SignalKind, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;

@@ -82,7 +82,8 @@ impl Processor {
         }
         self.shared.clocks.engines.set(self.time.now);
         if is_first {
-            self.shared.engines().runtime.evaluate(self.time.now);
+            // The batch that is received at this time may end the runs that a service of version 0.1.0 has left open.
+            self.shared.engines().runtime.evaluate_engines(self.time.now);
         }
     }
 

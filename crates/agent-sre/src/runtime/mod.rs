@@ -183,6 +183,11 @@ impl Runtime {
     /// of incidents once a minute. Call it every second, as `sre serve` does: alerts begin and end when it is called.
     pub fn evaluate(&self, now: Timestamp) {
         self.for_each_adapter(|adapter, emit| adapter.expire(now, emit));
+        self.evaluate_engines(now);
+    }
+
+    /// Does what [`evaluate`](Self::evaluate) does, but closes no runs. After a restart, what ends them may be about to arrive.
+    pub fn evaluate_engines(&self, now: Timestamp) {
         let mut signals = Vec::new();
         for observer in &self.observers {
             self.guarded(|| observer.evaluate(now, &mut |signal| signals.push(signal)));
