@@ -1,19 +1,20 @@
 //! Reliability engineering for AI agents: the crates of agent-sre by feature, and the runtime that connects them.
 //!
-//! Engines are independent of each other. They observe one stream of events and raise signals, which the [`Runtime`]
-//! passes to every signal handler. The [`prelude`] has the main types of every feature.
+//! Adapters turn the records of frameworks into one stream of events. Engines, which are independent of each other, observe it and
+//! raise signals, which the [`Runtime`] passes to every signal handler. The [`prelude`] has the main types of every feature.
 //!
 //! ```
 //! # #[cfg(feature = "slo")] {
 //! use std::sync::Arc;
-//! use agent_sre::{AgentEvent, Runtime, Signal, Timestamp};
+//! use agent_sre::adapter::IngestLimits;
+//! use agent_sre::{RunLimits, Runtime, Signal, Timestamp};
 //! use agent_sre::slo::{Slo, TaskSuccessRate};
 //!
 //! let slo = Arc::new(Slo::new("answers", vec![Box::new(TaskSuccessRate::new(0.5).unwrap())]).unwrap());
 //! let log = Arc::new(|signal: &Signal| println!("{}: {}", signal.title, signal.message));
-//! let runtime = Runtime::builder().engine(slo).handle("log", log).build().unwrap();
+//! let runtime = Runtime::builder().formats(RunLimits::default()).engine(slo).handle("log", log).build().unwrap();
 //! let line = br#"{"event":"task_finished","time":1790000000,"agent":"support","success":true}"#;
-//! runtime.record(AgentEvent::from_json(line).unwrap());
+//! runtime.ingest_record("sre", line, &IngestLimits::default()).unwrap();
 //! runtime.evaluate(Timestamp::from_secs(1_790_000_000));
 //! runtime.shutdown();
 //! # }
@@ -39,7 +40,7 @@ pub use exporters::{ExporterConfig, exporter_schemas, exporter_types, read_expor
 pub use format::adapters::*;
 pub use format::{Format, UndetectedFormat, UnknownFormat, is_protobuf};
 pub use redaction::{Redaction, Replacement};
-pub use runtime::{HandlerStats, Runtime, RuntimeBuilder, RuntimeError};
+pub use runtime::{HandlerStats, IngestError, Runtime, RuntimeBuilder, RuntimeError};
 #[doc(inline)]
 pub use sre_core::*;
 

@@ -18,6 +18,8 @@ pub use crate::format::adapter_types::*;
 #[doc(no_inline)]
 pub use crate::{AgentTotals, EngineSettings, Format, Redaction, Runtime, RuntimeBuilder};
 #[doc(no_inline)]
+pub use sre_core::adapter::{IngestLimits, IngestReport};
+#[doc(no_inline)]
 pub use sre_core::{
     Adapter, AgentEvent, Alert, AlertChannel, AlertQuery, BreakerState, Clock, Collect, CostAlert, CostScope,
     CostStatus, Counts, Direction, Event, EventKind, EventSink, EventStage, Exporter, HttpClient, LlmUsage,

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use agent_sre::adapter::IngestLimits;
 use agent_sre::event::TaskFinished;
 use agent_sre::private::lock;
 use agent_sre::prometheus::PrometheusExporter;
 use agent_sre::slo::{SliRegistry, SloEngine, SloSpec};
 use agent_sre::{
     AgentEvent, AgentTotals, Clock, CostAlert, EngineSettings, Event, EventKind, ExhaustionAction, FailOn, ManualClock,
-    Observe, Phase, RunLimits, Runtime, Signal, SignalKind, Timestamp, Window,
+    Observe, Phase, RunLimits, Runtime, Signal, SignalKind, Window,
 };
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -126,6 +127,19 @@ impl SignalCollector {
     }
 }
 
+/// What the adapter has made of the input.
+struct Received {
+    events: u64,
+    services: ServicesWithoutEvents,
+}
+
+impl Received {
+    fn record(&mut self, event: &AgentEvent) {
+        self.events += u64::from(event.event.kind() != EventKind::SpanFinished);
+        self.services.record(&event.agent);
+    }
+}
+
 /// Returns the settings of the engines that the options select; `clock` follows the time of the events.
 fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) -> anyhow::Result<EngineSettings> {
     let mut settings = EngineSettings {
@@ -142,46 +156,44 @@ fn engine_settings(args: &Args, specs: Vec<SloSpec>, clock: Arc<ManualClock>) ->
 
 fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)> {
     let clock = Arc::new(ManualClock::default());
-    let mut services = ServicesWithoutEvents::of(&specs);
+    let received = Arc::new(Mutex::new(Received { events: 0, services: ServicesWithoutEvents::of(&specs) }));
     let settings = engine_settings(args, specs, clock.clone())?;
+    let mut input = Input::new(&args.input);
+    let format = input.format(args.from)?;
+    let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
     let (raised, timelines) = (Arc::new(Mutex::new(SignalCollector::default())), Arc::new(EventTimelines::default()));
-    let seen = raised.clone();
+    let (seen, latest, counts, agent) = (raised.clone(), clock.clone(), received.clone(), args.agent.clone());
     let runtime = Runtime::builder()
-        .stage(Arc::new(move |event: &mut AgentEvent| {
-            if event.time > clock.now() {
-                clock.set(event.time);
+        .adapter(format.as_str(), format.adapter(limits))
+        .adapter_stage(move |_, event| {
+            if let Some(agent) = &agent {
+                event.agent.clone_from(agent);
             }
+            lock(&counts).record(event);
+            latest.set(latest.now().max(event.time));
             true
-        }))
+        })
         .engines(&settings)?
         .observe(timelines.clone())
         .tap(Arc::new(move |signal| lock(&seen).record(signal)))
         .build()?;
-    let mut input = Input::new(&args.input);
-    let limits = RunLimits { task_timeout: args.task_timeout.duration(), ..Default::default() };
-    let mut adapter = input.format(args.from)?.adapter(limits);
-    let mut latest = Timestamp::default();
-    let mut events = 0;
-    let mut take = |mut event: AgentEvent| {
-        if let Some(agent) = &args.agent {
-            event.agent.clone_from(agent);
-        }
-        services.record(&event.agent);
-        latest = latest.max(event.time);
-        events += u64::from(event.event.kind() != EventKind::SpanFinished);
-        runtime.record(event);
-    };
-    let mut input = input.read(args.strict, &mut *adapter, &mut take)?;
-    adapter.finish(&mut take);
+    let limits = IngestLimits::default();
+    let mut ingest = |record: &[u8]| runtime.ingest_record(format.as_str(), record, &limits);
+    let mut input = input.read_records(args.strict, &mut ingest)?;
+    runtime.finish();
+    let latest = clock.now();
     runtime.evaluate(latest);
     if runtime.panics() > 0 {
         bail!(
-            "an engine panicked on {} events, so the report would be wrong; please report this bug",
+            "an adapter or an engine panicked {} times, so the report would be wrong; please report this bug",
             runtime.panics()
         );
     }
-    let stats = adapter.stats();
-    (input.events, input.unknown, input.unmatched) = (events, stats.unknown, stats.unmatched);
+    let received = lock(&received);
+    input.events = received.events;
+    for (_, stats) in runtime.adapter_stats() {
+        (input.unknown, input.unmatched) = (stats.unknown, stats.unmatched);
+    }
     if input.lines > 0 && input.events == 0 {
         bail!("no event in {} lines of input; is `--from` right?", input.lines);
     }
@@ -193,7 +205,7 @@ fn read(args: &Args, specs: Vec<SloSpec>) -> anyhow::Result<(Findings, Runtime)>
         slos: runtime.get::<SloEngine>().map(|engine| engine.snapshots(latest)).unwrap_or_default(),
         totals: totals.map(|totals| totals.totals()).unwrap_or_default(),
         input,
-        warnings: services.warnings(&agents),
+        warnings: received.services.warnings(&agents),
         costs,
         breakers: settings.breakers.is_some().then_some(raised.breakers),
         timelines: std::mem::take(&mut *lock(&timelines.0)),

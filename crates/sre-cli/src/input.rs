@@ -2,9 +2,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use agent_sre::adapter::{AdapterError, IngestLimits, IngestReport};
+use agent_sre::adapter::{IngestLimits, IngestReport};
 use agent_sre::cost::{PriceBook, Pricing};
-use agent_sre::{Adapter, AgentEvent, Format, is_protobuf};
+use agent_sre::{Adapter, AgentEvent, Format, IngestError, is_protobuf};
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -105,7 +105,7 @@ impl<'a> Input<'a> {
         adapter: &mut dyn Adapter,
         emit: &mut dyn FnMut(AgentEvent),
     ) -> anyhow::Result<InputStats> {
-        self.read_records(strict, &mut |record| adapter.ingest_record(record, &IngestLimits::default(), emit))
+        self.read_records(strict, &mut |record| Ok(adapter.ingest_record(record, &IngestLimits::default(), emit)?))
     }
 
     /// Passes every record to `ingest`.
@@ -182,7 +182,7 @@ fn progress_bar(paths: &[PathBuf]) -> ProgressBar {
 }
 
 /// Reads one record: a line, or a protobuf body.
-type IngestRecord<'a> = dyn FnMut(&[u8]) -> Result<IngestReport, AdapterError> + 'a;
+type IngestRecord<'a> = dyn FnMut(&[u8]) -> Result<IngestReport, IngestError> + 'a;
 
 struct Reader<'a, 'b> {
     stats: InputStats,

@@ -10,6 +10,7 @@ use agent_sre::sqlite::SqliteJournal;
 use crate::StartError;
 use crate::config::Config;
 use crate::engine_set::{self, EngineSetError, PreparedEngines};
+use crate::event_checks::EventChecks;
 use crate::loaded_config::LoadedConfig;
 use crate::processor::Processor;
 use crate::service_time::Clocks;
@@ -47,7 +48,7 @@ impl Config {
 
     /// Loads every file of the engines that the settings name, and prepares the engines.
     pub(crate) fn prepare(&self, clocks: &Clocks) -> Result<PreparedEngines, StartError> {
-        Ok(PreparedEngines::new(LoadedConfig::load(self)?, self.server_limits.max_agents, clocks)?)
+        Ok(PreparedEngines::new(LoadedConfig::load(self)?, &self.server_limits, clocks)?)
     }
 
     /// Creates the data folder, unless it exists.
@@ -73,9 +74,9 @@ impl Config {
             engine_set::check_files(&self.data).map_err(EngineSetError::History)?;
             let Some((_, state)) = snapshot else { return Ok(()) };
             // Its engines have empty stores, and deliver nothing.
-            let engines = prepared.start(&scratch)?;
-            let shared = Arc::new(Shared::new(engines, clocks, self.server_limits.max_agents));
-            let restored = Processor::new(shared, self.server_limits.run_limits()).restore(&state);
+            let checks = Arc::new(EventChecks::new(clocks.engines.clone(), self.server_limits.max_agents));
+            let engines = prepared.start(&scratch, checks.clone())?;
+            let restored = Processor::new(Arc::new(Shared::new(engines, clocks, checks))).restore(&state);
             restored.map_err(|source| StartError::State { path: journal, source })
         });
         let removed = fs::remove_dir_all(&scratch).map_err(|source| self.data_error(source));

@@ -7,11 +7,8 @@ pub(crate) struct IngestCounters {
     pub(crate) repeated_batches: AtomicU64,
     /// Spans, lines and log records, including those that could not be read.
     pub(crate) records: AtomicU64,
-    pub(crate) events: AtomicU64,
     /// Records that could not be read.
     pub(crate) rejected: AtomicU64,
-    /// Events whose time is too far in the future.
-    pub(crate) ahead: AtomicU64,
     /// Events that senders have lost, as they report.
     pub(crate) lost_by_senders: AtomicU64,
 }

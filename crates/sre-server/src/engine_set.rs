@@ -14,6 +14,8 @@ use agent_sre::{
     RuntimeError, Severity, Signal, SignalHandler, StoreError, TraceStore,
 };
 
+use crate::ServerLimits;
+use crate::event_checks::EventChecks;
 use crate::loaded_config::{LOG, LoadedConfig};
 use crate::removed_exporters::RemovedExporters;
 use crate::service_time::Clocks;
@@ -30,7 +32,7 @@ pub(crate) fn check_files(data: &Path) -> Result<(), StoreError> {
     SqliteTraceStore::check(data.join(TRACES_FILE))
 }
 
-/// The runtime with every engine, and the alert manager for its signals, for one configuration.
+/// The runtime with every adapter and engine, and the alert manager for its signals, for one configuration.
 pub(crate) struct EngineSet {
     pub(crate) runtime: Runtime,
     pub(crate) alerts: Arc<AlertManager>,
@@ -90,7 +92,7 @@ pub(crate) struct PreparedEngines {
 
 impl PreparedEngines {
     /// Creates the engines without state, and checks that the alert channels can be added.
-    pub(crate) fn new(config: LoadedConfig, max_agents: usize, clocks: &Clocks) -> Result<Self, EngineSetError> {
+    pub(crate) fn new(config: LoadedConfig, limits: &ServerLimits, clocks: &Clocks) -> Result<Self, EngineSetError> {
         let exhaustion_actions = config.exhaustion_actions();
         let mut settings = config.engines;
         let (quiet_sources, prices_as_of) = (std::mem::take(&mut settings.quiet_sources), settings.prices_as_of);
@@ -111,9 +113,12 @@ impl PreparedEngines {
             .add_channels(channels.clone())?;
         let traces = settings.traces.clone().filter(TailSamplerOptions::keeps_traces);
         settings.clock = clocks.engines.clone();
-        settings.max_agents = max_agents;
-        let runtime =
-            Runtime::builder().engines(&settings)?.exporters(&config.exporters, &http).start_exporters_later();
+        settings.max_agents = limits.max_agents;
+        let runtime = Runtime::builder()
+            .formats(limits.run_limits())
+            .engines(&settings)?
+            .exporters(&config.exporters, &http)
+            .start_exporters_later();
         Ok(Self { runtime, alerts, channels, traces, exhaustion_actions, prices_as_of })
     }
 
@@ -122,8 +127,8 @@ impl PreparedEngines {
         self.exhaustion_actions.len()
     }
 
-    /// Starts the engines, with stores in the folder `data`. Alerts wait until [`EngineSet::deliver`].
-    pub(crate) fn start(self, data: &Path) -> Result<EngineSet, EngineSetError> {
+    /// Starts the engines, with stores in the folder `data` and checks of the events. Alerts wait until [`EngineSet::deliver`].
+    pub(crate) fn start(self, data: &Path, checks: Arc<EventChecks>) -> Result<EngineSet, EngineSetError> {
         let Self { runtime, mut alerts, channels, traces, exhaustion_actions, prices_as_of } = self;
         let history = Arc::new(SqliteAlertStore::open(data.join(ALERTS_FILE))?);
         alerts.store = Some(history.clone() as Arc<dyn AlertStore>);
@@ -131,8 +136,12 @@ impl PreparedEngines {
         let delivery =
             Arc::new(Delivery { alerts: alerts.clone(), channels, is_open: Mutex::default(), opened: Condvar::new() });
         let spool = Arc::new(SqliteSpool::open(data.join(SPOOL_FILE))?);
-        let runtime =
-            runtime.collect(alerts.clone()).handle("alerts", delivery.clone()).spool(spool.clone()).build()?;
+        let runtime = runtime
+            .adapter_stage(move |format, event| checks.accept(format, event))
+            .collect(alerts.clone())
+            .handle("alerts", delivery.clone())
+            .spool(spool.clone())
+            .build()?;
         let open = |options: TailSamplerOptions| SqliteTraceStore::open(data.join(TRACES_FILE), options.limits);
         let traces = traces.map(open).transpose()?.map(|store| Arc::new(store) as Arc<dyn TraceStore>);
         if let (Some(sampler), Some(store)) = (runtime.get::<TailSampler>(), &traces) {

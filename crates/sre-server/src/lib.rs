@@ -32,6 +32,7 @@ mod connection;
 mod counters;
 mod dropped_agents;
 mod engine_set;
+mod event_checks;
 mod exporter_log;
 mod history;
 mod journal_clock;

@@ -1,25 +1,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use agent_sre::adapter::{Adapter, AdapterStats, IngestLimits, IngestReport, RunLimits};
+use agent_sre::adapter::{IngestLimits, IngestReport};
 use agent_sre::private::lock;
 use agent_sre::slo::SloEngine;
-use agent_sre::{AgentEvent, Clock, Event, Format, StateError, StateReader, StateWriter, Timestamp};
+use agent_sre::{Clock, Format, StateError, StateReader, StateWriter, Timestamp};
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::batch::{Batch, Key};
-use crate::engine_set::EngineSet;
+use crate::event_checks::MAX_AHEAD;
 use crate::service_time::ServiceTime;
 use crate::shared::Shared;
 
-/// Processes batches in order: adapters turn them into events, and the engines observe these.
+/// Passes batches to the runtime, in order and each once, and time.
 pub(crate) struct Processor {
     pub(crate) shared: Arc<Shared>,
-    adapters: Vec<(Format, Box<dyn Adapter>)>,
     keys: Keys,
     pub(crate) time: ServiceTime,
 }
@@ -34,21 +32,14 @@ pub(crate) struct BatchReport {
     pub(crate) repeated: bool,
 }
 
-/// How much the clock of a sender may be ahead.
-const MAX_AHEAD: Duration = Duration::from_secs(300);
 /// Time between two samples of the indicators, in seconds.
 const SAMPLE_INTERVAL: i64 = 30;
 /// The version of the list of sections, and the only one so far. Once it is raised, `restore` must still read the one before.
 const VERSION: u32 = 2;
 
 impl Processor {
-    pub(crate) fn new(shared: Arc<Shared>, limits: RunLimits) -> Self {
-        Self {
-            shared,
-            adapters: Format::all().map(|format| (format, format.adapter(format.limits(limits)))).collect(),
-            keys: Keys::default(),
-            time: ServiceTime::default(),
-        }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, keys: Keys::default(), time: ServiceTime::default() }
     }
 
     /// Returns the time of the last batch or tick.
@@ -60,19 +51,15 @@ impl Processor {
     pub(crate) fn process(&mut self, batch: Batch) -> BatchReport {
         let Batch { received, key, format, body, .. } = batch;
         self.advance_to(received);
-        let now = self.time.now;
         let counters = &self.shared.counters;
         counters.batches.fetch_add(1, Ordering::Relaxed);
         if key.is_some_and(|key| !self.keys.is_new(key)) {
             counters.repeated_batches.fetch_add(1, Ordering::Relaxed);
             return BatchReport { repeated: true, ..BatchReport::default() };
         }
-        let engines = self.shared.engines();
-        let limits = IngestLimits::live(now, MAX_AHEAD);
-        let mut sink = |event| accept(event, format, now, &engines, &self.shared);
-        let found = self.adapters.iter_mut().find(|(known, _)| *known == format);
-        let (_, adapter) = found.expect("every format has an adapter");
-        let report = adapter.ingest_body(body, &limits, &mut sink).unwrap_or_else(|error| {
+        let limits = IngestLimits::live(self.time.now, MAX_AHEAD);
+        let ingested = self.shared.engines().runtime.ingest_body(format.as_str(), body, &limits);
+        let report = ingested.unwrap_or_else(|error| {
             let mut report = IngestReport::default();
             report.reject(1, error.to_string());
             report
@@ -95,25 +82,18 @@ impl Processor {
         }
         self.shared.clocks.engines.set(self.time.now);
         if is_first {
-            self.shared.engines().runtime.evaluate(self.time.now);
+            // The batch that is received at this time may end the runs that a service of version 0.1.0 has left open.
+            self.shared.engines().runtime.evaluate_engines(self.time.now);
         }
-        *lock(&self.shared.adapters) = self.stats();
     }
 
     fn tick(&mut self, now: Timestamp) {
         self.shared.clocks.engines.set(now);
         let engines = self.shared.engines();
-        for (format, adapter) in &mut self.adapters {
-            adapter.expire(now, &mut |event| accept(event, *format, now, &engines, &self.shared));
-        }
         engines.runtime.evaluate(now);
         if now.as_secs() % SAMPLE_INTERVAL == 0 {
             lock(&self.shared.history).sample(&engines.get::<SloEngine>().snapshots(now), now);
         }
-    }
-
-    fn stats(&self) -> Vec<(Format, AdapterStats)> {
-        self.adapters.iter().map(|(format, adapter)| (*format, adapter.stats())).collect()
     }
 
     /// Returns all state that must survive a restart.
@@ -124,11 +104,6 @@ impl Processor {
         state.section("time", |state| state.put(&(self.time.now, self.time.ticked)));
         state.section("keys", |state| state.put(&self.keys.order));
         state.section("history", |state| lock(&self.shared.history).save(state));
-        state.section("adapters", |state| {
-            for (format, adapter) in &self.adapters {
-                state.section(format.as_str(), |state| adapter.save(state));
-            }
-        });
         self.shared.engines().runtime.save(&mut state);
         state.finish()
     }
@@ -141,6 +116,7 @@ impl Processor {
             return Err(StateError::new(format!("found state of version {version}, expected version {VERSION}")));
         }
         let engines = self.shared.engines();
+        let runtime = &engines.runtime;
         // Version 0.1.0 has not saved its time.
         self.shared.clocks.engines.set(self.shared.clocks.wall.now());
         for section in state.sections() {
@@ -155,47 +131,16 @@ impl Processor {
                 if let Err(error) = lock(&self.shared.history).restore(&mut state) {
                     tracing::warn!(%error, "Cannot restore the history of indicators; starting an empty one");
                 }
-            } else if name == "adapters" {
-                for section in state.sections() {
-                    let (name, mut state) = section?;
-                    self.restore_adapter(name, &mut state)?;
-                }
-            } else if self.adapters.iter().any(|(format, _)| format.as_str() == name) {
+            } else if name.parse::<Format>().is_ok() {
                 // Version 0.1.0: the time of the input, and the service's time then, come before the state of the adapter.
                 state.take::<(Timestamp, Timestamp)>()?;
-                self.restore_adapter(name, &mut state)?;
-            } else if !engines.runtime.restore(name, &mut state)? {
-                tracing::warn!(section = name, "Skipping an unknown section of the saved state");
+                runtime.restore_adapter(name, &mut state)?;
+            } else if !runtime.restore(name, &mut state)? {
+                tracing::warn!(section = name, "Skipping what is unknown of this section of the saved state");
             }
         }
         Ok(())
     }
-
-    fn restore_adapter(&mut self, name: &str, state: &mut StateReader<'_>) -> Result<(), StateError> {
-        match self.adapters.iter_mut().find(|(format, _)| format.as_str() == name) {
-            Some((_, adapter)) => adapter.restore(state),
-            None => {
-                tracing::warn!(format = name, "Skipping the open runs of an unknown format");
-                Ok(())
-            }
-        }
-    }
-}
-
-fn accept(event: AgentEvent, format: Format, now: Timestamp, engines: &EngineSet, shared: &Shared) {
-    let counters = &shared.counters;
-    if event.time > now.saturating_add(MAX_AHEAD) {
-        counters.ahead.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    counters.events.fetch_add(u64::from(!matches!(event.event, Event::SpanFinished(_))), Ordering::Relaxed);
-    if matches!(event.event, Event::TaskFinished(_))
-        && let Some(overlap) = lock(&shared.overlaps).record(&event.agent, format, event.time, now)
-    {
-        let (agent, formats) = (&event.agent, overlap.formats.join(", "));
-        tracing::warn!(%agent, formats, "The agent's tasks arrive in several formats, and each counts twice; choose one source");
-    }
-    engines.runtime.record(event);
 }
 
 /// The keys of the latest batches.

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::app::AppState;
 use crate::engine_set::EngineSet;
+use crate::event_checks::EventChecks;
 use crate::service_time::Clocks;
 use crate::{Config, StartError};
 
@@ -73,8 +74,8 @@ impl AppState {
     }
 
     async fn try_reload(&self) -> Result<(), String> {
-        let (current, clocks) = (self.config.clone(), self.shared.clocks.clone());
-        let loading = tokio::task::spawn_blocking(move || load(&current, &clocks));
+        let (current, shared) = (self.config.clone(), self.shared.clone());
+        let loading = tokio::task::spawn_blocking(move || load(&current, &shared.clocks, &shared.checks));
         let (settings, acceptor, engines) = loading.await.unwrap_or_else(|error| Err(error.to_string()))?;
         self.pipeline.replace(engines).await.unwrap_or_else(|_| Err("the service is stopping".to_owned()))?;
         self.tls.send_replace(acceptor);
@@ -84,7 +85,11 @@ impl AppState {
 }
 
 /// Loads a new configuration, and starts its engines.
-fn load(current: &Config, clocks: &Clocks) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
+fn load(
+    current: &Config,
+    clocks: &Clocks,
+    checks: &Arc<EventChecks>,
+) -> Result<(Config, Option<TlsAcceptor>, EngineSet), String> {
     let settings = match &current.file {
         Some(file) => {
             let changed = Config::load(file).map_err(|error| error.to_string())?;
@@ -96,7 +101,7 @@ fn load(current: &Config, clocks: &Clocks) -> Result<(Config, Option<TlsAcceptor
     let start = || {
         settings.check_access()?;
         let acceptor = settings.acceptor()?;
-        Ok::<_, StartError>((acceptor, settings.prepare(clocks)?.start(&current.data)?))
+        Ok::<_, StartError>((acceptor, settings.prepare(clocks)?.start(&current.data, checks.clone())?))
     };
     let (acceptor, engines) = start().map_err(|error| error.to_string())?;
     Ok((settings, acceptor, engines))
@@ -135,7 +140,9 @@ mod tests {
         let guarded = format!("listen: 0.0.0.0:4318\ntokens:\n{}{}", token("ingest"), token("read"));
         std::fs::write(&file, &guarded).unwrap();
         let current = Config::load(&file).unwrap();
-        let read = || load(&current, &Clocks::new(Arc::new(SystemClock))).map(|(settings, ..)| settings);
+        let clocks = Clocks::new(Arc::new(SystemClock));
+        let checks = Arc::new(EventChecks::new(clocks.engines.clone(), 1));
+        let read = || load(&current, &clocks, &checks).map(|(settings, ..)| settings);
         std::fs::create_dir(&current.data).unwrap();
         assert_eq!(read().unwrap().tokens, current.tokens);
         for text in

@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::api::{self, StartPhase};
 use crate::app::AppState;
 use crate::body_memory::BodyMemory;
+use crate::event_checks::EventChecks;
 use crate::exporter_log::log_exporters;
 use crate::listen;
 use crate::pipeline::Pipeline;
@@ -167,11 +168,11 @@ fn recover(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, Pipel
     config.create_data_folder()?;
     let path = config.data.join(SqliteJournal::DEFAULT_FILE);
     let journal = Arc::new(SqliteJournal::open(&path, config.server_limits.max_journal)?);
-    let server_limits = &config.server_limits;
-    let engines = prepared.start(&config.data)?;
-    let shared = Arc::new(Shared::new(engines, clocks, server_limits.max_agents));
+    let checks = Arc::new(EventChecks::new(clocks.engines.clone(), config.server_limits.max_agents));
+    let engines = prepared.start(&config.data, checks.clone())?;
+    let shared = Arc::new(Shared::new(engines, clocks, checks));
     shared.engines().deliver(&shared.removed_exporters)?;
-    let mut processor = Processor::new(shared.clone(), server_limits.run_limits());
+    let mut processor = Processor::new(shared.clone());
     let mut last = 0;
     if let Some((covered, state)) = journal.snapshot()? {
         processor.restore(&state).map_err(|source| StartError::State { path: path.clone(), source })?;

@@ -1,15 +1,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use agent_sre::adapter::{AdapterError, AdapterStats, Body, Decoder, RunLimits};
+use agent_sre::adapter::{AdapterError, Body};
 use agent_sre::private::lock;
 use agent_sre::{Clock, Format, StoreError, Timestamp};
 use tokio::sync::Notify;
 
 use crate::counters::IngestCounters;
 use crate::engine_set::EngineSet;
+use crate::event_checks::EventChecks;
 use crate::history::History;
-use crate::overlap::OverlapDetector;
 use crate::removed_exporters::RemovedExporters;
 use crate::service_time::Clocks;
 
@@ -18,11 +18,8 @@ pub(crate) struct Shared {
     /// Replaced as a whole when the configuration changes.
     engines: RwLock<Arc<EngineSet>>,
     pub(crate) counters: IngestCounters,
-    pub(crate) adapters: Mutex<Vec<(Format, AdapterStats)>>,
-    /// Decoders of bodies that run on any thread, for the formats where decoding is expensive.
-    decoders: Vec<(Format, Decoder)>,
+    pub(crate) checks: Arc<EventChecks>,
     pub(crate) history: Mutex<History>,
-    pub(crate) overlaps: Mutex<OverlapDetector>,
     pub(crate) journal: JournalHealth,
     pub(crate) removed_exporters: RemovedExporters,
     /// Data points and log records that are not used.
@@ -73,16 +70,13 @@ impl JournalHealth {
 }
 
 impl Shared {
-    pub(crate) fn new(engines: EngineSet, clocks: Clocks, max_agents: usize) -> Self {
+    pub(crate) fn new(engines: EngineSet, clocks: Clocks, checks: Arc<EventChecks>) -> Self {
         let started = clocks.wall.now();
-        let decoder = |format: Format| Some((format, format.adapter(RunLimits::default()).decoder()?));
         Self {
-            decoders: Format::all().filter_map(decoder).collect(),
             engines: RwLock::new(Arc::new(engines)),
             counters: IngestCounters::default(),
-            adapters: Mutex::default(),
+            checks,
             history: Mutex::default(),
-            overlaps: Mutex::new(OverlapDetector::new(max_agents)),
             journal: JournalHealth::default(),
             removed_exporters: RemovedExporters::default(),
             unused: AtomicU64::default(),
@@ -104,8 +98,9 @@ impl Shared {
 
     /// Decodes a body as far as that does not depend on the state of an adapter.
     pub(crate) fn decode(&self, format: Format, body: Body) -> Result<Body, AdapterError> {
-        match self.decoders.iter().find(|(known, _)| *known == format) {
-            Some((_, decode)) => decode(body),
+        let decoder = self.engines().runtime.decoder(format.as_str());
+        match decoder {
+            Some(decode) => decode(body),
             None => Ok(body),
         }
     }

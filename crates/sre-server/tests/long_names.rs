@@ -70,7 +70,7 @@ async fn long_names_are_shortened_and_harm_nobody() {
     assert!(names.keys().all(|name| name.len() <= 256 && name.starts_with("mmm")));
     assert!(names.len() >= REQUESTS * 9 / 10, "long names that differ stay different: {}", names.len());
     let begun = Instant::now();
-    while metric(&service, "sre_server_shortened_strings_total{format=\"sre\"}").await < names.len() as f64 {
+    while metric(&service, "sre_adapter_shortened_strings_total{adapter=\"sre\"}").await < names.len() as f64 {
         assert!(begun.elapsed() < Duration::from_secs(30), "each is counted, after a second");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -445,7 +445,7 @@ async fn prometheus_reads_the_metrics() {
     for line in [
         "sre_slo_window_events{agent=\"a\",outcome=\"bad\",slo=\"answers\"} 30",
         "sre_server_records_total 40",
-        "sre_server_open_runs{format=\"sre\"} 0",
+        "sre_adapter_open_runs{adapter=\"sre\"} 0",
     ] {
         assert!(body.contains(line), "{line} is not in\n{body}");
     }

@@ -194,7 +194,7 @@ async fn a_trace_that_is_sent_again_counts_once_with_and_without_a_kill() {
     }
     let metrics = timed.service.get_raw("/metrics").await;
     let text = std::str::from_utf8(metrics.body()).unwrap();
-    let repeated = "sre_server_duplicate_records_total{format=\"otlp\"} 2\n";
+    let repeated = "sre_adapter_duplicate_records_total{adapter=\"otlp\"} 2\n";
     assert!(text.contains(repeated), "{text}");
 }
 

@@ -3,18 +3,24 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use sre_core::{Collect, EventStage, Observe, Persist, SignalHandler, SignalSink, Spool};
+use sre_core::{
+    Adapter, AgentEvent, Collect, EventStage, Observe, Persist, RunLimits, SignalHandler, SignalSink, Spool,
+};
 
 #[cfg(feature = "http")]
 use sre_http::{Outbox, OutboxError, OutboxOptions};
 
+use super::adapters::Adapters;
 use super::counters::Counters;
 use super::dispatch::Dispatcher;
-use super::{PENDING_SIGNALS, Runtime};
+use super::{ADAPTERS, PENDING_SIGNALS, Runtime};
+use crate::Format;
 
 /// Builds a [`Runtime`]. The order of calls matters only among stages, among observers and among handlers.
 #[derive(Default)]
 pub struct RuntimeBuilder {
+    adapters: Vec<(String, Box<dyn Adapter>)>,
+    adapter_stages: Vec<Box<AdapterStage>>,
     stages: Vec<Arc<dyn EventStage>>,
     observers: Vec<Arc<dyn Observe>>,
     collectors: Vec<Arc<dyn Collect>>,
@@ -29,6 +35,9 @@ pub struct RuntimeBuilder {
     parts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
+/// A stage that is given the name of the adapter.
+pub(super) type AdapterStage = dyn Fn(&str, &mut AgentEvent) -> bool + Send + Sync;
+
 #[cfg(feature = "http")]
 struct Export {
     exporter: Arc<dyn sre_core::Exporter>,
@@ -40,7 +49,7 @@ struct Export {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
-    /// Two handlers, two exporters or two parts with saved state have the same name.
+    /// Two adapters, two handlers, two exporters or two parts with saved state have the same name.
     #[error("duplicate name `{0}`")]
     DuplicateName(String),
     /// An exporter's outbox cannot be started.
@@ -77,6 +86,29 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn persist(mut self, part: Arc<dyn Persist>) -> Self {
         self.persisted.push(part);
+        self
+    }
+
+    /// Adds an adapter: [`Runtime::ingest_body`] and [`Runtime::ingest_record`] feed it by its name, which appears in metrics and in
+    /// saved state. Its runs time out when the runtime [evaluates](Runtime::evaluate).
+    #[must_use]
+    pub fn adapter(mut self, name: impl Into<String>, adapter: Box<dyn Adapter>) -> Self {
+        self.adapters.push((name.into(), adapter));
+        self
+    }
+
+    /// Adds an adapter for every format of this build, by the format's name, with its [share](Format::limits) of the limits.
+    #[must_use]
+    pub fn formats(self, limits: RunLimits) -> Self {
+        Format::all()
+            .fold(self, |builder, format| builder.adapter(format.as_str(), format.adapter(format.limits(limits))))
+    }
+
+    /// Adds a stage for the events of adapters, which is given the adapter's name. It runs before all other [stages](Self::stage), and
+    /// drops an event by returning false, too.
+    #[must_use]
+    pub fn adapter_stage(mut self, stage: impl Fn(&str, &mut AgentEvent) -> bool + Send + Sync + 'static) -> Self {
+        self.adapter_stages.push(Box::new(stage));
         self
     }
 
@@ -148,18 +180,22 @@ impl RuntimeBuilder {
 
     /// Builds the runtime and starts the handlers' threads.
     pub fn build(mut self) -> Result<Runtime, RuntimeError> {
-        let mut names = BTreeSet::from([PENDING_SIGNALS.to_owned()]);
+        let mut names = BTreeSet::from([ADAPTERS.to_owned(), PENDING_SIGNALS.to_owned()]);
+        let adapters = self.adapters.iter().map(|(name, _)| format!("adapter {name}"));
         let handlers = self.handlers.iter().map(|(name, _)| format!("handler {name}"));
         let persisted = self.persisted.iter().map(|part| part.name().into_owned());
         #[cfg(feature = "http")]
         let exporters = self.exports.iter().map(|export| format!("exporter {}", export.exporter.name()));
         #[cfg(not(feature = "http"))]
         let exporters = std::iter::empty();
-        if let Some(twice) = handlers.chain(persisted).chain(exporters).find(|name| !names.insert(name.clone())) {
+        if let Some(twice) =
+            adapters.chain(handlers).chain(persisted).chain(exporters).find(|name| !names.insert(name.clone()))
+        {
             return Err(RuntimeError::DuplicateName(twice));
         }
-        let counters = Arc::new(Counters::default());
-        self.collectors.push(counters.clone());
+        let (adapters, counters) =
+            (Arc::new(Adapters::new(std::mem::take(&mut self.adapters))), Arc::new(Counters::default()));
+        self.collectors.extend([adapters.clone() as Arc<dyn Collect>, counters.clone()]);
         #[cfg(feature = "http")]
         let outboxes = self.start_outboxes()?;
         let (dispatcher, threads) = Dispatcher::start(self.handlers, self.taps, self.spool)?;
@@ -168,6 +204,8 @@ impl RuntimeBuilder {
             observer.connect(dispatcher.clone());
         }
         Ok(Runtime {
+            adapters,
+            adapter_stages: self.adapter_stages,
             stages: self.stages,
             observers: self.observers,
             collectors: self.collectors,

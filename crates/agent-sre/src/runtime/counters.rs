@@ -22,7 +22,7 @@ impl Collect for Counters {
             ("sre.events", &self.events, "Events that reached the engines."),
             ("sre.stage.dropped_events", &self.dropped, "Events that a stage dropped."),
             ("sre.shortened_strings", &self.shortened, "Strings of events that were too long for the engines."),
-            ("sre.panics", &self.panics, "Panics of stages, engines and collectors."),
+            ("sre.panics", &self.panics, "Panics of adapters, stages, engines and collectors."),
         ] {
             emit(Metric::counter(name, counter.load(Ordering::Relaxed) as f64).with_help(help));
         }

@@ -41,7 +41,7 @@ struct AgentActivity {
 }
 
 fn activity(state: &AppState) -> Vec<AgentActivity> {
-    let mut overlaps = lock(&state.shared.overlaps).overlaps();
+    let mut overlaps = lock(&state.shared.checks.overlaps).overlaps();
     let reports = state.shared.engines().get::<AgentTotals>().agents();
     reports.into_iter().map(|report| AgentActivity { overlap: overlaps.remove(&report.agent), report }).collect()
 }

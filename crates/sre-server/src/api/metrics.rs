@@ -80,11 +80,11 @@ impl Collect for AppState {
                 "Requests sent again, and counted once.",
             ),
             ("sre.server.records", count(&counters.records), "Spans, lines and log records received."),
-            ("sre.server.events", count(&counters.events), "Agent events created from the records."),
+            ("sre.server.events", count(&shared.checks.events), "Agent events created from the records."),
             ("sre.server.rejected_records", count(&counters.rejected), "Records that could not be read."),
             (
                 "sre.server.future_events",
-                count(&counters.ahead),
+                count(&shared.checks.ahead),
                 "Events rejected because their time is in the future.",
             ),
             (
@@ -105,25 +105,7 @@ impl Collect for AppState {
         ] {
             emit(Metric::counter(name, value).with_help(help));
         }
-        for (format, stats) in &*lock(&shared.adapters) {
-            let of = [("format", format.as_str())];
-            let open = Metric::gauge("sre.server.open_runs", stats.open_runs as f64).with_labels(&of);
-            emit(open.with_help("Runs that have started and not ended."));
-            for (name, value, help) in [
-                ("sre.server.evicted_runs", stats.evicted_runs, "Runs closed early because too many were open."),
-                ("sre.server.unknown_records", stats.unknown, "Records of an unknown kind."),
-                (
-                    "sre.server.unmatched_records",
-                    stats.unmatched,
-                    "Records that belong to no open run, and calls without an end.",
-                ),
-                ("sre.server.shortened_strings", stats.shortened, "Strings of records that were too long."),
-                ("sre.server.duplicate_records", stats.repeated, "Records sent again, and counted once."),
-            ] {
-                emit(Metric::counter(name, value as f64).with_labels(&of).with_help(help));
-            }
-        }
-        for (agent, overlap) in lock(&shared.overlaps).overlaps() {
+        for (agent, overlap) in lock(&shared.checks.overlaps).overlaps() {
             let of = [("agent", agent.as_str())];
             let metric = Metric::gauge("sre.server.overlapping_tasks", overlap.tasks as f64).with_labels(&of);
             emit(metric.with_help("Tasks of the agent that arrived in two formats and counted twice."));

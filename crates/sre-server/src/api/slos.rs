@@ -122,14 +122,14 @@ struct InputStats {
 
 fn slo_list(shared: &Shared, now: Timestamp) -> SloList {
     let engines = shared.engines();
-    let adapters = lock(&shared.adapters).clone();
+    let adapters = || engines.runtime.adapter_stats().map(|(_, stats)| stats);
     let count = |counter: &AtomicU64| counter.load(atomic::Ordering::Relaxed);
     let input = InputStats {
         lines: count(&shared.counters.records),
-        events: count(&shared.counters.events),
+        events: count(&shared.checks.events),
         skipped: count(&shared.counters.rejected),
-        unknown: adapters.iter().map(|(_, stats)| stats.unknown).sum(),
-        unmatched: adapters.iter().map(|(_, stats)| stats.unmatched).sum(),
+        unknown: adapters().map(|stats| stats.unknown).sum(),
+        unmatched: adapters().map(|stats| stats.unmatched).sum(),
     };
     SloList { slos: engines.get::<SloEngine>().snapshots(now), totals: engines.get::<AgentTotals>().totals(), input }
 }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::batch::key_of;
+use crate::event_checks::EventChecks;
 use crate::journal_clock::JournalClock;
 use crate::service_time::{Clocks, following, whole_second};
 use crate::{Config, ServerLimits};
@@ -254,11 +255,11 @@ impl Service {
     fn start(config: &Config) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clocks = Clocks::new(Arc::new(ManualClock::new(Timestamp::from_secs(START))));
-        let engines = config.prepare(&clocks).unwrap().start(data.path()).unwrap();
-        let shared = Arc::new(Shared::new(engines, clocks, 1_000));
+        let checks = Arc::new(EventChecks::new(clocks.engines.clone(), 1_000));
+        let engines = config.prepare(&clocks).unwrap().start(data.path(), checks.clone()).unwrap();
+        let shared = Arc::new(Shared::new(engines, clocks, checks));
         shared.engines().deliver(&shared.removed_exporters).unwrap();
-        let limits = RunLimits { task_timeout: Duration::from_secs(120), max_open_runs: 3, ..RunLimits::default() };
-        Self { processor: Processor::new(shared, limits), data }
+        Self { processor: Processor::new(shared), data }
     }
 
     fn restore(config: &Config, state: &[u8]) -> Self {
@@ -271,7 +272,7 @@ impl Service {
     /// Replaces the engines by those of other settings, as the pipeline does.
     fn reload(&self, config: &Config) {
         let shared = &self.processor.shared;
-        let engines = config.prepare(&shared.clocks).unwrap().start(self.data.path()).unwrap();
+        let engines = config.prepare(&shared.clocks).unwrap().start(self.data.path(), shared.checks.clone()).unwrap();
         shared.engines().runtime.hand_over_to(&engines.runtime).unwrap();
         drop(shared.replace(engines));
         shared.engines().deliver(&shared.removed_exporters).unwrap();
@@ -366,7 +367,11 @@ fn config(folder: &Path, number: usize) -> Config {
         .into_iter()
         .flatten()
         .collect(),
-        server_limits: ServerLimits::default(),
+        server_limits: ServerLimits {
+            task_timeout: Duration::from_secs(120),
+            max_open_runs: 3,
+            ..ServerLimits::default()
+        },
         ..Config::default()
     }
 }
@@ -502,4 +507,19 @@ proptest! {
             }
         }
     }
+}
+
+/// Engines restore their state by the time, and observe the events of the runs that adapters restore.
+#[test]
+fn the_sections_of_the_state_keep_their_names_and_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = Service::start(&config(folder.path(), 0)).save();
+    let mut state = StateReader::new(&state);
+    assert_eq!(state.take::<u32>().unwrap(), 2);
+    let sections: Vec<_> = state.sections().map(Result::unwrap).collect();
+    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    assert_eq!((&names[..4], names.last()), (&["time", "keys", "history", "adapters"][..], Some(&"signals")));
+    let adapters: Vec<&str> = sections[3].1.sections().map(|section| section.unwrap().0).collect();
+    let formats: Vec<&str> = Format::all().map(Format::as_str).collect();
+    assert_eq!(adapters, formats);
 }
