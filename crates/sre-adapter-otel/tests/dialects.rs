@@ -1,5 +1,7 @@
 //! Cases that the recordings do not cover: streams, costs, evaluations, nested agents, plain spans, unfinished traces.
 
+use std::time::Duration;
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -317,6 +319,33 @@ fn a_request_above_the_only_task_is_not_below_it() {
         read(&[with(span(1, 0, "SendMessage", 0, 1_000, remote), "kind", json!(2)), span(2, 1, "a", 10, 900, agent)]);
     let request = events.iter().find(|event| matches!(event.event, Event::StepFinished(_))).unwrap();
     assert_eq!(request.parent_span_id, None);
+}
+
+/// Exporters send every few seconds, and several processes have parts of a trace.
+#[test]
+fn late_spans_wait_for_no_root_once_what_is_above_them_is_known() {
+    let (mut adapter, mut events) = (OtelAdapter::default(), Vec::new());
+    let at = |seconds: u64| Timestamp::from_nanos(START as i64).saturating_add(Duration::from_secs(seconds));
+    let chat = |id: u32, parent: u32| span(id, parent, "chat", 10, 20, json!({"gen_ai.operation.name": "chat"}));
+    let agent = span(1, 0, "a", 0, 900, json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}));
+    let served = with(mcp::method(6, 4, 2, "tools/list", "tools/list"), "flags", json!(0x300));
+    let mut calls = Vec::new();
+    for (second, spans) in [
+        (0, vec![agent]),
+        (6, vec![chat(4, 3), span(3, 1, "plan", 5, 25, json!({}))]),
+        (12, vec![served]),
+        (18, vec![chat(5, 77)]),
+        (620, vec![]),
+    ] {
+        adapter.expire(at(second), &mut |event| events.push(event));
+        let limits = IngestLimits::live(at(second), Duration::from_secs(300));
+        adapter.ingest_record(&request(&spans), &limits, &mut |event| events.push(event)).unwrap();
+        adapter.expire(at(second + 3), &mut |event| events.push(event));
+        calls.push((model_calls(&events).len(), events.len()));
+    }
+    // The start and the end of the task; the call and the plan; the request; and the call whose parent never came.
+    assert_eq!(calls, [(0, 2), (1, 4), (1, 5), (1, 5), (2, 6)]);
+    assert!(events.iter().all(|event| event.task.as_deref() == Some(TRACE)));
 }
 
 #[test]

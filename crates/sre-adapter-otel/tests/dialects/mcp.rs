@@ -15,7 +15,7 @@ fn call(id: u32, parent: u32, kind: u64) -> Value {
     with(span(id, parent, "tools/call search", 100, 200, attributes), "kind", json!(kind))
 }
 
-fn method(id: u32, parent: u32, kind: u64, method: &str, name: &str) -> Value {
+pub(super) fn method(id: u32, parent: u32, kind: u64, method: &str, name: &str) -> Value {
     with(span(id, parent, name, 100, 200, json!({"mcp.method.name": method})), "kind", json!(kind))
 }
 
