@@ -3,14 +3,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use super::TraceTree;
 use crate::a2a;
 
 /// A place where a trace is incomplete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
@@ -37,7 +37,7 @@ pub enum BrokenHop {
 }
 
 /// What identifies a span to a reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct SpanRef {
@@ -48,7 +48,7 @@ pub struct SpanRef {
     /// The name.
     pub name: String,
     /// The agent or service that recorded it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub agent: Option<Arc<str>>,
 }
