@@ -350,6 +350,47 @@ fn dropped_contexts(rows: &[Row], set_ids: impl Fn(&mut Span)) -> Vec<(SpanId, S
 }
 
 #[test]
+fn of_calls_with_the_same_id_each_is_received_once_by_the_nearest_in_time() {
+    use SpanRole::{Client, Server};
+    const SEND: &str = "SendMessage";
+    let hops = |rows: &[Row]| dropped_contexts(rows, |span| span.call_id = Some("m-1".to_owned()));
+    // A gateway sends on the message that it received, with its id: one of the two contexts is dropped, or both.
+    let gateway = |first: u8, [received, last]: [u8; 2]| {
+        let parent = |in_trace, above, id| (in_trace == above).then_some(id);
+        [
+            (0, first, None, Client, SEND, 0, 99),
+            (1, received, parent(received, first, 0), Server, SEND, 1, 98),
+            (2, received, Some(1), Client, SEND, 2, 90),
+            (3, last, parent(last, received, 2), Server, SEND, 3, 89),
+        ]
+    };
+    for first in [1, 9] {
+        assert_eq!(hops(&gateway(first, [first, 2])), [(id(2), id(3))], "trace {first}");
+        assert_eq!(hops(&gateway(first, [2, 2])), [(id(0), id(1))], "trace {first}");
+        assert_eq!(hops(&gateway(first, [2, 5])), [(id(0), id(1)), (id(2), id(3))], "trace {first}");
+    }
+    // Its clock may be ahead.
+    let [ask, mut receive, mut ask_again, answer] = gateway(9, [2, 2]);
+    (receive.5, receive.6, ask_again.5, ask_again.6) = (5, 102, 6, 94);
+    assert_eq!(hops(&[ask, receive, ask_again, answer]), [(id(0), id(1))]);
+    // A message is sent again after a failure.
+    let retry = [(0, 1, None, Client, SEND, 1, 20), (1, 1, None, Client, SEND, 30, 90)];
+    let receivers = [(2, 2, None, Server, SEND, 2, 19), (3, 3, None, Server, SEND, 31, 89)];
+    assert_eq!(hops(&[retry, receivers].concat()), [(id(0), id(2)), (id(1), id(3))]);
+    assert_eq!(hops(&[retry[0], receivers[0], receivers[1]]), [(id(0), id(2))]);
+    // The receiver may make two spans of it, and the first attempt may not have arrived.
+    let handler = (4, 3, Some(3), Server, SEND, 32, 88);
+    assert_eq!(hops(&[retry[0], retry[1], receivers[1], handler]), [(id(1), id(3))]);
+    // Others use the id again: a call that was received stays so, and one is not that of a message before it.
+    let other = [(0, 1, None, Client, SEND, 0, 10), (1, 1, Some(0), Server, SEND, 1, 9)];
+    let own = [(2, 3, None, Client, SEND, 500, 510), (3, 4, None, Server, SEND, 501, 509)];
+    assert_eq!(hops(&[other, own].concat()), [(id(2), id(3))]);
+    assert_eq!(hops(&[(1, 1, None, Server, SEND, 1, 9), own[0], own[1]]), [(id(2), id(3))]);
+    // By the id alone, if the clocks disagree.
+    assert_eq!(hops(&[(0, 1, None, Client, SEND, 5, 9), (1, 2, None, Server, SEND, 0, 2)]), [(id(0), id(1))]);
+}
+
+#[test]
 fn a_request_without_an_id_of_its_own_is_that_of_the_innermost_call_of_its_name_and_time() {
     use SpanRole::{Client, Server};
     const CALL: &str = "tools/call search";
