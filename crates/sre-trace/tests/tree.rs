@@ -342,7 +342,7 @@ fn dropped_contexts(rows: &[Row], set_ids: impl Fn(&mut Span)) -> Vec<(SpanId, S
     });
     let trees = TraceTree::build(spans);
     let hops = trees.iter().flat_map(|tree| &tree.broken_hops).map(|hop| match hop {
-        BrokenHop::DroppedContext { caller, receiver } => (caller.span_id, receiver.span_id),
+        BrokenHop::DroppedContext { caller, receiver, .. } => (caller.span_id, receiver.span_id),
         hop => panic!("{hop}"),
     });
     // Both traces have it.
@@ -388,6 +388,29 @@ fn of_calls_with_the_same_id_each_is_received_once_by_the_nearest_in_time() {
     assert_eq!(hops(&[(1, 1, None, Server, SEND, 1, 9), own[0], own[1]]), [(id(2), id(3))]);
     // By the id alone, if the clocks disagree.
     assert_eq!(hops(&[(0, 1, None, Client, SEND, 5, 9), (1, 2, None, Server, SEND, 0, 2)]), [(id(0), id(1))]);
+}
+
+#[test]
+fn a_hop_between_spans_that_share_no_id_is_only_probable() {
+    let dropped = |message: &str| {
+        let mut ask = span(0, None, "SendMessage", 0, 59);
+        (ask.role, ask.agent, ask.call_id) = (SpanRole::Client, Some("planner".into()), Some("m-1".to_owned()));
+        let mut receive = span(1, None, "SendMessage", 20, 21);
+        (receive.role, receive.agent, receive.trace_id) = (SpanRole::Server, Some("billing".into()), trace(2));
+        receive.call_id = Some(message.to_owned());
+        let hop = TraceTree::build([ask, receive])[0].broken_hops[0].clone();
+        (serde_json::to_value(&hop).unwrap()["inferred"].clone(), hop.to_string())
+    };
+    let (inferred, text) = dropped("m-2");
+    let expected = format!(
+        "the trace context was probably lost between `SendMessage` (planner) in trace {} and `SendMessage` (billing) in trace {}: \
+         the second ran during the first",
+        trace(1),
+        trace(2)
+    );
+    assert_eq!((inferred, text), (true.into(), expected));
+    let (inferred, text) = dropped("m-1");
+    assert!(inferred == false && text.starts_with("the trace context was lost"), "{text}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum BrokenHop {
         caller: SpanRef,
         /// How it was received.
         receiver: SpanRef,
+        /// Whether the two share no id, and were paired by what was asked for and when: another request in that time looks the same.
+        inferred: bool,
     },
     /// Spans are each other's parents.
     Cycle {
@@ -85,8 +87,9 @@ pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     let mut by_trace: HashMap<TraceId, Vec<BrokenHop>> = HashMap::new();
     for (caller, receiver) in hops {
         for trace in [caller.trace_id, receiver.trace_id] {
-            let hop = BrokenHop::DroppedContext { caller: SpanRef::of(caller), receiver: SpanRef::of(receiver) };
-            by_trace.entry(trace).or_default().push(hop);
+            let inferred = caller.call_id.is_none() || caller.call_id != receiver.call_id;
+            let (caller, receiver) = (SpanRef::of(caller), SpanRef::of(receiver));
+            by_trace.entry(trace).or_default().push(BrokenHop::DroppedContext { caller, receiver, inferred });
         }
     }
     for tree in trees {
@@ -286,11 +289,12 @@ impl fmt::Display for BrokenHop {
                     [span, rest @ ..] => write!(f, "{span} and {} more are below it", rest.len()),
                 }
             }
-            Self::DroppedContext { caller, receiver } => write!(
-                f,
-                "the trace context was lost between {caller} in trace {} and {receiver} in trace {}",
-                caller.trace_id, receiver.trace_id
-            ),
+            Self::DroppedContext { caller, receiver, inferred } => {
+                let (probably, why) =
+                    if *inferred { ("probably ", ": the second ran during the first") } else { ("", "") };
+                write!(f, "the trace context was {probably}lost between {caller} in trace {} and ", caller.trace_id)?;
+                write!(f, "{receiver} in trace {}{why}", receiver.trace_id)
+            }
             Self::Cycle { span } => write!(f, "{span} is below itself"),
         }
     }

@@ -35,7 +35,7 @@ impl TraceTree {
         for (number, hop) in self.broken_hops.iter().enumerate() {
             let below: Vec<_> = match hop {
                 BrokenHop::MissingParent { spans, .. } => spans.iter().collect(),
-                BrokenHop::DroppedContext { caller, receiver } => vec![caller, receiver],
+                BrokenHop::DroppedContext { caller, receiver, .. } => vec![caller, receiver],
                 BrokenHop::Cycle { span } => vec![span],
             };
             writeln!(chart, "    b{number}([\"{}\"])", Escaped(&hop.to_string()))?;
