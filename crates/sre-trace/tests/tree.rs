@@ -264,6 +264,9 @@ fn a_trace_is_drawn() {
     let chart = one(delegation()).to_mermaid();
     for line in [
         "flowchart LR",
+        r#"    s0["invoke_agent planner [planner]<br>20 s, self 1 s, 3,200 tokens, $0.00666"]"#,
+        r#"    s2["SendMessage<br>15 s, self 2 s, 1,700 tokens, $0.00066"]"#,
+        r#"    s3["SendMessage [writer]<br>13 s, self 2 s, 1,700 tokens, $0.00066"]"#,
         r#"    s4["tools/call search, attempt 1<br>3 s, self 3 s<br>timed out"]"#,
         "    s3 ==> s4",
         "    s3 --> s7",
