@@ -275,6 +275,34 @@ fn a_bad_task_is_named_although_its_trace_begins_with_a_good_one() {
     assert_eq!((&rows[0]["agent"], &rows[0]["task"]), (&"b".into(), &"bad".into()), "{json}");
 }
 
+#[test]
+fn each_bad_task_of_a_trace_is_listed() {
+    let task = |span: u8, task: &str, success: bool| {
+        format!(
+            r#"{{"event":"task_finished","time":17900000{span:02},"agent":"a","task":"{task}","trace_id":"{:032x}","span_id":"{span:016x}","success":{success},"duration_ms":1000}}"#,
+            7
+        )
+    };
+    let tasks = [("t-10", false), ("t-2", false), ("good", true), ("t-3", false)];
+    let lines: Vec<String> = tasks.iter().zip(1..).map(|((name, success), span)| task(span, name, *success)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (code, listed, errors) = list(folder.path(), &["--slo", "answers", "--bad", "-"], &lines.join("\n"));
+    let expected = " start                 trace                             agent  task  bad  slow  total
+ 2026-09-21T14:13:20Z  00000000000000000000000000000007  a      t-10  1    0     4 s, 4 spans, 3 errors
+ 2026-09-21T14:13:20Z  00000000000000000000000000000007  a      t-2   1    0     4 s, 4 spans, 3 errors
+ 2026-09-21T14:13:20Z  00000000000000000000000000000007  a      t-3   1    0     4 s, 4 spans, 3 errors
+3 of 4 events of answers bad, 0 slow
+";
+    assert_eq!((code, &*listed, &*errors), (0, expected, ""));
+    // All of them, in a row for their trace.
+    let (_, json, _) = list(folder.path(), &["--slo", "answers", "--output", "json", "-"], &lines.join("\n"));
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (rows.len(), &rows[0]["good"], &rows[0]["bad"], &rows[0]["task"]),
+        (1, &1.into(), &3.into(), &"t-10".into())
+    );
+}
+
 /// Starts a service that has received these events, and waits until it has stored a trace of them.
 fn service_with_a_bad_trace(folder: &Path, events: &'static str) -> Service {
     let file = folder.join("slos.yaml");
