@@ -275,8 +275,36 @@ fn a_bad_task_is_named_although_its_trace_begins_with_a_good_one() {
     assert_eq!((&rows[0]["agent"], &rows[0]["task"]), (&"b".into(), &"bad".into()), "{json}");
 }
 
-/// Starts a service that has received a delegation of which a call of a tool has failed, and waits until it has stored the trace.
-fn service_with_a_bad_trace(folder: &Path) -> Service {
+#[test]
+fn each_bad_task_of_a_trace_is_listed() {
+    let task = |span: u8, task: &str, success: bool| {
+        format!(
+            r#"{{"event":"task_finished","time":17900000{span:02},"agent":"a","task":"{task}","trace_id":"{:032x}","span_id":"{span:016x}","success":{success},"duration_ms":1000}}"#,
+            7
+        )
+    };
+    let tasks = [("t-10", false), ("t-2", false), ("good", true), ("t-3", false)];
+    let lines: Vec<String> = tasks.iter().zip(1..).map(|((name, success), span)| task(span, name, *success)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (code, listed, errors) = list(folder.path(), &["--slo", "answers", "--bad", "-"], &lines.join("\n"));
+    let expected = " start                 trace                             agent  task  bad  slow  total
+ 2026-09-21T14:13:20Z  00000000000000000000000000000007  a      t-10  1    0     4 s, 4 spans, 3 errors
+ 2026-09-21T14:13:20Z  00000000000000000000000000000007  a      t-2   1    0     4 s, 4 spans, 3 errors
+ 2026-09-21T14:13:20Z  00000000000000000000000000000007  a      t-3   1    0     4 s, 4 spans, 3 errors
+3 of 4 events of answers bad, 0 slow
+";
+    assert_eq!((code, &*listed, &*errors), (0, expected, ""));
+    // All of them, in a row for their trace.
+    let (_, json, _) = list(folder.path(), &["--slo", "answers", "--output", "json", "-"], &lines.join("\n"));
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (rows.len(), &rows[0]["good"], &rows[0]["bad"], &rows[0]["task"]),
+        (1, &1.into(), &3.into(), &"t-10".into())
+    );
+}
+
+/// Starts a service that has received these events, and waits until it has stored a trace of them.
+fn service_with_a_bad_trace(folder: &Path, events: &'static str) -> Service {
     let file = folder.join("slos.yaml");
     std::fs::write(&file, OBJECTIVES).unwrap();
     let data = folder.join("data");
@@ -289,7 +317,7 @@ fn service_with_a_bad_trace(folder: &Path) -> Service {
         file.to_str().unwrap(),
     ]));
     let client = Client::new(Options::default()).unwrap();
-    let request = Request::post(format!("{}/v1/events/sre", service.url)).body(DELEGATION.into()).unwrap();
+    let request = Request::post(format!("{}/v1/events/sre", service.url)).body(events.into()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert!(runtime.block_on(client.send(request)).unwrap().status().is_success());
     let begun = Instant::now();
@@ -302,7 +330,7 @@ fn service_with_a_bad_trace(folder: &Path) -> Service {
 #[test]
 fn the_traces_that_the_service_keeps_are_listed_and_shown_as_those_of_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    let service = service_with_a_bad_trace(folder.path());
+    let service = service_with_a_bad_trace(folder.path(), DELEGATION);
     let run = |arguments: &[&str]| {
         let output = sre(&[&["trace"], arguments, &["--url", &service.url]].concat(), "");
         (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
@@ -346,6 +374,30 @@ fn the_traces_that_the_service_keeps_are_listed_and_shown_as_those_of_a_file() {
         ),
     ] {
         assert_eq!(run(arguments), (2, String::new(), expected.to_owned()));
+    }
+}
+
+/// The writer has received the planner's message, but not its trace context.
+const DROPPED_CONTEXT: &str = r#"{"event":"span_finished","time":1790000003,"agent":"writer","trace_id":"1af7651916cd43dd8448eb211c80319c","span_id":"00000000000000b1","span":{"name":"SendMessage","role":"server","agent":"writer","call_id":"m-1"},"duration_ms":1000}
+{"event":"span_finished","time":1790000004,"agent":"planner","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a1","span":{"name":"SendMessage","role":"client","agent":"planner","parent_span_id":"00000000000000a0","call_id":"m-1"},"duration_ms":3000}
+{"event":"tool_call","time":1790000005,"agent":"planner","task":"t-1","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a2","parent_span_id":"00000000000000a0","tool":"search","error":"timed out","duration_ms":1000}
+{"event":"task_finished","time":1790000005,"agent":"planner","task":"t-1","trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"00000000000000a0","success":true,"duration_ms":4000}
+"#;
+
+#[test]
+fn a_context_that_was_dropped_is_shown_in_the_traces_that_the_service_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = service_with_a_bad_trace(folder.path(), DROPPED_CONTEXT);
+    let planner = ["--trace", "0af7651916cd43dd8448eb211c80319c"];
+    for (output, hop) in [
+        ("text", "\nbroken hop: the trace context was lost between `SendMessage` (planner) in trace 0af7"),
+        ("json", r#""reason": "dropped_context""#),
+        ("mermaid", "the trace context was lost between"),
+    ] {
+        let (_, of_file, _) = show(&[&planner[..], &["--output", output, "-"]].concat(), DROPPED_CONTEXT);
+        assert!(of_file.contains(hop), "{of_file}");
+        let (code, shown, errors) = show(&[&planner[..], &["--output", output, "--url", &service.url]].concat(), "");
+        assert_eq!((code, shown, &*errors), (0, of_file.replace("timed out", "failed"), ""));
     }
 }
 

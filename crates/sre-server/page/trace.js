@@ -102,7 +102,7 @@ function brokenHop(hop) {
   const span = (of) => `${of.name}${of.agent ? ` of ${of.agent}` : ""}`;
   switch (hop.reason) {
     case "missing_parent": return `Span ${hop.parent_span_id} was not recorded; below it: ${hop.spans.map(span).join(", ")}.`;
-    case "dropped_context": return `${span(hop.caller)} in trace ${hop.caller.trace_id} was received as ${span(hop.receiver)} in another trace, ${hop.receiver.trace_id}.`;
+    case "dropped_context": return `${span(hop.caller)} in trace ${hop.caller.trace_id} was ${hop.inferred ? "probably " : ""}received as ${span(hop.receiver)} in another trace, ${hop.receiver.trace_id}.`;
     default: return `${span(hop.span)} is below itself.`;
   }
 }

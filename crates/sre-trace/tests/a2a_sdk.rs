@@ -343,7 +343,7 @@ impl Delegation {
             let ours = tracers.into_iter().flat_map(ProtocolTracer::protocol_spans).map(|record| record.span);
             let trees = TraceTree::build(ours.chain(self.agent.spans()));
             let dropped = trees.iter().flat_map(|tree| &tree.broken_hops).filter_map(|hop| match hop {
-                BrokenHop::DroppedContext { caller, receiver } => Some([caller, receiver]),
+                BrokenHop::DroppedContext { caller, receiver, .. } => Some([caller, receiver]),
                 _ => None,
             });
             let name = |span: &SpanRef| {
@@ -380,7 +380,7 @@ async fn where_the_sdk_drops_the_context_of_a_message_that_it_delegates_the_brok
         let trees = delegation.trees(0).await;
         let call = &delegation.planner.protocol_spans()[0].span;
         let tree = trees.iter().find(|tree| tree.trace_id == call.trace_id).unwrap();
-        let [BrokenHop::DroppedContext { caller, receiver }] = &*tree.broken_hops else { panic!("{tree}") };
+        let [BrokenHop::DroppedContext { caller, receiver, .. }] = &*tree.broken_hops else { panic!("{tree}") };
         assert_eq!((caller.span_id, caller.agent.as_deref()), (call.span_id, Some("planner")));
         assert_eq!((&*receiver.name, receiver.agent.as_deref()), ("SendMessage", Some("writer")));
         assert!(receiver.trace_id != call.trace_id);

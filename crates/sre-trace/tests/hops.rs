@@ -68,7 +68,9 @@ async fn the_hop_whose_peer_drops_the_context_is_named() {
         let (caller, receiver) = (&*agents.names()[at], &*agents.names()[at + 1]);
         let mut names = BTreeSet::new();
         for hop in trees.iter().flat_map(|tree| &tree.broken_hops) {
-            let BrokenHop::DroppedContext { caller: from, receiver: to } = hop else { panic!("{chain:?} {at}: {hop}") };
+            let BrokenHop::DroppedContext { caller: from, receiver: to, .. } = hop else {
+                panic!("{chain:?} {at}: {hop}")
+            };
             assert_eq!(
                 (from.agent.as_deref(), to.agent.as_deref()),
                 (Some(caller), Some(receiver)),

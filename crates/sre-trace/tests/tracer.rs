@@ -108,7 +108,7 @@ fn a_peer_that_drops_the_context_is_named() {
     let trees = TraceTree::build(planner.spans().into_iter().chain(writer.spans()));
     assert_eq!(trees.len(), 2);
     for tree in trees {
-        let [BrokenHop::DroppedContext { caller, receiver }] = &*tree.broken_hops else { panic!("{tree}") };
+        let [BrokenHop::DroppedContext { caller, receiver, .. }] = &*tree.broken_hops else { panic!("{tree}") };
         assert_eq!((caller.agent.as_deref(), receiver.agent.as_deref()), (Some("planner"), Some("writer")));
     }
 }

@@ -264,6 +264,9 @@ fn a_trace_is_drawn() {
     let chart = one(delegation()).to_mermaid();
     for line in [
         "flowchart LR",
+        r#"    s0["invoke_agent planner [planner]<br>20 s, self 1 s, 3,200 tokens, $0.00666"]"#,
+        r#"    s2["SendMessage<br>15 s, self 2 s, 1,700 tokens, $0.00066"]"#,
+        r#"    s3["SendMessage [writer]<br>13 s, self 2 s, 1,700 tokens, $0.00066"]"#,
         r#"    s4["tools/call search, attempt 1<br>3 s, self 3 s<br>timed out"]"#,
         "    s3 ==> s4",
         "    s3 --> s7",
@@ -342,11 +345,75 @@ fn dropped_contexts(rows: &[Row], set_ids: impl Fn(&mut Span)) -> Vec<(SpanId, S
     });
     let trees = TraceTree::build(spans);
     let hops = trees.iter().flat_map(|tree| &tree.broken_hops).map(|hop| match hop {
-        BrokenHop::DroppedContext { caller, receiver } => (caller.span_id, receiver.span_id),
+        BrokenHop::DroppedContext { caller, receiver, .. } => (caller.span_id, receiver.span_id),
         hop => panic!("{hop}"),
     });
     // Both traces have it.
     hops.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn of_calls_with_the_same_id_each_is_received_once_by_the_nearest_in_time() {
+    use SpanRole::{Client, Server};
+    const SEND: &str = "SendMessage";
+    let hops = |rows: &[Row]| dropped_contexts(rows, |span| span.call_id = Some("m-1".to_owned()));
+    // A gateway sends on the message that it received, with its id: one of the two contexts is dropped, or both.
+    let gateway = |first: u8, [received, last]: [u8; 2]| {
+        let parent = |in_trace, above, id| (in_trace == above).then_some(id);
+        [
+            (0, first, None, Client, SEND, 0, 99),
+            (1, received, parent(received, first, 0), Server, SEND, 1, 98),
+            (2, received, Some(1), Client, SEND, 2, 90),
+            (3, last, parent(last, received, 2), Server, SEND, 3, 89),
+        ]
+    };
+    for first in [1, 9] {
+        assert_eq!(hops(&gateway(first, [first, 2])), [(id(2), id(3))], "trace {first}");
+        assert_eq!(hops(&gateway(first, [2, 2])), [(id(0), id(1))], "trace {first}");
+        assert_eq!(hops(&gateway(first, [2, 5])), [(id(0), id(1)), (id(2), id(3))], "trace {first}");
+    }
+    // Its clock may be ahead.
+    let [ask, mut receive, mut ask_again, answer] = gateway(9, [2, 2]);
+    (receive.5, receive.6, ask_again.5, ask_again.6) = (5, 102, 6, 94);
+    assert_eq!(hops(&[ask, receive, ask_again, answer]), [(id(0), id(1))]);
+    // A message is sent again after a failure.
+    let retry = [(0, 1, None, Client, SEND, 1, 20), (1, 1, None, Client, SEND, 30, 90)];
+    let receivers = [(2, 2, None, Server, SEND, 2, 19), (3, 3, None, Server, SEND, 31, 89)];
+    assert_eq!(hops(&[retry, receivers].concat()), [(id(0), id(2)), (id(1), id(3))]);
+    assert_eq!(hops(&[retry[0], receivers[0], receivers[1]]), [(id(0), id(2))]);
+    // The receiver may make two spans of it, and the first attempt may not have arrived.
+    let handler = (4, 3, Some(3), Server, SEND, 32, 88);
+    assert_eq!(hops(&[retry[0], retry[1], receivers[1], handler]), [(id(1), id(3))]);
+    // Others use the id again: a call that was received stays so, and one is not that of a message before it.
+    let other = [(0, 1, None, Client, SEND, 0, 10), (1, 1, Some(0), Server, SEND, 1, 9)];
+    let own = [(2, 3, None, Client, SEND, 500, 510), (3, 4, None, Server, SEND, 501, 509)];
+    assert_eq!(hops(&[other, own].concat()), [(id(2), id(3))]);
+    assert_eq!(hops(&[(1, 1, None, Server, SEND, 1, 9), own[0], own[1]]), [(id(2), id(3))]);
+    // By the id alone, if the clocks disagree.
+    assert_eq!(hops(&[(0, 1, None, Client, SEND, 5, 9), (1, 2, None, Server, SEND, 0, 2)]), [(id(0), id(1))]);
+}
+
+#[test]
+fn a_hop_between_spans_that_share_no_id_is_only_probable() {
+    let dropped = |message: &str| {
+        let mut ask = span(0, None, "SendMessage", 0, 59);
+        (ask.role, ask.agent, ask.call_id) = (SpanRole::Client, Some("planner".into()), Some("m-1".to_owned()));
+        let mut receive = span(1, None, "SendMessage", 20, 21);
+        (receive.role, receive.agent, receive.trace_id) = (SpanRole::Server, Some("billing".into()), trace(2));
+        receive.call_id = Some(message.to_owned());
+        let hop = TraceTree::build([ask, receive])[0].broken_hops[0].clone();
+        (serde_json::to_value(&hop).unwrap()["inferred"].clone(), hop.to_string())
+    };
+    let (inferred, text) = dropped("m-2");
+    let expected = format!(
+        "the trace context was probably lost between `SendMessage` (planner) in trace {} and `SendMessage` (billing) in trace {}: \
+         the second ran during the first",
+        trace(1),
+        trace(2)
+    );
+    assert_eq!((inferred, text), (true.into(), expected));
+    let (inferred, text) = dropped("m-1");
+    assert!(inferred == false && text.starts_with("the trace context was lost"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use agent_sre::trace::{TraceSummary, TraceTree};
+use agent_sre::trace::{BrokenHop, TraceSummary, TraceTree};
 use agent_sre::{Span, TraceId};
 use anyhow::bail;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -42,6 +42,8 @@ struct List {
 #[derive(Deserialize)]
 struct Tree {
     nodes: Vec<Span>,
+    /// Those between this trace and others are not found from its nodes alone.
+    broken_hops: Vec<BrokenHop>,
 }
 
 impl KeptTraces {
@@ -65,8 +67,10 @@ impl KeptTraces {
     }
 
     pub(super) fn tree(&self, id: TraceId) -> anyhow::Result<Vec<TraceTree>> {
-        let Tree { nodes } = self.0.get(&format!("/v1/traces/{id}"))?;
-        Ok(TraceTree::build(nodes))
+        let Tree { nodes, broken_hops } = self.0.get(&format!("/v1/traces/{id}"))?;
+        let mut trees = TraceTree::build(nodes);
+        trees.iter_mut().for_each(|tree| tree.broken_hops.clone_from(&broken_hops));
+        Ok(trees)
     }
 
     pub(super) fn trees_of_task(&self, task: &str) -> anyhow::Result<Vec<TraceTree>> {

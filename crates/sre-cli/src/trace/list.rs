@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,8 +26,8 @@ pub(crate) struct Args {
     /// of it.
     #[arg(long, value_name = "NAME")]
     slo: Option<String>,
-    /// Only the traces that spent a budget of the objective: with events that are bad by it, or slower than the target of one of its
-    /// latency indicators. The service keeps no others.
+    /// Only the tasks that spent a budget of the objective: with events that are bad by it, or slower than the target of one of its
+    /// latency indicators. The service keeps the traces of no others.
     #[arg(long)]
     bad: bool,
     /// The output format.
@@ -37,13 +37,13 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// A table with a line for each trace.
+    /// A table with a line for each trace, or for each task of `--bad`.
     Text,
     /// A list of objects.
     Json,
 }
 
-/// A trace in the list.
+/// A trace in the list, or a task in it.
 #[derive(Serialize)]
 struct Row {
     #[serde(flatten)]
@@ -98,29 +98,19 @@ fn list_recorded(args: &Args) -> anyhow::Result<()> {
     if trees.is_empty() {
         bail!("found no spans in the input");
     }
-    let (counted, tasks) = judge.map(|judge| (judge.counted, judge.tasks)).unzip();
-    let is_listed = |row: &Row| match row.counted {
-        Some(Counted { good, bad, slow }) => bad > 0 || slow > 0 || (good > 0 && !args.bad),
-        None => counted.is_none(),
-    };
-    let rows = trees.iter().map(|tree| {
-        let counted = counted.as_ref().and_then(|counted| counted.get(&tree.trace_id)).copied();
-        let mut trace = TraceSummary::from(tree);
-        if let Some((agent, task)) = tasks.as_ref().and_then(|tasks| tasks.get(&tree.trace_id)) {
-            (trace.agent, trace.task) = (Some(agent.clone()), Some(task.clone()));
-        }
-        Row { trace, counted }
+    let rows = trees.iter().flat_map(|tree| match &judge {
+        Some(judge) => judge.rows(tree, args.bad),
+        None => vec![Row { trace: TraceSummary::from(tree), counted: None }],
     });
-    let rows: Vec<Row> = rows.filter(is_listed).collect();
+    let rows: Vec<Row> = rows.collect();
     let columns = |row: &Row| {
         let own = |Counted { bad, slow, .. }| vec![("bad", bad.to_string()), ("slow", slow.to_string())];
         (row.trace.clone(), row.counted.map(own).unwrap_or_default())
     };
     print_rows(&rows, args.output, columns)?;
-    if let (Output::Text, Some((counted, name))) = (args.output, counted.zip(args.slo.as_deref())) {
-        let sum = |count: fn(&Counted) -> u64| counted.values().map(count).sum::<u64>();
-        let (good, bad, slow) = (sum(|of| of.good), sum(|of| of.bad), sum(|of| of.slow));
-        outln!("{bad} of {} events of {name} bad, {slow} slow", bad + good)?;
+    if let (Output::Text, Some(judge)) = (args.output, judge) {
+        let Counted { good, bad, slow } = Counted::sum(judge.tasks.values().flatten());
+        outln!("{bad} of {} events of {} bad, {slow} slow", bad + good, judge.spec.name)?;
     }
     Ok(())
 }
@@ -159,9 +149,27 @@ struct Judge {
     spec: SloSpec,
     registry: SliRegistry,
     by_agent: HashMap<String, Slo>,
-    counted: BTreeMap<TraceId, Counted>,
-    /// The agent and the task of the first event of a trace that is bad or slow.
-    tasks: BTreeMap<TraceId, (String, String)>,
+    /// The tasks of each trace, in the order of their first events.
+    tasks: HashMap<TraceId, Vec<CountedTask>>,
+    /// Where each task of an agent in a trace is in `tasks`.
+    indexes: HashMap<(TraceId, String, String), usize>,
+}
+
+/// The events of a task in a trace.
+struct CountedTask {
+    agent: String,
+    task: String,
+    counted: Counted,
+}
+
+impl Counted {
+    fn sum<'a>(tasks: impl IntoIterator<Item = &'a CountedTask>) -> Self {
+        tasks.into_iter().fold(Self::default(), |sum, CountedTask { counted: Self { good, bad, slow }, .. }| Self {
+            good: sum.good + good,
+            bad: sum.bad + bad,
+            slow: sum.slow + slow,
+        })
+    }
 }
 
 impl Judge {
@@ -177,7 +185,7 @@ impl Judge {
         }
         // An error in the spec is reported before the input is read.
         Slo::from_spec(&spec, "", &registry)?;
-        Ok(Self { spec, registry, by_agent: HashMap::new(), counted: BTreeMap::new(), tasks: BTreeMap::new() })
+        Ok(Self { spec, registry, by_agent: HashMap::new(), tasks: HashMap::new(), indexes: HashMap::new() })
     }
 
     fn count(&mut self, event: &AgentEvent) {
@@ -195,13 +203,33 @@ impl Judge {
             return;
         }
         let Some(EventSpan { trace_id, .. }) = EventSpan::of(event) else { return };
-        let counted = self.counted.entry(trace_id).or_default();
+        let (agent, task) = (event.agent.clone(), event.task_key().into_owned());
+        let tasks = self.tasks.entry(trace_id).or_default();
+        let index = *self.indexes.entry((trace_id, agent.clone(), task.clone())).or_insert(tasks.len());
+        if index == tasks.len() {
+            tasks.push(CountedTask { agent, task, counted: Counted::default() });
+        }
+        let counted = &mut tasks[index].counted;
         counted.good += u64::from(good == Some(true));
         counted.bad += u64::from(good == Some(false));
         counted.slow += u64::from(slow);
-        if good == Some(false) || slow {
-            let task = || (event.agent.clone(), event.task_key().into_owned());
-            self.tasks.entry(trace_id).or_insert_with(task);
+    }
+
+    /// Returns a row for a trace with counted events, which names its first task that spent a budget, or a row for each of these tasks.
+    fn rows(&self, tree: &TraceTree, by_task: bool) -> Vec<Row> {
+        let Some(tasks) = self.tasks.get(&tree.trace_id) else { return Vec::new() };
+        let summary = TraceSummary::from(tree);
+        let row = |task: Option<&CountedTask>, counted: Counted| {
+            let mut trace = summary.clone();
+            if let Some(CountedTask { agent, task, .. }) = task {
+                (trace.agent, trace.task) = (Some(agent.clone()), Some(task.clone()));
+            }
+            Row { trace, counted: Some(counted) }
+        };
+        let mut spent = tasks.iter().filter(|task| task.counted.bad > 0 || task.counted.slow > 0);
+        match by_task {
+            true => spent.map(|task| row(Some(task), task.counted)).collect(),
+            false => vec![row(spent.next(), Counted::sum(tasks))],
         }
     }
 }

@@ -3,14 +3,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sre_core::{Span, SpanId, SpanRole, Timestamp, TraceId};
 
 use super::TraceTree;
 use crate::a2a;
 
 /// A place where a trace is incomplete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
@@ -28,6 +28,8 @@ pub enum BrokenHop {
         caller: SpanRef,
         /// How it was received.
         receiver: SpanRef,
+        /// Whether the two share no id, and were paired by what was asked for and when: another request in that time looks the same.
+        inferred: bool,
     },
     /// Spans are each other's parents.
     Cycle {
@@ -37,7 +39,7 @@ pub enum BrokenHop {
 }
 
 /// What identifies a span to a reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct SpanRef {
@@ -48,7 +50,7 @@ pub struct SpanRef {
     /// The name.
     pub name: String,
     /// The agent or service that recorded it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub agent: Option<Arc<str>>,
 }
@@ -64,21 +66,30 @@ impl SpanRef {
 pub(super) fn find_dropped_contexts(trees: &mut [TraceTree]) {
     let spans: Vec<&Span> = trees.iter().flat_map(|tree| &tree.nodes).map(|node| &node.span).collect();
     let mut causes = Causes::of(&spans);
-    let calls = Calls::of(&spans, &causes);
+    let mut calls = Calls::of(&spans, &causes);
     let mut receivers: Vec<&Span> =
-        spans.into_iter().filter(|span| is_receiver(span) && !causes.is_below_a_call(span)).collect();
+        spans.into_iter().filter(|span| is_receiver(span) && !causes.has_cause_in_trace(span)).collect();
     // What is above a call is known before what is below it.
     receivers.sort_by_key(|span| (span.start, Reverse(span.end)));
+    let mut hops = Vec::new();
+    // A call goes to the receiver with its id that ran during it, before one by whose clock it did not.
+    for find in [Calls::during_by_id, Calls::nearest_by_id, Calls::by_request] {
+        receivers.retain(|receiver| {
+            let Some(caller) = find(&mut calls, receiver, &causes) else { return true };
+            if caller.trace_id != receiver.trace_id {
+                causes.calls.insert(key_of(receiver), caller);
+                hops.push((caller, *receiver));
+            }
+            false
+        });
+    }
+    hops.sort_by_key(|(_, receiver)| (receiver.start, Reverse(receiver.end)));
     let mut by_trace: HashMap<TraceId, Vec<BrokenHop>> = HashMap::new();
-    for receiver in receivers {
-        let Some(caller) = calls.received_by(receiver, &causes) else { continue };
-        if caller.trace_id == receiver.trace_id {
-            continue;
-        }
-        causes.calls.insert(key_of(receiver), caller);
+    for (caller, receiver) in hops {
         for trace in [caller.trace_id, receiver.trace_id] {
-            let hop = BrokenHop::DroppedContext { caller: SpanRef::of(caller), receiver: SpanRef::of(receiver) };
-            by_trace.entry(trace).or_default().push(hop);
+            let inferred = caller.call_id.is_none() || caller.call_id != receiver.call_id;
+            let (caller, receiver) = (SpanRef::of(caller), SpanRef::of(receiver));
+            by_trace.entry(trace).or_default().push(BrokenHop::DroppedContext { caller, receiver, inferred });
         }
     }
     for tree in trees {
@@ -112,9 +123,11 @@ impl<'a> Causes<'a> {
         std::iter::successors(self.parent(span), |span| self.parent(span)).take(Self::MAX_BETWEEN)
     }
 
-    /// Returns whether a span is below a call in its own trace, also if spans of the receiving process are between them.
-    fn is_below_a_call(&self, span: &Span) -> bool {
-        self.parents(span).any(is_caller)
+    /// Returns whether a span is below a call in its own trace, or below another span of the same reception, also if spans of the receiving
+    /// process are between them.
+    fn has_cause_in_trace(&self, span: &Span) -> bool {
+        let is_same = |above: &Span| is_receiver(above) && above.call_id.is_some() && above.call_id == span.call_id;
+        self.parents(span).any(|above| is_caller(above) || is_same(above))
     }
 
     /// Returns whether a call has led to another, also through dropped contexts.
@@ -134,8 +147,9 @@ impl<'a> Causes<'a> {
 
 /// The calls of all traces, by what their receivers know of them.
 struct Calls<'a> {
-    by_call_id: HashMap<&'a str, &'a Span>,
-    /// Those that nobody is known to have received, by their request, and by start. Each has the latest end of those up to it.
+    /// Those that nobody is known to have received, by an id that receivers have, and by start. None are left where all were received.
+    by_call_id: HashMap<&'a str, Vec<&'a Span>>,
+    /// Those of which nobody has received the id either, by their request, and by start. Each has the latest end of those up to it.
     not_received: HashMap<Request<'a>, Vec<(&'a Span, Timestamp)>>,
 }
 
@@ -158,23 +172,26 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Calls<'a> {
+    /// The calls before and after a request that are looked at, so that many do not take quadratic time.
+    const NEAR: usize = 64;
+
     fn of(spans: &[&'a Span], causes: &Causes<'a>) -> Self {
         let receivers = || spans.iter().filter(|span| is_receiver(span));
         let ids: HashSet<&str> = receivers().filter_map(|span| span.call_id.as_deref()).collect();
         // A client makes spans around a call, too, such as that of HTTP.
         let received = receivers().flat_map(|span| causes.parents(span).take_while(|above| !is_receiver(above)));
         let received: HashSet<_> = received.map(key_of).collect();
-        let (mut by_call_id, mut not_received) = (HashMap::new(), HashMap::<_, Vec<(&Span, Timestamp)>>::new());
+        let mut by_call_id: HashMap<_, Vec<&Span>> = HashMap::new();
+        let mut not_received: HashMap<_, Vec<(&Span, Timestamp)>> = HashMap::new();
         for &call in spans.iter().filter(|span| is_caller(span)) {
-            if let Some(id) = &call.call_id {
-                by_call_id.entry(&**id).or_insert(call);
-            }
-            let is_received =
-                received.contains(&key_of(call)) || call.call_id.as_deref().is_some_and(|id| ids.contains(id));
-            if let Some(request) = Request::of(call).filter(|_| !is_received) {
+            let is_received = received.contains(&key_of(call));
+            if let Some(id) = call.call_id.as_deref().filter(|id| ids.contains(id)) {
+                by_call_id.entry(id).or_default().extend((!is_received).then_some(call));
+            } else if let Some(request) = Request::of(call).filter(|_| !is_received) {
                 not_received.entry(request).or_default().push((call, call.end));
             }
         }
+        by_call_id.values_mut().for_each(|calls| calls.sort_by_key(|call| (call.start, key_of(call))));
         for calls in not_received.values_mut() {
             calls.sort_by_key(|(call, end)| (call.start, Reverse(*end)));
             let mut latest = Timestamp::default();
@@ -183,11 +200,37 @@ impl<'a> Calls<'a> {
         Self { by_call_id, not_received }
     }
 
-    /// Returns the call that a span has received: by the id that both sides know or else, of a span that begins a trace, by the request and
-    /// the time.
-    fn received_by(&self, receiver: &Span, causes: &Causes<'a>) -> Option<&'a Span> {
-        if let Some(call) = receiver.call_id.as_deref().and_then(|id| self.by_call_id.get(id).copied()) {
-            return Some(call);
+    /// Takes the call with the receiver's id that began last before it, of those during which it was received.
+    fn during_by_id(&mut self, receiver: &Span, causes: &Causes<'a>) -> Option<&'a Span> {
+        self.take_by_id(receiver, causes, |call| call.start <= receiver.start && receiver.end <= call.end)
+    }
+
+    /// Takes the call with the receiver's id that began nearest to it.
+    fn nearest_by_id(&mut self, receiver: &Span, causes: &Causes<'a>) -> Option<&'a Span> {
+        self.take_by_id(receiver, causes, |_| true)
+    }
+
+    fn take_by_id(
+        &mut self,
+        receiver: &Span,
+        causes: &Causes<'a>,
+        is_possible: impl Fn(&Span) -> bool,
+    ) -> Option<&'a Span> {
+        let calls = self.by_call_id.get_mut(receiver.call_id.as_deref()?)?;
+        let after = calls.partition_point(|call| call.start <= receiver.start);
+        let near = after.saturating_sub(Self::NEAR)..calls.len().min(after + Self::NEAR);
+        let mut near: Vec<usize> = near.filter(|&index| is_possible(calls[index])).collect();
+        let distance = |call: &Span| call.start.since(receiver.start).max(receiver.start.since(call.start));
+        near.sort_by_key(|&index| distance(calls[index]));
+        // What an agent sends on, it has not received itself.
+        let nearest = near.into_iter().find(|&index| !causes.has_led_to(receiver, calls[index]))?;
+        Some(calls.remove(nearest))
+    }
+
+    /// Returns the call that a span which begins a trace has received, by the request and the time, if no call has its id.
+    fn by_request(&mut self, receiver: &Span, causes: &Causes<'a>) -> Option<&'a Span> {
+        if receiver.call_id.as_deref().is_some_and(|id| self.by_call_id.contains_key(id)) {
+            return None;
         }
         let request = Request::of(receiver)?;
         let calls = self.not_received.get(&request)?;
@@ -212,10 +255,8 @@ fn innermost<'a>(
     is_possible: impl Fn(&Span) -> bool,
     is_around: impl Fn(&Span, &Span) -> bool,
 ) -> Option<&'a Span> {
-    /// The calls that are looked at, so that many do not take quadratic time.
-    const LAST: usize = 64;
     let begun = &calls[..calls.partition_point(|(call, _)| call.start <= receiver.start)];
-    let (earlier, last) = begun.split_at(begun.len().saturating_sub(LAST));
+    let (earlier, last) = begun.split_at(begun.len().saturating_sub(Calls::NEAR));
     if earlier.last().is_some_and(|(_, latest_end)| receiver.end <= *latest_end) {
         return None;
     }
@@ -248,11 +289,12 @@ impl fmt::Display for BrokenHop {
                     [span, rest @ ..] => write!(f, "{span} and {} more are below it", rest.len()),
                 }
             }
-            Self::DroppedContext { caller, receiver } => write!(
-                f,
-                "the trace context was lost between {caller} in trace {} and {receiver} in trace {}",
-                caller.trace_id, receiver.trace_id
-            ),
+            Self::DroppedContext { caller, receiver, inferred } => {
+                let (probably, why) =
+                    if *inferred { ("probably ", ": the second ran during the first") } else { ("", "") };
+                write!(f, "the trace context was {probably}lost between {caller} in trace {} and ", caller.trace_id)?;
+                write!(f, "{receiver} in trace {}{why}", receiver.trace_id)
+            }
             Self::Cycle { span } => write!(f, "{span} is below itself"),
         }
     }

@@ -1,6 +1,6 @@
 use std::fmt::{self, Write};
 
-use super::text::{dollars, duration};
+use super::text::{count_of, dollars, duration};
 use super::{BrokenHop, TraceTree};
 
 impl TraceTree {
@@ -15,10 +15,16 @@ impl TraceTree {
     fn write_mermaid(&self, chart: &mut String) -> fmt::Result {
         for (index, node) in self.nodes.iter().enumerate() {
             write!(chart, "    s{index}[\"{}", Escaped(&node.span.name))?;
+            if let Some(by) = self.new_recorder(node) {
+                write!(chart, " [{}]", Escaped(by))?;
+            }
             if let Some(attempt) = node.attempt {
                 write!(chart, ", attempt {attempt}")?;
             }
             write!(chart, "<br>{}, self {}", duration(node.span.duration()), duration(node.self_time))?;
+            if node.branch_tokens() > 0 {
+                write!(chart, ", {}", count_of(node.branch_tokens(), "token", "tokens"))?;
+            }
             if let Some(cost) = node.branch_cost_usd {
                 write!(chart, ", {}", dollars(cost))?;
             }
@@ -35,7 +41,7 @@ impl TraceTree {
         for (number, hop) in self.broken_hops.iter().enumerate() {
             let below: Vec<_> = match hop {
                 BrokenHop::MissingParent { spans, .. } => spans.iter().collect(),
-                BrokenHop::DroppedContext { caller, receiver } => vec![caller, receiver],
+                BrokenHop::DroppedContext { caller, receiver, .. } => vec![caller, receiver],
                 BrokenHop::Cycle { span } => vec![span],
             };
             writeln!(chart, "    b{number}([\"{}\"])", Escaped(&hop.to_string()))?;

@@ -185,6 +185,11 @@ impl SpanNode {
         }
     }
 
+    /// Returns the tokens from the span down, of input and output.
+    fn branch_tokens(&self) -> u64 {
+        self.branch_input_tokens.saturating_add(self.branch_output_tokens)
+    }
+
     /// Returns whether the call was made before, and failed.
     pub fn is_retry(&self) -> bool {
         self.attempt.is_some_and(|attempt| attempt > 1)

@@ -1,8 +1,9 @@
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
+use sre_core::Usd;
 use sre_core::private::decimal;
-use sre_core::{Span, Usd};
 
 use super::{SpanNode, TraceTree};
 use crate::TraceSummary;
@@ -68,8 +69,7 @@ impl TraceTree {
         writeln!(f, "{:CELLS$}  span", "timeline")?;
         let mut outline = Outline::of(self);
         for (index, node) in self.nodes.iter().enumerate() {
-            let tokens = node.branch_input_tokens.saturating_add(node.branch_output_tokens);
-            let tokens = if tokens > 0 { count(tokens) } else { String::new() };
+            let tokens = Some(node.branch_tokens()).filter(|&tokens| tokens > 0).map(count).unwrap_or_default();
             let cost = node.branch_cost_usd.map(dollars).unwrap_or_default();
             columns(f, [&duration(node.span.duration()), &duration(node.self_time), &tokens, &cost])?;
             writeln!(f, "{}  {}{}", self.bar(node), outline.prefix(index, node.depth), self.label(node))?;
@@ -87,15 +87,20 @@ impl TraceTree {
         (0..CELLS).map(|cell| if (from..to).contains(&cell) { block } else { ' ' }).collect()
     }
 
+    /// Returns the agent or service that recorded a span, unless it also recorded the span above.
+    pub(super) fn new_recorder<'a>(&'a self, node: &'a SpanNode) -> Option<&'a Arc<str>> {
+        let above = node.parent.and_then(|parent| self.nodes[parent].span.recorded_by());
+        node.span.recorded_by().filter(|by| above != Some(by))
+    }
+
     fn label(&self, node: &SpanNode) -> String {
         let span = &node.span;
-        let above = node.parent.map(|parent| &self.nodes[parent].span);
         let mut label = String::new();
         if span.error.is_some() {
             label.push_str("✗ ");
         }
         _ = write!(label, "{}", Printable(&span.name));
-        if let Some(by) = span.recorded_by().filter(|by| above.and_then(Span::recorded_by) != Some(by)) {
+        if let Some(by) = self.new_recorder(node) {
             _ = write!(label, " [{}]", Printable(by));
         }
         if let Some(attempt) = node.attempt {
@@ -178,6 +183,6 @@ fn count(number: u64) -> String {
     text
 }
 
-fn count_of(number: u64, one: &str, many: &str) -> String {
+pub(super) fn count_of(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
