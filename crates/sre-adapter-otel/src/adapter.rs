@@ -111,9 +111,8 @@ impl OtelAdapter {
             return;
         }
         state.latest = state.latest.max(span.end);
-        // What is below a span that was converted is late, and no root will come.
-        let is_late = limits.arrived.is_some()
-            && span.recorded_parent().is_some_and(|parent| self.converted.contains(id, parent));
+        // What comes after its trace was converted is late, and may have no root of its own.
+        let is_late = limits.arrived.is_some() && state.follows.is_some();
         if span.is_root() || is_late {
             let before = state.settles_at;
             let at = limits.arrived.unwrap_or(span.end).saturating_add(SETTLE).max(before.unwrap_or_default());

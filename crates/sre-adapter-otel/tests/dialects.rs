@@ -333,9 +333,10 @@ fn late_spans_wait_for_no_root_once_what_is_above_them_is_known() {
     for (second, spans) in [
         (0, vec![agent]),
         (6, vec![chat(4, 3), span(3, 1, "plan", 5, 25, json!({}))]),
-        (12, vec![served]),
-        (18, vec![chat(5, 77)]),
-        (620, vec![]),
+        (12, vec![served, with(mcp::method(7, 8, 2, "tools/list", "tools/list"), "flags", json!(0x300))]),
+        (18, vec![span(8, 4, "tools/list", 12, 18, json!({}))]),
+        (24, vec![chat(5, 77)]),
+        (640, vec![]),
     ] {
         adapter.expire(at(second), &mut |event| events.push(event));
         let limits = IngestLimits::live(at(second), Duration::from_secs(300));
@@ -343,8 +344,9 @@ fn late_spans_wait_for_no_root_once_what_is_above_them_is_known() {
         adapter.expire(at(second + 3), &mut |event| events.push(event));
         calls.push((model_calls(&events).len(), events.len()));
     }
-    // The start and the end of the task; the call and the plan; the request; and the call whose parent never came.
-    assert_eq!(calls, [(0, 2), (1, 4), (1, 5), (1, 5), (2, 6)]);
+    // The start and the end of the task; the call and the plan; the requests, once the client of one is known; and the call whose
+    // parent never came.
+    assert_eq!(calls, [(0, 2), (1, 4), (1, 4), (1, 7), (1, 7), (2, 8)]);
     assert!(events.iter().all(|event| event.task.as_deref() == Some(TRACE)));
 }
 
