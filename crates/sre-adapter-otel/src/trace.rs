@@ -26,7 +26,7 @@ pub(crate) struct Trace {
     pub(crate) services: Vec<String>,
 }
 
-/// Services that are told apart in a trace.
+/// Maximum number of services of a trace; spans of further ones have no service.
 const MAX_SERVICES: usize = 256;
 
 /// Emits the events of a trace: for each task the start, the events inside it, and the end. A span without events is one of its own.

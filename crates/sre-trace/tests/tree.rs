@@ -492,7 +492,7 @@ fn a_message_that_an_agent_delegates_by_another_id_is_of_the_only_call_that_can_
     (lost[0].role, lost[1].role, lost[1].trace_id) = (Client, Server, trace(2));
     let lost = TraceTree::build(lost);
     assert!(matches!(&*lost[1].broken_hops, [BrokenHop::MissingParent { .. }]), "{:?}", lost[1].broken_hops);
-    // Nor: a call among so many that they are not looked at.
+    // No hop is inferred if more than 64 calls began before the request: earlier ones are not compared.
     let calls = |first_end| {
         (0..200).map(move |number| (number, 1, None, Client, SEND, 0, if number > 0 { 5 } else { first_end }))
     };
