@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::mcp::McpRequest;
 
-/// The headers in which an MCP request over HTTP repeats its method and name, since version 2026-07-28, so that a proxy need not parse the body.
+/// The headers in which an MCP request over HTTP repeats its method, name and version, since version 2026-07-28, so that a proxy need not parse the body.
 ///
 /// A [`TracedServerLayer`](crate::TracedServerLayer) and a [`TracedClientLayer`](crate::TracedClientLayer) name their spans by them. The
 /// latter also writes those that are in the extensions of a request.

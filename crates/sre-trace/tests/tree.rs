@@ -492,14 +492,14 @@ fn a_message_that_an_agent_delegates_by_another_id_is_of_the_only_call_that_can_
     (lost[0].role, lost[1].role, lost[1].trace_id) = (Client, Server, trace(2));
     let lost = TraceTree::build(lost);
     assert!(matches!(&*lost[1].broken_hops, [BrokenHop::MissingParent { .. }]), "{:?}", lost[1].broken_hops);
-    // No hop is inferred if more than 64 calls began before the request: earlier ones are not compared.
+    // No hop is inferred if one of the calls that are not compared, because 64 began after it, still ran.
     let calls = |first_end| {
         (0..200).map(move |number| (number, 1, None, Client, SEND, 0, if number > 0 { 5 } else { first_end }))
     };
     let last = [(200, 1, None, Client, SEND, 1, 9), (201, 2, None, Server, SEND, 2, 7)];
     assert_eq!(hops(&calls(5).chain(last).collect::<Vec<_>>()), [(id(200), id(201))]);
     assert_eq!(hops(&calls(9).chain(last).collect::<Vec<_>>()), []);
-    // Nor: a call whose message another agent has received by its id.
+    // No hop is inferred from a call whose message another agent has received by its id.
     let ids = |span: &mut Span| span.call_id = Some(if span.span_id == id(2) { id(2) } else { id(0) }.to_string());
     assert_eq!(
         dropped_contexts(&[call, (1, 2, None, Server, SEND, 1, 3), (2, 3, None, Server, SEND, 4, 8)], ids),
